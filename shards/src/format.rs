@@ -1,0 +1,260 @@
+//! The fixed parts of a `.mdx` index: header, section table and per-document records.
+//! `docs/shard-format.md` is the specification; a change here is a new format version there.
+
+use std::path::Path;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::{Error, Result};
+use crate::family::FamilyId;
+use crate::hash::Hash;
+use crate::token::TokenWidth;
+
+/// Version written by this program.
+pub const FORMAT_VERSION: u32 = 1;
+pub(crate) const MAGIC: [u8; 8] = *b"MOEMDX01";
+pub(crate) const HEADER_BYTES: usize = 256;
+pub(crate) const ALIGN: u64 = 64;
+pub(crate) const META_BYTES: usize = 16;
+/// Sections in file order.
+pub(crate) const SECTIONS: [&str; 4] = ["end", "family", "meta", "id"];
+
+/// What is recorded of each document: 16 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DocumentMeta {
+    /// Documents of one family are texts of the same thing. Stored in a section of its own.
+    pub family: FamilyId,
+    /// 0 = original, 1.. = another text of it (a rephrasing, a version).
+    pub variant: u8,
+    /// How a variant was made; 0 = by people.
+    pub style: u8,
+    /// Quality bucket; 0 = not scored.
+    pub quality: u8,
+    /// Tags of the filters, one bit each.
+    pub flags: u8,
+    /// Language code; 0 = unknown.
+    pub lang: u16,
+    /// Position of the source in the manifest.
+    pub source: u16,
+    /// UTF-8 bytes of the text.
+    pub n_bytes: u32,
+}
+
+impl DocumentMeta {
+    pub(crate) fn to_bytes(self) -> [u8; META_BYTES] {
+        let mut out = [0; META_BYTES];
+        out[..4].copy_from_slice(&[self.variant, self.style, self.quality, self.flags]);
+        out[4..6].copy_from_slice(&self.lang.to_le_bytes());
+        out[6..8].copy_from_slice(&self.source.to_le_bytes());
+        out[8..12].copy_from_slice(&self.n_bytes.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn from_bytes(family: FamilyId, b: &[u8; META_BYTES]) -> DocumentMeta {
+        DocumentMeta {
+            family,
+            variant: b[0],
+            style: b[1],
+            quality: b[2],
+            flags: b[3],
+            lang: u16::from_le_bytes([b[4], b[5]]),
+            source: u16::from_le_bytes([b[6], b[7]]),
+            n_bytes: u32::from_le_bytes([b[8], b[9], b[10], b[11]]),
+        }
+    }
+}
+
+/// Where a section lies in the index file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub offset: u64,
+    pub bytes: u64,
+    pub xxh3: u64,
+}
+
+/// The 256-byte header of a `.mdx` file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub width: TokenWidth,
+    pub n_docs: u64,
+    pub n_tokens: u64,
+    pub eod: u32,
+    pub vocab_size: u32,
+    pub n_text_bytes: u64,
+    pub tokenizer: Hash,
+    pub bin: Hash,
+    pub build: Hash,
+    pub sections: [Section; 4],
+    pub file_bytes: u64,
+}
+
+impl Header {
+    pub fn to_bytes(&self) -> [u8; HEADER_BYTES] {
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&(self.width.bytes() as u32).to_le_bytes());
+        out.extend_from_slice(&self.n_docs.to_le_bytes());
+        out.extend_from_slice(&self.n_tokens.to_le_bytes());
+        out.extend_from_slice(&self.eod.to_le_bytes());
+        out.extend_from_slice(&self.vocab_size.to_le_bytes());
+        out.extend_from_slice(&self.n_text_bytes.to_le_bytes());
+        for hash in [self.tokenizer, self.bin, self.build] {
+            out.extend_from_slice(&hash.0);
+        }
+        for section in self.sections {
+            for field in [section.offset, section.bytes, section.xxh3] {
+                out.extend_from_slice(&field.to_le_bytes());
+            }
+        }
+        out.extend_from_slice(&self.file_bytes.to_le_bytes());
+        let checksum = xxh3_64(&out);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        let mut fixed = [0; HEADER_BYTES];
+        fixed.copy_from_slice(&out);
+        fixed
+    }
+
+    /// Parses and checks everything that can be checked without reading the sections.
+    pub fn parse(path: &Path, file: &[u8]) -> Result<Header> {
+        if file.len() < HEADER_BYTES {
+            return Err(Error::format(
+                path,
+                "file size",
+                format!("at least {HEADER_BYTES} bytes"),
+                file.len(),
+            ));
+        }
+        if file[..6] != MAGIC[..6] {
+            return Err(Error::format(path, "magic", "MOEMDX", format!("{:?}", &file[..6])));
+        }
+        let mut at = MAGIC.len();
+        let version = take_u32(file, &mut at);
+        if version != FORMAT_VERSION {
+            return Err(Error::Version { path: path.to_owned(), found: version, supported: FORMAT_VERSION });
+        }
+        let recorded = u64_at(file, HEADER_BYTES - 8);
+        let computed = xxh3_64(&file[..HEADER_BYTES - 8]);
+        if recorded != computed {
+            return Err(checksum_error(path, "header", recorded, computed));
+        }
+        let width = match take_u32(file, &mut at) {
+            2 => TokenWidth::U16,
+            4 => TokenWidth::U32,
+            other => return Err(Error::format(path, "token width", "2 or 4 bytes", other)),
+        };
+        let n_docs = take_u64(file, &mut at);
+        let n_tokens = take_u64(file, &mut at);
+        let eod = take_u32(file, &mut at);
+        let vocab_size = take_u32(file, &mut at);
+        let n_text_bytes = take_u64(file, &mut at);
+        let mut hashes = [Hash::default(); 3];
+        for hash in &mut hashes {
+            hash.0.copy_from_slice(&file[at..at + 32]);
+            at += 32;
+        }
+        let mut sections = [Section::default(); 4];
+        for section in &mut sections {
+            section.offset = take_u64(file, &mut at);
+            section.bytes = take_u64(file, &mut at);
+            section.xxh3 = take_u64(file, &mut at);
+        }
+        let file_bytes = take_u64(file, &mut at);
+        let [tokenizer, bin, build] = hashes;
+        let header = Header {
+            width,
+            n_docs,
+            n_tokens,
+            eod,
+            vocab_size,
+            n_text_bytes,
+            tokenizer,
+            bin,
+            build,
+            sections,
+            file_bytes,
+        };
+        header.check_layout(path, file.len() as u64)?;
+        Ok(header)
+    }
+
+    fn check_layout(&self, path: &Path, file_bytes: u64) -> Result<()> {
+        if self.file_bytes != file_bytes {
+            return Err(Error::format(path, "file size", format!("{} bytes", self.file_bytes), file_bytes));
+        }
+        if self.n_docs > u64::from(u32::MAX) {
+            return Err(Error::format(path, "document count", "at most 2^32 - 1", self.n_docs));
+        }
+        if self.eod >= self.vocab_size {
+            return Err(Error::format(path, "EOD", format!("below {}", self.vocab_size), self.eod));
+        }
+        let expected =
+            [Some(self.n_docs * 8), Some(self.n_docs * 8), Some(self.n_docs * META_BYTES as u64), None];
+        let mut previous_end = HEADER_BYTES as u64;
+        for (section, bytes) in self.sections.iter().zip(expected) {
+            let end = section.offset.checked_add(section.bytes).filter(|&end| end <= file_bytes);
+            let Some(end) = end.filter(|_| section.offset >= previous_end && section.offset % ALIGN == 0)
+            else {
+                let found = format!("{} bytes at {}", section.bytes, section.offset);
+                return Err(Error::format(path, "section table", "aligned sections inside the file", found));
+            };
+            if let Some(bytes) = bytes.filter(|&bytes| bytes != section.bytes) {
+                return Err(Error::format(path, "section size", bytes, section.bytes));
+            }
+            previous_end = end;
+        }
+        if self.sections[3].bytes < (self.n_docs + 1) * 8 {
+            return Err(Error::format(path, "id section", "an offset per document", self.sections[3].bytes));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn checksum_error(path: &Path, what: &str, recorded: u64, computed: u64) -> Error {
+    Error::Checksum {
+        path: path.to_owned(),
+        what: what.to_owned(),
+        expected: format!("{recorded:016x}"),
+        found: format!("{computed:016x}"),
+    }
+}
+
+/// Little-endian u64 at a byte offset; the caller has checked the bounds.
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+pub(crate) fn take_u32(bytes: &[u8], at: &mut usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[*at..*at + 4]);
+    *at += 4;
+    u32::from_le_bytes(word)
+}
+
+pub(crate) fn take_u64(bytes: &[u8], at: &mut usize) -> u64 {
+    *at += 8;
+    u64_at(bytes, *at - 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meta_has_the_documented_layout() {
+        let meta = DocumentMeta {
+            family: FamilyId(9),
+            variant: 1,
+            style: 2,
+            quality: 3,
+            flags: 4,
+            lang: 0x0605,
+            source: 0x0807,
+            n_bytes: 0x0c0b_0a09,
+        };
+        assert_eq!(meta.to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0, 0]);
+        assert_eq!(DocumentMeta::from_bytes(FamilyId(9), &meta.to_bytes()), meta);
+    }
+}

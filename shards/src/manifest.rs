@@ -1,0 +1,118 @@
+//! `MANIFEST.json`: what a build made. Its digest is the identity of the data set. It holds
+//! nothing that depends on where the input lay, so equal data and recipe give equal bytes.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+use crate::error::{Error, Result};
+use crate::hash::Hash;
+use crate::writer::ShardInfo;
+
+/// The tokenizer of a data set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerInfo {
+    /// File in the output folder.
+    pub file: String,
+    /// Its digest.
+    pub blake3: Hash,
+    /// Tokens in the vocabulary, special ones included.
+    pub vocab_size: u32,
+    /// End of document.
+    pub eod_id: u32,
+    /// File with the UTF-8 bytes of each token as little-endian u16 (special tokens: 0).
+    pub token_bytes_file: String,
+    /// Its digest.
+    pub token_bytes_blake3: Hash,
+}
+
+/// A source of documents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceInfo {
+    /// Name in the recipe.
+    pub name: String,
+    /// Names of the variants; the position is the variant's number, 0 = original.
+    pub variants: Vec<String>,
+}
+
+/// What a build made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of this file's schema.
+    pub version: u32,
+    /// Digest of the resolved recipe, without paths.
+    pub build: Hash,
+    /// The tokenizer.
+    pub tokenizer: TokenizerInfo,
+    /// Sources in recipe order.
+    pub sources: Vec<SourceInfo>,
+    /// Shards, sorted by name.
+    pub shards: Vec<ShardInfo>,
+}
+
+impl Manifest {
+    /// Schema version written by this program.
+    pub const VERSION: u32 = 1;
+    /// File name in the output folder.
+    pub const FILE: &'static str = "MANIFEST.json";
+
+    /// Reads `dir/MANIFEST.json`.
+    ///
+    /// # Errors
+    /// The file is missing, is not this schema, or is newer than this program.
+    pub fn read(dir: &Path) -> Result<Manifest> {
+        let path = dir.join(Manifest::FILE);
+        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        check_version(&path, &bytes, Manifest::VERSION)?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })
+    }
+
+    /// Writes `dir/MANIFEST.json`. Call it last: it says that all the rest is there.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(Manifest::FILE);
+        let bytes = self.to_bytes().map_err(|source| Error::Json { path: path.clone(), source })?;
+        atomic::write_file(&path, &bytes)
+    }
+
+    /// Digest of the canonical bytes: the identity of the data set.
+    ///
+    /// # Errors
+    /// Never in practice: the schema has no value that JSON cannot hold.
+    pub fn hash(&self) -> Result<Hash> {
+        let bytes =
+            self.to_bytes().map_err(|source| Error::Json { path: PathBuf::from(Manifest::FILE), source })?;
+        Ok(Hash::of(&bytes))
+    }
+
+    /// Path of a shard's index.
+    pub fn mdx_path(dir: &Path, shard: &str) -> PathBuf {
+        dir.join("shards").join(format!("{shard}.mdx"))
+    }
+
+    fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
+/// Refuses a newer schema before its unknown fields give a confusing message.
+pub(crate) fn check_version(path: &Path, bytes: &[u8], supported: u32) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let Version { version: found } =
+        serde_json::from_slice(bytes).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    if found > supported {
+        return Err(Error::Version { path: path.to_owned(), found, supported });
+    }
+    Ok(())
+}

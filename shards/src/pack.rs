@@ -1,0 +1,262 @@
+//! The pack index: which pieces of which documents make up each bin of a pass, in the order in
+//! which the pass shows them. Only `best-fit` packing needs one; `concat` is computed.
+
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::atomic;
+use crate::error::{Error, Result};
+use crate::format::{checksum_error, take_u32, take_u64, u64_at};
+
+const MAGIC: [u8; 8] = *b"MOEPCK01";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 64;
+const PIECE_BYTES: usize = 12;
+
+/// A run of tokens of one document of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedPiece {
+    /// Document of the pool.
+    pub doc: u32,
+    /// First token.
+    pub offset: u32,
+    /// Tokens, at least 1.
+    pub len: u32,
+}
+
+/// Bins under construction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bins {
+    /// End of each bin in `pieces`.
+    pub ends: Vec<u64>,
+    /// Pieces of all bins.
+    pub pieces: Vec<PackedPiece>,
+}
+
+impl Bins {
+    /// Bins.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Pieces of bin `i`.
+    pub fn bin(&self, i: usize) -> &[PackedPiece] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.pieces[start as usize..self.ends[i] as usize]
+    }
+
+    /// Closes a bin that holds all pieces since the last one.
+    pub fn close(&mut self) {
+        self.ends.push(self.pieces.len() as u64);
+    }
+
+    /// Writes a pack index.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, path: &Path, seq_len: u32) -> Result<()> {
+        let mut starts = 0u64.to_le_bytes().to_vec();
+        starts.extend(self.ends.iter().flat_map(|end| end.to_le_bytes()));
+        let words = self.pieces.iter().flat_map(|p| [p.doc, p.offset, p.len]);
+        let pieces: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+        let mut header = MAGIC.to_vec();
+        header.extend_from_slice(&VERSION.to_le_bytes());
+        header.extend_from_slice(&seq_len.to_le_bytes());
+        for word in [self.len() as u64, self.pieces.len() as u64, xxh3_64(&starts), xxh3_64(&pieces), 0] {
+            header.extend_from_slice(&word.to_le_bytes());
+        }
+        header.extend_from_slice(&xxh3_64(&header).to_le_bytes());
+        let mut file = atomic::AtomicFile::create(path)?;
+        for part in [header, starts, pieces] {
+            file.write(&part)?;
+        }
+        file.commit()
+    }
+}
+
+/// A pack index over any bytes.
+#[derive(Debug)]
+pub struct PackIndex<D> {
+    path: PathBuf,
+    data: D,
+    seq_len: u32,
+    n_bins: u64,
+    n_pieces: u64,
+    checksums: [u64; 2],
+}
+
+impl<D: AsRef<[u8]>> PackIndex<D> {
+    /// Checks header and sizes; `path` is for messages.
+    ///
+    /// # Errors
+    /// Anything the format forbids.
+    pub fn parse(path: &Path, data: D) -> Result<PackIndex<D>> {
+        let bytes = data.as_ref();
+        if bytes.len() < HEADER_BYTES || bytes[..8] != MAGIC {
+            return Err(Error::format(path, "magic", "MOEPCK01", format!("{} other bytes", bytes.len())));
+        }
+        let mut at = 8;
+        let version = take_u32(bytes, &mut at);
+        if version != VERSION {
+            return Err(Error::Version { path: path.to_owned(), found: version, supported: VERSION });
+        }
+        let (recorded, computed) = (u64_at(bytes, HEADER_BYTES - 8), xxh3_64(&bytes[..HEADER_BYTES - 8]));
+        if recorded != computed {
+            return Err(checksum_error(path, "header", recorded, computed));
+        }
+        let seq_len = take_u32(bytes, &mut at);
+        let n_bins = take_u64(bytes, &mut at);
+        let n_pieces = take_u64(bytes, &mut at);
+        let checksums = [take_u64(bytes, &mut at), take_u64(bytes, &mut at)];
+        let expected =
+            u128::from(n_bins) * 8 + 8 + u128::from(n_pieces) * PIECE_BYTES as u128 + HEADER_BYTES as u128;
+        if expected != bytes.len() as u128 {
+            return Err(Error::format(path, "file size", format!("{expected} bytes"), bytes.len()));
+        }
+        Ok(PackIndex { path: path.to_owned(), data, seq_len, n_bins, n_pieces, checksums })
+    }
+
+    /// Bins.
+    pub fn n_bins(&self) -> u64 {
+        self.n_bins
+    }
+
+    /// Pieces in all bins.
+    pub fn n_pieces(&self) -> u64 {
+        self.n_pieces
+    }
+
+    /// Tokens that a bin can hold.
+    pub fn seq_len(&self) -> u32 {
+        self.seq_len
+    }
+
+    /// Pieces of a bin.
+    ///
+    /// # Errors
+    /// No such bin, or pieces that overfill it or lie outside the file.
+    pub fn bin(&self, bin: u64) -> Result<Vec<PackedPiece>> {
+        if bin >= self.n_bins {
+            return Err(Error::OutOfRange {
+                path: self.path.clone(),
+                what: "bin",
+                index: bin,
+                len: self.n_bins,
+            });
+        }
+        let bytes = self.data.as_ref();
+        let at = HEADER_BYTES + bin as usize * 8;
+        let (start, end) = (u64_at(bytes, at), u64_at(bytes, at + 8));
+        if start > end || end > self.n_pieces {
+            let expected = format!("ascending up to {}", self.n_pieces);
+            return Err(Error::format(&self.path, "bins", expected, format!("{start} then {end}")));
+        }
+        let base = HEADER_BYTES + (self.n_bins as usize + 1) * 8;
+        let pieces = &bytes[base + start as usize * PIECE_BYTES..base + end as usize * PIECE_BYTES];
+        let mut filled = 0u64;
+        let mut out = Vec::with_capacity((end - start) as usize);
+        for piece in pieces.chunks_exact(PIECE_BYTES) {
+            let mut at = 0;
+            let piece = PackedPiece {
+                doc: take_u32(piece, &mut at),
+                offset: take_u32(piece, &mut at),
+                len: take_u32(piece, &mut at),
+            };
+            filled += u64::from(piece.len);
+            out.push(piece);
+        }
+        if filled > u64::from(self.seq_len) {
+            return Err(Error::format(&self.path, "bin", format!("at most {} tokens", self.seq_len), filled));
+        }
+        Ok(out)
+    }
+
+    /// Checks both sections against their checksums.
+    ///
+    /// # Errors
+    /// The damaged section.
+    pub fn verify(&self) -> Result<()> {
+        let split = HEADER_BYTES + (self.n_bins as usize + 1) * 8;
+        let (starts, pieces) = self.data.as_ref()[HEADER_BYTES..].split_at(split - HEADER_BYTES);
+        for (name, bytes, recorded) in
+            [("bins", starts, self.checksums[0]), ("pieces", pieces, self.checksums[1])]
+        {
+            let computed = xxh3_64(bytes);
+            if computed != recorded {
+                return Err(checksum_error(&self.path, &format!("section `{name}`"), recorded, computed));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn example() -> Bins {
+        let mut bins = Bins::default();
+        for pieces in [vec![(3, 0, 5), (1, 7, 3)], vec![], vec![(0, 0, 8)]] {
+            bins.pieces.extend(pieces.into_iter().map(|(doc, offset, len)| PackedPiece { doc, offset, len }));
+            bins.close();
+        }
+        bins
+    }
+
+    fn written(bins: &Bins) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.pack");
+        bins.write(&path, 8).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn reads_back_what_was_written() {
+        let bins = example();
+        let index = PackIndex::parse(Path::new("p"), written(&bins)).unwrap();
+        assert_eq!((index.n_bins(), index.n_pieces(), index.seq_len()), (3, 3, 8));
+        for i in 0..3 {
+            assert_eq!(index.bin(i as u64).unwrap(), bins.bin(i));
+        }
+        assert!(index.bin(3).is_err());
+        index.verify().unwrap();
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        let bytes = written(&example());
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x40;
+            let outcome = PackIndex::parse(Path::new("p"), damaged).and_then(|index| index.verify());
+            assert!(outcome.is_err(), "byte {at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_an_error_or_bins(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), patch in any::<bool>()) {
+            if patch && bytes.len() >= HEADER_BYTES {
+                // A valid checksum lets the fuzzer reach what lies behind it.
+                bytes[..8].copy_from_slice(&MAGIC);
+                bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+                let checksum = xxh3_64(&bytes[..56]);
+                bytes[56..64].copy_from_slice(&checksum.to_le_bytes());
+            }
+            if let Ok(index) = PackIndex::parse(Path::new("fuzz"), bytes) {
+                for bin in 0..index.n_bins() {
+                    if let Ok(pieces) = index.bin(bin) {
+                        prop_assert!(pieces.iter().map(|p| u64::from(p.len)).sum::<u64>() <= u64::from(index.seq_len()));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! One training sequence: tokens, targets, and what a trainer needs to know about where they are from.
+
+use crate::error::{Error, Result};
+use crate::family::{FamilyId, PoolDocs};
+use crate::pack::PackedPiece;
+
+/// Segment number of padding.
+pub const IGNORED_SEGMENT: u32 = u32::MAX;
+
+/// Where a sample is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SampleId {
+    /// Pool, as numbered in the plan.
+    pub pool: u16,
+    /// Pass over the pool, from 0.
+    pub pass: u32,
+    /// Bin in the pass, in the order in which the pass shows them.
+    pub bin: u64,
+}
+
+/// A run of tokens of one document inside a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// First position in the sample.
+    pub start: u32,
+    /// Tokens.
+    pub len: u32,
+    /// Shard, as numbered in the manifest.
+    pub shard: u32,
+    /// Document in the shard.
+    pub doc: u32,
+    /// First token in the document; above 0 when the document was cut.
+    pub offset: u32,
+    /// Family of the document.
+    pub family: FamilyId,
+    /// Which text of the family: 0 = original.
+    pub variant: u8,
+}
+
+/// One sequence of `seq_len` tokens. All vectors over tokens have that length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Where it is from.
+    pub id: SampleId,
+    /// Input tokens; padding is EOD.
+    pub tokens: Vec<u32>,
+    /// The next token of the same document. Where there is none (EOD, padding) the value is EOD and
+    /// the mask is off. The last token of a cut piece has its target: the document's next token.
+    pub targets: Vec<u32>,
+    /// Whether the target counts in the loss.
+    pub loss_mask: Vec<bool>,
+    /// Number of the piece, [`IGNORED_SEGMENT`] for padding; attention stays inside a segment.
+    pub segments: Vec<u32>,
+    /// Position in the piece, from 0.
+    pub positions: Vec<u32>,
+    /// The pieces, in order.
+    pub pieces: Vec<Piece>,
+}
+
+impl Sample {
+    /// Tokens with a target.
+    pub fn trained_tokens(&self) -> usize {
+        self.loss_mask.iter().filter(|&&counts| counts).count()
+    }
+
+    /// Reads the pieces of a bin from their shards.
+    pub(crate) fn assemble(
+        id: SampleId,
+        docs: &PoolDocs,
+        bin: &[PackedPiece],
+        seq_len: usize,
+    ) -> Result<Sample> {
+        let mut sample = Sample {
+            id,
+            tokens: Vec::with_capacity(seq_len),
+            targets: Vec::with_capacity(seq_len),
+            loss_mask: Vec::with_capacity(seq_len),
+            segments: Vec::with_capacity(seq_len),
+            positions: Vec::with_capacity(seq_len),
+            pieces: Vec::with_capacity(bin.len()),
+        };
+        let mut eod = 0;
+        for (segment, packed) in bin.iter().enumerate() {
+            let (shard, manifest_shard, doc) = docs.locate(packed.doc)?;
+            eod = shard.eod().0;
+            let (offset, len) = (packed.offset as usize, packed.len as usize);
+            let document = shard.tokens(doc)?;
+            // `checked_sub` also refuses a piece that starts past the end.
+            if document.len().checked_sub(offset).is_none_or(|rest| rest < len) {
+                let piece = format!("tokens {offset}..{}", offset + len);
+                return Err(Error::Quota(format!(
+                    "document {} has {} tokens, the plan asks for {piece}",
+                    packed.doc,
+                    document.len()
+                )));
+            }
+            let meta = shard.meta(doc)?;
+            let start = sample.tokens.len();
+            document.slice(offset, len).extend_into(&mut sample.tokens);
+            document.slice(offset + 1, len).extend_into(&mut sample.targets);
+            let with_target = sample.targets.len() - start;
+            sample.targets.resize(start + len, eod);
+            sample.loss_mask.resize(start + with_target, true);
+            sample.loss_mask.resize(start + len, false);
+            sample.segments.resize(start + len, segment as u32);
+            sample.positions.extend(0..packed.len);
+            sample.pieces.push(Piece {
+                start: start as u32,
+                len: packed.len,
+                shard: manifest_shard,
+                doc,
+                offset: packed.offset,
+                family: meta.family,
+                variant: meta.variant,
+            });
+        }
+        if sample.tokens.len() > seq_len {
+            let found = format!("{} tokens in a sequence of {seq_len}", sample.tokens.len());
+            return Err(Error::Quota(found));
+        }
+        sample.tokens.resize(seq_len, eod);
+        sample.targets.resize(seq_len, eod);
+        sample.loss_mask.resize(seq_len, false);
+        sample.segments.resize(seq_len, IGNORED_SEGMENT);
+        sample.positions.resize(seq_len, 0);
+        Ok(sample)
+    }
+}

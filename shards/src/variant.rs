@@ -1,0 +1,81 @@
+//! Which text of a family a pass shows: a closed form with exact shares.
+//!
+//! With original share `X` and a family's rank `h` among the `n` families that have variants, the
+//! line `p X + h / n` crosses an integer exactly in the passes that show the original
+//! (Bresenham's rule). So every pass has a share `X` of originals to within one family, every family has
+//! `floor` or `ceil` of `P X` originals in `P` passes, and the variants rotate between them.
+
+use crate::family::FamilyId;
+use crate::permute::mix64;
+
+/// Share of originals among the families that have variants: `num / den`, in [0, 1].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginalShare {
+    /// Numerator, at most the denominator.
+    pub num: u64,
+    /// Denominator, at least 1.
+    pub den: u64,
+}
+
+impl OriginalShare {
+    /// Originals that a family of rank `rank` of `n` shows in passes `0..pass`.
+    fn before(self, pass: u32, rank: u64, n: u64) -> u64 {
+        let (num, den, n) = (u128::from(self.num), u128::from(self.den.max(1)), u128::from(n.max(1)));
+        ((u128::from(pass) * num * n + u128::from(rank) * den) / (den * n)) as u64
+    }
+
+    /// Number of the text that a pass shows: 0 = the family's first text (its original),
+    /// `1..=n_variants` = one of the others.
+    pub fn text(self, pass: u32, rank: u64, n: u64, family: FamilyId, n_variants: u64) -> u64 {
+        let before = self.before(pass, rank, n);
+        if n_variants == 0 || self.before(pass + 1, rank, n) > before {
+            return 0;
+        }
+        let earlier_variants = u64::from(pass) - before;
+        1 + (mix64(family.0) % n_variants + earlier_variants) % n_variants
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HALF: OriginalShare = OriginalShare { num: 1, den: 2 };
+
+    #[test]
+    fn two_families_alternate_in_opposite_phase() {
+        let texts = |rank| -> Vec<u64> { (0..4).map(|p| HALF.text(p, rank, 2, FamilyId(5), 1)).collect() };
+        assert_eq!(texts(0), [1, 0, 1, 0]); // 0, 1/2, 1, 3/2, 2: crosses in passes 1 and 3
+        assert_eq!(texts(1), [0, 1, 0, 1]); // 1/2, 1, 3/2, 2, 5/2
+    }
+
+    #[test]
+    fn shares_are_exact_to_one_family_and_variants_rotate() {
+        for (num, den, n) in [(1, 2, 1001u64), (1, 3, 500), (3, 4, 97), (0, 1, 10), (1, 1, 10), (7, 10, 4096)]
+        {
+            let share = OriginalShare { num, den };
+            let mut shown = vec![[0u32; 4]; n as usize];
+            for pass in 0..12 {
+                let mut originals = 0;
+                for rank in 0..n {
+                    let text = share.text(pass, rank, n, FamilyId(rank * 31), 3);
+                    shown[rank as usize][text as usize] += 1;
+                    originals += u64::from(text == 0);
+                }
+                let deviation = (originals * den).abs_diff(num * n);
+                assert!(deviation < den, "share {num}/{den}, pass {pass}: {originals} of {n}");
+            }
+            for family in shown {
+                let exact = 12.0 * num as f64 / den as f64;
+                assert!((f64::from(family[0]) - exact).abs() < 1.0);
+                let (min, max) = (family[1..].iter().min().unwrap(), family[1..].iter().max().unwrap());
+                assert!(max - min <= 1, "all variants are used before one repeats: {family:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_family_without_variants_shows_its_original() {
+        assert!((0..9).all(|pass| HALF.text(pass, 0, 1, FamilyId(1), 0) == 0));
+    }
+}

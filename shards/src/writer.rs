@@ -1,0 +1,205 @@
+//! Writes one shard: `name.bin` (tokens) and `name.mdx` (index). Tokens stream to the disk; the
+//! index (32 bytes and the id of each document) is held until [`ShardWriter::finish`].
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::atomic::{self, AtomicFile};
+use crate::error::{Error, Result};
+use crate::format::{ALIGN, DocumentMeta, HEADER_BYTES, Header, Section};
+use crate::hash::Hash;
+use crate::token::{TokenId, TokenWidth};
+
+/// What all documents of a shard have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardSpec {
+    /// Tokens in the vocabulary; ids are below it.
+    pub vocab_size: u32,
+    /// End of document; closes every document exactly once.
+    pub eod: TokenId,
+    /// Digest of the tokenizer file.
+    pub tokenizer: Hash,
+    /// Digest of the recipe, without paths.
+    pub build: Hash,
+}
+
+/// A finished shard, as the manifest lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardInfo {
+    /// File stem under `shards/`.
+    pub name: String,
+    /// Position of the source in the manifest.
+    pub source: u16,
+    /// Variant of all its documents.
+    pub variant: u8,
+    /// Documents.
+    pub n_docs: u64,
+    /// Tokens with the EODs.
+    pub n_tokens: u64,
+    /// UTF-8 bytes of the texts.
+    pub n_text_bytes: u64,
+    /// Size of `name.bin`.
+    pub bin_bytes: u64,
+    /// Digest of `name.bin`.
+    pub bin_blake3: Hash,
+    /// Size of `name.mdx`.
+    pub mdx_bytes: u64,
+    /// Digest of `name.mdx`, which itself holds the digest of `name.bin`.
+    pub mdx_blake3: Hash,
+}
+
+/// Builds one shard. Nothing is visible under the final names before [`ShardWriter::finish`].
+#[derive(Debug)]
+pub struct ShardWriter {
+    name: String,
+    mdx_path: PathBuf,
+    bin_path: PathBuf,
+    spec: ShardSpec,
+    width: TokenWidth,
+    bin: AtomicFile,
+    bin_hasher: blake3::Hasher,
+    scratch: Vec<u8>,
+    ends: Vec<u8>,
+    families: Vec<u8>,
+    metas: Vec<u8>,
+    id_ends: Vec<u64>,
+    id_bytes: Vec<u8>,
+    n_tokens: u64,
+    n_text_bytes: u64,
+    last: Option<DocumentMeta>,
+}
+
+impl ShardWriter {
+    /// Starts `dir/name.bin` and `dir/name.mdx`.
+    ///
+    /// # Errors
+    /// The folder or files cannot be made, or the EOD is outside the vocabulary.
+    pub fn create(dir: &Path, name: &str, spec: ShardSpec) -> Result<ShardWriter> {
+        let bin_path = dir.join(format!("{name}.bin"));
+        if spec.eod.0 >= spec.vocab_size {
+            return Err(Error::format(&bin_path, "EOD", format!("below {}", spec.vocab_size), spec.eod.0));
+        }
+        Ok(ShardWriter {
+            name: name.to_owned(),
+            mdx_path: dir.join(format!("{name}.mdx")),
+            bin: AtomicFile::create(&bin_path)?,
+            bin_path,
+            spec,
+            width: TokenWidth::for_vocab(spec.vocab_size),
+            bin_hasher: blake3::Hasher::new(),
+            scratch: Vec::new(),
+            ends: Vec::new(),
+            families: Vec::new(),
+            metas: Vec::new(),
+            id_ends: vec![0],
+            id_bytes: Vec::new(),
+            n_tokens: 0,
+            n_text_bytes: 0,
+            last: None,
+        })
+    }
+
+    /// Appends a document; `tokens` come without EOD, which the writer adds.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, a family smaller than the last one, a document of another
+    /// source or variant than the first, more than 2^32 - 1 documents, or a full disk.
+    pub fn append(&mut self, id: &str, meta: &DocumentMeta, tokens: &[TokenId]) -> Result<()> {
+        if let Some(last) = &self.last {
+            if meta.family < last.family {
+                return Err(Error::Order {
+                    path: self.bin_path.clone(),
+                    previous: last.family.to_string(),
+                    next: meta.family.to_string(),
+                });
+            }
+            if (meta.source, meta.variant) != (last.source, last.variant) {
+                let name = |m: &DocumentMeta| format!("source {} variant {}", m.source, m.variant);
+                return Err(Error::format(&self.bin_path, "document", name(last), name(meta)));
+            }
+        }
+        if self.id_ends.len() > u32::MAX as usize {
+            return Err(Error::format(&self.bin_path, "documents", "at most 2^32 - 1", "one more"));
+        }
+        if let Some(at) = tokens.iter().position(|token| token.0 >= self.spec.vocab_size) {
+            return Err(Error::TokenRange {
+                path: self.bin_path.clone(),
+                id: id.to_owned(),
+                token: tokens[at].0,
+                at,
+                vocab_size: self.spec.vocab_size,
+            });
+        }
+        self.scratch.clear();
+        let with_eod = tokens.iter().chain(std::iter::once(&self.spec.eod));
+        match self.width {
+            // The range check above makes the cast exact: u16 is chosen below 65,500 tokens.
+            TokenWidth::U16 => {
+                with_eod.for_each(|t| self.scratch.extend_from_slice(&(t.0 as u16).to_le_bytes()))
+            }
+            TokenWidth::U32 => with_eod.for_each(|t| self.scratch.extend_from_slice(&t.0.to_le_bytes())),
+        }
+        self.bin_hasher.update(&self.scratch);
+        self.bin.write(&self.scratch)?;
+        self.n_tokens += tokens.len() as u64 + 1;
+        self.n_text_bytes += u64::from(meta.n_bytes);
+        self.ends.extend_from_slice(&self.n_tokens.to_le_bytes());
+        self.families.extend_from_slice(&meta.family.0.to_le_bytes());
+        self.metas.extend_from_slice(&meta.to_bytes());
+        self.id_bytes.extend_from_slice(id.as_bytes());
+        self.id_ends.push(self.id_bytes.len() as u64);
+        self.last = Some(*meta);
+        Ok(())
+    }
+
+    /// Makes both files durable and visible, the `.bin` first: an `.mdx` never names missing tokens.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn finish(self) -> Result<ShardInfo> {
+        let n_docs = self.id_ends.len() as u64 - 1;
+        let mut ids: Vec<u8> = self.id_ends.iter().flat_map(|end| end.to_le_bytes()).collect();
+        ids.extend_from_slice(&self.id_bytes);
+
+        let mut file = vec![0; HEADER_BYTES];
+        let mut sections = [Section::default(); 4];
+        for (section, bytes) in sections.iter_mut().zip([&self.ends, &self.families, &self.metas, &ids]) {
+            file.resize(file.len().next_multiple_of(ALIGN as usize), 0);
+            *section = Section { offset: file.len() as u64, bytes: bytes.len() as u64, xxh3: xxh3_64(bytes) };
+            file.extend_from_slice(bytes);
+        }
+        let bin_blake3 = Hash(*self.bin_hasher.finalize().as_bytes());
+        let header = Header {
+            width: self.width,
+            n_docs,
+            n_tokens: self.n_tokens,
+            eod: self.spec.eod.0,
+            vocab_size: self.spec.vocab_size,
+            n_text_bytes: self.n_text_bytes,
+            tokenizer: self.spec.tokenizer,
+            bin: bin_blake3,
+            build: self.spec.build,
+            sections,
+            file_bytes: file.len() as u64,
+        };
+        file[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        self.bin.commit()?;
+        atomic::write_file(&self.mdx_path, &file)?;
+        let last = self.last.unwrap_or_default();
+        Ok(ShardInfo {
+            name: self.name,
+            source: last.source,
+            variant: last.variant,
+            n_docs,
+            n_tokens: self.n_tokens,
+            n_text_bytes: self.n_text_bytes,
+            bin_bytes: self.n_tokens * self.width.bytes() as u64,
+            bin_blake3,
+            mdx_bytes: file.len() as u64,
+            mdx_blake3: Hash::of(&file),
+        })
+    }
+}

@@ -1,0 +1,164 @@
+use std::path::Path;
+
+use moe_shards::{DocumentMeta, Error, FamilyId, Hash, Shard, ShardIndex, ShardSpec, ShardWriter, TokenId};
+use proptest::prelude::*;
+
+fn spec(vocab_size: u32) -> ShardSpec {
+    ShardSpec { vocab_size, eod: TokenId(1), tokenizer: Hash::of(b"t"), build: Hash::of(b"b") }
+}
+
+fn family(id: u64) -> DocumentMeta {
+    DocumentMeta { family: FamilyId(id), n_bytes: 4, ..DocumentMeta::default() }
+}
+
+fn example(dir: &Path) -> Vec<u8> {
+    let mut writer = ShardWriter::create(dir, "s", spec(100)).unwrap();
+    for i in 0..5u32 {
+        let tokens: Vec<TokenId> = (0..i).map(|j| TokenId(10 * i + j)).collect();
+        writer.append(&format!("doc-{i}"), &family(u64::from(i / 2)), &tokens).unwrap();
+    }
+    let info = writer.finish().unwrap();
+    assert_eq!((info.n_docs, info.n_tokens, info.bin_bytes, info.n_text_bytes), (5, 15, 30, 20));
+    assert_eq!(info.mdx_blake3, Hash::of_file(&dir.join("s.mdx")).unwrap());
+    assert_eq!(info.bin_blake3, Hash::of_file(&dir.join("s.bin")).unwrap());
+    std::fs::read(dir.join("s.mdx")).unwrap()
+}
+
+#[test]
+fn a_shard_appears_only_when_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = ShardWriter::create(dir.path(), "s", spec(100)).unwrap();
+    writer.append("a", &family(0), &[TokenId(3)]).unwrap();
+    drop(writer);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_writer_refuses_what_a_reader_could_not_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = ShardWriter::create(dir.path(), "s", spec(100)).unwrap();
+    writer.append("a", &family(5), &[TokenId(3)]).unwrap();
+    assert!(matches!(writer.append("b", &family(4), &[]), Err(Error::Order { .. })));
+    let error = writer.append("c", &family(6), &[TokenId(3), TokenId(100)]).unwrap_err();
+    assert!(
+        error.to_string().contains("`c`: token 100 at position 1 is outside the vocabulary of 100"),
+        "{error}"
+    );
+    let other = DocumentMeta { variant: 1, ..family(6) };
+    assert!(matches!(writer.append("d", &other, &[]), Err(Error::Format { .. })));
+    assert!(ShardWriter::create(dir.path(), "s", ShardSpec { eod: TokenId(100), ..spec(100) }).is_err());
+}
+
+#[test]
+fn every_flipped_byte_is_noticed_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = example(dir.path());
+    let mdx = dir.path().join("s.mdx");
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(&mdx, &damaged).unwrap();
+        let outcome = Shard::open(&mdx).and_then(|shard| shard.verify());
+        // Padding between sections belongs to nothing and is not checked.
+        let Err(error) = outcome else {
+            assert_eq!(bytes[at], 0, "byte {at} was changed unnoticed");
+            continue;
+        };
+        assert!(error.to_string().contains("s.mdx") || error.to_string().contains("s.bin"), "{error}");
+    }
+    std::fs::write(&mdx, &bytes).unwrap();
+    for at in 0..30 {
+        let bin = dir.path().join("s.bin");
+        let good = std::fs::read(&bin).unwrap();
+        let mut damaged = good.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&bin, damaged).unwrap();
+        let error = Shard::open(&mdx).unwrap().verify().unwrap_err().to_string();
+        assert!(error.contains("s.bin"), "{error}");
+        std::fs::write(&bin, good).unwrap();
+    }
+}
+
+#[test]
+fn truncated_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = example(dir.path());
+    for len in [0, 7, 255, 256, bytes.len() - 1] {
+        assert!(ShardIndex::parse(Path::new("s.mdx"), &bytes[..len]).is_err(), "{len} bytes");
+    }
+    let bin = dir.path().join("s.bin");
+    std::fs::write(&bin, &std::fs::read(&bin).unwrap()[..29]).unwrap();
+    let error = Shard::open(&dir.path().join("s.mdx")).unwrap_err().to_string();
+    assert!(error.contains("expected 15 tokens of 2 bytes, found 29 bytes"), "{error}");
+}
+
+#[test]
+fn a_newer_version_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = example(dir.path());
+    bytes[8] = 9;
+    let error = ShardIndex::parse(Path::new("s.mdx"), bytes).unwrap_err().to_string();
+    assert_eq!(error, "s.mdx: format version 9; this program reads up to 1: install a newer one");
+}
+
+/// Reads everything that can be read; the outcome does not matter, only that there is one.
+fn exercise(bytes: Vec<u8>) {
+    if let Ok(index) = ShardIndex::parse(Path::new("fuzz"), bytes) {
+        for doc in (0..index.n_docs().min(50)).chain([index.n_docs(), u32::MAX]) {
+            let outcomes = [index.span(doc).is_ok(), index.meta(doc).is_ok(), index.id(doc).is_ok()];
+            assert!(doc < index.n_docs() || outcomes == [false; 3]);
+        }
+        assert!(index.verify_sections().is_ok() || index.n_docs() < u32::MAX);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_bytes_give_an_error_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        exercise(bytes);
+    }
+
+    /// Damage anywhere in a good file, with the header's checksum put right, so that the damage
+    /// reaches the code behind it.
+    #[test]
+    fn a_damaged_header_with_a_valid_checksum_never_panics(
+        at in 0usize..248, value in any::<u8>(), more in proptest::collection::vec((0usize..248, any::<u8>()), 0..6),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = example(dir.path());
+        for (at, value) in more.into_iter().chain([(at, value)]) {
+            bytes[at] = value;
+        }
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..248]);
+        bytes[248..256].copy_from_slice(&checksum.to_le_bytes());
+        exercise(bytes);
+    }
+
+    #[test]
+    fn what_goes_in_comes_out(
+        mut docs in proptest::collection::vec((any::<u64>(), proptest::collection::vec(0u32..70_000, 0..40), ".{0,12}"), 0..30),
+        wide in any::<bool>(),
+    ) {
+        docs.sort_by_key(|doc| doc.0);
+        let dir = tempfile::tempdir().unwrap();
+        let vocab_size = if wide { 70_000 } else { 65_000 };
+        let mut writer = ShardWriter::create(dir.path(), "s", spec(vocab_size)).unwrap();
+        for (id, tokens, name) in &docs {
+            let tokens: Vec<TokenId> = tokens.iter().map(|t| TokenId(t % vocab_size)).collect();
+            writer.append(name, &family(*id), &tokens).unwrap();
+        }
+        writer.finish().unwrap();
+        let shard = Shard::open(&dir.path().join("s.mdx")).unwrap();
+        shard.verify().unwrap();
+        prop_assert_eq!(shard.n_docs() as usize, docs.len());
+        for (i, (id, tokens, name)) in docs.iter().enumerate() {
+            let doc = i as u32;
+            let expected: Vec<u32> = tokens.iter().map(|t| t % vocab_size).chain([1]).collect();
+            prop_assert_eq!(shard.tokens(doc).unwrap().to_vec(), expected);
+            prop_assert_eq!(shard.family(doc).unwrap(), FamilyId(*id));
+            prop_assert_eq!(shard.id(doc).unwrap(), name);
+        }
+    }
+}
