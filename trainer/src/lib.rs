@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Trains mixture-of-experts language models from the shards and the plan of `moe-data`.
+//!
+//! ```text
+//! plan -> data (batches) -> model -> loss -> optim        train: the order of these
+//!                              checkpoint, metrics: the only writers of files
+//! ```
+
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod loss;
+pub mod model;
+pub mod optim;
+pub mod random;
+pub mod train;
+
+pub use error::{Error, Result};

@@ -1,0 +1,148 @@
+//! Reads the samples of a plan in order, ahead of the training loop.
+//!
+//! Step s reads the contiguous range of the next `batch` values of t. Threads only ask for values
+//! of t, so the depth of the prefetch cannot change what is read, and there is nothing to save.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+use moe_shards::{Plan, Sample};
+
+use super::{Batch, DataDigest};
+use crate::error::{Error, Result};
+
+/// Something that has a sample for every t: a plan, or a synthetic corpus in a test.
+pub trait SampleSource: Send + Sync {
+    /// Number of training samples.
+    fn len(&self) -> u64;
+
+    /// Whether there are no training samples.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tokens of a sample.
+    fn seq_len(&self) -> usize;
+
+    /// Training sample `t`.
+    ///
+    /// # Errors
+    /// When the sample cannot be read.
+    fn sample(&self, t: u64) -> Result<Sample>;
+
+    /// Number of validation samples.
+    fn validation_len(&self) -> u64;
+
+    /// Validation sample `i`.
+    ///
+    /// # Errors
+    /// When the sample cannot be read.
+    fn validation_sample(&self, i: u64) -> Result<Sample>;
+}
+
+impl SampleSource for Plan {
+    fn len(&self) -> u64 {
+        Plan::len(self)
+    }
+
+    fn seq_len(&self) -> usize {
+        Plan::seq_len(self)
+    }
+
+    fn sample(&self, t: u64) -> Result<Sample> {
+        Ok(Plan::sample(self, t)?)
+    }
+
+    fn validation_len(&self) -> u64 {
+        Plan::validation_len(self)
+    }
+
+    fn validation_sample(&self, i: u64) -> Result<Sample> {
+        Ok(Plan::validation_sample(self, i)?)
+    }
+}
+
+/// Delivers batches in order.
+pub struct Loader {
+    source: Arc<dyn SampleSource>,
+    next_t: u64,
+    digest: DataDigest,
+    ahead: Option<Ahead>,
+}
+
+/// The thread that reads ahead, and where it puts what it read.
+struct Ahead {
+    samples: Receiver<Result<Sample>>,
+    thread: JoinHandle<()>,
+}
+
+impl Loader {
+    /// Reads samples `range` with up to `prefetch` of them ready ahead; 0 reads when asked.
+    pub fn new(
+        source: Arc<dyn SampleSource>,
+        range: Range<u64>,
+        prefetch: usize,
+        digest: DataDigest,
+    ) -> Self {
+        let next_t = range.start;
+        let ahead = (prefetch > 0).then(|| Ahead::spawn(source.clone(), range, prefetch));
+        Self { source, next_t, digest, ahead }
+    }
+
+    /// The next `n` samples.
+    ///
+    /// # Errors
+    /// When a sample cannot be read, naming its t; [`Error::Data`] past the end of the range.
+    pub fn next_batch(&mut self, n: usize) -> Result<Batch> {
+        let first_t = self.next_t;
+        let mut samples = Vec::with_capacity(n);
+        for t in first_t..first_t + n as u64 {
+            let sample = match &self.ahead {
+                None => self.source.sample(t)?,
+                Some(ahead) => ahead.samples.recv().map_err(|_| past_the_end(t))??,
+            };
+            self.digest = self.digest.then(t, &sample);
+            samples.push(sample);
+        }
+        self.next_t += n as u64;
+        Ok(Batch::new(first_t, self.source.seq_len(), &samples))
+    }
+
+    /// The hash of everything delivered so far.
+    pub fn digest(&self) -> DataDigest {
+        self.digest
+    }
+}
+
+impl Ahead {
+    fn spawn(source: Arc<dyn SampleSource>, range: Range<u64>, prefetch: usize) -> Self {
+        let (sender, samples) = sync_channel(prefetch);
+        let thread = std::thread::spawn(move || {
+            for t in range {
+                // An error is delivered in its place in the order; a closed channel means that
+                // nobody reads any more.
+                if sender.send(source.sample(t)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { samples, thread }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        if let Some(Ahead { samples, thread }) = self.ahead.take() {
+            drop(samples);
+            if thread.join().is_err() {
+                // The thread's panic has already been reported by the runtime.
+            }
+        }
+    }
+}
+
+fn past_the_end(t: u64) -> Error {
+    Error::Data(format!("sample {t} is past the end of what this run reads"))
+}

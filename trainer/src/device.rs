@@ -1,0 +1,111 @@
+//! Which device computes. Everything that depends on how the program was built is in this file.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::Device;
+
+use crate::error::{Error, Result};
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// CUDA when built with it and present, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA device of this index.
+    Cuda(usize),
+}
+
+/// An opened device, and why it was chosen.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// The device; gradients are not yet enabled on it.
+    pub device: Device,
+    /// Its name and the reason, for people.
+    pub reason: String,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| format!("expected auto, cpu, cuda or cuda:N, found {text:?}")),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// Opens the device.
+///
+/// # Errors
+/// [`Error::Device`] when CUDA is asked for and the program was built without it, or there is no
+/// such device. A device is never replaced by another one silently.
+pub fn open(choice: DeviceChoice) -> Result<Chosen> {
+    let cpu = |why: &str| Chosen { device: Device::flex(), reason: format!("cpu ({why})") };
+    match (choice, cuda_devices()) {
+        (DeviceChoice::Cpu, _) => Ok(cpu("asked for")),
+        (DeviceChoice::Auto, None) => Ok(cpu("this program was built without the feature `cuda`")),
+        (DeviceChoice::Auto, Some(devices)) => Ok(match devices.into_iter().next() {
+            Some(device) => Chosen { device, reason: "cuda:0 (the first CUDA device found)".into() },
+            None => cpu("no CUDA device was found"),
+        }),
+        (DeviceChoice::Cuda(index), None) => Err(Error::Device(format!(
+            "cannot use cuda:{index}: this program was built without the feature `cuda`; build it with \
+             `cargo build --release --features cuda`, or use --device cpu"
+        ))),
+        (DeviceChoice::Cuda(index), Some(devices)) => {
+            let found = devices.len();
+            match devices.into_iter().nth(index) {
+                Some(device) => Ok(Chosen { device, reason: format!("cuda:{index} (asked for)") }),
+                None => Err(Error::Device(format!(
+                    "cannot use cuda:{index}: {found} CUDA devices found; is the driver installed \
+                     (nvidia-smi)? --device cpu works everywhere"
+                ))),
+            }
+        }
+    }
+}
+
+/// The CUDA devices, or `None` when built without CUDA. Listing does not touch a driver that is
+/// not there, unlike opening a device by index.
+#[cfg(feature = "cuda")]
+fn cuda_devices() -> Option<Vec<Device>> {
+    Some(Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_devices() -> Option<Vec<Device>> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_devices() {
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
+        assert_eq!(DeviceChoice::Cuda(3).to_string(), "cuda:3");
+        assert!("gpu".parse::<DeviceChoice>().is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245, section 2.2).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, activation::softmax};
+
+use crate::model::config::ModelConfig;
+use crate::model::init::Init;
+use crate::model::rope::Rotation;
+
+/// `softmax(q k^T / sqrt(h) + mask) v` for each query head, where groups of query heads share one
+/// key and value head; h is the width of a head.
+#[derive(Module, Debug)]
+pub struct GroupedQuery {
+    /// Queries, keys and values in one product, in this order.
+    w_qkv: Param<Tensor<2>>,
+    w_out: Param<Tensor<2>>,
+    n_heads: usize,
+    n_kv_heads: usize,
+    head_dim: usize,
+}
+
+impl GroupedQuery {
+    /// The attention of one block. `out_scale` multiplies the initial standard deviation of the
+    /// projection back into the residual stream.
+    pub fn new(config: &ModelConfig, out_scale: f64, name: &str, init: &Init) -> Self {
+        let (n_heads, n_kv_heads) = (config.attention.n_heads, config.attention.n_kv_heads);
+        let head_dim = config.head_dim();
+        let qkv = (n_heads + 2 * n_kv_heads) * head_dim;
+        Self {
+            w_qkv: init.normal(&format!("{name}.w_qkv"), [config.d_model, qkv], 1.0),
+            w_out: init.normal(&format!("{name}.w_out"), [n_heads * head_dim, config.d_model], out_scale),
+            n_heads,
+            n_kv_heads,
+            head_dim,
+        }
+    }
+
+    /// # Shapes
+    /// - x: `[batch * seq, d_model]`, and so is the result
+    /// - mask: `[batch, 1, 1, seq, seq]`, see [`document_mask`](super::document_mask)
+    pub fn forward(&self, x: Tensor<2>, rotation: &Rotation, mask: Tensor<5>) -> Tensor<2> {
+        let [batch, _, _, seq, _] = mask.dims();
+        let (heads, kv_heads, dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
+        let group = heads / kv_heads;
+
+        let qkv = x.matmul(self.w_qkv.val()).reshape([batch, seq, heads + 2 * kv_heads, dim]);
+        let value = qkv.clone().narrow(2, heads + kv_heads, kv_heads).swap_dims(1, 2);
+        // Queries and keys turn by the same angles, so they turn together.
+        let turned = rotation.apply(qkv.narrow(2, 0, heads + kv_heads)).swap_dims(1, 2);
+        let key = turned.clone().narrow(1, heads, kv_heads);
+        // The queries of one group lie one below the other, so that keys and values are used
+        // where they are and never repeated.
+        let query = turned.narrow(1, 0, heads).reshape([batch, kv_heads, group * seq, dim]);
+
+        let scores = (query * (dim as f64).powf(-0.5)).matmul(key.swap_dims(2, 3));
+        let scores = scores.reshape([batch, kv_heads, group, seq, seq]) + mask;
+        let weights = softmax(scores, 4).reshape([batch, kv_heads, group * seq, seq]);
+        let output = weights.matmul(value).reshape([batch, heads, seq, dim]);
+        output.swap_dims(1, 2).reshape([batch * seq, heads * dim]).matmul(self.w_out.val())
+    }
+}

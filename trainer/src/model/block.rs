@@ -1,0 +1,92 @@
+//! One block: normalise, attend, add; normalise, feed forward, add.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use super::attention::GroupedQuery;
+use super::config::{BalanceConfig, ModelConfig};
+use super::feed_forward::SwiGlu;
+use super::init::Init;
+use super::input::ValidMask;
+use super::moe::{MoeLayer, MoeRecord};
+use super::norm::RmsNorm;
+use super::rope::Rotation;
+
+/// A pre-norm transformer block.
+#[derive(Module, Debug)]
+pub struct Block {
+    attention_norm: RmsNorm,
+    attention: GroupedQuery,
+    feed_forward_norm: RmsNorm,
+    feed_forward: FeedForward,
+}
+
+/// What follows the attention.
+#[derive(Module, Debug)]
+enum FeedForward {
+    /// Every token through the same weights.
+    Dense(SwiGlu),
+    /// Every token through the experts that the router chooses.
+    Moe(MoeLayer),
+}
+
+impl Block {
+    /// Block `layer` (from 0) of a model.
+    pub fn new(config: &ModelConfig, layer: usize, init: &Init) -> Self {
+        let name = format!("blocks.{layer}");
+        // The residual stream adds two outputs per block; scaling them keeps its variance from
+        // growing with depth (Radford et al. 2019, section 2.3).
+        let out_scale = (2.0 * config.n_layers as f64).powf(-0.5);
+        let ffn = format!("{name}.feed_forward");
+        let feed_forward = if config.is_moe(layer) {
+            FeedForward::Moe(MoeLayer::new(config, out_scale, &ffn, init))
+        } else {
+            FeedForward::Dense(SwiGlu::new(config.d_model, config.dense_ffn, out_scale, &ffn, init))
+        };
+        Self {
+            attention_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
+            attention: GroupedQuery::new(config, out_scale, &format!("{name}.attention"), init),
+            feed_forward_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
+            feed_forward,
+        }
+    }
+
+    /// # Shapes
+    /// - x: `[batch * seq, d_model]`, and so is the result
+    /// - mask: `[batch, 1, 1, seq, seq]`
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        rotation: &Rotation,
+        mask: Tensor<5>,
+        valid: &ValidMask,
+        balance: &BalanceConfig,
+    ) -> (Tensor<2>, Option<MoeRecord>) {
+        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), rotation, mask);
+        let normed = self.feed_forward_norm.forward(x.clone());
+        match &self.feed_forward {
+            FeedForward::Dense(dense) => (x + dense.forward(normed), None),
+            FeedForward::Moe(moe) => {
+                let (y, record) = moe.forward(normed, valid, balance);
+                (x + y, Some(record))
+            }
+        }
+    }
+
+    /// The mixture of experts, where the block has one.
+    pub fn moe(&self) -> Option<&MoeLayer> {
+        match &self.feed_forward {
+            FeedForward::Dense(_) => None,
+            FeedForward::Moe(moe) => Some(moe),
+        }
+    }
+
+    /// The same block with another selection bias of its router; unchanged if it has none.
+    pub fn with_balance_bias(self, bias: &[f32]) -> Self {
+        let feed_forward = match self.feed_forward {
+            FeedForward::Moe(moe) => FeedForward::Moe(moe.with_balance_bias(bias)),
+            dense @ FeedForward::Dense(_) => dense,
+        };
+        Self { feed_forward, ..self }
+    }
+}

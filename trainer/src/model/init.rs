@@ -1,0 +1,37 @@
+//! Initial values: normal numbers that depend on the seed, the parameter's name and the index.
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::random::Stream;
+
+/// Makes parameters on one device from one seed.
+#[derive(Debug)]
+pub struct Init<'a> {
+    seed: u64,
+    std: f64,
+    device: &'a Device,
+}
+
+impl<'a> Init<'a> {
+    /// Normal values of standard deviation `std`.
+    pub fn new(seed: u64, std: f64, device: &'a Device) -> Self {
+        Self { seed, std, device }
+    }
+
+    /// The device on which parameters are made.
+    pub fn device(&self) -> &'a Device {
+        self.device
+    }
+
+    /// A parameter of normal values with standard deviation `scale * std`.
+    ///
+    /// `name` must be the parameter's full name, so that no two draw the same numbers.
+    pub fn normal<const D: usize>(&self, name: &str, shape: [usize; D], scale: f64) -> Param<Tensor<D>> {
+        let stream = Stream::new(self.seed, name);
+        let std = self.std * scale;
+        let n = shape.iter().product::<usize>() as u64;
+        let values: Vec<f32> = (0..n).map(|i| (stream.normal(i) * std) as f32).collect();
+        Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
+    }
+}

@@ -1,0 +1,91 @@
+//! What a model reads: tokens, positions and document segments of a few samples on one device.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// Segment number of padding; it belongs to no document.
+pub const PADDING: u32 = u32::MAX;
+
+/// A batch on a device, ready for the model.
+#[derive(Debug, Clone)]
+pub struct Input {
+    /// `[batch, seq]`
+    pub tokens: Tensor<2, Int>,
+    /// `[batch, seq]`, from 0 in each document piece.
+    pub positions: Tensor<2, Int>,
+    /// `[batch, seq]`, the document piece each token belongs to; -1 on padding.
+    pub segments: Tensor<2, Int>,
+    /// Which tokens are not padding.
+    pub valid: ValidMask,
+}
+
+/// Which tokens are real. A type of its own, because a bare boolean tensor does not say whether
+/// true means "keep" or "ignore".
+#[derive(Debug, Clone)]
+pub struct ValidMask {
+    batch: usize,
+    is_valid: Vec<bool>,
+    n_valid: usize,
+    column: Tensor<2>,
+}
+
+impl Input {
+    /// Moves host arrays of `batch * seq` entries to the device.
+    ///
+    /// # Shapes
+    /// - tokens, positions, segments: `batch * seq` entries each, sample after sample; segments
+    ///   are [`PADDING`] on padding
+    pub fn new(
+        tokens: &[u32],
+        positions: &[u32],
+        segments: &[u32],
+        [batch, seq]: [usize; 2],
+        device: &Device,
+    ) -> Self {
+        let ints = |values: &[u32]| {
+            let values: Vec<i64> =
+                values.iter().map(|&v| if v == PADDING { -1 } else { i64::from(v) }).collect();
+            Tensor::from_data(TensorData::new(values, [batch, seq]), device)
+        };
+        Self {
+            tokens: ints(tokens),
+            positions: ints(positions),
+            segments: ints(segments),
+            valid: ValidMask::new(segments.iter().map(|&s| s != PADDING).collect(), batch, device),
+        }
+    }
+}
+
+impl ValidMask {
+    /// A mask of `batch` samples of equal length; true marks a real token.
+    pub fn new(is_valid: Vec<bool>, batch: usize, device: &Device) -> Self {
+        let column: Vec<f32> = is_valid.iter().map(|&v| f32::from(u8::from(v))).collect();
+        let n_valid = is_valid.iter().filter(|&&v| v).count();
+        let column = Tensor::from_data(TensorData::new(column, [is_valid.len(), 1]), device);
+        Self { batch, is_valid, n_valid, column }
+    }
+
+    /// Samples of the batch.
+    pub fn n_samples(&self) -> usize {
+        self.batch
+    }
+
+    /// Tokens, padding included.
+    pub fn n_tokens(&self) -> usize {
+        self.is_valid.len()
+    }
+
+    /// Tokens that are not padding.
+    pub fn n_valid(&self) -> usize {
+        self.n_valid
+    }
+
+    /// Whether token `index` is real.
+    pub fn is_valid(&self, index: usize) -> bool {
+        self.is_valid[index]
+    }
+
+    /// 1 for real tokens and 0 for padding, `[tokens, 1]`.
+    pub fn column(&self) -> Tensor<2> {
+        self.column.clone()
+    }
+}

@@ -1,0 +1,83 @@
+//! The mixture-of-experts feed-forward.
+//!
+//! ```text
+//! x -> router -> (expert, weight) x k per token -> dispatch -> experts -> combine -> + shared(x)
+//! ```
+//! Every token reaches all of its k experts; no token is dropped.
+
+mod balance;
+mod dispatch;
+mod experts;
+mod router;
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+pub use balance::{LoadSummary, RouterStats, bias_step};
+pub use dispatch::Dispatch;
+pub use experts::Experts;
+pub use router::{Routed, Router};
+
+use super::config::{BalanceConfig, ModelConfig};
+use super::feed_forward::SwiGlu;
+use super::init::Init;
+use super::input::ValidMask;
+
+/// A router, its experts, and the experts that every token shares.
+#[derive(Module, Debug)]
+pub struct MoeLayer {
+    router: Router,
+    experts: Experts,
+    shared: Option<SwiGlu>,
+}
+
+/// What a mixture of experts leaves behind besides its output.
+#[derive(Debug)]
+pub struct MoeRecord {
+    /// Sum of the balancing losses, each times its coefficient, `[1]`.
+    pub auxiliary: Option<Tensor<1>>,
+    /// Counts and values for the balancer and the metrics.
+    pub stats: RouterStats,
+}
+
+impl MoeLayer {
+    /// The layer of one block; `out_scale` as in [`SwiGlu::new`].
+    pub fn new(config: &ModelConfig, out_scale: f64, name: &str, init: &Init) -> Self {
+        let moe = &config.moe;
+        let shared_width = moe.n_shared * moe.expert_ffn;
+        Self {
+            router: Router::new(config, &format!("{name}.router"), init),
+            experts: Experts::new(config, out_scale, &format!("{name}.experts"), init),
+            shared: (shared_width > 0).then(|| {
+                SwiGlu::new(config.d_model, shared_width, out_scale, &format!("{name}.shared"), init)
+            }),
+        }
+    }
+
+    /// # Shapes
+    /// - x: `[tokens, d_model]`, and so is the result
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        valid: &ValidMask,
+        balance: &BalanceConfig,
+    ) -> (Tensor<2>, MoeRecord) {
+        let routed = self.router.forward(x.clone(), valid, balance);
+        let y = self.experts.forward(x.clone(), routed.weights, &routed.dispatch);
+        let y = match &self.shared {
+            Some(shared) => y + shared.forward(x),
+            None => y,
+        };
+        (y, MoeRecord { auxiliary: routed.auxiliary, stats: routed.stats })
+    }
+
+    /// The bias of each expert's selection.
+    pub fn balance_bias(&self) -> &Param<Tensor<1>> {
+        self.router.balance_bias()
+    }
+
+    /// The same layer with another selection bias, `[experts]`.
+    pub fn with_balance_bias(self, bias: &[f32]) -> Self {
+        Self { router: self.router.with_balance_bias(bias), ..self }
+    }
+}
