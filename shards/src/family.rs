@@ -1,26 +1,12 @@
 //! Families: all texts of one thing. A pass shows each family once; this table says which texts a
 //! family has, in the order of the family ids, which is random because they are hashes.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
+use crate::ids::FamilyId;
 use crate::manifest::Manifest;
 use crate::permute::{Permutation, Purpose, mix64, stream_key};
 use crate::reader::{Shard, Tokens};
 use crate::variant::OriginalShare;
-
-/// Identity of a family: 64 bits of a hash.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct FamilyId(pub u64);
-
-impl fmt::Display for FamilyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
 
 /// The documents of a pool: its shards one after the other, numbered from 0.
 #[derive(Debug)]

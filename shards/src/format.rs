@@ -6,9 +6,8 @@ use std::path::Path;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
-use crate::family::FamilyId;
 use crate::hash::Hash;
-use crate::token::TokenWidth;
+use crate::ids::{FamilyId, TokenWidth};
 
 /// Version written by this program.
 pub const FORMAT_VERSION: u32 = 1;

@@ -33,8 +33,8 @@
 pub mod atomic;
 mod error;
 mod hash;
+mod ids;
 mod mmap;
-mod token;
 
 mod format;
 mod reader;
@@ -53,9 +53,10 @@ mod plan;
 mod sample;
 
 pub use error::{Error, Result};
-pub use family::{FamilyId, FamilyTable};
+pub use family::FamilyTable;
 pub use format::{DocumentMeta, FORMAT_VERSION};
 pub use hash::Hash;
+pub use ids::{FamilyId, TokenId, TokenWidth};
 pub use lock::{
     PLAN_VERSION, PackRef, Packing, PassLock, PhaseLock, PlanLock, PoolLock, ShardRef, ValidationLock,
 };
@@ -63,5 +64,5 @@ pub use manifest::{Manifest, SourceInfo, TokenizerInfo};
 pub use plan::{Plan, Pool};
 pub use reader::{Shard, ShardIndex, Tokens};
 pub use sample::{IGNORED_SEGMENT, Piece, Sample, SampleId};
-pub use token::{TokenId, TokenWidth};
+
 pub use writer::{ShardInfo, ShardSpec, ShardWriter};

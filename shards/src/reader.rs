@@ -7,11 +7,10 @@ use memmap2::Mmap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
-use crate::family::FamilyId;
 use crate::format::{DocumentMeta, Header, META_BYTES, SECTIONS, checksum_error, u64_at};
 use crate::hash::Hash;
+use crate::ids::{FamilyId, TokenId, TokenWidth};
 use crate::mmap::map_file;
-use crate::token::{TokenId, TokenWidth};
 
 /// The index of a shard over any bytes (a map, a vector, a fuzzer's input).
 #[derive(Debug)]

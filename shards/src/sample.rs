@@ -1,7 +1,8 @@
 //! One training sequence: tokens, targets, and what a trainer needs to know about where they are from.
 
 use crate::error::{Error, Result};
-use crate::family::{FamilyId, PoolDocs};
+use crate::family::PoolDocs;
+use crate::ids::FamilyId;
 use crate::pack::PackedPiece;
 
 /// Segment number of padding.

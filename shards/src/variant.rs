@@ -5,7 +5,7 @@
 //! (Bresenham's rule). So every pass has a share `X` of originals to within one family, every family has
 //! `floor` or `ceil` of `P X` originals in `P` passes, and the variants rotate between them.
 
-use crate::family::FamilyId;
+use crate::ids::FamilyId;
 use crate::permute::mix64;
 
 /// Share of originals among the families that have variants: `num / den`, in [0, 1].

@@ -10,7 +10,7 @@ use crate::atomic::{self, AtomicFile};
 use crate::error::{Error, Result};
 use crate::format::{ALIGN, DocumentMeta, HEADER_BYTES, Header, Section};
 use crate::hash::Hash;
-use crate::token::{TokenId, TokenWidth};
+use crate::ids::{TokenId, TokenWidth};
 
 /// What all documents of a shard have in common.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,6 @@
-//! Token ids and how wide they are on disk.
+//! Numbers with a type of their own: tokens and families.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -6,6 +8,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenId(pub u32);
+
+/// Identity of a family: 64 bits of a hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FamilyId(pub u64);
+
+impl fmt::Display for FamilyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
 
 /// Bytes per token in a `.bin` file, little-endian. The payload equals that of Megatron-LM's
 /// `.bin` (`indexed_dataset.py`): u16 for small vocabularies, else 32 bits.
