@@ -5,12 +5,19 @@
 //!                              checkpoint, metrics: the only writers of files
 //! ```
 
+pub mod checkpoint;
+pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod generate;
 pub mod loss;
+pub mod metrics;
 pub mod model;
 pub mod optim;
+pub mod printer;
 pub mod random;
 pub mod train;
 

@@ -1,9 +1,11 @@
 //! From the plan to batches: reading ahead, and proving which tokens were read.
 
 mod batch;
+mod corpus;
 mod digest;
 mod loader;
 
 pub use batch::Batch;
+pub use corpus::Corpus;
 pub use digest::DataDigest;
 pub use loader::{Loader, SampleSource};

@@ -1,0 +1,105 @@
+//! Checkpoints: folders that appear whole, carry the hashes of their files, and hold all that a
+//! resumed run, an evaluation or a sample needs.
+//!
+//! ```text
+//! RUN/checkpoints/latest                 name of the newest, as text
+//! RUN/checkpoints/step-00001000/
+//!   model.safetensors                    parameters and router biases, f32, by name
+//!   optim.safetensors                    moments: `m.NAME` and `v.NAME`, f32
+//!   state.json                           step, t, identities
+//!   config.toml                          the resolved configuration
+//!   tokenizer.json                       a copy, so that text can be sampled
+//!   manifest.json                        size and blake3 of each file above
+//! ```
+
+mod load;
+mod retain;
+mod save;
+mod tensors;
+
+use std::path::{Path, PathBuf};
+
+use moe_shards::Hash;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Values;
+use crate::error::Result;
+
+pub use load::{Loaded, load, load_model, resolve};
+pub use save::save;
+pub use tensors::parameter_hash;
+
+/// Version of the folder's layout and of `state.json`.
+pub const VERSION: u32 = 1;
+
+const MODEL: &str = "model.safetensors";
+const OPTIM: &str = "optim.safetensors";
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.toml";
+const TOKENIZER: &str = "tokenizer.json";
+const MANIFEST: &str = "manifest.json";
+const LATEST: &str = "latest";
+
+/// `state.json`: where a run stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateFile {
+    /// [`VERSION`] of the program that wrote it.
+    pub version: u32,
+    /// Version of the program that wrote it.
+    pub program: String,
+    /// Steps done.
+    pub step: u64,
+    /// First sample of the next step.
+    pub t: u64,
+    /// Targets learnt from.
+    pub tokens_seen: u64,
+    /// Identity of the plan.
+    pub plan_id: Hash,
+    /// Hash of all samples read.
+    pub data_hash: Hash,
+    /// Hash of names, shapes and values of all parameters.
+    pub parameter_hash: Hash,
+    /// Hash of the configuration's identity keys.
+    pub config_fingerprint: Hash,
+    /// Entries of the vocabulary.
+    pub vocab_size: usize,
+    /// Tokens of a sequence.
+    pub seq_len: usize,
+    /// The end-of-document token.
+    pub eod: u32,
+}
+
+/// `manifest.json`: what the other files must be.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FilesManifest {
+    version: u32,
+    files: Vec<FileEntry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileEntry {
+    name: String,
+    bytes: u64,
+    blake3: Hash,
+}
+
+/// Writes `config.lock.toml`, the resolved configuration of a run, into its folder.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_config_lock(run: &Path, config: &Values) -> Result<()> {
+    Ok(moe_shards::atomic::write_file(&run.join("config.lock.toml"), config.to_toml(false).as_bytes())?)
+}
+
+/// The folder of a run's checkpoints.
+pub fn checkpoints_dir(run: &Path) -> PathBuf {
+    run.join("checkpoints")
+}
+
+/// The name of the checkpoint of a step.
+pub fn checkpoint_name(step: u64) -> String {
+    format!("step-{step:08}")
+}

@@ -1,0 +1,183 @@
+//! The command line: types only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::device::DeviceChoice;
+
+/// Trains mixture-of-experts language models from the shards and the plan of moe-data.
+#[derive(Debug, Parser)]
+#[command(
+    name = "moe-train",
+    version,
+    args_conflicts_with_subcommands = true,
+    before_long_help = "Examples:\n  \
+        moe-train --shards out/                          train the preset `tiny`\n  \
+        moe-train --shards out/ --preset smoke           see in seconds whether everything works\n  \
+        moe-train --shards out/ --set moe.top_k=1 --set moe.router.norm_weights=false\n  \
+        moe-train resume runs/tiny                       go on after an interruption\n  \
+        moe-train sample runs/tiny --prompt \"In the\"\n  \
+        moe-train config --explain moe.balance.switch"
+)]
+pub struct Cli {
+    /// What to do; without a verb: train.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+    /// Training.
+    #[command(flatten)]
+    pub train: TrainArgs,
+    /// Say nothing but errors.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more: a line for each step.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Train a model (the same as no verb).
+    Train(TrainArgs),
+    /// Go on with a run after an interruption, bit for bit as if there had been none.
+    Resume(ResumeArgs),
+    /// Loss of a checkpoint on held-out documents, by source.
+    Eval(EvalArgs),
+    /// Text from a checkpoint.
+    Sample(SampleArgs),
+    /// What a checkpoint holds.
+    Inspect(InspectArgs),
+    /// The configuration as it would be used, or what a key means.
+    Config(ConfigArgs),
+}
+
+/// How a configuration is put together: defaults < preset or file < --set.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigSource {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    pub config: Option<PathBuf>,
+    /// Configuration that is part of the program: smoke, tiny or char.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// One key of the configuration, as in moe.top_k=2; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Arguments of `train`.
+#[derive(Debug, Clone, Args)]
+pub struct TrainArgs {
+    /// Folder of the shards and the plan [default: out].
+    #[arg(long, value_name = "DIR")]
+    pub shards: Option<PathBuf>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Optimizer steps [default: what the plan has samples for].
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// Device: auto, cpu, cuda or cuda:N [default: auto].
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
+    /// Folder of the run; it must not exist [default: runs/PRESET].
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Print the summary as JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Folder of the run.
+    pub run: PathBuf,
+    /// Checkpoint to go on from, as in step-00000100 [default: the latest].
+    #[arg(long, value_name = "NAME")]
+    pub from: Option<String>,
+    /// Folder of the shards and the plan, if it has moved.
+    #[arg(long, value_name = "DIR")]
+    pub shards: Option<PathBuf>,
+    /// Samples read ahead.
+    #[arg(long, value_name = "N")]
+    pub prefetch: Option<u64>,
+    /// Device: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
+    /// A key that does not change what is learnt, as in run.log_every=1; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the summary as JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A run or one of its checkpoints.
+    pub path: PathBuf,
+    /// Folder of the shards and the plan.
+    #[arg(long, value_name = "DIR")]
+    pub shards: PathBuf,
+    /// Validation samples to use [default: all].
+    #[arg(long, value_name = "N")]
+    pub samples: Option<u64>,
+    /// Device: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Print JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `sample`.
+#[derive(Debug, Args)]
+pub struct SampleArgs {
+    /// A run or one of its checkpoints.
+    pub path: PathBuf,
+    /// Text to continue.
+    #[arg(long, default_value = "The")]
+    pub prompt: String,
+    /// Tokens to make at most.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub max_tokens: usize,
+    /// Divides the logits; 0 takes the most likely token each time.
+    #[arg(long, value_name = "X", default_value_t = 0.8)]
+    pub temperature: f64,
+    /// Draw among so many most likely tokens.
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub top_k: usize,
+    /// Seed of the draws.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Device: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Print prompt and continuation as JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A run or one of its checkpoints.
+    pub path: PathBuf,
+    /// Print JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Explain one key.
+    #[arg(long, value_name = "KEY")]
+    pub explain: Option<String>,
+}

@@ -1,0 +1,68 @@
+//! `moe-train eval`: loss of a checkpoint on held-out documents.
+
+use moe_shards::Hash;
+use serde_json::{Map, Value, json};
+
+use crate::checkpoint;
+use crate::cli::EvalArgs;
+use crate::data::Corpus;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::metrics::Mean;
+use crate::printer::{Printer, describe_validation};
+use crate::train::Validator;
+
+pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
+    let loaded = checkpoint::load(&checkpoint::resolve(&args.path, None)?)?;
+    let corpus = Corpus::open(&args.shards)?;
+    let (trained, found) = (Hash::of(&loaded.tokenizer), Hash::of(&corpus.tokenizer));
+    if trained != found {
+        return Err(Error::Data(format!(
+            "{}: tokenizer {} expected, {} found; losses of another tokenizer's tokens mean nothing",
+            args.shards.display(),
+            trained.short(),
+            found.short()
+        )));
+    }
+    if corpus.samples.seq_len() > loaded.state.seq_len {
+        return Err(Error::Data(format!(
+            "{}: sequences of {} tokens, but the model was trained on {}; mix with --seq-len {1} or less",
+            args.shards.display(),
+            corpus.samples.seq_len(),
+            loaded.state.seq_len
+        )));
+    }
+    let chosen = device::open(args.device)?;
+    printer.say(format!("device {}", chosen.reason));
+    let model = checkpoint::load_model(&loaded, &chosen.device)?;
+    let n_samples = args.samples.unwrap_or(u64::MAX);
+    let validation = Validator::new(&corpus, n_samples, loaded.config.micro_batch)?.run(&model, &corpus);
+
+    let sources: Vec<(String, Mean)> =
+        validation.losses.sources.iter().map(|(pool, mean)| (corpus.pool_name(*pool), *mean)).collect();
+    if args.json {
+        let by_source: Map<String, Value> =
+            sources.iter().map(|(name, mean)| (name.clone(), describe(mean))).collect();
+        let record = json!({
+            "checkpoint": loaded.path,
+            "step": loaded.state.step,
+            "all": describe(&validation.losses.all),
+            "unigram_ce": validation.unigram,
+            "sources": by_source,
+        });
+        printer.data(format!("{record:#}"));
+    } else {
+        printer.data(format!("step {}: {}", loaded.state.step, describe_validation(&validation)));
+        for (name, mean) in &sources {
+            let bits = mean.bits_per_byte().map_or_else(|| "?".to_string(), |bits| format!("{bits:.3}"));
+            let nats = mean.nats().unwrap_or(f64::NAN);
+            printer
+                .data(format!("  {name}: loss {nats:.4}  {bits} bits per byte  {} targets", mean.n_targets));
+        }
+    }
+    Ok(0)
+}
+
+fn describe(mean: &Mean) -> Value {
+    json!({ "ce": mean.nats(), "bpb": mean.bits_per_byte(), "targets": mean.n_targets, "bytes": mean.n_bytes })
+}

@@ -1,0 +1,125 @@
+//! One file for each verb; each returns the program's exit code.
+
+mod config;
+mod eval;
+mod inspect;
+mod resume;
+mod sample;
+mod source;
+mod train;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::json;
+
+use crate::cli::{Cli, Verb};
+use crate::config::RunConfig;
+use crate::data::Corpus;
+use crate::error::{Error, Result};
+use crate::printer::{Printer, describe_validation};
+use crate::train::{Run, Summary, TrainState};
+
+/// Exit code of a run that a signal ended after saving.
+const INTERRUPTED: u8 = 130;
+
+/// Carries out a command line.
+///
+/// # Errors
+/// What the verb refuses.
+pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
+    match cli.verb {
+        None => train::run(cli.train, printer),
+        Some(Verb::Train(args)) => train::run(args, printer),
+        Some(Verb::Resume(args)) => resume::run(args, printer),
+        Some(Verb::Eval(args)) => eval::run(args, printer),
+        Some(Verb::Sample(args)) => sample::run(args, printer),
+        Some(Verb::Inspect(args)) => inspect::run(args, printer),
+        Some(Verb::Config(args)) => config::run(args, printer),
+    }
+}
+
+/// Keeps a second process out of a run's folder for as long as it lives; the system releases it
+/// when the process ends, however it ends.
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(".lock");
+    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Usage(format!(
+            "{}: another process is training this run; wait for it, or train into another --run folder",
+            dir.display()
+        ))),
+        Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+    }
+}
+
+/// A flag that SIGINT and SIGTERM set; the second of them ends the process at once.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The order matters: the first signal finds the flag unset, and the second one set.
+        signal_hook::flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|error| Error::Usage(format!("cannot listen for signal {signal}: {error}")))?;
+    }
+    Ok(stop)
+}
+
+/// Trains and reports the end.
+fn train_and_report(
+    state: TrainState,
+    dir: &Path,
+    config: &RunConfig,
+    corpus: &Corpus,
+    as_json: bool,
+    printer: &mut Printer,
+) -> Result<u8> {
+    let stop = stop_flag()?;
+    printer.start_steps(state.step, config.steps.unwrap_or_default());
+    let run = Run { dir, config, corpus, stop: &stop };
+    let summary = crate::train::run(state, &run, printer)?;
+    printer.finish_steps();
+    report(&summary, dir, printer);
+    if as_json {
+        let validation = summary.validation.as_ref();
+        let record = json!({
+            "run": dir,
+            "checkpoint": summary.checkpoint,
+            "step": summary.step,
+            "interrupted": summary.interrupted,
+            "parameter_hash": summary.parameter_hash,
+            "data_hash": summary.data_hash,
+            "validation_ce": validation.and_then(|v| v.losses.all.nats()),
+            "validation_bpb": validation.and_then(|v| v.losses.all.bits_per_byte()),
+            "validation_unigram_ce": validation.map(|v| v.unigram),
+        });
+        printer.data(format!("{record:#}"));
+    }
+    Ok(if summary.interrupted { INTERRUPTED } else { 0 })
+}
+
+fn report(summary: &Summary, dir: &Path, printer: &Printer) {
+    if summary.interrupted {
+        printer.say(format!(
+            "interrupted after step {}; saved {}",
+            summary.step,
+            summary.checkpoint.display()
+        ));
+        printer.say(format!("go on with: moe-train resume {}", dir.display()));
+        return;
+    }
+    if let Some(validation) = &summary.validation {
+        printer.say(format!("trained {} steps: {}", summary.step, describe_validation(validation)));
+    }
+    printer.say(format!("checkpoint {}", summary.checkpoint.display()));
+    printer.say(format!("metrics    {}", dir.join("metrics.jsonl").display()));
+    printer.say(format!(
+        "parameters blake3 {}, data blake3 {}",
+        summary.parameter_hash.short(),
+        summary.data_hash.short()
+    ));
+    printer.say(format!("next: moe-train sample {}", dir.display()));
+}

@@ -1,0 +1,47 @@
+//! Puts a configuration together from preset or file and single keys.
+
+use crate::cli::ConfigSource;
+use crate::config::{PRESETS, Preset, Values};
+use crate::error::{Error, Result};
+
+/// Preset of a run for which nothing was asked.
+pub(super) const DEFAULT_PRESET: &str = "tiny";
+
+/// Values, the problems found so far, and the name they go by.
+pub(super) struct Source {
+    pub(super) values: Values,
+    pub(super) problems: Vec<String>,
+    /// Name of the preset or of the file, without folder and ending.
+    pub(super) name: String,
+    /// Where the values come from, for people.
+    pub(super) origin: String,
+}
+
+/// Reads preset or file, then `--set`.
+pub(super) fn read(source: &ConfigSource) -> Result<Source> {
+    let (mut values, mut problems) = (Values::default(), Vec::new());
+    let (name, origin) = match (&source.config, &source.preset) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+            values.read_toml(&text, &path.display().to_string(), &mut problems);
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            (name, format!("configuration {}", path.display()))
+        }
+        (None, asked) => {
+            let name = asked.as_deref().unwrap_or(DEFAULT_PRESET);
+            let preset = Preset::find(name).ok_or_else(|| unknown_preset(name))?;
+            values.read_toml(preset.toml, &format!("preset {name}"), &mut problems);
+            let why = if asked.is_some() { "asked for" } else { "the default" };
+            (name.to_string(), format!("preset {name} ({why})"))
+        }
+    };
+    for assignment in &source.set {
+        values.read_assignment(assignment, &mut problems);
+    }
+    Ok(Source { values, problems, name, origin })
+}
+
+fn unknown_preset(name: &str) -> Error {
+    let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+    Error::Usage(format!("unknown preset {name:?}; there are: {}", names.join(", ")))
+}

@@ -1,0 +1,301 @@
+//! The configuration of a run: strict TOML, checked as a whole before any work.
+//!
+//! Defaults < preset or file < `--set` < the flags of single keys. What the data knows (vocabulary,
+//! sequence length, number of samples) is never typed in.
+
+pub mod keys;
+mod parse;
+mod preset;
+pub mod value;
+
+use std::path::PathBuf;
+
+use crate::device::DeviceChoice;
+use crate::error::{Error, Result};
+use crate::model::config::{
+    AttentionConfig, BalanceConfig, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
+};
+use crate::optim::{AdamWConfig, Schedule, ScheduleKind};
+use crate::train::StepConfig;
+
+pub use parse::Values;
+pub use preset::{PRESETS, Preset};
+use value::Value;
+
+/// A checked configuration.
+#[derive(Debug, Clone)]
+pub struct RunConfig {
+    /// The values it was made from.
+    pub values: Values,
+    /// Seed of the initial parameters.
+    pub seed: u64,
+    /// Optimizer steps; absent until the plan is known.
+    pub steps: Option<u64>,
+    /// Device asked for.
+    pub device: DeviceChoice,
+    /// Steps between lines of the metrics.
+    pub log_every: u64,
+    /// Steps between validations.
+    pub eval_every: u64,
+    /// Steps between checkpoints.
+    pub save_every: u64,
+    /// Checkpoints kept.
+    pub keep: usize,
+    /// Folder of the shards and the plan.
+    pub shards: PathBuf,
+    /// Samples of a step.
+    pub batch: usize,
+    /// Samples of a forward pass.
+    pub micro_batch: usize,
+    /// Samples read ahead.
+    pub prefetch: usize,
+    /// Validation samples used.
+    pub validation_samples: u64,
+    /// The model, with vocabulary and sequence length still 0.
+    model: ModelConfig,
+    /// Constants of the optimizer.
+    pub adamw: AdamWConfig,
+    /// Largest gradient norm.
+    pub clip: f64,
+    schedule: Schedule,
+}
+
+impl RunConfig {
+    /// Checks the values against each other.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with `problems` and all that are found here.
+    pub fn new(values: Values, mut problems: Vec<String>) -> Result<Self> {
+        let config = Self::build(values);
+        config.check(&mut problems);
+        if problems.is_empty() { Ok(config) } else { Err(Error::Config(problems)) }
+    }
+
+    /// The run's length, once the plan's is known; it is then one of the values.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the plan is too short for the steps asked for.
+    pub fn with_plan_len(mut self, n_samples: u64) -> Result<Self> {
+        let possible = n_samples / self.batch as u64;
+        let steps = self.steps.unwrap_or(possible);
+        if possible == 0 || steps > possible {
+            let asked = match self.steps {
+                Some(steps) => format!("run.steps = {steps} with data.batch = {}", self.batch),
+                None => format!("one batch of data.batch = {}", self.batch),
+            };
+            return Err(Error::Config(vec![format!(
+                "{asked} needs more than the {n_samples} samples of the plan; lower it, or make a longer \
+                 plan with `moe-data mix --epochs N`"
+            )]));
+        }
+        self.steps = Some(steps);
+        self.values.set("run.steps", Value::Int(steps as i64));
+        Ok(self)
+    }
+
+    /// The model for a vocabulary and a sequence length, both of the data.
+    pub fn model(&self, vocab_size: usize, seq_len: usize) -> ModelConfig {
+        ModelConfig { vocab_size, seq_len, ..self.model.clone() }
+    }
+
+    /// What a training step needs, for a run of `n_steps` steps.
+    pub fn step_config(&self, n_steps: u64) -> StepConfig {
+        StepConfig {
+            micro_batch: self.micro_batch,
+            clip: self.clip,
+            schedule: Schedule { n_steps, ..self.schedule.clone() },
+            bias_rate: self.model.moe.balance.bias_rate,
+        }
+    }
+
+    fn build(values: Values) -> Self {
+        let from = Reader(&values);
+        let batch = from.int("data.batch") as usize;
+        let model = ModelConfig {
+            vocab_size: 0,
+            seq_len: 0,
+            d_model: from.int("model.d_model") as usize,
+            n_layers: from.int("model.layers") as usize,
+            n_dense_layers: from.int("model.dense_layers") as usize,
+            dense_ffn: from.int("model.dense_ffn") as usize,
+            norm_eps: from.float("model.norm_eps"),
+            tie_embeddings: from.bool("model.tie_embeddings"),
+            init_std: from.float("model.init_std"),
+            attention: AttentionConfig {
+                n_heads: from.int("attention.heads") as usize,
+                n_kv_heads: from.int("attention.kv_heads") as usize,
+                rope_theta: from.float("attention.rope_theta"),
+            },
+            moe: MoeConfig {
+                n_experts: from.int("moe.experts") as usize,
+                top_k: from.int("moe.top_k") as usize,
+                n_shared: from.int("moe.shared") as usize,
+                expert_ffn: from.int("moe.expert_ffn") as usize,
+                router: RouterConfig {
+                    score: match from.text("moe.router.score").as_str() {
+                        "softmax" => ScoreFunction::Softmax,
+                        _ => ScoreFunction::Sigmoid,
+                    },
+                    norm_weights: from.bool("moe.router.norm_weights"),
+                    route_scale: from.float("moe.router.route_scale"),
+                },
+                balance: BalanceConfig {
+                    bias_rate: from.float("moe.balance.bias_rate"),
+                    switch: from.float("moe.balance.switch"),
+                    sequence: from.float("moe.balance.sequence"),
+                    z: from.float("moe.balance.z"),
+                },
+            },
+        };
+        Self {
+            seed: from.int("run.seed") as u64,
+            steps: from.optional_int("run.steps").map(|n| n as u64),
+            // The key's kind has checked the name.
+            device: from.text("run.device").parse().unwrap_or(DeviceChoice::Auto),
+            log_every: from.int("run.log_every") as u64,
+            eval_every: from.int("run.eval_every") as u64,
+            save_every: from.int("run.save_every") as u64,
+            keep: from.int("run.keep") as usize,
+            shards: from.text("data.shards").into(),
+            batch,
+            micro_batch: from.optional_int("data.micro_batch").map_or(batch, |n| n as usize),
+            prefetch: from.int("data.prefetch") as usize,
+            validation_samples: from.int("data.validation_samples") as u64,
+            model,
+            adamw: AdamWConfig {
+                beta1: from.float("optim.beta1"),
+                beta2: from.float("optim.beta2"),
+                eps: from.float("optim.eps"),
+                weight_decay: from.float("optim.weight_decay"),
+            },
+            clip: from.float("optim.clip"),
+            schedule: Schedule {
+                kind: match from.text("schedule.kind").as_str() {
+                    "cosine" => ScheduleKind::Cosine,
+                    _ => ScheduleKind::Wsd,
+                },
+                peak: from.float("optim.lr"),
+                warmup: from.float("schedule.warmup"),
+                decay: from.float("schedule.decay"),
+                floor: from.float("schedule.floor"),
+                n_steps: 0,
+            },
+            values,
+        }
+    }
+
+    fn check(&self, problems: &mut Vec<String>) {
+        let mut require = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        let ModelConfig { d_model, n_layers, n_dense_layers, attention, moe, .. } = &self.model;
+        let AttentionConfig { n_heads, n_kv_heads, .. } = attention;
+        require(
+            d_model % n_heads == 0 && (d_model / n_heads).is_multiple_of(2),
+            format!(
+                "model.d_model = {d_model} is not an even multiple of attention.heads = {n_heads}: rotary \
+                 positions turn pairs of channels of a head"
+            ),
+        );
+        require(
+            n_heads % n_kv_heads == 0,
+            format!("attention.heads = {n_heads} is not a multiple of attention.kv_heads = {n_kv_heads}"),
+        );
+        require(
+            n_dense_layers <= n_layers,
+            format!("model.dense_layers = {n_dense_layers} is more than model.layers = {n_layers}"),
+        );
+        let (k, n) = (moe.top_k, moe.n_experts);
+        require(k <= n, format!("moe.top_k = {k} is more than moe.experts = {n}"));
+        let constant_weight = k == 1 && moe.router.norm_weights && n_dense_layers < n_layers;
+        require(
+            !constant_weight,
+            "moe.top_k = 1 with moe.router.norm_weights = true makes every weight 1, so the loss \
+             cannot train the router; set moe.router.norm_weights = false"
+                .into(),
+        );
+        require(
+            self.micro_batch <= self.batch,
+            format!("data.micro_batch = {} is more than data.batch = {}", self.micro_batch, self.batch),
+        );
+        let Schedule { kind, warmup, decay, .. } = self.schedule;
+        require(
+            kind != ScheduleKind::Wsd || warmup + decay <= 1.0,
+            format!("schedule.warmup = {warmup} and schedule.decay = {decay} are more than the whole run"),
+        );
+    }
+}
+
+/// Reads values that are known to be there: every key that is read so has a default, and every
+/// value was checked against the key's kind, so the fallbacks below are never used.
+struct Reader<'a>(&'a Values);
+
+impl Reader<'_> {
+    fn optional_int(&self, name: &str) -> Option<i64> {
+        match self.0.get(name) {
+            Some(Value::Int(n)) => Some(n),
+            _ => None,
+        }
+    }
+
+    fn int(&self, name: &str) -> i64 {
+        self.optional_int(name).unwrap_or_default()
+    }
+
+    fn float(&self, name: &str) -> f64 {
+        match self.0.get(name) {
+            Some(Value::Float(x)) => x,
+            _ => 0.0,
+        }
+    }
+
+    fn bool(&self, name: &str) -> bool {
+        self.0.get(name) == Some(Value::Bool(true))
+    }
+
+    fn text(&self, name: &str) -> String {
+        match self.0.get(name) {
+            Some(Value::Text(text)) => text.into_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(assignments: &[&str]) -> Result<RunConfig> {
+        let (mut values, mut problems) = (Values::default(), Vec::new());
+        for assignment in assignments {
+            values.read_assignment(assignment, &mut problems);
+        }
+        RunConfig::new(values, problems)
+    }
+
+    #[test]
+    fn contradictions_are_all_reported() {
+        let error =
+            with(&["moe.top_k=9", "attention.kv_heads=3", "data.micro_batch=99", "schedule.decay=0.99"]);
+        let text = error.expect_err("four problems").to_string();
+        assert!(text.starts_with("4 problems in the configuration:"), "{text}");
+        assert!(text.contains("moe.top_k = 9 is more than moe.experts = 8"), "{text}");
+    }
+
+    #[test]
+    fn a_router_that_cannot_learn_is_refused() {
+        assert!(with(&["moe.top_k=1"]).is_err());
+        assert!(with(&["moe.top_k=1", "moe.router.norm_weights=false"]).is_ok());
+    }
+
+    #[test]
+    fn steps_come_from_the_plan() {
+        let config = with(&["data.batch=8"]).expect("valid");
+        let config = config.with_plan_len(50).expect("long enough");
+        assert_eq!(config.steps, Some(6));
+        assert!(with(&["run.steps=7"]).expect("valid").with_plan_len(50).is_err());
+        assert!(with(&[]).expect("valid").with_plan_len(3).is_err());
+    }
+}

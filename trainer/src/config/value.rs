@@ -1,0 +1,124 @@
+//! Values of configuration keys, their types and ranges.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::device::DeviceChoice;
+
+/// A value of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A whole number.
+    Int(i64),
+    /// A number.
+    Float(f64),
+    /// A switch.
+    Bool(bool),
+    /// A word.
+    Text(Cow<'static, str>),
+}
+
+/// Type and range of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// A whole number from `min` to `max`.
+    Int {
+        /// Smallest value.
+        min: i64,
+        /// Largest value.
+        max: i64,
+    },
+    /// A finite number from `min` to `max`.
+    Float {
+        /// Smallest value.
+        min: f64,
+        /// Largest value.
+        max: f64,
+    },
+    /// true or false.
+    Bool,
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// The name of a device.
+    Device,
+    /// A folder.
+    Path,
+}
+
+impl Kind {
+    /// The value, with whole numbers turned into numbers where those are expected.
+    ///
+    /// # Errors
+    /// What was expected, when type or range do not fit.
+    pub fn check(&self, value: &Value) -> Result<Value, String> {
+        let expected = || Err(format!("expected {self}, found {value}"));
+        match (self, value) {
+            (Self::Int { min, max }, Value::Int(n)) if (min..=max).contains(&n) => Ok(value.clone()),
+            (Self::Float { min, max }, Value::Float(x)) if (min..=max).contains(&x) => Ok(value.clone()),
+            (Self::Float { .. }, Value::Int(n)) => self.check(&Value::Float(*n as f64)),
+            (Self::Bool, Value::Bool(_)) | (Self::Path, Value::Text(_)) => Ok(value.clone()),
+            (Self::Choice(words), Value::Text(word)) => match words.contains(&word.as_ref()) {
+                true => Ok(value.clone()),
+                false => match nearest(words, word) {
+                    Some(near) => Err(format!("expected {self}, found {value}; did you mean \"{near}\"?")),
+                    None => expected(),
+                },
+            },
+            (Self::Device, Value::Text(name)) => name.parse::<DeviceChoice>().map(|_| value.clone()),
+            _ => expected(),
+        }
+    }
+}
+
+fn nearest<'a>(words: &[&'a str], word: &str) -> Option<&'a str> {
+    words
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(candidate, word), *candidate))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int { min, max } if *max == i64::MAX => write!(f, "a whole number of at least {min}"),
+            Self::Int { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Self::Float { min, max } => write!(f, "a number from {min:?} to {max:?}"),
+            Self::Bool => f.write_str("true or false"),
+            Self::Choice(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                f.write_str(&words.join(" or "))
+            }
+            Self::Path => f.write_str("a folder"),
+            Self::Device => f.write_str("\"auto\", \"cpu\", \"cuda\" or \"cuda:N\""),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    /// As in TOML; a number is written with as many digits as bring it back exactly.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(n) => write!(f, "{n}"),
+            Self::Float(x) => write!(f, "{x:?}"),
+            Self::Bool(b) => write!(f, "{b}"),
+            Self::Text(text) => write!(f, "{text:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_and_types() {
+        let kind = Kind::Float { min: 0.0, max: 1.0 };
+        assert_eq!(kind.check(&Value::Int(1)), Ok(Value::Float(1.0)));
+        assert!(kind.check(&Value::Float(f64::NAN)).is_err());
+        assert!(Kind::Int { min: 1, max: 2 }.check(&Value::Float(1.0)).is_err());
+        let error = Kind::Choice(&["softmax", "sigmoid"]).check(&Value::Text("softmx".into()));
+        assert!(error.is_err_and(|e| e.contains("did you mean \"softmax\"?")));
+    }
+}

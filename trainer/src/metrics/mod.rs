@@ -1,0 +1,11 @@
+//! `metrics.jsonl`: one line of flat keys for each interval of steps, and its numbers.
+
+mod crash;
+mod groups;
+mod jsonl;
+mod record;
+
+pub use crash::write_crash;
+pub use groups::{GroupLosses, Mean};
+pub use jsonl::MetricsFile;
+pub use record::{Interval, SCHEMA, validation_record};

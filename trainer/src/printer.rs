@@ -1,0 +1,155 @@
+//! The only writer to the terminal: stdout is data, stderr is talk.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::train::{Observer, Progress, Validation};
+
+/// How much to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    /// A line for each interval, or a progress bar on a terminal.
+    Normal,
+    /// A line for each step.
+    Verbose,
+}
+
+/// Writes to the terminal.
+#[derive(Debug)]
+pub struct Printer {
+    verbosity: Verbosity,
+    color: bool,
+    bar: Option<ProgressBar>,
+    started: Option<(Instant, u64)>,
+}
+
+impl Printer {
+    /// A printer that speaks as much as asked. Colour needs a terminal and no `NO_COLOR`.
+    pub fn new(verbosity: Verbosity) -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let color = std::io::stderr().is_terminal() && !no_color;
+        Self { verbosity, color, bar: None, started: None }
+    }
+
+    /// Says something to people, on stderr.
+    pub fn say(&self, line: impl AsRef<str>) {
+        if self.verbosity == Verbosity::Quiet {
+            return;
+        }
+        match &self.bar {
+            Some(bar) => bar.println(line.as_ref()),
+            None => to_stream(&mut std::io::stderr(), line.as_ref()),
+        }
+    }
+
+    /// Reports an error, whatever the verbosity.
+    pub fn error(&self, message: impl AsRef<str>) {
+        let label = if self.color { "\u{1b}[31merror:\u{1b}[0m" } else { "error:" };
+        to_stream(&mut std::io::stderr(), &format!("{label} {}", message.as_ref()));
+    }
+
+    /// Writes data to stdout.
+    pub fn data(&self, text: impl AsRef<str>) {
+        to_stream(&mut std::io::stdout(), text.as_ref());
+    }
+
+    /// Begins a run of steps, at `step` of `n_steps`.
+    pub fn start_steps(&mut self, step: u64, n_steps: u64) {
+        self.started = Some((Instant::now(), step));
+        if self.verbosity == Verbosity::Normal && std::io::stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(Some(n_steps), ProgressDrawTarget::stderr());
+            let template = "{bar:24} {pos}/{len} {msg} ETA {eta}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.set_position(step);
+            bar.reset_eta();
+            self.bar = Some(bar);
+        }
+    }
+
+    /// Ends the run of steps.
+    pub fn finish_steps(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn remaining(&self, progress: &Progress) -> String {
+        let Some((start, first)) = self.started else { return "?".into() };
+        let done = progress.step.saturating_sub(first).max(1) as f64;
+        let seconds = start.elapsed().as_secs_f64() / done * (progress.n_steps - progress.step) as f64;
+        short_duration(Duration::from_secs_f64(seconds))
+    }
+}
+
+impl Observer for Printer {
+    fn step(&mut self, progress: &Progress) {
+        let Progress { step, n_steps, cross_entropy, rate, tokens_per_second, worst_max_violation, logged } =
+            *progress;
+        let numbers = format!(
+            "loss {cross_entropy:.4}  lr {rate:.2e}  {tokens_per_second:.0} tok/s  MaxVio {worst_max_violation:.2}"
+        );
+        if let Some(bar) = &self.bar {
+            bar.set_position(step);
+            bar.set_message(numbers);
+        } else if logged || self.verbosity == Verbosity::Verbose {
+            self.say(format!("step {step}/{n_steps}  {numbers}  ETA {}", self.remaining(progress)));
+        }
+    }
+
+    fn validation(&mut self, step: u64, validation: &Validation) {
+        self.say(format!("step {step}  {}", describe_validation(validation)));
+    }
+
+    fn saved(&mut self, path: &Path) {
+        if self.verbosity == Verbosity::Verbose {
+            self.say(format!("saved {}", path.display()));
+        }
+    }
+}
+
+/// A validation in one line.
+pub fn describe_validation(validation: &Validation) -> String {
+    let all = &validation.losses.all;
+    let bits = all.bits_per_byte().map_or_else(|| "?".to_string(), |bits| format!("{bits:.3}"));
+    format!(
+        "validation loss {:.4} (unigram model {:.4})  {bits} bits per byte",
+        all.nats().unwrap_or(f64::NAN),
+        validation.unigram
+    )
+}
+
+/// A duration as people say it: 42s, 3m05s, 2h10m.
+pub fn short_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m{s:02}s"),
+        (h, m, _) => format!("{h}h{m:02}m"),
+    }
+}
+
+/// Writes a line. A reader that has gone away, as in `| head`, is no error of ours, and there is
+/// nobody left to tell.
+fn to_stream(stream: &mut dyn Write, line: &str) {
+    if writeln!(stream, "{line}").and_then(|()| stream.flush()).is_err() {
+        // Nothing can be said on a stream that is closed.
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let text = |seconds| short_duration(Duration::from_secs(seconds));
+        assert_eq!([text(42), text(185), text(7800)], ["42s", "3m05s", "2h10m"]);
+    }
+}

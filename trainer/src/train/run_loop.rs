@@ -1,0 +1,207 @@
+//! The order of events: read, step, measure, validate, save.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use moe_shards::Hash;
+use serde_json::{Map, Value};
+
+use super::state::TrainState;
+use super::step::train_step;
+use super::validate::{Validation, Validator};
+use crate::checkpoint::{self, parameter_hash};
+use crate::config::RunConfig;
+use crate::data::{Batch, Corpus, Loader};
+use crate::error::{Error, Result};
+use crate::metrics::{Interval, MetricsFile, validation_record, write_crash};
+use crate::model::config::BalanceConfig;
+use crate::model::parameters::parameters;
+use crate::train::StepReport;
+
+/// Where and with what to train.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// The run's folder.
+    pub dir: &'a Path,
+    /// Its configuration, steps included.
+    pub config: &'a RunConfig,
+    /// Its data.
+    pub corpus: &'a Corpus,
+    /// Set by a signal: finish the step, save, stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// Told about what happens, as it happens.
+pub trait Observer {
+    /// After each step.
+    fn step(&mut self, progress: &Progress);
+    /// After each validation.
+    fn validation(&mut self, step: u64, validation: &Validation);
+    /// After each checkpoint.
+    fn saved(&mut self, path: &Path);
+}
+
+/// Where a run stands after a step.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u64,
+    /// Steps of the run.
+    pub n_steps: u64,
+    /// Loss of this step in nats.
+    pub cross_entropy: f64,
+    /// Learning rate of this step.
+    pub rate: f64,
+    /// Tokens per second of this step.
+    pub tokens_per_second: f64,
+    /// Largest MaxVio of any router.
+    pub worst_max_violation: f64,
+    /// Whether a line of the metrics was written.
+    pub logged: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Steps done.
+    pub step: u64,
+    /// Whether a signal ended it before its last step.
+    pub interrupted: bool,
+    /// The last checkpoint.
+    pub checkpoint: PathBuf,
+    /// The last validation; absent when interrupted.
+    pub validation: Option<Validation>,
+    /// Hash of all parameters.
+    pub parameter_hash: Hash,
+    /// Hash of all samples read.
+    pub data_hash: Hash,
+}
+
+/// Trains from `state` to the last step, or until a signal.
+///
+/// # Errors
+/// [`Error::Diverged`] when loss or gradient is not finite; anything that reading samples or
+/// writing files refuses.
+pub fn run(mut state: TrainState, run: &Run, observer: &mut dyn Observer) -> Result<Summary> {
+    let Run { dir, config, corpus, .. } = *run;
+    // Set by `RunConfig::with_plan_len` before any run.
+    let n_steps = config.steps.unwrap_or(state.step);
+    let step_config = config.step_config(n_steps);
+    let balance = config.model(corpus.vocab_size, corpus.samples.seq_len()).moe.balance;
+    let last_t = state.t + (n_steps - state.step.min(n_steps)) * config.batch as u64;
+    let mut loader = Loader::new(corpus.samples.clone(), state.t..last_t, config.prefetch, state.digest);
+    let validator = Validator::new(corpus, config.validation_samples, config.micro_batch)?;
+    let mut metrics = Metrics::open(dir, state.step, balance)?;
+    let mut validation = None;
+
+    if state.step == 0 {
+        // With this, a run can be resumed after a kill at any moment.
+        observer.saved(&checkpoint::save(dir, &state, &config.values, corpus, config.keep)?);
+    }
+    let mut interrupted = false;
+    while state.step < n_steps && !interrupted {
+        let start = Instant::now();
+        let batch = loader.next_batch(config.batch)?;
+        let report = match train_step(&mut state, &batch, &step_config) {
+            Ok(report) => report,
+            Err(report) => return Err(diverged(dir, &state, &batch, &report, metrics.last.as_ref())),
+        };
+        state.digest = loader.digest();
+        let seconds = start.elapsed().as_secs_f64();
+        metrics.interval.add(&report, &batch, corpus, seconds);
+
+        interrupted = run.stop.load(Ordering::SeqCst);
+        let last = state.step == n_steps;
+        let due = |every: u64| state.step.is_multiple_of(every) || last;
+        let logged = due(config.log_every);
+        observer.step(&progress(&state, n_steps, &report, &batch, seconds, logged));
+        if logged {
+            metrics.write(&state, corpus)?;
+        }
+        if due(config.eval_every) {
+            let result = validator.run(&state.model, corpus);
+            let line = validation_record(state.step, &result.losses, result.unigram, corpus);
+            metrics.file.append(line)?;
+            observer.validation(state.step, &result);
+            validation = Some(result);
+        }
+        if due(config.save_every) || interrupted {
+            metrics.file.sync()?;
+            observer.saved(&checkpoint::save(dir, &state, &config.values, corpus, config.keep)?);
+        }
+    }
+    Ok(Summary {
+        step: state.step,
+        interrupted: state.step < n_steps,
+        checkpoint: checkpoint::checkpoints_dir(dir).join(checkpoint::checkpoint_name(state.step)),
+        validation,
+        parameter_hash: parameter_hash(&parameters(&state.model)),
+        data_hash: state.digest.hash(),
+    })
+}
+
+/// The metrics file and what waits to be written to it.
+struct Metrics {
+    file: MetricsFile,
+    interval: Interval,
+    balance: BalanceConfig,
+    last: Option<Map<String, Value>>,
+}
+
+impl Metrics {
+    fn open(dir: &Path, step: u64, balance: BalanceConfig) -> Result<Self> {
+        let file = MetricsFile::open(&dir.join("metrics.jsonl"), step)?;
+        Ok(Self { file, interval: Interval::default(), balance, last: None })
+    }
+
+    fn write(&mut self, state: &TrainState, corpus: &Corpus) -> Result<()> {
+        let line = std::mem::take(&mut self.interval).record(state, &self.balance, corpus);
+        self.last = Some(line.clone());
+        self.file.append(line)
+    }
+}
+
+fn progress(
+    state: &TrainState,
+    n_steps: u64,
+    report: &StepReport,
+    batch: &Batch,
+    seconds: f64,
+    logged: bool,
+) -> Progress {
+    let violations = report.routers.iter().map(|(_, stats)| stats.summary().max_violation);
+    Progress {
+        step: state.step,
+        n_steps,
+        cross_entropy: report.cross_entropy,
+        rate: report.rate,
+        tokens_per_second: batch.tokens.len() as f64 / seconds.max(1e-9),
+        worst_max_violation: violations.fold(0.0, f64::max),
+        logged,
+    }
+}
+
+fn diverged(
+    dir: &Path,
+    state: &TrainState,
+    batch: &Batch,
+    report: &StepReport,
+    last: Option<&Map<String, Value>>,
+) -> Error {
+    let step = state.step + 1;
+    let what = format!(
+        "step {step} (samples {}..{}): loss {} and gradient norm {} must be finite",
+        batch.first_t,
+        batch.first_t + batch.len() as u64,
+        report.cross_entropy,
+        report.grad_norm
+    );
+    match write_crash(dir, step, batch, report, last) {
+        Ok(path) => Error::Diverged(format!(
+            "{what}; details are in {}; resume from an earlier checkpoint, or train with a lower optim.lr",
+            path.display()
+        )),
+        Err(error) => Error::Diverged(format!("{what}; and the details could not be written: {error}")),
+    }
+}

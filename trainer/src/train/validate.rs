@@ -1,0 +1,76 @@
+//! Loss on held-out documents.
+
+use burn::module::Module;
+
+use crate::data::{Batch, Corpus};
+use crate::error::{Error, Result};
+use crate::loss::token_losses;
+use crate::metrics::GroupLosses;
+use crate::model::Model;
+
+/// A validation, beside what knowing the frequencies of tokens alone would give.
+#[derive(Debug, Clone)]
+pub struct Validation {
+    /// Losses, as a whole and by source.
+    pub losses: GroupLosses,
+    /// Cross-entropy in nats of the unigram model of the training tokens on the same targets.
+    pub unigram: f64,
+}
+
+/// The validation set of a run, ready to be used again and again.
+#[derive(Debug)]
+pub struct Validator {
+    batches: Vec<Batch>,
+    unigram: f64,
+}
+
+impl Validator {
+    /// The first `n_samples` validation samples of a corpus, in batches of `batch`.
+    ///
+    /// # Errors
+    /// When a sample cannot be read, or the plan holds nothing out.
+    pub fn new(corpus: &Corpus, n_samples: u64, batch: usize) -> Result<Self> {
+        let n = corpus.samples.validation_len().min(n_samples);
+        if n == 0 {
+            return Err(Error::Data(
+                "the plan holds out no documents for validation; run `moe-data mix` again with a holdout"
+                    .into(),
+            ));
+        }
+        let mut batches = Vec::new();
+        for first in (0..n).step_by(batch) {
+            let samples = (first..(first + batch as u64).min(n))
+                .map(|i| corpus.samples.validation_sample(i))
+                .collect::<Result<Vec<_>>>()?;
+            batches.push(Batch::new(first, corpus.samples.seq_len(), &samples));
+        }
+        let unigram = unigram_loss(&batches, &corpus.unigram_losses()?);
+        Ok(Self { batches, unigram })
+    }
+
+    /// Evaluates a model; neither it nor its router biases change.
+    pub fn run(&self, model: &Model, corpus: &Corpus) -> Validation {
+        let model = model.valid();
+        let mut losses = GroupLosses::default();
+        for batch in &self.batches {
+            let output = model.forward(&batch.input(0..batch.len(), &model.device()));
+            let batch_losses = token_losses(output.hidden, model.head(), &batch.targets, &batch.loss_mask);
+            losses.add(batch, &batch_losses, corpus);
+        }
+        Validation { losses, unigram: self.unigram }
+    }
+}
+
+/// Mean unigram loss over the targets that count.
+fn unigram_loss(batches: &[Batch], token_loss: &[f64]) -> f64 {
+    let (mut sum, mut n) = (0.0, 0u64);
+    for batch in batches {
+        for (&target, &counts) in batch.targets.iter().zip(&batch.loss_mask) {
+            if counts {
+                sum += token_loss.get(target as usize).copied().unwrap_or_default();
+                n += 1;
+            }
+        }
+    }
+    sum / n.max(1) as f64
+}
