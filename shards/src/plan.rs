@@ -33,6 +33,8 @@ pub struct Plan {
     manifest: Manifest,
     pools: Vec<Pool>,
     phases: Vec<Phase>,
+    /// Pool and bin of each held-out sequence.
+    validation: Vec<(u16, u64)>,
     token_bytes: Vec<u16>,
 }
 
@@ -132,8 +134,9 @@ impl Plan {
             }
             phases.push(Phase { rule, counts, used_before, blocks: Cache::default() });
         }
+        let validation = validation_order(&pools)?;
         let token_bytes = read_token_bytes(dir, &manifest)?;
-        Ok(Plan { dir: dir.to_owned(), lock, manifest, pools, phases, token_bytes })
+        Ok(Plan { dir: dir.to_owned(), lock, manifest, pools, phases, validation, token_bytes })
     }
 
     /// The plan's identity.
@@ -225,26 +228,29 @@ impl Plan {
         (cut(rank)..cut(rank + 1)).map(|t| self.sample(t)).collect()
     }
 
-    /// Held-out sequences, all pools one after the other.
+    /// Held-out sequences of all pools.
     pub fn validation_len(&self) -> u64 {
-        self.pools.iter().map(|pool| pool.validation.n_bins()).sum()
+        self.validation.len() as u64
     }
 
-    /// Held-out sequence `i`: originals of families that no training sample shows in any variant.
+    /// Held-out sequence `i`: originals of families that no training sample shows in any variant. The
+    /// pools are interleaved, so the first `n` sequences represent all of them.
     ///
     /// # Errors
     /// `i` is past the end, or a file is damaged.
     pub fn validation_sample(&self, i: u64) -> Result<Sample> {
-        let mut bin = i;
-        for (pool, (open, lock)) in self.pools.iter().zip(&self.lock.pools).enumerate() {
-            if bin < open.validation.n_bins() {
-                let id = SampleId { pool: pool as u16, pass: 0, bin };
-                return Sample::assemble(id, &open.docs, &open.validation.bin(bin)?, lock.seq_len as usize);
-            }
-            bin -= open.validation.n_bins();
-        }
-        let path = self.dir.join(PlanLock::FILE);
-        Err(Error::OutOfRange { path, what: "validation sample", index: i, len: self.validation_len() })
+        let Some(&(number, bin)) = usize::try_from(i).ok().and_then(|i| self.validation.get(i)) else {
+            let path = self.dir.join(PlanLock::FILE);
+            return Err(Error::OutOfRange {
+                path,
+                what: "validation sample",
+                index: i,
+                len: self.validation_len(),
+            });
+        };
+        let (pool, lock) = (&self.pools[usize::from(number)], &self.lock.pools[usize::from(number)]);
+        let id = SampleId { pool: number, pass: 0, bin };
+        Sample::assemble(id, &pool.docs, &pool.validation.bin(bin)?, lock.seq_len as usize)
     }
 
     /// Reads every file of the plan and of its shards in full.
@@ -439,6 +445,17 @@ impl Phase {
         });
         Ok(steps.collect())
     }
+}
+
+fn validation_order(pools: &[Pool]) -> Result<Vec<(u16, u64)>> {
+    let quotas: Vec<u64> = pools.iter().map(|pool| pool.validation.n_bins()).collect();
+    let rule = Interleaver::new(&quotas)?;
+    let mut counts = vec![0; quotas.len()];
+    let order = (0..rule.total()).map(|t| {
+        let pool = rule.next(t, &mut counts);
+        (pool as u16, counts[pool] - 1)
+    });
+    Ok(order.collect())
 }
 
 fn read_token_bytes(dir: &Path, manifest: &Manifest) -> Result<Vec<u16>> {
