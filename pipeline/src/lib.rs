@@ -1,1 +1,44 @@
-//! Placeholder.
+//! `moe-data`: raw text to curated, deduplicated, tokenized, memory-mapped shards.
+//!
+//! ```text
+//! recipe + files -> read -> normalize -> filter -> exact dedup -> tokenizer -> tokens -> shards + MANIFEST.json
+//!                     |                    |            |                                  |
+//!                quarantine/            audit/       audit/                           ledger.json
+//! ```
+//!
+//! [`commands::build`] is the only place that knows the order of the stages. A stage
+//! ([`stage`]) is a pure, idempotent function of a [`stage::Task`]; an [`engine::Engine`] places
+//! tasks. Every document that was read is in the [`ledger`] as kept, dropped or in quarantine,
+//! and the same input and recipe give the same bytes for any number of threads, any split of the
+//! input into files and any number of interruptions.
+
+pub mod document;
+pub mod error;
+mod json;
+mod nearest;
+pub mod watch;
+pub mod work;
+
+pub mod recipe;
+
+pub mod filter;
+pub mod normalize;
+pub mod read;
+pub mod tokenizer;
+
+pub mod engine;
+pub mod stage;
+
+pub mod ledger;
+pub mod lock;
+pub mod prepare;
+pub mod printer;
+pub mod publish;
+
+pub mod commands;
+
+pub use error::{Error, Result};
+
+/// Version of everything that decides the bytes of a build. It is part of all fingerprints, so a
+/// program that would make other bytes does not continue the work of this one.
+pub const BUILD_VERSION: u32 = 1;

@@ -1,2 +1,62 @@
-//! Placeholder.
-fn main() {}
+//! `moe-data`: parses arguments, runs the verb, prints the error, exits with its code.
+
+mod cli;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser;
+use moe_data::commands::{build, inspect, verify};
+use moe_data::printer::{Level, Printer};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::cli::{Cli, Verb};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let printer = Printer::new(match (cli.quiet, cli.verbose) {
+        (true, _) => Level::Quiet,
+        (false, true) => Level::Verbose,
+        (false, false) => Level::Normal,
+    });
+    match run(cli.verb, &printer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            printer.error(&error.to_string());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
+    match verb {
+        Verb::Build(flags) => {
+            let args = build::BuildArgs {
+                recipe: flags.recipe,
+                input: flags.input,
+                out: flags.out,
+                threads: flags.threads.map(usize::from),
+                strict: flags.strict,
+                fresh: flags.fresh,
+                dry_run: flags.dry_run,
+                json: flags.json,
+            };
+            build::run(&args, printer, stop_on_signals()?)
+        }
+        Verb::Inspect(flags) => inspect::run(&flags.path, flags.json, printer),
+        Verb::Verify(flags) => verify::run(&flags.path, flags.json, printer),
+    }
+}
+
+/// A flag that the first Ctrl-C sets; the second one ends the process at once.
+fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let exit_if_set = signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone());
+        exit_if_set
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|e| moe_data::Error::Usage(format!("cannot listen to signal {signal}: {e}")))?;
+    }
+    Ok(stop)
+}

@@ -1,0 +1,92 @@
+//! The command line: types only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Raw text to curated, deduplicated, tokenized, memory-mapped shards and a multi-epoch plan.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Read, normalise, filter, deduplicate, tokenize, write shards
+    #[command(before_long_help = "Examples:
+  moe-data build                                     # configs/build.toml to out/
+  moe-data build --input corpus/ --out corpus-out/   # no recipe: built-in defaults
+  moe-data build --recipe my.toml --dry-run          # check it, do nothing")]
+    Build(Build),
+    /// Show what is in an output folder, a shard or a ledger
+    #[command(before_long_help = "Examples:
+  moe-data inspect out/
+  moe-data inspect out/shards/bible-v0-00000.mdx
+  moe-data inspect out/ --json | jq .total")]
+    Inspect(OnPath),
+    /// Check every hash and invariant of an output folder or a shard
+    #[command(before_long_help = "Examples:
+  moe-data verify out/")]
+    Verify(OnPath),
+}
+
+/// Flags of `build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Recipe file [default: configs/build.toml]
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// File, folder or glob to read instead of the recipe's sources; may be repeated, each is a
+    /// source named after its stem
+    #[arg(long, value_name = "PATH")]
+    pub input: Vec<PathBuf>,
+    /// Output folder
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Threads [default: one for each core]; the result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Fail on any bad record, whatever limits.max_bad_fraction says
+    #[arg(long)]
+    pub strict: bool,
+    /// Forget all earlier work in the output folder
+    #[arg(long)]
+    pub fresh: bool,
+    /// Check everything, say what would be done, do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print a summary as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of verbs that look at something.
+#[derive(Debug, Args)]
+pub struct OnPath {
+    /// Output folder, shard (.mdx) or, to inspect, ledger.json
+    #[arg(value_name = "PATH", default_value = "out")]
+    pub path: PathBuf,
+    /// Print JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,158 @@
+//! `moe-data build`: the only place that knows the order of the stages. What each stage is given
+//! and what is noted of its reports is in [`run`].
+
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::json;
+
+use self::run::Run;
+use crate::error::{Error, Result};
+use crate::ledger::Ledger;
+use crate::lock::OutputLock;
+use crate::prepare::Prepared;
+use crate::printer::Printer;
+use crate::publish;
+use crate::recipe::ByteSize;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct BuildArgs {
+    /// Recipe file.
+    pub recipe: Option<PathBuf>,
+    /// Sources instead of the recipe's.
+    pub input: Vec<PathBuf>,
+    /// Output folder.
+    pub out: PathBuf,
+    /// Threads; one for each core when absent.
+    pub threads: Option<usize>,
+    /// Fail on any bad record.
+    pub strict: bool,
+    /// Start from nothing.
+    pub fresh: bool,
+    /// Say what would be done.
+    pub dry_run: bool,
+    /// Print a summary as JSON.
+    pub json: bool,
+}
+
+/// Runs the command. `stop` is set when the user asks to stop.
+///
+/// # Errors
+/// Everything in [`Error`]; its exit code is the command's.
+pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let mut prepared = Prepared::new(args.recipe.as_deref(), &args.input)?;
+    publish::check_folder(&args.out)?;
+    if args.dry_run {
+        prepared.check_fields()?;
+        printer.data(&describe(&args.out, &prepared));
+        return Ok(());
+    }
+    let _lock = OutputLock::acquire(&args.out)?;
+    if args.fresh {
+        publish::remove_all(&args.out)?;
+    } else if publish::is_finished(&args.out, prepared.fingerprint()) {
+        let ledger = Ledger::read(&args.out)?;
+        check_bad(args, &prepared, &ledger, None)?;
+        printer.note(&format!(
+            "nothing changed: {} is up to date with {}",
+            args.out.display(),
+            prepared.origin
+        ));
+        say_result(args, printer, &ledger, "unchanged");
+        return Ok(());
+    }
+    prepared.check_fields()?;
+
+    let threads =
+        args.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    printer.note(&format!("building {} from {} with {threads} threads", args.out.display(), prepared.origin));
+    let mut run = Run::new(&prepared, &args.out, threads, printer, stop)?;
+    let mut parts = run.read()?;
+    warn_of_bad(args, &prepared, &run, printer);
+    run.filter(&mut parts)?;
+    run.dedup(&mut parts)?;
+    let tokenizer = run.tokenizer(&parts)?;
+    run.tokenize(&mut parts, &tokenizer)?;
+    let identity = prepared.recipe.identity(prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3));
+    run.shard(&parts, &tokenizer, identity)?;
+
+    publish::write_reports(&args.out, &run.results, &run.ledger)?;
+    run.ledger.check()?;
+    check_bad(args, &prepared, &run.ledger, run.first_bad.as_deref())?;
+    let manifest = publish::manifest(&prepared.recipe, identity, tokenizer.info.clone(), &run.results);
+    publish::write_data(&args.out, &prepared, &manifest, &tokenizer, &run.results)?;
+    say_result(args, printer, &run.ledger, "built");
+    Ok(())
+}
+
+/// Share of bad records that is allowed.
+fn allowed(args: &BuildArgs, prepared: &Prepared) -> f64 {
+    if args.strict { 0.0 } else { prepared.recipe.limits.max_bad_fraction }
+}
+
+/// Says early what will fail the build at its end, so that nobody has to wait for it.
+fn warn_of_bad(args: &BuildArgs, prepared: &Prepared, run: &Run<'_>, printer: &Printer) {
+    let (read, bad) = run.ledger.bad();
+    if let Some(first) = &run.first_bad {
+        let fails = bad as f64 > allowed(args, prepared) * read as f64;
+        let verdict = if fails { "the build will fail at its end" } else { "within the limit" };
+        printer.warn(&format!("{bad} of {read} records are bad ({verdict}), such as {first}"));
+    }
+}
+
+fn check_bad(args: &BuildArgs, prepared: &Prepared, ledger: &Ledger, first_bad: Option<&str>) -> Result<()> {
+    let (read, bad) = ledger.bad();
+    let limit = allowed(args, prepared);
+    if bad as f64 <= limit * read as f64 {
+        return Ok(());
+    }
+    Err(Error::TooManyBad {
+        bad,
+        read,
+        allowed: if args.strict {
+            "--strict allows".to_owned()
+        } else {
+            format!("fraction of {limit} allows")
+        },
+        worst: first_bad.unwrap_or("ledger.json counts the causes").to_owned(),
+        quarantine: args.out.join("quarantine"),
+    })
+}
+
+/// Says what was made, where, and what comes next.
+fn say_result(args: &BuildArgs, printer: &Printer, ledger: &Ledger, status: &str) {
+    if args.json {
+        let summary = json!({ "status": status, "out": args.out, "sources": ledger.sources });
+        printer.data(&format!("{summary}\n"));
+    }
+    printer.note(&ledger.table(&args.out));
+    let out =
+        if args.out == Path::new("out") { String::new() } else { format!(" --out {}", args.out.display()) };
+    printer.note(&format!("next: moe-data mix --epochs 4{out}"));
+}
+
+fn describe(out: &Path, prepared: &Prepared) -> String {
+    let recipe = &prepared.recipe;
+    let mut lines = vec![format!("would build {} from {}", out.display(), prepared.origin)];
+    for (source, files) in recipe.source.iter().zip(&prepared.inputs) {
+        let size = ByteSize(files.iter().map(|file| file.n_bytes).sum());
+        let filters = recipe.filter.iter().filter(|filter| filter.applies_to(&source.name));
+        let filters: Vec<&str> = filters.map(|filter| filter.name.as_str()).collect();
+        lines.push(format!(
+            "  {:<12} {} files, {size}, filters: {}",
+            source.name,
+            files.len(),
+            filters.join(", ")
+        ));
+    }
+    let tokenizer = match (&recipe.tokenizer.file, recipe.tokenizer.train) {
+        (Some(file), _) => file.display().to_string(),
+        (None, train) => format!("trained, {} tokens", train.unwrap_or_default().vocab_size),
+    };
+    lines.push(format!("  tokenizer    {tokenizer}\n"));
+    lines.join("\n")
+}

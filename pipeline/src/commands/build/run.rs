@@ -1,0 +1,357 @@
+//! The stages of one build: makes their tasks, hands them to the engine, and books the reports.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use moe_shards::{Hash, Shard, TokenId, TokenWidth, TokenizerInfo, atomic};
+
+use crate::document::Count;
+use crate::engine::{Engine, LocalEngine};
+use crate::error::{Error, Result};
+use crate::ledger::{Ledger, SourceLedger};
+use crate::prepare::Prepared;
+use crate::printer::{Printer, StageLine};
+use crate::publish::{Results, StoredTokenizer};
+use crate::read::FieldPaths;
+use crate::recipe::ByteSize;
+use crate::stage::{Params, Report, Task, dedup, filter, read, shard, tokenize, train};
+use crate::tokenizer::Tokenizer;
+use crate::watch::Watch;
+
+/// A build under way.
+pub(super) struct Run<'a> {
+    prepared: &'a Prepared,
+    work: PathBuf,
+    engine: LocalEngine,
+    printer: &'a Printer,
+    stop: Arc<AtomicBool>,
+    /// Where every record went, so far.
+    pub ledger: Ledger,
+    /// Files to publish.
+    pub results: Results,
+    /// A bad record of the first part that has any, in words.
+    pub first_bad: Option<String>,
+}
+
+/// One input file on its way through the stages. A stage fills in what it makes.
+#[derive(Default)]
+pub(super) struct Part {
+    /// Position of the source in the recipe.
+    source: usize,
+    documents: PathBuf,
+    kept: PathBuf,
+    keys: PathBuf,
+    removed: PathBuf,
+    /// Folder of the tokens.
+    tokens: PathBuf,
+    /// What the last stage passed on.
+    left: Count,
+    /// Tokens with ends of document, by variant.
+    n_tokens: BTreeMap<u8, u64>,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(
+        prepared: &'a Prepared,
+        out: &Path,
+        threads: usize,
+        printer: &'a Printer,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Run<'a>> {
+        let names = prepared.recipe.source.iter().map(|source| source.name.as_str());
+        Ok(Run {
+            prepared,
+            work: out.join("work"),
+            engine: LocalEngine::new(threads)?,
+            printer,
+            stop,
+            ledger: Ledger::new(names),
+            results: Results::default(),
+            first_bad: None,
+        })
+    }
+
+    /// Runs the tasks of a stage, and returns them with their reports.
+    fn map(&mut self, name: &'static str, tasks: Vec<Task>) -> Result<Vec<(Task, Report)>> {
+        let total = tasks.iter().map(|task| task.weight).sum();
+        let watch = Watch::new(self.stop.clone(), self.printer.bar(name, total));
+        let reports = self.engine.map(&tasks, &watch);
+        watch.finish();
+        let done: Vec<(Task, Report)> = tasks.into_iter().zip(reports?).collect();
+        for (task, report) in &done {
+            let (part, docs) = (task.part, report.kept.docs);
+            self.printer
+                .detail(&format!("  {name} part {part}: {docs} documents, {}", task.output.display()));
+            self.results.used.push(task.output.clone());
+        }
+        Ok(done)
+    }
+
+    fn source_name(&self, part: &Part) -> String {
+        self.prepared.recipe.source[part.source].name.clone()
+    }
+
+    fn entry(&mut self, part: &Part) -> &mut SourceLedger {
+        self.ledger.source(&self.prepared.recipe.source[part.source].name)
+    }
+
+    pub fn read(&mut self) -> Result<Vec<Part>> {
+        let line = StageLine::start("read");
+        let prepared = self.prepared;
+        let (mut tasks, mut parts) = (Vec::new(), Vec::new());
+        for (i, (source, inputs)) in prepared.recipe.source.iter().zip(&prepared.inputs).enumerate() {
+            for input in inputs {
+                let params = read::ReadParams {
+                    source: source.name.clone(),
+                    input: input.clone(),
+                    format: source.format,
+                    fields: FieldPaths::of(source),
+                    variants: source.variants.clone(),
+                    normalize: prepared.recipe.normalize,
+                    max_doc_bytes: prepared.recipe.limits.max_doc_bytes.0,
+                };
+                parts.push(Part { source: i, ..Part::default() });
+                tasks.push(Task::new(
+                    &self.work,
+                    tasks.len(),
+                    input.n_bytes,
+                    Vec::new(),
+                    Params::Read(params),
+                ));
+            }
+        }
+        for (part, (task, report)) in parts.iter_mut().zip(self.map("read", tasks)?) {
+            part.documents = task.file(read::DOCUMENTS);
+            part.left = report.kept;
+            let entry = self.entry(part);
+            entry.read += report.read;
+            SourceLedger::add(&mut entry.quarantined, &report.quarantined);
+            if self.first_bad.is_none() {
+                let worst =
+                    report.quarantined.iter().max_by_key(|(_, count)| count.docs).map(|(cause, _)| cause);
+                let place = worst.and_then(|cause| Some((cause, report.first_bad.get(cause)?)));
+                self.first_bad = place.map(|(cause, place)| format!("{cause} in {place}"));
+            }
+            let name = format!("{}-{:05}.jsonl", self.source_name(part), task.part);
+            self.results.add_quarantine(task.file(read::QUARANTINE), name);
+        }
+        let left = left(&parts);
+        let what = format!("{} files, {} documents, {}", parts.len(), left.docs, ByteSize(left.bytes));
+        line.done(self.printer, &what);
+        Ok(parts)
+    }
+
+    pub fn filter(&mut self, parts: &mut [Part]) -> Result<()> {
+        let line = StageLine::start("filter");
+        let tasks = parts.iter().enumerate().map(|(i, part)| {
+            let source = self.source_name(part);
+            let filters = self.prepared.recipe.filter.iter().filter(|filter| filter.applies_to(&source));
+            let filters = filters.cloned().collect();
+            let params = filter::FilterParams { source, source_index: part.source as u16, filters };
+            Task::new(&self.work, i, part.left.bytes, vec![part.documents.clone()], Params::Filter(params))
+        });
+        let tasks = tasks.collect();
+        let before = left(parts).docs;
+        for (part, (task, report)) in parts.iter_mut().zip(self.map("filter", tasks)?) {
+            (part.kept, part.keys) = (task.file(filter::KEPT), task.file(filter::KEYS));
+            part.left = report.kept;
+            SourceLedger::add(&mut self.entry(part).dropped, &report.dropped);
+            self.results
+                .add_audit(task.file(filter::DROPS), format!("drops-filter-{:05}.parquet", task.part));
+        }
+        let kept = left(parts).docs;
+        line.done(self.printer, &format!("{kept} documents kept, {} dropped", before - kept));
+        Ok(())
+    }
+
+    pub fn dedup(&mut self, parts: &mut [Part]) -> Result<()> {
+        let line = StageLine::start("dedup");
+        let watch = Watch::new(self.stop.clone(), self.printer.bar("dedup", 0));
+        let inputs: Vec<dedup::Part> = (parts.iter())
+            .map(|part| dedup::Part {
+                source: self.source_name(part),
+                documents: part.documents.clone(),
+                keys: part.keys.clone(),
+            })
+            .collect();
+        let exact = self.prepared.recipe.dedup.exact;
+        let report = match exact {
+            true => dedup::run(&self.work, &inputs, &self.engine, &watch),
+            false => dedup::none(&self.work, &inputs),
+        };
+        watch.finish();
+        let report = report?;
+        let mut n_removed = 0;
+        for (part, found) in parts.iter_mut().zip(&report.parts) {
+            part.removed = self.work.join(&found.list);
+            self.results.used.push(part.removed.clone());
+            part.left = part.left.minus(found.removed);
+            if found.removed.docs > 0 {
+                n_removed += found.removed.docs;
+                *self.entry(part).dropped.entry(dedup::REASON.to_owned()).or_default() += found.removed;
+            }
+        }
+        if exact {
+            let folder = dedup::folder(&self.work, &inputs);
+            self.results.add_audit(folder.join(dedup::DUPLICATES), "dups-exact.parquet".to_owned());
+            self.results.used.push(folder);
+        }
+        let what =
+            if exact { format!("{n_removed} exact duplicates removed") } else { "switched off".to_owned() };
+        line.done(self.printer, &what);
+        Ok(())
+    }
+
+    pub fn tokenizer(&mut self, parts: &[Part]) -> Result<StoredTokenizer> {
+        let line = StageLine::start("tokenizer");
+        let prepared = self.prepared;
+        let config = &prepared.recipe.tokenizer;
+        let (file, origin) = match (&prepared.tokenizer, config.train) {
+            (Some(file), _) => (file.path.clone(), "read".to_owned()),
+            (None, train) => {
+                let train = train.unwrap_or_default();
+                let inputs =
+                    parts.iter().flat_map(|p| [&p.documents, &p.kept, &p.removed]).cloned().collect();
+                let weight = left(parts).bytes.min(train.sample_bytes.0);
+                let params =
+                    train::TrainParams { vocab_size: train.vocab_size, sample_bytes: train.sample_bytes.0 };
+                let task = Task::new(&self.work, 0, weight, inputs, Params::Train(params));
+                let file = task.file(train::TOKENIZER);
+                let done = self.map("train", vec![task])?;
+                let sample = done.iter().map(|(_, report)| report.kept.bytes).sum();
+                (file, format!("trained on {}", ByteSize(sample)))
+            }
+        };
+        let bytes = std::fs::read(&file).map_err(Error::io(&file, "read"))?;
+        let blake3 = Hash::of(&bytes);
+        // Named by its content: a tokenizer that comes out the same again changes no later task.
+        let folder = self.work.join("tokenizer").join(&blake3.to_string()[..24]);
+        let path = folder.join(train::TOKENIZER);
+        if !path.exists() {
+            atomic::write_file(&path, &bytes)?;
+        }
+        self.results.used.push(folder);
+        let tokenizer = Tokenizer::load(&path, config.eod.as_deref()).map_err(|e| match e {
+            // The user knows the original, not the copy.
+            Error::Tokenizer { message, .. } => Error::Tokenizer { path: file, message },
+            other => other,
+        })?;
+        let token_bytes: Vec<u8> = tokenizer.token_bytes().iter().flat_map(|n| n.to_le_bytes()).collect();
+        let info = TokenizerInfo {
+            file: train::TOKENIZER.to_owned(),
+            blake3,
+            vocab_size: tokenizer.vocab_size(),
+            eod_id: tokenizer.eod().0,
+            token_bytes_file: "token_bytes.u16".to_owned(),
+            token_bytes_blake3: Hash::of(&token_bytes),
+        };
+        let what = format!("{origin}, {} tokens, end of document is {}", info.vocab_size, info.eod_id);
+        line.done(self.printer, &what);
+        Ok(StoredTokenizer { path, info, token_bytes })
+    }
+
+    pub fn tokenize(&mut self, parts: &mut [Part], tokenizer: &StoredTokenizer) -> Result<()> {
+        let line = StageLine::start("tokenize");
+        let tasks = parts.iter().enumerate().map(|(i, part)| {
+            let inputs = [&part.documents, &part.kept, &part.removed, &tokenizer.path].map(PathBuf::clone);
+            let eod = self.prepared.recipe.tokenizer.eod.clone();
+            let params = tokenize::TokenizeParams { source: self.source_name(part), eod };
+            Task::new(&self.work, i, part.left.bytes, inputs.to_vec(), Params::Tokenize(params))
+        });
+        let tasks = tasks.collect();
+        for (part, (task, report)) in parts.iter_mut().zip(self.map("tokenize", tasks)?) {
+            part.left = report.kept;
+            part.n_tokens = report.tokens;
+            SourceLedger::add(&mut self.entry(part).dropped, &report.dropped);
+            let audit = format!("drops-tokenize-{:05}.parquet", task.part);
+            self.results.add_audit(task.file(tokenize::DROPS), audit);
+            part.tokens = task.output;
+        }
+        let left = left(parts);
+        let tokens: u64 = parts.iter().flat_map(|part| part.n_tokens.values()).sum();
+        let rate = left.bytes as f64 / tokens.max(1) as f64;
+        line.done(
+            self.printer,
+            &format!("{} documents, {tokens} tokens, {rate:.2} bytes a token", left.docs),
+        );
+        Ok(())
+    }
+
+    pub fn shard(&mut self, parts: &[Part], tokenizer: &StoredTokenizer, build: Hash) -> Result<()> {
+        let line = StageLine::start("shard");
+        let mut tasks = Vec::new();
+        for source in 0..self.prepared.recipe.source.len() {
+            self.shard_tasks(source, parts, tokenizer, build, &mut tasks);
+        }
+        for (task, report) in self.map("shard", tasks)? {
+            let Params::Shard(params) = &task.params else { continue };
+            let entry = self.ledger.source(&params.source);
+            SourceLedger::add(&mut entry.dropped, &report.dropped);
+            let audit = format!("drops-shard-{}.parquet", params.name);
+            self.results.add_audit(task.file(shard::DROPS), audit);
+            if let Some(info) = report.shard {
+                // Counted from the file itself, so that the ledger's check means something.
+                let shard = Shard::open(&task.file(&format!("{}.mdx", info.name)))?;
+                entry.kept.docs += u64::from(shard.n_docs());
+                entry.kept.bytes += shard.n_text_bytes();
+                entry.kept.tokens += shard.n_tokens();
+                self.results.shards.push((task.output, info));
+            }
+        }
+        self.results.shards.sort_by(|a, b| a.1.name.cmp(&b.1.name));
+        let n_bytes = self.results.shards.iter().map(|(_, shard)| shard.bin_bytes + shard.mdx_bytes).sum();
+        line.done(self.printer, &format!("{} shards, {}", self.results.shards.len(), ByteSize(n_bytes)));
+        Ok(())
+    }
+
+    /// All variants of a source are cut at the same families, into the power of two of shards
+    /// that keeps the largest variant's below the target.
+    fn shard_tasks(
+        &self,
+        source_index: usize,
+        parts: &[Part],
+        tokenizer: &StoredTokenizer,
+        build: Hash,
+        tasks: &mut Vec<Task>,
+    ) {
+        let recipe = &self.prepared.recipe;
+        let source = &recipe.source[source_index];
+        let parts: Vec<&Part> = parts.iter().filter(|part| part.source == source_index).collect();
+        let inputs: Vec<PathBuf> = parts.iter().map(|part| part.tokens.clone()).collect();
+        let n_variants = source.variants.len().max(1);
+        let tokens =
+            |variant: u8| -> u64 { parts.iter().filter_map(|part| part.n_tokens.get(&variant)).sum() };
+        // The recipe allows 256 variants, so their numbers fit in a byte.
+        let by_variant: Vec<u64> = (0..n_variants).map(|variant| tokens(variant as u8)).collect();
+        let width = TokenWidth::for_vocab(tokenizer.info.vocab_size).bytes() as u64;
+        let largest = by_variant.iter().max().copied().unwrap_or(0) * width;
+        let n_prefixes = largest.div_ceil(recipe.shard.target_bytes.0).max(1).next_power_of_two();
+        for (variant, tokens) in by_variant.iter().enumerate() {
+            for prefix in 0..n_prefixes {
+                let params = shard::ShardParams {
+                    name: format!("{}-v{variant}-{prefix:05}", source.name),
+                    source: source.name.clone(),
+                    source_index: source_index as u16,
+                    variant: variant as u8,
+                    prefix_bits: n_prefixes.trailing_zeros(),
+                    prefix,
+                    vocab_size: tokenizer.info.vocab_size,
+                    eod: TokenId(tokenizer.info.eod_id),
+                    tokenizer: tokenizer.info.blake3,
+                    build,
+                };
+                let weight = tokens / n_prefixes;
+                tasks.push(Task::new(&self.work, tasks.len(), weight, inputs.clone(), Params::Shard(params)));
+            }
+        }
+    }
+}
+
+fn left(parts: &[Part]) -> Count {
+    parts.iter().fold(Count::default(), |mut sum, part| {
+        sum += part.left;
+        sum
+    })
+}

@@ -1,0 +1,69 @@
+//! `moe-data explain T`: says which text sample `T` is.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::mix::explain::{Explanation, explain};
+use crate::printer::Printer;
+
+/// Characters of a piece's text that are shown without `--full`.
+const EXCERPT_CHARS: usize = 240;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct ExplainArgs {
+    /// Sample.
+    pub t: u64,
+    /// Folder of the build.
+    pub out: PathBuf,
+    /// Show the whole text.
+    pub full: bool,
+    /// Print as JSON.
+    pub json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// `t` is past the end of the plan, or its files are missing or damaged.
+pub fn run(args: &ExplainArgs, printer: &Printer) -> Result<()> {
+    let explanation = explain(&args.out, args.t)?;
+    if args.json {
+        let text = serde_json::to_string(&explanation).map_err(|e| Error::Usage(e.to_string()))?;
+        printer.data(&format!("{text}\n"));
+    } else {
+        printer.data(&words(&explanation, args.full));
+    }
+    Ok(())
+}
+
+fn words(e: &Explanation, full: bool) -> String {
+    let mut text = format!(
+        "sample {} of {} in plan {}\npool {}, pass {}, bin {} of {}: {} trained tokens, {} padding\n",
+        e.t,
+        e.n_samples,
+        e.plan.short(),
+        e.pool,
+        e.pass,
+        e.bin,
+        e.n_bins,
+        e.trained_tokens,
+        e.padding
+    );
+    for piece in &e.pieces {
+        let end = piece.offset + piece.len;
+        let kind = if piece.variant == 0 { "the original" } else { "a variant" };
+        text.push_str(&format!(
+            "\n{}: tokens {} to {end} of {}\n  family {}, variant {} `{}` ({kind}), shard {}\n",
+            piece.document, piece.offset, piece.document_tokens, piece.family, piece.variant, piece.variant_name, piece.shard
+        ));
+        let shown: String = if full { piece.text.clone() } else { piece.text.chars().take(EXCERPT_CHARS).collect() };
+        for line in shown.lines() {
+            text.push_str(&format!("  | {line}\n"));
+        }
+        if shown.len() < piece.text.len() {
+            text.push_str("  | ... (--full shows all)\n");
+        }
+    }
+    text
+}

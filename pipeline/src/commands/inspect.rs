@@ -1,0 +1,150 @@
+//! `moe-data inspect PATH`: what is in an output folder, a shard or a ledger.
+
+use std::path::Path;
+
+use moe_shards::{Manifest, Shard, ShardInfo};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::ledger::Ledger;
+use crate::printer::Printer;
+use crate::recipe::ByteSize;
+
+/// Runs the command: a tree for people, or one JSON object.
+///
+/// # Errors
+/// The path is none of the three, or cannot be read.
+pub fn run(path: &Path, as_json: bool, printer: &Printer) -> Result<()> {
+    let (text, value) = if path.is_dir() {
+        folder(path)?
+    } else if path.extension().is_some_and(|extension| extension == "mdx" || extension == "bin") {
+        shard(&path.with_extension("mdx"))?
+    } else if path.extension().is_some_and(|extension| extension == "json") {
+        let ledger = Ledger::read_file(path)?;
+        (ledger.table(path), json!(ledger))
+    } else if path.exists() {
+        let message = "is not something to inspect; name an output folder, a shard (.mdx) or ledger.json";
+        return Err(Error::Usage(format!("{} {message}", path.display())));
+    } else {
+        return Err(Error::Usage(format!("{} does not exist", path.display())));
+    };
+    printer.data(&if as_json { format!("{value}\n") } else { format!("{text}\n") });
+    Ok(())
+}
+
+fn bytes_per_token(n_text_bytes: u64, n_tokens: u64) -> f64 {
+    n_text_bytes as f64 / n_tokens.max(1) as f64
+}
+
+fn folder(path: &Path) -> Result<(String, Value)> {
+    let manifest = Manifest::read(path)?;
+    let total = totals(manifest.shards.iter());
+    let mut lines = vec![
+        format!(
+            "{}  manifest {}  recipe {}",
+            path.display(),
+            manifest.hash()?.short(),
+            manifest.build.short()
+        ),
+        format!(
+            "├─ tokenizer {}  {} tokens, end of document {}",
+            manifest.tokenizer.blake3.short(),
+            manifest.tokenizer.vocab_size,
+            manifest.tokenizer.eod_id
+        ),
+    ];
+    let mut sources = Vec::new();
+    for (i, source) in manifest.sources.iter().enumerate() {
+        let of_source = || manifest.shards.iter().filter(move |shard| usize::from(shard.source) == i);
+        let sum = totals(of_source());
+        lines.push(format!("├─ {}  {}", source.name, describe(&sum)));
+        let mut variants = Vec::new();
+        for (v, name) in source.variants.iter().enumerate() {
+            let of_variant = || of_source().filter(move |shard| usize::from(shard.variant) == v);
+            let sum = totals(of_variant());
+            lines.push(format!("│  ├─ v{v} {name}  {}", describe(&sum)));
+            for shard in of_variant() {
+                lines.push(format!(
+                    "│  │  ├─ {}  {} documents, {}",
+                    shard.name,
+                    shard.n_docs,
+                    shard.mdx_blake3.short()
+                ));
+            }
+            variants.push(json!({ "name": name, "total": sum }));
+        }
+        sources.push(json!({ "name": source.name, "total": sum, "variants": variants }));
+    }
+    lines.push(format!("└─ total  {}", describe(&total)));
+    let value = json!({
+        "manifest": manifest.hash()?,
+        "build": manifest.build,
+        "tokenizer": manifest.tokenizer,
+        "total": total,
+        "sources": sources,
+        "shards": manifest.shards,
+    });
+    Ok((lines.join("\n"), value))
+}
+
+/// Sums over shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+struct Totals {
+    shards: u64,
+    docs: u64,
+    tokens: u64,
+    text_bytes: u64,
+}
+
+fn totals<'a>(shards: impl Iterator<Item = &'a ShardInfo>) -> Totals {
+    shards.fold(Totals::default(), |sum, shard| Totals {
+        shards: sum.shards + 1,
+        docs: sum.docs + shard.n_docs,
+        tokens: sum.tokens + shard.n_tokens,
+        text_bytes: sum.text_bytes + shard.n_text_bytes,
+    })
+}
+
+fn describe(sum: &Totals) -> String {
+    format!(
+        "{} documents, {} tokens, {}, {:.2} bytes a token",
+        sum.docs,
+        sum.tokens,
+        ByteSize(sum.text_bytes),
+        bytes_per_token(sum.text_bytes, sum.tokens)
+    )
+}
+
+fn shard(path: &Path) -> Result<(String, Value)> {
+    let shard = Shard::open(path)?;
+    let n_docs = shard.n_docs();
+    let first = if n_docs > 0 { Some((shard.meta(0)?, shard.id(0)?)) } else { None };
+    let text = [
+        format!("{}  recipe {}", path.display(), shard.build().short()),
+        format!(
+            "├─ tokenizer {}  {} tokens, end of document {}",
+            shard.tokenizer().short(),
+            shard.vocab_size(),
+            shard.eod().0
+        ),
+        format!("├─ {n_docs} documents, {} tokens, {}", shard.n_tokens(), ByteSize(shard.n_text_bytes())),
+        match first {
+            Some((meta, id)) => {
+                format!("└─ source {}, variant {}, first document {id}", meta.source, meta.variant)
+            }
+            None => "└─ empty".to_owned(),
+        },
+    ];
+    let value = json!({
+        "docs": n_docs,
+        "tokens": shard.n_tokens(),
+        "text_bytes": shard.n_text_bytes(),
+        "build": shard.build(),
+        "tokenizer": shard.tokenizer(),
+        "vocab_size": shard.vocab_size(),
+        "eod": shard.eod(),
+        "source": first.map(|(meta, _)| meta.source),
+        "variant": first.map(|(meta, _)| meta.variant),
+    });
+    Ok((text.join("\n"), value))
+}

@@ -1,0 +1,130 @@
+//! `moe-data verify PATH`: reads everything and checks that nothing changed since it was written.
+
+use std::path::Path;
+
+use moe_shards::{Hash, Manifest, Shard, ShardInfo};
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::ledger::{Kept, Ledger};
+use crate::printer::Printer;
+
+/// Runs the command on an output folder or a single shard.
+///
+/// # Errors
+/// [`Error::Check`] with every difference found, each naming its file; other errors when the path
+/// holds nothing to verify.
+pub fn run(path: &Path, as_json: bool, printer: &Printer) -> Result<()> {
+    let (checked, problems) = if path.is_dir() { folder(path)? } else { shard(path)? };
+    if as_json {
+        let value = json!({ "ok": problems.is_empty(), "checked": checked, "problems": problems });
+        printer.data(&format!("{value}\n"));
+    }
+    if problems.is_empty() {
+        printer.note(&format!("{}: {checked} files are as they were written", path.display()));
+        return Ok(());
+    }
+    let hint = "rebuild with `moe-data build`, or bring back the files from a copy";
+    Err(Error::Check(format!("{}\n  {hint}", problems.join("\n"))))
+}
+
+type Found = (u64, Vec<String>);
+
+fn shard(path: &Path) -> Result<Found> {
+    if !path.exists() {
+        return Err(Error::Usage(format!("{} does not exist", path.display())));
+    }
+    let problem = Shard::open(&path.with_extension("mdx")).and_then(|shard| shard.verify()).err();
+    Ok((2, problem.map(|e| e.to_string()).into_iter().collect()))
+}
+
+fn folder(out: &Path) -> Result<Found> {
+    let manifest = Manifest::read(out)?;
+    let mut problems = Vec::new();
+    let mut checked = 2;
+    for info in &manifest.shards {
+        checked += 2;
+        problems.extend(check_shard(out, &manifest, info));
+    }
+    let tokenizer = &manifest.tokenizer;
+    let files =
+        [(&tokenizer.file, tokenizer.blake3), (&tokenizer.token_bytes_file, tokenizer.token_bytes_blake3)];
+    for (name, expected) in files {
+        checked += 1;
+        problems.extend(check_hash(&out.join(name), expected));
+    }
+    problems.extend(check_ledger(out, &manifest));
+    Ok((checked, problems))
+}
+
+fn check_shard(out: &Path, manifest: &Manifest, info: &ShardInfo) -> Vec<String> {
+    let mdx = Manifest::mdx_path(out, &info.name);
+    let mut problems: Vec<String> =
+        [(mdx.with_extension("bin"), info.bin_blake3), (mdx.clone(), info.mdx_blake3)]
+            .into_iter()
+            .filter_map(|(path, expected)| check_hash(&path, expected))
+            .collect();
+    match Shard::open(&mdx) {
+        Ok(shard) => {
+            problems.extend(shard.verify().err().map(|e| e.to_string()));
+            let wrong = |what, found: String, expected: String| {
+                (found != expected)
+                    .then(|| format!("{}: {what} is {found}, the manifest says {expected}", mdx.display()))
+            };
+            let tokenizer = manifest.tokenizer.blake3.to_string();
+            problems.extend(wrong("the tokenizer", shard.tokenizer().to_string(), tokenizer));
+            problems.extend(wrong("the recipe", shard.build().to_string(), manifest.build.to_string()));
+            problems.extend(wrong(
+                "the number of documents",
+                shard.n_docs().to_string(),
+                info.n_docs.to_string(),
+            ));
+        }
+        // A file that is gone was already named.
+        Err(_) if !problems.is_empty() => {}
+        Err(e) => problems.push(e.to_string()),
+    }
+    problems
+}
+
+fn check_hash(path: &Path, expected: Hash) -> Option<String> {
+    match Hash::of_file(path) {
+        Ok(found) if found == expected => None,
+        Ok(found) => Some(format!(
+            "{}: blake3 is {}, the manifest says {}",
+            path.display(),
+            found.short(),
+            expected.short()
+        )),
+        Err(e) => Some(e.to_string()),
+    }
+}
+
+fn check_ledger(out: &Path, manifest: &Manifest) -> Vec<String> {
+    let ledger = match Ledger::read(out) {
+        Ok(ledger) => ledger,
+        Err(e) => return vec![e.to_string()],
+    };
+    let mut problems: Vec<String> = ledger.check().err().map(|e| e.to_string()).into_iter().collect();
+    for (i, source) in manifest.sources.iter().enumerate() {
+        let mut kept = Kept::default();
+        for shard in manifest.shards.iter().filter(|shard| usize::from(shard.source) == i) {
+            kept.docs += shard.n_docs;
+            kept.bytes += shard.n_text_bytes;
+            kept.tokens += shard.n_tokens;
+        }
+        let noted = ledger.sources.get(&source.name).map(|entry| entry.kept).unwrap_or_default();
+        if noted != kept {
+            problems.push(format!(
+                "{}: source `{}` has {} documents and {} tokens, its shards hold {} and {}",
+                out.join(Ledger::FILE).display(),
+                source.name,
+                noted.docs,
+                noted.tokens,
+                kept.docs,
+                kept.tokens
+            ));
+        }
+    }
+    problems
+}

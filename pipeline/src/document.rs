@@ -1,0 +1,121 @@
+//! What identifies a document and what it belongs to. All of it is a function of the recipe and
+//! the document alone, never of the file it lay in or the order it came in.
+
+use std::fmt;
+
+use moe_shards::FamilyId;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+/// XXH3-64 of source name, NUL, id: the order that decides between equals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DocumentId(pub u64);
+
+impl DocumentId {
+    /// Id of the document that `source` calls `id`.
+    pub fn new(source: &str, id: &str) -> DocumentId {
+        let mut bytes = Vec::with_capacity(source.len() + 1 + id.len());
+        bytes.extend_from_slice(source.as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(id.as_bytes());
+        DocumentId(xxh3_64(&bytes))
+    }
+}
+
+impl fmt::Display for DocumentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// XXH3-128 of a normalised text: equal texts, for exact deduplication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TextHash(pub u128);
+
+impl TextHash {
+    /// Hash of a normalised text.
+    pub fn of(text: &str) -> TextHash {
+        TextHash(xxh3_128(text.as_bytes()))
+    }
+
+    /// Name of a document that has none: `xxh3:` and the 32 hex digits of its text's hash.
+    pub fn as_id(self) -> String {
+        format!("xxh3:{:032x}", self.0)
+    }
+}
+
+/// Family of a document that stands alone: the first 8 bytes, little-endian, of the BLAKE3 of its
+/// normalised text.
+pub fn family_of_text(text: &str) -> FamilyId {
+    first_8(blake3::hash(text.as_bytes()))
+}
+
+/// Family of the documents of `source` whose family field holds `value`: the same bytes of the
+/// BLAKE3 of source name, NUL, value.
+pub fn family_of_field(source: &str, value: &str) -> FamilyId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(source.as_bytes()).update(&[0]).update(value.as_bytes());
+    first_8(hasher.finalize())
+}
+
+fn first_8(hash: blake3::Hash) -> FamilyId {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hash.as_bytes()[..8]);
+    FamilyId(u64::from_le_bytes(bytes))
+}
+
+/// Documents and their bytes of text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Documents, or records for what never became one.
+    pub docs: u64,
+    /// UTF-8 bytes of the texts as read; for records in quarantine, bytes of the record.
+    pub bytes: u64,
+}
+
+impl Count {
+    /// One document.
+    pub fn one(bytes: u64) -> Count {
+        Count { docs: 1, bytes }
+    }
+
+    /// What is left without `other`, a part of it.
+    pub fn minus(self, other: Count) -> Count {
+        Count { docs: self.docs - other.docs, bytes: self.bytes - other.bytes }
+    }
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Count) {
+        self.docs += other.docs;
+        self.bytes += other.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_separate_source_and_name() {
+        assert_eq!(DocumentId::new("a", "bc").0, xxh3_64(b"a\0bc"));
+        assert_ne!(DocumentId::new("a", "bc"), DocumentId::new("ab", "c"));
+    }
+
+    #[test]
+    fn families_of_one_field_value_differ_between_sources() {
+        // BLAKE3 of nothing starts with af1349b9f5f9a1a6.
+        assert_eq!(family_of_text(""), FamilyId(0xa6a1_f9f5_b949_13af));
+        assert_eq!(family_of_field("a", "Gen.1"), family_of_text("a\0Gen.1"));
+        assert_ne!(family_of_field("a", "Gen.1"), family_of_field("b", "Gen.1"));
+    }
+
+    #[test]
+    fn counts_add() {
+        let mut count = Count::one(3);
+        count += Count { docs: 2, bytes: 10 };
+        assert_eq!(count, Count { docs: 3, bytes: 13 });
+        assert_eq!(count.minus(Count::one(3)), Count { docs: 2, bytes: 10 });
+    }
+}

@@ -1,0 +1,67 @@
+//! Length of a document in characters: the cheapest rule, so it comes first in most recipes.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Filter, Rejection, Text};
+use crate::recipe::{Fault, Section};
+
+/// Settings of `length`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Length {
+    /// Fewest Unicode characters.
+    pub min_chars: u64,
+    /// Most Unicode characters.
+    pub max_chars: u64,
+}
+
+impl Default for Length {
+    fn default() -> Length {
+        Length { min_chars: 50, max_chars: 1_000_000 }
+    }
+}
+
+impl Section for Length {
+    fn check(&self) -> Vec<Fault> {
+        match self.min_chars > self.max_chars {
+            true => {
+                vec![("min_chars", format!("is {}, above max_chars = {}", self.min_chars, self.max_chars))]
+            }
+            false => Vec::new(),
+        }
+    }
+}
+
+impl Filter for Length {
+    fn judge(&self, text: &Text<'_>) -> Option<Rejection> {
+        let chars = text.n_chars();
+        let reject = |reason, threshold: u64| {
+            Some(Rejection { reason, measured: chars as f64, threshold: threshold as f64 })
+        };
+        match chars {
+            n if n < self.min_chars => reject("too_short", self.min_chars),
+            n if n > self.max_chars => reject("too_long", self.max_chars),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_limits_are_inclusive_and_count_characters() {
+        let filter = Length { min_chars: 2, max_chars: 3 };
+        let reason = |text: &str| filter.judge(&Text::new(text)).map(|r| (r.reason, r.measured));
+        assert_eq!(reason("é"), Some(("too_short", 1.0)));
+        assert_eq!(reason("éé"), None);
+        assert_eq!(reason("ééé"), None);
+        assert_eq!(reason("éééé"), Some(("too_long", 4.0)));
+    }
+
+    #[test]
+    fn crossed_limits_are_a_problem() {
+        assert_eq!(Length { min_chars: 5, max_chars: 4 }.check().len(), 1);
+    }
+}

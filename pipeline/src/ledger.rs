@@ -1,0 +1,207 @@
+//! `ledger.json`: where every record went. For each source, read = kept + dropped + quarantined,
+//! in documents and in bytes; the three are counted in different places (the reader, the headers
+//! of the finished shards, the reports of the stages), so the check can fail.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use moe_shards::atomic;
+use serde::{Deserialize, Serialize};
+
+use crate::document::Count;
+use crate::error::{Error, Result};
+use crate::json;
+use crate::recipe::ByteSize;
+
+/// The whole ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    /// Version of this file's schema.
+    pub version: u32,
+    /// By name of the source.
+    pub sources: BTreeMap<String, SourceLedger>,
+}
+
+/// One source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceLedger {
+    /// Records that the reader found.
+    pub read: Count,
+    /// Documents in the shards.
+    pub kept: Kept,
+    /// Dropped documents, by reason.
+    pub dropped: BTreeMap<String, Count>,
+    /// Records that are not documents, by cause.
+    pub quarantined: BTreeMap<String, Count>,
+}
+
+/// Documents in the shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// Documents.
+    pub docs: u64,
+    /// UTF-8 bytes of their texts as read.
+    pub bytes: u64,
+    /// Tokens with one end of document each.
+    pub tokens: u64,
+}
+
+impl SourceLedger {
+    /// Adds counts by reason or cause.
+    pub fn add(sum: &mut BTreeMap<String, Count>, more: &BTreeMap<String, Count>) {
+        for (name, count) in more {
+            *sum.entry(name.clone()).or_default() += *count;
+        }
+    }
+}
+
+impl Ledger {
+    /// Schema version written by this program.
+    pub const VERSION: u32 = 1;
+    /// File name in the output folder.
+    pub const FILE: &'static str = "ledger.json";
+
+    /// An empty ledger over sources.
+    pub fn new<'a>(sources: impl IntoIterator<Item = &'a str>) -> Ledger {
+        let sources = sources.into_iter().map(|name| (name.to_owned(), SourceLedger::default())).collect();
+        Ledger { version: Ledger::VERSION, sources }
+    }
+
+    /// The entry of a source.
+    pub fn source(&mut self, name: &str) -> &mut SourceLedger {
+        self.sources.entry(name.to_owned()).or_default()
+    }
+
+    /// Checks conservation.
+    ///
+    /// # Errors
+    /// [`Error::Check`] naming each source whose numbers do not add up, with the numbers.
+    pub fn check(&self) -> Result<()> {
+        let mut wrong = Vec::new();
+        for (name, source) in &self.sources {
+            let mut sum = Count { docs: source.kept.docs, bytes: source.kept.bytes };
+            source.dropped.values().chain(source.quarantined.values()).for_each(|count| sum += *count);
+            if sum != source.read {
+                wrong.push(format!(
+                    "source `{name}`: {} documents ({} bytes) were read, but kept + dropped + quarantined are {} ({} bytes)",
+                    source.read.docs, source.read.bytes, sum.docs, sum.bytes
+                ));
+            }
+        }
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Check(format!("the ledger does not balance: {}", wrong.join("; ")))),
+        }
+    }
+
+    /// Reads `dir/ledger.json`.
+    ///
+    /// # Errors
+    /// The file is missing, is not this schema, or is newer than this program.
+    pub fn read(dir: &Path) -> Result<Ledger> {
+        Ledger::read_file(&dir.join(Ledger::FILE))
+    }
+
+    /// Reads a ledger by its path.
+    ///
+    /// # Errors
+    /// As [`Ledger::read`].
+    pub fn read_file(path: &Path) -> Result<Ledger> {
+        let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
+        let ledger: Ledger = serde_json::from_slice(&bytes).map_err(|e| Error::data(path, e.to_string()))?;
+        match ledger.version {
+            Ledger::VERSION => Ok(ledger),
+            other => {
+                Err(Error::data(path, format!("version {other}; this program reads {}", Ledger::VERSION)))
+            }
+        }
+    }
+
+    /// Writes `dir/ledger.json`.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        Ok(atomic::write_file(&dir.join(Ledger::FILE), &json::canonical(self))?)
+    }
+
+    /// A table of the sources with the reasons below each, for people. `title` heads it.
+    pub fn table(&self, title: &Path) -> String {
+        let head = ["read", "kept", "text", "dropped", "bad", "tokens"];
+        let row = |name: &str, cells: [String; 6]| {
+            let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>10}")).collect();
+            format!("{name:<20}{}", cells.join(" "))
+        };
+        let mut lines = vec![row(&title.display().to_string(), head.map(str::to_owned))];
+        for (name, source) in &self.sources {
+            let docs =
+                |counts: &BTreeMap<String, Count>| counts.values().map(|count| count.docs).sum::<u64>();
+            let kept = source.kept;
+            let numbers = [
+                source.read.docs,
+                kept.docs,
+                0,
+                docs(&source.dropped),
+                docs(&source.quarantined),
+                kept.tokens,
+            ];
+            let mut cells = numbers.map(|number| number.to_string());
+            cells[2] = ByteSize(kept.bytes).to_string();
+            lines.push(row(&format!("  {name}"), cells));
+            let reasons = source.dropped.iter().chain(&source.quarantined);
+            lines.extend(reasons.map(|(reason, count)| format!("    {reason}: {}", count.docs)));
+        }
+        lines.join("\n")
+    }
+
+    /// Records read, and records in quarantine.
+    pub fn bad(&self) -> (u64, u64) {
+        let read = self.sources.values().map(|s| s.read.docs).sum();
+        let bad = self.sources.values().flat_map(|s| s.quarantined.values()).map(|c| c.docs).sum();
+        (read, bad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn balanced() -> Ledger {
+        let mut ledger = Ledger::new(["a"]);
+        let source = ledger.source("a");
+        source.read = Count { docs: 6, bytes: 60 };
+        source.kept = Kept { docs: 3, bytes: 30, tokens: 9 };
+        source.dropped.insert("too_short".into(), Count { docs: 2, bytes: 5 });
+        source.quarantined.insert("bad_json".into(), Count { docs: 1, bytes: 25 });
+        ledger
+    }
+
+    #[test]
+    fn documents_and_bytes_must_both_balance() {
+        assert!(balanced().check().is_ok());
+        for change in [Count { docs: 1, bytes: 0 }, Count { docs: 0, bytes: 1 }] {
+            let mut ledger = balanced();
+            ledger.source("a").read += change;
+            let error = ledger.check().unwrap_err();
+            assert_eq!(error.exit_code(), 1);
+            assert!(error.to_string().contains("source `a`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_file_is_the_published_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        balanced().write(dir.path()).unwrap();
+        let text = fs::read_to_string(dir.path().join("ledger.json")).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["version"], 1);
+        assert_eq!(value["sources"]["a"]["kept"]["tokens"], 9);
+        assert_eq!(value["sources"]["a"]["dropped"]["too_short"]["docs"], 2);
+        assert_eq!(Ledger::read(dir.path()).unwrap(), balanced());
+        assert_eq!(balanced().bad(), (6, 1));
+    }
+}

@@ -1,0 +1,242 @@
+//! From flags to a checked plan of a build: the recipe, its files, and everything that can be
+//! found wrong before any work.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use moe_shards::Hash;
+use serde_json::json;
+
+use crate::error::{Error, Problem, Result};
+use crate::json;
+use crate::nearest;
+use crate::read::{FieldPaths, peek};
+use crate::recipe::inputs::{self, InputFile};
+use crate::recipe::{Recipe, SourceConfig, decode};
+
+/// The recipe that `moe-data build` reads when none is named.
+pub const DEFAULT_RECIPE: &str = "configs/build.toml";
+
+/// Files of a source that are looked into before the work starts.
+const PEEK_FILES: usize = 8;
+
+/// A build that is ready to start.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Where it came from, for people.
+    pub origin: String,
+    /// The files of each source, in the order of the sources.
+    pub inputs: Vec<Vec<InputFile>>,
+    /// The tokenizer file, if the recipe names one.
+    pub tokenizer: Option<InputFile>,
+    /// The recipe file, for messages.
+    file: Option<PathBuf>,
+}
+
+impl Prepared {
+    /// Reads the recipe and finds its files.
+    ///
+    /// `recipe` is the recipe file, `input` replaces its sources by one for each path, named after
+    /// the path. With neither, [`DEFAULT_RECIPE`] is read; with `input` alone, the built-in recipe.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with every problem; [`Error::Io`] when the recipe cannot be read.
+    pub fn new(recipe: Option<&Path>, input: &[PathBuf]) -> Result<Prepared> {
+        let default = Path::new(DEFAULT_RECIPE);
+        let file = match recipe {
+            Some(file) => Some(file),
+            None if !input.is_empty() => None,
+            None if default.exists() => Some(default),
+            None => {
+                let message = format!(
+                    "there is nothing to build: write {DEFAULT_RECIPE}, or name a recipe with --recipe or text with --input"
+                );
+                return Err(Error::Usage(message));
+            }
+        };
+        let mut recipe = match file {
+            Some(file) => {
+                let text = fs::read_to_string(file).map_err(Error::io(file, "read"))?;
+                decode::decode(&text, file)?
+            }
+            None => Recipe::built_in(Vec::new()),
+        };
+        let base = file.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+        let source_base = if input.is_empty() { base.clone() } else { PathBuf::new() };
+        if !input.is_empty() {
+            recipe.source = sources_of(input)?;
+        }
+        let origin = match (file, input.is_empty()) {
+            (Some(file), true) => file.display().to_string(),
+            (Some(file), false) => format!("{} with --input", file.display()),
+            (None, _) => "the built-in recipe".to_owned(),
+        };
+        let mut prepared = Prepared {
+            recipe,
+            origin,
+            inputs: Vec::new(),
+            tokenizer: None,
+            file: file.filter(|_| input.is_empty()).map(Path::to_owned),
+        };
+        prepared.find_files(&base, &source_base)?;
+        Ok(prepared)
+    }
+
+    fn find_files(&mut self, base: &Path, source_base: &Path) -> Result<()> {
+        let mut problems = Vec::new();
+        for source in &self.recipe.source {
+            let found = inputs::find(source_base, &source.paths).unwrap_or_else(|messages| {
+                let key = format!("source.{}.paths", source.name);
+                problems.extend(messages.into_iter().map(|message| self.problem(&key, message)));
+                Vec::new()
+            });
+            self.inputs.push(found);
+        }
+        if let Some(file) = &self.recipe.tokenizer.file {
+            match inputs::find(base, &[file.to_string_lossy().into_owned()]) {
+                Ok(found) => self.tokenizer = found.into_iter().next(),
+                Err(messages) => {
+                    problems
+                        .extend(messages.into_iter().map(|message| self.problem("tokenizer.file", message)));
+                }
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::Recipe { problems }) }
+    }
+
+    /// Looks into the first files of each source for the fields that the recipe names. For
+    /// sources of `--input`, a field `id` is used when there is one.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] naming each field that no record has, with the nearest that they have.
+    pub fn check_fields(&mut self) -> Result<()> {
+        let mut problems = Vec::new();
+        for (source, files) in self.recipe.source.iter().zip(&self.inputs) {
+            let Some(names) = first_field_names(source, files, self.recipe.limits.max_doc_bytes.0)? else {
+                continue;
+            };
+            let fields = FieldPaths::of(source);
+            let wanted = [
+                ("text", Some(fields.text)),
+                ("id", fields.id),
+                ("family", fields.family),
+                ("variant", fields.variant),
+            ];
+            for (key, field) in wanted {
+                let Some(field) = field.filter(|field| !names.contains(field)) else { continue };
+                let hint = nearest::hint(&field, names.iter().map(String::as_str));
+                let place = files.first().map_or_else(String::new, |file| file.path.display().to_string());
+                let message = format!("no record of {place} has a field `{field}`; {hint}");
+                problems.push(self.problem(&format!("source.{}.{key}", source.name), message));
+            }
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::Recipe { problems }) }
+    }
+
+    fn problem(&self, key: &str, message: String) -> Problem {
+        Problem { file: self.file.clone(), line: None, key: key.to_owned(), message }
+    }
+
+    /// Digest of everything the result depends on, with the identity of every file. Equal to that
+    /// of a finished build, there is nothing to do.
+    pub fn fingerprint(&self) -> Hash {
+        json::digest(&json!({
+            "version": crate::BUILD_VERSION,
+            "recipe": self.recipe,
+            "inputs": self.inputs,
+            "tokenizer": self.tokenizer,
+        }))
+    }
+}
+
+fn first_field_names(
+    source: &SourceConfig,
+    files: &[InputFile],
+    max_doc_bytes: u64,
+) -> Result<Option<BTreeSet<String>>> {
+    let mut names: Option<BTreeSet<String>> = None;
+    for file in files.iter().take(PEEK_FILES) {
+        if let Some(found) = peek::field_names(&file.path, source.format, max_doc_bytes)? {
+            names.get_or_insert_default().extend(found);
+        }
+    }
+    Ok(names)
+}
+
+/// One source for each path, named after its stem.
+fn sources_of(input: &[PathBuf]) -> Result<Vec<SourceConfig>> {
+    let mut sources: Vec<SourceConfig> = Vec::new();
+    for path in input {
+        let name = stem(path);
+        if let Some(other) = sources.iter().find(|source| source.name == name) {
+            let message = format!(
+                "--input {} and {} would both be called `{name}`; rename one or write a recipe",
+                other.paths[0],
+                path.display()
+            );
+            return Err(Error::Usage(message));
+        }
+        let mut source = SourceConfig {
+            name,
+            paths: vec![path.to_string_lossy().into_owned()],
+            ..SourceConfig::default()
+        };
+        // What an unreadable path is, the search for its files says better.
+        let files = inputs::find(Path::new(""), &source.paths).unwrap_or_default();
+        let names =
+            first_field_names(&source, &files, crate::recipe::LimitsConfig::default().max_doc_bytes.0)?;
+        source.id = names.filter(|names| names.contains("id")).map(|_| "id".to_owned());
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// The file name up to its first dot, in the characters of a source name.
+fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let stem = name.trim_start_matches('.').split('.').next().unwrap_or_default();
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    let stem: String = stem.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
+    if stem.is_empty() { "input".to_owned() } else { stem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_stems() {
+        for (path, name) in
+            [("a/Web Text.jsonl.gz", "web_text"), ("x.parquet", "x"), ("..", "input"), ("é", "_")]
+        {
+            assert_eq!(stem(Path::new(path)), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn two_inputs_of_one_name_are_refused() {
+        let error = sources_of(&["a/x.txt".into(), "b/x.jsonl".into()]).unwrap_err();
+        assert!(error.to_string().contains("`x`"), "{error}");
+    }
+
+    #[test]
+    fn every_missing_file_and_field_is_named_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.jsonl"), "{\"text\":\"x\",\"ident\":1}\n").unwrap();
+        let recipe = dir.path().join("r.toml");
+        let head = "[[source]]\nname = \"a\"\npaths = [\"a.jsonl\"]\ntext = \"txt\"\nid = \"idnt\"\n";
+        let tail = "[tokenizer]\ntrain = { vocab_size = 300 }\n";
+        fs::write(&recipe, format!("{head}{tail}")).unwrap();
+        let error = Prepared::new(Some(&recipe), &[]).unwrap().check_fields().unwrap_err().to_string();
+        assert!(error.contains("`txt`; did you mean `text`?"), "{error}");
+        assert!(error.contains("`idnt`; did you mean `ident`?"), "{error}");
+
+        let more = "[[source]]\nname = \"b\"\npaths = [\"b.jsonl\", \"c/*.jsonl\"]\n";
+        fs::write(&recipe, format!("{head}{more}{tail}")).unwrap();
+        let error = Prepared::new(Some(&recipe), &[]).unwrap_err().to_string();
+        assert_eq!(error.lines().count(), 2, "{error}");
+    }
+}

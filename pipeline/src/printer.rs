@@ -1,0 +1,109 @@
+//! The only place that writes to the terminal: data to stdout, talk to stderr, progress bars on a
+//! terminal only. There is no colour, so NO_COLOR needs no attention.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How much to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Errors only.
+    Quiet,
+    /// A line for each stage.
+    Normal,
+    /// A line for each part too.
+    Verbose,
+}
+
+/// Writes to the terminal.
+#[derive(Clone, Copy, Debug)]
+pub struct Printer {
+    level: Level,
+    bars: bool,
+}
+
+impl Printer {
+    /// A printer; bars appear when stderr is a terminal and the level is not quiet.
+    pub fn new(level: Level) -> Printer {
+        Printer { level, bars: level > Level::Quiet && io::stderr().is_terminal() }
+    }
+
+    /// Data, to stdout. A reader that went away ends the output, not the program.
+    pub fn data(&self, text: &str) {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+    }
+
+    /// Talk, to stderr.
+    pub fn note(&self, text: &str) {
+        self.talk(Level::Normal, text);
+    }
+
+    /// Talk that only `-v` shows.
+    pub fn detail(&self, text: &str) {
+        self.talk(Level::Verbose, text);
+    }
+
+    /// An error, whatever the level.
+    pub fn error(&self, text: &str) {
+        self.talk(Level::Quiet, &format!("error: {text}"));
+    }
+
+    /// Something the user should know though the work goes on.
+    pub fn warn(&self, text: &str) {
+        self.talk(Level::Normal, &format!("warning: {text}"));
+    }
+
+    fn talk(&self, level: Level, text: &str) {
+        if self.level >= level {
+            // There is nobody left to tell when stderr is closed.
+            writeln!(io::stderr(), "{text}").ok();
+        }
+    }
+
+    /// A bar over `total` bytes, hidden where there is no terminal.
+    pub fn bar(&self, name: &str, total: u64) -> ProgressBar {
+        if !self.bars {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(total);
+        let template = "{prefix:<9} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(name.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
+/// Times a stage and prints its line.
+pub struct StageLine {
+    name: &'static str,
+    start: Instant,
+}
+
+impl StageLine {
+    /// Starts the clock.
+    pub fn start(name: &'static str) -> StageLine {
+        StageLine { name, start: Instant::now() }
+    }
+
+    /// Prints `name  what  seconds`.
+    pub fn done(self, printer: &Printer, what: &str) {
+        printer.note(&format!("{:<9} {what:<64} {:6.2} s", self.name, self.start.elapsed().as_secs_f64()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_is_below_normal_and_without_bars() {
+        assert!(Level::Quiet < Level::Normal && Level::Normal < Level::Verbose);
+        assert!(Printer::new(Level::Quiet).bar("read", 1).is_hidden());
+    }
+}

@@ -1,0 +1,108 @@
+//! Which fields of a record become which part of a document.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Cause, Raw};
+use crate::recipe::SourceConfig;
+
+/// Names of the fields, dotted for nested ones (`metadata.url`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldPaths {
+    /// The document's name, if the records have one.
+    pub id: Option<String>,
+    /// The text.
+    pub text: String,
+    /// The family.
+    pub family: Option<String>,
+    /// The variant.
+    pub variant: Option<String>,
+}
+
+impl FieldPaths {
+    /// The fields that a source of the recipe names.
+    pub fn of(source: &SourceConfig) -> FieldPaths {
+        FieldPaths {
+            id: source.id.clone(),
+            text: source.text.clone(),
+            family: source.family.clone(),
+            variant: source.variant.clone(),
+        }
+    }
+
+    /// All names, the text first.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.text.as_str())
+            .chain([&self.id, &self.family, &self.variant].into_iter().filter_map(|name| name.as_deref()))
+    }
+
+    /// Takes the fields out of a JSON object. Numbers and booleans count as names, not as text.
+    pub(super) fn extract(&self, object: &mut Value) -> Result<Raw, Cause> {
+        let raw = Raw {
+            id: self.name_field(object, self.id.as_deref(), Cause::MissingId)?,
+            family: self.name_field(object, self.family.as_deref(), Cause::MissingFamily)?,
+            variant: self.name_field(object, self.variant.as_deref(), Cause::MissingVariant)?,
+            text: match lookup(object, &self.text) {
+                None | Some(Value::Null) => return Err(Cause::MissingText),
+                Some(Value::String(text)) if text.is_empty() => return Err(Cause::EmptyText),
+                Some(Value::String(text)) => std::mem::take(text),
+                Some(_) => return Err(Cause::TextNotAString),
+            },
+        };
+        Ok(raw)
+    }
+
+    fn name_field(
+        &self,
+        object: &mut Value,
+        path: Option<&str>,
+        missing: Cause,
+    ) -> Result<Option<String>, Cause> {
+        let Some(path) = path else { return Ok(None) };
+        match lookup(object, path) {
+            Some(Value::String(name)) => Ok(Some(name.clone())),
+            Some(other @ (Value::Number(_) | Value::Bool(_))) => Ok(Some(other.to_string())),
+            _ => Err(missing),
+        }
+    }
+}
+
+/// The value at a dotted path; a key that itself holds dots is found first.
+fn lookup<'v>(object: &'v mut Value, path: &str) -> Option<&'v mut Value> {
+    if object.get(path).is_some() {
+        return object.get_mut(path);
+    }
+    let (head, rest) = path.split_once('.')?;
+    lookup(object.get_mut(head)?, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(json: &str, expected: Result<Raw, Cause>) {
+        let fields = FieldPaths {
+            id: Some("meta.id".into()),
+            text: "text".into(),
+            family: Some("f".into()),
+            variant: None,
+        };
+        let mut object = serde_json::from_str(json).unwrap();
+        assert_eq!(fields.extract(&mut object), expected, "{json}");
+    }
+
+    #[test]
+    fn fields_are_found_and_missing_ones_named() {
+        let raw =
+            |id: &str| Raw { id: Some(id.into()), text: "t".into(), family: Some("x".into()), variant: None };
+        check(r#"{"meta":{"id":"a"},"f":"x","text":"t"}"#, Ok(raw("a")));
+        check(r#"{"meta.id":7,"f":"x","text":"t"}"#, Ok(raw("7")));
+        check(r#"{"meta":3,"f":"x","text":"t"}"#, Err(Cause::MissingId));
+        check(r#"{"meta":{"id":"a"},"f":null,"text":"t"}"#, Err(Cause::MissingFamily));
+        check(r#"{"meta":{"id":"a"},"f":"x"}"#, Err(Cause::MissingText));
+        check(r#"{"meta":{"id":"a"},"f":"x","text":null}"#, Err(Cause::MissingText));
+        check(r#"{"meta":{"id":"a"},"f":"x","text":["t"]}"#, Err(Cause::TextNotAString));
+        check(r#"{"meta":{"id":"a"},"f":"x","text":""}"#, Err(Cause::EmptyText));
+        check(r#"[1]"#, Err(Cause::MissingId));
+    }
+}

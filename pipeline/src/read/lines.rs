@@ -1,0 +1,88 @@
+//! Lines of a stream in bounded memory: a line over the limit is measured and skipped, never held.
+
+use super::stream::{BYTE_ORDER_MARK, Stream};
+use super::{Cause, FIRST_BYTES};
+use crate::error::Result;
+
+/// Splits a stream at `\n`.
+pub(super) struct Lines {
+    stream: Stream,
+    max_bytes: u64,
+    offset: u64,
+    line: Vec<u8>,
+    ended: bool,
+}
+
+/// One line, or what is there instead.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// Of its first byte in the decompressed stream.
+    pub offset: u64,
+    /// Without the line end.
+    pub n_bytes: u64,
+    /// Why `Lines::bytes` is not the whole line.
+    pub cause: Option<Cause>,
+}
+
+impl Lines {
+    pub fn new(stream: Stream, max_bytes: u64) -> Lines {
+        Lines { stream, max_bytes, offset: 0, line: Vec::new(), ended: false }
+    }
+
+    /// The bytes of the last line; of a line that is too long, the first few.
+    pub fn bytes(&self) -> &[u8] {
+        &self.line
+    }
+
+    pub fn consumed_bytes(&self) -> u64 {
+        self.stream.consumed_bytes()
+    }
+
+    /// Moves to the next line; `None` at the end.
+    pub fn next_line(&mut self) -> Result<Option<Line>> {
+        if self.ended {
+            return Ok(None);
+        }
+        self.line.clear();
+        let start = self.offset;
+        let mut n_bytes = 0u64;
+        let mut cause = None;
+        loop {
+            let available = match self.stream.fill()? {
+                Ok(available) => available,
+                Err(damage) => {
+                    self.ended = true;
+                    cause = Some(damage);
+                    break;
+                }
+            };
+            if available.is_empty() {
+                self.ended = true;
+                if n_bytes == 0 {
+                    return Ok(None);
+                }
+                break;
+            }
+            let end = available.iter().position(|&b| b == b'\n');
+            let part = &available[..end.unwrap_or(available.len())];
+            n_bytes += part.len() as u64;
+            if cause.is_none() {
+                self.line.extend_from_slice(part);
+            }
+            if n_bytes > self.max_bytes && cause.is_none() {
+                self.line.truncate(FIRST_BYTES);
+                cause = Some(Cause::TooLong);
+            }
+            let used = part.len() + usize::from(end.is_some());
+            self.stream.consume(used);
+            self.offset += used as u64;
+            if end.is_some() {
+                break;
+            }
+        }
+        if start == 0 && self.line.starts_with(BYTE_ORDER_MARK) {
+            self.line.drain(..BYTE_ORDER_MARK.len());
+        }
+        Ok(Some(Line { offset: start, n_bytes, cause }))
+    }
+}

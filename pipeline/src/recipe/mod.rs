@@ -1,0 +1,392 @@
+//! The recipe: a strict TOML file that says what `moe-data build` reads and makes. This module
+//! holds the typed form; `decode` reads the file and reports every problem at once, `inputs`
+//! finds the files.
+
+pub mod decode;
+pub mod inputs;
+pub mod size;
+
+use std::path::PathBuf;
+
+use moe_shards::Hash;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+pub use self::size::ByteSize;
+use crate::filter;
+use crate::json;
+use crate::normalize::NormalizeConfig;
+
+/// A key with what is wrong with its value.
+pub type Fault = (&'static str, String);
+
+/// One section of a recipe: its defaults are its known keys.
+pub trait Section: Serialize + serde::de::DeserializeOwned + Default {
+    /// Says what is wrong with the values.
+    fn check(&self) -> Vec<Fault> {
+        Vec::new()
+    }
+}
+
+/// A whole recipe, with every default filled in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Recipe {
+    /// `[[source]]`, in order: an earlier source wins over a later one in deduplication.
+    pub source: Vec<SourceConfig>,
+    /// `[normalize]`.
+    pub normalize: NormalizeConfig,
+    /// `[[filter]]`, in order: the first that drops a document names the reason.
+    pub filter: Vec<FilterConfig>,
+    /// `[dedup]`.
+    pub dedup: DedupConfig,
+    /// `[tokenizer]`.
+    pub tokenizer: TokenizerConfig,
+    /// `[shard]`.
+    pub shard: ShardConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+}
+
+/// `[[source]]`: one named origin of documents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceConfig {
+    /// `[a-z0-9_-]+`; names the shards and the rows of every report.
+    pub name: String,
+    /// Files, folders or globs, relative to the recipe's folder.
+    pub paths: Vec<String>,
+    /// Format of the files; by content when absent.
+    pub format: Option<Format>,
+    /// Field with the document's name, dotted for nested ones; from the text's hash when absent.
+    pub id: Option<String>,
+    /// Field with the text.
+    pub text: String,
+    /// Field whose value is shared by texts of the same thing; each document is its own family when absent.
+    pub family: Option<String>,
+    /// Field that says which text of the family this is.
+    pub variant: Option<String>,
+    /// Values of that field; the first one is the original (variant 0).
+    pub variants: Vec<String>,
+}
+
+impl Default for SourceConfig {
+    fn default() -> SourceConfig {
+        SourceConfig {
+            name: String::new(),
+            paths: Vec::new(),
+            format: None,
+            id: None,
+            text: "text".to_owned(),
+            family: None,
+            variant: None,
+            variants: Vec::new(),
+        }
+    }
+}
+
+/// Most variants of one source: the variant is a byte in the shard.
+const MAX_VARIANTS: usize = 256;
+
+impl Section for SourceConfig {
+    fn check(&self) -> Vec<Fault> {
+        let mut wrong = Vec::new();
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+        if self.name.is_empty() {
+            wrong.push(("name", "is missing; give each source a name".to_owned()));
+        } else if !self.name.bytes().all(allowed) {
+            wrong.push(("name", format!("`{}` may hold only a-z, 0-9, `_` and `-`", self.name)));
+        }
+        if self.paths.is_empty() {
+            wrong.push(("paths", "is missing; list files, folders or globs".to_owned()));
+        }
+        if self.text.is_empty() {
+            wrong.push(("text", "is empty; name the field that holds the text".to_owned()));
+        }
+        if self.variant.is_some() && self.family.is_none() {
+            wrong.push(("variant", "needs `family`: a variant is one text of a family".to_owned()));
+        }
+        if self.variant.is_some() == self.variants.is_empty() {
+            let message =
+                "`variant` (the field) and `variants` (its values, the original first) come together";
+            wrong.push(("variants", message.to_owned()));
+        }
+        if self.variants.len() > MAX_VARIANTS {
+            wrong.push((
+                "variants",
+                format!("has {} values, at most {MAX_VARIANTS} are possible", self.variants.len()),
+            ));
+        }
+        if let Some(twice) = self.variants.iter().enumerate().find(|(i, v)| self.variants[..*i].contains(v)) {
+            wrong.push(("variants", format!("names `{}` twice", twice.1)));
+        }
+        wrong
+    }
+}
+
+/// Format of an input file, before compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One JSON object a line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// One document a file.
+    Text,
+}
+
+/// `[[filter]]`: a filter of the registry with its settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FilterConfig {
+    /// Name in the registry.
+    pub name: String,
+    /// Sources it applies to; all when empty.
+    pub sources: Vec<String>,
+    /// The filter's own keys, defaults filled in.
+    pub settings: Map<String, Value>,
+}
+
+impl FilterConfig {
+    /// A filter of the registry with its defaults, for all sources.
+    fn with_defaults(entry: &filter::Entry) -> FilterConfig {
+        FilterConfig { name: entry.name.to_owned(), sources: Vec::new(), settings: (entry.defaults)() }
+    }
+
+    /// Whether it applies to a source.
+    pub fn applies_to(&self, source: &str) -> bool {
+        self.sources.is_empty() || self.sources.iter().any(|name| name == source)
+    }
+}
+
+/// `[dedup]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DedupConfig {
+    /// Whether of documents with equal normalised text only one is kept.
+    pub exact: bool,
+}
+
+impl Default for DedupConfig {
+    fn default() -> DedupConfig {
+        DedupConfig { exact: true }
+    }
+}
+
+impl Section for DedupConfig {}
+impl Section for NormalizeConfig {}
+
+/// `[tokenizer]`: exactly one of `file` and `train`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerConfig {
+    /// A Hugging Face `tokenizer.json`, relative to the recipe's folder.
+    pub file: Option<PathBuf>,
+    /// The end-of-document token, for a `file` from which it cannot be derived.
+    pub eod: Option<String>,
+    /// Train a byte-level BPE on the kept documents instead.
+    pub train: Option<TrainConfig>,
+}
+
+impl Section for TokenizerConfig {
+    fn check(&self) -> Vec<Fault> {
+        let mut wrong = Vec::new();
+        if self.file.is_some() == self.train.is_some() {
+            let example = "`file = \"tokenizer.json\"` or `train = { vocab_size = 4096 }`";
+            wrong.push(("", format!("give exactly one of {example}")));
+        }
+        if self.eod.is_some() && self.train.is_some() {
+            wrong.push(("eod", "belongs to `file`; a trained tokenizer brings its own".to_owned()));
+        }
+        wrong
+    }
+}
+
+/// `[tokenizer] train = { .. }`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Tokens wanted, the 256 bytes and the end-of-document token included; a small corpus gives fewer.
+    pub vocab_size: u32,
+    /// Text to train on, chosen by a hash of the document ids.
+    pub sample_bytes: ByteSize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> TrainConfig {
+        TrainConfig { vocab_size: 4096, sample_bytes: ByteSize(64_000_000) }
+    }
+}
+
+impl Section for TrainConfig {
+    fn check(&self) -> Vec<Fault> {
+        let mut wrong = Vec::new();
+        if !(257..=1_000_000).contains(&self.vocab_size) {
+            let message = format!(
+                "is {}; expected 257 (256 bytes and the end of document) to 1000000",
+                self.vocab_size
+            );
+            wrong.push(("vocab_size", message));
+        }
+        // The trainer counts pairs in 32 signed bits.
+        if !(1..=2_000_000_000).contains(&self.sample_bytes.0) {
+            wrong.push(("sample_bytes", format!("is {}; expected 1 to 2000000000", self.sample_bytes.0)));
+        }
+        wrong
+    }
+}
+
+/// `[shard]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShardConfig {
+    /// Wanted size of a `.bin` file; a source is cut into a power of two of shards to stay below it.
+    pub target_bytes: ByteSize,
+}
+
+impl Default for ShardConfig {
+    fn default() -> ShardConfig {
+        ShardConfig { target_bytes: ByteSize(1 << 30) }
+    }
+}
+
+impl Section for ShardConfig {
+    fn check(&self) -> Vec<Fault> {
+        match self.target_bytes.0 {
+            0 => vec![("target_bytes", "is 0; expected at least 1".to_owned())],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Longest record: a line of JSONL, a text of Parquet, a text file.
+    pub max_doc_bytes: ByteSize,
+    /// Share of bad records above which the build fails, 0 to 1.
+    pub max_bad_fraction: f64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> LimitsConfig {
+        LimitsConfig { max_doc_bytes: ByteSize(10_000_000), max_bad_fraction: 0.001 }
+    }
+}
+
+impl Section for LimitsConfig {
+    fn check(&self) -> Vec<Fault> {
+        let mut wrong = Vec::new();
+        // Lengths of a document are 32 bits wide in the shard; a byte may become three in NFC.
+        if !(1..=1_000_000_000).contains(&self.max_doc_bytes.0) {
+            wrong.push(("max_doc_bytes", format!("is {}; expected 1 to 1000000000", self.max_doc_bytes.0)));
+        }
+        if !(0.0..=1.0).contains(&self.max_bad_fraction) {
+            wrong.push(("max_bad_fraction", format!("is {}; expected 0 to 1", self.max_bad_fraction)));
+        }
+        wrong
+    }
+}
+
+impl Recipe {
+    /// What `--input` gets without a recipe: a length filter, the Gopher quality rules, exact
+    /// deduplication and a small trained tokenizer.
+    pub fn built_in(source: Vec<SourceConfig>) -> Recipe {
+        Recipe {
+            source,
+            filter: filter::REGISTRY.iter().map(FilterConfig::with_defaults).collect(),
+            tokenizer: TokenizerConfig { train: Some(TrainConfig::default()), ..TokenizerConfig::default() },
+            ..Recipe::default()
+        }
+    }
+
+    /// Digest of all that decides the bytes of the shards, and of nothing else: paths are left
+    /// out, a tokenizer file counts by its content (`tokenizer`), and so do not the limit on bad
+    /// records, the threads or the output folder.
+    pub fn identity(&self, tokenizer: Option<Hash>) -> Hash {
+        let sources: Vec<Value> = self
+            .source
+            .iter()
+            .map(|s| json!([s.name, s.id, s.text, s.family, s.variant, s.variants]))
+            .collect();
+        json::digest(&json!({
+            "version": crate::BUILD_VERSION,
+            "source": sources,
+            "normalize": self.normalize,
+            "filter": self.filter,
+            "dedup": self.dedup,
+            "tokenizer": { "file": tokenizer, "eod": self.tokenizer.eod, "train": self.tokenizer.train },
+            "shard": self.shard,
+            "max_doc_bytes": self.limits.max_doc_bytes,
+        }))
+    }
+
+    /// The recipe as TOML with all defaults written out.
+    ///
+    /// # Errors
+    /// The TOML library's message; does not happen with a decoded recipe.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        drop_absent(&mut value);
+        for filter in value["filter"].as_array_mut().into_iter().flatten() {
+            // In the file a filter's settings stand beside its name.
+            if let Some(Value::Object(settings)) = filter.as_object_mut().and_then(|f| f.remove("settings")) {
+                filter.as_object_mut().into_iter().for_each(|f| f.extend(settings.clone()));
+            }
+        }
+        toml::to_string_pretty(&value)
+    }
+}
+
+/// TOML has no null: a key without value is not written.
+fn drop_absent(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, v| !v.is_null() && v.as_array().is_none_or(|items| !items.is_empty()));
+            map.values_mut().for_each(drop_absent);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_absent),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(paths: &str) -> SourceConfig {
+        SourceConfig { name: "a".into(), paths: vec![paths.into()], ..SourceConfig::default() }
+    }
+
+    #[test]
+    fn identity_ignores_paths_and_the_limit_but_nothing_else() {
+        let recipe = Recipe::built_in(vec![source("here")]);
+        let mut moved = Recipe::built_in(vec![source("there")]);
+        moved.limits.max_bad_fraction = 0.5;
+        assert_eq!(recipe.identity(None), moved.identity(None));
+        moved.source[0].text = "body".into();
+        assert_ne!(recipe.identity(None), moved.identity(None));
+        assert_ne!(recipe.identity(None), recipe.identity(Some(Hash::of(b"tokenizer"))));
+    }
+
+    #[test]
+    fn the_written_recipe_reads_back_as_the_same() {
+        let recipe = Recipe::built_in(vec![source("here")]);
+        let text = recipe.to_toml().unwrap();
+        assert_eq!(decode::decode(&text, std::path::Path::new("lock.toml")).unwrap(), recipe);
+    }
+
+    #[test]
+    fn source_rules() {
+        let keys = |s: &SourceConfig| s.check().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(keys(&SourceConfig::default()), ["name", "paths"]);
+        assert_eq!(keys(&SourceConfig { name: "A b".into(), ..source("x") }), ["name"]);
+        assert_eq!(keys(&SourceConfig { variant: Some("v".into()), ..source("x") }), ["variant", "variants"]);
+        let twice = vec!["x".to_owned(), "x".to_owned()];
+        let both = (Some("f".to_owned()), Some("v".to_owned()));
+        assert_eq!(
+            keys(&SourceConfig { family: both.0, variant: both.1, variants: twice, ..source("x") }),
+            ["variants"]
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! The stages of a build. Each is a pure function of a [`Task`]: it reads the task's inputs,
+//! writes the task's folder and reports counts. Running it twice, or on two machines, gives the
+//! same bytes; a task whose report lies on the disk is not run again. This is all that an engine
+//! needs to know, and no text ever passes through one.
+//!
+//! ```text
+//! read(file) -> filter(part) -> [dedup: all parts] -> train -> tokenize(part) -> shard(source, variant, prefix)
+//! ```
+
+pub mod dedup;
+pub mod filter;
+pub mod read;
+pub mod shard;
+pub mod tokenize;
+pub mod train;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use moe_shards::{ShardInfo, atomic};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::document::Count;
+use crate::error::{Error, Result};
+use crate::json;
+use crate::watch::Watch;
+
+/// One unit of work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Position among the tasks of its stage; for names only.
+    pub part: u32,
+    /// Bytes of input, for the progress bar.
+    pub weight: u64,
+    /// Files of earlier stages, in an order that the stage defines.
+    pub inputs: Vec<PathBuf>,
+    /// Folder for the results; its name is the task's fingerprint.
+    pub output: PathBuf,
+    /// What to do.
+    pub params: Params,
+}
+
+/// What a task does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum Params {
+    /// Input file to documents.
+    Read(read::ReadParams),
+    /// Documents to those kept, and their keys for deduplication.
+    Filter(filter::FilterParams),
+    /// Kept documents to a tokenizer.
+    Train(train::TrainParams),
+    /// Kept documents to tokens.
+    Tokenize(tokenize::TokenizeParams),
+    /// Tokens of all parts to one shard.
+    Shard(shard::ShardParams),
+}
+
+/// What a task did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// Records that came out of the reader.
+    pub read: Count,
+    /// Documents passed on to the next stage.
+    pub kept: Count,
+    /// Documents dropped, by reason.
+    pub dropped: BTreeMap<String, Count>,
+    /// Records in quarantine, by cause.
+    pub quarantined: BTreeMap<String, Count>,
+    /// The first record in quarantine of each cause, for messages.
+    pub first_bad: BTreeMap<String, String>,
+    /// Tokens with one end of document each, by variant.
+    pub tokens: BTreeMap<u8, u64>,
+    /// The shard that was made; absent when it would be empty.
+    pub shard: Option<ShardInfo>,
+}
+
+const REPORT: &str = "report.json";
+
+impl Task {
+    /// A task in `work`. Its fingerprint covers the program's build version, the parameters and
+    /// the inputs; files inside `work` count by their place there, which holds the fingerprint of
+    /// the task that made them.
+    pub fn new(work: &Path, part: usize, weight: u64, inputs: Vec<PathBuf>, params: Params) -> Task {
+        let places: Vec<&Path> = inputs.iter().map(|path| path.strip_prefix(work).unwrap_or(path)).collect();
+        let identity = json!({ "version": crate::BUILD_VERSION, "params": params, "inputs": places });
+        let output = work.join(params.stage()).join(&json::digest(&identity).to_string()[..24]);
+        Task { part: part as u32, weight, inputs, output, params }
+    }
+
+    /// A file of the task's folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.output.join(name)
+    }
+
+    /// The report of an earlier run.
+    ///
+    /// # Errors
+    /// It is there but cannot be read.
+    pub fn finished(&self) -> Result<Option<Report>> {
+        let path = self.file(REPORT);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| Error::data(&path, format!("{e}; delete this file and rerun"))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(&path, "read")(e)),
+        }
+    }
+}
+
+impl Params {
+    /// Name of the stage, and of its folder in `work`.
+    pub fn stage(&self) -> &'static str {
+        match self {
+            Params::Read(_) => "read",
+            Params::Filter(_) => "filter",
+            Params::Train(_) => "train",
+            Params::Tokenize(_) => "tokenize",
+            Params::Shard(_) => "shard",
+        }
+    }
+}
+
+/// Does a task, unless its report is there already.
+///
+/// The folder is emptied first, so what a killed run left behind cannot mix in; the report is
+/// written last, so its presence means that all the rest is complete.
+///
+/// # Errors
+/// [`Error::Interrupted`], or what the stage ran into.
+pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
+    if let Some(report) = task.finished()? {
+        watch.advance(task.weight)?;
+        return Ok(report);
+    }
+    watch.advance(0)?;
+    clear_folder(&task.output)?;
+    let report = match &task.params {
+        Params::Read(params) => read::run(task, params, watch)?,
+        Params::Filter(params) => filter::run(task, params, watch)?,
+        Params::Train(params) => train::run(task, params, watch)?,
+        Params::Tokenize(params) => tokenize::run(task, params, watch)?,
+        Params::Shard(params) => shard::run(task, params, watch)?,
+    };
+    atomic::write_file(&task.file(REPORT), &json::canonical(&report))?;
+    Ok(report)
+}
+
+/// Makes an empty folder.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn clear_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(folder, "empty")(e)),
+        _ => {}
+    }
+    fs::create_dir_all(folder).map_err(Error::io(folder, "create folder"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(work: &Path, vocab_size: u32, input: &str) -> Task {
+        let params = Params::Train(train::TrainParams { vocab_size, sample_bytes: 1 });
+        Task::new(work, 0, 0, vec![work.join(input)], params)
+    }
+
+    #[test]
+    fn fingerprints_follow_parameters_and_inputs_but_not_the_place() {
+        let (a, b) = (Path::new("/a/work"), Path::new("/b/work"));
+        let name = |task: Task| task.output.file_name().unwrap().to_owned();
+        assert_eq!(name(task(a, 300, "x")), name(task(b, 300, "x")));
+        assert_ne!(name(task(a, 300, "x")), name(task(a, 301, "x")));
+        assert_ne!(name(task(a, 300, "x")), name(task(a, 300, "y")));
+    }
+
+    #[test]
+    fn a_finished_task_is_not_run_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = task(dir.path(), 300, "missing");
+        assert!(run(&task, &Watch::idle()).is_err());
+        let report = Report { read: Count::one(7), ..Report::default() };
+        atomic::write_file(&task.file(REPORT), &json::canonical(&report)).unwrap();
+        assert_eq!(run(&task, &Watch::idle()).unwrap(), report);
+    }
+}

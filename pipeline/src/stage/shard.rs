@@ -1,0 +1,172 @@
+//! Stage 6: one shard, from all parts of a source: the documents of one variant whose families
+//! start with the same bits, in the order of the families. Where several documents are the same
+//! variant of one family, the one with the lowest id is kept.
+//!
+//! Inputs: the folders of the source's tokenized parts. Writes the shard, unless it would be empty.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use moe_shards::{DocumentMeta, FamilyId, Hash, ShardSpec, ShardWriter, TokenId};
+use serde::{Deserialize, Serialize};
+
+use super::tokenize::{IDS, ROWS, TOKENS};
+use super::{Report, Task};
+use crate::document::{Count, DocumentId};
+use crate::error::{Error, Result};
+use crate::watch::Watch;
+use crate::work::audit::{Drop, Drops};
+use crate::work::rows::{Blob, Table, TokenRow};
+
+/// Reason of a second document with the family and variant of another.
+pub const REASON: &str = "duplicate_variant";
+/// Name of the audit of dropped documents in the task's folder.
+pub const DROPS: &str = "drops.parquet";
+
+/// What belongs in the shard.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardParams {
+    /// File stem.
+    pub name: String,
+    /// Name of the source.
+    pub source: String,
+    /// Its position in the manifest.
+    pub source_index: u16,
+    /// Variant.
+    pub variant: u8,
+    /// How many first bits of the family choose the shard.
+    pub prefix_bits: u32,
+    /// Those bits.
+    pub prefix: u64,
+    /// Tokens in the vocabulary.
+    pub vocab_size: u32,
+    /// End of document.
+    pub eod: TokenId,
+    /// Digest of the tokenizer.
+    pub tokenizer: Hash,
+    /// Digest of the recipe.
+    pub build: Hash,
+}
+
+/// Runs the stage.
+///
+/// # Errors
+/// A part is damaged or the disk refuses.
+pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
+    let mut rows = Vec::new();
+    for (part, folder) in task.inputs.iter().enumerate() {
+        let table = Table::<TokenRow>::open(&folder.join(ROWS))?;
+        let (first, last) = family_range(params.prefix_bits, params.prefix);
+        let start = table.bisect(|row| (row.variant, row.family) < (params.variant, first))?;
+        let end = table.bisect(|row| (row.variant, row.family) <= (params.variant, last))?;
+        rows.extend(table.read(start, end)?.into_iter().map(|row| (row, part)));
+    }
+    rows.sort_unstable();
+
+    let mut report = Report::default();
+    if rows.is_empty() {
+        return Ok(report);
+    }
+    let spec = ShardSpec {
+        vocab_size: params.vocab_size,
+        eod: params.eod,
+        tokenizer: params.tokenizer,
+        build: params.build,
+    };
+    let mut writer = ShardWriter::create(&task.output, &params.name, spec)?;
+    let mut drops = Drops::default();
+    let mut blobs = Blobs { folders: &task.inputs, open: BTreeMap::new() };
+    let mut last_family = None;
+    for (row, part) in &rows {
+        let id = blobs.id(*part, row)?;
+        let count = Count::one(u64::from(row.raw_bytes));
+        if last_family == Some(row.family) {
+            *report.dropped.entry(REASON.to_owned()).or_default() += count;
+            drops.push(&Drop {
+                id: &id,
+                document_id: DocumentId(row.document_id),
+                source: &params.source,
+                stage: "shard",
+                reason: REASON,
+                measured: f64::NAN,
+                threshold: f64::NAN,
+                raw_bytes: count.bytes,
+            });
+        } else {
+            let meta = DocumentMeta {
+                family: FamilyId(row.family),
+                variant: params.variant,
+                source: params.source_index,
+                n_bytes: row.raw_bytes,
+                ..DocumentMeta::default()
+            };
+            writer.append(&id, &meta, &blobs.tokens(*part, row)?)?;
+            report.kept += count;
+            last_family = Some(row.family);
+        }
+        watch.advance(u64::from(row.n_tokens))?;
+    }
+    drops.write(&task.file(DROPS))?;
+    report.shard = Some(writer.finish()?);
+    Ok(report)
+}
+
+/// First and last family whose first `bits` bits are `prefix`.
+fn family_range(bits: u32, prefix: u64) -> (u64, u64) {
+    let free = u64::BITS - bits;
+    let first = prefix.checked_shl(free).unwrap_or(0);
+    (first, first | u64::MAX.checked_shr(bits).unwrap_or(0))
+}
+
+/// Open token and id files of the parts, a bounded number of them.
+struct Blobs<'a> {
+    folders: &'a [PathBuf],
+    open: BTreeMap<usize, (Blob, Blob)>,
+}
+
+/// Two files a part; systems allow 1024 open files and several tasks run at once.
+const MAX_OPEN_PARTS: usize = 16;
+
+impl Blobs<'_> {
+    fn of(&mut self, part: usize) -> Result<&(Blob, Blob)> {
+        if !self.open.contains_key(&part) && self.open.len() >= MAX_OPEN_PARTS {
+            self.open.pop_first();
+        }
+        match self.open.entry(part) {
+            std::collections::btree_map::Entry::Occupied(open) => Ok(open.into_mut()),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                let folder = &self.folders[part];
+                Ok(place.insert((Blob::open(&folder.join(TOKENS))?, Blob::open(&folder.join(IDS))?)))
+            }
+        }
+    }
+
+    fn tokens(&mut self, part: usize, row: &TokenRow) -> Result<Vec<TokenId>> {
+        let mut bytes = vec![0; row.n_tokens as usize * 4];
+        self.of(part)?.0.read_at(row.token_start * 4, &mut bytes)?;
+        Ok(bytes.chunks_exact(4).map(|b| TokenId(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect())
+    }
+
+    fn id(&mut self, part: usize, row: &TokenRow) -> Result<String> {
+        let mut bytes = vec![0; row.id_bytes as usize];
+        self.of(part)?.1.read_at(row.id_start, &mut bytes)?;
+        let path = self.folders[part].join(IDS);
+        String::from_utf8(bytes).map_err(|_| Error::data(&path, "is damaged; delete its folder and rerun"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_cut_the_families_without_gap() {
+        assert_eq!(family_range(0, 0), (0, u64::MAX));
+        assert_eq!(family_range(1, 0), (0, u64::MAX >> 1));
+        assert_eq!(family_range(1, 1), (1 << 63, u64::MAX));
+        for prefix in 1..16 {
+            assert_eq!(family_range(4, prefix - 1).1 + 1, family_range(4, prefix).0);
+        }
+        assert_eq!(family_range(4, 15).1, u64::MAX);
+    }
+}

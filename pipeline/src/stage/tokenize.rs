@@ -1,0 +1,126 @@
+//! Stage 5: the kept documents of a part to tokens, with a table sorted so that each shard is a
+//! range of it.
+//!
+//! Inputs: `documents.parquet`, `kept.rows`, the removal list, `tokenizer.json`. Writes
+//! `tokens.u32`, `ids.txt` and `tokens.rows`.
+
+use moe_shards::atomic::AtomicFile;
+use serde::{Deserialize, Serialize};
+
+use super::{Report, Task};
+use crate::document::Count;
+use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
+use crate::watch::Watch;
+use crate::work::audit::{Drop, Drops};
+use crate::work::documents::{Columns, Document, DocumentBatches};
+use crate::work::rows::{self, TokenRow};
+
+/// Name of the token file in the task's folder: ids as little-endian u32.
+pub const TOKENS: &str = "tokens.u32";
+/// Name of the file of document ids in the task's folder.
+pub const IDS: &str = "ids.txt";
+/// Name of the table in the task's folder.
+pub const ROWS: &str = "tokens.rows";
+/// Name of the audit of dropped documents in the task's folder.
+pub const DROPS: &str = "drops.parquet";
+/// Reason for documents of which the tokenizer leaves nothing.
+pub const REASON: &str = "no_tokens";
+
+/// What to tokenize with, beside the file among the inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenizeParams {
+    /// Name of the source.
+    pub source: String,
+    /// End of document, where the recipe names it.
+    pub eod: Option<String>,
+}
+
+/// Runs the stage.
+///
+/// # Errors
+/// The part or the tokenizer cannot be used, or the disk refuses.
+pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report> {
+    let [documents, kept, removed, tokenizer] = &task.inputs[..] else {
+        return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
+    };
+    let tokenizer = Tokenizer::load(tokenizer, params.eod.as_deref())?;
+    let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
+    let mut writer = Writer {
+        tokens: AtomicFile::create(&task.file(TOKENS))?,
+        ids: AtomicFile::create(&task.file(IDS))?,
+        n_tokens: 0,
+        n_id_bytes: 0,
+        rows: Vec::new(),
+    };
+    let mut report = Report::default();
+    let mut drops = Drops::default();
+    for batch in DocumentBatches::open(documents, Columns::All)? {
+        for (row, document) in batch?.documents() {
+            if survivors.next_if_eq(&row).is_none() {
+                continue;
+            }
+            let count = Count::one(u64::from(document.raw_bytes));
+            let ids = tokenizer.encode(document.text)?;
+            if ids.is_empty() {
+                *report.dropped.entry(REASON.to_owned()).or_default() += count;
+                drops.push(&Drop {
+                    id: document.id,
+                    document_id: document.document_id,
+                    source: &params.source,
+                    stage: "tokenize",
+                    reason: REASON,
+                    measured: 0.0,
+                    threshold: 1.0,
+                    raw_bytes: count.bytes,
+                });
+            } else {
+                writer.append(&document, &ids)?;
+                report.kept += count;
+                *report.tokens.entry(document.variant).or_default() += ids.len() as u64 + 1;
+            }
+            watch.advance(count.bytes)?;
+        }
+    }
+    drops.write(&task.file(DROPS))?;
+    writer.finish(task)?;
+    Ok(report)
+}
+
+struct Writer {
+    tokens: AtomicFile,
+    ids: AtomicFile,
+    n_tokens: u64,
+    n_id_bytes: u64,
+    rows: Vec<TokenRow>,
+}
+
+impl Writer {
+    fn append(&mut self, document: &Document<'_>, tokens: &[u32]) -> Result<()> {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
+        self.tokens.write(&bytes)?;
+        self.ids.write(document.id.as_bytes())?;
+        self.rows.push(TokenRow {
+            variant: document.variant,
+            family: document.family.0,
+            document_id: document.document_id.0,
+            text_hash: document.text_hash.0,
+            raw_bytes: document.raw_bytes,
+            token_start: self.n_tokens,
+            // A text is below 2^32 bytes and a token is at least one byte.
+            n_tokens: tokens.len() as u32,
+            id_start: self.n_id_bytes,
+            id_bytes: document.id.len() as u32,
+        });
+        self.n_tokens += tokens.len() as u64;
+        self.n_id_bytes += document.id.len() as u64;
+        Ok(())
+    }
+
+    fn finish(mut self, task: &Task) -> Result<()> {
+        self.rows.sort_unstable();
+        self.tokens.commit()?;
+        self.ids.commit()?;
+        rows::write(&task.file(ROWS), &self.rows)
+    }
+}

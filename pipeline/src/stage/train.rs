@@ -1,0 +1,165 @@
+//! Stage 4, if the recipe asks for it: a tokenizer from a sample of the kept documents. The sample
+//! is chosen by document id, so it is the same for any order and any split of the input.
+//!
+//! Inputs: for each part its `documents.parquet`, `kept.rows` and removal list, three after three.
+//! Writes `tokenizer.json`.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use moe_shards::atomic;
+use serde::{Deserialize, Serialize};
+
+use super::{Report, Task};
+use crate::document::Count;
+use crate::error::{Error, Result};
+use crate::tokenizer;
+use crate::watch::Watch;
+use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::rows::{self, KeptRow};
+
+/// Name of the tokenizer in the task's folder.
+pub const TOKENIZER: &str = "tokenizer.json";
+
+/// What to train.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainParams {
+    /// Tokens wanted.
+    pub vocab_size: u32,
+    /// Bytes of text to train on.
+    pub sample_bytes: u64,
+}
+
+/// Document ids are hashes; their first bits cut the corpus into this many equal random parts.
+const BUCKET_BITS: u32 = 16;
+
+/// Runs the stage.
+///
+/// # Errors
+/// A part is damaged, no document is left, or the disk refuses.
+pub fn run(task: &Task, params: &TrainParams, watch: &Watch) -> Result<Report> {
+    let sample = Sample::choose(&task.inputs, params.sample_bytes)?;
+    if sample.count.docs == 0 {
+        let message = "no document is left to train a tokenizer on; `quarantine/` and `audit/` say why they were dropped";
+        return Err(Error::data(&task.output, message));
+    }
+    // The library wants an iterator that cannot fail, so a failure ends it and is kept here.
+    let failure = Mutex::new(None);
+    let keep_failure = |e| {
+        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+    };
+    let texts = sample
+        .parts
+        .iter()
+        .flat_map(|part| part.batches(watch))
+        .map_while(|batch| batch.map_err(&keep_failure).ok());
+    let json = tokenizer::train(texts.flatten(), params.vocab_size);
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let path = task.file(TOKENIZER);
+    let json = json.map_err(|message| Error::Tokenizer { path: path.clone(), message })?;
+    atomic::write_file(&path, json.as_bytes())?;
+    Ok(Report { kept: sample.count, ..Report::default() })
+}
+
+/// The documents to train on.
+struct Sample {
+    parts: Vec<SamplePart>,
+    count: Count,
+}
+
+struct SamplePart {
+    documents: PathBuf,
+    rows: Vec<u32>,
+}
+
+impl Sample {
+    /// The longest prefix of the buckets that stays within `sample_bytes`, at least one bucket
+    /// that holds a document.
+    fn choose(inputs: &[PathBuf], sample_bytes: u64) -> Result<Sample> {
+        let mut bucket_bytes = vec![0u64; 1 << BUCKET_BITS];
+        let parts: Vec<(&PathBuf, Vec<KeptRow>)> = inputs
+            .chunks_exact(3)
+            .map(|part| Ok((&part[0], rows::survivors(&part[1], &part[2])?)))
+            .collect::<Result<_>>()?;
+        for row in parts.iter().flat_map(|(_, rows)| rows) {
+            bucket_bytes[bucket(row)] += u64::from(row.raw_bytes);
+        }
+        let mut total = 0;
+        let n_buckets = bucket_bytes.iter().take_while(|&&bytes| {
+            let first = total == 0;
+            total += bytes;
+            first || total <= sample_bytes
+        });
+        let n_buckets = n_buckets.count();
+        let mut count = Count::default();
+        let parts = parts.into_iter().map(|(documents, rows)| {
+            let chosen = rows.into_iter().filter(|row| bucket(row) < n_buckets);
+            let chosen = chosen.inspect(|row| count += Count::one(u64::from(row.raw_bytes)));
+            SamplePart { documents: documents.clone(), rows: chosen.map(|row| row.row).collect() }
+        });
+        let parts = parts.collect();
+        Ok(Sample { parts, count })
+    }
+}
+
+fn bucket(row: &KeptRow) -> usize {
+    (row.document_id >> (u64::BITS - BUCKET_BITS)) as usize
+}
+
+impl SamplePart {
+    /// The chosen texts, a batch at a time.
+    fn batches<'a>(&'a self, watch: &'a Watch) -> impl Iterator<Item = Result<Vec<String>>> + Send + 'a {
+        let (batches, failed) = match self.rows.is_empty() {
+            true => (None, None),
+            false => match DocumentBatches::open(&self.documents, Columns::All) {
+                Ok(batches) => (Some(batches), None),
+                Err(e) => (None, Some(Err(e))),
+            },
+        };
+        let mut wanted = self.rows.iter().copied().peekable();
+        let texts = batches.into_iter().flatten().map(move |batch| {
+            let mut texts = Vec::new();
+            let mut n_bytes = 0;
+            for (row, document) in batch?.documents() {
+                if wanted.next_if_eq(&row).is_some() {
+                    n_bytes += u64::from(document.raw_bytes);
+                    texts.push(document.text.to_owned());
+                }
+            }
+            watch.advance(n_bytes)?;
+            Ok(texts)
+        });
+        failed.into_iter().chain(texts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(rows: &[KeptRow], sample_bytes: u64) -> Vec<u32> {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, removed) = (dir.path().join("kept"), dir.path().join("removed"));
+        rows::write(&kept, rows).unwrap();
+        rows::write::<KeptRow>(&removed, &[]).unwrap();
+        Sample::choose(&["documents".into(), kept, removed], sample_bytes).unwrap().parts[0].rows.clone()
+    }
+
+    #[test]
+    fn the_sample_follows_the_ids_and_stays_within_its_bytes() {
+        let row = |row: u32, bucket: u64| KeptRow {
+            row,
+            document_id: bucket << 48 | u64::from(row),
+            raw_bytes: 100,
+        };
+        let rows = [row(0, 900), row(1, 3), row(2, 65_535), row(3, 3)];
+        assert_eq!(chosen(&rows, 1_000_000), [0, 1, 2, 3]);
+        assert_eq!(chosen(&rows, 300), [0, 1, 3]);
+        assert_eq!(chosen(&rows, 299), [1, 3]);
+        // The first bucket with a document is taken even if it is too large.
+        assert_eq!(chosen(&rows, 1), [1, 3]);
+        assert_eq!(chosen(&[], 1), [0; 0]);
+    }
+}

@@ -1,0 +1,58 @@
+//! What a running task shares with the world: a request to stop, and how far it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::ProgressBar;
+
+use crate::error::{Error, Result};
+
+/// Handed to every task; tasks call [`Watch::advance`] once per document.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    bar: ProgressBar,
+}
+
+impl Watch {
+    /// A watch that stops when `stop` is set and moves `bar`.
+    pub fn new(stop: Arc<AtomicBool>, bar: ProgressBar) -> Watch {
+        Watch { stop, bar }
+    }
+
+    /// A watch that nobody looks at and nobody stops.
+    pub fn idle() -> Watch {
+        Watch::new(Arc::default(), ProgressBar::hidden())
+    }
+
+    /// Takes the bar off the screen.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Notes `amount` of the stage's work (bytes) as done.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when the user asked to stop.
+    pub fn advance(&self, amount: u64) -> Result<()> {
+        self.bar.inc(amount);
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(Error::Interrupted),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stops_when_asked() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let watch = Watch::new(stop.clone(), ProgressBar::hidden());
+        assert!(watch.advance(1).is_ok());
+        stop.store(true, Ordering::Relaxed);
+        assert!(matches!(watch.advance(1), Err(Error::Interrupted)));
+    }
+}

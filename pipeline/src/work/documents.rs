@@ -1,0 +1,298 @@
+//! The documents of a part: Parquet with zstd, in the order of the input file.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayBuilder, ArrayRef, AsArray, FixedSizeBinaryArray, FixedSizeBinaryBuilder, PrimitiveArray,
+    PrimitiveBuilder, RecordBatch, StringArray, StringBuilder,
+};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Schema, UInt8Type, UInt32Type, UInt64Type};
+use moe_shards::FamilyId;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+
+use super::Sink;
+use crate::document::{DocumentId, TextHash};
+use crate::error::{Error, Result};
+
+/// A batch is written when it reaches either size.
+const BATCH_ROWS: usize = 1024;
+const BATCH_BYTES: usize = 8 << 20;
+/// A row group is closed at this many encoded bytes, which bounds the writer's memory.
+const ROW_GROUP_BYTES: usize = 64 << 20;
+
+/// A document, ready for the filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Document<'a> {
+    /// Its name in the source.
+    pub id: &'a str,
+    /// Its id.
+    pub document_id: DocumentId,
+    /// Its family.
+    pub family: FamilyId,
+    /// Which text of the family it is.
+    pub variant: u8,
+    /// Bytes of the text as read, before normalisation.
+    pub raw_bytes: u32,
+    /// Hash of the normalised text.
+    pub text_hash: TextHash,
+    /// The normalised text.
+    pub text: &'a str,
+}
+
+fn schema() -> Arc<Schema> {
+    let field = |name: &str, kind| Field::new(name, kind, false);
+    Arc::new(Schema::new(vec![
+        field("id", DataType::Utf8),
+        field("document_id", DataType::UInt64),
+        field("family", DataType::UInt64),
+        field("variant", DataType::UInt8),
+        field("raw_bytes", DataType::UInt32),
+        field("text_hash", DataType::FixedSizeBinary(16)),
+        field("text", DataType::Utf8),
+    ]))
+}
+
+/// Writer properties of every Parquet file of a build.
+pub(super) fn properties() -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .build()
+}
+
+/// Writes the documents of a part.
+pub struct DocumentWriter {
+    path: PathBuf,
+    schema: Arc<Schema>,
+    writer: ArrowWriter<Sink>,
+    n_rows: u32,
+    id: StringBuilder,
+    document_id: PrimitiveBuilder<UInt64Type>,
+    family: PrimitiveBuilder<UInt64Type>,
+    variant: PrimitiveBuilder<UInt8Type>,
+    raw_bytes: PrimitiveBuilder<UInt32Type>,
+    text_hash: FixedSizeBinaryBuilder,
+    text: StringBuilder,
+}
+
+impl DocumentWriter {
+    /// Starts a part that appears at `path` on [`DocumentWriter::finish`].
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn create(path: &Path) -> Result<DocumentWriter> {
+        let schema = schema();
+        let writer = ArrowWriter::try_new(Sink::create(path)?, schema.clone(), Some(properties()))
+            .map_err(Error::parquet(path))?;
+        Ok(DocumentWriter {
+            path: path.to_owned(),
+            schema,
+            writer,
+            n_rows: 0,
+            id: StringBuilder::new(),
+            document_id: PrimitiveBuilder::new(),
+            family: PrimitiveBuilder::new(),
+            variant: PrimitiveBuilder::new(),
+            raw_bytes: PrimitiveBuilder::new(),
+            text_hash: FixedSizeBinaryBuilder::new(16),
+            text: StringBuilder::new(),
+        })
+    }
+
+    /// Appends a document.
+    ///
+    /// # Errors
+    /// The disk refuses, or the part has 2^32 - 1 documents already.
+    pub fn append(&mut self, document: &Document<'_>) -> Result<()> {
+        self.n_rows = self.n_rows.checked_add(1).ok_or_else(|| {
+            Error::data(&self.path, "a part holds at most 2^32 - 1 documents; split the input file")
+        })?;
+        self.id.append_value(document.id);
+        self.document_id.append_value(document.document_id.0);
+        self.family.append_value(document.family.0);
+        self.variant.append_value(document.variant);
+        self.raw_bytes.append_value(document.raw_bytes);
+        self.text_hash
+            .append_value(document.text_hash.0.to_le_bytes())
+            .map_err(Error::parquet(&self.path))?;
+        self.text.append_value(document.text);
+        let is_full = self.id.len() >= BATCH_ROWS || self.text.values_slice().len() >= BATCH_BYTES;
+        if is_full { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.id.finish()),
+            Arc::new(self.document_id.finish()),
+            Arc::new(self.family.finish()),
+            Arc::new(self.variant.finish()),
+            Arc::new(self.raw_bytes.finish()),
+            Arc::new(self.text_hash.finish()),
+            Arc::new(self.text.finish()),
+        ];
+        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(Error::parquet(&self.path))?;
+        self.writer.write(&batch).map_err(Error::parquet(&self.path))?;
+        if self.writer.in_progress_size() >= ROW_GROUP_BYTES {
+            self.writer.flush().map_err(Error::parquet(&self.path))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the part appear.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        self.writer.into_inner().map_err(Error::parquet(&self.path))?.commit()
+    }
+}
+
+/// Which columns a reader needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// All.
+    All,
+    /// The ids, with an empty text.
+    Ids,
+}
+
+/// Batches of the documents of a part.
+pub struct DocumentBatches {
+    path: PathBuf,
+    reader: ParquetRecordBatchReader,
+    next_row: u32,
+}
+
+/// Some consecutive documents of a part.
+pub struct DocumentBatch {
+    first_row: u32,
+    id: StringArray,
+    document_id: PrimitiveArray<UInt64Type>,
+    family: PrimitiveArray<UInt64Type>,
+    variant: PrimitiveArray<UInt8Type>,
+    raw_bytes: PrimitiveArray<UInt32Type>,
+    text_hash: FixedSizeBinaryArray,
+    text: Option<StringArray>,
+}
+
+impl DocumentBatches {
+    /// Opens a part.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn open(path: &Path, columns: Columns) -> Result<DocumentBatches> {
+        let file = File::open(path).map_err(Error::io(path, "open"))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(Error::parquet(path))?;
+        let n_columns = schema().fields().len();
+        let wanted = 0..if columns == Columns::All { n_columns } else { n_columns - 1 };
+        let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+        let reader = builder
+            .with_projection(mask)
+            .with_batch_size(BATCH_ROWS)
+            .build()
+            .map_err(Error::parquet(path))?;
+        Ok(DocumentBatches { path: path.to_owned(), reader, next_row: 0 })
+    }
+}
+
+impl Iterator for DocumentBatches {
+    type Item = Result<DocumentBatch>;
+
+    fn next(&mut self) -> Option<Result<DocumentBatch>> {
+        let batch = match self.reader.next()? {
+            Ok(batch) => batch,
+            Err(e) => return Some(Err(Error::parquet(&self.path)(e))),
+        };
+        let first_row = self.next_row;
+        self.next_row += batch.num_rows() as u32;
+        let other_schema =
+            || Error::data(&self.path, "is not a part of this program; delete its folder and rerun");
+        Some(DocumentBatch::of(first_row, &batch).ok_or_else(other_schema))
+    }
+}
+
+impl DocumentBatch {
+    fn of(first_row: u32, batch: &RecordBatch) -> Option<DocumentBatch> {
+        fn numbers<T: ArrowPrimitiveType>(batch: &RecordBatch, name: &str) -> Option<PrimitiveArray<T>> {
+            batch.column_by_name(name)?.as_primitive_opt::<T>().cloned()
+        }
+        let text = match batch.column_by_name("text") {
+            Some(column) => Some(column.as_string_opt::<i32>()?.clone()),
+            None => None,
+        };
+        Some(DocumentBatch {
+            first_row,
+            id: batch.column_by_name("id")?.as_string_opt::<i32>()?.clone(),
+            document_id: numbers(batch, "document_id")?,
+            family: numbers(batch, "family")?,
+            variant: numbers(batch, "variant")?,
+            raw_bytes: numbers(batch, "raw_bytes")?,
+            text_hash: batch.column_by_name("text_hash")?.as_fixed_size_binary_opt()?.clone(),
+            text,
+        })
+    }
+
+    /// The documents with their rows.
+    pub fn documents(&self) -> impl Iterator<Item = (u32, Document<'_>)> {
+        (0..self.id.len()).map(|i| {
+            let mut text_hash = [0; 16];
+            text_hash.copy_from_slice(self.text_hash.value(i));
+            let document = Document {
+                id: self.id.value(i),
+                document_id: DocumentId(self.document_id.value(i)),
+                family: FamilyId(self.family.value(i)),
+                variant: self.variant.value(i),
+                raw_bytes: self.raw_bytes.value(i),
+                text_hash: TextHash(u128::from_le_bytes(text_hash)),
+                text: self.text.as_ref().map_or("", |text| text.value(i)),
+            };
+            (self.first_row + i as u32, document)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_survive_the_disk_across_batches() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("documents.parquet");
+        let texts: Vec<String> = (0..BATCH_ROWS * 2 + 7).map(|i| format!("text {i} é")).collect();
+        let document = |i: usize| Document {
+            id: &texts[i][..6],
+            document_id: DocumentId(i as u64),
+            family: FamilyId(u64::MAX - i as u64),
+            variant: i as u8,
+            raw_bytes: i as u32,
+            text_hash: TextHash::of(&texts[i]),
+            text: &texts[i],
+        };
+        let mut writer = DocumentWriter::create(&path).unwrap();
+        (0..texts.len()).for_each(|i| writer.append(&document(i)).unwrap());
+        writer.finish().unwrap();
+
+        for columns in [Columns::All, Columns::Ids] {
+            let mut next = 0;
+            for batch in DocumentBatches::open(&path, columns).unwrap() {
+                for (row, found) in batch.unwrap().documents() {
+                    let mut expected = document(next);
+                    if columns == Columns::Ids {
+                        expected.text = "";
+                    }
+                    assert_eq!((row as usize, found), (next, expected));
+                    next += 1;
+                }
+            }
+            assert_eq!(next, texts.len());
+        }
+    }
+}
