@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn all_problems_are_found_with_line_and_suggestion() {
-        let found = problems("[moe]\ntopk = 2\nexperts = 0\n[optm]\nlr = 1.0\n[schedule]\nkind = \"wds\"\n");
+        let found =
+            problems("[moe]\ntopk = 2\nexperts = 0\n[optm]\nlr = 1.0\n[schedule]\nkind = \"cosin\"\n");
         assert_eq!(found.len(), 4, "{found:?}");
         assert_eq!(found[1], "run.toml, line 2: unknown key `moe.topk`; did you mean `moe.top_k`?");
         assert_eq!(
@@ -169,7 +170,7 @@ mod tests {
             "run.toml, line 3: `moe.experts`: expected a whole number from 1 to 65536, found 0"
         );
         assert!(found.iter().any(|p| p.contains("unknown section [optm]; did you mean [optim]?")));
-        assert!(found.iter().any(|p| p.contains("did you mean \"wsd\"?")));
+        assert!(found.iter().any(|p| p.contains("did you mean \"cosine\"?")));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl SampleSource for Plan {
 /// Delivers batches in order.
 pub struct Loader {
     source: Arc<dyn SampleSource>,
-    next_t: u64,
+    rest: Range<u64>,
     digest: DataDigest,
     ahead: Option<Ahead>,
 }
@@ -86,9 +86,8 @@ impl Loader {
         prefetch: usize,
         digest: DataDigest,
     ) -> Self {
-        let next_t = range.start;
-        let ahead = (prefetch > 0).then(|| Ahead::spawn(source.clone(), range, prefetch));
-        Self { source, next_t, digest, ahead }
+        let ahead = (prefetch > 0).then(|| Ahead::spawn(source.clone(), range.clone(), prefetch));
+        Self { source, rest: range, digest, ahead }
     }
 
     /// The next `n` samples.
@@ -96,9 +95,10 @@ impl Loader {
     /// # Errors
     /// When a sample cannot be read, naming its t; [`Error::Data`] past the end of the range.
     pub fn next_batch(&mut self, n: usize) -> Result<Batch> {
-        let first_t = self.next_t;
+        let first_t = self.rest.start;
         let mut samples = Vec::with_capacity(n);
-        for t in first_t..first_t + n as u64 {
+        for _ in 0..n {
+            let t = self.rest.next().ok_or_else(|| past_the_end(first_t + samples.len() as u64))?;
             let sample = match &self.ahead {
                 None => self.source.sample(t)?,
                 Some(ahead) => ahead.samples.recv().map_err(|_| past_the_end(t))??,
@@ -106,7 +106,6 @@ impl Loader {
             self.digest = self.digest.then(t, &sample);
             samples.push(sample);
         }
-        self.next_t += n as u64;
         Ok(Batch::new(first_t, self.source.seq_len(), &samples))
     }
 

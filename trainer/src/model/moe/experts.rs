@@ -27,6 +27,11 @@ impl Experts {
         }
     }
 
+    /// Gate, up and down matrices, `[experts, rows, columns]` each.
+    pub fn weights(&self) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
+        (self.w_gate.val(), self.w_up.val(), self.w_down.val())
+    }
+
     /// # Shapes
     /// - x: `[tokens, d_model]`, and so is the result
     /// - weights: `[tokens, k]`, zero on padding

@@ -71,6 +71,16 @@ impl MoeLayer {
         (y, MoeRecord { auxiliary: routed.auxiliary, stats: routed.stats })
     }
 
+    /// The router's matrix, `[d_model, experts]`.
+    pub fn router_weight(&self) -> Tensor<2> {
+        self.router.weight()
+    }
+
+    /// The experts' gate, up and down matrices, `[experts, rows, columns]` each.
+    pub fn expert_weights(&self) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
+        self.experts.weights()
+    }
+
     /// The bias of each expert's selection.
     pub fn balance_bias(&self) -> &Param<Tensor<1>> {
         self.router.balance_bias()

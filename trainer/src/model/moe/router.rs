@@ -54,6 +54,11 @@ impl Router {
         }
     }
 
+    /// The matrix from hidden states to logits, `[d_model, experts]`.
+    pub fn weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+
     /// The bias of each expert's selection, `[experts]`.
     pub fn balance_bias(&self) -> &Param<Tensor<1>> {
         &self.balance_bias

@@ -1,0 +1,19 @@
+//! Integration tests of the trainer, on the CPU, with models of some thousand parameters.
+
+/// Small corpora, configurations and helpers.
+mod support;
+
+/// What the model computes: masks, causality, oracles.
+mod model;
+
+/// Gradients against finite differences.
+mod gradients;
+
+/// What a training step does: accumulation, balancing, overfitting.
+mod step;
+
+/// Data order, checkpoints, resume.
+mod resume;
+
+/// The program as users run it, with a real plan on the disk.
+mod program;

@@ -1,0 +1,160 @@
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use crate::support::write_plan;
+
+/// Keys of a model that trains in a few seconds, one metrics line and checkpoint a step.
+const SMALL: &str = "[run]\nsteps = 24\nlog_every = 1\neval_every = 12\nsave_every = 3\n[data]\nbatch = 2\n\
+    validation_samples = 4\n[model]\nd_model = 16\nlayers = 2\ndense_ffn = 16\n[attention]\nheads = 2\n\
+    kv_heads = 1\n[moe]\nexperts = 4\nexpert_ffn = 8\n[moe.balance]\nbias_rate = 0.01\nz = 1e-3\n";
+
+struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("dir");
+        write_plan(&dir.path().join("out"), 1);
+        std::fs::write(dir.path().join("small.toml"), SMALL).expect("write");
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moe-train"));
+        command.args(args).current_dir(self.dir.path());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the program runs")
+    }
+
+    fn train(&self, run: &str, more: &[&str]) -> Output {
+        let args = ["--shards", "out", "--config", "small.toml", "--run", run, "--json"];
+        self.run(&[&args[..], more].concat())
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    serde_json::from_slice(&output.stdout).expect("stdout is JSON")
+}
+
+#[test]
+fn train_eval_sample_inspect_and_the_refusals() {
+    let world = World::new();
+    let trained = json(&world.train("runs/a", &[]));
+    assert_eq!(trained["step"], 24);
+    let (loss, unigram) = (
+        trained["validation_ce"].as_f64().expect("a loss"),
+        trained["validation_unigram_ce"].as_f64().expect("a loss"),
+    );
+    assert!(loss < unigram, "{loss} {unigram}");
+
+    let inspected = json(&world.run(&["inspect", "runs/a", "--json"]));
+    assert_eq!(inspected["state"]["parameter_hash"], trained["parameter_hash"]);
+    let evaluated = json(&world.run(&["eval", "runs/a", "--shards", "out", "--samples", "4", "--json"]));
+    assert!((evaluated["all"]["ce"].as_f64().expect("a loss") - loss).abs() < 1e-6);
+    let sampled = |seed: &str| {
+        let args = ["sample", "runs/a", "--prompt", "a b", "--max-tokens", "8", "--seed", seed, "--json"];
+        json(&world.run(&args))["text"].as_str().expect("text").to_string()
+    };
+    assert_eq!(sampled("1"), sampled("1"));
+    assert!(sampled("1").starts_with("a b"));
+
+    let again = world.train("runs/a", &[]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).contains("moe-train resume runs/a"), "{}", stderr(&again));
+    let changed = world.run(&["resume", "runs/a", "--set", "moe.top_k=3", "--set", "run.log_every=2"]);
+    assert_eq!(changed.status.code(), Some(2));
+    assert!(stderr(&changed).contains("moe.top_k: 2 -> 3"), "{}", stderr(&changed));
+    write_plan(&world.path("other"), 2);
+    let elsewhere = world.run(&["resume", "runs/a", "--shards", "other"]);
+    assert_eq!(elsewhere.status.code(), Some(4), "{}", stderr(&elsewhere));
+}
+
+#[test]
+fn bad_input_has_an_exit_code_and_no_panic() {
+    let world = World::new();
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&["--shards", "nowhere"], 3, "no such folder"),
+        (&["--shards", "out", "--set", "moe.topk=2"], 2, "did you mean `moe.top_k`?"),
+        (&["--shards", "out", "--preset", "huge"], 2, "smoke, tiny, char"),
+        (&["--shards", "out", "--steps", "100000"], 2, "mix --epochs"),
+        (&["--shards", "out", "--device", "cuda:9"], 5, "cuda:9"),
+        (&["resume", "nowhere"], 4, "no such run"),
+        (&["config", "--explain", "moe.balance.swich"], 2, "moe.balance.switch"),
+    ];
+    for (args, code, text) in cases {
+        let output = world.run(args);
+        let stderr = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(text) && !stderr.contains("panicked"), "{args:?}: {stderr}");
+        assert!(!world.path("runs").exists(), "{args:?} left something behind");
+    }
+}
+
+#[test]
+fn every_key_is_explained() {
+    let world = World::new();
+    for key in moe_train::config::keys::KEYS {
+        let output = world.run(&["config", "--explain", key.name]);
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains(key.doc));
+    }
+    let whole = world.run(&["config", "--preset", "smoke"]);
+    let text = String::from_utf8_lossy(&whole.stdout).into_owned();
+    assert!(text.parse::<toml::Table>().is_ok(), "{text}");
+}
+
+/// Waits until the run has written `n` lines of metrics.
+fn wait_for_lines(run: &Path, n: usize) {
+    let start = Instant::now();
+    let lines = || std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default().lines().count();
+    while lines() < n {
+        assert!(start.elapsed() < Duration::from_secs(60), "the run does not get on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_parameters() {
+    let world = World::new();
+    let straight = json(&world.train("runs/straight", &[]));
+
+    let args = ["-q", "--shards", "out", "--config", "small.toml", "--run", "runs/killed"];
+    let mut child = world.command(&args).spawn().expect("the program starts");
+    wait_for_lines(&world.path("runs/killed"), 10);
+    child.kill().expect("SIGKILL");
+    child.wait().expect("the end of the process");
+
+    let resumed = json(&world.run(&["resume", "runs/killed", "--prefetch", "1", "--json"]));
+    assert_eq!(resumed["parameter_hash"], straight["parameter_hash"]);
+    assert_eq!(resumed["data_hash"], straight["data_hash"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_saves_and_says_how_to_go_on() {
+    let world = World::new();
+    let args = ["--shards", "out", "--config", "small.toml", "--run", "runs/stopped", "--steps", "30"];
+    let child =
+        world.command(&args).stderr(std::process::Stdio::piped()).spawn().expect("the program starts");
+    wait_for_lines(&world.path("runs/stopped"), 4);
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill");
+    assert!(killed.success());
+    let output = child.wait_with_output().expect("the end of the process");
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(stderr(&output).contains("moe-train resume runs/stopped"), "{}", stderr(&output));
+    let resumed = json(&world.run(&["resume", "runs/stopped", "--json"]));
+    assert_eq!(resumed["step"], 30);
+}

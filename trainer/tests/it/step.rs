@@ -1,0 +1,129 @@
+use moe_train::model::config::BalanceConfig;
+use moe_train::model::parameters::{Parameter, host as flat, parameters};
+use moe_train::train::{TrainState, Validator, train_step};
+
+use crate::support::*;
+
+fn values(state: &TrainState) -> Vec<f32> {
+    parameters(&state.model).iter().flat_map(Parameter::to_host).collect()
+}
+
+fn biases(state: &TrainState) -> Vec<f32> {
+    state.model.balance_biases().into_iter().flat_map(|(_, bias)| flat(bias)).collect()
+}
+
+#[test]
+fn the_micro_batch_does_not_change_the_step() {
+    let mut config = tiny_model();
+    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.0, sequence: 0.1, z: 0.01 };
+    let stepped = |micro_batch| {
+        let mut state = state(&config);
+        let step = moe_train::train::StepConfig { bias_rate: 0.1, ..step_config(micro_batch, 1e-3) };
+        let report = train_step(&mut state, &batch(0, 8), &step).expect("finite");
+        (values(&state), biases(&state), report)
+    };
+    let (whole, whole_bias, whole_report) = stepped(8);
+    for micro_batch in [1, 3, 4] {
+        let (split, bias, report) = stepped(micro_batch);
+        // Adam's first step divides each gradient by its own size, which makes rounding visible
+        // where a gradient is nearly zero; 1e-3 is a whole step.
+        let moved = whole.iter().zip(&split).filter(|(a, b)| (*a - *b).abs() > 2e-5).count();
+        assert!(moved * 500 < whole.len(), "{moved} of {} parameters differ", whole.len());
+        assert!((report.grad_norm - whole_report.grad_norm).abs() < 1e-4 * whole_report.grad_norm);
+        assert!((report.cross_entropy - whole_report.cross_entropy).abs() < 1e-5);
+        // The bias moves once for each step, by the counts of all micro-batches.
+        assert_eq!(bias, whole_bias);
+    }
+}
+
+#[test]
+fn the_bias_moves_once_a_step_against_the_load_and_not_in_validation() {
+    let mut config = tiny_model();
+    config.moe.balance.bias_rate = 0.1;
+    let mut state = state(&config);
+    let step = moe_train::train::StepConfig { bias_rate: 0.1, ..step_config(2, 1e-3) };
+    let report = train_step(&mut state, &batch(0, 8), &step).expect("finite");
+    let (bias, load) = (biases(&state), &report.routers[0].1.load);
+    let (most, least) = (
+        (0..5).max_by_key(|&e| load[e]).expect("experts"),
+        (0..5).min_by_key(|&e| load[e]).expect("experts"),
+    );
+    assert!(bias[most] < 0.0 && bias[least] > 0.0, "{load:?} {bias:?}");
+    assert!(bias.iter().all(|b| b.abs() < 0.2 + 1e-6), "one step of 0.1, mean taken off: {bias:?}");
+    assert!(bias.iter().sum::<f32>().abs() < 1e-6, "no drift");
+
+    let corpus = corpus();
+    let validator = Validator::new(&corpus, 4, 2).expect("validation samples");
+    let first = validator.run(&state.model, &corpus);
+    assert_eq!(validator.run(&state.model, &corpus).losses, first.losses);
+    assert_eq!(biases(&state), bias);
+}
+
+#[test]
+fn the_reported_loss_does_not_know_the_balancing_losses() {
+    let loss = |switch: f64| {
+        let mut config = tiny_model();
+        config.moe.balance.switch = switch;
+        train_step(&mut state(&config), &batch(0, 4), &step_config(4, 1e-3)).expect("finite").cross_entropy
+    };
+    assert_eq!(loss(0.0), loss(5.0));
+}
+
+#[test]
+fn padding_changes_neither_loss_nor_counts() {
+    let mut config = tiny_model();
+    config.moe.balance = BalanceConfig { bias_rate: 0.0, switch: 0.5, sequence: 0.5, z: 0.1 };
+    let stepped = |poison: u32| {
+        let mut batch = batch(0, 4);
+        let mut n = 0;
+        for i in 0..batch.tokens.len() {
+            if batch.segments[i] == moe_train::model::PADDING {
+                batch.tokens[i] = poison;
+                n += 1;
+            }
+        }
+        assert!(n > 0, "there must be padding");
+        let mut state = state(&config);
+        let report = train_step(&mut state, &batch, &step_config(4, 1e-3)).expect("finite");
+        (report.cross_entropy, report.routers, report.grad_norm)
+    };
+    assert_eq!(stepped(0), stepped(17));
+}
+
+#[test]
+fn one_batch_is_learnt_by_heart() {
+    let mut config = tiny_model();
+    config.init_std = 0.1;
+    let mut state = state(&config);
+    let batch = batch(0, 4);
+    let step = step_config(4, 1e-2);
+    let first = train_step(&mut state, &batch, &step).expect("finite").cross_entropy;
+    let mut last = first;
+    for _ in 0..150 {
+        last = train_step(&mut state, &batch, &step).expect("finite").cross_entropy;
+    }
+    assert!((first - (VOCAB as f64).ln()).abs() < 0.3, "first loss {first}");
+    assert!(last < 0.15, "last loss {last}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_leaves_the_state_alone() {
+    let mut state = state(&tiny_model());
+    let poisoned: Vec<_> = parameters(&state.model)
+        .iter()
+        .map(|p| {
+            let mut values = p.to_host();
+            if p.name == "head" {
+                values[0] = f32::NAN;
+            }
+            let n = values.len();
+            tensor(&values, [n], &burn::tensor::Device::flex())
+        })
+        .collect();
+    state.model = moe_train::model::parameters::replace_all(state.model, poisoned);
+    let before = values(&state);
+    assert!(train_step(&mut state, &batch(0, 4), &step_config(4, 1e-3)).is_err());
+    assert_eq!((state.step, state.t), (0, 0));
+    let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&values(&state)), bits(&before));
+}

@@ -1,0 +1,353 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use moe_shards::interleave::{Counts, Interleaver};
+use moe_shards::pack::{Bins, PackedPiece};
+use moe_shards::{
+    DocumentMeta, FamilyId, Hash, Manifest, PLAN_VERSION, PackRef, Packing, PassLock, PhaseLock, Piece,
+    PlanLock, PoolLock, Sample, SampleId, ShardRef, ShardSpec, ShardWriter, SourceInfo, TokenId,
+    TokenizerInfo, ValidationLock,
+};
+use moe_train::config::{RunConfig, Values};
+use moe_train::data::{Batch, Corpus, DataDigest, SampleSource};
+use moe_train::model::config::{
+    AttentionConfig, BalanceConfig, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
+};
+use moe_train::model::{Model, PADDING};
+use moe_train::optim::{AdamWConfig, Optimizer, Schedule, ScheduleKind};
+use moe_train::random::{Stream, mix};
+use moe_train::train::{Observer, Progress, Run, StepConfig, Summary, TrainState, Validation, run};
+
+pub const VOCAB: usize = 29;
+pub const SEQ: usize = 12;
+
+/// Two layers, the second a mixture of 5 experts, of which 2 are used; odd shapes on purpose.
+pub fn tiny_model() -> ModelConfig {
+    ModelConfig {
+        vocab_size: VOCAB,
+        seq_len: SEQ,
+        d_model: 12,
+        n_layers: 2,
+        n_dense_layers: 1,
+        dense_ffn: 10,
+        norm_eps: 1e-5,
+        tie_embeddings: false,
+        init_std: 0.3,
+        attention: AttentionConfig { n_heads: 2, n_kv_heads: 1, rope_theta: 1e4 },
+        moe: MoeConfig {
+            n_experts: 5,
+            top_k: 2,
+            n_shared: 1,
+            expert_ffn: 7,
+            router: RouterConfig { score: ScoreFunction::Sigmoid, norm_weights: true, route_scale: 1.5 },
+            balance: no_balance(),
+        },
+    }
+}
+
+pub fn no_balance() -> BalanceConfig {
+    BalanceConfig { bias_rate: 0.0, switch: 0.0, sequence: 0.0, z: 0.0 }
+}
+
+pub fn autodiff() -> Device {
+    Device::flex().autodiff()
+}
+
+/// Samples of two documents each, the second a variant, with some padding: a pure function of t.
+pub fn sample(t: u64, seq: usize) -> Sample {
+    let stream = Stream::new(7, "sample");
+    let draw = |i: usize| stream.bits(t * 1000 + i as u64);
+    let used = seq - (t % 3) as usize;
+    let cut = 2 + draw(999) as usize % (used - 3);
+    let tokens: Vec<u32> =
+        (0..seq).map(|i| if i < used { 1 + (draw(i) % (VOCAB as u64 - 1)) as u32 } else { 0 }).collect();
+    let segment = |i: usize| {
+        if i < cut {
+            0
+        } else if i < used {
+            1
+        } else {
+            PADDING
+        }
+    };
+    let has_target = |i: usize| i + 1 < used && i + 1 != cut;
+    let piece = |start: usize, end: usize, variant| Piece {
+        start: start as u32,
+        len: (end - start) as u32,
+        shard: 0,
+        doc: 0,
+        offset: 0,
+        family: FamilyId(t),
+        variant,
+    };
+    Sample {
+        id: SampleId { pool: (t % 2) as u16, pass: (t / 40) as u32, bin: t },
+        targets: (0..seq).map(|i| if has_target(i) { tokens[i + 1] } else { 0 }).collect(),
+        loss_mask: (0..seq).map(has_target).collect(),
+        segments: (0..seq).map(segment).collect(),
+        positions: (0..seq).map(|i| if i < cut { i } else if i < used { i - cut } else { 0 } as u32).collect(),
+        pieces: vec![piece(0, cut, 0), piece(cut, used, 1)],
+        tokens,
+    }
+}
+
+pub fn batch(first_t: u64, n: u64) -> Batch {
+    let samples: Vec<Sample> = (first_t..first_t + n).map(|t| sample(t, SEQ)).collect();
+    Batch::new(first_t, SEQ, &samples)
+}
+
+/// A training state with a fresh model.
+pub fn state(config: &ModelConfig) -> TrainState {
+    let model = Model::new(config, 3, &autodiff());
+    let adamw = AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
+    let optimizer = Optimizer::new(adamw, &model);
+    TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() }
+}
+
+pub fn step_config(micro_batch: usize, rate: f64) -> StepConfig {
+    let kind = ScheduleKind::Wsd;
+    let schedule = Schedule { kind, peak: rate, warmup: 0.0, decay: 0.0, floor: 1.0, n_steps: 1000 };
+    StepConfig { micro_batch, clip: 1.0, schedule, bias_rate: 0.0 }
+}
+
+struct Synthetic;
+
+impl SampleSource for Synthetic {
+    fn len(&self) -> u64 {
+        80
+    }
+
+    fn seq_len(&self) -> usize {
+        SEQ
+    }
+
+    fn sample(&self, t: u64) -> moe_train::Result<Sample> {
+        Ok(sample(t, SEQ))
+    }
+
+    fn validation_len(&self) -> u64 {
+        4
+    }
+
+    fn validation_sample(&self, i: u64) -> moe_train::Result<Sample> {
+        Ok(sample(10_000 + i, SEQ))
+    }
+}
+
+pub fn corpus() -> Corpus {
+    Corpus {
+        samples: Arc::new(Synthetic),
+        plan_id: Hash::of(b"synthetic"),
+        vocab_size: VOCAB,
+        eod: 0,
+        token_bytes: vec![2; VOCAB],
+        pool_names: vec!["even".into(), "odd".into()],
+        tokenizer: b"{}".to_vec(),
+    }
+}
+
+/// A run of 20 steps of the model above.
+pub fn run_config(assignments: &[&str]) -> RunConfig {
+    let base = [
+        "run.log_every=1",
+        "run.eval_every=10",
+        "run.save_every=5",
+        "data.batch=4",
+        "model.d_model=12",
+        "model.layers=2",
+        "model.dense_ffn=10",
+        "attention.heads=2",
+        "attention.kv_heads=1",
+        "moe.experts=5",
+        "moe.expert_ffn=7",
+        "moe.balance.bias_rate=0.01",
+        "moe.balance.sequence=0.01",
+        "moe.balance.z=0.001",
+        "optim.lr=0.01",
+    ];
+    let (mut values, mut problems) = (Values::default(), Vec::new());
+    for assignment in base.iter().chain(assignments) {
+        values.read_assignment(assignment, &mut problems);
+    }
+    let config = RunConfig::new(values, problems).expect("a valid configuration");
+    config.with_plan_len(80).expect("a plan that is long enough")
+}
+
+/// Says nothing; stops the run after a step if asked to.
+#[derive(Default)]
+pub struct Silent {
+    pub stop_after: Option<u64>,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Observer for Silent {
+    fn step(&mut self, progress: &Progress) {
+        if self.stop_after == Some(progress.step) {
+            self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    fn validation(&mut self, _: u64, _: &Validation) {}
+
+    fn saved(&mut self, _: &Path) {}
+}
+
+/// Trains `state`, or a fresh one, to the end or to `stop_after`.
+pub fn train(dir: &Path, config: &RunConfig, state: Option<TrainState>, stop_after: Option<u64>) -> Summary {
+    let corpus = corpus();
+    let state = state.unwrap_or_else(|| {
+        let model = Model::new(&config.model(VOCAB, SEQ), config.seed, &autodiff());
+        let optimizer = Optimizer::new(config.adamw.clone(), &model);
+        TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() }
+    });
+    let mut observer = Silent { stop_after, ..Silent::default() };
+    let stop = observer.stop.clone();
+    // The observer runs before the loop looks at the flag of the next step, so the loop stops one
+    // step later than it is told to; what matters here is that it saves there.
+    run(state, &Run { dir, config, corpus: &corpus, stop: &stop }, &mut observer).expect("a run")
+}
+
+pub fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+}
+
+pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("f32")
+}
+
+/// The largest absolute difference.
+pub fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// `n` numbers between -1 and 1.
+pub fn noise(seed: u64, n: usize) -> Vec<f32> {
+    let stream = Stream::new(seed, "noise");
+    (0..n as u64).map(|i| (2.0 * stream.uniform(i) - 1.0) as f32).collect()
+}
+
+/// A build and a plan on the disk, as `moe-data` would leave them: one source of generated
+/// documents, two passes, every tenth family held out.
+pub fn write_plan(dir: &Path, seed: u64) {
+    const SEQ_LEN: u32 = 32;
+    let words = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let vocab: Vec<String> =
+        words.iter().enumerate().map(|(i, word)| format!("\"{word}\":{}", i + 1)).collect();
+    let tokenizer = format!(
+        "{{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],\"normalizer\":null,\
+         \"pre_tokenizer\":{{\"type\":\"Whitespace\"}},\"post_processor\":null,\"decoder\":null,\
+         \"model\":{{\"type\":\"WordLevel\",\"vocab\":{{\"[EOD]\":0,{}}},\"unk_token\":\"[EOD]\"}}}}",
+        vocab.join(",")
+    );
+    let token_bytes: Vec<u8> = (0..9u16).flat_map(|id| u16::from(id > 0).to_le_bytes()).collect();
+    std::fs::create_dir_all(dir).expect("folder");
+    std::fs::write(dir.join("tokenizer.json"), &tokenizer).expect("write");
+    std::fs::write(dir.join("token_bytes.u16"), &token_bytes).expect("write");
+    let tokenizer = TokenizerInfo {
+        file: "tokenizer.json".into(),
+        blake3: Hash::of(tokenizer.as_bytes()),
+        vocab_size: 9,
+        eod_id: 0,
+        token_bytes_file: "token_bytes.u16".into(),
+        token_bytes_blake3: Hash::of(&token_bytes),
+    };
+    let build = Hash::of(b"generated");
+    let spec = ShardSpec { vocab_size: 9, eod: TokenId(0), tokenizer: tokenizer.blake3, build };
+    let mut writer = ShardWriter::create(&dir.join("shards"), "words-v0-00000", spec).expect("shard");
+    let n_docs = 200u64;
+    for doc in 0..n_docs {
+        // Each word is followed by the next one, with an exception now and then: easy to learn.
+        let len = 5 + mix(seed ^ doc) % 20;
+        let word = |i: u64| 1 + ((mix(doc) + i + mix(doc * 100 + i) % 8 / 7) % 8) as u32;
+        let tokens: Vec<TokenId> = (0..len).map(|i| TokenId(word(i))).collect();
+        let meta =
+            DocumentMeta { family: FamilyId(doc << 32), n_bytes: len as u32, ..DocumentMeta::default() };
+        writer.append(&format!("doc-{doc}"), &meta, &tokens).expect("document");
+    }
+    let shard = writer.finish().expect("shard");
+    let shard_ref = ShardRef { name: shard.name.clone(), mdx_blake3: shard.mdx_blake3 };
+    let manifest = Manifest {
+        version: Manifest::VERSION,
+        build,
+        tokenizer,
+        sources: vec![SourceInfo { name: "words".into(), variants: vec!["original".into()] }],
+        shards: vec![shard],
+    };
+    manifest.write(dir).expect("manifest");
+
+    let pack = |name: &str, docs: &mut dyn Iterator<Item = u64>| {
+        let mut bins = Bins::default();
+        let mut room = SEQ_LEN;
+        for doc in docs {
+            let len = 5 + (mix(seed ^ doc) % 20) as u32 + 1;
+            if len > room {
+                bins.close();
+                room = SEQ_LEN;
+            }
+            bins.pieces.push(PackedPiece { doc: doc as u32, offset: 0, len });
+            room -= len;
+        }
+        bins.close();
+        let file = format!("plan/{name}.pack");
+        bins.write(&dir.join(&file), SEQ_LEN).expect("pack index");
+        let blake3 = Hash::of_file(&dir.join(&file)).expect("hash");
+        (bins.len() as u64, PackRef { file, blake3 })
+    };
+    let is_held_out = |doc: u64| doc.is_multiple_of(10);
+    let passes: Vec<PassLock> = (0..2u64)
+        .map(|pass| {
+            let mut docs: Vec<u64> = (0..n_docs).filter(|doc| !is_held_out(*doc)).collect();
+            docs.sort_by_key(|doc| mix(doc ^ pass << 40));
+            let (n_bins, pack) = pack(&format!("words-{pass}"), &mut docs.into_iter());
+            let n = 0;
+            PassLock {
+                bins_per_window: vec![n_bins],
+                trained_tokens: n,
+                placed_tokens: n,
+                originals: n,
+                pack: Some(pack),
+            }
+        })
+        .collect();
+    let (n_bins, validation) = pack("words-validation", &mut (0..n_docs).filter(|doc| is_held_out(*doc)));
+    let n_samples = passes.iter().map(PassLock::n_bins).sum();
+    let counts = "plan/main.counts".to_string();
+    let rule = Interleaver::new(&[n_samples]).expect("quotas");
+    Counts::write(&dir.join(&counts), &rule).expect("counts");
+    let counts_blake3 = Hash::of_file(&dir.join(&counts)).expect("hash");
+    let mut lock = PlanLock {
+        version: PLAN_VERSION,
+        seed,
+        holdout_ppm: 100_000,
+        manifest: manifest.hash().expect("hash"),
+        pools: vec![PoolLock {
+            name: "words".into(),
+            generation: 0,
+            shards: vec![shard_ref],
+            seq_len: SEQ_LEN,
+            packing: Packing::BestFit,
+            n_families: 180,
+            n_families_with_variants: 0,
+            original_share: [1, 1],
+            windows: vec![0, 180],
+            passes,
+            validation: ValidationLock { n_families: 20, n_bins, trained_tokens: 0, pack: validation },
+        }],
+        phases: vec![PhaseLock {
+            name: "main".into(),
+            generation: 0,
+            t_start: 0,
+            n_samples,
+            seq_len: SEQ_LEN,
+            quotas: vec![n_samples],
+            counts: PackRef { file: counts, blake3: counts_blake3 },
+            chain: Hash::default(),
+        }],
+        id: Hash::default(),
+    };
+    lock.seal().expect("seal");
+    lock.write(dir).expect("plan");
+}
