@@ -26,6 +26,32 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(Error::io(dir, "flush"))
 }
 
+/// Removes the temporary files that killed writers left in a folder; call it where no other writer can
+/// be at work. A missing folder has none.
+///
+/// # Errors
+/// The folder cannot be read or a file not be removed.
+pub fn remove_leftovers(dir: &Path) -> Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::io(dir, "list"))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(Error::io(dir, "list"))?.path();
+        if is_temporary(&path) {
+            fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
+        }
+    }
+    Ok(())
+}
+
+/// `NAME.PID.tmp`, as [`AtomicFile`] names its files.
+fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let pid = name.strip_suffix(".tmp").and_then(|rest| rest.rsplit_once('.')).map(|(_, pid)| pid);
+    pid.is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// A file under construction. Dropped without [`AtomicFile::commit`], it leaves no trace.
 #[derive(Debug)]
 pub struct AtomicFile {
@@ -104,6 +130,19 @@ mod tests {
         write_file(&path, b"abc").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"abc");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn leftovers_of_killed_writers_are_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.pack.17.tmp", "a.pack", "notes.tmp", "b.x.tmp", ".tmp"] {
+            fs::write(dir.path().join(name), b"").unwrap();
+        }
+        remove_leftovers(dir.path()).unwrap();
+        remove_leftovers(&dir.path().join("missing")).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".tmp", "a.pack", "b.x.tmp", "notes.tmp"]);
     }
 
     #[test]

@@ -19,6 +19,14 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A file that another command makes is not there.
+    #[error("{} is missing: run `{maker}`", path.display())]
+    Missing {
+        /// File.
+        path: PathBuf,
+        /// Command that makes it.
+        maker: &'static str,
+    },
     /// The bytes are not what the format says.
     #[error("{}: {what}: expected {expected}, found {found}", path.display())]
     Format {
@@ -131,6 +139,15 @@ impl Error {
     pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io { path, action, source }
+    }
+
+    /// A read error of a file that the command `maker` makes.
+    pub(crate) fn unread(path: &Path, maker: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::Missing { path, maker },
+            _ => Error::Io { path, action: "read", source },
+        }
     }
 
     pub(crate) fn format(

@@ -174,7 +174,7 @@ impl PlanLock {
     /// Missing, not this schema, newer, or edited (the chain does not fit).
     pub fn read(dir: &Path) -> Result<PlanLock> {
         let path = dir.join(PlanLock::FILE);
-        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let bytes = std::fs::read(&path).map_err(Error::unread(&path, "moe-data mix"))?;
         check_version(&path, &bytes, PLAN_VERSION)?;
         let lock: PlanLock =
             serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.clone(), source })?;

@@ -66,7 +66,7 @@ impl Manifest {
     /// The file is missing, is not this schema, or is newer than this program.
     pub fn read(dir: &Path) -> Result<Manifest> {
         let path = dir.join(Manifest::FILE);
-        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let bytes = std::fs::read(&path).map_err(Error::unread(&path, "moe-data build"))?;
         check_version(&path, &bytes, Manifest::VERSION)?;
         serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })
     }

@@ -1,0 +1,190 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use e2e::repo;
+
+/// Modules from the bottom up: a file imports from its own line and from lines above it. Modules that
+/// do not know each other share a line with `|` between them and may not import each other.
+const SHARDS: &[&str] = &[
+    "error",
+    "hash atomic mmap ids permute",
+    "format variant",
+    "reader writer",
+    "manifest",
+    "family interleave pack",
+    "lock",
+    "sample",
+    "plan",
+];
+const PIPELINE: &[&str] = &[
+    "error watch nearest json lock printer",
+    "strict_toml",
+    "document",
+    "normalize | filter",
+    "recipe",
+    "read | tokenizer",
+    "work",
+    "stage | mix",
+    "engine ledger",
+    "prepare publish",
+    "commands",
+];
+const TRAINER: &[&str] = &[
+    "error random",
+    "device",
+    "model",
+    "data",
+    "loss | optim | generate",
+    "train",
+    "config",
+    "checkpoint | metrics",
+    "run",
+    "printer cli",
+    "commands",
+];
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "{} has no Rust files", dir.display());
+    found
+}
+
+fn all_files() -> Vec<PathBuf> {
+    ["shards", "pipeline", "trainer", "tests"].iter().flat_map(|dir| rust_files(&repo().join(dir))).collect()
+}
+
+/// (layer, group in the layer) of each module.
+fn layers(table: &[&'static str]) -> BTreeMap<&'static str, (usize, usize)> {
+    let mut layers = BTreeMap::new();
+    for (layer, line) in table.iter().enumerate() {
+        for (group, modules) in line.split('|').enumerate() {
+            layers.extend(modules.split_whitespace().map(|module| (module, (layer, group))));
+        }
+    }
+    layers
+}
+
+/// The part of a file before its tests: those may import anything.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or(text)
+}
+
+#[test]
+fn imports_point_one_way() {
+    let mut wrong = Vec::new();
+    for (name, table) in [("shards", SHARDS), ("pipeline", PIPELINE), ("trainer", TRAINER)] {
+        let src = repo().join(name).join("src");
+        let layers = layers(table);
+        for file in rust_files(&src) {
+            let module =
+                file.strip_prefix(&src).unwrap().iter().next().unwrap().to_string_lossy().replace(".rs", "");
+            if module == "lib" || module == "main" {
+                continue;
+            }
+            let Some(&(layer, group)) = layers.get(module.as_str()) else {
+                wrong.push(format!("{name}: module `{module}` is in no layer"));
+                continue;
+            };
+            let text = fs::read_to_string(&file).unwrap();
+            for (line, code) in without_tests(&text).lines().enumerate() {
+                for import in code.split("crate::").skip(1) {
+                    let used: String =
+                        import.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    let Some(&(used_layer, used_group)) = layers.get(used.as_str()) else { continue };
+                    let same = used == module;
+                    if !same && (used_layer > layer || (used_layer == layer && used_group != group)) {
+                        let place = file.strip_prefix(repo()).unwrap().display();
+                        wrong.push(format!("{place}:{}: `{module}` may not import `{used}`", line + 1));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn crates_know_only_what_they_may() {
+    for (name, forbidden) in
+        [("shards", &["moe-data", "moe-train"][..]), ("pipeline", &["moe-train"]), ("trainer", &["moe-data"])]
+    {
+        let manifest = fs::read_to_string(repo().join(name).join("Cargo.toml")).unwrap();
+        let dependencies = manifest.split("[dependencies]").nth(1).unwrap();
+        for other in forbidden {
+            assert!(!dependencies.contains(other), "{name} depends on {other}");
+        }
+    }
+}
+
+#[test]
+fn files_have_one_subject() {
+    for file in all_files() {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        assert!(lines <= 500, "{}: {lines} lines; 500 are enough for one subject", file.display());
+    }
+}
+
+#[test]
+fn unsafe_stays_where_it_is() {
+    for file in all_files() {
+        let name = file.strip_prefix(repo()).unwrap().to_string_lossy().into_owned();
+        let allowed = name == "shards/src/mmap.rs" || name.starts_with("trainer/src/kernel/");
+        let text = fs::read_to_string(&file).unwrap();
+        // Written in two parts so that this file does not find itself.
+        let word = ["unsafe", " {"].concat();
+        assert!(allowed || !text.contains(&word), "{name} has an unsafe block");
+    }
+}
+
+#[test]
+fn links_in_documents_lead_somewhere() {
+    let mut documents: Vec<PathBuf> =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "datasets/README.md"]
+            .iter()
+            .map(|name| repo().join(name))
+            .collect();
+    documents.extend(
+        fs::read_dir(repo().join("docs"))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .filter(|p| p.extension().is_some_and(|e| e == "md")),
+    );
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap();
+            if target.is_empty() || target.starts_with("http") {
+                continue;
+            }
+            assert!(document.parent().unwrap().join(target).exists(), "{}: {link}", document.display());
+        }
+    }
+}
+
+/// A promise in a document names the test that keeps it; the test must be there.
+#[test]
+fn promised_tests_exist() {
+    let sources: String = all_files().iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    for name in ["docs/determinism.md", "docs/shard-format.md", "ARCHITECTURE.md", "README.md"] {
+        let text = fs::read_to_string(repo().join(name)).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            let is_test_name = word.len() > 20
+                && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            let present = sources.contains(&format!("fn {word}("));
+            assert!(!is_test_name || present, "{name} promises the test `{word}`, which is not there");
+        }
+    }
+}
