@@ -13,6 +13,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod generate;
+pub mod kernel;
 pub mod loss;
 pub mod metrics;
 pub mod model;

@@ -23,6 +23,10 @@ pub struct Block {
 
 /// What follows the attention.
 #[derive(Module, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a model has a few dozen blocks, and `Module` is not made for `Box`"
+)]
 enum FeedForward {
     /// Every token through the same weights.
     Dense(SwiGlu),

@@ -1,9 +1,10 @@
 //! The dense feed-forward: SwiGLU (Shazeer 2020, arXiv 2002.05202, section 2).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation::silu};
+use burn::tensor::Tensor;
 
 use super::init::Init;
+use crate::kernel::swiglu;
 
 /// `y = (silu(x W_gate) * (x W_up)) W_down`, without biases.
 #[derive(Module, Debug)]
@@ -29,6 +30,6 @@ impl SwiGlu {
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let gate = x.clone().matmul(self.w_gate.val());
         let up = x.matmul(self.w_up.val());
-        (silu(gate) * up).matmul(self.w_down.val())
+        swiglu(gate, up).matmul(self.w_down.val())
     }
 }

@@ -3,6 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use crate::kernel::rms_norm;
+
 /// `y = x / sqrt(mean(x^2) + eps) * weight`, over the last dimension, in f32.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
@@ -20,8 +22,7 @@ impl RmsNorm {
     /// # Shapes
     /// - x: `[rows, width]`, and so is the result
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let inverse = (x.clone() * x.clone()).mean_dim(1).add_scalar(self.epsilon).sqrt().recip();
-        x * inverse * self.weight.val().unsqueeze()
+        rms_norm(x, self.weight.val(), self.epsilon)
     }
 }
 

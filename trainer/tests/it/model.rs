@@ -2,7 +2,7 @@ use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
 use moe_train::model::config::ScoreFunction;
 use moe_train::model::init::Init;
-use moe_train::model::moe::MoeLayer;
+use moe_train::model::moe::{ExpertWeights, MoeLayer};
 use moe_train::model::parameters::{Parameter, parameters, replace_all};
 use moe_train::model::{Input, Model, PADDING, ValidMask};
 
@@ -102,7 +102,7 @@ fn check_oracle(score: ScoreFunction) {
     assert_eq!(record.stats.load[2], 0, "no token goes to the expert of low bias");
     assert_eq!(record.stats.load.iter().sum::<u64>(), 2 * 9);
 
-    let (gate, up, down) = layer.expert_weights();
+    let ExpertWeights { gate, up, down } = layer.expert_weights();
     let leaf = |w: Tensor<3>| Tensor::from_inner(w.without_autodiff()).require_grad();
     let oracle = Oracle {
         router: Tensor::from_inner(layer.router_weight().without_autodiff()).require_grad(),

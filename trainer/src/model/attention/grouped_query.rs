@@ -1,8 +1,9 @@
 //! Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245, section 2.2).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation::softmax};
+use burn::tensor::Tensor;
 
+use crate::kernel::softmax;
 use crate::model::config::ModelConfig;
 use crate::model::init::Init;
 use crate::model::rope::Rotation;
@@ -54,7 +55,8 @@ impl GroupedQuery {
 
         let scores = (query * (dim as f64).powf(-0.5)).matmul(key.swap_dims(2, 3));
         let scores = scores.reshape([batch, kv_heads, group, seq, seq]) + mask;
-        let weights = softmax(scores, 4).reshape([batch, kv_heads, group * seq, seq]);
+        let weights = softmax(scores.reshape([batch * heads * seq, seq]));
+        let weights = weights.reshape([batch, kv_heads, group * seq, seq]);
         let output = weights.matmul(value).reshape([batch, heads, seq, dim]);
         output.swap_dims(1, 2).reshape([batch * seq, heads * dim]).matmul(self.w_out.val())
     }

@@ -1,9 +1,9 @@
-//! The routed experts: `E` SwiGLUs with stacked weights, computed by batched products.
+//! The routed experts: `E` SwiGLUs with stacked weights.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation::silu};
+use burn::tensor::Tensor;
 
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, ExpertWeights};
 use crate::model::config::ModelConfig;
 use crate::model::init::Init;
 
@@ -27,19 +27,15 @@ impl Experts {
         }
     }
 
-    /// Gate, up and down matrices, `[experts, rows, columns]` each.
-    pub fn weights(&self) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
-        (self.w_gate.val(), self.w_up.val(), self.w_down.val())
+    /// All matrices.
+    pub fn weights(&self) -> ExpertWeights {
+        ExpertWeights { gate: self.w_gate.val(), up: self.w_up.val(), down: self.w_down.val() }
     }
 
     /// # Shapes
     /// - x: `[tokens, d_model]`, and so is the result
     /// - weights: `[tokens, k]`, zero on padding
     pub fn forward(&self, x: Tensor<2>, weights: Tensor<2>, dispatch: &Dispatch) -> Tensor<2> {
-        let rows = dispatch.scatter(x);
-        let gate = rows.clone().matmul(self.w_gate.val());
-        let up = rows.matmul(self.w_up.val());
-        let rows = (silu(gate) * up).matmul(self.w_down.val());
-        dispatch.combine(rows, weights)
+        dispatch.apply(x, weights, self.weights())
     }
 }

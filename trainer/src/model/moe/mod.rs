@@ -14,7 +14,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 pub use balance::{LoadSummary, RouterStats, bias_step};
-pub use dispatch::Dispatch;
+pub use dispatch::{Dispatch, ExpertWeights};
 pub use experts::Experts;
 pub use router::{Routed, Router};
 
@@ -76,8 +76,8 @@ impl MoeLayer {
         self.router.weight()
     }
 
-    /// The experts' gate, up and down matrices, `[experts, rows, columns]` each.
-    pub fn expert_weights(&self) -> (Tensor<3>, Tensor<3>, Tensor<3>) {
+    /// The experts' matrices.
+    pub fn expert_weights(&self) -> ExpertWeights {
         self.experts.weights()
     }
 

@@ -99,7 +99,7 @@ impl Router {
         let weights = self.weights(scores.clone(), &choices, valid);
         let balance = Balance::new(&host_logits, &unbiased, n_experts, self.top_k, self.config.score, valid);
         let auxiliary = balance.losses(logits, scores, coefficients, valid);
-        let stats = balance.into_stats(dispatch.load().to_vec(), bias);
+        let stats = balance.into_stats(dispatch.load(), bias);
         Routed { weights, dispatch, auxiliary, stats }
     }
 
