@@ -135,7 +135,7 @@ impl Error {
         match self {
             Error::Check(_) => 1,
             Error::Io { .. } | Error::Recipe { .. } | Error::Usage(_) | Error::Tokenizer { .. } => 2,
-            Error::Shards(moe_shards::Error::Io { .. }) => 2,
+            Error::Shards(moe_shards::Error::Io { .. } | moe_shards::Error::Missing { .. }) => 2,
             Error::TooManyBad { .. } | Error::Data { .. } | Error::Parquet { .. } | Error::Shards(_) => 3,
             Error::Interrupted => 130,
         }

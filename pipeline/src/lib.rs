@@ -12,27 +12,34 @@
 //! and the same input and recipe give the same bytes for any number of threads, any split of the
 //! input into files and any number of interruptions.
 
-pub mod document;
+// From the bottom up: a module imports only from the groups above its own.
 pub mod error;
 mod json;
 mod nearest;
+pub mod printer;
+pub mod strict_toml;
 pub mod watch;
-pub mod work;
 
-pub mod recipe;
+pub mod document;
 
 pub mod filter;
 pub mod normalize;
 pub mod read;
 pub mod tokenizer;
 
-pub mod engine;
+pub mod recipe;
+
+pub mod work;
+
 pub mod stage;
 
+pub mod engine;
+
+pub mod dedup;
 pub mod ledger;
 pub mod lock;
 pub mod prepare;
-pub mod printer;
+
 pub mod publish;
 
 pub mod commands;

@@ -11,8 +11,9 @@ pub fn hint<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String
 }
 
 fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
-    // A third of the letters may differ: `txt` is near `text`, `family` is not near `variant`.
-    let limit = wrong.chars().count().div_ceil(3);
+    // A third of the letters may differ, but not all: `txt` is near `text`, `a` is not near `b`.
+    let n_chars = wrong.chars().count();
+    let limit = n_chars.div_ceil(3).min(n_chars.saturating_sub(1));
     let distance = |name: &str| strsim::damerau_levenshtein(wrong, name);
     let by_prefix = |name: &&&str| name.starts_with(wrong) || wrong.starts_with(**name);
     let near = names.iter().filter(|name| distance(name) <= limit).min_by_key(|name| distance(name));
@@ -30,6 +31,7 @@ mod tests {
         assert_eq!(hint("txt", names), "did you mean `text`?");
         assert_eq!(hint("faimly", names), "did you mean `family`?");
         assert_eq!(hint("gopher", names), "did you mean `gopher_quality`?");
+        assert_eq!(hint("c", ["a", "b"]), "expected one of `a`, `b`");
         assert_eq!(hint("xyz", ["a", "b"]), "expected one of `a`, `b`");
         assert_eq!(hint("xyz", []), "there are none");
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::error::{Error, Problem, Result};
 use crate::json;
 use crate::nearest;
-use crate::read::{FieldPaths, peek};
+use crate::read::peek;
 use crate::recipe::inputs::{self, InputFile};
 use crate::recipe::{Recipe, SourceConfig, decode};
 
@@ -118,7 +118,7 @@ impl Prepared {
             let Some(names) = first_field_names(source, files, self.recipe.limits.max_doc_bytes.0)? else {
                 continue;
             };
-            let fields = FieldPaths::of(source);
+            let fields = source.fields();
             let wanted = [
                 ("text", Some(fields.text)),
                 ("id", fields.id),

@@ -14,7 +14,7 @@ use crate::json;
 use crate::ledger::Ledger;
 use crate::prepare::Prepared;
 use crate::recipe::Recipe;
-use crate::stage::clear_folder;
+use crate::work::clear_folder;
 
 /// Files of the work folder that a build shows, each with the name it gets.
 #[derive(Clone, Debug, Default)]

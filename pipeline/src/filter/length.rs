@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Filter, Rejection, Text};
-use crate::recipe::{Fault, Section};
+use crate::strict_toml::{Fault, Section};
 
 /// Settings of `length`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

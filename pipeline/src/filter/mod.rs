@@ -9,7 +9,7 @@ pub mod text;
 use serde_json::{Map, Value};
 
 pub use self::text::Text;
-use crate::recipe::{Fault, Section};
+use crate::strict_toml::{Fault, Section};
 
 /// Settings of a filter, by key.
 pub type Settings = Map<String, Value>;

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Cause, Raw};
-use crate::recipe::SourceConfig;
 
 /// Names of the fields, dotted for nested ones (`metadata.url`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,16 +19,6 @@ pub struct FieldPaths {
 }
 
 impl FieldPaths {
-    /// The fields that a source of the recipe names.
-    pub fn of(source: &SourceConfig) -> FieldPaths {
-        FieldPaths {
-            id: source.id.clone(),
-            text: source.text.clone(),
-            family: source.family.clone(),
-            variant: source.variant.clone(),
-        }
-    }
-
     /// All names, the text first.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.text.as_str())

@@ -17,10 +17,21 @@ use serde::{Deserialize, Serialize};
 pub use self::fields::FieldPaths;
 use self::stream::Sniffed;
 use crate::error::Result;
-use crate::recipe::Format;
 
 /// Bytes of a bad record that the quarantine shows.
 pub const FIRST_BYTES: usize = 120;
+
+/// Format of an input file, before compression.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// One JSON object a line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// One document a file.
+    Text,
+}
 
 /// A sequence of records.
 pub trait Reader {

@@ -8,11 +8,11 @@ use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use arrow::datatypes::Fields;
 use serde_json::Value;
 
+use super::Format;
 use super::jsonl;
 use super::lines::Lines;
 use super::stream::{self, Sniffed};
 use crate::error::Result;
-use crate::recipe::Format;
 
 /// Records looked at in each file.
 const RECORDS: usize = 32;

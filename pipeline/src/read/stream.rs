@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::Cause;
+use super::{Cause, Format};
 use crate::error::{Error, Result};
-use crate::recipe::Format;
 
 const BLOCK_BYTES: usize = 1 << 17;
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];

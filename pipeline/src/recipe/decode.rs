@@ -4,68 +4,30 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
-use toml::de::{DeTable, DeValue};
+use serde_json::Value;
+use toml::de::DeTable;
 
-use super::{FilterConfig, Recipe, Section, SourceConfig, TokenizerConfig, TrainConfig};
-use crate::error::{Error, Problem, Result};
+use super::{FilterConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
+use crate::error::Result;
 use crate::filter;
 use crate::nearest;
+use crate::strict_toml::{Decoder, Table, join};
 
 const SECTIONS: [&str; 7] = ["source", "normalize", "filter", "dedup", "tokenizer", "shard", "limits"];
 
 /// Decodes the text of a recipe; `file` is for messages only.
 ///
 /// # Errors
-/// [`Error::Recipe`] with everything that is wrong.
+/// [`crate::Error::Recipe`] with everything that is wrong.
 pub fn decode(text: &str, file: &Path) -> Result<Recipe> {
-    let mut decoder = Decoder { text, file, problems: Vec::new() };
-    let recipe = decoder.recipe();
-    match decoder.problems.is_empty() {
-        true => Ok(recipe),
-        false => {
-            decoder.problems.sort_by_key(|p| p.line);
-            Err(Error::Recipe { problems: decoder.problems })
-        }
-    }
-}
-
-struct Decoder<'a> {
-    text: &'a str,
-    file: &'a Path,
-    problems: Vec<Problem>,
-}
-
-/// A table of the file: its values, and where its keys stand.
-struct Table<'a> {
-    name: &'a str,
-    line: usize,
-    values: Map<String, Value>,
-    lines: Vec<(String, usize)>,
-}
-
-impl Table<'_> {
-    fn line_of(&self, key: &str) -> usize {
-        self.lines.iter().find(|(name, _)| name == key).map_or(self.line, |(_, line)| *line)
-    }
+    let mut decoder = Decoder::new(text, file);
+    let tables = decoder.parse(&SECTIONS);
+    let recipe = tables.map(|tables| decoder.recipe(tables.get_ref())).unwrap_or_default();
+    decoder.finish(recipe)
 }
 
 impl Decoder<'_> {
-    fn recipe(&mut self) -> Recipe {
-        let (spans, syntax) = DeTable::parse_recoverable(self.text);
-        for error in &syntax {
-            let line = error.span().map_or(1, |span| self.line_at(span.start));
-            self.problem(line, "", error.message().replace('\n', ", "));
-        }
-        if !syntax.is_empty() {
-            return Recipe::default();
-        }
-        let spans = spans.get_ref();
-        for key in spans.keys().filter(|key| !SECTIONS.contains(&key.get_ref().as_ref())) {
-            let name = key.get_ref();
-            let message = format!("unknown section; {}", nearest::hint(name, SECTIONS));
-            self.problem(self.line_at(key.span().start), name, message);
-        }
+    fn recipe(&mut self, spans: &DeTable<'_>) -> Recipe {
         let tables = self.tables(spans, "source");
         let name_lines: Vec<usize> = tables.iter().map(|table| table.line_of("name")).collect();
         let source: Vec<SourceConfig> = tables.into_iter().map(|table| self.section(table)).collect();
@@ -158,135 +120,91 @@ impl Decoder<'_> {
         }
         self.section(table)
     }
-
-    fn one<T: Section>(&mut self, spans: &DeTable<'_>, name: &'static str) -> T {
-        self.table(spans, name).map_or_else(T::default, |table| self.section(table))
-    }
-
-    fn section<T: Section>(&mut self, table: Table<'_>) -> T {
-        let Ok(Value::Object(defaults)) = serde_json::to_value(T::default()) else {
-            return T::default();
-        };
-        let accepts =
-            |value: &Value| serde_json::from_value::<T>(value.clone()).map(drop).map_err(|e| e.to_string());
-        let values = self.values(&table, defaults, &accepts);
-        let section = serde_json::from_value(Value::Object(values)).unwrap_or_default();
-        let faulty: Vec<String> = self.problems.iter().map(|p| p.key.clone()).collect();
-        for (key, message) in T::check(&section) {
-            let full = join(table.name, key);
-            // One problem a key: a value of the wrong type is not also "missing".
-            if !faulty.contains(&full) || table.values.get(key).is_none() {
-                self.problem(table.line_of(key), &full, message);
-            }
-        }
-        section
-    }
-
-    /// `defaults` with the table's values in place; what does not fit becomes a problem.
-    fn values(
-        &mut self,
-        table: &Table<'_>,
-        defaults: Map<String, Value>,
-        accepts: &dyn Fn(&Value) -> std::result::Result<(), String>,
-    ) -> Map<String, Value> {
-        let mut values = defaults;
-        for (key, value) in &table.values {
-            let full = join(table.name, key);
-            if !values.contains_key(key) {
-                let hint = nearest::hint(key, values.keys().map(String::as_str));
-                self.problem(table.line_of(key), &full, format!("unknown key; {hint}"));
-                continue;
-            }
-            let mut tried = values.clone();
-            tried.insert(key.clone(), value.clone());
-            match accepts(&Value::Object(tried.clone())) {
-                Ok(()) => values = tried,
-                Err(message) => self.problem(table.line_of(key), &full, message),
-            }
-        }
-        values
-    }
-
-    fn tables<'t>(&mut self, spans: &'t DeTable<'_>, name: &'static str) -> Vec<Table<'t>> {
-        let Some(value) = spans.get(name) else { return Vec::new() };
-        let Some(items) = value.get_ref().as_array() else {
-            let message =
-                format!("expected [[{name}]] with double brackets, found a {}", value.get_ref().type_str());
-            self.problem(self.line_at(value.span().start), name, message);
-            return Vec::new();
-        };
-        let mut tables = Vec::new();
-        for item in items.iter() {
-            let line = self.line_at(item.span().start);
-            match item.get_ref().as_table() {
-                Some(table) => tables.push(self.read_table(name, table, line)),
-                None => self.problem(
-                    line,
-                    name,
-                    format!("expected a table, found a {}", item.get_ref().type_str()),
-                ),
-            }
-        }
-        tables
-    }
-
-    fn table<'t>(&mut self, spans: &'t DeTable<'_>, name: &'static str) -> Option<Table<'t>> {
-        let value = spans.get(name)?;
-        let line = self.line_at(value.span().start);
-        match value.get_ref().as_table() {
-            Some(table) => Some(self.read_table(name, table, line)),
-            None => {
-                self.problem(
-                    line,
-                    name,
-                    format!("expected a section [{name}], found a {}", value.get_ref().type_str()),
-                );
-                None
-            }
-        }
-    }
-
-    fn read_table<'t>(&self, name: &'t str, table: &DeTable<'_>, line: usize) -> Table<'t> {
-        let lines = table
-            .keys()
-            .map(|key| (key.get_ref().to_string(), self.line_at(key.span().start)))
-            .collect::<Vec<_>>();
-        let line = if line > 0 { line } else { lines.iter().map(|(_, line)| *line).min().unwrap_or(1) };
-        let values =
-            table.iter().map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref()))).collect();
-        Table { name, line, values, lines }
-    }
-
-    fn line_at(&self, offset: usize) -> usize {
-        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&b| b == b'\n').count() + 1
-    }
-
-    fn problem(&mut self, line: usize, key: &str, message: impl Into<String>) {
-        let (file, key) = (Some(self.file.to_owned()), key.to_owned());
-        self.problems.push(Problem { file, line: Some(line), key, message: message.into() });
-    }
 }
 
-fn join(section: &str, key: &str) -> String {
-    if key.is_empty() { section.to_owned() } else { format!("{section}.{key}") }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Numbers that JSON lacks (infinities, dates) become text, which no numeric key accepts.
-fn to_json(value: &DeValue<'_>) -> Value {
-    match value {
-        DeValue::String(text) => Value::from(text.as_ref()),
-        DeValue::Integer(n) => {
-            i64::from_str_radix(n.as_str(), n.radix()).map_or_else(|_| Value::from(n.as_str()), Value::from)
-        }
-        DeValue::Float(x) => match x.as_str().parse::<f64>() {
-            Ok(number) if number.is_finite() => Value::from(number),
-            _ => Value::from(x.as_str()),
-        },
-        DeValue::Boolean(b) => Value::from(*b),
-        DeValue::Datetime(date) => Value::from(date.to_string()),
-        DeValue::Array(items) => items.iter().map(|item| to_json(item.get_ref())).collect(),
-        DeValue::Table(table) => Value::Object(
-            table.iter().map(|(k, v)| (k.get_ref().to_string(), to_json(v.get_ref()))).collect(),
-        ),
+    const SOURCE: &str = "[[source]]\nname = \"a\"\npaths = [\"a.jsonl\"]\n";
+    const TOKENIZER: &str = "[tokenizer]\ntrain = { vocab_size = 300 }\n";
+
+    fn check(text: &str, expected: &[&str]) {
+        let error = decode(text, Path::new("r.toml")).err().map(|e| e.to_string()).unwrap_or_default();
+        assert_eq!(error.lines().collect::<Vec<_>>(), expected, "{text}");
+    }
+
+    #[test]
+    fn a_small_recipe_gets_all_defaults() {
+        let recipe = decode(&format!("{SOURCE}{TOKENIZER}"), Path::new("r.toml")).unwrap();
+        assert_eq!(recipe.source[0].text, "text");
+        assert!(recipe.dedup.exact);
+        assert_eq!(recipe.limits.max_bad_fraction, 0.001);
+        assert_eq!(recipe.tokenizer.train.unwrap().sample_bytes.0, 64_000_000);
+        assert!(recipe.filter.is_empty());
+    }
+
+    #[test]
+    fn sizes_integers_and_floats_are_read_as_written() {
+        let text = format!(
+            "{SOURCE}{TOKENIZER}[limits]\nmax_doc_bytes = 1_000\nmax_bad_fraction = 1\n[shard]\ntarget_bytes = \"2MiB\"\n\
+             [[filter]]\nname = \"gopher_quality\"\nmax_bullet_lines = 1\nmin_alphabetic_words = 5e-1\n"
+        );
+        let recipe = decode(&text, Path::new("r.toml")).unwrap();
+        assert_eq!((recipe.limits.max_doc_bytes.0, recipe.limits.max_bad_fraction), (1000, 1.0));
+        assert_eq!(recipe.shard.target_bytes.0, 2 << 20);
+        assert_eq!(recipe.filter[0].settings["min_alphabetic_words"], 0.5);
+    }
+
+    #[test]
+    fn all_problems_come_at_once_in_the_order_of_the_lines() {
+        let text = "[[source]]\nname = \"A\"\npath = [\"a\"]\n[[source]]\nname = \"b\"\npaths = \"b\"\n\
+                    [[filter]]\nname = \"gopher\"\n[[filter]]\nname = \"length\"\nmin_chars = 9\nmax_chars = 3\nsources = [\"c\"]\n\
+                    [limit]\nx = 1\n[tokenizer]\ntrain = { vocab_size = 3 }\nfile = \"t.json\"\n[dedup]\nexact = \"yes\"\n";
+        check(
+            text,
+            &[
+                "r.toml:1: `source.paths`: is missing; list files, folders or globs",
+                "r.toml:2: `source.name`: `A` may hold only a-z, 0-9, `_` and `-`",
+                "r.toml:3: `source.path`: unknown key; did you mean `paths`?",
+                "r.toml:6: `source.paths`: invalid type: string \"b\", expected a sequence",
+                "r.toml:8: `filter.name`: unknown filter `gopher`; did you mean `gopher_quality`?",
+                "r.toml:11: `filter.min_chars`: is 9, above max_chars = 3",
+                "r.toml:13: `filter.sources`: no source is called `c`; expected one of `A`, `b`",
+                "r.toml:14: `limit`: unknown section; did you mean `limits`?",
+                "r.toml:16: `tokenizer`: give exactly one of `file = \"tokenizer.json\"` or `train = { vocab_size = 4096 }`",
+                "r.toml:17: `tokenizer.train.vocab_size`: is 3; expected 257 (256 bytes and the end of document) to 1000000",
+                "r.toml:20: `dedup.exact`: invalid type: string \"yes\", expected a boolean",
+            ],
+        );
+    }
+
+    #[test]
+    fn names_are_unique_and_sections_present() {
+        check(
+            &format!("{SOURCE}{SOURCE}"),
+            &[
+                "r.toml:1: `tokenizer`: is missing; write a [tokenizer] section with `file` or `train`",
+                "r.toml:5: `source.name`: `a` is already the name of the source in line 2",
+            ],
+        );
+        check(TOKENIZER, &["r.toml:1: `source`: is missing; a recipe reads at least one [[source]]"]);
+    }
+
+    #[test]
+    fn wrong_shapes_are_named() {
+        check(
+            &format!("[source]\nname = \"a\"\n{TOKENIZER}"),
+            &[
+                "r.toml:1: `source`: expected [[source]] with double brackets, found a table",
+                "r.toml:1: `source`: is missing; a recipe reads at least one [[source]]",
+            ],
+        );
+        check(
+            &format!("limits = 3\n{SOURCE}{TOKENIZER}"),
+            &["r.toml:1: `limits`: expected a section [limits], found a integer"],
+        );
+        let syntax = decode("[[source]\n", Path::new("r.toml")).unwrap_err().to_string();
+        assert!(syntax.starts_with("r.toml:1: "), "{syntax}");
     }
 }

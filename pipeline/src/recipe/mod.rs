@@ -16,17 +16,8 @@ pub use self::size::ByteSize;
 use crate::filter;
 use crate::json;
 use crate::normalize::NormalizeConfig;
-
-/// A key with what is wrong with its value.
-pub type Fault = (&'static str, String);
-
-/// One section of a recipe: its defaults are its known keys.
-pub trait Section: Serialize + serde::de::DeserializeOwned + Default {
-    /// Says what is wrong with the values.
-    fn check(&self) -> Vec<Fault> {
-        Vec::new()
-    }
-}
+use crate::read::{FieldPaths, Format};
+use crate::strict_toml::{Fault, Section};
 
 /// A whole recipe, with every default filled in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -84,6 +75,18 @@ impl Default for SourceConfig {
     }
 }
 
+impl SourceConfig {
+    /// The fields that readers look for.
+    pub fn fields(&self) -> FieldPaths {
+        FieldPaths {
+            id: self.id.clone(),
+            text: self.text.clone(),
+            family: self.family.clone(),
+            variant: self.variant.clone(),
+        }
+    }
+}
+
 /// Most variants of one source: the variant is a byte in the shard.
 const MAX_VARIANTS: usize = 256;
 
@@ -121,18 +124,6 @@ impl Section for SourceConfig {
         }
         wrong
     }
-}
-
-/// Format of an input file, before compression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// One JSON object a line.
-    Jsonl,
-    /// Apache Parquet.
-    Parquet,
-    /// One document a file.
-    Text,
 }
 
 /// `[[filter]]`: a filter of the registry with its settings.
@@ -173,7 +164,6 @@ impl Default for DedupConfig {
 }
 
 impl Section for DedupConfig {}
-impl Section for NormalizeConfig {}
 
 /// `[tokenizer]`: exactly one of `file` and `train`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,13 +14,7 @@ use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::documents::{Columns, DocumentBatches};
 use crate::work::rows::{self, KeptRow, KeyRow};
-
-/// Name of the table of kept rows in the task's folder.
-pub const KEPT: &str = "kept.rows";
-/// Name of the table of keys in the task's folder.
-pub const KEYS: &str = "keys.rows";
-/// Name of the audit of dropped documents in the task's folder.
-pub const DROPS: &str = "drops.parquet";
+use crate::work::{DROPS, KEPT, KEYS};
 
 /// What to judge by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

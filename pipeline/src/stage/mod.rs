@@ -4,10 +4,9 @@
 //! needs to know, and no text ever passes through one.
 //!
 //! ```text
-//! read(file) -> filter(part) -> [dedup: all parts] -> train -> tokenize(part) -> shard(source, variant, prefix)
+//! read(file) -> filter(part) -> [crate::dedup] -> train -> tokenize(part) -> shard(source, variant, prefix)
 //! ```
 
-pub mod dedup;
 pub mod filter;
 pub mod read;
 pub mod shard;
@@ -26,6 +25,7 @@ use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::watch::Watch;
+use crate::work::clear_folder;
 
 /// One unit of work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,18 +148,6 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
     };
     atomic::write_file(&task.file(REPORT), &json::canonical(&report))?;
     Ok(report)
-}
-
-/// Makes an empty folder.
-///
-/// # Errors
-/// The operating system refuses.
-pub fn clear_folder(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(folder, "empty")(e)),
-        _ => {}
-    }
-    fs::create_dir_all(folder).map_err(Error::io(folder, "create folder"))
 }
 
 #[cfg(test)]

@@ -11,16 +11,11 @@ use super::{Report, Task};
 use crate::document::{Count, DocumentId, TextHash, family_of_field, family_of_text};
 use crate::error::{Error, Result};
 use crate::normalize::{NormalizeConfig, normalize};
-use crate::read::{self, Bad, Cause, FieldPaths, Raw};
-use crate::recipe::Format;
+use crate::read::{self, Bad, Cause, FieldPaths, Format, Raw};
 use crate::recipe::inputs::InputFile;
 use crate::watch::Watch;
 use crate::work::documents::{Document, DocumentWriter};
-
-/// Name of the documents in the task's folder.
-pub const DOCUMENTS: &str = "documents.parquet";
-/// Name of the quarantine in the task's folder.
-pub const QUARANTINE: &str = "quarantine.jsonl";
+use crate::work::{DOCUMENTS, QUARANTINE};
 
 /// What to read and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

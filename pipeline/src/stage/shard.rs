@@ -10,18 +10,16 @@ use std::path::PathBuf;
 use moe_shards::{DocumentMeta, FamilyId, Hash, ShardSpec, ShardWriter, TokenId};
 use serde::{Deserialize, Serialize};
 
-use super::tokenize::{IDS, ROWS, TOKENS};
 use super::{Report, Task};
 use crate::document::{Count, DocumentId};
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::rows::{Blob, Table, TokenRow};
+use crate::work::{DROPS, IDS, TOKEN_ROWS, TOKENS};
 
 /// Reason of a second document with the family and variant of another.
 pub const REASON: &str = "duplicate_variant";
-/// Name of the audit of dropped documents in the task's folder.
-pub const DROPS: &str = "drops.parquet";
 
 /// What belongs in the shard.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,7 +53,7 @@ pub struct ShardParams {
 pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
     let mut rows = Vec::new();
     for (part, folder) in task.inputs.iter().enumerate() {
-        let table = Table::<TokenRow>::open(&folder.join(ROWS))?;
+        let table = Table::<TokenRow>::open(&folder.join(TOKEN_ROWS))?;
         let (first, last) = family_range(params.prefix_bits, params.prefix);
         let start = table.bisect(|row| (row.variant, row.family) < (params.variant, first))?;
         let end = table.bisect(|row| (row.variant, row.family) <= (params.variant, last))?;

@@ -15,15 +15,8 @@ use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::documents::{Columns, Document, DocumentBatches};
 use crate::work::rows::{self, TokenRow};
+use crate::work::{DROPS, IDS, TOKEN_ROWS, TOKENS};
 
-/// Name of the token file in the task's folder: ids as little-endian u32.
-pub const TOKENS: &str = "tokens.u32";
-/// Name of the file of document ids in the task's folder.
-pub const IDS: &str = "ids.txt";
-/// Name of the table in the task's folder.
-pub const ROWS: &str = "tokens.rows";
-/// Name of the audit of dropped documents in the task's folder.
-pub const DROPS: &str = "drops.parquet";
 /// Reason for documents of which the tokenizer leaves nothing.
 pub const REASON: &str = "no_tokens";
 
@@ -121,6 +114,6 @@ impl Writer {
         self.rows.sort_unstable();
         self.tokens.commit()?;
         self.ids.commit()?;
-        rows::write(&task.file(ROWS), &self.rows)
+        rows::write(&task.file(TOKEN_ROWS), &self.rows)
     }
 }

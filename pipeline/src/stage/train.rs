@@ -15,11 +15,9 @@ use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::tokenizer;
 use crate::watch::Watch;
+use crate::work::TOKENIZER;
 use crate::work::documents::{Columns, DocumentBatches};
 use crate::work::rows::{self, KeptRow};
-
-/// Name of the tokenizer in the task's folder.
-pub const TOKENIZER: &str = "tokenizer.json";
 
 /// What to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

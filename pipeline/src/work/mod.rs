@@ -8,12 +8,46 @@ pub mod audit;
 pub mod documents;
 pub mod rows;
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
 use moe_shards::atomic::AtomicFile;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Documents of a part.
+pub const DOCUMENTS: &str = "documents.parquet";
+/// Records of a part that are no documents.
+pub const QUARANTINE: &str = "quarantine.jsonl";
+/// Rows of the documents that passed the filters.
+pub const KEPT: &str = "kept.rows";
+/// Keys of those documents, sorted.
+pub const KEYS: &str = "keys.rows";
+/// Audit of the documents that a task dropped.
+pub const DROPS: &str = "drops.parquet";
+/// Audit of the duplicates.
+pub const DUPLICATES: &str = "dups.parquet";
+/// A tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// Token ids of a part as little-endian u32.
+pub const TOKENS: &str = "tokens.u32";
+/// Ids of the documents of a part, one behind the other.
+pub const IDS: &str = "ids.txt";
+/// Where each document's tokens and id are, sorted by variant and family.
+pub const TOKEN_ROWS: &str = "tokens.rows";
+
+/// Makes an empty folder.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn clear_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(folder, "empty")(e)),
+        _ => {}
+    }
+    fs::create_dir_all(folder).map_err(Error::io(folder, "create folder"))
+}
 
 /// An [`AtomicFile`] that Parquet can write into.
 pub struct Sink(AtomicFile);

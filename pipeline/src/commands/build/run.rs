@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use moe_shards::{Hash, Shard, TokenId, TokenWidth, TokenizerInfo, atomic};
 
+use crate::dedup;
 use crate::document::Count;
 use crate::engine::{Engine, LocalEngine};
 use crate::error::{Error, Result};
@@ -14,11 +15,11 @@ use crate::ledger::{Ledger, SourceLedger};
 use crate::prepare::Prepared;
 use crate::printer::{Printer, StageLine};
 use crate::publish::{Results, StoredTokenizer};
-use crate::read::FieldPaths;
 use crate::recipe::ByteSize;
-use crate::stage::{Params, Report, Task, dedup, filter, read, shard, tokenize, train};
+use crate::stage::{Params, Report, Task, filter, read, shard, tokenize, train};
 use crate::tokenizer::Tokenizer;
 use crate::watch::Watch;
+use crate::work;
 
 /// A build under way.
 pub(super) struct Run<'a> {
@@ -107,7 +108,7 @@ impl<'a> Run<'a> {
                     source: source.name.clone(),
                     input: input.clone(),
                     format: source.format,
-                    fields: FieldPaths::of(source),
+                    fields: source.fields(),
                     variants: source.variants.clone(),
                     normalize: prepared.recipe.normalize,
                     max_doc_bytes: prepared.recipe.limits.max_doc_bytes.0,
@@ -123,7 +124,7 @@ impl<'a> Run<'a> {
             }
         }
         for (part, (task, report)) in parts.iter_mut().zip(self.map("read", tasks)?) {
-            part.documents = task.file(read::DOCUMENTS);
+            part.documents = task.file(work::DOCUMENTS);
             part.left = report.kept;
             let entry = self.entry(part);
             entry.read += report.read;
@@ -135,7 +136,7 @@ impl<'a> Run<'a> {
                 self.first_bad = place.map(|(cause, place)| format!("{cause} in {place}"));
             }
             let name = format!("{}-{:05}.jsonl", self.source_name(part), task.part);
-            self.results.add_quarantine(task.file(read::QUARANTINE), name);
+            self.results.add_quarantine(task.file(work::QUARANTINE), name);
         }
         let left = left(&parts);
         let what = format!("{} files, {} documents, {}", parts.len(), left.docs, ByteSize(left.bytes));
@@ -155,11 +156,10 @@ impl<'a> Run<'a> {
         let tasks = tasks.collect();
         let before = left(parts).docs;
         for (part, (task, report)) in parts.iter_mut().zip(self.map("filter", tasks)?) {
-            (part.kept, part.keys) = (task.file(filter::KEPT), task.file(filter::KEYS));
+            (part.kept, part.keys) = (task.file(work::KEPT), task.file(work::KEYS));
             part.left = report.kept;
             SourceLedger::add(&mut self.entry(part).dropped, &report.dropped);
-            self.results
-                .add_audit(task.file(filter::DROPS), format!("drops-filter-{:05}.parquet", task.part));
+            self.results.add_audit(task.file(work::DROPS), format!("drops-filter-{:05}.parquet", task.part));
         }
         let kept = left(parts).docs;
         line.done(self.printer, &format!("{kept} documents kept, {} dropped", before - kept));
@@ -195,7 +195,7 @@ impl<'a> Run<'a> {
         }
         if exact {
             let folder = dedup::folder(&self.work, &inputs);
-            self.results.add_audit(folder.join(dedup::DUPLICATES), "dups-exact.parquet".to_owned());
+            self.results.add_audit(folder.join(work::DUPLICATES), "dups-exact.parquet".to_owned());
             self.results.used.push(folder);
         }
         let what =
@@ -218,7 +218,7 @@ impl<'a> Run<'a> {
                 let params =
                     train::TrainParams { vocab_size: train.vocab_size, sample_bytes: train.sample_bytes.0 };
                 let task = Task::new(&self.work, 0, weight, inputs, Params::Train(params));
-                let file = task.file(train::TOKENIZER);
+                let file = task.file(work::TOKENIZER);
                 let done = self.map("train", vec![task])?;
                 let sample = done.iter().map(|(_, report)| report.kept.bytes).sum();
                 (file, format!("trained on {}", ByteSize(sample)))
@@ -228,7 +228,7 @@ impl<'a> Run<'a> {
         let blake3 = Hash::of(&bytes);
         // Named by its content: a tokenizer that comes out the same again changes no later task.
         let folder = self.work.join("tokenizer").join(&blake3.to_string()[..24]);
-        let path = folder.join(train::TOKENIZER);
+        let path = folder.join(work::TOKENIZER);
         if !path.exists() {
             atomic::write_file(&path, &bytes)?;
         }
@@ -240,7 +240,7 @@ impl<'a> Run<'a> {
         })?;
         let token_bytes: Vec<u8> = tokenizer.token_bytes().iter().flat_map(|n| n.to_le_bytes()).collect();
         let info = TokenizerInfo {
-            file: train::TOKENIZER.to_owned(),
+            file: work::TOKENIZER.to_owned(),
             blake3,
             vocab_size: tokenizer.vocab_size(),
             eod_id: tokenizer.eod().0,
@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
             part.n_tokens = report.tokens;
             SourceLedger::add(&mut self.entry(part).dropped, &report.dropped);
             let audit = format!("drops-tokenize-{:05}.parquet", task.part);
-            self.results.add_audit(task.file(tokenize::DROPS), audit);
+            self.results.add_audit(task.file(work::DROPS), audit);
             part.tokens = task.output;
         }
         let left = left(parts);
@@ -290,7 +290,7 @@ impl<'a> Run<'a> {
             let entry = self.ledger.source(&params.source);
             SourceLedger::add(&mut entry.dropped, &report.dropped);
             let audit = format!("drops-shard-{}.parquet", params.name);
-            self.results.add_audit(task.file(shard::DROPS), audit);
+            self.results.add_audit(task.file(work::DROPS), audit);
             if let Some(info) = report.shard {
                 // Counted from the file itself, so that the ledger's check means something.
                 let shard = Shard::open(&task.file(&format!("{}.mdx", info.name)))?;

@@ -1,4 +1,4 @@
-//! Stage 3: exact deduplication over all parts. The engine finds groups of equal keys; here they
+//! Exact deduplication over all parts, between the filters and the tokenizer. The engine finds groups of equal keys; here they
 //! become one removal list a part and one audit table. Lists are named by their content, so parts
 //! that lose the same documents as before need no new tokenization.
 
@@ -9,7 +9,6 @@ use moe_shards::{Hash, atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::clear_folder;
 use crate::document::Count;
 use crate::engine::{Edge, Engine};
 use crate::error::{Error, Result};
@@ -18,11 +17,10 @@ use crate::watch::Watch;
 use crate::work::audit::{self, Duplicate};
 use crate::work::documents::{Columns, DocumentBatches};
 use crate::work::rows::{RemovedRow, Row};
+use crate::work::{DUPLICATES, clear_folder};
 
 /// Reason of a removed document in the ledger.
 pub const REASON: &str = "exact_duplicate";
-/// Name of the audit table in the stage's folder.
-pub const DUPLICATES: &str = "dups.parquet";
 const REPORT: &str = "report.json";
 
 /// A part as deduplication sees it.

@@ -1,0 +1,216 @@
+//! Strict TOML: decodes the tables of a configuration file into typed sections. Every problem is found in one
+//! pass and named with its line and key: an unknown key (with the nearest right one), a value of the wrong type or
+//! range. The recipe and the mixture are read through it.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{Error, Problem, Result};
+use crate::nearest;
+
+/// A key with what is wrong with its value.
+pub type Fault = (&'static str, String);
+
+/// One section of a file: its defaults are its known keys.
+pub trait Section: Serialize + serde::de::DeserializeOwned + Default {
+    /// Says what is wrong with the values.
+    fn check(&self) -> Vec<Fault> {
+        Vec::new()
+    }
+}
+
+/// A file that is being decoded.
+pub(crate) struct Decoder<'a> {
+    text: &'a str,
+    file: &'a Path,
+    problems: Vec<Problem>,
+}
+
+/// A table of the file: its values, and where its keys stand.
+pub(crate) struct Table<'a> {
+    pub(crate) name: &'a str,
+    line: usize,
+    pub(crate) values: Map<String, Value>,
+    lines: Vec<(String, usize)>,
+}
+
+impl Table<'_> {
+    pub(crate) fn line_of(&self, key: &str) -> usize {
+        self.lines.iter().find(|(name, _)| name == key).map_or(self.line, |(_, line)| *line)
+    }
+}
+
+impl<'a> Decoder<'a> {
+    /// Starts on the text of a file; `file` is for messages only.
+    pub(crate) fn new(text: &'a str, file: &'a Path) -> Decoder<'a> {
+        Decoder { text, file, problems: Vec::new() }
+    }
+
+    /// Parses the file; tables other than `sections` are problems. `None` when it is not TOML.
+    pub(crate) fn parse(&mut self, sections: &[&str]) -> Option<Spanned<DeTable<'a>>> {
+        let (tables, syntax) = DeTable::parse_recoverable(self.text);
+        for error in &syntax {
+            let line = error.span().map_or(1, |span| self.line_at(span.start));
+            self.problem(line, "", error.message().replace('\n', ", "));
+        }
+        if !syntax.is_empty() {
+            return None;
+        }
+        for key in tables.get_ref().keys().filter(|key| !sections.contains(&key.get_ref().as_ref())) {
+            let name = key.get_ref();
+            let message = format!("unknown section; {}", nearest::hint(name, sections.iter().copied()));
+            self.problem(self.line_at(key.span().start), name, message);
+        }
+        Some(tables)
+    }
+
+    /// The decoded value, unless there were problems.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with all of them, in the order of their lines.
+    pub(crate) fn finish<T>(mut self, value: T) -> Result<T> {
+        match self.problems.is_empty() {
+            true => Ok(value),
+            false => {
+                self.problems.sort_by_key(|p| p.line);
+                Err(Error::Recipe { problems: self.problems })
+            }
+        }
+    }
+
+    pub(crate) fn one<T: Section>(&mut self, spans: &DeTable<'_>, name: &'static str) -> T {
+        self.table(spans, name).map_or_else(T::default, |table| self.section(table))
+    }
+
+    pub(crate) fn section<T: Section>(&mut self, table: Table<'_>) -> T {
+        let Ok(Value::Object(defaults)) = serde_json::to_value(T::default()) else {
+            return T::default();
+        };
+        let accepts =
+            |value: &Value| serde_json::from_value::<T>(value.clone()).map(drop).map_err(|e| e.to_string());
+        let values = self.values(&table, defaults, &accepts);
+        let section = serde_json::from_value(Value::Object(values)).unwrap_or_default();
+        let faulty: Vec<String> = self.problems.iter().map(|p| p.key.clone()).collect();
+        for (key, message) in T::check(&section) {
+            let full = join(table.name, key);
+            // One problem a key: a value of the wrong type is not also "missing".
+            if !faulty.contains(&full) || table.values.get(key).is_none() {
+                self.problem(table.line_of(key), &full, message);
+            }
+        }
+        section
+    }
+
+    /// `defaults` with the table's values in place; what does not fit becomes a problem.
+    pub(crate) fn values(
+        &mut self,
+        table: &Table<'_>,
+        defaults: Map<String, Value>,
+        accepts: &dyn Fn(&Value) -> std::result::Result<(), String>,
+    ) -> Map<String, Value> {
+        let mut values = defaults;
+        for (key, value) in &table.values {
+            let full = join(table.name, key);
+            if !values.contains_key(key) {
+                let hint = nearest::hint(key, values.keys().map(String::as_str));
+                self.problem(table.line_of(key), &full, format!("unknown key; {hint}"));
+                continue;
+            }
+            let mut tried = values.clone();
+            tried.insert(key.clone(), value.clone());
+            match accepts(&Value::Object(tried.clone())) {
+                Ok(()) => values = tried,
+                Err(message) => self.problem(table.line_of(key), &full, message),
+            }
+        }
+        values
+    }
+
+    pub(crate) fn tables<'t>(&mut self, spans: &'t DeTable<'_>, name: &'static str) -> Vec<Table<'t>> {
+        let Some(value) = spans.get(name) else { return Vec::new() };
+        let Some(items) = value.get_ref().as_array() else {
+            let message =
+                format!("expected [[{name}]] with double brackets, found a {}", value.get_ref().type_str());
+            self.problem(self.line_at(value.span().start), name, message);
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for item in items.iter() {
+            let line = self.line_at(item.span().start);
+            match item.get_ref().as_table() {
+                Some(table) => tables.push(self.read_table(name, table, line)),
+                None => self.problem(
+                    line,
+                    name,
+                    format!("expected a table, found a {}", item.get_ref().type_str()),
+                ),
+            }
+        }
+        tables
+    }
+
+    pub(crate) fn table<'t>(&mut self, spans: &'t DeTable<'_>, name: &'static str) -> Option<Table<'t>> {
+        let value = spans.get(name)?;
+        let line = self.line_at(value.span().start);
+        match value.get_ref().as_table() {
+            Some(table) => Some(self.read_table(name, table, line)),
+            None => {
+                self.problem(
+                    line,
+                    name,
+                    format!("expected a section [{name}], found a {}", value.get_ref().type_str()),
+                );
+                None
+            }
+        }
+    }
+
+    pub(crate) fn read_table<'t>(&self, name: &'t str, table: &DeTable<'_>, line: usize) -> Table<'t> {
+        let lines = table
+            .keys()
+            .map(|key| (key.get_ref().to_string(), self.line_at(key.span().start)))
+            .collect::<Vec<_>>();
+        let line = if line > 0 { line } else { lines.iter().map(|(_, line)| *line).min().unwrap_or(1) };
+        let values =
+            table.iter().map(|(key, value)| (key.get_ref().to_string(), to_json(value.get_ref()))).collect();
+        Table { name, line, values, lines }
+    }
+
+    pub(crate) fn line_at(&self, offset: usize) -> usize {
+        self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|&&b| b == b'\n').count() + 1
+    }
+
+    pub(crate) fn problem(&mut self, line: usize, key: &str, message: impl Into<String>) {
+        let (file, key) = (Some(self.file.to_owned()), key.to_owned());
+        self.problems.push(Problem { file, line: Some(line), key, message: message.into() });
+    }
+}
+
+/// `section.key`.
+pub(crate) fn join(section: &str, key: &str) -> String {
+    if key.is_empty() { section.to_owned() } else { format!("{section}.{key}") }
+}
+
+/// Numbers that JSON lacks (infinities, dates) become text, which no numeric key accepts.
+fn to_json(value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => Value::from(text.as_ref()),
+        DeValue::Integer(n) => {
+            i64::from_str_radix(n.as_str(), n.radix()).map_or_else(|_| Value::from(n.as_str()), Value::from)
+        }
+        DeValue::Float(x) => match x.as_str().parse::<f64>() {
+            Ok(number) if number.is_finite() => Value::from(number),
+            _ => Value::from(x.as_str()),
+        },
+        DeValue::Boolean(b) => Value::from(*b),
+        DeValue::Datetime(date) => Value::from(date.to_string()),
+        DeValue::Array(items) => items.iter().map(|item| to_json(item.get_ref())).collect(),
+        DeValue::Table(table) => Value::Object(
+            table.iter().map(|(k, v)| (k.get_ref().to_string(), to_json(v.get_ref()))).collect(),
+        ),
+    }
+}
