@@ -1,0 +1,14 @@
+//! `moe-data build`, `inspect` and `verify` as a user meets them: through the binary.
+
+mod support;
+
+/// What bad input gets: quarantine, exit codes, a ledger that balances.
+mod bad_input;
+/// The same bytes for any threads, split, format, interruption.
+mod determinism;
+/// What a second build of a changed recipe does again, and what not.
+mod incremental;
+/// What is said about wrong recipes and flags, before any work.
+mod recipe;
+/// What `verify` and `inspect` say.
+mod verify;
