@@ -4,7 +4,7 @@
 //! needs to know, and no text ever passes through one.
 //!
 //! ```text
-//! read(file) -> filter(part) -> [crate::dedup] -> train -> tokenize(part) -> shard(source, variant, prefix)
+//! read(file) -> filter(part) -> dedup (all parts) -> train -> tokenize(part) -> shard(source, variant, prefix)
 //! ```
 
 pub mod filter;
