@@ -33,13 +33,16 @@ pub enum Error {
     #[error("{0}")]
     Check(String),
     /// More records were bad than the recipe allows.
-    #[error("{bad} of {read} records are bad, more than the {allowed} allowed: {worst}\n  all of them are listed in {}; mend the input, or raise `limits.max_bad_fraction` and rerun", quarantine.display())]
+    #[error(
+        "{bad} of {read} records are bad, more than {allowed}: {worst}\n  hint: all are listed in {}; mend the input, or allow more and rerun, which continues from here",
+        quarantine.display()
+    )]
     TooManyBad {
         /// Records in quarantine.
         bad: u64,
         /// Records read.
         read: u64,
-        /// The limit, as it was given.
+        /// What allows how many, in words.
         allowed: String,
         /// The first bad record of the most frequent cause, with its file.
         worst: String,

@@ -49,6 +49,10 @@ impl Decoder<'_> {
         if sources.is_empty() {
             self.problem(1, "source", "is missing; a recipe reads at least one [[source]]");
         }
+        // A source is two bytes in a shard.
+        if sources.len() > usize::from(u16::MAX) {
+            self.problem(1, "source", format!("there are {}, at most 65535 are possible", sources.len()));
+        }
         for (i, source) in sources.iter().enumerate() {
             if let Some(first) = sources[..i].iter().position(|other| other.name == source.name)
                 && !source.name.is_empty()

@@ -156,7 +156,7 @@ mod tests {
 
     fn task(work: &Path, vocab_size: u32, input: &str) -> Task {
         let params = Params::Train(train::TrainParams { vocab_size, sample_bytes: 1 });
-        Task::new(work, 0, 0, vec![work.join(input)], params)
+        Task::new(work, 0, 0, vec![work.join(input); 3], params)
     }
 
     #[test]

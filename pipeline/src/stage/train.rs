@@ -34,13 +34,9 @@ const BUCKET_BITS: u32 = 16;
 /// Runs the stage.
 ///
 /// # Errors
-/// A part is damaged, no document is left, or the disk refuses.
+/// A part is damaged, or the disk refuses.
 pub fn run(task: &Task, params: &TrainParams, watch: &Watch) -> Result<Report> {
     let sample = Sample::choose(&task.inputs, params.sample_bytes)?;
-    if sample.count.docs == 0 {
-        let message = "no document is left to train a tokenizer on; `quarantine/` and `audit/` say why they were dropped";
-        return Err(Error::data(&task.output, message));
-    }
     // The library wants an iterator that cannot fail, so a failure ends it and is kept here.
     let failure = Mutex::new(None);
     let keep_failure = |e| {

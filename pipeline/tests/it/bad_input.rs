@@ -188,10 +188,12 @@ fn variants_and_families_that_are_not_there_are_named() {
 }
 
 #[test]
-fn nothing_left_to_train_on_says_so() {
+fn nothing_left_says_why() {
     let scratch = Scratch::new();
     scratch.write("a.jsonl", "{\"id\":\"1\",\"text\":\"short\"}\n");
     scratch.write("r.toml", small_recipe("\"a.jsonl\"", ""));
     let said = scratch.fail(&["build", "--recipe", "r.toml"], 3);
-    assert!(said.err.contains("no document is left"), "{}", said.err);
+    assert!(said.err.contains("no document is left") && said.err.contains("too_short: 1"), "{}", said.err);
+    assert!(scratch.path("out/audit/drops-filter-00000.parquet").exists());
+    assert_eq!(scratch.ledger("out").sources["a"].dropped["too_short"].docs, 1);
 }

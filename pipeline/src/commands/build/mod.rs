@@ -75,6 +75,13 @@ pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     warn_of_bad(args, &prepared, &run, printer);
     run.filter(&mut parts)?;
     run.dedup(&mut parts)?;
+    if run::left(&parts).docs == 0 {
+        publish::write_reports(&args.out, &run.results, &run.ledger)?;
+        run.ledger.check()?;
+        let message =
+            "no document is left; quarantine/ and audit/ in this folder say why each was refused or dropped";
+        return Err(Error::data(&args.out, format!("{message}\n{}", run.ledger.table(&args.out))));
+    }
     let tokenizer = run.tokenizer(&parts)?;
     run.tokenize(&mut parts, &tokenizer)?;
     let identity = prepared.recipe.identity(prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3));
@@ -113,10 +120,9 @@ fn check_bad(args: &BuildArgs, prepared: &Prepared, ledger: &Ledger, first_bad: 
     Err(Error::TooManyBad {
         bad,
         read,
-        allowed: if args.strict {
-            "--strict allows".to_owned()
-        } else {
-            format!("fraction of {limit} allows")
+        allowed: match args.strict {
+            true => "--strict allows".to_owned(),
+            false => format!("`limits.max_bad_fraction` = {limit} allows"),
         },
         worst: first_bad.unwrap_or("ledger.json counts the causes").to_owned(),
         quarantine: args.out.join("quarantine"),

@@ -39,7 +39,7 @@ pub(super) struct Run<'a> {
 /// One input file on its way through the stages. A stage fills in what it makes.
 #[derive(Default)]
 pub(super) struct Part {
-    /// Position of the source in the recipe.
+    /// Position of the source in the recipe; a recipe allows no more than fit in two bytes.
     source: usize,
     documents: PathBuf,
     kept: PathBuf,
@@ -349,7 +349,8 @@ impl<'a> Run<'a> {
     }
 }
 
-fn left(parts: &[Part]) -> Count {
+/// Documents that are still in.
+pub(super) fn left(parts: &[Part]) -> Count {
     parts.iter().fold(Count::default(), |mut sum, part| {
         sum += part.left;
         sum
