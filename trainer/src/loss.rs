@@ -6,7 +6,9 @@
 //! `sum(hidden * g_hidden) + sum(head * g_head)`, with both gradients as constants, hands them to
 //! the graph: its derivative is exactly the two gradients. Memory is `chunk * vocab` for any batch.
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation::softmax};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
+
+use crate::kernel::softmax;
 
 /// Tokens of one chunk: large enough for the products, small enough to stay in the cache.
 const CHUNK_TOKENS: usize = 512;
@@ -105,7 +107,7 @@ fn score(chunk: Tensor<2>, head: Tensor<2>, targets: &[u32], mask: &[bool]) -> S
     let logits = chunk.matmul(head);
     let target_logit = logits.clone().gather(1, columns.clone());
     let max_logit = logits.clone().max_dim(1);
-    let probabilities = softmax(logits, 1);
+    let probabilities = softmax(logits);
     // log(sum exp z) from the largest probability, which is at least 1/vocab and so never
     // underflows: p_max = exp(z_max) / sum.
     let log_sum = max_logit - probabilities.clone().max_dim(1).log();

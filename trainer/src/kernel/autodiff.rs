@@ -9,7 +9,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
-use super::{HostKernels, Routes};
+use super::{Angles, HostKernels, Routes, Spans};
 
 /// A kernel of one differentiable input: its state, its forward, its backward.
 macro_rules! unary {
@@ -53,7 +53,10 @@ macro_rules! binary {
     };
 }
 
-unary!(Softmax, FloatTensor<B>, |y, grad| B::k_softmax_backward(y, grad));
+unary!(Attention, (FloatTensor<B>, Arc<Spans>, f64), |saved, grad| {
+    B::k_attention_backward(saved.0, grad, saved.1, saved.2)
+});
+unary!(Rotate, (Arc<Angles>, bool), |saved, grad| B::k_rotate(grad, saved.0, !saved.1));
 unary!(Gather, Arc<Routes>, |routes, grad| B::k_gather_backward(grad, routes));
 binary!(SwiGlu, (FloatTensor<B>, FloatTensor<B>), |saved, grad| {
     B::k_swiglu_backward(saved.0, saved.1, grad)
@@ -69,13 +72,28 @@ binary!(Grouped, (FloatTensor<B>, FloatTensor<B>, Arc<Routes>), |saved, grad| {
 });
 
 impl<B: HostKernels, C: CheckpointStrategy> HostKernels for Autodiff<B, C> {
-    fn k_softmax(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let prep = Softmax.prepare::<C>([x.node()]).compute_bound().stateful();
-        let y = B::k_softmax(x.into_primitive());
+    fn k_attention(x: FloatTensor<Self>, spans: Arc<Spans>, scale: f64) -> FloatTensor<Self> {
+        let prep = Attention.prepare::<C>([x.node()]).compute_bound().stateful();
+        let y = B::k_attention(x.into_primitive(), spans.clone(), scale);
         match prep {
-            OpsKind::Tracked(prep) => prep.finish(y.clone(), y),
+            OpsKind::Tracked(prep) => prep.finish((y.clone(), spans, scale), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
+    }
+
+    fn k_rotate(x: FloatTensor<Self>, angles: Arc<Angles>, is_back: bool) -> FloatTensor<Self> {
+        let prep = Rotate.prepare::<C>([x.node()]).compute_bound().stateful();
+        let y = B::k_rotate(x.into_primitive(), angles.clone(), is_back);
+        match prep {
+            OpsKind::Tracked(prep) => prep.finish((angles, is_back), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    /// # Panics
+    /// Always: the loss, which alone uses it, computes its own gradient.
+    fn k_softmax(_: FloatTensor<Self>) -> FloatTensor<Self> {
+        panic!("the row softmax has no gradient")
     }
 
     fn k_gather(x: FloatTensor<Self>, routes: Arc<Routes>) -> FloatTensor<Self> {
@@ -133,7 +151,12 @@ impl<B: HostKernels, C: CheckpointStrategy> HostKernels for Autodiff<B, C> {
 
     // Gradients of gradients are never asked for: the optimizer works outside of the graph.
 
-    fn k_softmax_backward(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn k_attention_backward(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Arc<Spans>,
+        _: f64,
+    ) -> FloatTensor<Self> {
         first_order_only()
     }
 

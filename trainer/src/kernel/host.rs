@@ -9,7 +9,7 @@ use burn::tensor::{Shape, Slice, TensorData};
 use rayon::prelude::*;
 
 use super::routes::NO_ROW;
-use super::{HostKernels, Routes};
+use super::{Angles, HostKernels, Routes, Spans};
 
 /// Rows of one unit of work. Fixed, so that sums over rows do not depend on the threads.
 const BLOCK_ROWS: usize = 64;
@@ -22,30 +22,68 @@ impl HostKernels for Flex {
         let mut out = vec![0.0f32; rows * columns];
         blocks(&mut out, columns, |first, out| {
             for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                let x = &x[(first + i) * columns..(first + i + 1) * columns];
-                let max = max(x);
-                for (out, &x) in out.iter_mut().zip(x) {
-                    *out = exp(x - max);
-                }
-                let scale = sum(out).recip();
-                out.iter_mut().for_each(|out| *out *= scale);
+                softmax_row(out, &x[(first + i) * columns..(first + i + 1) * columns], 1.0);
             }
         });
         tensor(out, [rows, columns])
     }
 
-    fn k_softmax_backward(y: FlexTensor, grad: FlexTensor) -> FlexTensor {
+    fn k_attention(x: FlexTensor, spans: Arc<Spans>, scale: f64) -> FlexTensor {
+        let (rows, columns) = shape2(&x);
+        let x = x.to_contiguous();
+        let x = values(&x);
+        let mut out = vec![0.0f32; rows * columns];
+        blocks(&mut out, columns, |first, out| {
+            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                let row = first + i;
+                let keys = spans.keys(row);
+                let x = &x[row * columns..(row + 1) * columns];
+                softmax_row(&mut out[keys.clone()], &x[keys], scale as f32);
+            }
+        });
+        tensor(out, [rows, columns])
+    }
+
+    fn k_attention_backward(y: FlexTensor, grad: FlexTensor, spans: Arc<Spans>, scale: f64) -> FlexTensor {
         let (rows, columns) = shape2(&y);
         let (y, grad) = (y.to_contiguous(), grad.to_contiguous());
         let (y, grad) = (values(&y), values(&grad));
         let mut out = vec![0.0f32; rows * columns];
         blocks(&mut out, columns, |first, out| {
             for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                let at = (first + i) * columns..(first + i + 1) * columns;
+                let row = first + i;
+                let keys = spans.keys(row);
+                let at = row * columns + keys.start..row * columns + keys.end;
                 let (y, grad) = (&y[at.clone()], &grad[at]);
                 let dot = dot(y, grad);
-                for ((out, y), grad) in out.iter_mut().zip(y).zip(grad) {
-                    *out = y * (grad - dot);
+                for ((out, y), grad) in out[keys].iter_mut().zip(y).zip(grad) {
+                    *out = y * (grad - dot) * scale as f32;
+                }
+            }
+        });
+        tensor(out, [rows, columns])
+    }
+
+    fn k_rotate(x: FlexTensor, angles: Arc<Angles>, is_back: bool) -> FlexTensor {
+        let (rows, columns) = shape2(&x);
+        let x = x.to_contiguous();
+        let x = values(&x);
+        let half = angles.half;
+        let mut out = vec![0.0f32; rows * columns];
+        blocks(&mut out, columns, |first, out| {
+            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                let row = first + i;
+                let (cos, sin) = angles.of_token(row);
+                let x = &x[row * columns..(row + 1) * columns];
+                let sign = if is_back { -1.0 } else { 1.0 };
+                for (out, x) in out.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
+                    let (out_a, out_b) = out.split_at_mut(half);
+                    let (a, b) = x.split_at(half);
+                    for j in 0..half {
+                        let sin = sign * sin[j];
+                        out_a[j] = a[j] * cos[j] - b[j] * sin;
+                        out_b[j] = a[j] * sin + b[j] * cos[j];
+                    }
                 }
             }
         });
@@ -306,6 +344,16 @@ fn values(tensor: &FlexTensor) -> &[f32] {
 
 fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// `out = softmax(scale * x)`.
+fn softmax_row(out: &mut [f32], x: &[f32], scale: f32) {
+    let max = max(x) * scale;
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = exp(x * scale - max);
+    }
+    let factor = sum(out).recip();
+    out.iter_mut().for_each(|out| *out *= factor);
 }
 
 fn inverse_rms(x: &[f32], eps: f64) -> f32 {

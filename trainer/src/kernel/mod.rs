@@ -5,12 +5,14 @@
 //! run the twin, and the tests compare the two. All results are independent of the number of
 //! threads: rows are computed apart, and sums over rows are made in blocks of fixed size.
 
+mod attention;
 mod autodiff;
 mod grouped;
 mod host;
 mod ops;
 mod routes;
 
+pub use attention::{Angles, Spans, attention_softmax, rotate};
 pub use grouped::grouped_matmul;
 pub use ops::{rms_norm, softmax, swiglu};
 pub use routes::{Routes, combine_rows, gather_rows};
@@ -31,8 +33,17 @@ pub fn is_host(device: &Device) -> bool {
 pub trait HostKernels: Backend {
     /// Softmax of each row.
     fn k_softmax(x: FloatTensor<Self>) -> FloatTensor<Self>;
-    /// Gradient of [`HostKernels::k_softmax`] from its output.
-    fn k_softmax_backward(y: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// Softmax of each row of attention scores, times `scale`, over the keys it may see; 0 elsewhere.
+    fn k_attention(x: FloatTensor<Self>, spans: Arc<Spans>, scale: f64) -> FloatTensor<Self>;
+    /// Gradient of [`HostKernels::k_attention`] from its output.
+    fn k_attention_backward(
+        y: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        spans: Arc<Spans>,
+        scale: f64,
+    ) -> FloatTensor<Self>;
+    /// Turns pairs of channels by the angles of their token, or back.
+    fn k_rotate(x: FloatTensor<Self>, angles: Arc<Angles>, is_back: bool) -> FloatTensor<Self>;
     /// `silu(gate) * up`.
     fn k_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
     /// Gradients of [`HostKernels::k_swiglu`].

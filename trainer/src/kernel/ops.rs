@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, activation};
 
 use super::{HostKernels, is_host};
 
-/// Softmax over the last dimension.
+/// Softmax over the last dimension, without gradient: for the loss, which computes its own.
 ///
 /// # Shapes
 /// - x: `[rows, columns]`, and so is the result
@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn fused_softmax_equals_its_twin() {
-        check([131, 19], |x, _| softmax(x), |x, _| softmax_plain(x));
+        let x = noise(1, [131, 19]).without_autodiff();
+        close("value", softmax(x.clone()), softmax_plain(x));
     }
 
     #[test]

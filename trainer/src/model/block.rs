@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::attention::GroupedQuery;
+use super::attention::{DocumentMask, GroupedQuery};
 use super::config::{BalanceConfig, ModelConfig};
 use super::feed_forward::SwiGlu;
 use super::init::Init;
@@ -57,12 +57,11 @@ impl Block {
 
     /// # Shapes
     /// - x: `[batch * seq, d_model]`, and so is the result
-    /// - mask: `[batch, 1, 1, seq, seq]`
     pub fn forward(
         &self,
         x: Tensor<2>,
         rotation: &Rotation,
-        mask: Tensor<5>,
+        mask: &DocumentMask,
         valid: &ValidMask,
         balance: &BalanceConfig,
     ) -> (Tensor<2>, Option<MoeRecord>) {

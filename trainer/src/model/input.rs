@@ -10,10 +10,10 @@ pub const PADDING: u32 = u32::MAX;
 pub struct Input {
     /// `[batch, seq]`
     pub tokens: Tensor<2, Int>,
-    /// `[batch, seq]`, from 0 in each document piece.
-    pub positions: Tensor<2, Int>,
-    /// `[batch, seq]`, the document piece each token belongs to; -1 on padding.
-    pub segments: Tensor<2, Int>,
+    /// `batch * seq` positions on the host, from 0 in each document piece.
+    pub positions: Vec<u32>,
+    /// The document piece of each of these tokens, [`PADDING`] on padding.
+    pub segments: Vec<u32>,
     /// Which tokens are not padding.
     pub valid: ValidMask,
 }
@@ -29,7 +29,7 @@ pub struct ValidMask {
 }
 
 impl Input {
-    /// Moves host arrays of `batch * seq` entries to the device.
+    /// An input from host arrays of `batch * seq` entries.
     ///
     /// # Shapes
     /// - tokens, positions, segments: `batch * seq` entries each, sample after sample; segments
@@ -41,15 +41,11 @@ impl Input {
         [batch, seq]: [usize; 2],
         device: &Device,
     ) -> Self {
-        let ints = |values: &[u32]| {
-            let values: Vec<i64> =
-                values.iter().map(|&v| if v == PADDING { -1 } else { i64::from(v) }).collect();
-            Tensor::from_data(TensorData::new(values, [batch, seq]), device)
-        };
+        let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
         Self {
-            tokens: ints(tokens),
-            positions: ints(positions),
-            segments: ints(segments),
+            tokens: Tensor::from_data(TensorData::new(ids, [batch, seq]), device),
+            positions: positions.to_vec(),
+            segments: segments.to_vec(),
             valid: ValidMask::new(segments.iter().map(|&s| s != PADDING).collect(), batch, device),
         }
     }

@@ -22,6 +22,7 @@ pub use block::Block;
 pub use config::ModelConfig;
 pub use input::{Input, PADDING, ValidMask};
 
+use attention::DocumentMask;
 use config::BalanceConfig;
 use init::Init;
 use moe::MoeRecord;
@@ -36,7 +37,10 @@ pub struct Model {
     norm: RmsNorm,
     /// `[d_model, vocab]`; absent when the embedding serves as head.
     head: Option<Param<Tensor<2>>>,
+    #[module(skip)]
     rope: Rope,
+    #[module(skip)]
+    n_heads: usize,
     #[module(skip)]
     balance: BalanceConfig,
 }
@@ -60,22 +64,24 @@ impl Model {
             blocks: (0..config.n_layers).map(|layer| Block::new(config, layer, &init)).collect(),
             norm: RmsNorm::new(width, config.norm_eps, device),
             head: (!config.tie_embeddings).then(|| init.normal("head", [width, vocab], 1.0)),
-            rope: Rope::new(config.seq_len, config.head_dim(), config.attention.rope_theta, device),
+            rope: Rope::new(config.seq_len, config.head_dim(), config.attention.rope_theta),
+            n_heads: config.attention.n_heads,
             balance: config.moe.balance.clone(),
         }
     }
 
     /// Hidden states of a batch.
     pub fn forward(&self, input: &Input) -> Output {
-        let [batch, seq] = input.tokens.dims();
+        let shape @ [batch, seq] = input.tokens.dims();
+        let device = input.tokens.device();
         let tokens = input.tokens.clone().reshape([batch * seq]);
-        let rotation = self.rope.rotation(input.positions.clone());
-        let mask = attention::document_mask(input.segments.clone());
+        let rotation = self.rope.rotation(&input.positions, &device);
+        let mask = DocumentMask::new(&input.segments, shape, self.n_heads, &device);
 
         let mut x = self.embedding.val().select(0, tokens);
         let mut records = Vec::new();
         for (layer, block) in self.blocks.iter().enumerate() {
-            let (y, record) = block.forward(x, &rotation, mask.clone(), &input.valid, &self.balance);
+            let (y, record) = block.forward(x, &rotation, &mask, &input.valid, &self.balance);
             x = y;
             records.extend(record.map(|record| (layer, record)));
         }

@@ -4,65 +4,82 @@
 //! that the product of a query and a key depends on the distance of their positions alone.
 //! Positions restart at 0 in every piece of a packed sample.
 
-use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::kernel::{Angles, is_host, rotate};
 
 /// Cosines and sines of all positions; constants, not parameters.
-#[derive(Module, Debug)]
+#[derive(Debug, Clone)]
 pub struct Rope {
-    cos: Tensor<2>,
-    sin: Tensor<2>,
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
 }
 
-/// The rows of the tables for the positions of one batch.
+/// The rotation of each token of a batch.
 #[derive(Debug, Clone)]
-pub struct Rotation {
-    cos: Tensor<4>,
-    sin: Tensor<4>,
+pub enum Rotation {
+    /// For the kernel of the CPU.
+    Host(Arc<Angles>),
+    /// `[tokens, 1, half]` each, for plain operations on another device.
+    Plain {
+        /// Cosines.
+        cos: Tensor<3>,
+        /// Sines.
+        sin: Tensor<3>,
+    },
 }
 
 impl Rope {
     /// Tables for `n_positions` positions and heads of (even) width `head_dim`.
-    pub fn new(n_positions: usize, head_dim: usize, theta: f64, device: &Device) -> Self {
+    pub fn new(n_positions: usize, head_dim: usize, theta: f64) -> Self {
         let half = head_dim / 2;
         let angle =
-            |position: usize, i: usize| position as f64 * theta.powf(-2.0 * i as f64 / head_dim as f64);
-        let table = |f: fn(f64) -> f64| {
-            let values: Vec<f32> =
-                (0..n_positions * half).map(|index| f(angle(index / half, index % half)) as f32).collect();
-            Tensor::from_data(TensorData::new(values, [n_positions, half]), device)
-        };
-        Self { cos: table(f64::cos), sin: table(f64::sin) }
+            |index: usize| (index / half) as f64 * theta.powf(-2.0 * (index % half) as f64 / head_dim as f64);
+        let table = |f: fn(f64) -> f64| (0..n_positions * half).map(|i| f(angle(i)) as f32).collect();
+        Self { half, cos: table(f64::cos), sin: table(f64::sin) }
     }
 
-    /// The rotation of each token of a batch.
-    ///
-    /// # Shapes
-    /// - positions: `[batch, seq]`, each below the number of positions of the tables
-    pub fn rotation(&self, positions: Tensor<2, Int>) -> Rotation {
-        let [batch, seq] = positions.dims();
-        let half = self.cos.dims()[1];
-        let positions = positions.reshape([batch * seq]);
-        let rows =
-            |table: &Tensor<2>| table.clone().select(0, positions.clone()).reshape([batch, seq, 1, half]);
-        Rotation { cos: rows(&self.cos), sin: rows(&self.sin) }
+    /// The rotation of tokens at some positions, each below the number of positions of the tables.
+    pub fn rotation(&self, positions: &[u32], device: &Device) -> Rotation {
+        let angles = self.angles(positions);
+        if is_host(device) { Rotation::Host(Arc::new(angles)) } else { Rotation::plain(angles, device) }
+    }
+
+    fn angles(&self, positions: &[u32]) -> Angles {
+        let rows = |table: &[f32]| -> Vec<f32> {
+            let row = |&p: &u32| &table[p as usize * self.half..(p as usize + 1) * self.half];
+            positions.iter().flat_map(row).copied().collect()
+        };
+        Angles { half: self.half, cos: rows(&self.cos), sin: rows(&self.sin) }
     }
 }
 
 impl Rotation {
+    fn plain(angles: Angles, device: &Device) -> Self {
+        let shape = [angles.cos.len() / angles.half, 1, angles.half];
+        let tensor = |values| Tensor::from_data(TensorData::new(values, shape), device);
+        Self::Plain { cos: tensor(angles.cos), sin: tensor(angles.sin) }
+    }
+
     /// Turns every head of `x` by the position of its token.
     ///
     /// # Shapes
-    /// - x: `[batch, seq, heads, head_dim]`, and so is the result
-    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let half = x.dims()[3] / 2;
-        let first = x.clone().narrow(3, 0, half);
-        let second = x.narrow(3, half, half);
-        let (cos, sin) = (self.cos.clone(), self.sin.clone());
-        Tensor::cat(
-            vec![first.clone() * cos.clone() - second.clone() * sin.clone(), first * sin + second * cos],
-            3,
-        )
+    /// - x: `[tokens, heads * head_dim]`, and so is the result
+    pub fn apply(&self, x: Tensor<2>) -> Tensor<2> {
+        let (cos, sin) = match self {
+            Self::Host(angles) => return rotate(x, angles),
+            Self::Plain { cos, sin } => (cos.clone(), sin.clone()),
+        };
+        let [tokens, width] = x.dims();
+        let half = cos.dims()[2];
+        let x = x.reshape([tokens, width / (2 * half), 2 * half]);
+        let (first, second) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
+        let turned_first = first.clone() * cos.clone() - second.clone() * sin.clone();
+        let turned_second = first * sin + second * cos;
+        Tensor::cat(vec![turned_first, turned_second], 2).reshape([tokens, width])
     }
 }
 
@@ -70,16 +87,37 @@ impl Rotation {
 mod tests {
     use super::*;
 
+    fn host(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().try_into_vec().expect("f32")
+    }
+
     #[test]
     fn position_one_turns_the_first_pair_by_one_radian() {
         let device = Device::flex();
-        let rope = Rope::new(2, 2, 10_000.0, &device);
-        let rotation = rope.rotation(Tensor::from_data(TensorData::from([[0i64, 1]]), &device));
-        let x = Tensor::<4>::from_data(TensorData::from([[[[1.0f32, 0.0]], [[1.0, 0.0]]]]), &device);
-        let y: Vec<f32> = rotation.apply(x).into_data().try_into_vec().expect("f32");
-        let expected = [1.0, 0.0, 1f32.cos(), 1f32.sin()];
-        for (value, expected) in y.iter().zip(expected) {
-            assert!((value - expected).abs() < 1e-6, "{y:?}");
+        let rotation = Rope::new(2, 2, 10_000.0).rotation(&[0, 1], &device);
+        let x = Tensor::from_data(TensorData::from([[1.0f32, 0.0], [1.0, 0.0]]), &device);
+        for (value, expected) in host(rotation.apply(x)).iter().zip([1.0, 0.0, 1f32.cos(), 1f32.sin()]) {
+            assert!((value - expected).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn kernel_and_plain_operations_agree_forward_and_backward() {
+        let device = Device::flex().autodiff();
+        let rope = Rope::new(7, 4, 100.0);
+        let positions = [0, 6, 3];
+        let tensor = |seed: f32| -> Tensor<2> {
+            let values: Vec<f32> = (0..36).map(|i| (seed + i as f32).sin()).collect();
+            Tensor::from_data(TensorData::new(values, [3, 12]), &device)
+        };
+        let run = |rotation: Rotation| {
+            let x = tensor(0.5).require_grad();
+            let y = rotation.apply(x.clone());
+            let grads = (y.clone() * tensor(9.0)).sum().backward();
+            [host(y), host(x.grad(&grads).expect("tracked"))].concat()
+        };
+        let kernel = run(rope.rotation(&positions, &device));
+        let plain = run(Rotation::plain(rope.angles(&positions), &device));
+        assert!(kernel.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 }

@@ -3,10 +3,11 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::kernel::softmax;
 use crate::model::config::ModelConfig;
 use crate::model::init::Init;
 use crate::model::rope::Rotation;
+
+use super::DocumentMask;
 
 /// `softmax(q k^T / sqrt(h) + mask) v` for each query head, where groups of query heads share one
 /// key and value head; h is the width of a head.
@@ -38,25 +39,22 @@ impl GroupedQuery {
 
     /// # Shapes
     /// - x: `[batch * seq, d_model]`, and so is the result
-    /// - mask: `[batch, 1, 1, seq, seq]`, see [`document_mask`](super::document_mask)
-    pub fn forward(&self, x: Tensor<2>, rotation: &Rotation, mask: Tensor<5>) -> Tensor<2> {
-        let [batch, _, _, seq, _] = mask.dims();
+    pub fn forward(&self, x: Tensor<2>, rotation: &Rotation, mask: &DocumentMask) -> Tensor<2> {
+        let [batch, seq] = mask.dims();
         let (heads, kv_heads, dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
-        let group = heads / kv_heads;
+        let n_turned = heads + kv_heads;
+        let by_head = |x: Tensor<2>, n: usize| x.reshape([batch, seq, n, dim]).swap_dims(1, 2);
 
-        let qkv = x.matmul(self.w_qkv.val()).reshape([batch, seq, heads + 2 * kv_heads, dim]);
-        let value = qkv.clone().narrow(2, heads + kv_heads, kv_heads).swap_dims(1, 2);
+        let qkv = x.matmul(self.w_qkv.val());
+        let value = by_head(qkv.clone().narrow(1, n_turned * dim, kv_heads * dim), kv_heads);
         // Queries and keys turn by the same angles, so they turn together.
-        let turned = rotation.apply(qkv.narrow(2, 0, heads + kv_heads)).swap_dims(1, 2);
+        let turned = by_head(rotation.apply(qkv.narrow(1, 0, n_turned * dim)), n_turned);
         let key = turned.clone().narrow(1, heads, kv_heads);
         // The queries of one group lie one below the other, so that keys and values are used
         // where they are and never repeated.
-        let query = turned.narrow(1, 0, heads).reshape([batch, kv_heads, group * seq, dim]);
+        let query = turned.narrow(1, 0, heads).reshape([batch, kv_heads, heads / kv_heads * seq, dim]);
 
-        let scores = (query * (dim as f64).powf(-0.5)).matmul(key.swap_dims(2, 3));
-        let scores = scores.reshape([batch, kv_heads, group, seq, seq]) + mask;
-        let weights = softmax(scores.reshape([batch * heads * seq, seq]));
-        let weights = weights.reshape([batch, kv_heads, group * seq, seq]);
+        let weights = mask.softmax(query.matmul(key.swap_dims(2, 3)), (dim as f64).powf(-0.5));
         let output = weights.matmul(value).reshape([batch, heads, seq, dim]);
         output.swap_dims(1, 2).reshape([batch * seq, heads * dim]).matmul(self.w_out.val())
     }

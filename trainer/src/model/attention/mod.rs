@@ -4,4 +4,4 @@ mod grouped_query;
 mod mask;
 
 pub use grouped_query::GroupedQuery;
-pub use mask::document_mask;
+pub use mask::DocumentMask;
