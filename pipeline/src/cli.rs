@@ -28,6 +28,17 @@ pub enum Verb {
   moe-data build --input corpus/ --out corpus-out/   # no recipe: built-in defaults
   moe-data build --recipe my.toml --dry-run          # check it, do nothing")]
     Build(Build),
+    /// Make the multi-epoch plan of a build and say what it is worth
+    #[command(before_long_help = "Examples:
+  moe-data mix --epochs 4                    # configs/mix.toml if it is there, else built-in defaults
+  moe-data mix --epochs 4 --seq-len 2048
+  moe-data mix --mixture my.toml --dry-run   # print the table, write nothing")]
+    Mix(Mix),
+    /// Say which text a sample of the plan is
+    #[command(before_long_help = "Examples:
+  moe-data explain 1234
+  moe-data explain 1234 --json | jq .pieces")]
+    Explain(Explain),
     /// Show what is in an output folder, a shard or a ledger
     #[command(before_long_help = "Examples:
   moe-data inspect out/
@@ -66,6 +77,55 @@ pub struct Build {
     #[arg(long)]
     pub dry_run: bool,
     /// Print a summary as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `mix`.
+#[derive(Debug, Args)]
+pub struct Mix {
+    /// Passes over every family, at most [default: the mixture's]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u32>,
+    /// Tokens of a training sequence [default: the mixture's]
+    #[arg(long, value_name = "N")]
+    pub seq_len: Option<u32>,
+    /// Seed of all shuffling [default: the mixture's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Mixture file [default: configs/mix.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub mixture: Option<PathBuf>,
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Threads [default: one for each core]; the result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Replace another plan of the same shards
+    #[arg(long)]
+    pub force: bool,
+    /// Print the table, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the table as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Sample, from 0
+    #[arg(value_name = "T")]
+    pub t: u64,
+    /// Folder of the build and its plan
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Show the whole text of each piece
+    #[arg(long)]
+    pub full: bool,
+    /// Print JSON on stdout
     #[arg(long)]
     pub json: bool,
 }

@@ -31,6 +31,7 @@ pub mod recipe;
 
 pub mod work;
 
+pub mod mix;
 pub mod stage;
 
 pub mod engine;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use moe_data::commands::{build, inspect, verify};
+use moe_data::commands::{build, explain, inspect, mix, verify};
 use moe_data::printer::{Level, Printer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -43,6 +43,25 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 json: flags.json,
             };
             build::run(&args, printer, stop_on_signals()?)
+        }
+        Verb::Mix(flags) => {
+            let args = mix::MixArgs {
+                mixture: flags.mixture,
+                out: flags.out,
+                epochs: flags.epochs,
+                seq_len: flags.seq_len,
+                seed: flags.seed,
+                threads: flags.threads.map(usize::from),
+                force: flags.force,
+                dry_run: flags.dry_run,
+                json: flags.json,
+            };
+            mix::run(&args, printer, stop_on_signals()?)
+        }
+        Verb::Explain(flags) => {
+            let args =
+                explain::ExplainArgs { t: flags.t, out: flags.out, full: flags.full, json: flags.json };
+            explain::run(&args, printer)
         }
         Verb::Inspect(flags) => inspect::run(&flags.path, flags.json, printer),
         Verb::Verify(flags) => verify::run(&flags.path, flags.json, printer),

@@ -55,9 +55,16 @@ fn words(e: &Explanation, full: bool) -> String {
         let kind = if piece.variant == 0 { "the original" } else { "a variant" };
         text.push_str(&format!(
             "\n{}: tokens {} to {end} of {}\n  family {}, variant {} `{}` ({kind}), shard {}\n",
-            piece.document, piece.offset, piece.document_tokens, piece.family, piece.variant, piece.variant_name, piece.shard
+            piece.document,
+            piece.offset,
+            piece.document_tokens,
+            piece.family,
+            piece.variant,
+            piece.variant_name,
+            piece.shard
         ));
-        let shown: String = if full { piece.text.clone() } else { piece.text.chars().take(EXCERPT_CHARS).collect() };
+        let shown: String =
+            if full { piece.text.clone() } else { piece.text.chars().take(EXCERPT_CHARS).collect() };
         for line in shown.lines() {
             text.push_str(&format!("  | {line}\n"));
         }

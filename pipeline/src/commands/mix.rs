@@ -47,10 +47,8 @@ pub struct MixArgs {
 /// Everything in [`Error`]; its exit code is the command's.
 pub fn run(args: &MixArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let (mixture, origin) = read_mixture(args)?;
-    if !args.out.join(Manifest::FILE).exists() {
-        let message = format!("{} holds no finished build: run `moe-data build` first", args.out.display());
-        return Err(Error::Usage(message));
-    }
+    // Before the lock, which would make the folder of a mistyped --out.
+    Manifest::read(&args.out)?;
     let _lock = OutputLock::acquire(&args.out)?;
     let manifest = Manifest::read(&args.out)?;
     let mixture = mixture.resolve(&manifest, origin.as_deref())?;
@@ -128,7 +126,10 @@ fn table(worth: &[PoolWorth]) -> String {
         if low == high { low } else { format!("{low} to {high}") }
     };
     let rows: Vec<(&str, Box<dyn Fn(&PoolWorth) -> String>)> = vec![
-        ("families, held out", Box::new(move |w| format!("{}, {}", count(w.families), count(w.held_out_families)))),
+        (
+            "families, held out",
+            Box::new(move |w| format!("{}, {}", count(w.families), count(w.held_out_families))),
+        ),
         ("families with variants", Box::new(move |w| count(w.families_with_variants))),
         ("unique tokens", Box::new(move |w| count(w.unique_tokens))),
         ("unique with variants", Box::new(move |w| count(w.unique_tokens_with_variants))),
@@ -138,7 +139,9 @@ fn table(worth: &[PoolWorth]) -> String {
         (
             "worth in fresh tokens",
             Box::new(move |w| {
-                bracket(w.effective_tokens_if_repeats, w.effective_tokens_if_new, &|x| group_digits(x.round() as u64))
+                bracket(w.effective_tokens_if_repeats, w.effective_tokens_if_new, &|x| {
+                    group_digits(x.round() as u64)
+                })
             }),
         ),
         (
@@ -148,40 +151,55 @@ fn table(worth: &[PoolWorth]) -> String {
         (
             "originals in each pass",
             Box::new(move |w| {
-                let shares: Vec<String> = w.original_share_per_pass.iter().map(|s| format!("{:.1}", s * 100.0)).collect();
+                let shares: Vec<String> =
+                    w.original_share_per_pass.iter().map(|s| format!("{:.1}", s * 100.0)).collect();
                 format!("{} %", shares.join(" "))
             }),
         ),
         (
             "texts by sightings",
             Box::new(move |w| {
-                let texts: Vec<String> = w.sightings.iter().map(|(uses, n)| format!("{uses}x {}", group_digits(*n))).collect();
+                let texts: Vec<String> =
+                    w.sightings.iter().map(|(uses, n)| format!("{uses}x {}", group_digits(*n))).collect();
                 texts.join(", ")
             }),
         ),
         (
             "least gap of a family",
             Box::new(move |w| match (w.min_gap_samples, w.min_gap_passes) {
-                (Some(samples), Some(passes)) => format!("{} samples, {passes:.3} of a pass", group_digits(samples)),
+                (Some(samples), Some(passes)) => {
+                    format!("{} samples, {passes:.3} of a pass", group_digits(samples))
+                }
                 _ => "one pass only".to_owned(),
             }),
         ),
         ("padding", Box::new(move |w| percent(w.padding))),
         ("documents longer than a sequence", Box::new(move |w| count(w.cut_documents))),
     ];
-    let mut columns: Vec<Vec<String>> = vec![std::iter::once(String::new()).chain(rows.iter().map(|r| r.0.to_owned())).collect()];
+    let mut columns: Vec<Vec<String>> =
+        vec![std::iter::once(String::new()).chain(rows.iter().map(|r| r.0.to_owned())).collect()];
     for pool in worth {
-        columns.push(std::iter::once(pool.pool.clone()).chain(rows.iter().map(|(_, cell)| cell(pool))).collect());
+        columns.push(
+            std::iter::once(pool.pool.clone()).chain(rows.iter().map(|(_, cell)| cell(pool))).collect(),
+        );
     }
-    let widths: Vec<usize> = columns.iter().map(|c| c.iter().map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        columns.iter().map(|c| c.iter().map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in 0..=rows.len() {
-        let cells: Vec<String> = columns
-            .iter()
-            .zip(&widths)
-            .enumerate()
-            .map(|(i, (column, &width))| if i == 0 { format!("{:<width$}", column[row]) } else { format!("{:>width$}", column[row]) })
-            .collect();
+        let cells: Vec<String> =
+            columns
+                .iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(i, (column, &width))| {
+                    if i == 0 {
+                        format!("{:<width$}", column[row])
+                    } else {
+                        format!("{:>width$}", column[row])
+                    }
+                })
+                .collect();
         text.push_str(cells.join("   ").trim_end());
         text.push('\n');
     }

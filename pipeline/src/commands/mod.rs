@@ -1,5 +1,7 @@
 //! What each verb of the program does.
 
 pub mod build;
+pub mod explain;
 pub mod inspect;
+pub mod mix;
 pub mod verify;

@@ -1,0 +1,118 @@
+//! `moe-data explain T`: which text sample `T` is. The same lookup as the trainer's, told in words.
+
+use std::path::Path;
+
+use moe_shards::{Hash, Manifest, Plan, Sample, Shard};
+use serde::Serialize;
+use tokenizers::Tokenizer;
+
+use crate::error::{Error, Result};
+
+/// Sample `t` in words.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// Sample.
+    pub t: u64,
+    /// Samples in the plan.
+    pub n_samples: u64,
+    /// The plan's id.
+    pub plan: Hash,
+    /// Pool.
+    pub pool: String,
+    /// Pass over the pool, from 0.
+    pub pass: u32,
+    /// Bin in the pass.
+    pub bin: u64,
+    /// Bins of the pass.
+    pub n_bins: u64,
+    /// Tokens with a target.
+    pub trained_tokens: usize,
+    /// Padding.
+    pub padding: usize,
+    /// Documents, in order.
+    pub pieces: Vec<ExplainedPiece>,
+}
+
+/// A document's part in a sample.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedPiece {
+    /// Name of the document in its source.
+    pub document: String,
+    /// Family.
+    pub family: String,
+    /// Number of the variant, 0 = original.
+    pub variant: u8,
+    /// Its name.
+    pub variant_name: String,
+    /// Shard.
+    pub shard: String,
+    /// First token of the part.
+    pub offset: u32,
+    /// Tokens of the part.
+    pub len: u32,
+    /// Tokens of the document.
+    pub document_tokens: usize,
+    /// The text of the part.
+    pub text: String,
+}
+
+/// Looks sample `t` up and decodes it.
+///
+/// # Errors
+/// `t` past the end of the plan, damaged files, or a tokenizer that is not the build's.
+pub fn explain(out: &Path, t: u64) -> Result<Explanation> {
+    let plan = Plan::open(out)?;
+    let sample = plan.sample(t)?;
+    let tokenizer = open_tokenizer(out, plan.manifest())?;
+    let pool = &plan.lock().pools[usize::from(sample.id.pool)];
+    let docs = plan.pools()[usize::from(sample.id.pool)].docs();
+    let pieces = sample.pieces.iter().map(|piece| {
+        let info = &plan.manifest().shards[piece.shard as usize];
+        let shard = docs.shards().iter().zip(&pool.shards).find(|(_, named)| named.name == info.name);
+        let (shard, _): (&Shard, _) =
+            shard.ok_or_else(|| Error::Usage(format!("shard {} is not in the pool", info.name)))?;
+        let variants = &plan.manifest().sources[usize::from(info.source)].variants;
+        Ok(ExplainedPiece {
+            document: shard.id(piece.doc)?.to_owned(),
+            family: piece.family.to_string(),
+            variant: piece.variant,
+            variant_name: variants.get(usize::from(piece.variant)).cloned().unwrap_or_default(),
+            shard: info.name.clone(),
+            offset: piece.offset,
+            len: piece.len,
+            document_tokens: shard.tokens(piece.doc)?.len(),
+            text: decode(&tokenizer, &sample, piece.start, piece.len)?,
+        })
+    });
+    Ok(Explanation {
+        t,
+        n_samples: plan.len(),
+        plan: plan.id(),
+        pool: pool.name.clone(),
+        pass: sample.id.pass,
+        bin: sample.id.bin,
+        n_bins: pool.passes[sample.id.pass as usize].n_bins(),
+        trained_tokens: sample.trained_tokens(),
+        padding: sample.tokens.len() - sample.pieces.iter().map(|piece| piece.len as usize).sum::<usize>(),
+        pieces: pieces.collect::<Result<_>>()?,
+    })
+}
+
+fn open_tokenizer(out: &Path, manifest: &Manifest) -> Result<Tokenizer> {
+    let path = out.join(&manifest.tokenizer.file);
+    let found = Hash::of_file(&path)?;
+    if found != manifest.tokenizer.blake3 {
+        let message = format!(
+            "is not the tokenizer of the shards (digest {}): run `moe-data build` again",
+            found.short()
+        );
+        return Err(Error::Tokenizer { path, message });
+    }
+    Tokenizer::from_file(&path).map_err(|e| Error::Tokenizer { path, message: e.to_string() })
+}
+
+fn decode(tokenizer: &Tokenizer, sample: &Sample, start: u32, len: u32) -> Result<String> {
+    let ids = &sample.tokens[start as usize..(start + len) as usize];
+    // Special tokens (the EOD) are left out of the text.
+    tokenizer.decode(ids, true).map_err(|e| Error::Usage(format!("tokens cannot be decoded: {e}")))
+}
