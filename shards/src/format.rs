@@ -35,7 +35,7 @@ pub struct DocumentMeta {
     pub lang: u16,
     /// Position of the source in the manifest.
     pub source: u16,
-    /// UTF-8 bytes of the text.
+    /// Bytes of the text as it was read, before normalisation: the ledger adds them up.
     pub n_bytes: u32,
 }
 

@@ -41,7 +41,7 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         self.header.n_tokens
     }
 
-    /// UTF-8 bytes of all texts.
+    /// Bytes of all texts as they were read.
     pub fn n_text_bytes(&self) -> u64 {
         self.header.n_text_bytes
     }

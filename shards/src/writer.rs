@@ -39,7 +39,7 @@ pub struct ShardInfo {
     pub n_docs: u64,
     /// Tokens with the EODs.
     pub n_tokens: u64,
-    /// UTF-8 bytes of the texts.
+    /// Bytes of the texts as they were read.
     pub n_text_bytes: u64,
     /// Size of `name.bin`.
     pub bin_bytes: u64,

@@ -119,91 +119,59 @@ fn report(args: &MixArgs, printer: &Printer, outcome: &MixOutcome) -> Result<()>
 
 /// The table that says what the plan is worth: one column for each pool.
 fn table(worth: &[PoolWorth]) -> String {
-    let count = |n: u64| group_digits(n);
-    let percent = |share: f64| format!("{:.2} %", share * 100.0);
-    let bracket = |low: f64, high: f64, show: &dyn Fn(f64) -> String| {
-        let (low, high) = (show(low), show(high));
-        if low == high { low } else { format!("{low} to {high}") }
-    };
-    let rows: Vec<(&str, Box<dyn Fn(&PoolWorth) -> String>)> = vec![
-        (
-            "families, held out",
-            Box::new(move |w| format!("{}, {}", count(w.families), count(w.held_out_families))),
-        ),
-        ("families with variants", Box::new(move |w| count(w.families_with_variants))),
-        ("unique tokens", Box::new(move |w| count(w.unique_tokens))),
-        ("unique with variants", Box::new(move |w| count(w.unique_tokens_with_variants))),
-        ("passes", Box::new(|w| format!("{:.2}", w.passes))),
-        ("samples", Box::new(move |w| count(w.samples))),
-        ("trained tokens", Box::new(move |w| count(w.planned_tokens))),
-        (
-            "worth in fresh tokens",
-            Box::new(move |w| {
-                bracket(w.effective_tokens_if_repeats, w.effective_tokens_if_new, &|x| {
-                    group_digits(x.round() as u64)
-                })
-            }),
-        ),
-        (
-            "value of the last pass",
-            Box::new(move |w| bracket(w.last_pass_value, w.last_pass_value_if_new, &|x| format!("{x:.3}"))),
-        ),
-        (
-            "originals in each pass",
-            Box::new(move |w| {
-                let shares: Vec<String> =
-                    w.original_share_per_pass.iter().map(|s| format!("{:.1}", s * 100.0)).collect();
-                format!("{} %", shares.join(" "))
-            }),
-        ),
-        (
-            "texts by sightings",
-            Box::new(move |w| {
-                let texts: Vec<String> =
-                    w.sightings.iter().map(|(uses, n)| format!("{uses}x {}", group_digits(*n))).collect();
-                texts.join(", ")
-            }),
-        ),
-        (
-            "least gap of a family",
-            Box::new(move |w| match (w.min_gap_samples, w.min_gap_passes) {
-                (Some(samples), Some(passes)) => {
-                    format!("{} samples, {passes:.3} of a pass", group_digits(samples))
-                }
-                _ => "one pass only".to_owned(),
-            }),
-        ),
-        ("padding", Box::new(move |w| percent(w.padding))),
-        ("documents longer than a sequence", Box::new(move |w| count(w.cut_documents))),
-    ];
-    let mut columns: Vec<Vec<String>> =
-        vec![std::iter::once(String::new()).chain(rows.iter().map(|r| r.0.to_owned())).collect()];
-    for pool in worth {
-        columns.push(
-            std::iter::once(pool.pool.clone()).chain(rows.iter().map(|(_, cell)| cell(pool))).collect(),
-        );
-    }
-    let widths: Vec<usize> =
-        columns.iter().map(|c| c.iter().map(|cell| cell.chars().count()).max().unwrap_or(0)).collect();
+    let pools: Vec<Vec<(&str, String)>> = worth.iter().map(column).collect();
+    let Some(first) = pools.first() else { return String::new() };
+    let label_width = first.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let width =
+        |pool: &[(&str, String)]| pool.iter().map(|(_, cell)| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = pools.iter().map(|pool| width(pool)).collect();
     let mut text = String::new();
-    for row in 0..=rows.len() {
-        let cells: Vec<String> =
-            columns
-                .iter()
-                .zip(&widths)
-                .enumerate()
-                .map(|(i, (column, &width))| {
-                    if i == 0 {
-                        format!("{:<width$}", column[row])
-                    } else {
-                        format!("{:>width$}", column[row])
-                    }
-                })
-                .collect();
-        text.push_str(cells.join("   ").trim_end());
+    for (row, (label, _)) in first.iter().enumerate() {
+        text.push_str(&format!("{label:<label_width$}"));
+        for (pool, width) in pools.iter().zip(&widths) {
+            text.push_str(&format!("   {:>width$}", pool[row].1));
+        }
         text.push('\n');
     }
     text
+}
+
+/// The rows of one pool, labels first.
+fn column(w: &PoolWorth) -> Vec<(&'static str, String)> {
+    let count = group_digits;
+    let bracket = |low: String, high: String| if low == high { low } else { format!("{low} to {high}") };
+    let originals: Vec<String> =
+        w.original_share_per_pass.iter().map(|share| format!("{:.1}", share * 100.0)).collect();
+    let sightings: Vec<String> =
+        w.sightings.iter().map(|(uses, n)| format!("{uses}x {}", count(*n))).collect();
+    let gap = match (w.min_gap_samples, w.min_gap_passes) {
+        (Some(samples), Some(passes)) => format!("{} samples, {passes:.3} of a pass", count(samples)),
+        _ => "one pass only".to_owned(),
+    };
+    let fresh = |tokens: f64| count(tokens.round() as u64);
+    vec![
+        ("", w.pool.clone()),
+        ("families, held out", format!("{}, {}", count(w.families), count(w.held_out_families))),
+        ("families with variants", count(w.families_with_variants)),
+        ("unique tokens", count(w.unique_tokens)),
+        ("unique with variants", count(w.unique_tokens_with_variants)),
+        ("passes", format!("{:.2}", w.passes)),
+        ("samples", count(w.samples)),
+        ("trained tokens", count(w.planned_tokens)),
+        (
+            "worth in fresh tokens",
+            bracket(fresh(w.effective_tokens_if_repeats), fresh(w.effective_tokens_if_new)),
+        ),
+        (
+            "value of the last pass",
+            bracket(format!("{:.3}", w.last_pass_value), format!("{:.3}", w.last_pass_value_if_new)),
+        ),
+        ("originals in each pass", format!("{} %", originals.join(" "))),
+        ("texts by sightings", sightings.join(", ")),
+        ("least gap of a family", gap),
+        ("padding", format!("{:.2} %", w.padding * 100.0)),
+        ("documents longer than a sequence", count(w.cut_documents)),
+    ]
 }
 
 /// `1234567` as `1,234,567`.
@@ -211,7 +179,7 @@ fn group_digits(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
