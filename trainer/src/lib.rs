@@ -1,8 +1,9 @@
 //! Trains mixture-of-experts language models from the shards and the plan of `moe-data`.
 //!
 //! ```text
-//! plan -> data (batches) -> model -> loss -> optim        train: the order of these
-//!                              checkpoint, metrics: the only writers of files
+//! plan -> data (batches) -> model -> loss -> optim      train: one step of these
+//!                           kernel                      run: steps, validations, checkpoints
+//!                           checkpoint, metrics: the only writers of files
 //! ```
 
 pub mod checkpoint;
@@ -20,6 +21,7 @@ pub mod model;
 pub mod optim;
 pub mod printer;
 pub mod random;
+pub mod run;
 pub mod train;
 
 pub use error::{Error, Result};

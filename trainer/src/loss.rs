@@ -8,7 +8,7 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
-use crate::kernel::softmax;
+use crate::kernel::softmax_and_log_sum;
 
 /// Tokens of one chunk: large enough for the products, small enough to stay in the cache.
 const CHUNK_TOKENS: usize = 512;
@@ -106,11 +106,7 @@ fn score(chunk: Tensor<2>, head: Tensor<2>, targets: &[u32], mask: &[bool]) -> S
     let columns = Tensor::<2, Int>::from_data(TensorData::new(columns, [n, 1]), &device);
     let logits = chunk.matmul(head);
     let target_logit = logits.clone().gather(1, columns.clone());
-    let max_logit = logits.clone().max_dim(1);
-    let probabilities = softmax(logits);
-    // log(sum exp z) from the largest probability, which is at least 1/vocab and so never
-    // underflows: p_max = exp(z_max) / sum.
-    let log_sum = max_logit - probabilities.clone().max_dim(1).log();
+    let (probabilities, log_sum) = softmax_and_log_sum(logits);
     // Cannot fail: hidden states are f32.
     let losses: Vec<f32> = (log_sum - target_logit).into_data().try_into_vec().expect("f32 losses");
     let losses = losses.iter().zip(mask).map(|(&loss, &m)| if m { loss } else { 0.0 }).collect();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::train::{Observer, Progress, Validation};
+use crate::run::{Observer, Progress, Validation};
 
 /// How much to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

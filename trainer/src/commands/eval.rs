@@ -10,7 +10,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::metrics::Mean;
 use crate::printer::{Printer, describe_validation};
-use crate::train::Validator;
+use crate::run::Validator;
 
 pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     let loaded = checkpoint::load(&checkpoint::resolve(&args.path, None)?)?;

@@ -20,7 +20,8 @@ use crate::config::RunConfig;
 use crate::data::Corpus;
 use crate::error::{Error, Result};
 use crate::printer::{Printer, describe_validation};
-use crate::train::{Run, Summary, TrainState};
+use crate::run::{Run, Summary};
+use crate::train::TrainState;
 
 /// Exit code of a run that a signal ended after saving.
 const INTERRUPTED: u8 = 130;
@@ -80,7 +81,7 @@ fn train_and_report(
     let stop = stop_flag()?;
     printer.start_steps(state.step, config.steps.unwrap_or_default());
     let run = Run { dir, config, corpus, stop: &stop };
-    let summary = crate::train::run(state, &run, printer)?;
+    let summary = crate::run::run(state, &run, printer)?;
     printer.finish_steps();
     report(&summary, dir, printer);
     if as_json {

@@ -92,7 +92,7 @@ impl<B: HostKernels, C: CheckpointStrategy> HostKernels for Autodiff<B, C> {
 
     /// # Panics
     /// Always: the loss, which alone uses it, computes its own gradient.
-    fn k_softmax(_: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn k_softmax(_: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         panic!("the row softmax has no gradient")
     }
 

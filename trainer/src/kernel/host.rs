@@ -15,17 +15,19 @@ use super::{Angles, HostKernels, Routes, Spans};
 const BLOCK_ROWS: usize = 64;
 
 impl HostKernels for Flex {
-    fn k_softmax(x: FlexTensor) -> FlexTensor {
+    fn k_softmax(x: FlexTensor) -> (FlexTensor, FlexTensor) {
         let (rows, columns) = shape2(&x);
         let x = x.to_contiguous();
         let x = values(&x);
-        let mut out = vec![0.0f32; rows * columns];
-        blocks(&mut out, columns, |first, out| {
-            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                softmax_row(out, &x[(first + i) * columns..(first + i + 1) * columns], 1.0);
+        let (mut out, mut log_sums) = (vec![0.0f32; rows * columns], vec![0.0f32; rows]);
+        let work = out.par_chunks_mut(BLOCK_ROWS * columns).zip(log_sums.par_chunks_mut(BLOCK_ROWS));
+        work.enumerate().for_each(|(block, (out, log_sums))| {
+            for (i, (out, log_sum)) in out.chunks_exact_mut(columns).zip(log_sums).enumerate() {
+                let row = block * BLOCK_ROWS + i;
+                *log_sum = softmax_row(out, &x[row * columns..(row + 1) * columns], 1.0);
             }
         });
-        tensor(out, [rows, columns])
+        (tensor(out, [rows, columns]), tensor(log_sums, [rows, 1]))
     }
 
     fn k_attention(x: FlexTensor, spans: Arc<Spans>, scale: f64) -> FlexTensor {
@@ -346,14 +348,16 @@ fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
 
-/// `out = softmax(scale * x)`.
-fn softmax_row(out: &mut [f32], x: &[f32], scale: f32) {
+/// `out = softmax(scale * x)`; returns `log(sum(exp(scale * x)))`.
+fn softmax_row(out: &mut [f32], x: &[f32], scale: f32) -> f32 {
     let max = max(x) * scale;
     for (out, &x) in out.iter_mut().zip(x) {
         *out = exp(x * scale - max);
     }
-    let factor = sum(out).recip();
+    let sum = sum(out);
+    let factor = sum.recip();
     out.iter_mut().for_each(|out| *out *= factor);
+    max + sum.ln()
 }
 
 fn inverse_rms(x: &[f32], eps: f64) -> f32 {
@@ -424,7 +428,8 @@ fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     let is_zero = x < -87.0;
     let x = x.clamp(-87.0, 87.0);
-    let n = (x * LOG2_E + ROUND) - ROUND;
+    let rounded = x * LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = x - n * LN2_HIGH - n * LN2_LOW;
     let p = 1.987_569_1e-4;
     let p = p * r + 1.398_2e-3;
@@ -432,7 +437,8 @@ fn exp(x: f32) -> f32 {
     let p = p * r + 4.166_579_6e-2;
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
-    let scale = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    // The low bits of `rounded` are n itself: shifted into the exponent, they make 2^n.
+    let scale = f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
     let y = (p * r * r + r + 1.0) * scale;
     if is_zero { 0.0 } else { y }
 }

@@ -14,7 +14,7 @@ mod routes;
 
 pub use attention::{Angles, Spans, attention_softmax, rotate};
 pub use grouped::grouped_matmul;
-pub use ops::{rms_norm, softmax, swiglu};
+pub use ops::{rms_norm, softmax_and_log_sum, swiglu};
 pub use routes::{Routes, combine_rows, gather_rows};
 
 use std::sync::Arc;
@@ -31,8 +31,8 @@ pub fn is_host(device: &Device) -> bool {
 /// The kernels, as an extension of burn's CPU backend. Matrices are `[rows, columns]`.
 #[backend_extension(Flex, Autodiff)]
 pub trait HostKernels: Backend {
-    /// Softmax of each row.
-    fn k_softmax(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// Softmax of each row, and the logarithm of its sum of exponentials.
+    fn k_softmax(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// Softmax of each row of attention scores, times `scale`, over the keys it may see; 0 elsewhere.
     fn k_attention(x: FloatTensor<Self>, spans: Arc<Spans>, scale: f64) -> FloatTensor<Self>;
     /// Gradient of [`HostKernels::k_attention`] from its output.

@@ -5,15 +5,18 @@ use burn::tensor::{Tensor, activation};
 
 use super::{HostKernels, is_host};
 
-/// Softmax over the last dimension, without gradient: for the loss, which computes its own.
+/// Softmax of each row and `log(sum(exp(row)))`, without gradient: for the loss, which computes
+/// its own.
 ///
 /// # Shapes
-/// - x: `[rows, columns]`, and so is the result
-pub fn softmax(x: Tensor<2>) -> Tensor<2> {
-    match is_host(&x.device()) {
-        true => Tensor::from_dispatch(Dispatch::k_softmax(x.into_dispatch())),
-        false => softmax_plain(x),
+/// - x: `[rows, columns]`
+/// - results: `[rows, columns]` and `[rows, 1]`
+pub fn softmax_and_log_sum(x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    if !is_host(&x.device()) {
+        return softmax_plain(x);
     }
+    let (probabilities, log_sum) = Dispatch::k_softmax(x.into_dispatch());
+    (Tensor::from_dispatch(probabilities), Tensor::from_dispatch(log_sum))
 }
 
 /// `silu(gate) * up`, element by element.
@@ -39,8 +42,13 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     }
 }
 
-fn softmax_plain(x: Tensor<2>) -> Tensor<2> {
-    activation::softmax(x, 1)
+fn softmax_plain(x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    let max = x.clone().max_dim(1);
+    let probabilities = activation::softmax(x, 1);
+    // From the largest probability, which is at least 1/columns and so never underflows:
+    // p_max = exp(x_max) / sum.
+    let log_sum = max - probabilities.clone().max_dim(1).log();
+    (probabilities, log_sum)
 }
 
 fn swiglu_plain(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
@@ -96,7 +104,9 @@ mod tests {
     #[test]
     fn fused_softmax_equals_its_twin() {
         let x = noise(1, [131, 19]).without_autodiff();
-        close("value", softmax(x.clone()), softmax_plain(x));
+        let (fused, plain) = (softmax_and_log_sum(x.clone()), softmax_plain(x));
+        close("probabilities", fused.0, plain.0);
+        close("log of the sum", fused.1, plain.1);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Routes {
     pub top_k: usize,
     /// The choice `token * top_k + j` that made each row.
     pub choice_of_row: Vec<u32>,
-    /// The row of each choice, or [`NO_ROW`].
+    /// The row of each choice, `u32::MAX` for the choice of a padding token.
     pub row_of_choice: Vec<u32>,
     /// First row of each expert, and the number of rows.
     pub offsets: Vec<usize>,

@@ -23,13 +23,8 @@ pub struct Rope {
 pub enum Rotation {
     /// For the kernel of the CPU.
     Host(Arc<Angles>),
-    /// `[tokens, 1, half]` each, for plain operations on another device.
-    Plain {
-        /// Cosines.
-        cos: Tensor<3>,
-        /// Sines.
-        sin: Tensor<3>,
-    },
+    /// Cosines and sines, `[tokens, 1, half]` each, for plain operations on another device.
+    Plain(Box<[Tensor<3>; 2]>),
 }
 
 impl Rope {
@@ -61,7 +56,7 @@ impl Rotation {
     fn plain(angles: Angles, device: &Device) -> Self {
         let shape = [angles.cos.len() / angles.half, 1, angles.half];
         let tensor = |values| Tensor::from_data(TensorData::new(values, shape), device);
-        Self::Plain { cos: tensor(angles.cos), sin: tensor(angles.sin) }
+        Self::Plain(Box::new([tensor(angles.cos), tensor(angles.sin)]))
     }
 
     /// Turns every head of `x` by the position of its token.
@@ -69,9 +64,9 @@ impl Rotation {
     /// # Shapes
     /// - x: `[tokens, heads * head_dim]`, and so is the result
     pub fn apply(&self, x: Tensor<2>) -> Tensor<2> {
-        let (cos, sin) = match self {
+        let [cos, sin] = match self {
             Self::Host(angles) => return rotate(x, angles),
-            Self::Plain { cos, sin } => (cos.clone(), sin.clone()),
+            Self::Plain(tables) => tables.as_ref().clone(),
         };
         let [tokens, width] = x.dims();
         let half = cos.dims()[2];

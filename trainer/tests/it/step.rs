@@ -1,6 +1,7 @@
 use moe_train::model::config::BalanceConfig;
 use moe_train::model::parameters::{Parameter, host as flat, parameters};
-use moe_train::train::{TrainState, Validator, train_step};
+use moe_train::run::Validator;
+use moe_train::train::{TrainState, train_step};
 
 use crate::support::*;
 

@@ -18,7 +18,8 @@ use moe_train::model::config::{
 use moe_train::model::{Model, PADDING};
 use moe_train::optim::{AdamWConfig, Optimizer, Schedule, ScheduleKind};
 use moe_train::random::{Stream, mix};
-use moe_train::train::{Observer, Progress, Run, StepConfig, Summary, TrainState, Validation, run};
+use moe_train::run::{Observer, Progress, Run, Summary, Validation, run};
+use moe_train::train::{StepConfig, TrainState};
 
 pub const VOCAB: usize = 29;
 pub const SEQ: usize = 12;

@@ -26,7 +26,7 @@ enum Layout {
     /// Rows one after the other.
     Packed,
     /// The same number of rows for each expert.
-    Padded(Padded),
+    Padded(Box<Padded>),
 }
 
 /// Indices of the padded layout.
@@ -57,7 +57,7 @@ impl Dispatch {
         let routes = Arc::new(Routes::new(choices, n_experts, top_k));
         let layout = match kernel::is_host(device) {
             true => Layout::Packed,
-            false => Layout::Padded(Padded::new(&routes, device)),
+            false => Layout::Padded(Box::new(Padded::new(&routes, device))),
         };
         Self { routes, layout }
     }

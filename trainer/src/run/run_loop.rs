@@ -7,8 +7,6 @@ use std::time::Instant;
 use moe_shards::Hash;
 use serde_json::{Map, Value};
 
-use super::state::TrainState;
-use super::step::train_step;
 use super::validate::{Validation, Validator};
 use crate::checkpoint::{self, parameter_hash};
 use crate::config::RunConfig;
@@ -17,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{Interval, MetricsFile, validation_record, write_crash};
 use crate::model::config::BalanceConfig;
 use crate::model::parameters::parameters;
-use crate::train::StepReport;
+use crate::train::{StepReport, TrainState, train_step};
 
 /// Where and with what to train.
 #[derive(Debug)]

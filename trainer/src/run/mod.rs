@@ -1,0 +1,8 @@
+//! A run from its first step to its last: the order of reading, stepping, measuring, validating and
+//! saving.
+
+mod run_loop;
+mod validate;
+
+pub use run_loop::{Observer, Progress, Run, Summary, run};
+pub use validate::{Validation, Validator};
