@@ -188,3 +188,16 @@ fn promised_tests_exist() {
         }
     }
 }
+
+/// The commands that the README shows are those that the quickstart runs.
+#[test]
+fn the_readme_shows_what_the_quickstart_runs() {
+    let readme = fs::read_to_string(repo().join("README.md")).unwrap();
+    let script = fs::read_to_string(repo().join("scripts/quickstart.sh")).unwrap();
+    let block = readme.split("```\n").find(|block| block.starts_with("moe-data build\n")).unwrap();
+    let commands: Vec<&str> = block.lines().collect();
+    assert_eq!(commands.len(), 4, "{commands:?}");
+    for command in commands {
+        assert!(script.contains(&format!("step {command}")), "the quickstart does not run `{command}`");
+    }
+}
