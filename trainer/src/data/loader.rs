@@ -101,7 +101,7 @@ impl Loader {
             let t = self.rest.next().ok_or_else(|| past_the_end(first_t + samples.len() as u64))?;
             let sample = match &self.ahead {
                 None => self.source.sample(t)?,
-                Some(ahead) => ahead.samples.recv().map_err(|_| past_the_end(t))??,
+                Some(ahead) => ahead.samples.recv().map_err(|_| reader_stopped(t))??,
             };
             self.digest = self.digest.then(t, &sample);
             samples.push(sample);
@@ -140,6 +140,13 @@ impl Drop for Loader {
             }
         }
     }
+}
+
+/// The channel closes before the end of the range only if the thread panicked.
+fn reader_stopped(t: u64) -> Error {
+    Error::Data(format!(
+        "the thread that reads ahead stopped before sample {t}; data.prefetch = 0 reads without it"
+    ))
 }
 
 fn past_the_end(t: u64) -> Error {

@@ -61,6 +61,20 @@ fn a_resumed_run_is_bit_for_bit_the_run_without_interruption() {
 }
 
 #[test]
+fn neither_prefetch_nor_micro_batch_changes_what_is_read() {
+    let dir = tempfile::tempdir().expect("dir");
+    let hash = |name: &str, assignments: &[&str]| {
+        let run = dir.path().join(name);
+        std::fs::create_dir(&run).expect("folder");
+        train(&run, &run_config(&[&["run.steps=6"], assignments].concat()), None, None).data_hash
+    };
+    let expected = hash("plain", &["data.prefetch=0"]);
+    assert_eq!(hash("ahead", &["data.prefetch=8"]), expected);
+    assert_eq!(hash("split", &["data.prefetch=1", "data.micro_batch=3"]), expected);
+    assert_ne!(hash("other", &["data.batch=3"]), expected, "a batch of 3 reads other samples in 6 steps");
+}
+
+#[test]
 fn metrics_have_all_their_keys() {
     let dir = tempfile::tempdir().expect("dir");
     train(dir.path(), &run_config(&["run.steps=2"]), None, None);
