@@ -15,7 +15,7 @@ fn families(n: usize, max_variants: u8, mean: usize, seed: u64) -> Vec<Vec<(u8, 
     let len = |i: usize, v: u8| {
         let draw = mix64(seed ^ mix64((i as u64) << 8 | u64::from(v)));
         // A long tail: one text in sixteen is eight times as long.
-        let scale = if draw % 16 == 0 { 8 } else { 1 };
+        let scale = if draw.is_multiple_of(16) { 8 } else { 1 };
         1 + (draw >> 8) as usize % (2 * mean * scale)
     };
     (0..n)
@@ -207,7 +207,7 @@ fn every_sample_is_the_same_in_any_order_and_after_any_restart() {
         let order = moe_shards::permute::Permutation::new(first.len(), 5);
         let mut fresh = Plan::open(dir.path()).unwrap();
         for i in 0..first.len() {
-            if i % 1000 == 0 {
+            if i.is_multiple_of(1000) {
                 fresh = Plan::open(dir.path()).unwrap();
             }
             let t = order.forward(i);
