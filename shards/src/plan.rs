@@ -253,17 +253,16 @@ impl Plan {
         Sample::assemble(id, &pool.docs, &pool.validation.bin(bin)?, lock.seq_len as usize)
     }
 
-    /// Reads every file of the plan and of its shards in full.
+    /// Compares every file of the plan with its digest, and says how many there are; the shards are
+    /// verified by [`Shard::verify`].
     ///
     /// # Errors
     /// The first file whose bytes are not the recorded ones.
-    pub fn verify(&self) -> Result<()> {
-        for pool in &self.pools {
-            pool.docs.shards().iter().try_for_each(Shard::verify)?;
-        }
+    pub fn verify(&self) -> Result<u64> {
         let packs = self.lock.pools.iter().flat_map(|pool| {
             pool.passes.iter().filter_map(|pass| pass.pack.as_ref()).chain([&pool.validation.pack])
         });
+        let mut n_files = 0;
         for file in packs.chain(self.lock.phases.iter().map(|phase| &phase.counts)) {
             let path = self.dir.join(&file.file);
             let found = Hash::of_file(&path)?;
@@ -271,8 +270,9 @@ impl Plan {
                 let (what, expected) = ("file".to_owned(), file.blake3.to_string());
                 return Err(Error::Checksum { path, what, expected, found: found.to_string() });
             }
+            n_files += 1;
         }
-        Ok(())
+        Ok(n_files)
     }
 }
 

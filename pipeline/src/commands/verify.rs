@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moe_shards::{Hash, Manifest, Shard, ShardInfo};
+use moe_shards::{Hash, Manifest, Plan, PlanLock, Shard, ShardInfo};
 use serde_json::json;
 
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub fn run(path: &Path, as_json: bool, printer: &Printer) -> Result<()> {
         printer.note(&format!("{}: {checked} files are as they were written", path.display()));
         return Ok(());
     }
-    let hint = "rebuild with `moe-data build`, or bring back the files from a copy";
+    let hint = "make them again with `moe-data build --fresh` and `moe-data mix`, or bring back the files from a copy";
     Err(Error::Check(format!("{}\n  {hint}", problems.join("\n"))))
 }
 
@@ -54,6 +54,13 @@ fn folder(out: &Path) -> Result<Found> {
         problems.extend(check_hash(&out.join(name), expected));
     }
     problems.extend(check_ledger(out, &manifest));
+    if out.join(PlanLock::FILE).exists() {
+        match Plan::open(out).and_then(|plan| plan.verify()) {
+            // plan.lock and the files that it names.
+            Ok(n_files) => checked += 1 + n_files,
+            Err(e) => problems.push(e.to_string()),
+        }
+    }
     Ok((checked, problems))
 }
 

@@ -75,6 +75,14 @@ fn damage_is_found_and_named() {
     }
     flip_byte(&mdx, 300);
 
+    let pack =
+        e2e::digests(&out.join("plan")).into_keys().find(|name| name.ends_with("bible-p001.pack")).unwrap();
+    let pack = out.join("plan").join(pack);
+    flip_byte(&pack, 500);
+    let said = fail("moe-data", dir.path(), &["verify", "out"], 1);
+    assert!(said.contains("bible-p001.pack"), "{said}");
+    flip_byte(&pack, 500);
+
     replace(&out.join("plan.lock"), "\"seed\": 1", "\"seed\": 2");
     let said = fail("moe-data", dir.path(), &["explain", "0"], 3);
     assert!(said.contains("the file was edited; run `moe-data mix` again"), "{said}");
