@@ -56,19 +56,26 @@ impl Interleaver {
 
     /// The stream chosen at step `t` (from 0), given how often each was chosen before; counts it.
     ///
+    /// # Errors
+    /// The counts are not those of this rule after `t` steps.
+    ///
     /// # Panics
-    /// `counts` is shorter than the quotas, or sums to another `t` than its own history: a bug.
-    pub fn next(&self, t: u64, counts: &mut [u64]) -> usize {
+    /// `counts` is shorter than the quotas: a bug.
+    pub fn next(&self, t: u64, counts: &mut [u64]) -> Result<usize> {
         let chosen = match self.active[..] {
-            [only] => only,
+            [only] => Some(only),
             _ => self.most_urgent(t + 1, counts),
         };
+        let Some(chosen) = chosen else {
+            return Err(Error::Quota(format!("counts {counts:?} are not those of the rule after {t} steps")));
+        };
         counts[chosen] += 1;
-        chosen
+        Ok(chosen)
     }
 
-    /// Among the streams whose deficit allows them a turn, the one whose deadline is nearest.
-    fn most_urgent(&self, t: u64, counts: &[u64]) -> usize {
+    /// Among the streams whose deficit allows them a turn, the one whose deadline is nearest. By Tijdeman's
+    /// theorem there is one at every step up to the total.
+    fn most_urgent(&self, t: u64, counts: &[u64]) -> Option<usize> {
         let n = i128::from(self.total);
         let k = self.active.len() as i128;
         let mut best: Option<(usize, i128, i128)> = None;
@@ -84,8 +91,7 @@ impl Interleaver {
                 best = Some((i, slack, q));
             }
         }
-        // Tijdeman's theorem: while t <= N some stream is eligible.
-        best.map(|(i, ..)| i).expect("an eligible stream exists for every t below the total")
+        best.map(|(i, ..)| i)
     }
 }
 
@@ -112,7 +118,7 @@ impl Counts {
             if t % every == 0 {
                 rows.extend(counts.iter().flat_map(|count: &u64| count.to_le_bytes()));
             }
-            rule.next(t, &mut counts);
+            rule.next(t, &mut counts)?;
         }
         let mut file = Vec::with_capacity(HEADER_BYTES + rows.len());
         file.extend_from_slice(&MAGIC);
@@ -193,7 +199,7 @@ mod tests {
     fn order(quotas: &[u64]) -> Vec<usize> {
         let rule = Interleaver::new(quotas).unwrap();
         let mut counts = vec![0; quotas.len()];
-        (0..rule.total()).map(|t| rule.next(t, &mut counts)).collect()
+        (0..rule.total()).map(|t| rule.next(t, &mut counts).unwrap()).collect()
     }
 
     /// Largest |x_i - t q_i / N| over all streams and prefixes, times N; quotas must come out exactly.
@@ -244,6 +250,12 @@ mod tests {
     }
 
     #[test]
+    fn counts_of_another_rule_are_an_error() {
+        let rule = Interleaver::new(&[5, 5, 5]).unwrap();
+        assert!(rule.next(3, &mut [9, 9, 9]).is_err());
+    }
+
+    #[test]
     fn stored_rows_equal_a_replay_and_damage_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c");
@@ -255,7 +267,7 @@ mod tests {
             if t % stored.every() == 0 {
                 assert_eq!(stored.row(t / stored.every()).unwrap(), counts);
             }
-            rule.next(t, &mut counts);
+            rule.next(t, &mut counts).unwrap();
         }
         assert!(stored.row(4).is_err());
         assert!(Counts::open(&path, &Interleaver::new(&[700, 300, 300]).unwrap()).is_err());

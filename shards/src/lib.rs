@@ -31,6 +31,7 @@
 
 // Reading order: bytes, shards, sets of shards, then what a plan is made of.
 pub mod atomic;
+mod cache;
 mod error;
 mod hash;
 mod ids;

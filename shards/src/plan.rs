@@ -3,13 +3,12 @@
 //! `t` -> phase (by search) -> pool and its `j`-th bin (interleaving: stored counts and a short
 //! replay) -> pass, window, bin (prefix sums) -> pieces (pack index or concatenation) -> tokens.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::Mmap;
 
+use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::family::{FamilyTable, Holdout, PassRule, PoolDocs};
 use crate::hash::Hash;
@@ -21,9 +20,6 @@ use crate::pack::{PackIndex, PackedPiece};
 use crate::permute::{Permutation, Purpose};
 use crate::reader::Shard;
 use crate::sample::{Sample, SampleId};
-
-/// Computed things kept for the next call: they change its speed, never its result.
-const CACHED: usize = 8;
 
 /// An open plan. It can be shared between threads.
 #[derive(Debug)]
@@ -199,7 +195,7 @@ impl Plan {
         }
         let i = self.lock.phases.partition_point(|phase| phase.t_start + phase.n_samples <= t);
         let (pool, j) = self.phases[i].stream_position(t - self.lock.phases[i].t_start)?;
-        let (pass, bin) = self.pools[usize::from(pool)].pass_of(j);
+        let (pass, bin) = self.pools[usize::from(pool)].pass_of(j)?;
         Ok(SampleId { pool, pass, bin })
     }
 
@@ -314,7 +310,17 @@ impl Pool {
         };
         let mut first_bin = 0;
         let mut passes = Vec::new();
+        let ascending = pool.windows.is_sorted();
         for pass in &pool.passes {
+            if !ascending || pass.bins_per_window.len() + 1 != pool.windows.len() {
+                let found = format!("{:?} for {:?}", pass.bins_per_window, pool.windows);
+                return Err(Error::format(
+                    &dir.join(PlanLock::FILE),
+                    "windows",
+                    "bins of ascending windows",
+                    found,
+                ));
+            }
             let pack = pass.pack.as_ref().map(open_pack).transpose()?;
             let n_bins = pass.n_bins();
             if pack.as_ref().is_some_and(|pack| pack.n_bins() != n_bins)
@@ -358,9 +364,11 @@ impl Pool {
     }
 
     /// Pass and bin in it of the stream's `j`-th bin.
-    fn pass_of(&self, j: u64) -> (u32, u64) {
-        let pass = self.passes.partition_point(|pass| pass.first_bin + pass.n_bins <= j);
-        (pass as u32, j - self.passes[pass].first_bin)
+    fn pass_of(&self, j: u64) -> Result<(u32, u64)> {
+        let i = self.passes.partition_point(|pass| pass.first_bin + pass.n_bins <= j);
+        // Only stored counts that are not those of the rule lead past the last pass.
+        let pass = self.passes.get(i).ok_or_else(|| Error::Quota(format!("the pool has no bin {j}")))?;
+        Ok((i as u32, j - pass.first_bin))
     }
 
     fn pieces(&self, lock: &PoolLock, id: SampleId) -> Result<Vec<PackedPiece>> {
@@ -440,10 +448,10 @@ impl Phase {
             return Err(Error::Quota(format!("stored counts {counts:?} do not sum to step {start}")));
         }
         let steps = (start..end).map(|t| {
-            let pool = self.rule.next(t, &mut counts);
-            (pool as u16, self.used_before[pool] + counts[pool] - 1)
+            let pool = self.rule.next(t, &mut counts)?;
+            Ok((pool as u16, self.used_before[pool] + counts[pool] - 1))
         });
-        Ok(steps.collect())
+        steps.collect()
     }
 }
 
@@ -452,10 +460,10 @@ fn validation_order(pools: &[Pool]) -> Result<Vec<(u16, u64)>> {
     let rule = Interleaver::new(&quotas)?;
     let mut counts = vec![0; quotas.len()];
     let order = (0..rule.total()).map(|t| {
-        let pool = rule.next(t, &mut counts);
-        (pool as u16, counts[pool] - 1)
+        let pool = rule.next(t, &mut counts)?;
+        Ok((pool as u16, counts[pool] - 1))
     });
-    Ok(order.collect())
+    order.collect()
 }
 
 fn read_token_bytes(dir: &Path, manifest: &Manifest) -> Result<Vec<u16>> {
@@ -468,32 +476,4 @@ fn read_token_bytes(dir: &Path, manifest: &Manifest) -> Result<Vec<u16>> {
         return Err(Error::Checksum { path, what: "file".to_owned(), expected, found });
     }
     Ok(bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect())
-}
-
-/// The last few results of a pure function, shared between threads.
-#[derive(Debug)]
-struct Cache<K, V>(Mutex<BTreeMap<K, Arc<V>>>);
-
-impl<K, V> Default for Cache<K, V> {
-    fn default() -> Self {
-        Cache(Mutex::new(BTreeMap::new()))
-    }
-}
-
-impl<K: Ord + Copy, V> Cache<K, V> {
-    fn get(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<Arc<V>> {
-        // A poisoned lock is harmless: entries are inserted whole.
-        if let Some(hit) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
-            return Ok(hit.clone());
-        }
-        // Made outside the lock: two threads may make the same value, and it is the same.
-        let made = Arc::new(make()?);
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.len() >= CACHED {
-            // Samples are asked for in ascending order, so the smallest key is the oldest.
-            cache.pop_first();
-        }
-        cache.insert(key, made.clone());
-        Ok(made)
-    }
 }
