@@ -11,14 +11,13 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::atomic;
 use crate::error::{Error, Result};
-use crate::format::{checksum_error, take_u32, take_u64, u64_at};
+use crate::format::{checksum_error, u64_at};
+use crate::hash::Hash;
 use crate::mmap::map_file;
+use crate::plan_file::{self, Fields, HEADER_BYTES};
 
 const MAGIC: [u8; 8] = *b"MOECNT01";
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 64;
 /// A counts file has at most about this many rows: 65,536 rows of 50 pools are 26 MB.
 const ROWS_TARGET: u64 = 65_536;
 const EVERY_MIN: u64 = 256;
@@ -106,11 +105,11 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Runs the rule once over the phase and writes its counts.
+    /// Runs the rule once over the phase and writes its counts; gives the digest of the file.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn write(path: &Path, rule: &Interleaver) -> Result<()> {
+    pub fn write(path: &Path, rule: &Interleaver) -> Result<Hash> {
         let every = rule.total().div_ceil(ROWS_TARGET).next_power_of_two().max(EVERY_MIN);
         let mut counts = vec![0; rule.quotas.len()];
         let mut rows = Vec::new();
@@ -120,16 +119,8 @@ impl Counts {
             }
             rule.next(t, &mut counts)?;
         }
-        let mut file = Vec::with_capacity(HEADER_BYTES + rows.len());
-        file.extend_from_slice(&MAGIC);
-        file.extend_from_slice(&VERSION.to_le_bytes());
-        file.extend_from_slice(&(rule.quotas.len() as u32).to_le_bytes());
-        for word in [every, rule.total().div_ceil(every), xxh3_64(&rows), 0, 0] {
-            file.extend_from_slice(&word.to_le_bytes());
-        }
-        file.extend_from_slice(&xxh3_64(&file).to_le_bytes());
-        file.extend_from_slice(&rows);
-        atomic::write_file(path, &file)
+        let words = [every, rule.total().div_ceil(every), xxh3_64(&rows), 0, 0];
+        plan_file::write(path, MAGIC, Fields { small: rule.quotas.len() as u32, words }, &[&rows])
     }
 
     /// Opens and checks a counts file.
@@ -138,22 +129,8 @@ impl Counts {
     /// Missing, damaged, or not made for this rule.
     pub fn open(path: &Path, rule: &Interleaver) -> Result<Counts> {
         let data = map_file(path)?;
-        if data.len() < HEADER_BYTES || data[..8] != MAGIC {
-            return Err(Error::format(path, "magic", "MOECNT01", format!("{} other bytes", data.len())));
-        }
-        let mut at = 8;
-        let version = take_u32(&data, &mut at);
-        if version != VERSION {
-            return Err(Error::Version { path: path.to_owned(), found: version, supported: VERSION });
-        }
-        let (recorded, computed) = (u64_at(&data, HEADER_BYTES - 8), xxh3_64(&data[..HEADER_BYTES - 8]));
-        if recorded != computed {
-            return Err(checksum_error(path, "header", recorded, computed));
-        }
-        let streams = take_u32(&data, &mut at) as usize;
-        let every = take_u64(&data, &mut at);
-        let rows = take_u64(&data, &mut at);
-        let recorded = take_u64(&data, &mut at);
+        let Fields { small, words: [every, rows, recorded, ..] } = plan_file::parse(path, &data, MAGIC)?;
+        let streams = small as usize;
         let bytes = (streams as u64).checked_mul(8).and_then(|row| row.checked_mul(rows));
         let fits = bytes.and_then(|b| b.checked_add(HEADER_BYTES as u64)) == Some(data.len() as u64);
         if !fits || every == 0 || streams != rule.quotas.len() || rows != rule.total().div_ceil(every) {

@@ -38,6 +38,7 @@ mod ids;
 mod mmap;
 
 mod format;
+mod plan_file;
 mod reader;
 mod writer;
 

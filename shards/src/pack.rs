@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::atomic;
 use crate::error::{Error, Result};
-use crate::format::{checksum_error, take_u32, take_u64, u64_at};
+use crate::format::{checksum_error, take_u32, u64_at};
+use crate::hash::Hash;
+use crate::plan_file::{self, Fields, HEADER_BYTES};
 
 const MAGIC: [u8; 8] = *b"MOEPCK01";
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 64;
 const PIECE_BYTES: usize = 12;
 
 /// A run of tokens of one document of the pool.
@@ -56,27 +55,18 @@ impl Bins {
         self.ends.push(self.pieces.len() as u64);
     }
 
-    /// Writes a pack index.
+    /// Writes a pack index; gives the digest of the file.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn write(&self, path: &Path, seq_len: u32) -> Result<()> {
+    pub fn write(&self, path: &Path, seq_len: u32) -> Result<Hash> {
         let mut starts = 0u64.to_le_bytes().to_vec();
         starts.extend(self.ends.iter().flat_map(|end| end.to_le_bytes()));
         let words = self.pieces.iter().flat_map(|p| [p.doc, p.offset, p.len]);
         let pieces: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
-        let mut header = MAGIC.to_vec();
-        header.extend_from_slice(&VERSION.to_le_bytes());
-        header.extend_from_slice(&seq_len.to_le_bytes());
-        for word in [self.len() as u64, self.pieces.len() as u64, xxh3_64(&starts), xxh3_64(&pieces), 0] {
-            header.extend_from_slice(&word.to_le_bytes());
-        }
-        header.extend_from_slice(&xxh3_64(&header).to_le_bytes());
-        let mut file = atomic::AtomicFile::create(path)?;
-        for part in [header, starts, pieces] {
-            file.write(&part)?;
-        }
-        file.commit()
+        let sizes = [self.len() as u64, self.pieces.len() as u64];
+        let words = [sizes[0], sizes[1], xxh3_64(&starts), xxh3_64(&pieces), 0];
+        plan_file::write(path, MAGIC, Fields { small: seq_len, words }, &[&starts, &pieces])
     }
 }
 
@@ -98,28 +88,14 @@ impl<D: AsRef<[u8]>> PackIndex<D> {
     /// Anything the format forbids.
     pub fn parse(path: &Path, data: D) -> Result<PackIndex<D>> {
         let bytes = data.as_ref();
-        if bytes.len() < HEADER_BYTES || bytes[..8] != MAGIC {
-            return Err(Error::format(path, "magic", "MOEPCK01", format!("{} other bytes", bytes.len())));
-        }
-        let mut at = 8;
-        let version = take_u32(bytes, &mut at);
-        if version != VERSION {
-            return Err(Error::Version { path: path.to_owned(), found: version, supported: VERSION });
-        }
-        let (recorded, computed) = (u64_at(bytes, HEADER_BYTES - 8), xxh3_64(&bytes[..HEADER_BYTES - 8]));
-        if recorded != computed {
-            return Err(checksum_error(path, "header", recorded, computed));
-        }
-        let seq_len = take_u32(bytes, &mut at);
-        let n_bins = take_u64(bytes, &mut at);
-        let n_pieces = take_u64(bytes, &mut at);
-        let checksums = [take_u64(bytes, &mut at), take_u64(bytes, &mut at)];
+        let Fields { small: seq_len, words: [n_bins, n_pieces, starts, pieces, _] } =
+            plan_file::parse(path, bytes, MAGIC)?;
         let expected =
             u128::from(n_bins) * 8 + 8 + u128::from(n_pieces) * PIECE_BYTES as u128 + HEADER_BYTES as u128;
         if expected != bytes.len() as u128 {
             return Err(Error::format(path, "file size", format!("{expected} bytes"), bytes.len()));
         }
-        Ok(PackIndex { path: path.to_owned(), data, seq_len, n_bins, n_pieces, checksums })
+        Ok(PackIndex { path: path.to_owned(), data, seq_len, n_bins, n_pieces, checksums: [starts, pieces] })
     }
 
     /// Bins.
@@ -246,7 +222,7 @@ mod tests {
             if patch && bytes.len() >= HEADER_BYTES {
                 // A valid checksum lets the fuzzer reach what lies behind it.
                 bytes[..8].copy_from_slice(&MAGIC);
-                bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+                bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
                 let checksum = xxh3_64(&bytes[..56]);
                 bytes[56..64].copy_from_slice(&checksum.to_le_bytes());
             }

@@ -79,6 +79,9 @@ pub fn make_plan(
     let folder = format!("{PLAN_DIR}/{}", fingerprint.short());
     let folder = (!options.dry_run).then_some(folder.as_str());
     if let Some(folder) = folder {
+        if !options.force {
+            refuse_other_plan(out, manifest_hash, folder)?;
+        }
         for dir in [out.to_owned(), out.join(folder)] {
             moe_shards::atomic::remove_leftovers(&dir)?;
         }
@@ -119,10 +122,9 @@ pub fn make_plan(
     let mut written = false;
     if let Some(folder) = folder {
         let file = format!("{folder}/phase-000.counts");
-        Counts::write(&out.join(&file), &rule)?;
-        lock.phases[0].counts = PackRef { blake3: Hash::of_file(&out.join(&file))?, file };
+        lock.phases[0].counts = PackRef { blake3: Counts::write(&out.join(&file), &rule)?, file };
         lock.seal()?;
-        written = install(out, &lock, &resolved, options.force)?;
+        written = install(out, &lock, &resolved)?;
         remove_other_plans(out, folder)?;
     }
     Ok(MixOutcome { lock, worth, written })
@@ -150,38 +152,37 @@ fn open_pool(
     PoolBuilder::open(out, folder, manifest, source as u16, wish)
 }
 
-/// Puts the plan in place; says whether it was new.
-fn install(out: &Path, lock: &PlanLock, resolved: &str, force: bool) -> Result<bool> {
+/// Refuses to replace another plan of the same shards, or one that cannot be read, before any work. A plan of other
+/// shards can no longer be used, so nothing is lost with it.
+fn refuse_other_plan(out: &Path, manifest: Hash, folder: &str) -> Result<()> {
     let path = out.join(PlanLock::FILE);
-    if path.exists() {
-        // An unreadable or foreign plan is treated like any other: it is not overwritten unasked.
-        let old = PlanLock::read(out);
-        if old.as_ref().is_ok_and(|old| old == lock) {
-            return Ok(false);
+    if !path.exists() {
+        return Ok(());
+    }
+    let id = match PlanLock::read(out) {
+        Ok(old) if old.manifest != manifest => return Ok(()),
+        // The folder is named by the manifest and the mixture: the same folder is the same plan.
+        Ok(old) if old.phases.iter().any(|phase| Path::new(&phase.counts.file).starts_with(folder)) => {
+            return Ok(());
         }
-        // A plan of other shards can no longer be used, so nothing is lost.
-        let stale = old.as_ref().is_ok_and(|old| old.manifest != lock.manifest);
-        if !stale && !force {
-            let id = old.map_or_else(|_| "unreadable".to_owned(), |old| old.id.short());
-            remove_folder_of(out, lock)?;
-            return Err(Error::Usage(format!(
-                "{} holds another plan (id {id}) of the same shards; runs that use it could not resume: give --force to replace it",
-                path.display()
-            )));
-        }
+        Ok(old) => old.id.short(),
+        Err(_) => "unreadable".to_owned(),
+    };
+    Err(Error::Usage(format!(
+        "{} holds another plan (id {id}) of the same shards; runs that use it could not resume: give --force to replace it",
+        path.display()
+    )))
+}
+
+/// Puts the plan in place; says whether it was new.
+fn install(out: &Path, lock: &PlanLock, resolved: &str) -> Result<bool> {
+    if out.join(PlanLock::FILE).exists() && PlanLock::read(out).is_ok_and(|old| old == *lock) {
+        return Ok(false);
     }
     let header = "# The mixture of plan.lock, resolved by `moe-data mix`.\n";
     moe_shards::atomic::write_file(&out.join("plan.toml"), format!("{header}{resolved}").as_bytes())?;
     lock.write(out)?;
     Ok(true)
-}
-
-fn remove_folder_of(out: &Path, lock: &PlanLock) -> Result<()> {
-    let Some(folder) = lock.phases.first().and_then(|phase| Path::new(&phase.counts.file).parent()) else {
-        return Ok(());
-    };
-    let folder = out.join(folder);
-    std::fs::remove_dir_all(&folder).map_err(Error::io(&folder, "remove"))
 }
 
 /// Removes the files of plans that are no longer in place.

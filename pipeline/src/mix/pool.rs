@@ -268,7 +268,5 @@ fn write(bins: &Bins, out: &Path, folder: Option<&str>, name: &str, seq_len: u32
         return Ok(PackRef { file: String::new(), blake3: Hash::default() });
     };
     let file = format!("{folder}/{name}");
-    let path = out.join(&file);
-    bins.write(&path, seq_len)?;
-    Ok(PackRef { blake3: Hash::of_file(&path).map_err(Error::from)?, file })
+    Ok(PackRef { blake3: bins.write(&out.join(&file), seq_len)?, file })
 }

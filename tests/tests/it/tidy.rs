@@ -10,7 +10,7 @@ const SHARDS: &[&str] = &[
     "error",
     "hash atomic cache mmap ids permute",
     "format variant",
-    "reader writer",
+    "plan_file reader writer",
     "manifest",
     "family interleave pack",
     "lock",
