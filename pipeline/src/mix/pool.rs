@@ -12,7 +12,7 @@ use moe_shards::{Hash, Manifest, PackRef, Packing, PassLock, PoolLock, Shard, Sh
 use rayon::prelude::*;
 
 use super::best_fit::{self, OrderKeys};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::watch::Watch;
 
 /// A window below this many sequences shuffles too little; small pools get fewer windows.
