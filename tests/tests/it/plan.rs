@@ -322,8 +322,9 @@ fn weights_share_out_a_token_budget() {
         "nothing changed"
     );
 
+    let forced = MixOptions { force: true, dry_run: false };
     mixture.mix.tokens = Some(600_000);
-    let error = make_plan(dir.path(), &manifest, &mixture, &options, &Watch::idle()).unwrap_err().to_string();
+    let error = make_plan(dir.path(), &manifest, &mixture, &forced, &Watch::idle()).unwrap_err().to_string();
     assert!(error.contains("pool `b`: its weight asks for 450000 trained tokens, 4 epochs have"), "{error}");
     mixture.mix.tokens = Some(50_000);
     let error = make_plan(dir.path(), &manifest, &mixture, &options, &Watch::idle()).unwrap_err().to_string();
