@@ -105,6 +105,33 @@ impl<'a> Decoder<'a> {
         section
     }
 
+    /// Decodes the table at `path` (such as `dedup.minhash`, where `table` is `dedup`), if it is there, and puts it
+    /// back into `table` with all defaults filled in. `example` shows what a table looks like.
+    pub(crate) fn nested<T: Section>(
+        &mut self,
+        spans: &DeTable<'_>,
+        table: &mut Table<'_>,
+        path: &str,
+        example: &str,
+    ) {
+        let mut keys = path.split('.');
+        let last = keys.next_back().unwrap_or_default();
+        let outer = keys.try_fold(spans, |outer, key| outer.get(key)?.get_ref().as_table());
+        let Some(value) = outer.and_then(|outer| outer.get(last)) else { return };
+        let line = self.line_at(value.span().start);
+        let section = match value.get_ref().as_table() {
+            Some(inner) => {
+                let inner = self.read_table(path, inner, line);
+                self.section(inner)
+            }
+            None => {
+                self.problem(line, path, format!("expected a table such as {example}"));
+                T::default()
+            }
+        };
+        table.values.insert(last.to_owned(), serde_json::to_value(section).unwrap_or_default());
+    }
+
     /// `defaults` with the table's values in place; what does not fit becomes a problem.
     pub(crate) fn values(
         &mut self,

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use super::{FilterConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
+use super::{DedupConfig, FilterConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
 use crate::error::Result;
 use crate::filter;
 use crate::nearest;
@@ -38,7 +38,7 @@ impl Decoder<'_> {
             source,
             normalize: self.one(spans, "normalize"),
             filter,
-            dedup: self.one(spans, "dedup"),
+            dedup: self.dedup(spans),
             tokenizer: self.tokenizer(spans),
             shard: self.one(spans, "shard"),
             limits: self.one(spans, "limits"),
@@ -97,31 +97,18 @@ impl Decoder<'_> {
         Some(FilterConfig { name: name.to_owned(), sources: chosen, settings })
     }
 
+    fn dedup(&mut self, spans: &DeTable<'_>) -> DedupConfig {
+        self.table(spans, "dedup").map_or_else(DedupConfig::default, |table| self.section(table))
+    }
+
     fn tokenizer(&mut self, spans: &DeTable<'_>) -> TokenizerConfig {
         let Some(table) = self.table(spans, "tokenizer") else {
             self.problem(1, "tokenizer", "is missing; write a [tokenizer] section with `file` or `train`");
             return TokenizerConfig::default();
         };
-        let inner = spans.get("tokenizer").and_then(|t| t.get_ref().as_table());
-        let train =
-            inner.and_then(|t| t.get("train")).map(|value| (value.get_ref().as_table(), value.span()));
-        let train: Option<TrainConfig> = match train {
-            Some((Some(train), span)) => {
-                let table = self.read_table("tokenizer.train", train, self.line_at(span.start));
-                Some(self.section(table))
-            }
-            Some((None, span)) => {
-                let message = "expected a table such as { vocab_size = 4096 }";
-                self.problem(self.line_at(span.start), "tokenizer.train", message);
-                Some(TrainConfig::default())
-            }
-            None => None,
-        };
         // The section's own check wants to see whether `train` is there, and its good values.
         let mut table = table;
-        if let Some(train) = train {
-            table.values.insert("train".to_owned(), serde_json::to_value(train).unwrap_or_default());
-        }
+        self.nested::<TrainConfig>(spans, &mut table, "tokenizer.train", "{ vocab_size = 4096 }");
         self.section(table)
     }
 }

@@ -3,6 +3,7 @@
 //! finds the files.
 
 pub mod decode;
+pub mod dedup;
 pub mod inputs;
 pub mod size;
 
@@ -12,6 +13,7 @@ use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+pub use self::dedup::DedupConfig;
 pub use self::size::ByteSize;
 use crate::filter;
 use crate::json;
@@ -149,22 +151,6 @@ impl FilterConfig {
     }
 }
 
-/// `[dedup]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DedupConfig {
-    /// Whether of documents with equal normalised text only one is kept.
-    pub exact: bool,
-}
-
-impl Default for DedupConfig {
-    fn default() -> DedupConfig {
-        DedupConfig { exact: true }
-    }
-}
-
-impl Section for DedupConfig {}
-
 /// `[tokenizer]`: exactly one of `file` and `train`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -299,12 +285,15 @@ impl Recipe {
             .iter()
             .map(|s| json!([s.name, s.id, s.text, s.family, s.variant, s.variants]))
             .collect();
+        // A method that is absent counts for nothing, so that a new method leaves old identities alone.
+        let mut dedup = serde_json::to_value(self.dedup).unwrap_or_default();
+        drop_absent(&mut dedup);
         json::digest(&json!({
             "version": crate::BUILD_VERSION,
             "source": sources,
             "normalize": self.normalize,
             "filter": self.filter,
-            "dedup": self.dedup,
+            "dedup": dedup,
             "tokenizer": { "file": tokenizer, "eod": self.tokenizer.eod, "train": self.tokenizer.train },
             "shard": self.shard,
             "max_doc_bytes": self.limits.max_doc_bytes,

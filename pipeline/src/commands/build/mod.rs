@@ -1,6 +1,7 @@
 //! `moe-data build`: the only place that knows the order of the stages. What each stage is given
 //! and what is noted of its reports is in [`run`].
 
+mod dedup;
 mod run;
 
 use std::path::{Path, PathBuf};

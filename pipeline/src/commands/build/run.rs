@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 
 use moe_shards::{Hash, Shard, TokenId, TokenWidth, TokenizerInfo, atomic};
 
-use crate::dedup;
 use crate::document::Count;
 use crate::engine::{Engine, LocalEngine};
 use crate::error::{Error, Result};
@@ -23,11 +22,13 @@ use crate::work;
 
 /// A build under way.
 pub(super) struct Run<'a> {
-    prepared: &'a Prepared,
-    work: PathBuf,
-    engine: LocalEngine,
-    printer: &'a Printer,
-    stop: Arc<AtomicBool>,
+    pub prepared: &'a Prepared,
+    /// The work folder.
+    pub work: PathBuf,
+    pub engine: LocalEngine,
+    pub printer: &'a Printer,
+    /// Set when the user asks to stop.
+    pub stop: Arc<AtomicBool>,
     /// Where every record went, so far.
     pub ledger: Ledger,
     /// Files to publish.
@@ -40,15 +41,16 @@ pub(super) struct Run<'a> {
 #[derive(Default)]
 pub(super) struct Part {
     /// Position of the source in the recipe; a recipe allows no more than fit in two bytes.
-    source: usize,
-    documents: PathBuf,
-    kept: PathBuf,
-    keys: PathBuf,
-    removed: PathBuf,
+    pub source: usize,
+    pub documents: PathBuf,
+    pub kept: PathBuf,
+    pub keys: PathBuf,
+    /// Removal list of all deduplication so far.
+    pub removed: PathBuf,
     /// Folder of the tokens.
     tokens: PathBuf,
     /// What the last stage passed on.
-    left: Count,
+    pub left: Count,
     /// Tokens with ends of document, by variant.
     n_tokens: BTreeMap<u8, u64>,
 }
@@ -75,7 +77,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs the tasks of a stage, and returns them with their reports.
-    fn map(&mut self, name: &'static str, tasks: Vec<Task>) -> Result<Vec<(Task, Report)>> {
+    pub fn map(&mut self, name: &'static str, tasks: Vec<Task>) -> Result<Vec<(Task, Report)>> {
         let total = tasks.iter().map(|task| task.weight).sum();
         let watch = Watch::new(self.stop.clone(), self.printer.bar(name, total));
         let reports = self.engine.map(&tasks, &watch);
@@ -90,11 +92,11 @@ impl<'a> Run<'a> {
         Ok(done)
     }
 
-    fn source_name(&self, part: &Part) -> String {
+    pub fn source_name(&self, part: &Part) -> String {
         self.prepared.recipe.source[part.source].name.clone()
     }
 
-    fn entry(&mut self, part: &Part) -> &mut SourceLedger {
+    pub fn entry(&mut self, part: &Part) -> &mut SourceLedger {
         self.ledger.source(&self.prepared.recipe.source[part.source].name)
     }
 
@@ -163,44 +165,6 @@ impl<'a> Run<'a> {
         }
         let kept = left(parts).docs;
         line.done(self.printer, &format!("{kept} documents kept, {} dropped", before - kept));
-        Ok(())
-    }
-
-    pub fn dedup(&mut self, parts: &mut [Part]) -> Result<()> {
-        let line = StageLine::start("dedup");
-        let watch = Watch::new(self.stop.clone(), self.printer.bar("dedup", 0));
-        let inputs: Vec<dedup::Part> = (parts.iter())
-            .map(|part| dedup::Part {
-                source: self.source_name(part),
-                documents: part.documents.clone(),
-                keys: part.keys.clone(),
-            })
-            .collect();
-        let exact = self.prepared.recipe.dedup.exact;
-        let report = match exact {
-            true => dedup::run(&self.work, &inputs, &self.engine, &watch),
-            false => dedup::none(&self.work, &inputs),
-        };
-        watch.finish();
-        let report = report?;
-        let mut n_removed = 0;
-        for (part, found) in parts.iter_mut().zip(&report.parts) {
-            part.removed = self.work.join(&found.list);
-            self.results.used.push(part.removed.clone());
-            part.left = part.left.minus(found.removed);
-            if found.removed.docs > 0 {
-                n_removed += found.removed.docs;
-                *self.entry(part).dropped.entry(dedup::REASON.to_owned()).or_default() += found.removed;
-            }
-        }
-        if exact {
-            let folder = dedup::folder(&self.work, &inputs);
-            self.results.add_audit(folder.join(work::DUPLICATES), "dups-exact.parquet".to_owned());
-            self.results.used.push(folder);
-        }
-        let what =
-            if exact { format!("{n_removed} exact duplicates removed") } else { "switched off".to_owned() };
-        line.done(self.printer, &what);
         Ok(())
     }
 

@@ -1,14 +1,14 @@
-//! Exact deduplication over all parts, between the filters and the tokenizer. The engine finds groups of equal keys; here they
-//! become one removal list a part and one audit table. Lists are named by their content, so parts
-//! that lose the same documents as before need no new tokenization.
+//! Exact deduplication: of documents with equal normalised text one stays. The engine finds groups of equal
+//! keys; here they become one removal list a part and one audit table.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use moe_shards::{Hash, atomic};
+use moe_shards::atomic;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::{PartReport, write_list};
 use crate::document::Count;
 use crate::engine::{Edge, Engine};
 use crate::error::{Error, Result};
@@ -16,7 +16,6 @@ use crate::json;
 use crate::watch::Watch;
 use crate::work::audit::{self, Duplicate};
 use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::rows::{RemovedRow, Row};
 use crate::work::{DUPLICATES, clear_folder};
 
 /// Reason of a removed document in the ledger.
@@ -41,15 +40,6 @@ pub struct DedupReport {
     pub parts: Vec<PartReport>,
     /// Whether there is a `dups.parquet`.
     pub has_audit: bool,
-}
-
-/// What was removed from a part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartReport {
-    /// The removal list, relative to `work`.
-    pub list: PathBuf,
-    /// Removed documents.
-    pub removed: Count,
 }
 
 /// Folder of the stage's results for these parts.
@@ -93,14 +83,6 @@ pub fn run(work: &Path, parts: &[Part], engine: &dyn Engine, watch: &Watch) -> R
     Ok(report)
 }
 
-fn write_list(work: &Path, rows: &[u32]) -> Result<PathBuf> {
-    let mut bytes = Vec::with_capacity(rows.len() * RemovedRow::BYTES);
-    rows.iter().for_each(|&row| RemovedRow { row }.put(&mut bytes));
-    let place = Path::new("removed").join(format!("{}.rows", &Hash::of(&bytes).to_string()[..24]));
-    atomic::write_file(&work.join(&place), &bytes)?;
-    Ok(place)
-}
-
 /// Names the documents of the edges, reading the id columns of the parts that have any.
 fn describe(parts: &[Part], edges: &[Edge], watch: &Watch) -> Result<Vec<Duplicate>> {
     let mut names: Vec<BTreeMap<u32, String>> = vec![BTreeMap::new(); parts.len()];
@@ -134,14 +116,4 @@ fn describe(parts: &[Part], edges: &[Edge], watch: &Watch) -> Result<Vec<Duplica
         .collect();
     duplicates.sort();
     Ok(duplicates)
-}
-
-/// Removes nothing: every part gets the empty list.
-///
-/// # Errors
-/// The disk refuses.
-pub fn none(work: &Path, parts: &[Part]) -> Result<DedupReport> {
-    let list = write_list(work, &[])?;
-    let part = PartReport { list, removed: Count::default() };
-    Ok(DedupReport { parts: vec![part; parts.len()], has_audit: false })
 }

@@ -1,0 +1,36 @@
+//! Deduplication over all parts, between the filters and the tokenizer. Every method looks at the documents
+//! that are still in, and ends in one removal list a part (with all that earlier methods removed)
+//! and one audit table. Lists are named by their content, so parts that lose the same documents
+//! as before need no new tokenization.
+
+pub mod exact;
+
+use std::path::{Path, PathBuf};
+
+use moe_shards::{Hash, atomic};
+use serde::{Deserialize, Serialize};
+
+use crate::document::Count;
+use crate::error::Result;
+use crate::work::rows::{RemovedRow, Row};
+
+/// What a method removed from a part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartReport {
+    /// The removal list, relative to `work`: what this and all earlier methods removed.
+    pub list: PathBuf,
+    /// Documents that this method removed.
+    pub removed: Count,
+}
+
+/// Writes a removal list of ascending rows, and returns its place in `work`.
+///
+/// # Errors
+/// The disk refuses.
+pub fn write_list(work: &Path, rows: &[u32]) -> Result<PathBuf> {
+    let mut bytes = Vec::with_capacity(rows.len() * RemovedRow::BYTES);
+    rows.iter().for_each(|&row| RemovedRow { row }.put(&mut bytes));
+    let place = Path::new("removed").join(format!("{}.rows", &Hash::of(&bytes).to_string()[..24]));
+    atomic::write_file(&work.join(&place), &bytes)?;
+    Ok(place)
+}
