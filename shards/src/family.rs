@@ -1,6 +1,10 @@
 //! Families: all texts of one thing. A pass shows each family once; this table says which texts a
 //! family has, in the order of the family ids, which is random because they are hashes.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+
 use crate::error::{Error, Result};
 use crate::ids::FamilyId;
 use crate::manifest::Manifest;
@@ -127,29 +131,43 @@ impl FamilyTable {
     /// # Errors
     /// A damaged shard.
     pub fn build(docs: &PoolDocs, keep: impl Fn(FamilyId) -> bool) -> Result<FamilyTable> {
-        let mut rows = Vec::with_capacity(docs.len() as usize);
-        for (shard, base) in docs.shards.iter().zip(&docs.bases) {
-            for local in 0..shard.n_docs() {
-                let meta = shard.meta(local)?;
-                if keep(meta.family) {
-                    rows.push((meta.family, meta.variant, base + local));
+        // Shards are sorted by family: merging them needs no copy of the rows.
+        let mut heads = BinaryHeap::new();
+        let mut shards: Vec<_> =
+            docs.shards.iter().zip(&docs.bases).map(|(s, &base)| Rows::new(s, base)).collect();
+        for (i, rows) in shards.iter_mut().enumerate() {
+            heads.extend(rows.next_kept(&keep)?.map(|row| Reverse((row, i))));
+        }
+        let n_docs = docs.len() as usize;
+        let mut table = FamilyTable { texts: Vec::with_capacity(n_docs), ..FamilyTable::default() };
+        let mut with_variants = 0;
+        while let Some(mut head) = heads.peek_mut() {
+            let Reverse(((family, variant, doc), i)) = *head;
+            // The next row of this shard is often again the smallest: then the heap is left as it is.
+            match shards[i].next_kept(&keep)? {
+                Some(row) => *head = Reverse((row, i)),
+                None => {
+                    PeekMut::pop(head);
                 }
             }
+            if table.ids.last() != Some(&family) {
+                with_variants += u32::from(table.ends_with_variants());
+                table.ids.push(family);
+                table.starts.push(table.texts.len() as u32);
+                table.variant_ranks.push(with_variants);
+                table.n_without_original += u64::from(variant != 0);
+            }
+            table.texts.push(doc);
         }
-        rows.sort_unstable();
-        let mut table = FamilyTable::default();
-        let mut with_variants = 0;
-        for family in rows.chunk_by(|a, b| a.0 == b.0) {
-            table.ids.push(family[0].0);
-            table.starts.push(table.texts.len() as u32);
-            table.texts.extend(family.iter().map(|row| row.2));
-            table.variant_ranks.push(with_variants);
-            with_variants += u32::from(family.len() > 1);
-            table.n_without_original += u64::from(family[0].1 != 0);
-        }
+        with_variants += u32::from(table.ends_with_variants());
         table.starts.push(table.texts.len() as u32);
         table.variant_ranks.push(with_variants);
         Ok(table)
+    }
+
+    /// Whether the last family, while the table is built, has more than one text.
+    fn ends_with_variants(&self) -> bool {
+        self.starts.last().is_some_and(|&start| self.texts.len() - start as usize > 1)
     }
 
     /// Families.
@@ -180,6 +198,39 @@ impl FamilyTable {
     /// Documents of family `i`, the original first.
     pub fn texts(&self, i: usize) -> &[u32] {
         &self.texts[self.starts[i] as usize..self.starts[i + 1] as usize]
+    }
+}
+
+/// The documents of a shard as (family, variant, document of the pool), which ascend.
+struct Rows<'a> {
+    shard: &'a Shard,
+    base: u32,
+    next: u32,
+    last: (FamilyId, u8),
+}
+
+impl Rows<'_> {
+    fn new(shard: &Shard, base: u32) -> Rows<'_> {
+        Rows { shard, base, next: 0, last: (FamilyId(0), 0) }
+    }
+
+    fn next_kept(&mut self, keep: &impl Fn(FamilyId) -> bool) -> Result<Option<(FamilyId, u8, u32)>> {
+        while self.next < self.shard.n_docs() {
+            let local = self.next;
+            self.next += 1;
+            let meta = self.shard.meta(local)?;
+            let row = (meta.family, meta.variant);
+            if row < self.last {
+                let name = |(family, variant): (FamilyId, u8)| format!("{family} variant {variant}");
+                let (previous, next) = (name(self.last), name(row));
+                return Err(Error::Order { path: self.shard.path().to_owned(), previous, next });
+            }
+            self.last = row;
+            if keep(meta.family) {
+                return Ok(Some((meta.family, meta.variant, self.base + local)));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -215,17 +266,32 @@ impl PassRule {
         texts[self.share.text(pass, rank, self.variant_order.len(), table.id(i), n_variants) as usize]
     }
 
-    /// Documents of families `families` (a window) in the order in which the pass shows them.
+    /// Documents of families `families` (a window) with their tokens, in the order in which the pass shows them.
+    /// Each is also given to `each`, in the order of the families, which is that of the shards.
+    ///
+    /// # Errors
+    /// A damaged shard.
     pub fn documents(
         &self,
         table: &FamilyTable,
+        docs: &PoolDocs,
         families: std::ops::Range<u64>,
         pass: u32,
         window: usize,
-    ) -> Vec<u32> {
+        mut each: impl FnMut(u32, u32) -> Result<()>,
+    ) -> Result<Vec<(u32, u32)>> {
         let n = families.end - families.start;
         let order = Permutation::new(n, self.key(pass, window, Purpose::Families));
-        (0..n).map(|i| self.document(table, (families.start + order.forward(i)) as usize, pass)).collect()
+        let mut shown = vec![(0, 0); n as usize];
+        // Table and shards are read from front to back and the places looked up, not the other way round:
+        // a window of places fits into the processor's cache, the pool does not.
+        for i in 0..n {
+            let doc = self.document(table, (families.start + i) as usize, pass);
+            let len = docs.n_tokens(doc)?;
+            each(doc, len)?;
+            shown[order.inverse(i) as usize] = (doc, len);
+        }
+        Ok(shown)
     }
 }
 

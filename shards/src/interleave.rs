@@ -120,7 +120,7 @@ impl Counts {
             rule.next(t, &mut counts)?;
         }
         let words = [every, rule.total().div_ceil(every), xxh3_64(&rows), 0, 0];
-        plan_file::write(path, MAGIC, Fields { small: rule.quotas.len() as u32, words }, &[&rows])
+        plan_file::write(path, MAGIC, Fields { small: rule.quotas.len() as u32, words }, &rows)
     }
 
     /// Opens and checks a counts file.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::error::{Error, Result};
 use crate::format::{checksum_error, take_u32, u64_at};
@@ -12,6 +12,7 @@ use crate::plan_file::{self, Fields, HEADER_BYTES};
 
 const MAGIC: [u8; 8] = *b"MOEPCK01";
 const PIECE_BYTES: usize = 12;
+const BLOCK_BYTES: usize = 1 << 18;
 
 /// A run of tokens of one document of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,14 +61,74 @@ impl Bins {
     /// # Errors
     /// The disk refuses.
     pub fn write(&self, path: &Path, seq_len: u32) -> Result<Hash> {
-        let mut starts = 0u64.to_le_bytes().to_vec();
-        starts.extend(self.ends.iter().flat_map(|end| end.to_le_bytes()));
-        let words = self.pieces.iter().flat_map(|p| [p.doc, p.offset, p.len]);
-        let pieces: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
-        let sizes = [self.len() as u64, self.pieces.len() as u64];
-        let words = [sizes[0], sizes[1], xxh3_64(&starts), xxh3_64(&pieces), 0];
-        plan_file::write(path, MAGIC, Fields { small: seq_len, words }, &[&starts, &pieces])
+        write_pack(path, seq_len, std::slice::from_ref(self))
     }
+
+    /// The entries of the bin table after the bins and pieces of earlier parts: little-endian.
+    fn end_bytes(&self, base: u64) -> impl Iterator<Item = [u8; 8]> + '_ {
+        self.ends.iter().map(move |end| (base + end).to_le_bytes())
+    }
+
+    fn piece_bytes(&self) -> impl Iterator<Item = [u8; PIECE_BYTES]> + '_ {
+        self.pieces.iter().map(|piece| {
+            let mut bytes = [0; PIECE_BYTES];
+            for (slot, word) in bytes.chunks_exact_mut(4).zip([piece.doc, piece.offset, piece.len]) {
+                slot.copy_from_slice(&word.to_le_bytes());
+            }
+            bytes
+        })
+    }
+}
+
+/// Writes the pack index of a pass whose windows are `parts`, one after the other; gives the digest of the file. The
+/// parts are read twice, for the checksums and for the disk, and never copied as a whole.
+///
+/// # Errors
+/// The disk refuses.
+pub fn write_pack(path: &Path, seq_len: u32, parts: &[Bins]) -> Result<Hash> {
+    let bases: Vec<u64> = parts
+        .iter()
+        .scan(0, |next, part| Some(std::mem::replace(next, *next + part.pieces.len() as u64)))
+        .collect();
+    let table = |sink: &mut dyn FnMut(&[u8]) -> Result<()>| {
+        sink(&0u64.to_le_bytes())?;
+        parts.iter().zip(&bases).try_for_each(|(part, &base)| in_blocks(part.end_bytes(base), sink))
+    };
+    let pieces = |sink: &mut dyn FnMut(&[u8]) -> Result<()>| {
+        parts.iter().try_for_each(|part| in_blocks(part.piece_bytes(), sink))
+    };
+    let mut checksums = [Xxh3::new(), Xxh3::new()];
+    table(&mut |bytes| {
+        checksums[0].update(bytes);
+        Ok(())
+    })?;
+    pieces(&mut |bytes| {
+        checksums[1].update(bytes);
+        Ok(())
+    })?;
+    let count = |of: fn(&Bins) -> usize| parts.iter().map(|part| of(part) as u64).sum();
+    let [table_sum, piece_sum] = checksums.map(|sum| sum.digest());
+    let words = [count(Bins::len), count(|part| part.pieces.len()), table_sum, piece_sum, 0];
+    plan_file::write_with(path, MAGIC, Fields { small: seq_len, words }, |sink| {
+        table(sink)?;
+        pieces(sink)
+    })
+}
+
+/// Hands records on in blocks, since a call for each of them costs more than its bytes.
+fn in_blocks<const N: usize>(
+    records: impl Iterator<Item = [u8; N]>,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut block = Vec::with_capacity(BLOCK_BYTES);
+    for record in records {
+        block.extend_from_slice(&record);
+        if block.len() + N > BLOCK_BYTES {
+            sink(&block)?;
+            block.clear();
+        }
+    }
+    sink(&block)
 }
 
 /// A pack index over any bytes.

@@ -422,13 +422,13 @@ impl Concat {
     ) -> Result<Window> {
         let families = lock.windows[window]..lock.windows[window + 1];
         let order = Permutation::new(n_bins, self.rule.key(pass, window, Purpose::Bins));
-        let shown = self.rule.documents(&self.table, families, pass, window);
+        let shown = self.rule.documents(&self.table, docs, families, pass, window, |_, _| Ok(()))?;
         let mut end = 0;
-        let ends = shown.iter().map(|&doc| {
-            end += u64::from(docs.n_tokens(doc)?);
-            Ok(end)
+        let ends = shown.iter().map(|&(_, len)| {
+            end += u64::from(len);
+            end
         });
-        Ok(Window { ends: ends.collect::<Result<_>>()?, docs: shown, order })
+        Ok(Window { ends: ends.collect(), docs: shown.iter().map(|&(doc, _)| doc).collect(), order })
     }
 }
 

@@ -21,7 +21,17 @@ pub(crate) struct Fields {
 }
 
 /// Writes header and body; gives the digest of the file.
-pub(crate) fn write(path: &Path, magic: [u8; 8], fields: Fields, body: &[&[u8]]) -> Result<Hash> {
+pub(crate) fn write(path: &Path, magic: [u8; 8], fields: Fields, body: &[u8]) -> Result<Hash> {
+    write_with(path, magic, fields, |sink| sink(body))
+}
+
+/// Writes the header and what `body` hands on; gives the digest of the file.
+pub(crate) fn write_with(
+    path: &Path,
+    magic: [u8; 8],
+    fields: Fields,
+    body: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>,
+) -> Result<Hash> {
     let mut header = magic.to_vec();
     header.extend_from_slice(&VERSION.to_le_bytes());
     header.extend_from_slice(&fields.small.to_le_bytes());
@@ -29,10 +39,12 @@ pub(crate) fn write(path: &Path, magic: [u8; 8], fields: Fields, body: &[&[u8]])
     header.extend_from_slice(&xxh3_64(&header).to_le_bytes());
     let mut hasher = blake3::Hasher::new();
     let mut file = AtomicFile::create(path)?;
-    for part in std::iter::once(&header[..]).chain(body.iter().copied()) {
-        hasher.update(part);
-        file.write(part)?;
-    }
+    let mut sink = |bytes: &[u8]| {
+        hasher.update(bytes);
+        file.write(bytes)
+    };
+    sink(&header)?;
+    body(&mut sink)?;
     file.commit()?;
     Ok(Hash(*hasher.finalize().as_bytes()))
 }

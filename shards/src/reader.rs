@@ -30,6 +30,11 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         Ok(ShardIndex { path: path.to_owned(), header, data })
     }
 
+    /// The file, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Documents.
     pub fn n_docs(&self) -> u32 {
         // `Header::parse` refuses more.

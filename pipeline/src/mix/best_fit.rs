@@ -20,12 +20,13 @@ pub struct OrderKeys {
 /// Packs documents, given as (document of the pool, tokens with EOD) in the order of the pass, into bins of
 /// at most `seq_len` tokens, and shuffles the bins: packing sorts by length, training must not.
 pub fn pack(docs: &[(u32, u32)], seq_len: u32, keys: OrderKeys) -> Bins {
-    let (mut short, mut long): (Vec<_>, Vec<_>) = docs.iter().copied().partition(|&(_, len)| len <= seq_len);
-    // Stable sorts: equal lengths keep the order of the pass, which is random.
-    short.sort_by_key(|&(_, len)| std::cmp::Reverse(len));
+    let (short, long): (Vec<_>, Vec<_>) = docs.iter().copied().partition(|&(_, len)| len <= seq_len);
+    // Equal lengths keep the order of the pass, which is random.
+    let short = by_falling(&short, |&(_, len)| len, seq_len);
+    let mut long = long;
     long.sort_by_key(|&(_, len)| std::cmp::Reverse(len));
 
-    let mut open = OpenBins::new(seq_len);
+    let mut open = OpenBins::new(seq_len, docs.len());
     for (doc, len) in short {
         open.place_best(PackedPiece { doc, offset: 0, len });
     }
@@ -33,6 +34,26 @@ pub fn pack(docs: &[(u32, u32)], seq_len: u32, keys: OrderKeys) -> Bins {
     open.fill(&mut stream, min_fragment(seq_len));
     open.append(&mut stream);
     open.shuffled(keys)
+}
+
+/// A stable sort by falling `key`, all at most `max`: counts, then places. A comparison sort of a window's
+/// documents took a quarter of the time of packing them.
+fn by_falling<T: Copy + Default>(items: &[T], key: impl Fn(&T) -> u32, max: u32) -> Vec<T> {
+    let mut next = vec![0u32; max as usize + 1];
+    for item in items {
+        next[(max - key(item)) as usize] += 1;
+    }
+    let mut start = 0;
+    for slot in &mut next {
+        start += std::mem::replace(slot, start);
+    }
+    let mut sorted = vec![T::default(); items.len()];
+    for item in items {
+        let slot = &mut next[(max - key(item)) as usize];
+        sorted[*slot as usize] = *item;
+        *slot += 1;
+    }
+    sorted
 }
 
 /// Shortest piece that is cut off a long document to fill a gap. Shorter ones would teach nothing and
@@ -60,23 +81,33 @@ impl LongStream<'_> {
     }
 }
 
+/// No bin.
+const NONE: u32 = u32::MAX;
+
+/// The bins of a window. Nothing is allocated for a bin of its own: pieces lie in the order in which they were placed,
+/// each with its bin, and are brought together at the end.
 struct OpenBins {
     seq_len: u32,
-    bins: Vec<Vec<PackedPiece>>,
+    /// Room left in each bin.
     room: Vec<u32>,
-    /// Bins by room left; `occupied` has a bit for each room that some bin has.
-    by_room: Vec<Vec<u32>>,
+    /// Pieces with their bins.
+    placed: Vec<(u32, PackedPiece)>,
+    /// For each room the newest bin that has it; `occupied` has a bit for each room that some bin has.
+    newest: Vec<u32>,
+    /// The next older bin of the same room.
+    older: Vec<u32>,
     occupied: Vec<u64>,
 }
 
 impl OpenBins {
-    fn new(seq_len: u32) -> OpenBins {
+    fn new(seq_len: u32, n_docs: usize) -> OpenBins {
         let rooms = seq_len as usize + 1;
         OpenBins {
             seq_len,
-            bins: Vec::new(),
             room: Vec::new(),
-            by_room: vec![Vec::new(); rooms],
+            placed: Vec::with_capacity(n_docs),
+            newest: vec![NONE; rooms],
+            older: Vec::new(),
             occupied: vec![0; rooms.div_ceil(64)],
         }
     }
@@ -85,18 +116,18 @@ impl OpenBins {
     fn place_best(&mut self, piece: PackedPiece) {
         let bin = match self.smallest_room(piece.len) {
             Some(room) => {
-                let bin = self.by_room[room].pop();
-                if self.by_room[room].is_empty() {
+                let bin = self.newest[room];
+                self.newest[room] = self.older[bin as usize];
+                if self.newest[room] == NONE {
                     self.occupied[room / 64] &= !(1 << (room % 64));
                 }
                 bin
             }
-            None => None,
+            None => self.new_bin(),
         };
-        let bin = bin.map_or_else(|| self.new_bin(), |bin| bin as usize);
         self.push(bin, piece);
-        let room = self.room[bin] as usize;
-        self.by_room[room].push(bin as u32);
+        let room = self.room[bin as usize] as usize;
+        self.older[bin as usize] = std::mem::replace(&mut self.newest[room], bin);
         self.occupied[room / 64] |= 1 << (room % 64);
     }
 
@@ -114,12 +145,11 @@ impl OpenBins {
 
     /// Fills what is open, the widest gaps first: fewest cuts for the tokens placed.
     fn fill(&mut self, stream: &mut LongStream<'_>, min_fragment: u32) {
-        let mut gaps: Vec<usize> =
-            (0..self.bins.len()).filter(|&bin| self.room[bin] >= min_fragment).collect();
-        gaps.sort_by_key(|&bin| std::cmp::Reverse(self.room[bin]));
-        for bin in gaps {
-            while self.room[bin] >= min_fragment {
-                let Some(piece) = stream.take(self.room[bin]) else { return };
+        let gaps: Vec<u32> =
+            (0..self.room.len() as u32).filter(|&bin| self.room[bin as usize] >= min_fragment).collect();
+        for bin in by_falling(&gaps, |&bin| self.room[bin as usize], self.seq_len) {
+            while self.room[bin as usize] >= min_fragment {
+                let Some(piece) = stream.take(self.room[bin as usize]) else { return };
                 self.push(bin, piece);
             }
         }
@@ -128,37 +158,65 @@ impl OpenBins {
     /// Puts the rest of the stream into new bins.
     fn append(&mut self, stream: &mut LongStream<'_>) {
         let mut bin = None;
-        while let Some(piece) = stream.take(bin.map_or(self.seq_len, |bin: usize| self.room[bin])) {
+        while let Some(piece) = stream.take(bin.map_or(self.seq_len, |bin: u32| self.room[bin as usize])) {
             let target = bin.unwrap_or_else(|| self.new_bin());
             self.push(target, piece);
-            bin = (self.room[target] > 0).then_some(target);
+            bin = (self.room[target as usize] > 0).then_some(target);
         }
     }
 
-    fn new_bin(&mut self) -> usize {
-        self.bins.push(Vec::new());
+    /// Bins fit 32 bits: a window of more would not fit into memory.
+    fn new_bin(&mut self) -> u32 {
         self.room.push(self.seq_len);
-        self.bins.len() - 1
+        self.older.push(NONE);
+        (self.room.len() - 1) as u32
     }
 
-    fn push(&mut self, bin: usize, piece: PackedPiece) {
-        self.room[bin] -= piece.len;
-        self.bins[bin].push(piece);
+    fn push(&mut self, bin: u32, piece: PackedPiece) {
+        self.room[bin as usize] -= piece.len;
+        self.placed.push((bin, piece));
     }
 
-    fn shuffled(mut self, keys: OrderKeys) -> Bins {
-        let order = Permutation::new(self.bins.len() as u64, keys.bins);
-        let mut out = Bins::default();
-        for i in 0..order.len() {
-            let mut pieces = std::mem::take(&mut self.bins[order.forward(i) as usize]);
-            pieces.sort_by_key(|piece| {
-                mix64(keys.pieces ^ mix64(u64::from(piece.doc) << 32 | u64::from(piece.offset)))
-            });
-            out.pieces.extend(pieces);
-            out.close();
+    fn shuffled(self, keys: OrderKeys) -> Bins {
+        let order = Permutation::new(self.room.len() as u64, keys.bins);
+        // Where each bin is shown; then the end of each place, as counts and their sums.
+        let mut place = vec![0u32; self.room.len()];
+        for shown in 0..order.len() {
+            place[order.forward(shown) as usize] = shown as u32;
         }
-        out
+        let mut ends = vec![0u64; self.room.len()];
+        for (bin, _) in &self.placed {
+            ends[place[*bin as usize] as usize] += 1;
+        }
+        let mut start = 0;
+        for end in &mut ends {
+            start += std::mem::replace(end, start);
+        }
+        let mut pieces = vec![PackedPiece { doc: 0, offset: 0, len: 0 }; self.placed.len()];
+        for (bin, piece) in &self.placed {
+            let next = &mut ends[place[*bin as usize] as usize];
+            pieces[*next as usize] = *piece;
+            *next += 1;
+        }
+        let mut keyed = Vec::new();
+        let mut start = 0;
+        for &end in &ends {
+            let bin = &mut pieces[start..end as usize];
+            start = end as usize;
+            if bin.len() > 1 {
+                keyed.clear();
+                keyed.extend(bin.iter().map(|&piece| (order_of(piece, keys.pieces), piece)));
+                keyed.sort_by_key(|&(key, _)| key);
+                bin.iter_mut().zip(&keyed).for_each(|(slot, &(_, piece))| *slot = piece);
+            }
+        }
+        Bins { ends, pieces }
     }
+}
+
+/// Pieces of a bin are shown in ascending order of this.
+fn order_of(piece: PackedPiece, key: u64) -> u64 {
+    mix64(key ^ mix64(u64::from(piece.doc) << 32 | u64::from(piece.offset)))
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use moe_shards::family::{FamilyTable, Holdout, PassRule, PoolDocs};
-use moe_shards::pack::Bins;
+use moe_shards::pack::{Bins, write_pack};
 use moe_shards::permute::Purpose;
 use moe_shards::{Hash, Manifest, PackRef, Packing, PassLock, PoolLock, Shard, ShardRef, ValidationLock};
 use rayon::prelude::*;
@@ -47,7 +48,7 @@ pub struct PoolBuilder {
     /// The pool as far as it is laid out.
     pub lock: PoolLock,
     /// How often each document was shown so far.
-    uses: Vec<u32>,
+    uses: Vec<AtomicU32>,
 }
 
 impl PoolBuilder {
@@ -88,9 +89,9 @@ impl PoolBuilder {
             validation,
         };
         lock.validation.pack =
-            write(&bins, out, folder, &format!("{}-validation.pack", wish.name), wish.seq_len)?;
+            write(&[bins], out, folder, &format!("{}-validation.pack", wish.name), wish.seq_len)?;
         let rule = PassRule::new(wish.seed, lock.key(), lock.share(), &table);
-        let uses = vec![0; docs.len() as usize];
+        let uses = (0..docs.len()).map(|_| AtomicU32::new(0)).collect();
         Ok(PoolBuilder { wish, docs, table, rule, lock, uses })
     }
 
@@ -113,24 +114,17 @@ impl PoolBuilder {
             originals: 0,
             pack: None,
         };
-        let mut bins = Bins::default();
+        let mut parts = Vec::with_capacity(laid.len());
         for window in laid {
             record.bins_per_window.push(window.n_bins);
-            for (doc, len) in window.shown {
-                record.placed_tokens += u64::from(len);
-                // The first token of a document has nothing before it that could predict it.
-                record.trained_tokens += u64::from(len) - 1;
-                self.uses[doc as usize] += 1;
-                let (shard, _, local) = self.docs.locate(doc)?;
-                record.originals += u64::from(shard.meta(local)?.variant == 0);
-            }
-            let base = bins.pieces.len() as u64;
-            bins.ends.extend(window.bins.ends.iter().map(|end| base + end));
-            bins.pieces.extend(window.bins.pieces);
+            record.placed_tokens += window.placed_tokens;
+            record.trained_tokens += window.trained_tokens;
+            record.originals += window.originals;
+            parts.push(window.bins);
         }
         if self.wish.packing == Packing::BestFit {
             let name = format!("{}-p{pass:03}.pack", self.wish.name);
-            record.pack = Some(write(&bins, out, folder, &name, self.wish.seq_len)?);
+            record.pack = Some(write(&parts, out, folder, &name, self.wish.seq_len)?);
         }
         self.lock.passes.push(record);
         Ok(())
@@ -144,26 +138,31 @@ impl PoolBuilder {
         watch: &Watch,
     ) -> Result<LaidWindow> {
         let n_families = families.end - families.start;
-        let shown = self.rule.documents(&self.table, families, pass, window);
-        let shown: Vec<(u32, u32)> =
-            shown.into_iter().map(|doc| Ok((doc, self.docs.n_tokens(doc)?))).collect::<Result<_>>()?;
+        let (mut placed_tokens, mut originals) = (0, 0);
+        let shown = self.rule.documents(&self.table, &self.docs, families, pass, window, |doc, len| {
+            placed_tokens += u64::from(len);
+            self.uses[doc as usize].fetch_add(1, Ordering::Relaxed);
+            let (shard, _, local) = self.docs.locate(doc)?;
+            originals += u64::from(shard.meta(local)?.variant == 0);
+            Ok(())
+        })?;
         watch.advance(n_families)?;
         let seq_len = self.wish.seq_len;
-        Ok(match self.wish.packing {
+        let bins = match self.wish.packing {
             Packing::BestFit => {
                 let key = |purpose| self.rule.key(pass, window, purpose);
-                let bins = best_fit::pack(
-                    &shown,
-                    seq_len,
-                    OrderKeys { bins: key(Purpose::Bins), pieces: key(Purpose::Pieces) },
-                );
-                LaidWindow { n_bins: bins.len() as u64, shown, bins }
+                let keys = OrderKeys { bins: key(Purpose::Bins), pieces: key(Purpose::Pieces) };
+                best_fit::pack(&shown, seq_len, keys)
             }
-            Packing::Concat => {
-                let tokens: u64 = shown.iter().map(|&(_, len)| u64::from(len)).sum();
-                LaidWindow { n_bins: tokens.div_ceil(u64::from(seq_len)), shown, bins: Bins::default() }
-            }
-        })
+            Packing::Concat => Bins::default(),
+        };
+        let n_bins = match self.wish.packing {
+            Packing::BestFit => bins.len() as u64,
+            Packing::Concat => placed_tokens.div_ceil(u64::from(seq_len)),
+        };
+        // The first token of a document has nothing before it that could predict it.
+        let trained_tokens = placed_tokens - n_families;
+        Ok(LaidWindow { n_bins, placed_tokens, trained_tokens, originals, bins })
     }
 
     /// Families that are trained on.
@@ -192,12 +191,16 @@ impl PoolBuilder {
         Ok((originals, all))
     }
 
+    fn uses(&self, doc: u32) -> u32 {
+        self.uses[doc as usize].load(Ordering::Relaxed)
+    }
+
     /// How many texts were shown how often, over all passes laid out so far.
     pub fn sightings(&self) -> BTreeMap<u32, u64> {
         let mut histogram = BTreeMap::new();
         for family in 0..self.table.len() {
             for &doc in self.table.texts(family) {
-                *histogram.entry(self.uses[doc as usize]).or_default() += 1;
+                *histogram.entry(self.uses(doc)).or_default() += 1;
             }
         }
         histogram
@@ -210,7 +213,7 @@ impl PoolBuilder {
     pub fn n_cut(&self) -> Result<u64> {
         let mut cut = 0;
         for doc in 0..self.docs.len() {
-            cut += u64::from(self.docs.n_tokens(doc)? > self.wish.seq_len && self.uses[doc as usize] > 0);
+            cut += u64::from(self.docs.n_tokens(doc)? > self.wish.seq_len && self.uses(doc) > 0);
         }
         Ok(cut)
     }
@@ -218,8 +221,9 @@ impl PoolBuilder {
 
 struct LaidWindow {
     n_bins: u64,
-    /// (document, tokens) of the pass.
-    shown: Vec<(u32, u32)>,
+    placed_tokens: u64,
+    trained_tokens: u64,
+    originals: u64,
     bins: Bins,
 }
 
@@ -263,10 +267,10 @@ fn pack_validation(
     Ok((lock, bins))
 }
 
-fn write(bins: &Bins, out: &Path, folder: Option<&str>, name: &str, seq_len: u32) -> Result<PackRef> {
+fn write(parts: &[Bins], out: &Path, folder: Option<&str>, name: &str, seq_len: u32) -> Result<PackRef> {
     let Some(folder) = folder else {
         return Ok(PackRef { file: String::new(), blake3: Hash::default() });
     };
     let file = format!("{folder}/{name}");
-    Ok(PackRef { blake3: bins.write(&out.join(&file), seq_len)?, file })
+    Ok(PackRef { blake3: write_pack(&out.join(&file), seq_len, parts)?, file })
 }
