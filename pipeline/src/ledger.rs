@@ -1,5 +1,5 @@
-//! `ledger.json`: where every record went. For each source, read = kept + dropped + quarantined,
-//! in documents and in bytes; the three are counted in different places (the reader, the headers
+//! `ledger.json`: where every record went. For each source, read = kept + dropped + quarantined
+//! in documents, and the same with the bytes cut from documents in bytes; they are counted in different places (the reader, the headers
 //! of the finished shards, the reports of the stages), so the check can fail.
 
 use std::collections::BTreeMap;
@@ -34,6 +34,9 @@ pub struct SourceLedger {
     pub kept: Kept,
     /// Dropped documents, by reason.
     pub dropped: BTreeMap<String, Count>,
+    /// Text taken out of documents that stay, by method: how many documents lost some, and its bytes as read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cut: BTreeMap<String, Count>,
     /// Records that are not documents, by cause.
     pub quarantined: BTreeMap<String, Count>,
 }
@@ -85,9 +88,11 @@ impl Ledger {
         for (name, source) in &self.sources {
             let mut sum = Count { docs: source.kept.docs, bytes: source.kept.bytes };
             source.dropped.values().chain(source.quarantined.values()).for_each(|count| sum += *count);
+            // These documents are among the kept and dropped ones; only their cut bytes are not.
+            sum.bytes += source.cut.values().map(|count| count.bytes).sum::<u64>();
             if sum != source.read {
                 wrong.push(format!(
-                    "source `{name}`: {} documents ({} bytes) were read, but kept + dropped + quarantined are {} ({} bytes)",
+                    "source `{name}`: {} documents ({} bytes) were read, but kept + dropped + cut + quarantined are {} ({} bytes)",
                     source.read.docs, source.read.bytes, sum.docs, sum.bytes
                 ));
             }
@@ -154,6 +159,9 @@ impl Ledger {
             lines.push(row(&format!("  {name}"), cells));
             let reasons = source.dropped.iter().chain(&source.quarantined);
             lines.extend(reasons.map(|(reason, count)| format!("    {reason}: {}", count.docs)));
+            lines.extend(source.cut.iter().map(|(method, count)| {
+                format!("    cut by {method}: {} from {} documents", ByteSize(count.bytes), count.docs)
+            }));
         }
         lines.join("\n")
     }
@@ -174,7 +182,8 @@ mod tests {
         let mut ledger = Ledger::new(["a"]);
         let source = ledger.source("a");
         source.read = Count { docs: 6, bytes: 60 };
-        source.kept = Kept { docs: 3, bytes: 30, tokens: 9 };
+        source.kept = Kept { docs: 3, bytes: 26, tokens: 9 };
+        source.cut.insert("paragraph".into(), Count { docs: 2, bytes: 4 });
         source.dropped.insert("too_short".into(), Count { docs: 2, bytes: 5 });
         source.quarantined.insert("bad_json".into(), Count { docs: 1, bytes: 25 });
         ledger
@@ -190,6 +199,13 @@ mod tests {
             assert_eq!(error.exit_code(), 1);
             assert!(error.to_string().contains("source `a`"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_ledger_without_cuts_is_written_as_before_there_were_any() {
+        let text = serde_json::to_string(&SourceLedger::default()).unwrap();
+        assert!(!text.contains("cut"), "{text}");
+        assert_eq!(serde_json::from_str::<SourceLedger>(&text).unwrap(), SourceLedger::default());
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct Report {
     pub kept: Count,
     /// Documents dropped, by reason.
     pub dropped: BTreeMap<String, Count>,
+    /// Bytes cut from documents that were passed on, by method.
+    pub cut: BTreeMap<String, Count>,
     /// Records in quarantine, by cause.
     pub quarantined: BTreeMap<String, Count>,
     /// The first record in quarantine of each cause, for messages.
@@ -156,7 +158,7 @@ mod tests {
 
     fn task(work: &Path, vocab_size: u32, input: &str) -> Task {
         let params = Params::Train(train::TrainParams { vocab_size, sample_bytes: 1 });
-        Task::new(work, 0, 0, vec![work.join(input); 3], params)
+        Task::new(work, 0, 0, vec![work.join(input); 4], params)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Stage 5: the kept documents of a part to tokens, with a table sorted so that each shard is a
 //! range of it.
 //!
-//! Inputs: `documents.parquet`, `kept.rows`, the removal list, `tokenizer.json`. Writes
+//! Inputs: `documents.parquet`, `kept.rows`, the removal list, the list of cuts, `tokenizer.json`. Writes
 //! `tokens.u32`, `ids.txt` and `tokens.rows`.
 
 use moe_shards::atomic::AtomicFile;
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
+use crate::work::cuts::Cuts;
 use crate::work::documents::{Columns, Document, DocumentBatches};
 use crate::work::rows::{self, TokenRow};
 use crate::work::{DROPS, IDS, TOKEN_ROWS, TOKENS};
@@ -34,10 +35,11 @@ pub struct TokenizeParams {
 /// # Errors
 /// The part or the tokenizer cannot be used, or the disk refuses.
 pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report> {
-    let [documents, kept, removed, tokenizer] = &task.inputs[..] else {
+    let [documents, kept, removed, cuts, tokenizer] = &task.inputs[..] else {
         return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
     };
     let tokenizer = Tokenizer::load(tokenizer, params.eod.as_deref())?;
+    let cuts = Cuts::read(cuts)?;
     let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
     let mut writer = Writer {
         tokens: AtomicFile::create(&task.file(TOKENS))?,
@@ -53,8 +55,13 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
             if survivors.next_if_eq(&row).is_none() {
                 continue;
             }
-            let count = Count::one(u64::from(document.raw_bytes));
-            let ids = tokenizer.encode(document.text)?;
+            let cuts = cuts.of(row);
+            let cut_bytes: u64 = cuts.raw_bytes(document.raw_bytes, document.text.len()).values().sum();
+            // What was cut is booked by the stage that cut it; this document is what is left.
+            let left_bytes = document.raw_bytes - cut_bytes as u32;
+            let text = cuts.apply(document.text)?;
+            let count = Count::one(u64::from(left_bytes));
+            let ids = tokenizer.encode(&text)?;
             if ids.is_empty() {
                 *report.dropped.entry(REASON.to_owned()).or_default() += count;
                 drops.push(&Drop {
@@ -68,11 +75,11 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
                     raw_bytes: count.bytes,
                 });
             } else {
-                writer.append(&document, &ids)?;
+                writer.append(&Document { raw_bytes: left_bytes, ..document }, &ids)?;
                 report.kept += count;
                 *report.tokens.entry(document.variant).or_default() += ids.len() as u64 + 1;
             }
-            watch.advance(count.bytes)?;
+            watch.advance(u64::from(document.raw_bytes))?;
         }
     }
     drops.write(&task.file(DROPS))?;

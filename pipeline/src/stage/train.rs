@@ -1,7 +1,7 @@
 //! Stage 4, if the recipe asks for it: a tokenizer from a sample of the kept documents. The sample
 //! is chosen by document id, so it is the same for any order and any split of the input.
 //!
-//! Inputs: for each part its `documents.parquet`, `kept.rows` and removal list, three after three.
+//! Inputs: for each part its `documents.parquet`, `kept.rows`, removal list and list of cuts, four after four.
 //! Writes `tokenizer.json`.
 
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::tokenizer;
 use crate::watch::Watch;
 use crate::work::TOKENIZER;
+use crate::work::cuts::Cuts;
 use crate::work::documents::{Columns, DocumentBatches};
 use crate::work::rows::{self, KeptRow};
 
@@ -65,6 +66,7 @@ struct Sample {
 
 struct SamplePart {
     documents: PathBuf,
+    cuts: PathBuf,
     rows: Vec<u32>,
 }
 
@@ -73,9 +75,9 @@ impl Sample {
     /// that holds a document.
     fn choose(inputs: &[PathBuf], sample_bytes: u64) -> Result<Sample> {
         let mut bucket_bytes = vec![0u64; 1 << BUCKET_BITS];
-        let parts: Vec<(&PathBuf, Vec<KeptRow>)> = inputs
-            .chunks_exact(3)
-            .map(|part| Ok((&part[0], rows::survivors(&part[1], &part[2])?)))
+        let parts: Vec<(&[PathBuf], Vec<KeptRow>)> = inputs
+            .chunks_exact(4)
+            .map(|part| Ok((part, rows::survivors(&part[1], &part[2])?)))
             .collect::<Result<_>>()?;
         for row in parts.iter().flat_map(|(_, rows)| rows) {
             bucket_bytes[bucket(row)] += u64::from(row.raw_bytes);
@@ -88,10 +90,11 @@ impl Sample {
         });
         let n_buckets = n_buckets.count();
         let mut count = Count::default();
-        let parts = parts.into_iter().map(|(documents, rows)| {
+        let parts = parts.into_iter().map(|(part, rows)| {
             let chosen = rows.into_iter().filter(|row| bucket(row) < n_buckets);
             let chosen = chosen.inspect(|row| count += Count::one(u64::from(row.raw_bytes)));
-            SamplePart { documents: documents.clone(), rows: chosen.map(|row| row.row).collect() }
+            let rows = chosen.map(|row| row.row).collect();
+            SamplePart { documents: part[0].clone(), cuts: part[3].clone(), rows }
         });
         let parts = parts.collect();
         Ok(Sample { parts, count })
@@ -105,11 +108,12 @@ fn bucket(row: &KeptRow) -> usize {
 impl SamplePart {
     /// The chosen texts, a batch at a time.
     fn batches<'a>(&'a self, watch: &'a Watch) -> impl Iterator<Item = Result<Vec<String>>> + Send + 'a {
-        let (batches, failed) = match self.rows.is_empty() {
-            true => (None, None),
-            false => match DocumentBatches::open(&self.documents, Columns::All) {
-                Ok(batches) => (Some(batches), None),
-                Err(e) => (None, Some(Err(e))),
+        let open = || Ok((Cuts::read(&self.cuts)?, DocumentBatches::open(&self.documents, Columns::All)?));
+        let (cuts, batches, failed) = match self.rows.is_empty() {
+            true => (Cuts::default(), None, None),
+            false => match open() {
+                Ok((cuts, batches)) => (cuts, Some(batches), None),
+                Err(e) => (Cuts::default(), None, Some(Err(e))),
             },
         };
         let mut wanted = self.rows.iter().copied().peekable();
@@ -119,7 +123,7 @@ impl SamplePart {
             for (row, document) in batch?.documents() {
                 if wanted.next_if_eq(&row).is_some() {
                     n_bytes += u64::from(document.raw_bytes);
-                    texts.push(document.text.to_owned());
+                    texts.push(cuts.of(row).apply(document.text)?.into_owned());
                 }
             }
             watch.advance(n_bytes)?;
@@ -138,7 +142,9 @@ mod tests {
         let (kept, removed) = (dir.path().join("kept"), dir.path().join("removed"));
         rows::write(&kept, rows).unwrap();
         rows::write::<KeptRow>(&removed, &[]).unwrap();
-        Sample::choose(&["documents".into(), kept, removed], sample_bytes).unwrap().parts[0].rows.clone()
+        Sample::choose(&["documents".into(), kept, removed, "cuts".into()], sample_bytes).unwrap().parts[0]
+            .rows
+            .clone()
     }
 
     #[test]

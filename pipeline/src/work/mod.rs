@@ -5,6 +5,7 @@
 //! fingerprints) and may be deleted at any time: what is missing is made again.
 
 pub mod audit;
+pub mod cuts;
 pub mod documents;
 pub mod rows;
 

@@ -23,7 +23,7 @@ pub trait Row: Sized + Ord + Clone {
 macro_rules! row {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub struct $name { $($(#[$field_doc])* pub $field: $kind,)* }
 
         impl Row for $name {
@@ -86,6 +86,20 @@ row! {
     RemovedRow {
         /// Row in the part's documents.
         row: u32,
+    }
+}
+
+row! {
+    /// A stretch that is cut from the normalised text of a document that stays.
+    CutRow {
+        /// Row in the part's documents.
+        row: u32,
+        /// First byte, at the start of a character.
+        start: u32,
+        /// Byte behind the last one.
+        end: u32,
+        /// [`super::cuts::Method`] that made the cut.
+        method: u8,
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Part {
     pub keys: PathBuf,
     /// Removal list of all deduplication so far.
     pub removed: PathBuf,
+    /// List of the cuts so far.
+    pub cuts: PathBuf,
     /// Folder of the tokens.
     tokens: PathBuf,
     /// What the last stage passed on.
@@ -176,8 +178,11 @@ impl<'a> Run<'a> {
             (Some(file), _) => (file.path.clone(), "read".to_owned()),
             (None, train) => {
                 let train = train.unwrap_or_default();
-                let inputs =
-                    parts.iter().flat_map(|p| [&p.documents, &p.kept, &p.removed]).cloned().collect();
+                let inputs = parts
+                    .iter()
+                    .flat_map(|p| [&p.documents, &p.kept, &p.removed, &p.cuts])
+                    .cloned()
+                    .collect();
                 let weight = left(parts).bytes.min(train.sample_bytes.0);
                 let params =
                     train::TrainParams { vocab_size: train.vocab_size, sample_bytes: train.sample_bytes.0 };
@@ -219,10 +224,16 @@ impl<'a> Run<'a> {
     pub fn tokenize(&mut self, parts: &mut [Part], tokenizer: &StoredTokenizer) -> Result<()> {
         let line = StageLine::start("tokenize");
         let tasks = parts.iter().enumerate().map(|(i, part)| {
-            let inputs = [&part.documents, &part.kept, &part.removed, &tokenizer.path].map(PathBuf::clone);
+            let inputs = [&part.documents, &part.kept, &part.removed, &part.cuts, &tokenizer.path];
             let eod = self.prepared.recipe.tokenizer.eod.clone();
             let params = tokenize::TokenizeParams { source: self.source_name(part), eod };
-            Task::new(&self.work, i, part.left.bytes, inputs.to_vec(), Params::Tokenize(params))
+            Task::new(
+                &self.work,
+                i,
+                part.left.bytes,
+                inputs.map(PathBuf::clone).to_vec(),
+                Params::Tokenize(params),
+            )
         });
         let tasks = tasks.collect();
         for (part, (task, report)) in parts.iter_mut().zip(self.map("tokenize", tasks)?) {
