@@ -8,6 +8,7 @@ pub mod audit;
 pub mod cuts;
 pub mod documents;
 pub mod rows;
+pub mod sort;
 
 use std::fs;
 use std::io;

@@ -70,6 +70,17 @@ row! {
 }
 
 row! {
+    /// A document in one band of its MinHash signature. Rows with one key are candidate pairs, so the
+    /// rows of all bands and documents are sorted together.
+    BandRow {
+        /// Hash of the band's number and of its values.
+        key: u64,
+        /// Number of the document among all documents of the build.
+        document: u64,
+    }
+}
+
+row! {
     /// A document that passed the filters, in the order of the part.
     KeptRow {
         /// Row in the part's documents.

@@ -10,5 +10,7 @@ mod determinism;
 mod incremental;
 /// What is said about wrong recipes and flags, before any work.
 mod recipe;
+/// The external sort within its memory limit.
+mod sort;
 /// What `verify` and `inspect` say.
 mod verify;

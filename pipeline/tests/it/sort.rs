@@ -1,0 +1,64 @@
+use std::process::Command;
+
+use moe_data::watch::Watch;
+use moe_data::work::rows::BandRow;
+use moe_data::work::sort::Sorter;
+
+const CHILD: &str = "MOE_DATA_TEST_SORT";
+
+/// Peak resident memory of this process in bytes, as Linux counts it.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// In the child process: sorts rows within a limit and prints the peak of memory.
+fn child(arguments: &str) {
+    let (memory, n_rows) = arguments.split_once(' ').unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let memory = memory.parse().unwrap();
+    let mut sorter = Sorter::<BandRow>::new(&dir.path().join("sort"), memory, &Watch::idle()).unwrap();
+    let n_rows: u64 = n_rows.parse().unwrap();
+    for document in 0..n_rows {
+        let key = document.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        sorter.push(BandRow { key, document }).unwrap();
+    }
+    let mut n_out = 0;
+    let mut last = None;
+    for row in sorter.finish().unwrap() {
+        let row = Some(row.unwrap());
+        assert!(last <= row);
+        last = row;
+        n_out += 1;
+    }
+    assert_eq!(n_out, n_rows);
+    println!("peak {}", peak_memory());
+}
+
+fn peak_of_child(memory: u64, n_rows: u64) -> u64 {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "sort::peak_memory_follows_the_limit", "--nocapture"])
+        .env(CHILD, format!("{memory} {n_rows}"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let peak = text.lines().find_map(|line| line.split("peak ").nth(1));
+    peak.unwrap_or_else(|| panic!("{text}")).trim().parse().unwrap()
+}
+
+#[test]
+fn peak_memory_follows_the_limit() {
+    if let Ok(arguments) = std::env::var(CHILD) {
+        return child(&arguments);
+    }
+    let nothing = peak_of_child(1 << 20, 0);
+    // 96 MB of rows. Beyond the limit there are the stacks of two threads and the allocator's own.
+    let n_rows = 6_000_000;
+    for memory in [4u64 << 20, 16 << 20, 48 << 20] {
+        let peak = peak_of_child(memory, n_rows);
+        assert!(peak < nothing + memory + (3 << 20), "limit {memory}: {peak} bytes, {nothing} without rows");
+        // The limit is used, too.
+        assert!(peak > nothing + memory / 2, "limit {memory}: {peak} bytes, {nothing} without rows");
+    }
+}
