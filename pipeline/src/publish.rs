@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use moe_shards::atomic::AtomicFile;
 use moe_shards::{Hash, Manifest, ShardInfo, SourceInfo, TokenizerInfo, atomic};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ pub struct Results {
     pub shards: Vec<(PathBuf, ShardInfo)>,
     /// Audit tables.
     pub audits: Vec<(PathBuf, String)>,
-    /// Quarantine files.
+    /// Quarantine files; those of the slices of one input file have one name and become one file.
     pub quarantines: Vec<(PathBuf, String)>,
     /// Files and folders that the next build can use.
     pub used: Vec<PathBuf>,
@@ -203,17 +204,30 @@ pub fn remove_all(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes `folder` hold exactly these files.
+/// Makes `folder` hold exactly these files. Consecutive ones of the same name are joined.
 fn link_all(folder: &Path, files: &[(PathBuf, String)]) -> Result<()> {
     clear_folder(folder)?;
-    for (from, name) in files {
+    for same in files.chunk_by(|a, b| a.1 == b.1) {
+        let (from, name) = &same[0];
         let to = folder.join(name);
+        if same.len() > 1 {
+            join(same.iter().map(|(from, _)| from), &to)?;
+            continue;
+        }
         // A file system without hard links gets a copy.
         if fs::hard_link(from, &to).is_err() {
             fs::copy(from, &to).map_err(Error::io(&to, "write"))?;
         }
     }
     Ok(atomic::sync_dir(folder)?)
+}
+
+fn join<'a>(files: impl Iterator<Item = &'a PathBuf>, to: &Path) -> Result<()> {
+    let mut out = AtomicFile::create(to)?;
+    for path in files {
+        out.write(&fs::read(path).map_err(Error::io(path, "read"))?)?;
+    }
+    Ok(out.commit()?)
 }
 
 fn remove_file(path: &Path) -> Result<()> {
@@ -257,7 +271,14 @@ mod tests {
         fs::write(&source, "x").unwrap();
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("old"), "y").unwrap();
-        link_all(&folder, &[(source, "new".to_owned())]).unwrap();
+        link_all(&folder, &[(source.clone(), "new".to_owned())]).unwrap();
         assert_eq!(entries(&folder).unwrap(), [folder.join("new")]);
+
+        let other = dir.path().join("b");
+        fs::write(&other, "z").unwrap();
+        let files = [(source, "both".to_owned()), (other, "both".to_owned())];
+        link_all(&folder, &files).unwrap();
+        assert_eq!(entries(&folder).unwrap(), [folder.join("both")]);
+        assert_eq!(fs::read(folder.join("both")).unwrap(), b"xz");
     }
 }

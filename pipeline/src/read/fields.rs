@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Cause, Raw};
 
 /// Names of the fields, dotted for nested ones (`metadata.url`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldPaths {
     /// The document's name, if the records have one.
     pub id: Option<String>,

@@ -1,5 +1,7 @@
 //! JSON lines: one object a line. Blank lines are nothing; every other line is a record.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::lines::{Line, Lines};
@@ -10,12 +12,28 @@ use crate::error::Result;
 pub(super) struct JsonlReader {
     lines: Lines,
     fields: FieldPaths,
-    is_empty: bool,
+    /// Lines that start behind this byte are not ours.
+    end: u64,
+    /// Whether the whole file may still turn out to have no record.
+    may_be_empty: bool,
 }
 
 impl JsonlReader {
     pub fn new(stream: Stream, fields: FieldPaths, max_doc_bytes: u64) -> JsonlReader {
-        JsonlReader { lines: Lines::new(stream, max_doc_bytes), fields, is_empty: true }
+        JsonlReader { lines: Lines::new(stream, max_doc_bytes), fields, end: u64::MAX, may_be_empty: true }
+    }
+
+    /// The lines of a plain file that start in `start..end`.
+    pub fn slice(
+        path: &Path,
+        start: u64,
+        end: u64,
+        fields: FieldPaths,
+        max_doc_bytes: u64,
+    ) -> Result<JsonlReader> {
+        let lines = Lines::starting_in(path, start, end, max_doc_bytes)?;
+        // That a file holds nothing is said by its first slice alone.
+        Ok(JsonlReader { lines, fields, end, may_be_empty: start == 0 })
     }
 
     fn content(&self, line: &Line) -> std::result::Result<Raw, Bad> {
@@ -30,15 +48,20 @@ impl JsonlReader {
 
 impl Reader for JsonlReader {
     fn next_record(&mut self) -> Result<Option<Record>> {
-        while let Some(line) = self.lines.next_line()? {
+        // A first slice of blank lines reads on, to know whether the file has any other.
+        while self.may_be_empty || self.lines.offset() < self.end {
+            let Some(line) = self.lines.next_line()? else { break };
             if line.cause.is_none() && self.lines.bytes().iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            self.is_empty = false;
+            self.may_be_empty = false;
+            if line.offset >= self.end {
+                return Ok(None);
+            }
             let content = self.content(&line);
             return Ok(Some(Record { offset: line.offset, n_bytes: line.n_bytes, n_records: 1, content }));
         }
-        let empty = std::mem::replace(&mut self.is_empty, false);
+        let empty = std::mem::replace(&mut self.may_be_empty, false);
         let bad =
             || Record { offset: 0, n_bytes: 0, n_records: 1, content: Err(Bad::new(Cause::EmptyFile, b"")) };
         Ok(empty.then(bad))

@@ -1,5 +1,7 @@
 //! Lines of a stream in bounded memory: a line over the limit is measured and skipped, never held.
 
+use std::path::Path;
+
 use super::stream::{BYTE_ORDER_MARK, Stream};
 use super::{Cause, FIRST_BYTES};
 use crate::error::Result;
@@ -27,6 +29,38 @@ pub(super) struct Line {
 impl Lines {
     pub fn new(stream: Stream, max_bytes: u64) -> Lines {
         Lines { stream, max_bytes, offset: 0, line: Vec::new(), ended: false }
+    }
+
+    /// The lines of a plain file from the first one that starts in `start..end`.
+    pub fn starting_in(path: &Path, start: u64, end: u64, max_bytes: u64) -> Result<Lines> {
+        // A line starts here if the byte before ends another.
+        let offset = start.saturating_sub(1);
+        let stream = Stream::plain_from(path, offset)?;
+        let mut lines = Lines { stream, max_bytes, offset, line: Vec::new(), ended: false };
+        if start > 0 {
+            lines.skip_line(end)?;
+        }
+        Ok(lines)
+    }
+
+    /// Moves behind the next line end, or at least to `limit`.
+    fn skip_line(&mut self, limit: u64) -> Result<()> {
+        while self.offset < limit {
+            let Ok(available) = self.stream.fill()? else { return Ok(()) };
+            let end = memchr::memchr(b'\n', available);
+            let used = end.map_or(available.len(), |end| end + 1);
+            self.stream.consume(used);
+            self.offset += used as u64;
+            if end.is_some() || used == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the next line starts.
+    pub fn offset(&self) -> u64 {
+        self.offset
     }
 
     /// The bytes of the last line; of a line that is too long, the first few.
@@ -63,7 +97,7 @@ impl Lines {
                 }
                 break;
             }
-            let end = available.iter().position(|&b| b == b'\n');
+            let end = memchr::memchr(b'\n', available);
             let part = &available[..end.unwrap_or(available.len())];
             n_bytes += part.len() as u64;
             if cause.is_none() {

@@ -7,6 +7,7 @@ mod jsonl;
 mod lines;
 mod parquet;
 pub mod peek;
+pub mod slice;
 mod stream;
 mod text;
 
@@ -15,6 +16,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use self::fields::FieldPaths;
+pub use self::slice::Slice;
 use self::stream::Sniffed;
 use crate::error::Result;
 
@@ -143,7 +145,7 @@ impl Cause {
     }
 }
 
-/// Opens a file.
+/// Opens a file, or a slice of it.
 ///
 /// The format is taken from the content unless `format` says it: Parquet and gzip and zstd by
 /// their magic numbers, JSONL by an object at the start, with the name (`.jsonl`, `.ndjson`,
@@ -156,11 +158,17 @@ pub fn open(
     path: &Path,
     name: &str,
     format: Option<Format>,
+    slice: Slice,
     fields: &FieldPaths,
     max_doc_bytes: u64,
 ) -> Result<Box<dyn Reader>> {
+    if let Slice::Bytes { start, end } = slice {
+        return Ok(Box::new(jsonl::JsonlReader::slice(path, start, end, fields.clone(), max_doc_bytes)?));
+    }
     Ok(match stream::sniff(path, format)? {
-        Sniffed::Parquet(file) => Box::new(parquet::ParquetReader::open(path, file, fields, max_doc_bytes)?),
+        Sniffed::Parquet(file) => {
+            Box::new(parquet::ParquetReader::open(path, file, slice, fields, max_doc_bytes)?)
+        }
         Sniffed::Jsonl(stream) => Box::new(jsonl::JsonlReader::new(stream, fields.clone(), max_doc_bytes)),
         Sniffed::Text(stream) => Box::new(text::TextReader::new(stream, name, fields, max_doc_bytes)),
     })

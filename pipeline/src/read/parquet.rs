@@ -1,4 +1,5 @@
-//! Parquet: one record a row. Only the columns that the recipe names are decoded.
+//! Parquet: one record a row. Only the columns that the recipe names are decoded, one row group
+//! after the other: damage in one costs the rest of that one.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,29 +8,48 @@ use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::metadata::ParquetMetaData;
 
-use super::{Bad, Cause, FieldPaths, Raw, Reader, Record};
+use super::{Bad, Cause, FieldPaths, Raw, Reader, Record, Slice};
 use crate::error::{Error, Result};
 
 /// Rows decoded at a time: texts of the longest allowed size still fit in memory.
 const BATCH_ROWS: usize = 256;
 
 pub(super) struct ParquetReader {
+    file: File,
+    metadata: Option<ArrowReaderMetadata>,
     fields: FieldPaths,
     max_doc_bytes: u64,
-    file_bytes: u64,
-    n_rows: u64,
-    /// Rows handed out or given up.
+    /// Row groups still to come, the next one last.
+    groups: Vec<Group>,
+    /// The row group under way.
+    group: Group,
+    /// Bytes of the row groups before it.
+    done_bytes: u64,
+    /// Rows of the file handed out, given up, or before the slice.
     row: u64,
     state: State,
 }
 
+/// A row group of the file.
+#[derive(Clone, Copy, Default)]
+struct Group {
+    index: usize,
+    first_row: u64,
+    end_row: u64,
+    n_bytes: u64,
+}
+
 enum State {
+    /// The next row group has to be opened.
+    Between,
     Reading(Box<Reading>),
-    /// Nothing can be read: the cause comes out once.
-    Broken(Cause),
-    Done,
+    /// Nothing can be read: the cause comes out once, with the size of the file.
+    Broken(Cause, u64),
 }
 
 struct Reading {
@@ -51,22 +71,47 @@ struct Columns {
 }
 
 impl ParquetReader {
-    pub fn open(path: &Path, file: File, fields: &FieldPaths, max_doc_bytes: u64) -> Result<ParquetReader> {
+    pub fn open(
+        path: &Path,
+        file: File,
+        slice: Slice,
+        fields: &FieldPaths,
+        max_doc_bytes: u64,
+    ) -> Result<ParquetReader> {
         let file_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
-        let mut reader = ParquetReader {
+        let metadata = ArrowReaderMetadata::load(&file, Default::default()).ok();
+        let mut groups = metadata.as_ref().map(|metadata| groups_of(metadata.metadata())).unwrap_or_default();
+        let n_rows = groups.last().map_or(0, |group| group.end_row);
+        let state = match metadata {
+            None if file_bytes > 0 => State::Broken(Cause::CorruptParquet, file_bytes),
+            // Of several slices the first one says that the file is empty.
+            _ if n_rows == 0 && !matches!(slice, Slice::RowGroups { start: 1.., .. }) => {
+                State::Broken(Cause::EmptyFile, file_bytes)
+            }
+            _ => State::Between,
+        };
+        if let Slice::RowGroups { start, end } = slice {
+            groups.retain(|group| (start..end).contains(&group.index));
+        }
+        groups.reverse();
+        Ok(ParquetReader {
+            file,
+            metadata,
             fields: fields.clone(),
             max_doc_bytes,
-            file_bytes,
-            n_rows: 0,
+            groups,
+            group: Group::default(),
+            done_bytes: 0,
             row: 0,
-            state: State::Broken(if file_bytes == 0 { Cause::EmptyFile } else { Cause::CorruptParquet }),
-        };
-        let Ok(builder) = ParquetRecordBatchReaderBuilder::try_new(file) else { return Ok(reader) };
-        reader.n_rows = builder.metadata().file_metadata().num_rows().max(0) as u64;
-        if reader.n_rows == 0 {
-            reader.state = State::Broken(Cause::EmptyFile);
-            return Ok(reader);
-        }
+            state,
+        })
+    }
+
+    /// Starts a row group; `None` when it cannot be decoded.
+    fn read_group(&self, index: usize) -> Option<ParquetRecordBatchReader> {
+        let (file, metadata) = (self.file.try_clone().ok()?, self.metadata.clone()?);
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+        let fields = &self.fields;
         let wanted: Vec<&str> = fields.names().map(|name| name.split('.').next().unwrap_or(name)).collect();
         let roots: Vec<usize> = (builder.schema().fields().iter().enumerate())
             .filter(|(_, field)| {
@@ -75,34 +120,69 @@ impl ParquetReader {
             .map(|(i, _)| i)
             .collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        if let Ok(batches) = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build() {
-            reader.state = State::Reading(Box::new(Reading { batches, columns: Columns::default(), at: 0 }));
-        }
-        Ok(reader)
+        let builder = builder.with_row_groups(vec![index]).with_projection(mask);
+        builder.with_batch_size(BATCH_ROWS).build().ok()
     }
 
-    /// Gives up the rest of the file: its rows are counted, since the footer says how many there are.
-    fn broken(&mut self, cause: Cause) -> Record {
-        let n_records = (self.n_rows - self.row).max(1);
-        // Nothing could be read: the whole file is the record. Else its size is unknown.
-        let n_bytes = if self.row == 0 { self.file_bytes } else { 0 };
-        let record = Record { offset: self.row, n_bytes, n_records, content: Err(Bad::new(cause, b"")) };
-        self.row = self.n_rows;
-        self.state = State::Done;
+    /// Gives up the rest of the row group: its rows are counted, since the footer says how many
+    /// there are.
+    fn broken_group(&mut self) -> Record {
+        let n_records = (self.group.end_row - self.row).max(1);
+        // Of a part of a row group the size is unknown.
+        let n_bytes = if self.row == self.group.first_row { self.group.n_bytes } else { 0 };
+        let content = Err(Bad::new(Cause::CorruptParquet, b""));
+        let record = Record { offset: self.row, n_bytes, n_records, content };
+        self.end_group();
         record
     }
+
+    fn end_group(&mut self) {
+        self.row = self.group.end_row;
+        self.done_bytes += self.group.n_bytes;
+        self.group.n_bytes = 0;
+        self.state = State::Between;
+    }
+}
+
+/// The row groups with their places, by the footer.
+fn groups_of(metadata: &ParquetMetaData) -> Vec<Group> {
+    let mut first_row = 0u64;
+    let groups = metadata.row_groups().iter().enumerate().map(|(index, group)| {
+        let end_row = first_row.saturating_add(group.num_rows().max(0) as u64);
+        let n_bytes = group.compressed_size().max(0) as u64;
+        let group = Group { index, first_row, end_row, n_bytes };
+        first_row = end_row;
+        group
+    });
+    groups.collect()
 }
 
 impl Reader for ParquetReader {
     fn next_record(&mut self) -> Result<Option<Record>> {
         loop {
-            let State::Reading(reading) = &mut self.state else {
-                return Ok(match self.state {
-                    State::Broken(cause) => Some(self.broken(cause)),
-                    _ => None,
-                });
+            let reading = match &mut self.state {
+                State::Reading(reading) => reading.as_mut(),
+                State::Broken(cause, n_bytes) => {
+                    let content = Err(Bad::new(*cause, b""));
+                    let record = Record { offset: 0, n_bytes: *n_bytes, n_records: 1, content };
+                    self.state = State::Between;
+                    self.groups.clear();
+                    return Ok(Some(record));
+                }
+                State::Between => {
+                    let Some(group) = self.groups.pop() else { return Ok(None) };
+                    (self.group, self.row) = (group, group.first_row);
+                    match self.read_group(group.index) {
+                        Some(batches) => {
+                            let reading = Reading { batches, columns: Columns::default(), at: 0 };
+                            self.state = State::Reading(Box::new(reading));
+                        }
+                        None => return Ok(Some(self.broken_group())),
+                    }
+                    continue;
+                }
             };
-            let Reading { batches, columns, at } = reading.as_mut();
+            let Reading { batches, columns, at } = reading;
             if *at < columns.n_rows {
                 let content = columns.row(*at, &self.fields, self.max_doc_bytes);
                 let n_bytes = columns.text_bytes(*at);
@@ -113,15 +193,17 @@ impl Reader for ParquetReader {
             }
             match batches.next().map(|batch| batch.map(|batch| Columns::of(&batch, &self.fields))) {
                 Some(Ok(next)) => (*columns, *at) = (next, 0),
-                None if self.row >= self.n_rows => self.state = State::Done,
-                // A batch failed, or the file holds fewer rows than its footer says.
-                Some(Err(_)) | None => return Ok(Some(self.broken(Cause::CorruptParquet))),
+                None if self.row >= self.group.end_row => self.end_group(),
+                // A batch failed, or the row group holds fewer rows than the footer says.
+                Some(Err(_)) | None => return Ok(Some(self.broken_group())),
             }
         }
     }
 
     fn consumed_bytes(&self) -> u64 {
-        (self.file_bytes as f64 * (self.row as f64 / self.n_rows.max(1) as f64)) as u64
+        let n_rows = self.group.end_row - self.group.first_row;
+        let share = (self.row - self.group.first_row.min(self.row)) as f64 / n_rows.max(1) as f64;
+        self.done_bytes + (self.group.n_bytes as f64 * share.min(1.0)) as u64
     }
 }
 
@@ -209,12 +291,16 @@ mod tests {
     use super::*;
 
     fn records(bytes: &[u8]) -> Vec<Record> {
+        slice(bytes, Slice::Whole)
+    }
+
+    fn slice(bytes: &[u8], slice: Slice) -> Vec<Record> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
         let fields =
             FieldPaths { id: Some("meta.id".into()), text: "text".into(), family: None, variant: None };
         let opened = File::open(file.path()).unwrap();
-        let mut reader = ParquetReader::open(file.path(), opened, &fields, 5).unwrap();
+        let mut reader = ParquetReader::open(file.path(), opened, slice, &fields, 5).unwrap();
         std::iter::from_fn(|| reader.next_record().unwrap()).collect()
     }
 
@@ -251,5 +337,47 @@ mod tests {
         assert_eq!(cut[0].n_bytes, bytes.len() as u64 - 9);
         assert_eq!(cut[0].content.clone().unwrap_err().cause, Cause::CorruptParquet);
         assert_eq!(records(b"")[0].content.clone().unwrap_err().cause, Cause::EmptyFile);
+    }
+
+    /// Six row groups of two rows; the bytes of the text column of the third are damaged.
+    fn damaged() -> Vec<u8> {
+        let column = |range: std::ops::Range<usize>| {
+            let texts = range.map(|i| format!("t{i}"));
+            Arc::new(StringArray::from_iter_values(texts)) as ArrayRef
+        };
+        let ids = StructArray::from(vec![(
+            Arc::new(Field::new("id", DataType::Int64, true)),
+            Arc::new(Int64Array::from((0..12).collect::<Vec<i64>>())) as ArrayRef,
+        )]);
+        let batch =
+            RecordBatch::try_from_iter([("meta", Arc::new(ids) as ArrayRef), ("text", column(0..12))])
+                .unwrap();
+        let properties = parquet::file::properties::WriterProperties::builder()
+            .set_max_row_group_row_count(Some(2))
+            .set_dictionary_enabled(false)
+            .build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        let mut bytes = writer.into_inner().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let metadata =
+            ArrowReaderMetadata::load(&File::open(file.path()).unwrap(), Default::default()).unwrap();
+        let (start, length) = metadata.metadata().row_group(2).column(1).byte_range();
+        bytes[start as usize..(start + length) as usize].fill(0xff);
+        bytes
+    }
+
+    #[test]
+    fn damage_costs_one_row_group_and_slices_hold_what_the_file_holds() {
+        let bytes = damaged();
+        let whole = records(&bytes);
+        let found: Vec<_> = whole.iter().map(|r| (r.offset, r.n_records, r.content.is_ok())).collect();
+        let good = |row| (row, 1, true);
+        let rows = [5, 6, 7, 8, 9, 10].map(|row| good(row + 1));
+        assert_eq!(found, [&[good(0), good(1), good(2), good(3), (4, 2, false)][..], &rows].concat());
+        assert!(whole[4].n_bytes > 0);
+        let slices = (0..6).flat_map(|i| slice(&bytes, Slice::RowGroups { start: i, end: i + 1 }));
+        assert_eq!(slices.collect::<Vec<_>>(), whole);
     }
 }

@@ -30,9 +30,24 @@ pub(super) struct Stream {
     path: PathBuf,
     inner: Box<dyn BufRead>,
     tracker: Tracker,
+    is_plain: bool,
 }
 
 impl Stream {
+    /// A plain file from a byte on.
+    pub fn plain_from(path: &Path, start: u64) -> Result<Stream> {
+        let mut file = File::open(path).map_err(Error::io(path, "open"))?;
+        file.seek(SeekFrom::Start(start)).map_err(Error::io(path, "read"))?;
+        let tracker = Tracker::default();
+        let raw = BufReader::with_capacity(BLOCK_BYTES, Tracked { file, tracker: tracker.clone() });
+        Ok(Stream { path: path.to_owned(), inner: Box::new(raw), tracker, is_plain: true })
+    }
+
+    /// Whether the file is not compressed.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     /// The next bytes, empty at the end; the inner error is damage of the data.
     pub fn fill(&mut self) -> Result<std::result::Result<&[u8], Cause>> {
         match self.inner.fill_buf() {
@@ -96,6 +111,7 @@ pub(super) fn sniff(path: &Path, format: Option<Format>) -> Result<Sniffed> {
     }
     let tracker = Tracker::default();
     let raw = BufReader::with_capacity(BLOCK_BYTES, Tracked { file, tracker: tracker.clone() });
+    let is_plain = !magic.starts_with(GZIP_MAGIC) && !magic.starts_with(ZSTD_MAGIC);
     let inner: Box<dyn BufRead> = if magic.starts_with(GZIP_MAGIC) {
         Box::new(BufReader::with_capacity(BLOCK_BYTES, MultiGzDecoder::new(raw)))
     } else if magic.starts_with(ZSTD_MAGIC) {
@@ -104,7 +120,7 @@ pub(super) fn sniff(path: &Path, format: Option<Format>) -> Result<Sniffed> {
     } else {
         Box::new(raw)
     };
-    let mut stream = Stream { path: path.to_owned(), inner, tracker };
+    let mut stream = Stream { path: path.to_owned(), inner, tracker, is_plain };
     let is_jsonl = match format {
         Some(format) => format == Format::Jsonl,
         None => {

@@ -242,11 +242,17 @@ pub struct LimitsConfig {
     pub max_doc_bytes: ByteSize,
     /// Share of bad records above which the build fails, 0 to 1.
     pub max_bad_fraction: f64,
+    /// Files of plain JSONL and Parquet above this size are read by several tasks; changes no result.
+    pub slice_bytes: ByteSize,
 }
 
 impl Default for LimitsConfig {
     fn default() -> LimitsConfig {
-        LimitsConfig { max_doc_bytes: ByteSize(10_000_000), max_bad_fraction: 0.001 }
+        LimitsConfig {
+            max_doc_bytes: ByteSize(10_000_000),
+            max_bad_fraction: 0.001,
+            slice_bytes: ByteSize(64_000_000),
+        }
     }
 }
 
@@ -256,6 +262,9 @@ impl Section for LimitsConfig {
         // Lengths of a document are 32 bits wide in the shard; a byte may become three in NFC.
         if !(1..=1_000_000_000).contains(&self.max_doc_bytes.0) {
             wrong.push(("max_doc_bytes", format!("is {}; expected 1 to 1000000000", self.max_doc_bytes.0)));
+        }
+        if self.slice_bytes.0 < 1000 {
+            wrong.push(("slice_bytes", format!("is {}; expected at least 1000", self.slice_bytes.0)));
         }
         if !(0.0..=1.0).contains(&self.max_bad_fraction) {
             wrong.push(("max_bad_fraction", format!("is {}; expected 0 to 1", self.max_bad_fraction)));
@@ -278,7 +287,7 @@ impl Recipe {
 
     /// Digest of all that decides the bytes of the shards, and of nothing else: paths are left
     /// out, a tokenizer file counts by its content (`tokenizer`), and so do not the limit on bad
-    /// records, the threads or the output folder.
+    /// records, the size of slices, the threads or the output folder.
     pub fn identity(&self, tokenizer: Option<Hash>) -> Hash {
         let sources: Vec<Value> = self
             .source
@@ -307,7 +316,8 @@ impl Recipe {
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         drop_absent(&mut value);
-        for filter in value["filter"].as_array_mut().into_iter().flatten() {
+        // A recipe without filters has no such key any more.
+        for filter in value.get_mut("filter").and_then(Value::as_array_mut).into_iter().flatten() {
             // In the file a filter's settings stand beside its name.
             if let Some(Value::Object(settings)) = filter.as_object_mut().and_then(|f| f.remove("settings")) {
                 filter.as_object_mut().into_iter().for_each(|f| f.extend(settings.clone()));
@@ -342,6 +352,7 @@ mod tests {
         let recipe = Recipe::built_in(vec![source("here")]);
         let mut moved = Recipe::built_in(vec![source("there")]);
         moved.limits.max_bad_fraction = 0.5;
+        moved.limits.slice_bytes = ByteSize(1000);
         assert_eq!(recipe.identity(None), moved.identity(None));
         moved.source[0].text = "body".into();
         assert_ne!(recipe.identity(None), moved.identity(None));
@@ -351,6 +362,13 @@ mod tests {
     #[test]
     fn the_written_recipe_reads_back_as_the_same() {
         let recipe = Recipe::built_in(vec![source("here")]);
+        let text = recipe.to_toml().unwrap();
+        assert_eq!(decode::decode(&text, std::path::Path::new("lock.toml")).unwrap(), recipe);
+    }
+
+    #[test]
+    fn a_recipe_without_filters_can_be_written() {
+        let recipe = Recipe { filter: Vec::new(), ..Recipe::built_in(vec![source("here")]) };
         let text = recipe.to_toml().unwrap();
         assert_eq!(decode::decode(&text, std::path::Path::new("lock.toml")).unwrap(), recipe);
     }

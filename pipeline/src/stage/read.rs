@@ -1,4 +1,4 @@
-//! Stage 1: an input file to normalised documents. Records that cannot be documents go to
+//! Stage 1: a slice of an input file to normalised documents. Records that cannot be documents go to
 //! quarantine with their place.
 //!
 //! Writes `documents.parquet`, and `quarantine.jsonl` when there is any.
@@ -11,7 +11,7 @@ use super::{Report, Task};
 use crate::document::{Count, DocumentId, TextHash, family_of_field, family_of_text};
 use crate::error::{Error, Result};
 use crate::normalize::{NormalizeConfig, normalize};
-use crate::read::{self, Bad, Cause, FieldPaths, Format, Raw};
+use crate::read::{self, Bad, Cause, FieldPaths, Format, Raw, Slice};
 use crate::recipe::inputs::InputFile;
 use crate::watch::Watch;
 use crate::work::documents::{Document, DocumentWriter};
@@ -24,6 +24,8 @@ pub struct ReadParams {
     pub source: String,
     /// The file.
     pub input: InputFile,
+    /// Which part of it.
+    pub slice: Slice,
     /// Its format, where the recipe says it.
     pub format: Option<Format>,
     /// Names of the fields.
@@ -42,8 +44,14 @@ pub struct ReadParams {
 /// The file or the disk cannot be used; bad content is not an error.
 pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
     let input = &params.input;
-    let mut reader =
-        read::open(&input.path, &input.name, params.format, &params.fields, params.max_doc_bytes)?;
+    let mut reader = read::open(
+        &input.path,
+        &input.name,
+        params.format,
+        params.slice,
+        &params.fields,
+        params.max_doc_bytes,
+    )?;
     let mut documents = DocumentWriter::create(&task.file(DOCUMENTS))?;
     let mut quarantine = Quarantine { task, file: None };
     let mut report = Report::default();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use serde_json::Value;
 
 use crate::support::{Random, Scratch, assert_same, dataset_lines, quickstart_recipe, recipe_over};
@@ -32,7 +33,9 @@ fn any_split_order_and_format_of_the_input_gives_the_same_bytes() {
     Random(7).shuffle(&mut bible);
     let text = |lines: &[String]| lines.join("\n") + "\n";
     scratch.write("bible/z.jsonl", text(&bible[..30]));
-    scratch.write("bible/sub/a.jsonl.zst", zstd::encode_all(text(&bible[30..200]).as_bytes(), 1).unwrap());
+    let frames = [&bible[30..90], &bible[90..200]];
+    let frames = frames.map(|lines| zstd::encode_all(text(lines).as_bytes(), 1).unwrap());
+    scratch.write("bible/sub/a.jsonl.zst", frames.concat());
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(text(&bible[200..]).as_bytes()).unwrap();
     scratch.write("bible/m.jsonl.gz", gzip.finish().unwrap());
@@ -45,6 +48,35 @@ fn any_split_order_and_format_of_the_input_gives_the_same_bytes() {
     assert_same(&scratch.results("split"), &scratch.results("whole"));
 }
 
+#[test]
+fn slices_of_a_file_give_the_bytes_of_the_whole_file() {
+    let scratch = Scratch::new();
+    let mut bible = dataset_lines("bible_kjv_web.jsonl.gz");
+    for (at, bad) in [(3, "not json"), (90, "{\"id\":\"x\"}"), (91, ""), (200, "[]"), (270, "{")] {
+        bible.insert(at, bad.to_owned());
+    }
+    scratch.write("bible.jsonl", bible.join("\n"));
+    let django = dataset_lines("django_docs_two_versions.jsonl.gz");
+    scratch.write("django.parquet", to_parquet(&django, &["id", "path", "version", "text"]));
+    let recipe = recipe_over("\"bible.jsonl\"", "\"django.parquet\"");
+    let recipe = recipe.replace("max_bad_fraction = 0.001", "max_bad_fraction = 1.0");
+    for (out, slice_bytes, threads) in [("whole", "1GB", "1"), ("cut", "40kB", "2"), ("fine", "3kB", "3")] {
+        let recipe =
+            recipe.replace("\"64MB\"                             #", &format!("\"{slice_bytes}\" #"));
+        scratch.write(&format!("{out}.toml"), recipe);
+        let said =
+            scratch.ok(&["build", "--recipe", &format!("{out}.toml"), "--out", out, "--threads", threads]);
+        assert_eq!(said.err.contains(" slices, "), out != "whole", "{}", said.err);
+        assert_same(&scratch.results(out), &scratch.results("whole"));
+        let quarantine =
+            |out: &str| fs::read(scratch.path(out).join("quarantine/bible-00000.jsonl")).unwrap();
+        assert!(quarantine(out) == quarantine("whole"), "the quarantine of {out} differs");
+    }
+    let n_lines =
+        fs::read_to_string(scratch.path("fine/quarantine/bible-00000.jsonl")).unwrap().lines().count();
+    assert_eq!(n_lines, 4);
+}
+
 fn to_parquet(lines: &[String], columns: &[&str]) -> Vec<u8> {
     let records: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let column = |name: &&str| {
@@ -52,7 +84,9 @@ fn to_parquet(lines: &[String], columns: &[&str]) -> Vec<u8> {
         ((*name).to_owned(), Arc::new(StringArray::from_iter(values)) as ArrayRef)
     };
     let batch = RecordBatch::try_from_iter(columns.iter().map(column)).unwrap();
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    // Several row groups, so that the file can be cut.
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(7)).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
     writer.write(&batch).unwrap();
     writer.into_inner().unwrap()
 }

@@ -14,6 +14,7 @@ use crate::ledger::{Ledger, SourceLedger};
 use crate::prepare::Prepared;
 use crate::printer::{Printer, StageLine};
 use crate::publish::{Results, StoredTokenizer};
+use crate::read::slice;
 use crate::recipe::ByteSize;
 use crate::stage::{Params, Report, Task, filter, read, shard, tokenize, train};
 use crate::tokenizer::Tokenizer;
@@ -37,11 +38,15 @@ pub(super) struct Run<'a> {
     pub first_bad: Option<String>,
 }
 
-/// One input file on its way through the stages. A stage fills in what it makes.
+/// One slice of an input file on its way through the stages. A stage fills in what it makes.
 #[derive(Default)]
 pub(super) struct Part {
     /// Position of the source in the recipe; a recipe allows no more than fit in two bytes.
     pub source: usize,
+    /// Number of the file and, if it was cut, of the slice: `00003` or `00003-0002`.
+    pub label: String,
+    /// Position of the file among those of all sources.
+    file: usize,
     pub documents: PathBuf,
     pub kept: PathBuf,
     pub keys: PathBuf,
@@ -105,26 +110,29 @@ impl<'a> Run<'a> {
     pub fn read(&mut self) -> Result<Vec<Part>> {
         let line = StageLine::start("read");
         let prepared = self.prepared;
+        let limits = &prepared.recipe.limits;
         let (mut tasks, mut parts) = (Vec::new(), Vec::new());
+        let mut n_files = 0;
         for (i, (source, inputs)) in prepared.recipe.source.iter().zip(&prepared.inputs).enumerate() {
             for input in inputs {
-                let params = read::ReadParams {
-                    source: source.name.clone(),
-                    input: input.clone(),
-                    format: source.format,
-                    fields: source.fields(),
-                    variants: source.variants.clone(),
-                    normalize: prepared.recipe.normalize,
-                    max_doc_bytes: prepared.recipe.limits.max_doc_bytes.0,
-                };
-                parts.push(Part { source: i, ..Part::default() });
-                tasks.push(Task::new(
-                    &self.work,
-                    tasks.len(),
-                    input.n_bytes,
-                    Vec::new(),
-                    Params::Read(params),
-                ));
+                let slices = slice::cut(&input.path, source.format, input.n_bytes, limits.slice_bytes.0)?;
+                let is_cut = slices.len() > 1;
+                for (n, (slice, weight)) in slices.into_iter().enumerate() {
+                    let params = read::ReadParams {
+                        source: source.name.clone(),
+                        input: input.clone(),
+                        slice,
+                        format: source.format,
+                        fields: source.fields(),
+                        variants: source.variants.clone(),
+                        normalize: prepared.recipe.normalize,
+                        max_doc_bytes: limits.max_doc_bytes.0,
+                    };
+                    let label = if is_cut { format!("{n_files:05}-{n:04}") } else { format!("{n_files:05}") };
+                    parts.push(Part { source: i, label, file: n_files, ..Part::default() });
+                    tasks.push(Task::new(&self.work, tasks.len(), weight, Vec::new(), Params::Read(params)));
+                }
+                n_files += 1;
             }
         }
         for (part, (task, report)) in parts.iter_mut().zip(self.map("read", tasks)?) {
@@ -139,11 +147,13 @@ impl<'a> Run<'a> {
                 let place = worst.and_then(|cause| Some((cause, report.first_bad.get(cause)?)));
                 self.first_bad = place.map(|(cause, place)| format!("{cause} in {place}"));
             }
-            let name = format!("{}-{:05}.jsonl", self.source_name(part), task.part);
+            let name = format!("{}-{:05}.jsonl", self.source_name(part), part.file);
             self.results.add_quarantine(task.file(work::QUARANTINE), name);
         }
         let left = left(&parts);
-        let what = format!("{} files, {} documents, {}", parts.len(), left.docs, ByteSize(left.bytes));
+        let slices =
+            if parts.len() > n_files { format!(" in {} slices", parts.len()) } else { String::new() };
+        let what = format!("{n_files} files{slices}, {} documents, {}", left.docs, ByteSize(left.bytes));
         line.done(self.printer, &what);
         Ok(parts)
     }
@@ -163,7 +173,7 @@ impl<'a> Run<'a> {
             (part.kept, part.keys) = (task.file(work::KEPT), task.file(work::KEYS));
             part.left = report.kept;
             SourceLedger::add(&mut self.entry(part).dropped, &report.dropped);
-            self.results.add_audit(task.file(work::DROPS), format!("drops-filter-{:05}.parquet", task.part));
+            self.results.add_audit(task.file(work::DROPS), format!("drops-filter-{}.parquet", part.label));
         }
         let kept = left(parts).docs;
         line.done(self.printer, &format!("{kept} documents kept, {} dropped", before - kept));
@@ -240,7 +250,7 @@ impl<'a> Run<'a> {
             part.left = report.kept;
             part.n_tokens = report.tokens;
             SourceLedger::add(&mut self.entry(part).dropped, &report.dropped);
-            let audit = format!("drops-tokenize-{:05}.parquet", task.part);
+            let audit = format!("drops-tokenize-{}.parquet", part.label);
             self.results.add_audit(task.file(work::DROPS), audit);
             part.tokens = task.output;
         }
