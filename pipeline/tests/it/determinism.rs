@@ -60,7 +60,7 @@ fn slices_of_a_file_give_the_bytes_of_the_whole_file() {
     scratch.write("django.parquet", to_parquet(&django, &["id", "path", "version", "text"]));
     let recipe = recipe_over("\"bible.jsonl\"", "\"django.parquet\"");
     let recipe = recipe.replace("max_bad_fraction = 0.001", "max_bad_fraction = 1.0");
-    for (out, slice_bytes, threads) in [("whole", "1GB", "1"), ("cut", "40kB", "2"), ("fine", "3kB", "3")] {
+    for (out, slice_bytes, threads) in [("whole", "1GB", "1"), ("cut", "300kB", "2"), ("fine", "30kB", "3")] {
         let recipe =
             recipe.replace("\"64MB\"                             #", &format!("\"{slice_bytes}\" #"));
         scratch.write(&format!("{out}.toml"), recipe);
