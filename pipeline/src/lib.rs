@@ -23,6 +23,7 @@ pub mod watch;
 pub mod document;
 
 pub mod filter;
+pub mod minhash;
 pub mod normalize;
 pub mod read;
 pub mod tokenizer;

@@ -21,7 +21,7 @@ const PIPELINE: &[&str] = &[
     "error watch nearest json lock printer",
     "strict_toml",
     "document",
-    "normalize | filter | read | tokenizer",
+    "normalize | filter | read | tokenizer | minhash",
     "recipe",
     "work",
     "stage | mix",
