@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Report, Task};
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Encoder, EncoderOptions};
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::cuts::Cuts;
@@ -26,8 +26,8 @@ pub const REASON: &str = "no_tokens";
 pub struct TokenizeParams {
     /// Name of the source.
     pub source: String,
-    /// End of document, where the recipe names it.
-    pub eod: Option<String>,
+    /// How to encode.
+    pub options: EncoderOptions,
 }
 
 /// Runs the stage.
@@ -38,8 +38,9 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
     let [documents, kept, removed, cuts, tokenizer] = &task.inputs[..] else {
         return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
     };
-    let tokenizer = Tokenizer::load(tokenizer, params.eod.as_deref())?;
+    let encoder = Encoder::shared(tokenizer, &params.options)?;
     let cuts = Cuts::read(cuts)?;
+    let mut ids = Vec::new();
     let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
     let mut writer = Writer {
         tokens: AtomicFile::create(&task.file(TOKENS))?,
@@ -61,7 +62,8 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
             let left_bytes = document.raw_bytes - cut_bytes as u32;
             let text = cuts.apply(document.text)?;
             let count = Count::one(u64::from(left_bytes));
-            let ids = tokenizer.encode(&text)?;
+            ids.clear();
+            encoder.encode_into(&text, &mut ids)?;
             if ids.is_empty() {
                 *report.dropped.entry(REASON.to_owned()).or_default() += count;
                 drops.push(&Drop {

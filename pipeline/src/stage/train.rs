@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Report, Task};
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::tokenizer;
+use crate::tokenizer::train;
 use crate::watch::Watch;
 use crate::work::TOKENIZER;
 use crate::work::cuts::Cuts;
@@ -48,7 +48,7 @@ pub fn run(task: &Task, params: &TrainParams, watch: &Watch) -> Result<Report> {
         .iter()
         .flat_map(|part| part.batches(watch))
         .map_while(|batch| batch.map_err(&keep_failure).ok());
-    let json = tokenizer::train(texts.flatten(), params.vocab_size);
+    let json = train::train(texts.flatten(), params.vocab_size);
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }

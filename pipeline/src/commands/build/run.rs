@@ -17,7 +17,7 @@ use crate::publish::{Results, StoredTokenizer};
 use crate::read::slice;
 use crate::recipe::ByteSize;
 use crate::stage::{Params, Report, Task, filter, read, shard, tokenize, train};
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Encoder, EncoderOptions};
 use crate::watch::Watch;
 use crate::work;
 
@@ -180,6 +180,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn encoder_options(&self) -> EncoderOptions {
+        EncoderOptions { eod: self.prepared.recipe.tokenizer.eod.clone(), ..EncoderOptions::default() }
+    }
+
     pub fn tokenizer(&mut self, parts: &[Part]) -> Result<StoredTokenizer> {
         let line = StageLine::start("tokenizer");
         let prepared = self.prepared;
@@ -212,22 +216,23 @@ impl<'a> Run<'a> {
             atomic::write_file(&path, &bytes)?;
         }
         self.results.used.push(folder);
-        let tokenizer = Tokenizer::load(&path, config.eod.as_deref()).map_err(|e| match e {
+        let encoder = Encoder::shared(&path, &self.encoder_options()).map_err(|e| match e {
             // The user knows the original, not the copy.
             Error::Tokenizer { message, .. } => Error::Tokenizer { path: file, message },
             other => other,
         })?;
-        let token_bytes: Vec<u8> = tokenizer.token_bytes().iter().flat_map(|n| n.to_le_bytes()).collect();
+        let token_bytes: Vec<u8> = encoder.token_bytes().iter().flat_map(|n| n.to_le_bytes()).collect();
         let info = TokenizerInfo {
             file: work::TOKENIZER.to_owned(),
             blake3,
-            vocab_size: tokenizer.vocab_size(),
-            eod_id: tokenizer.eod().0,
+            vocab_size: encoder.vocab_size(),
+            eod_id: encoder.eod().0,
             token_bytes_file: "token_bytes.u16".to_owned(),
             token_bytes_blake3: Hash::of(&token_bytes),
         };
         let what = format!("{origin}, {} tokens, end of document is {}", info.vocab_size, info.eod_id);
         line.done(self.printer, &what);
+        self.printer.note(&format!("          encoder: {}", encoder.verdict()));
         Ok(StoredTokenizer { path, info, token_bytes })
     }
 
@@ -235,8 +240,8 @@ impl<'a> Run<'a> {
         let line = StageLine::start("tokenize");
         let tasks = parts.iter().enumerate().map(|(i, part)| {
             let inputs = [&part.documents, &part.kept, &part.removed, &part.cuts, &tokenizer.path];
-            let eod = self.prepared.recipe.tokenizer.eod.clone();
-            let params = tokenize::TokenizeParams { source: self.source_name(part), eod };
+            let params =
+                tokenize::TokenizeParams { source: self.source_name(part), options: self.encoder_options() };
             Task::new(
                 &self.work,
                 i,

@@ -1,0 +1,314 @@
+//! The tokenizer: a Hugging Face `tokenizer.json`, given or trained here. Vocabulary size,
+//! end-of-document token and bytes per token are derived from the file, never typed in.
+//!
+//! An [`Encoder`] turns text into ids. The reference is the library `tokenizers`; a fast engine takes
+//! its place for files whose every piece is on the allow-list of [`family`], after both have given the
+//! same ids for a probe of nasty strings ([`probe`]). Which engine ran therefore never shows in the ids.
+//!
+//! Boundaries of documents are no business of the text: strings such as `<|endoftext|>` in it are
+//! encoded as the characters they are, and begin and end of a document are added by the caller from
+//! [`Encoder::bos`] and [`Encoder::eod`].
+
+mod added;
+mod bytes;
+mod cut;
+pub mod family;
+mod fast;
+mod probe;
+mod reference;
+mod shared;
+pub mod train;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moe_shards::TokenId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use self::family::{Family, Refusal};
+use self::fast::Fast;
+use self::reference::Reference;
+use crate::error::{Error, Result};
+
+/// End of document of a tokenizer that is trained here.
+pub const EOD: &str = "<|endoftext|>";
+
+/// What becomes of the strings of special tokens in the text of a document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpecialInText {
+    /// They are characters like any others.
+    #[default]
+    Text,
+    /// They become the special tokens, except begin and end of document, which are never made from text.
+    Match,
+}
+
+/// Which engine may encode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineChoice {
+    /// The fast one where it is known to be exact, else the reference.
+    #[default]
+    Auto,
+    /// The reference only.
+    Reference,
+}
+
+/// How to use a tokenizer file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncoderOptions {
+    /// End-of-document token, where it cannot be derived from the file.
+    pub eod: Option<String>,
+    /// Token that begins every document, if any.
+    pub bos: Option<String>,
+    /// Special strings in text.
+    pub special_in_text: SpecialInText,
+    /// Engine.
+    pub engine: EngineChoice,
+}
+
+/// The engine of an [`Encoder`] and why it was chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// `fastokens` or `tokenizers`.
+    pub engine: String,
+    /// Family of the splits, where it is known.
+    pub family: Option<Family>,
+    /// Probe strings for which both engines gave the same ids.
+    pub n_probes: usize,
+    /// What forced the reference: a piece of the file or a string.
+    pub reason: Option<String>,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.reason, self.family) {
+            (Some(reason), _) => write!(f, "{}, because {reason}", self.engine),
+            (None, Some(family)) => {
+                write!(f, "{} ({family} splits, {} probe strings equal)", self.engine, self.n_probes)
+            }
+            (None, None) => write!(f, "{}", self.engine),
+        }
+    }
+}
+
+/// Turns text into ids; may be used by many threads at once.
+pub struct Encoder {
+    path: PathBuf,
+    reference: Reference,
+    fast: Option<Fast>,
+    verdict: Verdict,
+    eod: TokenId,
+    bos: Option<TokenId>,
+    /// Strings that are never matched in text, if others are.
+    boundaries: Vec<String>,
+    vocab_size: u32,
+    n_by_reference: AtomicU64,
+}
+
+impl Encoder {
+    /// Loads a file and chooses the engine: about a second for a vocabulary of 128,000.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when the file is not a tokenizer, has no end-of-document token or more
+    /// than one candidate, or lacks the token named as begin of document.
+    pub fn load(path: &Path, options: &EncoderOptions) -> Result<Encoder> {
+        let wrong = |message: String| Error::Tokenizer { path: path.to_owned(), message };
+        let file = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let reference = Reference::new(&file, options.special_in_text).map_err(wrong)?;
+        let eod = reference.eod(options.eod.as_deref()).map_err(wrong)?;
+        let bos = match &options.bos {
+            Some(name) => Some(reference.special("tokenizer.bos", name).map_err(wrong)?),
+            None => None,
+        };
+        let mut boundaries = vec![eod.0];
+        boundaries.extend(bos.iter().map(|(name, _)| name.clone()));
+        let mut encoder = Encoder {
+            path: path.to_owned(),
+            vocab_size: reference.vocab_size(),
+            reference,
+            fast: None,
+            verdict: Verdict { engine: "tokenizers".to_owned(), family: None, n_probes: 0, reason: None },
+            eod: TokenId(eod.1),
+            bos: bos.map(|(_, id)| TokenId(id)),
+            boundaries: match options.special_in_text {
+                SpecialInText::Text => Vec::new(),
+                SpecialInText::Match => boundaries,
+            },
+            n_by_reference: AtomicU64::new(0),
+        };
+        match options.engine {
+            EngineChoice::Reference => {
+                encoder.verdict.reason = Some("the recipe asks for the reference".to_owned());
+            }
+            EngineChoice::Auto => encoder.choose(&file, options.special_in_text)?,
+        }
+        Ok(encoder)
+    }
+
+    fn choose(&mut self, file: &[u8], special_in_text: SpecialInText) -> Result<()> {
+        let tokens = self.reference.added_tokens();
+        let is_matched =
+            |token: &tokenizers::AddedToken| !token.special || special_in_text == SpecialInText::Match;
+        let fast = serde_json::from_slice::<Value>(file)
+            .map_err(|e| Refusal::new("file", e.to_string()))
+            .and_then(|file| Fast::new(&file, &tokens, is_matched));
+        match fast {
+            Ok(fast) => {
+                self.verdict.engine = "fastokens".to_owned();
+                self.verdict.family = Some(fast.family());
+                self.fast = Some(fast);
+            }
+            Err(refusal) => {
+                self.verdict.reason = Some(format!("{refusal}"));
+                return Ok(());
+            }
+        }
+        let specials: Vec<&str> = tokens.iter().map(|(_, token)| token.content.as_str()).collect();
+        let probe = probe::strings(&specials);
+        self.probe(probe.iter().map(String::as_str))
+    }
+
+    /// Encodes texts with both engines and gives up the fast one at the first difference.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_into`].
+    pub fn probe<'t>(&mut self, texts: impl Iterator<Item = &'t str>) -> Result<()> {
+        for text in texts {
+            if self.fast.is_none() {
+                break;
+            }
+            match self.difference(text)? {
+                None => self.verdict.n_probes += 1,
+                Some(difference) => {
+                    self.fast = None;
+                    self.verdict.engine = "tokenizers".to_owned();
+                    self.verdict.reason = Some(format!("the fast engine differs: {difference}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the ids of a text differ from the reference's, in words.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_into`].
+    pub fn difference(&self, text: &str) -> Result<Option<String>> {
+        let (mut ids, mut expected) = (Vec::new(), Vec::new());
+        self.encode_unchecked(text, &mut ids, self.fast.as_ref())?;
+        self.encode_unchecked(text, &mut expected, None)?;
+        if ids == expected {
+            return Ok(None);
+        }
+        let at = ids.iter().zip(&expected).take_while(|(a, b)| a == b).count();
+        let name = |id: Option<&u32>| id.map_or("the end".to_owned(), |id| format!("id {id}"));
+        let start: String = text.chars().take(60).collect();
+        let more = if start.len() < text.len() { "..." } else { "" };
+        Ok(Some(format!(
+            "token {at} of {start:?}{more} is {}, in the reference {}",
+            name(ids.get(at)),
+            name(expected.get(at))
+        )))
+    }
+
+    /// Appends the ids of a text, without begin and end of document. Memory beside `ids` is bounded
+    /// for a text of any length, except where only the reference can encode it.
+    ///
+    /// # Errors
+    /// The tokenizer refuses the text, or gives begin or end of document for it.
+    pub fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let start = ids.len();
+        self.encode_unchecked(text, ids, self.fast.as_ref())?;
+        let boundaries = [Some(self.eod), self.bos];
+        for boundary in boundaries.into_iter().flatten() {
+            if ids[start..].contains(&boundary.0) {
+                let message = format!(
+                    "gives token {} for plain text, but it is to stand between documents only; mark it as special in the file",
+                    boundary.0
+                );
+                return Err(Error::Tokenizer { path: self.path.clone(), message });
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Encoder::encode_into`], to a new vector.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode_into`].
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 1);
+        self.encode_into(text, &mut ids)?;
+        Ok(ids)
+    }
+
+    fn encode_unchecked(&self, text: &str, ids: &mut Vec<u32>, fast: Option<&Fast>) -> Result<()> {
+        let mut start = 0;
+        while let Some((at, len)) = first_of(&self.boundaries, &text[start..]) {
+            self.encode_piece(&text[start..start + at], ids, fast)?;
+            self.reference
+                .encode_as_text(&text[start + at..start + at + len], ids)
+                .map_err(|message| self.refused(message))?;
+            start += at + len;
+        }
+        self.encode_piece(&text[start..], ids, fast)
+    }
+
+    fn encode_piece(&self, text: &str, ids: &mut Vec<u32>, fast: Option<&Fast>) -> Result<()> {
+        if let Some(fast) = fast {
+            if fast.encode(text, ids) {
+                return Ok(());
+            }
+            self.n_by_reference.fetch_add(1, Ordering::Relaxed);
+        }
+        self.reference.encode(text, ids).map_err(|message| self.refused(message))
+    }
+
+    fn refused(&self, message: String) -> Error {
+        Error::Tokenizer { path: self.path.clone(), message }
+    }
+
+    /// Engine and reason.
+    pub fn verdict(&self) -> &Verdict {
+        &self.verdict
+    }
+
+    /// Texts that the fast engine has passed on to the reference so far.
+    pub fn n_by_reference(&self) -> u64 {
+        self.n_by_reference.load(Ordering::Relaxed)
+    }
+
+    /// End of document.
+    pub fn eod(&self) -> TokenId {
+        self.eod
+    }
+
+    /// Begin of document.
+    pub fn bos(&self) -> Option<TokenId> {
+        self.bos
+    }
+
+    /// One more than the largest token id.
+    pub fn vocab_size(&self) -> u32 {
+        self.vocab_size
+    }
+
+    /// UTF-8 bytes of text that each token stands for, by id: what bits per byte are computed
+    /// with. Special tokens and unused ids are 0, tokens of 65,535 bytes and more are 65,535.
+    pub fn token_bytes(&self) -> Vec<u16> {
+        self.reference.token_bytes()
+    }
+}
+
+/// Place and length of the first of some strings in a text; the longest at that place.
+fn first_of(strings: &[String], text: &str) -> Option<(usize, usize)> {
+    let found = strings.iter().filter_map(|string| text.find(string.as_str()).map(|at| (at, string.len())));
+    found.min_by_key(|&(at, len)| (at, std::cmp::Reverse(len)))
+}
+
+#[cfg(test)]
+mod tests;

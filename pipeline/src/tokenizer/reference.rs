@@ -1,0 +1,139 @@
+//! The reference engine: the library `tokenizers`, whose ids are right by definition.
+
+use tokenizers::{AddedToken, DecoderWrapper, PreTokenizerWrapper, Tokenizer};
+
+use super::SpecialInText;
+use super::bytes::token_bytes;
+
+/// Names under which published tokenizers hold their end of document, most specific first.
+const KNOWN_EOD: [&str; 6] = [super::EOD, "<|end_of_text|>", "<|end▁of▁sentence|>", "</s>", "<eos>", "[EOS]"];
+
+/// A tokenizer of the library.
+pub(super) struct Reference {
+    /// Encodes special strings as text.
+    as_text: Tokenizer,
+    /// Matches them, where that is wanted.
+    matching: Option<Tokenizer>,
+}
+
+impl Reference {
+    pub(super) fn new(file: &[u8], special_in_text: SpecialInText) -> Result<Reference, String> {
+        let mut as_text = Tokenizer::from_bytes(file).map_err(|e| e.to_string())?;
+        as_text.with_padding(None);
+        as_text.with_truncation(None).map_err(|e| e.to_string())?;
+        let matching = (special_in_text == SpecialInText::Match).then(|| as_text.clone());
+        as_text.set_encode_special_tokens(true);
+        Ok(Reference { as_text, matching })
+    }
+
+    /// Appends the ids of a text.
+    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+        encode(self.matching.as_ref().unwrap_or(&self.as_text), text, ids)
+    }
+
+    /// Appends the ids of a text in which no special token is matched.
+    pub(super) fn encode_as_text(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+        encode(&self.as_text, text, ids)
+    }
+
+    /// Added tokens by id.
+    pub(super) fn added_tokens(&self) -> Vec<(u32, AddedToken)> {
+        let mut tokens: Vec<_> = self.as_text.get_added_tokens_decoder().into_iter().collect();
+        tokens.sort_by_key(|(id, _)| *id);
+        tokens
+    }
+
+    /// One more than the largest token id.
+    pub(super) fn vocab_size(&self) -> u32 {
+        self.as_text.get_vocab(true).into_values().max().map_or(0, |largest| largest + 1)
+    }
+
+    /// Name and id of the end of document.
+    pub(super) fn eod(&self, wanted: Option<&str>) -> Result<(String, u32), String> {
+        let specials = self.specials();
+        let name = choose_eod(wanted, &specials.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>())?;
+        self.special("tokenizer.eod", name)
+    }
+
+    /// Name and id of a special token that the recipe names.
+    pub(super) fn special(&self, key: &str, name: &str) -> Result<(String, u32), String> {
+        let specials = self.specials();
+        let names: Vec<&str> = specials.iter().map(|(name, _)| name.as_str()).collect();
+        let found = specials.iter().find(|(special, _)| special == name).cloned();
+        found.ok_or_else(|| format!("`{key}` names `{name}`, but {}", listed(&names)))
+    }
+
+    fn specials(&self) -> Vec<(String, u32)> {
+        let special = self.added_tokens().into_iter().filter(|(_, token)| token.special);
+        special.map(|(id, token)| (token.content, id)).collect()
+    }
+
+    pub(super) fn token_bytes(&self) -> Vec<u16> {
+        let added = self.added_tokens().into_iter().collect();
+        token_bytes(self.as_text.get_vocab(true), &added, self.vocab_size(), self.is_byte_level())
+    }
+
+    fn is_byte_level(&self) -> bool {
+        let decodes = matches!(self.as_text.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        let splits = match self.as_text.get_pre_tokenizer() {
+            Some(PreTokenizerWrapper::ByteLevel(_)) => true,
+            Some(PreTokenizerWrapper::Sequence(steps)) => {
+                steps.as_ref().iter().any(|step| matches!(step, PreTokenizerWrapper::ByteLevel(_)))
+            }
+            _ => false,
+        };
+        decodes || splits
+    }
+}
+
+fn encode(tokenizer: &Tokenizer, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
+    let encoding = tokenizer.encode_fast(text, false).map_err(|e| e.to_string())?;
+    ids.extend_from_slice(encoding.get_ids());
+    Ok(())
+}
+
+fn listed(specials: &[&str]) -> String {
+    // Llama 3 has 256 of them.
+    const SHOWN: usize = 12;
+    let more =
+        if specials.len() > SHOWN { format!(" and {} more", specials.len() - SHOWN) } else { String::new() };
+    match specials.is_empty() {
+        true => "the file has no special tokens".to_owned(),
+        false => format!(
+            "the file's special tokens are `{}`{more}",
+            specials[..specials.len().min(SHOWN)].join("`, `")
+        ),
+    }
+}
+
+fn choose_eod<'a>(wanted: Option<&'a str>, specials: &[&'a str]) -> Result<&'a str, String> {
+    // Whether the file has it, the look-up says.
+    if let Some(wanted) = wanted {
+        return Ok(wanted);
+    }
+    let mut found = KNOWN_EOD.iter().filter_map(|known| specials.iter().find(|special| *special == known));
+    match (found.next(), found.next()) {
+        (Some(eod), None) => Ok(eod),
+        (None, _) => Err(format!(
+            "the end-of-document token cannot be derived: {}; name one with `tokenizer.eod`",
+            listed(specials)
+        )),
+        (Some(a), Some(b)) => {
+            Err(format!("both `{a}` and `{b}` could end a document; choose one with `tokenizer.eod`"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_document_is_found_or_asked_for() {
+        assert_eq!(choose_eod(None, &["<s>", "</s>"]), Ok("</s>"));
+        assert_eq!(choose_eod(Some("<s>"), &["<s>", "</s>"]), Ok("<s>"));
+        assert!(choose_eod(None, &["<s>"]).unwrap_err().contains("`<s>`; name one with `tokenizer.eod`"));
+        assert!(choose_eod(None, &["</s>", super::super::EOD]).unwrap_err().contains("choose one"));
+        assert!(choose_eod(None, &[]).unwrap_err().contains("no special tokens"));
+    }
+}
