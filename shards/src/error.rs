@@ -129,6 +129,9 @@ pub enum Error {
         /// Samples in the plan.
         len: u64,
     },
+    /// More languages or tags than a shard can hold.
+    #[error("{0}")]
+    Names(String),
     /// Quotas that no interleaving can serve.
     #[error("interleaving: {0}")]
     Quota(String),

@@ -10,13 +10,18 @@ use crate::hash::Hash;
 use crate::ids::{FamilyId, TokenWidth};
 
 /// Version written by this program.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 pub(crate) const MAGIC: [u8; 8] = *b"MOEMDX01";
-pub(crate) const HEADER_BYTES: usize = 256;
+/// Bytes of the header that [`FORMAT_VERSION`] has.
+pub(crate) const HEADER_BYTES: usize = 320;
+/// Bytes of the header of version 1, which has no `names` section.
+const HEADER_BYTES_V1: usize = 256;
 pub(crate) const ALIGN: u64 = 64;
 pub(crate) const META_BYTES: usize = 16;
 /// Sections in file order.
-pub(crate) const SECTIONS: [&str; 4] = ["end", "family", "meta", "id"];
+pub(crate) const SECTIONS: [&str; 5] = ["end", "family", "meta", "id", "names"];
+/// Bit of byte 12 of a record, from version 2 on: the quality is known.
+const QUALITY_KNOWN: u8 = 1;
 
 /// What is recorded of each document: 16 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,12 +32,12 @@ pub struct DocumentMeta {
     pub variant: u8,
     /// How a variant was made; 0 = by people.
     pub style: u8,
-    /// Quality bucket; 0 = not scored.
-    pub quality: u8,
-    /// Tags of the filters, one bit each.
-    pub flags: u8,
-    /// Language code; 0 = unknown.
-    pub lang: u16,
+    /// Quality bucket, 0 to 255; `None` = unknown.
+    pub quality: Option<u8>,
+    /// Tags, one bit each: bit `i` is tag `i` of the shard's [`Names`](crate::Names).
+    pub tags: u8,
+    /// Language: number `language - 1` of the shard's [`Names`](crate::Names); 0 = unknown.
+    pub language: u16,
     /// Position of the source in the manifest.
     pub source: u16,
     /// Bytes of the text as it was read, before normalisation: the ledger adds them up.
@@ -42,21 +47,24 @@ pub struct DocumentMeta {
 impl DocumentMeta {
     pub(crate) fn to_bytes(self) -> [u8; META_BYTES] {
         let mut out = [0; META_BYTES];
-        out[..4].copy_from_slice(&[self.variant, self.style, self.quality, self.flags]);
-        out[4..6].copy_from_slice(&self.lang.to_le_bytes());
+        out[..4].copy_from_slice(&[self.variant, self.style, self.quality.unwrap_or(0), self.tags]);
+        out[4..6].copy_from_slice(&self.language.to_le_bytes());
         out[6..8].copy_from_slice(&self.source.to_le_bytes());
         out[8..12].copy_from_slice(&self.n_bytes.to_le_bytes());
+        out[12] = if self.quality.is_some() { QUALITY_KNOWN } else { 0 };
         out
     }
 
-    pub(crate) fn from_bytes(family: FamilyId, b: &[u8; META_BYTES]) -> DocumentMeta {
+    /// A record of a shard of version 1 has no bit for a known quality: there 0 means unknown.
+    pub(crate) fn from_bytes(version: u32, family: FamilyId, b: &[u8; META_BYTES]) -> DocumentMeta {
+        let known = if version == 1 { b[2] != 0 } else { b[12] & QUALITY_KNOWN != 0 };
         DocumentMeta {
             family,
             variant: b[0],
             style: b[1],
-            quality: b[2],
-            flags: b[3],
-            lang: u16::from_le_bytes([b[4], b[5]]),
+            quality: known.then_some(b[2]),
+            tags: b[3],
+            language: u16::from_le_bytes([b[4], b[5]]),
             source: u16::from_le_bytes([b[6], b[7]]),
             n_bytes: u32::from_le_bytes([b[8], b[9], b[10], b[11]]),
         }
@@ -71,9 +79,11 @@ pub(crate) struct Section {
     pub xxh3: u64,
 }
 
-/// The 256-byte header of a `.mdx` file.
+/// The header of a `.mdx` file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
+    /// Version of the file; only the newest is written.
+    pub version: u32,
     pub width: TokenWidth,
     pub n_docs: u64,
     pub n_tokens: u64,
@@ -83,7 +93,8 @@ pub(crate) struct Header {
     pub tokenizer: Hash,
     pub bin: Hash,
     pub build: Hash,
-    pub sections: [Section; 4],
+    /// In the order of [`SECTIONS`]; version 1 has no `names`, so its entry is empty.
+    pub sections: [Section; SECTIONS.len()],
     pub file_bytes: u64,
 }
 
@@ -107,6 +118,7 @@ impl Header {
             }
         }
         out.extend_from_slice(&self.file_bytes.to_le_bytes());
+        out.resize(HEADER_BYTES - 8, 0);
         let checksum = xxh3_64(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
         let mut fixed = [0; HEADER_BYTES];
@@ -116,24 +128,28 @@ impl Header {
 
     /// Parses and checks everything that can be checked without reading the sections.
     pub fn parse(path: &Path, file: &[u8]) -> Result<Header> {
-        if file.len() < HEADER_BYTES {
-            return Err(Error::format(
-                path,
-                "file size",
-                format!("at least {HEADER_BYTES} bytes"),
-                file.len(),
-            ));
+        let too_short =
+            |bytes: usize| Error::format(path, "file size", format!("at least {bytes} bytes"), file.len());
+        if file.len() < HEADER_BYTES_V1 {
+            return Err(too_short(HEADER_BYTES_V1));
         }
         if file[..6] != MAGIC[..6] {
             return Err(Error::format(path, "magic", "MOEMDX", format!("{:?}", &file[..6])));
         }
         let mut at = MAGIC.len();
         let version = take_u32(file, &mut at);
-        if version != FORMAT_VERSION {
-            return Err(Error::Version { path: path.to_owned(), found: version, supported: FORMAT_VERSION });
+        let (header_bytes, n_sections) = match version {
+            1 => (HEADER_BYTES_V1, SECTIONS.len() - 1),
+            FORMAT_VERSION => (HEADER_BYTES, SECTIONS.len()),
+            found => {
+                return Err(Error::Version { path: path.to_owned(), found, supported: FORMAT_VERSION });
+            }
+        };
+        if file.len() < header_bytes {
+            return Err(too_short(header_bytes));
         }
-        let recorded = u64_at(file, HEADER_BYTES - 8);
-        let computed = xxh3_64(&file[..HEADER_BYTES - 8]);
+        let recorded = u64_at(file, header_bytes - 8);
+        let computed = xxh3_64(&file[..header_bytes - 8]);
         if recorded != computed {
             return Err(checksum_error(path, "header", recorded, computed));
         }
@@ -152,8 +168,8 @@ impl Header {
             hash.0.copy_from_slice(&file[at..at + 32]);
             at += 32;
         }
-        let mut sections = [Section::default(); 4];
-        for section in &mut sections {
+        let mut sections = [Section::default(); SECTIONS.len()];
+        for section in &mut sections[..n_sections] {
             section.offset = take_u64(file, &mut at);
             section.bytes = take_u64(file, &mut at);
             section.xxh3 = take_u64(file, &mut at);
@@ -161,6 +177,7 @@ impl Header {
         let file_bytes = take_u64(file, &mut at);
         let [tokenizer, bin, build] = hashes;
         let header = Header {
+            version,
             width,
             n_docs,
             n_tokens,
@@ -173,11 +190,11 @@ impl Header {
             sections,
             file_bytes,
         };
-        header.check_layout(path, file.len() as u64)?;
+        header.check_layout(path, file.len() as u64, header_bytes as u64, n_sections)?;
         Ok(header)
     }
 
-    fn check_layout(&self, path: &Path, file_bytes: u64) -> Result<()> {
+    fn check_layout(&self, path: &Path, file_bytes: u64, header_bytes: u64, n_sections: usize) -> Result<()> {
         if self.file_bytes != file_bytes {
             return Err(Error::format(path, "file size", format!("{} bytes", self.file_bytes), file_bytes));
         }
@@ -188,9 +205,9 @@ impl Header {
             return Err(Error::format(path, "EOD", format!("below {}", self.vocab_size), self.eod));
         }
         let expected =
-            [Some(self.n_docs * 8), Some(self.n_docs * 8), Some(self.n_docs * META_BYTES as u64), None];
-        let mut previous_end = HEADER_BYTES as u64;
-        for (section, bytes) in self.sections.iter().zip(expected) {
+            [Some(self.n_docs * 8), Some(self.n_docs * 8), Some(self.n_docs * META_BYTES as u64), None, None];
+        let mut previous_end = header_bytes;
+        for (section, bytes) in self.sections[..n_sections].iter().zip(expected) {
             let end = section.offset.checked_add(section.bytes).filter(|&end| end <= file_bytes);
             let Some(end) = end.filter(|_| section.offset >= previous_end && section.offset % ALIGN == 0)
             else {
@@ -247,13 +264,24 @@ mod tests {
             family: FamilyId(9),
             variant: 1,
             style: 2,
-            quality: 3,
-            flags: 4,
-            lang: 0x0605,
+            quality: Some(3),
+            tags: 4,
+            language: 0x0605,
             source: 0x0807,
             n_bytes: 0x0c0b_0a09,
         };
-        assert_eq!(meta.to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0, 0, 0, 0]);
-        assert_eq!(DocumentMeta::from_bytes(FamilyId(9), &meta.to_bytes()), meta);
+        assert_eq!(meta.to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1, 0, 0, 0]);
+        assert_eq!(DocumentMeta::from_bytes(2, FamilyId(9), &meta.to_bytes()), meta);
+    }
+
+    #[test]
+    fn an_unknown_quality_is_not_bucket_0() {
+        for quality in [None, Some(0), Some(255)] {
+            let meta = DocumentMeta { quality, ..DocumentMeta::default() };
+            assert_eq!(DocumentMeta::from_bytes(2, FamilyId(0), &meta.to_bytes()), meta);
+        }
+        let in_version_1 = |b: &[u8; META_BYTES]| DocumentMeta::from_bytes(1, FamilyId(0), b).quality;
+        assert_eq!(in_version_1(&[0; META_BYTES]), None);
+        assert_eq!(in_version_1(&[9; META_BYTES]), Some(9));
     }
 }

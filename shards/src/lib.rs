@@ -37,6 +37,8 @@ mod hash;
 mod ids;
 mod mmap;
 
+mod names;
+
 mod format;
 mod plan_file;
 mod reader;
@@ -63,6 +65,7 @@ pub use lock::{
     PLAN_VERSION, PackRef, Packing, PassLock, PhaseLock, PlanLock, PoolLock, ShardRef, ValidationLock,
 };
 pub use manifest::{Manifest, SourceInfo, TokenizerInfo};
+pub use names::Names;
 pub use plan::{Plan, Pool};
 pub use reader::{Shard, ShardIndex, Tokens};
 pub use sample::{IGNORED_SEGMENT, Piece, Sample, SampleId};

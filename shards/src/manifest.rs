@@ -50,13 +50,19 @@ pub struct Manifest {
     pub tokenizer: TokenizerInfo,
     /// Sources in recipe order.
     pub sources: Vec<SourceInfo>,
+    /// Languages of the documents, sorted; from version 2 on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub languages: Vec<String>,
+    /// Tags of the documents, sorted, at most [`Names::MAX_TAGS`](crate::Names::MAX_TAGS); from version 2 on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Shards, sorted by name.
     pub shards: Vec<ShardInfo>,
 }
 
 impl Manifest {
     /// Schema version written by this program.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
     /// File name in the output folder.
     pub const FILE: &'static str = "MANIFEST.json";
 

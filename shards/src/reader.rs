@@ -11,12 +11,14 @@ use crate::format::{DocumentMeta, Header, META_BYTES, SECTIONS, checksum_error, 
 use crate::hash::Hash;
 use crate::ids::{FamilyId, TokenId, TokenWidth};
 use crate::mmap::map_file;
+use crate::names::Names;
 
 /// The index of a shard over any bytes (a map, a vector, a fuzzer's input).
 #[derive(Debug)]
 pub struct ShardIndex<D> {
     path: PathBuf,
     header: Header,
+    names: Names,
     data: D,
 }
 
@@ -27,7 +29,16 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
     /// Anything the format forbids, or a version this program does not know.
     pub fn parse(path: &Path, data: D) -> Result<ShardIndex<D>> {
         let header = Header::parse(path, data.as_ref())?;
-        Ok(ShardIndex { path: path.to_owned(), header, data })
+        let names = match header.version {
+            1 => Names::default(),
+            _ => Names::parse(path, section(&header, data.as_ref(), 4))?,
+        };
+        Ok(ShardIndex { path: path.to_owned(), header, names, data })
+    }
+
+    /// The languages and tags that the records of this shard speak of.
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// The file, for messages.
@@ -111,7 +122,30 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         let at = doc as usize * META_BYTES;
         let mut bytes = [0; META_BYTES];
         bytes.copy_from_slice(&self.section(2)[at..at + META_BYTES]);
-        Ok(DocumentMeta::from_bytes(family, &bytes))
+        Ok(DocumentMeta::from_bytes(self.header.version, family, &bytes))
+    }
+
+    /// Language of a document; `None` when it is unknown. Shards of version 1 name no languages.
+    ///
+    /// # Errors
+    /// No such document, or a number that the shard does not name.
+    pub fn language(&self, doc: u32) -> Result<Option<&str>> {
+        let code = self.meta(doc)?.language;
+        if code == 0 || self.header.version == 1 {
+            return Ok(None);
+        }
+        self.names.language(code).map(Some).ok_or_else(|| {
+            let expected = format!("at most {}", self.names.languages().len());
+            Error::format(&self.path, "language of a document", expected, code)
+        })
+    }
+
+    /// Tags of a document, sorted. Shards of version 1 name no tags.
+    ///
+    /// # Errors
+    /// No such document.
+    pub fn tags(&self, doc: u32) -> Result<impl Iterator<Item = &str>> {
+        Ok(self.names.tags_of(self.meta(doc)?.tags))
     }
 
     /// Name of a document in its source.
@@ -138,7 +172,9 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
     /// # Errors
     /// The first damaged section.
     pub fn verify_sections(&self) -> Result<()> {
-        for (i, name) in SECTIONS.iter().enumerate() {
+        // Version 1 has no `names`; its empty entry has no checksum.
+        let n_sections = SECTIONS.len() - usize::from(self.header.version == 1);
+        for (i, name) in SECTIONS.iter().enumerate().take(n_sections) {
             let (recorded, computed) = (self.header.sections[i].xxh3, xxh3_64(self.section(i)));
             if recorded != computed {
                 return Err(checksum_error(&self.path, &format!("section `{name}`"), recorded, computed));
@@ -148,9 +184,7 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
     }
 
     fn section(&self, i: usize) -> &[u8] {
-        let section = self.header.sections[i];
-        // `Header::parse` has checked that the section lies inside the file.
-        &self.data.as_ref()[section.offset as usize..(section.offset + section.bytes) as usize]
+        section(&self.header, self.data.as_ref(), i)
     }
 
     fn check(&self, doc: u32) -> Result<()> {
@@ -160,6 +194,13 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         let (index, len) = (u64::from(doc), self.header.n_docs);
         Err(Error::OutOfRange { path: self.path.clone(), what: "document", index, len })
     }
+}
+
+/// Bytes of a section of the file `data`.
+fn section<'d>(header: &Header, data: &'d [u8], i: usize) -> &'d [u8] {
+    let section = header.sections[i];
+    // `Header::parse` has checked that the section lies inside the file.
+    &data[section.offset as usize..(section.offset + section.bytes) as usize]
 }
 
 /// Tokens of a document in place.
@@ -283,6 +324,7 @@ impl Shard {
                 });
             }
             previous = family;
+            self.language(doc)?;
             scratch.clear();
             self.tokens(doc)?.extend_into(&mut scratch);
             n_tokens += scratch.len() as u64;

@@ -8,9 +8,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::atomic::{self, AtomicFile};
 use crate::error::{Error, Result};
-use crate::format::{ALIGN, DocumentMeta, HEADER_BYTES, Header, Section};
+use crate::format::{ALIGN, DocumentMeta, FORMAT_VERSION, HEADER_BYTES, Header, SECTIONS, Section};
 use crate::hash::Hash;
 use crate::ids::{TokenId, TokenWidth};
+use crate::names::Names;
 
 /// What all documents of a shard have in common.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +59,7 @@ pub struct ShardWriter {
     mdx_path: PathBuf,
     bin_path: PathBuf,
     spec: ShardSpec,
+    names: Names,
     width: TokenWidth,
     bin: AtomicFile,
     bin_hasher: blake3::Hasher,
@@ -88,6 +90,7 @@ impl ShardWriter {
             bin: AtomicFile::create(&bin_path)?,
             bin_path,
             spec,
+            names: Names::default(),
             width: TokenWidth::for_vocab(spec.vocab_size),
             bin_hasher: blake3::Hasher::new(),
             scratch: Vec::new(),
@@ -102,11 +105,19 @@ impl ShardWriter {
         })
     }
 
+    /// Brings the names of the languages and tags that the records speak of; without it all
+    /// languages are unknown and no document has a tag. Call it before the first document.
+    pub fn with_names(mut self, names: Names) -> ShardWriter {
+        self.names = names;
+        self
+    }
+
     /// Appends a document; `tokens` come without EOD, which the writer adds.
     ///
     /// # Errors
     /// A token outside the vocabulary, a family smaller than the last one, a document of another
-    /// source or variant than the first, more than 2^32 - 1 documents, or a full disk.
+    /// source or variant than the first, a language or tag without a name, more than 2^32 - 1
+    /// documents, or a full disk.
     pub fn append(&mut self, id: &str, meta: &DocumentMeta, tokens: &[TokenId]) -> Result<()> {
         if let Some(last) = &self.last {
             if meta.family < last.family {
@@ -120,6 +131,15 @@ impl ShardWriter {
                 let name = |m: &DocumentMeta| format!("source {} variant {}", m.source, m.variant);
                 return Err(Error::format(&self.bin_path, "document", name(last), name(meta)));
             }
+        }
+        if usize::from(meta.language) > self.names.languages().len() {
+            let expected = format!("at most {}", self.names.languages().len());
+            return Err(Error::format(&self.bin_path, "language of a document", expected, meta.language));
+        }
+        if u16::from(meta.tags) >= 1 << self.names.tags().len() {
+            let expected = format!("bits of {} tags", self.names.tags().len());
+            let found = format!("{:#010b}", meta.tags);
+            return Err(Error::format(&self.bin_path, "tags of a document", expected, found));
         }
         if self.id_ends.len() > u32::MAX as usize {
             return Err(Error::format(&self.bin_path, "documents", "at most 2^32 - 1", "one more"));
@@ -165,14 +185,17 @@ impl ShardWriter {
         ids.extend_from_slice(&self.id_bytes);
 
         let mut file = vec![0; HEADER_BYTES];
-        let mut sections = [Section::default(); 4];
-        for (section, bytes) in sections.iter_mut().zip([&self.ends, &self.families, &self.metas, &ids]) {
+        let names = self.names.to_bytes();
+        let mut sections = [Section::default(); SECTIONS.len()];
+        let contents = [&self.ends, &self.families, &self.metas, &ids, &names];
+        for (section, bytes) in sections.iter_mut().zip(contents) {
             file.resize(file.len().next_multiple_of(ALIGN as usize), 0);
             *section = Section { offset: file.len() as u64, bytes: bytes.len() as u64, xxh3: xxh3_64(bytes) };
             file.extend_from_slice(bytes);
         }
         let bin_blake3 = Hash(*self.bin_hasher.finalize().as_bytes());
         let header = Header {
+            version: FORMAT_VERSION,
             width: self.width,
             n_docs,
             n_tokens: self.n_tokens,

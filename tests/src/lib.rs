@@ -164,8 +164,15 @@ pub fn generated_build(out: &Path, vocab_size: u32, sources: &[Source<'_>]) -> M
         name: source.name.to_owned(),
         variants: (0..4).map(|v| format!("v{v}")).collect(),
     });
-    let manifest =
-        Manifest { version: Manifest::VERSION, build, tokenizer, sources: sources.collect(), shards };
+    let manifest = Manifest {
+        version: Manifest::VERSION,
+        build,
+        tokenizer,
+        sources: sources.collect(),
+        languages: Vec::new(),
+        tags: Vec::new(),
+        shards,
+    };
     manifest.write(out).expect("a manifest");
     manifest
 }

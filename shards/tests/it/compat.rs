@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use moe_shards::{DocumentMeta, FamilyId, Hash, Shard, ShardSpec, ShardWriter, TokenId};
+use moe_shards::{DocumentMeta, FamilyId, Hash, Names, Shard, ShardSpec, ShardWriter, TokenId};
 
 const DOCS: [(&str, u64, &[u32]); 3] =
     [("a/1", 3, &[5, 6, 7]), ("naïve", 9, &[]), ("c", u64::MAX, &[65_498, 1, 1, 2])];
@@ -14,12 +14,23 @@ fn meta(i: usize, family: u64) -> DocumentMeta {
         family: FamilyId(family),
         variant: 2,
         style: 1,
-        quality: 9,
-        flags: 0b101,
-        lang: 77,
+        quality: Some(9),
+        tags: 0b101,
+        language: 77,
         source: 3,
         n_bytes: 10 + i as u32,
     }
+}
+
+/// From version 2 on: a quality may be unknown without being 0, and languages and tags have names.
+fn meta_2(i: usize, family: u64) -> DocumentMeta {
+    let quality = [Some(0), None, Some(255)][i];
+    DocumentMeta { quality, language: i as u16, ..meta(i, family) }
+}
+
+fn names() -> Names {
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Names::new(set(&["de", "eng-Latn"]), set(&["faq", "news", "wiki"])).unwrap()
 }
 
 fn write(dir: &std::path::Path, name: &str, vocab_size: u32) {
@@ -29,33 +40,52 @@ fn write(dir: &std::path::Path, name: &str, vocab_size: u32) {
         tokenizer: Hash::of(b"tokenizer"),
         build: Hash::of(b"build"),
     };
-    let mut writer = ShardWriter::create(dir, name, spec).unwrap();
+    let mut writer = ShardWriter::create(dir, name, spec).unwrap().with_names(names());
     for (i, (id, family, tokens)) in DOCS.iter().enumerate() {
         let tokens: Vec<TokenId> = tokens.iter().map(|&t| TokenId(t)).collect();
-        writer.append(id, &meta(i, *family), &tokens).unwrap();
+        writer.append(id, &meta_2(i, *family), &tokens).unwrap();
     }
     writer.finish().unwrap();
+}
+
+fn opens(name: &str, meta: fn(usize, u64) -> DocumentMeta) -> Shard {
+    let shard = Shard::open(&compat_dir().join(format!("{name}.mdx"))).unwrap();
+    shard.verify().unwrap();
+    assert_eq!((shard.n_docs(), shard.n_tokens(), shard.eod()), (3, 10, TokenId(0)));
+    assert_eq!(shard.tokenizer(), Hash::of(b"tokenizer"));
+    for (i, (id, family, tokens)) in DOCS.iter().enumerate() {
+        let doc = i as u32;
+        assert_eq!(shard.id(doc).unwrap(), *id);
+        assert_eq!(shard.meta(doc).unwrap(), meta(i, *family));
+        assert_eq!(shard.tokens(doc).unwrap().to_vec(), [tokens, &[0][..]].concat());
+    }
+    shard
 }
 
 #[test]
 fn version_1_opens_for_ever() {
     for name in ["v1-u16", "v1-u32"] {
-        let shard = Shard::open(&compat_dir().join(format!("{name}.mdx"))).unwrap();
-        shard.verify().unwrap();
-        assert_eq!((shard.n_docs(), shard.n_tokens(), shard.eod()), (3, 10, TokenId(0)));
-        assert_eq!(shard.tokenizer(), Hash::of(b"tokenizer"));
-        for (i, (id, family, tokens)) in DOCS.iter().enumerate() {
-            let doc = i as u32;
-            assert_eq!(shard.id(doc).unwrap(), *id);
-            assert_eq!(shard.meta(doc).unwrap(), meta(i, *family));
-            assert_eq!(shard.tokens(doc).unwrap().to_vec(), [tokens, &[0][..]].concat());
-        }
+        let shard = opens(name, meta);
+        assert_eq!(shard.names(), &Names::default());
+        assert_eq!(shard.language(0).unwrap(), None);
+        assert_eq!(shard.tags(0).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn version_2_opens_for_ever() {
+    for name in ["v2-u16", "v2-u32"] {
+        let shard = opens(name, meta_2);
+        assert_eq!(shard.names(), &names());
+        let languages: Vec<_> = (0..3).map(|doc| shard.language(doc).unwrap()).collect();
+        assert_eq!(languages, [None, Some("de"), Some("eng-Latn")]);
+        assert_eq!(shard.tags(1).unwrap().collect::<Vec<_>>(), ["faq", "wiki"]);
     }
 }
 
 /// Today's writer still writes the committed bytes.
 #[test]
-fn the_writer_still_writes_version_1() {
+fn the_writer_still_writes_version_2() {
     let dir = tempfile::tempdir().unwrap();
     // `MOE_SHARDS_WRITE_COMPAT` makes the files of a new version; see docs/shard-format.md.
     let target = if std::env::var_os("MOE_SHARDS_WRITE_COMPAT").is_some() {
@@ -63,7 +93,7 @@ fn the_writer_still_writes_version_1() {
     } else {
         dir.path().to_owned()
     };
-    for (name, vocab_size) in [("v1-u16", 65_499), ("v1-u32", 65_500)] {
+    for (name, vocab_size) in [("v2-u16", 65_499), ("v2-u32", 65_500)] {
         write(&target, name, vocab_size);
         for extension in ["mdx", "bin"] {
             let file = format!("{name}.{extension}");

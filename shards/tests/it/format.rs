@@ -46,6 +46,10 @@ fn the_writer_refuses_what_a_reader_could_not_use() {
     );
     let other = DocumentMeta { variant: 1, ..family(6) };
     assert!(matches!(writer.append("d", &other, &[]), Err(Error::Format { .. })));
+    let error = writer.append("e", &DocumentMeta { language: 1, ..family(6) }, &[]).unwrap_err().to_string();
+    assert!(error.contains("language of a document: expected at most 0, found 1"), "{error}");
+    let error = writer.append("e", &DocumentMeta { tags: 2, ..family(6) }, &[]).unwrap_err().to_string();
+    assert!(error.contains("expected bits of 0 tags, found 0b00000010"), "{error}");
     assert!(ShardWriter::create(dir.path(), "s", ShardSpec { eod: TokenId(100), ..spec(100) }).is_err());
 }
 
@@ -83,7 +87,7 @@ fn every_flipped_byte_is_noticed_and_named() {
 fn truncated_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = example(dir.path());
-    for len in [0, 7, 255, 256, bytes.len() - 1] {
+    for len in [0, 7, 255, 256, 319, 320, bytes.len() - 1] {
         assert!(ShardIndex::parse(Path::new("s.mdx"), &bytes[..len]).is_err(), "{len} bytes");
     }
     let bin = dir.path().join("s.bin");
@@ -98,7 +102,7 @@ fn a_newer_version_says_so() {
     let mut bytes = example(dir.path());
     bytes[8] = 9;
     let error = ShardIndex::parse(Path::new("s.mdx"), bytes).unwrap_err().to_string();
-    assert_eq!(error, "s.mdx: format version 9; this program reads up to 1: install a newer one");
+    assert_eq!(error, "s.mdx: format version 9; this program reads up to 2: install a newer one");
 }
 
 /// Reads everything that can be read; the outcome does not matter, only that there is one.
@@ -124,15 +128,15 @@ proptest! {
     /// reaches the code behind it.
     #[test]
     fn a_damaged_header_with_a_valid_checksum_never_panics(
-        at in 0usize..248, value in any::<u8>(), more in proptest::collection::vec((0usize..248, any::<u8>()), 0..6),
+        at in 0usize..312, value in any::<u8>(), more in proptest::collection::vec((0usize..312, any::<u8>()), 0..6),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = example(dir.path());
         for (at, value) in more.into_iter().chain([(at, value)]) {
             bytes[at] = value;
         }
-        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..248]);
-        bytes[248..256].copy_from_slice(&checksum.to_le_bytes());
+        let checksum = xxhash_rust::xxh3::xxh3_64(&bytes[..312]);
+        bytes[312..320].copy_from_slice(&checksum.to_le_bytes());
         exercise(bytes);
     }
 

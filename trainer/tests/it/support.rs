@@ -275,6 +275,8 @@ pub fn write_plan(dir: &Path, seed: u64) {
         build,
         tokenizer,
         sources: vec![SourceInfo { name: "words".into(), variants: vec!["original".into()] }],
+        languages: Vec::new(),
+        tags: Vec::new(),
         shards: vec![shard],
     };
     manifest.write(dir).expect("manifest");
