@@ -65,6 +65,77 @@ fn first_8(hash: blake3::Hash) -> FamilyId {
     FamilyId(u64::from_le_bytes(bytes))
 }
 
+/// What is known of a document beside its text, as a reader made it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OwnedMetadata {
+    /// As [`Metadata::quality`].
+    pub quality: Option<u8>,
+    /// As [`Metadata::language`].
+    pub language: Option<String>,
+    /// As [`Metadata::tags`].
+    pub tags: String,
+    /// As [`Metadata::date`].
+    pub date: Option<String>,
+    /// As [`Metadata::score`].
+    pub score: Option<f64>,
+}
+
+/// What is known of a document beside its text.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Metadata<'a> {
+    /// Quality bucket.
+    pub quality: Option<u8>,
+    /// Language code, such as `en` or `eng-Latn`.
+    pub language: Option<&'a str>,
+    /// Tags, sorted, one a line.
+    pub tags: &'a str,
+    /// ISO 8601 text; compared as text.
+    pub date: Option<&'a str>,
+    /// A finite number; higher is better.
+    pub score: Option<f64>,
+}
+
+impl OwnedMetadata {
+    /// The same, borrowed.
+    pub fn as_ref(&self) -> Metadata<'_> {
+        Metadata {
+            quality: self.quality,
+            language: self.language.as_deref(),
+            tags: &self.tags,
+            date: self.date.as_deref(),
+            score: self.score,
+        }
+    }
+}
+
+impl<'a> Metadata<'a> {
+    /// The tags.
+    pub fn tags(&self) -> impl Iterator<Item = &'a str> {
+        self.tags.lines()
+    }
+
+    /// Hash that orders documents that are equal in all but this, so that a tie never falls to the
+    /// order of the input: XXH3-64 of the parts, each after its length.
+    pub fn hash(&self) -> u64 {
+        let mut bytes = Vec::new();
+        let quality = self.quality.map(|q| [q]);
+        let score = self.score.map(|score| score.to_bits().to_le_bytes());
+        let parts = [
+            quality.as_ref().map(<[u8; 1]>::as_slice),
+            self.language.map(str::as_bytes),
+            Some(self.tags.as_bytes()),
+            self.date.map(str::as_bytes),
+            score.as_ref().map(<[u8; 8]>::as_slice),
+        ];
+        for part in parts {
+            // Absent is another length than empty.
+            bytes.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part.unwrap_or_default());
+        }
+        xxh3_64(&bytes)
+    }
+}
+
 /// Documents and their bytes of text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
@@ -109,6 +180,21 @@ mod tests {
         assert_eq!(family_of_text(""), FamilyId(0xa6a1_f9f5_b949_13af));
         assert_eq!(family_of_field("a", "Gen.1"), family_of_text("a\0Gen.1"));
         assert_ne!(family_of_field("a", "Gen.1"), family_of_field("b", "Gen.1"));
+    }
+
+    #[test]
+    fn every_part_of_the_metadata_counts_in_its_hash() {
+        let none = Metadata::default();
+        let others = [
+            Metadata { quality: Some(0), ..none },
+            Metadata { language: Some("en"), ..none },
+            Metadata { tags: "en", ..none },
+            Metadata { date: Some("en"), ..none },
+            Metadata { score: Some(0.0), ..none },
+            none,
+        ];
+        let hashes: std::collections::BTreeSet<u64> = others.iter().map(Metadata::hash).collect();
+        assert_eq!(hashes.len(), others.len());
     }
 
     #[test]

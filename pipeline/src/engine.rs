@@ -118,7 +118,7 @@ mod tests {
     use crate::work::rows;
 
     fn key(key: u128, source: u16, document_id: u64, row: u32) -> KeyRow {
-        KeyRow { key, source, variant: 0, document_id, family: 0, raw_bytes: 10 + row, row }
+        KeyRow { key, source, variant: 0, document_id, family: 0, raw_bytes: 10 + row, metadata_hash: 0, row }
     }
 
     #[test]

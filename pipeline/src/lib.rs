@@ -50,4 +50,4 @@ pub use error::{Error, Result};
 
 /// Version of everything that decides the bytes of a build. It is part of all fingerprints, so a
 /// program that would make other bytes does not continue the work of this one.
-pub const BUILD_VERSION: u32 = 1;
+pub const BUILD_VERSION: u32 = 2;

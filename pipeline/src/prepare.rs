@@ -125,7 +125,8 @@ impl Prepared {
                 ("family", fields.family),
                 ("variant", fields.variant),
             ];
-            for (key, field) in wanted {
+            let metadata = fields.metadata.named().map(|(key, field)| (key, Some(field.to_owned())));
+            for (key, field) in wanted.into_iter().chain(metadata) {
                 let Some(field) = field.filter(|field| !names.contains(field)) else { continue };
                 let hint = nearest::hint(&field, names.iter().map(String::as_str));
                 let place = files.first().map_or_else(String::new, |file| file.path.display().to_string());

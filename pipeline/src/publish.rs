@@ -22,6 +22,10 @@ use crate::work::clear_folder;
 pub struct Results {
     /// Shards, sorted by name, with the folder they were made in.
     pub shards: Vec<(PathBuf, ShardInfo)>,
+    /// Languages of the documents in them.
+    pub languages: BTreeSet<String>,
+    /// Their tags.
+    pub tags: BTreeSet<String>,
     /// Audit tables.
     pub audits: Vec<(PathBuf, String)>,
     /// Quarantine files; those of the slices of one input file have one name and become one file.
@@ -94,6 +98,8 @@ pub fn manifest(recipe: &Recipe, build: Hash, tokenizer: TokenizerInfo, results:
         build,
         tokenizer,
         sources: sources.collect(),
+        languages: results.languages.iter().cloned().collect(),
+        tags: results.tags.iter().cloned().collect(),
         shards: results.shards.iter().map(|(_, info)| info.clone()).collect(),
     }
 }

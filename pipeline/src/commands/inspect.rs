@@ -5,6 +5,7 @@ use std::path::Path;
 use moe_shards::{Manifest, Shard, ShardInfo};
 use serde_json::{Value, json};
 
+use super::profile::Profile;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::printer::Printer;
@@ -75,6 +76,11 @@ fn folder(path: &Path) -> Result<(String, Value)> {
         }
         sources.push(json!({ "name": source.name, "total": sum, "variants": variants }));
     }
+    let mut profile = Profile::default();
+    for shard in &manifest.shards {
+        profile.add(&Shard::open(&Manifest::mdx_path(path, &shard.name))?)?;
+    }
+    lines.extend(profile.lines().into_iter().map(|line| format!("├─ {line}")));
     lines.push(format!("└─ total  {}", describe(&total)));
     let value = json!({
         "manifest": manifest.hash()?,
@@ -82,6 +88,7 @@ fn folder(path: &Path) -> Result<(String, Value)> {
         "tokenizer": manifest.tokenizer,
         "total": total,
         "sources": sources,
+        "metadata": profile.json(),
         "shards": manifest.shards,
     });
     Ok((lines.join("\n"), value))
@@ -119,7 +126,9 @@ fn shard(path: &Path) -> Result<(String, Value)> {
     let shard = Shard::open(path)?;
     let n_docs = shard.n_docs();
     let first = if n_docs > 0 { Some((shard.meta(0)?, shard.id(0)?)) } else { None };
-    let text = [
+    let mut profile = Profile::default();
+    profile.add(&shard)?;
+    let mut lines = vec![
         format!("{}  recipe {}", path.display(), shard.build().short()),
         format!(
             "├─ tokenizer {}  {} tokens, end of document {}",
@@ -128,13 +137,14 @@ fn shard(path: &Path) -> Result<(String, Value)> {
             shard.eod().0
         ),
         format!("├─ {n_docs} documents, {} tokens, {}", shard.n_tokens(), ByteSize(shard.n_text_bytes())),
-        match first {
-            Some((meta, id)) => {
-                format!("└─ source {}, variant {}, first document {id}", meta.source, meta.variant)
-            }
-            None => "└─ empty".to_owned(),
-        },
     ];
+    lines.extend(profile.lines().into_iter().map(|line| format!("├─ {line}")));
+    lines.push(match first {
+        Some((meta, id)) => {
+            format!("└─ source {}, variant {}, first document {id}", meta.source, meta.variant)
+        }
+        None => "└─ empty".to_owned(),
+    });
     let value = json!({
         "docs": n_docs,
         "tokens": shard.n_tokens(),
@@ -145,6 +155,7 @@ fn shard(path: &Path) -> Result<(String, Value)> {
         "eod": shard.eod(),
         "source": first.map(|(meta, _)| meta.source),
         "variant": first.map(|(meta, _)| meta.variant),
+        "metadata": profile.json(),
     });
-    Ok((text.join("\n"), value))
+    Ok((lines.join("\n"), value))
 }

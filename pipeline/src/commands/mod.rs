@@ -4,4 +4,5 @@ pub mod build;
 pub mod explain;
 pub mod inspect;
 pub mod mix;
+mod profile;
 pub mod verify;

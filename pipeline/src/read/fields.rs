@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Cause, Raw};
+use super::{Cause, MetadataFields, Raw};
 
 /// Names of the fields, dotted for nested ones (`metadata.url`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FieldPaths {
     /// The document's name, if the records have one.
     pub id: Option<String>,
@@ -16,6 +16,8 @@ pub struct FieldPaths {
     pub family: Option<String>,
     /// The variant.
     pub variant: Option<String>,
+    /// What the records say beside the text.
+    pub metadata: MetadataFields,
 }
 
 impl FieldPaths {
@@ -23,6 +25,7 @@ impl FieldPaths {
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.text.as_str())
             .chain([&self.id, &self.family, &self.variant].into_iter().filter_map(|name| name.as_deref()))
+            .chain(self.metadata.named().map(|(_, field)| field))
     }
 
     /// Takes the fields out of a JSON object. Numbers and booleans count as names, not as text.
@@ -31,6 +34,8 @@ impl FieldPaths {
             id: self.name_field(object, self.id.as_deref(), Cause::MissingId)?,
             family: self.name_field(object, self.family.as_deref(), Cause::MissingFamily)?,
             variant: self.name_field(object, self.variant.as_deref(), Cause::MissingVariant)?,
+            // The text last: it is moved out, and another key may name the same field.
+            metadata: self.metadata.extract(object)?,
             text: match lookup(object, &self.text) {
                 None | Some(Value::Null) => return Err(Cause::MissingText),
                 Some(Value::String(text)) if text.is_empty() => return Err(Cause::EmptyText),
@@ -57,7 +62,7 @@ impl FieldPaths {
 }
 
 /// The value at a dotted path; a key that itself holds dots is found first.
-fn lookup<'v>(object: &'v mut Value, path: &str) -> Option<&'v mut Value> {
+pub(super) fn lookup<'v>(object: &'v mut Value, path: &str) -> Option<&'v mut Value> {
     if object.get(path).is_some() {
         return object.get_mut(path);
     }
@@ -75,6 +80,7 @@ mod tests {
             text: "text".into(),
             family: Some("f".into()),
             variant: None,
+            metadata: MetadataFields::default(),
         };
         let mut object = serde_json::from_str(json).unwrap();
         assert_eq!(fields.extract(&mut object), expected, "{json}");
@@ -82,8 +88,12 @@ mod tests {
 
     #[test]
     fn fields_are_found_and_missing_ones_named() {
-        let raw =
-            |id: &str| Raw { id: Some(id.into()), text: "t".into(), family: Some("x".into()), variant: None };
+        let raw = |id: &str| Raw {
+            id: Some(id.into()),
+            text: "t".into(),
+            family: Some("x".into()),
+            ..Raw::default()
+        };
         check(r#"{"meta":{"id":"a"},"f":"x","text":"t"}"#, Ok(raw("a")));
         check(r#"{"meta.id":7,"f":"x","text":"t"}"#, Ok(raw("7")));
         check(r#"{"meta":3,"f":"x","text":"t"}"#, Err(Cause::MissingId));

@@ -2,17 +2,16 @@
 //! are optional: a field that is absent, null or an empty text is unknown. A value of another type
 //! or range is a bad record, since a typing error in the metadata would otherwise pass as unknown.
 
-use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, LargeListArray, LargeStringArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type};
+use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Cause;
 use super::fields::lookup;
-use super::parquet::{find, is_string};
+use super::parquet::{as_text, find, is_string};
 use crate::document::OwnedMetadata;
-use arrow::array::{Float64Array, RecordBatch};
 
 /// Longest tag, in bytes.
 const MAX_TAG_BYTES: usize = 64;
@@ -52,7 +51,8 @@ impl MetadataFields {
         let mut field = |path: &Option<String>| match lookup(object, path.as_deref()?) {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) if text.is_empty() => None,
-            Some(value) => Some(value.take()),
+            // Copied: two keys may name one field, such as a score and the bucket that it falls into.
+            Some(value) => Some(value.clone()),
         };
         let number = |value: Option<Value>, cause| match value {
             None => Ok(None),
@@ -193,7 +193,7 @@ enum Column<A> {
 
 enum Tags {
     One(LargeStringArray),
-    List(ArrayRef),
+    List(LargeListArray),
 }
 
 impl MetadataColumns {
@@ -209,27 +209,213 @@ impl MetadataColumns {
 
     pub fn row(&self, row: usize, fields: &MetadataFields) -> Result<OwnedMetadata, Cause> {
         let number = |a: &Float64Array| Ok(a.is_valid(row).then(|| a.value(row)));
-        let text = |a: &LargeStringArray| {
-            let text = a.is_valid(row).then(|| a.value(row)).filter(|text| !text.is_empty());
-            Ok(text.map(str::to_owned))
-        };
         let tags = |tags: &Tags| match tags {
-            Tags::One(column) => text(column),
+            Tags::One(column) => Ok(text_at(column, row).map(|tag| vec![tag])),
             Tags::List(column) if column.is_null(row) => Ok(None),
-            // Items are joined here and split below; a line end inside one is a bad tag.
             Tags::List(column) => items(column, row).map(Some),
         };
-        let found: Option<String> = self.tags.value(row, Cause::BadTags, tags)?;
-        let list = match (&self.tags, &found) {
-            (Column::Good(Tags::List(_)), Some(items)) => items.split('\n').map(str::to_owned).collect(),
-            _ => found.into_iter().collect(),
-        };
+        let text = |a: &LargeStringArray| Ok(text_at(a, row));
         fields.checked(
             self.quality.value(row, Cause::BadQuality, number)?,
             self.language.value(row, Cause::BadLanguage, text)?,
-            list,
+            self.tags.value(row, Cause::BadTags, tags)?.unwrap_or_default(),
             self.date.value(row, Cause::BadDate, text)?,
             self.score.value(row, Cause::BadScore, number)?,
         )
+    }
+}
+
+impl<A> Column<A> {
+    fn value<T>(
+        &self,
+        row: usize,
+        cause: Cause,
+        get: impl Fn(&A) -> Result<Option<T>, Cause>,
+    ) -> Result<Option<T>, Cause> {
+        match self {
+            Column::Absent => Ok(None),
+            Column::WrongType(column) if column.is_null(row) => Ok(None),
+            Column::WrongType(_) => Err(cause),
+            Column::Good(column) => get(column),
+        }
+    }
+}
+
+fn text_at(column: &LargeStringArray, row: usize) -> Option<String> {
+    column.is_valid(row).then(|| column.value(row)).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// The texts of a list; a null in it is a bad tag, as in JSON.
+fn items(column: &LargeListArray, row: usize) -> Result<Vec<String>, Cause> {
+    let texts = texts(&column.value(row)).ok_or(Cause::BadTags)?;
+    texts.iter().map(|item| item.map(str::to_owned).ok_or(Cause::BadTags)).collect()
+}
+
+fn column<A>(
+    batch: &RecordBatch,
+    path: &Option<String>,
+    convert: impl Fn(&ArrayRef) -> Option<A>,
+) -> Column<A> {
+    match path.as_deref().and_then(|path| find(batch, path)) {
+        None => Column::Absent,
+        Some(column) if *column.data_type() == DataType::Null => Column::Absent,
+        Some(column) => convert(&column).map_or(Column::WrongType(column), Column::Good),
+    }
+}
+
+fn numbers(column: &ArrayRef) -> Option<Float64Array> {
+    column
+        .data_type()
+        .is_numeric()
+        .then(|| cast(column, &DataType::Float64).ok())??
+        .as_primitive_opt()
+        .cloned()
+}
+
+fn texts(column: &ArrayRef) -> Option<LargeStringArray> {
+    is_string(column.data_type()).then(|| as_text(column.clone()))?
+}
+
+/// Dates and timestamps have an ISO 8601 form as well as texts.
+fn dates(column: &ArrayRef) -> Option<LargeStringArray> {
+    let kind = column.data_type();
+    let is_date = matches!(kind, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..));
+    (is_date || is_string(kind)).then(|| as_text(column.clone()))?
+}
+
+fn tags(column: &ArrayRef) -> Option<Tags> {
+    let item = match column.data_type() {
+        DataType::List(item) | DataType::LargeList(item) => item.clone(),
+        _ => return texts(column).map(Tags::One),
+    };
+    let list = || cast(column, &DataType::LargeList(item.clone())).ok();
+    is_string(item.data_type()).then(list)??.as_list_opt().cloned().map(Tags::List)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{BooleanArray, Int64Array, ListBuilder, NullArray, StringArray, StringBuilder};
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(quality_edges: &[f64]) -> MetadataFields {
+        let name = |name: &str| Some(name.to_owned());
+        MetadataFields {
+            quality: name("m.quality"),
+            quality_edges: quality_edges.to_vec(),
+            language: name("lang"),
+            tags: name("tags"),
+            date: name("date"),
+            score: name("score"),
+        }
+    }
+
+    fn check(edges: &[f64], mut object: Value, expected: Result<OwnedMetadata, Cause>) {
+        assert_eq!(fields(edges).extract(&mut object), expected, "{object}");
+    }
+
+    #[test]
+    fn json_fields_are_read_and_absent_ones_unknown() {
+        let all = json!({ "m": { "quality": 7 }, "lang": "EN_latn-us", "tags": ["b", "a", "b", ""], "date": "2024-05", "score": -1.5 });
+        let found = OwnedMetadata {
+            quality: Some(7),
+            language: Some("en-Latn-US".into()),
+            tags: "a\nb".into(),
+            date: Some("2024-05".into()),
+            score: Some(-1.5),
+        };
+        check(&[], all, Ok(found));
+        check(&[], json!({ "lang": null, "tags": [], "date": "", "m": 3 }), Ok(OwnedMetadata::default()));
+        check(
+            &[],
+            json!({ "tags": "x" }),
+            Ok(OwnedMetadata { tags: "x".into(), ..OwnedMetadata::default() }),
+        );
+    }
+
+    #[test]
+    fn wrong_types_and_ranges_are_bad_records() {
+        for (object, cause) in [
+            (json!({ "m": { "quality": 256 } }), Cause::BadQuality),
+            (json!({ "m": { "quality": -1 } }), Cause::BadQuality),
+            (json!({ "m": { "quality": 0.5 } }), Cause::BadQuality),
+            (json!({ "m": { "quality": "3" } }), Cause::BadQuality),
+            (json!({ "lang": "english" }), Cause::BadLanguage),
+            (json!({ "lang": "en--us" }), Cause::BadLanguage),
+            (json!({ "lang": 3 }), Cause::BadLanguage),
+            (json!({ "lang": ["en"] }), Cause::BadLanguage),
+            (json!({ "tags": [1] }), Cause::BadTags),
+            (json!({ "tags": "a\nb" }), Cause::BadTags),
+            (json!({ "tags": { "a": 1 } }), Cause::BadTags),
+            (json!({ "date": "yesterday" }), Cause::BadDate),
+            (json!({ "date": "2024-13-01" }), Cause::BadDate),
+            (json!({ "date": 2024 }), Cause::BadDate),
+            (json!({ "score": "1" }), Cause::BadScore),
+            (json!({ "score": true }), Cause::BadScore),
+        ] {
+            check(&[], object, Err(cause));
+        }
+    }
+
+    #[test]
+    fn edges_make_buckets() {
+        let bucket = |value: f64| fields(&[0.0, 0.5, 0.9]).bucket(value);
+        let found = [-1.0, 0.0, 0.49, 0.5, 0.95, f64::NAN].map(bucket);
+        assert_eq!(found, [Some(0), Some(1), Some(1), Some(2), Some(3), None]);
+        assert_eq!(
+            [3.0, 255.0, 255.5, 256.0, f64::NAN].map(|x| fields(&[]).bucket(x)),
+            [Some(3), Some(255), None, None, None]
+        );
+    }
+
+    #[test]
+    fn dates_are_iso_8601() {
+        for good in ["2024", "2024-05", "2024-05-17", "2024-05-17T10:11:12.5Z", "2024-05-17 10:11:12+02:00"] {
+            assert!(is_date(good), "{good}");
+        }
+        for bad in
+            ["", "24", "2024-5", "2024-05-32", "17.05.2024", "2024T10", "2024-05-17T", "2024-05-17 at noon"]
+        {
+            assert!(!is_date(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parquet_columns_give_the_same() {
+        let mut list = ListBuilder::new(StringBuilder::new());
+        list.append_value([Some("b"), Some("a")]);
+        list.append_null();
+        list.append_value([None::<&str>]);
+        let columns: [(&str, ArrayRef); 5] = [
+            ("m.quality", Arc::new(Int64Array::from(vec![Some(2), None, Some(1)]))),
+            ("lang", Arc::new(StringArray::from(vec![Some("de"), Some(""), None]))),
+            ("tags", Arc::new(list.finish())),
+            ("date", Arc::new(arrow::array::Date32Array::from(vec![Some(19_000), None, None]))),
+            ("score", Arc::new(NullArray::new(3))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let columns = MetadataColumns::of(&batch, &fields(&[]));
+        let first = OwnedMetadata {
+            quality: Some(2),
+            language: Some("de".into()),
+            tags: "a\nb".into(),
+            date: Some("2022-01-08".into()),
+            score: None,
+        };
+        assert_eq!(columns.row(0, &fields(&[])), Ok(first));
+        assert_eq!(columns.row(1, &fields(&[])), Ok(OwnedMetadata::default()));
+        assert_eq!(columns.row(2, &fields(&[])), Err(Cause::BadTags));
+    }
+
+    #[test]
+    fn parquet_columns_of_a_wrong_type_are_bad_where_they_are_not_null() {
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true), None]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("score", flags, true)]).unwrap();
+        let columns = MetadataColumns::of(&batch, &fields(&[]));
+        assert_eq!(columns.row(0, &fields(&[])), Err(Cause::BadScore));
+        assert_eq!(columns.row(1, &fields(&[])), Ok(OwnedMetadata::default()));
     }
 }

@@ -5,6 +5,7 @@
 mod fields;
 mod jsonl;
 mod lines;
+mod metadata;
 mod parquet;
 pub mod peek;
 pub mod slice;
@@ -16,8 +17,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use self::fields::FieldPaths;
+pub use self::metadata::MetadataFields;
 pub use self::slice::Slice;
 use self::stream::Sniffed;
+use crate::document::OwnedMetadata;
 use crate::error::Result;
 
 /// Bytes of a bad record that the quarantine shows.
@@ -48,7 +51,7 @@ pub trait Reader {
 }
 
 /// What a reader found at one place.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Record {
     /// Byte offset in the decompressed stream; for Parquet, the row number.
     pub offset: u64,
@@ -61,7 +64,7 @@ pub struct Record {
 }
 
 /// The fields of a document as they were read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Raw {
     /// Its name, when the recipe names a field for it or the format brings one.
     pub id: Option<String>,
@@ -71,6 +74,8 @@ pub struct Raw {
     pub family: Option<String>,
     /// Value of the variant field.
     pub variant: Option<String>,
+    /// What the record says beside the text.
+    pub metadata: OwnedMetadata,
 }
 
 /// A record that is not a document.
@@ -113,6 +118,16 @@ pub enum Cause {
     MissingVariant,
     /// A value of the variant field that the recipe does not list.
     UnknownVariant,
+    /// The quality field holds no bucket (an integer from 0 to 255), or with `quality_edges` no number.
+    BadQuality,
+    /// The language field holds no language code.
+    BadLanguage,
+    /// The tags field holds something else than a text or a list of texts of up to 64 bytes.
+    BadTags,
+    /// The date field holds no ISO 8601 date.
+    BadDate,
+    /// The score field holds no finite number.
+    BadScore,
     /// The compressed stream ends too early; what came before it was read.
     TruncatedStream,
     /// The compressed stream is damaged; what came before it was read.
@@ -137,6 +152,11 @@ impl Cause {
             Cause::MissingFamily => "missing_family",
             Cause::MissingVariant => "missing_variant",
             Cause::UnknownVariant => "unknown_variant",
+            Cause::BadQuality => "bad_quality",
+            Cause::BadLanguage => "bad_language",
+            Cause::BadTags => "bad_tags",
+            Cause::BadDate => "bad_date",
+            Cause::BadScore => "bad_score",
             Cause::TruncatedStream => "truncated_stream",
             Cause::CorruptStream => "corrupt_stream",
             Cause::CorruptParquet => "corrupt_parquet",

@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::ParquetMetaData;
 
+use super::metadata::MetadataColumns;
 use super::{Bad, Cause, FieldPaths, Raw, Reader, Record, Slice};
 use crate::error::{Error, Result};
 
@@ -68,6 +69,7 @@ struct Columns {
     text_is_string: bool,
     family: Option<LargeStringArray>,
     variant: Option<LargeStringArray>,
+    metadata: MetadataColumns,
 }
 
 impl ParquetReader {
@@ -218,6 +220,7 @@ impl Columns {
             text: text.and_then(as_text),
             family: fields.family.as_deref().and_then(column).and_then(as_text),
             variant: fields.variant.as_deref().and_then(column).and_then(as_text),
+            metadata: MetadataColumns::of(batch, &fields.metadata),
         }
     }
 
@@ -244,6 +247,7 @@ impl Columns {
                 text,
                 family: name(&fields.family, &self.family, Cause::MissingFamily)?,
                 variant: name(&fields.variant, &self.variant, Cause::MissingVariant)?,
+                metadata: self.metadata.row(row, &fields.metadata)?,
             })
         };
         fields().map_err(|cause| Bad::new(cause, text.unwrap_or_default().as_bytes()))
@@ -254,7 +258,7 @@ fn value(column: &Option<LargeStringArray>, row: usize) -> Option<&str> {
     column.as_ref().filter(|column| column.is_valid(row)).map(|column| column.value(row))
 }
 
-fn is_string(kind: &DataType) -> bool {
+pub(super) fn is_string(kind: &DataType) -> bool {
     match kind {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
         DataType::Dictionary(_, values) => is_string(values),
@@ -263,12 +267,12 @@ fn is_string(kind: &DataType) -> bool {
 }
 
 /// A column of any type that has a textual form.
-fn as_text(column: ArrayRef) -> Option<LargeStringArray> {
+pub(super) fn as_text(column: ArrayRef) -> Option<LargeStringArray> {
     cast(&column, &DataType::LargeUtf8).ok()?.as_string_opt::<i64>().cloned()
 }
 
 /// The column at a dotted path; a column whose own name holds dots is found first.
-fn find(batch: &RecordBatch, path: &str) -> Option<ArrayRef> {
+pub(super) fn find(batch: &RecordBatch, path: &str) -> Option<ArrayRef> {
     if let Some(column) = batch.column_by_name(path) {
         return Some(column.clone());
     }
@@ -289,6 +293,7 @@ mod tests {
     use parquet::arrow::ArrowWriter;
 
     use super::*;
+    use crate::read::MetadataFields;
 
     fn records(bytes: &[u8]) -> Vec<Record> {
         slice(bytes, Slice::Whole)
@@ -297,8 +302,13 @@ mod tests {
     fn slice(bytes: &[u8], slice: Slice) -> Vec<Record> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let fields =
-            FieldPaths { id: Some("meta.id".into()), text: "text".into(), family: None, variant: None };
+        let fields = FieldPaths {
+            id: Some("meta.id".into()),
+            text: "text".into(),
+            family: None,
+            variant: None,
+            metadata: MetadataFields::default(),
+        };
         let opened = File::open(file.path()).unwrap();
         let mut reader = ParquetReader::open(file.path(), opened, slice, &fields, 5).unwrap();
         std::iter::from_fn(|| reader.next_record().unwrap()).collect()

@@ -52,7 +52,7 @@ impl Reader for TextReader {
         let content = match cause {
             Some(cause) => Err(Bad::new(cause, &bytes)),
             None => match String::from_utf8(bytes) {
-                Ok(text) => Ok(Raw { id: Some(self.name.clone()), text, family: None, variant: None }),
+                Ok(text) => Ok(Raw { id: Some(self.name.clone()), text, ..Raw::default() }),
                 Err(e) => Err(Bad::new(Cause::InvalidUtf8, e.as_bytes())),
             },
         };

@@ -18,7 +18,7 @@ pub use self::size::ByteSize;
 use crate::filter;
 use crate::json;
 use crate::normalize::NormalizeConfig;
-use crate::read::{FieldPaths, Format};
+use crate::read::{FieldPaths, Format, MetadataFields};
 use crate::strict_toml::{Fault, Section};
 
 /// A whole recipe, with every default filled in.
@@ -41,7 +41,7 @@ pub struct Recipe {
 }
 
 /// `[[source]]`: one named origin of documents.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SourceConfig {
     /// `[a-z0-9_-]+`; names the shards and the rows of every report.
@@ -60,6 +60,18 @@ pub struct SourceConfig {
     pub variant: Option<String>,
     /// Values of that field; the first one is the original (variant 0).
     pub variants: Vec<String>,
+    /// Field with the quality: a bucket from 0 to 255, or any number with `quality_edges`.
+    pub quality: Option<String>,
+    /// Ascending numbers; the bucket is how many of them are at most the field's value.
+    pub quality_edges: Vec<f64>,
+    /// Field with the language code (`en`, `pt-BR`, `eng_Latn`).
+    pub language: Option<String>,
+    /// Field with a tag or a list of tags; a data set has at most eight.
+    pub tags: Option<String>,
+    /// Field with a date, as ISO 8601 text.
+    pub date: Option<String>,
+    /// Field with a score, a finite number; higher is better.
+    pub score: Option<String>,
 }
 
 impl Default for SourceConfig {
@@ -73,6 +85,12 @@ impl Default for SourceConfig {
             family: None,
             variant: None,
             variants: Vec::new(),
+            quality: None,
+            quality_edges: Vec::new(),
+            language: None,
+            tags: None,
+            date: None,
+            score: None,
         }
     }
 }
@@ -85,6 +103,18 @@ impl SourceConfig {
             text: self.text.clone(),
             family: self.family.clone(),
             variant: self.variant.clone(),
+            metadata: self.metadata(),
+        }
+    }
+
+    fn metadata(&self) -> MetadataFields {
+        MetadataFields {
+            quality: self.quality.clone(),
+            quality_edges: self.quality_edges.clone(),
+            language: self.language.clone(),
+            tags: self.tags.clone(),
+            date: self.date.clone(),
+            score: self.score.clone(),
         }
     }
 }
@@ -123,6 +153,14 @@ impl Section for SourceConfig {
         }
         if let Some(twice) = self.variants.iter().enumerate().find(|(i, v)| self.variants[..*i].contains(v)) {
             wrong.push(("variants", format!("names `{}` twice", twice.1)));
+        }
+        let edges = &self.quality_edges;
+        if !edges.is_empty() && self.quality.is_none() {
+            wrong.push(("quality_edges", "needs `quality`, the field with the numbers".to_owned()));
+        }
+        if edges.len() > usize::from(u8::MAX) || edges.windows(2).any(|pair| pair[0] >= pair[1]) {
+            let message = "expected at most 255 numbers, each above the one before";
+            wrong.push(("quality_edges", message.to_owned()));
         }
         wrong
     }
@@ -292,7 +330,7 @@ impl Recipe {
         let sources: Vec<Value> = self
             .source
             .iter()
-            .map(|s| json!([s.name, s.id, s.text, s.family, s.variant, s.variants]))
+            .map(|s| json!([s.name, s.id, s.text, s.family, s.variant, s.variants, s.metadata()]))
             .collect();
         // A method that is absent counts for nothing, so that a new method leaves old identities alone.
         let mut dedup = serde_json::to_value(self.dedup).unwrap_or_default();
@@ -385,5 +423,13 @@ mod tests {
             keys(&SourceConfig { family: both.0, variant: both.1, variants: twice, ..source("x") }),
             ["variants"]
         );
+        let edges = |quality: Option<&str>, quality_edges: &[f64]| SourceConfig {
+            quality: quality.map(str::to_owned),
+            quality_edges: quality_edges.to_vec(),
+            ..source("x")
+        };
+        assert_eq!(keys(&edges(None, &[1.0])), ["quality_edges"]);
+        assert_eq!(keys(&edges(Some("q"), &[1.0, 1.0])), ["quality_edges"]);
+        assert_eq!(keys(&edges(Some("q"), &[0.5, 1.0])), [""; 0]);
     }
 }

@@ -71,6 +71,7 @@ pub fn run(task: &Task, params: &FilterParams, watch: &Watch) -> Result<Report> 
                         document_id,
                         family: document.family.0,
                         raw_bytes,
+                        metadata_hash: document.metadata.hash(),
                         row,
                     });
                 }

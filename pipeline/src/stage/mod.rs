@@ -13,7 +13,7 @@ pub mod shard;
 pub mod tokenize;
 pub mod train;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ pub struct Task {
 #[serde(tag = "stage", rename_all = "snake_case")]
 pub enum Params {
     /// Input file to documents.
-    Read(read::ReadParams),
+    Read(Box<read::ReadParams>),
     /// Documents to those kept, and their keys for deduplication.
     Filter(filter::FilterParams),
     /// Kept documents to a tokenizer.
@@ -74,6 +74,8 @@ pub struct Report {
     pub quarantined: BTreeMap<String, Count>,
     /// The first record in quarantine of each cause, for messages.
     pub first_bad: BTreeMap<String, String>,
+    /// Tags of the records, while they are at most [`moe_shards::Names::MAX_TAGS`].
+    pub tags: BTreeSet<String>,
     /// Tokens with one end of document each, by variant.
     pub tokens: BTreeMap<u8, u64>,
     /// The shard that was made; absent when it would be empty.

@@ -3,6 +3,9 @@
 //!
 //! Writes `documents.parquet`, and `quarantine.jsonl` when there is any.
 
+use std::collections::BTreeSet;
+
+use moe_shards::Names;
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -60,6 +63,10 @@ pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
         let text_bytes = record.content.as_ref().map_or(record.n_bytes, |raw| raw.text.len() as u64);
         let count = Count { docs: record.n_records, bytes: text_bytes };
         report.read += count;
+        if let Ok(raw) = &record.content {
+            report.tags.extend(raw.metadata.as_ref().tags().map(str::to_owned));
+            check_tags(&report.tags, &params.source)?;
+        }
         let accepted = record.content.and_then(|raw| accept(params, raw, &mut documents));
         match accepted {
             Ok(written) => {
@@ -79,6 +86,23 @@ pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
     documents.finish()?;
     quarantine.finish()?;
     Ok(report)
+}
+
+/// A shard has a bit for each tag, so a field that is no small set of tags ends the build at once.
+///
+/// # Errors
+/// There are more tags than bits.
+pub fn check_tags(tags: &BTreeSet<String>, source: &str) -> Result<()> {
+    if tags.len() <= Names::MAX_TAGS {
+        return Ok(());
+    }
+    let all: Vec<&str> = tags.iter().map(String::as_str).collect();
+    let message = format!(
+        "source `{source}`: more than {} tags in the data set (`{}`); let `tags` name a field with fewer, or leave it out",
+        Names::MAX_TAGS,
+        all.join("`, `")
+    );
+    Err(Error::Usage(message))
 }
 
 /// Normalises a record and appends it; the outer error is the record's fault.
@@ -109,7 +133,16 @@ fn accept(
         .as_ref()
         .map_or_else(|| family_of_text(&text), |value| family_of_field(&params.source, value));
     let document_id = DocumentId::new(&params.source, &id);
-    let document = Document { id: &id, document_id, family, variant, raw_bytes, text_hash, text: &text };
+    let document = Document {
+        id: &id,
+        document_id,
+        family,
+        variant,
+        raw_bytes,
+        text_hash,
+        metadata: raw.metadata.as_ref(),
+        text: &text,
+    };
     Ok(documents.append(&document))
 }
 

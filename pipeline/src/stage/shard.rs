@@ -4,10 +4,10 @@
 //!
 //! Inputs: the folders of the source's tokenized parts. Writes the shard, unless it would be empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use moe_shards::{DocumentMeta, FamilyId, Hash, ShardSpec, ShardWriter, TokenId};
+use moe_shards::{DocumentMeta, FamilyId, Hash, Names, ShardSpec, ShardWriter, TokenId};
 use serde::{Deserialize, Serialize};
 
 use super::{Report, Task};
@@ -15,8 +15,9 @@ use crate::document::{Count, DocumentId};
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
+use crate::work::names::PartNames;
 use crate::work::rows::{Blob, Table, TokenRow};
-use crate::work::{DROPS, IDS, TOKEN_ROWS, TOKENS};
+use crate::work::{DROPS, IDS, NAMES, TOKEN_ROWS, TOKENS};
 
 /// Reason of a second document with the family and variant of another.
 pub const REASON: &str = "duplicate_variant";
@@ -71,7 +72,8 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
         tokenizer: params.tokenizer,
         build: params.build,
     };
-    let mut writer = ShardWriter::create(&task.output, &params.name, spec)?;
+    let numbers = Numbers::new(&task.inputs, &rows)?;
+    let mut writer = ShardWriter::create(&task.output, &params.name, spec)?.with_names(numbers.names.clone());
     let mut drops = Drops::default();
     let mut blobs = Blobs { folders: &task.inputs, open: BTreeMap::new() };
     let mut last_family = None;
@@ -96,7 +98,10 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
                 variant: params.variant,
                 source: params.source_index,
                 n_bytes: row.raw_bytes,
-                ..DocumentMeta::default()
+                quality: row.quality.checked_sub(1).and_then(|bucket| u8::try_from(bucket).ok()),
+                language: numbers.language(*part, row),
+                tags: numbers.tags(*part, row),
+                style: 0,
             };
             writer.append(&id, &meta, &blobs.tokens(*part, row)?)?;
             report.kept += count;
@@ -107,6 +112,38 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
     drops.write(&task.file(DROPS))?;
     report.shard = Some(writer.finish()?);
     Ok(report)
+}
+
+/// From the numbers of the parts to those of the shard.
+struct Numbers {
+    parts: Vec<PartNames>,
+    names: Names,
+}
+
+impl Numbers {
+    /// Of the documents that are kept: the first of each family.
+    fn new(folders: &[PathBuf], rows: &[(TokenRow, usize)]) -> Result<Numbers> {
+        let parts: Vec<PartNames> =
+            folders.iter().map(|folder| PartNames::read(&folder.join(NAMES))).collect::<Result<_>>()?;
+        let (mut languages, mut tags) = (BTreeSet::new(), BTreeSet::new());
+        let mut last_family = None;
+        for (row, part) in rows {
+            if last_family.replace(row.family) != Some(row.family) {
+                languages.extend(parts[*part].language(row.language).cloned());
+                tags.extend(parts[*part].tags_of(row.tags).cloned());
+            }
+        }
+        Ok(Numbers { parts, names: Names::new(languages, tags)? })
+    }
+
+    fn language(&self, part: usize, row: &TokenRow) -> u16 {
+        let name = self.parts[part].language(row.language);
+        name.and_then(|name| self.names.language_code(name)).unwrap_or(0)
+    }
+
+    fn tags(&self, part: usize, row: &TokenRow) -> u8 {
+        self.parts[part].tags_of(row.tags).filter_map(|tag| self.names.tag_mask(tag)).fold(0, |a, b| a | b)
+    }
 }
 
 /// First and last family whose first `bits` bits are `prefix`.

@@ -2,7 +2,7 @@
 //! range of it.
 //!
 //! Inputs: `documents.parquet`, `kept.rows`, the removal list, the list of cuts, `tokenizer.json`. Writes
-//! `tokens.u32`, `ids.txt` and `tokens.rows`.
+//! `tokens.u32`, `ids.txt`, `names.json` and `tokens.rows`.
 
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
@@ -15,8 +15,9 @@ use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::cuts::Cuts;
 use crate::work::documents::{Columns, Document, DocumentBatches};
+use crate::work::names::{Numbering, PartNames};
 use crate::work::rows::{self, TokenRow};
-use crate::work::{DROPS, IDS, TOKEN_ROWS, TOKENS};
+use crate::work::{DROPS, IDS, NAMES, TOKEN_ROWS, TOKENS};
 
 /// Reason for documents of which the tokenizer leaves nothing.
 pub const REASON: &str = "no_tokens";
@@ -47,6 +48,8 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
         ids: AtomicFile::create(&task.file(IDS))?,
         n_tokens: 0,
         n_id_bytes: 0,
+        languages: Numbering::default(),
+        tags: Numbering::default(),
         rows: Vec::new(),
     };
     let mut report = Report::default();
@@ -94,6 +97,8 @@ struct Writer {
     ids: AtomicFile,
     n_tokens: u64,
     n_id_bytes: u64,
+    languages: Numbering,
+    tags: Numbering,
     rows: Vec<TokenRow>,
 }
 
@@ -102,12 +107,26 @@ impl Writer {
         let bytes: Vec<u8> = tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
         self.tokens.write(&bytes)?;
         self.ids.write(document.id.as_bytes())?;
+        let metadata = &document.metadata;
+        // Neither can fail: the reader refuses a ninth tag, and a part with more than 65,535 different
+        // language codes is no text.
+        let language = metadata.language.map_or(0, |name| self.languages.number(name) + 1);
+        let language = u16::try_from(language).map_err(|_| too_many("languages"))?;
+        let mut tags = 0u8;
+        for tag in metadata.tags() {
+            let bit = u32::try_from(self.tags.number(tag)).ok().and_then(|bit| 1u8.checked_shl(bit));
+            tags |= bit.ok_or_else(|| too_many("tags"))?;
+        }
         self.rows.push(TokenRow {
             variant: document.variant,
             family: document.family.0,
             document_id: document.document_id.0,
             text_hash: document.text_hash.0,
             raw_bytes: document.raw_bytes,
+            metadata_hash: metadata.hash(),
+            quality: metadata.quality.map_or(0, |bucket| u16::from(bucket) + 1),
+            language,
+            tags,
             token_start: self.n_tokens,
             // A text is below 2^32 bytes and a token is at least one byte.
             n_tokens: tokens.len() as u32,
@@ -123,6 +142,14 @@ impl Writer {
         self.rows.sort_unstable();
         self.tokens.commit()?;
         self.ids.commit()?;
+        let names = PartNames { languages: self.languages.into_names(), tags: self.tags.into_names() };
+        names.write(&task.file(NAMES))?;
         rows::write(&task.file(TOKEN_ROWS), &self.rows)
     }
+}
+
+fn too_many(what: &str) -> Error {
+    Error::Usage(format!(
+        "more {what} in one input file than a shard can name; leave the key out of the recipe"
+    ))
 }

@@ -8,7 +8,9 @@ use arrow::array::{
     Array, ArrayBuilder, ArrayRef, AsArray, FixedSizeBinaryArray, FixedSizeBinaryBuilder, PrimitiveArray,
     PrimitiveBuilder, RecordBatch, StringArray, StringBuilder,
 };
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Schema, UInt8Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, Float64Type, Schema, UInt8Type, UInt32Type, UInt64Type,
+};
 use moe_shards::FamilyId;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::{ArrowWriter, ProjectionMask};
@@ -16,7 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use super::Sink;
-use crate::document::{DocumentId, TextHash};
+use crate::document::{DocumentId, Metadata, TextHash};
 use crate::error::{Error, Result};
 
 /// A batch is written when it reaches either size.
@@ -26,7 +28,7 @@ const BATCH_BYTES: usize = 8 << 20;
 const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// A document, ready for the filters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Document<'a> {
     /// Its name in the source.
     pub id: &'a str,
@@ -40,12 +42,15 @@ pub struct Document<'a> {
     pub raw_bytes: u32,
     /// Hash of the normalised text.
     pub text_hash: TextHash,
+    /// What its record says beside the text.
+    pub metadata: Metadata<'a>,
     /// The normalised text.
     pub text: &'a str,
 }
 
 fn schema() -> Arc<Schema> {
     let field = |name: &str, kind| Field::new(name, kind, false);
+    let maybe = |name: &str, kind| Field::new(name, kind, true);
     Arc::new(Schema::new(vec![
         field("id", DataType::Utf8),
         field("document_id", DataType::UInt64),
@@ -53,6 +58,12 @@ fn schema() -> Arc<Schema> {
         field("variant", DataType::UInt8),
         field("raw_bytes", DataType::UInt32),
         field("text_hash", DataType::FixedSizeBinary(16)),
+        maybe("quality", DataType::UInt8),
+        maybe("language", DataType::Utf8),
+        // One tag a line.
+        field("tags", DataType::Utf8),
+        maybe("date", DataType::Utf8),
+        maybe("score", DataType::Float64),
         field("text", DataType::Utf8),
     ]))
 }
@@ -78,6 +89,11 @@ pub struct DocumentWriter {
     variant: PrimitiveBuilder<UInt8Type>,
     raw_bytes: PrimitiveBuilder<UInt32Type>,
     text_hash: FixedSizeBinaryBuilder,
+    quality: PrimitiveBuilder<UInt8Type>,
+    language: StringBuilder,
+    tags: StringBuilder,
+    date: StringBuilder,
+    score: PrimitiveBuilder<Float64Type>,
     text: StringBuilder,
 }
 
@@ -101,6 +117,11 @@ impl DocumentWriter {
             variant: PrimitiveBuilder::new(),
             raw_bytes: PrimitiveBuilder::new(),
             text_hash: FixedSizeBinaryBuilder::new(16),
+            quality: PrimitiveBuilder::new(),
+            language: StringBuilder::new(),
+            tags: StringBuilder::new(),
+            date: StringBuilder::new(),
+            score: PrimitiveBuilder::new(),
             text: StringBuilder::new(),
         })
     }
@@ -121,6 +142,12 @@ impl DocumentWriter {
         self.text_hash
             .append_value(document.text_hash.0.to_le_bytes())
             .map_err(Error::parquet(&self.path))?;
+        let metadata = &document.metadata;
+        self.quality.append_option(metadata.quality);
+        self.language.append_option(metadata.language);
+        self.tags.append_value(metadata.tags);
+        self.date.append_option(metadata.date);
+        self.score.append_option(metadata.score);
         self.text.append_value(document.text);
         let is_full = self.id.len() >= BATCH_ROWS || self.text.values_slice().len() >= BATCH_BYTES;
         if is_full { self.flush() } else { Ok(()) }
@@ -134,6 +161,11 @@ impl DocumentWriter {
             Arc::new(self.variant.finish()),
             Arc::new(self.raw_bytes.finish()),
             Arc::new(self.text_hash.finish()),
+            Arc::new(self.quality.finish()),
+            Arc::new(self.language.finish()),
+            Arc::new(self.tags.finish()),
+            Arc::new(self.date.finish()),
+            Arc::new(self.score.finish()),
             Arc::new(self.text.finish()),
         ];
         let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(Error::parquet(&self.path))?;
@@ -159,7 +191,7 @@ impl DocumentWriter {
 pub enum Columns {
     /// All.
     All,
-    /// The ids, with an empty text.
+    /// All but the text, which is empty.
     Ids,
 }
 
@@ -179,6 +211,11 @@ pub struct DocumentBatch {
     variant: PrimitiveArray<UInt8Type>,
     raw_bytes: PrimitiveArray<UInt32Type>,
     text_hash: FixedSizeBinaryArray,
+    quality: PrimitiveArray<UInt8Type>,
+    language: StringArray,
+    tags: StringArray,
+    date: StringArray,
+    score: PrimitiveArray<Float64Type>,
     text: Option<StringArray>,
 }
 
@@ -223,18 +260,24 @@ impl DocumentBatch {
         fn numbers<T: ArrowPrimitiveType>(batch: &RecordBatch, name: &str) -> Option<PrimitiveArray<T>> {
             batch.column_by_name(name)?.as_primitive_opt::<T>().cloned()
         }
+        let texts = |name: &str| batch.column_by_name(name)?.as_string_opt::<i32>().cloned();
         let text = match batch.column_by_name("text") {
-            Some(column) => Some(column.as_string_opt::<i32>()?.clone()),
+            Some(_) => Some(texts("text")?),
             None => None,
         };
         Some(DocumentBatch {
             first_row,
-            id: batch.column_by_name("id")?.as_string_opt::<i32>()?.clone(),
+            id: texts("id")?,
             document_id: numbers(batch, "document_id")?,
             family: numbers(batch, "family")?,
             variant: numbers(batch, "variant")?,
             raw_bytes: numbers(batch, "raw_bytes")?,
             text_hash: batch.column_by_name("text_hash")?.as_fixed_size_binary_opt()?.clone(),
+            quality: numbers(batch, "quality")?,
+            language: texts("language")?,
+            tags: texts("tags")?,
+            date: texts("date")?,
+            score: numbers(batch, "score")?,
             text,
         })
     }
@@ -251,6 +294,13 @@ impl DocumentBatch {
                 variant: self.variant.value(i),
                 raw_bytes: self.raw_bytes.value(i),
                 text_hash: TextHash(u128::from_le_bytes(text_hash)),
+                metadata: Metadata {
+                    quality: self.quality.is_valid(i).then(|| self.quality.value(i)),
+                    language: self.language.is_valid(i).then(|| self.language.value(i)),
+                    tags: self.tags.value(i),
+                    date: self.date.is_valid(i).then(|| self.date.value(i)),
+                    score: self.score.is_valid(i).then(|| self.score.value(i)),
+                },
                 text: self.text.as_ref().map_or("", |text| text.value(i)),
             };
             (self.first_row + i as u32, document)
@@ -274,6 +324,13 @@ mod tests {
             variant: i as u8,
             raw_bytes: i as u32,
             text_hash: TextHash::of(&texts[i]),
+            metadata: Metadata {
+                quality: i.is_multiple_of(3).then_some(i as u8),
+                language: i.is_multiple_of(5).then_some("en"),
+                tags: ["", "a", "a\nb"][i % 3],
+                date: i.is_multiple_of(7).then_some("2024"),
+                score: i.is_multiple_of(2).then_some(i as f64 / 3.0),
+            },
             text: &texts[i],
         };
         let mut writer = DocumentWriter::create(&path).unwrap();

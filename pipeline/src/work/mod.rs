@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod cuts;
 pub mod documents;
+pub mod names;
 pub mod rows;
 pub mod sort;
 
@@ -36,6 +37,8 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub const TOKENS: &str = "tokens.u32";
 /// Ids of the documents of a part, one behind the other.
 pub const IDS: &str = "ids.txt";
+/// Languages and tags of a part, numbered by first appearance.
+pub const NAMES: &str = "names.json";
 /// Where each document's tokens and id are, sorted by variant and family.
 pub const TOKEN_ROWS: &str = "tokens.rows";
 

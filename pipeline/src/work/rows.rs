@@ -64,6 +64,8 @@ row! {
         family: u64,
         /// Bytes of the text as read.
         raw_bytes: u32,
+        /// Hash of the metadata.
+        metadata_hash: u64,
         /// Row in the part's documents.
         row: u32,
     }
@@ -128,6 +130,14 @@ row! {
         text_hash: u128,
         /// Bytes of the text as read.
         raw_bytes: u32,
+        /// Hash of the metadata.
+        metadata_hash: u64,
+        /// 0 = unknown, else the quality bucket and 1.
+        quality: u16,
+        /// 0 = unknown, else the language's number in the part's names and 1.
+        language: u16,
+        /// Bit `i` is tag `i` of the part's names.
+        tags: u8,
         /// First token in the part's token file.
         token_start: u64,
         /// Tokens, without end of document.
@@ -309,6 +319,7 @@ mod tests {
             document_id,
             family: 0,
             raw_bytes: 0,
+            metadata_hash: 0,
             row: 0,
         };
         let mut rows = [row(1, 0, 1), row(0, 1, 2), row(0, 0, 9), row(0, 0, 8)];

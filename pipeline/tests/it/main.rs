@@ -8,6 +8,8 @@ mod bad_input;
 mod determinism;
 /// What a second build of a changed recipe does again, and what not.
 mod incremental;
+/// Quality, language, tags, date and score, from the record to the shard.
+mod metadata;
 /// What is said about wrong recipes and flags, before any work.
 mod recipe;
 /// The external sort within its memory limit.

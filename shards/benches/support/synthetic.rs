@@ -139,6 +139,8 @@ pub fn write(dir: &Path, what: Synthetic) -> Result<Manifest> {
             token_bytes_blake3: Hash::of(&token_bytes),
         },
         sources: vec![source("web", &["original"]), source("wiki", &["original", "rephrased"])],
+        languages: Vec::new(),
+        tags: Vec::new(),
         shards,
     };
     manifest.write(dir)?;
@@ -159,7 +161,7 @@ fn write_tokens(dir: &Path, part: &Part, spec: ShardSpec) -> Result<ShardInfo> {
     writer.finish()
 }
 
-/// An index over a hole: sections and header as the specification lays them out.
+/// An index over a hole: sections and header as the specification lays out version 1.
 fn write_index(dir: &Path, part: &Part, spec: ShardSpec) -> Result<ShardInfo> {
     let (mut ends, mut families, mut metas) = (Vec::new(), Vec::new(), Vec::new());
     let (mut id_ends, mut id_bytes) = (0u64.to_le_bytes().to_vec(), Vec::new());
@@ -170,8 +172,8 @@ fn write_index(dir: &Path, part: &Part, spec: ShardSpec) -> Result<ShardInfo> {
         n_text_bytes += u64::from(meta.n_bytes);
         ends.extend(n_tokens.to_le_bytes());
         families.extend(meta.family.0.to_le_bytes());
-        metas.extend([meta.variant, meta.style, meta.quality, meta.flags]);
-        metas.extend(meta.lang.to_le_bytes());
+        // No quality, tags or language.
+        metas.extend([meta.variant, meta.style, 0, 0, 0, 0]);
         metas.extend(meta.source.to_le_bytes());
         metas.extend(meta.n_bytes.to_le_bytes());
         metas.extend([0; 4]);

@@ -1,6 +1,6 @@
 //! The stages of one build: makes their tasks, hands them to the engine, and books the reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -130,12 +130,21 @@ impl<'a> Run<'a> {
                     };
                     let label = if is_cut { format!("{n_files:05}-{n:04}") } else { format!("{n_files:05}") };
                     parts.push(Part { source: i, label, file: n_files, ..Part::default() });
-                    tasks.push(Task::new(&self.work, tasks.len(), weight, Vec::new(), Params::Read(params)));
+                    tasks.push(Task::new(
+                        &self.work,
+                        tasks.len(),
+                        weight,
+                        Vec::new(),
+                        Params::Read(Box::new(params)),
+                    ));
                 }
                 n_files += 1;
             }
         }
+        let mut tags = BTreeSet::new();
         for (part, (task, report)) in parts.iter_mut().zip(self.map("read", tasks)?) {
+            tags.extend(report.tags);
+            read::check_tags(&tags, &self.source_name(part))?;
             part.documents = task.file(work::DOCUMENTS);
             part.left = report.kept;
             let entry = self.entry(part);
@@ -287,6 +296,8 @@ impl<'a> Run<'a> {
                 entry.kept.docs += u64::from(shard.n_docs());
                 entry.kept.bytes += shard.n_text_bytes();
                 entry.kept.tokens += shard.n_tokens();
+                self.results.languages.extend(shard.names().languages().iter().cloned());
+                self.results.tags.extend(shard.names().tags().iter().cloned());
                 self.results.shards.push((task.output, info));
             }
         }

@@ -115,8 +115,16 @@ fn runs_of_other_tasks_are_merged_and_left_in_place() {
 #[test]
 fn rows_with_wide_keys_sort_by_all_fields() {
     let dir = tempfile::tempdir().unwrap();
-    let row =
-        |key, source, row| KeyRow { key, source, variant: 0, document_id: 0, family: 0, raw_bytes: 0, row };
+    let row = |key, source, row| KeyRow {
+        key,
+        source,
+        variant: 0,
+        document_id: 0,
+        family: 0,
+        raw_bytes: 0,
+        metadata_hash: 0,
+        row,
+    };
     let mut sorter = Sorter::with_limits(&dir.path().join("sort"), TINY, &Watch::idle()).unwrap();
     let rows = [row(u128::MAX, 0, 0), row(1, 2, 0), row(1, 0, 9), row(1, 0, 3), row(0, 9, 9)];
     rows.iter().for_each(|row| sorter.push(*row).unwrap());
