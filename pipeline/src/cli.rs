@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use moe_data::recipe::ByteSize;
 
 /// Raw text to curated, deduplicated, tokenized, memory-mapped shards and a multi-epoch plan.
 #[derive(Debug, Parser)]
@@ -67,6 +68,9 @@ pub struct Build {
     /// Threads [default: one for each core]; the result does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// Memory of deduplication, at least 1MiB [default: 1GiB]; the result does not depend on it
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
     /// Fail on any bad record, whatever limits.max_bad_fraction says
     #[arg(long)]
     pub strict: bool,

@@ -25,6 +25,9 @@ pub trait Engine {
     /// # Errors
     /// [`Error::Interrupted`], or a table cannot be read.
     fn edges(&self, runs: &[PathBuf], watch: &Watch) -> Result<Vec<Edge>>;
+
+    /// Bytes of memory for one step that sees rows of all parts.
+    fn memory_bytes(&self) -> u64;
 }
 
 /// A document by its place.
@@ -50,8 +53,13 @@ pub struct Edge {
 /// All cores of this machine.
 pub struct LocalEngine {
     pool: rayon::ThreadPool,
+    memory_bytes: u64,
 }
 
+/// Memory of an engine for which nobody set a limit.
+const MEMORY_BYTES: u64 = 1 << 30;
+/// The least limit.
+const MIN_MEMORY_BYTES: u64 = 1 << 20;
 /// Bytes of keys that are sorted in memory at a time.
 const KEY_RANGE_BYTES: u64 = 256 << 20;
 
@@ -62,8 +70,19 @@ impl LocalEngine {
     /// The system refuses to start them.
     pub fn new(threads: usize) -> Result<LocalEngine> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
-        pool.map(|pool| LocalEngine { pool })
+        pool.map(|pool| LocalEngine { pool, memory_bytes: MEMORY_BYTES })
             .map_err(|e| Error::Usage(format!("cannot start {threads} threads: {e}")))
+    }
+
+    /// The same with a limit for the memory of deduplication, raised to 1 MiB where it is lower. Results do
+    /// not depend on it.
+    pub fn with_memory(self, memory_bytes: u64) -> LocalEngine {
+        LocalEngine { memory_bytes: memory_bytes.max(MIN_MEMORY_BYTES), ..self }
+    }
+
+    /// Tasks that run at once.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
     }
 }
 
@@ -84,6 +103,10 @@ impl Engine for LocalEngine {
             edges.extend(self.pool.install(|| edges_of_range(runs, bits, u128::from(range)))?);
         }
         Ok(edges)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 }
 

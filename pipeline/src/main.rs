@@ -37,6 +37,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 input: flags.input,
                 out: flags.out,
                 threads: flags.threads.map(usize::from),
+                memory: flags.memory,
                 strict: flags.strict,
                 fresh: flags.fresh,
                 dry_run: flags.dry_run,

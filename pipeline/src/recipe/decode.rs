@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use toml::de::DeTable;
 
+use super::cuts::{ParagraphConfig, SubstringConfig};
 use super::{DedupConfig, FilterConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
 use crate::error::Result;
 use crate::filter;
@@ -98,7 +99,10 @@ impl Decoder<'_> {
     }
 
     fn dedup(&mut self, spans: &DeTable<'_>) -> DedupConfig {
-        self.table(spans, "dedup").map_or_else(DedupConfig::default, |table| self.section(table))
+        let Some(mut table) = self.table(spans, "dedup") else { return DedupConfig::default() };
+        self.nested::<ParagraphConfig>(spans, &mut table, "dedup.paragraph", "{ min_documents = 3 }");
+        self.nested::<SubstringConfig>(spans, &mut table, "dedup.substring", "{ min_bytes = 500 }");
+        self.section(table)
     }
 
     fn tokenizer(&mut self, spans: &DeTable<'_>) -> TokenizerConfig {

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cuts::{ParagraphConfig, SubstringConfig};
 use crate::strict_toml::Section;
 
 /// `[dedup]`.
@@ -11,11 +12,15 @@ use crate::strict_toml::Section;
 pub struct DedupConfig {
     /// Whether of documents with equal normalised text only one is kept.
     pub exact: bool,
+    /// `[dedup.paragraph]`.
+    pub paragraph: Option<ParagraphConfig>,
+    /// `[dedup.substring]`.
+    pub substring: Option<SubstringConfig>,
 }
 
 impl Default for DedupConfig {
     fn default() -> DedupConfig {
-        DedupConfig { exact: true }
+        DedupConfig { exact: true, paragraph: None, substring: None }
     }
 }
 

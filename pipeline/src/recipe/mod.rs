@@ -2,6 +2,7 @@
 //! holds the typed form; `decode` reads the file and reports every problem at once, `inputs`
 //! finds the files.
 
+pub mod cuts;
 pub mod decode;
 pub mod dedup;
 pub mod inputs;

@@ -4,9 +4,10 @@
 //! needs to know, and no text ever passes through one.
 //!
 //! ```text
-//! read(file) -> filter(part) -> dedup (all parts) -> train -> tokenize(part) -> shard(source, variant, prefix)
+//! read(file) -> filter(part) -> dedup (all parts) -> cuts (see [`cuts`]) -> train -> tokenize(part) -> shard(source, variant, prefix)
 //! ```
 
+pub mod cuts;
 pub mod filter;
 pub mod read;
 pub mod shard;
@@ -50,6 +51,22 @@ pub enum Params {
     Read(Box<read::ReadParams>),
     /// Documents to those kept, and their keys for deduplication.
     Filter(filter::FilterParams),
+    /// Kept documents to their paragraphs.
+    Paragraphs(cuts::paragraph::ParagraphParams),
+    /// Paragraphs of all parts to marks.
+    ParagraphMatches(cuts::paragraph::ParagraphMatchParams),
+    /// Kept documents to the anchors of their segments.
+    Anchors(cuts::anchor::AnchorParams),
+    /// Anchors of all parts to those that are shared.
+    SharedAnchors(cuts::anchor::AnchorParams),
+    /// Kept documents to the segments with shared anchors.
+    Segments(cuts::segment::SegmentParams),
+    /// Segments of all parts to marks.
+    SubstringMatches(cuts::substring::SubstringParams),
+    /// Marks to marks by part.
+    Marks(cuts::marks::MarksParams),
+    /// Marks to cuts.
+    ApplyCuts(cuts::apply::ApplyParams),
     /// Kept documents to a tokenizer.
     Train(train::TrainParams),
     /// Kept documents to tokens.
@@ -122,6 +139,14 @@ impl Params {
         match self {
             Params::Read(_) => "read",
             Params::Filter(_) => "filter",
+            Params::Paragraphs(_) => "paragraphs",
+            Params::ParagraphMatches(_) => "paragraph_matches",
+            Params::Anchors(_) => "anchors",
+            Params::SharedAnchors(_) => "shared_anchors",
+            Params::Segments(_) => "segments",
+            Params::SubstringMatches(_) => "substring_matches",
+            Params::Marks(_) => "marks",
+            Params::ApplyCuts(_) => "apply_cuts",
             Params::Train(_) => "train",
             Params::Tokenize(_) => "tokenize",
             Params::Shard(_) => "shard",
@@ -146,6 +171,14 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
     let report = match &task.params {
         Params::Read(params) => read::run(task, params, watch)?,
         Params::Filter(params) => filter::run(task, params, watch)?,
+        Params::Paragraphs(params) => cuts::paragraph::collect(task, params, watch)?,
+        Params::ParagraphMatches(params) => cuts::paragraph::matches(task, params, watch)?,
+        Params::Anchors(params) => cuts::anchor::collect(task, params, watch)?,
+        Params::SharedAnchors(params) => cuts::anchor::shared(task, params, watch)?,
+        Params::Segments(params) => cuts::segment::run(task, params, watch)?,
+        Params::SubstringMatches(params) => cuts::substring::run(task, params, watch)?,
+        Params::Marks(params) => cuts::marks::run(task, params, watch)?,
+        Params::ApplyCuts(params) => cuts::apply::run(task, params, watch)?,
         Params::Train(params) => train::run(task, params, watch)?,
         Params::Tokenize(params) => tokenize::run(task, params, watch)?,
         Params::Shard(params) => shard::run(task, params, watch)?,

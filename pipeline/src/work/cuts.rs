@@ -84,6 +84,11 @@ impl Cuts {
         Ok(Cuts { path: path.to_owned(), rows })
     }
 
+    /// A list that is on no disk; rows must be sorted and without overlap.
+    pub fn of_rows(rows: Vec<CutRow>) -> Cuts {
+        Cuts { path: PathBuf::new(), rows }
+    }
+
     /// All rows, sorted.
     pub fn rows(&self) -> &[CutRow] {
         &self.rows

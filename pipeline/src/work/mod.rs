@@ -5,9 +5,11 @@
 //! fingerprints) and may be deleted at any time: what is missing is made again.
 
 pub mod audit;
+pub mod cut_audit;
 pub mod cuts;
 pub mod documents;
 pub mod names;
+pub mod passages;
 pub mod rows;
 pub mod sort;
 
@@ -31,6 +33,20 @@ pub const KEYS: &str = "keys.rows";
 pub const DROPS: &str = "drops.parquet";
 /// Audit of the duplicates.
 pub const DUPLICATES: &str = "dups.parquet";
+/// Simplified paragraphs of a part, sorted.
+pub const PARAGRAPHS: &str = "paragraphs.run";
+/// Anchors of a part's segments, sorted.
+pub const ANCHORS: &str = "anchors.run";
+/// Anchors of more than one segment, sorted.
+pub const SHARED: &str = "shared.run";
+/// Bytes of a part's segments with shared anchors.
+pub const SEGMENT_BYTES: &str = "segments.bytes";
+/// All cuts of a part.
+pub const CUTS: &str = "cuts.rows";
+/// All documents of a part that deduplication removes.
+pub const REMOVED: &str = "removed.rows";
+/// Audit of the cuts that a task made.
+pub const CUT_AUDIT: &str = "cuts.parquet";
 /// A tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
 /// Token ids of a part as little-endian u32.

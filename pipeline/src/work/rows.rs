@@ -47,6 +47,8 @@ macro_rules! row {
     };
 }
 
+pub(crate) use row;
+
 row! {
     /// A document that passed the filters, for deduplication. Of rows with one key the least one
     /// survives: the earlier source, the original before its variants, then the lower document id;

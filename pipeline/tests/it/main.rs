@@ -4,6 +4,8 @@ mod support;
 
 /// What bad input gets: quarantine, exit codes, a ledger that balances.
 mod bad_input;
+/// Text that is cut out of documents.
+mod cuts;
 /// The same bytes for any threads, split, format, interruption.
 mod determinism;
 /// What a second build of a changed recipe does again, and what not.

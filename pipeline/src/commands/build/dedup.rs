@@ -8,17 +8,13 @@ use crate::error::Result;
 use crate::printer::StageLine;
 use crate::watch::Watch;
 use crate::work;
-use crate::work::cuts::Cuts;
 
 impl Run<'_> {
     pub fn dedup(&mut self, parts: &mut [Part]) -> Result<()> {
         let nothing = dedup::write_list(&self.work, &[])?;
-        let no_cuts = Cuts::write(&self.work, &[])?;
         for part in parts.iter_mut() {
             part.removed = self.work.join(&nothing);
             self.results.used.push(part.removed.clone());
-            part.cuts = self.work.join(&no_cuts);
-            self.results.used.push(part.cuts.clone());
         }
         if self.prepared.recipe.dedup.exact {
             self.dedup_exact(parts)?;

@@ -1,6 +1,7 @@
 //! `moe-data build`: the only place that knows the order of the stages. What each stage is given
 //! and what is noted of its reports is in [`run`].
 
+mod cuts;
 mod dedup;
 mod run;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::json;
 
 use self::run::Run;
+use crate::engine::LocalEngine;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::lock::OutputLock;
@@ -30,6 +32,8 @@ pub struct BuildArgs {
     pub out: PathBuf,
     /// Threads; one for each core when absent.
     pub threads: Option<usize>,
+    /// Memory of deduplication, in bytes; [`LocalEngine`]'s own default when absent.
+    pub memory: Option<ByteSize>,
     /// Fail on any bad record.
     pub strict: bool,
     /// Start from nothing.
@@ -71,11 +75,17 @@ pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     let threads =
         args.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     printer.note(&format!("building {} from {} with {threads} threads", args.out.display(), prepared.origin));
-    let mut run = Run::new(&prepared, &args.out, threads, printer, stop)?;
+    let engine = LocalEngine::new(threads)?;
+    let engine = match args.memory {
+        Some(memory) => engine.with_memory(memory.0),
+        None => engine,
+    };
+    let mut run = Run::new(&prepared, &args.out, engine, printer, stop)?;
     let mut parts = run.read()?;
     warn_of_bad(args, &prepared, &run, printer);
     run.filter(&mut parts)?;
     run.dedup(&mut parts)?;
+    run.cut(&mut parts)?;
     if run::left(&parts).docs == 0 {
         publish::write_reports(&args.out, &run.results, &run.ledger)?;
         run.ledger.check()?;

@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
     pub fn new(
         prepared: &'a Prepared,
         out: &Path,
-        threads: usize,
+        engine: LocalEngine,
         printer: &'a Printer,
         stop: Arc<AtomicBool>,
     ) -> Result<Run<'a>> {
@@ -74,7 +74,7 @@ impl<'a> Run<'a> {
         Ok(Run {
             prepared,
             work: out.join("work"),
-            engine: LocalEngine::new(threads)?,
+            engine,
             printer,
             stop,
             ledger: Ledger::new(names),

@@ -1,0 +1,152 @@
+//! The cuts of a build: repeated paragraphs first, then repeated substrings in what they leave.
+
+use std::path::PathBuf;
+
+use super::run::{Part, Run};
+use crate::dedup;
+use crate::document::Count;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::ledger::SourceLedger;
+use crate::printer::StageLine;
+use crate::recipe::ByteSize;
+use crate::recipe::cuts::{ParagraphConfig, SubstringConfig};
+use crate::stage::cuts::{PartParams, anchor, apply, marks, paragraph, segment, substring};
+use crate::stage::{Params, Task};
+use crate::work;
+use crate::work::cuts::{Cuts, Method};
+use crate::work::rows::{self, CutRow, RemovedRow};
+
+impl Run<'_> {
+    pub fn cut(&mut self, parts: &mut [Part]) -> Result<()> {
+        let no_cuts = Cuts::write(&self.work, &[])?;
+        for part in parts.iter_mut() {
+            part.cuts = self.work.join(&no_cuts);
+            self.results.used.push(part.cuts.clone());
+        }
+        if let Some(config) = self.prepared.recipe.dedup.paragraph {
+            self.cut_paragraphs(parts, &config)?;
+        }
+        if let Some(config) = self.prepared.recipe.dedup.substring {
+            self.cut_substrings(parts, &config)?;
+        }
+        Ok(())
+    }
+
+    /// Memory of each of the tasks that run at once.
+    fn memory_of_a_task(&self) -> u64 {
+        self.engine.memory_bytes() / self.engine.threads().max(1) as u64
+    }
+
+    /// A task for each part, with the part's documents, kept rows, removal list, cuts and `more` as inputs.
+    fn part_tasks(
+        &self,
+        parts: &[Part],
+        params: impl Fn(PartParams) -> Params,
+        more: impl Fn(usize) -> Vec<PathBuf>,
+    ) -> Vec<Task> {
+        let tasks = parts.iter().enumerate().map(|(i, part)| {
+            let mut inputs =
+                [&part.documents, &part.kept, &part.removed, &part.cuts].map(PathBuf::clone).to_vec();
+            inputs.extend(more(i));
+            let has_families = self.prepared.recipe.source[part.source].family.is_some();
+            let number = PartParams { part: i as u32, source: part.source as u16, has_families };
+            Task::new(&self.work, i, part.left.bytes, inputs, params(number))
+        });
+        tasks.collect()
+    }
+
+    /// Runs tasks for their folders.
+    fn folders(&mut self, name: &'static str, tasks: Vec<Task>) -> Result<Vec<PathBuf>> {
+        Ok(self.map(name, tasks)?.into_iter().map(|(task, _)| task.output).collect())
+    }
+
+    fn cut_paragraphs(&mut self, parts: &mut [Part], config: &ParagraphConfig) -> Result<()> {
+        let line = StageLine::start("paragraph");
+        let memory_bytes = self.memory_of_a_task();
+        let collect = |part| {
+            let (split, min_chars) = (config.split, config.min_chars);
+            Params::Paragraphs(paragraph::ParagraphParams { part, split, min_chars, memory_bytes })
+        };
+        let tasks = self.part_tasks(parts, collect, |_| Vec::new());
+        let found = self.folders("paragraph", tasks)?;
+        let params = paragraph::ParagraphMatchParams {
+            min_documents: config.min_documents,
+            keep: config.keep,
+            memory_bytes: self.engine.memory_bytes(),
+        };
+        let task = Task::new(&self.work, 0, 0, found, Params::ParagraphMatches(params));
+        let matches = self.folders("paragraph", vec![task])?;
+        self.apply(parts, line, matches, Method::Paragraph, None, config.min_chars_left)
+    }
+
+    fn cut_substrings(&mut self, parts: &mut [Part], config: &SubstringConfig) -> Result<()> {
+        let line = StageLine::start("substring");
+        let memory_bytes = self.memory_of_a_task();
+        let min_bytes = config.min_bytes;
+        let collect = |_| Params::Anchors(anchor::AnchorParams { min_bytes, memory_bytes });
+        let tasks = self.part_tasks(parts, collect, |_| Vec::new());
+        let anchors = self.folders("substring", tasks)?;
+        let params = anchor::AnchorParams { min_bytes, memory_bytes: self.engine.memory_bytes() };
+        let task = Task::new(&self.work, 0, 0, anchors.clone(), Params::SharedAnchors(params));
+        let shared = self.folders("substring", vec![task])?;
+        let gather = |part| Params::Segments(segment::SegmentParams { part });
+        let tasks = self.part_tasks(parts, gather, |i| vec![anchors[i].clone(), shared[0].clone()]);
+        let segments = self.folders("substring", tasks)?;
+        let tasks = (0..segment::BUCKETS).map(|bucket| {
+            let params = substring::SubstringParams { bucket, min_bytes, memory_bytes };
+            Task::new(&self.work, bucket as usize, 0, segments.clone(), Params::SubstringMatches(params))
+        });
+        let matches = self.folders("substring", tasks.collect())?;
+        self.apply(parts, line, matches, Method::Substring, Some(min_bytes), config.min_chars_left)
+    }
+
+    /// Cuts what `matches` marked and books it.
+    fn apply(
+        &mut self,
+        parts: &mut [Part],
+        line: StageLine,
+        matches: Vec<PathBuf>,
+        method: Method,
+        min_bytes: Option<u32>,
+        min_chars_left: u64,
+    ) -> Result<()> {
+        let params = marks::MarksParams { memory_bytes: self.engine.memory_bytes() };
+        let task = Task::new(&self.work, 0, 0, matches, Params::Marks(params));
+        let marks = self.folders(method.name(), vec![task])?;
+        let documents: Vec<PathBuf> = parts.iter().map(|part| part.documents.clone()).collect();
+        let sources: Vec<String> = parts.iter().map(|part| self.source_name(part)).collect();
+        let apply = |part: PartParams| {
+            let (part, sources, method) = (part.part, sources.clone(), method.number());
+            Params::ApplyCuts(apply::ApplyParams { part, sources, method, min_bytes, min_chars_left })
+        };
+        let tasks = self.part_tasks(parts, apply, |_| [&marks[..], &documents[..]].concat());
+        let (mut n_cut, mut n_dropped) = (Count::default(), 0);
+        for (part, (task, report)) in parts.iter_mut().zip(self.map(method.name(), tasks)?) {
+            let cuts = Cuts::write(&self.work, &rows::read::<CutRow>(&task.file(work::CUTS))?)?;
+            let removed: Vec<u32> =
+                rows::read::<RemovedRow>(&task.file(work::REMOVED))?.into_iter().map(|row| row.row).collect();
+            let removed = dedup::write_list(&self.work, &removed)?;
+            (part.cuts, part.removed) = (self.work.join(cuts), self.work.join(removed));
+            self.results.used.extend([part.cuts.clone(), part.removed.clone()]);
+            for dropped in report.dropped.values() {
+                part.left = part.left.minus(*dropped);
+                n_dropped += dropped.docs;
+            }
+            for cut in report.cut.values() {
+                part.left.bytes -= cut.bytes;
+                n_cut += *cut;
+            }
+            let entry = self.entry(part);
+            SourceLedger::add(&mut entry.dropped, &report.dropped);
+            SourceLedger::add(&mut entry.cut, &report.cut);
+            let name = format!("{}-{}.parquet", method.name(), part.label);
+            self.results.add_audit(task.file(work::CUT_AUDIT), format!("cuts-{name}"));
+            self.results.add_audit(task.file(work::DROPS), format!("drops-{name}"));
+        }
+        let size = ByteSize(n_cut.bytes);
+        let what = format!("{size} cut from {} documents, {n_dropped} documents dropped", n_cut.docs);
+        line.done(self.printer, &what);
+        Ok(())
+    }
+}

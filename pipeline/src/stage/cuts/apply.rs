@@ -1,0 +1,250 @@
+//! Applies the marks of one method to a part: joins them, moves the ends of substrings to words, drops documents
+//! of which too little is left.
+//!
+//! A document that holds the one copy of something is not dropped for being short, so that no text
+//! goes out of the corpus because of a cut.
+//!
+//! Inputs: documents, kept rows, removal list, cuts so far, the folder of the marks, then the
+//! documents of all parts for their names. Writes `cuts.rows` and `removed.rows` with what earlier methods
+//! cut and removed, and `cuts.parquet` and `drops.parquet` where there are any.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{marks, wrong_inputs};
+use crate::document::Count;
+use crate::error::{Error, Result};
+use crate::stage::{Report, Task};
+use crate::watch::Watch;
+use crate::work::audit::{Drop, Drops};
+use crate::work::cut_audit::{Cut, CutAudit};
+use crate::work::cuts::{Cuts, Method};
+use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::passages::MarkRow;
+use crate::work::rows::{self, CutRow, RemovedRow};
+use crate::work::{CUT_AUDIT, CUTS, DROPS, REMOVED};
+
+/// Reason of a document of which cuts leave too little.
+pub const REASON: &str = "too_little_left";
+
+/// What to apply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplyParams {
+    /// The part.
+    pub part: u32,
+    /// Names of the sources of all parts.
+    pub sources: Vec<String>,
+    /// Number of the method in [`Method::ALL`].
+    pub method: u8,
+    /// For substrings, the least bytes of a match; absent where marks are cut as they are.
+    pub min_bytes: Option<u32>,
+    /// Fewest characters of a document, white space at its ends left out.
+    pub min_chars_left: u64,
+}
+
+/// Runs the stage.
+///
+/// # Errors
+/// A table is damaged or the disk refuses.
+pub fn run(task: &Task, params: &ApplyParams, watch: &Watch) -> Result<Report> {
+    let [documents, _, removed, cuts, marks, all_documents @ ..] = &task.inputs[..] else {
+        return Err(wrong_inputs(task));
+    };
+    let unknown = || Error::data(&task.output, "has a method or a part that is not there");
+    let method = *Method::ALL.get(usize::from(params.method)).ok_or_else(unknown)?;
+    let source = params.sources.get(params.part as usize).ok_or_else(unknown)?;
+    let holders = marks::holders_of_part(marks, params.part)?;
+    let mut marks = marks::of_part(marks, params.part)?;
+    if method == Method::Substring {
+        marks = join(marks);
+    }
+    let names = Names::find(&marks, all_documents, watch)?;
+    let earlier = Cuts::read(cuts)?;
+    let mut removed = rows::read::<RemovedRow>(removed)?;
+    let mut all_cuts: Vec<CutRow> = earlier.rows().to_vec();
+    let mut report = Report::default();
+    let mut drops = Drops::default();
+    let mut audit = CutAudit::new(&task.file(CUT_AUDIT));
+    let mut marks = &marks[..];
+    for batch in DocumentBatches::open(documents, Columns::All)? {
+        for (row, document) in batch?.documents() {
+            let n_marks = marks.iter().take_while(|mark| mark.row == row).count();
+            if n_marks == 0 {
+                continue;
+            }
+            let (mine, rest) = marks.split_at(n_marks);
+            marks = rest;
+            let text = document.text;
+            let before = earlier.of(row);
+            let booked: u64 = before.raw_bytes(document.raw_bytes, text.len()).values().sum();
+            let mut cut = Vec::with_capacity(n_marks);
+            for mark in mine {
+                let place = mark.start as usize..mark.end as usize;
+                let place = match params.min_bytes {
+                    // What is shorter than a match is the rest of one that overlaps its own copy.
+                    Some(min_bytes) if place.len() < min_bytes as usize => to_words(text, place, 0),
+                    Some(min_bytes) => to_words(text, place, min_bytes as usize / 4),
+                    None => place,
+                };
+                if let Some(taken) = text.get(place.clone()).filter(|taken| !taken.is_empty()) {
+                    cut.push((mark, place, taken));
+                }
+            }
+            let mut rows = before.rows().to_vec();
+            rows.extend(cut.iter().map(|(_, place, _)| CutRow {
+                row,
+                start: place.start as u32,
+                end: place.end as u32,
+                method: method.number(),
+            }));
+            rows.sort_unstable();
+            let list = Cuts::of_rows(rows);
+            let left = list.of(row).apply(text)?;
+            let left = left.trim();
+            let n_chars = left.chars().count() as u64;
+            // What an earlier method cut is booked already; this is the rest.
+            let count = Count::one(u64::from(document.raw_bytes) - booked);
+            let is_short = n_chars < params.min_chars_left && holders.binary_search(&row).is_err();
+            if left.is_empty() || is_short {
+                removed.push(RemovedRow { row });
+                *report.dropped.entry(REASON.to_owned()).or_default() += count;
+                drops.push(&Drop {
+                    id: document.id,
+                    document_id: document.document_id,
+                    source,
+                    stage: method.name(),
+                    reason: REASON,
+                    measured: n_chars as f64,
+                    threshold: params.min_chars_left as f64,
+                    raw_bytes: count.bytes,
+                });
+            } else if !cut.is_empty() {
+                let total: u64 = list.of(row).raw_bytes(document.raw_bytes, text.len()).values().sum();
+                *report.cut.entry(method.name().to_owned()).or_default() += Count::one(total - booked);
+                all_cuts.extend(list.of(row).rows().iter().filter(|cut| cut.method == method.number()));
+            }
+            for (mark, place, taken) in cut {
+                let (kept_source, kept) = names.of(mark, &params.sources);
+                audit.push(&Cut {
+                    source,
+                    id: document.id,
+                    document_id: document.document_id,
+                    start: place.start as u32,
+                    end: place.end as u32,
+                    method: method.name(),
+                    kept_source,
+                    kept,
+                    kept_start: mark.kept_start,
+                    text: taken,
+                })?;
+            }
+            watch.advance(count.bytes)?;
+        }
+    }
+    removed.sort_unstable();
+    all_cuts.retain(|cut| removed.binary_search(&RemovedRow { row: cut.row }).is_err());
+    all_cuts.sort_unstable();
+    rows::write(&task.file(CUTS), &all_cuts)?;
+    rows::write(&task.file(REMOVED), &removed)?;
+    drops.write(&task.file(DROPS))?;
+    audit.finish()?;
+    Ok(report)
+}
+
+/// Marks that touch or overlap become one, which names the copy of its first bytes.
+fn join(marks: Vec<MarkRow>) -> Vec<MarkRow> {
+    let mut joined: Vec<MarkRow> = Vec::new();
+    for mark in marks {
+        match joined.last_mut() {
+            Some(last) if last.row == mark.row && mark.start <= last.end => last.end = last.end.max(mark.end),
+            _ => joined.push(mark),
+        }
+    }
+    joined
+}
+
+/// Moves both ends inwards to the next start of a word, so that no word is torn, but by no more than `most` bytes: in
+/// writing without spaces they move to the next character.
+fn to_words(text: &str, place: std::ops::Range<usize>, most: usize) -> std::ops::Range<usize> {
+    let is_start = |at: usize| {
+        text.is_char_boundary(at)
+            && (at == 0 || at == text.len() || text[..at].ends_with(char::is_whitespace))
+    };
+    let most = most.min(MAX_WORD_BYTES);
+    let near = (place.start..place.start + most).find(|&at| is_start(at));
+    let start = near.or_else(|| (place.start..place.end).find(|&at| text.is_char_boundary(at)));
+    let near = (place.end - most.min(place.end)..=place.end).rev().find(|&at| is_start(at));
+    let end = near.or_else(|| (place.start..=place.end).rev().find(|&at| text.is_char_boundary(at)));
+    let start = start.unwrap_or(place.end);
+    start..end.unwrap_or(start).max(start)
+}
+
+/// Longer words than this are torn.
+const MAX_WORD_BYTES: usize = 64;
+
+/// Names of the documents that hold the copies.
+struct Names(BTreeMap<(u32, u32), String>);
+
+impl Names {
+    fn find(marks: &[MarkRow], all_documents: &[PathBuf], watch: &Watch) -> Result<Names> {
+        let mut names: BTreeMap<(u32, u32), String> =
+            marks.iter().map(|mark| ((mark.kept_part, mark.kept_row), String::new())).collect();
+        let mut parts: Vec<u32> = names.keys().map(|(part, _)| *part).collect();
+        parts.dedup();
+        for (part, documents) in
+            parts.iter().filter_map(|part| Some((part, all_documents.get(*part as usize)?)))
+        {
+            for batch in DocumentBatches::open(documents, Columns::Ids)? {
+                for (row, document) in batch?.documents() {
+                    if let Some(name) = names.get_mut(&(*part, row)) {
+                        *name = document.id.to_owned();
+                    }
+                }
+                watch.advance(0)?;
+            }
+        }
+        Ok(Names(names))
+    }
+
+    fn of<'a>(&'a self, mark: &MarkRow, sources: &'a [String]) -> (&'a str, &'a str) {
+        let source = sources.get(mark.kept_part as usize).map_or("", String::as_str);
+        (source, self.0.get(&(mark.kept_part, mark.kept_row)).map_or("", String::as_str))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_move_inwards_to_words_and_never_into_a_character() {
+        let check = |text: &str, place: std::ops::Range<usize>, expected: &str| {
+            assert_eq!(&text[to_words(text, place, 8)], expected, "{text:?}");
+        };
+        check("one two three four", 2..15, "two three ");
+        check("one two three four", 4..14, "two three ");
+        check("one two three four", 0..18, "one two three four");
+        // Without spaces within eight bytes, to the next character.
+        check("ééééééééééééééé", 1..29, &"é".repeat(13));
+        check("abcdefghijklmnopqrstuvwxyz", 3..23, "defghijklmnopqrstuvw");
+        // Inside one character nothing is left.
+        check("é", 1..1, "");
+    }
+
+    #[test]
+    fn touching_marks_become_one() {
+        let mark = |row, start, end| MarkRow {
+            part: 0,
+            row,
+            start,
+            end,
+            kept_part: 0,
+            kept_row: 9,
+            kept_start: start,
+        };
+        let joined = join(vec![mark(0, 1, 5), mark(0, 5, 8), mark(0, 6, 7), mark(1, 7, 9), mark(1, 10, 11)]);
+        assert_eq!(joined, [mark(0, 1, 8), mark(1, 7, 9), mark(1, 10, 11)]);
+    }
+}

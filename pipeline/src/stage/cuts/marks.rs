@@ -1,0 +1,160 @@
+//! Marks on their way from the stages that find copies to the parts that hold them: sorted by
+//! part and place, checked by checksums, cut into one file a part.
+//!
+//! The matching stages write `marks.run` and `holders.run`. `marks` merges them and writes `marks-N.run`
+//! and `holders-N.run` for every part N that has any.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::sort_folder;
+use crate::error::Result;
+use crate::stage::{Report, Task};
+use crate::watch::Watch;
+use crate::work::passages::{HolderRow, MarkRow};
+use crate::work::rows::Row;
+use crate::work::sort::run::{RunReader, RunWriter};
+use crate::work::sort::{Sorted, Sorter};
+
+const MARKS: &str = "marks.run";
+const HOLDERS: &str = "holders.run";
+/// Bytes of a run of one part that are read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// Settings of the stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MarksParams {
+    /// Memory for merging.
+    pub memory_bytes: u64,
+}
+
+/// Collects what a matching stage finds.
+pub struct Writer {
+    marks: Sorter<MarkRow>,
+    holders: Sorter<HolderRow>,
+}
+
+impl Writer {
+    /// A writer that sorts within `memory_bytes`.
+    ///
+    /// # Errors
+    /// The task's folder cannot be used.
+    pub fn new(task: &Task, memory_bytes: u64, watch: &Watch) -> Result<Writer> {
+        Ok(Writer {
+            marks: Sorter::new(&sort_folder(task, "marks"), memory_bytes / 4 * 3, watch)?,
+            holders: Sorter::new(&sort_folder(task, "holders"), memory_bytes / 4, watch)?,
+        })
+    }
+
+    /// Notes what is to be cut.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn mark(&mut self, row: MarkRow) -> Result<()> {
+        self.marks.push(row)
+    }
+
+    /// Notes a document that holds the copy that stays.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn hold(&mut self, row: HolderRow) -> Result<()> {
+        self.holders.push(row)
+    }
+
+    /// Writes both files of the task.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn finish(self, task: &Task) -> Result<()> {
+        write_all(self.marks.finish()?, &task.file(MARKS))?;
+        write_all(self.holders.finish()?, &task.file(HOLDERS))
+    }
+}
+
+/// Equal rows are written once.
+fn write_all<R: Row + Copy + Send + 'static>(mut rows: Sorted<R>, path: &Path) -> Result<()> {
+    let mut run = RunWriter::create(path)?;
+    let mut last = None;
+    while let Some(row) = rows.next_row()? {
+        if last != Some(row) {
+            run.push(row)?;
+        }
+        last = Some(row);
+    }
+    run.commit().map(drop)
+}
+
+/// Runs the stage. Inputs: the folders of the matching stage.
+///
+/// # Errors
+/// A run is damaged or the disk refuses.
+pub fn run(task: &Task, params: &MarksParams, watch: &Watch) -> Result<Report> {
+    split::<MarkRow>(task, MARKS, params, watch, |row| row.part)?;
+    split::<HolderRow>(task, HOLDERS, params, watch, |row| row.part)?;
+    Ok(Report::default())
+}
+
+fn split<R: Row + Copy + Send + 'static>(
+    task: &Task,
+    name: &str,
+    params: &MarksParams,
+    watch: &Watch,
+    part_of: impl Fn(&R) -> u32,
+) -> Result<()> {
+    let mut sorter = Sorter::<R>::new(&sort_folder(task, "merge"), params.memory_bytes, watch)?;
+    task.inputs.iter().for_each(|folder| sorter.add_run(&folder.join(name)));
+    let mut rows = sorter.finish()?;
+    let mut open: Option<(u32, RunWriter<R, crate::work::Sink>)> = None;
+    let mut last = None;
+    while let Some(row) = rows.next_row()? {
+        let part = part_of(&row);
+        let mut writer = match open.take() {
+            Some((current, writer)) if current == part => writer,
+            other => {
+                other.map_or(Ok(0), |(_, writer)| writer.commit())?;
+                RunWriter::create(&part_file(&task.output, name, part))?
+            }
+        };
+        if last != Some(row) {
+            writer.push(row)?;
+        }
+        last = Some(row);
+        open = Some((part, writer));
+    }
+    open.map_or(Ok(0), |(_, writer)| writer.commit())?;
+    Ok(())
+}
+
+fn part_file(folder: &Path, name: &str, part: u32) -> PathBuf {
+    folder.join(name.replace(".run", &format!("-{part:05}.run")))
+}
+
+/// Marks of a part, sorted by place.
+///
+/// # Errors
+/// The run is damaged.
+pub fn of_part(folder: &Path, part: u32) -> Result<Vec<MarkRow>> {
+    read(&part_file(folder, MARKS, part))
+}
+
+/// Rows of the documents of a part that hold a copy that stays, ascending.
+///
+/// # Errors
+/// The run is damaged.
+pub fn holders_of_part(folder: &Path, part: u32) -> Result<Vec<u32>> {
+    Ok(read::<HolderRow>(&part_file(folder, HOLDERS, part))?.into_iter().map(|row| row.row).collect())
+}
+
+/// A part without any row has no file.
+fn read<R: Row + Copy>(path: &Path) -> Result<Vec<R>> {
+    let mut rows = Vec::new();
+    if path.exists() {
+        let mut run = RunReader::open(path, READ_BYTES)?;
+        while let Some(row) = run.next_row()? {
+            rows.push(row);
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,77 @@
+//! Stages that find text which stands in several places, and cut it out of all but one.
+//!
+//! ```text
+//! paragraphs(part) ----------------------------------------> paragraph_matches \
+//! anchors(part) -> shared_anchors -> segments(part, bucket) -> substring_matches -> marks -> apply_cuts(part)
+//! ```
+//!
+//! Paragraphs go first; substrings are looked for in what they leave. Both end in marks (what to cut, and
+//! where the copy that stays is), which are sorted by part and applied to each part alone.
+
+pub mod anchor;
+pub mod apply;
+pub mod marks;
+pub mod paragraph;
+pub mod segment;
+pub mod substring;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::stage::Task;
+use crate::watch::Watch;
+use crate::work::cuts::{Cuts, DocumentCuts};
+use crate::work::documents::{Columns, Document, DocumentBatches};
+use crate::work::rows;
+
+/// What the collecting stages know of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartParams {
+    /// Its number.
+    pub part: u32,
+    /// Position of its source in the recipe.
+    pub source: u16,
+    /// Whether the source declares families, whose members count as one document.
+    pub has_families: bool,
+}
+
+impl PartParams {
+    /// What counts as one document.
+    fn group(&self, document: &Document<'_>) -> u64 {
+        if self.has_families { document.family.0 } else { document.document_id.0 }
+    }
+}
+
+/// Calls `see` with each document that is still in, and its cuts so far. `inputs` starts with the part's
+/// documents, kept rows, removal list and list of cuts.
+fn for_each_left(
+    task: &Task,
+    watch: &Watch,
+    mut see: impl FnMut(u32, &Document<'_>, DocumentCuts<'_>) -> Result<()>,
+) -> Result<()> {
+    let [documents, kept, removed, cuts, ..] = &task.inputs[..] else { return Err(wrong_inputs(task)) };
+    let mut left = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
+    let cuts = Cuts::read(cuts)?;
+    for batch in DocumentBatches::open(documents, Columns::All)? {
+        for (row, document) in batch?.documents() {
+            if left.next_if_eq(&row).is_some() {
+                see(row, &document, cuts.of(row))?;
+                watch.advance(u64::from(document.raw_bytes))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wrong_inputs(task: &Task) -> Error {
+    Error::data(&task.output, "the task has the wrong number of inputs")
+}
+
+/// Folder in which a task sorts.
+fn sort_folder(task: &Task, name: &str) -> PathBuf {
+    task.file(&format!("sort-{name}"))
+}

@@ -1,0 +1,126 @@
+//! Audit table of cuts: one Parquet row for every stretch that was cut, with the place of the copy that stays.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder};
+use parquet::arrow::ArrowWriter;
+
+use super::Sink;
+use super::documents::properties;
+use crate::document::DocumentId;
+use crate::error::{Error, Result};
+
+/// A cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut<'a> {
+    /// Source of the document.
+    pub source: &'a str,
+    /// Its name there.
+    pub id: &'a str,
+    /// Its id.
+    pub document_id: DocumentId,
+    /// First byte in the normalised text.
+    pub start: u32,
+    /// Byte behind the last one.
+    pub end: u32,
+    /// Method, as in the ledger.
+    pub method: &'a str,
+    /// Source of the document that holds the copy that stays, or held the first one where none stays.
+    pub kept_source: &'a str,
+    /// Its name there.
+    pub kept: &'a str,
+    /// First byte of the copy in that document's normalised text.
+    pub kept_start: u32,
+    /// What was cut.
+    pub text: &'a str,
+}
+
+/// Characters of a cut that the table shows.
+pub const SAMPLE_CHARS: usize = 200;
+/// Rows that are written at once, which bounds the memory.
+const BATCH_ROWS: usize = 4096;
+
+/// Writes the table.
+pub struct CutAudit {
+    path: PathBuf,
+    writer: Option<ArrowWriter<Sink>>,
+    n_rows: usize,
+    texts: [StringBuilder; 6],
+    document_id: UInt64Builder,
+    places: [UInt32Builder; 3],
+}
+
+impl CutAudit {
+    /// A table that appears at `path` on [`CutAudit::finish`], if it has any row.
+    pub fn new(path: &Path) -> CutAudit {
+        CutAudit {
+            path: path.to_owned(),
+            writer: None,
+            n_rows: 0,
+            texts: Default::default(),
+            document_id: UInt64Builder::new(),
+            places: Default::default(),
+        }
+    }
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn push(&mut self, cut: &Cut<'_>) -> Result<()> {
+        let sample: String = cut.text.chars().take(SAMPLE_CHARS).collect();
+        let texts = [cut.source, cut.id, cut.method, cut.kept_source, cut.kept, &sample];
+        self.texts.iter_mut().zip(texts).for_each(|(column, text)| column.append_value(text));
+        let places = [cut.start, cut.end, cut.kept_start];
+        self.places.iter_mut().zip(places).for_each(|(column, place)| column.append_value(place));
+        self.document_id.append_value(cut.document_id.0);
+        self.n_rows += 1;
+        if self.n_rows == BATCH_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.n_rows = 0;
+        let [source, id, method, kept_source, kept, sample] =
+            self.texts.each_mut().map(|column| Arc::new(column.finish()) as ArrayRef);
+        let [start, end, kept_start] =
+            self.places.each_mut().map(|column| Arc::new(column.finish()) as ArrayRef);
+        let document_id: ArrayRef = Arc::new(self.document_id.finish());
+        let columns = [
+            ("source", source),
+            ("id", id),
+            ("document_id", document_id),
+            ("start", start),
+            ("end", end),
+            ("method", method),
+            ("kept_source", kept_source),
+            ("kept", kept),
+            ("kept_start", kept_start),
+            ("text", sample),
+        ];
+        let columns = columns.into_iter().map(|(name, column)| (name, column, false));
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(Error::parquet(&self.path))?;
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => ArrowWriter::try_new(Sink::create(&self.path)?, batch.schema(), Some(properties()))
+                .map_err(Error::parquet(&self.path))?,
+        };
+        writer.write(&batch).map_err(Error::parquet(&self.path))?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Makes the table appear.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn finish(mut self) -> Result<()> {
+        if self.n_rows > 0 {
+            self.flush()?;
+        }
+        match self.writer {
+            Some(writer) => writer.into_inner().map_err(Error::parquet(&self.path))?.commit(),
+            None => Ok(()),
+        }
+    }
+}
