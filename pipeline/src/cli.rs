@@ -35,6 +35,16 @@ pub enum Verb {
   moe-data mix --epochs 4 --seq-len 2048
   moe-data mix --mixture my.toml --dry-run   # print the table, write nothing")]
     Mix(Mix),
+    /// Say what happened to a document in a build, and why
+    #[command(before_long_help = "Examples:
+  moe-data why django/5.2/intro/tutorial01     # source/name
+  moe-data why 5.2/intro/tutorial01 --json     # a name in any source")]
+    Why(Why),
+    /// Show the clusters of duplicates of a build
+    #[command(before_long_help = "Examples:
+  moe-data dups --top 20                       # the largest clusters
+  moe-data dups --cluster web/page-17          # one of them, with texts side by side")]
+    Dups(Dups),
     /// Say which text a sample of the plan is
     #[command(before_long_help = "Examples:
   moe-data explain 1234
@@ -113,6 +123,37 @@ pub struct Mix {
     #[arg(long)]
     pub dry_run: bool,
     /// Print the table as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `why`.
+#[derive(Debug, Args)]
+pub struct Why {
+    /// Document: source/name, or a name in any source; for a record in quarantine what it starts with, or FILE:OFFSET
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Print JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `dups`.
+#[derive(Debug, Args)]
+pub struct Dups {
+    /// One cluster, as the list names it, with the texts of its documents
+    #[arg(long, value_name = "ID")]
+    pub cluster: Option<String>,
+    /// How many to show
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Print JSON on stdout
     #[arg(long)]
     pub json: bool,
 }

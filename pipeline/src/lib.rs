@@ -43,6 +43,7 @@ pub mod lock;
 pub mod prepare;
 
 pub mod publish;
+pub mod story;
 
 pub mod commands;
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use moe_data::commands::{build, explain, inspect, mix, verify};
+use moe_data::commands::{build, dups, explain, inspect, mix, verify, why};
 use moe_data::printer::{Level, Printer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, Dups, Verb};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -58,6 +58,13 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 json: flags.json,
             };
             mix::run(&args, printer, stop_on_signals()?)
+        }
+        Verb::Why(flags) => {
+            why::run(&why::WhyArgs { id: flags.id, out: flags.out, json: flags.json }, printer)
+        }
+        Verb::Dups(flags) => {
+            let Dups { cluster, top, out, json } = flags;
+            dups::run(&dups::DupsArgs { cluster, top, out, json }, printer)
         }
         Verb::Explain(flags) => {
             let args =

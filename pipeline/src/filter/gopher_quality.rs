@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, Rejection, Text};
+use super::{Filter, Measured, Rejection, Text};
 use crate::strict_toml::{Fault, Section};
 
 /// Settings of `gopher_quality`. A fraction of 1 (or 0, for a lower limit) switches a rule off.
@@ -84,50 +84,90 @@ impl Section for GopherQuality {
     }
 }
 
+/// One rule: a reason, what it measures, and its limit.
+struct Rule {
+    reason: &'static str,
+    measure: fn(&Text<'_>) -> f64,
+    threshold: f64,
+    is_least: bool,
+}
+
+impl Rule {
+    fn apply(&self, text: &Text<'_>) -> Measured {
+        let Rule { reason, threshold, is_least, .. } = *self;
+        Measured { reason, measured: (self.measure)(text), threshold, is_least }
+    }
+}
+
+impl GopherQuality {
+    /// In the order in which they decide.
+    fn rules(&self) -> [Rule; 10] {
+        let least = |reason, measure, threshold| Rule { reason, measure, threshold, is_least: true };
+        let most = |reason, measure, threshold| Rule { reason, measure, threshold, is_least: false };
+        [
+            least("gopher_short_doc", counted, self.min_words as f64),
+            most("gopher_long_doc", counted, self.max_words as f64),
+            least("gopher_below_avg_threshold", mean_chars, self.min_mean_word_chars),
+            most("gopher_above_avg_threshold", mean_chars, self.max_mean_word_chars),
+            most("gopher_too_many_hashes", hashes_per_word, self.max_symbol_word_ratio),
+            most("gopher_too_many_ellipsis", ellipses_per_word, self.max_symbol_word_ratio),
+            most("gopher_too_many_bullets", bullet_lines, self.max_bullet_lines),
+            most("gopher_too_many_end_ellipsis", open_lines, self.max_ellipsis_lines),
+            least("gopher_below_alpha_threshold", alphabetic_words, self.min_alphabetic_words),
+            least("gopher_enough_stop_words", distinct_stop_words, f64::from(self.min_stop_words)),
+        ]
+    }
+}
+
 impl Filter for GopherQuality {
     fn judge(&self, text: &Text<'_>) -> Option<Rejection> {
-        let words = text.words();
-        let below = |reason, measured: f64, threshold: f64| {
-            (measured < threshold).then_some(Rejection { reason, measured, threshold })
-        };
-        let above = |reason, measured: f64, threshold: f64| {
-            (measured > threshold).then_some(Rejection { reason, measured, threshold })
-        };
-        let counted = words.n_non_symbol as f64;
-        let all_words = words.n_words.max(1) as f64;
-        let mean_chars = words.non_symbol_chars as f64 / counted.max(1.0);
-        below("gopher_short_doc", counted, self.min_words as f64)
-            .or_else(|| above("gopher_long_doc", counted, self.max_words as f64))
-            .or_else(|| below("gopher_below_avg_threshold", mean_chars, self.min_mean_word_chars))
-            .or_else(|| above("gopher_above_avg_threshold", mean_chars, self.max_mean_word_chars))
-            .or_else(|| {
-                let hashes = text.as_str().bytes().filter(|&b| b == b'#').count() as f64;
-                above("gopher_too_many_hashes", hashes / all_words, self.max_symbol_word_ratio)
-            })
-            .or_else(|| {
-                let ellipses = text.as_str().matches("...").count() + text.as_str().matches('…').count();
-                above("gopher_too_many_ellipsis", ellipses as f64 / all_words, self.max_symbol_word_ratio)
-            })
-            .or_else(|| {
-                let bullet = |line: &str| line.trim_start().starts_with(['•', '-']);
-                above("gopher_too_many_bullets", share_of_lines(text, bullet), self.max_bullet_lines)
-            })
-            .or_else(|| {
-                let open = |line: &str| {
-                    let line = line.trim_end();
-                    line.ends_with("...") || line.ends_with('…')
-                };
-                above("gopher_too_many_end_ellipsis", share_of_lines(text, open), self.max_ellipsis_lines)
-            })
-            .or_else(|| {
-                let share = words.n_alphabetic as f64 / all_words;
-                below("gopher_below_alpha_threshold", share, self.min_alphabetic_words)
-            })
-            .or_else(|| {
-                let distinct = f64::from(words.stop_words.count_ones());
-                below("gopher_enough_stop_words", distinct, f64::from(self.min_stop_words))
-            })
+        self.rules().iter().find_map(|rule| rule.apply(text).rejection())
     }
+
+    fn measure(&self, text: &Text<'_>) -> Vec<Measured> {
+        self.rules().iter().map(|rule| rule.apply(text)).collect()
+    }
+}
+
+/// Words with a letter or digit.
+fn counted(text: &Text<'_>) -> f64 {
+    text.words().n_non_symbol as f64
+}
+
+fn mean_chars(text: &Text<'_>) -> f64 {
+    text.words().non_symbol_chars as f64 / counted(text).max(1.0)
+}
+
+fn all_words(text: &Text<'_>) -> f64 {
+    text.words().n_words.max(1) as f64
+}
+
+fn hashes_per_word(text: &Text<'_>) -> f64 {
+    text.as_str().bytes().filter(|&b| b == b'#').count() as f64 / all_words(text)
+}
+
+fn ellipses_per_word(text: &Text<'_>) -> f64 {
+    let ellipses = text.as_str().matches("...").count() + text.as_str().matches('…').count();
+    ellipses as f64 / all_words(text)
+}
+
+fn bullet_lines(text: &Text<'_>) -> f64 {
+    share_of_lines(text, |line| line.trim_start().starts_with(['•', '-']))
+}
+
+fn open_lines(text: &Text<'_>) -> f64 {
+    share_of_lines(text, |line| {
+        let line = line.trim_end();
+        line.ends_with("...") || line.ends_with('…')
+    })
+}
+
+fn alphabetic_words(text: &Text<'_>) -> f64 {
+    text.words().n_alphabetic as f64 / all_words(text)
+}
+
+fn distinct_stop_words(text: &Text<'_>) -> f64 {
+    f64::from(text.words().stop_words.count_ones())
 }
 
 /// Share of the lines, blank ones included, for which `test` holds.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, Rejection, Text};
+use super::{Filter, Measured, Rejection, Text};
 use crate::strict_toml::{Fault, Section};
 
 /// Settings of `length`.
@@ -34,15 +34,18 @@ impl Section for Length {
 
 impl Filter for Length {
     fn judge(&self, text: &Text<'_>) -> Option<Rejection> {
-        let chars = text.n_chars();
-        let reject = |reason, threshold: u64| {
-            Some(Rejection { reason, measured: chars as f64, threshold: threshold as f64 })
+        self.measure(text).iter().find_map(Measured::rejection)
+    }
+
+    fn measure(&self, text: &Text<'_>) -> Vec<Measured> {
+        let measured = text.n_chars() as f64;
+        let rule = |reason, threshold: u64, is_least| Measured {
+            reason,
+            measured,
+            threshold: threshold as f64,
+            is_least,
         };
-        match chars {
-            n if n < self.min_chars => reject("too_short", self.min_chars),
-            n if n > self.max_chars => reject("too_long", self.max_chars),
-            _ => None,
-        }
+        vec![rule("too_short", self.min_chars, true), rule("too_long", self.max_chars, false)]
     }
 }
 

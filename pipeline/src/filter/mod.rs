@@ -24,6 +24,10 @@ pub const REGISTRY: &[Entry] = &[
 pub trait Filter: Send + Sync {
     /// The first reason to drop the document, or `None` to keep it.
     fn judge(&self, text: &Text<'_>) -> Option<Rejection>;
+
+    /// All that the filter measures, in the order in which it decides: the first value that misses its threshold is
+    /// the one that [`Filter::judge`] names.
+    fn measure(&self, text: &Text<'_>) -> Vec<Measured>;
 }
 
 /// Why a document is dropped.
@@ -35,6 +39,32 @@ pub struct Rejection {
     pub measured: f64,
     /// The limit that it missed.
     pub threshold: f64,
+}
+
+/// One value beside its threshold.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Measured {
+    /// Name of the reason to drop a document that misses the threshold.
+    pub reason: &'static str,
+    /// The value.
+    pub measured: f64,
+    /// The limit.
+    pub threshold: f64,
+    /// Whether the threshold is the least value that passes, or else the greatest.
+    pub is_least: bool,
+}
+
+impl Measured {
+    /// Whether the value is within the limit.
+    pub fn passes(&self) -> bool {
+        if self.is_least { self.measured >= self.threshold } else { self.measured <= self.threshold }
+    }
+
+    /// Why the document is dropped, if it is.
+    pub fn rejection(&self) -> Option<Rejection> {
+        let Measured { reason, measured, threshold, .. } = *self;
+        (!self.passes()).then_some(Rejection { reason, measured, threshold })
+    }
 }
 
 /// A filter, or what is wrong with its settings.
@@ -115,6 +145,21 @@ mod tests {
             assert_eq!((entry.check)(&settings), [], "{}", entry.name);
             settings.insert("no_such_key".into(), Value::from(1));
             assert!((entry.accepts)(&Value::Object(settings)).is_err(), "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn the_first_value_that_misses_its_threshold_is_the_verdict() {
+        let long = "the and dogs ".repeat(30);
+        let texts =
+            ["", "word", "# # # #", &long, &"abcdefghijklmno the of ".repeat(40), &"- a ...\n".repeat(90)];
+        for entry in REGISTRY {
+            let filter = (entry.build)(&(entry.defaults)()).unwrap_or_else(|e| panic!("{e}"));
+            for text in texts {
+                let text = Text::new(text);
+                let first = filter.measure(&text).iter().find_map(Measured::rejection);
+                assert_eq!(filter.judge(&text), first, "{}: {:?}", entry.name, text.as_str());
+            }
         }
     }
 

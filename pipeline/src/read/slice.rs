@@ -36,6 +36,17 @@ pub enum Slice {
     },
 }
 
+impl Slice {
+    /// For people; empty for the whole file.
+    pub fn in_words(&self) -> String {
+        match self {
+            Slice::Whole => String::new(),
+            Slice::Bytes { start, end } => format!("bytes {start} to {end}"),
+            Slice::RowGroups { start, end } => format!("row groups {start} to {end}"),
+        }
+    }
+}
+
 /// Cuts a file of `n_bytes` into slices of about `slice_bytes`, each with its bytes on the disk.
 ///
 /// # Errors

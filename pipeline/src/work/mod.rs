@@ -9,6 +9,7 @@ pub mod cut_audit;
 pub mod cuts;
 pub mod documents;
 pub mod names;
+pub mod parts;
 pub mod passages;
 pub mod rows;
 pub mod sort;

@@ -26,7 +26,7 @@ const PIPELINE: &[&str] = &[
     "work",
     "stage | mix",
     "engine dedup ledger",
-    "prepare publish",
+    "prepare publish story",
     "commands",
     "cli",
 ];

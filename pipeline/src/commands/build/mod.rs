@@ -86,6 +86,7 @@ pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     run.filter(&mut parts)?;
     run.dedup(&mut parts)?;
     run.cut(&mut parts)?;
+    run.write_parts(&parts)?;
     if run::left(&parts).docs == 0 {
         publish::write_reports(&args.out, &run.results, &run.ledger)?;
         run.ledger.check()?;

@@ -20,6 +20,7 @@ use crate::stage::{Params, Report, Task, filter, read, shard, tokenize, train};
 use crate::tokenizer::{Encoder, EncoderOptions};
 use crate::watch::Watch;
 use crate::work;
+use crate::work::parts::{PartPlace, Parts};
 
 /// A build under way.
 pub(super) struct Run<'a> {
@@ -47,6 +48,10 @@ pub(super) struct Part {
     pub label: String,
     /// Position of the file among those of all sources.
     file: usize,
+    /// The file.
+    input: PathBuf,
+    /// Which part of the file, in words; empty for all of it.
+    slice: String,
     pub documents: PathBuf,
     pub kept: PathBuf,
     pub keys: PathBuf,
@@ -81,6 +86,19 @@ impl<'a> Run<'a> {
             results: Results::default(),
             first_bad: None,
         })
+    }
+
+    /// Notes where every part came from and where its tables are, for commands that look at single documents.
+    pub fn write_parts(&self, parts: &[Part]) -> Result<()> {
+        let inside = |path: &Path| path.strip_prefix(&self.work).unwrap_or(path).to_owned();
+        let places = parts.iter().map(|part| PartPlace {
+            source: self.source_name(part),
+            file: part.input.clone(),
+            slice: part.slice.clone(),
+            documents: inside(&part.documents),
+            cuts: inside(&part.cuts),
+        });
+        Parts::new(places.collect()).write(&self.work)
     }
 
     /// Runs the tasks of a stage, and returns them with their reports.
@@ -118,6 +136,7 @@ impl<'a> Run<'a> {
                 let slices = slice::cut(&input.path, source.format, input.n_bytes, limits.slice_bytes.0)?;
                 let is_cut = slices.len() > 1;
                 for (n, (slice, weight)) in slices.into_iter().enumerate() {
+                    let in_words = slice.in_words();
                     let params = read::ReadParams {
                         source: source.name.clone(),
                         input: input.clone(),
@@ -129,7 +148,14 @@ impl<'a> Run<'a> {
                         max_doc_bytes: limits.max_doc_bytes.0,
                     };
                     let label = if is_cut { format!("{n_files:05}-{n:04}") } else { format!("{n_files:05}") };
-                    parts.push(Part { source: i, label, file: n_files, ..Part::default() });
+                    parts.push(Part {
+                        source: i,
+                        label,
+                        file: n_files,
+                        input: input.path.clone(),
+                        slice: in_words,
+                        ..Part::default()
+                    });
                     tasks.push(Task::new(
                         &self.work,
                         tasks.len(),

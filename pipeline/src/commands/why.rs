@@ -1,0 +1,159 @@
+//! `moe-data why ID`: the whole story of a document in a build.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::printer::Printer;
+use crate::story::audit::{AuditRow, str_of};
+use crate::story::{Build, Looked, Story};
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct WhyArgs {
+    /// `source/name`, or a name in any source.
+    pub id: String,
+    /// Folder of the build.
+    pub out: PathBuf,
+    /// Print as JSON.
+    pub json: bool,
+}
+
+/// Duplicates that are named before the rest is counted.
+const SHOWN: usize = 5;
+
+/// Runs the command.
+///
+/// # Errors
+/// The build has no such document, or its files are missing or damaged.
+pub fn run(args: &WhyArgs, printer: &Printer) -> Result<()> {
+    let build = Build::open(&args.out)?;
+    let found = build.find(&args.id)?;
+    let stories = found.into_iter().map(|found| build.story(found)).collect::<Result<Vec<Story>>>()?;
+    let quarantined = if stories.is_empty() { build.quarantined(&args.id)? } else { Vec::new() };
+    if stories.is_empty() && quarantined.is_empty() {
+        let message = format!(
+            "no document of {} is called `{}`, and no record in quarantine starts with it; \
+             ids are `source/name` or `name`, as in the audit tables",
+            args.out.display(),
+            args.id
+        );
+        return Err(Error::Usage(message));
+    }
+    if args.json {
+        printer.data(&format!("{}\n", json!({ "documents": stories, "quarantined": quarantined })));
+        return Ok(());
+    }
+    let mut lines = Vec::new();
+    for story in &stories {
+        tell(story, &mut lines);
+    }
+    for record in &quarantined {
+        let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
+        lines.push(format!("a record of {}: quarantined, {}", text("source"), text("cause")));
+        lines.push(format!("  read       {}, offset {}", text("file"), record["offset"]));
+        lines.push(format!("  starts     {}", text("first_bytes")));
+    }
+    printer.data(&format!("{}\n", lines.join("\n")));
+    Ok(())
+}
+
+fn tell(story: &Story, lines: &mut Vec<String>) {
+    let d = &story.document;
+    let fate = match story.fate.as_str() {
+        "kept" => "kept".to_owned(),
+        "unknown" => "not decided: the build did not reach its end".to_owned(),
+        reason => format!("dropped, {reason}"),
+    };
+    lines.push(format!("{}/{}: {fate}", d.source, d.id));
+    let slice = if d.slice.is_empty() { String::new() } else { format!(" ({})", d.slice) };
+    lines.push(format!("  read       {} bytes from {}{slice}", d.raw_bytes, d.file));
+    lines.push(format!("  document   {}, family {}, variant {}", d.document_id, d.family, d.variant));
+    story.filters.iter().for_each(|looked| filter(looked, lines));
+    for row in &story.dropped {
+        lines.push(format!(
+            "  dropped    by {}: {}{}",
+            str_of(row, "stage"),
+            str_of(row, "reason"),
+            measured(row)
+        ));
+    }
+    for duplicate in &story.duplicate_of {
+        let row = &duplicate.audit;
+        let kept = match str_of(row, "kept") {
+            "" => "nothing that was kept".to_owned(),
+            kept => format!("{}/{kept}", str_of(row, "kept_source")),
+        };
+        let verb = if str_of(row, "method") == "variant_copy" { "like" } else { "duplicate" };
+        lines.push(format!("  {verb:<10} of {kept} ({}{})", str_of(row, "method"), jaccard(row)));
+        if let Some(difference) = &duplicate.difference {
+            lines.push(format!(
+                "             {} words in common, {} only here, {} only there",
+                difference.common, difference.only_removed, difference.only_kept
+            ));
+            if difference.only_removed + difference.only_kept > 0 {
+                lines.push(format!("             {}", difference.text));
+            }
+        }
+    }
+    for row in story.stands_for.iter().take(SHOWN) {
+        let removed = format!("{}/{}", str_of(row, "removed_source"), str_of(row, "removed"));
+        lines.push(format!("  stands for {removed} ({}{})", str_of(row, "method"), jaccard(row)));
+    }
+    if story.stands_for.len() > SHOWN {
+        lines.push(format!("             and {} more", story.stands_for.len() - SHOWN));
+    }
+    for row in &story.cuts {
+        let number = |key: &str| row.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default();
+        let sample: String = str_of(row, "text").chars().take(60).collect();
+        lines.push(format!(
+            "  cut        bytes {} to {} ({}), as in {}/{} at byte {}: {:?}",
+            number("start"),
+            number("end"),
+            str_of(row, "method"),
+            str_of(row, "kept_source"),
+            str_of(row, "kept"),
+            number("kept_start"),
+            sample
+        ));
+    }
+    for place in &story.shards {
+        let (doc, n, tokens) = (place.document, place.n_documents, place.tokens);
+        lines.push(format!("  kept       document {doc} of {n} in shard {}, {tokens} tokens", place.shard));
+    }
+}
+
+fn filter(looked: &Looked, lines: &mut Vec<String>) {
+    let fails = looked.rules.iter().any(|rule| !rule.passes());
+    lines.push(format!(
+        "  filter     {}: {}",
+        looked.filter,
+        if fails { "drops it" } else { "lets it pass" }
+    ));
+    for rule in &looked.rules {
+        let sign = if rule.passes() { " " } else { "!" };
+        let side = if rule.is_least { "at least" } else { "at most" };
+        let (reason, measured, threshold) = (rule.reason, round(rule.measured), round(rule.threshold));
+        lines.push(format!("           {sign} {reason:<30} {measured:>10}   {side} {threshold}"));
+    }
+}
+
+fn measured(row: &AuditRow) -> String {
+    let number = |key: &str| row.get(key).and_then(serde_json::Value::as_f64).map(round);
+    match (number("measured"), number("threshold")) {
+        (Some(measured), Some(threshold)) => format!(" ({measured}, limit {threshold})"),
+        _ => String::new(),
+    }
+}
+
+fn jaccard(row: &AuditRow) -> String {
+    row.get("jaccard")
+        .and_then(serde_json::Value::as_f64)
+        .map_or_else(String::new, |j| format!(", Jaccard {j:.3}"))
+}
+
+/// Up to four decimals.
+fn round(x: f64) -> f64 {
+    (x * 10_000.0).round() / 10_000.0
+}

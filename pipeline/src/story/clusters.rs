@@ -1,0 +1,68 @@
+//! Clusters of duplicates: a document that stayed with all that went because of it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Build;
+use super::audit::{self, str_of};
+use crate::error::Result;
+
+/// A cluster.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cluster {
+    /// What `--cluster` takes: the number of a cluster of near-duplicates, or `source/name` of what stayed.
+    pub cluster: String,
+    /// `source/name` of what stayed; empty where nothing did.
+    pub kept: String,
+    /// Documents that went, in the order of their names.
+    pub removed: Vec<Member>,
+}
+
+/// A document that went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Member {
+    /// Source.
+    pub source: String,
+    /// Name there.
+    pub id: String,
+    /// How it was found.
+    pub method: String,
+    /// Jaccard index with what stayed, where the two were compared.
+    pub jaccard: Option<f64>,
+}
+
+/// All clusters, the largest first, ties in the order of their names.
+///
+/// # Errors
+/// An audit table cannot be read.
+pub fn clusters(build: &Build) -> Result<Vec<Cluster>> {
+    let mut found: BTreeMap<(String, String), Vec<Member>> = BTreeMap::new();
+    audit::for_each(build.out(), "dups-", &[], |row| {
+        // A copy of a declared variant stays; it is only reported.
+        if str_of(&row, "method") == "variant_copy" {
+            return;
+        }
+        let kept = match str_of(&row, "kept") {
+            "" => String::new(),
+            kept => format!("{}/{kept}", str_of(&row, "kept_source")),
+        };
+        let number = row.get("cluster").and_then(serde_json::Value::as_u64);
+        let cluster = number.map_or_else(|| kept.clone(), |number| number.to_string());
+        found.entry((cluster, kept)).or_default().push(Member {
+            source: str_of(&row, "removed_source").to_owned(),
+            id: str_of(&row, "removed").to_owned(),
+            method: str_of(&row, "method").to_owned(),
+            jaccard: row.get("jaccard").and_then(serde_json::Value::as_f64),
+        });
+    })?;
+    let mut clusters: Vec<Cluster> = (found.into_iter())
+        .map(|((cluster, kept), mut removed)| {
+            removed.sort_by(|a, b| (&a.source, &a.id, &a.method).cmp(&(&b.source, &b.id, &b.method)));
+            Cluster { cluster, kept, removed }
+        })
+        .collect();
+    // Stable, so that equal sizes stay in the order of their names.
+    clusters.sort_by_key(|cluster| std::cmp::Reverse(cluster.removed.len()));
+    Ok(clusters)
+}

@@ -1,0 +1,280 @@
+//! What happened to single documents of a build, put together from its audit tables, its quarantine, its shards and the
+//! documents in its work folder.
+
+pub mod audit;
+pub mod clusters;
+pub mod words;
+
+use std::path::{Path, PathBuf};
+
+use moe_shards::{Manifest, Shard};
+use serde::Serialize;
+use serde_json::Value;
+
+use self::audit::{AuditRow, str_of};
+use self::words::Difference;
+use crate::error::{Error, Result};
+use crate::filter::{self, Measured, Text};
+use crate::recipe::{Recipe, decode};
+use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::parts::Parts;
+
+/// The output folder of a build.
+pub struct Build {
+    out: PathBuf,
+    work: PathBuf,
+    parts: Parts,
+    /// Absent when the build did not reach its end.
+    recipe: Option<Recipe>,
+}
+
+/// A document in the work folder.
+#[derive(Clone, Debug, Serialize)]
+pub struct Found {
+    /// Its source.
+    pub source: String,
+    /// Its name there.
+    pub id: String,
+    /// Its id, as 16 hexadecimal digits.
+    pub document_id: String,
+    /// Its family.
+    pub family: String,
+    /// Which text of the family it is.
+    pub variant: u8,
+    /// Bytes of its text as read.
+    pub raw_bytes: u32,
+    /// The file it was read from.
+    pub file: String,
+    /// Which part of the file was read with it, in words; empty for all of it.
+    pub slice: String,
+    /// The normalised text.
+    #[serde(skip)]
+    pub text: String,
+}
+
+/// A filter with all that it measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Looked {
+    /// Name of the filter.
+    pub filter: String,
+    /// Its rules.
+    pub rules: Vec<Measured>,
+}
+
+/// A duplicate that went, beside what stayed.
+#[derive(Clone, Debug, Serialize)]
+pub struct DuplicateOf {
+    /// The row of the audit table.
+    pub audit: AuditRow,
+    /// How the texts differ, where the kept one is in the work folder.
+    pub difference: Option<Difference>,
+}
+
+/// Where a document is in the shards.
+#[derive(Clone, Debug, Serialize)]
+pub struct InShard {
+    /// Name of the shard.
+    pub shard: String,
+    /// Its number there, from 0.
+    pub document: u32,
+    /// Documents of the shard.
+    pub n_documents: u32,
+    /// Its tokens.
+    pub tokens: u64,
+}
+
+/// The whole story of a document.
+#[derive(Clone, Debug, Serialize)]
+pub struct Story {
+    /// `kept`, the reason it was dropped for, or `unknown` when the build did not reach its end.
+    pub fate: String,
+    /// The document.
+    pub document: Found,
+    /// The filters that looked at it; those behind the one that dropped it did not.
+    pub filters: Vec<Looked>,
+    /// Rows of the audit tables of dropped documents.
+    pub dropped: Vec<AuditRow>,
+    /// What it was a duplicate of.
+    pub duplicate_of: Vec<DuplicateOf>,
+    /// Documents that went because they are duplicates of this one.
+    pub stands_for: Vec<AuditRow>,
+    /// What was cut from it.
+    pub cuts: Vec<AuditRow>,
+    /// Where it is now.
+    pub shards: Vec<InShard>,
+}
+
+impl Build {
+    /// Opens the folder of a build.
+    ///
+    /// # Errors
+    /// It is none, or its work folder was deleted.
+    pub fn open(out: &Path) -> Result<Build> {
+        let work = out.join("work");
+        if !work.join(crate::work::parts::FILE).exists() {
+            let message = "has no work/parts.json; build into this folder first (stories are told from the work folder of a build)";
+            return Err(Error::Usage(format!("{} {message}", out.display())));
+        }
+        let lock = out.join("recipe.lock.toml");
+        let recipe = match std::fs::read_to_string(&lock) {
+            Ok(text) => Some(decode::decode(&text, &lock)?),
+            Err(_) => None,
+        };
+        Ok(Build { out: out.to_owned(), parts: Parts::read(&work)?, work, recipe })
+    }
+
+    /// The documents that a name means: `source/name`, or a name in any source.
+    ///
+    /// # Errors
+    /// A part is missing or damaged.
+    pub fn find(&self, name: &str) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        for part in &self.parts.parts {
+            let inner = name.strip_prefix(&part.source).and_then(|rest| rest.strip_prefix('/'));
+            let is_wanted = |id: &str| id == name || Some(id) == inner;
+            let path = self.work.join(&part.documents);
+            let mut rows = Vec::new();
+            for batch in DocumentBatches::open(&path, Columns::Ids)? {
+                let batch = batch?;
+                rows.extend(batch.documents().filter(|(_, d)| is_wanted(d.id)).map(|(row, _)| row));
+            }
+            if rows.is_empty() {
+                continue;
+            }
+            for batch in DocumentBatches::open(&path, Columns::All)? {
+                let batch = batch?;
+                for (_, document) in batch.documents().filter(|(row, _)| rows.contains(row)) {
+                    found.push(Found {
+                        source: part.source.clone(),
+                        id: document.id.to_owned(),
+                        document_id: document.document_id.to_string(),
+                        family: format!("{:016x}", document.family.0),
+                        variant: document.variant,
+                        raw_bytes: document.raw_bytes,
+                        file: part.file.display().to_string(),
+                        slice: part.slice.clone(),
+                        text: document.text.to_owned(),
+                    });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Text of a document, if it is in the work folder.
+    ///
+    /// # Errors
+    /// A part is missing or damaged.
+    pub fn text(&self, source: &str, id: &str) -> Result<Option<String>> {
+        let found = self.find(&format!("{source}/{id}"))?;
+        Ok(found.into_iter().find(|found| found.source == source && found.id == id).map(|found| found.text))
+    }
+
+    /// Tells the story of a document.
+    ///
+    /// # Errors
+    /// A file of the build is missing or damaged.
+    pub fn story(&self, document: Found) -> Result<Story> {
+        let (source, id) = (document.source.as_str(), document.id.as_str());
+        let own = [("source", source), ("id", id)];
+        let dropped = audit::rows(&self.out, "drops-", &own)?;
+        let cuts = audit::rows(&self.out, "cuts-", &own)?;
+        let mut duplicate_of = Vec::new();
+        for row in audit::rows(&self.out, "dups-", &[("removed_source", source), ("removed", id)])? {
+            let kept = self.text(str_of(&row, "kept_source"), str_of(&row, "kept"))?;
+            let difference = kept.map(|kept| words::difference(&document.text, &kept));
+            duplicate_of.push(DuplicateOf { audit: row, difference });
+        }
+        let stands_for = audit::rows(&self.out, "dups-", &[("kept_source", source), ("kept", id)])?;
+        let shards = self.in_shards(source, &document)?;
+        let removed = duplicate_of.iter().find(|row| str_of(&row.audit, "method") != "variant_copy");
+        let fate = match (dropped.first(), removed, shards.is_empty()) {
+            (_, _, false) => "kept".to_owned(),
+            (Some(drop), _, _) => str_of(drop, "reason").to_owned(),
+            (None, Some(row), _) => match str_of(&row.audit, "method") {
+                "exact" => "exact_duplicate".to_owned(),
+                _ => "near_duplicate".to_owned(),
+            },
+            _ => "unknown".to_owned(),
+        };
+        let filters = self.filters(source, &document.text)?;
+        Ok(Story { fate, filters, dropped, duplicate_of, stands_for, cuts, shards, document })
+    }
+
+    /// What each filter of the source measures, up to the one that drops the text.
+    fn filters(&self, source: &str, text: &str) -> Result<Vec<Looked>> {
+        let text = Text::new(text);
+        let mut looked = Vec::new();
+        for config in self.recipe.iter().flat_map(|recipe| &recipe.filter).filter(|f| f.applies_to(source)) {
+            let filter = filter::build_named(&config.name, &config.settings).map_err(Error::Usage)?;
+            looked.push(Looked { filter: config.name.clone(), rules: filter.measure(&text) });
+            if filter.judge(&text).is_some() {
+                break;
+            }
+        }
+        Ok(looked)
+    }
+
+    fn in_shards(&self, source: &str, document: &Found) -> Result<Vec<InShard>> {
+        let mut found = Vec::new();
+        if !self.out.join(Manifest::FILE).exists() {
+            return Ok(found);
+        }
+        let manifest = Manifest::read(&self.out)?;
+        let of_source =
+            |number: u16| manifest.sources.get(usize::from(number)).is_some_and(|s| s.name == source);
+        for info in
+            manifest.shards.iter().filter(|info| of_source(info.source) && info.variant == document.variant)
+        {
+            let shard = Shard::open(&Manifest::mdx_path(&self.out, &info.name))?;
+            for doc in 0..shard.n_docs() {
+                if shard.id(doc)? == document.id {
+                    let tokens = shard.tokens(doc)?.len() as u64;
+                    found.push(InShard {
+                        shard: info.name.clone(),
+                        document: doc,
+                        n_documents: shard.n_docs(),
+                        tokens,
+                    });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Lines of the quarantine whose first bytes hold `name`: a record there is no document and has no id.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn quarantined(&self, name: &str) -> Result<Vec<Value>> {
+        let folder = self.out.join("quarantine");
+        let mut found = Vec::new();
+        let mut paths = Vec::new();
+        if folder.exists() {
+            for entry in std::fs::read_dir(&folder).map_err(Error::io(&folder, "read"))? {
+                paths.push(entry.map_err(Error::io(&folder, "read"))?.path());
+            }
+        }
+        paths.sort();
+        for path in paths {
+            let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+            for line in text.lines() {
+                let value: Value =
+                    serde_json::from_str(line).map_err(|e| Error::data(&path, e.to_string()))?;
+                let source = value["source"].as_str().unwrap_or_default();
+                let inner = name.strip_prefix(source).and_then(|rest| rest.strip_prefix('/')).unwrap_or(name);
+                let is_place =
+                    value["file"].as_str().is_some_and(|file| format!("{file}:{}", value["offset"]) == name);
+                if is_place || value["first_bytes"].as_str().is_some_and(|bytes| bytes.contains(inner)) {
+                    found.push(value);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The output folder.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+}
