@@ -28,7 +28,7 @@ pub fn for_each(
         let file = File::open(&path).map_err(Error::io(&path, "open"))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(Error::parquet(&path))?;
         for batch in builder.build().map_err(Error::parquet(&path))? {
-            let batch = batch.map_err(|e| Error::parquet(&path)(e))?;
+            let batch = batch.map_err(Error::parquet(&path))?;
             for row in (0..batch.num_rows())
                 .filter(|&row| wanted.iter().all(|(c, v)| text(&batch, c, row) == Some(v)))
             {

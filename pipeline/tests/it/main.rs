@@ -16,5 +16,7 @@ mod metadata;
 mod recipe;
 /// The external sort within its memory limit.
 mod sort;
+/// What `why` and `dups` say.
+mod stories;
 /// What `verify` and `inspect` say.
 mod verify;
