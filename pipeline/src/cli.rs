@@ -33,7 +33,10 @@ pub enum Verb {
     #[command(before_long_help = "Examples:
   moe-data mix --epochs 4                    # configs/mix.toml if it is there, else built-in defaults
   moe-data mix --epochs 4 --seq-len 2048
-  moe-data mix --mixture my.toml --dry-run   # print the table, write nothing")]
+  moe-data mix --mixture my.toml --dry-run   # print the table, write nothing
+  moe-data mix --mixture my.toml --proxy 1/16 --out proxy/   # a small plan with the same repetition
+  moe-data mix --extend --from 20000 --epochs 6              # keep samples 0 to 19999, then two more passes
+  moe-data mix --extend --from 20000 --takedown ids.txt      # hide documents from sample 20000 on")]
     Mix(Mix),
     /// Say what happened to a document in a build, and why
     #[command(before_long_help = "Examples:
@@ -116,6 +119,22 @@ pub struct Mix {
     /// Threads [default: one for each core]; the result does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// Keep this share of the families and budgets: repeats, variants and phases stay as in the whole plan
+    #[arg(long, value_name = "1/N", value_parser = moe_data::mix::count::parse_fraction)]
+    pub proxy: Option<[u64; 2]>,
+    /// Parameters of the model, such as 7B: warns when there are too many for the text
+    #[arg(long, value_name = "N")]
+    pub params: Option<moe_data::mix::count::Count>,
+    /// Extend the plan that is there: its samples below --from stay, the mixture decides the rest
+    #[arg(long, requires = "from")]
+    pub extend: bool,
+    /// First sample that may change
+    #[arg(long, value_name = "T", requires = "extend")]
+    pub from: Option<u64>,
+    /// File with names of documents, one a line, that are hidden from sample --from on; without --mixture and
+    /// --epochs nothing else changes
+    #[arg(long, value_name = "FILE", requires = "extend")]
+    pub takedown: Option<PathBuf>,
     /// Replace another plan of the same shards
     #[arg(long)]
     pub force: bool,

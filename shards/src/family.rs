@@ -6,10 +6,12 @@ use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
 use crate::error::{Error, Result};
+use crate::format::DocumentMeta;
 use crate::ids::FamilyId;
 use crate::manifest::Manifest;
 use crate::permute::{Permutation, Purpose, mix64, stream_key};
 use crate::reader::{Shard, Tokens};
+use crate::selection::{Selection, ShardSelection};
 use crate::variant::OriginalShare;
 
 /// The documents of a pool: its shards one after the other, numbered from 0.
@@ -63,8 +65,22 @@ impl PoolDocs {
                 len,
             });
         }
-        let i = self.bases.partition_point(|&base| base <= doc) - 1;
+        let i = self.shard_of(doc);
         Ok((&self.shards[i], self.manifest_shards[i], doc - self.bases[i]))
+    }
+
+    /// The shard that holds document `doc`, which exists.
+    fn shard_of(&self, doc: u32) -> usize {
+        self.bases.partition_point(|&base| base <= doc) - 1
+    }
+
+    /// Record of a document.
+    ///
+    /// # Errors
+    /// No such document.
+    pub fn meta(&self, doc: u32) -> Result<DocumentMeta> {
+        let (shard, _, local) = self.locate(doc)?;
+        shard.meta(local)
     }
 
     /// Tokens of a document.
@@ -126,11 +142,23 @@ pub struct FamilyTable {
 }
 
 impl FamilyTable {
-    /// The families of `docs` for which `keep` holds.
+    /// The families of `docs` for which `keep` holds and whose first text fits the selection.
     ///
     /// # Errors
     /// A damaged shard.
-    pub fn build(docs: &PoolDocs, keep: impl Fn(FamilyId) -> bool) -> Result<FamilyTable> {
+    pub fn build(
+        docs: &PoolDocs,
+        selection: Option<&Selection>,
+        keep: impl Fn(FamilyId) -> bool,
+    ) -> Result<FamilyTable> {
+        let by_shard: Option<Vec<ShardSelection>> =
+            selection.map(|selection| docs.shards.iter().map(|shard| selection.in_shard(shard)).collect());
+        let takes = |shard: usize, doc: u32| match &by_shard {
+            None => Ok(true),
+            Some(by_shard) => {
+                docs.shards[shard].meta(doc - docs.bases[shard]).map(|meta| by_shard[shard].takes(&meta))
+            }
+        };
         // Shards are sorted by family: merging them needs no copy of the rows.
         let mut heads = BinaryHeap::new();
         let mut shards: Vec<_> =
@@ -141,6 +169,8 @@ impl FamilyTable {
         let n_docs = docs.len() as usize;
         let mut table = FamilyTable { texts: Vec::with_capacity(n_docs), ..FamilyTable::default() };
         let mut with_variants = 0;
+        // The family of the last row, and whether its first text fits.
+        let mut current = (None, false);
         while let Some(mut head) = heads.peek_mut() {
             let Reverse(((family, variant, doc), i)) = *head;
             // The next row of this shard is often again the smallest: then the heap is left as it is.
@@ -150,19 +180,45 @@ impl FamilyTable {
                     PeekMut::pop(head);
                 }
             }
-            if table.ids.last() != Some(&family) {
+            if current.0 != Some(family) {
+                current = (Some(family), takes(i, doc)?);
+                if !current.1 {
+                    continue;
+                }
                 with_variants += u32::from(table.ends_with_variants());
                 table.ids.push(family);
                 table.starts.push(table.texts.len() as u32);
                 table.variant_ranks.push(with_variants);
                 table.n_without_original += u64::from(variant != 0);
             }
-            table.texts.push(doc);
+            if current.1 {
+                table.texts.push(doc);
+            }
         }
         with_variants += u32::from(table.ends_with_variants());
         table.starts.push(table.texts.len() as u32);
         table.variant_ranks.push(with_variants);
         Ok(table)
+    }
+
+    /// The families whose place in `order` is below `keep`, renumbered: a subset of every larger one.
+    ///
+    /// # Panics
+    /// `order` is not a permutation of the families.
+    pub fn first_of(&self, order: &Permutation, keep: u64) -> FamilyTable {
+        let mut table = FamilyTable::default();
+        let mut with_variants = 0;
+        for i in (0..self.len()).filter(|&i| order.forward(i as u64) < keep) {
+            let texts = self.texts(i);
+            table.ids.push(self.ids[i]);
+            table.starts.push(table.texts.len() as u32);
+            table.texts.extend(texts);
+            table.variant_ranks.push(with_variants);
+            with_variants += u32::from(texts.len() > 1);
+        }
+        table.starts.push(table.texts.len() as u32);
+        table.variant_ranks.push(with_variants);
+        table
     }
 
     /// Whether the last family, while the table is built, has more than one text.
@@ -240,14 +296,28 @@ pub struct PassRule {
     seed: u64,
     pool: u64,
     share: OriginalShare,
+    max_uses: Option<u32>,
     variant_order: Permutation,
 }
 
 impl PassRule {
-    /// The rule of a pool: `pool` is the XXH3-64 of its name.
-    pub fn new(seed: u64, pool: u64, share: OriginalShare, table: &FamilyTable) -> PassRule {
+    /// The rule of a pool: `pool` is the XXH3-64 of its name. With `max_uses` a family rests in the passes that
+    /// would show a text more often than that.
+    pub fn new(
+        seed: u64,
+        pool: u64,
+        share: OriginalShare,
+        max_uses: Option<u32>,
+        table: &FamilyTable,
+    ) -> PassRule {
         let key = stream_key(seed, pool, 0, 0, Purpose::Variant);
-        PassRule { seed, pool, share, variant_order: Permutation::new(table.n_with_variants(), key) }
+        PassRule {
+            seed,
+            pool,
+            share,
+            max_uses,
+            variant_order: Permutation::new(table.n_with_variants(), key),
+        }
     }
 
     /// Key of a window's permutation.
@@ -255,15 +325,18 @@ impl PassRule {
         stream_key(self.seed, self.pool, u64::from(pass), window as u64, purpose)
     }
 
-    /// Document that family `i` shows in a pass.
-    pub fn document(&self, table: &FamilyTable, i: usize, pass: u32) -> u32 {
+    /// Document that family `i` shows in a pass; `None` when it rests.
+    pub fn document(&self, table: &FamilyTable, i: usize, pass: u32) -> Option<u32> {
         let texts = table.texts(i);
-        if texts.len() == 1 {
-            return texts[0];
-        }
-        let rank = self.variant_order.forward(u64::from(table.variant_ranks[i]));
-        let n_variants = texts.len() as u64 - 1;
-        texts[self.share.text(pass, rank, self.variant_order.len(), table.id(i), n_variants) as usize]
+        let (text, uses) = match texts.len() {
+            1 => (0, u64::from(pass)),
+            n => {
+                let rank = self.variant_order.forward(u64::from(table.variant_ranks[i]));
+                let n_ranks = self.variant_order.len();
+                self.share.text_and_uses(pass, rank, n_ranks, table.id(i), n as u64 - 1)
+            }
+        };
+        self.max_uses.is_none_or(|max| uses < u64::from(max)).then(|| texts[text as usize])
     }
 
     /// Documents of families `families` (a window) with their tokens, in the order in which the pass shows them.
@@ -286,11 +359,13 @@ impl PassRule {
         // Table and shards are read from front to back and the places looked up, not the other way round:
         // a window of places fits into the processor's cache, the pool does not.
         for i in 0..n {
-            let doc = self.document(table, (families.start + i) as usize, pass);
+            let Some(doc) = self.document(table, (families.start + i) as usize, pass) else { continue };
             let len = docs.n_tokens(doc)?;
             each(doc, len)?;
             shown[order.inverse(i) as usize] = (doc, len);
         }
+        // No document is empty, so these are the places of families that rest.
+        shown.retain(|&(_, len)| len > 0);
         Ok(shown)
     }
 }

@@ -48,6 +48,11 @@ impl Interleaver {
         Ok(Interleaver { quotas: quotas.to_vec(), active, total })
     }
 
+    /// Streams, the empty ones included.
+    pub fn n_streams(&self) -> usize {
+        self.quotas.len()
+    }
+
     /// Steps in all: the sum of the quotas.
     pub fn total(&self) -> u64 {
         self.total

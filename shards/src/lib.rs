@@ -46,6 +46,9 @@ mod writer;
 
 mod manifest;
 
+mod selection;
+
+pub mod concat;
 pub mod family;
 pub mod interleave;
 pub mod pack;
@@ -62,12 +65,14 @@ pub use format::{DocumentMeta, FORMAT_VERSION};
 pub use hash::Hash;
 pub use ids::{FamilyId, TokenId, TokenWidth};
 pub use lock::{
-    PLAN_VERSION, PackRef, Packing, PassLock, PhaseLock, PlanLock, PoolLock, ShardRef, ValidationLock,
+    ContinuesLock, ExtendsLock, PLAN_VERSION, PackRef, Packing, PassLock, PhaseLock, PlanLock, PoolLock,
+    ShardRef, TakedownLock, TakedownShard, ValidationLock,
 };
 pub use manifest::{Manifest, SourceInfo, TokenizerInfo};
 pub use names::Names;
-pub use plan::{Plan, Pool};
+pub use plan::{Plan, Pool, proxy_families};
 pub use reader::{Shard, ShardIndex, Tokens};
 pub use sample::{IGNORED_SEGMENT, Piece, Sample, SampleId};
+pub use selection::Selection;
 
 pub use writer::{ShardInfo, ShardSpec, ShardWriter};

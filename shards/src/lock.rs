@@ -1,8 +1,10 @@
 //! `plan.lock`: the plan in full, as canonical JSON with integers only. Everything that decides a
 //! sample is in it or in a file whose digest is in it, and a chain of digests over its phases gives the
-//! plan's id; the part of the chain up to a phase never changes when later phases are added.
+//! plan's id (`chain`); the part of the chain up to a phase never changes when later phases are added.
 
-use std::path::{Path, PathBuf};
+mod chain;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,10 +12,12 @@ use crate::atomic;
 use crate::error::{Error, Result};
 use crate::hash::Hash;
 use crate::manifest::check_version;
+use crate::selection::Selection;
 use crate::variant::OriginalShare;
 
-/// Version of the schema, of the permutation and of the interleaving rule, which belong together.
-pub const PLAN_VERSION: u32 = 1;
+/// Newest version of the schema that this program reads. A plan is written in the lowest version that can
+/// hold it ([`PlanLock::lowest_version`]), so that plans without newer features keep their bytes.
+pub const PLAN_VERSION: u32 = 2;
 
 /// How documents become sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +86,18 @@ pub struct ValidationLock {
     pub pack: PackRef,
 }
 
+/// Where a pool takes up the stream of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContinuesLock {
+    /// The earlier pool, by number.
+    pub pool: u32,
+    /// Pass that comes next, counted over both.
+    pub pass: u32,
+    /// Bins of that pass that the earlier pool has shown; the first pass of this one is the rest.
+    pub bins: u64,
+}
+
 /// A pool: one stream of the mixture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +118,15 @@ pub struct PoolLock {
     pub n_families_with_variants: u64,
     /// Share of originals among those, as numerator and denominator.
     pub original_share: [u64; 2],
+    /// Which families of the shards; absent = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
+    /// A family rests in the passes that would show one of its texts more often than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_uses_per_text: Option<u32>,
+    /// The pool that this one continues, with other sequences or after an extension.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<ContinuesLock>,
     /// First family of each window, and the end.
     pub windows: Vec<u64>,
     /// Passes, in order.
@@ -111,9 +136,20 @@ pub struct PoolLock {
 }
 
 impl PoolLock {
-    /// XXH3-64 of the name: the pool's word in permutation keys.
+    /// XXH3-64 of the name: the pool's word in permutation keys. A pool that continues another one uses the key of the
+    /// first of them: see [`PlanLock::pool_key`].
     pub fn key(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(self.name.as_bytes())
+    }
+
+    /// Number of its first pass: not 0 when it continues another pool.
+    pub fn first_pass(&self) -> u32 {
+        self.continues.map_or(0, |continues| continues.pass)
+    }
+
+    /// The record of a pass, by the number that samples carry.
+    pub fn pass(&self, pass: u32) -> Option<&PassLock> {
+        self.passes.get(pass.checked_sub(self.first_pass())? as usize)
     }
 
     /// The share of originals.
@@ -134,9 +170,12 @@ pub struct PhaseLock {
     pub t_start: u64,
     /// Samples.
     pub n_samples: u64,
+    /// How many of them are shown, where an extension took over before the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown_samples: Option<u64>,
     /// Tokens of a sequence.
     pub seq_len: u32,
-    /// Samples of each pool.
+    /// Samples of each pool; pools that a later extension brought have none.
     pub quotas: Vec<u64>,
     /// Stored counts of the interleaving.
     pub counts: PackRef,
@@ -144,22 +183,68 @@ pub struct PhaseLock {
     pub chain: Hash,
 }
 
+impl PhaseLock {
+    /// The sample after its last one.
+    pub fn t_end(&self) -> u64 {
+        self.t_start + self.shown_samples.unwrap_or(self.n_samples)
+    }
+}
+
+/// An earlier plan of which this one is an extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendsLock {
+    /// Its id.
+    pub plan: Hash,
+    /// Samples below this number are the same in both.
+    pub until: u64,
+}
+
+/// Documents that are no longer shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakedownLock {
+    /// First sample in which they are padding.
+    pub from: u64,
+    /// The documents, by shard.
+    pub shards: Vec<TakedownShard>,
+}
+
+/// Documents of a shard that are no longer shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakedownShard {
+    /// Shard.
+    pub name: String,
+    /// Numbers of the documents in it, ascending.
+    pub docs: Vec<u32>,
+}
+
 /// The plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanLock {
-    /// [`PLAN_VERSION`] of the program that made it.
+    /// Version of the schema, at most [`PLAN_VERSION`].
     pub version: u32,
     /// Seed of all permutations.
     pub seed: u64,
     /// Held-out families per million.
     pub holdout_ppm: u32,
+    /// Share of the families that a proxy plan keeps, as numerator and denominator; absent = no proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<[u64; 2]>,
     /// Digest of the manifest of the shards.
     pub manifest: Hash,
     /// Pools, in order.
     pub pools: Vec<PoolLock>,
     /// Phases, in order.
     pub phases: Vec<PhaseLock>,
+    /// Plans of which this one is an extension, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extends: Vec<ExtendsLock>,
+    /// Documents that are no longer shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub takedowns: Vec<TakedownLock>,
     /// The plan's id: the last chain digest.
     pub id: Hash,
 }
@@ -204,31 +289,22 @@ impl PlanLock {
         atomic::write_file(&path, &bytes)
     }
 
-    /// Computes the chain and the id: `chain_i = H(chain_{i-1}, pools that phase i brought, phase i)`,
-    /// starting from `H(version, seed, holdout)`.
-    ///
-    /// # Errors
-    /// Never in practice: the schema has no value that JSON cannot hold.
-    pub fn seal(&mut self) -> Result<()> {
-        let json_error = |source| Error::Json { path: PathBuf::from(PlanLock::FILE), source };
-        let head = serde_json::to_vec(&(self.version, self.seed, self.holdout_ppm)).map_err(json_error)?;
-        let mut chain = Hash::of(&head);
-        let mut first_pool = 0;
-        for phase in &mut self.phases {
-            phase.chain = Hash::default();
-            let end = self.pools.partition_point(|pool| pool.generation <= phase.generation);
-            let brought = &self.pools[first_pool.min(end)..end];
-            let body = serde_json::to_vec(&(chain, brought, &*phase)).map_err(json_error)?;
-            chain = Hash::of(&body);
-            phase.chain = chain;
-            first_pool = end;
-        }
-        self.id = chain;
-        Ok(())
-    }
-
     /// Samples in all phases.
     pub fn n_samples(&self) -> u64 {
-        self.phases.last().map_or(0, |phase| phase.t_start + phase.n_samples)
+        self.phases.last().map_or(0, PhaseLock::t_end)
+    }
+
+    /// The pool's word in permutation keys: that of the first pool in its line of continuations.
+    pub fn pool_key(&self, pool: usize) -> u64 {
+        self.pools[self.root(pool)].key()
+    }
+
+    /// The first pool in a pool's line of continuations.
+    pub fn root(&self, mut pool: usize) -> usize {
+        // Only earlier pools are continued, which `Plan::open` checks; so this ends.
+        while let Some(earlier) = self.pools[pool].continues.map(|c| c.pool as usize).filter(|&i| i < pool) {
+            pool = earlier;
+        }
+        pool
     }
 }

@@ -15,7 +15,7 @@ const PIECE_BYTES: usize = 12;
 const BLOCK_BYTES: usize = 1 << 18;
 
 /// A run of tokens of one document of the pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PackedPiece {
     /// Document of the pool.
     pub doc: u32,

@@ -35,6 +35,8 @@ pub enum Purpose {
     Variant = 4,
     /// Choice of held-out families.
     Holdout = 5,
+    /// Rank of a family among those that a proxy plan keeps.
+    Proxy = 6,
 }
 
 /// Key of a stream: XXH3-64 of the five words in little-endian order.
@@ -217,6 +219,37 @@ mod tests {
             let chi2: f64 = cells.iter().map(|c| (c - mean).powi(2) / mean).sum();
             // 99 degrees of freedom: mean 99, standard deviation 14; five deviations either side.
             assert!((30.0..170.0).contains(&chi2), "n {n}: chi2 {chi2}");
+        }
+    }
+
+    /// At the sizes around a power of two, where published permutations fail: values are spread evenly over the
+    /// domain, and values some steps apart are unrelated in their lowest and highest bits.
+    #[test]
+    fn edge_sizes_are_even_and_unrelated_at_every_lag() {
+        for k in [13u32, 16, 20, 24] {
+            for n in [(1u64 << k) - 1, 1 << k, (1 << k) + 1] {
+                let permutation = Permutation::new(n, u64::from(k) * 1000 + n);
+                let draws: Vec<u64> = (0..n.min(50_000)).map(|i| permutation.forward(i)).collect();
+                let mut cells = [0f64; 100];
+                draws.iter().for_each(|draw| cells[(draw * 100 / n) as usize] += 1.0);
+                let mean = draws.len() as f64 / 100.0;
+                let chi2: f64 = cells.iter().map(|c| (c - mean).powi(2) / mean).sum();
+                // 99 degrees of freedom. Draws without repetition are more even than independent ones: no lower bound.
+                assert!(chi2 < 170.0, "n {n}: chi2 {chi2}");
+                for lag in [1, 2, 3, 4, 7, 8, 16, 64, 256, 1024] {
+                    let pairs = draws.len() - lag;
+                    let agree = |bit: &dyn Fn(u64) -> bool| {
+                        let same =
+                            draws.iter().zip(&draws[lag..]).filter(|(a, b)| bit(**a) == bit(**b)).count();
+                        same as f64 / pairs as f64
+                    };
+                    // Five standard deviations of the share of equal bits among independent pairs.
+                    let slack = 2.5 / (pairs as f64).sqrt();
+                    for share in [agree(&|x| x % 2 == 1), agree(&|x| x >= n / 2)] {
+                        assert!((share - 0.5).abs() < slack, "n {n}, lag {lag}: {share}");
+                    }
+                }
+            }
         }
     }
 

@@ -3,22 +3,21 @@
 //! `t` -> phase (by search) -> pool and its `j`-th bin (interleaving: stored counts and a short
 //! replay) -> pass, window, bin (prefix sums) -> pieces (pack index or concatenation) -> tokens.
 
+mod phase;
+mod pool;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
-
-use crate::cache::Cache;
+use self::phase::Phase;
+pub use self::pool::{Pool, proxy_families};
 use crate::error::{Error, Result};
-use crate::family::{FamilyTable, Holdout, PassRule, PoolDocs};
 use crate::hash::Hash;
-use crate::interleave::{Counts, Interleaver};
-use crate::lock::{PackRef, Packing, PlanLock, PoolLock};
+use crate::interleave::Interleaver;
+use crate::lock::PlanLock;
 use crate::manifest::Manifest;
-use crate::mmap::map_file;
-use crate::pack::{PackIndex, PackedPiece};
-use crate::permute::{Permutation, Purpose};
-use crate::reader::Shard;
+use crate::pack::PackedPiece;
 use crate::sample::{Sample, SampleId};
 
 /// An open plan. It can be shared between threads.
@@ -31,49 +30,9 @@ pub struct Plan {
     phases: Vec<Phase>,
     /// Pool and bin of each held-out sequence.
     validation: Vec<(u16, u64)>,
+    /// First sample that no longer shows a document, by shard (as numbered in the manifest) and document.
+    taken_down: BTreeMap<(u32, u32), u64>,
     token_bytes: Vec<u16>,
-}
-
-/// An open pool of a plan.
-#[derive(Debug)]
-pub struct Pool {
-    docs: PoolDocs,
-    passes: Vec<Pass>,
-    validation: PackIndex<Mmap>,
-    concat: Option<Concat>,
-}
-
-#[derive(Debug)]
-struct Pass {
-    /// First bin of the pass in the pool's stream.
-    first_bin: u64,
-    n_bins: u64,
-    pack: Option<PackIndex<Mmap>>,
-}
-
-/// What concatenation needs to find the tokens of a bin without an index.
-#[derive(Debug)]
-struct Concat {
-    table: FamilyTable,
-    rule: PassRule,
-    windows: Cache<(u32, usize), Window>,
-}
-
-#[derive(Debug)]
-struct Window {
-    docs: Vec<u32>,
-    /// Stream position at which each document ends.
-    ends: Vec<u64>,
-    order: Permutation,
-}
-
-#[derive(Debug)]
-struct Phase {
-    rule: Interleaver,
-    counts: Counts,
-    /// Bins of each pool that earlier phases used.
-    used_before: Vec<u64>,
-    blocks: Cache<u64, Vec<(u16, u64)>>,
 }
 
 impl Plan {
@@ -83,56 +42,38 @@ impl Plan {
     /// # Errors
     /// Anything missing or damaged, a plan of other shards, shards of another tokenizer.
     pub fn open(dir: &Path) -> Result<Plan> {
-        let manifest = Manifest::read(dir)?;
-        let lock = PlanLock::read(dir)?;
-        let found = manifest.hash()?;
-        if found != lock.manifest {
+        let plan = Plan::open_to_extend(dir)?;
+        let found = plan.manifest.hash()?;
+        if found != plan.lock.manifest {
             return Err(Error::Mismatch {
                 path: dir.join(PlanLock::FILE),
                 key: "manifest",
                 expected: found.to_string(),
-                found: lock.manifest.to_string(),
-                hint: "the plan was made for other shards; run `moe-data mix` again",
+                found: plan.lock.manifest.to_string(),
+                hint: "the plan was made for other shards; run `moe-data mix` again, with --extend to keep its past",
             });
         }
-        let pools = lock
-            .pools
-            .iter()
-            .map(|pool| Pool::open(dir, &manifest, &lock, pool))
-            .collect::<Result<Vec<_>>>()?;
-        let mut used = vec![0; pools.len()];
-        let mut phases = Vec::new();
-        for (i, phase) in lock.phases.iter().enumerate() {
-            let rule = Interleaver::new(&phase.quotas)?;
-            let enough =
-                pools.iter().map(Pool::n_bins).zip(&used).zip(&phase.quotas).all(|((n, u), q)| u + q <= n);
-            if phase.quotas.len() != pools.len() || rule.total() != phase.n_samples || !enough {
-                let found = format!("quotas {:?} for {} samples", phase.quotas, phase.n_samples);
-                return Err(Error::format(
-                    &dir.join(PlanLock::FILE),
-                    "phase",
-                    "quotas that the pools can serve",
-                    found,
-                ));
-            }
-            let counts = Counts::open(&dir.join(&phase.counts.file), &rule)?;
-            let used_before = used.clone();
-            used.iter_mut().zip(&phase.quotas).for_each(|(u, q)| *u += q);
-            let expected_start =
-                if i == 0 { 0 } else { lock.phases[i - 1].t_start + lock.phases[i - 1].n_samples };
-            if phase.t_start != expected_start {
-                return Err(Error::format(
-                    &dir.join(PlanLock::FILE),
-                    "t_start",
-                    expected_start,
-                    phase.t_start,
-                ));
-            }
-            phases.push(Phase { rule, counts, used_before, blocks: Cache::default() });
+        Ok(plan)
+    }
+
+    /// Opens a plan whose shards may have company since: the manifest may be another one, if only it still has every
+    /// shard of the plan.
+    ///
+    /// # Errors
+    /// As [`Plan::open`], but for the manifest.
+    pub fn open_to_extend(dir: &Path) -> Result<Plan> {
+        let manifest = Manifest::read(dir)?;
+        let lock = PlanLock::read(dir)?;
+        let mut pools = Vec::new();
+        for number in 0..lock.pools.len() {
+            pools.push(Pool::open(dir, &manifest, &lock, number, &pools)?);
         }
+        let n_bins: Vec<u64> = pools.iter().map(Pool::n_bins).collect();
+        let phases = phase::open_all(dir, &lock, &n_bins)?;
         let validation = validation_order(&pools)?;
+        let taken_down = taken_down(dir, &lock, &manifest)?;
         let token_bytes = read_token_bytes(dir, &manifest)?;
-        Ok(Plan { dir: dir.to_owned(), lock, manifest, pools, phases, validation, token_bytes })
+        Ok(Plan { dir: dir.to_owned(), lock, manifest, pools, phases, validation, taken_down, token_bytes })
     }
 
     /// The plan's identity.
@@ -165,9 +106,37 @@ impl Plan {
         self.len() == 0
     }
 
-    /// Tokens of a sequence; all phases of a version-1 plan have the same.
+    /// Tokens of the longest sequence; phases may differ, see [`Plan::seq_len_at`].
     pub fn seq_len(&self) -> usize {
-        self.lock.pools.first().map_or(0, |pool| pool.seq_len as usize)
+        self.lock.phases.iter().map(|phase| phase.seq_len as usize).max().unwrap_or(0)
+    }
+
+    /// Tokens of sample `t`.
+    ///
+    /// # Errors
+    /// `t` is past the end.
+    pub fn seq_len_at(&self, t: u64) -> Result<usize> {
+        Ok(self.lock.phases[self.phase_at(t)?].seq_len as usize)
+    }
+
+    /// Number of the phase that shows sample `t`.
+    ///
+    /// # Errors
+    /// `t` is past the end.
+    pub fn phase_at(&self, t: u64) -> Result<usize> {
+        if t >= self.len() {
+            return Err(Error::PlanExhausted { t, len: self.len() });
+        }
+        Ok(self.lock.phases.partition_point(|phase| phase.t_end() <= t))
+    }
+
+    /// How many samples of each pool there are among the samples `0..t` of the phase that shows `t`, or that ends at it.
+    ///
+    /// # Errors
+    /// `t` is past the end, or the stored counts are damaged.
+    pub fn counts_before(&self, t: u64) -> Result<(usize, Vec<u64>)> {
+        let i = if t == self.len() && t > 0 { self.phase_at(t - 1)? } else { self.phase_at(t)? };
+        Ok((i, self.phases[i].counts_before(t - self.lock.phases[i].t_start)?))
     }
 
     /// Names of the pools, in the order of [`SampleId::pool`].
@@ -190,24 +159,36 @@ impl Plan {
     /// # Errors
     /// `t` is past the end.
     pub fn locate(&self, t: u64) -> Result<SampleId> {
-        if t >= self.len() {
-            return Err(Error::PlanExhausted { t, len: self.len() });
-        }
-        let i = self.lock.phases.partition_point(|phase| phase.t_start + phase.n_samples <= t);
+        let i = self.phase_at(t)?;
         let (pool, j) = self.phases[i].stream_position(t - self.lock.phases[i].t_start)?;
         let (pass, bin) = self.pools[usize::from(pool)].pass_of(j)?;
         Ok(SampleId { pool, pass, bin })
     }
 
-    /// Sample `t`.
+    /// Sample `t`. Documents that were taken down from an earlier sample on are padding.
     ///
     /// # Errors
     /// `t` is past the end, or a file is damaged.
     pub fn sample(&self, t: u64) -> Result<Sample> {
         let id = self.locate(t)?;
-        let pool = usize::from(id.pool);
-        let pieces = self.pools[pool].pieces(&self.lock.pools[pool], id)?;
-        Sample::assemble(id, &self.pools[pool].docs, &pieces, self.lock.pools[pool].seq_len as usize)
+        let pieces = pool::pieces(&self.pools, &self.lock, id)?;
+        let (pool, lock) = (&self.pools[usize::from(id.pool)], &self.lock.pools[usize::from(id.pool)]);
+        let hidden = |shard, doc| self.taken_down.get(&(shard, doc)).is_some_and(|&from| from <= t);
+        Sample::assemble(id, pool.docs(), &pieces, lock.seq_len as usize, hidden)
+    }
+
+    /// What is left of a window of a pass of pool number `pool` after its first `shown` bins.
+    ///
+    /// # Errors
+    /// No such window, or a damaged file.
+    pub fn rest_of_window(
+        &self,
+        pool: usize,
+        pass: u32,
+        window: usize,
+        shown: u64,
+    ) -> Result<Vec<PackedPiece>> {
+        pool::rest_of_window(&self.pools, &self.lock, pool, pass, window, shown)
     }
 
     /// The samples of `range` that belong to `rank` of `world`: a contiguous slice, so that each rank
@@ -246,7 +227,8 @@ impl Plan {
         };
         let (pool, lock) = (&self.pools[usize::from(number)], &self.lock.pools[usize::from(number)]);
         let id = SampleId { pool: number, pass: 0, bin };
-        Sample::assemble(id, &pool.docs, &pool.validation.bin(bin)?, lock.seq_len as usize)
+        let hidden = |shard, doc| self.taken_down.contains_key(&(shard, doc));
+        Sample::assemble(id, pool.docs(), &pool.validation.bin(bin)?, lock.seq_len as usize, hidden)
     }
 
     /// Compares every file of the plan with its digest, and says how many there are; the shards are
@@ -272,189 +254,6 @@ impl Plan {
     }
 }
 
-impl Pool {
-    fn open(dir: &Path, manifest: &Manifest, lock: &PlanLock, pool: &PoolLock) -> Result<Pool> {
-        let mut shards = Vec::new();
-        for wanted in &pool.shards {
-            let listed = manifest.shards.iter().position(|shard| shard.name == wanted.name);
-            let path = Manifest::mdx_path(dir, &wanted.name);
-            let missing = || Error::format(&path, "shard", "a shard of the manifest", "none of that name");
-            let i = listed.ok_or_else(missing)?;
-            let shard = Shard::open(&path)?;
-            shard.verify_sections()?;
-            let info = &manifest.shards[i];
-            let identity = [
-                ("mdx_blake3", info.mdx_blake3, wanted.mdx_blake3),
-                ("bin_blake3", info.bin_blake3, shard.bin_blake3()),
-                ("tokenizer", manifest.tokenizer.blake3, shard.tokenizer()),
-                ("build", manifest.build, shard.build()),
-            ];
-            for (key, expected, found) in identity {
-                if expected != found {
-                    let (expected, found) = (expected.to_string(), found.to_string());
-                    let hint = "the shard is of another build; run `moe-data build` again";
-                    return Err(Error::Mismatch { path, key, expected, found, hint });
-                }
-            }
-            shards.push((i as u32, shard));
-        }
-        let docs = PoolDocs::new(shards)?;
-        let open_pack = |file: &PackRef| -> Result<PackIndex<Mmap>> {
-            let path = dir.join(&file.file);
-            let index = PackIndex::parse(&path, map_file(&path)?)?;
-            index.verify()?;
-            if index.seq_len() != pool.seq_len {
-                return Err(Error::format(&path, "seq_len", pool.seq_len, index.seq_len()));
-            }
-            Ok(index)
-        };
-        let mut first_bin = 0;
-        let mut passes = Vec::new();
-        let ascending = pool.windows.is_sorted();
-        for pass in &pool.passes {
-            if !ascending || pass.bins_per_window.len() + 1 != pool.windows.len() {
-                let found = format!("{:?} for {:?}", pass.bins_per_window, pool.windows);
-                return Err(Error::format(
-                    &dir.join(PlanLock::FILE),
-                    "windows",
-                    "bins of ascending windows",
-                    found,
-                ));
-            }
-            let pack = pass.pack.as_ref().map(open_pack).transpose()?;
-            let n_bins = pass.n_bins();
-            if pack.as_ref().is_some_and(|pack| pack.n_bins() != n_bins)
-                || pack.is_some() != (pool.packing == Packing::BestFit)
-            {
-                let path = dir.join(PlanLock::FILE);
-                return Err(Error::format(
-                    &path,
-                    "pack index",
-                    format!("{n_bins} bins"),
-                    format!("{:?}", pass.pack),
-                ));
-            }
-            passes.push(Pass { first_bin, n_bins, pack });
-            first_bin += n_bins;
-        }
-        let concat = match pool.packing {
-            Packing::BestFit => None,
-            Packing::Concat => {
-                let holdout = Holdout { ppm: lock.holdout_ppm, seed: lock.seed };
-                let table = FamilyTable::build(&docs, |family| !holdout.contains(family))?;
-                if table.len() as u64 != pool.n_families || pool.windows.last() != Some(&pool.n_families) {
-                    let path = dir.join(PlanLock::FILE);
-                    return Err(Error::format(&path, "families", pool.n_families, table.len()));
-                }
-                let rule = PassRule::new(lock.seed, pool.key(), pool.share(), &table);
-                Some(Concat { table, rule, windows: Cache::default() })
-            }
-        };
-        Ok(Pool { validation: open_pack(&pool.validation.pack)?, docs, passes, concat })
-    }
-
-    /// Its documents.
-    pub fn docs(&self) -> &PoolDocs {
-        &self.docs
-    }
-
-    /// Bins of all passes.
-    pub fn n_bins(&self) -> u64 {
-        self.passes.last().map_or(0, |pass| pass.first_bin + pass.n_bins)
-    }
-
-    /// Pass and bin in it of the stream's `j`-th bin.
-    fn pass_of(&self, j: u64) -> Result<(u32, u64)> {
-        let i = self.passes.partition_point(|pass| pass.first_bin + pass.n_bins <= j);
-        // Only stored counts that are not those of the rule lead past the last pass.
-        let pass = self.passes.get(i).ok_or_else(|| Error::Quota(format!("the pool has no bin {j}")))?;
-        Ok((i as u32, j - pass.first_bin))
-    }
-
-    fn pieces(&self, lock: &PoolLock, id: SampleId) -> Result<Vec<PackedPiece>> {
-        match (&self.passes[id.pass as usize].pack, &self.concat) {
-            (Some(pack), _) => pack.bin(id.bin),
-            (None, Some(concat)) => concat.pieces(&self.docs, lock, id),
-            (None, None) => {
-                Err(Error::Quota("a pool has neither a pack index nor a family table".to_owned()))
-            }
-        }
-    }
-}
-
-impl Concat {
-    fn pieces(&self, docs: &PoolDocs, lock: &PoolLock, id: SampleId) -> Result<Vec<PackedPiece>> {
-        let mut bin = id.bin;
-        let bins = &lock.passes[id.pass as usize].bins_per_window;
-        let mut window = 0;
-        while bin >= bins[window] {
-            bin -= bins[window];
-            window += 1;
-        }
-        let stream =
-            self.windows.get((id.pass, window), || self.window(docs, lock, id.pass, window, bins[window]))?;
-        let seq_len = u64::from(lock.seq_len);
-        let mut at = stream.order.forward(bin) * seq_len;
-        let end = (at + seq_len).min(stream.ends.last().copied().unwrap_or(0));
-        let mut i = stream.ends.partition_point(|&doc_end| doc_end <= at);
-        let mut pieces = Vec::new();
-        while at < end {
-            let doc_start = if i == 0 { 0 } else { stream.ends[i - 1] };
-            let until = end.min(stream.ends[i]);
-            pieces.push(PackedPiece {
-                doc: stream.docs[i],
-                offset: (at - doc_start) as u32,
-                len: (until - at) as u32,
-            });
-            at = until;
-            i += 1;
-        }
-        Ok(pieces)
-    }
-
-    fn window(
-        &self,
-        docs: &PoolDocs,
-        lock: &PoolLock,
-        pass: u32,
-        window: usize,
-        n_bins: u64,
-    ) -> Result<Window> {
-        let families = lock.windows[window]..lock.windows[window + 1];
-        let order = Permutation::new(n_bins, self.rule.key(pass, window, Purpose::Bins));
-        let shown = self.rule.documents(&self.table, docs, families, pass, window, |_, _| Ok(()))?;
-        let mut end = 0;
-        let ends = shown.iter().map(|&(_, len)| {
-            end += u64::from(len);
-            end
-        });
-        Ok(Window { ends: ends.collect(), docs: shown.iter().map(|&(doc, _)| doc).collect(), order })
-    }
-}
-
-impl Phase {
-    /// Pool of step `t` of the phase, and the position in that pool's stream.
-    fn stream_position(&self, t: u64) -> Result<(u16, u64)> {
-        let every = self.counts.every();
-        let block = self.blocks.get(t / every, || self.block(t / every))?;
-        Ok(block[(t % every) as usize])
-    }
-
-    fn block(&self, block: u64) -> Result<Vec<(u16, u64)>> {
-        let mut counts = self.counts.row(block)?;
-        let start = block * self.counts.every();
-        let end = (start + self.counts.every()).min(self.rule.total());
-        if counts.iter().sum::<u64>() != start {
-            return Err(Error::Quota(format!("stored counts {counts:?} do not sum to step {start}")));
-        }
-        let steps = (start..end).map(|t| {
-            let pool = self.rule.next(t, &mut counts)?;
-            Ok((pool as u16, self.used_before[pool] + counts[pool] - 1))
-        });
-        steps.collect()
-    }
-}
-
 fn validation_order(pools: &[Pool]) -> Result<Vec<(u16, u64)>> {
     let quotas: Vec<u64> = pools.iter().map(|pool| pool.validation.n_bins()).collect();
     let rule = Interleaver::new(&quotas)?;
@@ -464,6 +263,25 @@ fn validation_order(pools: &[Pool]) -> Result<Vec<(u16, u64)>> {
         Ok((pool as u16, counts[pool] - 1))
     });
     order.collect()
+}
+
+/// First sample that no longer shows a document.
+fn taken_down(dir: &Path, lock: &PlanLock, manifest: &Manifest) -> Result<BTreeMap<(u32, u32), u64>> {
+    let mut down = BTreeMap::new();
+    for takedown in &lock.takedowns {
+        for listed in &takedown.shards {
+            let shard = manifest.shards.iter().position(|shard| shard.name == listed.name);
+            let Some(shard) = shard else {
+                let path = dir.join(PlanLock::FILE);
+                return Err(Error::format(&path, "takedown", "a shard of the manifest", &listed.name));
+            };
+            for &doc in &listed.docs {
+                let from = down.entry((shard as u32, doc)).or_insert(takedown.from);
+                *from = takedown.from.min(*from);
+            }
+        }
+    }
+    Ok(down)
 }
 
 fn read_token_bytes(dir: &Path, manifest: &Manifest) -> Result<Vec<u16>> {

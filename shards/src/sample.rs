@@ -64,12 +64,14 @@ impl Sample {
         self.loss_mask.iter().filter(|&&counts| counts).count()
     }
 
-    /// Reads the pieces of a bin from their shards.
+    /// Reads the pieces of a bin from their shards. Documents that are `hidden` (shard as numbered in the manifest,
+    /// document in it) become padding in their place.
     pub(crate) fn assemble(
         id: SampleId,
         docs: &PoolDocs,
         bin: &[PackedPiece],
         seq_len: usize,
+        hidden: impl Fn(u32, u32) -> bool,
     ) -> Result<Sample> {
         let mut sample = Sample {
             id,
@@ -81,9 +83,14 @@ impl Sample {
             pieces: Vec::with_capacity(bin.len()),
         };
         let mut eod = 0;
-        for (segment, packed) in bin.iter().enumerate() {
+        for packed in bin {
             let (shard, manifest_shard, doc) = docs.locate(packed.doc)?;
             eod = shard.eod().0;
+            if hidden(manifest_shard, doc) {
+                sample.pad_to(sample.tokens.len() + packed.len as usize, eod);
+                continue;
+            }
+            let segment = sample.pieces.len();
             let (offset, len) = (packed.offset as usize, packed.len as usize);
             let document = shard.tokens(doc)?;
             // `checked_sub` also refuses a piece that starts past the end.
@@ -119,11 +126,15 @@ impl Sample {
             let found = format!("{} tokens in a sequence of {seq_len}", sample.tokens.len());
             return Err(Error::Quota(found));
         }
-        sample.tokens.resize(seq_len, eod);
-        sample.targets.resize(seq_len, eod);
-        sample.loss_mask.resize(seq_len, false);
-        sample.segments.resize(seq_len, IGNORED_SEGMENT);
-        sample.positions.resize(seq_len, 0);
+        sample.pad_to(seq_len, eod);
         Ok(sample)
+    }
+
+    fn pad_to(&mut self, len: usize, eod: u32) {
+        self.tokens.resize(len, eod);
+        self.targets.resize(len, eod);
+        self.loss_mask.resize(len, false);
+        self.segments.resize(len, IGNORED_SEGMENT);
+        self.positions.resize(len, 0);
     }
 }

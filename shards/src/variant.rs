@@ -27,12 +27,28 @@ impl OriginalShare {
     /// Number of the text that a pass shows: 0 = the family's first text (its original),
     /// `1..=n_variants` = one of the others.
     pub fn text(self, pass: u32, rank: u64, n: u64, family: FamilyId, n_variants: u64) -> u64 {
+        self.text_and_uses(pass, rank, n, family, n_variants).0
+    }
+
+    /// The text that a pass shows, and how many earlier passes showed it.
+    pub fn text_and_uses(
+        self,
+        pass: u32,
+        rank: u64,
+        n: u64,
+        family: FamilyId,
+        n_variants: u64,
+    ) -> (u64, u64) {
+        if n_variants == 0 {
+            return (0, u64::from(pass));
+        }
         let before = self.before(pass, rank, n);
-        if n_variants == 0 || self.before(pass + 1, rank, n) > before {
-            return 0;
+        if self.before(pass + 1, rank, n) > before {
+            return (0, before);
         }
         let earlier_variants = u64::from(pass) - before;
-        1 + (mix64(family.0) % n_variants + earlier_variants) % n_variants
+        // The variants rotate, so this one comes back every `n_variants` times.
+        (1 + (mix64(family.0) % n_variants + earlier_variants) % n_variants, earlier_variants / n_variants)
     }
 }
 
@@ -58,7 +74,8 @@ mod tests {
             for pass in 0..12 {
                 let mut originals = 0;
                 for rank in 0..n {
-                    let text = share.text(pass, rank, n, FamilyId(rank * 31), 3);
+                    let (text, uses) = share.text_and_uses(pass, rank, n, FamilyId(rank * 31), 3);
+                    assert_eq!(u64::from(shown[rank as usize][text as usize]), uses);
                     shown[rank as usize][text as usize] += 1;
                     originals += u64::from(text == 0);
                 }

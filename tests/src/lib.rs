@@ -1,4 +1,4 @@
-//! Helpers of the end-to-end tests: the binaries, scratch folders with real or generated data, and
+//! Helpers of the end-to-end tests: the binaries, scratch folders, and
 //! processes that get killed.
 
 use std::collections::BTreeMap;
@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use moe_shards::permute::mix64;
-use moe_shards::{
-    DocumentMeta, FamilyId, Hash, Manifest, ShardSpec, ShardWriter, SourceInfo, TokenId, TokenizerInfo,
-};
+use moe_shards::Hash;
 
 /// The repository's root.
 pub fn repo() -> PathBuf {
@@ -100,88 +97,4 @@ pub fn digests(dir: &Path) -> BTreeMap<String, Hash> {
         }
     }
     found
-}
-
-/// A source of a generated build.
-pub struct Source<'a> {
-    /// Name.
-    pub name: &'a str,
-    /// For each family its texts as (variant, tokens without EOD); the family's number is its position.
-    pub families: &'a [Vec<(u8, usize)>],
-}
-
-/// Writes a build as `moe-data build` would, with counted tokens instead of text: token `i` of a text is
-/// a hash of (source, family, variant, i), so that a test can tell which text it sees.
-///
-/// # Panics
-/// The disk refuses.
-pub fn generated_build(out: &Path, vocab_size: u32, sources: &[Source<'_>]) -> Manifest {
-    std::fs::create_dir_all(out).expect("a folder");
-    let token_bytes: Vec<u8> = (0..vocab_size).flat_map(|id| if id == 0 { [0, 0] } else { [3, 0] }).collect();
-    std::fs::write(out.join("token_bytes.u16"), &token_bytes).expect("a file");
-    std::fs::write(out.join("tokenizer.json"), b"{}").expect("a file");
-    let tokenizer = TokenizerInfo {
-        file: "tokenizer.json".to_owned(),
-        blake3: Hash::of(b"{}"),
-        vocab_size,
-        eod_id: 0,
-        token_bytes_file: "token_bytes.u16".to_owned(),
-        token_bytes_blake3: Hash::of(&token_bytes),
-    };
-    let build = Hash::of(b"generated");
-    let mut shards = Vec::new();
-    for (number, source) in sources.iter().enumerate() {
-        let n_variants = source.families.iter().flatten().map(|text| text.0 + 1).max().unwrap_or(1);
-        for variant in 0..n_variants {
-            let spec = ShardSpec { vocab_size, eod: TokenId(0), tokenizer: tokenizer.blake3, build };
-            let name = format!("{}-v{variant}-00000", source.name);
-            let mut writer = ShardWriter::create(&out.join("shards"), &name, spec).expect("a shard");
-            let mut docs: Vec<(FamilyId, usize, usize)> = Vec::new();
-            for (family, texts) in source.families.iter().enumerate() {
-                let text = texts.iter().find(|text| text.0 == variant);
-                docs.extend(text.map(|text| (family_id(number, family), family, text.1)));
-            }
-            docs.sort_unstable();
-            for (id, family, len) in docs {
-                let meta = DocumentMeta {
-                    family: id,
-                    variant,
-                    source: number as u16,
-                    n_bytes: 3 * len as u32,
-                    ..DocumentMeta::default()
-                };
-                let tokens: Vec<TokenId> = (0..len)
-                    .map(|i| {
-                        TokenId(1 + (token(number, family, variant, i) % u64::from(vocab_size - 1)) as u32)
-                    })
-                    .collect();
-                writer.append(&format!("{family}/{variant}"), &meta, &tokens).expect("a document");
-            }
-            shards.push(writer.finish().expect("a shard"));
-        }
-    }
-    let sources = sources.iter().map(|source| SourceInfo {
-        name: source.name.to_owned(),
-        variants: (0..4).map(|v| format!("v{v}")).collect(),
-    });
-    let manifest = Manifest {
-        version: Manifest::VERSION,
-        build,
-        tokenizer,
-        sources: sources.collect(),
-        languages: Vec::new(),
-        tags: Vec::new(),
-        shards,
-    };
-    manifest.write(out).expect("a manifest");
-    manifest
-}
-
-/// Id of a generated family.
-pub fn family_id(source: usize, family: usize) -> FamilyId {
-    FamilyId(mix64(mix64(source as u64 + 1) ^ family as u64))
-}
-
-fn token(source: usize, family: usize, variant: u8, i: usize) -> u64 {
-    mix64(mix64(mix64(source as u64 ^ 77) ^ family as u64) ^ (u64::from(variant) << 32 | i as u64))
 }

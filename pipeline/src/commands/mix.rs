@@ -1,6 +1,8 @@
 //! `moe-data mix`: reads the mixture, makes the plan, prints what it is worth.
 
-use std::path::{Path, PathBuf};
+mod table;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -11,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::lock::OutputLock;
 use crate::mix::mixture::Mixture;
 use crate::mix::worth::PoolWorth;
-use crate::mix::{self, MixOptions, MixOutcome};
+use crate::mix::{self, Extension, MixOptions, MixOutcome};
 use crate::printer::Printer;
 use crate::watch::Watch;
 
@@ -33,6 +35,14 @@ pub struct MixArgs {
     pub seed: Option<u64>,
     /// Threads; one for each core when absent.
     pub threads: Option<usize>,
+    /// Share of the families that a proxy plan keeps.
+    pub proxy: Option<[u64; 2]>,
+    /// Parameters of the model, for a warning.
+    pub parameters: Option<u64>,
+    /// Extend the plan from this sample on.
+    pub extend: Option<u64>,
+    /// File with names of documents that the extension hides.
+    pub takedown: Option<PathBuf>,
     /// Replace another plan.
     pub force: bool,
     /// Print the table only.
@@ -55,21 +65,51 @@ pub fn run(args: &MixArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let from = origin.map_or_else(|| "built-in defaults".to_owned(), |file| file.display().to_string());
     printer.note(&format!("mixing {} by {from}", args.out.display()));
 
+    let options = options(args)?;
     let total = mix::work(&manifest, &mixture);
     let watch = Watch::new(stop, printer.bar("mix", total));
-    let options = MixOptions { force: args.force, dry_run: args.dry_run };
     let threads = args.threads.unwrap_or(0);
     // 0 lets rayon take one thread for each core.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|e| Error::Usage(format!("cannot start {threads} threads: {e}")))?;
     let outcome = pool.install(|| mix::make_plan(&args.out, &manifest, &mixture, &options, &watch));
     watch.finish();
-    report(args, printer, &outcome?)
+    report(args, &mixture, printer, &outcome?)
 }
 
+fn options(args: &MixArgs) -> Result<MixOptions> {
+    let mut options = MixOptions {
+        force: args.force,
+        dry_run: args.dry_run,
+        proxy: args.proxy,
+        parameters: args.parameters,
+        extend: None,
+    };
+    if let Some(from) = args.extend {
+        // An extension of a proxy is one of the same size.
+        options.proxy = args.proxy.or(PlanLock::read(&args.out)?.proxy);
+        let mut takedown = Vec::new();
+        if let Some(file) = &args.takedown {
+            let text = std::fs::read_to_string(file).map_err(Error::io(file, "read"))?;
+            takedown =
+                text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+            if takedown.is_empty() {
+                return Err(Error::Usage(format!("{}: names no document, one a line", file.display())));
+            }
+        }
+        let new_phases = takedown.is_empty() || args.mixture.is_some() || args.epochs.is_some();
+        options.extend = Some(Extension { from, takedown, new_phases });
+    }
+    Ok(options)
+}
+
+/// The mixture and its file. An extension without one goes on with that of its plan.
 fn read_mixture(args: &MixArgs) -> Result<(Mixture, Option<PathBuf>)> {
-    let default = Path::new(DEFAULT_MIXTURE);
-    let file = args.mixture.clone().or_else(|| default.exists().then(|| default.to_owned()));
+    let default = match args.extend {
+        Some(_) => args.out.join(mix::MIXTURE_FILE),
+        None => PathBuf::from(DEFAULT_MIXTURE),
+    };
+    let file = args.mixture.clone().or_else(|| default.exists().then_some(default));
     let mut mixture = match &file {
         Some(file) => {
             let text = std::fs::read_to_string(file).map_err(Error::io(file, "read"))?;
@@ -81,21 +121,39 @@ fn read_mixture(args: &MixArgs) -> Result<(Mixture, Option<PathBuf>)> {
     Ok((mixture, file))
 }
 
-fn report(args: &MixArgs, printer: &Printer, outcome: &MixOutcome) -> Result<()> {
+fn report(args: &MixArgs, mixture: &Mixture, printer: &Printer, outcome: &MixOutcome) -> Result<()> {
     let lock = &outcome.lock;
     if args.json {
+        let phases = lock.phases.iter().map(|phase| {
+            json!({ "name": phase.name, "t_start": phase.t_start, "t_end": phase.t_end(), "seq_len": phase.seq_len, "quotas": phase.quotas })
+        });
         let summary = json!({
             "plan": lock.id,
             "samples": lock.n_samples(),
             "seq_len": lock.phases[0].seq_len,
             "written": outcome.written,
+            "proxy": lock.proxy.map(|[num, den]| format!("{num}/{den}")),
+            "phases": phases.collect::<Vec<_>>(),
+            "total": outcome.plan,
+            "clipped": outcome.clips,
             "pools": outcome.worth,
         });
         printer.data(&format!("{summary}\n"));
     } else {
-        printer.data(&table(&outcome.worth));
+        printer.data(&table::table(&outcome.worth));
+        printer.data(&table::phases(lock));
     }
-    for warning in outcome.worth.iter().flat_map(PoolWorth::warnings) {
+    for clip in &outcome.clips {
+        printer.warn(&format!(
+            "{}: clipped in phase `{}`: {} trained tokens instead of {}",
+            clip.pool,
+            clip.phase,
+            table::group_digits(clip.given),
+            table::group_digits(clip.asked)
+        ));
+    }
+    let warnings = outcome.worth.iter().flat_map(PoolWorth::warnings);
+    for warning in warnings.chain(outcome.plan.warnings(mixture)) {
         printer.warn(&warning);
     }
     let path = args.out.join(PlanLock::FILE);
@@ -106,93 +164,22 @@ fn report(args: &MixArgs, printer: &Printer, outcome: &MixOutcome) -> Result<()>
     if !outcome.written {
         printer.note(&format!("nothing changed: {} is this plan already", path.display()));
     }
-    let (n, seq_len) = (lock.n_samples(), lock.phases[0].seq_len);
+    let (n, seq_len) = (lock.n_samples(), table::seq_lens(lock));
     let held_out: u64 = lock.pools.iter().map(|pool| pool.validation.n_bins).sum();
+    let kind =
+        lock.proxy.map_or_else(String::new, |[num, den]| format!(" (a proxy, {num}/{den} of the families)"));
     printer.note(&format!(
-        "plan {}: {n} samples of {seq_len} tokens, {held_out} held out, in {}",
+        "plan {}{kind}: {n} samples of {seq_len} tokens, {held_out} held out, in {}",
         lock.id.short(),
         path.display()
     ));
+    for earlier in &lock.extends {
+        printer.note(&format!(
+            "runs of plan {} can go on with it if they have read at most {} samples",
+            earlier.plan.short(),
+            lock.agrees_with(earlier.plan).unwrap_or(0)
+        ));
+    }
     printer.note(&format!("next: moe-train --shards {}/", args.out.display()));
     Ok(())
-}
-
-/// The table that says what the plan is worth: one column for each pool.
-fn table(worth: &[PoolWorth]) -> String {
-    let pools: Vec<Vec<(&str, String)>> = worth.iter().map(column).collect();
-    let Some(first) = pools.first() else { return String::new() };
-    let label_width = first.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
-    let width =
-        |pool: &[(&str, String)]| pool.iter().map(|(_, cell)| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = pools.iter().map(|pool| width(pool)).collect();
-    let mut text = String::new();
-    for (row, (label, _)) in first.iter().enumerate() {
-        text.push_str(&format!("{label:<label_width$}"));
-        for (pool, width) in pools.iter().zip(&widths) {
-            text.push_str(&format!("   {:>width$}", pool[row].1));
-        }
-        text.push('\n');
-    }
-    text
-}
-
-/// The rows of one pool, labels first.
-fn column(w: &PoolWorth) -> Vec<(&'static str, String)> {
-    let count = group_digits;
-    let bracket = |low: String, high: String| if low == high { low } else { format!("{low} to {high}") };
-    let originals: Vec<String> =
-        w.original_share_per_pass.iter().map(|share| format!("{:.1}", share * 100.0)).collect();
-    let sightings: Vec<String> =
-        w.sightings.iter().map(|(uses, n)| format!("{uses}x {}", count(*n))).collect();
-    let gap = match (w.min_gap_samples, w.min_gap_passes) {
-        (Some(samples), Some(passes)) => format!("{} samples, {passes:.3} of a pass", count(samples)),
-        _ => "one pass only".to_owned(),
-    };
-    let fresh = |tokens: f64| count(tokens.round() as u64);
-    vec![
-        ("", w.pool.clone()),
-        ("families, held out", format!("{}, {}", count(w.families), count(w.held_out_families))),
-        ("families with variants", count(w.families_with_variants)),
-        ("unique tokens", count(w.unique_tokens)),
-        ("unique with variants", count(w.unique_tokens_with_variants)),
-        ("passes", format!("{:.2}", w.passes)),
-        ("samples", count(w.samples)),
-        ("trained tokens", count(w.planned_tokens)),
-        (
-            "worth in fresh tokens",
-            bracket(fresh(w.effective_tokens_if_repeats), fresh(w.effective_tokens_if_new)),
-        ),
-        (
-            "value of the last pass",
-            bracket(format!("{:.3}", w.last_pass_value), format!("{:.3}", w.last_pass_value_if_new)),
-        ),
-        ("originals in each pass", format!("{} %", originals.join(" "))),
-        ("texts by sightings", sightings.join(", ")),
-        ("least gap of a family", gap),
-        ("padding", format!("{:.2} %", w.padding * 100.0)),
-        ("documents longer than a sequence", count(w.cut_documents)),
-    ]
-}
-
-/// `1234567` as `1,234,567`.
-fn group_digits(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_grouped() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(group_digits), ["0", "999", "1,000", "1,234,567"]);
-    }
 }

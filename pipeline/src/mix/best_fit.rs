@@ -20,17 +20,22 @@ pub struct OrderKeys {
 /// Packs documents, given as (document of the pool, tokens with EOD) in the order of the pass, into bins of
 /// at most `seq_len` tokens, and shuffles the bins: packing sorts by length, training must not.
 pub fn pack(docs: &[(u32, u32)], seq_len: u32, keys: OrderKeys) -> Bins {
-    let (short, long): (Vec<_>, Vec<_>) = docs.iter().copied().partition(|&(_, len)| len <= seq_len);
-    // Equal lengths keep the order of the pass, which is random.
-    let short = by_falling(&short, |&(_, len)| len, seq_len);
-    let mut long = long;
-    long.sort_by_key(|&(_, len)| std::cmp::Reverse(len));
+    pack_pieces(docs.iter().map(|&(doc, len)| PackedPiece { doc, offset: 0, len }).collect(), seq_len, keys)
+}
 
-    let mut open = OpenBins::new(seq_len, docs.len());
-    for (doc, len) in short {
-        open.place_best(PackedPiece { doc, offset: 0, len });
+/// Packs pieces, the whole documents and what is left of others, in the same way: a piece that fits is not cut.
+pub fn pack_pieces(pieces: Vec<PackedPiece>, seq_len: u32, keys: OrderKeys) -> Bins {
+    let n_pieces = pieces.len();
+    let (short, mut long): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|piece| piece.len <= seq_len);
+    // Equal lengths keep the order of the pass, which is random.
+    let short = by_falling(&short, |piece| piece.len, seq_len);
+    long.sort_by_key(|piece| std::cmp::Reverse(piece.len));
+
+    let mut open = OpenBins::new(seq_len, n_pieces);
+    for piece in short {
+        open.place_best(piece);
     }
-    let mut stream = LongStream { docs: &long, next: 0, offset: 0 };
+    let mut stream = LongStream { pieces: &long, next: 0, taken: 0 };
     open.fill(&mut stream, min_fragment(seq_len));
     open.append(&mut stream);
     open.shuffled(keys)
@@ -64,18 +69,19 @@ fn min_fragment(seq_len: u32) -> u32 {
 
 /// The long documents, one after the other, cut wherever a gap ends.
 struct LongStream<'a> {
-    docs: &'a [(u32, u32)],
+    pieces: &'a [PackedPiece],
     next: usize,
-    offset: u32,
+    /// Tokens of the next piece that are placed.
+    taken: u32,
 }
 
 impl LongStream<'_> {
     fn take(&mut self, at_most: u32) -> Option<PackedPiece> {
-        let &(doc, len) = self.docs.get(self.next)?;
-        let piece = PackedPiece { doc, offset: self.offset, len: at_most.min(len - self.offset) };
-        self.offset += piece.len;
-        if self.offset == len {
-            (self.next, self.offset) = (self.next + 1, 0);
+        let &PackedPiece { doc, offset, len } = self.pieces.get(self.next)?;
+        let piece = PackedPiece { doc, offset: offset + self.taken, len: at_most.min(len - self.taken) };
+        self.taken += piece.len;
+        if self.taken == len {
+            (self.next, self.taken) = (self.next + 1, 0);
         }
         Some(piece)
     }

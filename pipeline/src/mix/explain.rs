@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moe_shards::{Hash, Manifest, Plan, Sample, Shard};
+use moe_shards::{Hash, Manifest, PassLock, Plan, Sample, Shard};
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
@@ -91,7 +91,7 @@ pub fn explain(out: &Path, t: u64) -> Result<Explanation> {
         pool: pool.name.clone(),
         pass: sample.id.pass,
         bin: sample.id.bin,
-        n_bins: pool.passes[sample.id.pass as usize].n_bins(),
+        n_bins: pool.pass(sample.id.pass).map_or(0, PassLock::n_bins),
         trained_tokens: sample.trained_tokens(),
         padding: sample.tokens.len() - sample.pieces.iter().map(|piece| piece.len as usize).sum::<usize>(),
         pieces: pieces.collect::<Result<_>>()?,

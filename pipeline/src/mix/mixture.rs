@@ -1,19 +1,26 @@
 //! The mixture: a strict TOML file that says how often, in which shares and in which form the pools
 //! are shown. Without a file the built-in defaults show every source for the same number of epochs.
 
+mod pool;
+mod resolve;
+
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-use moe_shards::{Manifest, Packing};
+use moe_shards::Packing;
 use serde::{Deserialize, Serialize};
 
+pub use self::pool::{Curve, Names, PhaseConfig, PoolConfig};
+use super::count::Count;
 use crate::error::{Error, Problem, Result};
-use crate::nearest;
 use crate::strict_toml::{Decoder, Fault, Section};
 
 /// Tables that a mixture may have.
-const SECTIONS: [&str; 2] = ["mix", "pool"];
+const SECTIONS: [&str; 3] = ["mix", "pool", "phase"];
 /// A plan of more passes than this is a typing error.
 const MAX_EPOCHS: u32 = 1000;
+/// Possible lengths of sequences.
+const SEQ_LENS: RangeInclusive<u32> = 2..=1 << 24;
 
 /// A whole mixture, with every default filled in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +30,20 @@ pub struct Mixture {
     /// `[[pool]]`; empty means one for each source.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pool: Vec<PoolConfig>,
+    /// `[[phase]]`; empty means one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub phase: Vec<PhaseConfig>,
+}
+
+/// What to do with a wish that a cap forbids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnCap {
+    /// Say what is possible and how to allow it.
+    #[default]
+    Error,
+    /// Give what is possible, the rest to the other pools, and print what was clipped.
+    Redistribute,
 }
 
 /// `[mix]`: what all pools have in common.
@@ -43,8 +64,16 @@ pub struct MixConfig {
     pub holdout: f64,
     /// Windows of a pass: two sightings of a family are at least 1 - 1/windows of a pass apart.
     pub windows: u32,
-    /// Trained tokens of the whole plan; needed when pools have weights, else all epochs are used.
-    pub tokens: Option<u64>,
+    /// Trained tokens of the whole plan; needed when pools have weights and there are no phases.
+    pub tokens: Option<Count>,
+    /// A family rests in the passes that would show one of its texts more often than this.
+    pub max_uses_per_text: Option<u32>,
+    /// Most trained tokens of the plan that may come from texts written by a model, as a share.
+    pub max_synthetic_share: Option<f64>,
+    /// Fewest trained tokens of the plan that may come from originals, as a share.
+    pub min_original_share: Option<f64>,
+    /// What to do with a wish that a cap forbids; `error` when absent.
+    pub on_cap: Option<OnCap>,
 }
 
 impl Default for MixConfig {
@@ -58,20 +87,12 @@ impl Default for MixConfig {
             holdout: 0.01,
             windows: 16,
             tokens: None,
+            max_uses_per_text: None,
+            max_synthetic_share: None,
+            min_original_share: None,
+            on_cap: None,
         }
     }
-}
-
-/// `[[pool]]`: one stream of the mixture.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PoolConfig {
-    /// Source of the build.
-    pub source: String,
-    /// Passes, instead of `mix.epochs`.
-    pub epochs: Option<u32>,
-    /// Share of `mix.tokens`, relative to the other pools' weights.
-    pub weight: Option<f64>,
 }
 
 impl Section for MixConfig {
@@ -83,12 +104,7 @@ impl Section for MixConfig {
             }
         };
         range("epochs", (1..=MAX_EPOCHS).contains(&self.epochs), self.epochs.to_string(), "1 to 1000");
-        range(
-            "seq_len",
-            (2..=1 << 24).contains(&self.seq_len),
-            self.seq_len.to_string(),
-            "2 to 16777216 tokens",
-        );
+        range("seq_len", SEQ_LENS.contains(&self.seq_len), self.seq_len.to_string(), "2 to 16777216 tokens");
         let share = self.original_share;
         range("original_share", (0.0..=1.0).contains(&share), share.to_string(), "a share from 0 to 1");
         range(
@@ -98,26 +114,14 @@ impl Section for MixConfig {
             "a share from 0 to 0.5",
         );
         range("windows", (1..=4096).contains(&self.windows), self.windows.to_string(), "1 to 4096");
-        range("tokens", self.tokens != Some(0), "0".to_owned(), "at least 1 token");
-        problems
-    }
-}
-
-impl Section for PoolConfig {
-    fn check(&self) -> Vec<Fault> {
-        let mut problems = Vec::new();
-        if self.source.is_empty() {
-            problems.push(("source", "is missing; name a source of the build".to_owned()));
-        }
-        if self.epochs.is_some_and(|epochs| !(1..=MAX_EPOCHS).contains(&epochs)) {
-            problems
-                .push(("epochs", format!("expected 1 to {MAX_EPOCHS}, found {}", self.epochs.unwrap_or(0))));
-        }
-        if let Some(weight) = self.weight.filter(|weight| !(weight.is_finite() && *weight > 0.0)) {
-            problems.push((
-                "weight",
-                format!("expected a number above 0, found {weight}; leave the pool out to switch it off"),
-            ));
+        range("tokens", self.tokens != Some(Count(0)), "0".to_owned(), "at least 1 token");
+        range("max_uses_per_text", self.max_uses_per_text != Some(0), "0".to_owned(), "at least 1");
+        for (key, share) in [
+            ("max_synthetic_share", self.max_synthetic_share),
+            ("min_original_share", self.min_original_share),
+        ] {
+            let share = share.unwrap_or(0.0);
+            range(key, (0.0..=1.0).contains(&share), share.to_string(), "a share from 0 to 1");
         }
         problems
     }
@@ -135,6 +139,8 @@ impl Mixture {
             mixture.mix = decoder.one(tables.get_ref(), "mix");
             mixture.pool =
                 decoder.tables(tables.get_ref(), "pool").into_iter().map(|t| decoder.section(t)).collect();
+            mixture.phase =
+                decoder.tables(tables.get_ref(), "phase").into_iter().map(|t| decoder.section(t)).collect();
         }
         decoder.finish(mixture)
     }
@@ -166,74 +172,26 @@ impl Mixture {
         if problems.is_empty() { Ok(()) } else { Err(Error::Recipe { problems }) }
     }
 
-    /// The mixture with one `[[pool]]` for each pool that will exist, checked against the build.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] with everything that does not fit: a source that is not there (with the
-    /// nearest one), a source named twice, weights on some pools only, a budget without weights.
-    pub fn resolve(mut self, manifest: &Manifest, file: Option<&Path>) -> Result<Mixture> {
-        let mut problems = Vec::new();
-        let mut problem = |key: &str, message: String| {
-            problems.push(Problem {
-                file: file.map(Path::to_owned),
-                line: None,
-                key: key.to_owned(),
-                message,
-            });
-        };
-        if self.pool.is_empty() {
-            let sources = manifest.sources.iter().map(|source| source.name.clone());
-            self.pool = sources.map(|source| PoolConfig { source, ..PoolConfig::default() }).collect();
-        }
-        for (i, pool) in self.pool.iter().enumerate() {
-            if manifest.sources.iter().all(|source| source.name != pool.source) {
-                let hint =
-                    nearest::hint(&pool.source, manifest.sources.iter().map(|source| source.name.as_str()));
-                problem("pool.source", format!("the build has no source `{}`; {hint}", pool.source));
-            }
-            if self.pool[..i].iter().any(|other| other.source == pool.source) {
-                problem("pool.source", format!("`{}` is named twice; one pool serves a source", pool.source));
-            }
-        }
-        let weighted = self.pool.iter().filter(|pool| pool.weight.is_some()).count();
-        if weighted != 0 && weighted != self.pool.len() {
-            let without: Vec<&str> = self
-                .pool
-                .iter()
-                .filter(|pool| pool.weight.is_none())
-                .map(|pool| pool.source.as_str())
-                .collect();
-            problem(
-                "pool.weight",
-                format!("all pools have a weight or none; `{}` has none", without.join("`, `")),
-            );
-        }
-        match (weighted, self.mix.tokens) {
-            (0, Some(_)) => problem("mix.tokens", "a budget needs a `weight` in every [[pool]]".to_owned()),
-            (1.., None) => {
-                problem("mix.tokens", "is missing; weights share out this many trained tokens".to_owned())
-            }
-            _ => {}
-        }
-        match problems.is_empty() {
-            true => Ok(self),
-            false => Err(Error::Recipe { problems }),
-        }
-    }
-
     /// Passes of a pool, at most.
-    pub fn epochs(&self, pool: &PoolConfig) -> u32 {
-        pool.epochs.unwrap_or(self.mix.epochs)
+    pub fn max_epochs(&self, pool: &PoolConfig) -> u32 {
+        let by_curve = pool.curve.map(|curve| curve.max_factor.ceil() as u32);
+        by_curve.or(pool.max_epochs).unwrap_or(self.mix.epochs)
     }
 
-    /// The share of originals as a reduced fraction, exact to a millionth.
-    pub fn original_share(&self) -> [u64; 2] {
-        let (mut a, mut b) = ((self.mix.original_share * 1e6).round() as u64, 1_000_000);
+    /// The share of originals of a pool as a reduced fraction, exact to a millionth.
+    pub fn original_share(&self, pool: &PoolConfig) -> [u64; 2] {
+        let share = pool.original_share.unwrap_or(self.mix.original_share);
+        let (mut a, mut b) = ((share * 1e6).round() as u64, 1_000_000);
         let fraction = [a, b];
         while b != 0 {
             (a, b) = (b, a % b);
         }
         fraction.map(|part| part / a.max(1))
+    }
+
+    /// Whether wishes beyond a cap are clipped.
+    pub fn redistributes(&self) -> bool {
+        self.mix.on_cap == Some(OnCap::Redistribute)
     }
 
     /// Held-out families per million.
@@ -263,10 +221,35 @@ mod tests {
     }
 
     #[test]
+    fn pools_and_phases_are_checked_before_anything_is_read() {
+        let good = "[mix]\ntokens = '1.5M'\n[[pool]]\nname = 'x'\nsource = ['a', 'b']\nquality = [3, 9]\nlanguage = ['en']\n\
+                    curve = { discard = 0.4, max_factor = 7.0 }\npacking = 'concat'\nweight = 2\n\
+                    [[phase]]\nname = 'main'\ntokens = '8B'\nseq_len = 4096\nweights = { x = 1.0 }\n";
+        check(good, "");
+        let bad = "[[pool]]\nsource = ['a', 'b']\nrepeat = 2.6\nweight = 1\nquality = [9, 3]\nmax_epochs = 2\n\
+                   curve = { discard = 1.0, max_factor = 7 }\n[[phase]]\nname = 'a b'\ntokens = '8 GB'\nweights = { x = 0 }\n\
+                   [[pool]]\nsource = 'a'\ncurve = { discard = 0.4, factor = 7 }\n";
+        let error = Mixture::decode(bad, Path::new("mix.toml")).unwrap_err().to_string();
+        for expected in [
+            "`pool.name`: is missing; a pool of several sources needs one",
+            "mix.toml:4: `pool.weight`: give one of `weight`, `repeat` and `tokens`",
+            "mix.toml:5: `pool.quality`: expected [lowest, highest] bucket, found [9, 3]: no text fits",
+            "mix.toml:6: `pool.max_epochs`: a pool with a `curve` is capped by `curve.max_factor`",
+            "mix.toml:7: `pool.curve`: discard: expected a share from 0 to below 1, found 1",
+            "mix.toml:9: `phase.name`: expected letters, digits, `-` and `_`, found `a b`",
+            "mix.toml:10: `phase.tokens`: `8 GB` is not a count",
+            "mix.toml:11: `phase.weights`: x: expected a number above 0, found 0",
+            "mix.toml:14: `pool.curve`: unknown field `factor`",
+        ] {
+            assert!(error.contains(expected), "{expected}\n{error}");
+        }
+    }
+
+    #[test]
     fn shares_become_reduced_fractions() {
         let share = |original_share| {
-            Mixture { mix: MixConfig { original_share, ..MixConfig::default() }, pool: Vec::new() }
-                .original_share()
+            Mixture { mix: MixConfig { original_share, ..MixConfig::default() }, ..Mixture::default() }
+                .original_share(&PoolConfig::default())
         };
         assert_eq!([share(0.5), share(0.0), share(1.0), share(0.3)], [[1, 2], [0, 1], [1, 1], [3, 10]]);
     }

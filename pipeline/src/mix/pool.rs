@@ -1,15 +1,20 @@
-//! Lays out the passes of one pool: windows of whole families visited in the same order by every
-//! pass, so that two sightings of a family are almost a pass apart; another text in each pass;
-//! packed window by window in parallel.
+//! The families of one pool and their passes: windows of whole families visited in the same order by every
+//! pass, so that two sightings of a family are almost a pass apart; another text in each pass. How much of them a
+//! phase takes is in `stream`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use moe_shards::family::{FamilyTable, Holdout, PassRule, PoolDocs};
-use moe_shards::pack::{Bins, write_pack};
+use moe_shards::pack::{Bins, PackedPiece, write_pack};
 use moe_shards::permute::Purpose;
-use moe_shards::{Hash, Manifest, PackRef, Packing, PassLock, PoolLock, Shard, ShardRef, ValidationLock};
+use moe_shards::variant::OriginalShare;
+use moe_shards::{
+    Hash, Manifest, PackRef, Packing, Selection, Shard, ShardRef, ValidationLock, proxy_families,
+};
 use rayon::prelude::*;
 
 use super::best_fit::{self, OrderKeys};
@@ -22,152 +27,242 @@ const MIN_BINS_PER_WINDOW: u64 = 32;
 /// What the mixture says about a pool.
 #[derive(Clone, Debug)]
 pub struct PoolWish {
-    /// Name of the pool and of its source.
+    /// Name.
     pub name: String,
+    /// Word of its permutations: XXH3-64 of the name of the first pool in its line of continuations.
+    pub key: u64,
     /// Seed of the plan.
     pub seed: u64,
-    /// Tokens of a sequence.
-    pub seq_len: u32,
     /// How documents become sequences.
     pub packing: Packing,
     /// Windows of a pass, for pools that are large enough.
     pub max_windows: u64,
     /// Share of originals, as a fraction.
     pub original_share: [u64; 2],
+    /// Which families; `None` = all.
+    pub selection: Option<Selection>,
+    /// A family rests in the passes that would show one of its texts more often.
+    pub max_uses_per_text: Option<u32>,
     /// Held-out families.
     pub holdout: Holdout,
+    /// Share of the families that a proxy keeps.
+    pub proxy: Option<[u64; 2]>,
 }
 
-/// A pool that is being laid out: its documents, and passes made one at a time.
+/// Where a plan's files go.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// Output folder of the build.
+    pub out: &'a Path,
+    /// Folder of the plan in it; `None` on a dry run.
+    pub folder: Option<&'a str>,
+}
+
+impl Site<'_> {
+    /// Writes a pack index, or nothing on a dry run.
+    pub(super) fn write(&self, name: &str, seq_len: u32, parts: &[Bins]) -> Result<PackRef> {
+        let Some(folder) = self.folder else {
+            return Ok(PackRef { file: String::new(), blake3: Hash::default() });
+        };
+        let file = format!("{folder}/{name}");
+        Ok(PackRef { blake3: write_pack(&self.out.join(&file), seq_len, parts)?, file })
+    }
+}
+
+/// Opens the shards for which `wanted` holds, by name and source.
+///
+/// # Errors
+/// A damaged shard.
+pub fn open_shards(
+    out: &Path,
+    manifest: &Manifest,
+    wanted: impl Fn(&str, u16) -> bool,
+) -> Result<(Arc<PoolDocs>, Vec<ShardRef>)> {
+    let (mut shards, mut refs) = (Vec::new(), Vec::new());
+    for (i, info) in manifest.shards.iter().enumerate().filter(|(_, info)| wanted(&info.name, info.source)) {
+        shards.push((i as u32, Shard::open(&Manifest::mdx_path(out, &info.name))?));
+        refs.push(ShardRef { name: info.name.clone(), mdx_blake3: info.mdx_blake3 });
+    }
+    Ok((Arc::new(PoolDocs::new(shards)?), refs))
+}
+
+/// The families of a pool, and what decides their passes.
 #[derive(Debug)]
-pub struct PoolBuilder {
-    wish: PoolWish,
-    docs: PoolDocs,
-    table: FamilyTable,
-    rule: PassRule,
-    /// The pool as far as it is laid out.
-    pub lock: PoolLock,
+pub struct Families {
+    pub(super) wish: PoolWish,
+    pub(super) docs: Arc<PoolDocs>,
+    pub(super) table: FamilyTable,
+    pub(super) rule: PassRule,
+    /// First family of each window, and the end.
+    pub(super) windows: Vec<u64>,
     /// How often each document was shown so far.
     uses: Vec<AtomicU32>,
+    pass_tokens: BTreeMap<u32, u64>,
 }
 
-impl PoolBuilder {
-    /// Opens the shards of source `source` and cuts its families into windows; held-out families are
-    /// packed at once. Files go to `folder` under `out`, or nowhere when it is `None`.
+impl Families {
+    /// Finds the families of a pool. `windows` are those of the pool that it continues, else they are cut for sequences
+    /// of `seq_len`.
     ///
     /// # Errors
-    /// A damaged shard, or a full disk.
+    /// A damaged shard.
     pub fn open(
-        out: &Path,
-        folder: Option<&str>,
-        manifest: &Manifest,
-        source: u16,
+        docs: Arc<PoolDocs>,
         wish: PoolWish,
-    ) -> Result<PoolBuilder> {
-        let mut shards = Vec::new();
-        let mut refs = Vec::new();
-        for (i, info) in manifest.shards.iter().enumerate().filter(|(_, shard)| shard.source == source) {
-            shards.push((i as u32, Shard::open(&Manifest::mdx_path(out, &info.name))?));
-            refs.push(ShardRef { name: info.name.clone(), mdx_blake3: info.mdx_blake3 });
+        seq_len: u32,
+        windows: Option<Vec<u64>>,
+    ) -> Result<Families> {
+        let holdout = wish.holdout;
+        let mut table =
+            FamilyTable::build(&docs, wish.selection.as_ref(), |family| !holdout.contains(family))?;
+        if let Some(share) = wish.proxy {
+            table = proxy_families(&table, wish.seed, wish.key, share);
         }
-        let docs = PoolDocs::new(shards)?;
-        let table = FamilyTable::build(&docs, |family| !wish.holdout.contains(family))?;
-        let held_out = FamilyTable::build(&docs, |family| wish.holdout.contains(family))?;
-        let windows = cut_windows(&docs, &table, wish.seq_len, wish.max_windows)?;
-        let (validation, bins) = pack_validation(&docs, &held_out, &wish)?;
-        let mut lock = PoolLock {
-            name: wish.name.clone(),
-            generation: 0,
-            shards: refs,
-            seq_len: wish.seq_len,
-            packing: wish.packing,
-            n_families: table.len() as u64,
-            n_families_with_variants: table.n_with_variants(),
-            original_share: wish.original_share,
-            windows,
-            passes: Vec::new(),
-            validation,
+        let windows = match windows {
+            Some(windows) => windows,
+            None => cut_windows(&docs, &table, seq_len, wish.max_windows)?,
         };
-        lock.validation.pack =
-            write(&[bins], out, folder, &format!("{}-validation.pack", wish.name), wish.seq_len)?;
-        let rule = PassRule::new(wish.seed, lock.key(), lock.share(), &table);
+        let share = OriginalShare { num: wish.original_share[0], den: wish.original_share[1] };
+        let rule = PassRule::new(wish.seed, wish.key, share, wish.max_uses_per_text, &table);
         let uses = (0..docs.len()).map(|_| AtomicU32::new(0)).collect();
-        Ok(PoolBuilder { wish, docs, table, rule, lock, uses })
+        Ok(Families { wish, docs, table, rule, windows, uses, pass_tokens: BTreeMap::new() })
     }
 
-    /// Lays out the next pass.
-    ///
-    /// # Errors
-    /// A damaged shard, a full disk, or a wish to stop.
-    pub fn add_pass(&mut self, out: &Path, folder: Option<&str>, watch: &Watch) -> Result<()> {
-        let pass = self.lock.passes.len() as u32;
-        let windows: Vec<(usize, std::ops::Range<u64>)> =
-            self.lock.windows.windows(2).map(|w| w[0]..w[1]).enumerate().collect();
-        let laid: Vec<LaidWindow> = windows
-            .into_par_iter()
-            .map(|(window, families)| self.lay_window(pass, window, families, watch))
-            .collect::<Result<_>>()?;
-        let mut record = PassLock {
-            bins_per_window: Vec::new(),
-            trained_tokens: 0,
-            placed_tokens: 0,
-            originals: 0,
-            pack: None,
+    /// Windows of a pass.
+    pub(super) fn n_windows(&self) -> usize {
+        self.windows.len() - 1
+    }
+
+    /// Families of a window.
+    pub(super) fn window(&self, window: usize) -> Range<u64> {
+        self.windows[window]..self.windows[window + 1]
+    }
+
+    /// Packs the originals of the held-out families.
+    pub(super) fn validation(&self, seq_len: u32) -> Result<(ValidationLock, Bins)> {
+        let (docs, holdout) = (&self.docs, self.wish.holdout);
+        let selection = self.wish.selection.as_ref();
+        let held_out = FamilyTable::build(docs, selection, |family| holdout.contains(family))?;
+        let originals = (0..held_out.len()).map(|i| held_out.texts(i)[0]);
+        let shown: Vec<(u32, u32)> =
+            originals.map(|doc| Ok((doc, docs.n_tokens(doc)?))).collect::<Result<_>>()?;
+        let bins =
+            best_fit::pack(&shown, seq_len, OrderKeys { bins: self.wish.seed, pieces: self.wish.seed });
+        let lock = ValidationLock {
+            n_families: held_out.len() as u64,
+            n_bins: bins.len() as u64,
+            trained_tokens: shown.iter().map(|&(_, len)| u64::from(len) - 1).sum(),
+            pack: PackRef { file: String::new(), blake3: Hash::default() },
         };
-        let mut parts = Vec::with_capacity(laid.len());
-        for window in laid {
-            record.bins_per_window.push(window.n_bins);
-            record.placed_tokens += window.placed_tokens;
-            record.trained_tokens += window.trained_tokens;
-            record.originals += window.originals;
-            parts.push(window.bins);
-        }
-        if self.wish.packing == Packing::BestFit {
-            let name = format!("{}-p{pass:03}.pack", self.wish.name);
-            record.pack = Some(write(&parts, out, folder, &name, self.wish.seq_len)?);
-        }
-        self.lock.passes.push(record);
-        Ok(())
+        Ok((lock, bins))
     }
 
-    fn lay_window(
+    /// Lays out a window of a pass in sequences of `seq_len` and counts its texts as shown. `rest` is what is left of
+    /// it where an earlier pool has begun it.
+    pub(super) fn lay_window(
         &self,
         pass: u32,
         window: usize,
-        families: std::ops::Range<u64>,
+        seq_len: u32,
+        rest: Option<&[PackedPiece]>,
         watch: &Watch,
     ) -> Result<LaidWindow> {
-        let n_families = families.end - families.start;
-        let (mut placed_tokens, mut originals) = (0, 0);
-        let shown = self.rule.documents(&self.table, &self.docs, families, pass, window, |doc, len| {
-            placed_tokens += u64::from(len);
-            self.uses[doc as usize].fetch_add(1, Ordering::Relaxed);
-            let (shard, _, local) = self.docs.locate(doc)?;
-            originals += u64::from(shard.meta(local)?.variant == 0);
-            Ok(())
-        })?;
-        watch.advance(n_families)?;
-        let seq_len = self.wish.seq_len;
-        let bins = match self.wish.packing {
-            Packing::BestFit => {
-                let key = |purpose| self.rule.key(pass, window, purpose);
-                let keys = OrderKeys { bins: key(Purpose::Bins), pieces: key(Purpose::Pieces) };
-                best_fit::pack(&shown, seq_len, keys)
+        let families = self.window(window);
+        watch.advance(families.end - families.start)?;
+        let key = |purpose| self.rule.key(pass, window, purpose);
+        let keys = OrderKeys { bins: key(Purpose::Bins), pieces: key(Purpose::Pieces) };
+        let mut laid = LaidWindow::default();
+        let best_fit = self.wish.packing == Packing::BestFit;
+        if let Some(pieces) = rest {
+            for &piece in pieces {
+                self.count(&mut laid, piece, self.docs.n_tokens(piece.doc)?)?;
             }
-            Packing::Concat => Bins::default(),
+            if best_fit {
+                laid.bins = best_fit::pack_pieces(pieces.to_vec(), seq_len, keys);
+            }
+        } else {
+            let shown =
+                self.rule.documents(&self.table, &self.docs, families, pass, window, |doc, len| {
+                    let piece = PackedPiece { doc, offset: 0, len };
+                    self.count(&mut laid, piece, len)
+                })?;
+            if best_fit {
+                laid.bins = best_fit::pack(&shown, seq_len, keys);
+            }
+        }
+        laid.n_bins = match best_fit {
+            true => laid.bins.len() as u64,
+            false => laid.placed_tokens.div_ceil(u64::from(seq_len)),
         };
-        let n_bins = match self.wish.packing {
-            Packing::BestFit => bins.len() as u64,
-            Packing::Concat => placed_tokens.div_ceil(u64::from(seq_len)),
+        Ok(laid)
+    }
+
+    /// Adds a piece of a document of `len` tokens to the counts of its window.
+    fn count(&self, laid: &mut LaidWindow, piece: PackedPiece, len: u32) -> moe_shards::Result<()> {
+        // The last token of a document has no target.
+        let trained = u64::from(piece.len) - u64::from(piece.offset + piece.len == len);
+        laid.placed_tokens += u64::from(piece.len);
+        laid.trained_tokens += trained;
+        let meta = self.docs.meta(piece.doc)?;
+        if piece.offset == 0 {
+            laid.families += 1;
+            laid.originals += u64::from(meta.variant == 0);
+        }
+        laid.original_tokens += if meta.variant == 0 { trained } else { 0 };
+        laid.synthetic_tokens += if meta.style != 0 { trained } else { 0 };
+        if piece.len == len {
+            self.uses[piece.doc as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes back that a document was shown.
+    pub(super) fn unshow(&self, doc: u32) {
+        self.uses[doc as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts the texts of all families of a window as shown in a pass.
+    pub(super) fn replay(&self, pass: u32, window: usize) {
+        for family in self.window(window) {
+            if let Some(doc) = self.rule.document(&self.table, family as usize, pass) {
+                self.uses[doc as usize].fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Trained tokens of a pass.
+    ///
+    /// # Errors
+    /// A damaged shard.
+    pub fn pass_tokens(&mut self, pass: u32) -> Result<u64> {
+        let plain = self.table.n_with_variants() == 0 && self.wish.max_uses_per_text.is_none();
+        let known = if plain { 0 } else { pass };
+        if let Some(&tokens) = self.pass_tokens.get(&known) {
+            return Ok(tokens);
+        }
+        let window_tokens = |window: usize| -> Result<u64> {
+            let mut tokens = 0;
+            for family in self.window(window) {
+                if let Some(doc) = self.rule.document(&self.table, family as usize, known) {
+                    tokens += u64::from(self.docs.n_tokens(doc)?) - 1;
+                }
+            }
+            Ok(tokens)
         };
-        // The first token of a document has nothing before it that could predict it.
-        let trained_tokens = placed_tokens - n_families;
-        Ok(LaidWindow { n_bins, placed_tokens, trained_tokens, originals, bins })
+        let windows = (0..self.windows.len() - 1).into_par_iter();
+        let tokens = windows.map(window_tokens).collect::<Result<Vec<u64>>>()?.iter().sum();
+        self.pass_tokens.insert(known, tokens);
+        Ok(tokens)
     }
 
     /// Families that are trained on.
-    pub fn n_families(&self) -> u64 {
+    pub fn len(&self) -> u64 {
         self.table.len() as u64
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
     }
 
     /// Families whose original is missing.
@@ -195,7 +290,7 @@ impl PoolBuilder {
         self.uses[doc as usize].load(Ordering::Relaxed)
     }
 
-    /// How many texts were shown how often, over all passes laid out so far.
+    /// How many texts were shown how often.
     pub fn sightings(&self) -> BTreeMap<u32, u64> {
         let mut histogram = BTreeMap::new();
         for family in 0..self.table.len() {
@@ -206,25 +301,41 @@ impl PoolBuilder {
         histogram
     }
 
+    /// How many families were shown how often, in whichever text.
+    pub fn family_sightings(&self) -> BTreeMap<u32, u64> {
+        let mut histogram = BTreeMap::new();
+        for family in 0..self.table.len() {
+            let uses = self.table.texts(family).iter().map(|&doc| self.uses(doc)).sum::<u32>();
+            *histogram.entry(uses).or_default() += 1;
+        }
+        histogram
+    }
+
     /// Documents longer than a sequence, which are cut.
     ///
     /// # Errors
     /// A damaged shard.
-    pub fn n_cut(&self) -> Result<u64> {
+    pub fn n_cut(&self, seq_len: u32) -> Result<u64> {
         let mut cut = 0;
-        for doc in 0..self.docs.len() {
-            cut += u64::from(self.docs.n_tokens(doc)? > self.wish.seq_len && self.uses(doc) > 0);
+        for doc in (0..self.docs.len()).filter(|&doc| self.uses(doc) > 0) {
+            cut += u64::from(self.docs.n_tokens(doc)? > seq_len);
         }
         Ok(cut)
     }
 }
 
-struct LaidWindow {
-    n_bins: u64,
-    placed_tokens: u64,
-    trained_tokens: u64,
-    originals: u64,
-    bins: Bins,
+/// A window of a pass.
+#[derive(Debug, Default)]
+pub(super) struct LaidWindow {
+    pub(super) n_bins: u64,
+    pub(super) placed_tokens: u64,
+    pub(super) trained_tokens: u64,
+    pub(super) families: u64,
+    pub(super) originals: u64,
+    pub(super) original_tokens: u64,
+    pub(super) synthetic_tokens: u64,
+    /// Only with best-fit packing.
+    pub(super) bins: Bins,
 }
 
 /// Boundaries of windows of about equal tokens.
@@ -247,30 +358,4 @@ fn cut_windows(docs: &PoolDocs, table: &FamilyTable, seq_len: u32, max_windows: 
         .collect();
     windows.push(table.len() as u64);
     Ok(windows)
-}
-
-fn pack_validation(
-    docs: &PoolDocs,
-    held_out: &FamilyTable,
-    wish: &PoolWish,
-) -> Result<(ValidationLock, Bins)> {
-    let originals = (0..held_out.len()).map(|i| held_out.texts(i)[0]);
-    let shown: Vec<(u32, u32)> =
-        originals.map(|doc| Ok((doc, docs.n_tokens(doc)?))).collect::<Result<_>>()?;
-    let bins = best_fit::pack(&shown, wish.seq_len, OrderKeys { bins: wish.seed, pieces: wish.seed });
-    let lock = ValidationLock {
-        n_families: held_out.len() as u64,
-        n_bins: bins.len() as u64,
-        trained_tokens: shown.iter().map(|&(_, len)| u64::from(len) - 1).sum(),
-        pack: PackRef { file: String::new(), blake3: Hash::default() },
-    };
-    Ok((lock, bins))
-}
-
-fn write(parts: &[Bins], out: &Path, folder: Option<&str>, name: &str, seq_len: u32) -> Result<PackRef> {
-    let Some(folder) = folder else {
-        return Ok(PackRef { file: String::new(), blake3: Hash::default() });
-    };
-    let file = format!("{folder}/{name}");
-    Ok(PackRef { blake3: write_pack(&out.join(&file), seq_len, parts)?, file })
 }

@@ -6,14 +6,19 @@
 
 use std::collections::BTreeMap;
 
-use moe_shards::PoolLock;
+use moe_shards::PhaseLock;
 use serde::Serialize;
 
-use super::pool::PoolBuilder;
-use crate::error::Result;
+use super::mixture::Mixture;
+use super::stream::PoolBuilder;
+use crate::error::{Error, Result};
 
 /// Muennighoff et al., appendix A.
 const R_STAR: f64 = 15.387756;
+/// Muennighoff et al., section 3: parameters beyond this many for each unique token lose value.
+const PARAMETERS_PER_TOKEN: f64 = 0.051;
+/// One part rephrased to two parts natural text is the best of the mixtures of arXiv 2510.01631.
+const SYNTHETIC_SHARE: f64 = 1.0 / 3.0;
 
 /// One row of the table. Token counts are trained tokens: those with a target.
 #[derive(Clone, Debug, Serialize)]
@@ -36,7 +41,11 @@ pub struct PoolWorth {
     pub samples: u64,
     /// Tokens of the plan.
     pub planned_tokens: u64,
-    /// Passes, the last one perhaps in part.
+    /// Tokens of the plan from originals, and from texts that a model wrote.
+    pub planned_original_tokens: u64,
+    /// Tokens of the plan from texts that a model wrote.
+    pub planned_synthetic_tokens: u64,
+    /// Passes, the last one perhaps in part; those before an extension included.
     pub passes: f64,
     /// D' when variants count as repeats.
     pub effective_tokens_if_repeats: f64,
@@ -46,20 +55,96 @@ pub struct PoolWorth {
     pub last_pass_value: f64,
     /// The same when variants count as new text.
     pub last_pass_value_if_new: f64,
-    /// Share of originals in each pass, among all families.
+    /// Share of originals in each pass, among the families that it shows.
     pub original_share_per_pass: Vec<f64>,
-    /// Texts by how often the passes show them.
+    /// Texts by how often the plan shows them.
     pub sightings: BTreeMap<u32, u64>,
+    /// Families by how often the plan shows one of their texts.
+    pub family_sightings: BTreeMap<u32, u64>,
     /// Smallest distance between two sightings of a family, in samples of this pool.
     pub min_gap_samples: Option<u64>,
     /// The same as a share of a pass.
     pub min_gap_passes: Option<f64>,
+    /// A lower bound of the same in tokens of the whole plan, the other pools' included.
+    pub min_gap_tokens: Option<u64>,
     /// Windows of a pass.
     pub windows: u64,
     /// Padding as a share of all positions.
     pub padding: f64,
     /// Documents longer than a sequence.
     pub cut_documents: u64,
+}
+
+/// What the whole plan, or its extension, is worth.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanWorth {
+    /// Tokens with a target.
+    pub planned_tokens: u64,
+    /// Tokens of one sight of every family.
+    pub unique_tokens: u64,
+    /// Share of the planned tokens that come from originals.
+    pub original_share: f64,
+    /// Share of the planned tokens that come from texts that a model wrote.
+    pub synthetic_share: f64,
+    /// Parameters of the model, where they were given.
+    pub parameters: Option<u64>,
+}
+
+impl PlanWorth {
+    /// Adds the pools up.
+    pub fn new(pools: &[PoolWorth], parameters: Option<u64>) -> PlanWorth {
+        let sum = |of: fn(&PoolWorth) -> u64| pools.iter().map(of).sum::<u64>();
+        let planned = sum(|pool| pool.planned_tokens);
+        let share = |tokens: u64| tokens as f64 / planned.max(1) as f64;
+        PlanWorth {
+            planned_tokens: planned,
+            unique_tokens: sum(|pool| pool.unique_tokens),
+            original_share: share(sum(|pool| pool.planned_original_tokens)),
+            synthetic_share: share(sum(|pool| pool.planned_synthetic_tokens)),
+            parameters,
+        }
+    }
+
+    /// Compares the plan with the mixture's shares of originals and of synthetic text.
+    ///
+    /// # Errors
+    /// A share that is out of bounds.
+    pub fn check(&self, mixture: &Mixture) -> Result<()> {
+        let mut problems = Vec::new();
+        if let Some(most) = mixture.mix.max_synthetic_share.filter(|&most| self.synthetic_share > most) {
+            problems.push(format!(
+                "{:.4} of the planned tokens were written by a model, `mix.max_synthetic_share` allows {most}: raise `original_share`, give synthetic pools less, or allow more",
+                self.synthetic_share
+            ));
+        }
+        if let Some(least) = mixture.mix.min_original_share.filter(|&least| self.original_share < least) {
+            problems.push(format!(
+                "{:.4} of the planned tokens are from originals, `mix.min_original_share` asks for {least}: raise `original_share` (now {}), or ask for less",
+                self.original_share, mixture.mix.original_share
+            ));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::Usage(problems.join("\n"))) }
+    }
+
+    /// What a reader of the table should worry about.
+    pub fn warnings(&self, mixture: &Mixture) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if mixture.mix.max_synthetic_share.is_none() && self.synthetic_share > SYNTHETIC_SHARE {
+            warnings.push(format!(
+                "{:.1} % of the planned tokens were written by a model; about a third worked best in arXiv 2510.01631: set `mix.max_synthetic_share` to allow this",
+                self.synthetic_share * 100.0
+            ));
+        }
+        if let Some(parameters) = self.parameters {
+            let ratio = parameters as f64 / self.unique_tokens.max(1) as f64;
+            if ratio > PARAMETERS_PER_TOKEN {
+                warnings.push(format!(
+                    "{ratio:.3} parameters for each unique token (N/U): beyond {PARAMETERS_PER_TOKEN} more parameters lose value (arXiv 2305.16264), and larger models overfit repeats sooner (arXiv 2605.01640): add text or raise the weight decay"
+                ));
+            }
+        }
+        warnings
+    }
 }
 
 /// Effective tokens after `planned` trained tokens of `unique` ones.
@@ -80,46 +165,53 @@ fn last_pass_value(unique: f64, planned: f64, pass_tokens: f64) -> f64 {
 }
 
 impl PoolWorth {
-    /// The row of a pool that serves `samples` samples.
+    /// The row of a pool that is laid out; `phases` are those of the plan.
     ///
     /// # Errors
     /// A damaged shard.
-    pub fn new(builder: &PoolBuilder, samples: u64) -> Result<PoolWorth> {
-        let lock = &builder.lock;
-        let (unique, unique_all) = builder.unique_tokens()?;
-        let (passes, planned) = passes_and_tokens(lock, samples);
-        let placed: u64 = lock.passes.iter().map(|pass| pass.placed_tokens).sum();
-        let positions: u64 = lock.passes.iter().map(|pass| pass.n_bins() * u64::from(lock.seq_len)).sum();
-        let pass_tokens = planned / passes.max(1.0);
-        let gap = min_gap(lock);
-        let mean_bins = lock.passes.iter().map(|pass| pass.n_bins()).sum::<u64>() as f64
-            / lock.passes.len().max(1) as f64;
+    pub fn new(builder: &PoolBuilder, phases: &[PhaseLock]) -> Result<PoolWorth> {
+        let families = &builder.families;
+        let (unique, unique_all) = families.unique_tokens()?;
+        let shown = Shown::of(builder);
+        let planned = shown.trained;
+        let first = &builder.streams[0].lock;
+        let passes_before = shown.passes_before;
+        let passes = passes_before + shown.passes;
+        // Text that was shown before an extension is not fresh any more.
+        let before = passes_before * unique as f64;
+        let worth =
+            |unique: f64| effective_tokens(unique, before + planned) - effective_tokens(unique, before);
+        let pass_tokens = planned / shown.passes.max(1.0);
+        let gap = min_gap(builder, phases);
+        let mean_bins = shown.bins as f64 / shown.full_passes.max(1.0);
+        let shortest =
+            builder.streams.iter().map(|stream| stream.lock.seq_len).min().unwrap_or(first.seq_len);
         Ok(PoolWorth {
-            pool: lock.name.clone(),
-            families: lock.n_families,
-            held_out_families: lock.validation.n_families,
-            families_with_variants: lock.n_families_with_variants,
-            families_without_original: builder.n_without_original(),
+            pool: first.name.clone(),
+            families: first.n_families,
+            held_out_families: first.validation.n_families,
+            families_with_variants: first.n_families_with_variants,
+            families_without_original: families.n_without_original(),
             unique_tokens: unique,
             unique_tokens_with_variants: unique_all,
-            samples,
+            samples: builder.streams.iter().map(|stream| stream.used).sum(),
             planned_tokens: planned as u64,
+            planned_original_tokens: shown.original as u64,
+            planned_synthetic_tokens: shown.synthetic as u64,
             passes,
-            effective_tokens_if_repeats: effective_tokens(unique as f64, planned),
-            effective_tokens_if_new: effective_tokens(unique_all as f64, planned),
-            last_pass_value: last_pass_value(unique as f64, planned, pass_tokens),
-            last_pass_value_if_new: last_pass_value(unique_all as f64, planned, pass_tokens),
-            original_share_per_pass: lock
-                .passes
-                .iter()
-                .map(|p| p.originals as f64 / lock.n_families.max(1) as f64)
-                .collect(),
-            sightings: builder.sightings(),
-            min_gap_samples: gap,
-            min_gap_passes: gap.map(|gap| gap as f64 / mean_bins),
-            windows: lock.windows.len() as u64 - 1,
-            padding: 1.0 - placed as f64 / positions.max(1) as f64,
-            cut_documents: builder.n_cut()?,
+            effective_tokens_if_repeats: worth(unique as f64),
+            effective_tokens_if_new: worth(unique_all as f64),
+            last_pass_value: last_pass_value(unique as f64, before + planned, pass_tokens),
+            last_pass_value_if_new: last_pass_value(unique_all as f64, before + planned, pass_tokens),
+            original_share_per_pass: shown.originals,
+            sightings: families.sightings(),
+            family_sightings: families.family_sightings(),
+            min_gap_samples: gap.map(|gap| gap.0),
+            min_gap_passes: gap.map(|gap| gap.0 as f64 / mean_bins),
+            min_gap_tokens: gap.map(|gap| gap.1),
+            windows: first.windows.len() as u64 - 1,
+            padding: 1.0 - shown.placed / shown.positions.max(1.0),
+            cut_documents: families.n_cut(shortest)?,
         })
     }
 
@@ -140,7 +232,7 @@ impl PoolWorth {
                 self.pool, self.families_without_original
             ));
         }
-        if self.held_out_families == 0 {
+        if self.held_out_families == 0 && !self.pool.contains('@') {
             warnings.push(format!(
                 "{}: no family is held out, so it has no validation loss; raise `mix.holdout`",
                 self.pool
@@ -150,30 +242,86 @@ impl PoolWorth {
     }
 }
 
-/// Passes begun, in passes, and trained tokens, of the first `samples` bins.
-fn passes_and_tokens(lock: &PoolLock, samples: u64) -> (f64, f64) {
-    let (mut left, mut passes, mut tokens) = (samples, 0.0, 0.0);
-    for pass in &lock.passes {
-        let n = pass.n_bins();
-        let share = if n == 0 { 0.0 } else { left.min(n) as f64 / n as f64 };
-        passes += share;
-        tokens += share * pass.trained_tokens as f64;
-        left -= left.min(n);
-    }
-    (passes, tokens)
+/// What phases take of a pool's passes; of the last one a share.
+#[derive(Default)]
+struct Shown {
+    passes_before: f64,
+    passes: f64,
+    /// Bins of the passes that are laid out, and how many passes these are; the rest of a begun one is less.
+    bins: u64,
+    full_passes: f64,
+    trained: f64,
+    original: f64,
+    synthetic: f64,
+    placed: f64,
+    positions: f64,
+    originals: Vec<f64>,
 }
 
-/// Two sightings of a family lie at least as far apart as everything that comes between its window in
-/// one pass and the same window in the next.
-fn min_gap(lock: &PoolLock) -> Option<u64> {
-    let pairs = lock.passes.windows(2).flat_map(|pair| {
-        let (this, next) = (&pair[0].bins_per_window, &pair[1].bins_per_window);
-        let windows = (0..this.len()).filter(|&w| this[w] > 0 && next[w] > 0);
-        windows
-            .map(|w| this[w + 1..].iter().sum::<u64>() + next[..w].iter().sum::<u64>() + 1)
-            .collect::<Vec<_>>()
-    });
-    pairs.min()
+impl Shown {
+    fn of(builder: &PoolBuilder) -> Shown {
+        let mut shown = Shown::default();
+        for (number, stream) in builder.streams.iter().enumerate() {
+            let begun = stream.share_begun();
+            if number == 0 {
+                shown.passes_before = f64::from(stream.lock.first_pass()) + begun;
+            }
+            let mut left = stream.used;
+            for (i, (pass, facts)) in stream.lock.passes.iter().zip(&stream.passes).enumerate() {
+                let n = pass.n_bins();
+                let share = if n == 0 { 0.0 } else { left.min(n) as f64 / n as f64 };
+                left -= left.min(n);
+                let weight = if i == 0 { 1.0 - begun } else { 1.0 };
+                shown.passes += share * weight;
+                shown.bins += n;
+                shown.full_passes += weight;
+                shown.trained += share * pass.trained_tokens as f64;
+                shown.original += share * facts.original_tokens as f64;
+                shown.synthetic += share * facts.synthetic_tokens as f64;
+                shown.placed += pass.placed_tokens as f64;
+                shown.positions += n as f64 * f64::from(stream.lock.seq_len);
+                shown.originals.push(pass.originals as f64 / facts.families.max(1) as f64);
+            }
+        }
+        shown
+    }
+}
+
+/// Two sightings of a family lie at least as far apart as everything that comes between its window in one pass and the
+/// same window in the next: in samples of the pool, and in tokens of the plan as a lower bound.
+fn min_gap(builder: &PoolBuilder, phases: &[PhaseLock]) -> Option<(u64, u64)> {
+    // First and last sample of each window of each pass.
+    let mut spans = BTreeMap::<(usize, u32), (u64, u64)>::new();
+    let mut at = 0;
+    for stream in &builder.streams {
+        let mut left = stream.used;
+        for (pass, record) in (stream.lock.first_pass()..).zip(&stream.lock.passes) {
+            for (window, &bins) in record.bins_per_window.iter().enumerate() {
+                let bins = bins.min(left);
+                if bins > 0 {
+                    let span = spans.entry((window, pass)).or_insert((at, at));
+                    span.1 = at + bins - 1;
+                }
+                at += bins;
+                left -= bins;
+            }
+        }
+    }
+    let next = |(&(window, pass), &(_, last)): (&(usize, u32), &(u64, u64))| {
+        spans.get(&(window, pass + 1)).map(|&(first, _)| first - last)
+    };
+    let samples = spans.iter().filter_map(next).min()?;
+    // The interleaving keeps each count within one sample of its share, so between two samples of a pool that are n
+    // apart lie at least (n - 2) / share samples; a gap over several phases loses two at each of them.
+    let numbers: Vec<usize> = builder.streams.iter().map(|stream| stream.number as usize).collect();
+    let quota = |phase: &PhaseLock| numbers.iter().filter_map(|&i| phase.quotas.get(i)).sum::<u64>();
+    let shown: Vec<&PhaseLock> = phases.iter().filter(|phase| quota(phase) > 0).collect();
+    let sure = u128::from(samples.saturating_sub(2 * shown.len() as u64));
+    let tokens = |phase: &&PhaseLock| {
+        let samples = sure * u128::from(phase.n_samples) / u128::from(quota(phase));
+        u64::try_from(samples * u128::from(phase.seq_len)).unwrap_or(u64::MAX)
+    };
+    Some((samples, shown.iter().map(tokens).min().unwrap_or(0)))
 }
 
 #[cfg(test)]

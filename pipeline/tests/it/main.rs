@@ -1,5 +1,6 @@
 //! `moe-data build`, `inspect` and `verify` as a user meets them: through the binary.
 
+mod generated;
 mod support;
 
 /// What bad input gets: quarantine, exit codes, a ledger that balances.
@@ -8,10 +9,16 @@ mod bad_input;
 mod cuts;
 /// The same bytes for any threads, split, format, interruption.
 mod determinism;
+/// Plans that are extended: the past stays, the future goes on from it.
+mod extend;
 /// What a second build of a changed recipe does again, and what not.
 mod incremental;
 /// Quality, language, tags, date and score, from the record to the shard.
 mod metadata;
+/// Pools, phases, caps, curves and proxies: what a mixture asks for is what the plan shows.
+mod mixture;
+/// The invariants of a plan: passes, gaps, shares, packing, resume at any sample.
+mod plan;
 /// What is said about wrong recipes and flags, before any work.
 mod recipe;
 /// The external sort within its memory limit.

@@ -1,12 +1,9 @@
-//! End-to-end tests: through the binaries on the committed data, and through the libraries on
-//! generated plans.
+//! End-to-end tests: through the binaries on the committed data.
 
 /// What a user types wrong gets an error with a remedy, never a panic.
 mod bad_input;
 /// Same bytes for any thread count and any split of the input, after any kill.
 mod determinism;
-/// The invariants of a plan: passes, gaps, shares, packing, resume at any sample.
-mod plan;
 /// Training: the data sequence and the parameters are the same after a kill.
 mod resume;
 /// The layout of the repository: imports, file sizes, links.

@@ -12,8 +12,9 @@ const SHARDS: &[&str] = &[
     "format variant",
     "plan_file reader writer",
     "manifest",
-    "family interleave pack",
-    "lock",
+    "selection interleave pack",
+    "family",
+    "concat lock",
     "sample",
     "plan",
 ];

@@ -1,5 +1,7 @@
 //! `moe-train resume`: goes on with a run.
 
+use moe_shards::PlanLock;
+
 use super::{lock, train_and_report};
 use crate::checkpoint;
 use crate::cli::ResumeArgs;
@@ -21,14 +23,17 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     let chosen = device::open(config.device)?;
     printer.say(format!("device {}", chosen.reason));
     let corpus = Corpus::open(&config.shards)?;
-    if corpus.plan_id != loaded.state.plan_id {
+    // An extension of the plan will do, if it does not differ in what the run has read.
+    if !PlanLock::read(&config.shards)?.continues_run(loaded.state.plan_id, loaded.state.t) {
         return Err(Error::checkpoint(
             &path,
             format!(
-                "was trained on plan {}, but {} holds plan {}; give the folder of that plan with --shards",
+                "was trained on plan {}, but {} holds plan {}, which does not share its first {} samples; give the \
+                 folder of that plan with --shards",
                 loaded.state.plan_id.short(),
                 config.shards.display(),
-                corpus.plan_id.short()
+                corpus.plan_id.short(),
+                loaded.state.t
             ),
         ));
     }

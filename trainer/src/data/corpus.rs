@@ -44,6 +44,16 @@ impl Corpus {
             )));
         }
         let plan = Plan::open(dir)?;
+        let phases = &plan.lock().phases;
+        if phases.iter().any(|phase| phase.seq_len as usize != plan.seq_len()) {
+            let lens: Vec<String> = phases.iter().map(|phase| phase.seq_len.to_string()).collect();
+            return Err(Error::Data(format!(
+                "{}: the phases of the plan have sequences of {} tokens; the trainer needs one length: give the \
+                 phases the same `seq_len`",
+                dir.display(),
+                lens.join(", ")
+            )));
+        }
         let info = plan.manifest().tokenizer.clone();
         let path = dir.join(&info.file);
         let tokenizer = std::fs::read(&path).map_err(Error::io("read", &path))?;

@@ -1,37 +1,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use e2e::{Source, family_id, generated_build};
+use moe_data::mix::count::Count;
 use moe_data::mix::mixture::{MixConfig, Mixture, PoolConfig};
 use moe_data::mix::{MixOptions, make_plan};
 use moe_data::watch::Watch;
 use moe_shards::family::Holdout;
-use moe_shards::permute::mix64;
 use moe_shards::{Error, FamilyId, Packing, Plan, Sample};
 use proptest::prelude::*;
 
-/// Families with `1 + i % (max_variants + 1)` texts of skewed lengths around `mean`.
-fn families(n: usize, max_variants: u8, mean: usize, seed: u64) -> Vec<Vec<(u8, usize)>> {
-    let len = |i: usize, v: u8| {
-        let draw = mix64(seed ^ mix64((i as u64) << 8 | u64::from(v)));
-        // A long tail: one text in sixteen is eight times as long.
-        let scale = if draw.is_multiple_of(16) { 8 } else { 1 };
-        1 + (draw >> 8) as usize % (2 * mean * scale)
-    };
-    (0..n)
-        .map(|i| (0..=(i % (usize::from(max_variants) + 1)) as u8).map(|v| (v, len(i, v))).collect())
-        .collect()
-}
+use crate::generated::{Source, families, family_id, generated_build, source};
 
 fn mixture(config: MixConfig, pools: &[&str]) -> Mixture {
-    let pool = pools.iter().map(|name| PoolConfig { source: (*name).to_owned(), ..PoolConfig::default() });
-    Mixture { mix: config, pool: pool.collect() }
+    let pool = pools.iter().map(|name| PoolConfig { source: (*name).into(), ..PoolConfig::default() });
+    Mixture { mix: config, pool: pool.collect(), ..Mixture::default() }
 }
 
 fn plan(out: &Path, config: MixConfig, sources: &[Source<'_>]) -> Plan {
     let manifest = generated_build(out, 5000, sources);
     let names: Vec<&str> = sources.iter().map(|source| source.name).collect();
-    let options = MixOptions { force: true, dry_run: false };
+    let options = MixOptions { force: true, ..MixOptions::default() };
     make_plan(out, &manifest, &mixture(config, &names), &options, &Watch::idle()).unwrap();
     Plan::open(out).unwrap()
 }
@@ -112,7 +100,7 @@ fn every_pass_shows_every_family_once_in_one_text() {
     for packing in [Packing::BestFit, Packing::Concat] {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (families(700, 2, 60, 1), families(90, 0, 200, 2));
-        let sources = [Source { name: "a", families: &a }, Source { name: "b", families: &b }];
+        let sources = [source("a", &a), source("b", &b)];
         let plan = plan(dir.path(), config(128, packing), &sources);
         check_passes(&plan, &sources, 4, 128, packing);
     }
@@ -123,7 +111,7 @@ fn padding_is_below_half_a_percent() {
     for packing in [Packing::BestFit, Packing::Concat] {
         let dir = tempfile::tempdir().unwrap();
         let a = families(9000, 1, 60, 4);
-        let plan = plan(dir.path(), config(128, packing), &[Source { name: "a", families: &a }]);
+        let plan = plan(dir.path(), config(128, packing), &[source("a", &a)]);
         let placed: u64 = plan.lock().pools[0].passes.iter().map(|pass| pass.placed_tokens).sum();
         let positions = plan.len() * 128;
         assert!(
@@ -139,7 +127,7 @@ fn padding_is_below_half_a_percent() {
 fn validation_is_disjoint_from_training() {
     let dir = tempfile::tempdir().unwrap();
     let a = families(400, 2, 60, 5);
-    let plan = plan(dir.path(), config(128, Packing::BestFit), &[Source { name: "a", families: &a }]);
+    let plan = plan(dir.path(), config(128, Packing::BestFit), &[source("a", &a)]);
     let trained: BTreeSet<FamilyId> =
         (0..plan.len()).flat_map(|t| plan.sample(t).unwrap().pieces).map(|p| p.family).collect();
     let mut held_out = BTreeSet::new();
@@ -160,9 +148,9 @@ fn the_gap_between_two_sightings_is_at_least_the_promised_one() {
     for packing in [Packing::BestFit, Packing::Concat] {
         let dir = tempfile::tempdir().unwrap();
         let a = families(4000, 1, 40, 7);
-        let sources = [Source { name: "a", families: &a }];
+        let sources = [source("a", &a)];
         let manifest = generated_build(dir.path(), 5000, &sources);
-        let options = MixOptions { force: true, dry_run: false };
+        let options = MixOptions { force: true, ..MixOptions::default() };
         let outcome =
             make_plan(dir.path(), &manifest, &mixture(config(64, packing), &["a"]), &options, &Watch::idle())
                 .unwrap();
@@ -195,11 +183,7 @@ fn every_sample_is_the_same_in_any_order_and_after_any_restart() {
     for packing in [Packing::BestFit, Packing::Concat] {
         let dir = tempfile::tempdir().unwrap();
         let (a, b, c) = (families(3000, 2, 30, 1), families(500, 0, 60, 2), families(40, 1, 100, 3));
-        let sources = [
-            Source { name: "a", families: &a },
-            Source { name: "b", families: &b },
-            Source { name: "c", families: &c },
-        ];
+        let sources = [source("a", &a), source("b", &b), source("c", &c)];
         let first = plan(dir.path(), config(32, packing), &sources);
         assert!(first.len() > 10_000, "{}", first.len());
         let straight: Vec<Sample> = (0..first.len()).map(|t| first.sample(t).unwrap()).collect();
@@ -222,11 +206,7 @@ fn every_sample_is_the_same_in_any_order_and_after_any_restart() {
 fn ranks_and_batch_sizes_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (families(300, 2, 50, 1), families(100, 0, 80, 2));
-    let plan = plan(
-        dir.path(),
-        config(64, Packing::BestFit),
-        &[Source { name: "a", families: &a }, Source { name: "b", families: &b }],
-    );
+    let plan = plan(dir.path(), config(64, Packing::BestFit), &[source("a", &a), source("b", &b)]);
     let straight: Vec<Sample> = (0..plan.len()).map(|t| plan.sample(t).unwrap()).collect();
     for world in [1, 2, 3, 5, 8] {
         for batch in [7, 32, 33] {
@@ -261,7 +241,7 @@ fn targets_are_the_next_tokens_and_every_one_is_trained_once() {
     for packing in [Packing::BestFit, Packing::Concat] {
         let dir = tempfile::tempdir().unwrap();
         let a = families(120, 1, 70, 9);
-        let plan = plan(dir.path(), config(48, packing), &[Source { name: "a", families: &a }]);
+        let plan = plan(dir.path(), config(48, packing), &[source("a", &a)]);
         let docs = plan.pools()[0].docs();
         let mut trained = BTreeMap::<u32, u64>::new();
         for t in 0..plan.len() {
@@ -296,16 +276,12 @@ fn targets_are_the_next_tokens_and_every_one_is_trained_once() {
 fn weights_share_out_a_token_budget() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (families(900, 0, 50, 1), families(300, 0, 50, 2));
-    let manifest = generated_build(
-        dir.path(),
-        5000,
-        &[Source { name: "a", families: &a }, Source { name: "b", families: &b }],
-    );
+    let manifest = generated_build(dir.path(), 5000, &[source("a", &a), source("b", &b)]);
     let mut mixture =
-        mixture(MixConfig { tokens: Some(60_000), ..config(64, Packing::BestFit) }, &["a", "b"]);
+        mixture(MixConfig { tokens: Some(Count(60_000)), ..config(64, Packing::BestFit) }, &["a", "b"]);
     mixture.pool[0].weight = Some(1.0);
     mixture.pool[1].weight = Some(3.0);
-    let options = MixOptions { force: false, dry_run: false };
+    let options = MixOptions::default();
     let outcome = make_plan(dir.path(), &manifest, &mixture, &options, &Watch::idle()).unwrap();
     let plan = Plan::open(dir.path()).unwrap();
     let mut trained = [0usize; 2];
@@ -322,11 +298,11 @@ fn weights_share_out_a_token_budget() {
         "nothing changed"
     );
 
-    let forced = MixOptions { force: true, dry_run: false };
-    mixture.mix.tokens = Some(600_000);
+    let forced = MixOptions { force: true, ..MixOptions::default() };
+    mixture.mix.tokens = Some(Count(600_000));
     let error = make_plan(dir.path(), &manifest, &mixture, &forced, &Watch::idle()).unwrap_err().to_string();
     assert!(error.contains("pool `b`: its weight asks for 450000 trained tokens, 4 epochs have"), "{error}");
-    mixture.mix.tokens = Some(50_000);
+    mixture.mix.tokens = Some(Count(50_000));
     let error = make_plan(dir.path(), &manifest, &mixture, &options, &Watch::idle()).unwrap_err().to_string();
     assert!(error.contains("holds another plan") && error.contains("--force"), "{error}");
     assert!(Plan::open(dir.path()).is_ok(), "the old plan is untouched");
@@ -343,7 +319,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let packing = if best_fit { Packing::BestFit } else { Packing::Concat };
         let a = families(n, max_variants, mean, seed);
-        let sources = [Source { name: "a", families: &a }];
+        let sources = [source("a", &a)];
         // A pool all of whose families are held out has no plan.
         prop_assume!((0..n).any(|i| !Holdout { ppm: 50_000, seed: 3 }.contains(family_id(0, i))));
         let plan = plan(dir.path(), MixConfig { epochs, windows, ..config(seq_len, packing) }, &sources);

@@ -1,0 +1,308 @@
+//! `moe-data mix --extend --from T`: the samples below `T` stay as they are, byte for byte; from `T` on the mixture decides.
+//! Pools go on where they stopped, in the middle of a pass if need be, so repeats count across the extension; new shards
+//! of a pool form a stream of their own; documents that are taken down become padding.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use moe_shards::{
+    ContinuesLock, ExtendsLock, Hash, Manifest, Plan, PlanLock, PoolLock, Shard, TakedownLock, TakedownShard,
+};
+use rayon::prelude::*;
+
+use super::MixOptions;
+use super::layout::{Common, MixPool, packing_name, plan_path};
+use super::mixture::{Mixture, PoolConfig};
+use super::pool::{Families, open_shards};
+use super::stream::{PoolBuilder, Rest, Start, position};
+use crate::error::{Error, Result};
+
+/// What an extension is asked to do.
+#[derive(Clone, Debug, Default)]
+pub struct Extension {
+    /// First sample that may differ from the old plan's.
+    pub from: u64,
+    /// Documents that are padding from there on, by the names they have in their sources.
+    pub takedown: Vec<String>,
+    /// Whether the mixture decides what follows; otherwise the old phases stay, and only documents are taken down.
+    pub new_phases: bool,
+}
+
+/// The plan that is extended.
+#[derive(Debug)]
+pub(super) struct Old {
+    /// As recorded.
+    pub(super) lock: PlanLock,
+    plan: Plan,
+    from: u64,
+    /// Bins of each pool that are shown before `from`.
+    used: Vec<u64>,
+    takedown: Vec<TakedownShard>,
+}
+
+impl Extension {
+    /// Opens the plan in `out` and finds where its pools stand at `from`.
+    ///
+    /// # Errors
+    /// No plan, one whose shards are gone or changed, a sample that it does not have, another seed.
+    pub(super) fn open(
+        &self,
+        out: &Path,
+        manifest: &Manifest,
+        mixture: &Mixture,
+        options: &MixOptions,
+    ) -> Result<Old> {
+        let plan = Plan::open_to_extend(out)?;
+        let lock = plan.lock().clone();
+        if self.from == 0 || self.from > plan.len() {
+            return Err(Error::Usage(format!(
+                "--from {}: expected 1 to {}, the samples of {}",
+                self.from,
+                plan.len(),
+                plan_path(out)
+            )));
+        }
+        let fixed = [
+            ("mix.seed", mixture.mix.seed.to_string(), lock.seed.to_string(), self.new_phases),
+            (
+                "mix.holdout",
+                format!("{} per million", mixture.holdout_ppm()),
+                format!("{} per million", lock.holdout_ppm),
+                self.new_phases,
+            ),
+            ("--proxy", format!("{:?}", options.proxy), format!("{:?}", lock.proxy), true),
+        ];
+        let changed = fixed.iter().filter(|(.., applies)| *applies).find(|(_, new, old, _)| new != old);
+        if let Some((key, new, old, _)) = changed {
+            return Err(Error::Usage(format!("`{key}` is {new}, the plan has {old}: an extension keeps it")));
+        }
+        let (phase, counts) = plan.counts_before(self.from)?;
+        let mut used = vec![0; lock.pools.len()];
+        let earlier = lock.phases[..phase].iter().map(|phase| &phase.quotas);
+        for quotas in earlier.chain([&counts]) {
+            used.iter_mut().zip(quotas).for_each(|(used, quota)| *used += quota);
+        }
+        let takedown = find_documents(out, manifest, &self.takedown)?;
+        Ok(Old { lock, plan, from: self.from, used, takedown })
+    }
+
+    /// What names the folder of the extended plan, beside the mixture.
+    pub(super) fn identity(&self, old: &Old) -> String {
+        format!("extend {} from {} {} {:?}", old.lock.id, self.from, self.new_phases, old.takedown)
+    }
+}
+
+impl Old {
+    /// Number of this extension, from 1.
+    pub(super) fn generation(&self) -> u32 {
+        let pools = self.lock.pools.iter().map(|pool| pool.generation);
+        pools.chain(self.lock.phases.iter().map(|phase| phase.generation)).max().unwrap_or(0) + 1
+    }
+
+    /// The old plan up to the extension, or all of it when no new phases follow.
+    pub(super) fn frozen(&self, manifest: Hash, new_phases: bool) -> Result<PlanLock> {
+        let mut lock = self.lock.clone();
+        lock.manifest = manifest;
+        if new_phases {
+            lock.phases.retain(|phase| phase.t_start < self.from);
+            if let Some(last) = lock.phases.last_mut().filter(|last| self.from < last.t_end()) {
+                last.shown_samples = Some(self.from - last.t_start);
+            }
+        }
+        lock.extends.push(ExtendsLock { plan: self.lock.id, until: self.from });
+        if !self.takedown.is_empty() {
+            lock.takedowns.push(TakedownLock { from: self.from, shards: self.takedown.clone() });
+        }
+        Ok(lock)
+    }
+
+    /// Proves by the chain that the samples before the extension are those of the old plan.
+    pub(super) fn finish(&self, lock: &mut PlanLock) -> Result<()> {
+        lock.seal()?;
+        let common = lock.common_prefix(&self.lock);
+        match common >= self.from {
+            true => Ok(()),
+            false => Err(Error::Check(format!(
+                "the extended plan shares only {common} samples with plan {}, {} were asked for; please report this",
+                self.lock.id.short(),
+                self.from
+            ))),
+        }
+    }
+
+    /// A pool of the mixture: the streams of the old plan that bear its name, and its new shards.
+    pub(super) fn continue_pool(
+        &self,
+        common: &Common<'_>,
+        pool: &PoolConfig,
+        next_number: &mut u32,
+    ) -> Result<MixPool> {
+        let name = pool.name();
+        let of_pool = |root: &PoolLock| {
+            root.name == name || root.name.strip_prefix(name).is_some_and(|rest| rest.starts_with("@g"))
+        };
+        let roots: Vec<usize> = (0..self.lock.pools.len())
+            .filter(|&i| self.lock.root(i) == i && of_pool(&self.lock.pools[i]))
+            .collect();
+        let shards = |keep: &dyn Fn(usize) -> bool| -> Vec<String> {
+            let pools = self.lock.pools.iter().enumerate().filter(|(i, _)| keep(*i));
+            pools.flat_map(|(_, pool)| &pool.shards).map(|shard| shard.name.clone()).collect()
+        };
+        let taken = match roots.is_empty() {
+            true => shards(&|_| true),
+            false => shards(&|i| roots.contains(&i)),
+        };
+        let source_of =
+            |shard: &moe_shards::ShardInfo| common.manifest.sources.get(usize::from(shard.source));
+        let wanted = |shard: &&moe_shards::ShardInfo| {
+            source_of(shard).is_some_and(|source| pool.source.as_slice().contains(&source.name))
+        };
+        let of_sources: Vec<_> = common.manifest.shards.iter().filter(wanted).collect();
+        let has_new = of_sources.iter().any(|shard| !taken.contains(&shard.name));
+        let has_old = of_sources.iter().any(|shard| taken.contains(&shard.name));
+        if pool.curve.is_some() && has_old {
+            return Err(Error::Usage(format!(
+                "pool `{name}`: the curve of a plan is fixed; in an extension name its buckets as pools, such as `{name}-q003` with `quality = [3, 3]`"
+            )));
+        }
+        if roots.is_empty() && !has_new {
+            return Err(Error::Usage(format!(
+                "pool `{name}` is not in the plan and has no new shards; the plan has the pools {}",
+                self.lock.pools.iter().map(|pool| format!("`{}`", pool.name)).collect::<Vec<_>>().join(", ")
+            )));
+        }
+        let mut parts = Vec::new();
+        for root in roots {
+            parts.push(self.continue_line(common, pool, root, next_number)?);
+        }
+        if has_new {
+            let stream = match parts.is_empty() {
+                true => name.to_owned(),
+                false => format!("{name}@g{}", common.generation),
+            };
+            let fresh = common.open(pool, &stream, &taken, next_number)?;
+            if parts.is_empty() {
+                return Ok(fresh);
+            }
+            parts.extend(fresh.parts);
+        }
+        Ok(MixPool::of_parts(name, common.mixture.max_epochs(pool), parts))
+    }
+
+    /// Goes on with a pool of the old plan where it stands.
+    fn continue_line(
+        &self,
+        common: &Common<'_>,
+        pool: &PoolConfig,
+        root: usize,
+        next_number: &mut u32,
+    ) -> Result<PoolBuilder> {
+        let line: Vec<usize> = (root..self.lock.pools.len()).filter(|&i| self.lock.root(i) == root).collect();
+        let last = line.iter().rev().find(|&&i| self.used[i] > 0).copied().unwrap_or(root);
+        let old = &self.lock.pools[last];
+        let name = format!("{}@t{}", self.lock.pools[root].name, self.from);
+        let mut wish = common.wish(pool, &name, pool.selection());
+        wish.key = self.lock.pools[root].key();
+        let share = |[num, den]: [u64; 2]| format!("{num}/{den}");
+        let fixed = [
+            ("packing", packing_name(wish.packing).to_owned(), packing_name(old.packing).to_owned()),
+            ("original_share", share(wish.original_share), share(old.original_share)),
+            ("quality, language and tag", format!("{:?}", wish.selection), format!("{:?}", old.selection)),
+            (
+                "max_uses_per_text",
+                format!("{:?}", wish.max_uses_per_text),
+                format!("{:?}", old.max_uses_per_text),
+            ),
+        ];
+        if let Some((key, new, old)) = fixed.iter().find(|(_, new, old)| new != old) {
+            return Err(Error::Usage(format!(
+                "pool `{}`: `{key}` is {new}, the plan has {old}: an extension keeps it",
+                pool.name()
+            )));
+        }
+        let (pass, shown) = stands_at(old, self.used[last]);
+        let rest = match shown {
+            0 => None,
+            _ => Some(self.rest(last, pass, shown)?),
+        };
+        let is_old = |shard: &str, _| old.shards.iter().any(|old| old.name == shard);
+        let (docs, shards) = open_shards(common.site.out, common.manifest, is_old)?;
+        let seq_len = common.first_seq_len(pool);
+        let families = Families::open(docs, wish, seq_len, Some(old.windows.clone()))?;
+        count_past(&families, pass, rest.as_ref())?;
+        let continues = Some(ContinuesLock { pool: last as u32, pass, bins: shown });
+        let number = *next_number;
+        *next_number += 1;
+        let start = Start { continues, rest };
+        PoolBuilder::start(families, shards, common.generation, number, seq_len, start, &common.site)
+    }
+
+    fn rest(&self, pool: usize, pass: u32, shown: u64) -> Result<Rest> {
+        let bins =
+            self.lock.pools[pool].pass(pass).map(|pass| pass.bins_per_window.as_slice()).unwrap_or_default();
+        let (window, in_window) = position(bins, shown)
+            .ok_or_else(|| Error::Usage(format!("pass {pass} of pool {pool} has no bin {shown}")))?;
+        let pieces = self.plan.rest_of_window(pool, pass, window, in_window)?;
+        Ok(Rest { window, pieces, shown: [shown, bins.iter().sum()] })
+    }
+}
+
+/// Pass that a pool is in after `used` bins, and the bins of it that are shown.
+fn stands_at(pool: &PoolLock, mut used: u64) -> (u32, u64) {
+    let mut pass = pool.first_pass();
+    for record in &pool.passes {
+        if used < record.n_bins() {
+            return (pass, used);
+        }
+        used -= record.n_bins();
+        pass += 1;
+    }
+    (pass, 0)
+}
+
+/// Counts the texts that the old plan has shown.
+fn count_past(families: &Families, pass: u32, rest: Option<&Rest>) -> Result<()> {
+    let windows = families.n_windows();
+    (0..windows).into_par_iter().for_each(|window| {
+        let begun = rest.is_some_and(|rest| window <= rest.window);
+        (0..pass + u32::from(begun)).for_each(|pass| families.replay(pass, window));
+    });
+    for piece in rest.iter().flat_map(|rest| &rest.pieces) {
+        if piece.len == families.docs.n_tokens(piece.doc)? {
+            families.unshow(piece.doc);
+        }
+    }
+    Ok(())
+}
+
+/// The documents of these names, in all shards.
+fn find_documents(out: &Path, manifest: &Manifest, names: &[String]) -> Result<Vec<TakedownShard>> {
+    let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    let (mut found, mut shards) = (BTreeSet::new(), Vec::new());
+    if wanted.is_empty() {
+        return Ok(shards);
+    }
+    for info in &manifest.shards {
+        let shard = Shard::open(&Manifest::mdx_path(out, &info.name))?;
+        let mut docs = Vec::new();
+        for doc in 0..shard.n_docs() {
+            if let Some(name) = wanted.get(shard.id(doc)?) {
+                docs.push(doc);
+                found.insert(*name);
+            }
+        }
+        if !docs.is_empty() {
+            shards.push(TakedownShard { name: info.name.clone(), docs });
+        }
+    }
+    let missing: Vec<&str> = wanted.difference(&found).copied().collect();
+    match missing.len() {
+        0 => Ok(shards),
+        n => Err(Error::Usage(format!(
+            "--takedown: {n} of {} documents are in no shard: `{}`{}",
+            wanted.len(),
+            missing[..n.min(5)].join("`, `"),
+            if n > 5 { " and more" } else { "" }
+        ))),
+    }
+}

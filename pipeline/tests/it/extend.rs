@@ -1,0 +1,184 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use moe_data::mix::{Extension, MixOptions, make_plan};
+use moe_data::watch::Watch;
+use moe_shards::{FamilyId, Plan};
+
+use crate::generated::{Source, families, family_id, generated_build, source};
+use crate::mixture::{check_passes, lens, mix, read, samples};
+
+fn extension(from: u64) -> MixOptions {
+    let extend = Extension { from, takedown: Vec::new(), new_phases: true };
+    MixOptions { extend: Some(extend), ..MixOptions::default() }
+}
+
+fn pools(packing: &str, epochs: u32) -> String {
+    format!("[mix]\nepochs = {epochs}\nseq_len = 64\npacking = '{packing}'\nholdout = 0.05\nwindows = 8\n")
+}
+
+/// Everything below T is the same, every pass goes on to the token, and a run of the old plan is let in up to T.
+#[test]
+fn an_extension_keeps_the_past_and_takes_up_every_pass() {
+    for packing in ["best-fit", "concat"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (families(700, 2, 40, 1), families(400, 0, 60, 2));
+        let sources = [source("a", &a), source("b", &b)];
+        let manifest = generated_build(dir.path(), 5000, &sources);
+        let (old, _) = mix(dir.path(), &manifest, &pools(packing, 2), &MixOptions::default());
+        let from = old.len() * 5 / 8;
+        let past = samples(&old, from);
+        let (new, outcome) = mix(dir.path(), &manifest, &pools(packing, 4), &extension(from));
+        assert!(samples(&new, from) == past, "{packing}: the past has changed");
+        assert_ne!(new.sample(from).unwrap(), old.sample(from).unwrap());
+        let lock = new.lock();
+        assert_eq!(lock.phases[0].chain, old.lock().phases[0].chain);
+        assert_eq!(lock.phases[0].shown_samples, Some(from));
+        assert_eq!(lock.common_prefix(old.lock()), from);
+        assert!(lock.continues_run(old.id(), from) && !lock.continues_run(old.id(), from + 1));
+        assert!(lock.continues_run(new.id(), new.len()) && !old.lock().continues_run(new.id(), 1));
+        assert_eq!(new.pool_names()[2..], [format!("a@t{from}"), format!("b@t{from}")]);
+        for (number, source) in sources.iter().enumerate() {
+            let whole = check_passes(&new, number, &lens(number, source), packing == "best-fit");
+            assert_eq!(whole, 4, "{packing} {}", source.name);
+        }
+        // Sightings count from the beginning.
+        assert_eq!(outcome.worth[1].family_sightings, BTreeMap::from([(4, outcome.worth[1].families)]));
+        assert!((outcome.worth[0].passes - 4.0).abs() < 1e-9, "{}", outcome.worth[0].passes);
+
+        // An extension of the extension, in its own past, with other sequences and weights.
+        let text = pools(packing, 6)
+            + "[[pool]]\nsource = 'a'\n[[pool]]\nsource = 'b'\n[[phase]]\nname = 'long'\ntokens = 30000\nseq_len = 200\nweights = { a = 1, b = 3 }\n";
+        let from_2 = from + (new.len() - from) / 3;
+        let past = samples(&new, from_2);
+        let (third, _) = mix(dir.path(), &manifest, &text, &extension(from_2));
+        assert!(samples(&third, from_2) == past);
+        assert_eq!(third.seq_len_at(from_2).unwrap(), 200);
+        assert!(
+            third.lock().continues_run(old.id(), from) && !third.lock().continues_run(old.id(), from + 1)
+        );
+        assert!(third.lock().continues_run(new.id(), from_2));
+        for (number, source) in sources.iter().enumerate() {
+            check_passes(&third, number, &lens(number, source), packing == "best-fit");
+        }
+        // At the end of a plan nothing is cut.
+        let (fourth, _) = mix(dir.path(), &manifest, &pools(packing, 7), &extension(third.len()));
+        assert!(fourth.lock().phases.iter().filter(|phase| phase.shown_samples.is_some()).count() == 2);
+        assert!(samples(&fourth, third.len()) == samples(&third, third.len()));
+    }
+}
+
+#[test]
+fn new_shards_are_a_generation_of_their_own() {
+    for packing in ["best-fit", "concat"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, more, b) = (families(500, 1, 40, 1), families(300, 1, 40, 8), families(200, 0, 50, 3));
+        let manifest = generated_build(dir.path(), 5000, &[source("a", &a)]);
+        let (old, _) = mix(dir.path(), &manifest, &pools(packing, 2), &MixOptions::default());
+        let from = old.len() / 2;
+        let past = samples(&old, from);
+
+        let grown = [Source { more: &more, ..source("a", &a) }, source("b", &b)];
+        let manifest = generated_build(dir.path(), 5000, &grown);
+        assert!(Plan::open(dir.path()).unwrap_err().to_string().contains("--extend"));
+        let (new, outcome) = mix(dir.path(), &manifest, &pools(packing, 3), &extension(from));
+        // New shards change the numbers of the old ones in the manifest, and nothing else.
+        let renumbered = |mut sample: moe_shards::Sample| {
+            sample.pieces.iter_mut().for_each(|piece| piece.shard = 0);
+            sample
+        };
+        let now = samples(&new, from).into_iter().map(renumbered);
+        assert!(now.eq(past.into_iter().map(renumbered)));
+        assert_eq!(new.pool_names(), ["a", &format!("a@t{from}"), "a@g1", "b"]);
+        let shown: BTreeSet<FamilyId> =
+            (from..new.len()).flat_map(|t| new.sample(t).unwrap().pieces).map(|piece| piece.family).collect();
+        let holdout = moe_shards::family::Holdout { ppm: 50_000, seed: 1 };
+        let all = (0..800).map(|i| family_id(0, i)).chain((0..200).map(|i| family_id(1, i)));
+        assert!(all.filter(|&id| !holdout.contains(id)).all(|id| shown.contains(&id)));
+        for (worth, passes) in outcome.worth.iter().zip([3.0, 3.0, 3.0]) {
+            assert!((worth.passes - passes).abs() < 1e-9, "{}: {}", worth.pool, worth.passes);
+        }
+        let whole = check_passes(&new, 2, &lens(0, &grown[0]), packing == "best-fit");
+        assert_eq!(whole, 3);
+    }
+}
+
+#[test]
+fn documents_that_are_taken_down_become_padding_from_there_on() {
+    for packing in ["best-fit", "concat"] {
+        let dir = tempfile::tempdir().unwrap();
+        let a = families(300, 0, 60, 1);
+        let manifest = generated_build(dir.path(), 5000, &[source("a", &a)]);
+        let (old, _) = mix(dir.path(), &manifest, &pools(packing, 3), &MixOptions::default());
+        let (from, before) = (old.len() / 2, samples(&old, old.len()));
+        let gone: Vec<usize> = (0..300).filter(|i| i % 30 == 7).collect();
+        let extend = Extension {
+            from,
+            takedown: gone.iter().map(|i| format!("a/{i}/0")).collect(),
+            new_phases: false,
+        };
+        let options = MixOptions { extend: Some(extend), ..MixOptions::default() };
+        let (new, _) = mix(dir.path(), &manifest, &pools(packing, 3), &options);
+        assert_eq!((new.len(), new.lock().phases.len()), (old.len(), 1));
+        assert_eq!(new.lock().phases, old.lock().phases);
+        assert_ne!(new.id(), old.id());
+        assert_eq!(new.lock().common_prefix(old.lock()), from);
+        let ids: BTreeSet<FamilyId> = gone.iter().map(|&i| family_id(0, i)).collect();
+        let mut hidden = 0;
+        for (t, old) in before.iter().enumerate() {
+            let new = new.sample(t as u64).unwrap();
+            if (t as u64) < from {
+                assert!(new == *old);
+                continue;
+            }
+            assert_eq!(new.id, old.id);
+            let kept: Vec<_> =
+                old.pieces.iter().filter(|piece| !ids.contains(&piece.family)).copied().collect();
+            assert_eq!(new.pieces, kept);
+            for piece in &old.pieces {
+                let range = piece.start as usize..(piece.start + piece.len) as usize;
+                if ids.contains(&piece.family) {
+                    hidden += 1;
+                    assert!(new.tokens[range.clone()].iter().all(|&token| token == 0));
+                    assert!(new.loss_mask[range.clone()].iter().all(|&on| !on));
+                    assert!(new.segments[range].iter().all(|&s| s == moe_shards::IGNORED_SEGMENT));
+                } else {
+                    assert_eq!(new.tokens[range.clone()], old.tokens[range.clone()]);
+                    assert_eq!(new.loss_mask[range.clone()], old.loss_mask[range]);
+                }
+            }
+        }
+        assert!(hidden > 5);
+    }
+}
+
+#[test]
+fn what_an_extension_cannot_change_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = families(300, 1, 40, 1);
+    let manifest = generated_build(dir.path(), 5000, &[source("a", &a)]);
+    mix(dir.path(), &manifest, &pools("best-fit", 2), &MixOptions::default());
+    let refused = |text: &str, options: &MixOptions| {
+        make_plan(dir.path(), &manifest, &read(text, &manifest), options, &Watch::idle())
+            .unwrap_err()
+            .to_string()
+    };
+    let text = pools("best-fit", 3);
+    let cases = [
+        (text.replace("[mix]", "[mix]\nseed = 5"), "`mix.seed` is 5, the plan has 1"),
+        (text.replace("0.05", "0.1"), "`mix.holdout` is 100000 per million"),
+        (pools("concat", 3), "`packing` is concat, the plan has best-fit"),
+        (text.replace("[mix]", "[mix]\noriginal_share = 0.25"), "`original_share` is 1/4, the plan has 1/2"),
+        (
+            format!("{text}[[pool]]\nname = 'x'\nsource = 'a'\n"),
+            "pool `x` is not in the plan and has no new shards",
+        ),
+    ];
+    for (text, expected) in cases {
+        let error = refused(&text, &extension(10));
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(refused(&text, &extension(0)).contains("--from 0: expected 1 to"));
+    let proxy = MixOptions { proxy: Some([1, 2]), ..extension(10) };
+    assert!(refused(&text, &proxy).contains("`--proxy`"));
+    Plan::open(dir.path()).unwrap().verify().unwrap();
+}
