@@ -45,6 +45,6 @@ json.dump({
     "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
     "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
               "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": True,
-              "vocab": {text(token): rank for token, rank in ranks.items()}, "merges": merges},
+              "vocab": {text(token): rank for token, rank in ranks.items()} | SPECIAL, "merges": merges},
 }, sys.stdout, ensure_ascii=False)
 print()
