@@ -1,5 +1,7 @@
 //! The command line: types only.
 
+pub mod tokenizer;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -29,6 +31,9 @@ pub enum Verb {
   moe-data build --input corpus/ --out corpus-out/   # no recipe: built-in defaults
   moe-data build --recipe my.toml --dry-run          # check it, do nothing")]
     Build(Build),
+    /// Train, import, check and measure tokenizers
+    #[command(subcommand)]
+    Tokenizer(tokenizer::TokenizerVerb),
     /// Make the multi-epoch plan of a build and say what it is worth
     #[command(before_long_help = "Examples:
   moe-data mix --epochs 4                    # configs/mix.toml if it is there, else built-in defaults
@@ -90,6 +95,10 @@ pub struct Build {
     /// Forget all earlier work in the output folder
     #[arg(long)]
     pub fresh: bool,
+    /// Encode one of N documents with the reference tokenizer too, and stop at a difference
+    /// [default: the recipe's tokenizer.verify_every]
+    #[arg(long, value_name = "N")]
+    pub verify_every: Option<u64>,
     /// Check everything, say what would be done, do nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -20,8 +20,22 @@ use crate::recipe::ByteSize;
 pub struct Ledger {
     /// Version of this file's schema.
     pub version: u32,
+    /// What encoded the text, once that is known. It decides how fast a build is, not its bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<EncoderNote>,
     /// By name of the source.
     pub sources: BTreeMap<String, SourceLedger>,
+}
+
+/// What encoded the text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderNote {
+    /// Name of the library.
+    pub engine: String,
+    /// What forced the reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// One source.
@@ -71,7 +85,7 @@ impl Ledger {
     /// An empty ledger over sources.
     pub fn new<'a>(sources: impl IntoIterator<Item = &'a str>) -> Ledger {
         let sources = sources.into_iter().map(|name| (name.to_owned(), SourceLedger::default())).collect();
-        Ledger { version: Ledger::VERSION, sources }
+        Ledger { version: Ledger::VERSION, encoder: None, sources }
     }
 
     /// The entry of a source.

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
     match verb {
+        Verb::Tokenizer(verb) => run_tokenizer(verb, printer),
         Verb::Build(flags) => {
             let args = build::BuildArgs {
                 recipe: flags.recipe,
@@ -40,6 +41,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 memory: flags.memory,
                 strict: flags.strict,
                 fresh: flags.fresh,
+                verify_every: flags.verify_every,
                 dry_run: flags.dry_run,
                 json: flags.json,
             };
@@ -90,4 +92,55 @@ fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
             .map_err(|e| moe_data::Error::Usage(format!("cannot listen to signal {signal}: {e}")))?;
     }
     Ok(stop)
+}
+
+fn run_tokenizer(verb: cli::tokenizer::TokenizerVerb, printer: &Printer) -> moe_data::Result<()> {
+    use cli::tokenizer::TokenizerVerb;
+    use moe_data::commands::tokenizer;
+
+    let texts = |paths, text, group| tokenizer::TextArgs { paths, text, group };
+    match verb {
+        TokenizerVerb::Check(flags) => {
+            let data = texts(flags.data, flags.text, None);
+            let options = flags.usage.into();
+            let args = tokenizer::check::CheckArgs { file: flags.file, options, data, json: flags.json };
+            tokenizer::check::run(&args, printer)
+        }
+        TokenizerVerb::Train(flags) => {
+            let args = tokenizer::train::TrainArgs {
+                data: texts(flags.paths, flags.text, None),
+                out: flags.out,
+                config: moe_data::recipe::TrainConfig {
+                    vocab_size: flags.vocab_size,
+                    sample_bytes: flags.sample_bytes,
+                    special_tokens: flags.special,
+                },
+                seed: flags.seed,
+                output: flags.output,
+                force: flags.force,
+            };
+            tokenizer::train::run(&args, printer)
+        }
+        TokenizerVerb::Import(flags) => {
+            let args = tokenizer::import::ImportArgs {
+                file: flags.file,
+                pattern: flags.pattern,
+                special: flags.special,
+                output: flags.output,
+                force: flags.force,
+            };
+            tokenizer::import::run(&args, printer)
+        }
+        TokenizerVerb::Stats(flags) => {
+            let args = tokenizer::stats::StatsArgs {
+                data: texts(flags.paths, flags.text, flags.group),
+                tokenizer: flags.tokenizer,
+                options: flags.usage.into(),
+                out: flags.out,
+                top: flags.top,
+                json: flags.json,
+            };
+            tokenizer::stats::run(&args, printer)
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::json;
 use crate::ledger::Ledger;
 use crate::prepare::Prepared;
 use crate::recipe::Recipe;
+use crate::tokenizer::EncoderOptions;
 use crate::work::clear_folder;
 
 /// Files of the work folder that a build shows, each with the name it gets.
@@ -59,6 +60,8 @@ pub struct StoredTokenizer {
     pub info: TokenizerInfo,
     /// Content of `token_bytes.u16`.
     pub token_bytes: Vec<u8>,
+    /// How to encode with it.
+    pub options: EncoderOptions,
 }
 
 /// What the last finished build was, in the work folder.

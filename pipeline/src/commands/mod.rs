@@ -6,5 +6,6 @@ pub mod explain;
 pub mod inspect;
 pub mod mix;
 mod profile;
+pub mod tokenizer;
 pub mod verify;
 pub mod why;

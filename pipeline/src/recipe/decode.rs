@@ -168,7 +168,7 @@ mod tests {
                 "r.toml:13: `filter.sources`: no source is called `c`; expected one of `A`, `b`",
                 "r.toml:14: `limit`: unknown section; did you mean `limits`?",
                 "r.toml:16: `tokenizer`: give exactly one of `file = \"tokenizer.json\"` or `train = { vocab_size = 4096 }`",
-                "r.toml:17: `tokenizer.train.vocab_size`: is 3; expected 257 (256 bytes and the end of document) to 1000000",
+                "r.toml:17: `tokenizer.train.vocab_size`: is 3; expected 257 (256 bytes and the special tokens) to 1000000",
                 "r.toml:20: `dedup.exact`: invalid type: string \"yes\", expected a boolean",
             ],
         );

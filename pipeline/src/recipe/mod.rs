@@ -21,6 +21,7 @@ use crate::json;
 use crate::normalize::NormalizeConfig;
 use crate::read::{FieldPaths, Format, MetadataFields};
 use crate::strict_toml::{Fault, Section};
+use crate::tokenizer::{EOD, EncoderOptions, EngineChoice, SpecialInText, train};
 
 /// A whole recipe, with every default filled in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -198,8 +199,31 @@ pub struct TokenizerConfig {
     pub file: Option<PathBuf>,
     /// The end-of-document token, for a `file` from which it cannot be derived.
     pub eod: Option<String>,
+    /// A special token that begins every document.
+    pub bos: Option<String>,
+    /// What becomes of the strings of special tokens in text.
+    pub special_in_text: SpecialInText,
+    /// Which engine may encode. The ids are the same.
+    pub engine: EngineChoice,
+    /// Of how many documents one is encoded by the reference too, and compared; 0 for none.
+    pub verify_every: u64,
     /// Train a byte-level BPE on the kept documents instead.
     pub train: Option<TrainConfig>,
+}
+
+impl TokenizerConfig {
+    /// How to encode with the tokenizer of this section.
+    pub fn encoder_options(&self) -> EncoderOptions {
+        EncoderOptions {
+            eod: match self.train {
+                Some(_) => Some(EOD.to_owned()),
+                None => self.eod.clone(),
+            },
+            bos: self.bos.clone(),
+            special_in_text: self.special_in_text,
+            engine: self.engine,
+        }
+    }
 }
 
 impl Section for TokenizerConfig {
@@ -212,32 +236,41 @@ impl Section for TokenizerConfig {
         if self.eod.is_some() && self.train.is_some() {
             wrong.push(("eod", "belongs to `file`; a trained tokenizer brings its own".to_owned()));
         }
+        if let (Some(bos), Some(train)) = (&self.bos, &self.train)
+            && bos != EOD
+            && !train.special_tokens.contains(bos)
+        {
+            wrong.push(("bos", format!("`{bos}` is not among `train.special_tokens`; add it there")));
+        }
         wrong
     }
 }
 
 /// `[tokenizer] train = { .. }`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Tokens wanted, the 256 bytes and the end-of-document token included; a small corpus gives fewer.
+    /// Tokens wanted, the 256 bytes and the special tokens included; a small corpus gives fewer.
     pub vocab_size: u32,
     /// Text to train on, chosen by a hash of the document ids.
     pub sample_bytes: ByteSize,
+    /// Special tokens beside the end of document, which has id 0; they get the ids from 1 on.
+    pub special_tokens: Vec<String>,
 }
 
 impl Default for TrainConfig {
     fn default() -> TrainConfig {
-        TrainConfig { vocab_size: 4096, sample_bytes: ByteSize(64_000_000) }
+        TrainConfig { vocab_size: 4096, sample_bytes: ByteSize(64_000_000), special_tokens: Vec::new() }
     }
 }
 
 impl Section for TrainConfig {
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
-        if !(257..=1_000_000).contains(&self.vocab_size) {
+        let least = 257 + self.special_tokens.len();
+        if !(least..=1_000_000).contains(&(self.vocab_size as usize)) {
             let message = format!(
-                "is {}; expected 257 (256 bytes and the end of document) to 1000000",
+                "is {}; expected {least} (256 bytes and the special tokens) to 1000000",
                 self.vocab_size
             );
             wrong.push(("vocab_size", message));
@@ -245,6 +278,9 @@ impl Section for TrainConfig {
         // The trainer counts pairs in 32 signed bits.
         if !(1..=2_000_000_000).contains(&self.sample_bytes.0) {
             wrong.push(("sample_bytes", format!("is {}; expected 1 to 2000000000", self.sample_bytes.0)));
+        }
+        if let Err(message) = train::check_specials(&self.special_tokens) {
+            wrong.push(("special_tokens", message));
         }
         wrong
     }
@@ -342,7 +378,14 @@ impl Recipe {
             "normalize": self.normalize,
             "filter": self.filter,
             "dedup": dedup,
-            "tokenizer": { "file": tokenizer, "eod": self.tokenizer.eod, "train": self.tokenizer.train },
+            // Which engine encodes, and what is verified, changes no id.
+            "tokenizer": {
+                "file": tokenizer,
+                "eod": self.tokenizer.eod,
+                "bos": self.tokenizer.bos,
+                "special_in_text": self.tokenizer.special_in_text,
+                "train": self.tokenizer.train,
+            },
             "shard": self.shard,
             "max_doc_bytes": self.limits.max_doc_bytes,
         }))
@@ -391,6 +434,8 @@ mod tests {
         let recipe = Recipe::built_in(vec![source("here")]);
         let mut moved = Recipe::built_in(vec![source("there")]);
         moved.limits.max_bad_fraction = 0.5;
+        moved.tokenizer.engine = EngineChoice::Reference;
+        moved.tokenizer.verify_every = 7;
         moved.limits.slice_bytes = ByteSize(1000);
         assert_eq!(recipe.identity(None), moved.identity(None));
         moved.source[0].text = "body".into();

@@ -192,7 +192,8 @@ mod tests {
     use super::*;
 
     fn task(work: &Path, vocab_size: u32, input: &str) -> Task {
-        let params = Params::Train(train::TrainParams { vocab_size, sample_bytes: 1 });
+        let params =
+            Params::Train(train::TrainParams { vocab_size, sample_bytes: 1, special_tokens: Vec::new() });
         Task::new(work, 0, 0, vec![work.join(input); 4], params)
     }
 

@@ -3,8 +3,14 @@
 //!
 //! Inputs: `documents.parquet`, `kept.rows`, the removal list, the list of cuts, `tokenizer.json`. Writes
 //! `tokens.u32`, `ids.txt`, `names.json` and `tokens.rows`.
+//!
+//! Documents are encoded by all threads, some hundred kilobytes of text at a time, and written in their
+//! order.
+
+use std::path::Path;
 
 use moe_shards::atomic::AtomicFile;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Report, Task};
@@ -29,19 +35,25 @@ pub struct TokenizeParams {
     pub source: String,
     /// How to encode.
     pub options: EncoderOptions,
+    /// Of how many documents one is encoded by the reference too, chosen by document id; 0 for none.
+    pub verify_every: u64,
 }
+
+/// Text that one thread encodes before it looks for other work. Smaller batches stay with the
+/// thread of the task.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// Runs the stage.
 ///
 /// # Errors
-/// The part or the tokenizer cannot be used, or the disk refuses.
+/// The part or the tokenizer cannot be used, the disk refuses, or a document that is verified has other
+/// ids in the reference.
 pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report> {
     let [documents, kept, removed, cuts, tokenizer] = &task.inputs[..] else {
         return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
     };
     let encoder = Encoder::shared(tokenizer, &params.options)?;
-    let cuts = Cuts::read(cuts)?;
-    let mut ids = Vec::new();
+    let encode = Encode { encoder: &encoder, cuts: Cuts::read(cuts)?, verify_every: params.verify_every };
     let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
     let mut writer = Writer {
         tokens: AtomicFile::create(&task.file(TOKENS))?,
@@ -55,41 +67,141 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
     let mut report = Report::default();
     let mut drops = Drops::default();
     for batch in DocumentBatches::open(documents, Columns::All)? {
-        for (row, document) in batch?.documents() {
-            if survivors.next_if_eq(&row).is_none() {
-                continue;
+        let batch = batch?;
+        let wanted: Vec<(u32, Document<'_>)> =
+            batch.documents().filter(|(row, _)| survivors.next_if_eq(row).is_some()).collect();
+        let chunks: Vec<&[(u32, Document<'_>)]> = chunks(&wanted);
+        let encoded = chunks.par_iter().map(|chunk| encode.chunk(chunk)).collect::<Result<Vec<Encoded>>>()?;
+        for (chunk, encoded) in chunks.iter().zip(&encoded) {
+            writer.tokens.write(&encoded.tokens)?;
+            for ((_, document), &(left_bytes, n_tokens)) in chunk.iter().zip(&encoded.documents) {
+                let count = Count::one(u64::from(left_bytes));
+                if n_tokens == 0 {
+                    *report.dropped.entry(REASON.to_owned()).or_default() += count;
+                    drops.push(&Drop {
+                        id: document.id,
+                        document_id: document.document_id,
+                        source: &params.source,
+                        stage: "tokenize",
+                        reason: REASON,
+                        measured: 0.0,
+                        threshold: 1.0,
+                        raw_bytes: count.bytes,
+                    });
+                } else {
+                    writer.append(&Document { raw_bytes: left_bytes, ..*document }, n_tokens)?;
+                    report.kept += count;
+                    *report.tokens.entry(document.variant).or_default() += u64::from(n_tokens) + 1;
+                }
+                watch.advance(u64::from(document.raw_bytes))?;
             }
-            let cuts = cuts.of(row);
-            let cut_bytes: u64 = cuts.raw_bytes(document.raw_bytes, document.text.len()).values().sum();
-            // What was cut is booked by the stage that cut it; this document is what is left.
-            let left_bytes = document.raw_bytes - cut_bytes as u32;
-            let text = cuts.apply(document.text)?;
-            let count = Count::one(u64::from(left_bytes));
-            ids.clear();
-            encoder.encode_into(&text, &mut ids)?;
-            if ids.is_empty() {
-                *report.dropped.entry(REASON.to_owned()).or_default() += count;
-                drops.push(&Drop {
-                    id: document.id,
-                    document_id: document.document_id,
-                    source: &params.source,
-                    stage: "tokenize",
-                    reason: REASON,
-                    measured: 0.0,
-                    threshold: 1.0,
-                    raw_bytes: count.bytes,
-                });
-            } else {
-                writer.append(&Document { raw_bytes: left_bytes, ..document }, &ids)?;
-                report.kept += count;
-                *report.tokens.entry(document.variant).or_default() += ids.len() as u64 + 1;
-            }
-            watch.advance(u64::from(document.raw_bytes))?;
         }
     }
     drops.write(&task.file(DROPS))?;
     writer.finish(task)?;
     Ok(report)
+}
+
+/// Texts on which engines are compared before a build.
+const FIRST_TEXTS: usize = 200;
+/// And at most this much.
+const FIRST_BYTES: usize = 500_000;
+
+/// The first texts of a part that will be tokenized.
+///
+/// # Errors
+/// The part is damaged.
+pub fn first_texts(documents: &Path, kept: &Path, removed: &Path, cuts: &Path) -> Result<Vec<String>> {
+    let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
+    let cuts = Cuts::read(cuts)?;
+    let (mut texts, mut n_bytes) = (Vec::new(), 0);
+    for batch in DocumentBatches::open(documents, Columns::All)? {
+        for (row, document) in batch?.documents() {
+            if survivors.next_if_eq(&row).is_none() {
+                continue;
+            }
+            let text = cuts.of(row).apply(document.text)?.into_owned();
+            n_bytes += text.len();
+            texts.push(text);
+            if texts.len() == FIRST_TEXTS || n_bytes >= FIRST_BYTES {
+                return Ok(texts);
+            }
+        }
+    }
+    Ok(texts)
+}
+
+/// Cuts documents into runs of at least [`CHUNK_BYTES`] of text, except the last one.
+fn chunks<'c, 'd>(documents: &'c [(u32, Document<'d>)]) -> Vec<&'c [(u32, Document<'d>)]> {
+    let (mut start, mut n_bytes) = (0, 0);
+    let mut chunks = Vec::new();
+    for (i, (_, document)) in documents.iter().enumerate() {
+        n_bytes += document.text.len();
+        if n_bytes >= CHUNK_BYTES {
+            chunks.push(&documents[start..=i]);
+            (start, n_bytes) = (i + 1, 0);
+        }
+    }
+    if start < documents.len() {
+        chunks.push(&documents[start..]);
+    }
+    chunks
+}
+
+/// What all documents of a part are encoded with.
+struct Encode<'a> {
+    encoder: &'a Encoder,
+    cuts: Cuts,
+    verify_every: u64,
+}
+
+/// Tokens of some documents.
+struct Encoded {
+    /// Little-endian, without ends of document.
+    tokens: Vec<u8>,
+    /// For each document the bytes as read that are left of it, and its tokens.
+    documents: Vec<(u32, u32)>,
+}
+
+impl Encode<'_> {
+    fn chunk(&self, documents: &[(u32, Document<'_>)]) -> Result<Encoded> {
+        let mut encoded = Encoded { tokens: Vec::new(), documents: Vec::with_capacity(documents.len()) };
+        let mut ids = Vec::new();
+        for (row, document) in documents {
+            let cuts = self.cuts.of(*row);
+            let cut_bytes: u64 = cuts.raw_bytes(document.raw_bytes, document.text.len()).values().sum();
+            // What was cut is booked by the stage that cut it; this document is what is left.
+            let left_bytes = document.raw_bytes - cut_bytes as u32;
+            let text = cuts.apply(document.text)?;
+            ids.clear();
+            ids.extend(self.encoder.bos().map(|bos| bos.0));
+            let n_boundaries = ids.len();
+            self.encoder.encode_into(&text, &mut ids)?;
+            if self.verify_every > 0 && document.document_id.0 % self.verify_every == 0 {
+                self.verify(document.id, &text, &ids[n_boundaries..])?;
+            }
+            // A document of nothing but its begin is none.
+            if ids.len() == n_boundaries {
+                ids.clear();
+            }
+            let start = encoded.tokens.len();
+            encoded.tokens.resize(start + ids.len() * 4, 0);
+            let (places, _) = encoded.tokens[start..].as_chunks_mut::<4>();
+            places.iter_mut().zip(&ids).for_each(|(place, id)| *place = id.to_le_bytes());
+            // A text is below 2^32 bytes and a token is at least one byte.
+            encoded.documents.push((left_bytes, ids.len() as u32));
+        }
+        Ok(encoded)
+    }
+
+    fn verify(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
+        match self.encoder.difference(text, ids)? {
+            None => Ok(()),
+            Some(difference) => Err(Error::Check(format!(
+                "document `{id}` has other tokens than in the reference: {difference}\n  hint: set `tokenizer.engine = \"reference\"` in the recipe and run again; what was tokenized so far is done again"
+            ))),
+        }
+    }
 }
 
 struct Writer {
@@ -103,9 +215,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn append(&mut self, document: &Document<'_>, tokens: &[u32]) -> Result<()> {
-        let bytes: Vec<u8> = tokens.iter().flat_map(|id| id.to_le_bytes()).collect();
-        self.tokens.write(&bytes)?;
+    /// Notes a document whose tokens are written.
+    fn append(&mut self, document: &Document<'_>, n_tokens: u32) -> Result<()> {
         self.ids.write(document.id.as_bytes())?;
         let metadata = &document.metadata;
         // Neither can fail: the reader refuses a ninth tag, and a part with more than 65,535 different
@@ -128,12 +239,11 @@ impl Writer {
             language,
             tags,
             token_start: self.n_tokens,
-            // A text is below 2^32 bytes and a token is at least one byte.
-            n_tokens: tokens.len() as u32,
+            n_tokens,
             id_start: self.n_id_bytes,
             id_bytes: document.id.len() as u32,
         });
-        self.n_tokens += tokens.len() as u64;
+        self.n_tokens += u64::from(n_tokens);
         self.n_id_bytes += document.id.len() as u64;
         Ok(())
     }

@@ -27,6 +27,8 @@ pub struct TrainParams {
     pub vocab_size: u32,
     /// Bytes of text to train on.
     pub sample_bytes: u64,
+    /// Special tokens beside the end of document.
+    pub special_tokens: Vec<String>,
 }
 
 /// Document ids are hashes; their first bits cut the corpus into this many equal random parts.
@@ -48,7 +50,7 @@ pub fn run(task: &Task, params: &TrainParams, watch: &Watch) -> Result<Report> {
         .iter()
         .flat_map(|part| part.batches(watch))
         .map_while(|batch| batch.map_err(&keep_failure).ok());
-    let json = train::train(texts.flatten(), params.vocab_size);
+    let json = train::train(texts.flatten(), params.vocab_size, &params.special_tokens);
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }

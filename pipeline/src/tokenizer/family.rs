@@ -27,6 +27,16 @@ pub enum Family {
     DeepSeek,
 }
 
+impl std::str::FromStr for Family {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Family, String> {
+        let names: Vec<String> = Family::ALL.iter().map(Family::to_string).collect();
+        let found = Family::ALL.into_iter().find(|family| family.to_string() == name);
+        found.ok_or_else(|| format!("expected one of {}", names.join(", ")))
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

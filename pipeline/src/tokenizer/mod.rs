@@ -10,14 +10,15 @@
 //! [`Encoder::bos`] and [`Encoder::eod`].
 
 mod added;
-mod bytes;
 mod cut;
 pub mod family;
 mod fast;
+pub mod import;
 mod probe;
 mod reference;
 mod shared;
 pub mod train;
+mod vocabulary;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,7 @@ use serde_json::Value;
 use self::family::{Family, Refusal};
 use self::fast::Fast;
 use self::reference::Reference;
+pub use self::vocabulary::{Token, Vocabulary};
 use crate::error::{Error, Result};
 
 /// End of document of a tokenizer that is trained here.
@@ -70,10 +72,15 @@ pub struct EncoderOptions {
     pub engine: EngineChoice,
 }
 
+/// Name of the fast engine.
+pub const FAST: &str = "fastokens";
+/// Name of the reference.
+pub const REFERENCE: &str = "tokenizers";
+
 /// The engine of an [`Encoder`] and why it was chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// `fastokens` or `tokenizers`.
+    /// [`FAST`] or [`REFERENCE`].
     pub engine: String,
     /// Family of the splits, where it is known.
     pub family: Option<Family>,
@@ -81,6 +88,13 @@ pub struct Verdict {
     pub n_probes: usize,
     /// What forced the reference: a piece of the file or a string.
     pub reason: Option<String>,
+}
+
+impl Verdict {
+    /// The reference, and what forced it.
+    pub fn reference(reason: impl Into<String>) -> Verdict {
+        Verdict { engine: REFERENCE.to_owned(), family: None, n_probes: 0, reason: Some(reason.into()) }
+    }
 }
 
 impl std::fmt::Display for Verdict {
@@ -131,7 +145,7 @@ impl Encoder {
             vocab_size: reference.vocab_size(),
             reference,
             fast: None,
-            verdict: Verdict { engine: "tokenizers".to_owned(), family: None, n_probes: 0, reason: None },
+            verdict: Verdict::reference("the recipe asks for it"),
             eod: TokenId(eod.1),
             bos: bos.map(|(_, id)| TokenId(id)),
             boundaries: match options.special_in_text {
@@ -141,9 +155,7 @@ impl Encoder {
             n_by_reference: AtomicU64::new(0),
         };
         match options.engine {
-            EngineChoice::Reference => {
-                encoder.verdict.reason = Some("the recipe asks for the reference".to_owned());
-            }
+            EngineChoice::Reference => {}
             EngineChoice::Auto => encoder.choose(&file, options.special_in_text)?,
         }
         Ok(encoder)
@@ -158,12 +170,12 @@ impl Encoder {
             .and_then(|file| Fast::new(&file, &tokens, is_matched));
         match fast {
             Ok(fast) => {
-                self.verdict.engine = "fastokens".to_owned();
-                self.verdict.family = Some(fast.family());
+                let family = Some(fast.family());
+                self.verdict = Verdict { engine: FAST.to_owned(), family, n_probes: 0, reason: None };
                 self.fast = Some(fast);
             }
             Err(refusal) => {
-                self.verdict.reason = Some(format!("{refusal}"));
+                self.verdict = Verdict::reference(refusal.to_string());
                 return Ok(());
             }
         }
@@ -175,31 +187,32 @@ impl Encoder {
     /// Encodes texts with both engines and gives up the fast one at the first difference.
     ///
     /// # Errors
-    /// As [`Encoder::encode_into`].
-    pub fn probe<'t>(&mut self, texts: impl Iterator<Item = &'t str>) -> Result<()> {
+    /// The tokenizer refuses a text.
+    pub fn probe<'t>(&mut self, texts: impl IntoIterator<Item = &'t str>) -> Result<()> {
+        let mut ids = Vec::new();
         for text in texts {
             if self.fast.is_none() {
                 break;
             }
-            match self.difference(text)? {
+            ids.clear();
+            self.encode_unchecked(text, &mut ids, self.fast.as_ref())?;
+            match self.difference(text, &ids)? {
                 None => self.verdict.n_probes += 1,
                 Some(difference) => {
                     self.fast = None;
-                    self.verdict.engine = "tokenizers".to_owned();
-                    self.verdict.reason = Some(format!("the fast engine differs: {difference}"));
+                    self.verdict = Verdict::reference(format!("the fast engine differs: {difference}"));
                 }
             }
         }
         Ok(())
     }
 
-    /// Where the ids of a text differ from the reference's, in words.
+    /// Where `ids` differ from those of the reference for a text, in words.
     ///
     /// # Errors
-    /// As [`Encoder::encode_into`].
-    pub fn difference(&self, text: &str) -> Result<Option<String>> {
-        let (mut ids, mut expected) = (Vec::new(), Vec::new());
-        self.encode_unchecked(text, &mut ids, self.fast.as_ref())?;
+    /// The reference refuses the text.
+    pub fn difference(&self, text: &str, ids: &[u32]) -> Result<Option<String>> {
+        let mut expected = Vec::new();
         self.encode_unchecked(text, &mut expected, None)?;
         if ids == expected {
             return Ok(None);
@@ -208,11 +221,8 @@ impl Encoder {
         let name = |id: Option<&u32>| id.map_or("the end".to_owned(), |id| format!("id {id}"));
         let start: String = text.chars().take(60).collect();
         let more = if start.len() < text.len() { "..." } else { "" };
-        Ok(Some(format!(
-            "token {at} of {start:?}{more} is {}, in the reference {}",
-            name(ids.get(at)),
-            name(expected.get(at))
-        )))
+        let (found, expected) = (name(ids.get(at)), name(expected.get(at)));
+        Ok(Some(format!("token {at} of {start:?}{more} is {found}, in the reference {expected}")))
     }
 
     /// Appends the ids of a text, without begin and end of document. Memory beside `ids` is bounded
@@ -297,10 +307,14 @@ impl Encoder {
         self.vocab_size
     }
 
-    /// UTF-8 bytes of text that each token stands for, by id: what bits per byte are computed
-    /// with. Special tokens and unused ids are 0, tokens of 65,535 bytes and more are 65,535.
-    pub fn token_bytes(&self) -> Vec<u16> {
-        self.reference.token_bytes()
+    /// Its tokens.
+    pub fn vocabulary(&self) -> Vocabulary {
+        self.reference.vocabulary()
+    }
+
+    /// Whether it encodes any bytes and gives them back, so that texts can be read from their tokens.
+    pub fn is_byte_level(&self) -> bool {
+        self.reference.is_byte_level()
     }
 }
 

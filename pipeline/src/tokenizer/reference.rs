@@ -3,7 +3,7 @@
 use tokenizers::{AddedToken, DecoderWrapper, PreTokenizerWrapper, Tokenizer};
 
 use super::SpecialInText;
-use super::bytes::token_bytes;
+use super::vocabulary::Vocabulary;
 
 /// Names under which published tokenizers hold their end of document, most specific first.
 const KNOWN_EOD: [&str; 6] = [super::EOD, "<|end_of_text|>", "<|end▁of▁sentence|>", "</s>", "<eos>", "[EOS]"];
@@ -68,12 +68,13 @@ impl Reference {
         special.map(|(id, token)| (token.content, id)).collect()
     }
 
-    pub(super) fn token_bytes(&self) -> Vec<u16> {
+    pub(super) fn vocabulary(&self) -> Vocabulary {
         let added = self.added_tokens().into_iter().collect();
-        token_bytes(self.as_text.get_vocab(true), &added, self.vocab_size(), self.is_byte_level())
+        Vocabulary::new(self.as_text.get_vocab(true), &added, self.vocab_size(), self.is_byte_level())
     }
 
-    fn is_byte_level(&self) -> bool {
+    /// Whether its tokens are written in the symbols of bytes.
+    pub(super) fn is_byte_level(&self) -> bool {
         let decodes = matches!(self.as_text.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
         let splits = match self.as_text.get_pre_tokenizer() {
             Some(PreTokenizerWrapper::ByteLevel(_)) => true,

@@ -27,3 +27,5 @@ mod sort;
 mod stories;
 /// What `verify` and `inspect` say.
 mod verify;
+/// The tokenizer verbs, and what a recipe says about encoding.
+mod vocabulary;

@@ -38,6 +38,8 @@ pub struct BuildArgs {
     pub strict: bool,
     /// Start from nothing.
     pub fresh: bool,
+    /// Of how many documents one is encoded by the reference too; the recipe's when absent.
+    pub verify_every: Option<u64>,
     /// Say what would be done.
     pub dry_run: bool,
     /// Print a summary as JSON.
@@ -50,6 +52,9 @@ pub struct BuildArgs {
 /// Everything in [`Error`]; its exit code is the command's.
 pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let mut prepared = Prepared::new(args.recipe.as_deref(), &args.input)?;
+    if let Some(verify_every) = args.verify_every {
+        prepared.recipe.tokenizer.verify_every = verify_every;
+    }
     publish::check_folder(&args.out)?;
     if args.dry_run {
         prepared.check_fields()?;
@@ -167,9 +172,9 @@ fn describe(out: &Path, prepared: &Prepared) -> String {
             filters.join(", ")
         ));
     }
-    let tokenizer = match (&recipe.tokenizer.file, recipe.tokenizer.train) {
+    let tokenizer = match (&recipe.tokenizer.file, &recipe.tokenizer.train) {
         (Some(file), _) => file.display().to_string(),
-        (None, train) => format!("trained, {} tokens", train.unwrap_or_default().vocab_size),
+        (None, train) => format!("trained, {} tokens", train.clone().unwrap_or_default().vocab_size),
     };
     lines.push(format!("  tokenizer    {tokenizer}\n"));
     lines.join("\n")

@@ -10,14 +10,14 @@ use moe_shards::{Hash, Shard, TokenId, TokenWidth, TokenizerInfo, atomic};
 use crate::document::Count;
 use crate::engine::{Engine, LocalEngine};
 use crate::error::{Error, Result};
-use crate::ledger::{Ledger, SourceLedger};
+use crate::ledger::{EncoderNote, Ledger, SourceLedger};
 use crate::prepare::Prepared;
 use crate::printer::{Printer, StageLine};
 use crate::publish::{Results, StoredTokenizer};
 use crate::read::slice;
 use crate::recipe::ByteSize;
 use crate::stage::{Params, Report, Task, filter, read, shard, tokenize, train};
-use crate::tokenizer::{Encoder, EncoderOptions};
+use crate::tokenizer::{Encoder, EngineChoice, Verdict};
 use crate::watch::Watch;
 use crate::work;
 use crate::work::parts::{PartPlace, Parts};
@@ -215,26 +215,25 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn encoder_options(&self) -> EncoderOptions {
-        EncoderOptions { eod: self.prepared.recipe.tokenizer.eod.clone(), ..EncoderOptions::default() }
-    }
-
     pub fn tokenizer(&mut self, parts: &[Part]) -> Result<StoredTokenizer> {
         let line = StageLine::start("tokenizer");
         let prepared = self.prepared;
         let config = &prepared.recipe.tokenizer;
-        let (file, origin) = match (&prepared.tokenizer, config.train) {
+        let (file, origin) = match (&prepared.tokenizer, &config.train) {
             (Some(file), _) => (file.path.clone(), "read".to_owned()),
             (None, train) => {
-                let train = train.unwrap_or_default();
+                let train = train.clone().unwrap_or_default();
                 let inputs = parts
                     .iter()
                     .flat_map(|p| [&p.documents, &p.kept, &p.removed, &p.cuts])
                     .cloned()
                     .collect();
                 let weight = left(parts).bytes.min(train.sample_bytes.0);
-                let params =
-                    train::TrainParams { vocab_size: train.vocab_size, sample_bytes: train.sample_bytes.0 };
+                let params = train::TrainParams {
+                    vocab_size: train.vocab_size,
+                    sample_bytes: train.sample_bytes.0,
+                    special_tokens: train.special_tokens,
+                };
                 let task = Task::new(&self.work, 0, weight, inputs, Params::Train(params));
                 let file = task.file(work::TOKENIZER);
                 let done = self.map("train", vec![task])?;
@@ -251,12 +250,14 @@ impl<'a> Run<'a> {
             atomic::write_file(&path, &bytes)?;
         }
         self.results.used.push(folder);
-        let encoder = Encoder::shared(&path, &self.encoder_options()).map_err(|e| match e {
+        let mut options = config.encoder_options();
+        let encoder = Encoder::shared(&path, &options).map_err(|e| match e {
             // The user knows the original, not the copy.
             Error::Tokenizer { message, .. } => Error::Tokenizer { path: file, message },
             other => other,
         })?;
-        let token_bytes: Vec<u8> = encoder.token_bytes().iter().flat_map(|n| n.to_le_bytes()).collect();
+        let token_bytes: Vec<u8> =
+            encoder.vocabulary().token_bytes().iter().flat_map(|n| n.to_le_bytes()).collect();
         let info = TokenizerInfo {
             file: work::TOKENIZER.to_owned(),
             blake3,
@@ -267,16 +268,25 @@ impl<'a> Run<'a> {
         };
         let what = format!("{origin}, {} tokens, end of document is {}", info.vocab_size, info.eod_id);
         line.done(self.printer, &what);
-        self.printer.note(&format!("          encoder: {}", encoder.verdict()));
-        Ok(StoredTokenizer { path, info, token_bytes })
+        let mut verdict = encoder.verdict().clone();
+        if let Some(difference) = first_difference(&encoder, parts)? {
+            options.engine = EngineChoice::Reference;
+            verdict = Verdict::reference(format!("the fast engine differs: {difference}"));
+        }
+        self.printer.note(&format!("          encoder: {verdict}"));
+        self.ledger.encoder = Some(EncoderNote { engine: verdict.engine, reason: verdict.reason });
+        Ok(StoredTokenizer { path, info, token_bytes, options })
     }
 
     pub fn tokenize(&mut self, parts: &mut [Part], tokenizer: &StoredTokenizer) -> Result<()> {
         let line = StageLine::start("tokenize");
         let tasks = parts.iter().enumerate().map(|(i, part)| {
             let inputs = [&part.documents, &part.kept, &part.removed, &part.cuts, &tokenizer.path];
-            let params =
-                tokenize::TokenizeParams { source: self.source_name(part), options: self.encoder_options() };
+            let params = tokenize::TokenizeParams {
+                source: self.source_name(part),
+                options: tokenizer.options.clone(),
+                verify_every: self.prepared.recipe.tokenizer.verify_every,
+            };
             Task::new(
                 &self.work,
                 i,
@@ -374,6 +384,22 @@ impl<'a> Run<'a> {
             }
         }
     }
+}
+
+/// Compares the engines on the first documents that are left, and says where they differ.
+fn first_difference(encoder: &Encoder, parts: &[Part]) -> Result<Option<String>> {
+    if encoder.verdict().reason.is_some() {
+        return Ok(None);
+    }
+    for part in parts.iter().filter(|part| part.left.docs > 0).take(1) {
+        for text in tokenize::first_texts(&part.documents, &part.kept, &part.removed, &part.cuts)? {
+            let difference = encoder.difference(&text, &encoder.encode(&text)?)?;
+            if difference.is_some() {
+                return Ok(difference);
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Documents that are still in.

@@ -1,0 +1,138 @@
+//! `moe-data tokenizer check FILE`: which engine encodes with a tokenizer, and what forces the slow one.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::TextArgs;
+use crate::error::{Error, Result};
+use crate::printer::Printer;
+use crate::recipe::ByteSize;
+use crate::tokenizer::{Encoder, EncoderOptions};
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct CheckArgs {
+    /// The `tokenizer.json`.
+    pub file: PathBuf,
+    /// How it would be used.
+    pub options: EncoderOptions,
+    /// Texts on which both engines are compared; none if there are no paths.
+    pub data: TextArgs,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// Differences that are told.
+const SHOWN: usize = 5;
+
+/// Runs the command.
+///
+/// # Errors
+/// The file is not a tokenizer, the texts cannot be read, or ([`Error::Check`]) an engine that passed the probe
+/// gives other ids than the reference for one of them.
+pub fn run(args: &CheckArgs, printer: &Printer) -> Result<()> {
+    let start = Instant::now();
+    let encoder = Encoder::load(&args.file, &args.options)?;
+    let load_secs = start.elapsed().as_secs_f64();
+    let mut data = Data::default();
+    if !args.data.paths.is_empty() {
+        data.n_bad = args.data.for_each_batch(|texts| {
+            let found = texts
+                .par_iter()
+                .map(|text| {
+                    let ids = encoder.encode(&text.text)?;
+                    let difference = encoder.difference(&text.text, &ids)?;
+                    Ok((text.text.len() as u64, ids.len() as u64, difference))
+                })
+                .collect::<Result<Vec<_>>>()?;
+            for (n_bytes, n_tokens, difference) in found {
+                data.n_docs += 1;
+                data.n_bytes += n_bytes;
+                data.n_tokens += n_tokens;
+                if let Some(difference) = difference {
+                    data.n_different += 1;
+                    if data.differences.len() < SHOWN {
+                        data.differences.push(difference);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+    let verdict = encoder.verdict();
+    if args.json {
+        let value = json!({
+            "file": args.file,
+            "engine": verdict.engine,
+            "family": verdict.family,
+            "reason": verdict.reason,
+            "probe_strings": verdict.n_probes,
+            "vocab_size": encoder.vocab_size(),
+            "eod": encoder.eod(),
+            "bos": encoder.bos(),
+            "load_seconds": load_secs,
+            "data": (!args.data.paths.is_empty()).then(|| json!({
+                "documents": data.n_docs,
+                "bytes": data.n_bytes,
+                "tokens": data.n_tokens,
+                "bad_records": data.n_bad,
+                "by_reference": encoder.n_by_reference(),
+                "different": data.n_different,
+                "differences": data.differences,
+            })),
+        });
+        printer.data(&format!("{value}\n"));
+    } else {
+        printer.data(&format!(
+            "{}\n  encoder       {verdict}\n  vocabulary    {} tokens, end of document is {}\n  loaded in     {load_secs:.2} s\n{}",
+            args.file.display(),
+            encoder.vocab_size(),
+            encoder.eod().0,
+            if args.data.paths.is_empty() { String::new() } else { data.words(&encoder) }
+        ));
+    }
+    match data.n_different {
+        0 => Ok(()),
+        n => Err(Error::Check(format!(
+            "{n} of {} documents have other ids than in the reference\n  hint: set `tokenizer.engine = \"reference\"` in the recipe",
+            data.n_docs
+        ))),
+    }
+}
+
+/// What was compared.
+#[derive(Default)]
+struct Data {
+    n_docs: u64,
+    n_bytes: u64,
+    n_tokens: u64,
+    n_bad: u64,
+    n_different: u64,
+    differences: Vec<String>,
+}
+
+impl Data {
+    fn words(&self, encoder: &Encoder) -> String {
+        let mut text = format!(
+            "  compared      {} documents, {}, {} tokens; {} different\n",
+            self.n_docs,
+            ByteSize(self.n_bytes),
+            self.n_tokens,
+            self.n_different
+        );
+        if encoder.n_by_reference() > 0 {
+            let n = encoder.n_by_reference();
+            text.push_str(&format!("  passed on     {n} documents that only the reference encodes\n"));
+        }
+        if self.n_bad > 0 {
+            text.push_str(&format!("  left out      {} records that are no documents\n", self.n_bad));
+        }
+        for difference in &self.differences {
+            text.push_str(&format!("  different     {difference}\n"));
+        }
+        text
+    }
+}

@@ -1,0 +1,130 @@
+//! What the tokens of a vocabulary stand for: the bytes of each, and how many.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokenizers::AddedToken;
+
+/// The character by which a byte-level vocabulary writes each byte: itself where it is printable, else the next
+/// character from U+0100 on (`bytes_to_unicode` of GPT-2).
+pub(super) fn symbols_of_bytes() -> [char; 256] {
+    let is_printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let mut next = 0x100;
+    let mut symbols = ['\0'; 256];
+    for byte in 0..=u8::MAX {
+        symbols[usize::from(byte)] = if is_printable(byte) {
+            char::from(byte)
+        } else {
+            next += 1;
+            char::from_u32(next - 1).unwrap_or_default()
+        };
+    }
+    symbols
+}
+
+/// A vocabulary by id.
+#[derive(Clone, Debug)]
+pub struct Vocabulary {
+    /// For each id its token; empty for ids without one.
+    tokens: Vec<Token>,
+}
+
+/// One entry of a vocabulary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Token {
+    /// The text's bytes that it stands for; none for a special token.
+    pub bytes: Vec<u8>,
+    /// Its name in the file.
+    pub name: String,
+    /// Whether it is special.
+    pub is_special: bool,
+}
+
+impl Vocabulary {
+    pub(super) fn new(
+        vocab: HashMap<String, u32>,
+        added: &BTreeMap<u32, AddedToken>,
+        vocab_size: u32,
+        byte_level: bool,
+    ) -> Vocabulary {
+        let bytes_of: HashMap<char, u8> = symbols_of_bytes().into_iter().zip(0..=u8::MAX).collect();
+        let mut tokens = vec![Token::default(); vocab_size as usize];
+        for (name, id) in vocab {
+            let added = added.get(&id);
+            let is_special = added.is_some_and(|token| token.special);
+            let bytes = match added {
+                Some(_) if is_special => Vec::new(),
+                Some(_) => name.clone().into_bytes(),
+                // One character of a byte-level vocabulary is one byte.
+                None if byte_level => {
+                    let known = name.chars().map(|symbol| bytes_of.get(&symbol).copied());
+                    known.collect::<Option<Vec<u8>>>().unwrap_or_else(|| name.clone().into_bytes())
+                }
+                None => sentence_piece(&name),
+            };
+            if let Some(place) = tokens.get_mut(id as usize) {
+                *place = Token { bytes, name, is_special };
+            }
+        }
+        Vocabulary { tokens }
+    }
+
+    /// All tokens, by id.
+    pub fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    /// UTF-8 bytes of text that each token stands for, by id: what bits per byte are computed
+    /// with. Special tokens and unused ids are 0, tokens of 65,535 bytes and more are 65,535.
+    pub fn token_bytes(&self) -> Vec<u16> {
+        self.tokens.iter().map(|token| u16::try_from(token.bytes.len()).unwrap_or(u16::MAX)).collect()
+    }
+
+    /// The text of ids; special tokens leave nothing. `None` if the bytes are not UTF-8 or an id is
+    /// outside the vocabulary.
+    pub fn text(&self, ids: &[u32]) -> Option<String> {
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for id in ids {
+            bytes.extend_from_slice(&self.tokens.get(*id as usize)?.bytes);
+        }
+        String::from_utf8(bytes).ok()
+    }
+}
+
+/// SentencePiece: `<0x0A>` is a byte, `▁` a space.
+fn sentence_piece(name: &str) -> Vec<u8> {
+    let byte = name.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>')).filter(|hex| hex.len() == 2);
+    match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+        Some(byte) => vec![byte],
+        None => name.replace('▁', " ").into_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+    use super::*;
+
+    #[test]
+    fn the_symbols_are_those_of_the_library() {
+        let symbols = symbols_of_bytes();
+        let known: std::collections::BTreeSet<char> = ByteLevel::alphabet().into_iter().collect();
+        assert_eq!(symbols.into_iter().collect::<std::collections::BTreeSet<_>>(), known);
+        assert_eq!((symbols[b' ' as usize], symbols[b'\n' as usize], symbols[0xad]), ('Ġ', 'Ċ', 'Ń'));
+    }
+
+    #[test]
+    fn tokens_stand_for_bytes() {
+        let vocab: HashMap<String, u32> =
+            [("Ġthe", 0), ("Ã", 1), ("<s>", 2), ("ab", 4)].map(|(t, id)| (t.to_owned(), id)).into();
+        let added = BTreeMap::from([(2, AddedToken::from("<s>", true))]);
+        let vocabulary = Vocabulary::new(vocab.clone(), &added, 5, true);
+        assert_eq!(vocabulary.token_bytes(), [4, 1, 0, 0, 2]);
+        assert_eq!(vocabulary.tokens()[1].bytes, [0xc3]);
+        assert_eq!(vocabulary.text(&[0, 2, 4]).as_deref(), Some(" theab"));
+        assert_eq!((vocabulary.text(&[1]), vocabulary.text(&[5])), (None, None));
+        let pieces = Vocabulary::new(vocab, &added, 5, false);
+        assert_eq!(pieces.token_bytes()[0], "Ġthe".len() as u16);
+        assert_eq!((sentence_piece("<0x0A>"), sentence_piece("▁a")), (vec![10], b" a".to_vec()));
+    }
+}
