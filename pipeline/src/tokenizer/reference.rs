@@ -6,7 +6,8 @@ use super::SpecialInText;
 use super::vocabulary::Vocabulary;
 
 /// Names under which published tokenizers hold their end of document, most specific first.
-const KNOWN_EOD: [&str; 6] = [super::EOD, "<|end_of_text|>", "<|end▁of▁sentence|>", "</s>", "<eos>", "[EOS]"];
+const KNOWN_EOD: [&str; 6] =
+    [super::EOD, "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>", "<eos>", "[EOS]"];
 
 /// A tokenizer of the library.
 pub(super) struct Reference {
