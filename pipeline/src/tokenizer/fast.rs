@@ -2,6 +2,8 @@
 //! nothing but plain text of a known [`Family`](super::family::Family), in parts below the size at
 //! which it would use threads of its own.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use tokenizers::AddedToken;
 
@@ -15,6 +17,19 @@ pub(super) struct Fast {
     added: AddedTokens,
     family: Family,
     part_bytes: usize,
+}
+
+/// The model without the added tokens behind all others: the engine wants ids without gaps, and we find these
+/// tokens ourselves. (A name that is one word would be found in the vocabulary too; the probe holds them all.)
+fn without_last_added(model: &Value, tokens: &[(u32, AddedToken)]) -> Value {
+    let mut model = model.clone();
+    let names: BTreeSet<&str> = tokens.iter().map(|(_, token)| token.content.as_str()).collect();
+    if let Some(vocab) = model["vocab"].as_object_mut() {
+        let plain = vocab.iter().filter(|(name, _)| !names.contains(name.as_str()));
+        let last = plain.filter_map(|(_, id)| id.as_u64()).max();
+        vocab.retain(|name, id| !names.contains(name.as_str()) || id.as_u64() <= last);
+    }
+    model
 }
 
 impl Fast {
@@ -34,7 +49,7 @@ impl Fast {
             "added_tokens": [],
             "normalizer": file["normalizer"],
             "pre_tokenizer": file["pre_tokenizer"],
-            "model": file["model"],
+            "model": without_last_added(&file["model"], tokens),
         });
         let inner = fastokens::Tokenizer::from_json(bare)
             .map_err(|e| Refusal::new("file", format!("is refused by the fast engine: {e}")))?;

@@ -145,9 +145,9 @@ pub(super) fn strings(specials: &[&str]) -> Vec<String> {
             _ => (0..2 + random.below(14)).map(|_| ATOMS[random.below(ATOMS.len())]).collect(),
         });
     }
+    strings.extend(specials.iter().map(|special| (*special).to_owned()));
     // Enough to see how special strings are treated, whatever their number.
     for special in specials.iter().take(64) {
-        strings.push((*special).to_owned());
         strings.push(format!("a{special}{special} b {special}\n{}", ATOMS[random.below(ATOMS.len())]));
         let middle = special.char_indices().nth(special.chars().count() / 2).map_or(0, |(at, _)| at);
         strings.push(format!(" {}{special}", &special[..middle]));

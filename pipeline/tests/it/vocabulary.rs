@@ -156,11 +156,12 @@ fn ranks_become_a_tokenizer_of_the_fast_path() {
         (0..256).map(|b: usize| format!("{}{}== {b}\n", digit(b >> 2), digit((b & 3) << 4))).collect();
     ranks.push_str("dGhl 256\nIHRo 257\ndGg= 258\n");
     scratch.write("x.tiktoken", &ranks);
-    let import = ["tokenizer", "import", "x.tiktoken", "--pattern", "cl100k", "--special", "<|endoftext|>"];
+    let import =
+        ["tokenizer", "import", "x.tiktoken", "--pattern", "cl100k", "--special", "<|endoftext|>=300"];
     scratch.ok(&import);
     let check = json(&scratch.ok(&["tokenizer", "check", "tokenizer.json", "--json"]).out);
     assert_eq!((check["engine"].as_str(), check["family"].as_str()), (Some("fastokens"), Some("cl100k")));
-    assert_eq!((&check["vocab_size"], &check["eod"]), (&260.into(), &259.into()));
+    assert_eq!((&check["vocab_size"], &check["eod"]), (&301.into(), &300.into()));
     scratch.write("y.tiktoken", ranks.replace("== 7\n", "== 8\n"));
     let said = scratch.fail(&["tokenizer", "import", "y.tiktoken", "--pattern", "gpt2", "--force"], 2);
     assert!(said.err.contains("line 9: rank 8 is already that of line 8"), "{}", said.err);
