@@ -80,18 +80,26 @@ impl Interleaver {
     /// Among the streams whose deficit allows them a turn, the one whose deadline is nearest. By Tijdeman's
     /// theorem there is one at every step up to the total.
     fn most_urgent(&self, t: u64, counts: &[u64]) -> Option<usize> {
-        let n = i128::from(self.total);
-        let k = self.active.len() as i128;
-        let mut best: Option<(usize, i128, i128)> = None;
+        let n = self.total as i64;
+        // At most 2^17, and with |sigma| <= 2n <= 2^41 everything but the last product fits into 64 bits.
+        let scale = 2 * self.active.len() as i64 - 2;
+        let mut best: Option<(usize, i64, u64)> = None;
         for &i in &self.active {
-            let q = i128::from(self.quotas[i]);
-            let sigma = q * i128::from(t) - i128::from(counts[i]) * n;
-            if sigma * (2 * k - 2) < n {
+            let q = self.quotas[i];
+            // The products may wrap, their difference is exact: it lies within 2n for the counts of this rule.
+            let sigma = q.wrapping_mul(t).wrapping_sub(counts[i].wrapping_mul(self.total)) as i64;
+            if sigma.unsigned_abs() > 2 * self.total {
+                return None;
+            }
+            if sigma * scale < n {
                 continue;
             }
             // deadline = slack / q, compared by cross-multiplication; ties go to the lower index.
-            let slack = n * (2 * k - 3) - sigma * (2 * k - 2);
-            if best.is_none_or(|(_, best_slack, best_q)| slack * best_q < best_slack * q) {
+            let slack = n * (scale - 1) - sigma * scale;
+            let nearer = |best_slack, best_q| {
+                i128::from(slack) * i128::from(best_q) < i128::from(best_slack) * i128::from(q)
+            };
+            if best.is_none_or(|(_, best_slack, best_q): (usize, i64, u64)| nearer(best_slack, best_q)) {
                 best = Some((i, slack, q));
             }
         }

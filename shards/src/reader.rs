@@ -295,6 +295,11 @@ impl Shard {
         Ok(Tokens { bytes: &self.bin[(start * w) as usize..((start + len) * w) as usize], width })
     }
 
+    /// The tokens of all documents as they lie in the file, little-endian.
+    pub fn token_bytes(&self) -> &[u8] {
+        &self.bin
+    }
+
     /// Reads everything: section checksums, the digest of the tokens, that families ascend, that
     /// each document ends with its only EOD position, that ids are inside the vocabulary.
     ///

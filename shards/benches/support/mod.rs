@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
 pub mod synthetic;
+pub mod timing;
 
 /// The value of `--name VALUE` on the command line.
 pub fn option(name: &str) -> Option<String> {

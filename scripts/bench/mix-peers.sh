@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Reads the same tokenized samples with moe-shards, mosaicml-streaming and litdata, one after the other on this machine, and
+# prints one table: samples a second in order and shuffled, and the time to resume at half an epoch. Needs Python 3, pip and
+# 4 GB of disk (both peers need torch), and takes about five minutes after the installation.
+#   scripts/bench/mix-peers.sh FOLDER [DOCUMENTS]
+set -euo pipefail
+work=$(mkdir -p "${1:?name a folder for the data}" && cd "$1" && pwd)
+docs=${2:-200000}
+cd "$(dirname "$0")/../.."
+
+[ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
+"$work/venv/bin/pip" install -q mosaicml-streaming==0.13.0 litdata==0.2.76
+
+bench() { cargo bench -q -p moe-shards --bench "$@"; }
+[ -f "$work/build/MANIFEST.json" ] || bench synthetic_build -- --out "$work/build" --docs "$docs" --tokens
+cargo run -q --release -p moe-data -- mix --out "$work/build" --epochs 1 --mixture scripts/bench/mix-10m.toml >"$work/worth.txt"
+bench read_plan -- --plan "$work/build" --export "$work/samples.u32"
+bench read_plan -- --plan "$work/build" >"$work/ours.json"
+"$work/venv/bin/python" scripts/bench/mix_peers.py "$work/samples.u32" "$work/ours.json" "$work"
