@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# What a trainer waits for: opening a plan and its first sample, a sample anywhere, samples in order, beside a plain read of the same
+# mapped tokens. 200,000 synthetic documents with tokens (300 MB), one pass. Takes about a minute after the build.
+#   scripts/bench/mix-read.sh FOLDER [DOCUMENTS]
+set -euo pipefail
+out=${1:?name a folder for the data}
+docs=${2:-200000}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+cd "$(dirname "$0")/../.."
+
+bench() { cargo bench -q -p moe-shards --bench "$@"; }
+[ -f "$out/MANIFEST.json" ] || bench synthetic_build -- --out "$out" --docs "$docs" --tokens
+cargo run -q --release -p moe-data -- mix --quiet --force --out "$out" --epochs 1 --mixture scripts/bench/mix-10m.toml >"$out/worth.txt"
+bench samples -- --plan "$out"
+bench interleave
