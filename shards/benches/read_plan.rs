@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::hint::black_box(sum);
         Ok(n as f64 / started.elapsed().as_secs_f64())
     };
-    let scattered = |i: u64| (u128::from(mix64(i + 1)) * u128::from(n) >> 64) as u64;
+    let scattered = |i: u64| ((u128::from(mix64(i + 1)) * u128::from(n)) >> 64) as u64;
     // The first reading brings the tokens into the page cache.
     rate(&mut (0..n))?;
     let in_order = rate(&mut (0..n))?;

@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Sample numbers without order, the same in every run.
 fn scattered(n: u64) -> impl Iterator<Item = u64> {
-    (0u64..).map(move |i| (u128::from(mix64(i + 1)) * u128::from(n) >> 64) as u64)
+    (0u64..).map(move |i| ((u128::from(mix64(i + 1)) * u128::from(n)) >> 64) as u64)
 }
 
 fn opening(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {

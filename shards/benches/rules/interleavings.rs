@@ -142,7 +142,7 @@ fn shuffled_blocks(quotas: &[u64]) -> Vec<usize> {
 fn independent(quotas: &[u64]) -> Vec<usize> {
     let n = total(quotas);
     let draw = |t| {
-        let mut at = (u128::from(mix64(t ^ mix64(7))) * u128::from(n) >> 64) as u64;
+        let mut at = ((u128::from(mix64(t ^ mix64(7))) * u128::from(n)) >> 64) as u64;
         let mut source = 0;
         while at >= quotas[source] {
             at -= quotas[source];
@@ -157,7 +157,7 @@ fn independent(quotas: &[u64]) -> Vec<usize> {
 pub fn shuffle<T>(items: &mut [T], seed: u64) {
     for i in (1..items.len()).rev() {
         let draw = mix64(mix64(seed.wrapping_add(1)).wrapping_add(i as u64));
-        items.swap(i, (u128::from(draw) * (i as u128 + 1) >> 64) as usize);
+        items.swap(i, ((u128::from(draw) * (i as u128 + 1)) >> 64) as usize);
     }
 }
 

@@ -71,9 +71,9 @@ pub fn two_threads<E: Send>(
 ) -> Result<(), E> {
     let started = Instant::now();
     let halves = std::thread::scope(|scope| {
-        let read = |range: std::ops::Range<u64>| {
+        let read = |mut range: std::ops::Range<u64>| {
             let call = &call;
-            scope.spawn(move || range.into_iter().try_for_each(call))
+            scope.spawn(move || range.try_for_each(call))
         };
         [read(0..n / 2), read(n / 2..n)].map(|thread| thread.join().expect("a reader does not panic"))
     });
