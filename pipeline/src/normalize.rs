@@ -34,18 +34,62 @@ pub enum Unicode {
 /// `\r\n`, `\r` and U+0085 become `\n`; other characters of category Cc are removed except tab
 /// and `\n`; a byte order mark at the start is removed.
 pub fn normalize(text: &str, config: NormalizeConfig) -> Cow<'_, str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let found = look(text);
     // Composition comes last: a control character may stand between two characters that compose.
-    let clean = strip_controls(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let clean = if found.controls { Cow::Owned(strip_controls(text)) } else { Cow::Borrowed(text) };
     match config.unicode {
-        Unicode::Nfc if is_nfc_quick(clean.chars()) != IsNormalized::Yes => Cow::Owned(clean.nfc().collect()),
+        Unicode::Nfc if found.may_compose && is_nfc_quick(clean.chars()) != IsNormalized::Yes => {
+            Cow::Owned(clean.nfc().collect())
+        }
         _ => clean,
     }
 }
 
-fn strip_controls(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
-        return Cow::Borrowed(text);
+/// What there may be to do for a text.
+struct Found {
+    /// Controls other than tab and `\n`.
+    controls: bool,
+    /// Characters that are not known to stay as they are in NFC.
+    may_compose: bool,
+}
+
+/// Looks at a text once; blocks of plain ASCII, most of most texts, are passed over without decoding.
+fn look(text: &str) -> Found {
+    const BLOCK: usize = 32;
+    let mut found = Found { controls: false, may_compose: false };
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let end = bytes.len().min(at + BLOCK);
+        let is_plain = |b: u8| (0x20..0x7f).contains(&b) | (b == b'\n') | (b == b'\t');
+        if bytes[at..end].iter().fold(true, |all, &b| all & is_plain(b)) {
+            at = end;
+            continue;
+        }
+        // `at` is always the start of a character.
+        for c in text[at..].chars() {
+            found.controls |= c.is_control() && c != '\n' && c != '\t';
+            found.may_compose |= !stays_in_nfc(c);
+            at += c.len_utf8();
+            if at >= end {
+                break;
+            }
+        }
     }
+    found
+}
+
+/// Whether a character is among those that a text may hold in any order and be in NFC: it does not
+/// decompose, has combining class 0, and composes with nothing before it. Large ranges only.
+fn stays_in_nfc(c: char) -> bool {
+    matches!(c,
+        '\0'..='\u{2ff}' | '\u{400}'..='\u{482}' | '\u{5d0}'..='\u{5ea}' | '\u{2002}'..='\u{206f}'
+        | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{3400}'..='\u{4dbf}'
+        | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}')
+}
+
+fn strip_controls(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
@@ -58,11 +102,13 @@ fn strip_controls(text: &str) -> Cow<'_, str> {
             c => clean.push(c),
         }
     }
-    Cow::Owned(clean)
+    clean
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(input: &str, expected: &str) {
@@ -80,6 +126,23 @@ mod tests {
         check("e\u{301}", "é");
         check("e\0\u{301}", "é");
         check("\r\r\n", "\n\n");
+    }
+
+    #[test]
+    fn characters_that_stay_are_those_the_tables_call_normal() {
+        for c in ('\0'..=char::MAX).filter(|&c| stays_in_nfc(c)) {
+            assert_eq!(is_nfc_quick(std::iter::once(c)), IsNormalized::Yes, "{c:?}");
+            assert_eq!(unicode_normalization::char::canonical_combining_class(c), 0, "{c:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_quick_look_changes_no_text(text in "([ -~]{0,40}|[\0-\u{a0}]{0,3}|\\PC{0,5}|[e\u{301}\u{1100}\u{1161}가]{0,4}){0,6}") {
+            let clean = strip_controls(text.strip_prefix('\u{feff}').unwrap_or(&text));
+            let expected: String = clean.nfc().collect();
+            prop_assert_eq!(normalize(&text, NormalizeConfig::default()), expected);
+        }
     }
 
     #[test]

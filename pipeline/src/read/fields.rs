@@ -28,6 +28,15 @@ impl FieldPaths {
             .chain(self.metadata.named().map(|(_, field)| field))
     }
 
+    /// Keys of an object under which the fields are: each name, and what stands before its first dot.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let heads = self.names().flat_map(|name| [Some(name), name.split_once('.').map(|(head, _)| head)]);
+        let mut keys: Vec<String> = heads.flatten().map(str::to_owned).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
     /// Takes the fields out of a JSON object. Numbers and booleans count as names, not as text.
     pub(super) fn extract(&self, object: &mut Value) -> Result<Raw, Cause> {
         let raw = Raw {

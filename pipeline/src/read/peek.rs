@@ -40,7 +40,7 @@ pub fn field_names(
             for _ in 0..RECORDS {
                 let Some(line) = lines.next_line()? else { break };
                 if line.cause.is_none()
-                    && let Ok(object) = jsonl::parse(lines.bytes())
+                    && let Ok(object) = jsonl::parse(lines.bytes(), None)
                 {
                     keys(&object, "", &mut names);
                 }

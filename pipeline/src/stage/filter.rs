@@ -42,7 +42,9 @@ pub fn run(task: &Task, params: &FilterParams, watch: &Watch) -> Result<Report> 
     let mut report = Report::default();
     let mut drops = Drops::default();
     let (mut kept, mut keys) = (Vec::new(), Vec::new());
-    for batch in DocumentBatches::open(documents, Columns::All)? {
+    // Without filters nobody asks for the text.
+    let columns = if filters.is_empty() { Columns::Ids } else { Columns::All };
+    for batch in DocumentBatches::open(documents, columns)? {
         for (row, document) in batch?.documents() {
             let count = Count::one(u64::from(document.raw_bytes));
             let text = Text::new(document.text);

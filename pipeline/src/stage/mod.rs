@@ -9,6 +9,7 @@
 
 pub mod cuts;
 pub mod filter;
+mod gather;
 pub mod read;
 pub mod shard;
 pub mod tokenize;

@@ -10,14 +10,15 @@ use std::path::PathBuf;
 use moe_shards::{DocumentMeta, FamilyId, Hash, Names, ShardSpec, ShardWriter, TokenId};
 use serde::{Deserialize, Serialize};
 
+use super::gather::{self, Block};
 use super::{Report, Task};
 use crate::document::{Count, DocumentId};
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::names::PartNames;
-use crate::work::rows::{Blob, Table, TokenRow};
-use crate::work::{DROPS, IDS, NAMES, TOKEN_ROWS, TOKENS};
+use crate::work::rows::{Table, TokenRow};
+use crate::work::{DROPS, NAMES, TOKEN_ROWS};
 
 /// Reason of a second document with the family and variant of another.
 pub const REASON: &str = "duplicate_variant";
@@ -75,39 +76,40 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
     let numbers = Numbers::new(&task.inputs, &rows)?;
     let mut writer = ShardWriter::create(&task.output, &params.name, spec)?.with_names(numbers.names.clone());
     let mut drops = Drops::default();
-    let mut blobs = Blobs { folders: &task.inputs, open: BTreeMap::new() };
     let mut last_family = None;
-    for (row, part) in &rows {
-        let id = blobs.id(*part, row)?;
-        let count = Count::one(u64::from(row.raw_bytes));
-        if last_family == Some(row.family) {
-            *report.dropped.entry(REASON.to_owned()).or_default() += count;
-            drops.push(&Drop {
-                id: &id,
-                document_id: DocumentId(row.document_id),
-                source: &params.source,
-                stage: "shard",
-                reason: REASON,
-                measured: f64::NAN,
-                threshold: f64::NAN,
-                raw_bytes: count.bytes,
-            });
-        } else {
-            let meta = DocumentMeta {
-                family: FamilyId(row.family),
-                variant: params.variant,
-                source: params.source_index,
-                n_bytes: row.raw_bytes,
-                quality: row.quality.checked_sub(1).and_then(|bucket| u8::try_from(bucket).ok()),
-                language: numbers.language(*part, row),
-                tags: numbers.tags(*part, row),
-                style: 0,
-            };
-            writer.append(&id, &meta, &blobs.tokens(*part, row)?)?;
-            report.kept += count;
-            last_family = Some(row.family);
+    for rows in gather::blocks(&rows) {
+        let block = Block::read(&task.inputs, rows)?;
+        for (row, part, id, tokens) in block.documents() {
+            let count = Count::one(u64::from(row.raw_bytes));
+            if last_family == Some(row.family) {
+                *report.dropped.entry(REASON.to_owned()).or_default() += count;
+                drops.push(&Drop {
+                    id,
+                    document_id: DocumentId(row.document_id),
+                    source: &params.source,
+                    stage: "shard",
+                    reason: REASON,
+                    measured: f64::NAN,
+                    threshold: f64::NAN,
+                    raw_bytes: count.bytes,
+                });
+            } else {
+                let meta = DocumentMeta {
+                    family: FamilyId(row.family),
+                    variant: params.variant,
+                    source: params.source_index,
+                    n_bytes: row.raw_bytes,
+                    quality: row.quality.checked_sub(1).and_then(|bucket| u8::try_from(bucket).ok()),
+                    language: numbers.language(part, row),
+                    tags: numbers.tags(part, row),
+                    style: 0,
+                };
+                writer.append(id, &meta, tokens)?;
+                report.kept += count;
+                last_family = Some(row.family);
+            }
+            watch.advance(u64::from(row.n_tokens))?;
         }
-        watch.advance(u64::from(row.n_tokens))?;
     }
     drops.write(&task.file(DROPS))?;
     report.shard = Some(writer.finish()?);
@@ -151,43 +153,6 @@ fn family_range(bits: u32, prefix: u64) -> (u64, u64) {
     let free = u64::BITS - bits;
     let first = prefix.checked_shl(free).unwrap_or(0);
     (first, first | u64::MAX.checked_shr(bits).unwrap_or(0))
-}
-
-/// Open token and id files of the parts, a bounded number of them.
-struct Blobs<'a> {
-    folders: &'a [PathBuf],
-    open: BTreeMap<usize, (Blob, Blob)>,
-}
-
-/// Two files a part; systems allow 1024 open files and several tasks run at once.
-const MAX_OPEN_PARTS: usize = 16;
-
-impl Blobs<'_> {
-    fn of(&mut self, part: usize) -> Result<&(Blob, Blob)> {
-        if !self.open.contains_key(&part) && self.open.len() >= MAX_OPEN_PARTS {
-            self.open.pop_first();
-        }
-        match self.open.entry(part) {
-            std::collections::btree_map::Entry::Occupied(open) => Ok(open.into_mut()),
-            std::collections::btree_map::Entry::Vacant(place) => {
-                let folder = &self.folders[part];
-                Ok(place.insert((Blob::open(&folder.join(TOKENS))?, Blob::open(&folder.join(IDS))?)))
-            }
-        }
-    }
-
-    fn tokens(&mut self, part: usize, row: &TokenRow) -> Result<Vec<TokenId>> {
-        let mut bytes = vec![0; row.n_tokens as usize * 4];
-        self.of(part)?.0.read_at(row.token_start * 4, &mut bytes)?;
-        Ok(bytes.chunks_exact(4).map(|b| TokenId(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect())
-    }
-
-    fn id(&mut self, part: usize, row: &TokenRow) -> Result<String> {
-        let mut bytes = vec![0; row.id_bytes as usize];
-        self.of(part)?.1.read_at(row.id_start, &mut bytes)?;
-        let path = self.folders[part].join(IDS);
-        String::from_utf8(bytes).map_err(|_| Error::data(&path, "is damaged; delete its folder and rerun"))
-    }
 }
 
 #[cfg(test)]
