@@ -206,12 +206,11 @@ fn ids(n_nasty: usize, eod: Option<String>, vocab: &Path, mut documents: Vec<Str
 /// contractions, digits, ASCII noise, and runs of one character of up to 20,000.
 fn nasty(n: usize) -> impl Iterator<Item = String> {
     const SPACES: [char; 14] = [
-        ' ', ' ', '\n', '\r', '\t', '\u{a0}', '\u{2028}', '\u{3000}', '\u{85}', '\u{b}', '\u{180e}', '\u{200b}',
-        '\u{feff}', 'x',
+        ' ', ' ', '\n', '\r', '\t', '\u{a0}', '\u{2028}', '\u{3000}', '\u{85}', '\u{b}', '\u{180e}',
+        '\u{200b}', '\u{feff}', 'x',
     ];
-    const SHORTS: [&str; 16] = [
-        "'s", "'S", "'T", "'re", "'RE", "'ve", "'m", "'ll", "'LL", "'d", "’s", "'ſ", "''", "don", "I", " ",
-    ];
+    const SHORTS: [&str; 16] =
+        ["'s", "'S", "'T", "'re", "'RE", "'ve", "'m", "'ll", "'LL", "'d", "’s", "'ſ", "''", "don", "I", " "];
     const DIGITS: [char; 12] = ['0', '1', '9', '٣', '४', '〇', '²', '½', 'Ⅷ', '𝟙', ' ', ','];
     const EMOJI: [&str; 10] = ["😀", "👩", "\u{200d}", "👧", "🇩", "🇪", "\u{fe0f}", "❤", "🏽", " "];
     let mut counter = 0u64;

@@ -4,7 +4,7 @@
 //!
 //! Inputs: the folders of the source's tokenized parts. Writes the shard, unless it would be empty.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use moe_shards::{DocumentMeta, FamilyId, Hash, Names, ShardSpec, ShardWriter, TokenId};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::gather::{self, Block};
 use super::{Report, Task};
 use crate::document::{Count, DocumentId};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::names::PartNames;
