@@ -1,5 +1,5 @@
 //! Measures the encoder beside the library `tokenizers`, and compares their ids. Run by
-//! `scripts/bench/tokenize.sh` and `scripts/compare/tokenizer-ids.sh`.
+//! `scripts/bench/tokenize-speed.py` and `scripts/compare/tokenizer-ids.py`.
 //!
 //! ```text
 //! tokenizer_peers speed --engine ours|tokenizers --threads N --passes N VOCAB DATA...

@@ -15,6 +15,7 @@ import argparse, os, pathlib, re, shutil, statistics, subprocess, tempfile, time
 ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
 ap.add_argument("vocabs", type=pathlib.Path)
 ap.add_argument("files", nargs="+", type=pathlib.Path)
+ap.add_argument("--binary", type=pathlib.Path, help="moe-data, built already")
 ap.add_argument("--repeat", type=int, default=1)
 ap.add_argument("--threads", default="1,2")
 ap.add_argument("--runs", type=int, default=3)
@@ -22,8 +23,9 @@ ap.add_argument("--recipes", default="none,exact,length,gopher", help="of: none,
 args = ap.parse_args()
 
 root = pathlib.Path(__file__).resolve().parents[2]
-subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "moe-data"], cwd=root, check=True)
-binary = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target")).resolve() / "release/moe-data"
+if not args.binary:
+    subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "moe-data"], cwd=root, check=True)
+binary = args.binary or pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target")).resolve() / "release/moe-data"
 base = args.files[0].resolve().parent
 temp = tempfile.TemporaryDirectory(dir=base.parent)
 folder = pathlib.Path(temp.name)

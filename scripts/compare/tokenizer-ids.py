@@ -13,12 +13,14 @@ import argparse, copy, gzip, json, os, pathlib, subprocess, sys, tempfile
 ap = argparse.ArgumentParser(description=__doc__.split("\n")[0])
 ap.add_argument("vocabs", type=pathlib.Path)
 ap.add_argument("data", type=pathlib.Path)
+ap.add_argument("--binary", type=pathlib.Path, help="tokenizer_peers, built already")
 ap.add_argument("--nasty", type=int, default=3600)
 args = ap.parse_args()
 
 root = pathlib.Path(__file__).resolve().parents[2]
-subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "moe-data", "--example", "tokenizer_peers"], cwd=root, check=True)
-binary = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release/examples/tokenizer_peers"
+if not args.binary:
+    subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "moe-data", "--example", "tokenizer_peers"], cwd=root, check=True)
+binary = args.binary or pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release/examples/tokenizer_peers"
 
 def has_text(path):
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times tiktoken or gigatoken over JSON lines held in memory; prints one JSON object.
 
-    tokenize_peers.py tiktoken|gigatoken THREADS PASSES VOCAB DATA...
+    tokenize-peers.py tiktoken|gigatoken THREADS PASSES VOCAB DATA...
 
 VOCAB is a tokenizer.json, for tiktoken a `.tiktoken` rank file of cl100k.
 """

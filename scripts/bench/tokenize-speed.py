@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tokenization side by side: moe-data's encoder, tokenizers' encode_batch_fast, Python tiktoken, gigatoken.
 
-    tokenize.py VOCABS NAME=FILE[,FILE...] NAME=FILE...
+    tokenize-speed.py VOCABS NAME=FILE[,FILE...] NAME=FILE...
 
 VOCABS is the folder made by scripts/fetch-tokenizers.sh; each NAME is a corpus of JSON lines (plain or gzip, field
 `text`). Builds the example `tokenizer_peers` of the pipeline in release mode (CARGO_TARGET_DIR is obeyed) and installs
@@ -19,12 +19,14 @@ ap.add_argument("vocabs", type=pathlib.Path)
 ap.add_argument("corpora", nargs="+", help="NAME=FILE,FILE")
 ap.add_argument("--runs", type=int, default=5)
 ap.add_argument("--passes", type=int, default=3, help="passes in a process of the fast engines; all but the first are warm")
+ap.add_argument("--binary", type=pathlib.Path, help="tokenizer_peers, built already")
 ap.add_argument("--python", help="a Python that has the peers already")
 args = ap.parse_args()
 
 root = pathlib.Path(__file__).resolve().parents[2]
-subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "moe-data", "--example", "tokenizer_peers"], cwd=root, check=True)
-binary = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release/examples/tokenizer_peers"
+if not args.binary:
+    subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "moe-data", "--example", "tokenizer_peers"], cwd=root, check=True)
+binary = args.binary or pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target")) / "release/examples/tokenizer_peers"
 temp = tempfile.TemporaryDirectory()
 python = args.python
 if not python:
@@ -32,7 +34,7 @@ if not python:
     python = f"{temp.name}/bin/python"
     packages = ["tiktoken==0.14.0", "gigatoken==0.10.0", "awkward", "numpy"]
     subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-peers = pathlib.Path(__file__).with_name("tokenize_peers.py")
+peers = pathlib.Path(__file__).with_name("tokenize-peers.py")
 
 VOCABS = {"Llama-3": ("llama3.json", "<|end_of_text|>"), "cl100k": ("cl100k.json", "<|endoftext|>")}
 ENGINES = ["moe-data", "encode_batch_fast", "tiktoken (Python)", "gigatoken"]
