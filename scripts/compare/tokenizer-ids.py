@@ -6,7 +6,7 @@
 VOCABS is the folder made by scripts/fetch-tokenizers.sh. Every `*.jsonl` and `*.jsonl.gz` below DATA_FOLDER whose records
 have a text is encoded with each vocabulary by both (the library in the version of Cargo.lock, built with onig), and so
 is a set of strings made to be difficult (`nasty` in pipeline/examples/tokenizer_peers.rs). Then GPT-2's file is changed
-in one piece at a time; each such file has to go to the reference. Prints Markdown tables; exit code 1 on any difference.
+in one piece at a time; each such file has to go to the reference, or (EXACT) give its ids. Prints Markdown tables; exit code 1 on any difference.
 """
 import argparse, copy, gzip, json, os, pathlib, subprocess, sys, tempfile
 
@@ -75,6 +75,8 @@ ODD = [
     ("dropout 0", "model", gpt2["model"] | {"dropout": 0.0}),
     ("byte fallback", "model", gpt2["model"] | {"byte_fallback": True}),
 ]
+# An inverted split by an expression that matches every character is the same as an isolating one.
+EXACT = {"Split removed and inverted"}
 print("\n| GPT-2's file with | engine | because | texts with other ids |")
 print("|---|---|---|---|")
 with tempfile.TemporaryDirectory() as temp:
@@ -84,7 +86,7 @@ with tempfile.TemporaryDirectory() as temp:
         path = pathlib.Path(temp) / "odd.json"
         path.write_text(json.dumps(file))
         r = compare(path, "<|endoftext|>", [])
-        failed |= r["different"] > 0 or r["engine"] != "tokenizers"
+        failed |= r["different"] > 0 or (r["engine"] != "tokenizers" and name not in EXACT)
         reason = (r["reason"] or "nothing").replace("|", "\\|")
         print(f"| {name} | {r['engine']} | {reason if len(reason) < 160 else reason[:157] + '...'} | {r['different']} |", flush=True)
 sys.exit(failed)
