@@ -12,6 +12,7 @@
 
 mod constants;
 pub mod datatrove;
+pub mod estimate;
 pub mod native;
 mod spacy;
 mod spacy_data;
