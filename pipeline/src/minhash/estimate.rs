@@ -72,29 +72,22 @@ struct Sampled {
 }
 
 /// The sampled documents. Immutable once made, so threads share it.
+#[derive(Default)]
 pub struct Sample {
     documents: Vec<Sampled>,
     postings: HashMap<u64, Vec<u32>, BuildHasherDefault<Identity>>,
 }
 
 impl Sample {
-    /// Indexes texts with their numbers. Texts without shingles are left out: they are like nothing.
-    pub fn new<'a>(config: &SketchConfig, texts: impl IntoIterator<Item = (u64, &'a str)>) -> Sample {
-        let mut sketcher = Sketcher::new(config);
-        let mut sample = Sample { documents: Vec::new(), postings: HashMap::default() };
-        for (number, text) in texts {
-            let place = sample.documents.len() as u32;
-            let set = sketcher.set(text);
-            if set.is_empty() {
-                continue;
-            }
-            set.iter().for_each(|shingle| sample.postings.entry(*shingle).or_default().push(place));
-            let n_shingles = set.len() as u32;
-            let mut keys = Vec::new();
-            sketcher.keys(text, &mut keys);
-            sample.documents.push(Sampled { number, n_shingles, keys });
+    /// Adds a document by its set of shingles and the key of each band. One without shingles is left out: it is
+    /// like nothing.
+    pub fn push(&mut self, number: u64, set: &[u64], keys: Vec<u64>) {
+        if set.is_empty() {
+            return;
         }
-        sample
+        let place = self.documents.len() as u32;
+        set.iter().for_each(|shingle| self.postings.entry(*shingle).or_default().push(place));
+        self.documents.push(Sampled { number, n_shingles: set.len() as u32, keys });
     }
 
     /// Documents in the sample that have shingles.
@@ -165,6 +158,18 @@ mod tests {
     const CONFIG: SketchConfig =
         SketchConfig { profile: Profile::Native, ngram: 2, bands: 14, rows: 8, seed: 1 };
 
+    fn sample<'a>(texts: impl IntoIterator<Item = (u64, &'a str)>) -> Sample {
+        let mut sketcher = Sketcher::new(&CONFIG);
+        let mut sample = Sample::default();
+        for (number, text) in texts {
+            let set = sketcher.set(text).to_vec();
+            let mut keys = Vec::new();
+            sketcher.keys(text, &mut keys);
+            sample.push(number, &set, keys);
+        }
+        sample
+    }
+
     fn compared(sample: &Sample, texts: &[&str]) -> Vec<Pair> {
         let mut comparer = Comparer::new(&CONFIG, sample);
         let mut pairs = Vec::new();
@@ -175,7 +180,7 @@ mod tests {
     #[test]
     fn overlaps_are_those_of_the_sets() {
         let texts = ["a b c d e", "a b c d e", "a b c x y", "q r s t", "one"];
-        let sample = Sample::new(&CONFIG, [(0, texts[0]), (4, texts[4])]);
+        let sample = sample([(0, texts[0]), (4, texts[4])]);
         assert_eq!(sample.len(), 1);
         let pairs = compared(&sample, &texts);
         // {ab bc cd de} is in text 1 as a whole; text 2 shares ab and bc and has cx and xy of its own.
@@ -187,7 +192,7 @@ mod tests {
     #[test]
     fn a_pair_within_the_sample_counts_once() {
         let texts = ["a b c", "a b c", "a b c"];
-        let sample = Sample::new(&CONFIG, [(0, texts[0]), (2, texts[2])]);
+        let sample = sample([(0, texts[0]), (2, texts[2])]);
         let found: Vec<_> = compared(&sample, &texts).iter().map(|p| (p.sampled, p.other)).collect();
         assert_eq!(found, [(0, 1), (2, 1), (0, 2)]);
     }
@@ -198,7 +203,7 @@ mod tests {
         let words: Vec<&str> = text.split_whitespace().collect();
         // Windows that overlap less and less.
         let texts: Vec<String> = (0..12).map(|i| words[i * i / 2..i * i / 2 + 60].join(" ")).collect();
-        let sample = Sample::new(&CONFIG, [(3, texts[3].as_str())]);
+        let sample = sample([(3, texts[3].as_str())]);
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let mut sketcher = Sketcher::new(&CONFIG);
         let sets: Vec<Vec<u64>> = texts.iter().map(|text| sketcher.set(text).to_vec()).collect();
