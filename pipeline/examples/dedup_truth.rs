@@ -19,7 +19,7 @@ struct Args {
     /// Name of the collection, for the heading.
     #[arg(long)]
     name: String,
-    /// Labelled pairs.
+    /// True pairs.
     #[arg(long)]
     truth: PathBuf,
     /// Jaccard index from which a pair counts as duplicates.
@@ -154,7 +154,7 @@ fn main() -> Result<(), Failure> {
     let sketched = configs.map(|config| Sketched::new(&config, &documents));
     let threshold = args.threshold;
 
-    println!("### {}: {} documents, {} labelled pairs\n", args.name, documents.len(), truth.len());
+    println!("### {}: {} documents, {} pairs\n", args.name, documents.len(), truth.len());
     println!(
         "| Jaccard | pairs | S-curve | native: candidates | verified | datatrove: candidates | verified |"
     );
