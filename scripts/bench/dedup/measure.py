@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Runs a command and prints one JSON line: seconds of wall and CPU time, exit code, and the peak memory of all
 its processes together (sum of their proportional set sizes, sampled ten times a second; shared pages count once).
+CPU time is that of all descendants as last sampled; unlike wall time it hardly depends on what else the machine does.
 
     measure.py [--label NAME] -- COMMAND...
 """
@@ -33,6 +34,17 @@ def memory(pid):
     return 0
 
 
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu(pid):
+    try:
+        fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+    except OSError:
+        return 0.0
+
+
 def main():
     args = sys.argv[1:]
     label = None
@@ -41,12 +53,15 @@ def main():
     command = args[1:] if args[:1] == ["--"] else args
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=sys.stderr)
-    peak, done = 0, threading.Event()
+    peak, seconds, done = 0, {}, threading.Event()
 
     def sample():
         nonlocal peak
         while not done.wait(0.1):
-            peak = max(peak, sum(memory(pid) for pid in tree(process.pid)))
+            pids = tree(process.pid)
+            peak = max(peak, sum(memory(pid) for pid in pids))
+            for pid in pids:
+                seconds[pid] = max(seconds.get(pid, 0.0), cpu(pid))
     sampler = threading.Thread(target=sample)
     sampler.start()
     code = process.wait()
@@ -56,7 +71,7 @@ def main():
     # A run shorter than a sample is measured by the kernel, for its largest process.
     peak = max(peak, used.ru_maxrss * 1024)
     print(json.dumps({"label": label, "command": command, "wall_s": round(wall, 2), "exit": code,
-                      "cpu_s": round(used.ru_utime + used.ru_stime, 2), "peak_mb": round(peak / 1e6, 1)}))
+                      "cpu_s": round(max(used.ru_utime + used.ru_stime, sum(seconds.values())), 2), "peak_mb": round(peak / 1e6, 1)}))
     sys.exit(code)
 
 
