@@ -11,7 +11,43 @@
 //! function of the plan and `t`, and that is what makes training resumable from one integer.
 //! Byte layouts are specified in `docs/shard-format.md` and `docs/plan-format.md`.
 //!
-//! # Example
+//! # Reading a plan
+//!
+//! [`Plan::sample`] gives sample `t`, and [`Plan::batch`] the samples of a batch that belong to a rank: a contiguous
+//! slice, `len * rank / world .. len * (rank + 1) / world` of it, so `world` need not divide the batch. All that a
+//! trainer saves of its data is `t`, the number of samples seen; world size, batch size, micro-batches, threads and
+//! read-ahead may change at any `t` and change nothing in the sequence. A [`Plan`] is read through `&self` from as many
+//! threads as one likes. What goes wrong with sample `t` is the error of the call for `t`, also past the end: an epoch
+//! never ends silently, and nothing wraps around.
+//!
+//! ```
+//! use moe_shards::{Error, IGNORED_SEGMENT, Plan};
+//!
+//! // A build of two small sources with its plan; elsewhere the folder that `moe-data mix` wrote to.
+//! let plan = Plan::open("tests/compat/plan-v1-best-fit".as_ref())?;
+//!
+//! let sample = plan.sample(17)?;
+//! println!("pool {}, pass {}", plan.pool_names()[usize::from(sample.id.pool)], sample.id.pass);
+//! for i in 0..sample.tokens.len() {
+//!     if sample.loss_mask[i] {
+//!         // Predict `targets[i]` from the tokens up to `i` of the same segment.
+//!         assert_ne!(sample.segments[i], IGNORED_SEGMENT);
+//!     }
+//! }
+//!
+//! // Batch 2 of 32 samples, on three ranks: together what one rank reads.
+//! let t = 64;
+//! let mut seen = Vec::new();
+//! for rank in 0..3 {
+//!     seen.extend(plan.batch(t..t + 32, rank, 3)?);
+//! }
+//! assert_eq!(seen, plan.batch(t..t + 32, 0, 1)?);
+//!
+//! assert!(matches!(plan.sample(plan.len()), Err(Error::PlanExhausted { .. })));
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! # Writing a shard
 //!
 //! ```
 //! use moe_shards::{DocumentMeta, FamilyId, Hash, Shard, ShardSpec, ShardWriter, TokenId};
