@@ -58,6 +58,23 @@ pub enum Verb {
   moe-data explain 1234
   moe-data explain 1234 --json | jq .pieces")]
     Explain(Explain),
+    /// Say which samples of the plan show a document, or why none does
+    #[command(before_long_help = "Examples:
+  moe-data where web-Gen-1
+  moe-data where web-Gen-1 --json | jq .documents[0].shown[].t")]
+    Where(Where),
+    /// Say what differs between two plans, and from which sample on
+    #[command(before_long_help = "Examples:
+  moe-data diff out/ other-out/
+  moe-data diff out/ other-out/ --json | jq .first_difference")]
+    Diff(Diff),
+    /// Give shards and plans to other programs: Megatron-LM, NumPy, PyTorch
+    #[command(before_long_help = "Examples:
+  moe-data export --megatron                        # out/shards/NAME.idx beside the same NAME.bin
+  moe-data export --npy                             # out/export/NAME.npy, a copy of the tokens
+  moe-data export --plan-npy                        # out/export/{plan.json,samples.npy,pieces.npy}
+  moe-data export --plan-npy --range 0..1000 --rows # and the sequences themselves")]
+    Export(Export),
     /// Show what is in an output folder, a shard or a ledger
     #[command(before_long_help = "Examples:
   moe-data inspect out/
@@ -66,8 +83,9 @@ pub enum Verb {
     Inspect(OnPath),
     /// Check every hash and invariant of an output folder or a shard
     #[command(before_long_help = "Examples:
-  moe-data verify out/")]
-    Verify(OnPath),
+  moe-data verify out/
+  moe-data verify out/ --samples 10000     # replay fewer samples of the plan")]
+    Verify(Verify),
 }
 
 /// Flags of `build`.
@@ -203,10 +221,85 @@ pub struct Explain {
     pub json: bool,
 }
 
+/// Flags of `where`.
+#[derive(Debug, Args)]
+pub struct Where {
+    /// Name of the document in its source
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Folder of the build and its plan
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Print JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// Folder of a build and its plan
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+    /// Folder of the other one
+    #[arg(value_name = "B")]
+    pub b: PathBuf,
+    /// Print JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Output folder or shard (.mdx)
+    #[arg(value_name = "PATH", default_value = "out")]
+    pub path: PathBuf,
+    /// Samples of the plan to check against its promises, chosen at random; 0 = none
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub samples: u64,
+    /// Seed of that choice
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Print JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `export`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["megatron", "npy", "plan_npy"])))]
+pub struct Export {
+    /// Write Megatron-LM's .idx beside each shard; the tokens are not copied
+    #[arg(long)]
+    pub megatron: bool,
+    /// Write the tokens of each shard, and the ends of its documents, as .npy
+    #[arg(long)]
+    pub npy: bool,
+    /// Write which tokens make up each sample of the plan, as .npy
+    #[arg(long)]
+    pub plan_npy: bool,
+    /// Samples of the plan, such as 0..1000 [default: all]
+    #[arg(long, value_name = "A..B", requires = "plan_npy", value_parser = moe_data::commands::export::parse_range)]
+    pub range: Option<std::ops::Range<u64>>,
+    /// Write the sequences too: tokens, targets, segments
+    #[arg(long, requires = "plan_npy")]
+    pub rows: bool,
+    /// Folder of the .npy files [default: OUT/export]
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// Folder of the build and its plan
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// List the files as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Flags of verbs that look at something.
 #[derive(Debug, Args)]
 pub struct OnPath {
-    /// Output folder, shard (.mdx) or, to inspect, ledger.json
+    /// Output folder, shard (.mdx) or ledger.json
     #[arg(value_name = "PATH", default_value = "out")]
     pub path: PathBuf,
     /// Print JSON on stdout

@@ -32,7 +32,9 @@ pub mod recipe;
 
 pub mod work;
 
+pub mod export;
 pub mod mix;
+pub mod plans;
 pub mod stage;
 
 pub mod engine;

@@ -77,8 +77,35 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 explain::ExplainArgs { t: flags.t, out: flags.out, full: flags.full, json: flags.json };
             explain::run(&args, printer)
         }
+        Verb::Where(flags) => {
+            moe_data::commands::where_is::run(&flags.out, &flags.id, flags.json, printer, stop_on_signals()?)
+        }
+        Verb::Diff(flags) => {
+            moe_data::commands::diff::run(&flags.a, &flags.b, flags.json, printer, stop_on_signals()?)
+        }
+        Verb::Export(flags) => {
+            let args = moe_data::commands::export::ExportArgs {
+                out: flags.out,
+                to: flags.to,
+                megatron: flags.megatron,
+                npy: flags.npy,
+                plan_npy: flags.plan_npy,
+                range: flags.range,
+                rows: flags.rows,
+                json: flags.json,
+            };
+            moe_data::commands::export::run(&args, printer, stop_on_signals()?)
+        }
         Verb::Inspect(flags) => inspect::run(&flags.path, flags.json, printer),
-        Verb::Verify(flags) => verify::run(&flags.path, flags.json, printer),
+        Verb::Verify(flags) => {
+            let args = verify::VerifyArgs {
+                path: flags.path,
+                samples: flags.samples,
+                seed: flags.seed,
+                json: flags.json,
+            };
+            verify::run(&args, printer, stop_on_signals()?)
+        }
     }
 }
 

@@ -65,11 +65,20 @@ impl Printer {
 
     /// A bar over `total` bytes, hidden where there is no terminal.
     pub fn bar(&self, name: &str, total: u64) -> ProgressBar {
+        let template = "{prefix:<9} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+        self.bar_of(name, total, template)
+    }
+
+    /// A bar over `total` samples.
+    pub fn count_bar(&self, name: &str, total: u64) -> ProgressBar {
+        self.bar_of(name, total, "{prefix:<9} [{bar:30}] {pos}/{len} samples {per_sec} {eta} left")
+    }
+
+    fn bar_of(&self, name: &str, total: u64, template: &str) -> ProgressBar {
         if !self.bars {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::new(total);
-        let template = "{prefix:<9} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }

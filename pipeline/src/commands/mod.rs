@@ -1,5 +1,9 @@
 //! What each verb of the program does.
 
+pub mod diff;
+pub mod export;
+pub mod where_is;
+
 pub mod build;
 pub mod dups;
 pub mod explain;

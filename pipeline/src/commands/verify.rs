@@ -1,41 +1,86 @@
 //! `moe-data verify PATH`: reads everything and checks that nothing changed since it was written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use moe_shards::{Hash, Manifest, Plan, PlanLock, Shard, ShardInfo};
 use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::ledger::{Kept, Ledger};
+use crate::plans::replay::{Replay, replay};
 use crate::printer::Printer;
+use crate::watch::Watch;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct VerifyArgs {
+    /// Output folder or shard.
+    pub path: PathBuf,
+    /// Samples of the plan to replay.
+    pub samples: u64,
+    /// Seed of their choice.
+    pub seed: u64,
+    /// Print as JSON.
+    pub json: bool,
+}
 
 /// Runs the command on an output folder or a single shard.
 ///
 /// # Errors
 /// [`Error::Check`] with every difference found, each naming its file; other errors when the path
 /// holds nothing to verify.
-pub fn run(path: &Path, as_json: bool, printer: &Printer) -> Result<()> {
-    let (checked, problems) = if path.is_dir() { folder(path)? } else { shard(path)? };
-    if as_json {
-        let value = json!({ "ok": problems.is_empty(), "checked": checked, "problems": problems });
+pub fn run(args: &VerifyArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let path = &args.path;
+    let Found { n_files, mut problems, plan } = if path.is_dir() { folder(path)? } else { shard(path)? };
+    let mut replayed = None;
+    if let Some(plan) = plan.filter(|_| args.samples > 0) {
+        let watch = Watch::new(stop, printer.count_bar("replay", args.samples.min(plan.len())));
+        let found = replay(&plan, args.samples, args.seed, &watch);
+        watch.finish();
+        let found = found?;
+        problems.extend(found.problems.iter().cloned());
+        if found.n_problems > found.problems.len() as u64 {
+            problems.push(format!("{} more like these", found.n_problems - found.problems.len() as u64));
+        }
+        replayed = Some(found);
+    }
+    if args.json {
+        let value = json!({
+            "ok": problems.is_empty(),
+            "checked": n_files,
+            "replay": replayed,
+            "problems": problems,
+        });
         printer.data(&format!("{value}\n"));
     }
     if problems.is_empty() {
-        printer.note(&format!("{}: {checked} files are as they were written", path.display()));
+        printer.note(&format!("{}: {n_files} files are as they were written", path.display()));
+        if let Some(Replay { samples, of, pieces, count_rows, .. }) = replayed {
+            printer.note(&format!(
+                "{samples} of {of} samples replayed: {pieces} pieces and {count_rows} rows of counts keep the plan's promises"
+            ));
+        }
         return Ok(());
     }
     let hint = "make them again with `moe-data build --fresh` and `moe-data mix`, or bring back the files from a copy";
     Err(Error::Check(format!("{}\n  {hint}", problems.join("\n"))))
 }
 
-type Found = (u64, Vec<String>);
+/// What the files say, and the plan if it can be opened.
+struct Found {
+    n_files: u64,
+    problems: Vec<String>,
+    plan: Option<Plan>,
+}
 
 fn shard(path: &Path) -> Result<Found> {
     if !path.exists() {
         return Err(Error::Usage(format!("{} does not exist", path.display())));
     }
     let problem = Shard::open(&path.with_extension("mdx")).and_then(|shard| shard.verify()).err();
-    Ok((2, problem.map(|e| e.to_string()).into_iter().collect()))
+    Ok(Found { n_files: 2, problems: problem.map(|e| e.to_string()).into_iter().collect(), plan: None })
 }
 
 fn folder(out: &Path) -> Result<Found> {
@@ -54,14 +99,18 @@ fn folder(out: &Path) -> Result<Found> {
         problems.extend(check_hash(&out.join(name), expected));
     }
     problems.extend(check_ledger(out, &manifest));
+    let mut opened = None;
     if out.join(PlanLock::FILE).exists() {
-        match Plan::open(out).and_then(|plan| plan.verify()) {
-            // plan.lock and the files that it names.
-            Ok(n_files) => checked += 1 + n_files,
+        match Plan::open(out).and_then(|plan| Ok((plan.verify()?, plan))) {
+            Ok((n_files, plan)) => {
+                // plan.lock and the files that it names.
+                checked += 1 + n_files;
+                opened = Some(plan);
+            }
             Err(e) => problems.push(e.to_string()),
         }
     }
-    Ok((checked, problems))
+    Ok(Found { n_files: checked, problems, plan: opened })
 }
 
 fn check_shard(out: &Path, manifest: &Manifest, info: &ShardInfo) -> Vec<String> {

@@ -3,6 +3,11 @@
 mod generated;
 mod support;
 
+/// Files for Megatron-LM, NumPy and PyTorch.
+mod export;
+/// What `where`, `diff` and `verify` say of a plan.
+mod plans;
+
 /// What bad input gets: quarantine, exit codes, a ledger that balances.
 mod bad_input;
 /// Text that is cut out of documents.

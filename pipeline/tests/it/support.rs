@@ -142,6 +142,11 @@ pub fn line(n: usize) -> String {
     format!("{}\n", json!({ "id": format!("doc-{n}"), "text": text(n) }))
 }
 
+/// Lines `numbers` of JSONL.
+pub fn lines(numbers: std::ops::Range<usize>) -> String {
+    numbers.map(line).collect()
+}
+
 /// A recipe over one source with a length filter and a small tokenizer.
 pub fn small_recipe(paths: &str, more: &str) -> String {
     format!(

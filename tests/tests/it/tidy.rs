@@ -25,7 +25,7 @@ const PIPELINE: &[&str] = &[
     "normalize | filter | read | tokenizer | minhash",
     "recipe",
     "work",
-    "stage | mix",
+    "stage | mix | export | plans",
     "engine dedup ledger",
     "prepare publish story",
     "commands",

@@ -1,0 +1,102 @@
+//! `moe-data export`: shards and plans for other programs.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use moe_shards::{Manifest, Plan, Shard};
+use serde_json::json;
+
+use crate::error::Result;
+use crate::export::{self, Exported, PlanExport};
+use crate::printer::Printer;
+use crate::recipe::ByteSize;
+use crate::watch::Watch;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct ExportArgs {
+    /// Folder of the build.
+    pub out: PathBuf,
+    /// Folder of the NumPy files; `OUT/export` when absent.
+    pub to: Option<PathBuf>,
+    /// Megatron-LM's index beside each shard.
+    pub megatron: bool,
+    /// The tokens of each shard as NumPy files.
+    pub npy: bool,
+    /// The plan as NumPy files.
+    pub plan_npy: bool,
+    /// Samples of the plan; all when absent.
+    pub range: Option<Range<u64>>,
+    /// The sequences of the plan too.
+    pub rows: bool,
+    /// Print as JSON.
+    pub json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The build or the plan is missing or damaged, the range is past the end, or the disk refuses.
+pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let manifest = Manifest::read(&args.out)?;
+    let to = args.to.clone().unwrap_or_else(|| args.out.join("export"));
+    let mut files: Vec<Exported> = Vec::new();
+    let n_bytes: u64 = manifest.shards.iter().map(|shard| shard.bin_bytes).sum();
+    let watch = Watch::new(stop.clone(), printer.bar("export", if args.npy { n_bytes } else { 0 }));
+    for info in &manifest.shards {
+        let mdx = Manifest::mdx_path(&args.out, &info.name);
+        let shard = Shard::open(&mdx)?;
+        shard.verify_sections()?;
+        watch.advance(0)?;
+        if args.megatron {
+            files.push(export::megatron(&mdx, &shard)?);
+        }
+        if args.npy {
+            files.extend(export::tokens(&mdx, &shard, &to, &watch)?);
+        }
+    }
+    watch.finish();
+    if args.plan_npy {
+        let plan = Plan::open(&args.out)?;
+        let range = args.range.clone().unwrap_or(0..plan.len());
+        let watch = Watch::new(stop, printer.count_bar("plan", 2 * range.end.saturating_sub(range.start)));
+        let what = PlanExport { range, rows: args.rows };
+        let written = export::plan(&plan, &what, &to, &watch);
+        watch.finish();
+        files.extend(written?);
+    }
+    if args.json {
+        printer.data(&format!("{}\n", json!({ "files": files })));
+    } else {
+        let lines = files.iter().map(|file| format!("{}  {}\n", file.path.display(), ByteSize(file.bytes)));
+        printer.data(&lines.collect::<String>());
+    }
+    let sum = ByteSize(files.iter().map(|file| file.bytes).sum());
+    printer.note(&format!("{} files, {sum}; docs/interop.md says how to read them", files.len()));
+    Ok(())
+}
+
+/// `A..B`: samples `A` to `B - 1`.
+///
+/// # Errors
+/// It is not of this form, in words.
+pub fn parse_range(text: &str) -> std::result::Result<Range<u64>, String> {
+    let parts = text.split_once("..").and_then(|(a, b)| Some(a.parse::<u64>().ok()?..b.parse::<u64>().ok()?));
+    let range = parts.filter(|range| range.start < range.end);
+    range.ok_or_else(|| "expected A..B with A below B, such as 0..1000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_half_open() {
+        assert_eq!(parse_range("3..10"), Ok(3..10));
+        for bad in ["3", "3..3", "4..3", "..3", "a..b", "1..=3"] {
+            assert!(parse_range(bad).is_err(), "{bad}");
+        }
+    }
+}

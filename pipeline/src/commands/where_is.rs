@@ -1,0 +1,61 @@
+//! `moe-data where ID`: the samples that show a document.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use moe_shards::PlanLock;
+
+use crate::error::{Error, Result};
+use crate::plans::whereabouts::{Answer, Sighting, Whereabouts, find};
+use crate::printer::Printer;
+use crate::watch::Watch;
+
+/// Runs the command.
+///
+/// # Errors
+/// No document has this name, there is no plan, or files are damaged.
+pub fn run(out: &Path, id: &str, as_json: bool, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let n_samples = PlanLock::read(out)?.n_samples();
+    let watch = Watch::new(stop, printer.count_bar("where", n_samples));
+    let answer = find(out, id, &watch);
+    watch.finish();
+    let answer = answer?;
+    if as_json {
+        let text = serde_json::to_string(&answer).map_err(|e| Error::Usage(e.to_string()))?;
+        printer.data(&format!("{text}\n"));
+    } else {
+        printer.data(&words(&answer));
+    }
+    Ok(())
+}
+
+fn words(answer: &Answer) -> String {
+    let mut text = String::new();
+    for document in &answer.documents {
+        let Whereabouts { source, variant, family, shard, tokens, shown, .. } = document;
+        text.push_str(&format!(
+            "{}: source {source}, variant `{variant}`, family {family}, {tokens} tokens, shard {shard}\n",
+            answer.id
+        ));
+        for Sighting { t, phase, pool, pass, window, bin, offset, len } in shown {
+            let end = offset + len;
+            text.push_str(&format!(
+                "  sample {t}: tokens {offset} to {end}; phase {phase}, pool {pool}, pass {pass}, window {window}, bin {bin}\n"
+            ));
+        }
+        if let Some(reason) = &document.reason {
+            text.push_str(&format!("  never trained on: {reason}\n"));
+        } else if document.other_texts > 0 {
+            let n = document.other_texts;
+            text.push_str(&format!("  other texts of its family: in {n} samples\n"));
+        }
+        for i in &document.validation {
+            text.push_str(&format!("  held-out sequence {i}\n"));
+        }
+    }
+    for dropped in &answer.dropped {
+        text.push_str(&format!("{}: source {}, {}\n", answer.id, dropped.source, dropped.reason));
+    }
+    text
+}
