@@ -1,14 +1,18 @@
 //! Where tasks run. An engine only places tasks and groups keys; it never sees a text, so a
-//! distributed one needs nothing but the two methods of [`Engine`].
+//! distributed one needs nothing but the methods of [`Engine`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::dedup::minhash::Ranks;
 use crate::error::{Error, Result};
 use crate::stage::{self, Report, Task};
 use crate::watch::Watch;
-use crate::work::rows::{KeyRow, Row, Table};
+use crate::work::dedup_rows::SketchKeyRow;
+use crate::work::rows::{BandRow, KeyRow, Row, Table};
+use crate::work::sort::Sorter;
+use crate::work::sort::run::RunReader;
 
 /// A place where tasks run.
 pub trait Engine {
@@ -25,6 +29,21 @@ pub trait Engine {
     /// # Errors
     /// [`Error::Interrupted`], or a table cannot be read.
     fn edges(&self, runs: &[PathBuf], watch: &Watch) -> Result<Vec<Edge>>;
+
+    /// Finds equal band keys over sorted runs of [`SketchKeyRow`], one a part. For each group of
+    /// documents with one key, `each` gets the lowest rank of the group with every other one.
+    /// `folder` is for files on the way; it is removed.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`], a run cannot be read, or what `each` returns.
+    fn band_edges(
+        &self,
+        runs: &[PathBuf],
+        ranks: &Ranks,
+        folder: &Path,
+        watch: &Watch,
+        each: &mut dyn FnMut(u64, u64) -> Result<()>,
+    ) -> Result<()>;
 
     /// Bytes of memory for one step that sees rows of all parts.
     fn memory_bytes(&self) -> u64;
@@ -60,8 +79,8 @@ pub struct LocalEngine {
 const MEMORY_BYTES: u64 = 1 << 30;
 /// The least limit.
 const MIN_MEMORY_BYTES: u64 = 1 << 20;
-/// Bytes of keys that are sorted in memory at a time.
-const KEY_RANGE_BYTES: u64 = 256 << 20;
+/// Keys take this many times their bytes on the disk while they are sorted in memory.
+const KEY_EXPANSION: u64 = 4;
 
 impl LocalEngine {
     /// An engine with `threads` threads, at least one.
@@ -88,14 +107,15 @@ impl LocalEngine {
 
 impl Engine for LocalEngine {
     fn map(&self, tasks: &[Task], watch: &Watch) -> Result<Vec<Report>> {
-        self.pool.install(|| tasks.par_iter().map(|task| stage::run(task, watch)).collect())
+        let watch = watch.with_memory(self.memory_bytes / self.pool.current_num_threads() as u64);
+        self.pool.install(|| tasks.par_iter().map(|task| stage::run(task, &watch)).collect())
     }
 
     fn edges(&self, runs: &[PathBuf], watch: &Watch) -> Result<Vec<Edge>> {
         let tables =
             runs.iter().map(|path| Ok(Table::<KeyRow>::open(path)?.len())).collect::<Result<Vec<u64>>>()?;
         let n_bytes: u64 = tables.iter().sum::<u64>() * KeyRow::BYTES as u64;
-        let n_ranges = (n_bytes / KEY_RANGE_BYTES + 1).next_power_of_two();
+        let n_ranges = (n_bytes * KEY_EXPANSION / self.memory_bytes + 1).next_power_of_two();
         let bits = n_ranges.trailing_zeros();
         let mut edges = Vec::new();
         for range in 0..n_ranges {
@@ -103,6 +123,33 @@ impl Engine for LocalEngine {
             edges.extend(self.pool.install(|| edges_of_range(runs, bits, u128::from(range)))?);
         }
         Ok(edges)
+    }
+
+    fn band_edges(
+        &self,
+        runs: &[PathBuf],
+        ranks: &Ranks,
+        folder: &Path,
+        watch: &Watch,
+        each: &mut dyn FnMut(u64, u64) -> Result<()>,
+    ) -> Result<()> {
+        let mut sorter: Sorter<BandRow> =
+            self.pool.install(|| Sorter::new(folder, self.memory_bytes, watch))?;
+        for (part, run) in runs.iter().enumerate() {
+            let mut keys = RunReader::<SketchKeyRow>::open(run, 1 << 20)?;
+            while let Some(row) = keys.next_row()? {
+                sorter.push(BandRow { key: row.key, document: ranks.of(part, row.index) })?;
+            }
+            watch.advance(0)?;
+        }
+        let mut groups = sorter.finish()?.groups(|row| row.key);
+        while let Some(mut group) = groups.next_group()? {
+            let Some(first) = group.next_row()? else { continue };
+            while let Some(other) = group.next_row()? {
+                each(first.document, other.document)?;
+            }
+        }
+        Ok(())
     }
 
     fn memory_bytes(&self) -> u64 {

@@ -53,6 +53,20 @@ pub struct SourceLedger {
     pub cut: BTreeMap<String, Count>,
     /// Records that are not documents, by cause.
     pub quarantined: BTreeMap<String, Count>,
+    /// How much the texts of declared families differ, where fuzzy deduplication compared them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variants: Option<VariantLedger>,
+}
+
+/// Texts of declared families beside their originals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariantLedger {
+    /// Documents that are not the original of their family, after deduplication.
+    pub documents: u64,
+    /// Those that are copies of another text of their family (`dedup.minhash.variant_copy`); they stay, but
+    /// `documents - copies` is how many variants there really are.
+    pub copies: u64,
 }
 
 /// Documents in the shards.
@@ -173,6 +187,13 @@ impl Ledger {
             lines.push(row(&format!("  {name}"), cells));
             let reasons = source.dropped.iter().chain(&source.quarantined);
             lines.extend(reasons.map(|(reason, count)| format!("    {reason}: {}", count.docs)));
+            lines.extend(source.variants.map(|variants| {
+                let VariantLedger { documents, copies } = variants;
+                format!(
+                    "    {} variants; {copies} of {documents} are copies of another text",
+                    documents - copies
+                )
+            }));
             lines.extend(source.cut.iter().map(|(method, count)| {
                 format!("    cut by {method}: {} from {} documents", ByteSize(count.bytes), count.docs)
             }));

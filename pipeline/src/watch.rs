@@ -7,22 +7,36 @@ use indicatif::ProgressBar;
 
 use crate::error::{Error, Result};
 
+/// Memory of a task where nobody set a limit.
+const TASK_MEMORY_BYTES: u64 = 256 << 20;
+
 /// Handed to every task; tasks call [`Watch::advance`] once per document.
 #[derive(Clone, Debug)]
 pub struct Watch {
     stop: Arc<AtomicBool>,
     bar: ProgressBar,
+    memory_bytes: u64,
 }
 
 impl Watch {
     /// A watch that stops when `stop` is set and moves `bar`.
     pub fn new(stop: Arc<AtomicBool>, bar: ProgressBar) -> Watch {
-        Watch { stop, bar }
+        Watch { stop, bar, memory_bytes: TASK_MEMORY_BYTES }
     }
 
     /// A watch that nobody looks at and nobody stops.
     pub fn idle() -> Watch {
         Watch::new(Arc::default(), ProgressBar::hidden())
+    }
+
+    /// The same with another limit of memory.
+    pub fn with_memory(&self, memory_bytes: u64) -> Watch {
+        Watch { memory_bytes, ..self.clone() }
+    }
+
+    /// Bytes of memory that a task may use for what it could as well leave on the disk. Results never depend on it.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     /// Takes the bar off the screen.

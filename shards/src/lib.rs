@@ -105,6 +105,7 @@ pub use lock::{
     ShardRef, TakedownLock, TakedownShard, ValidationLock,
 };
 pub use manifest::{Manifest, SourceInfo, TokenizerInfo};
+pub use mmap::ScratchNumbers;
 pub use names::Names;
 pub use plan::{Plan, Pool, proxy_families};
 pub use reader::{Shard, ShardIndex, Tokens};

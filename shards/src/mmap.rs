@@ -1,9 +1,9 @@
 //! Memory maps: the only `unsafe` of the data side.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
 use crate::error::{Error, Result};
 
@@ -17,4 +17,70 @@ pub(crate) fn map_file(path: &Path) -> Result<Mmap> {
     // never written in place by our programs (they appear by rename), so the bytes under the map
     // do not change; a foreign program that truncates them is outside the contract of the format.
     unsafe { Mmap::map(&file) }.map_err(Error::io(path, "map"))
+}
+
+/// Numbers of this process alone in a file that the system may write out when memory is short: tables that are
+/// read and written in no order and may be larger than memory. The file has no name as soon as it is mapped, so
+/// it is gone with the process, however that ends.
+#[derive(Debug)]
+pub struct ScratchNumbers {
+    map: MmapMut,
+}
+
+impl ScratchNumbers {
+    /// `len` zeros, in a file that is made at `path` for a moment.
+    ///
+    /// # Errors
+    /// The file cannot be made, mapped or removed.
+    pub fn create(path: &Path, len: u64) -> Result<ScratchNumbers> {
+        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).map_err(Error::io(parent, "create folder"))?;
+        }
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(true).open(path);
+        let file = file.map_err(Error::io(path, "create"))?;
+        file.set_len(len.saturating_mul(8)).map_err(Error::io(path, "grow"))?;
+        // SAFETY: the file was made by this call, and its name is removed below, so nobody else changes or
+        // truncates it while it is mapped.
+        let map = unsafe { MmapMut::map_mut(&file) }.map_err(Error::io(path, "map"))?;
+        fs::remove_file(path).map_err(Error::io(path, "remove"))?;
+        Ok(ScratchNumbers { map })
+    }
+
+    /// Number `i`.
+    ///
+    /// # Panics
+    /// There are not that many.
+    pub fn get(&self, i: u64) -> u64 {
+        let at = i as usize * 8;
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.map[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    }
+
+    /// Changes number `i`.
+    ///
+    /// # Panics
+    /// There are not that many.
+    pub fn set(&mut self, i: u64, value: u64) {
+        let at = i as usize * 8;
+        self.map[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_start_at_zero_and_leave_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scratch/numbers");
+        let mut numbers = ScratchNumbers::create(&path, 3).unwrap();
+        assert!(!path.exists());
+        numbers.set(1, u64::MAX);
+        numbers.set(2, 5);
+        assert_eq!([0, 1, 2].map(|i| numbers.get(i)), [0, u64::MAX, 5]);
+        ScratchNumbers::create(&path, 0).unwrap();
+    }
 }

@@ -4,6 +4,8 @@
 //! as before need no new tokenization.
 
 pub mod exact;
+pub mod minhash;
+pub mod union_find;
 
 use std::path::{Path, PathBuf};
 

@@ -8,7 +8,8 @@ use serde_json::Value;
 use toml::de::DeTable;
 
 use super::cuts::{ParagraphConfig, SubstringConfig};
-use super::{DedupConfig, FilterConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
+use super::dedup::Keep;
+use super::{DedupConfig, FilterConfig, MinhashConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
 use crate::error::Result;
 use crate::filter;
 use crate::nearest;
@@ -35,11 +36,12 @@ impl Decoder<'_> {
         self.check_names(&source, &name_lines);
         let filter =
             self.tables(spans, "filter").into_iter().filter_map(|t| self.filter(t, &source)).collect();
+        let dedup = self.dedup(spans, &source);
         Recipe {
             source,
             normalize: self.one(spans, "normalize"),
             filter,
-            dedup: self.dedup(spans),
+            dedup,
             tokenizer: self.tokenizer(spans),
             shard: self.one(spans, "shard"),
             limits: self.one(spans, "limits"),
@@ -98,11 +100,23 @@ impl Decoder<'_> {
         Some(FilterConfig { name: name.to_owned(), sources: chosen, settings })
     }
 
-    fn dedup(&mut self, spans: &DeTable<'_>) -> DedupConfig {
+    fn dedup(&mut self, spans: &DeTable<'_>, sources: &[SourceConfig]) -> DedupConfig {
         let Some(mut table) = self.table(spans, "dedup") else { return DedupConfig::default() };
+        self.nested::<MinhashConfig>(spans, &mut table, "dedup.minhash", "{ verify = { jaccard = 0.7 } }");
         self.nested::<ParagraphConfig>(spans, &mut table, "dedup.paragraph", "{ min_documents = 3 }");
         self.nested::<SubstringConfig>(spans, &mut table, "dedup.substring", "{ min_bytes = 500 }");
-        self.section(table)
+        let line = table.line_of("minhash");
+        let config: DedupConfig = self.section(table);
+        let needed = match config.minhash.map(|minhash| minhash.keep) {
+            Some(Keep::Newest) if sources.iter().all(|source| source.date.is_none()) => Some("date"),
+            Some(Keep::BestScore) if sources.iter().all(|source| source.score.is_none()) => Some("score"),
+            _ => None,
+        };
+        if let Some(key) = needed {
+            let message = format!("orders by a key that no source names; add `{key}` to a [[source]]");
+            self.problem(line, "dedup.minhash.keep", message);
+        }
+        config
     }
 
     fn tokenizer(&mut self, spans: &DeTable<'_>) -> TokenizerConfig {

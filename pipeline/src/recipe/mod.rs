@@ -14,7 +14,7 @@ use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-pub use self::dedup::DedupConfig;
+pub use self::dedup::{DedupConfig, MinhashConfig};
 pub use self::size::ByteSize;
 use crate::filter;
 use crate::json;
@@ -372,6 +372,10 @@ impl Recipe {
         // A method that is absent counts for nothing, so that a new method leaves old identities alone.
         let mut dedup = serde_json::to_value(self.dedup).unwrap_or_default();
         drop_absent(&mut dedup);
+        // The guards say when to stop, not what is made.
+        if let Some(minhash) = dedup.get_mut("minhash").and_then(Value::as_object_mut) {
+            minhash.retain(|key, _| key != "max_source_removed" && key != "max_cluster");
+        }
         json::digest(&json!({
             "version": crate::BUILD_VERSION,
             "source": sources,

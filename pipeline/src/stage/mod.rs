@@ -10,10 +10,13 @@
 pub mod cuts;
 pub mod filter;
 mod gather;
+pub mod members;
 pub mod read;
 pub mod shard;
+pub mod sketch;
 pub mod tokenize;
 pub mod train;
+pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -68,6 +71,12 @@ pub enum Params {
     Marks(cuts::marks::MarksParams),
     /// Marks to cuts.
     ApplyCuts(cuts::apply::ApplyParams),
+    /// Documents to band keys.
+    Sketch(sketch::SketchParams),
+    /// Candidates to sets of shingles.
+    Members(members::MembersParams),
+    /// Connected sets of candidates to verdicts.
+    Verify(verify::VerifyParams),
     /// Kept documents to a tokenizer.
     Train(train::TrainParams),
     /// Kept documents to tokens.
@@ -148,6 +157,9 @@ impl Params {
             Params::SubstringMatches(_) => "substring_matches",
             Params::Marks(_) => "marks",
             Params::ApplyCuts(_) => "apply_cuts",
+            Params::Sketch(_) => "sketch",
+            Params::Members(_) => "members",
+            Params::Verify(_) => "verify",
             Params::Train(_) => "train",
             Params::Tokenize(_) => "tokenize",
             Params::Shard(_) => "shard",
@@ -180,6 +192,9 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
         Params::SubstringMatches(params) => cuts::substring::run(task, params, watch)?,
         Params::Marks(params) => cuts::marks::run(task, params, watch)?,
         Params::ApplyCuts(params) => cuts::apply::run(task, params, watch)?,
+        Params::Sketch(params) => sketch::run(task, params, watch)?,
+        Params::Members(params) => members::run(task, params, watch)?,
+        Params::Verify(params) => verify::run(task, params, watch)?,
         Params::Train(params) => train::run(task, params, watch)?,
         Params::Tokenize(params) => tokenize::run(task, params, watch)?,
         Params::Shard(params) => shard::run(task, params, watch)?,

@@ -7,11 +7,14 @@
 pub mod audit;
 pub mod cut_audit;
 pub mod cuts;
+pub mod dedup_rows;
 pub mod documents;
 pub mod names;
+pub mod near_duplicates;
 pub mod parts;
 pub mod passages;
 pub mod rows;
+pub mod shingles;
 pub mod sort;
 
 use std::fs;
@@ -48,6 +51,16 @@ pub const CUTS: &str = "cuts.rows";
 pub const REMOVED: &str = "removed.rows";
 /// Audit of the cuts that a task made.
 pub const CUT_AUDIT: &str = "cuts.parquet";
+/// What decides which of a part's documents survive fuzzy deduplication.
+pub const SKETCHES: &str = "sketches.run";
+/// Band keys of a part's documents.
+pub const SKETCH_KEYS: &str = "keys.run";
+/// Documents of a part that share a band.
+pub const MEMBERS: &str = "members.run";
+/// Their sets of shingles.
+pub const SHINGLES: &str = "shingles.u64";
+/// What comparing found.
+pub const VERDICTS: &str = "verdicts.run";
 /// A tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
 /// Token ids of a part as little-endian u32.

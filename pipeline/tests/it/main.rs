@@ -20,6 +20,8 @@ mod extend;
 mod incremental;
 /// Quality, language, tags, date and score, from the record to the shard.
 mod metadata;
+/// Fuzzy deduplication: determinism, kills, survivors, guards, families.
+mod minhash;
 /// Pools, phases, caps, curves and proxies: what a mixture asks for is what the plan shows.
 mod mixture;
 /// The invariants of a plan: passes, gaps, shares, packing, resume at any sample.

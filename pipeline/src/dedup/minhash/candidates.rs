@@ -1,0 +1,155 @@
+//! From sketches to connected sets of candidates: the rank of every document, the edges between documents that share a
+//! band key, and the sets that the edges connect.
+
+use std::path::{Path, PathBuf};
+
+use moe_shards::ScratchNumbers;
+
+use super::{Part, rule};
+use crate::dedup::union_find::UnionFind;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::recipe::dedup::Keep;
+use crate::stage::Task;
+use crate::watch::Watch;
+use crate::work::dedup_rows::{ClusteredRow, MemberRow, OrderRow, SketchRow};
+use crate::work::sort::Sorter;
+use crate::work::sort::run::{RunReader, RunWriter};
+use crate::work::{MEMBERS, SKETCH_KEYS, SKETCHES};
+
+/// Members that a verification task gets, at least; connected sets are never cut.
+const CHUNK_MEMBERS: u64 = 4096;
+
+/// The rank of each document: its position among all documents in the order in which they survive.
+pub struct Ranks {
+    ranks: ScratchNumbers,
+    /// Where each part starts in `ranks`.
+    first: Vec<u64>,
+}
+
+impl Ranks {
+    /// Rank of the document that a part sketched as number `index`.
+    pub fn of(&self, part: usize, index: u32) -> u64 {
+        self.ranks.get(self.first[part] + u64::from(index))
+    }
+}
+
+/// Writes for each part the list of its documents that share a band with another one; returns their places.
+pub(super) fn find(
+    folder: &Path,
+    parts: &[Part],
+    sketches: &[Task],
+    keep: Keep,
+    engine: &dyn Engine,
+    watch: &Watch,
+) -> Result<Vec<PathBuf>> {
+    let ranks = rank(folder, parts, sketches, keep, engine, watch)?;
+    let n_documents = ranks.first.last().copied().unwrap_or(0);
+    let mut sets = UnionFind::new(&folder.join("links.tmp"), n_documents)?;
+    let keys: Vec<PathBuf> = sketches.iter().map(|task| task.file(SKETCH_KEYS)).collect();
+    engine.band_edges(&keys, &ranks, &folder.join("bands"), watch, &mut |a, b| {
+        sets.union(a, b);
+        Ok(())
+    })?;
+    let mut places = Vec::new();
+    for (i, task) in sketches.iter().enumerate() {
+        let place = folder.join(format!("clustered-{i:05}.run"));
+        let mut clustered = RunWriter::create(&place)?;
+        let mut rows = RunReader::<SketchRow>::open(&task.file(SKETCHES), 0)?;
+        let mut index = 0;
+        while let Some(row) = rows.next_row()? {
+            let rank = ranks.of(i, index);
+            if let Some(root) = sets.root_of_several(rank) {
+                clustered.push(ClusteredRow { row: row.row, rank, root })?;
+            }
+            index += 1;
+        }
+        clustered.commit()?;
+        places.push(place);
+        watch.advance(0)?;
+    }
+    Ok(places)
+}
+
+fn rank(
+    folder: &Path,
+    parts: &[Part],
+    sketches: &[Task],
+    keep: Keep,
+    engine: &dyn Engine,
+    watch: &Watch,
+) -> Result<Ranks> {
+    let mut first = vec![0];
+    let mut sorter = Sorter::new(&folder.join("order"), engine.memory_bytes(), watch)?;
+    for (i, (part, task)) in parts.iter().zip(sketches).enumerate() {
+        let mut rows = RunReader::<SketchRow>::open(&task.file(SKETCHES), 0)?;
+        let mut index = 0;
+        while let Some(row) = rows.next_row()? {
+            let (rule_high, rule_low) = rule(keep, part.source_index, &row);
+            sorter.push(OrderRow {
+                rule_high,
+                rule_low,
+                document_id: row.document_id,
+                text_hash: row.text_hash,
+                raw_bytes: row.raw_bytes,
+                metadata_hash: row.metadata_hash,
+                part: i as u32,
+                index,
+            })?;
+            index += 1;
+        }
+        first.push(first.last().copied().unwrap_or(0) + u64::from(index));
+        watch.advance(0)?;
+    }
+    let n_documents = first.last().copied().unwrap_or(0);
+    let mut ranks = ScratchNumbers::create(&folder.join("ranks.tmp"), n_documents)?;
+    let mut sorted = sorter.finish()?;
+    let mut rank = 0;
+    while let Some(row) = sorted.next_row()? {
+        ranks.set(first[row.part as usize] + u64::from(row.index), rank);
+        rank += 1;
+    }
+    Ok(Ranks { ranks, first })
+}
+
+/// Writes the members of all parts, connected sets together, into one run for each task of verification.
+pub(super) fn chunks(
+    folder: &Path,
+    members: &[Task],
+    engine: &dyn Engine,
+    watch: &Watch,
+) -> Result<Vec<PathBuf>> {
+    let mut sorter = Sorter::new(&folder.join("members"), engine.memory_bytes(), watch)?;
+    for (part, task) in members.iter().enumerate() {
+        let mut rows = RunReader::<MemberRow>::open(&task.file(MEMBERS), 0)?;
+        while let Some(row) = rows.next_row()? {
+            sorter.push(MemberRow { part: part as u32, ..row })?;
+        }
+        watch.advance(0)?;
+    }
+    let mut sets = sorter.finish()?.groups(|row| row.root);
+    let mut places: Vec<PathBuf> = Vec::new();
+    let mut open: Option<(RunWriter<MemberRow, _>, u64)> = None;
+    while let Some(mut set) = sets.next_group()? {
+        let (mut writer, mut n_members) = match open.take() {
+            Some(open) => open,
+            None => {
+                let place = folder.join(format!("chunk-{:05}.run", places.len()));
+                places.push(place.clone());
+                (RunWriter::create(&place)?, 0)
+            }
+        };
+        while let Some(row) = set.next_row()? {
+            writer.push(row)?;
+            n_members += 1;
+        }
+        match n_members >= CHUNK_MEMBERS {
+            true => drop(writer.commit()?),
+            false => open = Some((writer, n_members)),
+        }
+    }
+    if let Some((writer, _)) = open {
+        writer.commit()?;
+    }
+    Ok(places)
+}

@@ -1,0 +1,203 @@
+//! From verdicts to what the build goes on with: a removal list for each part, the audit table, and counts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{MinhashReport, Part, SourceReport};
+use crate::dedup::{PartReport, write_list};
+use crate::document::Count;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::minhash::jaccard;
+use crate::recipe::dedup::{Keep, MinhashConfig, Verify};
+use crate::stage::Task;
+use crate::watch::Watch;
+use crate::work::dedup_rows::{PlaceRow, SketchRow, Verdict, VerdictRow};
+use crate::work::near_duplicates::{NearDuplicate, NearDuplicates};
+use crate::work::rows::{self, Blob, RemovedRow};
+use crate::work::sort::Sorter;
+use crate::work::sort::run::RunReader;
+use crate::work::{DUPLICATES, IDS, SKETCHES, VERDICTS};
+
+/// What an outcome is made from.
+pub(super) struct Outcome<'a> {
+    pub(super) work: &'a Path,
+    pub(super) folder: &'a Path,
+    pub(super) parts: &'a [Part],
+    pub(super) members: &'a [Task],
+    pub(super) config: &'a MinhashConfig,
+    pub(super) engine: &'a dyn Engine,
+    pub(super) watch: &'a Watch,
+}
+
+impl Outcome<'_> {
+    pub(super) fn write(&self, sketches: &[Task], verify: &[Task]) -> Result<MinhashReport> {
+        let mut report = MinhashReport::default();
+        for (part, task) in self.parts.iter().zip(sketches) {
+            let source = report.sources.entry(part.source.clone()).or_default();
+            let mut rows = RunReader::<SketchRow>::open(&task.file(SKETCHES), 0)?;
+            while let Some(row) = rows.next_row()? {
+                source.documents += 1;
+                source.variants += u64::from(row.has_family == 1 && row.variant > 0);
+            }
+        }
+        for task in self.members {
+            report.candidates += task.finished()?.map_or(0, |report| report.kept.docs);
+        }
+        let memory = self.engine.memory_bytes() / 2;
+        let mut verdicts = Sorter::<VerdictRow>::new(&self.folder.join("verdicts"), memory, self.watch)?;
+        verify.iter().for_each(|task| verdicts.add_run(&task.file(VERDICTS)));
+        let mut removed = Sorter::<PlaceRow>::new(&self.folder.join("removed"), memory, self.watch)?;
+        let mut counts = vec![Count::default(); self.parts.len()];
+        let mut audit = NearDuplicates::create(&self.folder.join(DUPLICATES));
+        let mut ids = Ids { members: self.members, open: BTreeMap::new() };
+
+        let mut clusters = verdicts.finish()?.groups(|row: &VerdictRow| row.kept_rank);
+        while let Some(mut cluster) = clusters.next_group()? {
+            let mut n_removed = 0;
+            let mut survivor = None;
+            while let Some(row) = cluster.next_row()? {
+                let is_removed =
+                    self.note(&row, report.clusters, &mut report.sources, &mut audit, &mut ids)?;
+                if is_removed {
+                    removed.push(PlaceRow { part: row.part, row: row.row })?;
+                    counts[row.part as usize] += Count::one(u64::from(row.raw_bytes));
+                    n_removed += 1;
+                    survivor = Some(row);
+                }
+            }
+            let Some(row) = survivor else { continue };
+            let size = n_removed + 1;
+            if size > report.largest {
+                let id = ids.read(row.kept_part, row.kept_id_start, row.kept_id_bytes)?;
+                report.largest = size;
+                report.largest_survivor = format!("{}/{id}", self.parts[row.kept_part as usize].source);
+            }
+            if self.config.keep == Keep::None {
+                self.note_survivor(&row, report.clusters, &mut report.sources, &mut audit, &mut ids)?;
+                removed.push(PlaceRow { part: row.kept_part, row: row.kept_row })?;
+                counts[row.kept_part as usize] += Count::one(u64::from(row.kept_raw_bytes));
+            }
+            report.clusters += 1;
+            self.watch.advance(0)?;
+        }
+        report.has_audit = audit.finish()?;
+        report.parts = self.lists(removed, counts)?;
+        Ok(report)
+    }
+
+    /// Writes the row of a document in the audit and counts it; whether it is removed.
+    fn note(
+        &self,
+        row: &VerdictRow,
+        cluster: u64,
+        sources: &mut BTreeMap<String, SourceReport>,
+        audit: &mut NearDuplicates,
+        ids: &mut Ids<'_>,
+    ) -> Result<bool> {
+        let part = &self.parts[row.part as usize];
+        let kept_part = &self.parts[row.kept_part as usize];
+        let source = sources.entry(part.source.clone()).or_default();
+        let verdict = Verdict::of_number(row.verdict);
+        let is_removed = verdict == Some(Verdict::NearDuplicate);
+        let is_variant = u64::from(row.has_family == 1 && row.variant > 0);
+        match is_removed {
+            true => {
+                source.removed += 1;
+                source.variants -= is_variant;
+            }
+            false => source.variant_copies += 1,
+        }
+        let (overlap, n, kept_n) =
+            (row.overlap as usize, row.n_shingles as usize, row.kept_n_shingles as usize);
+        audit.append(&NearDuplicate {
+            removed: &ids.read(row.part, row.id_start, row.id_bytes)?,
+            removed_source: &part.source,
+            kept: &ids.read(row.kept_part, row.kept_id_start, row.kept_id_bytes)?,
+            kept_source: &kept_part.source,
+            method: if is_removed { "minhash" } else { "variant_copy" },
+            jaccard: (self.config.verify != Verify::Off).then(|| jaccard(overlap, n, kept_n)),
+            removed_bytes: row.n_bytes,
+            kept_bytes: row.kept_n_bytes,
+            cluster: is_removed.then_some(cluster),
+        })?;
+        Ok(is_removed)
+    }
+
+    /// The same for the survivor of a cluster of which none is kept.
+    fn note_survivor(
+        &self,
+        row: &VerdictRow,
+        cluster: u64,
+        sources: &mut BTreeMap<String, SourceReport>,
+        audit: &mut NearDuplicates,
+        ids: &mut Ids<'_>,
+    ) -> Result<()> {
+        let source = &self.parts[row.kept_part as usize].source;
+        let counts = sources.entry(source.clone()).or_default();
+        counts.removed += 1;
+        counts.variants -= u64::from(row.kept_has_family == 1 && row.kept_variant > 0);
+        let id = ids.read(row.kept_part, row.kept_id_start, row.kept_id_bytes)?;
+        audit.append(&NearDuplicate {
+            removed: &id,
+            removed_source: source,
+            kept: "",
+            kept_source: "",
+            method: "minhash",
+            jaccard: None,
+            removed_bytes: row.kept_n_bytes,
+            kept_bytes: 0,
+            cluster: Some(cluster),
+        })
+    }
+
+    /// The removal lists: what earlier methods removed and what this one does.
+    fn lists(&self, removed: Sorter<PlaceRow>, counts: Vec<Count>) -> Result<Vec<PartReport>> {
+        let mut removed = removed.finish()?;
+        let mut next = removed.next_row()?;
+        let mut reports = Vec::new();
+        for (i, (part, count)) in self.parts.iter().zip(counts).enumerate() {
+            let mut list: Vec<u32> =
+                rows::read::<RemovedRow>(&part.removed)?.into_iter().map(|row| row.row).collect();
+            while let Some(place) = next.filter(|place| place.part as usize == i) {
+                list.push(place.row);
+                next = removed.next_row()?;
+            }
+            list.sort_unstable();
+            let before = list.len();
+            list.dedup();
+            if list.len() != before {
+                let message = "a document was removed twice; this is a bug, please report it";
+                return Err(Error::data(&part.documents, message));
+            }
+            reports.push(PartReport { list: write_list(self.work, &list)?, removed: count });
+        }
+        Ok(reports)
+    }
+}
+
+/// Reads ids of members.
+struct Ids<'a> {
+    members: &'a [Task],
+    open: BTreeMap<u32, (PathBuf, Blob)>,
+}
+
+/// Systems allow 1024 open files.
+const MAX_OPEN: usize = 64;
+
+impl Ids<'_> {
+    fn read(&mut self, part: u32, start: u64, n_bytes: u32) -> Result<String> {
+        if !self.open.contains_key(&part) {
+            if self.open.len() >= MAX_OPEN {
+                self.open.pop_first();
+            }
+            let path = self.members[part as usize].file(IDS);
+            let blob = Blob::open(&path)?;
+            self.open.insert(part, (path, blob));
+        }
+        let Some((path, blob)) = self.open.get(&part) else { return Ok(String::new()) };
+        let mut bytes = vec![0; n_bytes as usize];
+        blob.read_at(start, &mut bytes)?;
+        String::from_utf8(bytes).map_err(|_| Error::data(path, "is damaged; delete its folder and rerun"))
+    }
+}

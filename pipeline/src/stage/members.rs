@@ -1,0 +1,94 @@
+//! Fuzzy deduplication, second task: the sets of shingles and the ids of those documents of a part that share a
+//! band with another document.
+//!
+//! Inputs: `documents.parquet`, the list of these documents. Writes `members.run`, `shingles.u64` and `ids.txt`.
+
+use moe_shards::atomic::AtomicFile;
+use serde::{Deserialize, Serialize};
+
+use super::{Report, Task};
+use crate::document::Count;
+use crate::error::{Error, Result};
+use crate::minhash::{SketchConfig, Sketcher};
+use crate::watch::Watch;
+use crate::work::dedup_rows::{ClusteredRow, MemberRow};
+use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::shingles::ShingleWriter;
+use crate::work::sort::Sorter;
+use crate::work::sort::run::{RunReader, RunWriter};
+use crate::work::{IDS, MEMBERS, SHINGLES};
+
+/// What to note.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembersParams {
+    /// Shingles.
+    pub sketch: SketchConfig,
+    /// Whether texts are compared at all; otherwise all sets are empty.
+    pub with_shingles: bool,
+    /// Whether the records of the source declare families.
+    pub has_family: bool,
+}
+
+/// Runs the stage.
+///
+/// # Errors
+/// The part is damaged or the disk refuses.
+pub fn run(task: &Task, params: &MembersParams, watch: &Watch) -> Result<Report> {
+    let [documents, clustered] = &task.inputs[..] else {
+        return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
+    };
+    let mut clustered = RunReader::<ClusteredRow>::open(clustered, 0)?;
+    let mut next = clustered.next_row()?;
+    let mut sorter = Sorter::new(&task.file("sort"), watch.memory_bytes(), watch)?;
+    let mut shingles = ShingleWriter::create(&task.file(SHINGLES))?;
+    let mut ids = AtomicFile::create(&task.file(IDS))?;
+    let mut sketcher = Sketcher::new(&params.sketch);
+    let mut n_id_bytes = 0;
+    let mut report = Report::default();
+    'batches: for batch in DocumentBatches::open(documents, Columns::All)? {
+        for (row, document) in batch?.documents() {
+            let Some(wanted) = next else { break 'batches };
+            if wanted.row != row {
+                continue;
+            }
+            let set = if params.with_shingles { sketcher.set(document.text) } else { &[] };
+            let extent = shingles.append(set)?;
+            ids.write(document.id.as_bytes())?;
+            let id_bytes = document.id.len() as u32;
+            sorter.push(MemberRow {
+                root: wanted.root,
+                rank: wanted.rank,
+                part: 0,
+                row,
+                n_bytes: document.text.len() as u32,
+                raw_bytes: document.raw_bytes,
+                family: document.family.0,
+                has_family: u8::from(params.has_family),
+                variant: document.variant,
+                shingle_start: extent.start,
+                n_shingles: extent.n_shingles,
+                shingle_hash: extent.hash,
+                id_start: n_id_bytes,
+                id_bytes,
+            })?;
+            n_id_bytes += u64::from(id_bytes);
+            report.kept += Count::one(u64::from(document.raw_bytes));
+            next = clustered.next_row()?;
+            watch.advance(u64::from(document.raw_bytes))?;
+        }
+    }
+    if let Some(missing) = next {
+        let message =
+            format!("has no row {}, which shares a band; delete this file's folder and rerun", missing.row);
+        return Err(Error::data(documents, message));
+    }
+    shingles.finish()?;
+    ids.commit()?;
+    let mut members = RunWriter::create(&task.file(MEMBERS))?;
+    let mut sorted = sorter.finish()?;
+    while let Some(row) = sorted.next_row()? {
+        members.push(row)?;
+    }
+    members.commit()?;
+    Ok(report)
+}

@@ -1,0 +1,119 @@
+//! Fuzzy deduplication, first task: the band keys of the documents of a part that are still in, and what
+//! decides which of them survive.
+//!
+//! Inputs: `documents.parquet`, `kept.rows`, the removal list. Writes `sketches.run` and `keys.run`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Report, Task};
+use crate::document::Count;
+use crate::error::{Error, Result};
+use crate::minhash::{SketchConfig, Sketcher};
+use crate::watch::Watch;
+use crate::work::dedup_rows::{SketchKeyRow, SketchRow};
+use crate::work::documents::{Columns, Document, DocumentBatches};
+use crate::work::rows;
+use crate::work::sort::run::RunWriter;
+use crate::work::{SKETCH_KEYS, SKETCHES};
+
+/// How to sketch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SketchParams {
+    /// Shingles and permutations.
+    pub sketch: SketchConfig,
+    /// Whether the records of the source declare families.
+    pub has_family: bool,
+}
+
+/// Runs the stage.
+///
+/// # Errors
+/// The part is damaged or the disk refuses.
+pub fn run(task: &Task, params: &SketchParams, watch: &Watch) -> Result<Report> {
+    let [documents, kept, removed] = &task.inputs[..] else {
+        return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
+    };
+    let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
+    let mut sketches = RunWriter::create(&task.file(SKETCHES))?;
+    let mut key_rows = RunWriter::create(&task.file(SKETCH_KEYS))?;
+    let mut sketcher = Sketcher::new(&params.sketch);
+    let mut keys = Vec::new();
+    let mut report = Report::default();
+    let mut index = 0;
+    for batch in DocumentBatches::open(documents, Columns::All)? {
+        for (row, document) in batch?.documents() {
+            if survivors.next_if_eq(&row).is_none() {
+                continue;
+            }
+            sketches.push(sketch(row, params.has_family, &document))?;
+            keys.clear();
+            sketcher.keys(document.text, &mut keys);
+            keys.sort_unstable();
+            keys.iter().try_for_each(|&key| key_rows.push(SketchKeyRow { index, key }))?;
+            index += 1;
+            report.kept += Count::one(u64::from(document.raw_bytes));
+            watch.advance(u64::from(document.raw_bytes))?;
+        }
+    }
+    sketches.commit()?;
+    key_rows.commit()?;
+    Ok(report)
+}
+
+fn sketch(row: u32, has_family: bool, document: &Document<'_>) -> SketchRow {
+    let (date_high, date_low) = date_numbers(document.metadata.date.unwrap_or_default());
+    SketchRow {
+        row,
+        variant: document.variant,
+        has_family: u8::from(has_family),
+        document_id: document.document_id.0,
+        text_hash: document.text_hash.0,
+        raw_bytes: document.raw_bytes,
+        // Texts are below 2^32 bytes.
+        n_bytes: document.text.len() as u32,
+        date_high,
+        date_low,
+        score: document.metadata.score.map_or(0, score_number),
+        metadata_hash: document.metadata.hash(),
+    }
+}
+
+/// The first 32 bytes of a text as two numbers that order as the text does.
+fn date_numbers(date: &str) -> (u128, u128) {
+    let mut bytes = [0; 32];
+    let n_bytes = date.len().min(32);
+    bytes[..n_bytes].copy_from_slice(&date.as_bytes()[..n_bytes]);
+    let number = |half: &[u8]| half.iter().fold(0, |number, byte| (number << 8) | u128::from(*byte));
+    (number(&bytes[..16]), number(&bytes[16..]))
+}
+
+/// A finite number as one that orders in the same way, above 0.
+fn score_number(score: f64) -> u64 {
+    // Minus zero is zero.
+    let bits = (score + 0.0).to_bits();
+    // The bits of a positive number order as it does, those of a negative one the other way round.
+    if bits >> 63 == 0 { bits | (1 << 63) } else { !bits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_order_as_text() {
+        let dates = ["", "2019", "2020-01-01", "2020-01-01T10:00:00.000000+02:00", "2020-01-02"];
+        let numbers = dates.map(date_numbers);
+        assert!(numbers.is_sorted());
+        assert_eq!(numbers[0], (0, 0));
+        assert_eq!(numbers[1], (u128::from(u32::from_be_bytes(*b"2019")) << 96, 0));
+    }
+
+    #[test]
+    fn scores_order_as_numbers() {
+        let scores = [f64::MIN, -1.5, -1e-300, 0.0, 1e-300, 2.0, f64::MAX];
+        let numbers = scores.map(score_number);
+        assert!(numbers.is_sorted_by(|a, b| a < b));
+        assert!(numbers[0] > 0);
+        assert_eq!(score_number(-0.0), score_number(0.0));
+    }
+}

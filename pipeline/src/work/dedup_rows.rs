@@ -1,0 +1,189 @@
+//! Rows of the tables of fuzzy deduplication. All of them are kept as sorted runs ([`super::sort::run`]), so each
+//! file is checked for its length, its checksums and its order whenever it is read.
+
+use super::rows::{Row, row};
+
+row! {
+    /// A document that was sketched, in the order of its part.
+    SketchRow {
+        /// Row in the part's documents.
+        row: u32,
+        /// Variant.
+        variant: u8,
+        /// 1 when the document's family is declared by its record, 0 when it stands alone.
+        has_family: u8,
+        /// Document id.
+        document_id: u64,
+        /// XXH3-128 of the normalised text.
+        text_hash: u128,
+        /// Bytes of the text as read.
+        raw_bytes: u32,
+        /// Bytes of the normalised text.
+        n_bytes: u32,
+        /// First 32 bytes of the date, big-endian, filled up with zeros; 0 when there is none.
+        date_high: u128,
+        /// The last 16 of them.
+        date_low: u128,
+        /// Score as a number that orders in the same way, from 1; 0 when there is none.
+        score: u64,
+        /// Hash of all that is known beside the text.
+        metadata_hash: u64,
+    }
+}
+
+row! {
+    /// A band key of a document, in the order of the part.
+    SketchKeyRow {
+        /// Position of the document's [`SketchRow`].
+        index: u32,
+        /// Key.
+        key: u64,
+    }
+}
+
+row! {
+    /// A document in the order in which documents survive; its position in the sorted table is its rank.
+    OrderRow {
+        /// What the recipe's `keep` orders by; the lower survives.
+        rule_high: u128,
+        /// More of it.
+        rule_low: u128,
+        /// Document id.
+        document_id: u64,
+        /// XXH3-128 of the normalised text; for documents that share an id.
+        text_hash: u128,
+        /// Bytes of the text as read; the same.
+        raw_bytes: u32,
+        /// Hash of all that is known beside the text; the same.
+        metadata_hash: u64,
+        /// Number of the part.
+        part: u32,
+        /// Position of its [`SketchRow`].
+        index: u32,
+    }
+}
+
+row! {
+    /// A document that shares a band with another one, in the order of the part.
+    ClusteredRow {
+        /// Row in the part's documents.
+        row: u32,
+        /// Rank.
+        rank: u64,
+        /// Lowest rank among the candidates that bands connect it with.
+        root: u64,
+    }
+}
+
+row! {
+    /// A document that shares a band with another one, with what is needed to compare and to name it. Sorted, all
+    /// candidates of one connected set stand together in the order in which they survive.
+    MemberRow {
+        /// Lowest rank of the connected set.
+        root: u64,
+        /// Rank.
+        rank: u64,
+        /// Number of the part; 0 within the part's own file.
+        part: u32,
+        /// Row in the part's documents.
+        row: u32,
+        /// Bytes of the normalised text.
+        n_bytes: u32,
+        /// Bytes of the text as read.
+        raw_bytes: u32,
+        /// Family.
+        family: u64,
+        /// 1 when the family is declared by the record.
+        has_family: u8,
+        /// Variant.
+        variant: u8,
+        /// First shingle in the part's shingle file.
+        shingle_start: u64,
+        /// Shingles.
+        n_shingles: u32,
+        /// XXH3-64 of the shingles' bytes.
+        shingle_hash: u64,
+        /// First byte of the id in the part's id file.
+        id_start: u64,
+        /// Bytes of the id.
+        id_bytes: u32,
+    }
+}
+
+row! {
+    /// What was found about a document. Sorted, the verdicts about one survivor stand together.
+    VerdictRow {
+        /// Rank of the survivor.
+        kept_rank: u64,
+        /// Rank of the document.
+        rank: u64,
+        /// A [`Verdict`] as a number.
+        verdict: u8,
+        /// Variant of the document.
+        variant: u8,
+        /// Shingles that both share.
+        overlap: u32,
+        /// Shingles of the document.
+        n_shingles: u32,
+        /// Shingles of the survivor.
+        kept_n_shingles: u32,
+        /// Part of the document.
+        part: u32,
+        /// Its row.
+        row: u32,
+        /// Bytes of its normalised text.
+        n_bytes: u32,
+        /// Bytes of its text as read.
+        raw_bytes: u32,
+        /// 1 when its family is declared by its record.
+        has_family: u8,
+        /// First byte of its id.
+        id_start: u64,
+        /// Bytes of its id.
+        id_bytes: u32,
+        /// Part of the survivor.
+        kept_part: u32,
+        /// Its row.
+        kept_row: u32,
+        /// Bytes of its normalised text.
+        kept_n_bytes: u32,
+        /// Bytes of its text as read.
+        kept_raw_bytes: u32,
+        /// Its family.
+        kept_family: u64,
+        /// 1 when its family is declared by its record.
+        kept_has_family: u8,
+        /// Its variant.
+        kept_variant: u8,
+        /// First byte of its id.
+        kept_id_start: u64,
+        /// Bytes of its id.
+        kept_id_bytes: u32,
+    }
+}
+
+row! {
+    /// A document by its place.
+    PlaceRow {
+        /// Number of the part.
+        part: u32,
+        /// Row in the part's documents.
+        row: u32,
+    }
+}
+
+/// What was found about a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is a near-duplicate of the survivor.
+    NearDuplicate = 0,
+    /// It is a copy of another variant of its family.
+    VariantCopy = 1,
+}
+
+impl Verdict {
+    /// The verdict behind a number.
+    pub fn of_number(number: u8) -> Option<Verdict> {
+        [Verdict::NearDuplicate, Verdict::VariantCopy].into_iter().find(|verdict| *verdict as u8 == number)
+    }
+}

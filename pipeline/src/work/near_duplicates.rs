@@ -1,0 +1,115 @@
+//! The audit of fuzzy deduplication: one Parquet row for every near-duplicate with the document that stands for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder};
+use parquet::arrow::ArrowWriter;
+
+use super::Sink;
+use super::documents::properties;
+use crate::error::{Error, Result};
+
+/// Rows that are written together.
+const BATCH_ROWS: usize = 8192;
+
+/// A near-duplicate.
+#[derive(Clone, Copy, Debug)]
+pub struct NearDuplicate<'a> {
+    /// Its name in its source.
+    pub removed: &'a str,
+    /// Its source.
+    pub removed_source: &'a str,
+    /// Name of the document that stands for it; empty when none is kept.
+    pub kept: &'a str,
+    /// Its source.
+    pub kept_source: &'a str,
+    /// `minhash` for a removed document, `variant_copy` for a declared variant that stays.
+    pub method: &'a str,
+    /// Jaccard index of the two sets of shingles; absent when they were not compared.
+    pub jaccard: Option<f64>,
+    /// Bytes of its normalised text.
+    pub removed_bytes: u32,
+    /// Bytes of the other's.
+    pub kept_bytes: u32,
+    /// Number of the cluster; absent for a variant copy.
+    pub cluster: Option<u64>,
+}
+
+/// Writes the table; no file appears when there are no rows.
+pub struct NearDuplicates {
+    path: PathBuf,
+    writer: Option<ArrowWriter<Sink>>,
+    n_rows: usize,
+    text: [StringBuilder; 5],
+    jaccard: Float64Builder,
+    bytes: [UInt32Builder; 2],
+    cluster: UInt64Builder,
+}
+
+impl NearDuplicates {
+    /// A table that appears at `path` on [`NearDuplicates::finish`].
+    pub fn create(path: &Path) -> NearDuplicates {
+        NearDuplicates {
+            path: path.to_owned(),
+            writer: None,
+            n_rows: 0,
+            text: Default::default(),
+            jaccard: Float64Builder::new(),
+            bytes: Default::default(),
+            cluster: UInt64Builder::new(),
+        }
+    }
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn append(&mut self, row: &NearDuplicate<'_>) -> Result<()> {
+        let values = [row.removed, row.removed_source, row.kept, row.kept_source, row.method];
+        self.text.iter_mut().zip(values).for_each(|(column, value)| column.append_value(value));
+        self.jaccard.append_option(row.jaccard);
+        let values = [row.removed_bytes, row.kept_bytes];
+        self.bytes.iter_mut().zip(values).for_each(|(column, value)| column.append_value(value));
+        self.cluster.append_option(row.cluster);
+        self.n_rows += 1;
+        if self.n_rows == BATCH_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let names = ["removed", "removed_source", "kept", "kept_source", "method"];
+        let mut columns: Vec<(&str, ArrayRef, bool)> = Vec::new();
+        for (name, column) in names.into_iter().zip(&mut self.text) {
+            columns.push((name, Arc::new(column.finish()), false));
+        }
+        columns.push(("jaccard", Arc::new(self.jaccard.finish()), true));
+        for (name, column) in ["removed_bytes", "kept_bytes"].into_iter().zip(&mut self.bytes) {
+            columns.push((name, Arc::new(column.finish()), false));
+        }
+        columns.push(("cluster", Arc::new(self.cluster.finish()), true));
+        self.n_rows = 0;
+        let path = &self.path;
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(Error::parquet(path))?;
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => ArrowWriter::try_new(Sink::create(path)?, batch.schema(), Some(properties()))
+                .map_err(Error::parquet(path))?,
+        };
+        writer.write(&batch).map_err(Error::parquet(path))?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Makes the table appear; false when it has no rows.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn finish(mut self) -> Result<bool> {
+        if self.n_rows > 0 {
+            self.flush()?;
+        }
+        let Some(writer) = self.writer.take() else { return Ok(false) };
+        writer.into_inner().map_err(Error::parquet(&self.path))?.commit()?;
+        Ok(true)
+    }
+}
