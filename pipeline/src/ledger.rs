@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::json;
+use crate::minhash::estimate::Estimate;
 use crate::recipe::ByteSize;
 
 /// The whole ledger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
     /// Version of this file's schema.
@@ -25,6 +26,9 @@ pub struct Ledger {
     pub encoder: Option<EncoderNote>,
     /// By name of the source.
     pub sources: BTreeMap<String, SourceLedger>,
+    /// What brute force over a sample says about fuzzy deduplication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minhash_estimate: Option<Estimate>,
 }
 
 /// What encoded the text.
@@ -99,7 +103,7 @@ impl Ledger {
     /// An empty ledger over sources.
     pub fn new<'a>(sources: impl IntoIterator<Item = &'a str>) -> Ledger {
         let sources = sources.into_iter().map(|name| (name.to_owned(), SourceLedger::default())).collect();
-        Ledger { version: Ledger::VERSION, encoder: None, sources }
+        Ledger { version: Ledger::VERSION, encoder: None, sources, minhash_estimate: None }
     }
 
     /// The entry of a source.
@@ -198,6 +202,7 @@ impl Ledger {
                 format!("    cut by {method}: {} from {} documents", ByteSize(count.bytes), count.docs)
             }));
         }
+        lines.extend(self.minhash_estimate.iter().map(|estimate| format!("near-duplicates: {estimate}")));
         lines.join("\n")
     }
 

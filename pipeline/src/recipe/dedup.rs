@@ -56,6 +56,9 @@ pub struct MinhashConfig {
     pub max_source_removed: f64,
     /// Documents of a cluster above which the build stops.
     pub max_cluster: u64,
+    /// Documents of the sample that is compared with all others by brute force, to estimate recall and precision; with 0
+    /// nothing is compared.
+    pub estimate: u32,
 }
 
 /// What makes a candidate a near-duplicate of a survivor.
@@ -100,6 +103,7 @@ impl Default for MinhashConfig {
             variant_copy: 0.9,
             max_source_removed: 0.5,
             max_cluster: 10_000,
+            estimate: 200,
         }
     }
 }

@@ -372,9 +372,10 @@ impl Recipe {
         // A method that is absent counts for nothing, so that a new method leaves old identities alone.
         let mut dedup = serde_json::to_value(self.dedup).unwrap_or_default();
         drop_absent(&mut dedup);
-        // The guards say when to stop, not what is made.
+        // The guards say when to stop, and the estimate how well it went, not what is made.
         if let Some(minhash) = dedup.get_mut("minhash").and_then(Value::as_object_mut) {
-            minhash.retain(|key, _| key != "max_source_removed" && key != "max_cluster");
+            minhash
+                .retain(|key, _| !["max_source_removed", "max_cluster", "estimate"].contains(&key.as_str()));
         }
         json::digest(&json!({
             "version": crate::BUILD_VERSION,

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod cuts;
+pub mod estimate;
 pub mod filter;
 mod gather;
 pub mod members;
@@ -77,6 +78,10 @@ pub enum Params {
     Members(members::MembersParams),
     /// Connected sets of candidates to verdicts.
     Verify(verify::VerifyParams),
+    /// Sampled documents to their shingles.
+    Sample(estimate::EstimateParams),
+    /// Documents to those that are like sampled ones.
+    Compare(estimate::EstimateParams),
     /// Kept documents to a tokenizer.
     Train(train::TrainParams),
     /// Kept documents to tokens.
@@ -160,6 +165,8 @@ impl Params {
             Params::Sketch(_) => "sketch",
             Params::Members(_) => "members",
             Params::Verify(_) => "verify",
+            Params::Sample(_) => "sample",
+            Params::Compare(_) => "compare",
             Params::Train(_) => "train",
             Params::Tokenize(_) => "tokenize",
             Params::Shard(_) => "shard",
@@ -195,6 +202,8 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
         Params::Sketch(params) => sketch::run(task, params, watch)?,
         Params::Members(params) => members::run(task, params, watch)?,
         Params::Verify(params) => verify::run(task, params, watch)?,
+        Params::Sample(params) => estimate::sample(task, params, watch)?,
+        Params::Compare(params) => estimate::compare(task, params, watch)?,
         Params::Train(params) => train::run(task, params, watch)?,
         Params::Tokenize(params) => tokenize::run(task, params, watch)?,
         Params::Shard(params) => shard::run(task, params, watch)?,

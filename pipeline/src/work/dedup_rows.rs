@@ -32,6 +32,39 @@ row! {
 }
 
 row! {
+    /// A shingle or a band key of a sampled document.
+    SampleRow {
+        /// Number of the document.
+        number: u64,
+        /// Number of the band whose key the value is, or [`SampleRow::SHINGLE`].
+        band: u16,
+        /// Shingle or key.
+        value: u64,
+    }
+}
+
+impl SampleRow {
+    /// The value is a shingle; there are at most 256 bands.
+    pub const SHINGLE: u16 = u16::MAX;
+}
+
+row! {
+    /// A document that shares shingles with a sampled one.
+    PairRow {
+        /// Number of the sampled document.
+        sampled: u64,
+        /// Number of the other one.
+        other: u64,
+        /// Shingles in both.
+        overlap: u32,
+        /// Shingles in either.
+        union: u32,
+        /// 1 when the two share a band key.
+        is_candidate: u8,
+    }
+}
+
+row! {
     /// A band key of a document, in the order of the part.
     SketchKeyRow {
         /// Position of the document's [`SketchRow`].

@@ -61,6 +61,10 @@ pub const MEMBERS: &str = "members.run";
 pub const SHINGLES: &str = "shingles.u64";
 /// What comparing found.
 pub const VERDICTS: &str = "verdicts.run";
+/// Shingles and band keys of the sampled documents of a part.
+pub const SAMPLE: &str = "sample.run";
+/// Documents of a part that are like sampled ones.
+pub const PAIRS: &str = "pairs.run";
 /// A tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
 /// Token ids of a part as little-endian u32.

@@ -261,3 +261,36 @@ fn wrong_keys_of_fuzzy_deduplication_are_named() {
         assert!(said.err.contains(part), "{part}\n{}", said.err);
     }
 }
+
+#[test]
+fn the_ledger_estimates_recall_and_precision() {
+    let scratch = Scratch::new();
+    // All documents are in the sample, so the figures are exact.
+    scratch.write("r.toml", whole(&scratch, "estimate = 1000\n"));
+    let said = scratch.ok(&["build", "--recipe", "r.toml", "--out", "all"]);
+    assert!(said.err.contains("near-duplicates: ") && said.err.contains("S-curve"), "{}", said.err);
+    let ledger = scratch.ledger("all");
+    let removed = ledger.sources["docs"].dropped["near_duplicate"].docs;
+    let estimate = ledger.minhash_estimate.unwrap();
+    assert_eq!(estimate.sampled, estimate.documents);
+    assert_eq!((estimate.removed, estimate.removed_like_kept), (removed, removed));
+    // Equal texts went before, and 1 - (1 - 0.7^8)^14 = 0.56 is the least that the S-curve promises.
+    assert!(estimate.pairs >= removed);
+    assert!(estimate.recall.unwrap() > 0.8 && estimate.expected_recall.unwrap() > 0.56, "{estimate}");
+    // What became a candidate and is alike is not kept on both sides.
+    for bin in estimate.bins.iter().filter(|bin| bin.from >= 0.7) {
+        assert!(bin.both_kept <= bin.pairs - bin.candidates, "{estimate}");
+    }
+
+    scratch.write("none.toml", whole(&scratch, "estimate = 0\n"));
+    scratch.ok(&["build", "--recipe", "none.toml", "--out", "none"]);
+    assert!(scratch.ledger("none").minhash_estimate.is_none());
+    assert_same(&shards(&scratch, "none"), &shards(&scratch, "all"));
+}
+
+/// All results but the ledger.
+fn shards(scratch: &Scratch, out: &str) -> BTreeMap<String, Vec<u8>> {
+    let mut files = scratch.results(out);
+    files.remove("ledger.json");
+    files
+}

@@ -69,6 +69,11 @@ impl Run<'_> {
         let (report, folder, used) = outcome?;
         self.results.add_audit(folder.join(work::DUPLICATES), "dups-minhash.parquet".to_owned());
         self.results.used.extend(used);
+        let estimate = minhash::estimate::run(&self.work, &inputs, config, &report, &self.engine, &watch)?;
+        if let Some((estimate, used)) = estimate {
+            self.ledger.minhash_estimate = Some(estimate);
+            self.results.used.extend(used);
+        }
         let removed = self.book(parts, &report.parts, minhash::REASON);
         for (name, source) in &report.sources {
             if source.variants > 0 {

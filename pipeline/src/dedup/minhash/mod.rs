@@ -9,6 +9,7 @@
 //! What is between the tasks sorts fixed-size rows within the memory limit; no text passes through it.
 
 mod candidates;
+pub mod estimate;
 mod outcome;
 
 use std::collections::BTreeMap;
@@ -97,6 +98,15 @@ fn folder(work: &Path, config: &MinhashConfig, sketches: &[Task]) -> PathBuf {
     work.join("minhash").join(&json::digest(&identity).to_string()[..24])
 }
 
+fn sketch_tasks(work: &Path, parts: &[Part], config: &MinhashConfig) -> Vec<Task> {
+    let task = |(i, part): (usize, &Part)| {
+        let inputs = vec![part.documents.clone(), part.kept.clone(), part.removed.clone()];
+        let params = sketch::SketchParams { sketch: config.sketch(), has_family: part.has_family };
+        Task::new(work, i, part.n_bytes, inputs, Params::Sketch(params))
+    };
+    parts.iter().enumerate().map(task).collect()
+}
+
 /// Runs the stage, unless its report is there already. Returns the report, the folder of its audit, and all folders that
 /// the next build can use.
 ///
@@ -109,13 +119,7 @@ pub fn run(
     engine: &dyn Engine,
     watch: &Watch,
 ) -> Result<(MinhashReport, PathBuf, Vec<PathBuf>)> {
-    let sketches: Vec<Task> = (parts.iter().enumerate())
-        .map(|(i, part)| {
-            let inputs = vec![part.documents.clone(), part.kept.clone(), part.removed.clone()];
-            let params = sketch::SketchParams { sketch: config.sketch(), has_family: part.has_family };
-            Task::new(work, i, part.n_bytes, inputs, Params::Sketch(params))
-        })
-        .collect();
+    let sketches = sketch_tasks(work, parts, config);
     let folder = folder(work, config, &sketches);
     let report_path = folder.join(REPORT);
     let mut used: Vec<PathBuf> = sketches.iter().map(|task| task.output.clone()).collect();

@@ -1,0 +1,142 @@
+//! Recall and precision of fuzzy deduplication, estimated by brute force over a seeded sample of the documents
+//! that it looked at. The sample depends on the documents' ids alone, so any split of the input gives the same figures.
+
+use std::collections::{BTreeSet, BinaryHeap};
+use std::path::{Path, PathBuf};
+
+use moe_shards::atomic;
+use serde_json::json;
+
+use super::{MinhashReport, Part, sketch_tasks};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::json;
+use crate::minhash::estimate::{Estimate, Pair, rank};
+use crate::recipe::dedup::{MinhashConfig, Verify};
+use crate::stage::estimate::{EstimateParams, number};
+use crate::stage::{Params, Task};
+use crate::watch::Watch;
+use crate::work::dedup_rows::{PairRow, SampleRow, SketchRow};
+use crate::work::rows::{self, RemovedRow};
+use crate::work::sort::run::RunReader;
+use crate::work::{PAIRS, SAMPLE, SKETCHES, clear_folder};
+
+const FILE: &str = "estimate.json";
+/// Jaccard index from which documents count as alike where the recipe names none.
+const THRESHOLD: f64 = 0.7;
+
+/// Estimates, unless the result is there already. Returns it with the folders that the next build can use; `None` when the
+/// recipe asks for no sample.
+///
+/// # Errors
+/// [`Error::Interrupted`], a damaged file, or the disk refuses.
+pub fn run(
+    work: &Path,
+    parts: &[Part],
+    config: &MinhashConfig,
+    report: &MinhashReport,
+    engine: &dyn Engine,
+    watch: &Watch,
+) -> Result<Option<(Estimate, Vec<PathBuf>)>> {
+    if config.estimate == 0 {
+        return Ok(None);
+    }
+    let sketches = sketch_tasks(work, parts, config);
+    let places: Vec<&Path> =
+        sketches.iter().map(|task| task.output.strip_prefix(work).unwrap_or(&task.output)).collect();
+    let lists: Vec<&PathBuf> = report.parts.iter().map(|part| &part.list).collect();
+    let identity = json!({
+        "version": crate::BUILD_VERSION, "sketches": places, "removed": lists, "verify": config.verify,
+        "estimate": config.estimate,
+    });
+    let folder = work.join("estimate").join(&json::digest(&identity).to_string()[..24]);
+    let path = folder.join(FILE);
+    let mut used = vec![folder.clone()];
+    if path.exists() {
+        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let estimate = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::data(&path, format!("{e}; delete this file and rerun")))?;
+        return Ok(Some((estimate, used)));
+    }
+    clear_folder(&folder)?;
+    let (chosen, n_documents) = choose(&sketches, config, watch)?;
+    let task = |i: usize, inputs, params: fn(EstimateParams) -> Params| {
+        let params = params(EstimateParams { sketch: config.sketch(), part: i as u32 });
+        Task::new(work, i, 0, inputs, params)
+    };
+    let mut samples = Vec::new();
+    for (i, (part, rows)) in parts.iter().zip(&chosen).enumerate().filter(|(_, (_, rows))| !rows.is_empty()) {
+        let list = folder.join(format!("chosen-{i:05}.rows"));
+        rows::write(&list, &rows.iter().map(|&row| RemovedRow { row }).collect::<Vec<_>>())?;
+        samples.push(task(i, vec![part.documents.clone(), list], Params::Sample));
+    }
+    engine.map(&samples, watch)?;
+    let compares: Vec<Task> = (parts.iter().enumerate())
+        .map(|(i, part)| {
+            let mut inputs = vec![part.documents.clone(), part.kept.clone(), part.removed.clone()];
+            inputs.extend(samples.iter().map(|task| task.file(SAMPLE)));
+            task(i, inputs, Params::Compare)
+        })
+        .collect();
+    engine.map(&compares, watch)?;
+    used.extend(samples.iter().chain(&compares).map(|task| task.output.clone()));
+
+    let mut sampled = BTreeSet::new();
+    for task in &samples {
+        let mut run = RunReader::<SampleRow>::open(&task.file(SAMPLE), 0)?;
+        while let Some(row) = run.next_row()? {
+            sampled.insert(row.number);
+        }
+    }
+    let mut pairs = Vec::new();
+    for task in &compares {
+        let mut run = RunReader::<PairRow>::open(&task.file(PAIRS), 0)?;
+        while let Some(row) = run.next_row()? {
+            let PairRow { sampled, other, overlap, union, is_candidate } = row;
+            pairs.push(Pair { sampled, other, overlap, union, is_candidate: is_candidate == 1 });
+        }
+    }
+    // Removal lists are sorted; only documents in pairs and in the sample are looked up.
+    let mut removed = BTreeSet::new();
+    let asked: BTreeSet<u64> =
+        pairs.iter().flat_map(|pair| [pair.sampled, pair.other]).chain(sampled.iter().copied()).collect();
+    for (part, list) in lists.iter().enumerate() {
+        let rows = rows::read::<RemovedRow>(&work.join(list))?;
+        removed.extend(rows.iter().map(|row| number(part as u32, row.row)).filter(|n| asked.contains(n)));
+    }
+    let threshold = match config.verify {
+        Verify::Jaccard(least) => least,
+        Verify::Containment(_) | Verify::Off => THRESHOLD,
+    };
+    let removed_sample: Vec<u64> = sampled.intersection(&removed).copied().collect();
+    let size = (sampled.len() as u64, n_documents);
+    let estimate = Estimate::new(&config.sketch(), threshold, size, &pairs, &removed_sample, |number| {
+        removed.contains(&number)
+    });
+    atomic::write_file(&path, &json::canonical(&estimate))?;
+    Ok(Some((estimate, used)))
+}
+
+/// Rows of each part that are in the sample, ascending, and the documents of all parts.
+fn choose(sketches: &[Task], config: &MinhashConfig, watch: &Watch) -> Result<(Vec<Vec<u32>>, u64)> {
+    let mut least = BinaryHeap::new();
+    let mut n_documents = 0;
+    for (part, task) in sketches.iter().enumerate() {
+        let mut rows = RunReader::<SketchRow>::open(&task.file(SKETCHES), 0)?;
+        while let Some(row) = rows.next_row()? {
+            n_documents += 1;
+            // After the id, what tells documents with one id apart.
+            let order =
+                (rank(row.document_id, config.seed), row.document_id, row.text_hash, row.metadata_hash);
+            least.push((order, part, row.row));
+            if least.len() > config.estimate as usize {
+                least.pop();
+            }
+        }
+        watch.advance(0)?;
+    }
+    let mut chosen = vec![Vec::new(); sketches.len()];
+    least.into_iter().for_each(|(_, part, row)| chosen[part].push(row));
+    chosen.iter_mut().for_each(|rows| rows.sort_unstable());
+    Ok((chosen, n_documents))
+}
