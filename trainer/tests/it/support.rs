@@ -325,6 +325,7 @@ pub fn write_plan(dir: &Path, seed: u64) {
         version: PLAN_VERSION,
         seed,
         holdout_ppm: 100_000,
+        proxy: None,
         manifest: manifest.hash().expect("hash"),
         pools: vec![PoolLock {
             name: "words".into(),
@@ -335,6 +336,9 @@ pub fn write_plan(dir: &Path, seed: u64) {
             n_families: 180,
             n_families_with_variants: 0,
             original_share: [1, 1],
+            selection: None,
+            max_uses_per_text: None,
+            continues: None,
             windows: vec![0, 180],
             passes,
             validation: ValidationLock { n_families: 20, n_bins, trained_tokens: 0, pack: validation },
@@ -344,11 +348,14 @@ pub fn write_plan(dir: &Path, seed: u64) {
             generation: 0,
             t_start: 0,
             n_samples,
+            shown_samples: None,
             seq_len: SEQ_LEN,
             quotas: vec![n_samples],
             counts: PackRef { file: counts, blake3: counts_blake3 },
             chain: Hash::default(),
         }],
+        extends: Vec::new(),
+        takedowns: Vec::new(),
         id: Hash::default(),
     };
     lock.seal().expect("seal");
