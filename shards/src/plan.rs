@@ -42,18 +42,18 @@ impl Plan {
     /// # Errors
     /// Anything missing or damaged, a plan of other shards, shards of another tokenizer.
     pub fn open(dir: &Path) -> Result<Plan> {
-        let plan = Plan::open_to_extend(dir)?;
-        let found = plan.manifest.hash()?;
-        if found != plan.lock.manifest {
+        let (manifest, lock) = (Manifest::read(dir)?, PlanLock::read(dir)?);
+        let found = manifest.hash()?;
+        if found != lock.manifest {
             return Err(Error::Mismatch {
                 path: dir.join(PlanLock::FILE),
                 key: "manifest",
                 expected: found.to_string(),
-                found: plan.lock.manifest.to_string(),
+                found: lock.manifest.to_string(),
                 hint: "the plan was made for other shards; run `moe-data mix` again, with --extend to keep its past",
             });
         }
-        Ok(plan)
+        Plan::assemble(dir, manifest, lock)
     }
 
     /// Opens a plan whose shards may have company since: the manifest may be another one, if only it still has every
@@ -62,8 +62,10 @@ impl Plan {
     /// # Errors
     /// As [`Plan::open`], but for the manifest.
     pub fn open_to_extend(dir: &Path) -> Result<Plan> {
-        let manifest = Manifest::read(dir)?;
-        let lock = PlanLock::read(dir)?;
+        Plan::assemble(dir, Manifest::read(dir)?, PlanLock::read(dir)?)
+    }
+
+    fn assemble(dir: &Path, manifest: Manifest, lock: PlanLock) -> Result<Plan> {
         let mut pools = Vec::new();
         for number in 0..lock.pools.len() {
             pools.push(Pool::open(dir, &manifest, &lock, number, &pools)?);

@@ -66,14 +66,14 @@ fn damage_is_found_and_named() {
     flip_byte(&bin, 1000);
 
     let mdx = bin.with_extension("mdx");
-    flip_byte(&mdx, 300);
+    flip_byte(&mdx, 330);
     for (program, args, code) in
         [("moe-data", &["explain", "0"][..], 3), ("moe-train", &["--shards", "out/"], 3)]
     {
         let said = fail(program, dir.path(), args, code);
         assert!(said.contains("section `end` is damaged"), "{said}");
     }
-    flip_byte(&mdx, 300);
+    flip_byte(&mdx, 330);
 
     let pack =
         e2e::digests(&out.join("plan")).into_keys().find(|name| name.ends_with("bible-p001.pack")).unwrap();

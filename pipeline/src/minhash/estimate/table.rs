@@ -91,12 +91,12 @@ impl Estimate {
             }
         }
         like_kept.sort_unstable();
-        let share = |part: f64, all: u64| (all > 0).then(|| part / all as f64);
+        let share = |part: f64, all: u64| (all > 0).then(|| rounded(part / all as f64));
         let bins = counts.iter().enumerate().map(|(bin, [pairs, candidates, expected, both_kept])| Bin {
             from: bin as f64 / (N_BINS - 1) as f64,
             pairs: *pairs,
             candidates: *candidates,
-            expected: *expected as f64 / UNIT,
+            expected: rounded(*expected as f64 / UNIT),
             both_kept: *both_kept,
         });
         Estimate {
@@ -156,7 +156,13 @@ fn wilson(hits: u64, all: u64) -> (f64, f64) {
     let scale = 1.0 / (1.0 + Z * Z / n);
     let middle = scale * (share + Z * Z / (2.0 * n));
     let half = scale * Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    ((middle - half).max(0.0), (middle + half).min(1.0))
+    (rounded((middle - half).max(0.0)), rounded((middle + half).min(1.0)))
+}
+
+/// Six decimals. A number this short is read back from JSON as it was written, so that a build that
+/// was interrupted after the estimate has the same ledger as one that was not.
+fn rounded(number: f64) -> f64 {
+    (number * 1e6).round() / 1e6
 }
 
 #[cfg(test)]
