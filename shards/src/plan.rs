@@ -234,7 +234,7 @@ impl Plan {
     }
 
     /// Compares every file of the plan with its digest, and says how many there are; the shards are
-    /// verified by [`Shard::verify`].
+    /// verified by [`Shard::verify`](crate::Shard::verify).
     ///
     /// # Errors
     /// The first file whose bytes are not the recorded ones.

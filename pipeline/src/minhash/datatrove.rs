@@ -1,5 +1,5 @@
 //! The profiles of datatrove 0.10.1 (Apache-2.0; `utils/text.py`, `pipeline/dedup/minhash.py`), bit for bit: the text is simplified,
-//! split as spaCy's English tokenizer splits it ([`super::spacy`]), shingles are hashes of words joined by spaces, and the
+//! split as spaCy's English tokenizer splits it (`spacy.rs`), shingles are hashes of words joined by spaces, and the
 //! permutations wrap modulo 2^64 before they are reduced modulo 2^61 - 1.
 
 use pulp::{Arch, WithSimd};

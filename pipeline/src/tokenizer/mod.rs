@@ -3,7 +3,7 @@
 //!
 //! An [`Encoder`] turns text into ids. The reference is the library `tokenizers`; a fast engine takes
 //! its place for files whose every piece is on the allow-list of [`family`], after both have given the
-//! same ids for a probe of nasty strings ([`probe`]). Which engine ran therefore never shows in the ids.
+//! same ids for a probe of nasty strings (`probe.rs`). Which engine ran therefore never shows in the ids.
 //!
 //! Boundaries of documents are no business of the text: strings such as `<|endoftext|>` in it are
 //! encoded as the characters they are, and begin and end of a document are added by the caller from
