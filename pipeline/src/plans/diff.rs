@@ -58,11 +58,12 @@ pub fn diff(a: &Path, b: &Path, watch: &Watch) -> Result<Diff> {
     let n = a.len().min(b.len());
     let links = a.lock().phases.iter().zip(&b.lock().phases);
     let equal_phases = links.take_while(|(a, b)| a.chain == b.chain).count();
-    // A link covers everything that decides the samples of its phase.
-    let known_equal = match equal_phases {
-        0 => 0,
-        n_phases => a.lock().phases.get(n_phases).map_or(a.len(), |next| next.t_start).min(n),
-    };
+    // A link covers everything that decides the samples of its phase, but neither where an extension cut
+    // it short nor what was taken down since.
+    let last_equal = equal_phases.checked_sub(1);
+    let end = |plan: &Plan| last_equal.map_or(0, |last| plan.lock().phases[last].t_end());
+    let taken_down = [&a, &b].into_iter().flat_map(|plan| &plan.lock().takedowns).map(|gone| gone.from).min();
+    let known_equal = end(&a).min(end(&b)).min(taken_down.unwrap_or(u64::MAX)).min(n);
     let first_difference = first_difference(&a, &b, known_equal..n, watch)?;
     let order = Permutation::new(n, KEY);
     let compared = n.min(SAMPLES);

@@ -109,6 +109,46 @@ fn diff_names_the_settings_and_the_first_sample() {
     assert!(text.contains(&format!("  seed: {seed} -> {}\n", seed + 1)), "{text}");
 }
 
+/// It used to take all samples of a phase with an equal link for equal, those behind an extension's start
+/// and those with a document taken down included.
+#[test]
+fn diff_finds_the_first_sample_that_an_extension_changes() {
+    let scratch = planned("best-fit");
+    scratch.ok(&["build", "--recipe", "r.toml", "--out", "longer"]);
+    scratch.ok(&["mix", "--mixture", "mix.toml", "--out", "longer"]);
+    scratch.ok(&[
+        "mix",
+        "--mixture",
+        "mix.toml",
+        "--out",
+        "longer",
+        "--extend",
+        "--from",
+        "300",
+        "--epochs",
+        "3",
+    ]);
+    let plan = Plan::open(&scratch.path("out")).unwrap();
+    let piece = &plan.sample(400).unwrap().pieces[0];
+    let name = &plan.manifest().shards[piece.shard as usize].name;
+    let shard = moe_shards::Shard::open(&moe_shards::Manifest::mdx_path(&scratch.path("out"), name)).unwrap();
+    scratch.write("gone.txt", format!("{}\n", shard.id(piece.doc).unwrap()));
+    scratch.ok(&["build", "--recipe", "r.toml", "--out", "without"]);
+    scratch.ok(&["mix", "--mixture", "mix.toml", "--out", "without"]);
+    scratch.ok(&["mix", "--out", "without", "--extend", "--from", "200", "--takedown", "gone.txt"]);
+    for other in ["longer", "without"] {
+        let changed = Plan::open(&scratch.path(other)).unwrap();
+        let same = |t: &u64| {
+            let (a, b) = (plan.sample(*t).unwrap(), changed.sample(*t).unwrap());
+            (a.tokens, a.targets, a.segments) == (b.tokens, b.targets, b.segments)
+        };
+        let first = (0..plan.len().min(changed.len())).find(|t| !same(t));
+        let found = json(&scratch.ok(&["diff", "out", other, "--json"]).out);
+        assert_eq!(found["first_difference"].as_u64(), first, "{other}");
+        assert!(first.is_some_and(|t| t >= 200), "{other}: {first:?}");
+    }
+}
+
 #[test]
 fn verify_replays_samples_and_notices_broken_promises() {
     for packing in ["best-fit", "concat"] {
