@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo build --release --package moe-data --package moe-train
-export PATH="$PWD/target/release:$PATH"
+export PATH="${CARGO_TARGET_DIR:-$PWD/target}/release:$PATH"
 
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 step() {
