@@ -29,6 +29,7 @@ pub enum Verb {
     #[command(before_long_help = "Examples:
   moe-data build                                     # configs/build.toml to out/
   moe-data build --input corpus/ --out corpus-out/   # no recipe: built-in defaults
+  moe-data build --against old/out                   # without the documents of an earlier build
   moe-data build --recipe my.toml --dry-run          # check it, do nothing")]
     Build(Build),
     /// Train, import, check and measure tokenizers
@@ -98,6 +99,9 @@ pub struct Build {
     /// source named after its stem
     #[arg(long, value_name = "PATH")]
     pub input: Vec<PathBuf>,
+    /// Output folder of another build, of which no document is taken in again; repeat for several
+    #[arg(long, value_name = "DIR")]
+    pub against: Vec<PathBuf>,
     /// Output folder
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,

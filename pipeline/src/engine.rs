@@ -23,12 +23,12 @@ pub trait Engine {
     fn map(&self, tasks: &[Task], watch: &Watch) -> Result<Vec<Report>>;
 
     /// Finds equal keys over sorted tables of [`KeyRow`]. For each group the least row survives,
-    /// ties going to the first table; there is one edge for each of the others. Edges come in
+    /// ties going to the first table; `each` gets one edge for each of the others. Edges come in
     /// ascending order of key and row.
     ///
     /// # Errors
-    /// [`Error::Interrupted`], or a table cannot be read.
-    fn edges(&self, runs: &[PathBuf], watch: &Watch) -> Result<Vec<Edge>>;
+    /// [`Error::Interrupted`], a table cannot be read, or what `each` returns.
+    fn edges(&self, runs: &[PathBuf], watch: &Watch, each: &mut dyn FnMut(Edge) -> Result<()>) -> Result<()>;
 
     /// Finds equal band keys over sorted runs of [`SketchKeyRow`], one a part. For each group of
     /// documents with one key, `each` gets the lowest rank of the group with every other one.
@@ -63,8 +63,6 @@ pub struct Place {
 pub struct Edge {
     /// The duplicate.
     pub removed: Place,
-    /// Bytes of its text as read.
-    pub removed_bytes: u32,
     /// The survivor.
     pub kept: Place,
 }
@@ -111,18 +109,19 @@ impl Engine for LocalEngine {
         self.pool.install(|| tasks.par_iter().map(|task| stage::run(task, &watch)).collect())
     }
 
-    fn edges(&self, runs: &[PathBuf], watch: &Watch) -> Result<Vec<Edge>> {
+    fn edges(&self, runs: &[PathBuf], watch: &Watch, each: &mut dyn FnMut(Edge) -> Result<()>) -> Result<()> {
         let tables =
             runs.iter().map(|path| Ok(Table::<KeyRow>::open(path)?.len())).collect::<Result<Vec<u64>>>()?;
         let n_bytes: u64 = tables.iter().sum::<u64>() * KeyRow::BYTES as u64;
-        let n_ranges = (n_bytes * KEY_EXPANSION / self.memory_bytes + 1).next_power_of_two();
+        // The other half of the memory is for what `each` does.
+        let n_ranges = (n_bytes * KEY_EXPANSION / (self.memory_bytes / 2) + 1).next_power_of_two();
         let bits = n_ranges.trailing_zeros();
-        let mut edges = Vec::new();
         for range in 0..n_ranges {
             watch.advance(0)?;
-            edges.extend(self.pool.install(|| edges_of_range(runs, bits, u128::from(range)))?);
+            let edges = self.pool.install(|| edges_of_range(runs, bits, u128::from(range)))?;
+            edges.into_iter().try_for_each(&mut *each)?;
         }
-        Ok(edges)
+        Ok(())
     }
 
     fn band_edges(
@@ -173,11 +172,7 @@ fn edges_of_range(runs: &[PathBuf], bits: u32, range: u128) -> Result<Vec<Edge>>
     for group in rows.chunk_by(|a, b| a.0.key == b.0.key) {
         let place = |(row, run): &(KeyRow, u32)| Place { run: *run, row: row.row };
         let kept = place(&group[0]);
-        edges.extend(group[1..].iter().map(|member| Edge {
-            removed: place(member),
-            removed_bytes: member.0.raw_bytes,
-            kept,
-        }));
+        edges.extend(group[1..].iter().map(|member| Edge { removed: place(member), kept }));
     }
     Ok(edges)
 }
@@ -199,9 +194,14 @@ mod tests {
         rows::write(&a, &[key(5, 0, 9, 0), key(7, 0, 1, 1), key(top, 1, 1, 2)]).unwrap();
         rows::write(&b, &[key(5, 0, 8, 0), key(5, 1, 1, 1), key(top, 0, 4, 2)]).unwrap();
         let engine = LocalEngine::new(2).unwrap();
-        let edges = engine.edges(&[a.clone(), b.clone()], &Watch::idle()).unwrap();
+        let mut edges = Vec::new();
+        let mut each = |edge| {
+            edges.push(edge);
+            Ok(())
+        };
+        engine.edges(&[a.clone(), b.clone()], &Watch::idle(), &mut each).unwrap();
         let place = |run, row| Place { run, row };
-        let edge = |removed: Place, kept| Edge { removed, removed_bytes: 10 + removed.row, kept };
+        let edge = |removed: Place, kept| Edge { removed, kept };
         let expected =
             [edge(place(0, 0), place(1, 0)), edge(place(1, 1), place(1, 0)), edge(place(0, 2), place(1, 2))];
         assert_eq!(edges, expected);

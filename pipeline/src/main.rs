@@ -36,6 +36,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             let args = build::BuildArgs {
                 recipe: flags.recipe,
                 input: flags.input,
+                against: flags.against,
                 out: flags.out,
                 threads: flags.threads.map(usize::from),
                 memory: flags.memory,

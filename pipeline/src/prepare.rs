@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use moe_shards::Hash;
 use serde_json::json;
 
+use crate::dedup::against::OtherBuild;
 use crate::error::{Error, Problem, Result};
 use crate::json;
 use crate::nearest;
+use crate::normalize::Unicode;
 use crate::read::peek;
+use crate::recipe::dedup::AGAINST_WITHOUT_METHOD;
 use crate::recipe::inputs::{self, InputFile};
 use crate::recipe::{Recipe, SourceConfig, decode};
 
@@ -32,6 +35,8 @@ pub struct Prepared {
     pub inputs: Vec<Vec<InputFile>>,
     /// The tokenizer file, if the recipe names one.
     pub tokenizer: Option<InputFile>,
+    /// The other builds of `dedup.against`.
+    pub against: Vec<OtherBuild>,
     /// The recipe file, for messages.
     file: Option<PathBuf>,
 }
@@ -40,11 +45,12 @@ impl Prepared {
     /// Reads the recipe and finds its files.
     ///
     /// `recipe` is the recipe file, `input` replaces its sources by one for each path, named after
-    /// the path. With neither, [`DEFAULT_RECIPE`] is read; with `input` alone, the built-in recipe.
+    /// the path. With neither, [`DEFAULT_RECIPE`] is read; with `input` alone, the built-in recipe. `against` are
+    /// output folders of other builds beside those of the recipe.
     ///
     /// # Errors
     /// [`Error::Recipe`] with every problem; [`Error::Io`] when the recipe cannot be read.
-    pub fn new(recipe: Option<&Path>, input: &[PathBuf]) -> Result<Prepared> {
+    pub fn new(recipe: Option<&Path>, input: &[PathBuf], against: &[PathBuf]) -> Result<Prepared> {
         let default = Path::new(DEFAULT_RECIPE);
         let file = match recipe {
             Some(file) => Some(file),
@@ -79,13 +85,52 @@ impl Prepared {
             origin,
             inputs: Vec::new(),
             tokenizer: None,
+            against: Vec::new(),
             file: file.filter(|_| input.is_empty()).map(Path::to_owned),
         };
-        prepared.find_files(&base, &source_base)?;
-        Ok(prepared)
+        let mut problems = prepared.find_files(&base, &source_base);
+        problems.extend(prepared.find_builds(&base, against));
+        if problems.is_empty() { Ok(prepared) } else { Err(Error::Recipe { problems }) }
     }
 
-    fn find_files(&mut self, base: &Path, source_base: &Path) -> Result<()> {
+    /// Opens the builds of the recipe, whose paths are relative to `base`, then those of the flags.
+    fn find_builds(&mut self, base: &Path, flags: &[PathBuf]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let of_recipe = self.recipe.dedup.against.clone();
+        let of_recipe = of_recipe.iter().map(|name| (base.join(name), name.clone(), "dedup.against"));
+        let of_flags = flags.iter().map(|path| (path.clone(), path.display().to_string(), "--against"));
+        let mut folders = BTreeSet::new();
+        for (folder, name, key) in of_recipe.chain(of_flags) {
+            let is_new = folders.insert(fs::canonicalize(&folder).unwrap_or_else(|_| folder.clone()));
+            let opened = match is_new {
+                true => OtherBuild::open(&folder, &name),
+                false => Err(format!("`{name}` is named twice")),
+            };
+            let own = match self.recipe.normalize.unicode {
+                Unicode::Nfc => "nfc",
+                Unicode::None => "none",
+            };
+            match opened {
+                Err(message) => problems.push(self.problem(key, message)),
+                Ok(other) if other.unicode.as_deref().is_some_and(|unicode| unicode != own) => {
+                    let unicode = other.unicode.unwrap_or_default();
+                    let message = format!(
+                        "`{name}` was built with `normalize.unicode = \"{unicode}\"`, this recipe has \"{own}\", so equal texts would not be found; use the same"
+                    );
+                    problems.push(self.problem(key, message));
+                }
+                Ok(other) => self.against.push(other),
+            }
+        }
+        self.recipe.dedup.against.extend(flags.iter().map(|path| path.display().to_string()));
+        let dedup = &self.recipe.dedup;
+        if !dedup.against.is_empty() && !dedup.exact && dedup.minhash.is_none() {
+            problems.push(self.problem("dedup.against", AGAINST_WITHOUT_METHOD.to_owned()));
+        }
+        problems
+    }
+
+    fn find_files(&mut self, base: &Path, source_base: &Path) -> Vec<Problem> {
         let mut problems = Vec::new();
         for source in &self.recipe.source {
             let found = inputs::find(source_base, &source.paths).unwrap_or_else(|messages| {
@@ -104,7 +149,7 @@ impl Prepared {
                 }
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(Error::Recipe { problems }) }
+        problems
     }
 
     /// Looks into the first files of each source for the fields that the recipe names. For
@@ -145,11 +190,17 @@ impl Prepared {
     /// of a finished build, there is nothing to do.
     pub fn fingerprint(&self) -> Hash {
         json::digest(&json!({
-            "version": crate::BUILD_VERSION,
+            "version": (crate::BUILD_VERSION, crate::WORK_VERSION),
             "recipe": self.recipe,
             "inputs": self.inputs,
             "tokenizer": self.tokenizer,
+            "against": self.identities(),
         }))
+    }
+
+    /// Identities of the other builds.
+    pub fn identities(&self) -> Vec<Hash> {
+        self.against.iter().map(|other| other.identity).collect()
     }
 }
 
@@ -231,13 +282,13 @@ mod tests {
         let head = "[[source]]\nname = \"a\"\npaths = [\"a.jsonl\"]\ntext = \"txt\"\nid = \"idnt\"\n";
         let tail = "[tokenizer]\ntrain = { vocab_size = 300 }\n";
         fs::write(&recipe, format!("{head}{tail}")).unwrap();
-        let error = Prepared::new(Some(&recipe), &[]).unwrap().check_fields().unwrap_err().to_string();
+        let error = Prepared::new(Some(&recipe), &[], &[]).unwrap().check_fields().unwrap_err().to_string();
         assert!(error.contains("`txt`; did you mean `text`?"), "{error}");
         assert!(error.contains("`idnt`; did you mean `ident`?"), "{error}");
 
         let more = "[[source]]\nname = \"b\"\npaths = [\"b.jsonl\", \"c/*.jsonl\"]\n";
         fs::write(&recipe, format!("{head}{more}{tail}")).unwrap();
-        let error = Prepared::new(Some(&recipe), &[]).unwrap_err().to_string();
+        let error = Prepared::new(Some(&recipe), &[], &[]).unwrap_err().to_string();
         assert_eq!(error.lines().count(), 2, "{error}");
     }
 }

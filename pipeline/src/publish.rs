@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use crate::prepare::Prepared;
 use crate::recipe::Recipe;
 use crate::tokenizer::EncoderOptions;
-use crate::work::clear_folder;
+use crate::work::{clear_folder, texts};
 
 /// Files of the work folder that a build shows, each with the name it gets.
 #[derive(Clone, Debug, Default)]
@@ -122,6 +122,11 @@ pub fn write_data(
         ["bin", "mdx"].map(|kind| format!("{}.{kind}", info.name)).map(|name| (folder.join(&name), name))
     });
     link_all(&out.join("shards"), &files.collect::<Vec<_>>())?;
+    let files = results.shards.iter().map(|(folder, info)| {
+        let name = texts::file_name(&info.name);
+        (folder.join(&name), name)
+    });
+    link_all(&out.join("dedup"), &files.collect::<Vec<_>>())?;
     let bytes = fs::read(&tokenizer.path).map_err(Error::io(&tokenizer.path, "read"))?;
     atomic::write_file(&out.join(&tokenizer.info.file), &bytes)?;
     atomic::write_file(&out.join(&tokenizer.info.token_bytes_file), &tokenizer.token_bytes)?;
@@ -161,14 +166,15 @@ pub fn is_finished(out: &Path, fingerprint: Hash) -> bool {
     let shards = manifest.shards.iter().all(|shard| {
         has(format!("shards/{}.bin", shard.name), shard.bin_bytes)
             && has(format!("shards/{}.mdx", shard.name), shard.mdx_bytes)
+            && texts::path(out, &shard.name).is_file()
     });
     let others = [Ledger::FILE, RECIPE_LOCK, &manifest.tokenizer.file, &manifest.tokenizer.token_bytes_file];
     let same = manifest.hash().is_ok_and(|hash| hash == finished.manifest);
     shards && same && others.iter().all(|name| out.join(name).is_file())
 }
 
-/// Refuses a folder with other things in it: a build replaces `shards/`, `audit/` and
-/// `quarantine/`.
+/// Refuses a folder with other things in it: a build replaces `shards/`, `dedup/`,
+/// `audit/` and `quarantine/`.
 ///
 /// # Errors
 /// [`Error::Usage`] naming what is there, or the folder cannot be read.
@@ -201,7 +207,7 @@ pub fn check_folder(out: &Path) -> Result<()> {
 pub fn remove_all(out: &Path) -> Result<()> {
     remove_file(&out.join(FINISHED))?;
     remove_file(&out.join(Manifest::FILE))?;
-    for folder in ["work", "shards", "audit", "quarantine"] {
+    for folder in ["work", "shards", "dedup", "audit", "quarantine"] {
         let folder = out.join(folder);
         match fs::remove_dir_all(&folder) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

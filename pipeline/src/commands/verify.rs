@@ -12,6 +12,7 @@ use crate::ledger::{Kept, Ledger};
 use crate::plans::replay::{Replay, replay};
 use crate::printer::Printer;
 use crate::watch::Watch;
+use crate::work::texts::{self, ReadableShard};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -90,6 +91,8 @@ fn folder(out: &Path) -> Result<Found> {
     for info in &manifest.shards {
         checked += 2;
         problems.extend(check_shard(out, &manifest, info));
+        checked += 1;
+        problems.extend(check_texts(out, &manifest, info).err().map(|e| e.to_string()));
     }
     let tokenizer = &manifest.tokenizer;
     let files =
@@ -141,6 +144,14 @@ fn check_shard(out: &Path, manifest: &Manifest, info: &ShardInfo) -> Vec<String>
         Err(e) => problems.push(e.to_string()),
     }
     problems
+}
+
+/// Reads the text of every document.
+fn check_texts(out: &Path, manifest: &Manifest, info: &ShardInfo) -> Result<()> {
+    let tokenizer = out.join(&manifest.tokenizer.file);
+    let mdx = Manifest::mdx_path(out, &info.name);
+    let mut shard = ReadableShard::open(&mdx, &texts::path(out, &info.name), &tokenizer)?;
+    (0..shard.shard.n_docs()).try_for_each(|doc| shard.text(doc).map(drop))
 }
 
 fn check_hash(path: &Path, expected: Hash) -> Option<String> {

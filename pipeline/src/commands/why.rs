@@ -83,7 +83,10 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
         let row = &duplicate.audit;
         let kept = match str_of(row, "kept") {
             "" => "nothing that was kept".to_owned(),
-            kept => format!("{}/{kept}", str_of(row, "kept_source")),
+            kept => match str_of(row, "against") {
+                "" => format!("{}/{kept}", str_of(row, "kept_source")),
+                build => format!("{}/{kept} of the build {build}", str_of(row, "kept_source")),
+            },
         };
         let verb = if str_of(row, "method") == "variant_copy" { "like" } else { "duplicate" };
         lines.push(format!("  {verb:<10} of {kept} ({}{})", str_of(row, "method"), jaccard(row)));

@@ -1,25 +1,33 @@
 //! Exact deduplication: of documents with equal normalised text one stays. The engine finds groups of equal
-//! keys; here they become one removal list a part and one audit table.
+//! keys; here they become one removal list a part and one audit table. What lies between is sorted within the memory limit.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use moe_shards::atomic;
+use moe_shards::atomic::AtomicFile;
+use moe_shards::{Shard, atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::against::Others;
 use super::{PartReport, write_list};
 use crate::document::Count;
 use crate::engine::{Edge, Engine};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::watch::Watch;
-use crate::work::audit::{self, Duplicate};
+use crate::work::dedup_rows::{NameRow, NamedRow};
 use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::{DUPLICATES, clear_folder};
+use crate::work::near_duplicates::{NearDuplicate, NearDuplicates};
+use crate::work::rows::Blob;
+use crate::work::sort::{Sorted, Sorter};
+use crate::work::{DUPLICATES, IDS, KEYS, clear_folder};
 
 /// Reason of a removed document in the ledger.
 pub const REASON: &str = "exact_duplicate";
+/// Reason of one whose text is in another build.
+pub const REASON_AGAINST: &str = "duplicate_in_against";
+/// Method in the audit table.
+const METHOD: &str = "exact";
 const REPORT: &str = "report.json";
 
 /// A part as deduplication sees it.
@@ -42,10 +50,17 @@ pub struct DedupReport {
     pub has_audit: bool,
 }
 
+/// Tables of the keys of all parts, then of the shards of other builds.
+fn keys(parts: &[Part], others: Others<'_>) -> Vec<PathBuf> {
+    let own = parts.iter().map(|part| part.keys.clone());
+    own.chain(others.keys.iter().map(|task| task.file(KEYS))).collect()
+}
+
 /// Folder of the stage's results for these parts.
-pub fn folder(work: &Path, parts: &[Part]) -> PathBuf {
-    let places: Vec<&Path> = parts.iter().map(|p| p.keys.strip_prefix(work).unwrap_or(&p.keys)).collect();
-    let identity = json!({ "version": crate::BUILD_VERSION, "keys": places });
+pub fn folder(work: &Path, parts: &[Part], others: Others<'_>) -> PathBuf {
+    let keys = keys(parts, others);
+    let places: Vec<&Path> = keys.iter().map(|keys| keys.strip_prefix(work).unwrap_or(keys)).collect();
+    let identity = json!({ "version": (crate::BUILD_VERSION, crate::WORK_VERSION), "keys": places });
     work.join("dedup").join(&json::digest(&identity).to_string()[..24])
 }
 
@@ -53,8 +68,14 @@ pub fn folder(work: &Path, parts: &[Part]) -> PathBuf {
 ///
 /// # Errors
 /// [`Error::Interrupted`], a damaged part, or the disk refuses.
-pub fn run(work: &Path, parts: &[Part], engine: &dyn Engine, watch: &Watch) -> Result<DedupReport> {
-    let folder = folder(work, parts);
+pub fn run(
+    work: &Path,
+    parts: &[Part],
+    others: Others<'_>,
+    engine: &dyn Engine,
+    watch: &Watch,
+) -> Result<DedupReport> {
+    let folder = folder(work, parts, others);
     let report_path = folder.join(REPORT);
     if report_path.exists() {
         let bytes = std::fs::read(&report_path).map_err(Error::io(&report_path, "read"))?;
@@ -62,58 +83,160 @@ pub fn run(work: &Path, parts: &[Part], engine: &dyn Engine, watch: &Watch) -> R
             .map_err(|e| Error::data(&report_path, format!("{e}; delete this file and rerun")));
     }
     clear_folder(&folder)?;
-    let keys: Vec<PathBuf> = parts.iter().map(|part| part.keys.clone()).collect();
-    let edges = engine.edges(&keys, watch)?;
-
-    let mut removed: Vec<Vec<u32>> = vec![Vec::new(); parts.len()];
-    let mut counts = vec![Count::default(); parts.len()];
-    for edge in &edges {
-        removed[edge.removed.run as usize].push(edge.removed.row);
-        counts[edge.removed.run as usize] += Count::one(u64::from(edge.removed_bytes));
-    }
-    let mut reports = Vec::new();
-    for (mut rows, removed) in removed.into_iter().zip(counts) {
-        rows.sort_unstable();
-        reports.push(PartReport { list: write_list(work, &rows)?, removed });
-    }
-    let duplicates = describe(parts, &edges, watch)?;
-    let has_audit = audit::write_duplicates(&folder.join(DUPLICATES), &duplicates)?.is_some();
-    let report = DedupReport { parts: reports, has_audit };
+    let asked = ask(&folder, &keys(parts, others), parts.len(), engine, watch)?;
+    let stage = Stage { work, folder: &folder, parts, others, engine, watch };
+    let (reports, named) = stage.name(asked)?;
+    let report = DedupReport { parts: reports, has_audit: stage.audit(named)? };
     atomic::write_file(&report_path, &json::canonical(&report))?;
     Ok(report)
 }
 
-/// Names the documents of the edges, reading the id columns of the parts that have any.
-fn describe(parts: &[Part], edges: &[Edge], watch: &Watch) -> Result<Vec<Duplicate>> {
-    let mut names: Vec<BTreeMap<u32, String>> = vec![BTreeMap::new(); parts.len()];
-    for place in edges.iter().flat_map(|edge| [edge.removed, edge.kept]) {
-        names[place.run as usize].insert(place.row, String::new());
-    }
-    for (part, names) in parts.iter().zip(&mut names) {
-        if names.is_empty() {
-            continue;
+/// Two rows for each duplicate of this build: itself, and what is kept instead of it, in the order of their places.
+fn ask(
+    folder: &Path,
+    keys: &[PathBuf],
+    n_parts: usize,
+    engine: &dyn Engine,
+    watch: &Watch,
+) -> Result<Sorted<NameRow>> {
+    let mut asked = Sorter::new(&folder.join("asked"), engine.memory_bytes() / 2, watch)?;
+    let mut edge = 0;
+    engine.edges(keys, watch, &mut |found: Edge| {
+        // What other builds have twice is no concern of this one.
+        if found.removed.run as usize >= n_parts {
+            return Ok(());
         }
-        for batch in DocumentBatches::open(&part.documents, Columns::Ids)? {
-            for (row, document) in batch?.documents() {
-                if let Some(name) = names.get_mut(&row) {
-                    *name = document.id.to_owned();
+        let is_against = found.kept.run as usize >= n_parts;
+        let roles = [(found.removed, if is_against { NameRow::IN_AGAINST } else { NameRow::REMOVED })];
+        for (place, role) in roles.into_iter().chain([(found.kept, NameRow::KEPT)]) {
+            asked.push(NameRow { part: place.run, row: place.row, edge, role })?;
+        }
+        edge += 1;
+        Ok(())
+    })?;
+    asked.finish()
+}
+
+struct Stage<'a> {
+    work: &'a Path,
+    folder: &'a Path,
+    parts: &'a [Part],
+    others: Others<'a>,
+    engine: &'a dyn Engine,
+    watch: &'a Watch,
+}
+
+impl Stage<'_> {
+    /// Reads the ids of all documents that are asked for, and makes the removal lists on the way. Returns where the ids
+    /// are, by duplicate.
+    fn name(&self, mut asked: Sorted<NameRow>) -> Result<(Vec<PartReport>, Sorted<NamedRow>)> {
+        let memory = self.engine.memory_bytes() / 2;
+        let mut named = Sorter::new(&self.folder.join("named"), memory, self.watch)?;
+        let mut ids = AtomicFile::create(&self.folder.join(IDS))?;
+        let mut n_id_bytes = 0;
+        let mut next = asked.next_row()?;
+        let mut reports = Vec::new();
+        for (i, part) in self.parts.iter().enumerate() {
+            let mut removed = Vec::new();
+            let mut report = PartReport::default();
+            let is_here = |row: &NameRow| row.part as usize == i;
+            // A part without duplicates is not opened.
+            let batches = match next.filter(is_here) {
+                Some(_) => Some(DocumentBatches::open(&part.documents, Columns::Ids)?),
+                None => None,
+            };
+            for batch in batches.into_iter().flatten() {
+                for (row, document) in batch?.documents() {
+                    let is_asked = |asked: &NameRow| is_here(asked) && asked.row == row;
+                    if !next.as_ref().is_some_and(is_asked) {
+                        continue;
+                    }
+                    ids.write(document.id.as_bytes())?;
+                    let (id_start, id_bytes) = (n_id_bytes, document.id.len() as u32);
+                    n_id_bytes += u64::from(id_bytes);
+                    while let Some(NameRow { part, edge, role, .. }) = next.filter(is_asked) {
+                        named.push(NamedRow { edge, role, part, id_start, id_bytes })?;
+                        let count = Count::one(u64::from(document.raw_bytes));
+                        match role {
+                            NameRow::REMOVED => report.removed += count,
+                            NameRow::IN_AGAINST => report.in_against += count,
+                            _ => {}
+                        }
+                        if role != NameRow::KEPT {
+                            removed.push(row);
+                        }
+                        next = asked.next_row()?;
+                    }
                 }
+                self.watch.advance(0)?;
             }
-            watch.advance(0)?;
+            if next.is_some_and(|row| is_here(&row)) {
+                let message = "has fewer documents than its keys; delete its folder and rerun";
+                return Err(Error::data(&part.documents, message));
+            }
+            report.list = write_list(self.work, &removed)?;
+            reports.push(report);
         }
+        while let Some(first) = next {
+            let other = first.part as usize - self.parts.len();
+            let shard = self.others.shards.get(other);
+            let shard = shard.map(|shard| Shard::open(&shard.mdx)).transpose()?;
+            while let Some(NameRow { part, row, edge, role }) = next.filter(|row| row.part == first.part) {
+                let id = shard.as_ref().map(|shard| shard.id(row)).transpose()?.unwrap_or_default();
+                ids.write(id.as_bytes())?;
+                let (id_start, id_bytes) = (n_id_bytes, id.len() as u32);
+                n_id_bytes += u64::from(id_bytes);
+                named.push(NamedRow { edge, role, part, id_start, id_bytes })?;
+                next = asked.next_row()?;
+            }
+            self.watch.advance(0)?;
+        }
+        ids.commit()?;
+        Ok((reports, named.finish()?))
     }
-    let name = |place: crate::engine::Place| {
-        let part = place.run as usize;
-        let name = names[part].get(&place.row).cloned().unwrap_or_default();
-        (parts[part].source.clone(), name)
-    };
-    let mut duplicates: Vec<Duplicate> = edges
-        .iter()
-        .map(|edge| {
-            let ((removed_source, removed), (kept_source, kept)) = (name(edge.removed), name(edge.kept));
-            Duplicate { removed_source, removed, kept_source, kept }
-        })
-        .collect();
-    duplicates.sort();
-    Ok(duplicates)
+
+    /// Writes the audit: for each duplicate its own row of `named`, and behind it that of what is kept.
+    fn audit(&self, mut named: Sorted<NamedRow>) -> Result<bool> {
+        let path = self.folder.join(IDS);
+        let ids = Blob::open(&path)?;
+        let name = |row: &NamedRow| {
+            let mut bytes = vec![0; row.id_bytes as usize];
+            ids.read_at(row.id_start, &mut bytes)?;
+            String::from_utf8(bytes)
+                .map_err(|_| Error::data(&path, "is damaged; delete its folder and rerun"))
+        };
+        let mut audit = NearDuplicates::create(&self.folder.join(DUPLICATES));
+        while let Some(first) = named.next_row()? {
+            let pair = named.next_row()?.filter(|second| second.edge == first.edge);
+            // Roles order within a duplicate: what is kept comes first.
+            let Some(removed) = pair else {
+                return Err(Error::data(
+                    &path,
+                    "a duplicate has no partner; this is a bug, please report it",
+                ));
+            };
+            let kept_part = first.part as usize;
+            let (against, kept_source) = match self.parts.get(kept_part) {
+                Some(part) => (None, &part.source[..]),
+                None => {
+                    let (build, source) = self.others.names(kept_part - self.parts.len())?;
+                    (Some(build), source)
+                }
+            };
+            audit.append(&NearDuplicate {
+                removed: &name(&removed)?,
+                removed_source: &self.parts[removed.part as usize].source,
+                kept: &name(&first)?,
+                kept_source,
+                against,
+                method: METHOD,
+                jaccard: Some(1.0),
+                removed_bytes: None,
+                kept_bytes: None,
+                cluster: None,
+            })?;
+        }
+        std::fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
+        audit.finish()
+    }
 }

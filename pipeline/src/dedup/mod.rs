@@ -3,6 +3,7 @@
 //! and one audit table. Lists are named by their content, so parts that lose the same documents
 //! as before need no new tokenization.
 
+pub mod against;
 pub mod exact;
 pub mod minhash;
 pub mod union_find;
@@ -17,12 +18,18 @@ use crate::error::Result;
 use crate::work::rows::{RemovedRow, Row};
 
 /// What a method removed from a part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartReport {
     /// The removal list, relative to `work`: what this and all earlier methods removed.
     pub list: PathBuf,
-    /// Documents that this method removed.
+    /// Documents that this method removed in favour of others of this build.
     pub removed: Count,
+    /// Documents that it removed in favour of documents of other builds.
+    #[serde(default)]
+    pub in_against: Count,
+    /// List of the latter, relative to `work`, where fuzzy deduplication found any.
+    #[serde(default)]
+    pub list_in_against: Option<PathBuf>,
 }
 
 /// Writes a removal list of ascending rows, and returns its place in `work`.

@@ -8,11 +8,13 @@ use crate::minhash::{Profile, SketchConfig};
 use crate::strict_toml::{Fault, Section};
 
 /// `[dedup]`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DedupConfig {
     /// Whether of documents with equal normalised text only one is kept.
     pub exact: bool,
+    /// Output folders of other builds, relative to the recipe's folder: documents that they have are removed.
+    pub against: Vec<String>,
     /// `[dedup.paragraph]`.
     pub paragraph: Option<ParagraphConfig>,
     /// `[dedup.substring]`.
@@ -23,11 +25,22 @@ pub struct DedupConfig {
 
 impl Default for DedupConfig {
     fn default() -> DedupConfig {
-        DedupConfig { exact: true, minhash: None, paragraph: None, substring: None }
+        DedupConfig { exact: true, against: Vec::new(), minhash: None, paragraph: None, substring: None }
     }
 }
 
-impl Section for DedupConfig {}
+impl Section for DedupConfig {
+    fn check(&self) -> Vec<Fault> {
+        match !self.against.is_empty() && !self.exact && self.minhash.is_none() {
+            true => vec![("against", AGAINST_WITHOUT_METHOD.to_owned())],
+            false => Vec::new(),
+        }
+    }
+}
+
+/// What is wrong with other builds that nothing compares with.
+pub const AGAINST_WITHOUT_METHOD: &str =
+    "nothing would be compared: set `exact = true` or write [dedup.minhash]";
 
 /// `[dedup.minhash]`: near-duplicates are proposed by MinHash and decided by comparing the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -361,16 +361,21 @@ impl Recipe {
     }
 
     /// Digest of all that decides the bytes of the shards, and of nothing else: paths are left
-    /// out, a tokenizer file counts by its content (`tokenizer`), and so do not the limit on bad
+    /// out, a tokenizer file counts by its content (`tokenizer`), other builds by their identities (`against`), and so do not the limit on bad
     /// records, the size of slices, the threads or the output folder.
-    pub fn identity(&self, tokenizer: Option<Hash>) -> Hash {
+    pub fn identity(&self, tokenizer: Option<Hash>, against: &[Hash]) -> Hash {
         let sources: Vec<Value> = self
             .source
             .iter()
             .map(|s| json!([s.name, s.id, s.text, s.family, s.variant, s.variants, s.metadata()]))
             .collect();
         // A method that is absent counts for nothing, so that a new method leaves old identities alone.
-        let mut dedup = serde_json::to_value(self.dedup).unwrap_or_default();
+        let mut dedup = serde_json::to_value(&self.dedup).unwrap_or_default();
+        if let Some(dedup) = dedup.as_object_mut() {
+            let mut identities = against.to_vec();
+            identities.sort_unstable();
+            dedup.insert("against".to_owned(), json!(identities));
+        }
         drop_absent(&mut dedup);
         // The guards say when to stop, and the estimate how well it went, not what is made.
         if let Some(minhash) = dedup.get_mut("minhash").and_then(Value::as_object_mut) {
@@ -442,10 +447,16 @@ mod tests {
         moved.tokenizer.engine = EngineChoice::Reference;
         moved.tokenizer.verify_every = 7;
         moved.limits.slice_bytes = ByteSize(1000);
-        assert_eq!(recipe.identity(None), moved.identity(None));
+        assert_eq!(recipe.identity(None, &[]), moved.identity(None, &[]));
         moved.source[0].text = "body".into();
-        assert_ne!(recipe.identity(None), moved.identity(None));
-        assert_ne!(recipe.identity(None), recipe.identity(Some(Hash::of(b"tokenizer"))));
+        assert_ne!(recipe.identity(None, &[]), moved.identity(None, &[]));
+        moved = recipe.clone();
+        moved.dedup.against = vec!["there".to_owned()];
+        assert_eq!(recipe.identity(None, &[]), moved.identity(None, &[]));
+        let (a, b) = (Hash::of(b"a"), Hash::of(b"b"));
+        assert_ne!(recipe.identity(None, &[]), recipe.identity(None, &[a]));
+        assert_eq!(recipe.identity(None, &[a, b]), recipe.identity(None, &[b, a]));
+        assert_ne!(recipe.identity(None, &[]), recipe.identity(Some(Hash::of(b"tokenizer")), &[]));
     }
 
     #[test]

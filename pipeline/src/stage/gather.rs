@@ -123,6 +123,9 @@ mod tests {
             n_tokens,
             id_start,
             id_bytes,
+            stored_start: 0,
+            stored_bytes: 0,
+            text_bytes: 0,
         };
         (row, part)
     }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::minhash::{SketchConfig, Sketcher};
 use crate::watch::Watch;
 use crate::work::dedup_rows::{ClusteredRow, MemberRow};
-use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::documents::{Columns, Document, DocumentBatches};
 use crate::work::shingles::ShingleWriter;
 use crate::work::sort::Sorter;
 use crate::work::sort::run::{RunReader, RunWriter};
@@ -39,40 +39,15 @@ pub fn run(task: &Task, params: &MembersParams, watch: &Watch) -> Result<Report>
     };
     let mut clustered = RunReader::<ClusteredRow>::open(clustered, 0)?;
     let mut next = clustered.next_row()?;
-    let mut sorter = Sorter::new(&task.file("sort"), watch.memory_bytes(), watch)?;
-    let mut shingles = ShingleWriter::create(&task.file(SHINGLES))?;
-    let mut ids = AtomicFile::create(&task.file(IDS))?;
-    let mut sketcher = Sketcher::new(&params.sketch);
-    let mut n_id_bytes = 0;
-    let mut report = Report::default();
+    let mut writer =
+        MemberWriter::create(task, &params.sketch, params.with_shingles, params.has_family, watch)?;
     'batches: for batch in DocumentBatches::open(documents, Columns::All)? {
         for (row, document) in batch?.documents() {
             let Some(wanted) = next else { break 'batches };
             if wanted.row != row {
                 continue;
             }
-            let set = if params.with_shingles { sketcher.set(document.text) } else { &[] };
-            let extent = shingles.append(set)?;
-            ids.write(document.id.as_bytes())?;
-            let id_bytes = document.id.len() as u32;
-            sorter.push(MemberRow {
-                root: wanted.root,
-                rank: wanted.rank,
-                part: 0,
-                row,
-                n_bytes: document.text.len() as u32,
-                raw_bytes: document.raw_bytes,
-                family: document.family.0,
-                has_family: u8::from(params.has_family),
-                variant: document.variant,
-                shingle_start: extent.start,
-                n_shingles: extent.n_shingles,
-                shingle_hash: extent.hash,
-                id_start: n_id_bytes,
-                id_bytes,
-            })?;
-            n_id_bytes += u64::from(id_bytes);
-            report.kept += Count::one(u64::from(document.raw_bytes));
+            writer.append(&wanted, &document)?;
             next = clustered.next_row()?;
             watch.advance(u64::from(document.raw_bytes))?;
         }
@@ -82,13 +57,78 @@ pub fn run(task: &Task, params: &MembersParams, watch: &Watch) -> Result<Report>
             format!("has no row {}, which shares a band; delete this file's folder and rerun", missing.row);
         return Err(Error::data(documents, message));
     }
-    shingles.finish()?;
-    ids.commit()?;
-    let mut members = RunWriter::create(&task.file(MEMBERS))?;
-    let mut sorted = sorter.finish()?;
-    while let Some(row) = sorted.next_row()? {
-        members.push(row)?;
+    writer.finish()
+}
+
+/// Writes `members.run`, `shingles.u64` and `ids.txt`.
+pub(super) struct MemberWriter<'a> {
+    task: &'a Task,
+    sorter: Sorter<MemberRow>,
+    shingles: ShingleWriter,
+    ids: AtomicFile,
+    n_id_bytes: u64,
+    sketcher: Sketcher,
+    with_shingles: bool,
+    has_family: bool,
+    report: Report,
+}
+
+impl<'a> MemberWriter<'a> {
+    pub(super) fn create(
+        task: &'a Task,
+        sketch: &SketchConfig,
+        with_shingles: bool,
+        has_family: bool,
+        watch: &Watch,
+    ) -> Result<MemberWriter<'a>> {
+        Ok(MemberWriter {
+            task,
+            sorter: Sorter::new(&task.file("sort"), watch.memory_bytes(), watch)?,
+            shingles: ShingleWriter::create(&task.file(SHINGLES))?,
+            ids: AtomicFile::create(&task.file(IDS))?,
+            n_id_bytes: 0,
+            sketcher: Sketcher::new(sketch),
+            with_shingles,
+            has_family,
+            report: Report::default(),
+        })
     }
-    members.commit()?;
-    Ok(report)
+
+    pub(super) fn append(&mut self, wanted: &ClusteredRow, document: &Document<'_>) -> Result<()> {
+        let set = if self.with_shingles { self.sketcher.set(document.text) } else { &[] };
+        let extent = self.shingles.append(set)?;
+        self.ids.write(document.id.as_bytes())?;
+        let id_bytes = document.id.len() as u32;
+        self.sorter.push(MemberRow {
+            root: wanted.root,
+            rank: wanted.rank,
+            part: 0,
+            row: wanted.row,
+            n_bytes: document.text.len() as u32,
+            raw_bytes: document.raw_bytes,
+            family: document.family.0,
+            has_family: u8::from(self.has_family),
+            variant: document.variant,
+            shingle_start: extent.start,
+            n_shingles: extent.n_shingles,
+            shingle_hash: extent.hash,
+            id_start: self.n_id_bytes,
+            id_bytes,
+        })?;
+        self.n_id_bytes += u64::from(id_bytes);
+        self.report.kept += Count::one(u64::from(document.raw_bytes));
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<Report> {
+        self.shingles.finish()?;
+        self.ids.commit()?;
+        let mut members = RunWriter::create(&self.task.file(MEMBERS))?;
+        let mut sorted = self.sorter.finish()?;
+        while let Some(row) = sorted.next_row()? {
+            members.push(row)?;
+        }
+        members.commit()?;
+        Ok(self.report)
+    }
 }

@@ -7,6 +7,7 @@
 //! read(file) -> filter(part) -> dedup (all parts) -> cuts (see [`cuts`]) -> train -> tokenize(part) -> shard(source, variant, prefix)
 //! ```
 
+pub mod against;
 pub mod cuts;
 pub mod estimate;
 pub mod filter;
@@ -78,6 +79,10 @@ pub enum Params {
     Members(members::MembersParams),
     /// Connected sets of candidates to verdicts.
     Verify(verify::VerifyParams),
+    /// A shard of another build to the tables by which its documents are found.
+    AgainstKeys(against::AgainstParams),
+    /// Those of its documents that are candidates to sets of shingles.
+    AgainstMembers(against::AgainstParams),
     /// Sampled documents to their shingles.
     Sample(estimate::EstimateParams),
     /// Documents to those that are like sampled ones.
@@ -122,7 +127,8 @@ impl Task {
     /// the task that made them.
     pub fn new(work: &Path, part: usize, weight: u64, inputs: Vec<PathBuf>, params: Params) -> Task {
         let places: Vec<&Path> = inputs.iter().map(|path| path.strip_prefix(work).unwrap_or(path)).collect();
-        let identity = json!({ "version": crate::BUILD_VERSION, "params": params, "inputs": places });
+        let version = (crate::BUILD_VERSION, crate::WORK_VERSION);
+        let identity = json!({ "version": version, "params": params, "inputs": places });
         let output = work.join(params.stage()).join(&json::digest(&identity).to_string()[..24]);
         Task { part: part as u32, weight, inputs, output, params }
     }
@@ -165,6 +171,8 @@ impl Params {
             Params::Sketch(_) => "sketch",
             Params::Members(_) => "members",
             Params::Verify(_) => "verify",
+            Params::AgainstKeys(_) => "against_keys",
+            Params::AgainstMembers(_) => "against_members",
             Params::Sample(_) => "sample",
             Params::Compare(_) => "compare",
             Params::Train(_) => "train",
@@ -202,6 +210,8 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
         Params::Sketch(params) => sketch::run(task, params, watch)?,
         Params::Members(params) => members::run(task, params, watch)?,
         Params::Verify(params) => verify::run(task, params, watch)?,
+        Params::AgainstKeys(params) => against::keys(task, params, watch)?,
+        Params::AgainstMembers(params) => against::members(task, params, watch)?,
         Params::Sample(params) => estimate::sample(task, params, watch)?,
         Params::Compare(params) => estimate::compare(task, params, watch)?,
         Params::Train(params) => train::run(task, params, watch)?,

@@ -2,7 +2,7 @@
 //! start with the same bits, in the order of the families. Where several documents are the same
 //! variant of one family, the one with the lowest id is kept.
 //!
-//! Inputs: the folders of the source's tokenized parts. Writes the shard, unless it would be empty.
+//! Inputs: the folders of the source's tokenized parts. Writes the shard and its table of texts, unless it would be empty.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::gather::{self, Block};
 use super::{Report, Task};
-use crate::document::{Count, DocumentId};
+use crate::document::{Count, DocumentId, TextHash};
 use crate::error::Result;
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::names::PartNames;
-use crate::work::rows::{Table, TokenRow};
-use crate::work::{DROPS, NAMES, TOKEN_ROWS};
+use crate::work::rows::{Blob, Table, TokenRow};
+use crate::work::texts::{self, TextsWriter};
+use crate::work::{DROPS, NAMES, STORED, TOKEN_ROWS};
 
 /// Reason of a second document with the family and variant of another.
 pub const REASON: &str = "duplicate_variant";
@@ -76,6 +77,8 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
     let numbers = Numbers::new(&task.inputs, &rows)?;
     let mut writer = ShardWriter::create(&task.output, &params.name, spec)?.with_names(numbers.names.clone());
     let mut drops = Drops::default();
+    let mut texts = TextsWriter::create(&task.file(&texts::file_name(&params.name)))?;
+    let mut stored = Vec::new();
     let mut last_family = None;
     for rows in gather::blocks(&rows) {
         let block = Block::read(&task.inputs, rows)?;
@@ -105,6 +108,12 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
                     style: 0,
                 };
                 writer.append(id, &meta, tokens)?;
+                stored.resize(row.stored_bytes as usize, 0);
+                if !stored.is_empty() {
+                    Blob::open(&task.inputs[part].join(STORED))?.read_at(row.stored_start, &mut stored)?;
+                }
+                let stored = (!stored.is_empty()).then_some((row.text_bytes, &stored[..]));
+                texts.append(TextHash(row.text_hash), stored)?;
                 report.kept += count;
                 last_family = Some(row.family);
             }
@@ -112,7 +121,9 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
         }
     }
     drops.write(&task.file(DROPS))?;
-    report.shard = Some(writer.finish()?);
+    let info = writer.finish()?;
+    texts.finish(info.bin_blake3)?;
+    report.shard = Some(info);
     Ok(report)
 }
 

@@ -14,7 +14,7 @@ use crate::work::dedup_rows::{SketchKeyRow, SketchRow};
 use crate::work::documents::{Columns, Document, DocumentBatches};
 use crate::work::rows;
 use crate::work::sort::run::RunWriter;
-use crate::work::{SKETCH_KEYS, SKETCHES};
+use crate::work::{SKETCH_KEYS, SKETCHES, Sink};
 
 /// How to sketch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,30 +34,61 @@ pub fn run(task: &Task, params: &SketchParams, watch: &Watch) -> Result<Report> 
         return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
     };
     let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
-    let mut sketches = RunWriter::create(&task.file(SKETCHES))?;
-    let mut key_rows = RunWriter::create(&task.file(SKETCH_KEYS))?;
-    let mut sketcher = Sketcher::new(&params.sketch);
-    let mut keys = Vec::new();
+    let mut writer = SketchWriter::create(task, &params.sketch, params.has_family)?;
     let mut report = Report::default();
-    let mut index = 0;
     for batch in DocumentBatches::open(documents, Columns::All)? {
         for (row, document) in batch?.documents() {
             if survivors.next_if_eq(&row).is_none() {
                 continue;
             }
-            sketches.push(sketch(row, params.has_family, &document))?;
-            keys.clear();
-            sketcher.keys(document.text, &mut keys);
-            keys.sort_unstable();
-            keys.iter().try_for_each(|&key| key_rows.push(SketchKeyRow { index, key }))?;
-            index += 1;
+            writer.append(row, &document)?;
             report.kept += Count::one(u64::from(document.raw_bytes));
             watch.advance(u64::from(document.raw_bytes))?;
         }
     }
-    sketches.commit()?;
-    key_rows.commit()?;
+    writer.finish()?;
     Ok(report)
+}
+
+/// Writes `sketches.run` and `keys.run`.
+pub(super) struct SketchWriter {
+    sketches: RunWriter<SketchRow, Sink>,
+    key_rows: RunWriter<SketchKeyRow, Sink>,
+    sketcher: Sketcher,
+    keys: Vec<u64>,
+    has_family: bool,
+    index: u32,
+}
+
+impl SketchWriter {
+    pub(super) fn create(task: &Task, config: &SketchConfig, has_family: bool) -> Result<SketchWriter> {
+        Ok(SketchWriter {
+            sketches: RunWriter::create(&task.file(SKETCHES))?,
+            key_rows: RunWriter::create(&task.file(SKETCH_KEYS))?,
+            sketcher: Sketcher::new(config),
+            keys: Vec::new(),
+            has_family,
+            index: 0,
+        })
+    }
+
+    /// Takes the next document, in ascending order of `row`.
+    pub(super) fn append(&mut self, row: u32, document: &Document<'_>) -> Result<()> {
+        self.sketches.push(sketch(row, self.has_family, document))?;
+        self.keys.clear();
+        self.sketcher.keys(document.text, &mut self.keys);
+        self.keys.sort_unstable();
+        let index = self.index;
+        self.keys.iter().try_for_each(|&key| self.key_rows.push(SketchKeyRow { index, key }))?;
+        self.index += 1;
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<()> {
+        self.sketches.commit()?;
+        self.key_rows.commit()?;
+        Ok(())
+    }
 }
 
 fn sketch(row: u32, has_family: bool, document: &Document<'_>) -> SketchRow {

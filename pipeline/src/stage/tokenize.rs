@@ -2,7 +2,7 @@
 //! range of it.
 //!
 //! Inputs: `documents.parquet`, `kept.rows`, the removal list, the list of cuts, `tokenizer.json`. Writes
-//! `tokens.u32`, `ids.txt`, `names.json` and `tokens.rows`.
+//! `tokens.u32`, `ids.txt`, `names.json`, `stored.zst` (texts that their tokens do not give back) and `tokens.rows`.
 //!
 //! Documents are encoded by all threads, some hundred kilobytes of text at a time, and written in their
 //! order.
@@ -16,14 +16,15 @@ use serde::{Deserialize, Serialize};
 use super::{Report, Task};
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::tokenizer::{Encoder, EncoderOptions};
+use crate::tokenizer::{Encoder, EncoderOptions, Vocabulary};
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::cuts::Cuts;
 use crate::work::documents::{Columns, Document, DocumentBatches};
 use crate::work::names::{Numbering, PartNames};
 use crate::work::rows::{self, TokenRow};
-use crate::work::{DROPS, IDS, NAMES, TOKEN_ROWS, TOKENS};
+use crate::work::texts;
+use crate::work::{DROPS, IDS, NAMES, STORED, TOKEN_ROWS, TOKENS};
 
 /// Reason for documents of which the tokenizer leaves nothing.
 pub const REASON: &str = "no_tokens";
@@ -53,13 +54,20 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
         return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
     };
     let encoder = Encoder::shared(tokenizer, &params.options)?;
-    let encode = Encode { encoder: &encoder, cuts: Cuts::read(cuts)?, verify_every: params.verify_every };
+    let encode = Encode {
+        encoder: &encoder,
+        vocabulary: encoder.vocabulary(),
+        cuts: Cuts::read(cuts)?,
+        verify_every: params.verify_every,
+    };
     let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
     let mut writer = Writer {
         tokens: AtomicFile::create(&task.file(TOKENS))?,
         ids: AtomicFile::create(&task.file(IDS))?,
+        stored: AtomicFile::create(&task.file(STORED))?,
         n_tokens: 0,
         n_id_bytes: 0,
+        n_stored_bytes: 0,
         languages: Numbering::default(),
         tags: Numbering::default(),
         rows: Vec::new(),
@@ -74,7 +82,9 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
         let encoded = chunks.par_iter().map(|chunk| encode.chunk(chunk)).collect::<Result<Vec<Encoded>>>()?;
         for (chunk, encoded) in chunks.iter().zip(&encoded) {
             writer.tokens.write(&encoded.tokens)?;
-            for ((_, document), &(left_bytes, n_tokens)) in chunk.iter().zip(&encoded.documents) {
+            for ((_, document), found) in chunk.iter().zip(&encoded.documents) {
+                let EncodedDocument { left_bytes, n_tokens, stored } = found;
+                let (left_bytes, n_tokens) = (*left_bytes, *n_tokens);
                 let count = Count::one(u64::from(left_bytes));
                 if n_tokens == 0 {
                     *report.dropped.entry(REASON.to_owned()).or_default() += count;
@@ -89,7 +99,7 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
                         raw_bytes: count.bytes,
                     });
                 } else {
-                    writer.append(&Document { raw_bytes: left_bytes, ..*document }, n_tokens)?;
+                    writer.append(&Document { raw_bytes: left_bytes, ..*document }, n_tokens, stored)?;
                     report.kept += count;
                     *report.tokens.entry(document.variant).or_default() += u64::from(n_tokens) + 1;
                 }
@@ -151,6 +161,7 @@ fn chunks<'c, 'd>(documents: &'c [(u32, Document<'d>)]) -> Vec<&'c [(u32, Docume
 /// What all documents of a part are encoded with.
 struct Encode<'a> {
     encoder: &'a Encoder,
+    vocabulary: Vocabulary,
     cuts: Cuts,
     verify_every: u64,
 }
@@ -159,8 +170,16 @@ struct Encode<'a> {
 struct Encoded {
     /// Little-endian, without ends of document.
     tokens: Vec<u8>,
-    /// For each document the bytes as read that are left of it, and its tokens.
-    documents: Vec<(u32, u32)>,
+    /// One for each document.
+    documents: Vec<EncodedDocument>,
+}
+
+struct EncodedDocument {
+    /// Bytes as read that are left of it.
+    left_bytes: u32,
+    n_tokens: u32,
+    /// Its text as a zstd frame where the tokens do not give it back; else empty.
+    stored: Vec<u8>,
 }
 
 impl Encode<'_> {
@@ -188,10 +207,30 @@ impl Encode<'_> {
             encoded.tokens.resize(start + ids.len() * 4, 0);
             let (places, _) = encoded.tokens[start..].as_chunks_mut::<4>();
             places.iter_mut().zip(&ids).for_each(|(place, id)| *place = id.to_le_bytes());
+            let stored = match ids.is_empty() || self.gives_back(&ids, document.text) {
+                true => Vec::new(),
+                false => texts::compress(document.text).map_err(|e| {
+                    Error::Usage(format!("document `{}` cannot be compressed: {e}", document.id))
+                })?,
+            };
             // A text is below 2^32 bytes and a token is at least one byte.
-            encoded.documents.push((left_bytes, ids.len() as u32));
+            encoded.documents.push(EncodedDocument { left_bytes, n_tokens: ids.len() as u32, stored });
         }
         Ok(encoded)
+    }
+
+    /// Whether the tokens of a document are those of its whole text, byte by byte.
+    fn gives_back(&self, ids: &[u32], text: &str) -> bool {
+        let mut rest = text.as_bytes();
+        let tokens = self.vocabulary.tokens();
+        let all_fit = ids.iter().all(|id| {
+            let behind = tokens.get(*id as usize).and_then(|token| rest.strip_prefix(&token.bytes[..]));
+            behind.is_some_and(|behind| {
+                rest = behind;
+                true
+            })
+        });
+        all_fit && rest.is_empty()
     }
 
     fn verify(&self, id: &str, text: &str, ids: &[u32]) -> Result<()> {
@@ -207,8 +246,10 @@ impl Encode<'_> {
 struct Writer {
     tokens: AtomicFile,
     ids: AtomicFile,
+    stored: AtomicFile,
     n_tokens: u64,
     n_id_bytes: u64,
+    n_stored_bytes: u64,
     languages: Numbering,
     tags: Numbering,
     rows: Vec<TokenRow>,
@@ -216,8 +257,9 @@ struct Writer {
 
 impl Writer {
     /// Notes a document whose tokens are written.
-    fn append(&mut self, document: &Document<'_>, n_tokens: u32) -> Result<()> {
+    fn append(&mut self, document: &Document<'_>, n_tokens: u32, stored: &[u8]) -> Result<()> {
         self.ids.write(document.id.as_bytes())?;
+        self.stored.write(stored)?;
         let metadata = &document.metadata;
         // Neither can fail: the reader refuses a ninth tag, and a part with more than 65,535 different
         // language codes is no text.
@@ -242,7 +284,11 @@ impl Writer {
             n_tokens,
             id_start: self.n_id_bytes,
             id_bytes: document.id.len() as u32,
+            stored_start: self.n_stored_bytes,
+            stored_bytes: stored.len() as u32,
+            text_bytes: document.text.len() as u32,
         });
+        self.n_stored_bytes += stored.len() as u64;
         self.n_tokens += u64::from(n_tokens);
         self.n_id_bytes += document.id.len() as u64;
         Ok(())
@@ -252,6 +298,7 @@ impl Writer {
         self.rows.sort_unstable();
         self.tokens.commit()?;
         self.ids.commit()?;
+        self.stored.commit()?;
         let names = PartNames { languages: self.languages.into_names(), tags: self.tags.into_names() };
         names.write(&task.file(NAMES))?;
         rows::write(&task.file(TOKEN_ROWS), &self.rows)

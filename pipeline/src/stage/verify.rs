@@ -35,6 +35,8 @@ pub struct VerifyParams {
     pub transitive: bool,
     /// Jaccard index from which a variant is a copy of another of its family.
     pub variant_copy: f64,
+    /// Parts of this build; the parts behind them are shards of other builds, whose documents always stay.
+    pub n_parts: u32,
 }
 
 /// A measure of two sets of shingles with its least value.
@@ -107,7 +109,11 @@ impl Deciding<'_, '_> {
     fn by_survivors(&mut self, connected: &[MemberRow]) -> Result<Vec<VerdictRow>> {
         let mut verdicts = Vec::new();
         let mut copies = vec![false; connected.len()];
-        self.passes(connected, |_, block, candidate| {
+        let n_parts = self.params.n_parts;
+        self.passes(connected, |row, block, candidate| {
+            if row.part >= n_parts {
+                return true;
+            }
             let found = block.first_match(candidate);
             if let Some(copy) = found.variant_copy
                 && !std::mem::replace(&mut copies[candidate.position], true)
@@ -145,6 +151,9 @@ impl Deciding<'_, '_> {
         for position in 0..connected.len() {
             let root = find(&mut roots, position);
             let (row, kept) = (&connected[position], &connected[root]);
+            if row.part >= self.params.n_parts {
+                continue;
+            }
             if root != position && !is_one_family(row, kept) {
                 let overlap = self.sets.overlap(row, kept)?;
                 verdicts.push(verdict(row, kept, Verdict::NearDuplicate, overlap));

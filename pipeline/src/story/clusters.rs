@@ -45,7 +45,10 @@ pub fn clusters(build: &Build) -> Result<Vec<Cluster>> {
         }
         let kept = match str_of(&row, "kept") {
             "" => String::new(),
-            kept => format!("{}/{kept}", str_of(&row, "kept_source")),
+            kept => match str_of(&row, "against") {
+                "" => format!("{}/{kept}", str_of(&row, "kept_source")),
+                build => format!("{build}: {}/{kept}", str_of(&row, "kept_source")),
+            },
         };
         let number = row.get("cluster").and_then(serde_json::Value::as_u64);
         let cluster = number.map_or_else(|| kept.clone(), |number| number.to_string());

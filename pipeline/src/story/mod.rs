@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use self::audit::{AuditRow, str_of};
 use self::words::Difference;
+use crate::dedup::{exact, minhash};
 use crate::error::{Error, Result};
 use crate::filter::{self, Measured, Text};
 use crate::recipe::{Recipe, decode};
@@ -181,20 +182,31 @@ impl Build {
         let cuts = audit::rows(&self.out, "cuts-", &own)?;
         let mut duplicate_of = Vec::new();
         for row in audit::rows(&self.out, "dups-", &[("removed_source", source), ("removed", id)])? {
-            let kept = self.text(str_of(&row, "kept_source"), str_of(&row, "kept"))?;
+            // The texts of other builds lie elsewhere.
+            let kept = match str_of(&row, "against") {
+                "" => self.text(str_of(&row, "kept_source"), str_of(&row, "kept"))?,
+                _ => None,
+            };
             let difference = kept.map(|kept| words::difference(&document.text, &kept));
             duplicate_of.push(DuplicateOf { audit: row, difference });
         }
-        let stands_for = audit::rows(&self.out, "dups-", &[("kept_source", source), ("kept", id)])?;
+        let mut stands_for = audit::rows(&self.out, "dups-", &[("kept_source", source), ("kept", id)])?;
+        stands_for.retain(|row| str_of(row, "against").is_empty());
         let shards = self.in_shards(source, &document)?;
         let removed = duplicate_of.iter().find(|row| str_of(&row.audit, "method") != "variant_copy");
         let fate = match (dropped.first(), removed, shards.is_empty()) {
             (_, _, false) => "kept".to_owned(),
             (Some(drop), _, _) => str_of(drop, "reason").to_owned(),
-            (None, Some(row), _) => match str_of(&row.audit, "method") {
-                "exact" => "exact_duplicate".to_owned(),
-                _ => "near_duplicate".to_owned(),
-            },
+            (None, Some(row), _) => {
+                let method = str_of(&row.audit, "method");
+                match (method, str_of(&row.audit, "against").is_empty()) {
+                    ("exact", true) => exact::REASON,
+                    ("exact", false) => exact::REASON_AGAINST,
+                    (_, true) => minhash::REASON,
+                    (_, false) => minhash::REASON_AGAINST,
+                }
+                .to_owned()
+            }
             _ => "unknown".to_owned(),
         };
         let filters = self.filters(source, &document.text)?;

@@ -1,5 +1,5 @@
 //! Audit tables: one Parquet row for every document that was dropped, with the value that was
-//! measured and the limit it missed, and one for every duplicate with the document kept instead.
+//! measured and the limit it missed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,44 +83,6 @@ impl Drops {
     }
 }
 
-/// A removed duplicate.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Duplicate {
-    /// Source of the removed document.
-    pub removed_source: String,
-    /// Its name there.
-    pub removed: String,
-    /// Source of the document that stays.
-    pub kept_source: String,
-    /// Its name there.
-    pub kept: String,
-}
-
-/// Writes the table of exact duplicates; no file appears when there are none.
-///
-/// # Errors
-/// The disk refuses.
-pub fn write_duplicates(path: &Path, rows: &[Duplicate]) -> Result<Option<PathBuf>> {
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    let mut columns: [StringBuilder; 5] = Default::default();
-    let mut jaccard = Float64Builder::new();
-    for row in rows {
-        let values = [&row.removed, &row.removed_source, &row.kept, &row.kept_source];
-        columns.iter_mut().zip(values).for_each(|(column, value)| column.append_value(value));
-        columns[4].append_value("exact");
-        jaccard.append_value(1.0);
-    }
-    let names = ["removed", "removed_source", "kept", "kept_source", "method"];
-    let mut table: Vec<(&str, ArrayRef, bool)> = Vec::new();
-    for (name, column) in names.into_iter().zip(&mut columns) {
-        table.push((name, Arc::new(column.finish()), false));
-    }
-    table.push(("jaccard", Arc::new(jaccard.finish()), false));
-    write(path, table).map(|()| Some(path.to_owned()))
-}
-
 fn write(path: &Path, columns: Vec<(&str, ArrayRef, bool)>) -> Result<()> {
     let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(Error::parquet(path))?;
     let mut writer = ArrowWriter::try_new(Sink::create(path)?, batch.schema(), Some(properties()))
@@ -137,7 +99,6 @@ mod tests {
     fn nothing_dropped_makes_no_file() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Drops::default().write(&dir.path().join("a")).unwrap(), None);
-        assert_eq!(write_duplicates(&dir.path().join("b"), &[]).unwrap(), None);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 

@@ -77,6 +77,8 @@ row! {
 row! {
     /// A document in the order in which documents survive; its position in the sorted table is its rank.
     OrderRow {
+        /// 0 for a document of another build, which survives before all of this one's; else 1.
+        is_own: u8,
         /// What the recipe's `keep` orders by; the lower survives.
         rule_high: u128,
         /// More of it.
@@ -202,6 +204,47 @@ row! {
         part: u32,
         /// Row in the part's documents.
         row: u32,
+        /// 1 when another build has what is kept instead of it.
+        in_against: u8,
+    }
+}
+
+row! {
+    /// A document whose id is asked for: one of the two of a pair of equal documents.
+    NameRow {
+        /// Number of the part.
+        part: u32,
+        /// Row in the part's documents.
+        row: u32,
+        /// Number of the pair.
+        edge: u64,
+        /// Which of the two it is.
+        role: u8,
+    }
+}
+
+impl NameRow {
+    /// The document that stays.
+    pub const KEPT: u8 = 0;
+    /// The one that is removed for it.
+    pub const REMOVED: u8 = 1;
+    /// The same, where the one that stays is in another build.
+    pub const IN_AGAINST: u8 = 2;
+}
+
+row! {
+    /// The answer to a [`NameRow`].
+    NamedRow {
+        /// Number of the pair.
+        edge: u64,
+        /// Which of the two it is.
+        role: u8,
+        /// Number of the part.
+        part: u32,
+        /// First byte of the id.
+        id_start: u64,
+        /// Bytes of the id.
+        id_bytes: u32,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod passages;
 pub mod rows;
 pub mod shingles;
 pub mod sort;
+pub mod texts;
 
 use std::fs;
 use std::io;
@@ -73,6 +74,8 @@ pub const TOKENS: &str = "tokens.u32";
 pub const IDS: &str = "ids.txt";
 /// Languages and tags of a part, numbered by first appearance.
 pub const NAMES: &str = "names.json";
+/// Texts of a part that their tokens do not give back, one zstd frame each.
+pub const STORED: &str = "stored.zst";
 /// Where each document's tokens and id are, sorted by variant and family.
 pub const TOKEN_ROWS: &str = "tokens.rows";
 

@@ -1,4 +1,4 @@
-//! The audit of fuzzy deduplication: one Parquet row for every near-duplicate with the document that stands for it.
+//! The audit of deduplication: one Parquet row for every duplicate with the document that stands for it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// Rows that are written together.
 const BATCH_ROWS: usize = 8192;
 
-/// A near-duplicate.
+/// A duplicate.
 #[derive(Clone, Copy, Debug)]
 pub struct NearDuplicate<'a> {
     /// Its name in its source.
@@ -24,15 +24,17 @@ pub struct NearDuplicate<'a> {
     pub kept: &'a str,
     /// Its source.
     pub kept_source: &'a str,
-    /// `minhash` for a removed document, `variant_copy` for a declared variant that stays.
+    /// Folder of the other build that the kept document is in, as the user named it; absent when it is in this build.
+    pub against: Option<&'a str>,
+    /// `exact` or `minhash` for a removed document, `variant_copy` for a declared variant that stays.
     pub method: &'a str,
     /// Jaccard index of the two sets of shingles; absent when they were not compared.
     pub jaccard: Option<f64>,
-    /// Bytes of its normalised text.
-    pub removed_bytes: u32,
+    /// Bytes of its normalised text, where fuzzy deduplication removed it.
+    pub removed_bytes: Option<u32>,
     /// Bytes of the other's.
-    pub kept_bytes: u32,
-    /// Number of the cluster; absent for a variant copy.
+    pub kept_bytes: Option<u32>,
+    /// Number of the cluster; absent for a variant copy and for exact duplicates.
     pub cluster: Option<u64>,
 }
 
@@ -42,6 +44,7 @@ pub struct NearDuplicates {
     writer: Option<ArrowWriter<Sink>>,
     n_rows: usize,
     text: [StringBuilder; 5],
+    against: StringBuilder,
     jaccard: Float64Builder,
     bytes: [UInt32Builder; 2],
     cluster: UInt64Builder,
@@ -55,6 +58,7 @@ impl NearDuplicates {
             writer: None,
             n_rows: 0,
             text: Default::default(),
+            against: StringBuilder::new(),
             jaccard: Float64Builder::new(),
             bytes: Default::default(),
             cluster: UInt64Builder::new(),
@@ -68,9 +72,10 @@ impl NearDuplicates {
     pub fn append(&mut self, row: &NearDuplicate<'_>) -> Result<()> {
         let values = [row.removed, row.removed_source, row.kept, row.kept_source, row.method];
         self.text.iter_mut().zip(values).for_each(|(column, value)| column.append_value(value));
+        self.against.append_option(row.against);
         self.jaccard.append_option(row.jaccard);
         let values = [row.removed_bytes, row.kept_bytes];
-        self.bytes.iter_mut().zip(values).for_each(|(column, value)| column.append_value(value));
+        self.bytes.iter_mut().zip(values).for_each(|(column, value)| column.append_option(value));
         self.cluster.append_option(row.cluster);
         self.n_rows += 1;
         if self.n_rows == BATCH_ROWS { self.flush() } else { Ok(()) }
@@ -84,9 +89,10 @@ impl NearDuplicates {
         }
         columns.push(("jaccard", Arc::new(self.jaccard.finish()), true));
         for (name, column) in ["removed_bytes", "kept_bytes"].into_iter().zip(&mut self.bytes) {
-            columns.push((name, Arc::new(column.finish()), false));
+            columns.push((name, Arc::new(column.finish()), true));
         }
         columns.push(("cluster", Arc::new(self.cluster.finish()), true));
+        columns.push(("against", Arc::new(self.against.finish()), true));
         self.n_rows = 0;
         let path = &self.path;
         let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(Error::parquet(path))?;

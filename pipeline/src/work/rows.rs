@@ -148,6 +148,12 @@ row! {
         id_start: u64,
         /// Bytes of the id.
         id_bytes: u32,
+        /// First byte of the normalised text in the part's stored texts.
+        stored_start: u64,
+        /// Bytes of its zstd frame there; 0 when the tokens give the text back.
+        stored_bytes: u32,
+        /// Bytes of the normalised text.
+        text_bytes: u32,
     }
 }
 

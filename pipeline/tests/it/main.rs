@@ -8,6 +8,8 @@ mod export;
 /// What `where`, `diff` and `verify` say of a plan.
 mod plans;
 
+/// Builds against earlier builds.
+mod against;
 /// What bad input gets: quarantine, exit codes, a ledger that balances.
 mod bad_input;
 /// Text that is cut out of documents.

@@ -2,12 +2,14 @@
 //! replaces the removal lists of the parts by longer ones; what it removed is booked under its reason.
 
 use super::run::{Part, Run};
+use crate::dedup::against::{OtherShard, Others};
 use crate::dedup::{self, PartReport, exact, minhash};
 use crate::document::Count;
 use crate::error::Result;
 use crate::ledger::VariantLedger;
 use crate::printer::StageLine;
 use crate::recipe::MinhashConfig;
+use crate::stage::Task;
 use crate::watch::Watch;
 use crate::work;
 
@@ -18,16 +20,35 @@ impl Run<'_> {
             part.removed = self.work.join(&nothing);
             self.results.used.push(part.removed.clone());
         }
+        let shards = self.prepared.against.iter().flat_map(|other| other.shards.clone()).collect::<Vec<_>>();
+        let keys = self.read_others(&shards)?;
+        let others = Others { shards: &shards, keys: &keys };
         if self.prepared.recipe.dedup.exact {
-            self.dedup_exact(parts)?;
+            self.dedup_exact(parts, others)?;
         }
         if let Some(config) = self.prepared.recipe.dedup.minhash {
-            self.dedup_minhash(parts, &config)?;
+            self.dedup_minhash(parts, others, &config)?;
         }
         Ok(())
     }
 
-    fn dedup_exact(&mut self, parts: &mut [Part]) -> Result<()> {
+    /// Reads what other builds have.
+    fn read_others(&mut self, shards: &[OtherShard]) -> Result<Vec<Task>> {
+        if shards.is_empty() {
+            return Ok(Vec::new());
+        }
+        let line = StageLine::start("against");
+        let sketch = self.prepared.recipe.dedup.minhash.map(|config| config.sketch());
+        let tasks =
+            shards.iter().enumerate().map(|(i, shard)| shard.keys_task(&self.work, i, sketch)).collect();
+        let done = self.map("against", tasks)?;
+        let n_docs: u64 = done.iter().map(|(_, report)| report.kept.docs).sum();
+        let n_builds = self.prepared.against.len();
+        line.done(self.printer, &format!("{n_docs} documents of {n_builds} other builds"));
+        Ok(done.into_iter().map(|(task, _)| task).collect())
+    }
+
+    fn dedup_exact(&mut self, parts: &mut [Part], others: Others<'_>) -> Result<()> {
         let line = StageLine::start("dedup");
         let watch = Watch::new(self.stop.clone(), self.printer.bar("dedup", 0));
         let inputs: Vec<exact::Part> = (parts.iter())
@@ -37,18 +58,24 @@ impl Run<'_> {
                 keys: part.keys.clone(),
             })
             .collect();
-        let report = exact::run(&self.work, &inputs, &self.engine, &watch);
+        let report = exact::run(&self.work, &inputs, others, &self.engine, &watch);
         watch.finish();
         let report = report?;
-        let folder = exact::folder(&self.work, &inputs);
+        let folder = exact::folder(&self.work, &inputs, others);
         self.results.add_audit(folder.join(work::DUPLICATES), "dups-exact.parquet".to_owned());
         self.results.used.push(folder);
-        let removed = self.book(parts, &report.parts, exact::REASON);
-        line.done(self.printer, &format!("{} exact duplicates removed", removed.docs));
+        let [removed, in_against] = self.book(parts, &report.parts, [exact::REASON, exact::REASON_AGAINST]);
+        let what = format!("{} exact duplicates removed{}", removed.docs, in_others(in_against));
+        line.done(self.printer, &what);
         Ok(())
     }
 
-    fn dedup_minhash(&mut self, parts: &mut [Part], config: &MinhashConfig) -> Result<()> {
+    fn dedup_minhash(
+        &mut self,
+        parts: &mut [Part],
+        others: Others<'_>,
+        config: &MinhashConfig,
+    ) -> Result<()> {
         let line = StageLine::start("minhash");
         let weight = parts.iter().map(|part| part.left.bytes).sum();
         let watch = Watch::new(self.stop.clone(), self.printer.bar("minhash", weight));
@@ -64,7 +91,7 @@ impl Run<'_> {
                 removed: part.removed.clone(),
             })
             .collect();
-        let outcome = minhash::run(&self.work, &inputs, config, &self.engine, &watch);
+        let outcome = minhash::run(&self.work, &inputs, others, config, &self.engine, &watch);
         watch.finish();
         let (report, folder, used) = outcome?;
         self.results.add_audit(folder.join(work::DUPLICATES), "dups-minhash.parquet".to_owned());
@@ -74,7 +101,8 @@ impl Run<'_> {
             self.ledger.minhash_estimate = Some(estimate);
             self.results.used.extend(used);
         }
-        let removed = self.book(parts, &report.parts, minhash::REASON);
+        let reasons = [minhash::REASON, minhash::REASON_AGAINST];
+        let [removed, in_against] = self.book(parts, &report.parts, reasons);
         for (name, source) in &report.sources {
             if source.variants > 0 {
                 let variants = VariantLedger { documents: source.variants, copies: source.variant_copies };
@@ -82,25 +110,40 @@ impl Run<'_> {
             }
         }
         let what = format!(
-            "{} near-duplicates removed, {} clusters of {} candidates",
-            removed.docs, report.clusters, report.candidates
+            "{} near-duplicates removed{}, {} clusters of {} candidates",
+            removed.docs,
+            in_others(in_against),
+            report.clusters,
+            report.candidates
         );
         line.done(self.printer, &what);
         Ok(())
     }
 
-    /// Replaces the removal lists and moves what is new in them from the kept to the dropped.
-    fn book(&mut self, parts: &mut [Part], reports: &[PartReport], reason: &str) -> Count {
-        let mut sum = Count::default();
+    /// Replaces the removal lists and moves what is new in them from the kept to the dropped. The reasons are for what
+    /// this build has otherwise, and for what another one has.
+    fn book(&mut self, parts: &mut [Part], reports: &[PartReport], reasons: [&str; 2]) -> [Count; 2] {
+        let mut sums = [Count::default(); 2];
         for (part, found) in parts.iter_mut().zip(reports) {
             part.removed = self.work.join(&found.list);
             self.results.used.push(part.removed.clone());
-            part.left = part.left.minus(found.removed);
-            if found.removed.docs > 0 {
-                sum += found.removed;
-                *self.entry(part).dropped.entry(reason.to_owned()).or_default() += found.removed;
+            self.results.used.extend(found.list_in_against.iter().map(|list| self.work.join(list)));
+            for ((sum, reason), count) in sums.iter_mut().zip(reasons).zip([found.removed, found.in_against])
+            {
+                part.left = part.left.minus(count);
+                if count.docs > 0 {
+                    *sum += count;
+                    *self.entry(part).dropped.entry(reason.to_owned()).or_default() += count;
+                }
             }
         }
-        sum
+        sums
+    }
+}
+
+fn in_others(count: Count) -> String {
+    match count.docs {
+        0 => String::new(),
+        n => format!(", {n} that other builds have"),
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::json;
 
 use self::run::Run;
+use crate::dedup::against::OtherShard;
 use crate::engine::LocalEngine;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
@@ -28,6 +29,8 @@ pub struct BuildArgs {
     pub recipe: Option<PathBuf>,
     /// Sources instead of the recipe's.
     pub input: Vec<PathBuf>,
+    /// Output folders of other builds, beside the recipe's: documents that they have are removed.
+    pub against: Vec<PathBuf>,
     /// Output folder.
     pub out: PathBuf,
     /// Threads; one for each core when absent.
@@ -51,11 +54,12 @@ pub struct BuildArgs {
 /// # Errors
 /// Everything in [`Error`]; its exit code is the command's.
 pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
-    let mut prepared = Prepared::new(args.recipe.as_deref(), &args.input)?;
+    let mut prepared = Prepared::new(args.recipe.as_deref(), &args.input, &args.against)?;
     if let Some(verify_every) = args.verify_every {
         prepared.recipe.tokenizer.verify_every = verify_every;
     }
     publish::check_folder(&args.out)?;
+    check_against(&args.out, &prepared)?;
     if args.dry_run {
         prepared.check_fields()?;
         printer.data(&describe(&args.out, &prepared));
@@ -101,7 +105,8 @@ pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     }
     let tokenizer = run.tokenizer(&parts)?;
     run.tokenize(&mut parts, &tokenizer)?;
-    let identity = prepared.recipe.identity(prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3));
+    let tokenizer_file = prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3);
+    let identity = prepared.recipe.identity(tokenizer_file, &prepared.identities());
     run.shard(&parts, &tokenizer, identity)?;
 
     publish::write_reports(&args.out, &run.results, &run.ledger)?;
@@ -111,6 +116,19 @@ pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     publish::write_data(&args.out, &prepared, &manifest, &tokenizer, &run.results)?;
     say_result(args, printer, &run.ledger, "built");
     Ok(())
+}
+
+/// A build cannot be compared with itself: it would remove all that it has.
+fn check_against(out: &Path, prepared: &Prepared) -> Result<()> {
+    let Ok(own) = std::fs::canonicalize(out) else { return Ok(()) };
+    let same = |shard: &OtherShard| std::fs::canonicalize(&shard.mdx).is_ok_and(|mdx| mdx.starts_with(&own));
+    match prepared.against.iter().find(|other| other.shards.iter().any(same)) {
+        None => Ok(()),
+        Some(other) => Err(Error::Usage(format!(
+            "`{}` of `dedup.against` is the output folder of this build; build into another one with --out",
+            other.name
+        ))),
+    }
 }
 
 /// Share of bad records that is allowed.

@@ -34,7 +34,9 @@ impl Ranks {
     }
 }
 
-/// Writes for each part the list of its documents that share a band with another one; returns their places.
+/// Writes for each part the list of its documents that share a band with another one; returns their places. The
+/// sketches behind those of the parts are of other builds: their documents are listed where the bands connect them
+/// with a document of a part.
 pub(super) fn find(
     folder: &Path,
     parts: &[Part],
@@ -51,6 +53,10 @@ pub(super) fn find(
         sets.union(a, b);
         Ok(())
     })?;
+    let own_sets = match sketches.len() > parts.len() {
+        true => Some(own_sets(parts.len(), sketches, &ranks, &mut sets, watch)?),
+        false => None,
+    };
     let mut places = Vec::new();
     for (i, task) in sketches.iter().enumerate() {
         let place = folder.join(format!("clustered-{i:05}.run"));
@@ -59,7 +65,8 @@ pub(super) fn find(
         let mut index = 0;
         while let Some(row) = rows.next_row()? {
             let rank = ranks.of(i, index);
-            if let Some(root) = sets.root_of_several(rank) {
+            let is_asked = |root: &u64| own_sets.as_ref().is_none_or(|own| own.holds(*root));
+            if let Some(root) = sets.root_of_several(rank).filter(is_asked) {
                 clustered.push(ClusteredRow { row: row.row, rank, root })?;
             }
             index += 1;
@@ -69,6 +76,36 @@ pub(super) fn find(
         watch.advance(0)?;
     }
     Ok(places)
+}
+
+/// A bit for each rank.
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn holds(&self, rank: u64) -> bool {
+        self.0[(rank / 64) as usize] >> (rank % 64) & 1 == 1
+    }
+}
+
+/// The roots of those connected sets that hold a document of this build.
+fn own_sets(
+    n_parts: usize,
+    sketches: &[Task],
+    ranks: &Ranks,
+    sets: &mut UnionFind,
+    watch: &Watch,
+) -> Result<Bits> {
+    let n_documents = ranks.first.last().copied().unwrap_or(0);
+    let mut bits = Bits(vec![0; n_documents.div_ceil(64) as usize]);
+    for (i, _) in sketches.iter().enumerate().take(n_parts) {
+        for document in ranks.first[i]..ranks.first[i + 1] {
+            if let Some(root) = sets.root_of_several(ranks.ranks.get(document)) {
+                bits.0[(root / 64) as usize] |= 1 << (root % 64);
+            }
+        }
+        watch.advance(0)?;
+    }
+    Ok(bits)
 }
 
 fn rank(
@@ -81,12 +118,14 @@ fn rank(
 ) -> Result<Ranks> {
     let mut first = vec![0];
     let mut sorter = Sorter::new(&folder.join("order"), engine.memory_bytes(), watch)?;
-    for (i, (part, task)) in parts.iter().zip(sketches).enumerate() {
+    for (i, task) in sketches.iter().enumerate() {
+        let part = parts.get(i);
         let mut rows = RunReader::<SketchRow>::open(&task.file(SKETCHES), 0)?;
         let mut index = 0;
         while let Some(row) = rows.next_row()? {
-            let (rule_high, rule_low) = rule(keep, part.source_index, &row);
+            let (rule_high, rule_low) = part.map_or((0, 0), |part| rule(keep, part.source_index, &row));
             sorter.push(OrderRow {
+                is_own: u8::from(part.is_some()),
                 rule_high,
                 rule_low,
                 document_id: row.document_id,

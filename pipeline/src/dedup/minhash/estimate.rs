@@ -46,7 +46,7 @@ pub fn run(
         sketches.iter().map(|task| task.output.strip_prefix(work).unwrap_or(&task.output)).collect();
     let lists: Vec<&PathBuf> = report.parts.iter().map(|part| &part.list).collect();
     let identity = json!({
-        "version": crate::BUILD_VERSION, "sketches": places, "removed": lists, "verify": config.verify,
+        "version": (crate::BUILD_VERSION, crate::WORK_VERSION), "sketches": places, "removed": lists, "verify": config.verify,
         "estimate": config.estimate,
     });
     let folder = work.join("estimate").join(&json::digest(&identity).to_string()[..24]);
@@ -88,6 +88,7 @@ pub fn run(
             sampled.insert(row.number);
         }
     }
+    let n_sampled = sampled.len() as u64;
     let mut pairs = Vec::new();
     for task in &compares {
         let mut run = RunReader::<PairRow>::open(&task.file(PAIRS), 0)?;
@@ -104,12 +105,20 @@ pub fn run(
         let rows = rows::read::<RemovedRow>(&work.join(list))?;
         removed.extend(rows.iter().map(|row| number(part as u32, row.row)).filter(|n| asked.contains(n)));
     }
+    // What other builds have is removed for documents that are not looked at here.
+    for (part, list) in report.parts.iter().enumerate() {
+        if let Some(list) = &list.list_in_against {
+            let rows = rows::read::<RemovedRow>(&work.join(list))?;
+            let in_against: BTreeSet<u64> = rows.iter().map(|row| number(part as u32, row.row)).collect();
+            sampled.retain(|number| !in_against.contains(number));
+        }
+    }
     let threshold = match config.verify {
         Verify::Jaccard(least) => least,
         Verify::Containment(_) | Verify::Off => THRESHOLD,
     };
     let removed_sample: Vec<u64> = sampled.intersection(&removed).copied().collect();
-    let size = (sampled.len() as u64, n_documents);
+    let size = (n_sampled, n_documents);
     let estimate = Estimate::new(&config.sketch(), threshold, size, &pairs, &removed_sample, |number| {
         removed.contains(&number)
     });

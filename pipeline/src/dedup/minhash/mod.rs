@@ -21,6 +21,7 @@ use serde_json::json;
 
 pub use self::candidates::Ranks;
 use super::PartReport;
+use super::against::Others;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::json;
@@ -32,6 +33,8 @@ use crate::work::clear_folder;
 
 /// Reason of a removed document in the ledger.
 pub const REASON: &str = "near_duplicate";
+/// Reason of one that is like a document of another build.
+pub const REASON_AGAINST: &str = "near_duplicate_in_against";
 const REPORT: &str = "report.json";
 
 /// A part as fuzzy deduplication sees it.
@@ -77,8 +80,11 @@ pub struct MinhashReport {
 pub struct SourceReport {
     /// Documents that were looked at.
     pub documents: u64,
-    /// Those that were removed.
+    /// Those that were removed in favour of others of this build.
     pub removed: u64,
+    /// Those that were removed in favour of documents of other builds.
+    #[serde(default)]
+    pub in_against: u64,
     /// Documents of a declared family that are not its original, and that stay.
     pub variants: u64,
     /// Those of them that are copies of another text of their family.
@@ -92,7 +98,7 @@ fn folder(work: &Path, config: &MinhashConfig, sketches: &[Task]) -> PathBuf {
         sketches.iter().map(|task| task.output.strip_prefix(work).unwrap_or(&task.output)).collect();
     let MinhashConfig { verify, keep, transitive, variant_copy, .. } = *config;
     let identity = json!({
-        "version": crate::BUILD_VERSION, "sketches": places, "verify": verify, "keep": keep,
+        "version": (crate::BUILD_VERSION, crate::WORK_VERSION), "sketches": places, "verify": verify, "keep": keep,
         "transitive": transitive, "variant_copy": variant_copy,
     });
     work.join("minhash").join(&json::digest(&identity).to_string()[..24])
@@ -115,11 +121,14 @@ fn sketch_tasks(work: &Path, parts: &[Part], config: &MinhashConfig) -> Vec<Task
 pub fn run(
     work: &Path,
     parts: &[Part],
+    others: Others<'_>,
     config: &MinhashConfig,
     engine: &dyn Engine,
     watch: &Watch,
 ) -> Result<(MinhashReport, PathBuf, Vec<PathBuf>)> {
-    let sketches = sketch_tasks(work, parts, config);
+    let mut sketches = sketch_tasks(work, parts, config);
+    // Tasks and tables of other builds' shards stand behind those of the parts, everywhere.
+    sketches.extend_from_slice(others.keys);
     let folder = folder(work, config, &sketches);
     let report_path = folder.join(REPORT);
     let mut used: Vec<PathBuf> = sketches.iter().map(|task| task.output.clone()).collect();
@@ -136,7 +145,7 @@ pub fn run(
     let clustered = candidates::find(&folder, parts, &sketches, config.keep, engine, watch)?;
 
     let with_shingles = config.verify != Verify::Off;
-    let members: Vec<Task> = (parts.iter().zip(&clustered).enumerate())
+    let mut members: Vec<Task> = (parts.iter().zip(&clustered).enumerate())
         .map(|(i, (part, clustered))| {
             let params = members::MembersParams {
                 sketch: config.sketch(),
@@ -147,6 +156,10 @@ pub fn run(
             Task::new(work, i, part.n_bytes, inputs, Params::Members(params))
         })
         .collect();
+    let of_others = others.shards.iter().zip(&clustered[parts.len()..]).enumerate();
+    members.extend(of_others.map(|(i, (shard, clustered))| {
+        shard.members_task(work, parts.len() + i, config.sketch(), with_shingles, clustered)
+    }));
     engine.map(&members, watch)?;
     let chunks = candidates::chunks(&folder, &members, engine, watch)?;
 
@@ -158,6 +171,7 @@ pub fn run(
         },
         transitive: config.transitive,
         variant_copy: config.variant_copy,
+        n_parts: parts.len() as u32,
     };
     let verify: Vec<Task> = (chunks.iter().enumerate())
         .map(|(i, chunk)| {
@@ -169,7 +183,8 @@ pub fn run(
     engine.map(&verify, watch)?;
     used.extend(members.iter().chain(&verify).map(|task| task.output.clone()));
 
-    let outcome = outcome::Outcome { work, folder: &folder, parts, members: &members, config, engine, watch };
+    let outcome =
+        outcome::Outcome { work, folder: &folder, parts, others, members: &members, config, engine, watch };
     let report = outcome.write(&sketches, &verify)?;
     guard(&report, config, &folder)?;
     atomic::write_file(&report_path, &json::canonical(&report))?;

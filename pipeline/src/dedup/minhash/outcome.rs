@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{MinhashReport, Part, SourceReport};
+use crate::dedup::against::Others;
 use crate::dedup::{PartReport, write_list};
 use crate::document::Count;
 use crate::engine::Engine;
@@ -24,6 +25,7 @@ pub(super) struct Outcome<'a> {
     pub(super) work: &'a Path,
     pub(super) folder: &'a Path,
     pub(super) parts: &'a [Part],
+    pub(super) others: Others<'a>,
     pub(super) members: &'a [Task],
     pub(super) config: &'a MinhashConfig,
     pub(super) engine: &'a dyn Engine,
@@ -41,14 +43,14 @@ impl Outcome<'_> {
                 source.variants += u64::from(row.has_family == 1 && row.variant > 0);
             }
         }
-        for task in self.members {
+        for task in &self.members[..self.parts.len()] {
             report.candidates += task.finished()?.map_or(0, |report| report.kept.docs);
         }
         let memory = self.engine.memory_bytes() / 2;
         let mut verdicts = Sorter::<VerdictRow>::new(&self.folder.join("verdicts"), memory, self.watch)?;
         verify.iter().for_each(|task| verdicts.add_run(&task.file(VERDICTS)));
         let mut removed = Sorter::<PlaceRow>::new(&self.folder.join("removed"), memory, self.watch)?;
-        let mut counts = vec![Count::default(); self.parts.len()];
+        let mut counts = vec![PartReport::default(); self.parts.len()];
         let mut audit = NearDuplicates::create(&self.folder.join(DUPLICATES));
         let mut ids = Ids { members: self.members, open: BTreeMap::new() };
 
@@ -60,8 +62,14 @@ impl Outcome<'_> {
                 let is_removed =
                     self.note(&row, report.clusters, &mut report.sources, &mut audit, &mut ids)?;
                 if is_removed {
-                    removed.push(PlaceRow { part: row.part, row: row.row })?;
-                    counts[row.part as usize] += Count::one(u64::from(row.raw_bytes));
+                    let in_against = u8::from(!self.is_own(row.kept_part));
+                    removed.push(PlaceRow { part: row.part, row: row.row, in_against })?;
+                    let counts = &mut counts[row.part as usize];
+                    let count = Count::one(u64::from(row.raw_bytes));
+                    match self.is_own(row.kept_part) {
+                        true => counts.removed += count,
+                        false => counts.in_against += count,
+                    }
                     n_removed += 1;
                     survivor = Some(row);
                 }
@@ -71,12 +79,14 @@ impl Outcome<'_> {
             if size > report.largest {
                 let id = ids.read(row.kept_part, row.kept_id_start, row.kept_id_bytes)?;
                 report.largest = size;
-                report.largest_survivor = format!("{}/{id}", self.parts[row.kept_part as usize].source);
+                let (against, source) = self.names(row.kept_part)?;
+                let against = against.map_or_else(String::new, |build| format!(" in {build}"));
+                report.largest_survivor = format!("{source}/{id}{against}");
             }
-            if self.config.keep == Keep::None {
+            if self.config.keep == Keep::None && self.is_own(row.kept_part) {
                 self.note_survivor(&row, report.clusters, &mut report.sources, &mut audit, &mut ids)?;
-                removed.push(PlaceRow { part: row.kept_part, row: row.kept_row })?;
-                counts[row.kept_part as usize] += Count::one(u64::from(row.kept_raw_bytes));
+                removed.push(PlaceRow { part: row.kept_part, row: row.kept_row, in_against: 0 })?;
+                counts[row.kept_part as usize].removed += Count::one(u64::from(row.kept_raw_bytes));
             }
             report.clusters += 1;
             self.watch.advance(0)?;
@@ -84,6 +94,22 @@ impl Outcome<'_> {
         report.has_audit = audit.finish()?;
         report.parts = self.lists(removed, counts)?;
         Ok(report)
+    }
+
+    /// Whether a part is one of this build, and not a shard of another one.
+    fn is_own(&self, part: u32) -> bool {
+        (part as usize) < self.parts.len()
+    }
+
+    /// The other build that a part is of, if it is, and its source.
+    fn names(&self, part: u32) -> Result<(Option<&str>, &str)> {
+        match self.parts.get(part as usize) {
+            Some(part) => Ok((None, &part.source)),
+            None => {
+                let (build, source) = self.others.names(part as usize - self.parts.len())?;
+                Ok((Some(build), source))
+            }
+        }
     }
 
     /// Writes the row of a document in the audit and counts it; whether it is removed.
@@ -96,14 +122,15 @@ impl Outcome<'_> {
         ids: &mut Ids<'_>,
     ) -> Result<bool> {
         let part = &self.parts[row.part as usize];
-        let kept_part = &self.parts[row.kept_part as usize];
+        let (against, kept_source) = self.names(row.kept_part)?;
         let source = sources.entry(part.source.clone()).or_default();
         let verdict = Verdict::of_number(row.verdict);
         let is_removed = verdict == Some(Verdict::NearDuplicate);
         let is_variant = u64::from(row.has_family == 1 && row.variant > 0);
         match is_removed {
             true => {
-                source.removed += 1;
+                source.removed += u64::from(against.is_none());
+                source.in_against += u64::from(against.is_some());
                 source.variants -= is_variant;
             }
             false => source.variant_copies += 1,
@@ -114,11 +141,12 @@ impl Outcome<'_> {
             removed: &ids.read(row.part, row.id_start, row.id_bytes)?,
             removed_source: &part.source,
             kept: &ids.read(row.kept_part, row.kept_id_start, row.kept_id_bytes)?,
-            kept_source: &kept_part.source,
+            kept_source,
+            against,
             method: if is_removed { "minhash" } else { "variant_copy" },
             jaccard: (self.config.verify != Verify::Off).then(|| jaccard(overlap, n, kept_n)),
-            removed_bytes: row.n_bytes,
-            kept_bytes: row.kept_n_bytes,
+            removed_bytes: Some(row.n_bytes),
+            kept_bytes: Some(row.kept_n_bytes),
             cluster: is_removed.then_some(cluster),
         })?;
         Ok(is_removed)
@@ -143,24 +171,27 @@ impl Outcome<'_> {
             removed_source: source,
             kept: "",
             kept_source: "",
+            against: None,
             method: "minhash",
             jaccard: None,
-            removed_bytes: row.kept_n_bytes,
-            kept_bytes: 0,
+            removed_bytes: Some(row.kept_n_bytes),
+            kept_bytes: Some(0),
             cluster: Some(cluster),
         })
     }
 
     /// The removal lists: what earlier methods removed and what this one does.
-    fn lists(&self, removed: Sorter<PlaceRow>, counts: Vec<Count>) -> Result<Vec<PartReport>> {
+    fn lists(&self, removed: Sorter<PlaceRow>, counts: Vec<PartReport>) -> Result<Vec<PartReport>> {
         let mut removed = removed.finish()?;
         let mut next = removed.next_row()?;
         let mut reports = Vec::new();
         for (i, (part, count)) in self.parts.iter().zip(counts).enumerate() {
             let mut list: Vec<u32> =
                 rows::read::<RemovedRow>(&part.removed)?.into_iter().map(|row| row.row).collect();
+            let mut in_against = Vec::new();
             while let Some(place) = next.filter(|place| place.part as usize == i) {
                 list.push(place.row);
+                in_against.extend((place.in_against == 1).then_some(place.row));
                 next = removed.next_row()?;
             }
             list.sort_unstable();
@@ -170,7 +201,12 @@ impl Outcome<'_> {
                 let message = "a document was removed twice; this is a bug, please report it";
                 return Err(Error::data(&part.documents, message));
             }
-            reports.push(PartReport { list: write_list(self.work, &list)?, removed: count });
+            let list = write_list(self.work, &list)?;
+            let list_in_against = match in_against.is_empty() {
+                true => None,
+                false => Some(write_list(self.work, &in_against)?),
+            };
+            reports.push(PartReport { list, list_in_against, ..count });
         }
         Ok(reports)
     }

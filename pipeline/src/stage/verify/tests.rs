@@ -12,7 +12,7 @@ use crate::work::shingles::ShingleWriter;
 type Doc = (Vec<u64>, Option<u64>, u8);
 
 fn params(similarity: Option<Similarity>, transitive: bool) -> VerifyParams {
-    VerifyParams { similarity, transitive, variant_copy: 0.9 }
+    VerifyParams { similarity, transitive, variant_copy: 0.9, n_parts: 2 }
 }
 
 /// Runs the task on one connected set spread over two parts; (document, survivor, kind) of each verdict.

@@ -1,0 +1,157 @@
+//! Other builds whose documents are not to be taken in again (`dedup.against`). Deduplication treats each of their shards as a
+//! part whose documents survive before all of this build's, and never go.
+
+use std::path::{Path, PathBuf};
+
+use moe_shards::{Hash, Manifest};
+use serde_json::json;
+
+use crate::error::Error;
+use crate::json;
+use crate::minhash::SketchConfig;
+use crate::stage::against::AgainstParams;
+use crate::stage::{Params, Task};
+use crate::work::texts::{self, Texts};
+
+/// A finished build.
+#[derive(Clone, Debug)]
+pub struct OtherBuild {
+    /// Its folder as the user named it.
+    pub name: String,
+    /// Digest of its manifest and of what it keeps of its texts.
+    pub identity: Hash,
+    /// `normalize.unicode` of its recipe, if that can be read.
+    pub unicode: Option<String>,
+    /// Its shards.
+    pub shards: Vec<OtherShard>,
+}
+
+/// A shard of another build.
+#[derive(Clone, Debug)]
+pub struct OtherShard {
+    /// Folder of the build as the user named it.
+    pub build: String,
+    /// Name of the source in that build.
+    pub source: String,
+    /// The shard's index.
+    pub mdx: PathBuf,
+    /// Its table of texts.
+    texts: PathBuf,
+    /// The build's tokenizer.
+    tokenizer: PathBuf,
+    /// Bytes of its texts as read.
+    n_bytes: u64,
+    /// What a task has to know of it.
+    params: AgainstParams,
+}
+
+impl OtherBuild {
+    /// Opens the output folder of a build and looks at the heads of its files.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do, in words.
+    pub fn open(folder: &Path, name: &str) -> Result<OtherBuild, String> {
+        if !folder.is_dir() {
+            return Err(format!("`{name}` is no folder ({})", folder.display()));
+        }
+        if !folder.join(Manifest::FILE).exists() {
+            let message = "is no finished build: it has no MANIFEST.json; name the --out folder of a build";
+            return Err(format!("`{name}` {message}"));
+        }
+        let words = |e: &dyn std::fmt::Display| format!("`{name}`: {e}");
+        let manifest = Manifest::read(folder).map_err(|e| words(&e))?;
+        let tokenizer = folder.join(&manifest.tokenizer.file);
+        let found = Hash::of_file(&tokenizer).map_err(|e| words(&e))?;
+        if found != manifest.tokenizer.blake3 {
+            return Err(format!("`{name}`: {} is not the tokenizer of this build", tokenizer.display()));
+        }
+        let mut checksums = Vec::new();
+        let mut shards = Vec::new();
+        for info in &manifest.shards {
+            let path = texts::path(folder, &info.name);
+            if !path.exists() {
+                let message = "was built by a program that kept no texts for later builds; run its build again with this one, which changes no shard";
+                return Err(format!("`{name}` {message} ({} is missing)", path.display()));
+            }
+            let table = Texts::open(&path).map_err(|e| words(&e))?;
+            if (table.n_docs(), table.bin()) != (info.n_docs, info.bin_blake3) {
+                return Err(format!("`{name}`: {} belongs to another shard", path.display()));
+            }
+            checksums.push(table.checksum());
+            let source = manifest.sources.get(usize::from(info.source)).map(|source| source.name.clone());
+            let source = source.ok_or_else(|| format!("`{name}`: shard {} has no source", info.name))?;
+            let mdx = Manifest::mdx_path(folder, &info.name);
+            if !mdx.exists() || !mdx.with_extension("bin").exists() {
+                return Err(format!("`{name}`: {} or its .bin is missing", mdx.display()));
+            }
+            shards.push(OtherShard {
+                build: name.to_owned(),
+                source: source.clone(),
+                mdx,
+                texts: path,
+                tokenizer: tokenizer.clone(),
+                n_bytes: info.n_text_bytes,
+                params: AgainstParams {
+                    source,
+                    shard: info.mdx_blake3,
+                    texts: table.checksum(),
+                    tokenizer: manifest.tokenizer.blake3,
+                    sketch: None,
+                    with_shingles: false,
+                },
+            });
+        }
+        let manifest = manifest.hash().map_err(|e| words(&e))?;
+        let identity = json::digest(&json!({ "manifest": manifest, "texts": checksums }));
+        Ok(OtherBuild { name: name.to_owned(), identity, unicode: unicode(folder), shards })
+    }
+}
+
+/// `normalize.unicode` of a build's recipe. Only this key is looked at, so that recipes of other versions can be read.
+fn unicode(folder: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join("recipe.lock.toml")).ok()?;
+    let recipe: toml::Table = text.parse().ok()?;
+    Some(recipe.get("normalize")?.get("unicode")?.as_str()?.to_owned())
+}
+
+impl OtherShard {
+    /// The task that makes the tables by which its documents are found.
+    pub fn keys_task(&self, work: &Path, i: usize, sketch: Option<SketchConfig>) -> Task {
+        let params = AgainstParams { sketch, ..self.params.clone() };
+        let inputs = vec![self.mdx.clone(), self.texts.clone(), self.tokenizer.clone()];
+        Task::new(work, i, self.n_bytes, inputs, Params::AgainstKeys(params))
+    }
+
+    /// The task that reads those of its documents that are in the list `clustered`.
+    pub fn members_task(
+        &self,
+        work: &Path,
+        i: usize,
+        sketch: SketchConfig,
+        with_shingles: bool,
+        clustered: &Path,
+    ) -> Task {
+        let params = AgainstParams { sketch: Some(sketch), with_shingles, ..self.params.clone() };
+        let inputs = vec![self.mdx.clone(), self.texts.clone(), self.tokenizer.clone(), clustered.to_owned()];
+        Task::new(work, i, 0, inputs, Params::AgainstMembers(params))
+    }
+}
+
+/// All shards of other builds with their finished [`OtherShard::keys_task`]s.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Others<'a> {
+    /// The shards.
+    pub shards: &'a [OtherShard],
+    /// The task of each.
+    pub keys: &'a [Task],
+}
+
+impl Others<'_> {
+    /// Names of shard `i`: its build, and the source in that build.
+    pub(super) fn names(&self, i: usize) -> Result<(&str, &str), Error> {
+        let shard = self.shards.get(i);
+        shard.map(|shard| (&shard.build[..], &shard.source[..])).ok_or_else(|| {
+            Error::Usage(format!("there is no shard {i} of another build; this is a bug, please report it"))
+        })
+    }
+}
