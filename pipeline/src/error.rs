@@ -76,6 +76,9 @@ pub enum Error {
     /// A shard, manifest or plan.
     #[error(transparent)]
     Shards(#[from] moe_shards::Error),
+    /// A server of language models, or the cache of its completions.
+    #[error(transparent)]
+    Llm(moe_llm::Error),
     /// The user asked to stop.
     #[error("interrupted; finished parts are kept: run the same command to continue")]
     Interrupted,
@@ -138,9 +141,21 @@ impl Error {
         match self {
             Error::Check(_) => 1,
             Error::Io { .. } | Error::Recipe { .. } | Error::Usage(_) | Error::Tokenizer { .. } => 2,
+            Error::Llm(moe_llm::Error::Data { .. }) => 3,
+            Error::Llm(_) => 2,
             Error::Shards(moe_shards::Error::Io { .. } | moe_shards::Error::Missing { .. }) => 2,
             Error::TooManyBad { .. } | Error::Data { .. } | Error::Parquet { .. } | Error::Shards(_) => 3,
             Error::Interrupted => 130,
+        }
+    }
+}
+
+impl From<moe_llm::Error> for Error {
+    fn from(error: moe_llm::Error) -> Error {
+        match error {
+            moe_llm::Error::Interrupted => Error::Interrupted,
+            moe_llm::Error::Shards(error) => Error::Shards(error),
+            other => Error::Llm(other),
         }
     }
 }

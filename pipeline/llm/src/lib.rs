@@ -1,1 +1,56 @@
-//! A client for OpenAI-compatible servers: requests that adapt to the server, and a cache of completions that is never asked twice.
+//! A client for OpenAI-compatible servers, and a cache of their completions, so that nothing is asked twice.
+//!
+//! ```text
+//! conversations --Request--> Cache --miss--> Client --HTTP--> server
+//!       ^                      |                 |
+//!       +------ Completion ----+<----append------+
+//! ```
+//!
+//! A server is slow, costs money and is not reproducible to the bit; the cache is fast, free and is. So the cache is the
+//! artefact that a data set is made from, and the client only fills it: it knows nothing of documents, of what a
+//! completion is for, or of whether it is any good. [`Client::run`] takes [`Conversation`]s, answers what the cache
+//! knows and asks for the rest, many at a time. The set of completions in the cache when it is finished does not depend on the order of
+//! answers, on interruptions, or on how many requests were in flight. [`batch`] does the same through files.
+//!
+//! ```no_run
+//! use std::sync::atomic::AtomicBool;
+//! use moe_llm::{Cache, Client, ClientConfig, Completion, Conversation, Message, Request, Step};
+//!
+//! /// One question, one answer.
+//! struct Ask(Option<Request>);
+//!
+//! impl Conversation for Ask {
+//!     fn next(&mut self, previous: Option<&Completion>) -> Step {
+//!         if let Some(completion) = previous {
+//!             println!("{}", completion.text);
+//!         }
+//!         self.0.take().map_or(Step::Done, Step::Ask)
+//!     }
+//! }
+//!
+//! let mut cache = Cache::open("out/rephrase/cache".as_ref())?;
+//! let client = Client::new(ClientConfig::new("http://127.0.0.1:8000/v1"))?;
+//! let request = Request::new("SmolLM2-1.7B-Instruct", vec![Message::user("Say hello.")]);
+//! let summary = client.run([Ask(Some(request))], &mut cache, &mut |_| (), &AtomicBool::new(false))?;
+//! println!("{} answered", summary.answered);
+//! # Ok::<(), moe_llm::Error>(())
+//! ```
+
+// From the bottom up.
+mod error;
+mod json;
+
+mod completion;
+mod request;
+
+mod cache;
+
+mod client;
+
+pub mod batch;
+
+pub use cache::{Cache, CacheOptions, Opened, Poisoned, SetDigest, Verified};
+pub use client::{Client, ClientConfig, Conversation, Failure, Progress, Step, Summary};
+pub use completion::{Completion, Usage};
+pub use error::{Error, Result};
+pub use request::{Key, Message, Request, Role, Sampling};

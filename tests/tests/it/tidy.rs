@@ -31,6 +31,7 @@ const PIPELINE: &[&str] = &[
     "commands",
     "cli",
 ];
+const LLM: &[&str] = &["error json", "completion request", "cache", "client", "batch"];
 const TRAINER: &[&str] = &[
     "error random",
     "device kernel",
@@ -86,7 +87,9 @@ fn without_tests(text: &str) -> &str {
 #[test]
 fn imports_point_one_way() {
     let mut wrong = Vec::new();
-    for (name, table) in [("shards", SHARDS), ("pipeline", PIPELINE), ("trainer", TRAINER)] {
+    for (name, table) in
+        [("shards", SHARDS), ("pipeline/llm", LLM), ("pipeline", PIPELINE), ("trainer", TRAINER)]
+    {
         let src = repo().join(name).join("src");
         let layers = layers(table);
         for file in rust_files(&src) {
@@ -119,9 +122,12 @@ fn imports_point_one_way() {
 
 #[test]
 fn crates_know_only_what_they_may() {
-    for (name, forbidden) in
-        [("shards", &["moe-data", "moe-train"][..]), ("pipeline", &["moe-train"]), ("trainer", &["moe-data"])]
-    {
+    for (name, forbidden) in [
+        ("shards", &["moe-data", "moe-llm", "moe-train"][..]),
+        ("pipeline/llm", &["moe-data", "moe-train"]),
+        ("pipeline", &["moe-train"]),
+        ("trainer", &["moe-data", "moe-llm"]),
+    ] {
         let manifest = fs::read_to_string(repo().join(name).join("Cargo.toml")).unwrap();
         let dependencies = manifest.split("[dependencies]").nth(1).unwrap();
         for other in forbidden {

@@ -1,0 +1,146 @@
+//! What a server answered, and how its JSON is read.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Tokens that the server counted; 0 where it does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the question.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer.
+    pub completion_tokens: u64,
+}
+
+/// One answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// The answer.
+    pub text: String,
+    /// Why it ends: `stop` when the model was done, `length` when it was cut off, `content_filter`, `refusal`, or what the
+    /// server calls it.
+    pub finish_reason: String,
+    /// Tokens as counted by the server.
+    pub usage: Usage,
+    /// The model, as the server names it.
+    pub model: String,
+    /// When it came, in seconds since 1970.
+    pub time: u64,
+}
+
+/// Why a body is not a completion.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// It says that something went wrong, with a status if it names one.
+    Error { status: Option<u16>, message: String },
+    /// It is not what the interface promises.
+    Malformed(String),
+}
+
+impl Completion {
+    /// Reads the body of a response of `POST /chat/completions`.
+    pub(crate) fn from_body(body: &[u8], time: u64) -> Result<Completion, Unreadable> {
+        let value = serde_json::from_slice(body);
+        let value = value.map_err(|e| Unreadable::Malformed(format!("not JSON: {e}")))?;
+        Completion::from_value(&value, time)
+    }
+
+    /// Takes a completion out of a parsed body.
+    pub(crate) fn from_value(value: &Value, time: u64) -> Result<Completion, Unreadable> {
+        let malformed = |what: &str| Unreadable::Malformed(what.to_owned());
+        // Some gateways report an error of the server behind them with status 200.
+        if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
+            let status = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+            return Err(Unreadable::Error { status, message: error_message(value) });
+        }
+        let choice = value.get("choices").and_then(|choices| choices.get(0));
+        let choice = choice.ok_or_else(|| malformed("no `choices[0]`"))?;
+        let message = choice.get("message").ok_or_else(|| malformed("no `choices[0].message`"))?;
+        let text = |name: &str| message.get(name).and_then(Value::as_str).map(str::to_owned);
+        let string = |value: &Value, name: &str| {
+            value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let (text, finish_reason) = match (text("content"), text("refusal")) {
+            (None, Some(refusal)) => (refusal, "refusal".to_owned()),
+            (Some(content), _) => (content, string(choice, "finish_reason")),
+            (None, None) => return Err(malformed("no text in `choices[0].message.content`")),
+        };
+        let tokens = |name: &str| value["usage"][name].as_u64().unwrap_or(0);
+        let usage =
+            Usage { prompt_tokens: tokens("prompt_tokens"), completion_tokens: tokens("completion_tokens") };
+        Ok(Completion { text, finish_reason, usage, model: string(value, "model"), time })
+    }
+}
+
+/// The words of a server's error, whatever its form.
+pub(crate) fn error_message(value: &Value) -> String {
+    let error = value.get("error").unwrap_or(value);
+    let words = [error.get("message"), value.get("message"), value.get("detail"), Some(error)];
+    let text = words.into_iter().flatten().find_map(|word| match word {
+        Value::String(text) => Some(text.clone()),
+        Value::Object(_) | Value::Array(_) => Some(word.to_string()),
+        _ => None,
+    });
+    text.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_answer_is_read() {
+        let body = r#"{"id":"1","object":"chat.completion","model":"m","choices":[{"index":0,"message":
+            {"role":"assistant","content":"héllo"},"finish_reason":"stop"}],
+            "usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}"#;
+        let expected = Completion {
+            text: "héllo".into(),
+            finish_reason: "stop".into(),
+            usage: Usage { prompt_tokens: 7, completion_tokens: 2 },
+            model: "m".into(),
+            time: 5,
+        };
+        assert_eq!(Completion::from_body(body.as_bytes(), 5), Ok(expected));
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer_and_usage_may_be_missing() {
+        let body = br#"{"choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]}"#;
+        let completion = Completion::from_body(body, 0).unwrap();
+        assert_eq!((completion.text.as_str(), completion.finish_reason.as_str()), ("no", "refusal"));
+        assert_eq!(completion.usage, Usage::default());
+    }
+
+    #[test]
+    fn what_is_no_answer_says_why() {
+        for (body, part) in [
+            ("", "not JSON"),
+            ("{\"choices\":[{\"mess", "not JSON"),
+            ("[]", "choices[0]"),
+            ("{\"choices\":[]}", "choices[0]"),
+            ("{\"choices\":[{}]}", "message"),
+            ("{\"choices\":[{\"message\":{\"content\":null}}]}", "content"),
+            ("{\"choices\":[{\"message\":{\"content\":7}}]}", "content"),
+        ] {
+            match Completion::from_body(body.as_bytes(), 0) {
+                Err(Unreadable::Malformed(message)) => assert!(message.contains(part), "{message}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+        let error = Completion::from_body(br#"{"error":{"code":429,"message":"slow down"}}"#, 0).unwrap_err();
+        assert_eq!(error, Unreadable::Error { status: Some(429), message: "slow down".into() });
+    }
+
+    #[test]
+    fn errors_are_found_in_any_form() {
+        for (body, expected) in [
+            (r#"{"error":{"message":"a"}}"#, "a"),
+            (r#"{"error":"a"}"#, "a"),
+            (r#"{"detail":"a"}"#, "a"),
+            (r#"{"message":"a","code":1}"#, "a"),
+            (r#"{"detail":[{"loc":1}]}"#, r#"[{"loc":1}]"#),
+        ] {
+            assert_eq!(error_message(&serde_json::from_str(body).unwrap()), expected);
+        }
+    }
+}
