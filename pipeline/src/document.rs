@@ -78,6 +78,8 @@ pub struct OwnedMetadata {
     pub date: Option<String>,
     /// As [`Metadata::score`].
     pub score: Option<f64>,
+    /// As [`Metadata::url`].
+    pub url: Option<String>,
 }
 
 /// What is known of a document beside its text.
@@ -93,6 +95,8 @@ pub struct Metadata<'a> {
     pub date: Option<&'a str>,
     /// A finite number; higher is better.
     pub score: Option<f64>,
+    /// Address that the document was found at.
+    pub url: Option<&'a str>,
 }
 
 impl OwnedMetadata {
@@ -104,6 +108,7 @@ impl OwnedMetadata {
             tags: &self.tags,
             date: self.date.as_deref(),
             score: self.score,
+            url: self.url.as_deref(),
         }
     }
 }
@@ -131,6 +136,11 @@ impl<'a> Metadata<'a> {
             // Absent is another length than empty.
             bytes.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             bytes.extend_from_slice(part.unwrap_or_default());
+        }
+        // An absent address counts for nothing, as before there were any.
+        if let Some(url) = self.url {
+            bytes.extend_from_slice(&(url.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(url.as_bytes());
         }
         xxh3_64(&bytes)
     }
@@ -191,6 +201,7 @@ mod tests {
             Metadata { tags: "en", ..none },
             Metadata { date: Some("en"), ..none },
             Metadata { score: Some(0.0), ..none },
+            Metadata { url: Some("en"), ..none },
             none,
         ];
         let hashes: std::collections::BTreeSet<u64> = others.iter().map(Metadata::hash).collect();

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::dedup::against::OtherBuild;
 use crate::error::{Error, Problem, Result};
+use crate::filter::{Chain, RuleFile};
 use crate::json;
 use crate::nearest;
 use crate::normalize::Unicode;
@@ -140,6 +141,7 @@ impl Prepared {
             });
             self.inputs.push(found);
         }
+        problems.extend(self.find_filter_files(base)?);
         if let Some(file) = &self.recipe.tokenizer.file {
             match inputs::find(base, &[file.to_string_lossy().into_owned()]) {
                 Ok(found) => self.tokenizer = found.into_iter().next(),
@@ -150,6 +152,32 @@ impl Prepared {
             }
         }
         problems
+    }
+
+    /// Finds the files of the filters and builds each filter once, so that what is wrong with a file is known
+    /// before the work starts.
+    fn find_filter_files(&mut self, base: &Path) -> Result<Vec<Problem>> {
+        let mut wrong = Vec::new();
+        for config in &mut self.recipe.filter {
+            let key = format!("filter.{}", config.name);
+            for name in config.file_names() {
+                match inputs::find(base, std::slice::from_ref(&name)) {
+                    Ok(found) => {
+                        // A folder or a pattern would name files that settings have no place for.
+                        let path = found.into_iter().next().map_or_else(PathBuf::new, |file| file.path);
+                        let bytes = fs::read(&path).map_err(Error::io(&path, "read"))?;
+                        config.files.push(RuleFile { name, path, blake3: Hash::of(&bytes) });
+                    }
+                    Err(messages) => wrong.extend(messages.into_iter().map(|message| (key.clone(), message))),
+                }
+            }
+            if wrong.is_empty()
+                && let Err(message) = Chain::new([&*config])
+            {
+                wrong.push((key, message));
+            }
+        }
+        Ok(wrong.into_iter().map(|(key, message)| self.problem(&key, message)).collect())
     }
 
     /// Looks into the first files of each source for the fields that the recipe names. For

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::error::{Error, Result};
+use crate::filter::Action;
+use crate::filter::chain::Looked;
 use crate::printer::Printer;
 use crate::story::audit::{AuditRow, str_of};
-use crate::story::{Build, Looked, Story};
+use crate::story::{Build, Story};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -129,16 +131,23 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
 
 fn filter(looked: &Looked, lines: &mut Vec<String>) {
     let fails = looked.rules.iter().any(|rule| !rule.passes());
-    lines.push(format!(
-        "  filter     {}: {}",
-        looked.filter,
-        if fails { "drops it" } else { "lets it pass" }
-    ));
+    let verdict = match (fails, looked.action) {
+        (false, _) => "lets it pass",
+        (true, Action::Tag) => "tags it",
+        (true, _) => "drops it",
+    };
+    lines.push(format!("  filter     {}: {verdict}", looked.filter));
     for rule in &looked.rules {
         let sign = if rule.passes() { " " } else { "!" };
-        let side = if rule.is_least { "at least" } else { "at most" };
-        let (reason, measured, threshold) = (rule.reason, round(rule.measured), round(rule.threshold));
-        lines.push(format!("           {sign} {reason:<30} {measured:>10}   {side} {threshold}"));
+        let limit = match (rule.threshold, rule.is_least) {
+            (None, _) => "no limit".to_owned(),
+            (Some(least), true) => format!("at least {}", round(least)),
+            (Some(most), false) => format!("at most {}", round(most)),
+        };
+        lines.push(format!("           {sign} {:<30} {:>10}   {limit}", rule.reason, round(rule.measured)));
+    }
+    for (method, bytes) in &looked.cut {
+        lines.push(format!("             {method:<30} {bytes:>10}   bytes taken out"));
     }
 }
 

@@ -1,13 +1,30 @@
 //! The document statistics of Gopher (Rae et al. 2021, appendix A.1.1), with the thresholds, the
 //! order and the reason names of datatrove's `GopherQualityFilter`. Words are split by UAX #29
-//! instead of spaCy (see [`super::text`]), so a verdict can differ near a threshold: with the
+//! instead of spaCy (see [`super::words`]), so a verdict can differ near a threshold: with the
 //! defaults it does for 2 of the 358 documents in `datasets/` (datatrove 0.10.1, both at 0.80
 //! alphabetic words).
 
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, Measured, Rejection, Text};
+use super::{Filter, Limit, Text};
 use crate::strict_toml::{Fault, Section};
+
+/// The stop words, of which a text in English has several.
+const STOP_WORDS: [&str; 8] = ["the", "be", "to", "of", "and", "that", "have", "with"];
+const LONGEST_STOP_WORD: u32 = 4;
+
+/// The settings that values are held against.
+pub const THRESHOLDS: &[&str] = &[
+    "min_words",
+    "max_words",
+    "min_mean_word_chars",
+    "max_mean_word_chars",
+    "max_symbol_word_ratio",
+    "max_bullet_lines",
+    "max_ellipsis_lines",
+    "min_alphabetic_words",
+    "min_stop_words",
+];
 
 /// Settings of `gopher_quality`. A fraction of 1 (or 0, for a lower limit) switches a rule off.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -77,69 +94,57 @@ impl Section for GopherQuality {
                 format!("is {}; expected 0 or more", self.max_symbol_word_ratio),
             ));
         }
-        if self.min_stop_words as usize > super::text::STOP_WORDS.len() {
+        if self.min_stop_words as usize > STOP_WORDS.len() {
             wrong.push(("min_stop_words", format!("is {}; there are 8 stop words", self.min_stop_words)));
         }
         wrong
     }
 }
 
-/// One rule: a reason, what it measures, and its limit.
-struct Rule {
-    reason: &'static str,
-    measure: fn(&Text<'_>) -> f64,
-    threshold: f64,
-    is_least: bool,
-}
-
-impl Rule {
-    fn apply(&self, text: &Text<'_>) -> Measured {
-        let Rule { reason, threshold, is_least, .. } = *self;
-        Measured { reason, measured: (self.measure)(text), threshold, is_least }
-    }
-}
-
-impl GopherQuality {
-    /// In the order in which they decide.
-    fn rules(&self) -> [Rule; 10] {
-        let least = |reason, measure, threshold| Rule { reason, measure, threshold, is_least: true };
-        let most = |reason, measure, threshold| Rule { reason, measure, threshold, is_least: false };
-        [
-            least("gopher_short_doc", counted, self.min_words as f64),
-            most("gopher_long_doc", counted, self.max_words as f64),
-            least("gopher_below_avg_threshold", mean_chars, self.min_mean_word_chars),
-            most("gopher_above_avg_threshold", mean_chars, self.max_mean_word_chars),
-            most("gopher_too_many_hashes", hashes_per_word, self.max_symbol_word_ratio),
-            most("gopher_too_many_ellipsis", ellipses_per_word, self.max_symbol_word_ratio),
-            most("gopher_too_many_bullets", bullet_lines, self.max_bullet_lines),
-            most("gopher_too_many_end_ellipsis", open_lines, self.max_ellipsis_lines),
-            least("gopher_below_alpha_threshold", alphabetic_words, self.min_alphabetic_words),
-            least("gopher_enough_stop_words", distinct_stop_words, f64::from(self.min_stop_words)),
+impl Filter for GopherQuality {
+    fn limits(&self) -> Vec<Limit> {
+        vec![
+            Limit::least("gopher_short_doc", self.min_words as f64),
+            Limit::most("gopher_long_doc", self.max_words as f64),
+            Limit::least("gopher_below_avg_threshold", self.min_mean_word_chars),
+            Limit::most("gopher_above_avg_threshold", self.max_mean_word_chars),
+            Limit::most("gopher_too_many_hashes", self.max_symbol_word_ratio),
+            Limit::most("gopher_too_many_ellipsis", self.max_symbol_word_ratio),
+            Limit::most("gopher_too_many_bullets", self.max_bullet_lines),
+            Limit::most("gopher_too_many_end_ellipsis", self.max_ellipsis_lines),
+            Limit::least("gopher_below_alpha_threshold", self.min_alphabetic_words),
+            Limit::least("gopher_enough_stop_words", f64::from(self.min_stop_words)),
         ]
     }
-}
 
-impl Filter for GopherQuality {
-    fn judge(&self, text: &Text<'_>) -> Option<Rejection> {
-        self.rules().iter().find_map(|rule| rule.apply(text).rejection())
-    }
-
-    fn measure(&self, text: &Text<'_>) -> Vec<Measured> {
-        self.rules().iter().map(|rule| rule.apply(text)).collect()
+    fn measure(&self, text: &Text<'_>, values: &mut Vec<f64>) {
+        let (counted, mean_chars) = (counted(text), mean_chars(text));
+        values.extend([
+            counted,
+            counted,
+            mean_chars,
+            mean_chars,
+            hashes_per_word(text),
+            ellipses_per_word(text),
+            bullet_lines(text),
+            open_lines(text),
+            alphabetic_words(text),
+            distinct_stop_words(text),
+        ]);
     }
 }
 
 /// Words with a letter or digit.
 fn counted(text: &Text<'_>) -> f64 {
-    text.words().n_non_symbol as f64
+    text.words().n_with_letter_or_digit() as f64
 }
 
 fn mean_chars(text: &Text<'_>) -> f64 {
-    text.words().non_symbol_chars as f64 / counted(text).max(1.0)
+    text.words().chars_with_letter_or_digit() as f64 / counted(text).max(1.0)
 }
 
 fn all_words(text: &Text<'_>) -> f64 {
-    text.words().n_words.max(1) as f64
+    text.words().len().max(1) as f64
 }
 
 fn hashes_per_word(text: &Text<'_>) -> f64 {
@@ -163,11 +168,17 @@ fn open_lines(text: &Text<'_>) -> f64 {
 }
 
 fn alphabetic_words(text: &Text<'_>) -> f64 {
-    text.words().n_alphabetic as f64 / all_words(text)
+    text.words().n_with_letter() as f64 / all_words(text)
 }
 
 fn distinct_stop_words(text: &Text<'_>) -> f64 {
-    f64::from(text.words().stop_words.count_ones())
+    let mut seen = [false; STOP_WORDS.len()];
+    for word in text.words().all().iter().filter(|word| word.len <= LONGEST_STOP_WORD) {
+        if let Some(i) = STOP_WORDS.iter().position(|stop| *stop == word.of(text.as_str())) {
+            seen[i] = true;
+        }
+    }
+    seen.iter().filter(|seen| **seen).count() as f64
 }
 
 /// Share of the lines, blank ones included, for which `test` holds.
@@ -182,6 +193,7 @@ fn share_of_lines(text: &Text<'_>, test: impl Fn(&str) -> bool) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::judge;
     use super::*;
 
     /// 50 words, two of them stop words: passes every rule.
@@ -190,8 +202,9 @@ mod tests {
     }
 
     fn check(text: &str, expected: Option<(&str, f64)>) {
-        let verdict = GopherQuality::default().judge(&Text::new(text));
+        let verdict = judge(&GopherQuality::default(), text);
         let found = verdict.map(|r| (r.reason, (r.measured * 1000.0).round() / 1000.0));
+        let expected = expected.map(|(reason, measured)| (reason.to_owned().into(), measured));
         assert_eq!(found, expected, "{}", &text[..text.len().min(60)]);
     }
 

@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, Measured, Rejection, Text};
+use super::{Filter, Limit, Text};
 use crate::strict_toml::{Fault, Section};
+
+/// The settings that values are held against.
+pub const THRESHOLDS: &[&str] = &["min_chars", "max_chars"];
 
 /// Settings of `length`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -33,34 +36,29 @@ impl Section for Length {
 }
 
 impl Filter for Length {
-    fn judge(&self, text: &Text<'_>) -> Option<Rejection> {
-        self.measure(text).iter().find_map(Measured::rejection)
+    fn limits(&self) -> Vec<Limit> {
+        vec![Limit::least("too_short", self.min_chars as f64), Limit::most("too_long", self.max_chars as f64)]
     }
 
-    fn measure(&self, text: &Text<'_>) -> Vec<Measured> {
-        let measured = text.n_chars() as f64;
-        let rule = |reason, threshold: u64, is_least| Measured {
-            reason,
-            measured,
-            threshold: threshold as f64,
-            is_least,
-        };
-        vec![rule("too_short", self.min_chars, true), rule("too_long", self.max_chars, false)]
+    fn measure(&self, text: &Text<'_>, values: &mut Vec<f64>) {
+        values.extend([text.n_chars() as f64; 2]);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::judge;
     use super::*;
 
     #[test]
     fn both_limits_are_inclusive_and_count_characters() {
         let filter = Length { min_chars: 2, max_chars: 3 };
-        let reason = |text: &str| filter.judge(&Text::new(text)).map(|r| (r.reason, r.measured));
-        assert_eq!(reason("é"), Some(("too_short", 1.0)));
+        let reason = |text: &str| judge(&filter, text).map(|r| (r.reason, r.measured));
+        let of = |reason: &'static str, measured| Some((reason.into(), measured));
+        assert_eq!(reason("é"), of("too_short", 1.0));
         assert_eq!(reason("éé"), None);
         assert_eq!(reason("ééé"), None);
-        assert_eq!(reason("éééé"), Some(("too_long", 4.0)));
+        assert_eq!(reason("éééé"), of("too_long", 4.0));
     }
 
     #[test]

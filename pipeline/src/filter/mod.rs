@@ -1,40 +1,131 @@
-//! Filters decide whether a document is kept. A filter is one file here and one line of
-//! [`REGISTRY`]: its settings are a serde struct whose defaults are its known keys, so the recipe
-//! reader, the error messages and the lock file know it without further code.
+//! Filters decide whether a document is kept, and rewriting rules what is left of its text. A rule is one
+//! file here and one line of [`REGISTRY`]: its settings are a serde struct whose defaults are its known
+//! keys, so the recipe reader, the error messages and the lock file know it without further code.
+//!
+//! A rule only measures. What it measures is held against its limits later, by [`chain::Chain::judge`], from
+//! a table of values and without the text, so that a moved threshold measures nothing again.
 
+pub mod chain;
+mod entry;
 mod gopher_quality;
 mod length;
+mod rewriting;
 pub mod text;
+pub mod words;
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
-pub use self::text::Text;
-use crate::strict_toml::{Fault, Section};
+use serde::{Deserialize, Serialize};
 
-/// Settings of a filter, by key.
-pub type Settings = Map<String, Value>;
+pub use self::chain::Chain;
+pub use self::entry::{Entry, FilterConfig, RuleFile, Settings, find};
+pub use self::rewriting::Rewriting;
+pub use self::text::{Scratch, Text};
 
-/// All filters, by name.
+/// All rules, by name.
 pub const REGISTRY: &[Entry] = &[
-    Entry::of::<length::Length>("length", "characters per document"),
-    Entry::of::<gopher_quality::GopherQuality>("gopher_quality", "document statistics of the Gopher paper"),
+    Entry::filter::<length::Length>("length", "characters per document", length::THRESHOLDS),
+    Entry::filter::<gopher_quality::GopherQuality>(
+        "gopher_quality",
+        "document statistics of the Gopher paper",
+        gopher_quality::THRESHOLDS,
+    ),
 ];
 
-/// A rule about one document.
-pub trait Filter: Send + Sync {
-    /// The first reason to drop the document, or `None` to keep it.
-    fn judge(&self, text: &Text<'_>) -> Option<Rejection>;
+/// Name of a reason in the ledger and the audit.
+pub type Reason = Cow<'static, str>;
 
-    /// All that the filter measures, in the order in which it decides: the first value that misses its threshold is
-    /// the one that [`Filter::judge`] names.
-    fn measure(&self, text: &Text<'_>) -> Vec<Measured>;
+/// A rule that measures a text and leaves it as it is.
+pub trait Filter: Send + Sync {
+    /// What it measures, in the order in which it decides. Reasons and their number do not depend on the
+    /// settings that the registry lists as thresholds.
+    fn limits(&self) -> Vec<Limit>;
+
+    /// Appends one value for each limit; the values do not depend on thresholds.
+    fn measure(&self, text: &Text<'_>, values: &mut Vec<f64>);
+}
+
+/// A rule that takes stretches out of a text, or puts others in their place, or finds its language.
+pub trait Rewrite: Send + Sync {
+    /// Names, in the ledger's `cut`, of what it takes out.
+    fn methods(&self) -> Vec<Reason>;
+
+    /// As [`Filter::limits`]; what they drop or tag is the document. `action` is the recipe's: what is merely
+    /// taken out when the action is [`Action::Cut`] may be a reason to drop when it is [`Action::Drop`].
+    fn limits(&self, action: Action) -> Vec<Limit>;
+
+    /// Hands every byte of the text to [`Rewriting::keep`] or [`Rewriting::take`], once, and one value for
+    /// each limit to [`Rewriting::value`]. Where the recipe's action is not [`Action::Cut`], only the values
+    /// and [`Rewriting::language`] are used.
+    fn rewrite(&self, text: &Text<'_>, out: &mut Rewriting);
+}
+
+/// A rule of either kind.
+pub enum Rule {
+    /// It measures.
+    Filter(Box<dyn Filter>),
+    /// It measures and rewrites.
+    Rewrite(Box<dyn Rewrite>),
+}
+
+/// What a recipe does with what a rule finds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Drops the document.
+    #[default]
+    Drop,
+    /// Keeps the document and gives it a tag.
+    Tag,
+    /// Takes out what the rule finds, and drops the document where a limit of the rule says so.
+    Cut,
+}
+
+impl Action {
+    /// Name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Drop => "drop",
+            Action::Tag => "tag",
+            Action::Cut => "cut",
+        }
+    }
+}
+
+/// A limit of a measured value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limit {
+    /// Name of the reason to drop a document that misses the threshold.
+    pub reason: Reason,
+    /// The threshold; without one the value is only noted.
+    pub threshold: Option<f64>,
+    /// Whether the threshold is the least value that passes, or else the greatest.
+    pub is_least: bool,
+}
+
+impl Limit {
+    /// The least value that passes.
+    pub fn least(reason: &'static str, threshold: f64) -> Limit {
+        Limit { reason: reason.into(), threshold: Some(threshold), is_least: true }
+    }
+
+    /// The greatest value that passes.
+    pub fn most(reason: &'static str, threshold: f64) -> Limit {
+        Limit { reason: reason.into(), threshold: Some(threshold), is_least: false }
+    }
+
+    /// A value beside this limit.
+    pub fn measured(&self, measured: f64) -> Measured {
+        let Limit { reason, threshold, is_least } = self.clone();
+        Measured { reason, measured, threshold, is_least }
+    }
 }
 
 /// Why a document is dropped.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
     /// Name in the ledger and the audit.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// What was measured.
     pub measured: f64,
     /// The limit that it missed.
@@ -42,14 +133,14 @@ pub struct Rejection {
 }
 
 /// One value beside its threshold.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
     /// Name of the reason to drop a document that misses the threshold.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// The value.
     pub measured: f64,
-    /// The limit.
-    pub threshold: f64,
+    /// The limit, if there is one.
+    pub threshold: Option<f64>,
     /// Whether the threshold is the least value that passes, or else the greatest.
     pub is_least: bool,
 }
@@ -57,116 +148,26 @@ pub struct Measured {
 impl Measured {
     /// Whether the value is within the limit.
     pub fn passes(&self) -> bool {
-        if self.is_least { self.measured >= self.threshold } else { self.measured <= self.threshold }
+        match self.threshold {
+            None => true,
+            Some(threshold) if self.is_least => self.measured >= threshold,
+            Some(threshold) => self.measured <= threshold,
+        }
     }
 
     /// Why the document is dropped, if it is.
     pub fn rejection(&self) -> Option<Rejection> {
-        let Measured { reason, measured, threshold, .. } = *self;
-        (!self.passes()).then_some(Rejection { reason, measured, threshold })
+        let threshold = self.threshold.filter(|_| !self.passes())?;
+        Some(Rejection { reason: self.reason.clone(), measured: self.measured, threshold })
     }
 }
 
-/// A filter, or what is wrong with its settings.
-pub type Built = Result<Box<dyn Filter>, String>;
-
-/// A line of the registry.
-#[derive(Clone, Copy)]
-pub struct Entry {
-    /// Name in recipes.
-    pub name: &'static str,
-    /// A few words on what it looks at.
-    pub summary: &'static str,
-    /// Settings with their defaults.
-    pub defaults: fn() -> Settings,
-    /// Whether settings have the right types.
-    pub accepts: fn(&Value) -> Result<(), String>,
-    /// What is wrong with the ranges of well-typed settings.
-    pub check: fn(&Settings) -> Vec<Fault>,
-    /// The filter itself.
-    pub build: fn(&Settings) -> Built,
-}
-
-impl Entry {
-    const fn of<T: Filter + Section + 'static>(name: &'static str, summary: &'static str) -> Entry {
-        Entry {
-            name,
-            summary,
-            defaults: defaults::<T>,
-            accepts: accepts::<T>,
-            check: check::<T>,
-            build: build::<T>,
-        }
-    }
-}
-
-/// Finds a filter in the registry and builds it.
-///
-/// # Errors
-/// An unknown name or settings of the wrong type; a decoded recipe has neither.
-pub fn build_named(name: &str, settings: &Settings) -> Built {
-    let entry = REGISTRY.iter().find(|entry| entry.name == name);
-    entry.map_or_else(|| Err(format!("unknown filter `{name}`")), |entry| (entry.build)(settings))
-}
-
-fn decode<T: Section>(settings: &Settings) -> Result<T, String> {
-    serde_json::from_value(Value::Object(settings.clone())).map_err(|e| e.to_string())
-}
-
-fn defaults<T: Section>() -> Settings {
-    match serde_json::to_value(T::default()) {
-        Ok(Value::Object(map)) => map,
-        _ => Map::new(),
-    }
-}
-
-fn accepts<T: Section>(value: &Value) -> Result<(), String> {
-    serde_json::from_value::<T>(value.clone()).map(drop).map_err(|e| e.to_string())
-}
-
-fn check<T: Section>(settings: &Settings) -> Vec<Fault> {
-    decode::<T>(settings).map_or_else(|_| Vec::new(), |config| config.check())
-}
-
-fn build<T: Filter + Section + 'static>(settings: &Settings) -> Built {
-    Ok(Box::new(decode::<T>(settings)?))
-}
-
+/// The first limit that a text misses; for tests of single filters.
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_filter_builds_from_its_defaults_and_refuses_unknown_keys() {
-        for entry in REGISTRY {
-            let mut settings = (entry.defaults)();
-            assert!(!settings.is_empty(), "{} has no settings", entry.name);
-            assert!((entry.build)(&settings).is_ok(), "{}", entry.name);
-            assert_eq!((entry.check)(&settings), [], "{}", entry.name);
-            settings.insert("no_such_key".into(), Value::from(1));
-            assert!((entry.accepts)(&Value::Object(settings)).is_err(), "{}", entry.name);
-        }
-    }
-
-    #[test]
-    fn the_first_value_that_misses_its_threshold_is_the_verdict() {
-        let long = "the and dogs ".repeat(30);
-        let texts =
-            ["", "word", "# # # #", &long, &"abcdefghijklmno the of ".repeat(40), &"- a ...\n".repeat(90)];
-        for entry in REGISTRY {
-            let filter = (entry.build)(&(entry.defaults)()).unwrap_or_else(|e| panic!("{e}"));
-            for text in texts {
-                let text = Text::new(text);
-                let first = filter.measure(&text).iter().find_map(Measured::rejection);
-                assert_eq!(filter.judge(&text), first, "{}: {:?}", entry.name, text.as_str());
-            }
-        }
-    }
-
-    #[test]
-    fn names_are_unique() {
-        for (i, entry) in REGISTRY.iter().enumerate() {
-            assert!(REGISTRY[..i].iter().all(|other| other.name != entry.name), "{}", entry.name);
-        }
-    }
+pub(crate) fn judge(filter: &dyn Filter, text: &str) -> Option<Rejection> {
+    let mut values = Vec::new();
+    filter.measure(&Text::new(text), &mut values);
+    let limits = filter.limits();
+    assert_eq!(values.len(), limits.len());
+    limits.iter().zip(values).find_map(|(limit, value)| limit.measured(value).rejection())
 }

@@ -14,7 +14,7 @@ use super::parquet::{as_text, find, is_string};
 use crate::document::OwnedMetadata;
 
 /// Longest tag, in bytes.
-const MAX_TAG_BYTES: usize = 64;
+pub const MAX_TAG_BYTES: usize = 64;
 /// Longest language code that RFC 5646 asks programs to hold.
 const MAX_LANGUAGE_BYTES: usize = 35;
 /// An ISO 8601 date with time, fraction and zone fits.
@@ -35,14 +35,19 @@ pub struct MetadataFields {
     pub date: Option<String>,
     /// Score, a finite number.
     pub score: Option<String>,
+    /// Address that the document was found at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 impl MetadataFields {
     /// The keys of the recipe with the fields they name.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let MetadataFields { quality, quality_edges: _, language, tags, date, score } = self;
-        [("quality", quality), ("language", language), ("tags", tags), ("date", date), ("score", score)]
+        let MetadataFields { quality, quality_edges: _, language, tags, date, score, url } = self;
+        let texts = [("language", language), ("tags", tags), ("date", date), ("url", url)];
+        [("quality", quality), ("score", score)]
             .into_iter()
+            .chain(texts)
             .filter_map(|(key, field)| field.as_deref().map(|field| (key, field)))
     }
 
@@ -78,6 +83,7 @@ impl MetadataFields {
             tags,
             text(field(&self.date), Cause::BadDate)?,
             number(field(&self.score), Cause::BadScore)?,
+            text(field(&self.url), Cause::BadUrl)?,
         )
     }
 
@@ -88,6 +94,7 @@ impl MetadataFields {
         tags: Vec<String>,
         date: Option<String>,
         score: Option<f64>,
+        url: Option<String>,
     ) -> Result<OwnedMetadata, Cause> {
         if score.is_some_and(|score| !score.is_finite()) {
             return Err(Cause::BadScore);
@@ -101,6 +108,7 @@ impl MetadataFields {
             tags: tag_list(tags)?,
             date,
             score,
+            url,
         })
     }
 
@@ -178,6 +186,7 @@ pub(super) struct MetadataColumns {
     tags: Column<Tags>,
     date: Column<LargeStringArray>,
     score: Column<Float64Array>,
+    url: Column<LargeStringArray>,
 }
 
 /// A column, or what is in its place.
@@ -204,6 +213,7 @@ impl MetadataColumns {
             tags: column(batch, &fields.tags, tags),
             date: column(batch, &fields.date, dates),
             score: column(batch, &fields.score, numbers),
+            url: column(batch, &fields.url, texts),
         }
     }
 
@@ -221,6 +231,7 @@ impl MetadataColumns {
             self.tags.value(row, Cause::BadTags, tags)?.unwrap_or_default(),
             self.date.value(row, Cause::BadDate, text)?,
             self.score.value(row, Cause::BadScore, number)?,
+            self.url.value(row, Cause::BadUrl, text)?,
         )
     }
 }
@@ -310,6 +321,7 @@ mod tests {
             tags: name("tags"),
             date: name("date"),
             score: name("score"),
+            url: name("url"),
         }
     }
 
@@ -319,13 +331,14 @@ mod tests {
 
     #[test]
     fn json_fields_are_read_and_absent_ones_unknown() {
-        let all = json!({ "m": { "quality": 7 }, "lang": "EN_latn-us", "tags": ["b", "a", "b", ""], "date": "2024-05", "score": -1.5 });
+        let all = json!({ "m": { "quality": 7 }, "lang": "EN_latn-us", "tags": ["b", "a", "b", ""], "date": "2024-05", "score": -1.5, "url": "http://a.example/" });
         let found = OwnedMetadata {
             quality: Some(7),
             language: Some("en-Latn-US".into()),
             tags: "a\nb".into(),
             date: Some("2024-05".into()),
             score: Some(-1.5),
+            url: Some("http://a.example/".into()),
         };
         check(&[], all, Ok(found));
         check(&[], json!({ "lang": null, "tags": [], "date": "", "m": 3 }), Ok(OwnedMetadata::default()));
@@ -355,6 +368,7 @@ mod tests {
             (json!({ "date": 2024 }), Cause::BadDate),
             (json!({ "score": "1" }), Cause::BadScore),
             (json!({ "score": true }), Cause::BadScore),
+            (json!({ "url": 7 }), Cause::BadUrl),
         ] {
             check(&[], object, Err(cause));
         }
@@ -389,12 +403,13 @@ mod tests {
         list.append_value([Some("b"), Some("a")]);
         list.append_null();
         list.append_value([None::<&str>]);
-        let columns: [(&str, ArrayRef); 5] = [
+        let columns: [(&str, ArrayRef); 6] = [
             ("m.quality", Arc::new(Int64Array::from(vec![Some(2), None, Some(1)]))),
             ("lang", Arc::new(StringArray::from(vec![Some("de"), Some(""), None]))),
             ("tags", Arc::new(list.finish())),
             ("date", Arc::new(arrow::array::Date32Array::from(vec![Some(19_000), None, None]))),
             ("score", Arc::new(NullArray::new(3))),
+            ("url", Arc::new(StringArray::from(vec![Some("http://a.example/"), None, None]))),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let columns = MetadataColumns::of(&batch, &fields(&[]));
@@ -404,6 +419,7 @@ mod tests {
             tags: "a\nb".into(),
             date: Some("2022-01-08".into()),
             score: None,
+            url: Some("http://a.example/".into()),
         };
         assert_eq!(columns.row(0, &fields(&[])), Ok(first));
         assert_eq!(columns.row(1, &fields(&[])), Ok(OwnedMetadata::default()));

@@ -17,7 +17,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use self::fields::FieldPaths;
-pub use self::metadata::MetadataFields;
+pub use self::metadata::{MAX_TAG_BYTES, MetadataFields};
 pub use self::slice::Slice;
 use self::stream::Sniffed;
 use crate::document::OwnedMetadata;
@@ -128,6 +128,8 @@ pub enum Cause {
     BadDate,
     /// The score field holds no finite number.
     BadScore,
+    /// The address field holds something else than text.
+    BadUrl,
     /// The compressed stream ends too early; what came before it was read.
     TruncatedStream,
     /// The compressed stream is damaged; what came before it was read.
@@ -157,6 +159,7 @@ impl Cause {
             Cause::BadTags => "bad_tags",
             Cause::BadDate => "bad_date",
             Cause::BadScore => "bad_score",
+            Cause::BadUrl => "bad_url",
             Cause::TruncatedStream => "truncated_stream",
             Cause::CorruptStream => "corrupt_stream",
             Cause::CorruptParquet => "corrupt_parquet",

@@ -11,8 +11,9 @@ use super::cuts::{ParagraphConfig, SubstringConfig};
 use super::dedup::Keep;
 use super::{DedupConfig, FilterConfig, MinhashConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
 use crate::error::Result;
-use crate::filter;
+use crate::filter::{self, Action};
 use crate::nearest;
+use crate::read::MAX_TAG_BYTES;
 use crate::strict_toml::{Decoder, Table, join};
 
 const SECTIONS: [&str; 7] = ["source", "normalize", "filter", "dedup", "tokenizer", "shard", "limits"];
@@ -93,11 +94,48 @@ impl Decoder<'_> {
                 format!("no source is called `{wanted}`; {hint}"),
             );
         }
+        let (action, tag) = self.action(&mut table, entry);
         let settings = self.values(&table, (entry.defaults)(), &entry.accepts);
         for (key, message) in (entry.check)(&settings) {
             self.problem(table.line_of(key), &join(table.name, key), message);
         }
-        Some(FilterConfig { name: name.to_owned(), sources: chosen, settings })
+        Some(FilterConfig {
+            name: name.to_owned(),
+            sources: chosen,
+            action,
+            tag,
+            settings,
+            files: Vec::new(),
+        })
+    }
+
+    /// What an entry does with what its rule finds.
+    fn action(&mut self, table: &mut Table<'_>, entry: &filter::Entry) -> (Action, Option<String>) {
+        let default = entry.actions.first().copied().unwrap_or_default();
+        let action = match table.values.remove("action") {
+            None => default,
+            Some(value) => {
+                let known = entry.actions.iter().find(|action| value == action.name());
+                if known.is_none() {
+                    let names: Vec<&str> = entry.actions.iter().map(|action| action.name()).collect();
+                    let message = format!("is {value}; `{}` supports `{}`", entry.name, names.join("`, `"));
+                    self.problem(table.line_of("action"), "filter.action", message);
+                }
+                known.copied().unwrap_or(default)
+            }
+        };
+        let tag = table.values.remove("tag").map(|value| value.as_str().unwrap_or_default().to_owned());
+        if let Some(tag) = &tag {
+            let line = table.line_of("tag");
+            if tag.is_empty() || tag.len() > MAX_TAG_BYTES || tag.chars().any(char::is_control) {
+                let message = format!("expected a text of 1 to {MAX_TAG_BYTES} bytes without line ends");
+                self.problem(line, "filter.tag", message);
+            }
+            if action != Action::Tag {
+                self.problem(line, "filter.tag", "needs `action = \"tag\"`");
+            }
+        }
+        (action, tag)
     }
 
     fn dedup(&mut self, spans: &DeTable<'_>, sources: &[SourceConfig]) -> DedupConfig {
@@ -184,6 +222,24 @@ mod tests {
                 "r.toml:16: `tokenizer`: give exactly one of `file = \"tokenizer.json\"` or `train = { vocab_size = 4096 }`",
                 "r.toml:17: `tokenizer.train.vocab_size`: is 3; expected 257 (256 bytes and the special tokens) to 1000000",
                 "r.toml:20: `dedup.exact`: invalid type: string \"yes\", expected a boolean",
+            ],
+        );
+    }
+
+    #[test]
+    fn actions_and_tags_of_filters() {
+        let filter = |more: &str| format!("{SOURCE}{TOKENIZER}[[filter]]\nname = \"length\"\n{more}");
+        let text = filter("action = \"tag\"\ntag = \"odd length\"\n");
+        let recipe = decode(&text, Path::new("r.toml")).unwrap();
+        let config = &recipe.filter[0];
+        assert_eq!((config.action, config.tag.as_deref()), (Action::Tag, Some("odd length")));
+        assert_eq!(decode(&recipe.to_toml().unwrap(), Path::new("lock.toml")).unwrap(), recipe);
+        check(
+            &filter("action = \"cut\"\ntag = \"\"\n"),
+            &[
+                "r.toml:8: `filter.action`: is \"cut\"; `length` supports `drop`, `tag`",
+                "r.toml:9: `filter.tag`: expected a text of 1 to 64 bytes without line ends",
+                "r.toml:9: `filter.tag`: needs `action = \"tag\"`",
             ],
         );
     }

@@ -12,11 +12,12 @@ use std::path::PathBuf;
 
 use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 pub use self::dedup::{DedupConfig, MinhashConfig};
 pub use self::size::ByteSize;
-use crate::filter;
+pub use crate::filter::FilterConfig;
+use crate::filter::{self, Action};
 use crate::json;
 use crate::normalize::NormalizeConfig;
 use crate::read::{FieldPaths, Format, MetadataFields};
@@ -74,6 +75,8 @@ pub struct SourceConfig {
     pub date: Option<String>,
     /// Field with a score, a finite number; higher is better.
     pub score: Option<String>,
+    /// Field with the address that the document was found at.
+    pub url: Option<String>,
 }
 
 impl Default for SourceConfig {
@@ -93,6 +96,7 @@ impl Default for SourceConfig {
             tags: None,
             date: None,
             score: None,
+            url: None,
         }
     }
 }
@@ -117,6 +121,7 @@ impl SourceConfig {
             tags: self.tags.clone(),
             date: self.date.clone(),
             score: self.score.clone(),
+            url: self.url.clone(),
         }
     }
 }
@@ -165,29 +170,6 @@ impl Section for SourceConfig {
             wrong.push(("quality_edges", message.to_owned()));
         }
         wrong
-    }
-}
-
-/// `[[filter]]`: a filter of the registry with its settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FilterConfig {
-    /// Name in the registry.
-    pub name: String,
-    /// Sources it applies to; all when empty.
-    pub sources: Vec<String>,
-    /// The filter's own keys, defaults filled in.
-    pub settings: Map<String, Value>,
-}
-
-impl FilterConfig {
-    /// A filter of the registry with its defaults, for all sources.
-    fn with_defaults(entry: &filter::Entry) -> FilterConfig {
-        FilterConfig { name: entry.name.to_owned(), sources: Vec::new(), settings: (entry.defaults)() }
-    }
-
-    /// Whether it applies to a source.
-    pub fn applies_to(&self, source: &str) -> bool {
-        self.sources.is_empty() || self.sources.iter().any(|name| name == source)
     }
 }
 
@@ -348,13 +330,19 @@ impl Section for LimitsConfig {
     }
 }
 
+/// Rules of a build without a recipe.
+const BUILT_IN_FILTERS: [&str; 2] = ["length", "gopher_quality"];
+
 impl Recipe {
     /// What `--input` gets without a recipe: a length filter, the Gopher quality rules, exact
     /// deduplication and a small trained tokenizer.
     pub fn built_in(source: Vec<SourceConfig>) -> Recipe {
         Recipe {
             source,
-            filter: filter::REGISTRY.iter().map(FilterConfig::with_defaults).collect(),
+            filter: (filter::REGISTRY.iter())
+                .filter(|entry| BUILT_IN_FILTERS.contains(&entry.name))
+                .map(FilterConfig::with_defaults)
+                .collect(),
             tokenizer: TokenizerConfig { train: Some(TrainConfig::default()), ..TokenizerConfig::default() },
             ..Recipe::default()
         }
@@ -382,11 +370,23 @@ impl Recipe {
             minhash
                 .retain(|key, _| !["max_source_removed", "max_cluster", "estimate"].contains(&key.as_str()));
         }
+        // What dropping is, and no tag, counts for nothing, as before there was anything else.
+        let filters: Vec<Value> = (self.filter.iter())
+            .map(|filter| {
+                let FilterConfig { name, sources, action, tag, .. } = filter;
+                let settings = filter.with_digests();
+                let mut value = json!({ "name": name, "sources": sources, "settings": settings });
+                if let (Value::Object(map), true) = (&mut value, *action != Action::Drop) {
+                    map.insert("action".to_owned(), json!([action, tag]));
+                }
+                value
+            })
+            .collect();
         json::digest(&json!({
             "version": crate::BUILD_VERSION,
             "source": sources,
             "normalize": self.normalize,
-            "filter": self.filter,
+            "filter": filters,
             "dedup": dedup,
             // Which engine encodes, and what is verified, changes no id.
             "tokenizer": {
@@ -410,6 +410,7 @@ impl Recipe {
         drop_absent(&mut value);
         // A recipe without filters has no such key any more.
         for filter in value.get_mut("filter").and_then(Value::as_array_mut).into_iter().flatten() {
+            filter.as_object_mut().and_then(|filter| filter.remove("files"));
             // In the file a filter's settings stand beside its name.
             if let Some(Value::Object(settings)) = filter.as_object_mut().and_then(|f| f.remove("settings")) {
                 filter.as_object_mut().into_iter().for_each(|f| f.extend(settings.clone()));

@@ -1,19 +1,23 @@
-//! Stage 2: verdicts of the filters over the documents of a part, and the sorted keys of the kept
-//! ones for deduplication.
+//! Stage 3: verdicts of the rules over the documents of a part, from what was measured, and the sorted keys
+//! of the kept ones for deduplication. No text is read.
 //!
-//! Input: `documents.parquet`. Writes `kept.rows`, `keys.rows`, and `drops.parquet` when there is any.
+//! Inputs: `documents.parquet`, and `measures.rows` where there are rules. Writes `kept.rows`, `keys.rows`,
+//! `drops.parquet` when there is any drop, and `tags.rows` with `tags.json` when there is any tag.
 
+use moe_shards::Names;
 use serde::{Deserialize, Serialize};
 
 use super::{Report, Task};
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::filter::{self, Text};
-use crate::recipe::FilterConfig;
+use crate::filter::chain::Verdict;
+use crate::filter::{Chain, FilterConfig};
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::measures::Measures;
 use crate::work::rows::{self, KeptRow, KeyRow};
+use crate::work::tags::TagsWriter;
 use crate::work::{DROPS, KEPT, KEYS};
 
 /// What to judge by.
@@ -30,40 +34,50 @@ pub struct FilterParams {
 /// Runs the stage.
 ///
 /// # Errors
-/// The part is damaged or the disk refuses.
+/// The part is damaged, there are too many tags, or the disk refuses.
 pub fn run(task: &Task, params: &FilterParams, watch: &Watch) -> Result<Report> {
     let documents = &task.inputs[0];
-    let filters = params
-        .filters
-        .iter()
-        .map(|config| filter::build_named(&config.name, &config.settings))
-        .collect::<std::result::Result<Vec<_>, String>>()
-        .map_err(Error::Usage)?;
+    let chain = Chain::new(&params.filters).map_err(Error::Usage)?;
+    let mut measures = task.inputs.get(1).map(|path| Measures::open(path)).transpose()?;
     let mut report = Report::default();
-    let mut drops = Drops::default();
+    let (mut drops, mut tags) = (Drops::default(), TagsWriter::default());
     let (mut kept, mut keys) = (Vec::new(), Vec::new());
-    // Without filters nobody asks for the text.
-    let columns = if filters.is_empty() { Columns::Ids } else { Columns::All };
-    for batch in DocumentBatches::open(documents, columns)? {
+    for batch in DocumentBatches::open(documents, Columns::Ids)? {
         for (row, document) in batch?.documents() {
-            let count = Count::one(u64::from(document.raw_bytes));
-            let text = Text::new(document.text);
-            match filters.iter().find_map(|filter| filter.judge(&text)) {
+            let verdict = match &mut measures {
+                None => Verdict::default(),
+                Some(measures) => {
+                    let broken = |message| {
+                        Error::data(&task.inputs[1], format!("{message}; delete its folder and rerun"))
+                    };
+                    chain.judge(measures.row(row)?).map_err(broken)?
+                }
+            };
+            // Where texts were rewritten the documents hold the bytes that are left.
+            let raw_bytes = u64::from(document.raw_bytes);
+            match verdict.dropped {
                 Some(rejection) => {
-                    *report.dropped.entry(rejection.reason.to_owned()).or_default() += count;
+                    let count =
+                        Count::one(raw_bytes + verdict.cut.iter().map(|(_, bytes)| bytes).sum::<u64>());
+                    *report.dropped.entry(rejection.reason.to_string()).or_default() += count;
                     drops.push(&Drop {
                         id: document.id,
                         document_id: document.document_id,
                         source: &params.source,
                         stage: "filter",
-                        reason: rejection.reason,
+                        reason: &rejection.reason,
                         measured: rejection.measured,
                         threshold: rejection.threshold,
                         raw_bytes: count.bytes,
                     });
                 }
                 None => {
-                    report.kept += count;
+                    report.kept += Count::one(raw_bytes);
+                    for (method, bytes) in verdict.cut {
+                        *report.cut.entry(method.into_owned()).or_default() += Count::one(bytes);
+                    }
+                    tags.add(row, &verdict.tags).map_err(|tags| too_many_tags(&params.source, &tags))?;
+                    report.tags.extend(verdict.tags);
                     let (document_id, raw_bytes) = (document.document_id.0, document.raw_bytes);
                     kept.push(KeptRow { row, document_id, raw_bytes });
                     keys.push(KeyRow {
@@ -78,12 +92,22 @@ pub fn run(task: &Task, params: &FilterParams, watch: &Watch) -> Result<Report> 
                     });
                 }
             }
-            watch.advance(count.bytes)?;
+            watch.advance(raw_bytes)?;
         }
     }
     keys.sort_unstable();
     rows::write(&task.file(KEPT), &kept)?;
     rows::write(&task.file(KEYS), &keys)?;
     drops.write(&task.file(DROPS))?;
+    tags.write(&task.output)?;
     Ok(report)
+}
+
+/// A data set has at most eight tags, those of its records and those of its filters together.
+pub fn too_many_tags(source: &str, tags: &[String]) -> Error {
+    Error::Usage(format!(
+        "source `{source}`: more than {} tags in the data set (`{}`); give filters with `action = \"tag\"` one name with `tag = \"name\"`, or let `tags` name a field with fewer",
+        Names::MAX_TAGS,
+        tags.join("`, `")
+    ))
 }

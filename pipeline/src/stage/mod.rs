@@ -4,7 +4,7 @@
 //! needs to know, and no text ever passes through one.
 //!
 //! ```text
-//! read(file) -> filter(part) -> dedup (all parts) -> cuts (see [`cuts`]) -> train -> tokenize(part) -> shard(source, variant, prefix)
+//! read(file) -> measure(part) -> filter(part) -> dedup (all parts) -> cuts (see [`cuts`]) -> train -> tokenize(part) -> shard(source, variant, prefix)
 //! ```
 
 pub mod against;
@@ -12,6 +12,7 @@ pub mod cuts;
 pub mod estimate;
 pub mod filter;
 mod gather;
+pub mod measure;
 pub mod members;
 pub mod read;
 pub mod shard;
@@ -55,7 +56,9 @@ pub struct Task {
 pub enum Params {
     /// Input file to documents.
     Read(Box<read::ReadParams>),
-    /// Documents to those kept, and their keys for deduplication.
+    /// Documents to what rules measure of them, and to rewritten ones.
+    Measure(measure::MeasureParams),
+    /// What was measured to the documents kept, and their keys for deduplication.
     Filter(filter::FilterParams),
     /// Kept documents to their paragraphs.
     Paragraphs(cuts::paragraph::ParagraphParams),
@@ -111,7 +114,7 @@ pub struct Report {
     pub quarantined: BTreeMap<String, Count>,
     /// The first record in quarantine of each cause, for messages.
     pub first_bad: BTreeMap<String, String>,
-    /// Tags of the records, while they are at most [`moe_shards::Names::MAX_TAGS`].
+    /// Tags of the records or, from filters, of the documents passed on, while they are at most [`moe_shards::Names::MAX_TAGS`].
     pub tags: BTreeSet<String>,
     /// Tokens with one end of document each, by variant.
     pub tokens: BTreeMap<u8, u64>,
@@ -159,6 +162,7 @@ impl Params {
     pub fn stage(&self) -> &'static str {
         match self {
             Params::Read(_) => "read",
+            Params::Measure(_) => "measure",
             Params::Filter(_) => "filter",
             Params::Paragraphs(_) => "paragraphs",
             Params::ParagraphMatches(_) => "paragraph_matches",
@@ -198,6 +202,7 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
     clear_folder(&task.output)?;
     let report = match &task.params {
         Params::Read(params) => read::run(task, params, watch)?,
+        Params::Measure(params) => measure::run(task, params, watch)?,
         Params::Filter(params) => filter::run(task, params, watch)?,
         Params::Paragraphs(params) => cuts::paragraph::collect(task, params, watch)?,
         Params::ParagraphMatches(params) => cuts::paragraph::matches(task, params, watch)?,

@@ -1,8 +1,9 @@
 //! Stage 5: the kept documents of a part to tokens, with a table sorted so that each shard is a
 //! range of it.
 //!
-//! Inputs: `documents.parquet`, `kept.rows`, the removal list, the list of cuts, `tokenizer.json`. Writes
-//! `tokens.u32`, `ids.txt`, `names.json`, `stored.zst` (texts that their tokens do not give back) and `tokens.rows`.
+//! Inputs: `documents.parquet`, `kept.rows`, the removal list, the list of cuts, `tokenizer.json`, and the folder
+//! of the filters' tags where there are any. Writes `tokens.u32`, `ids.txt`, `names.json`, `stored.zst` (texts that their
+//! tokens do not give back) and `tokens.rows`.
 //!
 //! Documents are encoded by all threads, some hundred kilobytes of text at a time, and written in their
 //! order.
@@ -23,6 +24,7 @@ use crate::work::cuts::Cuts;
 use crate::work::documents::{Columns, Document, DocumentBatches};
 use crate::work::names::{Numbering, PartNames};
 use crate::work::rows::{self, TokenRow};
+use crate::work::tags::Tags;
 use crate::work::texts;
 use crate::work::{DROPS, IDS, NAMES, STORED, TOKEN_ROWS, TOKENS};
 
@@ -50,7 +52,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// The part or the tokenizer cannot be used, the disk refuses, or a document that is verified has other
 /// ids in the reference.
 pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report> {
-    let [documents, kept, removed, cuts, tokenizer] = &task.inputs[..] else {
+    let [documents, kept, removed, cuts, tokenizer, tags @ ..] = &task.inputs[..] else {
         return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
     };
     let encoder = Encoder::shared(tokenizer, &params.options)?;
@@ -61,6 +63,7 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
         verify_every: params.verify_every,
     };
     let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
+    let filter_tags = tags.first().map_or_else(|| Ok(Tags::default()), |folder| Tags::read(folder))?;
     let mut writer = Writer {
         tokens: AtomicFile::create(&task.file(TOKENS))?,
         ids: AtomicFile::create(&task.file(IDS))?,
@@ -82,7 +85,7 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
         let encoded = chunks.par_iter().map(|chunk| encode.chunk(chunk)).collect::<Result<Vec<Encoded>>>()?;
         for (chunk, encoded) in chunks.iter().zip(&encoded) {
             writer.tokens.write(&encoded.tokens)?;
-            for ((_, document), found) in chunk.iter().zip(&encoded.documents) {
+            for ((row, document), found) in chunk.iter().zip(&encoded.documents) {
                 let EncodedDocument { left_bytes, n_tokens, stored } = found;
                 let (left_bytes, n_tokens) = (*left_bytes, *n_tokens);
                 let count = Count::one(u64::from(left_bytes));
@@ -99,7 +102,8 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
                         raw_bytes: count.bytes,
                     });
                 } else {
-                    writer.append(&Document { raw_bytes: left_bytes, ..*document }, n_tokens, stored)?;
+                    let left = Document { raw_bytes: left_bytes, ..*document };
+                    writer.append(&left, filter_tags.of(*row), n_tokens, stored)?;
                     report.kept += count;
                     *report.tokens.entry(document.variant).or_default() += u64::from(n_tokens) + 1;
                 }
@@ -257,16 +261,22 @@ struct Writer {
 
 impl Writer {
     /// Notes a document whose tokens are written.
-    fn append(&mut self, document: &Document<'_>, n_tokens: u32, stored: &[u8]) -> Result<()> {
+    fn append<'t>(
+        &mut self,
+        document: &Document<'t>,
+        filter_tags: impl Iterator<Item = &'t str>,
+        n_tokens: u32,
+        stored: &[u8],
+    ) -> Result<()> {
         self.ids.write(document.id.as_bytes())?;
         self.stored.write(stored)?;
         let metadata = &document.metadata;
-        // Neither can fail: the reader refuses a ninth tag, and a part with more than 65,535 different
+        // Neither can fail: the build refuses a ninth tag, and a part with more than 65,535 different
         // language codes is no text.
         let language = metadata.language.map_or(0, |name| self.languages.number(name) + 1);
         let language = u16::try_from(language).map_err(|_| too_many("languages"))?;
         let mut tags = 0u8;
-        for tag in metadata.tags() {
+        for tag in metadata.tags().chain(filter_tags) {
             let bit = u32::try_from(self.tags.number(tag)).ok().and_then(|bit| 1u8.checked_shl(bit));
             tags |= bit.ok_or_else(|| too_many("tags"))?;
         }

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod clusters;
 pub mod words;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use moe_shards::{Manifest, Shard};
@@ -15,18 +16,17 @@ use self::audit::{AuditRow, str_of};
 use self::words::Difference;
 use crate::dedup::{exact, minhash};
 use crate::error::{Error, Result};
-use crate::filter::{self, Measured, Text};
-use crate::recipe::{Recipe, decode};
+use crate::filter::Chain;
+use crate::filter::chain::Looked;
 use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::parts::Parts;
+use crate::work::measures::Measures;
+use crate::work::parts::{PartPlace, Parts};
 
 /// The output folder of a build.
 pub struct Build {
     out: PathBuf,
     work: PathBuf,
     parts: Parts,
-    /// Absent when the build did not reach its end.
-    recipe: Option<Recipe>,
 }
 
 /// A document in the work folder.
@@ -48,18 +48,12 @@ pub struct Found {
     pub file: String,
     /// Which part of the file was read with it, in words; empty for all of it.
     pub slice: String,
-    /// The normalised text.
+    /// What filters measured of it.
+    #[serde(skip)]
+    pub filters: Vec<Looked>,
+    /// The normalised text, as rewriting rules left it.
     #[serde(skip)]
     pub text: String,
-}
-
-/// A filter with all that it measured.
-#[derive(Clone, Debug, Serialize)]
-pub struct Looked {
-    /// Name of the filter.
-    pub filter: String,
-    /// Its rules.
-    pub rules: Vec<Measured>,
 }
 
 /// A duplicate that went, beside what stayed.
@@ -91,7 +85,7 @@ pub struct Story {
     pub fate: String,
     /// The document.
     pub document: Found,
-    /// The filters that looked at it; those behind the one that dropped it did not.
+    /// All that the filters measured of it, also those behind the one that dropped it.
     pub filters: Vec<Looked>,
     /// Rows of the audit tables of dropped documents.
     pub dropped: Vec<AuditRow>,
@@ -116,12 +110,7 @@ impl Build {
             let message = "has no work/parts.json; build into this folder first (stories are told from the work folder of a build)";
             return Err(Error::Usage(format!("{} {message}", out.display())));
         }
-        let lock = out.join("recipe.lock.toml");
-        let recipe = match std::fs::read_to_string(&lock) {
-            Ok(text) => Some(decode::decode(&text, &lock)?),
-            Err(_) => None,
-        };
-        Ok(Build { out: out.to_owned(), parts: Parts::read(&work)?, work, recipe })
+        Ok(Build { out: out.to_owned(), parts: Parts::read(&work)?, work })
     }
 
     /// The documents that a name means: `source/name`, or a name in any source.
@@ -133,33 +122,43 @@ impl Build {
         for part in &self.parts.parts {
             let inner = name.strip_prefix(&part.source).and_then(|rest| rest.strip_prefix('/'));
             let is_wanted = |id: &str| id == name || Some(id) == inner;
-            let path = self.work.join(&part.documents);
-            let mut rows = Vec::new();
-            for batch in DocumentBatches::open(&path, Columns::Ids)? {
+            let mut raw_bytes = BTreeMap::new();
+            for batch in DocumentBatches::open(&self.work.join(&part.read), Columns::Ids)? {
                 let batch = batch?;
-                rows.extend(batch.documents().filter(|(_, d)| is_wanted(d.id)).map(|(row, _)| row));
+                let wanted = batch.documents().filter(|(_, document)| is_wanted(document.id));
+                raw_bytes.extend(wanted.map(|(row, document)| (row, document.raw_bytes)));
             }
-            if rows.is_empty() {
+            if raw_bytes.is_empty() {
                 continue;
             }
-            for batch in DocumentBatches::open(&path, Columns::All)? {
-                let batch = batch?;
-                for (_, document) in batch.documents().filter(|(row, _)| rows.contains(row)) {
+            for batch in DocumentBatches::open(&self.work.join(&part.documents), Columns::All)? {
+                for (row, document) in batch?.documents() {
+                    let Some(&raw_bytes) = raw_bytes.get(&row) else { continue };
                     found.push(Found {
                         source: part.source.clone(),
                         id: document.id.to_owned(),
                         document_id: document.document_id.to_string(),
                         family: format!("{:016x}", document.family.0),
                         variant: document.variant,
-                        raw_bytes: document.raw_bytes,
+                        raw_bytes,
                         file: part.file.display().to_string(),
                         slice: part.slice.clone(),
+                        filters: self.filters(part, row)?,
                         text: document.text.to_owned(),
                     });
                 }
             }
         }
         Ok(found)
+    }
+
+    /// What was measured of a document of a part.
+    fn filters(&self, part: &PartPlace, row: u32) -> Result<Vec<Looked>> {
+        let Some(measures) = &part.measures else { return Ok(Vec::new()) };
+        let path = self.work.join(measures);
+        let chain = Chain::new(&part.filters).map_err(Error::Usage)?;
+        let mut measures = Measures::open(&path)?;
+        chain.explain(measures.row(row)?).map_err(|message| Error::data(&path, message))
     }
 
     /// Text of a document, if it is in the work folder.
@@ -209,22 +208,8 @@ impl Build {
             }
             _ => "unknown".to_owned(),
         };
-        let filters = self.filters(source, &document.text)?;
+        let filters = document.filters.clone();
         Ok(Story { fate, filters, dropped, duplicate_of, stands_for, cuts, shards, document })
-    }
-
-    /// What each filter of the source measures, up to the one that drops the text.
-    fn filters(&self, source: &str, text: &str) -> Result<Vec<Looked>> {
-        let text = Text::new(text);
-        let mut looked = Vec::new();
-        for config in self.recipe.iter().flat_map(|recipe| &recipe.filter).filter(|f| f.applies_to(source)) {
-            let filter = filter::build_named(&config.name, &config.settings).map_err(Error::Usage)?;
-            looked.push(Looked { filter: config.name.clone(), rules: filter.measure(&text) });
-            if filter.judge(&text).is_some() {
-                break;
-            }
-        }
-        Ok(looked)
     }
 
     fn in_shards(&self, source: &str, document: &Found) -> Result<Vec<InShard>> {

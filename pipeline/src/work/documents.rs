@@ -64,6 +64,7 @@ fn schema() -> Arc<Schema> {
         field("tags", DataType::Utf8),
         maybe("date", DataType::Utf8),
         maybe("score", DataType::Float64),
+        maybe("url", DataType::Utf8),
         field("text", DataType::Utf8),
     ]))
 }
@@ -105,6 +106,7 @@ pub struct DocumentWriter {
     tags: StringBuilder,
     date: StringBuilder,
     score: PrimitiveBuilder<Float64Type>,
+    url: StringBuilder,
     text: StringBuilder,
 }
 
@@ -133,6 +135,7 @@ impl DocumentWriter {
             tags: StringBuilder::new(),
             date: StringBuilder::new(),
             score: PrimitiveBuilder::new(),
+            url: StringBuilder::new(),
             text: StringBuilder::new(),
         })
     }
@@ -159,6 +162,7 @@ impl DocumentWriter {
         self.tags.append_value(metadata.tags);
         self.date.append_option(metadata.date);
         self.score.append_option(metadata.score);
+        self.url.append_option(metadata.url);
         self.text.append_value(document.text);
         let is_full = self.id.len() >= BATCH_ROWS || self.text.values_slice().len() >= BATCH_BYTES;
         if is_full { self.flush() } else { Ok(()) }
@@ -177,6 +181,7 @@ impl DocumentWriter {
             Arc::new(self.tags.finish()),
             Arc::new(self.date.finish()),
             Arc::new(self.score.finish()),
+            Arc::new(self.url.finish()),
             Arc::new(self.text.finish()),
         ];
         let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(Error::parquet(&self.path))?;
@@ -227,6 +232,7 @@ pub struct DocumentBatch {
     tags: StringArray,
     date: StringArray,
     score: PrimitiveArray<Float64Type>,
+    url: StringArray,
     text: Option<StringArray>,
 }
 
@@ -289,6 +295,7 @@ impl DocumentBatch {
             tags: texts("tags")?,
             date: texts("date")?,
             score: numbers(batch, "score")?,
+            url: texts("url")?,
             text,
         })
     }
@@ -311,6 +318,7 @@ impl DocumentBatch {
                     tags: self.tags.value(i),
                     date: self.date.is_valid(i).then(|| self.date.value(i)),
                     score: self.score.is_valid(i).then(|| self.score.value(i)),
+                    url: self.url.is_valid(i).then(|| self.url.value(i)),
                 },
                 text: self.text.as_ref().map_or("", |text| text.value(i)),
             };
@@ -341,6 +349,7 @@ mod tests {
                 tags: ["", "a", "a\nb"][i % 3],
                 date: i.is_multiple_of(7).then_some("2024"),
                 score: i.is_multiple_of(2).then_some(i as f64 / 3.0),
+                url: i.is_multiple_of(11).then_some("http://a.example/"),
             },
             text: &texts[i],
         };

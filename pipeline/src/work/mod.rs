@@ -9,6 +9,7 @@ pub mod cut_audit;
 pub mod cuts;
 pub mod dedup_rows;
 pub mod documents;
+pub mod measures;
 pub mod names;
 pub mod near_duplicates;
 pub mod parts;
@@ -16,6 +17,7 @@ pub mod passages;
 pub mod rows;
 pub mod shingles;
 pub mod sort;
+pub mod tags;
 pub mod texts;
 
 use std::fs;
@@ -30,6 +32,12 @@ use crate::error::{Error, Result};
 pub const DOCUMENTS: &str = "documents.parquet";
 /// Records of a part that are no documents.
 pub const QUARANTINE: &str = "quarantine.jsonl";
+/// What rules measured of the documents of a part.
+pub const MEASURES: &str = "measures.rows";
+/// Tags that filters gave to documents of a part, as bits.
+pub const TAGS: &str = "tags.rows";
+/// The names of these bits.
+pub const TAG_NAMES: &str = "tags.json";
 /// Rows of the documents that passed the filters.
 pub const KEPT: &str = "kept.rows";
 /// Keys of those documents, sorted.

@@ -7,14 +7,15 @@ use moe_shards::atomic;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::filter::FilterConfig;
 use crate::json;
 
 /// Name of the file in the work folder.
 pub const FILE: &str = "parts.json";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// All parts of a build.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parts {
     version: u32,
@@ -23,7 +24,7 @@ pub struct Parts {
 }
 
 /// One part; tables are relative to the work folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartPlace {
     /// Name of its source.
@@ -32,8 +33,14 @@ pub struct PartPlace {
     pub file: PathBuf,
     /// Which part of the file, in words; empty for all of it.
     pub slice: String,
-    /// Its documents.
+    /// Its documents as they were read.
+    pub read: PathBuf,
+    /// Its documents as rewriting rules left them.
     pub documents: PathBuf,
+    /// What was measured of them; absent for a source without filters.
+    pub measures: Option<PathBuf>,
+    /// The filters that measured, in order.
+    pub filters: Vec<FilterConfig>,
     /// The list of its cuts.
     pub cuts: PathBuf,
 }

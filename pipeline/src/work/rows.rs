@@ -105,6 +105,16 @@ row! {
 }
 
 row! {
+    /// Tags that filters gave to a document.
+    TagRow {
+        /// Row in the part's documents.
+        row: u32,
+        /// Bit `i` is tag `i` of the part's `tags.json`.
+        bits: u8,
+    }
+}
+
+row! {
     /// A stretch that is cut from the normalised text of a document that stays.
     CutRow {
         /// Row in the part's documents.

@@ -18,6 +18,8 @@ mod cuts;
 mod determinism;
 /// Plans that are extended: the past stays, the future goes on from it.
 mod extend;
+/// Drops, tags and measurements of filters.
+mod filters;
 /// What a second build of a changed recipe does again, and what not.
 mod incremental;
 /// Quality, language, tags, date and score, from the record to the shard.

@@ -3,6 +3,7 @@
 
 mod cuts;
 mod dedup;
+mod filter;
 mod run;
 
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ use crate::printer::{Printer, StageLine};
 use crate::publish::{Results, StoredTokenizer};
 use crate::read::slice;
 use crate::recipe::ByteSize;
-use crate::stage::{Params, Report, Task, filter, read, shard, tokenize, train};
+use crate::stage::{Params, Report, Task, read, shard, tokenize, train};
 use crate::tokenizer::{Encoder, EngineChoice, Verdict};
 use crate::watch::Watch;
 use crate::work;
@@ -37,6 +37,8 @@ pub(super) struct Run<'a> {
     pub results: Results,
     /// A bad record of the first part that has any, in words.
     pub first_bad: Option<String>,
+    /// Tags of the data set, so far.
+    pub tags: BTreeSet<String>,
 }
 
 /// One slice of an input file on its way through the stages. A stage fills in what it makes.
@@ -52,7 +54,14 @@ pub(super) struct Part {
     input: PathBuf,
     /// Which part of the file, in words; empty for all of it.
     slice: String,
+    /// Documents as they were read.
+    pub read: PathBuf,
+    /// Documents as rewriting rules left them.
     pub documents: PathBuf,
+    /// What was measured of them; absent for a source without filters.
+    pub measures: Option<PathBuf>,
+    /// Folder of the tags that filters gave; absent where they gave none.
+    pub tags: Option<PathBuf>,
     pub kept: PathBuf,
     pub keys: PathBuf,
     /// Removal list of all deduplication so far.
@@ -85,6 +94,7 @@ impl<'a> Run<'a> {
             ledger: Ledger::new(names),
             results: Results::default(),
             first_bad: None,
+            tags: BTreeSet::new(),
         })
     }
 
@@ -95,7 +105,10 @@ impl<'a> Run<'a> {
             source: self.source_name(part),
             file: part.input.clone(),
             slice: part.slice.clone(),
+            read: inside(&part.read),
             documents: inside(&part.documents),
+            measures: part.measures.as_deref().map(inside),
+            filters: self.filters(part),
             cuts: inside(&part.cuts),
         });
         Parts::new(places.collect()).write(&self.work)
@@ -171,7 +184,8 @@ impl<'a> Run<'a> {
         for (part, (task, report)) in parts.iter_mut().zip(self.map("read", tasks)?) {
             tags.extend(report.tags);
             read::check_tags(&tags, &self.source_name(part))?;
-            part.documents = task.file(work::DOCUMENTS);
+            part.read = task.file(work::DOCUMENTS);
+            part.documents = part.read.clone();
             part.left = report.kept;
             let entry = self.entry(part);
             entry.read += report.read;
@@ -185,34 +199,13 @@ impl<'a> Run<'a> {
             let name = format!("{}-{:05}.jsonl", self.source_name(part), part.file);
             self.results.add_quarantine(task.file(work::QUARANTINE), name);
         }
+        self.tags = tags;
         let left = left(&parts);
         let slices =
             if parts.len() > n_files { format!(" in {} slices", parts.len()) } else { String::new() };
         let what = format!("{n_files} files{slices}, {} documents, {}", left.docs, ByteSize(left.bytes));
         line.done(self.printer, &what);
         Ok(parts)
-    }
-
-    pub fn filter(&mut self, parts: &mut [Part]) -> Result<()> {
-        let line = StageLine::start("filter");
-        let tasks = parts.iter().enumerate().map(|(i, part)| {
-            let source = self.source_name(part);
-            let filters = self.prepared.recipe.filter.iter().filter(|filter| filter.applies_to(&source));
-            let filters = filters.cloned().collect();
-            let params = filter::FilterParams { source, source_index: part.source as u16, filters };
-            Task::new(&self.work, i, part.left.bytes, vec![part.documents.clone()], Params::Filter(params))
-        });
-        let tasks = tasks.collect();
-        let before = left(parts).docs;
-        for (part, (task, report)) in parts.iter_mut().zip(self.map("filter", tasks)?) {
-            (part.kept, part.keys) = (task.file(work::KEPT), task.file(work::KEYS));
-            part.left = report.kept;
-            SourceLedger::add(&mut self.entry(part).dropped, &report.dropped);
-            self.results.add_audit(task.file(work::DROPS), format!("drops-filter-{}.parquet", part.label));
-        }
-        let kept = left(parts).docs;
-        line.done(self.printer, &format!("{kept} documents kept, {} dropped", before - kept));
-        Ok(())
     }
 
     pub fn tokenizer(&mut self, parts: &[Part]) -> Result<StoredTokenizer> {
@@ -282,18 +275,13 @@ impl<'a> Run<'a> {
         let line = StageLine::start("tokenize");
         let tasks = parts.iter().enumerate().map(|(i, part)| {
             let inputs = [&part.documents, &part.kept, &part.removed, &part.cuts, &tokenizer.path];
+            let inputs = inputs.into_iter().chain(&part.tags).cloned().collect();
             let params = tokenize::TokenizeParams {
                 source: self.source_name(part),
                 options: tokenizer.options.clone(),
                 verify_every: self.prepared.recipe.tokenizer.verify_every,
             };
-            Task::new(
-                &self.work,
-                i,
-                part.left.bytes,
-                inputs.map(PathBuf::clone).to_vec(),
-                Params::Tokenize(params),
-            )
+            Task::new(&self.work, i, part.left.bytes, inputs, Params::Tokenize(params))
         });
         let tasks = tasks.collect();
         for (part, (task, report)) in parts.iter_mut().zip(self.map("tokenize", tasks)?) {

@@ -1,0 +1,557 @@
+//! The rules of a source, one behind the other: [`Chain::measure`] fills a row of values for a document,
+//! [`Chain::judge`] holds such a row against the limits.
+//!
+//! A rule sees the text as the rewriting rules before it left it. A row has for each rule its values, and
+//! for a rule that cuts also the bytes taken out by each method and the bytes of text that it left.
+
+use moe_shards::Hash;
+use serde::{Deserialize, Serialize};
+
+use super::entry::{self, FilterConfig, Settings};
+use super::{Action, Limit, Measured, Reason, Rejection, Rewriting, Rule, Scratch, Text};
+use crate::document::Metadata;
+
+/// Reason for documents of which a rewriting rule leaves nothing but white space.
+pub const NOTHING_LEFT: &str = "nothing_left";
+
+/// What of an entry of a recipe decides what is measured: thresholds are not in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measuring {
+    /// Name in the registry.
+    pub name: String,
+    /// Its settings without thresholds, with files where they are on this machine.
+    pub settings: Settings,
+    /// Digests of these files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Hash>,
+    /// Whether the text is rewritten.
+    pub cuts: bool,
+}
+
+/// The rules of a source.
+pub struct Chain {
+    steps: Vec<Step>,
+}
+
+struct Step {
+    name: String,
+    rule: Rule,
+    action: Action,
+    tag: Option<String>,
+    limits: Vec<Limit>,
+    /// Names of the columns of taken bytes; `None` for a rule that does not cut.
+    methods: Option<Vec<Reason>>,
+}
+
+/// What becomes of a document.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// Why it is dropped.
+    pub dropped: Option<Rejection>,
+    /// Tags it gets if it stays, in the order of the rules.
+    pub tags: Vec<String>,
+    /// Bytes as read that were taken out, by method, in the order of all rules.
+    pub cut: Vec<(Reason, u64)>,
+}
+
+/// A rule with all that it measured of a document.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Looked {
+    /// Name of the rule.
+    pub filter: String,
+    /// What the recipe does with what it finds.
+    pub action: Action,
+    /// Its values.
+    pub rules: Vec<Measured>,
+    /// Bytes as read that it took out, by method, where it took any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<(Reason, u64)>,
+}
+
+/// Memory of [`Chain::measure`], and what it made of the last document.
+#[derive(Default)]
+pub struct Workspace {
+    scratch: Scratch,
+    rewriting: Rewriting,
+    values: Vec<f64>,
+    text: String,
+    is_changed: bool,
+    left_bytes: u32,
+    language: Option<String>,
+}
+
+impl Workspace {
+    /// The row of values.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// The text that is left, where it is another one than before.
+    pub fn rewritten(&self) -> Option<&str> {
+        self.is_changed.then_some(self.text.as_str())
+    }
+
+    /// The language that a rule found.
+    pub fn language(&self) -> Option<&str> {
+        self.language.as_deref()
+    }
+
+    /// Bytes of the text as read that are left.
+    pub fn left_bytes(&self) -> u32 {
+        self.left_bytes
+    }
+}
+
+impl Measuring {
+    /// What of an entry decides what is measured.
+    pub fn of(config: &FilterConfig) -> Measuring {
+        let thresholds = entry::find(&config.name).map_or(&[][..], |entry| entry.thresholds);
+        let mut settings = config.with_paths();
+        settings.retain(|key, _| !thresholds.contains(&key.as_str()));
+        let files = config.files.iter().map(|file| file.blake3).collect();
+        Measuring { name: config.name.clone(), settings, files, cuts: config.action == Action::Cut }
+    }
+}
+
+impl Chain {
+    /// The rules of a recipe's entries.
+    ///
+    /// # Errors
+    /// An unknown name or settings of the wrong type; a decoded recipe has neither.
+    pub fn new<'c>(configs: impl IntoIterator<Item = &'c FilterConfig>) -> Result<Chain, String> {
+        let steps = configs
+            .into_iter()
+            .map(|config| Step::new(&config.name, &config.with_paths(), config.action, config.tag.clone()));
+        Ok(Chain { steps: steps.collect::<Result<_, String>>()? })
+    }
+
+    /// The same rules for measuring alone: they measure what those of [`Chain::new`] judge.
+    ///
+    /// # Errors
+    /// As [`Chain::new`].
+    pub fn measuring(rules: &[Measuring]) -> Result<Chain, String> {
+        let steps = rules.iter().map(|rule| {
+            let action = if rule.cuts { Action::Cut } else { Action::Drop };
+            Step::new(&rule.name, &rule.settings, action, None)
+        });
+        Ok(Chain { steps: steps.collect::<Result<_, String>>()? })
+    }
+
+    /// Values in a row.
+    pub fn n_columns(&self) -> usize {
+        self.steps.iter().map(Step::n_columns).sum()
+    }
+
+    /// Whether a rule may change documents.
+    pub fn rewrites(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.rule, Rule::Rewrite(_)))
+    }
+
+    /// Measures a document of `raw_bytes` bytes as read into `work`.
+    ///
+    /// # Errors
+    /// A rule breaks its contract, which is a bug of the rule: another number of values than limits, or
+    /// bytes neither kept nor taken.
+    pub fn measure(
+        &self,
+        text: &str,
+        metadata: Metadata<'_>,
+        raw_bytes: u32,
+        work: &mut Workspace,
+    ) -> Result<(), String> {
+        let Workspace { scratch, rewriting, values, text: rewritten, is_changed, left_bytes, language } =
+            work;
+        values.clear();
+        (*is_changed, *left_bytes, *language) = (false, raw_bytes, None);
+        let mut steps = self.steps.iter();
+        loop {
+            let current = if *is_changed { rewritten.as_str() } else { text };
+            let metadata = Metadata { language: language.as_deref().or(metadata.language), ..metadata };
+            let seen = scratch.text(current, metadata);
+            let (mut changes, mut found) = (false, None);
+            for step in steps.by_ref() {
+                step.measure(&seen, values, rewriting)?;
+                if step.methods.is_some() {
+                    step.account(current, values, rewriting, left_bytes)?;
+                    changes = rewriting.text() != current;
+                }
+                found = rewriting.take_language();
+                if changes || found.is_some() {
+                    break;
+                }
+            }
+            drop(seen);
+            // The rules that come now see what this one made.
+            if changes {
+                rewriting.swap(rewritten);
+                *is_changed = true;
+            }
+            match found {
+                Some(found) => *language = Some(found),
+                None if !changes => return Ok(()),
+                None => {}
+            }
+        }
+    }
+
+    /// Holds a row against the limits: the first limit that is missed decides, rule by rule.
+    ///
+    /// # Errors
+    /// The row is not one of these rules.
+    pub fn judge(&self, row: &[f64]) -> Result<Verdict, String> {
+        let columns = self.columns(row)?;
+        let mut verdict = Verdict::default();
+        for (step, _, cut) in &columns {
+            verdict.cut.extend(step.cut(cut));
+        }
+        for (step, values, cut) in columns {
+            let missed = step.limits.iter().zip(values).find_map(|(limit, v)| limit.measured(*v).rejection());
+            match (missed, step.action) {
+                (Some(missed), Action::Tag) => {
+                    let tag = step.tag.clone().unwrap_or_else(|| missed.reason.to_string());
+                    if !verdict.tags.contains(&tag) {
+                        verdict.tags.push(tag);
+                    }
+                }
+                (missed, _) => verdict.dropped = missed.or_else(|| step.nothing_left(cut)),
+            }
+            if verdict.dropped.is_some() {
+                break;
+            }
+        }
+        Ok(verdict)
+    }
+
+    /// The row in words, for people: all rules, also those behind the one that drops the document.
+    ///
+    /// # Errors
+    /// As [`Chain::judge`].
+    pub fn explain(&self, row: &[f64]) -> Result<Vec<Looked>, String> {
+        let looked = self.columns(row)?.into_iter().map(|(step, values, cut)| {
+            let measured = step.limits.iter().zip(values).map(|(limit, value)| limit.measured(*value));
+            Looked {
+                filter: step.name.clone(),
+                action: step.action,
+                rules: measured.collect(),
+                cut: step.cut(cut).collect(),
+            }
+        });
+        Ok(looked.collect())
+    }
+
+    /// The values and the columns of taken bytes of each rule.
+    fn columns<'a>(&'a self, row: &'a [f64]) -> Result<Vec<(&'a Step, &'a [f64], &'a [f64])>, String> {
+        let mut rest = row;
+        let mut columns = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let split = rest.split_at_checked(step.n_columns());
+            let (own, behind) = split.ok_or_else(|| self.other_row(row))?;
+            let (values, cut) = own.split_at(step.limits.len());
+            columns.push((step, values, cut));
+            rest = behind;
+        }
+        if rest.is_empty() { Ok(columns) } else { Err(self.other_row(row)) }
+    }
+
+    fn other_row(&self, row: &[f64]) -> String {
+        format!("a row has {} values; these filters measure {}", row.len(), self.n_columns())
+    }
+}
+
+impl Step {
+    fn new(name: &str, settings: &Settings, action: Action, tag: Option<String>) -> Result<Step, String> {
+        Ok(Step::of(name, (entry::find(name)?.build)(settings)?, action, tag))
+    }
+
+    fn of(name: &str, rule: Rule, action: Action, tag: Option<String>) -> Step {
+        let (limits, methods) = match &rule {
+            Rule::Filter(rule) => (rule.limits(), None),
+            Rule::Rewrite(rule) => (rule.limits(action), (action == Action::Cut).then(|| rule.methods())),
+        };
+        Step { name: name.to_owned(), rule, action, tag, limits, methods }
+    }
+
+    fn n_columns(&self) -> usize {
+        self.limits.len() + self.methods.as_ref().map_or(0, |methods| methods.len() + 1)
+    }
+
+    fn measure(
+        &self,
+        text: &Text<'_>,
+        values: &mut Vec<f64>,
+        rewriting: &mut Rewriting,
+    ) -> Result<(), String> {
+        let before = values.len();
+        match &self.rule {
+            Rule::Filter(rule) => rule.measure(text, values),
+            Rule::Rewrite(rule) => {
+                rewriting.start(rule.methods().len());
+                rule.rewrite(text, rewriting);
+                values.extend_from_slice(rewriting.values());
+            }
+        }
+        let (name, n_values, n_limits) = (&self.name, values.len() - before, self.limits.len());
+        match n_values == n_limits {
+            true => Ok(()),
+            false => Err(format!(
+                "the rule `{name}` measured {n_values} values for {n_limits} limits; this is a bug"
+            )),
+        }
+    }
+
+    /// Appends the bytes as read that each method took out, and the bytes of text that are left.
+    fn account(
+        &self,
+        text: &str,
+        values: &mut Vec<f64>,
+        rewriting: &Rewriting,
+        left_bytes: &mut u32,
+    ) -> Result<(), String> {
+        let taken = rewriting.taken(text.len()).ok_or_else(|| {
+            format!("the rule `{}` kept and took out other bytes than it was given; this is a bug", self.name)
+        })?;
+        // The share of the bytes as read is rounded down over all methods, so that their sum is exact.
+        let (raw, n_bytes) = (u64::from(*left_bytes), text.len().max(1) as u64);
+        let (mut sum, mut booked) = (0, 0);
+        for taken in taken {
+            sum += taken;
+            let share = raw * sum / n_bytes;
+            values.push((share - booked) as f64);
+            booked = share;
+        }
+        *left_bytes -= booked as u32;
+        values.push(rewriting.text().trim().len() as f64);
+        Ok(())
+    }
+
+    /// The bytes that were taken out, by method, without zeros.
+    fn cut<'a>(&'a self, columns: &'a [f64]) -> impl Iterator<Item = (Reason, u64)> + 'a {
+        let methods = self.methods.iter().flatten();
+        methods
+            .zip(columns)
+            .filter(|(_, bytes)| **bytes > 0.0)
+            .map(|(name, bytes)| (name.clone(), *bytes as u64))
+    }
+
+    /// Why a document is dropped that the rule left without text.
+    fn nothing_left(&self, columns: &[f64]) -> Option<Rejection> {
+        let left = columns.last()?;
+        let limit = Limit::least(NOTHING_LEFT, 1.0);
+        self.methods.as_ref().and_then(|_| limit.measured(*left).rejection())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Filter, Rewrite};
+    use super::*;
+
+    /// Measures the bytes and the letter `x`; the threshold is for the `x`.
+    struct Letters(f64);
+
+    impl Filter for Letters {
+        fn limits(&self) -> Vec<Limit> {
+            let noted = Limit { threshold: None, ..Limit::most("bytes", 0.0) };
+            vec![noted, Limit::most("too_many_x", self.0)]
+        }
+
+        fn measure(&self, text: &Text<'_>, values: &mut Vec<f64>) {
+            let n_x = text.as_str().matches('x').count();
+            values.extend([text.as_str().len() as f64, n_x as f64]);
+        }
+    }
+
+    /// Takes out digits and hyphens, and puts a `0` for each run of digits.
+    struct Digits;
+
+    impl Rewrite for Digits {
+        fn methods(&self) -> Vec<Reason> {
+            vec!["digits".into(), "hyphens".into()]
+        }
+
+        fn limits(&self, action: Action) -> Vec<Limit> {
+            let limit = Limit::most("has_digits", 0.0);
+            vec![if action == Action::Cut { Limit { threshold: None, ..limit } } else { limit }]
+        }
+
+        fn rewrite(&self, text: &Text<'_>, out: &mut Rewriting) {
+            let mut n = 0;
+            for c in text.as_str().split_inclusive(|_| true) {
+                match c {
+                    "-" => out.take(1, c),
+                    _ if c.bytes().all(|b| b.is_ascii_digit()) => {
+                        n += 1;
+                        out.take(0, c);
+                        out.put("#");
+                    }
+                    _ => out.keep(c),
+                }
+            }
+            out.value(f64::from(n));
+            if text.as_str().contains("und") {
+                out.language("de");
+            }
+        }
+    }
+
+    fn chain(steps: Vec<(Rule, Action, Option<&str>)>) -> Chain {
+        let steps = steps.into_iter().enumerate().map(|(i, (rule, action, tag))| {
+            Step::of(&format!("rule-{i}"), rule, action, tag.map(str::to_owned))
+        });
+        Chain { steps: steps.collect() }
+    }
+
+    fn letters(most: f64) -> Rule {
+        Rule::Filter(Box::new(Letters(most)))
+    }
+
+    fn digits() -> Rule {
+        Rule::Rewrite(Box::new(Digits))
+    }
+
+    fn measure(chain: &Chain, text: &str, raw_bytes: u32) -> Workspace {
+        let mut work = Workspace::default();
+        chain.measure(text, Metadata::default(), raw_bytes, &mut work).unwrap();
+        assert_eq!(work.values().len(), chain.n_columns());
+        work
+    }
+
+    #[test]
+    fn a_rule_sees_what_the_rule_before_it_left() {
+        let chain = chain(vec![
+            (letters(9.0), Action::Drop, None),
+            (digits(), Action::Cut, None),
+            (letters(9.0), Action::Drop, None),
+        ]);
+        let work = measure(&chain, "ab-12-34xx", 20);
+        // 4 of 10 bytes are digits and 2 hyphens; as read they are twice as many.
+        assert_eq!(work.values(), [10.0, 2.0, 4.0, 8.0, 4.0, 8.0, 8.0, 2.0]);
+        assert_eq!((work.rewritten(), work.left_bytes()), (Some("ab####xx"), 8));
+        let verdict = chain.judge(work.values()).unwrap();
+        assert_eq!(verdict.cut, [("digits".into(), 8), ("hyphens".into(), 4)]);
+        assert_eq!((verdict.dropped, verdict.tags.len()), (None, 0));
+        let looked = chain.explain(work.values()).unwrap();
+        assert_eq!((looked.len(), looked[1].cut.len(), looked[2].rules[0].measured), (3, 2, 8.0));
+        // Nothing to take out.
+        let work = measure(&chain, "abc", 3);
+        assert_eq!((work.rewritten(), work.left_bytes()), (None, 3));
+    }
+
+    #[test]
+    fn shares_of_the_bytes_as_read_are_rounded_down_over_all_methods() {
+        let chain = chain(vec![(digits(), Action::Cut, None)]);
+        let work = measure(&chain, "a1-", 2);
+        // 2 * 1 / 3 = 0.67 and 2 * 2 / 3 = 1.33 make 0 and 1.
+        assert_eq!(work.values(), [1.0, 0.0, 1.0, 2.0]);
+        assert_eq!(work.left_bytes(), 1);
+    }
+
+    #[test]
+    fn the_first_limit_that_is_missed_decides() {
+        let rules = || {
+            vec![
+                (letters(1.0), Action::Tag, None),
+                (letters(2.0), Action::Tag, Some("many")),
+                (letters(3.0), Action::Drop, None),
+            ]
+        };
+        let chain = chain(rules());
+        let judge = |text: &str| chain.judge(measure(&chain, text, 1).values()).unwrap();
+        assert_eq!(judge("x"), Verdict::default());
+        assert_eq!(judge("xx").tags, ["too_many_x"]);
+        assert_eq!(judge("xxx").tags, ["too_many_x", "many"]);
+        let dropped = judge("xxxx");
+        let rejection = Rejection { reason: "too_many_x".into(), measured: 4.0, threshold: 3.0 };
+        assert_eq!(
+            dropped,
+            Verdict { dropped: Some(rejection), tags: dropped.tags.clone(), ..Verdict::default() }
+        );
+    }
+
+    #[test]
+    fn a_document_without_text_is_dropped_with_all_its_bytes() {
+        struct All;
+        impl Rewrite for All {
+            fn methods(&self) -> Vec<Reason> {
+                vec!["all".into()]
+            }
+            fn limits(&self, _: Action) -> Vec<Limit> {
+                Vec::new()
+            }
+            fn rewrite(&self, text: &Text<'_>, out: &mut Rewriting) {
+                out.take(0, text.as_str());
+            }
+        }
+        let chain =
+            chain(vec![(Rule::Rewrite(Box::new(All)), Action::Cut, None), (digits(), Action::Cut, None)]);
+        let work = measure(&chain, "abc", 7);
+        assert_eq!((work.left_bytes(), work.rewritten()), (0, Some("")));
+        let verdict = chain.judge(work.values()).unwrap();
+        assert_eq!(verdict.dropped.map(|dropped| dropped.reason), Some(NOTHING_LEFT.into()));
+        assert_eq!(verdict.cut, [("all".into(), 7)]);
+    }
+
+    #[test]
+    fn actions_without_cutting_leave_the_text_and_the_language_is_known_behind() {
+        struct German;
+        impl Filter for German {
+            fn limits(&self) -> Vec<Limit> {
+                vec![Limit::least("not_german", 1.0)]
+            }
+            fn measure(&self, text: &Text<'_>, values: &mut Vec<f64>) {
+                values.push(f64::from(text.metadata().language == Some("de")));
+            }
+        }
+        let german = || Rule::Filter(Box::new(German));
+        let chain = chain(vec![(digits(), Action::Tag, None), (german(), Action::Tag, None)]);
+        let work = measure(&chain, "1 und 2", 7);
+        assert_eq!((work.rewritten(), work.left_bytes(), work.language()), (None, 7, Some("de")));
+        assert_eq!(work.values(), [2.0, 1.0]);
+        assert_eq!(chain.judge(work.values()).unwrap().tags, ["has_digits"]);
+        let work = measure(&chain, "x", 1);
+        assert_eq!(
+            (chain.judge(work.values()).unwrap().tags, work.language()),
+            (vec!["not_german".to_owned()], None)
+        );
+    }
+
+    #[test]
+    fn rows_of_other_rules_are_refused() {
+        let chain = chain(vec![(letters(1.0), Action::Drop, None)]);
+        for row in [&[][..], &[1.0], &[1.0, 2.0, 3.0]] {
+            assert!(chain.judge(row).is_err());
+        }
+    }
+
+    #[test]
+    fn no_threshold_of_the_registry_changes_what_is_measured() {
+        let texts =
+            ["", "word", "# # # #", "- a ...\n- a ...\n\nthe and the and the and", "Ein Satz. Noch einer!"];
+        for entry in super::super::REGISTRY.iter().filter(|entry| entry.files.is_empty()) {
+            for action in entry.actions {
+                let config = FilterConfig { action: *action, ..FilterConfig::with_defaults(entry) };
+                let mut moved = config.clone();
+                for key in entry.thresholds {
+                    let value = moved.settings.get_mut(*key).unwrap();
+                    *value = match value.as_f64() {
+                        Some(number) if value.is_f64() => (number / 2.0).into(),
+                        Some(number) => ((number / 2.0) as u64).into(),
+                        None => serde_json::Value::Null,
+                    };
+                }
+                assert_eq!(Measuring::of(&config), Measuring::of(&moved), "{}", entry.name);
+                let [plain, moved, bare] = [
+                    Chain::new([&config]).unwrap(),
+                    Chain::new([&moved]).unwrap(),
+                    Chain::measuring(&[Measuring::of(&config)]).unwrap(),
+                ];
+                for text in texts {
+                    let expected = measure(&plain, text, 99).values().to_vec();
+                    assert_eq!(measure(&moved, text, 99).values(), expected, "{}", entry.name);
+                    assert_eq!(measure(&bare, text, 99).values(), expected, "{}", entry.name);
+                    assert!(expected.iter().all(|value| value.is_finite()), "{}: {expected:?}", entry.name);
+                }
+            }
+        }
+    }
+}
