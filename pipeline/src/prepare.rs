@@ -141,7 +141,7 @@ impl Prepared {
             });
             self.inputs.push(found);
         }
-        problems.extend(self.find_filter_files(base)?);
+        problems.extend(self.find_filter_files(base));
         if let Some(file) = &self.recipe.tokenizer.file {
             match inputs::find(base, &[file.to_string_lossy().into_owned()]) {
                 Ok(found) => self.tokenizer = found.into_iter().next(),
@@ -156,28 +156,24 @@ impl Prepared {
 
     /// Finds the files of the filters and builds each filter once, so that what is wrong with a file is known
     /// before the work starts.
-    fn find_filter_files(&mut self, base: &Path) -> Result<Vec<Problem>> {
+    fn find_filter_files(&mut self, base: &Path) -> Vec<Problem> {
         let mut wrong = Vec::new();
         for config in &mut self.recipe.filter {
             let key = format!("filter.{}", config.name);
+            let n_wrong = wrong.len();
             for name in config.file_names() {
-                match inputs::find(base, std::slice::from_ref(&name)) {
-                    Ok(found) => {
-                        // A folder or a pattern would name files that settings have no place for.
-                        let path = found.into_iter().next().map_or_else(PathBuf::new, |file| file.path);
-                        let bytes = fs::read(&path).map_err(Error::io(&path, "read"))?;
-                        config.files.push(RuleFile { name, path, blake3: Hash::of(&bytes) });
-                    }
-                    Err(messages) => wrong.extend(messages.into_iter().map(|message| (key.clone(), message))),
+                match rule_file(base, &name) {
+                    Ok(file) => config.files.push(file),
+                    Err(message) => wrong.push((key.clone(), message)),
                 }
             }
-            if wrong.is_empty()
+            if wrong.len() == n_wrong
                 && let Err(message) = Chain::new([&*config])
             {
                 wrong.push((key, message));
             }
         }
-        Ok(wrong.into_iter().map(|(key, message)| self.problem(&key, message)).collect())
+        wrong.into_iter().map(|(key, message)| self.problem(&key, message)).collect()
     }
 
     /// Looks into the first files of each source for the fields that the recipe names. For
@@ -229,6 +225,15 @@ impl Prepared {
     /// Identities of the other builds.
     pub fn identities(&self) -> Vec<Hash> {
         self.against.iter().map(|other| other.identity).collect()
+    }
+}
+
+/// A file that a filter reads. A folder or a pattern is none: it would name files that settings have no place for.
+fn rule_file(base: &Path, name: &str) -> std::result::Result<RuleFile, String> {
+    let path = base.join(name);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(RuleFile { name: name.to_owned(), path, blake3: Hash::of(&bytes) }),
+        Err(e) => Err(format!("`{name}`: cannot read {}: {e}", path.display())),
     }
 }
 
