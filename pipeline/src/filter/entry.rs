@@ -81,6 +81,27 @@ impl Entry {
 }
 
 impl Entry {
+    /// A rule that is built from its settings by a function, such as one that reads files.
+    pub const fn custom<T: Section>(
+        name: &'static str,
+        summary: &'static str,
+        actions: &'static [Action],
+        thresholds: &'static [&'static str],
+        build: fn(&Settings) -> Built,
+    ) -> Entry {
+        Entry {
+            name,
+            summary,
+            actions,
+            thresholds,
+            files: &[],
+            defaults: defaults::<T>,
+            accepts: accepts::<T>,
+            check: check::<T>,
+            build,
+        }
+    }
+
     /// The same with settings that name files.
     pub const fn with_files(self, keys: &'static [&'static str]) -> Entry {
         Entry { files: keys, ..self }
@@ -183,7 +204,7 @@ impl FilterConfig {
     }
 }
 
-fn decode<T: Section>(settings: &Settings) -> Result<T, String> {
+pub(super) fn decode<T: Section>(settings: &Settings) -> Result<T, String> {
     serde_json::from_value(Value::Object(settings.clone())).map_err(|e| e.to_string())
 }
 

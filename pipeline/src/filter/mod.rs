@@ -9,7 +9,10 @@ pub mod chain;
 mod entry;
 mod gopher_quality;
 mod length;
+mod lines;
+mod lists;
 mod rewriting;
+mod sentences;
 pub mod text;
 pub mod words;
 
@@ -18,7 +21,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 pub use self::chain::Chain;
-pub use self::entry::{Entry, FilterConfig, RuleFile, Settings, find};
+use self::entry::decode;
+pub use self::entry::{Built, Entry, FilterConfig, RuleFile, Settings, find};
+use self::lines::{c4, c4_words};
 pub use self::rewriting::Rewriting;
 pub use self::text::{Scratch, Text};
 
@@ -30,7 +35,28 @@ pub const REGISTRY: &[Entry] = &[
         "document statistics of the Gopher paper",
         gopher_quality::THRESHOLDS,
     ),
+    Entry::rewrite::<c4::C4Quality>(
+        "c4_quality",
+        "lines and sentences of C4",
+        REWRITES,
+        c4::QUALITY_THRESHOLDS,
+    ),
+    Entry::filter::<c4::C4Paragraphs>("c4_paragraphs", "long lines of mC4", c4::PARAGRAPHS_THRESHOLDS),
+    Entry::custom::<c4_words::C4Words>(
+        "c4_words",
+        "words of a list",
+        MEASURES,
+        c4_words::THRESHOLDS,
+        c4_words::build,
+    )
+    .with_files(c4_words::FILES),
 ];
+
+/// Actions of rules that leave the text as it is.
+const MEASURES: &[Action] = &[Action::Drop, Action::Tag];
+
+/// Actions of rules that rewrite texts.
+const REWRITES: &[Action] = &[Action::Cut, Action::Drop, Action::Tag];
 
 /// Name of a reason in the ledger and the audit.
 pub type Reason = Cow<'static, str>;
@@ -170,4 +196,18 @@ pub(crate) fn judge(filter: &dyn Filter, text: &str) -> Option<Rejection> {
     let limits = filter.limits();
     assert_eq!(values.len(), limits.len());
     limits.iter().zip(values).find_map(|(limit, value)| limit.measured(value).rejection())
+}
+
+/// The text that a rule leaves, and why it would drop the document all the same; for tests of single rules.
+#[cfg(test)]
+pub(crate) fn rewritten(rule: &dyn Rewrite, text: &str) -> (String, Option<Rejection>) {
+    let mut out = Rewriting::default();
+    out.start(rule.methods().len());
+    rule.rewrite(&Text::new(text), &mut out);
+    assert!(out.taken(text.len()).is_some(), "bytes are lost or counted twice: {text:?}");
+    let limits = rule.limits(Action::Cut);
+    assert_eq!(out.values().len(), limits.len());
+    let missed =
+        limits.iter().zip(out.values()).find_map(|(limit, value)| limit.measured(*value).rejection());
+    (out.text().to_owned(), missed)
 }

@@ -1,0 +1,56 @@
+//! Applies rules of a recipe to documents, for comparison with other tools:
+//!
+//! ```text
+//! apply_rules RULES.json < documents.jsonl > verdicts.jsonl
+//! ```
+//!
+//! RULES is a list of `{"name": ..., "action": ..., "settings": {...}}`, settings beside the defaults; a document is
+//! `{"text": ..., "url": ...}`. A verdict is `{"dropped": reason or null, "text": what is left, "language": ...,
+//! "values": [...]}`.
+
+use std::error::Error;
+use std::io::{BufRead, Write};
+
+use moe_data::document::Metadata;
+use moe_data::filter::chain::Workspace;
+use moe_data::filter::{Chain, FilterConfig, find};
+use serde_json::{Value, json};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let argument = std::env::args().nth(1).ok_or("usage: apply_rules RULES.json < documents.jsonl")?;
+    let chain = chain(&std::fs::read_to_string(argument)?)?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut work = Workspace::default();
+    for line in std::io::stdin().lock().lines() {
+        let document: Value = serde_json::from_str(&line?)?;
+        let text = document["text"].as_str().ok_or("a document has no text")?;
+        let metadata = Metadata { url: document["url"].as_str(), ..Metadata::default() };
+        chain.measure(text, metadata, text.len() as u32, &mut work)?;
+        let verdict = chain.judge(work.values())?;
+        let dropped = verdict.dropped.map(|rejection| rejection.reason);
+        let row = json!({
+            "dropped": dropped,
+            "text": work.rewritten().unwrap_or(text),
+            "language": work.language(),
+            "values": work.values(),
+        });
+        writeln!(out, "{row}")?;
+    }
+    Ok(())
+}
+
+fn chain(rules: &str) -> Result<Chain, Box<dyn Error>> {
+    let mut configs = Vec::new();
+    for rule in serde_json::from_str::<Vec<Value>>(rules)? {
+        let mut config =
+            FilterConfig::with_defaults(find(rule["name"].as_str().ok_or("a rule has no name")?)?);
+        if !rule["action"].is_null() {
+            config.action = serde_json::from_value(rule["action"].clone())?;
+        }
+        for (key, value) in rule["settings"].as_object().into_iter().flatten() {
+            config.settings.insert(key.clone(), value.clone());
+        }
+        configs.push(config);
+    }
+    Ok(Chain::new(&configs)?)
+}

@@ -1,0 +1,5 @@
+//! Rules that look at lines and take some of them out.
+
+pub mod c4;
+pub mod c4_words;
+mod pieces;
