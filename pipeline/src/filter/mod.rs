@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::chain::Chain;
 use self::entry::decode;
 pub use self::entry::{Built, Entry, FilterConfig, RuleFile, Settings, find};
-use self::lines::{c4, c4_words};
+use self::lines::{c4, c4_words, refinedweb};
 pub use self::rewriting::Rewriting;
 pub use self::text::{Scratch, Text};
 
@@ -50,6 +50,13 @@ pub const REGISTRY: &[Entry] = &[
         c4_words::build,
     )
     .with_files(c4_words::FILES),
+    Entry::rewrite::<refinedweb::RefinedwebLines>(
+        "refinedweb_lines",
+        "lines of RefinedWeb, DCLM and Dolma 3",
+        REWRITES,
+        refinedweb::THRESHOLDS,
+    ),
+    Entry::rewrite::<refinedweb::Newlines>("newlines", "line ends in a row", &[Action::Cut], &[]),
 ];
 
 /// Actions of rules that leave the text as it is.

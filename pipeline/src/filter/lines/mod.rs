@@ -3,3 +3,4 @@
 pub mod c4;
 pub mod c4_words;
 mod pieces;
+pub mod refinedweb;
