@@ -11,6 +11,7 @@ mod gopher_quality;
 mod length;
 mod lines;
 mod lists;
+pub mod pii;
 mod rewriting;
 mod sentences;
 pub mod text;
@@ -57,6 +58,7 @@ pub const REGISTRY: &[Entry] = &[
         refinedweb::THRESHOLDS,
     ),
     Entry::rewrite::<refinedweb::Newlines>("newlines", "line ends in a row", &[Action::Cut], &[]),
+    Entry::rewrite::<pii::Pii>("pii", "personal data and keys", REWRITES, pii::THRESHOLDS),
 ];
 
 /// Actions of rules that leave the text as it is.

@@ -1,0 +1,119 @@
+//! Public addresses of the internet protocol. Version numbers and numbers of sections look like addresses of version
+//! 4; an address here has a number of 30 or more somewhere, which all but 2 of 10,000 random ones have, and no word before
+//! it that says otherwise.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::{before, is_word};
+
+/// The address that begins with the number at `at`, as place and bytes.
+pub(super) fn at(text: &str, at: usize) -> Option<(usize, usize)> {
+    let bytes = text.as_bytes();
+    // Most numbers stop here: an address has a dot or a colon after at most four characters.
+    let separator = bytes[at..].iter().take(5).find(|b| !b.is_ascii_hexdigit())?;
+    let len = match separator {
+        b'.' => version_4(text, at)?,
+        b':' => version_6(text, at)?,
+        _ => return None,
+    };
+    Some((at, len))
+}
+
+fn version_4(text: &str, at: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    if before(bytes, at).is_some_and(|b| is_word(b) || matches!(b, b'.' | b'-' | b'+' | b'^' | b'~')) {
+        return None;
+    }
+    let mut octets = [0u8; 4];
+    let mut end = at;
+    for (i, octet) in octets.iter_mut().enumerate() {
+        if i > 0 {
+            end += usize::from(*bytes.get(end)? == b'.').checked_sub(1).map(|_| 1)?;
+        }
+        let n_digits = bytes[end..].iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+        let digits = &text[end..end + n_digits];
+        if n_digits > 1 && digits.starts_with('0') {
+            return None;
+        }
+        *octet = digits.parse().ok()?;
+        end += n_digits;
+    }
+    let ends = match (bytes.get(end), bytes.get(end + 1)) {
+        (Some(b'.' | b'-' | b'+'), Some(next)) => !is_word(*next),
+        (Some(b), _) => !is_word(*b),
+        (None, _) => true,
+    };
+    let is_address = ends && octets.iter().any(|octet| *octet >= 30) && is_public_4(octets.into());
+    (is_address && !is_version(&text[..at])).then_some(end - at)
+}
+
+/// Whether the words before a number say that it is none of an address.
+fn is_version(before: &str) -> bool {
+    const WORDS: [&str; 16] = [
+        "version", "versions", "ver", "v", "release", "releases", "revision", "rev", "firmware", "build",
+        "chapter", "section", "sections", "sec", "clause", "oid",
+    ];
+    let before = before.trim_end_matches([' ', ':', '(', '"', '\'', '`', '[']);
+    if before.ends_with(['=', '<', '>', '~', '^', '§']) {
+        // `==1.2.3.4` and `>= 1.2.3.4` compare versions; `ip=1.2.3.4` does not.
+        return before.ends_with("==")
+            || before.ends_with(['<', '>', '~', '^', '§'])
+            || before.ends_with(">=")
+            || before.ends_with("<=");
+    }
+    let before = before.trim_end_matches('.');
+    let start = before
+        .rfind(|c: char| !c.is_ascii_alphabetic())
+        .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
+    let word = &before[start..];
+    WORDS.iter().any(|known| known.eq_ignore_ascii_case(word))
+}
+
+/// Whether an address of version 4 is globally reachable (IANA's registry of special-purpose addresses, RFC 6890).
+fn is_public_4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    let is_reserved = matches!(
+        (a, b, c),
+        (0 | 10 | 127, _, _)
+            | (100, 64..=127, _)
+            | (169, 254, _)
+            | (172, 16..=31, _)
+            | (192, 0, 0 | 2)
+            | (192, 88, 99)
+            | (192, 168, _)
+            | (198, 18 | 19, _)
+            | (198, 51, 100)
+            | (203, 0, 113)
+            | (224..=255, _, _)
+    );
+    !is_reserved
+}
+
+fn version_6(text: &str, at: usize) -> Option<usize> {
+    let bytes = text.as_bytes();
+    if before(bytes, at).is_some_and(|b| is_word(b) || matches!(b, b':' | b'.' | b'-')) {
+        return None;
+    }
+    let is_part = |b: &u8| b.is_ascii_hexdigit() || *b == b':';
+    let end = at + bytes[at..].iter().take(46).position(|b| !is_part(b)).unwrap_or(46.min(bytes.len() - at));
+    // A colon may follow an address in a sentence, but not a single one inside.
+    let address =
+        text[at..end].strip_suffix(':').filter(|rest| !rest.ends_with(':')).unwrap_or(&text[at..end]);
+    let end = at + address.len();
+    if bytes.get(end).is_some_and(|b| is_word(*b)) {
+        return None;
+    }
+    let ip: Ipv6Addr = address.parse().ok()?;
+    // Three groups or more: `2::1` is more often something else.
+    let n_groups = address.split(':').filter(|group| !group.is_empty()).count();
+    (n_groups >= 3 && is_public_6(ip)).then_some(address.len())
+}
+
+/// Whether an address of version 6 is global unicast and no documentation prefix (RFC 3849, RFC 9637).
+fn is_public_6(ip: Ipv6Addr) -> bool {
+    let [a, b, ..] = ip.segments();
+    let is_documentation = (a == 0x2001 && b == 0x0db8) || (a == 0x3fff && b < 0x1000);
+    // 2001::/23 is for protocols, 2002::/16 holds addresses of version 4.
+    let is_special = a == 0x2001 && b < 0x0200;
+    (0x2000..=0x3fff).contains(&a) && !is_documentation && !is_special
+}

@@ -1,0 +1,101 @@
+//! Keys and tokens that a service documents the shape of, and private keys. Only the documented beginnings count: hashes
+//! and identifiers of the same length are none.
+
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use regex::Regex;
+
+use super::{Found, Kind, before, is_word};
+
+/// Shapes from their fixed beginning on:
+/// access keys of AWS (IAM user guide, "unique identifiers"; base 32 after the prefix), its secret keys where their name
+/// stands before them, tokens of GitHub ("about authentication to GitHub", token formats), Slack ("token types", incoming
+/// webhooks) and Google (API keys, OAuth client secrets), JSON web tokens (RFC 7519: the base 64 of `{"` is `eyJ`), and
+/// private keys in PEM (RFC 7468) or OpenPGP armor (RFC 9580).
+const SHAPES: [(&str, &str); 14] = [
+    ("AKIA", r"^AKIA[A-Z2-7]{16}"),
+    ("ASIA", r"^ASIA[A-Z2-7]{16}"),
+    (
+        "aws_secret_access_key",
+        r#"^aws_secret_access_key["']?\s{0,4}[=:]\s{0,4}["']?(?P<key>[A-Za-z0-9/+]{40})"#,
+    ),
+    ("ghp_", r"^ghp_[A-Za-z0-9]{36}"),
+    ("gho_", r"^gho_[A-Za-z0-9]{36}"),
+    ("ghu_", r"^ghu_[A-Za-z0-9]{36}"),
+    ("ghs_", r"^ghs_[A-Za-z0-9]{36}"),
+    ("ghr_", r"^ghr_[A-Za-z0-9]{36}"),
+    ("github_pat_", r"^github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
+    ("xox", r"^xox[abeprs]-(?:[0-9]+-)+[A-Za-z0-9]{16,}"),
+    (
+        "hooks.slack.com/services/",
+        r"^hooks\.slack\.com/services/T[A-Z0-9]{8,12}/B[A-Z0-9]{8,12}/[A-Za-z0-9]{24}",
+    ),
+    ("AIza", r"^AIza[A-Za-z0-9_-]{35}"),
+    ("GOCSPX-", r"^GOCSPX-[A-Za-z0-9_-]{28}"),
+    ("eyJ", r"^eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{16,}"),
+];
+
+const PEM: &str = "-----BEGIN ";
+/// A private key is at most so long; RSA keys of 16,384 bits have 13,000 characters.
+const MAX_PEM_BYTES: usize = 64 << 10;
+
+struct Shapes {
+    beginnings: AhoCorasick,
+    shapes: Vec<Regex>,
+}
+
+static ALL: LazyLock<Option<Shapes>> = LazyLock::new(|| {
+    let beginnings = SHAPES.iter().map(|(beginning, _)| *beginning).chain([PEM]);
+    Some(Shapes {
+        // They do not overlap, and the leftmost kind is searched with vector instructions.
+        beginnings: AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(beginnings).ok()?,
+        shapes: SHAPES.iter().map(|(_, shape)| Regex::new(shape).ok()).collect::<Option<_>>()?,
+    })
+});
+
+pub(super) fn find(text: &str, found: &mut Vec<Found>) {
+    let Some(all) = ALL.as_ref() else { return };
+    for hit in all.beginnings.find_iter(text) {
+        let start = hit.start();
+        let place = match all.shapes.get(hit.pattern().as_usize()) {
+            Some(shape) => token(text, start, shape),
+            None => private_key(text, start),
+        };
+        if let Some((start, len)) = place {
+            found.push(Found { start, len, kind: Kind::Key });
+        }
+    }
+}
+
+fn token(text: &str, start: usize, shape: &Regex) -> Option<(usize, usize)> {
+    let bytes = text.as_bytes();
+    if before(bytes, start).is_some_and(|b| is_word(b) && b != b'_') {
+        return None;
+    }
+    let captures = shape.captures(&text[start..])?;
+    let key = captures.name("key").or_else(|| captures.get(0))?;
+    let (key, start, end) = (key.as_str(), start + key.start(), start + key.end());
+    let ends = bytes.get(end).is_none_or(|b| !is_word(*b) && !matches!(b, b'/' | b'+'));
+    // The documentation's own keys end in `EXAMPLE` or `EXAMPLEKEY`.
+    let is_example = key.trim_end_matches("KEY").ends_with("EXAMPLE");
+    (ends && !is_example).then_some((start, end - start))
+}
+
+/// From `-----BEGIN ... PRIVATE KEY-----` to its end. A beginning without an end is a mention.
+fn private_key(text: &str, start: usize) -> Option<(usize, usize)> {
+    let rest = &text[start..];
+    let label = rest[PEM.len()..].split("-----").next()?;
+    if !label.ends_with("PRIVATE KEY") && label != "PGP PRIVATE KEY BLOCK" || label.len() > 40 {
+        return None;
+    }
+    let mut window = rest.len().min(MAX_PEM_BYTES);
+    while !rest.is_char_boundary(window) {
+        window -= 1;
+    }
+    let end = format!("-----END {label}-----");
+    let at = rest[..window].find(&end)?;
+    let body = &rest[PEM.len() + label.len() + "-----".len()..at];
+    // `...` between the two lines is how manuals write it.
+    (body.bytes().filter(u8::is_ascii_alphanumeric).count() >= 32).then_some((start, at + end.len()))
+}

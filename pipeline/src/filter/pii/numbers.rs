@@ -1,0 +1,175 @@
+//! Phone numbers and the numbers of payment cards.
+
+use super::{before, is_word};
+
+/// The phone number whose first digits are at `at`, as place and bytes: `+` with 8 to 15 digits (ITU-T E.164), or a number
+/// of the North American plan, `(212) 555-0123`, `212-555-0123` or `1.212.555.0123`. Digits without separators are none.
+pub(super) fn phone(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    match before(bytes, at) {
+        Some(b'+') => international(bytes, at),
+        Some(b'(') => north_american(bytes, at, at - 1).or_else(|| north_american(bytes, at, at)),
+        _ => north_american(bytes, at, at),
+    }
+}
+
+fn international(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    let start = at - 1;
+    if before(bytes, start).is_some_and(|b| is_word(b) || matches!(b, b'+' | b'.' | b')'))
+        || bytes[at] == b'0'
+    {
+        return None;
+    }
+    let (mut end, mut n_digits, mut n_groups, mut open) = (at, 0, 0, false);
+    let mut last = at;
+    while let Some(byte) = bytes.get(end) {
+        match byte {
+            b'0'..=b'9' => {
+                n_digits += 1;
+                n_groups += usize::from(end == at || !bytes[end - 1].is_ascii_digit());
+                last = end;
+            }
+            b'(' if !open => open = true,
+            b')' if open => open = false,
+            b' ' | b'-' | b'.' | b'/' if bytes[end - 1].is_ascii_digit() || bytes[end - 1] == b')' => {}
+            _ => break,
+        }
+        end += 1;
+    }
+    let end = last + 1;
+    let ends = bytes.get(end).is_none_or(|b| !is_word(*b));
+    // Two groups of digits, or as many digits as a subscriber with its country has.
+    let fits = (8..=15).contains(&n_digits) && (n_groups >= 2 || n_digits >= 10);
+    (ends && fits).then_some((start, end - start))
+}
+
+/// `at` is the first digit; `start` is it, or the parenthesis before it.
+fn north_american(bytes: &[u8], at: usize, start: usize) -> Option<(usize, usize)> {
+    // Digits that end at `from + n`, of which the first is 2 to 9.
+    let group = |from: usize, n: usize| {
+        let digits = bytes.get(from..from + n)?;
+        let whole =
+            digits.iter().all(u8::is_ascii_digit) && !bytes.get(from + n).is_some_and(u8::is_ascii_digit);
+        whole.then_some(from + n)
+    };
+    let parenthesis = start < at;
+    let mut start = start;
+    let is_part = |b: u8| is_word(b) || matches!(b, b'.' | b'-' | b'/' | b'#' | b'=' | b'+');
+    let begins = |start| before(bytes, start).is_none_or(|b| !is_part(b));
+    let first = |from: usize| matches!(bytes.get(from), Some(b'2'..=b'9'));
+    if !first(at) || group(at, 3).is_none() {
+        return None;
+    }
+    // The country before it.
+    let country = start >= 2 && bytes[start - 2] == b'1' && matches!(bytes[start - 1], b'-' | b'.' | b' ');
+    if country && begins(start - 2) {
+        start -= 2;
+    } else if country && bytes[start - 1] != b' ' || !begins(start) {
+        return None;
+    }
+    let mut end = at + 3;
+    let separator = match parenthesis {
+        true => {
+            if bytes.get(end) != Some(&b')') {
+                return None;
+            }
+            end += 1 + usize::from(matches!(bytes.get(end + 1), Some(b' ' | b'-')));
+            None
+        }
+        false => {
+            let separator = *bytes.get(end).filter(|b| matches!(b, b'-' | b'.' | b' '))?;
+            end += 1;
+            Some(separator)
+        }
+    };
+    if !first(end) {
+        return None;
+    }
+    end = group(end, 3)?;
+    let next = *bytes.get(end).filter(|b| matches!(b, b'-' | b'.' | b' '))?;
+    // Blanks alone separate columns of numbers.
+    if separator.is_some_and(|separator| separator != next || next == b' ') {
+        return None;
+    }
+    end = group(end + 1, 4)?;
+    let ends = match (bytes.get(end), bytes.get(end + 1)) {
+        (Some(b'-' | b'.'), Some(b)) => !is_word(*b),
+        (Some(b), _) => !is_word(*b),
+        (None, _) => true,
+    };
+    ends.then_some((start, end - start))
+}
+
+/// The card number whose first digits are at `at`, as place and bytes: in one piece or in groups between single
+/// blanks or hyphens, of an issuer and its length (ISO/IEC 7812), with the right check digit (Luhn).
+pub(super) fn card(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    if before(bytes, at).is_some_and(|b| is_word(b) || matches!(b, b'.' | b'-' | b'+' | b'/' | b'#')) {
+        return None;
+    }
+    let mut digits = [0u8; 19];
+    let (mut n, mut end) = (0, at);
+    let mut groups = [0usize; 5];
+    let mut n_groups = 0;
+    let mut separator = None;
+    while let Some(byte) = bytes.get(end) {
+        match byte {
+            b'0'..=b'9' => {
+                *digits.get_mut(n)? = byte - b'0';
+                n += 1;
+                *groups.get_mut(n_groups)? += 1;
+            }
+            b' ' | b'-' if bytes.get(end + 1).is_some_and(u8::is_ascii_digit) => {
+                // Another separator ends the number: `4111 1111 1111 1111-2`.
+                if separator.is_some_and(|separator| separator != *byte) {
+                    return None;
+                }
+                separator = Some(*byte);
+                n_groups += 1;
+            }
+            _ => break,
+        }
+        end += 1;
+    }
+    let ends = match (bytes.get(end), bytes.get(end + 1)) {
+        (Some(b'.' | b'-' | b'/'), Some(b)) => !is_word(*b),
+        (Some(b), _) => !is_word(*b),
+        (None, _) => true,
+    };
+    let groups = &groups[..=n_groups];
+    let grouped = match groups {
+        [_] | [4, 6, 4 | 5] | [4, 4, 4, 1..=4] | [4, 4, 4, 4, 3] => true,
+        _ => false,
+    };
+    (ends && grouped && is_issued(&digits[..n]) && luhn(&digits[..n])).then_some((at, end - at))
+}
+
+/// Whether digits begin as an issuer's do and are as many as its cards have.
+fn is_issued(digits: &[u8]) -> bool {
+    let prefix = |n: usize| digits.iter().take(n).fold(0u32, |prefix, digit| prefix * 10 + u32::from(*digit));
+    match digits.len() {
+        13 | 19 if prefix(1) == 4 => true,
+        14 => matches!(prefix(3), 300..=305 | 309) || matches!(prefix(2), 36 | 38 | 39),
+        15 => matches!(prefix(2), 34 | 37),
+        16 => {
+            prefix(1) == 4
+                || matches!(prefix(2), 51..=55 | 62 | 65)
+                || matches!(prefix(3), 644..=649)
+                || matches!(prefix(4), 2221..=2720 | 3528..=3589 | 6011)
+        }
+        17..=19 => prefix(2) == 62,
+        _ => false,
+    }
+}
+
+fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(i, digit)| {
+            let digit = u32::from(*digit) << (i % 2);
+            digit / 10 + digit % 10
+        })
+        .sum();
+    // The same digit all over is a placeholder.
+    sum % 10 == 0 && digits.windows(2).any(|pair| pair[0] != pair[1])
+}

@@ -1,0 +1,304 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::filter::rewritten;
+
+/// What is found of one kind, as text.
+fn found(kind: Kind, text: &str) -> Vec<&str> {
+    find(text, &[kind]).into_iter().map(|f| &text[f.start..f.start + f.len]).collect()
+}
+
+/// Each positive is found whole, by itself and in sentences; nothing is found in a negative.
+fn check(kind: Kind, positives: &[&str], negatives: &[&str]) {
+    for positive in positives {
+        for (before, after) in [
+            ("", ""),
+            ("see ", " now"),
+            ("(", ")"),
+            ("It is ", "."),
+            ("a,\n", ",\nb"),
+            ("é ", " é"),
+            ("\"", "\""),
+        ] {
+            let text = format!("{before}{positive}{after}");
+            assert_eq!(found(kind, &text), [*positive], "{text:?}");
+        }
+    }
+    for negative in negatives {
+        assert_eq!(found(kind, negative), Vec::<&str>::new(), "{negative:?}");
+    }
+}
+
+#[test]
+fn email_addresses() {
+    check(
+        Kind::Email,
+        &[
+            "jane.doe@acme.co.uk",
+            "j_d+list%x@mail.acme-corp.com",
+            "X@Y.ORG",
+            "a@b.xn--p1ai",
+            "first-last@sub.domain.museum",
+        ],
+        &[
+            "icon@2x.png",
+            "user@localhost",
+            "me@example.com you@mail.example.org x@a.test y@b.invalid",
+            "package@1.2.3",
+            "@decorator.route",
+            "@ home.com",
+            "git@",
+            "a..b@acme.com",
+            "a.@acme.com",
+            "x@app.rout",
+            "x@-acme.com",
+            "x@acme..com",
+            "x@com",
+            "name (at) acme.com",
+        ],
+    );
+    assert_eq!(
+        found(Kind::Email, "<mailto:jane@acme.com>; 'bob@acme.de'. c@acme.fr..."),
+        ["jane@acme.com", "bob@acme.de", "c@acme.fr"]
+    );
+}
+
+#[test]
+fn ip_addresses() {
+    check(
+        Kind::Ip,
+        &[
+            "93.184.216.34",
+            "8.8.4.35",
+            "216.58.0.1",
+            "2a00:1450:4001:82a::200e",
+            "2606:4700:4700:0:0:0:0:1111",
+        ],
+        &[
+            "10.0.0.34 172.16.34.1 192.168.1.77 127.0.0.1 169.254.34.1 100.64.0.99",
+            "192.0.2.34 198.51.100.34 203.0.113.34 240.0.0.34 0.0.0.99 255.255.255.255",
+            "version 93.184.216.34",
+            "v93.184.216.34",
+            "Chrome/93.184.216.34-beta",
+            "package==93.184.216.34",
+            "package >= 93.184.216.34",
+            "section 93.184.216.34",
+            "1.2.3.4 and 2.6.12.1",
+            "93.184.216.34.5",
+            "1.93.184.216.34",
+            "93.184.216.256",
+            "93.184.216.034",
+            "93.184.216",
+            "2001:db8::1 fe80::1 ::1 fd00::2",
+            "std::fmt a::b::c 2::1",
+            "12:30:45 2:3:4:5",
+            "00:1a:2b:3c:4d:5e",
+            "2001:db8",
+            "oid 1.3.6.1.4.1.311",
+        ],
+    );
+    assert_eq!(
+        found(Kind::Ip, "http://93.184.216.34:80/ and 93.184.216.0/24"),
+        ["93.184.216.34", "93.184.216.0"]
+    );
+}
+
+#[test]
+fn phone_numbers() {
+    check(
+        Kind::Phone,
+        &[
+            "+1 212 555 2368",
+            "+44 20 7946 0958",
+            "+49 (0)30 901820",
+            "+33123456789",
+            "+81-3-1234-5678",
+            "(212) 555-2368",
+            "212-555-2368",
+            "1-800-356-9377",
+            "212.555.2368",
+        ],
+        &[
+            "2128675309",
+            "212 555 2368",
+            "123-456-7890",
+            "+0100",
+            "x+12345678901",
+            "2012-10-10 12:30",
+            "ISBN 978-0-13-110362-7",
+            "0-13-110362-8",
+            "212-555-23689",
+            "1212-555-2368",
+            "212-555-2368-1",
+            "a212-555-2368",
+            "100-200-3000",
+            "+1.5 +2 +3",
+            "1996-2004-2010",
+            "/212-555-2368",
+        ],
+    );
+}
+
+#[test]
+fn payment_cards() {
+    check(
+        Kind::Card,
+        &[
+            "4111111111111111",
+            "4111 1111 1111 1111",
+            "5500-0000-0000-0004",
+            "3400 000000 00009",
+            "6011000000000004",
+            "30000000000004",
+            "3530111333300000",
+            "2223003122003222",
+        ],
+        &[
+            "4111111111111112",
+            "4111 1111 1111 1112",
+            "9780131103627",
+            "978-0-13-110362-7",
+            "41111111111111110",
+            "0.4111111111111111",
+            "a4111111111111111",
+            "4111111111111111b",
+            "0000000000000000",
+            "41 11 11 11 11 11 11 11",
+            "4111 1111-1111 1111",
+            "1111111111111117",
+            "20121010123000",
+        ],
+    );
+}
+
+#[test]
+fn bank_accounts() {
+    check(
+        Kind::Iban,
+        &[
+            "DE89370400440532013000",
+            "GB29 NWBK 6016 1331 9268 19",
+            "FR1420041010050500013M02606",
+            "NO9386011117947",
+            "CH9300762011623852957",
+        ],
+        &[
+            "DE89370400440532013001",
+            "XX89370400440532013000",
+            "DE8937040044053201300",
+            "DE893704004405320130001",
+            "aDE89370400440532013000",
+            "GB29 NWBK 6016 1331 9268 1",
+            "PEP8 DE89",
+            "DE89 3704 0044 05320130 00",
+        ],
+    );
+    assert!(iban::is_sorted());
+}
+
+#[test]
+fn keys_and_tokens() {
+    let x = |n: usize| "aB3".repeat(n).chars().take(n).collect::<String>();
+    let upper = "ABCDEFGH23456723";
+    let slack = format!("xoxb-123456789012-1234567890123-{}", x(24));
+    let positives = [
+        format!("AKIA{upper}"),
+        format!("ASIA{upper}"),
+        format!("ghp_{}", x(36)),
+        format!("github_pat_{}_{}", x(22), x(59)),
+        slack,
+        format!("hooks.slack.com/services/T00000000/B00000000/{}", x(24)),
+        format!("AIza{}", x(35)),
+        format!("GOCSPX-{}", x(28)),
+        format!("eyJ{}.eyJ{}.{}", x(20), x(40), x(43)),
+        format!("-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----", x(64)),
+        format!("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{}\n-----END PGP PRIVATE KEY BLOCK-----", x(64)),
+    ];
+    let negatives = [
+        "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        format!("AKIA{upper}Q"),
+        format!("xAKIA{upper}"),
+        format!("AKIA{}", upper.to_lowercase()),
+        format!("ghp_{}", x(35)),
+        format!("ghp_{}", x(37)),
+        "xoxb-your-token-here".to_owned(),
+        format!("AIza{}", x(34)),
+        "eyJhbGciOiJIUzI1NiJ9".to_owned(),
+        "da39a3ee5e6b4b0d3255bfef95601890afd80709".to_owned(),
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned(),
+        "123e4567-e89b-12d3-a456-426614174000".to_owned(),
+        "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----".to_owned(),
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----", x(64)),
+        format!("-----BEGIN PRIVATE KEY-----\n{}", x(64)),
+        "aws_secret_access_key = YOUR_SECRET".to_owned(),
+    ];
+    check(
+        Kind::Key,
+        &positives.iter().map(String::as_str).collect::<Vec<_>>(),
+        &negatives.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    let secret = x(40);
+    assert_eq!(found(Kind::Key, &format!("aws_secret_access_key = \"{secret}\"")), [secret]);
+}
+
+#[test]
+fn what_is_found_becomes_placeholders_and_counts() {
+    let text = "Mail jane@acme.com or bob@acme.com, call +1 212 555 2368, host 93.184.216.34.";
+    let mut out = Rewriting::default();
+    let rule = Pii::default();
+    out.start(rule.methods().len());
+    rule.rewrite(&Text::new(text), &mut out);
+    assert_eq!(out.text(), "Mail <EMAIL> or <EMAIL>, call <PHONE>, host <IP_ADDRESS>.");
+    assert_eq!(out.values(), [2.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+    assert_eq!(out.taken(text.len()), Some(&[25, 13, 15, 0, 0, 0][..]));
+    let (_, rejection) = rewritten(&rule, text);
+    assert_eq!(rejection, None, "what is cut out is no reason to drop");
+    let limits = rule.limits(Action::Drop);
+    assert_eq!(limits[0].measured(1.0).rejection().map(|r| r.reason.into_owned()), Some("pii_email".into()));
+}
+
+#[test]
+fn of_two_that_overlap_the_first_and_longest_stays() {
+    let text = "+1 212-555-2368 x";
+    assert_eq!(find(text, &KINDS), [Found { start: 0, len: 15, kind: Kind::Phone }]);
+}
+
+#[test]
+fn settings_are_checked() {
+    assert_eq!(Pii::default().check(), []);
+    let wrong = Pii { kinds: vec![Kind::Ip, Kind::Ip], email: "who@acme.com".into(), ..Pii::default() };
+    let keys: Vec<_> = wrong.check().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["kinds", "email"]);
+    assert_eq!(Pii { kinds: vec![], ..Pii::default() }.check()[0].0, "kinds");
+}
+
+proptest! {
+    /// Any text comes through: findings are in order and do not overlap, and all bytes are accounted for.
+    #[test]
+    fn any_text_comes_through(
+        text in "([ -~]{0,30}|[0-9 .()+:@-]{0,40}|jane@acme\\.com|\\+1 212 555 2368|93\\.184\\.216\\.34|é|4111111111111111|GB29 NWBK|\n){0,12}"
+    ) {
+        let mut end = 0;
+        for f in find(&text, &KINDS) {
+            prop_assert!(f.start >= end && f.len > 0);
+            end = f.start + f.len;
+        }
+        rewritten(&Pii::default(), &text);
+    }
+
+    /// Words apart from each other are found whatever stands beside them, and placeholders are found by nobody.
+    #[test]
+    fn nothing_is_found_twice(words in prop::collection::vec(
+        prop::sample::select(vec![
+            "jane@acme.com", "+1 212 555 2368", "93.184.216.34", "4111111111111111", "GB29 NWBK 6016 1331 9268 19",
+            "2a00:1450:4001:82a::200e", "word", "12", "1.5", "2012-10-10", "(", ")", "é", "-----",
+        ]),
+        0..12,
+    )) {
+        let personal = words.iter().filter(|word| word.len() > 12).count();
+        let (once, _) = rewritten(&Pii::default(), &words.join(" , "));
+        prop_assert_eq!(once.matches('<').count(), personal);
+        let (twice, _) = rewritten(&Pii::default(), &once);
+        prop_assert_eq!(once, twice);
+    }
+}
