@@ -15,6 +15,7 @@ pub mod pii;
 mod rewriting;
 mod sentences;
 pub mod text;
+mod urls;
 pub mod words;
 
 use std::borrow::Cow;
@@ -58,6 +59,14 @@ pub const REGISTRY: &[Entry] = &[
         refinedweb::THRESHOLDS,
     ),
     Entry::rewrite::<refinedweb::Newlines>("newlines", "line ends in a row", &[Action::Cut], &[]),
+    Entry::custom::<urls::UrlLists>(
+        "url_lists",
+        "lists of domains, URLs and words in URLs",
+        MEASURES,
+        urls::THRESHOLDS,
+        urls::build,
+    )
+    .with_files(urls::FILES),
     Entry::rewrite::<pii::Pii>("pii", "personal data and keys", REWRITES, pii::THRESHOLDS),
 ];
 
