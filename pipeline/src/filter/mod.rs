@@ -8,6 +8,7 @@
 pub mod chain;
 mod entry;
 mod gopher_quality;
+mod language;
 mod length;
 mod lines;
 mod lists;
@@ -68,6 +69,14 @@ pub const REGISTRY: &[Entry] = &[
     )
     .with_files(urls::FILES),
     Entry::rewrite::<pii::Pii>("pii", "personal data and keys", REWRITES, pii::THRESHOLDS),
+    Entry::custom::<language::Language>(
+        "language",
+        "language of a text",
+        MEASURES,
+        language::THRESHOLDS,
+        language::build,
+    )
+    .with_files(language::FILES),
 ];
 
 /// Actions of rules that leave the text as it is.

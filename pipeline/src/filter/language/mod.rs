@@ -1,0 +1,194 @@
+//! The language of a text, by one of two detectors: whatlang, which is built in, or a model file of fastText such as
+//! `lid.176.ftz`. A document whose record names no language gets the one that was found.
+
+mod iso;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use fasttext::FastText;
+use serde::{Deserialize, Serialize};
+
+use super::lists::{self, Cache};
+use super::{Action, Built, Limit, Reason, Rewrite, Rewriting, Rule, Settings, Text, decode};
+use crate::strict_toml::{Fault, Section};
+
+/// Settings of `language`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Language {
+    /// Languages to keep, as codes of ISO 639; any when empty.
+    pub languages: Vec<String>,
+    /// Least confidence that a text is in one of them, from 0 to 1. The detectors mean different things by it: see
+    /// `docs/filters.md`.
+    pub min_confidence: f64,
+    /// A model file of fastText, which is then used instead of whatlang.
+    pub model: Option<String>,
+    /// What fastText sees in the place of the end of a line.
+    pub newlines: Newlines,
+    /// How many characters of a text whatlang looks at.
+    pub max_chars: u64,
+}
+
+/// What a model of fastText sees in the place of the end of a line: it was trained on single lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Newlines {
+    /// A blank, as datatrove's and datamap-rs's detection of languages.
+    #[default]
+    Space,
+    /// Nothing, which joins the words on both sides, as DCLM's detection of languages.
+    Join,
+}
+
+/// Keys of `language` that only decide.
+pub const THRESHOLDS: &[&str] = &["min_confidence"];
+
+/// Keys of `language` that name files.
+pub const FILES: &[&str] = &["model"];
+
+impl Default for Language {
+    fn default() -> Language {
+        Language {
+            languages: Vec::new(),
+            min_confidence: 0.65,
+            model: None,
+            newlines: Newlines::Space,
+            max_chars: 4000,
+        }
+    }
+}
+
+impl Section for Language {
+    fn check(&self) -> Vec<Fault> {
+        let mut wrong = Vec::new();
+        if !(0.0..=1.0).contains(&self.min_confidence) {
+            wrong.push(("min_confidence", format!("is {}; expected 0 to 1", self.min_confidence)));
+        }
+        let is_code =
+            |code: &String| (2..=3).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_lowercase());
+        for language in &self.languages {
+            let code = iso::code(language);
+            if !is_code(&code) {
+                let message = format!("holds `{language}`; expected codes of ISO 639 such as `en` or `eng`");
+                wrong.push(("languages", message));
+            } else if self.model.is_none()
+                && !whatlang::Lang::all().iter().any(|lang| iso::code(lang.code()) == code)
+            {
+                let message =
+                    format!("holds `{language}`, which whatlang does not know; give a `model` of fastText");
+                wrong.push(("languages", message));
+            }
+        }
+        if self.max_chars == 0 {
+            wrong.push(("max_chars", "is 0; expected 1 or more".to_owned()));
+        }
+        wrong
+    }
+}
+
+enum Detector {
+    Whatlang { max_chars: usize },
+    FastText { model: Arc<FastText>, newlines: Newlines },
+}
+
+/// The rule with its detector.
+struct Detection {
+    detector: Detector,
+    languages: Vec<String>,
+    min_confidence: f64,
+}
+
+/// Builds the rule.
+///
+/// # Errors
+/// A model that cannot be read.
+pub fn build(settings: &Settings) -> Built {
+    static MODELS: Cache<FastText> = Cache::new();
+    let config: Language = decode(settings)?;
+    let detector = match &config.model {
+        None => Detector::Whatlang { max_chars: config.max_chars as usize },
+        Some(path) => {
+            let load = || {
+                let model = FastText::load_model(path)
+                    .map_err(|e| format!("cannot read the fastText model {path}: {e}"))?;
+                match model.get_labels().0.is_empty() {
+                    true => {
+                        Err(format!("{path}: is a fastText model without labels; expected one of languages"))
+                    }
+                    false => Ok(model),
+                }
+            };
+            Detector::FastText { model: MODELS.get(lists::key_of([path]), load)?, newlines: config.newlines }
+        }
+    };
+    let languages = config.languages.iter().map(|language| iso::code(language)).collect();
+    Ok(Rule::Rewrite(Box::new(Detection { detector, languages, min_confidence: config.min_confidence })))
+}
+
+/// A language with the confidence that a text is in it.
+struct Guess {
+    language: String,
+    confidence: f64,
+}
+
+impl Detector {
+    /// The most likely language, and the confidence that the text is in one of `wanted` (in the likely one when that is
+    /// empty). `None` where no language was found, such as in a text without letters.
+    fn detect(&self, text: &str, wanted: &[String]) -> Option<(Guess, f64)> {
+        match self {
+            Detector::Whatlang { max_chars } => {
+                let end = text.char_indices().nth(*max_chars).map_or(text.len(), |(at, _)| at);
+                let info = whatlang::detect(&text[..end])?;
+                let guess = Guess { language: iso::code(info.lang().code()), confidence: info.confidence() };
+                let is_wanted = wanted.is_empty() || wanted.contains(&guess.language);
+                let confidence = if is_wanted { guess.confidence } else { 0.0 };
+                Some((guess, confidence))
+            }
+            Detector::FastText { model, newlines } => {
+                let line = match newlines {
+                    Newlines::Space if !text.contains('\n') => Cow::Borrowed(text),
+                    Newlines::Space => Cow::Owned(text.replace('\n', " ")),
+                    Newlines::Join => Cow::Owned(text.replace('\n', "")),
+                };
+                let guesses = model.predict(&line, usize::MAX, 0.0).into_iter().map(|prediction| {
+                    let label = prediction.label.trim_start_matches("__label__");
+                    Guess { language: iso::code(label), confidence: f64::from(prediction.prob) }
+                });
+                let mut best: Option<Guess> = None;
+                let mut confidence: f64 = 0.0;
+                for guess in guesses {
+                    if wanted.contains(&guess.language) || (wanted.is_empty() && best.is_none()) {
+                        confidence = confidence.max(guess.confidence);
+                    }
+                    best = best.or(Some(guess));
+                }
+                best.map(|best| (best, confidence))
+            }
+        }
+    }
+}
+
+impl Rewrite for Detection {
+    fn methods(&self) -> Vec<Reason> {
+        Vec::new()
+    }
+
+    fn limits(&self, _action: Action) -> Vec<Limit> {
+        vec![Limit::least("language", self.min_confidence)]
+    }
+
+    fn rewrite(&self, seen: &Text<'_>, out: &mut Rewriting) {
+        let text = seen.as_str();
+        out.keep(text);
+        match self.detector.detect(text, &self.languages) {
+            Some((guess, confidence)) => {
+                out.value(confidence);
+                if seen.metadata().language.is_none() {
+                    out.language(&guess.language);
+                }
+            }
+            None => out.value(0.0),
+        }
+    }
+}
