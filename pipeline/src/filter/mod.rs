@@ -6,6 +6,7 @@
 //! a table of values and without the text, so that a moved threshold measures nothing again.
 
 pub mod chain;
+mod code;
 mod entry;
 mod gopher_quality;
 mod language;
@@ -77,6 +78,7 @@ pub const REGISTRY: &[Entry] = &[
         language::build,
     )
     .with_files(language::FILES),
+    Entry::filter::<code::Code>("code", "source code", code::THRESHOLDS),
 ];
 
 /// Actions of rules that leave the text as it is.
