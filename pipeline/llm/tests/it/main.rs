@@ -1,0 +1,19 @@
+//! Client and cache against a server that answers by script.
+
+/// The server.
+mod server;
+/// What the tests share.
+mod support;
+
+/// Batches through files.
+mod batches;
+/// Files of the first version open for ever.
+mod compat;
+/// One test for each thing that a server may do.
+mod failures;
+/// Runs that are killed end with the set of one that is not.
+mod kills;
+/// What runs promise when all goes well: nothing is asked twice, order does not matter.
+mod runs;
+/// The API key appears nowhere.
+mod secrecy;
