@@ -102,9 +102,12 @@ pub struct Build {
     /// Output folder of another build, of which no document is taken in again; repeat for several
     #[arg(long, value_name = "DIR")]
     pub against: Vec<PathBuf>,
-    /// Output folder
+    /// Output folder, or a URL in an object store (s3://, gs://, az://)
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
+    /// The folder on this machine in which the output for a URL is made and kept
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
     /// Threads [default: one for each core]; the result does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,

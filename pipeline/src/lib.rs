@@ -21,6 +21,7 @@ pub mod strict_toml;
 pub mod watch;
 
 pub mod document;
+pub mod objects;
 
 pub mod filter;
 pub mod minhash;

@@ -42,6 +42,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 memory: flags.memory,
                 strict: flags.strict,
                 fresh: flags.fresh,
+                work: flags.work,
                 verify_every: flags.verify_every,
                 dry_run: flags.dry_run,
                 json: flags.json,

@@ -14,7 +14,8 @@ use crate::filter::{Chain, RuleFile};
 use crate::json;
 use crate::nearest;
 use crate::normalize::Unicode;
-use crate::read::peek;
+use crate::objects;
+use crate::read::{Limits, peek};
 use crate::recipe::dedup::AGAINST_WITHOUT_METHOD;
 use crate::recipe::inputs::{self, InputFile};
 use crate::recipe::{Recipe, SourceConfig, decode};
@@ -143,6 +144,11 @@ impl Prepared {
         }
         problems.extend(self.find_filter_files(base));
         if let Some(file) = &self.recipe.tokenizer.file {
+            if objects::is_url(file) {
+                let message = "names an object; copy the file, which has to be on this machine".to_owned();
+                problems.push(self.problem("tokenizer.file", message));
+                return Err(Error::Recipe { problems });
+            }
             match inputs::find(base, &[file.to_string_lossy().into_owned()]) {
                 Ok(found) => self.tokenizer = found.into_iter().next(),
                 Err(messages) => {
@@ -184,7 +190,7 @@ impl Prepared {
     pub fn check_fields(&mut self) -> Result<()> {
         let mut problems = Vec::new();
         for (source, files) in self.recipe.source.iter().zip(&self.inputs) {
-            let Some(names) = first_field_names(source, files, self.recipe.limits.max_doc_bytes.0)? else {
+            let Some(names) = first_field_names(source, files, self.recipe.limits.of_readers())? else {
                 continue;
             };
             let fields = source.fields();
@@ -240,11 +246,11 @@ fn rule_file(base: &Path, name: &str) -> std::result::Result<RuleFile, String> {
 fn first_field_names(
     source: &SourceConfig,
     files: &[InputFile],
-    max_doc_bytes: u64,
+    limits: Limits,
 ) -> Result<Option<BTreeSet<String>>> {
     let mut names: Option<BTreeSet<String>> = None;
     for file in files.iter().take(PEEK_FILES) {
-        if let Some(found) = peek::field_names(&file.path, source.format, max_doc_bytes)? {
+        if let Some(found) = peek::field_names(&file.path, source.format, limits)? {
             names.get_or_insert_default().extend(found);
         }
     }
@@ -271,8 +277,7 @@ fn sources_of(input: &[PathBuf]) -> Result<Vec<SourceConfig>> {
         };
         // What an unreadable path is, the search for its files says better.
         let files = inputs::find(Path::new(""), &source.paths).unwrap_or_default();
-        let names =
-            first_field_names(&source, &files, crate::recipe::LimitsConfig::default().max_doc_bytes.0)?;
+        let names = first_field_names(&source, &files, Limits::default())?;
         source.id = names.filter(|names| names.contains("id")).map(|_| "id".to_owned());
         sources.push(source);
     }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::stream::{BYTE_ORDER_MARK, Stream};
+use super::sniff::BYTE_ORDER_MARK;
+use super::stream::Stream;
 use super::{Cause, FIRST_BYTES};
 use crate::error::Result;
 
@@ -13,6 +14,8 @@ pub(super) struct Lines {
     offset: u64,
     line: Vec<u8>,
     ended: bool,
+    /// The last line broke off; the next one is in another frame.
+    broken: bool,
 }
 
 /// One line, or what is there instead.
@@ -28,7 +31,7 @@ pub(super) struct Line {
 
 impl Lines {
     pub fn new(stream: Stream, max_bytes: u64) -> Lines {
-        Lines { stream, max_bytes, offset: 0, line: Vec::new(), ended: false }
+        Lines { stream, max_bytes, offset: 0, line: Vec::new(), ended: false, broken: false }
     }
 
     /// The lines of a plain file from the first one that starts in `start..end`.
@@ -36,7 +39,7 @@ impl Lines {
         // A line starts here if the byte before ends another.
         let offset = start.saturating_sub(1);
         let stream = Stream::plain_from(path, offset)?;
-        let mut lines = Lines { stream, max_bytes, offset, line: Vec::new(), ended: false };
+        let mut lines = Lines { stream, max_bytes, offset, line: Vec::new(), ended: false, broken: false };
         if start > 0 {
             lines.skip_line(end)?;
         }
@@ -78,6 +81,10 @@ impl Lines {
             return Ok(None);
         }
         self.line.clear();
+        if std::mem::take(&mut self.broken) && !self.stream.resume(|_| true)? {
+            self.ended = true;
+            return Ok(None);
+        }
         let start = self.offset;
         let mut n_bytes = 0u64;
         let mut cause = None;
@@ -85,7 +92,7 @@ impl Lines {
             let available = match self.stream.fill()? {
                 Ok(available) => available,
                 Err(damage) => {
-                    self.ended = true;
+                    self.broken = true;
                     cause = Some(damage);
                     break;
                 }

@@ -160,7 +160,7 @@ fn tag_list(mut tags: Vec<String>) -> Result<String, Cause> {
 
 /// Whether a text starts with an ISO 8601 date (`2024`, `2024-05`, `2024-05-17`) that ends there
 /// or goes on with a time. Such texts order like the times they name, within one zone.
-fn is_date(text: &str) -> bool {
+pub(super) fn is_date(text: &str) -> bool {
     let (date, time) = text.split_at(text.find(['T', ' ']).unwrap_or(text.len()));
     let digits = |part: &str, len, max| {
         part.len() == len

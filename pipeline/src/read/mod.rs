@@ -2,15 +2,23 @@
 //! document comes out as [`Bad`] with its cause and place, and reading goes on behind it. Only
 //! the operating system's refusal is an error.
 
+mod arrow_ipc;
+mod charset;
+mod codec;
 mod fields;
+mod guard;
+mod html;
+mod input;
 mod jsonl;
 mod lines;
 mod metadata;
 mod parquet;
 pub mod peek;
 pub mod slice;
+mod sniff;
 mod stream;
 mod text;
+mod warc;
 
 use std::path::Path;
 
@@ -19,7 +27,6 @@ use serde::{Deserialize, Serialize};
 pub use self::fields::FieldPaths;
 pub use self::metadata::{MAX_TAG_BYTES, MetadataFields};
 pub use self::slice::Slice;
-use self::stream::Sniffed;
 use crate::document::OwnedMetadata;
 use crate::error::Result;
 
@@ -34,8 +41,53 @@ pub enum Format {
     Jsonl,
     /// Apache Parquet.
     Parquet,
+    /// Apache Arrow IPC, as a stream or as a file (Feather version 2).
+    Arrow,
+    /// WARC, and WET, which is WARC with text: one record a document.
+    Warc,
+    /// One web page a file.
+    Html,
     /// One document a file.
     Text,
+}
+
+/// What one record, and one compressed file, may ask of a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Longest record, in bytes.
+    pub max_doc_bytes: u64,
+    /// How many times its bytes a compressed file may hold, from 64 MiB on.
+    pub max_expansion: u64,
+    /// How far back a zstd stream may refer, in bytes: so much memory it takes.
+    pub max_window_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { max_doc_bytes: 10_000_000, max_expansion: 200, max_window_bytes: 128 << 20 }
+    }
+}
+
+/// What the offset of a record counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes of the decompressed stream.
+    Byte,
+    /// Bytes of the file as it lies there, compressed: the start of a gzip member.
+    FileByte,
+    /// Rows.
+    Row,
+}
+
+impl Unit {
+    /// For people and for the quarantine.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Unit::Byte => "byte",
+            Unit::FileByte => "file byte",
+            Unit::Row => "row",
+        }
+    }
 }
 
 /// A sequence of records.
@@ -48,12 +100,17 @@ pub trait Reader {
 
     /// Bytes of the file (as it lies on the disk) that have been consumed.
     fn consumed_bytes(&self) -> u64;
+
+    /// What the offsets of its records count.
+    fn unit(&self) -> Unit {
+        Unit::Byte
+    }
 }
 
 /// What a reader found at one place.
 #[derive(Debug, PartialEq)]
 pub struct Record {
-    /// Byte offset in the decompressed stream; for Parquet, the row number.
+    /// Where it starts, in the unit of its reader.
     pub offset: u64,
     /// Bytes of the record: the line without its end, the text of a row or a file.
     pub n_bytes: u64,
@@ -134,8 +191,36 @@ pub enum Cause {
     TruncatedStream,
     /// The compressed stream is damaged; what came before it was read.
     CorruptStream,
+    /// The compressed stream grows beyond `limits.max_expansion`; what came before was read.
+    TooMuchExpansion,
+    /// The zstd stream needs more memory than `limits.max_window_bytes`.
+    WindowTooLarge,
     /// The Parquet file or a part of it cannot be decoded.
     CorruptParquet,
+    /// The Arrow stream or a batch of it cannot be decoded.
+    CorruptArrow,
+    /// The header of the WARC record is damaged, or its length is not that of the record.
+    BadWarc,
+    /// The HTTP message in the record is damaged.
+    BadHttp,
+    /// The body is compressed in a way that we do not know.
+    UnknownEncoding,
+    /// The text of the page cannot be extracted: it is too long or too deep, or the extractor failed.
+    HtmlFailed,
+    /// Skipped: a WARC record that describes the file.
+    WarcInfo,
+    /// Skipped: the request of a crawler.
+    WarcRequest,
+    /// Skipped: a WARC record that describes another one.
+    WarcMetadata,
+    /// Skipped: a page that had not changed since another visit.
+    WarcRevisit,
+    /// Skipped: a WARC record of any other type.
+    WarcOther,
+    /// Skipped: something else than a web page.
+    NotHtml,
+    /// Skipped: the server did not answer with success.
+    HttpStatus,
     /// A file without any record.
     EmptyFile,
 }
@@ -162,18 +247,45 @@ impl Cause {
             Cause::BadUrl => "bad_url",
             Cause::TruncatedStream => "truncated_stream",
             Cause::CorruptStream => "corrupt_stream",
+            Cause::TooMuchExpansion => "too_much_expansion",
+            Cause::WindowTooLarge => "window_too_large",
             Cause::CorruptParquet => "corrupt_parquet",
+            Cause::CorruptArrow => "corrupt_arrow",
+            Cause::BadWarc => "bad_warc",
+            Cause::BadHttp => "bad_http",
+            Cause::UnknownEncoding => "unknown_encoding",
+            Cause::HtmlFailed => "html_failed",
+            Cause::WarcInfo => "warc_warcinfo",
+            Cause::WarcRequest => "warc_request",
+            Cause::WarcMetadata => "warc_metadata",
+            Cause::WarcRevisit => "warc_revisit",
+            Cause::WarcOther => "warc_other",
+            Cause::NotHtml => "not_html",
+            Cause::HttpStatus => "http_status",
             Cause::EmptyFile => "empty_file",
         }
+    }
+
+    /// Whether nothing is wrong with the record: it is of a kind that holds no document. The ledger counts it
+    /// among the dropped.
+    pub fn is_skipped(self) -> bool {
+        matches!(
+            self,
+            Cause::WarcInfo
+                | Cause::WarcRequest
+                | Cause::WarcMetadata
+                | Cause::WarcRevisit
+                | Cause::WarcOther
+                | Cause::NotHtml
+                | Cause::HttpStatus
+        )
     }
 }
 
 /// Opens a file, or a slice of it.
 ///
-/// The format is taken from the content unless `format` says it: Parquet and gzip and zstd by
-/// their magic numbers, JSONL by an object at the start, with the name (`.jsonl`, `.ndjson`,
-/// `.json`) deciding where a damaged start hides it; all else is text. `name` is the id of a text
-/// file's document.
+/// The format is taken from the content unless `format` says it, with the name (`.jsonl`, `.parquet`, `.warc`)
+/// deciding where damage hides the start; all else is text. `name` is the id of a document that is a whole file.
 ///
 /// # Errors
 /// The file cannot be opened.
@@ -183,16 +295,29 @@ pub fn open(
     format: Option<Format>,
     slice: Slice,
     fields: &FieldPaths,
-    max_doc_bytes: u64,
+    limits: Limits,
 ) -> Result<Box<dyn Reader>> {
+    let max_doc_bytes = limits.max_doc_bytes;
     if let Slice::Bytes { start, end } = slice {
         return Ok(Box::new(jsonl::JsonlReader::slice(path, start, end, fields.clone(), max_doc_bytes)?));
     }
-    Ok(match stream::sniff(path, format)? {
-        Sniffed::Parquet(file) => {
-            Box::new(parquet::ParquetReader::open(path, file, slice, fields, max_doc_bytes)?)
+    if sniff::is_parquet(path, format)? {
+        let file = input::RandomAccess::open(path)?;
+        return Ok(Box::new(parquet::ParquetReader::open(path, file, slice, fields, max_doc_bytes)?));
+    }
+    let sniff::Sniffed { format, stream } = sniff::sniff(path, format, limits)?;
+    Ok(match format {
+        Format::Arrow => Box::new(arrow_ipc::ArrowReader::new(stream, fields, limits)),
+        Format::Warc => {
+            let n_bytes = input::RandomAccess::open(path)?.n_bytes(path)?;
+            Box::new(warc::WarcReader::new(stream, n_bytes, fields, limits))
         }
-        Sniffed::Jsonl(stream) => Box::new(jsonl::JsonlReader::new(stream, fields.clone(), max_doc_bytes)),
-        Sniffed::Text(stream) => Box::new(text::TextReader::new(stream, name, fields, max_doc_bytes)),
+        Format::Jsonl => Box::new(jsonl::JsonlReader::new(stream, fields.clone(), max_doc_bytes)),
+        Format::Html => {
+            Box::new(text::TextReader::new(stream, name, fields, max_doc_bytes, text::Kind::Html))
+        }
+        Format::Text | Format::Parquet => {
+            Box::new(text::TextReader::new(stream, name, fields, max_doc_bytes, text::Kind::Plain))
+        }
     })
 }

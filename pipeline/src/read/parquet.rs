@@ -1,7 +1,6 @@
 //! Parquet: one record a row. Only the columns that the recipe names are decoded, one row group
 //! after the other: damage in one costs the rest of that one.
 
-use std::fs::File;
 use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, RecordBatch};
@@ -13,15 +12,16 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::ParquetMetaData;
 
+use super::input::RandomAccess;
 use super::metadata::MetadataColumns;
-use super::{Bad, Cause, FieldPaths, Raw, Reader, Record, Slice};
-use crate::error::{Error, Result};
+use super::{Bad, Cause, FieldPaths, Raw, Reader, Record, Slice, Unit};
+use crate::error::Result;
 
 /// Rows decoded at a time: texts of the longest allowed size still fit in memory.
 const BATCH_ROWS: usize = 256;
 
 pub(super) struct ParquetReader {
-    file: File,
+    file: RandomAccess,
     metadata: Option<ArrowReaderMetadata>,
     fields: FieldPaths,
     max_doc_bytes: u64,
@@ -62,7 +62,7 @@ struct Reading {
 
 /// The wanted columns of one batch, as text.
 #[derive(Default)]
-struct Columns {
+pub(super) struct Columns {
     n_rows: usize,
     id: Option<LargeStringArray>,
     text: Option<LargeStringArray>,
@@ -75,12 +75,12 @@ struct Columns {
 impl ParquetReader {
     pub fn open(
         path: &Path,
-        file: File,
+        file: RandomAccess,
         slice: Slice,
         fields: &FieldPaths,
         max_doc_bytes: u64,
     ) -> Result<ParquetReader> {
-        let file_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
+        let file_bytes = file.n_bytes(path)?;
         let metadata = ArrowReaderMetadata::load(&file, Default::default()).ok();
         let mut groups = metadata.as_ref().map(|metadata| groups_of(metadata.metadata())).unwrap_or_default();
         let n_rows = groups.last().map_or(0, |group| group.end_row);
@@ -207,10 +207,14 @@ impl Reader for ParquetReader {
         let share = (self.row - self.group.first_row.min(self.row)) as f64 / n_rows.max(1) as f64;
         self.done_bytes + (self.group.n_bytes as f64 * share.min(1.0)) as u64
     }
+
+    fn unit(&self) -> Unit {
+        Unit::Row
+    }
 }
 
 impl Columns {
-    fn of(batch: &RecordBatch, fields: &FieldPaths) -> Columns {
+    pub fn of(batch: &RecordBatch, fields: &FieldPaths) -> Columns {
         let column = |path: &str| find(batch, path);
         let text = column(&fields.text);
         Columns {
@@ -224,11 +228,15 @@ impl Columns {
         }
     }
 
-    fn text_bytes(&self, row: usize) -> u64 {
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    pub fn text_bytes(&self, row: usize) -> u64 {
         value(&self.text, row).map_or(0, |text| text.len() as u64)
     }
 
-    fn row(&self, row: usize, fields: &FieldPaths, max_doc_bytes: u64) -> std::result::Result<Raw, Bad> {
+    pub fn row(&self, row: usize, fields: &FieldPaths, max_doc_bytes: u64) -> std::result::Result<Raw, Bad> {
         let name = |wanted: &Option<String>, column: &Option<LargeStringArray>, missing| match wanted {
             None => Ok(None),
             Some(_) => value(column, row).map(|v| Some(v.to_owned())).ok_or(missing),
@@ -309,7 +317,7 @@ mod tests {
             variant: None,
             metadata: MetadataFields::default(),
         };
-        let opened = File::open(file.path()).unwrap();
+        let opened = RandomAccess::open(file.path()).unwrap();
         let mut reader = ParquetReader::open(file.path(), opened, slice, &fields, 5).unwrap();
         std::iter::from_fn(|| reader.next_record().unwrap()).collect()
     }
@@ -372,7 +380,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), &bytes).unwrap();
         let metadata =
-            ArrowReaderMetadata::load(&File::open(file.path()).unwrap(), Default::default()).unwrap();
+            ArrowReaderMetadata::load(&std::fs::File::open(file.path()).unwrap(), Default::default())
+                .unwrap();
         let (start, length) = metadata.metadata().row_group(2).column(1).byte_range();
         bytes[start as usize..(start + length) as usize].fill(0xff);
         bytes

@@ -8,10 +8,11 @@ use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use arrow::datatypes::Fields;
 use serde_json::Value;
 
-use super::Format;
+use super::arrow_ipc::ArrowReader;
 use super::jsonl;
 use super::lines::Lines;
-use super::stream::{self, Sniffed};
+use super::warc::WarcReader;
+use super::{Format, Limits, input, sniff};
 use crate::error::Result;
 
 /// Records looked at in each file.
@@ -22,21 +23,26 @@ const RECORDS: usize = 32;
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn field_names(
-    path: &Path,
-    format: Option<Format>,
-    max_doc_bytes: u64,
-) -> Result<Option<BTreeSet<String>>> {
+pub fn field_names(path: &Path, format: Option<Format>, limits: Limits) -> Result<Option<BTreeSet<String>>> {
     let mut names = BTreeSet::new();
-    match stream::sniff(path, format)? {
-        Sniffed::Text(_) => {}
-        Sniffed::Parquet(file) => {
-            if let Ok(builder) = ParquetRecordBatchReaderBuilder::try_new(file) {
-                columns(builder.schema().fields(), "", &mut names);
+    if sniff::is_parquet(path, format)? {
+        let file = input::RandomAccess::open(path)?;
+        if let Ok(builder) = ParquetRecordBatchReaderBuilder::try_new(file) {
+            columns(builder.schema().fields(), "", &mut names);
+        }
+        return Ok((!names.is_empty()).then_some(names));
+    }
+    let sniff::Sniffed { format, stream } = sniff::sniff(path, format, limits)?;
+    match format {
+        Format::Text | Format::Html | Format::Parquet => {}
+        Format::Arrow => {
+            if let Some(schema) = ArrowReader::schema_of(stream, limits)? {
+                columns(schema.fields(), "", &mut names);
             }
         }
-        Sniffed::Jsonl(stream) => {
-            let mut lines = Lines::new(stream, max_doc_bytes);
+        Format::Warc => names = WarcReader::field_names(stream, RECORDS)?,
+        Format::Jsonl => {
+            let mut lines = Lines::new(stream, limits.max_doc_bytes);
             for _ in 0..RECORDS {
                 let Some(line) = lines.next_line()? else { break };
                 if line.cause.is_none()
@@ -76,7 +82,7 @@ mod tests {
     fn nested_names_are_dotted_and_bad_lines_skipped() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "{\"a\":{\"b\":1}}\nnot json\n{\"c\":2}\n").unwrap();
-        let names = field_names(file.path(), Some(Format::Jsonl), 1000).unwrap().unwrap();
+        let names = field_names(file.path(), Some(Format::Jsonl), Limits::default()).unwrap().unwrap();
         assert_eq!(names.into_iter().collect::<Vec<_>>(), ["a", "a.b", "c"]);
     }
 
@@ -84,6 +90,6 @@ mod tests {
     fn text_has_no_fields() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "Plain words.").unwrap();
-        assert_eq!(field_names(file.path(), None, 1000).unwrap(), None);
+        assert_eq!(field_names(file.path(), None, Limits::default()).unwrap(), None);
     }
 }

@@ -2,15 +2,14 @@
 //! give exactly the records of the whole file, with the same offsets.
 //!
 //! Plain JSONL is cut by bytes, Parquet by row groups. A compressed stream has to be read from its
-//! start and a text file is one document, so both stay whole.
+//! start, a text file is one document, and Arrow and WARC files come in many pieces anyway, so these stay whole.
 
 use std::path::Path;
 
 use ::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use serde::{Deserialize, Serialize};
 
-use super::Format;
-use super::stream::{self, Sniffed};
+use super::{Format, Limits, input, sniff};
 use crate::error::Result;
 
 /// A part of a file that one task reads.
@@ -57,26 +56,23 @@ pub fn cut(path: &Path, format: Option<Format>, n_bytes: u64, slice_bytes: u64) 
     if n_bytes <= slice_bytes {
         return Ok(whole);
     }
-    Ok(match stream::sniff(path, format)? {
-        Sniffed::Jsonl(stream) if stream.is_plain() => {
-            // Equal slices, so that the last is not a crumb.
-            let n_slices = n_bytes.div_ceil(slice_bytes);
-            let at = |i: u64| (u128::from(n_bytes) * u128::from(i) / u128::from(n_slices)) as u64;
-            let slices = (0..n_slices).map(|i| Slice::Bytes { start: at(i), end: at(i + 1) });
-            slices.enumerate().map(|(i, slice)| (slice, at(i as u64 + 1) - at(i as u64))).collect()
-        }
-        Sniffed::Parquet(file) => match ArrowReaderMetadata::load(&file, Default::default()) {
-            Ok(metadata) => {
-                let groups = metadata.metadata().row_groups();
-                let sizes: Vec<u64> =
-                    groups.iter().map(|group| group.compressed_size().max(0) as u64).collect();
-                row_groups(&sizes, slice_bytes)
-            }
-            // The reader says what is wrong with it.
-            Err(_) => whole,
-        },
-        Sniffed::Jsonl(_) | Sniffed::Text(_) => whole,
-    })
+    if sniff::is_parquet(path, format)? {
+        let file = input::RandomAccess::open(path)?;
+        // What is wrong with a file that cannot be read, the reader says.
+        let Ok(metadata) = ArrowReaderMetadata::load(&file, Default::default()) else { return Ok(whole) };
+        let groups = metadata.metadata().row_groups();
+        let sizes: Vec<u64> = groups.iter().map(|group| group.compressed_size().max(0) as u64).collect();
+        return Ok(row_groups(&sizes, slice_bytes));
+    }
+    let sniffed = sniff::sniff(path, format, Limits::default())?;
+    if sniffed.format != Format::Jsonl || !sniffed.stream.is_plain() {
+        return Ok(whole);
+    }
+    // Equal slices, so that the last is not a crumb.
+    let n_slices = n_bytes.div_ceil(slice_bytes);
+    let at = |i: u64| (u128::from(n_bytes) * u128::from(i) / u128::from(n_slices)) as u64;
+    let slices = (0..n_slices).map(|i| Slice::Bytes { start: at(i), end: at(i + 1) });
+    Ok(slices.enumerate().map(|(i, slice)| (slice, at(i as u64 + 1) - at(i as u64))).collect())
 }
 
 /// Groups consecutive row groups up to `slice_bytes`.
@@ -108,7 +104,8 @@ mod tests {
 
     fn records(path: &Path, slice: Slice) -> Vec<Record> {
         let fields = FieldPaths { id: Some("id".into()), text: "text".into(), ..FieldPaths::default() };
-        let mut reader = open(path, "name", Some(Format::Jsonl), slice, &fields, 40).unwrap();
+        let limits = Limits { max_doc_bytes: 40, ..Limits::default() };
+        let mut reader = open(path, "name", Some(Format::Jsonl), slice, &fields, limits).unwrap();
         std::iter::from_fn(|| reader.next_record().unwrap()).collect()
     }
 

@@ -1,7 +1,7 @@
-//! Plain text and Markdown: one document a file, named after its place below the listed path.
+//! Plain text, Markdown and web pages: one document a file, named after its place below the listed path.
 
 use super::stream::Stream;
-use super::{Bad, Cause, FIRST_BYTES, FieldPaths, Raw, Reader, Record};
+use super::{Bad, Cause, FIRST_BYTES, FieldPaths, Raw, Reader, Record, charset, html};
 use crate::error::Result;
 
 pub(super) struct TextReader {
@@ -10,13 +10,33 @@ pub(super) struct TextReader {
     max_doc_bytes: u64,
     /// A field that the recipe asks for and that a text file cannot have.
     lacking: Option<Cause>,
+    kind: Kind,
     done: bool,
 }
 
+/// What the file is.
+pub(super) enum Kind {
+    Plain,
+    Html,
+}
+
 impl TextReader {
-    pub fn new(stream: Stream, name: &str, fields: &FieldPaths, max_doc_bytes: u64) -> TextReader {
+    pub fn new(
+        stream: Stream,
+        name: &str,
+        fields: &FieldPaths,
+        max_doc_bytes: u64,
+        kind: Kind,
+    ) -> TextReader {
         let lacking = fields.family.as_ref().map(|_| Cause::MissingFamily);
-        TextReader { stream, name: name.to_owned(), max_doc_bytes, lacking, done: false }
+        TextReader { stream, name: name.to_owned(), max_doc_bytes, lacking, kind, done: false }
+    }
+
+    fn text(&self, bytes: Vec<u8>) -> std::result::Result<String, Bad> {
+        match self.kind {
+            Kind::Plain => String::from_utf8(bytes).map_err(|e| Bad::new(Cause::InvalidUtf8, e.as_bytes())),
+            Kind::Html => html::text(&charset::decode(&bytes, "")).map_err(|cause| Bad::new(cause, &bytes)),
+        }
     }
 }
 
@@ -51,10 +71,7 @@ impl Reader for TextReader {
         let cause = cause.or(self.lacking).or((n_bytes == 0).then_some(Cause::EmptyFile));
         let content = match cause {
             Some(cause) => Err(Bad::new(cause, &bytes)),
-            None => match String::from_utf8(bytes) {
-                Ok(text) => Ok(Raw { id: Some(self.name.clone()), text, ..Raw::default() }),
-                Err(e) => Err(Bad::new(Cause::InvalidUtf8, e.as_bytes())),
-            },
+            None => self.text(bytes).map(|text| Raw { id: Some(self.name.clone()), text, ..Raw::default() }),
         };
         Ok(Some(Record { offset: 0, n_bytes, n_records: 1, content }))
     }

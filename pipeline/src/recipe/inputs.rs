@@ -7,10 +7,12 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
+use crate::objects;
+
 /// A file to read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InputFile {
-    /// Absolute where the recipe's folder is.
+    /// Absolute where the recipe's folder is; or the URL of an object.
     pub path: PathBuf,
     /// Its place below the listed folder, with `/`: the id of a text file's document.
     pub name: String,
@@ -18,12 +20,15 @@ pub struct InputFile {
     pub n_bytes: u64,
     /// Last change, in nanoseconds since 1970; with path and size, the identity of the file.
     pub changed_nanos: u128,
+    /// What an object store says changes with the content; part of the identity too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
 }
 
 /// Files behind `paths`, relative to `base`.
 ///
 /// A file is taken as it is, a folder with all files below it except hidden ones, a pattern with
-/// all files it matches.
+/// all files it matches. A URL (`s3://`, `gs://`, `az://`) means objects in the same way.
 ///
 /// # Errors
 /// One message for each path that leads nowhere.
@@ -32,7 +37,10 @@ pub fn find(base: &Path, paths: &[String]) -> Result<Vec<InputFile>, Vec<String>
     let mut wrong = Vec::new();
     for path in paths {
         let before = files.len();
-        let result = find_one(&base.join(path), &mut files);
+        let result = match objects::is_url(Path::new(path)) {
+            true => find_objects(path, &mut files),
+            false => find_one(&base.join(objects::without_file_scheme(path)), &mut files),
+        };
         match result {
             Err(message) => wrong.push(format!("`{path}`: {message}")),
             Ok(()) if files.len() == before => wrong.push(format!("`{path}`: no file is there")),
@@ -42,6 +50,17 @@ pub fn find(base: &Path, paths: &[String]) -> Result<Vec<InputFile>, Vec<String>
     files.sort();
     files.dedup_by(|a, b| a.path == b.path);
     if wrong.is_empty() { Ok(files) } else { Err(wrong) }
+}
+
+fn find_objects(url: &str, files: &mut Vec<InputFile>) -> Result<(), String> {
+    files.extend(objects::find(url)?.into_iter().map(|object| InputFile {
+        path: PathBuf::from(object.url),
+        name: object.name,
+        n_bytes: object.n_bytes,
+        changed_nanos: object.changed_nanos,
+        etag: object.etag,
+    }));
+    Ok(())
 }
 
 fn find_one(path: &Path, files: &mut Vec<InputFile>) -> Result<(), String> {
@@ -92,6 +111,7 @@ fn add(path: &Path, name: &str, files: &mut Vec<InputFile>) -> Result<(), String
         name: name.to_owned(),
         n_bytes: data.len(),
         changed_nanos: changed.as_nanos(),
+        etag: None,
     });
     Ok(())
 }

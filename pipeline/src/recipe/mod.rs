@@ -6,6 +6,7 @@ pub mod cuts;
 pub mod decode;
 pub mod dedup;
 pub mod inputs;
+mod limits;
 pub mod size;
 
 use std::path::PathBuf;
@@ -15,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::dedup::{DedupConfig, MinhashConfig};
+pub use self::limits::LimitsConfig;
 pub use self::size::ByteSize;
 pub use crate::filter::FilterConfig;
 use crate::filter::{self, Action};
 use crate::json;
 use crate::normalize::NormalizeConfig;
-use crate::read::{FieldPaths, Format, MetadataFields};
+use crate::read::{FieldPaths, Format, Limits, MetadataFields};
 use crate::strict_toml::{Fault, Section};
 use crate::tokenizer::{EOD, EncoderOptions, EngineChoice, SpecialInText, train};
 
@@ -291,45 +293,6 @@ impl Section for ShardConfig {
     }
 }
 
-/// `[limits]`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitsConfig {
-    /// Longest record: a line of JSONL, a text of Parquet, a text file.
-    pub max_doc_bytes: ByteSize,
-    /// Share of bad records above which the build fails, 0 to 1.
-    pub max_bad_fraction: f64,
-    /// Files of plain JSONL and Parquet above this size are read by several tasks; changes no result.
-    pub slice_bytes: ByteSize,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> LimitsConfig {
-        LimitsConfig {
-            max_doc_bytes: ByteSize(10_000_000),
-            max_bad_fraction: 0.001,
-            slice_bytes: ByteSize(64_000_000),
-        }
-    }
-}
-
-impl Section for LimitsConfig {
-    fn check(&self) -> Vec<Fault> {
-        let mut wrong = Vec::new();
-        // Lengths of a document are 32 bits wide in the shard; a byte may become three in NFC.
-        if !(1..=1_000_000_000).contains(&self.max_doc_bytes.0) {
-            wrong.push(("max_doc_bytes", format!("is {}; expected 1 to 1000000000", self.max_doc_bytes.0)));
-        }
-        if self.slice_bytes.0 < 1000 {
-            wrong.push(("slice_bytes", format!("is {}; expected at least 1000", self.slice_bytes.0)));
-        }
-        if !(0.0..=1.0).contains(&self.max_bad_fraction) {
-            wrong.push(("max_bad_fraction", format!("is {}; expected 0 to 1", self.max_bad_fraction)));
-        }
-        wrong
-    }
-}
-
 /// Rules of a build without a recipe.
 const BUILT_IN_FILTERS: [&str; 2] = ["length", "gopher_quality"];
 
@@ -382,7 +345,7 @@ impl Recipe {
                 value
             })
             .collect();
-        json::digest(&json!({
+        let mut identity = json!({
             "version": crate::BUILD_VERSION,
             "source": sources,
             "normalize": self.normalize,
@@ -398,7 +361,13 @@ impl Recipe {
             },
             "shard": self.shard,
             "max_doc_bytes": self.limits.max_doc_bytes,
-        }))
+        });
+        // Absent where they are the defaults, so that old identities stay.
+        let (limits, usual) = (self.limits.of_readers(), LimitsConfig::default().of_readers());
+        if limits != (Limits { max_doc_bytes: limits.max_doc_bytes, ..usual }) {
+            identity["limits"] = json!([limits.max_expansion, limits.max_window_bytes]);
+        }
+        json::digest(&identity)
     }
 
     /// The recipe as TOML with all defaults written out.

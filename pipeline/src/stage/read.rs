@@ -1,5 +1,5 @@
 //! Stage 1: a slice of an input file to normalised documents. Records that cannot be documents go to
-//! quarantine with their place.
+//! quarantine with their place; records of a kind that holds no document are counted among the dropped.
 //!
 //! Writes `documents.parquet`, and `quarantine.jsonl` when there is any.
 
@@ -14,7 +14,7 @@ use super::{Report, Task};
 use crate::document::{Count, DocumentId, TextHash, family_of_field, family_of_text};
 use crate::error::{Error, Result};
 use crate::normalize::{NormalizeConfig, normalize};
-use crate::read::{self, Bad, Cause, FieldPaths, Format, Raw, Slice};
+use crate::read::{self, Bad, Cause, FieldPaths, Format, Limits, Raw, Slice, Unit};
 use crate::recipe::inputs::InputFile;
 use crate::watch::Watch;
 use crate::work::documents::{Document, DocumentWriter};
@@ -37,8 +37,8 @@ pub struct ReadParams {
     pub variants: Vec<String>,
     /// Normal form.
     pub normalize: NormalizeConfig,
-    /// Longest record.
-    pub max_doc_bytes: u64,
+    /// What a record and a file may ask for.
+    pub limits: Limits,
 }
 
 /// Runs the stage.
@@ -47,14 +47,8 @@ pub struct ReadParams {
 /// The file or the disk cannot be used; bad content is not an error.
 pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
     let input = &params.input;
-    let mut reader = read::open(
-        &input.path,
-        &input.name,
-        params.format,
-        params.slice,
-        &params.fields,
-        params.max_doc_bytes,
-    )?;
+    let mut reader =
+        read::open(&input.path, &input.name, params.format, params.slice, &params.fields, params.limits)?;
     let mut documents = DocumentWriter::create(&task.file(DOCUMENTS))?;
     let mut quarantine = Quarantine { task, file: None };
     let mut report = Report::default();
@@ -73,8 +67,11 @@ pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
                 written?;
                 report.kept += count;
             }
+            Err(bad) if bad.cause.is_skipped() => {
+                *report.dropped.entry(bad.cause.name().to_owned()).or_default() += count;
+            }
             Err(bad) => {
-                let place = quarantine.add(params, record.offset, &bad)?;
+                let place = quarantine.add(params, (record.offset, reader.unit()), &bad)?;
                 *report.quarantined.entry(bad.cause.name().to_owned()).or_default() += count;
                 report.first_bad.entry(bad.cause.name().to_owned()).or_insert(place);
             }
@@ -153,17 +150,18 @@ struct Quarantine<'a> {
 
 impl Quarantine<'_> {
     /// Writes a line, and returns the place as text.
-    fn add(&mut self, params: &ReadParams, offset: u64, bad: &Bad) -> Result<String> {
+    fn add(&mut self, params: &ReadParams, (offset, unit): (u64, Unit), bad: &Bad) -> Result<String> {
         let mut file = match self.file.take() {
             Some(file) => file,
             None => AtomicFile::create(&self.task.file(QUARANTINE))?,
         };
         let path = params.input.path.display();
-        let unit = if params.input.path.extension().is_some_and(|e| e == "parquet") { "row" } else { "byte" };
+        let unit = unit.in_words();
         let line = json!({
             "source": params.source,
             "file": path.to_string(),
             "offset": offset,
+            "unit": unit,
             "cause": bad.cause.name(),
             "first_bytes": String::from_utf8_lossy(&bad.first_bytes),
         });

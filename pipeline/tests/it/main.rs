@@ -30,6 +30,8 @@ mod minhash;
 mod mixture;
 /// The invariants of a plan: passes, gaps, shares, packing, resume at any sample.
 mod plan;
+/// WARC, web pages, compressed streams, from the file to the ledger.
+mod readers;
 /// What is said about wrong recipes and flags, before any work.
 mod recipe;
 /// The external sort within its memory limit.

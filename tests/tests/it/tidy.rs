@@ -21,7 +21,7 @@ const SHARDS: &[&str] = &[
 const PIPELINE: &[&str] = &[
     "error watch nearest json lock printer",
     "strict_toml",
-    "document",
+    "document objects",
     "normalize | filter | read | tokenizer | minhash",
     "recipe",
     "work",

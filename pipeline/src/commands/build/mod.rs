@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use moe_shards::Manifest;
 use serde_json::json;
 
 use self::run::Run;
@@ -18,6 +19,7 @@ use crate::engine::LocalEngine;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::lock::OutputLock;
+use crate::objects;
 use crate::prepare::Prepared;
 use crate::printer::Printer;
 use crate::publish;
@@ -32,8 +34,10 @@ pub struct BuildArgs {
     pub input: Vec<PathBuf>,
     /// Output folders of other builds, beside the recipe's: documents that they have are removed.
     pub against: Vec<PathBuf>,
-    /// Output folder.
+    /// Output folder, or a URL in an object store.
     pub out: PathBuf,
+    /// The folder on this machine in which output for a URL is made.
+    pub work: Option<PathBuf>,
     /// Threads; one for each core when absent.
     pub threads: Option<usize>,
     /// Memory of deduplication, in bytes; [`LocalEngine`]'s own default when absent.
@@ -55,6 +59,38 @@ pub struct BuildArgs {
 /// # Errors
 /// Everything in [`Error`]; its exit code is the command's.
 pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let url = args.out.to_string_lossy();
+    let folder = match (objects::is_url(&args.out), &args.work) {
+        (false, None) => return build(args, printer, stop),
+        (true, Some(folder)) => folder,
+        (true, None) => {
+            let message = format!(
+                "--out {url} needs --work DIR: a folder on this machine, in which the output is made"
+            );
+            return Err(Error::Usage(message));
+        }
+        (false, Some(_)) => {
+            let message = "--work is for --out URL; a folder as --out holds the work as well";
+            return Err(Error::Usage(message.to_owned()));
+        }
+    };
+    // Asked now, so that a wrong bucket is not found after hours of work.
+    objects::find(&format!("{}/", url.trim_end_matches('/')))
+        .map_err(|message| Error::Usage(format!("--out {url}: {message}")))?;
+    build(&BuildArgs { out: folder.clone(), ..args.clone() }, printer, stop)?;
+    if args.dry_run {
+        return Ok(());
+    }
+    let _lock = OutputLock::acquire(folder)?;
+    let is_finished =
+        |name: &str| !name.split('/').any(|part| part.starts_with('.')) && !name.starts_with("work/");
+    let owned = ["shards", "audit", "quarantine"];
+    let n_bytes = objects::upload(folder, &url, Manifest::FILE, &owned, is_finished)?;
+    printer.note(&format!("copied {} to {url}", ByteSize(n_bytes)));
+    Ok(())
+}
+
+fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let mut prepared = Prepared::new(args.recipe.as_deref(), &args.input, &args.against)?;
     if let Some(verify_every) = args.verify_every {
         prepared.recipe.tokenizer.verify_every = verify_every;

@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
                         fields: source.fields(),
                         variants: source.variants.clone(),
                         normalize: prepared.recipe.normalize,
-                        max_doc_bytes: limits.max_doc_bytes.0,
+                        limits: limits.of_readers(),
                     };
                     let label = if is_cut { format!("{n_files:05}-{n:04}") } else { format!("{n_files:05}") };
                     parts.push(Part {
@@ -190,6 +190,7 @@ impl<'a> Run<'a> {
             let entry = self.entry(part);
             entry.read += report.read;
             SourceLedger::add(&mut entry.quarantined, &report.quarantined);
+            SourceLedger::add(&mut entry.dropped, &report.dropped);
             if self.first_bad.is_none() {
                 let worst =
                     report.quarantined.iter().max_by_key(|(_, count)| count.docs).map(|(cause, _)| cause);

@@ -53,8 +53,8 @@ impl TextArgs {
         let (mut n_bad, mut n_good, mut first_bad) = (0, 0u64, None);
         let (mut batch, mut n_bytes) = (Vec::new(), 0);
         for file in self.files()? {
-            let max_doc_bytes = LimitsConfig::default().max_doc_bytes.0;
-            let mut reader = read::open(&file.path, &file.name, None, Slice::Whole, &fields, max_doc_bytes)?;
+            let limits = LimitsConfig::default().of_readers();
+            let mut reader = read::open(&file.path, &file.name, None, Slice::Whole, &fields, limits)?;
             while let Some(record) = reader.next_record()? {
                 match record.content {
                     Ok(raw) => {
@@ -65,6 +65,7 @@ impl TextArgs {
                             text: raw.text,
                         });
                     }
+                    Err(bad) if bad.cause.is_skipped() => {}
                     Err(bad) => {
                         n_bad += record.n_records;
                         first_bad.get_or_insert_with(|| {

@@ -1,0 +1,163 @@
+use std::io::Write;
+
+use arrow::array::{DictionaryArray, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Int32Type};
+use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
+
+use super::*;
+use crate::read::{self, Raw, Slice};
+
+/// Three batches of two rows.
+fn batches() -> Vec<RecordBatch> {
+    let batch = |first: i64| {
+        let ids = Int64Array::from(vec![first, first + 1]);
+        let texts = [format!("text {first}"), format!("text {}", first + 1)];
+        let kinds: DictionaryArray<Int32Type> = ["wiki", "web"].into_iter().collect();
+        RecordBatch::try_from_iter([
+            ("id", Arc::new(ids) as ArrayRef),
+            ("text", Arc::new(StringArray::from_iter_values(&texts)) as ArrayRef),
+            ("kind", Arc::new(kinds) as ArrayRef),
+            ("unread", Arc::new(Int64Array::from(vec![0, 0])) as ArrayRef),
+        ])
+        .unwrap()
+    };
+    vec![batch(0), batch(2), batch(4)]
+}
+
+fn options(compression: Option<CompressionType>) -> IpcWriteOptions {
+    IpcWriteOptions::default().try_with_compression(compression).unwrap()
+}
+
+fn stream(compression: Option<CompressionType>) -> Vec<u8> {
+    let batches = batches();
+    let mut writer =
+        StreamWriter::try_new_with_options(Vec::new(), &batches[0].schema(), options(compression)).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.into_inner().unwrap()
+}
+
+fn file(compression: Option<CompressionType>) -> Vec<u8> {
+    let batches = batches();
+    let mut writer =
+        FileWriter::try_new_with_options(Vec::new(), &batches[0].schema(), options(compression)).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.into_inner().unwrap()
+}
+
+fn records(bytes: &[u8]) -> Vec<Record> {
+    let fields = FieldPaths {
+        id: Some("id".into()),
+        text: "text".into(),
+        family: Some("kind".into()),
+        ..FieldPaths::default()
+    };
+    records_with(bytes, &fields)
+}
+
+fn records_with(bytes: &[u8], fields: &FieldPaths) -> Vec<Record> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    let format = Some(read::Format::Arrow);
+    let mut reader =
+        read::open(file.path(), "name", format, Slice::Whole, fields, Limits::default()).unwrap();
+    std::iter::from_fn(|| reader.next_record().unwrap()).collect()
+}
+
+fn expected(n: u64) -> Record {
+    let text = format!("text {n}");
+    let family = Some(if n.is_multiple_of(2) { "wiki" } else { "web" }.to_owned());
+    let raw = Raw { id: Some(n.to_string()), text, family, ..Raw::default() };
+    Record { offset: n, n_bytes: 6, n_records: 1, content: Ok(raw) }
+}
+
+fn causes(records: &[Record]) -> Vec<(u64, u64, Cause)> {
+    let bad = records.iter().filter_map(|r| Some((r.offset, r.n_records, r.content.clone().err()?.cause)));
+    bad.collect()
+}
+
+#[test]
+fn streams_and_files_give_the_same_rows() {
+    let all: Vec<Record> = (0..6).map(expected).collect();
+    for compression in [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)] {
+        assert_eq!(records(&stream(compression)), all);
+        assert_eq!(records(&file(compression)), all);
+        assert_eq!(records(&zstd::encode_all(&stream(compression)[..], 1).unwrap()), all);
+    }
+}
+
+#[test]
+fn a_damaged_batch_costs_its_rows() {
+    // Long enough to be worth compressing; one column, so one compressed buffer of text a batch.
+    let texts = |n: usize| StringArray::from_iter_values((0..3).map(|i| format!("text {n} {i} ").repeat(50)));
+    let batch = |n| RecordBatch::try_from_iter([("text", Arc::new(texts(n)) as ArrayRef)]).unwrap();
+    let zstd = options(Some(CompressionType::ZSTD));
+    let mut writer = StreamWriter::try_new_with_options(Vec::new(), &batch(0).schema(), zstd).unwrap();
+    (0..3).for_each(|n| writer.write(&batch(n)).unwrap());
+    let mut bytes = writer.into_inner().unwrap();
+    let frames: Vec<usize> = memchr::memmem::find_iter(&bytes, &[0x28, 0xb5, 0x2f, 0xfd]).collect();
+    assert_eq!(frames.len(), 3);
+    bytes[frames[1]..frames[1] + 4].copy_from_slice(b"oops");
+    let fields = FieldPaths { text: "text".into(), ..FieldPaths::default() };
+    let found = records_with(&bytes, &fields);
+    assert_eq!(causes(&found), [(3, 3, Cause::CorruptArrow)]);
+    assert_eq!(found.len(), 7);
+    assert_eq!((found[6].offset, found[6].n_bytes), (8, 450));
+}
+
+#[test]
+fn what_is_cut_is_counted() {
+    let whole = stream(None);
+    for cut in 0..whole.len() {
+        let found = records(&whole[..cut]);
+        let (good, bad): (Vec<_>, Vec<_>) = found.iter().partition(|r| r.content.is_ok());
+        for (n, record) in good.iter().enumerate() {
+            assert_eq!(**record, expected(n as u64), "cut at {cut}");
+        }
+        // Between two messages a stream may be cut without a trace.
+        assert!(bad.len() <= 1, "cut at {cut}");
+    }
+    assert_eq!(causes(&records(b"")), [(0, 1, Cause::EmptyFile)]);
+    assert_eq!(causes(&records(b"no Arrow at all")), [(0, 1, Cause::CorruptArrow)]);
+    let cut = records(&whole[..whole.len() - 30]);
+    assert_eq!(causes(&cut), [(4, 2, Cause::TruncatedStream)]);
+}
+
+#[test]
+fn a_declared_size_that_is_too_large_is_refused() {
+    let texts = StringArray::from_iter_values((0..500).map(|_| "the same text again and again"));
+    let batch = RecordBatch::try_from_iter([("text", Arc::new(texts) as ArrayRef)]).unwrap();
+    for compression in [CompressionType::LZ4_FRAME, CompressionType::ZSTD] {
+        let mut writer =
+            StreamWriter::try_new_with_options(Vec::new(), &batch.schema(), options(Some(compression)))
+                .unwrap();
+        writer.write(&batch).unwrap();
+        let mut bytes = writer.into_inner().unwrap();
+        let real = (500 * "the same text again and again".len() as u64).to_le_bytes();
+        let at = memchr::memmem::find(&bytes, &real).unwrap();
+        bytes[at..at + 8].copy_from_slice(&(1u64 << 40).to_le_bytes());
+        let bad = causes(&records(&bytes));
+        assert_eq!(bad.len(), 1);
+        assert_eq!(bad[0].1, 500);
+    }
+}
+
+#[test]
+fn lz4_frames_are_measured() {
+    assert_eq!(lz4_bytes(b""), Some(0));
+    assert_eq!(lz4_bytes(b"no frame"), None);
+    // Magic, version 1 with blocks of 64 KiB, checksum, one stored block of 3 bytes, end.
+    let frame = [&[4, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82][..], &[3, 0, 0, 0x80], b"abc", &[0; 4]].concat();
+    assert_eq!(lz4_bytes(&frame), Some(765));
+    assert_eq!(lz4_bytes(&frame[..10]), None);
+}
+
+#[test]
+fn a_file_of_other_columns_has_no_text() {
+    let batch =
+        RecordBatch::try_from_iter([("other", Arc::new(Int64Array::from(vec![1, 2])) as ArrayRef)]).unwrap();
+    let schema = Schema::new(vec![Field::new("other", DataType::Int64, false)]);
+    let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
+    writer.write(&batch).unwrap();
+    let bad = causes(&records(&writer.into_inner().unwrap()));
+    assert_eq!(bad, [(0, 1, Cause::MissingText), (1, 1, Cause::MissingText)]);
+}

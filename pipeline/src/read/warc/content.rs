@@ -1,0 +1,89 @@
+//! From a record of a WARC file to a document, or why it is none.
+
+use serde_json::{Map, Value};
+
+use super::super::{Cause, FieldPaths, Limits, Raw, charset, html, metadata};
+use super::header::{Header, media_type};
+use super::http::Response;
+
+/// Fields of a record beside those of its header: its text, and short names of two of the header.
+pub(super) const OWN_FIELDS: [&str; 3] = [TEXT, URL, DATE];
+const TEXT: &str = "text";
+const URL: &str = "url";
+const DATE: &str = "date";
+const HTML: [&str; 2] = ["text/html", "application/xhtml+xml"];
+
+/// The fields of a recipe; a document is named by its record where the recipe names no field.
+pub(super) fn with_defaults(fields: &FieldPaths) -> FieldPaths {
+    let mut fields = fields.clone();
+    fields.id.get_or_insert_with(|| "WARC-Record-ID".to_owned());
+    fields
+}
+
+/// The document in a record with this block.
+pub(super) fn document(
+    header: &Header,
+    block: &[u8],
+    fields: &FieldPaths,
+    limits: Limits,
+) -> Result<Raw, Cause> {
+    let kind = header.get("WARC-Type").unwrap_or_default().to_ascii_lowercase();
+    let content_type = header.get("Content-Type").unwrap_or_default();
+    let text = match kind.as_str() {
+        "response" => response(header, content_type, block, limits)?,
+        "resource" if HTML.contains(&media_type(content_type).as_str()) => {
+            html::text(&charset::decode(block, content_type))?
+        }
+        "conversion" => match media_type(content_type).as_str() {
+            "" | "text/plain" => std::str::from_utf8(block).map_err(|_| Cause::InvalidUtf8)?.to_owned(),
+            kind if HTML.contains(&kind) => html::text(&charset::decode(block, content_type))?,
+            _ => return Err(Cause::NotHtml),
+        },
+        "resource" => return Err(Cause::NotHtml),
+        "warcinfo" => return Err(Cause::WarcInfo),
+        "request" => return Err(Cause::WarcRequest),
+        "metadata" => return Err(Cause::WarcMetadata),
+        "revisit" => return Err(Cause::WarcRevisit),
+        _ => return Err(Cause::WarcOther),
+    };
+    let mut object = Map::new();
+    object.extend(header.fields.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))));
+    let copy = |from: &str| header.get(from).map_or(Value::Null, Value::from);
+    // wget writes the address between angle brackets, as version 1.0 of the standard had it.
+    let url = header.get("WARC-Target-URI").map(|url| url.trim_start_matches('<').trim_end_matches('>'));
+    object.insert(URL.to_owned(), url.map_or(Value::Null, Value::from));
+    object.insert(DATE.to_owned(), copy("WARC-Date"));
+    object.insert(TEXT.to_owned(), Value::String(text));
+    let mut raw = fields.extract(&mut Value::Object(object))?;
+    // A date that nobody asked for is no reason to refuse a page.
+    if fields.metadata.date.is_none() {
+        raw.metadata.date = header.get("WARC-Date").filter(|date| metadata::is_date(date)).map(str::to_owned);
+    }
+    if fields.metadata.url.is_none() {
+        raw.metadata.url = url.map(str::to_owned);
+    }
+    Ok(raw)
+}
+
+fn response(header: &Header, content_type: &str, block: &[u8], limits: Limits) -> Result<String, Cause> {
+    if media_type(content_type) != "application/http" {
+        return match HTML.contains(&media_type(content_type).as_str()) {
+            true => html::text(&charset::decode(block, content_type)),
+            false => Err(Cause::NotHtml),
+        };
+    }
+    let response = Response::parse(block)?;
+    if !(200..300).contains(&response.status) {
+        return Err(Cause::HttpStatus);
+    }
+    let content_type = response.content_type.clone();
+    let kind = match media_type(&content_type) {
+        kind if kind.is_empty() => media_type(header.get("WARC-Identified-Payload-Type").unwrap_or_default()),
+        kind => kind,
+    };
+    if !HTML.contains(&kind.as_str()) {
+        return Err(Cause::NotHtml);
+    }
+    let body = response.into_body(limits.max_doc_bytes)?;
+    html::text(&charset::decode(&body, &content_type))
+}
