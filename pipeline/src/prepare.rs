@@ -144,12 +144,13 @@ impl Prepared {
         }
         problems.extend(self.find_filter_files(base));
         if let Some(file) = &self.recipe.tokenizer.file {
-            if objects::is_url(file) {
-                let message = "names an object; copy the file, which has to be on this machine".to_owned();
-                problems.push(self.problem("tokenizer.file", message));
-                return Err(Error::Recipe { problems });
-            }
-            match inputs::find(base, &[file.to_string_lossy().into_owned()]) {
+            let found = match objects::is_url(file) {
+                true => {
+                    Err(vec!["names an object; copy the file, which has to be on this machine".to_owned()])
+                }
+                false => inputs::find(base, &[file.to_string_lossy().into_owned()]),
+            };
+            match found {
                 Ok(found) => self.tokenizer = found.into_iter().next(),
                 Err(messages) => {
                     problems

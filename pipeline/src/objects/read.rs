@@ -38,6 +38,8 @@ struct Inner {
     n_bytes: u64,
     etag: Option<String>,
     kept: Mutex<VecDeque<(u64, Bytes)>>,
+    /// Why a block could not be read, since the libraries between do not tell this from damage.
+    failure: Mutex<Option<String>>,
 }
 
 impl ObjectFile {
@@ -58,6 +60,7 @@ impl ObjectFile {
             n_bytes: head.size,
             etag: head.e_tag,
             kept: Mutex::new(VecDeque::new()),
+            failure: Mutex::new(None),
         };
         Ok(ObjectFile { inner: Arc::new(inner) })
     }
@@ -65,6 +68,11 @@ impl ObjectFile {
     /// Size of the object.
     pub fn n_bytes(&self) -> u64 {
         self.inner.n_bytes
+    }
+
+    /// Why the store last failed, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.inner.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A reader from a byte on.
@@ -107,7 +115,9 @@ impl ObjectFile {
             return Ok(found.1);
         }
         let runtime = runtime().map_err(|e| io::Error::other(e.to_string()))?;
-        let block = runtime.block_on(get(self.inner.clone(), self.range_from(first)))?;
+        let block = runtime.block_on(get(self.inner.clone(), self.range_from(first))).inspect_err(|e| {
+            *self.inner.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(e.to_string());
+        })?;
         if kept.len() >= KEPT_BLOCKS {
             kept.pop_front();
         }

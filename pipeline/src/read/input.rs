@@ -54,6 +54,16 @@ impl RandomAccess {
         }
     }
 
+    /// What the library took for damage may be a store that failed.
+    pub fn check(&self, path: &Path) -> Result<()> {
+        match self {
+            RandomAccess::Object(object) => object
+                .failure()
+                .map_or(Ok(()), |message| Err(Error::io(path, "read")(std::io::Error::other(message)))),
+            RandomAccess::File(_) => Ok(()),
+        }
+    }
+
     pub fn try_clone(&self) -> std::io::Result<RandomAccess> {
         Ok(match self {
             RandomAccess::File(file) => RandomAccess::File(file.try_clone()?),

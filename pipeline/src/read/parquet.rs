@@ -1,7 +1,7 @@
 //! Parquet: one record a row. Only the columns that the recipe names are decoded, one row group
 //! after the other: damage in one costs the rest of that one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, RecordBatch};
 use arrow::compute::cast;
@@ -14,13 +14,14 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::input::RandomAccess;
 use super::metadata::MetadataColumns;
-use super::{Bad, Cause, FieldPaths, Raw, Reader, Record, Slice, Unit};
+use super::{Bad, Cause, FieldPaths, Raw, Reader, Record, Slice, Unit, guard};
 use crate::error::Result;
 
 /// Rows decoded at a time: texts of the longest allowed size still fit in memory.
 const BATCH_ROWS: usize = 256;
 
 pub(super) struct ParquetReader {
+    path: PathBuf,
     file: RandomAccess,
     metadata: Option<ArrowReaderMetadata>,
     fields: FieldPaths,
@@ -81,7 +82,7 @@ impl ParquetReader {
         max_doc_bytes: u64,
     ) -> Result<ParquetReader> {
         let file_bytes = file.n_bytes(path)?;
-        let metadata = ArrowReaderMetadata::load(&file, Default::default()).ok();
+        let metadata = metadata_of(path, &file)?;
         let mut groups = metadata.as_ref().map(|metadata| groups_of(metadata.metadata())).unwrap_or_default();
         let n_rows = groups.last().map_or(0, |group| group.end_row);
         let state = match metadata {
@@ -97,6 +98,7 @@ impl ParquetReader {
         }
         groups.reverse();
         Ok(ParquetReader {
+            path: path.to_owned(),
             file,
             metadata,
             fields: fields.clone(),
@@ -123,19 +125,21 @@ impl ParquetReader {
             .collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let builder = builder.with_row_groups(vec![index]).with_projection(mask);
-        builder.with_batch_size(BATCH_ROWS).build().ok()
+        guard::caught(|| builder.with_batch_size(BATCH_ROWS).build().ok()).flatten()
     }
 
     /// Gives up the rest of the row group: its rows are counted, since the footer says how many
     /// there are.
-    fn broken_group(&mut self) -> Record {
-        let n_records = (self.group.end_row - self.row).max(1);
+    fn broken_group(&mut self) -> Result<Option<Record>> {
+        // What a store failed to send is no damage.
+        self.file.check(&self.path)?;
+        let n_records = self.group.end_row.saturating_sub(self.row).max(1);
         // Of a part of a row group the size is unknown.
         let n_bytes = if self.row == self.group.first_row { self.group.n_bytes } else { 0 };
         let content = Err(Bad::new(Cause::CorruptParquet, b""));
         let record = Record { offset: self.row, n_bytes, n_records, content };
         self.end_group();
-        record
+        Ok(Some(record))
     }
 
     fn end_group(&mut self) {
@@ -144,6 +148,15 @@ impl ParquetReader {
         self.group.n_bytes = 0;
         self.state = State::Between;
     }
+}
+
+/// The footer; `None` when it cannot be decoded.
+pub(super) fn metadata_of(path: &Path, file: &RandomAccess) -> Result<Option<ArrowReaderMetadata>> {
+    let metadata = guard::caught(|| ArrowReaderMetadata::load(file, Default::default()).ok()).flatten();
+    if metadata.is_none() {
+        file.check(path)?;
+    }
+    Ok(metadata)
 }
 
 /// The row groups with their places, by the footer.
@@ -179,7 +192,7 @@ impl Reader for ParquetReader {
                             let reading = Reading { batches, columns: Columns::default(), at: 0 };
                             self.state = State::Reading(Box::new(reading));
                         }
-                        None => return Ok(Some(self.broken_group())),
+                        None => return self.broken_group(),
                     }
                     continue;
                 }
@@ -193,11 +206,15 @@ impl Reader for ParquetReader {
                 self.row += 1;
                 return Ok(Some(record));
             }
-            match batches.next().map(|batch| batch.map(|batch| Columns::of(&batch, &self.fields))) {
-                Some(Ok(next)) => (*columns, *at) = (next, 0),
+            let fields = &self.fields;
+            let next = guard::caught(|| {
+                batches.next().map(|batch| batch.map(|batch| Columns::of(&batch, fields)).ok())
+            });
+            match next.unwrap_or(Some(None)) {
+                Some(Some(next)) => (*columns, *at) = (next, 0),
                 None if self.row >= self.group.end_row => self.end_group(),
                 // A batch failed, or the row group holds fewer rows than the footer says.
-                Some(Err(_)) | None => return Ok(Some(self.broken_group())),
+                Some(None) | None => return self.broken_group(),
             }
         }
     }

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use arrow::datatypes::Fields;
 use serde_json::Value;
 
@@ -12,7 +11,7 @@ use super::arrow_ipc::ArrowReader;
 use super::jsonl;
 use super::lines::Lines;
 use super::warc::WarcReader;
-use super::{Format, Limits, input, sniff};
+use super::{Format, Limits, input, parquet, sniff};
 use crate::error::Result;
 
 /// Records looked at in each file.
@@ -27,8 +26,8 @@ pub fn field_names(path: &Path, format: Option<Format>, limits: Limits) -> Resul
     let mut names = BTreeSet::new();
     if sniff::is_parquet(path, format)? {
         let file = input::RandomAccess::open(path)?;
-        if let Ok(builder) = ParquetRecordBatchReaderBuilder::try_new(file) {
-            columns(builder.schema().fields(), "", &mut names);
+        if let Some(metadata) = parquet::metadata_of(path, &file)? {
+            columns(metadata.schema().fields(), "", &mut names);
         }
         return Ok((!names.is_empty()).then_some(names));
     }

@@ -6,10 +6,9 @@
 
 use std::path::Path;
 
-use ::parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use serde::{Deserialize, Serialize};
 
-use super::{Format, Limits, input, sniff};
+use super::{Format, Limits, input, parquet, sniff};
 use crate::error::Result;
 
 /// A part of a file that one task reads.
@@ -59,7 +58,7 @@ pub fn cut(path: &Path, format: Option<Format>, n_bytes: u64, slice_bytes: u64) 
     if sniff::is_parquet(path, format)? {
         let file = input::RandomAccess::open(path)?;
         // What is wrong with a file that cannot be read, the reader says.
-        let Ok(metadata) = ArrowReaderMetadata::load(&file, Default::default()) else { return Ok(whole) };
+        let Some(metadata) = parquet::metadata_of(path, &file)? else { return Ok(whole) };
         let groups = metadata.metadata().row_groups();
         let sizes: Vec<u64> = groups.iter().map(|group| group.compressed_size().max(0) as u64).collect();
         return Ok(row_groups(&sizes, slice_bytes));

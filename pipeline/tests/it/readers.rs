@@ -40,7 +40,7 @@ fn pages_of_a_crawl_become_documents() {
     let source = scratch.ledger("out").sources["a"].clone();
     assert_eq!((source.read.docs, source.kept.docs), (40, 40), "{source:?}");
     let shard = moe_shards::Shard::open(&scratch.path("out/shards/a-v0-00000.mdx")).unwrap();
-    let ids: Vec<String> = (0..shard.len()).map(|i| shard.id(i).unwrap().to_owned()).collect();
+    let ids: Vec<String> = (0..shard.n_docs()).map(|i| shard.id(i).unwrap().to_owned()).collect();
     let wanted = "<urn:uuid:043629f9-e7bf-4b17-adb8-3c7ad4f8e404>";
     assert!(ids.iter().any(|id| id == wanted), "{ids:?}");
     let said = scratch.ok(&["why", &format!("a/{wanted}"), "--json"]);
