@@ -44,6 +44,12 @@ pub enum Verb {
   moe-data mix --extend --from 20000 --epochs 6              # keep samples 0 to 19999, then two more passes
   moe-data mix --extend --from 20000 --takedown ids.txt      # hide documents from sample 20000 on")]
     Mix(Mix),
+    /// Show the rules that filters can name, and the profiles with all their limits
+    #[command(before_long_help = "Examples:
+  moe-data filters                             # all rules with their defaults, and the profiles
+  moe-data filters --profile fineweb
+  moe-data filters --profile dclm --json | jq '.filters[].limits[]'")]
+    Filters(Filters),
     /// Say what happened to a document in a build, and why
     #[command(before_long_help = "Examples:
   moe-data why django/5.2/intro/tutorial01     # source/name
@@ -176,6 +182,17 @@ pub struct Mix {
     #[arg(long)]
     pub dry_run: bool,
     /// Print the table as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `filters`.
+#[derive(Debug, Args)]
+pub struct Filters {
+    /// The filters of a profile, with their sources
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Print JSON on stdout
     #[arg(long)]
     pub json: bool,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use moe_data::commands::{build, dups, explain, inspect, mix, verify, why};
+use moe_data::commands::{build, dups, explain, filters, inspect, mix, verify, why};
 use moe_data::printer::{Level, Printer};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -66,6 +66,10 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 json: flags.json,
             };
             mix::run(&args, printer, stop_on_signals()?)
+        }
+        Verb::Filters(flags) => {
+            let args = filters::FiltersArgs { profile: flags.profile, json: flags.json };
+            filters::run(&args, printer)
         }
         Verb::Why(flags) => {
             why::run(&why::WhyArgs { id: flags.id, out: flags.out, json: flags.json }, printer)

@@ -52,6 +52,17 @@ impl<'a> Decoder<'a> {
 
     /// Parses the file; tables other than `sections` are problems. `None` when it is not TOML.
     pub(crate) fn parse(&mut self, sections: &[&str]) -> Option<Spanned<DeTable<'a>>> {
+        let tables = self.parse_any()?;
+        for key in tables.get_ref().keys().filter(|key| !sections.contains(&key.get_ref().as_ref())) {
+            let name = key.get_ref();
+            let message = format!("unknown section; {}", nearest::hint(name, sections.iter().copied()));
+            self.problem(self.line_at(key.span().start), name, message);
+        }
+        Some(tables)
+    }
+
+    /// Parses a file whose tables may have any name. `None` when it is not TOML.
+    pub(crate) fn parse_any(&mut self) -> Option<Spanned<DeTable<'a>>> {
         let (tables, syntax) = DeTable::parse_recoverable(self.text);
         for error in &syntax {
             let line = error.span().map_or(1, |span| self.line_at(span.start));
@@ -59,11 +70,6 @@ impl<'a> Decoder<'a> {
         }
         if !syntax.is_empty() {
             return None;
-        }
-        for key in tables.get_ref().keys().filter(|key| !sections.contains(&key.get_ref().as_ref())) {
-            let name = key.get_ref();
-            let message = format!("unknown section; {}", nearest::hint(name, sections.iter().copied()));
-            self.problem(self.line_at(key.span().start), name, message);
         }
         Some(tables)
     }

@@ -2,6 +2,7 @@
 
 pub mod diff;
 pub mod export;
+pub mod filters;
 pub mod where_is;
 
 pub mod build;

@@ -137,6 +137,11 @@ impl Chain {
         Ok(Chain { steps: steps.collect::<Result<_, String>>()? })
     }
 
+    /// The limits of each rule, and the names of what it takes out.
+    pub fn limits(&self) -> impl Iterator<Item = (&[Limit], &[Reason])> {
+        self.steps.iter().map(|step| (&step.limits[..], step.methods.as_deref().unwrap_or_default()))
+    }
+
     /// Values in a row.
     pub fn n_columns(&self) -> usize {
         self.steps.iter().map(Step::n_columns).sum()

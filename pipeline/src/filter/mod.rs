@@ -8,11 +8,14 @@
 pub mod chain;
 mod code;
 mod entry;
+mod fineweb_quality;
 mod gopher_quality;
+mod gopher_repetition;
 mod language;
 mod length;
 mod lines;
 mod lists;
+pub mod ngrams;
 pub mod pii;
 mod rewriting;
 mod sentences;
@@ -38,6 +41,16 @@ pub const REGISTRY: &[Entry] = &[
         "gopher_quality",
         "document statistics of the Gopher paper",
         gopher_quality::THRESHOLDS,
+    ),
+    Entry::filter::<gopher_repetition::GopherRepetition>(
+        "gopher_repetition",
+        "repeated lines, paragraphs and n-grams of the Gopher paper",
+        gopher_repetition::THRESHOLDS,
+    ),
+    Entry::filter::<fineweb_quality::FinewebQuality>(
+        "fineweb_quality",
+        "lines that are no sentences, short, repeated or a list",
+        fineweb_quality::THRESHOLDS,
     ),
     Entry::rewrite::<c4::C4Quality>(
         "c4_quality",
@@ -121,6 +134,19 @@ pub enum Rule {
     Filter(Box<dyn Filter>),
     /// It measures and rewrites.
     Rewrite(Box<dyn Rewrite>),
+}
+
+/// A program whose way of counting a rule follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Definition {
+    /// datatrove 0.10.1, which made FineWeb.
+    #[default]
+    Datatrove,
+    /// The mappers of DCLM (`baselines/mappers/filters/content_filters.py`), which datamap-rs follows.
+    Dclm,
+    /// The tagger `gopher_v1` of dolma (`python/dolma/taggers/gopher.py`).
+    Dolma,
 }
 
 /// What a recipe does with what a rule finds.

@@ -3,6 +3,7 @@
 
 use std::cell::{OnceCell, RefCell};
 
+use super::ngrams::{Counter, Grams};
 use super::words::Words;
 use crate::document::Metadata;
 
@@ -14,30 +15,75 @@ pub struct Text<'a> {
     scratch: Option<&'a Scratch>,
     n_chars: OnceCell<u64>,
     words: OnceCell<Words>,
+    between_spaces: OnceCell<Words>,
+}
+
+/// How a text is split into words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// As in [`super::words`], punctuation included.
+    Words,
+    /// Between white space.
+    Whitespace,
+}
+
+/// Tables that rules fill and forget for each text.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// Counts of keys.
+    pub counter: Counter,
+    /// Hashes of n-grams of words.
+    pub grams: Grams,
 }
 
 /// Memory that outlives a text: one for all texts of a thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
     words: RefCell<Vec<Words>>,
+    tables: RefCell<Tables>,
 }
 
 impl Scratch {
     /// A text of which nothing is known yet but what its record says.
     pub fn text<'a>(&'a self, text: &'a str, metadata: Metadata<'a>) -> Text<'a> {
-        Text { text, metadata, scratch: Some(self), n_chars: OnceCell::new(), words: OnceCell::new() }
+        Text::with(text, metadata, Some(self))
+    }
+
+    /// A text with words from elsewhere, to compare rules with those of other programs.
+    ///
+    /// # Errors
+    /// A word is not in the text, behind the one before it.
+    pub fn text_with_words<'a, 'w>(
+        &'a self,
+        text: &'a str,
+        words: impl IntoIterator<Item = &'w str>,
+    ) -> Result<Text<'a>, String> {
+        let mut found = self.take();
+        found.set(text, words)?;
+        let text = self.text(text, Metadata::default());
+        text.words.set(found).map_err(|_| "the words are known already")?;
+        Ok(text)
+    }
+
+    fn take(&self) -> Words {
+        self.words.borrow_mut().pop().unwrap_or_default()
     }
 }
 
 impl<'a> Text<'a> {
     /// A text on its own, for tests and single questions; many texts share a [`Scratch`].
     pub fn new(text: &'a str) -> Text<'a> {
+        Text::with(text, Metadata::default(), None)
+    }
+
+    fn with(text: &'a str, metadata: Metadata<'a>, scratch: Option<&'a Scratch>) -> Text<'a> {
         Text {
             text,
-            metadata: Metadata::default(),
-            scratch: None,
+            metadata,
+            scratch,
             n_chars: OnceCell::new(),
             words: OnceCell::new(),
+            between_spaces: OnceCell::new(),
         }
     }
 
@@ -58,20 +104,39 @@ impl<'a> Text<'a> {
 
     /// The words; see [`super::words`] for what a word is.
     pub fn words(&self) -> &Words {
-        self.words.get_or_init(|| {
-            let used = self.scratch.and_then(|scratch| scratch.words.borrow_mut().pop());
-            let mut words = used.unwrap_or_default();
-            words.split(self.text);
+        self.words_by(Split::Words)
+    }
+
+    /// The words of a split.
+    pub fn words_by(&self, split: Split) -> &Words {
+        let cell = if split == Split::Words { &self.words } else { &self.between_spaces };
+        cell.get_or_init(|| {
+            let mut words = self.scratch.map(Scratch::take).unwrap_or_default();
+            match split {
+                Split::Words => words.split(self.text),
+                Split::Whitespace => words.split_at_spaces(self.text),
+            }
             words
         })
+    }
+
+    /// Tables to count in; what is in them is left from elsewhere.
+    pub fn with_tables<T>(&self, count: impl FnOnce(&mut Tables) -> T) -> T {
+        // A rule that asks for the tables inside the tables gets new ones.
+        match self.scratch.map(|scratch| scratch.tables.try_borrow_mut()) {
+            Some(Ok(mut tables)) => count(&mut tables),
+            _ => count(&mut Tables::default()),
+        }
     }
 }
 
 impl Drop for Text<'_> {
     fn drop(&mut self) {
-        if let (Some(scratch), Some(words)) = (self.scratch, self.words.take()) {
-            scratch.words.borrow_mut().push(words);
-        }
+        let Some(scratch) = self.scratch else { return };
+        scratch
+            .words
+            .borrow_mut()
+            .extend([self.words.take(), self.between_spaces.take()].into_iter().flatten());
     }
 }
 

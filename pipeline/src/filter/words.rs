@@ -7,6 +7,7 @@
 
 use std::cell::OnceCell;
 
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 use unicode_segmentation::UnicodeSegmentation;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,6 +18,8 @@ pub struct Word {
     pub start: u32,
     /// Bytes.
     pub len: u32,
+    /// Characters.
+    pub n_chars: u32,
     /// What it consists of.
     pub kind: Kind,
 }
@@ -24,10 +27,10 @@ pub struct Word {
 /// What a word consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Neither letter nor digit.
+    /// Nothing but [`is_punctuation`].
     Symbols,
-    /// A digit and no letter.
-    Digits,
+    /// Something else, such as a digit, but no letter.
+    Other,
     /// A letter.
     Letters,
 }
@@ -64,31 +67,135 @@ impl Words {
         self.words.is_empty()
     }
 
+    /// Characters of all words.
+    pub fn n_chars(&self) -> u64 {
+        self.chars_by_kind.iter().sum()
+    }
+
     /// Words with a letter.
     pub fn n_with_letter(&self) -> u64 {
         self.n_by_kind[Kind::Letters as usize]
     }
 
-    /// Words with a letter or digit.
-    pub fn n_with_letter_or_digit(&self) -> u64 {
-        self.n_with_letter() + self.n_by_kind[Kind::Digits as usize]
+    /// Words that are not punctuation alone.
+    pub fn n_non_symbol(&self) -> u64 {
+        self.n_with_letter() + self.n_by_kind[Kind::Other as usize]
     }
 
-    /// Characters of the words with a letter or digit.
-    pub fn chars_with_letter_or_digit(&self) -> u64 {
-        self.chars_by_kind[Kind::Letters as usize] + self.chars_by_kind[Kind::Digits as usize]
+    /// Characters of the words that are not punctuation alone.
+    pub fn chars_non_symbol(&self) -> u64 {
+        self.chars_by_kind[Kind::Letters as usize] + self.chars_by_kind[Kind::Other as usize]
     }
 
     /// XXH3-64 of each word's bytes. `text` is the text that was split.
     pub fn hashes(&self, text: &str) -> &[u64] {
-        self.hashes.get_or_init(|| self.words.iter().map(|word| xxh3_64(word.of(text).as_bytes())).collect())
+        self.hashes.get_or_init(|| {
+            let mut hashes = Vec::with_capacity(self.words.len());
+            hashes.extend(self.words.iter().map(|word| xxh3_64(word.of(text).as_bytes())));
+            hashes
+        })
+    }
+
+    fn clear(&mut self) {
+        self.words.clear();
+        (self.n_by_kind, self.chars_by_kind) = ([0; 3], [0; 3]);
+        self.hashes.take();
     }
 
     /// Forgets the words and takes those of `text`.
     pub(super) fn split(&mut self, text: &str) {
-        self.words.clear();
-        (self.n_by_kind, self.chars_by_kind) = ([0; 3], [0; 3]);
-        self.hashes.take();
+        self.clear();
+        let bytes = text.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            // White space of ASCII ends a word on both sides, so what is between can be split alone.
+            if is_ascii_space(bytes[at]) {
+                at += 1;
+                continue;
+            }
+            let end =
+                at + bytes[at..].iter().position(|byte| is_ascii_space(*byte)).unwrap_or(bytes.len() - at);
+            if bytes[at..end].is_ascii() {
+                self.split_ascii(bytes, at, end);
+            } else {
+                // With the space before it, to which a combining mark at the start belongs.
+                let start = if at > 0 && matches!(bytes[at - 1], b' ' | b'\t') { at - 1 } else { at };
+                self.split_unicode(&text[start..end], start);
+            }
+            at = end;
+        }
+    }
+
+    /// Forgets the words and takes those between white space.
+    pub(super) fn split_at_spaces(&mut self, text: &str) {
+        self.clear();
+        for word in text.split_whitespace() {
+            // Both are parts of one text.
+            let start = word.as_ptr() as usize - text.as_ptr() as usize;
+            self.push(start, word);
+        }
+    }
+
+    /// Forgets the words and takes these, which are stretches of `text` in its order.
+    pub fn set<'w>(&mut self, text: &str, words: impl IntoIterator<Item = &'w str>) -> Result<(), String> {
+        self.clear();
+        let mut from = 0;
+        for word in words {
+            let found =
+                text[from..].find(word).ok_or_else(|| format!("the word {word:?} is not in the text"))?;
+            let start = from + found;
+            from = start + word.len();
+            self.push(start, &text[start..from]);
+        }
+        Ok(())
+    }
+
+    /// The rules of UAX #29 for characters of ASCII other than white space.
+    fn split_ascii(&mut self, bytes: &[u8], mut at: usize, end: usize) {
+        while at < end {
+            let start = at;
+            let class = CLASSES[bytes[at] as usize];
+            if class == Class::Other {
+                // A run of dots or hyphens is one word.
+                at += 1;
+                if matches!(bytes[start], b'.' | b'-') {
+                    while at < end && bytes[at] == bytes[start] {
+                        at += 1;
+                    }
+                }
+                self.add(start, at - start, at - start, Kind::Symbols);
+                continue;
+            }
+            let mut last = class;
+            let mut kind = kind_of(class);
+            at += 1;
+            while at < end {
+                let class = CLASSES[bytes[at] as usize];
+                if class != Class::Other {
+                    // Letters, digits and underscores stay together (WB5, WB8 to WB10, WB13a, WB13b).
+                    (last, kind) = (class, kind.max(kind_of(class)));
+                    at += 1;
+                    continue;
+                }
+                // One mark between two letters or two digits (WB6, WB7, WB11, WB12).
+                let joins = match bytes[at] {
+                    b'.' | b'\'' => last != Class::Underscore,
+                    b':' => last == Class::Letter,
+                    b',' | b';' => last == Class::Digit,
+                    _ => false,
+                };
+                let next = bytes.get(at + 1).filter(|_| at + 1 < end).map(|byte| CLASSES[*byte as usize]);
+                if !joins || next != Some(last) {
+                    break;
+                }
+                at += 2;
+            }
+            self.add(start, at - start, at - start, kind);
+        }
+    }
+
+    /// `offset` is where `text` starts in the whole text.
+    fn split_unicode(&mut self, text: &str, offset: usize) {
         // The dot or hyphen that the previous word was a run of; anything else ends the run.
         let mut run: Option<char> = None;
         for (start, word) in text.split_word_bound_indices() {
@@ -102,11 +209,13 @@ impl Words {
             if runs && run == Some(first) {
                 if let Some(last) = self.words.last_mut() {
                     last.len += 1;
+                    last.n_chars += 1;
+                    self.chars_by_kind[Kind::Symbols as usize] += 1;
                 }
                 continue;
             }
             run = runs.then_some(first);
-            self.push(start, word);
+            self.push(offset + start, word);
         }
     }
 
@@ -114,20 +223,116 @@ impl Words {
         let (mut n_chars, mut kind) = (0, Kind::Symbols);
         for c in word.chars() {
             n_chars += 1;
-            if c.is_alphabetic() {
-                kind = Kind::Letters;
-            } else if c.is_numeric() {
-                kind = kind.max(Kind::Digits);
+            if kind < Kind::Letters {
+                kind = kind.max(kind_of_char(c));
             }
         }
-        self.words.push(Word { start: start as u32, len: word.len() as u32, kind });
+        self.add(start, word.len(), n_chars, kind);
+    }
+
+    fn add(&mut self, start: usize, len: usize, n_chars: usize, kind: Kind) {
+        self.words.push(Word { start: start as u32, len: len as u32, n_chars: n_chars as u32, kind });
         self.n_by_kind[kind as usize] += 1;
-        self.chars_by_kind[kind as usize] += n_chars;
+        self.chars_by_kind[kind as usize] += n_chars as u64;
+    }
+}
+
+/// White space of ASCII.
+fn is_ascii_space(byte: u8) -> bool {
+    byte == b' ' || (b'\t'..=b'\r').contains(&byte)
+}
+
+/// A character of ASCII in UAX #29.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Letter,
+    Digit,
+    Underscore,
+    Other,
+}
+
+const CLASSES: [Class; 128] = {
+    let mut classes = [Class::Other; 128];
+    let mut i = 0;
+    while i < 128 {
+        let byte = i as u8;
+        if byte.is_ascii_alphabetic() {
+            classes[i] = Class::Letter;
+        } else if byte.is_ascii_digit() {
+            classes[i] = Class::Digit;
+        } else if byte == b'_' {
+            classes[i] = Class::Underscore;
+        }
+        i += 1;
+    }
+    classes
+};
+
+fn kind_of(class: Class) -> Kind {
+    match class {
+        Class::Letter => Kind::Letters,
+        Class::Digit => Kind::Other,
+        Class::Underscore | Class::Other => Kind::Symbols,
+    }
+}
+
+fn kind_of_char(c: char) -> Kind {
+    if c.is_ascii_alphabetic() {
+        Kind::Letters
+    } else if is_punctuation(c) {
+        Kind::Symbols
+    } else if !c.is_ascii() && c.general_category_group() == GeneralCategoryGroup::Letter {
+        Kind::Letters
+    } else {
+        Kind::Other
+    }
+}
+
+/// Whether a character is in datatrove's `PUNCTUATION_SET` (`utils/text.py`, version 0.10.1): all symbols of ASCII, control
+/// characters but tab and line end, and these marks, among them by mistake the full-width one.
+pub fn is_punctuation(c: char) -> bool {
+    match c {
+        '\t' | '\n' | ' ' => false,
+        '\0'..='\u{9f}' => !c.is_ascii_alphanumeric(),
+        _ => matches!(
+            c,
+            '«' | '´'
+                | '»'
+                | '–'
+                | '—'
+                | '’'
+                | '“'
+                | '”'
+                | '„'
+                | '…'
+                | '∶'
+                | '━'
+                | '►'
+                | '、'
+                | '。'
+                | '〈'
+                ..='」'
+                    | '【'
+                    | '】'
+                    | '！'
+                    | '％'
+                    | '（'
+                    | '）'
+                    | '，'
+                    | '．'
+                    | '１'
+                    | '：'
+                    | '；'
+                    | '？'
+                    | '～'
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn words(text: &str) -> Words {
@@ -136,12 +341,38 @@ mod tests {
         words
     }
 
+    /// The definition, without the short cut for ASCII.
+    fn slow(text: &str) -> Words {
+        let mut words = Words::default();
+        words.split_unicode(text, 0);
+        words
+    }
+
     #[test]
     fn words_are_counted_by_kind() {
         // The, cat, ,, and, the, 12, dogs, . and the run of hyphens.
         let words = words("The cat, and the 12 dogs.\n----");
-        assert_eq!((words.len(), words.n_with_letter(), words.n_with_letter_or_digit()), (9, 5, 6));
-        assert_eq!(words.chars_with_letter_or_digit(), 3 + 3 + 3 + 3 + 2 + 4);
+        assert_eq!((words.len(), words.n_with_letter(), words.n_non_symbol()), (9, 5, 6));
+        assert_eq!((words.chars_non_symbol(), words.n_chars()), (3 + 3 + 3 + 3 + 2 + 4, 24));
+    }
+
+    #[test]
+    fn kinds_are_those_of_datatrove() {
+        let check = |word: &str, expected: Kind| {
+            let mut words = Words::default();
+            words.split_at_spaces(word);
+            assert_eq!(words.all().iter().map(|word| word.kind).collect::<Vec<_>>(), [expected], "{word}");
+        };
+        for word in ["#", "_", "…", "１", "«.»", "〈》", "\u{7f}"] {
+            check(word, Kind::Symbols);
+        }
+        // A Roman numeral is alphabetic but no letter.
+        for word in ["€", "12", "‘", "Ⅳ", "２", "😀", "ा"] {
+            check(word, Kind::Other);
+        }
+        for word in ["a", "é1", "語", "#x", "ʰ"] {
+            check(word, Kind::Letters);
+        }
     }
 
     #[test]
@@ -158,6 +389,11 @@ mod tests {
         check(".-.-", &[".", "-", ".", "-"]);
         check("====", &["=", "=", "=", "="]);
         check("11 é11", &["11", "é11"]);
+        check("é....", &["é", "...."]);
+        check(
+            "don't 3.14 a.b.c x:y 1,000;2 a_1 'q' e.g.",
+            &["don't", "3.14", "a.b.c", "x:y", "1,000;2", "a_1", "'", "q", "'", "e.g", "."],
+        );
         check("", &[]);
     }
 
@@ -166,7 +402,24 @@ mod tests {
         let mut words = words("one two 3 four");
         words.hashes("one two 3 four");
         words.split("five");
-        assert_eq!((words.len(), words.n_with_letter_or_digit()), (1, 1));
+        assert_eq!((words.len(), words.n_non_symbol()), (1, 1));
         assert_eq!(words.hashes("five"), [xxh3_64(b"five")]);
+    }
+
+    #[test]
+    fn words_from_elsewhere_are_found_in_their_order() {
+        let mut words = Words::default();
+        words.set("a b a", ["a", "a"]).unwrap();
+        assert_eq!(words.all().iter().map(|word| word.start).collect::<Vec<_>>(), [0, 4]);
+        assert!(words.set("a b a", ["b", "b"]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_cut_for_ascii_splits_as_the_definition(text in "([ab1_.,:;' \\-\"=é語\u{301}\u{a0}\t\n]|[ -~]){0,40}") {
+            let (fast, slow) = (words(&text), slow(&text));
+            prop_assert_eq!(fast.all(), slow.all());
+            prop_assert_eq!((fast.n_by_kind, fast.chars_by_kind), (slow.n_by_kind, slow.chars_by_kind));
+        }
     }
 }

@@ -9,14 +9,16 @@ use toml::de::DeTable;
 
 use super::cuts::{ParagraphConfig, SubstringConfig};
 use super::dedup::Keep;
-use super::{DedupConfig, FilterConfig, MinhashConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
+use super::profile::Override;
+use super::{DedupConfig, MinhashConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
 use crate::error::Result;
 use crate::filter::{self, Action};
 use crate::nearest;
 use crate::read::MAX_TAG_BYTES;
-use crate::strict_toml::{Decoder, Table, join};
+use crate::strict_toml::{Decoder, Table};
 
-const SECTIONS: [&str; 7] = ["source", "normalize", "filter", "dedup", "tokenizer", "shard", "limits"];
+const SECTIONS: [&str; 8] =
+    ["source", "normalize", "filters", "filter", "dedup", "tokenizer", "shard", "limits"];
 
 /// Decodes the text of a recipe; `file` is for messages only.
 ///
@@ -35,8 +37,9 @@ impl Decoder<'_> {
         let name_lines: Vec<usize> = tables.iter().map(|table| table.line_of("name")).collect();
         let source: Vec<SourceConfig> = tables.into_iter().map(|table| self.section(table)).collect();
         self.check_names(&source, &name_lines);
-        let filter =
-            self.tables(spans, "filter").into_iter().filter_map(|t| self.filter(t, &source)).collect();
+        let filters = self.table(spans, "filters");
+        let entries = self.tables(spans, "filter");
+        let filter = self.filters(filters, entries, &source);
         let dedup = self.dedup(spans, &source);
         Recipe {
             source,
@@ -68,7 +71,12 @@ impl Decoder<'_> {
         }
     }
 
-    fn filter(&mut self, mut table: Table<'_>, sources: &[SourceConfig]) -> Option<FilterConfig> {
+    /// An entry of `[[filter]]`, as far as it goes, with its rule.
+    pub(super) fn filter_entry(
+        &mut self,
+        mut table: Table<'_>,
+        sources: &[SourceConfig],
+    ) -> Option<(&'static filter::Entry, Override)> {
         let names = filter::REGISTRY.iter().map(|entry| entry.name);
         let name = table.values.remove("name");
         let Some(name) = name.as_ref().and_then(Value::as_str) else {
@@ -94,19 +102,19 @@ impl Decoder<'_> {
                 format!("no source is called `{wanted}`; {hint}"),
             );
         }
-        let (action, tag) = self.action(&mut table, entry);
-        let settings = self.values(&table, (entry.defaults)(), &entry.accepts);
-        for (key, message) in (entry.check)(&settings) {
-            self.problem(table.line_of(key), &join(table.name, key), message);
-        }
-        Some(FilterConfig {
-            name: name.to_owned(),
-            sources: chosen,
-            action,
-            tag,
-            settings,
-            files: Vec::new(),
-        })
+        let says_action = table.values.contains_key("action") || table.values.contains_key("tag");
+        let action = self.action(&mut table, entry);
+        let mut settings = self.values(&table, (entry.defaults)(), &entry.accepts);
+        settings.retain(|key, _| table.values.contains_key(key));
+        Some((
+            entry,
+            Override {
+                name: name.to_owned(),
+                sources: chosen,
+                action: says_action.then_some(action),
+                settings,
+            },
+        ))
     }
 
     /// What an entry does with what its rule finds.

@@ -7,6 +7,7 @@ pub mod decode;
 pub mod dedup;
 pub mod inputs;
 mod limits;
+pub mod profile;
 pub mod size;
 
 use std::path::PathBuf;

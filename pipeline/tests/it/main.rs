@@ -16,6 +16,8 @@ mod bad_input;
 mod cuts;
 /// The same bytes for any threads, split, format, interruption.
 mod determinism;
+/// The rule that CONTRIBUTING.md shows.
+mod example_rule;
 /// Plans that are extended: the past stays, the future goes on from it.
 mod extend;
 /// Drops, tags and measurements of filters.

@@ -188,6 +188,10 @@ fn no_threshold_of_the_registry_changes_what_is_measured() {
             let mut moved = config.clone();
             for key in entry.thresholds {
                 let value = moved.settings.get_mut(*key).unwrap();
+                if let serde_json::Value::Array(items) = value {
+                    items.iter_mut().for_each(|item| *item = (item.as_f64().unwrap() / 2.0).into());
+                    continue;
+                }
                 *value = match value.as_f64() {
                     Some(number) if value.is_f64() => (number / 2.0).into(),
                     Some(number) => ((number / 2.0) as u64).into(),
