@@ -1,5 +1,7 @@
 //! The command line: types only.
 
+pub mod classifier;
+pub mod decontaminate;
 pub mod tokenizer;
 
 use std::path::PathBuf;
@@ -35,6 +37,14 @@ pub enum Verb {
     /// Train, import, check and measure tokenizers
     #[command(subcommand)]
     Tokenizer(tokenizer::TokenizerVerb),
+    /// Train, evaluate and apply classifiers of documents
+    #[command(subcommand)]
+    Classifier(classifier::ClassifierVerb),
+    /// Look for text of evaluation sets in files
+    #[command(before_long_help = "Examples:
+  moe-data decontaminate --benchmark gsm8k=gsm8k_test.jsonl.gz:question corpus/
+  moe-data decontaminate --benchmark he=HumanEval.jsonl.gz:prompt,canonical_solution web/*.jsonl.gz --json")]
+    Decontaminate(decontaminate::Decontaminate),
     /// Make the multi-epoch plan of a build and say what it is worth
     #[command(before_long_help = "Examples:
   moe-data mix --epochs 4                    # configs/mix.toml if it is there, else built-in defaults

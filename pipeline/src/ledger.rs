@@ -2,6 +2,8 @@
 //! in documents, and the same with the bytes cut from documents in bytes; they are counted in different places (the reader, the headers
 //! of the finished shards, the reports of the stages), so the check can fail.
 
+pub mod decontamination;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -9,6 +11,7 @@ use std::path::Path;
 use moe_shards::atomic;
 use serde::{Deserialize, Serialize};
 
+use self::decontamination::BenchmarkSummary;
 use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::json;
@@ -29,6 +32,22 @@ pub struct Ledger {
     /// What brute force over a sample says about fuzzy deduplication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minhash_estimate: Option<Estimate>,
+    /// Buckets of the classifier's score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityNote>,
+    /// What was looked for of each benchmark and what was found; more is in `decontamination.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decontamination: Option<BTreeMap<String, BenchmarkSummary>>,
+}
+
+/// Buckets of the classifier's score, over all documents behind decontamination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QualityNote {
+    /// Ascending scores; the bucket of a document is how many of them are at most its score.
+    pub edges: Vec<f64>,
+    /// Documents of each bucket and their bytes as read.
+    pub buckets: Vec<Count>,
 }
 
 /// What encoded the text.
@@ -103,7 +122,14 @@ impl Ledger {
     /// An empty ledger over sources.
     pub fn new<'a>(sources: impl IntoIterator<Item = &'a str>) -> Ledger {
         let sources = sources.into_iter().map(|name| (name.to_owned(), SourceLedger::default())).collect();
-        Ledger { version: Ledger::VERSION, encoder: None, sources, minhash_estimate: None }
+        Ledger {
+            version: Ledger::VERSION,
+            encoder: None,
+            sources,
+            minhash_estimate: None,
+            quality: None,
+            decontamination: None,
+        }
     }
 
     /// The entry of a source.
@@ -203,6 +229,9 @@ impl Ledger {
             }));
         }
         lines.extend(self.minhash_estimate.iter().map(|estimate| format!("near-duplicates: {estimate}")));
+        for (name, summary) in self.decontamination.iter().flatten() {
+            lines.push(format!("evaluation set {name}: {summary}"));
+        }
         lines.join("\n")
     }
 

@@ -23,6 +23,9 @@ pub mod watch;
 pub mod document;
 pub mod objects;
 
+pub mod classifier;
+pub mod decontaminate;
+
 pub mod filter;
 pub mod minhash;
 pub mod normalize;
@@ -58,4 +61,4 @@ pub const BUILD_VERSION: u32 = 2;
 
 /// Version of the files that stages leave for each other. It is part of the fingerprints of tasks, but not of the
 /// identity of a data set: another version makes the same shards.
-pub const WORK_VERSION: u32 = 1;
+pub const WORK_VERSION: u32 = 2;

@@ -32,6 +32,25 @@ fn main() -> ExitCode {
 fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
     match verb {
         Verb::Tokenizer(verb) => run_tokenizer(verb, printer),
+        Verb::Decontaminate(flags) => {
+            let settings = moe_data::decontaminate::Settings {
+                ngram: flags.ngram,
+                threshold: flags.threshold,
+                max_misses: flags.max_misses,
+                min_words: flags.min_words,
+            };
+            let args = moe_data::commands::decontaminate::DecontaminateArgs {
+                benchmarks: flags.benchmark.into_iter().map(|flag| flag.0).collect(),
+                settings,
+                paths: flags.paths,
+                text: flags.text,
+                id: flags.id,
+                threads: flags.threads.map(usize::from),
+                json: flags.json,
+            };
+            moe_data::commands::decontaminate::run(&args, printer)
+        }
+        Verb::Classifier(verb) => run_classifier(verb, printer),
         Verb::Build(flags) => {
             let args = build::BuildArgs {
                 recipe: flags.recipe,
@@ -174,6 +193,62 @@ fn run_tokenizer(verb: cli::tokenizer::TokenizerVerb, printer: &Printer) -> moe_
                 json: flags.json,
             };
             tokenizer::stats::run(&args, printer)
+        }
+    }
+}
+
+fn run_classifier(verb: cli::classifier::ClassifierVerb, printer: &Printer) -> moe_data::Result<()> {
+    use cli::classifier::ClassifierVerb;
+    use moe_data::classifier::features::Features;
+    use moe_data::classifier::train::TrainSettings;
+    use moe_data::commands::classifier::{apply, eval, train};
+
+    match verb {
+        ClassifierVerb::Train(flags) => {
+            let settings = TrainSettings {
+                features: Features { word_ngrams: flags.word_ngrams, bucket_bits: flags.bits },
+                epochs: flags.epochs,
+                learning_rate: flags.learning_rate,
+                dim: flags.dim,
+                seed: flags.seed,
+            };
+            let args = train::TrainArgs {
+                positive: flags.positive,
+                negative: flags.negative,
+                text: flags.text,
+                settings,
+                held_out: flags.held_out,
+                output: flags.output,
+                force: flags.force,
+                json: flags.json,
+            };
+            train::run(&args, printer)
+        }
+        ClassifierVerb::Eval(flags) => {
+            let args = eval::EvalArgs {
+                model: flags.model.model,
+                label: flags.model.label,
+                newlines: flags.model.newlines.into(),
+                positive: flags.positive,
+                negative: flags.negative,
+                text: flags.text,
+                held_out: flags.held_out,
+                buckets: usize::from(flags.buckets),
+                json: flags.json,
+            };
+            eval::run(&args, printer)
+        }
+        ClassifierVerb::Apply(flags) => {
+            let args = apply::ApplyArgs {
+                model: flags.model.model,
+                label: flags.model.label,
+                newlines: flags.model.newlines.into(),
+                paths: flags.paths,
+                text: flags.text,
+                id: flags.id,
+                threads: flags.threads.map(usize::from),
+            };
+            apply::run(&args, printer)
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::read::{Limits, peek};
 use crate::recipe::dedup::AGAINST_WITHOUT_METHOD;
 use crate::recipe::inputs::{self, InputFile};
 use crate::recipe::{Recipe, SourceConfig, decode};
+use crate::stage::decontaminate::load::Benchmark;
 
 /// The recipe that `moe-data build` reads when none is named.
 pub const DEFAULT_RECIPE: &str = "configs/build.toml";
@@ -37,6 +38,8 @@ pub struct Prepared {
     pub inputs: Vec<Vec<InputFile>>,
     /// The tokenizer file, if the recipe names one.
     pub tokenizer: Option<InputFile>,
+    /// The evaluation sets of `[decontaminate]`, in its order.
+    pub benchmarks: Vec<Benchmark>,
     /// The other builds of `dedup.against`.
     pub against: Vec<OtherBuild>,
     /// The recipe file, for messages.
@@ -87,12 +90,29 @@ impl Prepared {
             origin,
             inputs: Vec::new(),
             tokenizer: None,
+            benchmarks: Vec::new(),
             against: Vec::new(),
             file: file.filter(|_| input.is_empty()).map(Path::to_owned),
         };
         let mut problems = prepared.find_files(&base, &source_base);
+        problems.extend(prepared.find_benchmarks(&base));
         problems.extend(prepared.find_builds(&base, against));
         if problems.is_empty() { Ok(prepared) } else { Err(Error::Recipe { problems }) }
+    }
+
+    /// Finds the files of the evaluation sets.
+    fn find_benchmarks(&mut self, base: &Path) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for benchmark in self.recipe.decontaminate.iter().flat_map(|config| &config.benchmark) {
+            let files = inputs::find(base, &benchmark.paths).unwrap_or_else(|messages| {
+                let key = format!("decontaminate.benchmark.{}.paths", benchmark.name);
+                problems.extend(messages.into_iter().map(|message| self.problem(&key, message)));
+                Vec::new()
+            });
+            let (name, fields) = (benchmark.name.clone(), benchmark.fields.clone());
+            self.benchmarks.push(Benchmark { name, files, fields });
+        }
+        problems
     }
 
     /// Opens the builds of the recipe, whose paths are relative to `base`, then those of the flags.
@@ -225,8 +245,39 @@ impl Prepared {
             "recipe": self.recipe,
             "inputs": self.inputs,
             "tokenizer": self.tokenizer,
+            "benchmarks": self.benchmarks,
             "against": self.identities(),
         }))
+    }
+
+    /// Digest of all that decides the bytes of the shards, see [`Recipe::identity`]; evaluation sets count by
+    /// their content. `tokenizer` is the digest of the tokenizer's file, if the recipe names one.
+    ///
+    /// # Errors
+    /// An evaluation set cannot be read.
+    pub fn identity(&self, tokenizer: Option<Hash>) -> Result<Hash> {
+        let identity = self.recipe.identity(tokenizer, &self.identities());
+        let Recipe { decontaminate, quality, .. } = &self.recipe;
+        // What is absent counts for nothing, so that old identities stay.
+        if decontaminate.is_none() && quality.is_none() {
+            return Ok(identity);
+        }
+        let benchmarks = self.benchmarks.iter().map(|benchmark| {
+            let contents = benchmark.files.iter().map(|file| Ok(Hash::of_file(&file.path)?));
+            Ok((&benchmark.fields, contents.collect::<Result<Vec<Hash>>>()?))
+        });
+        let benchmarks = benchmarks.collect::<Result<Vec<_>>>()?;
+        let decontaminate = decontaminate.as_ref().map(|config| {
+            json!({
+                "settings": config.settings(),
+                "action": config.action,
+                "tag": config.tag,
+                "min_chars_left": config.min_chars_left,
+                "sources": config.sources,
+                "benchmarks": benchmarks,
+            })
+        });
+        Ok(json::digest(&json!({ "recipe": identity, "decontaminate": decontaminate, "quality": quality })))
     }
 
     /// Identities of the other builds.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::ledger::Ledger;
+use crate::ledger::decontamination::Decontamination;
 use crate::prepare::Prepared;
 use crate::recipe::Recipe;
 use crate::tokenizer::EncoderOptions;
@@ -31,6 +32,8 @@ pub struct Results {
     pub audits: Vec<(PathBuf, String)>,
     /// Quarantine files; those of the slices of one input file have one name and become one file.
     pub quarantines: Vec<(PathBuf, String)>,
+    /// What decontamination looked for and found.
+    pub decontamination: Option<Decontamination>,
     /// Files and folders that the next build can use.
     pub used: Vec<PathBuf>,
 }
@@ -84,6 +87,10 @@ pub fn write_reports(out: &Path, results: &Results, ledger: &Ledger) -> Result<(
     remove_file(&out.join(Manifest::FILE))?;
     link_all(&out.join("audit"), &results.audits)?;
     link_all(&out.join("quarantine"), &results.quarantines)?;
+    match &results.decontamination {
+        Some(report) => report.write(out)?,
+        None => remove_file(&out.join(Decontamination::FILE))?,
+    }
     ledger.write(out)
 }
 

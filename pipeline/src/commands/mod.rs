@@ -6,6 +6,9 @@ pub mod filters;
 pub mod where_is;
 
 pub mod build;
+pub mod classifier;
+pub mod decontaminate;
+mod documents;
 pub mod dups;
 pub mod explain;
 pub mod inspect;

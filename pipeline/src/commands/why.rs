@@ -123,6 +123,22 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
             sample
         ));
     }
+    for row in &story.contamination {
+        let number = |key: &str| row.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default();
+        let score = row.get("score").and_then(serde_json::Value::as_f64).unwrap_or_default();
+        let sample: String = str_of(row, "text").chars().take(60).collect();
+        lines.push(format!(
+            "  holds      {} of record {} of the evaluation set {}: {} words, score {}, bytes {} to {}: {:?}",
+            str_of(row, "field"),
+            number("record"),
+            str_of(row, "benchmark"),
+            number("n_words"),
+            round(score),
+            number("start"),
+            number("end"),
+            sample
+        ));
+    }
     for place in &story.shards {
         let (doc, n, tokens) = (place.document, place.n_documents, place.tokens);
         lines.push(format!("  kept       document {doc} of {n} in shard {}, {tokens} tokens", place.shard));

@@ -147,6 +147,18 @@ impl Chain {
         self.steps.iter().map(Step::n_columns).sum()
     }
 
+    /// Position in a row of the value with this reason, of the first rule that has one.
+    pub fn column(&self, reason: &str) -> Option<usize> {
+        let mut before = 0;
+        for step in &self.steps {
+            if let Some(at) = step.limits.iter().position(|limit| limit.reason == reason) {
+                return Some(before + at);
+            }
+            before += step.n_columns();
+        }
+        None
+    }
+
     /// Whether a rule may change documents.
     pub fn rewrites(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.rule, Rule::Rewrite(_)))

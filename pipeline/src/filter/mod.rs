@@ -6,6 +6,7 @@
 //! a table of values and without the text, so that a moved threshold measures nothing again.
 
 pub mod chain;
+pub mod classifier;
 mod code;
 mod entry;
 mod fineweb_quality;
@@ -92,6 +93,7 @@ pub const REGISTRY: &[Entry] = &[
     )
     .with_files(language::FILES),
     Entry::filter::<code::Code>("code", "source code", code::THRESHOLDS),
+    classifier::ENTRY,
 ];
 
 /// Actions of rules that leave the text as it is.

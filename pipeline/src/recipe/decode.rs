@@ -8,17 +8,29 @@ use serde_json::Value;
 use toml::de::DeTable;
 
 use super::cuts::{ParagraphConfig, SubstringConfig};
+use super::decontaminate::{BenchmarkConfig, DecontaminateConfig};
 use super::dedup::Keep;
 use super::profile::Override;
-use super::{DedupConfig, MinhashConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
+use super::quality::QualityConfig;
+use super::{DedupConfig, FilterConfig, MinhashConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
 use crate::error::Result;
 use crate::filter::{self, Action};
 use crate::nearest;
 use crate::read::MAX_TAG_BYTES;
 use crate::strict_toml::{Decoder, Table};
 
-const SECTIONS: [&str; 8] =
-    ["source", "normalize", "filters", "filter", "dedup", "tokenizer", "shard", "limits"];
+const SECTIONS: [&str; 10] = [
+    "source",
+    "normalize",
+    "filters",
+    "filter",
+    "dedup",
+    "decontaminate",
+    "quality",
+    "tokenizer",
+    "shard",
+    "limits",
+];
 
 /// Decodes the text of a recipe; `file` is for messages only.
 ///
@@ -41,11 +53,15 @@ impl Decoder<'_> {
         let entries = self.tables(spans, "filter");
         let filter = self.filters(filters, entries, &source);
         let dedup = self.dedup(spans, &source);
+        let decontaminate = self.decontaminate(spans, &source);
+        let quality = self.quality(spans, &filter);
         Recipe {
             source,
             normalize: self.one(spans, "normalize"),
             filter,
             dedup,
+            decontaminate,
+            quality,
             tokenizer: self.tokenizer(spans),
             shard: self.one(spans, "shard"),
             limits: self.one(spans, "limits"),
@@ -163,6 +179,43 @@ impl Decoder<'_> {
             self.problem(line, "dedup.minhash.keep", message);
         }
         config
+    }
+
+    fn quality(&mut self, spans: &DeTable<'_>, filters: &[FilterConfig]) -> Option<QualityConfig> {
+        let table = self.table(spans, "quality")?;
+        let line = table.line_of("");
+        if filters.iter().all(|config| config.name != filter::classifier::NAME) {
+            let message = "makes buckets of a score; add a [[filter]] with `name = \"classifier\"`";
+            self.problem(line, "quality", message);
+        }
+        Some(self.section(table))
+    }
+
+    fn decontaminate(
+        &mut self,
+        spans: &DeTable<'_>,
+        sources: &[SourceConfig],
+    ) -> Option<DecontaminateConfig> {
+        let mut table = self.table(spans, "decontaminate")?;
+        let inner = spans.get("decontaminate").and_then(|value| value.get_ref().as_table());
+        let tables = inner.map(|inner| self.tables(inner, "benchmark")).unwrap_or_default();
+        let lines: Vec<usize> = tables.iter().map(|table| table.line_of("name")).collect();
+        let benchmark: Vec<BenchmarkConfig> = tables.into_iter().map(|table| self.section(table)).collect();
+        for (i, one) in benchmark.iter().enumerate() {
+            if benchmark[..i].iter().any(|other| other.name == one.name) && !one.name.is_empty() {
+                let message = format!("`{}` is already the name of another benchmark", one.name);
+                self.problem(lines[i], "decontaminate.benchmark.name", message);
+            }
+        }
+        table.values.insert("benchmark".to_owned(), serde_json::to_value(&benchmark).unwrap_or_default());
+        let sources_line = table.line_of("sources");
+        let config: DecontaminateConfig = self.section(table);
+        for wanted in config.sources.iter().filter(|wanted| sources.iter().all(|s| s.name != **wanted)) {
+            let hint = nearest::hint(wanted, sources.iter().map(|s| s.name.as_str()));
+            let message = format!("no source is called `{wanted}`; {hint}");
+            self.problem(sources_line, "decontaminate.sources", message);
+        }
+        Some(config)
     }
 
     fn tokenizer(&mut self, spans: &DeTable<'_>) -> TokenizerConfig {

@@ -117,6 +117,7 @@ mod tests {
             raw_bytes: 0,
             metadata_hash: 0,
             quality: 0,
+            score: 0,
             language: 0,
             tags: 0,
             token_start,

@@ -9,6 +9,7 @@
 
 pub mod against;
 pub mod cuts;
+pub mod decontaminate;
 pub mod estimate;
 pub mod filter;
 mod gather;
@@ -76,6 +77,8 @@ pub enum Params {
     Marks(cuts::marks::MarksParams),
     /// Marks to cuts.
     ApplyCuts(cuts::apply::ApplyParams),
+    /// Documents to those without evaluation text.
+    Decontaminate(Box<decontaminate::DecontaminateParams>),
     /// Documents to band keys.
     Sketch(sketch::SketchParams),
     /// Candidates to sets of shingles.
@@ -172,6 +175,7 @@ impl Params {
             Params::SubstringMatches(_) => "substring_matches",
             Params::Marks(_) => "marks",
             Params::ApplyCuts(_) => "apply_cuts",
+            Params::Decontaminate(_) => "decontaminate",
             Params::Sketch(_) => "sketch",
             Params::Members(_) => "members",
             Params::Verify(_) => "verify",
@@ -212,6 +216,7 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
         Params::SubstringMatches(params) => cuts::substring::run(task, params, watch)?,
         Params::Marks(params) => cuts::marks::run(task, params, watch)?,
         Params::ApplyCuts(params) => cuts::apply::run(task, params, watch)?,
+        Params::Decontaminate(params) => decontaminate::run(task, params, watch)?,
         Params::Sketch(params) => sketch::run(task, params, watch)?,
         Params::Members(params) => members::run(task, params, watch)?,
         Params::Verify(params) => verify::run(task, params, watch)?,

@@ -18,6 +18,7 @@ use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::names::PartNames;
 use crate::work::rows::{Blob, Table, TokenRow};
+use crate::work::scores;
 use crate::work::texts::{self, TextsWriter};
 use crate::work::{DROPS, NAMES, STORED, TOKEN_ROWS};
 
@@ -47,6 +48,9 @@ pub struct ShardParams {
     pub tokenizer: Hash,
     /// Digest of the recipe.
     pub build: Hash,
+    /// Edges of the buckets of scores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality_edges: Vec<f64>,
 }
 
 /// Runs the stage.
@@ -102,7 +106,7 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
                     variant: params.variant,
                     source: params.source_index,
                     n_bytes: row.raw_bytes,
-                    quality: row.quality.checked_sub(1).and_then(|bucket| u8::try_from(bucket).ok()),
+                    quality: quality(&row, &params.quality_edges),
                     language: numbers.language(part, row),
                     tags: numbers.tags(part, row),
                     style: 0,
@@ -125,6 +129,16 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
     texts.finish(info.bin_blake3)?;
     report.shard = Some(info);
     Ok(report)
+}
+
+/// The quality of the record, or else the bucket of the score.
+fn quality(row: &TokenRow, edges: &[f64]) -> Option<u8> {
+    let of_record = row.quality.checked_sub(1).and_then(|bucket| u8::try_from(bucket).ok());
+    let of_score = || {
+        let score = scores::from_bits(row.score)?;
+        u8::try_from(edges.partition_point(|edge| *edge <= score)).ok()
+    };
+    of_record.or_else(of_score)
 }
 
 /// From the numbers of the parts to those of the shard.

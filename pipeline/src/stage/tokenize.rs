@@ -8,6 +8,7 @@
 //! Documents are encoded by all threads, some hundred kilobytes of text at a time, and written in their
 //! order.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use moe_shards::atomic::AtomicFile;
@@ -24,6 +25,7 @@ use crate::work::cuts::Cuts;
 use crate::work::documents::{Columns, Document, DocumentBatches};
 use crate::work::names::{Numbering, PartNames};
 use crate::work::rows::{self, TokenRow};
+use crate::work::scores;
 use crate::work::tags::Tags;
 use crate::work::texts;
 use crate::work::{DROPS, IDS, NAMES, STORED, TOKEN_ROWS, TOKENS};
@@ -40,6 +42,9 @@ pub struct TokenizeParams {
     pub options: EncoderOptions,
     /// Of how many documents one is encoded by the reference too, chosen by document id; 0 for none.
     pub verify_every: u64,
+    /// Whether the last input is scores that decide the quality.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_scores: bool,
 }
 
 /// Text that one thread encodes before it looks for other work. Smaller batches stay with the
@@ -54,6 +59,10 @@ const CHUNK_BYTES: usize = 256 << 10;
 pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report> {
     let [documents, kept, removed, cuts, tokenizer, tags @ ..] = &task.inputs[..] else {
         return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
+    };
+    let (scores, tags) = match (params.has_scores, tags.split_last()) {
+        (true, Some((scores, tags))) => (scores::read(scores)?, tags),
+        _ => (BTreeMap::new(), tags),
     };
     let encoder = Encoder::shared(tokenizer, &params.options)?;
     let encode = Encode {
@@ -103,7 +112,8 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
                     });
                 } else {
                     let left = Document { raw_bytes: left_bytes, ..*document };
-                    writer.append(&left, filter_tags.of(*row), n_tokens, stored)?;
+                    let score = scores.get(row).copied().unwrap_or(0);
+                    writer.append(&left, filter_tags.of(*row), score, n_tokens, stored)?;
                     report.kept += count;
                     *report.tokens.entry(document.variant).or_default() += u64::from(n_tokens) + 1;
                 }
@@ -265,6 +275,7 @@ impl Writer {
         &mut self,
         document: &Document<'t>,
         filter_tags: impl Iterator<Item = &'t str>,
+        score: u32,
         n_tokens: u32,
         stored: &[u8],
     ) -> Result<()> {
@@ -288,6 +299,7 @@ impl Writer {
             raw_bytes: document.raw_bytes,
             metadata_hash: metadata.hash(),
             quality: metadata.quality.map_or(0, |bucket| u16::from(bucket) + 1),
+            score,
             language,
             tags,
             token_start: self.n_tokens,

@@ -95,6 +95,8 @@ pub struct Story {
     pub stands_for: Vec<AuditRow>,
     /// What was cut from it.
     pub cuts: Vec<AuditRow>,
+    /// Text of evaluation sets that was found in it.
+    pub contamination: Vec<AuditRow>,
     /// Where it is now.
     pub shards: Vec<InShard>,
 }
@@ -179,6 +181,7 @@ impl Build {
         let own = [("source", source), ("id", id)];
         let dropped = audit::rows(&self.out, "drops-", &own)?;
         let cuts = audit::rows(&self.out, "cuts-", &own)?;
+        let contamination = audit::rows(&self.out, "contamination-", &own)?;
         let mut duplicate_of = Vec::new();
         for row in audit::rows(&self.out, "dups-", &[("removed_source", source), ("removed", id)])? {
             // The texts of other builds lie elsewhere.
@@ -209,7 +212,7 @@ impl Build {
             _ => "unknown".to_owned(),
         };
         let filters = document.filters.clone();
-        Ok(Story { fate, filters, dropped, duplicate_of, stands_for, cuts, shards, document })
+        Ok(Story { fate, filters, dropped, duplicate_of, stands_for, cuts, contamination, shards, document })
     }
 
     fn in_shards(&self, source: &str, document: &Found) -> Result<Vec<InShard>> {

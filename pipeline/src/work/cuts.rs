@@ -20,17 +20,20 @@ pub enum Method {
     Paragraph,
     /// The bytes stand somewhere else too.
     Substring,
+    /// The text is in an evaluation set.
+    Contamination,
 }
 
 impl Method {
     /// All methods, in the order in which they run.
-    pub const ALL: [Method; 2] = [Method::Paragraph, Method::Substring];
+    pub const ALL: [Method; 3] = [Method::Paragraph, Method::Substring, Method::Contamination];
 
     /// Name in the ledger and the audit.
     pub fn name(self) -> &'static str {
         match self {
             Method::Paragraph => "paragraph",
             Method::Substring => "substring",
+            Method::Contamination => "contamination",
         }
     }
 

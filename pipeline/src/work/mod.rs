@@ -5,6 +5,7 @@
 //! fingerprints) and may be deleted at any time: what is missing is made again.
 
 pub mod audit;
+pub mod contamination;
 pub mod cut_audit;
 pub mod cuts;
 pub mod dedup_rows;
@@ -15,6 +16,7 @@ pub mod near_duplicates;
 pub mod parts;
 pub mod passages;
 pub mod rows;
+pub mod scores;
 pub mod shingles;
 pub mod sort;
 pub mod tags;
@@ -60,6 +62,10 @@ pub const CUTS: &str = "cuts.rows";
 pub const REMOVED: &str = "removed.rows";
 /// Audit of the cuts that a task made.
 pub const CUT_AUDIT: &str = "cuts.parquet";
+/// Evaluation texts that were found in a part.
+pub const MATCHES: &str = "matches.jsonl";
+/// Audit of them.
+pub const CONTAMINATION_AUDIT: &str = "contamination.parquet";
 /// What decides which of a part's documents survive fuzzy deduplication.
 pub const SKETCHES: &str = "sketches.run";
 /// Band keys of a part's documents.

@@ -146,6 +146,8 @@ row! {
         metadata_hash: u64,
         /// 0 = unknown, else the quality bucket and 1.
         quality: u16,
+        /// 0 = none, else the bits of [`super::scores`], which decide the quality where the record does not.
+        score: u32,
         /// 0 = unknown, else the language's number in the part's names and 1.
         language: u16,
         /// Bit `i` is tag `i` of the part's names.

@@ -12,8 +12,12 @@ mod plans;
 mod against;
 /// What bad input gets: quarantine, exit codes, a ledger that balances.
 mod bad_input;
+/// Classifiers: training, scores, thresholds and buckets.
+mod classifier;
 /// Text that is cut out of documents.
 mod cuts;
+/// Text of evaluation sets, planted and found.
+mod decontaminate;
 /// The same bytes for any threads, split, format, interruption.
 mod determinism;
 /// The rule that CONTRIBUTING.md shows.

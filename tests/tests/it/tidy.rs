@@ -22,6 +22,7 @@ const PIPELINE: &[&str] = &[
     "error watch nearest json lock printer",
     "strict_toml",
     "document objects",
+    "classifier | decontaminate",
     "normalize | filter | read | tokenizer | minhash",
     "recipe",
     "work",

@@ -2,8 +2,10 @@
 //! and what is noted of its reports is in [`run`].
 
 mod cuts;
+mod decontaminate;
 mod dedup;
 mod filter;
+mod quality;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ use crate::prepare::Prepared;
 use crate::printer::Printer;
 use crate::publish;
 use crate::recipe::ByteSize;
+use crate::stage::decontaminate::load;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -99,6 +102,9 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     check_against(&args.out, &prepared)?;
     if args.dry_run {
         prepared.check_fields()?;
+        if let Some(config) = &prepared.recipe.decontaminate {
+            load::shared(&prepared.benchmarks, &config.settings())?;
+        }
         printer.data(&describe(&args.out, &prepared));
         return Ok(());
     }
@@ -127,11 +133,14 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
         None => engine,
     };
     let mut run = Run::new(&prepared, &args.out, engine, printer, stop)?;
+    run.decontamination_self_test()?;
     let mut parts = run.read()?;
     warn_of_bad(args, &prepared, &run, printer);
     run.filter(&mut parts)?;
     run.dedup(&mut parts)?;
     run.cut(&mut parts)?;
+    run.decontaminate(&mut parts)?;
+    run.quality(&mut parts)?;
     run.write_parts(&parts)?;
     if run::left(&parts).docs == 0 {
         publish::write_reports(&args.out, &run.results, &run.ledger)?;
@@ -143,7 +152,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let tokenizer = run.tokenizer(&parts)?;
     run.tokenize(&mut parts, &tokenizer)?;
     let tokenizer_file = prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3);
-    let identity = prepared.recipe.identity(tokenizer_file, &prepared.identities());
+    let identity = prepared.identity(tokenizer_file)?;
     run.shard(&parts, &tokenizer, identity)?;
 
     publish::write_reports(&args.out, &run.results, &run.ledger)?;
@@ -226,6 +235,10 @@ fn describe(out: &Path, prepared: &Prepared) -> String {
             files.len(),
             filters.join(", ")
         ));
+    }
+    for benchmark in &prepared.benchmarks {
+        let (n_files, fields) = (benchmark.files.len(), benchmark.fields.join(", "));
+        lines.push(format!("  evaluation set {}: {n_files} files, {fields}", benchmark.name));
     }
     let tokenizer = match (&recipe.tokenizer.file, &recipe.tokenizer.train) {
         (Some(file), _) => file.display().to_string(),

@@ -39,6 +39,8 @@ pub(super) struct Run<'a> {
     pub first_bad: Option<String>,
     /// Tags of the data set, so far.
     pub tags: BTreeSet<String>,
+    /// Edges of the buckets of scores.
+    pub quality_edges: Vec<f64>,
 }
 
 /// One slice of an input file on its way through the stages. A stage fills in what it makes.
@@ -62,6 +64,8 @@ pub(super) struct Part {
     pub measures: Option<PathBuf>,
     /// Folder of the tags that filters gave; absent where they gave none.
     pub tags: Option<PathBuf>,
+    /// Scores that decide the quality; absent where the records do, or nothing.
+    pub scores: Option<PathBuf>,
     pub kept: PathBuf,
     pub keys: PathBuf,
     /// Removal list of all deduplication so far.
@@ -95,6 +99,7 @@ impl<'a> Run<'a> {
             results: Results::default(),
             first_bad: None,
             tags: BTreeSet::new(),
+            quality_edges: Vec::new(),
         })
     }
 
@@ -276,11 +281,12 @@ impl<'a> Run<'a> {
         let line = StageLine::start("tokenize");
         let tasks = parts.iter().enumerate().map(|(i, part)| {
             let inputs = [&part.documents, &part.kept, &part.removed, &part.cuts, &tokenizer.path];
-            let inputs = inputs.into_iter().chain(&part.tags).cloned().collect();
+            let inputs = inputs.into_iter().chain(&part.tags).chain(&part.scores).cloned().collect();
             let params = tokenize::TokenizeParams {
                 source: self.source_name(part),
                 options: tokenizer.options.clone(),
                 verify_every: self.prepared.recipe.tokenizer.verify_every,
+                has_scores: part.scores.is_some(),
             };
             Task::new(&self.work, i, part.left.bytes, inputs, Params::Tokenize(params))
         });
@@ -367,6 +373,7 @@ impl<'a> Run<'a> {
                     eod: TokenId(tokenizer.info.eod_id),
                     tokenizer: tokenizer.info.blake3,
                     build,
+                    quality_edges: self.quality_edges.clone(),
                 };
                 let weight = tokens / n_prefixes;
                 tasks.push(Task::new(&self.work, tasks.len(), weight, inputs.clone(), Params::Shard(params)));

@@ -3,14 +3,14 @@
 
 mod iso;
 
-use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 
-use fasttext::FastText;
 use serde::{Deserialize, Serialize};
 
 use super::lists::{self, Cache};
 use super::{Action, Built, Limit, Reason, Rewrite, Rewriting, Rule, Settings, Text, decode};
+use crate::classifier::{FastTextModel, Newlines};
 use crate::strict_toml::{Fault, Section};
 
 /// Settings of `language`.
@@ -28,17 +28,6 @@ pub struct Language {
     pub newlines: Newlines,
     /// How many characters of a text whatlang looks at.
     pub max_chars: u64,
-}
-
-/// What a model of fastText sees in the place of the end of a line: it was trained on single lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Newlines {
-    /// A blank, as datatrove's and datamap-rs's detection of languages.
-    #[default]
-    Space,
-    /// Nothing, which joins the words on both sides, as DCLM's detection of languages.
-    Join,
 }
 
 /// Keys of `language` that only decide.
@@ -89,7 +78,7 @@ impl Section for Language {
 
 enum Detector {
     Whatlang { max_chars: usize },
-    FastText { model: Arc<FastText>, newlines: Newlines },
+    FastText { model: Arc<FastTextModel>, newlines: Newlines },
 }
 
 /// The rule with its detector.
@@ -104,21 +93,12 @@ struct Detection {
 /// # Errors
 /// A model that cannot be read.
 pub fn build(settings: &Settings) -> Built {
-    static MODELS: Cache<FastText> = Cache::new();
+    static MODELS: Cache<FastTextModel> = Cache::new();
     let config: Language = decode(settings)?;
     let detector = match &config.model {
         None => Detector::Whatlang { max_chars: config.max_chars as usize },
         Some(path) => {
-            let load = || {
-                let model = FastText::load_model(path)
-                    .map_err(|e| format!("cannot read the fastText model {path}: {e}"))?;
-                match model.get_labels().0.is_empty() {
-                    true => {
-                        Err(format!("{path}: is a fastText model without labels; expected one of languages"))
-                    }
-                    false => Ok(model),
-                }
-            };
+            let load = || FastTextModel::read(Path::new(path)).map_err(|e| e.to_string());
             Detector::FastText { model: MODELS.get(lists::key_of([path]), load)?, newlines: config.newlines }
         }
     };
@@ -146,14 +126,13 @@ impl Detector {
                 Some((guess, confidence))
             }
             Detector::FastText { model, newlines } => {
-                let line = match newlines {
-                    Newlines::Space if !text.contains('\n') => Cow::Borrowed(text),
-                    Newlines::Space => Cow::Owned(text.replace('\n', " ")),
-                    Newlines::Join => Cow::Owned(text.replace('\n', "")),
-                };
-                let guesses = model.predict(&line, usize::MAX, 0.0).into_iter().map(|prediction| {
-                    let label = prediction.label.trim_start_matches("__label__");
-                    Guess { language: iso::code(label), confidence: f64::from(prediction.prob) }
+                let mut guesses: Vec<(&String, f32)> =
+                    model.labels().iter().zip(model.predict(text, *newlines)).collect();
+                // Equal probabilities stay in the order of the labels.
+                guesses.sort_by(|a, b| b.1.total_cmp(&a.1));
+                let guesses = guesses.into_iter().filter(|(_, p)| *p > 0.0).map(|(label, p)| {
+                    let label = label.trim_start_matches("__label__");
+                    Guess { language: iso::code(label), confidence: f64::from(p) }
                 });
                 let mut best: Option<Guess> = None;
                 let mut confidence: f64 = 0.0;

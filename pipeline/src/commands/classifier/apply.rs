@@ -1,0 +1,67 @@
+//! `moe-data classifier apply`: the scores of documents, as JSONL.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::classifier::{Newlines, Scorer};
+use crate::commands::documents::for_each_batch;
+use crate::error::Result;
+use crate::printer::Printer;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct ApplyArgs {
+    /// The model.
+    pub model: PathBuf,
+    /// Label of a model of fastText.
+    pub label: Option<String>,
+    /// Line ends for a model of fastText.
+    pub newlines: Newlines,
+    /// Files, folders or globs.
+    pub paths: Vec<PathBuf>,
+    /// Field with the text.
+    pub text: String,
+    /// Field with the name of the document.
+    pub id: Option<String>,
+    /// Threads; one for each core when absent.
+    pub threads: Option<usize>,
+}
+
+/// Runs the command: a line `{"id":...,"score":...}` on stdout for each document, in the order of the files.
+///
+/// # Errors
+/// The model or a file cannot be read.
+pub fn run(args: &ApplyArgs, printer: &Printer) -> Result<()> {
+    let scorer = Scorer::open(&args.model, args.label.as_deref(), args.newlines)?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(args.threads.unwrap_or(0))
+        .build()
+        .map_err(|e| crate::Error::Usage(format!("cannot start threads: {e}")))?;
+    let (mut n_docs, mut n_bytes, mut seconds) = (0u64, 0u64, 0.0);
+    let n_bad = pool.install(|| {
+        for_each_batch(&args.paths, &args.text, args.id.as_deref(), |documents| {
+            let start = Instant::now();
+            let scores: Vec<f64> =
+                documents.par_iter().map(|document| scorer.score(&document.text)).collect();
+            seconds += start.elapsed().as_secs_f64();
+            let mut lines = String::new();
+            for (document, score) in documents.iter().zip(scores) {
+                lines.push_str(&serde_json::json!({ "id": document.id, "score": score }).to_string());
+                lines.push('\n');
+                n_docs += 1;
+                n_bytes += document.text.len() as u64;
+            }
+            printer.data(&lines);
+            Ok(())
+        })
+    })?;
+    if n_bad > 0 {
+        printer.warn(&format!("{n_bad} records are no documents and were left out"));
+    }
+    let rate = n_docs as f64 / seconds.max(1e-9) / pool.current_num_threads() as f64;
+    let size = n_bytes as f64 / n_docs.max(1) as f64;
+    printer.note(&format!("{n_docs} documents of {size:.0} bytes, scored at {rate:.0} documents/s/core"));
+    Ok(())
+}

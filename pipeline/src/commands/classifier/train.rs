@@ -1,0 +1,138 @@
+//! `moe-data classifier train`: a classifier from positive and negative documents.
+
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+use super::{is_held_out, value, words};
+use crate::classifier::features::BUCKET_BITS;
+use crate::classifier::train::{Examples, TrainSettings, train};
+use crate::commands::documents::for_each_batch;
+use crate::error::{Error, Result};
+use crate::printer::{Printer, StageLine};
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct TrainArgs {
+    /// Files of documents of the wanted kind.
+    pub positive: Vec<PathBuf>,
+    /// Files of others.
+    pub negative: Vec<PathBuf>,
+    /// Field with the text.
+    pub text: String,
+    /// How to learn.
+    pub settings: TrainSettings,
+    /// Share of the documents that are held out for the figures.
+    pub held_out: f64,
+    /// The model to write.
+    pub output: PathBuf,
+    /// Replace a file that is there.
+    pub force: bool,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// Buckets of calibration that are shown.
+const SHOWN_BUCKETS: usize = 10;
+
+/// Runs the command.
+///
+/// # Errors
+/// Settings out of range, files that cannot be read, or no document of one kind.
+pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
+    check(args)?;
+    let line = StageLine::start("read");
+    let features = args.settings.features;
+    let seed = args.settings.seed;
+    let mut examples = Examples::default();
+    let mut held_out: Vec<(String, bool)> = Vec::new();
+    let mut n_bad = 0;
+    for (paths, is_positive) in [(&args.positive, true), (&args.negative, false)] {
+        n_bad += for_each_batch(paths, &args.text, None, |documents| {
+            let (out, learn): (Vec<_>, Vec<_>) =
+                documents.into_iter().partition(|document| is_held_out(&document.text, seed, args.held_out));
+            held_out.extend(out.into_iter().map(|document| (document.text, is_positive)));
+            let buckets: Vec<Vec<u32>> =
+                learn.par_iter().map(|document| features.of(&document.text)).collect();
+            buckets.iter().for_each(|buckets| examples.push(buckets, is_positive));
+            Ok(())
+        })?;
+    }
+    let [positive, negative] = examples.counts();
+    let what = format!("{positive} positive, {negative} negative documents, {} held out", held_out.len());
+    line.done(printer, &what);
+    if n_bad > 0 {
+        printer.warn(&format!("{n_bad} records are no documents and were left out"));
+    }
+    if positive == 0 || negative == 0 {
+        let message = format!(
+            "there are {positive} positive and {negative} negative documents to learn from; both are needed"
+        );
+        return Err(Error::Usage(message));
+    }
+    let line = StageLine::start("train");
+    let mut model = train(&examples, &args.settings, |epoch, loss| {
+        printer.detail(&format!("  epoch {}: mean loss {loss:.5}", epoch + 1));
+    });
+    let scored: Vec<(f64, u64, bool)> = held_out
+        .par_iter()
+        .map(|(text, is_positive)| (model.score(text), text.chars().count() as u64, *is_positive))
+        .collect();
+    let by_score: Vec<_> = scored.iter().map(|(score, _, positive)| (*score, *positive)).collect();
+    let n_positive = held_out.iter().filter(|(_, is_positive)| *is_positive).count() as u64;
+    model.training.held_out = [n_positive, held_out.len() as u64 - n_positive];
+    model.training.held_out_share = args.held_out;
+    model.training.auc = crate::classifier::evaluate::auc(&by_score);
+    if !scored.is_empty() {
+        model.training.accuracy = Some(crate::classifier::evaluate::accuracy(&by_score, 0.5));
+    }
+    model.write(&args.output)?;
+    line.done(printer, &format!("wrote {}", args.output.display()));
+    if args.json {
+        let figures = serde_json::json!({
+            "model": args.output, "training": model.training, "held_out": value(&scored, SHOWN_BUCKETS),
+        });
+        printer.data(&format!("{figures}\n"));
+    } else if !scored.is_empty() {
+        printer.note(&format!(
+            "\non the {} held-out documents:\n{}",
+            scored.len(),
+            words(&scored, SHOWN_BUCKETS)
+        ));
+    }
+    printer.note(&format!("next: moe-data classifier apply --model {} FILES", args.output.display()));
+    Ok(())
+}
+
+fn check(args: &TrainArgs) -> Result<()> {
+    let TrainSettings { features, epochs, learning_rate, dim, .. } = args.settings;
+    let mut wrong = Vec::new();
+    if !BUCKET_BITS.contains(&features.bucket_bits) {
+        wrong.push(format!("--bits is {}; expected {BUCKET_BITS:?}", features.bucket_bits));
+    }
+    if !(1..=2).contains(&features.word_ngrams) {
+        wrong.push(format!("--word-ngrams is {}; expected 1 or 2", features.word_ngrams));
+    }
+    if !(1..=1000).contains(&epochs) {
+        wrong.push(format!("--epochs is {epochs}; expected 1 to 1000"));
+    }
+    if !(learning_rate > 0.0 && learning_rate <= 100.0) {
+        wrong.push(format!("--learning-rate is {learning_rate}; expected above 0, to 100"));
+    }
+    if dim > 1000 {
+        wrong.push(format!("--dim is {dim}; expected 0 to 1000"));
+    }
+    if !(0.0..=0.9).contains(&args.held_out) {
+        wrong.push(format!("--held-out is {}; expected 0 to 0.9", args.held_out));
+    }
+    if args.output.exists() && !args.force {
+        wrong.push(format!("{} is there already; replace it with --force", args.output.display()));
+    }
+    // Better now than when the training is done.
+    if let Some(folder) =
+        args.output.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+    {
+        wrong.push(format!("{} is no folder", folder.display()));
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Usage(wrong.join("\n"))) }
+}

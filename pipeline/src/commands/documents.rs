@@ -1,0 +1,87 @@
+//! Documents of files, read and normalised as a build with default settings does.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Problem, Result};
+use crate::normalize::{NormalizeConfig, normalize};
+use crate::read::{self, FieldPaths, Slice};
+use crate::recipe::LimitsConfig;
+use crate::recipe::inputs::{self, InputFile};
+
+/// A document of a file.
+pub(super) struct Document {
+    /// The file's name.
+    pub file: String,
+    /// Its name: the id field's value, or file and offset.
+    pub id: String,
+    /// Its normalised text.
+    pub text: String,
+}
+
+/// Text that is read before it is handed out.
+const BATCH_BYTES: usize = 16 << 20;
+
+/// Files behind paths.
+///
+/// # Errors
+/// [`Error::Recipe`] with every path that leads nowhere.
+fn files(paths: &[PathBuf]) -> Result<Vec<InputFile>> {
+    let paths: Vec<String> = paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    inputs::find(Path::new(""), &paths).map_err(|messages| {
+        let problem = |message| Problem { file: None, line: None, key: String::new(), message };
+        Error::Recipe { problems: messages.into_iter().map(problem).collect() }
+    })
+}
+
+/// Hands out the normalised documents of files, some megabytes at a time, and returns how many records were none.
+pub(super) fn for_each_batch(
+    paths: &[PathBuf],
+    text: &str,
+    id: Option<&str>,
+    mut take: impl FnMut(Vec<Document>) -> Result<()>,
+) -> Result<u64> {
+    let fields = FieldPaths { text: text.to_owned(), id: id.map(str::to_owned), ..FieldPaths::default() };
+    let limits = LimitsConfig::default().of_readers();
+    let (mut n_bad, mut n_good, mut first_bad) = (0, 0u64, None);
+    let (mut batch, mut n_bytes) = (Vec::new(), 0);
+    let normalized = |mut batch: Vec<Document>| {
+        batch.par_iter_mut().for_each(|document| {
+            if let std::borrow::Cow::Owned(text) = normalize(&document.text, NormalizeConfig::default()) {
+                document.text = text;
+            }
+        });
+        batch
+    };
+    for file in files(paths)? {
+        let mut reader = read::open(&file.path, &file.name, None, Slice::Whole, &fields, limits)?;
+        while let Some(record) = reader.next_record()? {
+            match record.content {
+                Ok(raw) => {
+                    n_good += 1;
+                    n_bytes += raw.text.len();
+                    let id = raw.id.unwrap_or_else(|| format!("{}:{}", file.name, record.offset));
+                    batch.push(Document { file: file.name.clone(), id, text: raw.text });
+                }
+                Err(bad) if bad.cause.is_skipped() => {}
+                Err(bad) => {
+                    n_bad += record.n_records;
+                    first_bad.get_or_insert_with(|| {
+                        format!("{}, offset {}: {}", file.path.display(), record.offset, bad.cause.name())
+                    });
+                }
+            }
+            if n_bytes >= BATCH_BYTES {
+                take(normalized(std::mem::take(&mut batch)))?;
+                n_bytes = 0;
+            }
+        }
+    }
+    take(normalized(batch))?;
+    match (n_good, first_bad) {
+        (0, Some(first)) => Err(Error::Usage(format!("no record is a document; the first: {first}"))),
+        (0, None) => Err(Error::Usage("there is no record in these files".to_owned())),
+        _ => Ok(n_bad),
+    }
+}
