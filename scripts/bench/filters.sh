@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Reading and all rules of the profile `fineweb`, over 40,000 pages of real text, beside datatrove 0.10.1 with two workers.
+# Reading and all rules of the profile `fineweb` but the language, over 40,000 pages of real text, beside datatrove 0.10.1 with two workers.
 #
 #   scripts/bench/filters.sh DATA [MOE_DATA]
 #
@@ -26,6 +26,7 @@ paths = ["corpus/*.jsonl"]
 id = "id"
 [filters]
 profile = "fineweb"
+without = ["language"]
 [[filter]]
 name = "length"
 min_chars = 900_000_000

@@ -72,9 +72,9 @@ fn show_all(profiles: &[Profile], as_json: bool, printer: &Printer) -> Result<()
     let shown = REGISTRY.iter().map(|entry| {
         let config = FilterConfig::with_defaults(entry);
         let filter = ProfileFilter { config, source: entry.summary.to_owned() };
-        match entry.files.is_empty() {
-            true => shown(&filter),
-            false => Ok(Shown::bare(&filter)),
+        match shown(&filter) {
+            Err(_) if !entry.files.is_empty() => Ok(Shown::bare(&filter)),
+            built => built,
         }
     });
     let shown = shown.collect::<Result<Vec<Shown>>>()?;

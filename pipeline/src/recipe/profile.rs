@@ -254,7 +254,7 @@ mod tests {
             assert_eq!(recipe.filter, configs, "{}", profile.name);
         }
         let names: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
-        for wanted in ["gopher", "fineweb", "dclm", "dolma3", "gopher-dolma", "none"] {
+        for wanted in ["gopher", "c4", "fineweb", "dclm", "dolma3", "gopher-dolma", "code", "none"] {
             assert!(names.contains(&wanted), "{wanted}");
         }
     }
@@ -288,6 +288,14 @@ mod tests {
             &format!("{profile}without = [\"gopher_repetition\"]\n{entry}9\n{entry}10\n"),
             &[(quality, &[], "min_words", "9"), (quality, &[], "min_words", "10")],
         );
+        // What the profile says of other keys stays.
+        let recipe = decode(&format!("{HEAD}[filters]\nprofile = \"fineweb\"\n[[filter]]\nname = \"c4_quality\"\nmin_num_sentences = 1\n"), Path::new("r.toml")).unwrap();
+        let c4 = recipe.filter.iter().find(|filter| filter.name == "c4_quality").unwrap();
+        assert_eq!(
+            (&c4.settings["filter_no_terminal_punct"], &c4.settings["min_num_sentences"]),
+            (&false.into(), &1.into())
+        );
+        assert_eq!(c4.action.name(), "cut");
     }
 
     #[test]

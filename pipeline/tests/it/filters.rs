@@ -1,7 +1,7 @@
 use moe_shards::{Manifest, Shard};
 use serde_json::{Value, json};
 
-use crate::support::{Scratch, line, small_recipe, text};
+use crate::support::{Scratch, assert_same, line, small_recipe, text};
 
 /// Names of the tags of each document of a build, by id.
 fn tags(scratch: &Scratch, out: &str) -> Vec<(String, Vec<String>)> {
@@ -78,4 +78,72 @@ fn why_shows_all_that_was_measured_of_kept_and_dropped_documents() {
     scratch.ok(&["build", "--recipe", "r.toml"]);
     let value: Value = serde_json::from_str(&scratch.ok(&["why", "tiny", "--json"]).out).unwrap();
     assert_eq!(value["documents"][0]["filters"][1]["rules"][0]["threshold"], 2.0);
+}
+
+#[test]
+fn what_rules_cut_is_in_the_ledger_and_what_is_left_is_deduplicated() {
+    let scratch = Scratch::new();
+    let page =
+        |n: usize| (0..6).map(|i| format!("This is sentence {i} of page number {n}.\n")).collect::<String>();
+    let record = |id: &str, text: String| format!("{}\n", json!({ "id": id, "text": text }));
+    let lines = [
+        record("long", page(1) + "Please read our privacy policy as well.\n"),
+        record("same", page(1)),
+        record("other", page(2)),
+        record("short", "One sentence stands here alone.\nEnable javascript to see the rest.\n".to_owned()),
+        record("empty", "Enable javascript to see all of this page here.".to_owned()),
+    ];
+    scratch.write("a.jsonl", lines.concat());
+    let more =
+        |sentences: usize| format!("[[filter]]\nname = \"c4_quality\"\nmin_num_sentences = {sentences}\n");
+    scratch.write("r.toml", small_recipe("\"a.jsonl\"", &more(5)));
+    scratch.ok(&["build", "--recipe", "r.toml"]);
+    // The ledger balances, in bytes too.
+    let ledger = &scratch.ledger("out").sources["a"];
+    assert_eq!((ledger.read.docs, ledger.kept.docs), (5, 2));
+    assert_eq!(ledger.cut["c4_policy"].docs, 1);
+    // Of the two that became equal one is left.
+    assert_eq!(ledger.dropped["exact_duplicate"].docs, 1);
+    let said = scratch.ok(&["why", "long"]).out;
+    assert!(said.contains("c4_policy") && said.contains("bytes taken out"), "{said}");
+    let value: Value = serde_json::from_str(&scratch.ok(&["why", "short", "--json"]).out).unwrap();
+    let length = lines[3].len() as u64;
+    assert!(value["documents"][0]["document"]["raw_bytes"].as_u64().unwrap() < length);
+
+    // A threshold of a rewriting rule moves without measuring or rewriting again.
+    let measured = || {
+        let folders =
+            std::fs::read_dir(scratch.path("out/work/measure")).unwrap().map(|entry| entry.unwrap().path());
+        folders
+            .map(|path| {
+                (path.clone(), std::fs::metadata(path.join("report.json")).unwrap().modified().unwrap())
+            })
+            .collect::<Vec<_>>()
+    };
+    let before = measured();
+    scratch.write("r.toml", small_recipe("\"a.jsonl\"", &more(1)));
+    scratch.ok(&["build", "--recipe", "r.toml"]);
+    assert_eq!(measured(), before);
+    assert_eq!(scratch.ledger("out").sources["a"].kept.docs, 3);
+    scratch.ok(&["build", "--recipe", "r.toml", "--out", "fresh"]);
+    assert_same(&scratch.results("out"), &scratch.results("fresh"));
+}
+
+#[test]
+fn filters_shows_profiles_and_refuses_unknown_ones() {
+    let scratch = Scratch::new();
+    let said = scratch.ok(&["filters"]).out;
+    for part in ["gopher_quality (drop)", "c4_quality (cut)", "fineweb ", "at least 50"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let value: Value =
+        serde_json::from_str(&scratch.ok(&["filters", "--profile", "fineweb", "--json"]).out).unwrap();
+    let names: Vec<&str> =
+        value["filters"].as_array().unwrap().iter().map(|f| f["rule"].as_str().unwrap()).collect();
+    assert_eq!(names, ["language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality"]);
+    let said = scratch.fail(&["filters", "--profile", "finweb"], 2);
+    assert!(said.err.contains("did you mean `fineweb`"), "{}", said.err);
+    for profile in ["none", "gopher", "gopher-dolma", "c4", "dclm", "dolma3", "code"] {
+        scratch.ok(&["filters", "--profile", profile]);
+    }
 }
