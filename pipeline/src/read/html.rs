@@ -8,36 +8,42 @@ use super::{Cause, guard};
 /// Longer pages are refused: the library takes time that grows faster than the page.
 pub(super) const MAX_HTML_BYTES: usize = 4 << 20;
 /// Deeper pages are refused: the library goes into elements by recursion.
-pub(super) const MAX_DEPTH: usize = 256;
+pub(super) const MAX_DEPTH: usize = 512;
+/// Stack for a page of that depth, many times what it takes; only what is used becomes memory.
+const STACK_BYTES: usize = 64 << 20;
 
 /// The main text of a page.
 pub(super) fn text(page: &str) -> Result<String, Cause> {
     if page.len() > MAX_HTML_BYTES || depth(page) > MAX_DEPTH {
         return Err(Cause::HtmlFailed);
     }
-    let options = Options::default();
-    let result = guard::caught(|| rs_trafilatura::extract_with_options(page, &options));
-    match result {
+    let extract = || guard::caught(|| rs_trafilatura::extract_with_options(page, &Options::default()));
+    let on_large_stack = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("html".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn_scoped(scope, extract).ok().map(|thread| thread.join().ok().flatten())
+    });
+    // Where the system has no thread to give, the stack at hand has to do.
+    match on_large_stack.unwrap_or_else(extract) {
         Some(Ok(found)) if found.content_text.trim().is_empty() => Err(Cause::EmptyText),
         Some(Ok(found)) => Ok(found.content_text),
         _ => Err(Cause::HtmlFailed),
     }
 }
 
-/// An upper bound of how deep the elements of a page are nested: tags that open and are not void, less those
-/// that close. Elements that close by themselves count as open, so that the bound holds however they are read; real pages of that
-/// kind are shallow enough.
+/// About how deep the elements of a page are nested: tags that open less those that close. Void elements and
+/// those that end where another of their kind starts are left out, since pages rarely close them; whoever nests those too deeply still meets
+/// the large stack.
 fn depth(page: &str) -> usize {
-    const VOID: [&str; 14] = [
+    const LEFT_OUT: [&str; 24] = [
         "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source",
-        "track", "wbr",
+        "track", "wbr", "p", "li", "td", "th", "tr", "dt", "dd", "option", "tbody", "thead",
     ];
-    // These close themselves when another of their kind starts.
-    const CLOSING: [&str; 10] = ["p", "li", "td", "th", "tr", "dt", "dd", "option", "tbody", "thead"];
+    const RAW: [&str; 3] = ["script", "style", "textarea"];
     let bytes = page.as_bytes();
-    let (mut depth, mut deepest) = (0usize, 0);
-    for at in memchr::memchr_iter(b'<', bytes) {
-        let rest = &bytes[at + 1..];
+    let (mut depth, mut deepest, mut at) = (0usize, 0, 0);
+    while let Some(next) = memchr::memchr(b'<', &bytes[at..]) {
+        at += next + 1;
+        let rest = &bytes[at..];
         let (is_end, rest) = rest.strip_prefix(b"/").map_or((false, rest), |rest| (true, rest));
         let n = rest.iter().take(12).take_while(|b| b.is_ascii_alphanumeric()).count();
         if n == 0 || !rest[0].is_ascii_alphabetic() {
@@ -45,11 +51,66 @@ fn depth(page: &str) -> usize {
         }
         let name = rest[..n].to_ascii_lowercase();
         let is_any = |names: &[&str]| names.iter().any(|other| other.as_bytes() == name);
-        if is_any(&VOID) || is_any(&CLOSING) {
+        if is_any(&LEFT_OUT) {
+            continue;
+        }
+        if !is_end && is_any(&RAW) {
+            // What looks like tags inside is text, up to the end tag.
+            let ends = memchr::memmem::find_iter(rest, b"</");
+            let end = ends
+                .map(|end| end + 2)
+                .find(|end| rest.get(*end..end + n).is_some_and(|word| word.eq_ignore_ascii_case(&name)));
+            at += end.unwrap_or(rest.len());
             continue;
         }
         depth = if is_end { depth.saturating_sub(1) } else { depth + 1 };
         deepest = deepest.max(depth);
     }
     deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SENTENCE: &str =
+        "This sentence is long enough to be taken for the content of a page by any extractor. ";
+
+    #[test]
+    fn depth_counts_what_stays_open() {
+        for (page, expected) in [
+            ("", 0),
+            ("a < b <3 </", 0),
+            ("<html><body><div>x</div><div><b>y</b></div></body></html>", 4),
+            ("<ul><li>a<li>b</ul><br><p>c<p>d", 1),
+            ("<div><script>if (a<b) s = '<div><div><div>'</SCRIPT></div>", 1),
+            ("<script><div>", 0),
+            ("<DIV><div><Div>", 3),
+        ] {
+            assert_eq!(depth(page), expected, "{page}");
+        }
+    }
+
+    #[test]
+    fn pages_up_to_the_limit_of_depth_are_read() {
+        for tag in ["div", "span", "b", "blockquote", "ul", "table", "section", "a", "font", "svg", "form"] {
+            let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+            let page = format!(
+                "<html><body>{}<p>{}</p>{}</body></html>",
+                open.repeat(MAX_DEPTH - 2),
+                SENTENCE.repeat(5),
+                close.repeat(MAX_DEPTH - 2)
+            );
+            // Nothing overflows the stack; whether the text is found is the library's matter.
+            let result = text(&page);
+            assert!(result.is_ok() || matches!(result, Err(Cause::EmptyText | Cause::HtmlFailed)), "{tag}");
+        }
+        let left_out = format!("<html><body>{}{}", "<p><td><li>".repeat(5_000), SENTENCE.repeat(5));
+        text(&left_out).ok();
+        let deep = format!("<html><body>{}{}", "<div>".repeat(MAX_DEPTH), SENTENCE);
+        assert_eq!(text(&deep), Err(Cause::HtmlFailed));
+        let long = format!("<html><body><p>{}", SENTENCE.repeat(MAX_HTML_BYTES / SENTENCE.len() + 1));
+        assert_eq!(text(&long), Err(Cause::HtmlFailed));
+        assert_eq!(text("<html><body></body></html>"), Err(Cause::EmptyText));
+    }
 }
