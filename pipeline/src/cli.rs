@@ -2,6 +2,7 @@
 
 pub mod classifier;
 pub mod decontaminate;
+pub mod rephrase;
 pub mod tokenizer;
 
 use std::path::PathBuf;
@@ -45,6 +46,13 @@ pub enum Verb {
   moe-data decontaminate --benchmark gsm8k=gsm8k_test.jsonl.gz:question corpus/
   moe-data decontaminate --benchmark he=HumanEval.jsonl.gz:prompt,canonical_solution web/*.jsonl.gz --json")]
     Decontaminate(decontaminate::Decontaminate),
+    /// Ask a model for other texts of the kept documents, and judge what it answers
+    #[command(before_long_help = "Examples:
+  moe-data rephrase --base-url http://127.0.0.1:8000/v1 --model M --dry-run 20   # samples, and what all would cost
+  moe-data rephrase --base-url http://127.0.0.1:8000/v1 --model M --styles plain,wikipedia --max-docs 10000
+  moe-data rephrase validate                          # other limits in [gates]: judge again, ask nobody
+  moe-data rephrase report -o report.html             # what passed and what did not, side by side")]
+    Rephrase(Box<rephrase::Rephrase>),
     /// Make the multi-epoch plan of a build and say what it is worth
     #[command(before_long_help = "Examples:
   moe-data mix --epochs 4                    # configs/mix.toml if it is there, else built-in defaults

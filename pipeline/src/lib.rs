@@ -36,6 +36,8 @@ pub mod recipe;
 
 pub mod work;
 
+pub mod rephrase;
+
 pub mod export;
 pub mod mix;
 pub mod plans;

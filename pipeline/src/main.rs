@@ -68,6 +68,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             };
             build::run(&args, printer, stop_on_signals()?)
         }
+        Verb::Rephrase(flags) => run_rephrase(*flags, printer),
         Verb::Mix(flags) => {
             let args = mix::MixArgs {
                 mixture: flags.mixture,
@@ -144,6 +145,42 @@ fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
             .map_err(|e| moe_data::Error::Usage(format!("cannot listen to signal {signal}: {e}")))?;
     }
     Ok(stop)
+}
+
+fn run_rephrase(flags: cli::rephrase::Rephrase, printer: &Printer) -> moe_data::Result<()> {
+    use cli::rephrase::RephraseVerb;
+    use moe_data::commands::rephrase;
+
+    match flags.verb {
+        Some(RephraseVerb::Validate(flags)) => {
+            rephrase::validate(&flags.out, flags.json, printer, stop_on_signals()?)
+        }
+        Some(RephraseVerb::Report(flags)) => {
+            rephrase::report(&flags.out, &flags.output, flags.samples, printer, stop_on_signals()?)
+        }
+        Some(RephraseVerb::ExportBatch(flags)) => {
+            rephrase::export(&flags.what.into_args()?, &flags.file, flags.retry_poisoned, printer)
+        }
+        Some(RephraseVerb::ImportBatch(flags)) => {
+            let (out, answers, exported) = (&flags.out, &flags.answers, &flags.exported);
+            rephrase::import(out, answers, exported, flags.json, printer, stop_on_signals()?)
+        }
+        None => {
+            let flags = flags.ask;
+            let missing = "--base-url is missing; name a server, or use one of validate, report, export-batch, import-batch";
+            let args = rephrase::AskArgs {
+                base_url: flags.base_url.ok_or_else(|| moe_data::Error::Usage(missing.to_owned()))?,
+                what: flags.what.into_args()?,
+                api_key_env: flags.api_key_env,
+                concurrency: flags.concurrency,
+                deadline_secs: flags.deadline,
+                dry_run: flags.dry_run,
+                retry_poisoned: flags.retry_poisoned,
+                json: flags.json,
+            };
+            rephrase::ask(&args, printer, stop_on_signals()?)
+        }
+    }
 }
 
 fn run_tokenizer(verb: cli::tokenizer::TokenizerVerb, printer: &Printer) -> moe_data::Result<()> {

@@ -18,7 +18,8 @@ use crate::objects;
 use crate::read::{Limits, peek};
 use crate::recipe::dedup::AGAINST_WITHOUT_METHOD;
 use crate::recipe::inputs::{self, InputFile};
-use crate::recipe::{Recipe, SourceConfig, decode};
+use crate::recipe::{ORIGINAL, Recipe, SourceConfig, decode};
+use crate::rephrase::record;
 use crate::stage::decontaminate::load::Benchmark;
 
 /// The recipe that `moe-data build` reads when none is named.
@@ -36,6 +37,8 @@ pub struct Prepared {
     pub origin: String,
     /// The files of each source, in the order of the sources.
     pub inputs: Vec<Vec<InputFile>>,
+    /// For each source the variants that rephrasing made of it, if there are any.
+    pub rephrased: Vec<Option<InputFile>>,
     /// The tokenizer file, if the recipe names one.
     pub tokenizer: Option<InputFile>,
     /// The evaluation sets of `[decontaminate]`, in its order.
@@ -89,6 +92,7 @@ impl Prepared {
             recipe,
             origin,
             inputs: Vec::new(),
+            rephrased: Vec::new(),
             tokenizer: None,
             benchmarks: Vec::new(),
             against: Vec::new(),
@@ -97,6 +101,7 @@ impl Prepared {
         let mut problems = prepared.find_files(&base, &source_base);
         problems.extend(prepared.find_benchmarks(&base));
         problems.extend(prepared.find_builds(&base, against));
+        problems.extend(prepared.find_rephrased(&base));
         if problems.is_empty() { Ok(prepared) } else { Err(Error::Recipe { problems }) }
     }
 
@@ -150,6 +155,60 @@ impl Prepared {
             problems.push(self.problem("dedup.against", AGAINST_WITHOUT_METHOD.to_owned()));
         }
         problems
+    }
+
+    /// Finds the accepted variants of `[rephrase]`; a source may have none, but not all of them.
+    fn find_rephrased(&mut self, base: &Path) -> Vec<Problem> {
+        let Some(config) = self.recipe.rephrase.clone() else { return Vec::new() };
+        let folder = base.join(&config.from);
+        let found = record::accepted_files(&folder).unwrap_or_default();
+        let known = |name: &String| self.recipe.source.iter().any(|source| source.name == *name);
+        if let Some(other) = found.keys().find(|name| !known(name)) {
+            let hint = nearest::hint(other, self.recipe.source.iter().map(|source| source.name.as_str()));
+            let file = record::accepted_name(other);
+            let message = format!("{}: {file} is of no source of the recipe; {hint}", folder.display());
+            return vec![self.problem("rephrase.from", message)];
+        }
+        let mut problems = Vec::new();
+        for source in &self.recipe.source {
+            let input = found.contains_key(&source.name).then(|| {
+                inputs::find(&folder, &[record::accepted_name(&source.name)])
+                    .map_err(|messages| self.problem("rephrase.from", messages.join("; ")))
+            });
+            match input.transpose() {
+                Ok(files) => self.rephrased.push(files.and_then(|files| files.into_iter().next())),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if found.is_empty() {
+            let message = format!(
+                "{} has no accepted-SOURCE.jsonl; run moe-data rephrase, or leave [rephrase] out",
+                folder.display()
+            );
+            problems.push(self.problem("rephrase.from", message));
+        }
+        problems
+    }
+
+    /// Names of the variants of a source, the original first.
+    pub fn variants(&self, source: usize) -> Vec<String> {
+        let Some(config) = self.recipe.source.get(source) else { return Vec::new() };
+        match (&self.recipe.rephrase, self.is_rephrased(source)) {
+            (Some(rephrase), true) => rephrase.variants(config),
+            _ if config.variants.is_empty() => vec![ORIGINAL.to_owned()],
+            _ => config.variants.clone(),
+        }
+    }
+
+    /// Whether rephrasing made variants of a source.
+    pub fn is_rephrased(&self, source: usize) -> bool {
+        self.rephrased.get(source).is_some_and(Option::is_some)
+    }
+
+    /// Whether a source has families of more than one document.
+    pub fn has_families(&self, source: usize) -> bool {
+        self.is_rephrased(source)
+            || self.recipe.source.get(source).is_some_and(|source| source.family.is_some())
     }
 
     fn find_files(&mut self, base: &Path, source_base: &Path) -> Vec<Problem> {
@@ -244,6 +303,7 @@ impl Prepared {
             "version": (crate::BUILD_VERSION, crate::WORK_VERSION),
             "recipe": self.recipe,
             "inputs": self.inputs,
+            "rephrased": self.rephrased,
             "tokenizer": self.tokenizer,
             "benchmarks": self.benchmarks,
             "against": self.identities(),

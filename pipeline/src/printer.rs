@@ -74,6 +74,13 @@ impl Printer {
         self.bar_of(name, total, "{prefix:<9} [{bar:30}] {pos}/{len} samples {per_sec} {eta} left")
     }
 
+    /// A bar over `total` things that are called `unit`, with a message behind it.
+    pub fn work_bar(&self, name: &str, total: u64, unit: &str) -> ProgressBar {
+        let template =
+            format!("{{prefix:<9}} [{{bar:30}}] {{pos}}/{{len}} {unit} {{per_sec}} {{eta}} left {{msg}}");
+        self.bar_of(name, total, &template)
+    }
+
     fn bar_of(&self, name: &str, total: u64, template: &str) -> ProgressBar {
         if !self.bars {
             return ProgressBar::hidden();

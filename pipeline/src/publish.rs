@@ -15,7 +15,6 @@ use crate::json;
 use crate::ledger::Ledger;
 use crate::ledger::decontamination::Decontamination;
 use crate::prepare::Prepared;
-use crate::recipe::Recipe;
 use crate::tokenizer::EncoderOptions;
 use crate::work::{clear_folder, texts};
 
@@ -95,14 +94,10 @@ pub fn write_reports(out: &Path, results: &Results, ledger: &Ledger) -> Result<(
 }
 
 /// The manifest of a build.
-pub fn manifest(recipe: &Recipe, build: Hash, tokenizer: TokenizerInfo, results: &Results) -> Manifest {
-    let sources = recipe.source.iter().map(|source| SourceInfo {
-        name: source.name.clone(),
-        variants: match source.variants.is_empty() {
-            true => vec!["original".to_owned()],
-            false => source.variants.clone(),
-        },
-    });
+pub fn manifest(prepared: &Prepared, build: Hash, tokenizer: TokenizerInfo, results: &Results) -> Manifest {
+    let sources = prepared.recipe.source.iter().enumerate();
+    let sources =
+        sources.map(|(i, source)| SourceInfo { name: source.name.clone(), variants: prepared.variants(i) });
     Manifest {
         version: Manifest::VERSION,
         build,

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod inspect;
 pub mod mix;
 mod profile;
+pub mod rephrase;
 pub mod tokenizer;
 pub mod verify;
 pub mod why;

@@ -12,14 +12,17 @@ use super::decontaminate::{BenchmarkConfig, DecontaminateConfig};
 use super::dedup::Keep;
 use super::profile::Override;
 use super::quality::QualityConfig;
-use super::{DedupConfig, FilterConfig, MinhashConfig, Recipe, SourceConfig, TokenizerConfig, TrainConfig};
+use super::{
+    DedupConfig, FilterConfig, MinhashConfig, Recipe, RephraseConfig, SourceConfig, TokenizerConfig,
+    TrainConfig,
+};
 use crate::error::Result;
 use crate::filter::{self, Action};
 use crate::nearest;
 use crate::read::MAX_TAG_BYTES;
 use crate::strict_toml::{Decoder, Table};
 
-const SECTIONS: [&str; 10] = [
+const SECTIONS: [&str; 11] = [
     "source",
     "normalize",
     "filters",
@@ -30,6 +33,7 @@ const SECTIONS: [&str; 10] = [
     "tokenizer",
     "shard",
     "limits",
+    "rephrase",
 ];
 
 /// Decodes the text of a recipe; `file` is for messages only.
@@ -55,6 +59,7 @@ impl Decoder<'_> {
         let dedup = self.dedup(spans, &source);
         let decontaminate = self.decontaminate(spans, &source);
         let quality = self.quality(spans, &filter);
+        let rephrase = self.rephrase(spans, &source);
         Recipe {
             source,
             normalize: self.one(spans, "normalize"),
@@ -65,7 +70,18 @@ impl Decoder<'_> {
             tokenizer: self.tokenizer(spans),
             shard: self.one(spans, "shard"),
             limits: self.one(spans, "limits"),
+            rephrase,
         }
+    }
+
+    fn rephrase(&mut self, spans: &DeTable<'_>, sources: &[SourceConfig]) -> Option<RephraseConfig> {
+        let table = self.table(spans, "rephrase")?;
+        let line = table.line_of("styles");
+        let config: RephraseConfig = self.section(table);
+        for message in sources.iter().filter_map(|source| config.conflict(source)) {
+            self.problem(line, "rephrase.styles", message);
+        }
+        Some(config)
     }
 
     fn check_names(&mut self, sources: &[SourceConfig], lines: &[usize]) {

@@ -10,6 +10,7 @@ pub mod inputs;
 mod limits;
 pub mod profile;
 pub mod quality;
+pub mod rephrase;
 pub mod size;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use self::decontaminate::DecontaminateConfig;
 pub use self::dedup::{DedupConfig, MinhashConfig};
 pub use self::limits::LimitsConfig;
 pub use self::quality::QualityConfig;
+pub use self::rephrase::RephraseConfig;
 pub use self::size::ByteSize;
 pub use crate::filter::FilterConfig;
 use crate::filter::{self, Action};
@@ -54,6 +56,8 @@ pub struct Recipe {
     pub shard: ShardConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
+    /// `[rephrase]`.
+    pub rephrase: Option<RephraseConfig>,
 }
 
 /// `[[source]]`: one named origin of documents.
@@ -138,6 +142,9 @@ impl SourceConfig {
         }
     }
 }
+
+/// Name of the only variant of a source that names none.
+pub const ORIGINAL: &str = "original";
 
 /// Most variants of one source: the variant is a byte in the shard.
 const MAX_VARIANTS: usize = 256;
@@ -377,6 +384,10 @@ impl Recipe {
         let (limits, usual) = (self.limits.of_readers(), LimitsConfig::default().of_readers());
         if limits != (Limits { max_doc_bytes: limits.max_doc_bytes, ..usual }) {
             identity["limits"] = json!([limits.max_expansion, limits.max_window_bytes]);
+        }
+        // As before there was any, where there is none.
+        if let (Some(rephrase), Some(map)) = (&self.rephrase, identity.as_object_mut()) {
+            map.insert("rephrase".to_owned(), json!(rephrase.styles));
         }
         json::digest(&identity)
     }

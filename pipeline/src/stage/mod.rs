@@ -15,7 +15,9 @@ pub mod filter;
 mod gather;
 pub mod measure;
 pub mod members;
+pub mod parents;
 pub mod read;
+pub mod rephrased;
 pub mod shard;
 pub mod sketch;
 pub mod tokenize;
@@ -57,6 +59,10 @@ pub struct Task {
 pub enum Params {
     /// Input file to documents.
     Read(Box<read::ReadParams>),
+    /// Accepted variants to documents.
+    Rephrased(Box<rephrased::RephrasedParams>),
+    /// Variants to those whose originals are as they were.
+    Parents(parents::ParentsParams),
     /// Documents to what rules measure of them, and to rewritten ones.
     Measure(measure::MeasureParams),
     /// What was measured to the documents kept, and their keys for deduplication.
@@ -165,6 +171,8 @@ impl Params {
     pub fn stage(&self) -> &'static str {
         match self {
             Params::Read(_) => "read",
+            Params::Rephrased(_) => "rephrased",
+            Params::Parents(_) => "parents",
             Params::Measure(_) => "measure",
             Params::Filter(_) => "filter",
             Params::Paragraphs(_) => "paragraphs",
@@ -206,6 +214,8 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
     clear_folder(&task.output)?;
     let report = match &task.params {
         Params::Read(params) => read::run(task, params, watch)?,
+        Params::Rephrased(params) => rephrased::run(task, params, watch)?,
+        Params::Parents(params) => parents::run(task, params, watch)?,
         Params::Measure(params) => measure::run(task, params, watch)?,
         Params::Filter(params) => filter::run(task, params, watch)?,
         Params::Paragraphs(params) => cuts::paragraph::collect(task, params, watch)?,

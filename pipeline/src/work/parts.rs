@@ -41,8 +41,14 @@ pub struct PartPlace {
     pub measures: Option<PathBuf>,
     /// The filters that measured, in order.
     pub filters: Vec<FilterConfig>,
+    /// The documents that the filters kept.
+    pub kept: PathBuf,
+    /// The removal list of deduplication.
+    pub removed: PathBuf,
     /// The list of its cuts.
     pub cuts: PathBuf,
+    /// Whether it holds variants that `moe-data rephrase` made.
+    pub is_rephrased: bool,
 }
 
 impl Parts {

@@ -1,6 +1,7 @@
 //! `moe-data build`, `inspect` and `verify` as a user meets them: through the binary.
 
 mod generated;
+mod scripted;
 mod support;
 
 /// Files for Megatron-LM, NumPy and PyTorch.
@@ -40,6 +41,8 @@ mod plan;
 mod readers;
 /// What is said about wrong recipes and flags, before any work.
 mod recipe;
+/// Rephrasing through a scripted server: asked once, judged again, taken up, killed.
+mod rephrase;
 /// The external sort within its memory limit.
 mod sort;
 /// What `why` and `dups` say.

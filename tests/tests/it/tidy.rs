@@ -26,6 +26,7 @@ const PIPELINE: &[&str] = &[
     "normalize | filter | read | tokenizer | minhash",
     "recipe",
     "work",
+    "rephrase",
     "stage | mix | export | plans",
     "engine dedup ledger",
     "prepare publish story",

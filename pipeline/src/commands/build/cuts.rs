@@ -49,7 +49,7 @@ impl Run<'_> {
             let mut inputs =
                 [&part.documents, &part.kept, &part.removed, &part.cuts].map(PathBuf::clone).to_vec();
             inputs.extend(more(i));
-            let has_families = self.prepared.recipe.source[part.source].family.is_some();
+            let has_families = self.prepared.has_families(part.source);
             let number = PartParams { part: i as u32, source: part.source as u16, has_families };
             Task::new(&self.work, i, part.left.bytes, inputs, params(number))
         });

@@ -84,7 +84,7 @@ impl Run<'_> {
             .map(|part| minhash::Part {
                 source: sources[part.source].name.clone(),
                 source_index: part.source as u16,
-                has_family: sources[part.source].family.is_some(),
+                has_family: self.prepared.has_families(part.source),
                 n_bytes: part.left.bytes,
                 documents: part.documents.clone(),
                 kept: part.kept.clone(),

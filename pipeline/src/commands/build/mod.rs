@@ -6,6 +6,7 @@ mod decontaminate;
 mod dedup;
 mod filter;
 mod quality;
+mod rephrased;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -140,6 +141,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     run.dedup(&mut parts)?;
     run.cut(&mut parts)?;
     run.decontaminate(&mut parts)?;
+    run.check_parents(&mut parts)?;
     run.quality(&mut parts)?;
     run.write_parts(&parts)?;
     if run::left(&parts).docs == 0 {
@@ -158,7 +160,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     publish::write_reports(&args.out, &run.results, &run.ledger)?;
     run.ledger.check()?;
     check_bad(args, &prepared, &run.ledger, run.first_bad.as_deref())?;
-    let manifest = publish::manifest(&prepared.recipe, identity, tokenizer.info.clone(), &run.results);
+    let manifest = publish::manifest(&prepared, identity, tokenizer.info.clone(), &run.results);
     publish::write_data(&args.out, &prepared, &manifest, &tokenizer, &run.results)?;
     say_result(args, printer, &run.ledger, "built");
     Ok(())

@@ -66,6 +66,8 @@ pub(super) struct Part {
     pub tags: Option<PathBuf>,
     /// Scores that decide the quality; absent where the records do, or nothing.
     pub scores: Option<PathBuf>,
+    /// The file of accepted variants, where the part holds these.
+    pub accepted: Option<PathBuf>,
     pub kept: PathBuf,
     pub keys: PathBuf,
     /// Removal list of all deduplication so far.
@@ -114,6 +116,9 @@ impl<'a> Run<'a> {
             documents: inside(&part.documents),
             measures: part.measures.as_deref().map(inside),
             filters: self.filters(part),
+            kept: inside(&part.kept),
+            removed: inside(&part.removed),
+            is_rephrased: part.accepted.is_some(),
             cuts: inside(&part.cuts),
         });
         Parts::new(places.collect()).write(&self.work)
@@ -182,6 +187,20 @@ impl<'a> Run<'a> {
                         Params::Read(Box::new(params)),
                     ));
                 }
+                n_files += 1;
+            }
+            if let Some((accepted, task)) = self.rephrased_task(i, tasks.len()) {
+                let label = format!("{n_files:05}");
+                let (file, input) = (n_files, accepted.clone());
+                parts.push(Part {
+                    source: i,
+                    label,
+                    file,
+                    input,
+                    accepted: Some(accepted),
+                    ..Part::default()
+                });
+                tasks.push(task);
                 n_files += 1;
             }
         }
@@ -352,7 +371,7 @@ impl<'a> Run<'a> {
         let source = &recipe.source[source_index];
         let parts: Vec<&Part> = parts.iter().filter(|part| part.source == source_index).collect();
         let inputs: Vec<PathBuf> = parts.iter().map(|part| part.tokens.clone()).collect();
-        let n_variants = source.variants.len().max(1);
+        let n_variants = self.prepared.variants(source_index).len();
         let tokens =
             |variant: u8| -> u64 { parts.iter().filter_map(|part| part.n_tokens.get(&variant)).sum() };
         // The recipe allows 256 variants, so their numbers fit in a byte.

@@ -1,0 +1,167 @@
+//! The command line of `moe-data rephrase`: types only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use moe_data::commands::rephrase::WhatArgs;
+
+/// Flags of `rephrase` itself, and its other verbs.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Rephrase {
+    /// Something else than asking a server
+    #[command(subcommand)]
+    pub verb: Option<RephraseVerb>,
+    /// What is asked, and whom
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// The other verbs.
+#[derive(Debug, Subcommand)]
+pub enum RephraseVerb {
+    /// Judge the answers again with the limits of the style files as they are now; asks nobody
+    Validate(Validate),
+    /// Write a page with samples side by side, counts, and histograms of what the gates measured
+    Report(Report),
+    /// Write the open questions as a batch file (JSON lines) instead of asking a server
+    ExportBatch(ExportBatch),
+    /// Read the answers of a batch, and judge them
+    ImportBatch(ImportBatch),
+}
+
+/// What is asked.
+#[derive(Debug, Args)]
+pub struct What {
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Name of the model, as the server knows it
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// What tells two files of that name apart, such as a commit or a quantisation; part of every key
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub revision: String,
+    /// Styles, with commas between [default: all of the folder]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub styles: Vec<String>,
+    /// Folder of the style files
+    #[arg(long, value_name = "DIR", default_value = "configs/styles")]
+    pub styles_dir: PathBuf,
+    /// Most styles of a document
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub per_doc: usize,
+    /// Most documents [default: all]; more of them later are the same ones and some more
+    #[arg(long, value_name = "N")]
+    pub max_docs: Option<u64>,
+    /// Seed of the choice
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Licence of what the model writes, noted beside every variant
+    #[arg(long, value_name = "TEXT")]
+    pub licence: Option<String>,
+}
+
+/// Flags of `rephrase`.
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// What is asked
+    #[command(flatten)]
+    pub what: What,
+    /// Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Name of the environment variable that holds the API key
+    #[arg(long, value_name = "NAME")]
+    pub api_key_env: Option<String>,
+    /// Requests in flight at most; the client finds how many the server likes
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub concurrency: u32,
+    /// Seconds for one request
+    #[arg(long, value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    pub deadline: u64,
+    /// Do N documents, print them, and say what all would cost
+    #[arg(long, value_name = "N")]
+    pub dry_run: Option<u64>,
+    /// Ask again what the server could not answer
+    #[arg(long)]
+    pub retry_poisoned: bool,
+    /// Print the ledger as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `rephrase validate`.
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Print the ledger as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `rephrase report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// The page
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
+    /// Samples of each style, accepted and rejected
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub samples: usize,
+}
+
+/// Flags of `rephrase export-batch`.
+#[derive(Debug, Args)]
+pub struct ExportBatch {
+    /// The file; further ones are FILE-00001 and so on where a host would refuse its size
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// What is asked
+    #[command(flatten)]
+    pub what: What,
+    /// Export again what the server could not answer
+    #[arg(long)]
+    pub retry_poisoned: bool,
+}
+
+/// Flags of `rephrase import-batch`.
+#[derive(Debug, Args)]
+pub struct ImportBatch {
+    /// The answers, as the host gave them
+    #[arg(value_name = "ANSWERS")]
+    pub answers: PathBuf,
+    /// The exported file that they answer
+    #[arg(long, value_name = "FILE")]
+    pub exported: PathBuf,
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Print the ledger as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl What {
+    /// The flags as arguments; the model is the one that must be there.
+    pub fn into_args(self) -> moe_data::Result<WhatArgs> {
+        let missing =
+            || moe_data::Error::Usage("--model is missing; name the model as the server knows it".to_owned());
+        Ok(WhatArgs {
+            out: self.out,
+            model: self.model.ok_or_else(missing)?,
+            revision: self.revision,
+            styles: self.styles,
+            styles_dir: self.styles_dir,
+            per_document: self.per_doc,
+            max_docs: self.max_docs,
+            seed: self.seed,
+            licence: self.licence,
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! Judging: from the cache to files, without asking anybody.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use moe_llm::Cache;
+use moe_shards::atomic;
+
+use super::{Setup, cache_folder, folder, read_cache, say};
+use crate::error::{Error, Result};
+use crate::lock::OutputLock;
+use crate::printer::Printer;
+use crate::rephrase::assemble::{Assembly, Outcome};
+use crate::rephrase::choice::Selection;
+use crate::rephrase::record::Ledger;
+use crate::rephrase::report::Report;
+use crate::watch::Watch;
+
+/// `moe-data rephrase validate`: judges the answers again, with the limits as they are now.
+///
+/// # Errors
+/// Nothing was asked yet, a template changed, or a file cannot be used.
+pub fn validate(out: &Path, json: bool, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let setup = Setup::read(out)?;
+    let _lock = OutputLock::acquire(out)?;
+    let selection = setup.choose()?;
+    let cache = open(out)?;
+    let ledger = assemble(&setup, &selection, &cache, out, printer, stop, |_| Ok(()))?;
+    say(printer, out, &ledger, json);
+    Ok(())
+}
+
+/// `moe-data rephrase report`: judges the answers again and writes a page that shows what came of it.
+///
+/// # Errors
+/// As [`validate`], or the page cannot be written.
+pub fn report(
+    out: &Path,
+    page: &Path,
+    n_samples: usize,
+    printer: &Printer,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
+    let setup = Setup::read(out)?;
+    let _lock = OutputLock::acquire(out)?;
+    let selection = setup.choose()?;
+    let cache = open(out)?;
+    let mut report = Report::new(n_samples);
+    let ledger = assemble(&setup, &selection, &cache, out, printer, stop, |outcome| {
+        report.see(outcome);
+        Ok(())
+    })?;
+    let revision =
+        if setup.model.revision.is_empty() { String::new() } else { format!(" ({})", setup.model.revision) };
+    let html = report.html(&ledger, &format!("{}{revision}", setup.model.name));
+    atomic::write_file(page, html.as_bytes())?;
+    printer.note(&ledger.table());
+    printer.note(&format!("wrote {}", page.display()));
+    Ok(())
+}
+
+/// Writes the files of a selection.
+pub(super) fn assemble(
+    setup: &Setup,
+    selection: &Selection,
+    cache: &Cache,
+    out: &Path,
+    printer: &Printer,
+    stop: Arc<AtomicBool>,
+    see: impl FnMut(&Outcome<'_>) -> Result<()>,
+) -> Result<Ledger> {
+    let n_pairs = selection.chosen.iter().map(|chosen| chosen.styles.len() as u64).sum();
+    let watch = Watch::new(stop, printer.work_bar("judge", n_pairs, "variants"));
+    let ledger = assembly(setup, selection, cache).write(&folder(out), &watch, see);
+    watch.finish();
+    ledger
+}
+
+/// The selection beside its answers.
+pub(super) fn assembly<'a>(setup: &'a Setup, selection: &'a Selection, cache: &'a Cache) -> Assembly<'a> {
+    Assembly {
+        originals: &setup.originals,
+        selection,
+        styles: &setup.styles,
+        model: &setup.model,
+        licence: setup.settings.licence.as_deref(),
+        cache,
+    }
+}
+
+fn open(out: &Path) -> Result<Cache> {
+    let missing = || {
+        Error::Usage(format!("{} does not exist; run moe-data rephrase first", cache_folder(out).display()))
+    };
+    read_cache(out)?.ok_or_else(missing)
+}

@@ -1,0 +1,196 @@
+//! The documents that are rephrased: originals that a finished build has kept, with their text after all cuts.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use moe_shards::FamilyId;
+
+use crate::document::{DocumentId, OwnedMetadata, TextHash};
+use crate::error::{Error, Result};
+use crate::work::cuts::Cuts;
+use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::parts::{PartPlace, Parts};
+use crate::work::rows;
+
+/// An original with its text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parent {
+    /// Its source.
+    pub source: String,
+    /// Its name there.
+    pub id: String,
+    /// Its id.
+    pub document_id: DocumentId,
+    /// Its family.
+    pub family: FamilyId,
+    /// Hash of `text`: a later build takes a variant up only where this is still the same.
+    pub text_hash: TextHash,
+    /// What its record says beside the text.
+    pub metadata: OwnedMetadata,
+    /// What is left of the text after all cuts.
+    pub text: String,
+}
+
+/// Where a document lies in a build. Order is the order of reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Number of the part.
+    pub part: u32,
+    /// Row in it.
+    pub row: u32,
+}
+
+/// The parts of a build that hold originals.
+pub struct Originals {
+    work: PathBuf,
+    parts: Vec<PartPlace>,
+}
+
+impl Originals {
+    /// Opens the folder of a build.
+    ///
+    /// # Errors
+    /// It is none, or its work folder was deleted.
+    pub fn open(out: &Path) -> Result<Originals> {
+        let work = out.join("work");
+        if !work.join(crate::work::parts::FILE).exists() || !out.join(moe_shards::Manifest::FILE).exists() {
+            let message = "is no finished build with its work folder; run moe-data build first (texts are taken from the work folder)";
+            return Err(Error::Usage(format!("{} {message}", out.display())));
+        }
+        let parts = Parts::read(&work)?.parts.into_iter().filter(|part| !part.is_rephrased).collect();
+        Ok(Originals { work, parts })
+    }
+
+    /// Names of the sources, each once, sorted.
+    pub fn sources(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.parts.iter().map(|part| part.source.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Calls `see` with every original that was kept, in the order of reading.
+    ///
+    /// # Errors
+    /// A table is missing or damaged; what `see` returns.
+    pub fn for_each(&self, mut see: impl FnMut(Place, Parent) -> Result<()>) -> Result<()> {
+        for (number, part) in self.parts.iter().enumerate() {
+            let mut reader = PartReader::open(&self.work, part)?;
+            let mut found = VecDeque::new();
+            while reader.next_batch(part, None, &mut found)? {
+                for (row, parent) in found.drain(..) {
+                    see(Place { part: number as u32, row }, parent)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the documents at these places, which are sorted, one after the other.
+    pub fn at<'a>(&'a self, places: &'a [Place]) -> ParentsAt<'a> {
+        ParentsAt { originals: self, places, reader: None, found: VecDeque::new() }
+    }
+}
+
+/// Documents at places, in their order.
+pub struct ParentsAt<'a> {
+    originals: &'a Originals,
+    places: &'a [Place],
+    reader: Option<(u32, PartReader)>,
+    found: VecDeque<(u32, Parent)>,
+}
+
+impl Iterator for ParentsAt<'_> {
+    type Item = Result<Parent>;
+
+    fn next(&mut self) -> Option<Result<Parent>> {
+        let place = *self.places.first()?;
+        self.places = &self.places[1..];
+        Some(self.read(place))
+    }
+}
+
+impl ParentsAt<'_> {
+    fn read(&mut self, place: Place) -> Result<Parent> {
+        let gone = || Error::data(&self.originals.work, "changed while it was read; run the command again");
+        let part = self.originals.parts.get(place.part as usize).ok_or_else(gone)?;
+        if self.reader.as_ref().is_none_or(|(number, _)| *number != place.part) {
+            self.found.clear();
+            self.reader = Some((place.part, PartReader::open(&self.originals.work, part)?));
+        }
+        loop {
+            // Only wanted rows are in the queue, and places ascend.
+            if let Some((row, parent)) = self.found.pop_front() {
+                if row == place.row {
+                    return Ok(parent);
+                }
+                continue;
+            }
+            let Some((_, reader)) = &mut self.reader else { return Err(gone()) };
+            let wanted = |row: u32| {
+                row == place.row || self.places.binary_search(&Place { part: place.part, row }).is_ok()
+            };
+            if !reader.next_batch(part, Some(&wanted), &mut self.found)? {
+                return Err(gone());
+            }
+        }
+    }
+}
+
+struct PartReader {
+    batches: DocumentBatches,
+    cuts: Cuts,
+    survivors: std::iter::Peekable<std::vec::IntoIter<u32>>,
+}
+
+impl PartReader {
+    fn open(work: &Path, part: &PartPlace) -> Result<PartReader> {
+        let survivors = rows::survivors(&work.join(&part.kept), &work.join(&part.removed))?;
+        let survivors: Vec<u32> = survivors.into_iter().map(|row| row.row).collect();
+        Ok(PartReader {
+            batches: DocumentBatches::open(&work.join(&part.documents), Columns::All)?,
+            cuts: Cuts::read(&work.join(&part.cuts))?,
+            survivors: survivors.into_iter().peekable(),
+        })
+    }
+
+    /// Appends the originals of the next batch that are wanted; false at the end.
+    fn next_batch(
+        &mut self,
+        part: &PartPlace,
+        wanted: Option<&dyn Fn(u32) -> bool>,
+        found: &mut VecDeque<(u32, Parent)>,
+    ) -> Result<bool> {
+        let Some(batch) = self.batches.next() else { return Ok(false) };
+        for (row, document) in batch?.documents() {
+            let is_kept = self.survivors.next_if_eq(&row).is_some();
+            if !is_kept || document.variant != 0 || wanted.is_some_and(|wanted| !wanted(row)) {
+                continue;
+            }
+            let cuts = self.cuts.of(row);
+            let text = cuts.apply(document.text)?.into_owned();
+            let text_hash = if cuts.is_empty() { document.text_hash } else { TextHash::of(&text) };
+            let metadata = &document.metadata;
+            found.push_back((
+                row,
+                Parent {
+                    source: part.source.clone(),
+                    id: document.id.to_owned(),
+                    document_id: document.document_id,
+                    family: document.family,
+                    text_hash,
+                    metadata: OwnedMetadata {
+                        quality: metadata.quality,
+                        language: metadata.language.map(str::to_owned),
+                        tags: metadata.tags.to_owned(),
+                        date: metadata.date.map(str::to_owned),
+                        score: metadata.score,
+                        url: metadata.url.map(str::to_owned),
+                    },
+                    text,
+                },
+            ));
+        }
+        Ok(true)
+    }
+}

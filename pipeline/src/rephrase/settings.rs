@@ -1,0 +1,122 @@
+//! `settings.json`: what a run of `moe-data rephrase` was asked, so that its other verbs need not be told again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use moe_shards::{Hash, atomic};
+use serde::{Deserialize, Serialize};
+
+use super::choice::Choice;
+use super::job::Model;
+use super::style::{self, Style};
+use crate::error::{Error, Result};
+use crate::json;
+
+const FILE: &str = "settings.json";
+const VERSION: u32 = 1;
+
+/// What decides the requests of a run, and how its results are marked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    version: u32,
+    /// Name of the model.
+    pub model: String,
+    /// Its revision.
+    pub revision: String,
+    /// Folder of the style files.
+    pub styles_dir: PathBuf,
+    /// Digests of the templates by name of the style.
+    pub templates: BTreeMap<String, Hash>,
+    /// Most styles of a document.
+    pub per_document: usize,
+    /// Most documents.
+    pub max_documents: Option<u64>,
+    /// Seed of the choice.
+    pub seed: u64,
+    /// Licence of what the model writes.
+    pub licence: Option<String>,
+}
+
+impl Settings {
+    /// The settings of a run with these styles.
+    pub fn new(
+        model: &Model,
+        styles_dir: &Path,
+        styles: &[Style],
+        choice: &Choice<'_>,
+        licence: Option<String>,
+    ) -> Settings {
+        Settings {
+            version: VERSION,
+            model: model.name.clone(),
+            revision: model.revision.clone(),
+            styles_dir: styles_dir.to_owned(),
+            templates: styles.iter().map(|style| (style.name().to_owned(), style.template())).collect(),
+            per_document: choice.per_document,
+            max_documents: choice.max_documents,
+            seed: choice.seed,
+            licence,
+        }
+    }
+
+    /// Reads the settings of a folder.
+    ///
+    /// # Errors
+    /// There are none, because nothing was asked yet, or they are of another version.
+    pub fn read(folder: &Path) -> Result<Settings> {
+        let path = folder.join(FILE);
+        let bytes = fs::read(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                let message = format!("{} does not exist; run moe-data rephrase first", path.display());
+                Error::Usage(message)
+            }
+            _ => Error::io(&path, "read")(e),
+        })?;
+        let settings: Settings =
+            serde_json::from_slice(&bytes).map_err(|e| Error::data(&path, e.to_string()))?;
+        match settings.version {
+            VERSION => Ok(settings),
+            other => Err(Error::data(&path, format!("version {other}; this program reads {VERSION}"))),
+        }
+    }
+
+    /// Writes the settings of a folder.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        Ok(atomic::write_file(&folder.join(FILE), &json::canonical(self))?)
+    }
+
+    /// Who was asked.
+    pub fn model(&self) -> Model {
+        Model { name: self.model.clone(), revision: self.revision.clone() }
+    }
+
+    /// Reads the styles again, as they are now.
+    ///
+    /// # Errors
+    /// A file is missing or wrong, or its template is another one than was asked with.
+    pub fn styles(&self) -> Result<Vec<Style>> {
+        let names: Vec<String> = self.templates.keys().cloned().collect();
+        let styles = style::read_all(&self.styles_dir, &names)?;
+        for style in styles.iter().filter(|style| self.templates.get(style.name()) != Some(&style.template()))
+        {
+            let message = format!(
+                "the template of style `{}` was changed since it was asked with, so its answers belong to another style; \
+                 run moe-data rephrase, which asks with the new one (only [gates] and [use] may change without asking)",
+                style.name()
+            );
+            return Err(Error::Usage(message));
+        }
+        Ok(styles)
+    }
+
+    /// The choice of documents.
+    pub fn choice<'a>(&self, styles: &'a [Style]) -> Choice<'a> {
+        let Settings { per_document, max_documents, seed, .. } = *self;
+        Choice { styles, per_document, max_documents, seed }
+    }
+}

@@ -1,0 +1,117 @@
+//! Variants whose original is no longer kept, or has another text than was rephrased, are dropped.
+//!
+//! Inputs: the file of accepted variants, then documents, kept rows, removal list and cuts of the variants, then the same four of each part of
+//! the source with originals. Writes `removed.rows` with what was removed before, and `drops.parquet` where there is any.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Report, Task};
+use crate::document::{Count, TextHash};
+use crate::error::{Error, Result};
+use crate::rephrase::record;
+use crate::watch::Watch;
+use crate::work::audit::{Drop, Drops};
+use crate::work::cuts::Cuts;
+use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::rows::{self, RemovedRow};
+use crate::work::{DROPS, REMOVED};
+
+/// Reason of a variant whose original is not kept.
+pub const DROPPED: &str = "parent_dropped";
+/// Reason of a variant whose original has another text.
+pub const CHANGED: &str = "parent_changed";
+
+/// What to check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParentsParams {
+    /// Name of the source.
+    pub source: String,
+}
+
+/// Runs the stage.
+///
+/// # Errors
+/// A table is damaged or the disk refuses.
+pub fn run(task: &Task, params: &ParentsParams, watch: &Watch) -> Result<Report> {
+    let wrong = || Error::data(&task.output, "the task has the wrong inputs");
+    let [accepted, documents, kept, removed, cuts, originals @ ..] = &task.inputs[..] else {
+        return Err(wrong());
+    };
+    let (groups, []) = originals.as_chunks::<4>() else { return Err(wrong()) };
+    // In the order of the rows: id and text of each variant's original.
+    let mut parents = Vec::new();
+    for record in record::accepted(accepted)? {
+        parents.push(record?.parent().map_err(|message| Error::data(accepted, message))?);
+    }
+    let mut texts: HashMap<u64, Option<u128>> = parents.iter().map(|(id, _)| (*id, None)).collect();
+    for group in groups {
+        find_texts(group, &mut texts, watch)?;
+    }
+    let cuts = Cuts::read(cuts)?;
+    let mut survivors = rows::survivors(kept, removed)?.into_iter().peekable();
+    let mut removed = rows::read::<RemovedRow>(removed)?;
+    let mut report = Report::default();
+    let mut drops = Drops::default();
+    for batch in DocumentBatches::open(documents, Columns::All)? {
+        for (row, document) in batch?.documents() {
+            if survivors.next_if(|survivor| survivor.row == row).is_none() {
+                continue;
+            }
+            let (id, text) = *parents.get(row as usize).ok_or_else(wrong)?;
+            let reason = match texts.get(&id).copied().flatten() {
+                Some(found) if found == text => continue,
+                Some(_) => CHANGED,
+                None => DROPPED,
+            };
+            // What was cut of it is booked already.
+            let cut: u64 = cuts.of(row).raw_bytes(document.raw_bytes, document.text.len()).values().sum();
+            let count = Count::one(u64::from(document.raw_bytes) - cut);
+            *report.dropped.entry(reason.to_owned()).or_default() += count;
+            removed.push(RemovedRow { row });
+            drops.push(&Drop {
+                id: document.id,
+                document_id: document.document_id,
+                source: &params.source,
+                stage: "parents",
+                reason,
+                measured: f64::NAN,
+                threshold: f64::NAN,
+                raw_bytes: count.bytes,
+            });
+        }
+    }
+    removed.sort_unstable();
+    rows::write(&task.file(REMOVED), &removed)?;
+    drops.write(&task.file(DROPS))?;
+    Ok(report)
+}
+
+/// Fills in the texts of the originals that a part has kept.
+fn find_texts(
+    [documents, kept, removed, cuts]: &[PathBuf; 4],
+    texts: &mut HashMap<u64, Option<u128>>,
+    watch: &Watch,
+) -> Result<()> {
+    let cuts = Cuts::read(cuts)?;
+    let mut survivors = rows::survivors(kept, removed)?.into_iter().peekable();
+    // Where nothing was cut the hash of the whole text is the text's.
+    let columns = if cuts.rows().is_empty() { Columns::Ids } else { Columns::All };
+    for batch in DocumentBatches::open(documents, columns)? {
+        for (row, document) in batch?.documents() {
+            if survivors.next_if(|survivor| survivor.row == row).is_none() || document.variant != 0 {
+                continue;
+            }
+            let Some(text) = texts.get_mut(&document.document_id.0) else { continue };
+            let cuts = cuts.of(row);
+            *text = Some(match cuts.is_empty() {
+                true => document.text_hash.0,
+                false => TextHash::of(&cuts.apply(document.text)?).0,
+            });
+        }
+        watch.advance(0)?;
+    }
+    Ok(())
+}
