@@ -33,7 +33,7 @@ pub enum Verb {
   moe-data build                                     # configs/build.toml to out/
   moe-data build --input corpus/ --out corpus-out/   # no recipe: built-in defaults
   moe-data build --against old/out                   # without the documents of an earlier build
-  moe-data build --recipe my.toml --dry-run          # check it, do nothing")]
+  moe-data build --recipe my.toml --dry-run          # check it, and predict from 1 % what would come of it")]
     Build(Build),
     /// Train, import, check and measure tokenizers
     #[command(subcommand)]
@@ -88,8 +88,9 @@ pub enum Verb {
   moe-data where web-Gen-1
   moe-data where web-Gen-1 --json | jq .documents[0].shown[].t")]
     Where(Where),
-    /// Say what differs between two plans, and from which sample on
+    /// Say which documents changed their fate between two builds, and from which sample on two plans differ
     #[command(before_long_help = "Examples:
+  moe-data diff old-out/ new-out/ --limit 20     # documents: kept -> dropped by which rule, and the other way round
   moe-data diff out/ other-out/
   moe-data diff out/ other-out/ --json | jq .first_difference")]
     Diff(Diff),
@@ -148,9 +149,12 @@ pub struct Build {
     /// [default: the recipe's tokenizer.verify_every]
     #[arg(long, value_name = "N")]
     pub verify_every: Option<u64>,
-    /// Check everything, say what would be done, do nothing
+    /// Check everything, say what would be done, and predict from a sample what would be kept, its tokens, disk and time
     #[arg(long)]
     pub dry_run: bool,
+    /// Share of the texts that a dry run looks at, at least some hundred
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, requires = "dry_run", value_parser = parse_share)]
+    pub sample: f64,
     /// Print a summary as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -213,6 +217,15 @@ pub struct Filters {
     /// Print JSON on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// A number above 0, up to 1.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| format!("`{text}` is no number, such as 0.01"))?;
+    match share > 0.0 && share <= 1.0 {
+        true => Ok(share),
+        false => Err(format!("{share} is no share; expected more than 0, up to 1")),
+    }
 }
 
 /// Flags of `why`.
@@ -280,12 +293,15 @@ pub struct Where {
 /// Flags of `diff`.
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// Folder of a build and its plan
+    /// Folder of a build, with its plan if there is one
     #[arg(value_name = "A")]
     pub a: PathBuf,
     /// Folder of the other one
     #[arg(value_name = "B")]
     pub b: PathBuf,
+    /// Documents to list for each kind of change
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub limit: usize,
     /// Print JSON on stdout
     #[arg(long)]
     pub json: bool,

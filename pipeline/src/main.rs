@@ -64,6 +64,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 work: flags.work,
                 verify_every: flags.verify_every,
                 dry_run: flags.dry_run,
+                sample: flags.sample,
                 json: flags.json,
             };
             build::run(&args, printer, stop_on_signals()?)
@@ -107,7 +108,9 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             moe_data::commands::where_is::run(&flags.out, &flags.id, flags.json, printer, stop_on_signals()?)
         }
         Verb::Diff(flags) => {
-            moe_data::commands::diff::run(&flags.a, &flags.b, flags.json, printer, stop_on_signals()?)
+            let cli::Diff { a, b, limit, json } = flags;
+            let args = moe_data::commands::diff::DiffArgs { a, b, limit, json };
+            moe_data::commands::diff::run(&args, printer, stop_on_signals()?)
         }
         Verb::Export(flags) => {
             let args = moe_data::commands::export::ExportArgs {

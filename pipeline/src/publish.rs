@@ -95,9 +95,14 @@ pub fn write_reports(out: &Path, results: &Results, ledger: &Ledger) -> Result<(
 
 /// The manifest of a build.
 pub fn manifest(prepared: &Prepared, build: Hash, tokenizer: TokenizerInfo, results: &Results) -> Manifest {
-    let sources = prepared.recipe.source.iter().enumerate();
-    let sources =
-        sources.map(|(i, source)| SourceInfo { name: source.name.clone(), variants: prepared.variants(i) });
+    let sources = prepared.recipe.source.iter().enumerate().map(|(i, source)| {
+        let mut variants = prepared.variants(i);
+        // What deduplication put into a family has no name of its own.
+        let shards = results.shards.iter().filter(|(_, info)| usize::from(info.source) == i);
+        let largest = shards.map(|(_, info)| usize::from(info.variant)).max().unwrap_or(0);
+        variants.extend((variants.len()..=largest).map(|number| format!("near-duplicate-{number}")));
+        SourceInfo { name: source.name.clone(), variants }
+    });
     Manifest {
         version: Manifest::VERSION,
         build,

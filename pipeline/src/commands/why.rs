@@ -9,7 +9,7 @@ use crate::filter::Action;
 use crate::filter::chain::Looked;
 use crate::printer::Printer;
 use crate::story::audit::{AuditRow, str_of};
-use crate::story::{Build, Story};
+use crate::story::{Build, STAYING, Story};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
                 build => format!("{}/{kept} of the build {build}", str_of(row, "kept_source")),
             },
         };
-        let verb = if str_of(row, "method") == "variant_copy" { "like" } else { "duplicate" };
+        let verb = if STAYING.contains(&str_of(row, "method")) { "like" } else { "duplicate" };
         lines.push(format!("  {verb:<10} of {kept} ({}{})", str_of(row, "method"), jaccard(row)));
         if let Some(difference) = &duplicate.difference {
             lines.push(format!(

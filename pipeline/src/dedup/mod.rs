@@ -30,6 +30,9 @@ pub struct PartReport {
     /// List of the latter, relative to `work`, where fuzzy deduplication found any.
     #[serde(default)]
     pub list_in_against: Option<PathBuf>,
+    /// List of the documents that join the family of another one, relative to `work`.
+    #[serde(default)]
+    pub families: Option<PathBuf>,
 }
 
 /// Writes a removal list of ascending rows, and returns its place in `work`.

@@ -58,6 +58,8 @@ pub struct MinhashConfig {
     pub seed: u64,
     /// What makes a candidate a near-duplicate.
     pub verify: Verify,
+    /// What becomes of near-duplicates.
+    pub action: Action,
     /// Which document of a cluster stays.
     pub keep: Keep,
     /// Whether a document that is like a removed one is removed, too, however unlike the survivor it is.
@@ -86,6 +88,17 @@ pub enum Verify {
     Off,
 }
 
+/// What becomes of the documents of a cluster that are not its survivor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// They are removed.
+    #[default]
+    Remove,
+    /// They stay, as variants of the survivor's family.
+    Family,
+}
+
 /// Which document of a cluster stays; ties go to the lower document id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -111,6 +124,7 @@ impl Default for MinhashConfig {
             rows: 8,
             seed: 1,
             verify: Verify::Jaccard(0.7),
+            action: Action::Remove,
             keep: Keep::First,
             transitive: false,
             variant_copy: 0.9,
@@ -161,6 +175,10 @@ impl Section for MinhashConfig {
         if self.verify == Verify::Off && self.transitive {
             wrong.push(("transitive", "has no effect without `verify`; leave it out".to_owned()));
         }
+        if self.action == Action::Family && self.keep == Keep::None {
+            let message = "`none` removes what `action = \"family\"` keeps; choose another survivor";
+            wrong.push(("keep", message.to_owned()));
+        }
         for (key, share) in
             [("variant_copy", self.variant_copy), ("max_source_removed", self.max_source_removed)]
         {
@@ -197,6 +215,7 @@ mod tests {
         );
         assert_eq!(keys(MinhashConfig { verify: Verify::Jaccard(0.0), ..good }), ["verify"]);
         assert_eq!(keys(MinhashConfig { verify: Verify::Off, transitive: true, ..good }), ["transitive"]);
+        assert_eq!(keys(MinhashConfig { action: Action::Family, keep: Keep::None, ..good }), ["keep"]);
         assert_eq!(
             keys(MinhashConfig { variant_copy: 1.5, max_cluster: 1, ..good }),
             ["variant_copy", "max_cluster"]

@@ -350,6 +350,10 @@ impl Recipe {
         if let Some(minhash) = dedup.get_mut("minhash").and_then(Value::as_object_mut) {
             minhash
                 .retain(|key, _| !["max_source_removed", "max_cluster", "estimate"].contains(&key.as_str()));
+            // The key is younger than other data sets.
+            if minhash.get("action").is_some_and(|action| action == "remove") {
+                minhash.remove("action");
+            }
         }
         // What dropping is, and no tag, counts for nothing, as before there was anything else.
         let filters: Vec<Value> = (self.filter.iter())

@@ -39,6 +39,14 @@ pub struct ReadParams {
     pub normalize: NormalizeConfig,
     /// What a record and a file may ask for.
     pub limits: Limits,
+    /// Share of the texts that is passed on, per million, by hash of the text; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<u32>,
+}
+
+/// Whether a text is in a sample of so many per million; a larger sample holds every smaller one.
+fn is_sampled(text: TextHash, per_million: u32) -> bool {
+    (text.0 >> 64) * 1_000_000 < u128::from(per_million) << 64
 }
 
 /// Runs the stage.
@@ -64,8 +72,9 @@ pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
         let accepted = record.content.and_then(|raw| accept(params, raw, &mut documents));
         match accepted {
             Ok(written) => {
-                written?;
-                report.kept += count;
+                if written? {
+                    report.kept += count;
+                }
             }
             Err(bad) if bad.cause.is_skipped() => {
                 *report.dropped.entry(bad.cause.name().to_owned()).or_default() += count;
@@ -102,12 +111,13 @@ pub fn check_tags(tags: &BTreeSet<String>, source: &str) -> Result<()> {
     Err(Error::Usage(message))
 }
 
-/// Normalises a record and appends it; the outer error is the record's fault.
+/// Normalises a record and appends it, unless there is a sample and it is not in it; the outer error is the record's
+/// fault.
 fn accept(
     params: &ReadParams,
     raw: Raw,
     documents: &mut DocumentWriter,
-) -> std::result::Result<Result<()>, Bad> {
+) -> std::result::Result<Result<bool>, Bad> {
     let bad = |cause| Bad::new(cause, raw.text.as_bytes());
     let variant = match (&params.fields.variant, &raw.variant) {
         (None, _) => 0,
@@ -124,6 +134,9 @@ fn accept(
     // `max_doc_bytes` is below 2^32, but one text file may grow while it is read.
     let Ok(raw_bytes) = u32::try_from(raw.text.len()) else { return Err(bad(Cause::TooLong)) };
     let text_hash = TextHash::of(&text);
+    if params.sample.is_some_and(|per_million| !is_sampled(text_hash, per_million)) {
+        return Ok(Ok(false));
+    }
     let id = raw.id.clone().unwrap_or_else(|| text_hash.as_id());
     let family = raw
         .family
@@ -140,7 +153,7 @@ fn accept(
         metadata: raw.metadata.as_ref(),
         text: &text,
     };
-    Ok(documents.append(&document))
+    Ok(documents.append(&document).map(|()| true))
 }
 
 struct Quarantine<'a> {

@@ -1,9 +1,9 @@
 //! Stage 5: the kept documents of a part to tokens, with a table sorted so that each shard is a
 //! range of it.
 //!
-//! Inputs: `documents.parquet`, `kept.rows`, the removal list, the list of cuts, `tokenizer.json`, and the folder
-//! of the filters' tags where there are any. Writes `tokens.u32`, `ids.txt`, `names.json`, `stored.zst` (texts that their
-//! tokens do not give back) and `tokens.rows`.
+//! Inputs: `documents.parquet`, `kept.rows`, the removal list, the lists of cuts and families, `tokenizer.json`, and the
+//! folder of the filters' tags where there are any. Writes `tokens.u32`, `ids.txt`, `names.json`, `stored.zst` (texts that
+//! their tokens do not give back) and `tokens.rows`.
 //!
 //! Documents are encoded by all threads, some hundred kilobytes of text at a time, and written in their
 //! order.
@@ -23,6 +23,7 @@ use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::cuts::Cuts;
 use crate::work::documents::{Columns, Document, DocumentBatches};
+use crate::work::families::Families;
 use crate::work::names::{Numbering, PartNames};
 use crate::work::rows::{self, TokenRow};
 use crate::work::scores;
@@ -57,7 +58,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// The part or the tokenizer cannot be used, the disk refuses, or a document that is verified has other
 /// ids in the reference.
 pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report> {
-    let [documents, kept, removed, cuts, tokenizer, tags @ ..] = &task.inputs[..] else {
+    let [documents, kept, removed, cuts, families, tokenizer, tags @ ..] = &task.inputs[..] else {
         return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
     };
     let (scores, tags) = match (params.has_scores, tags.split_last()) {
@@ -84,12 +85,14 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
         tags: Numbering::default(),
         rows: Vec::new(),
     };
+    let families = Families::read(families)?;
     let mut report = Report::default();
     let mut drops = Drops::default();
     for batch in DocumentBatches::open(documents, Columns::All)? {
         let batch = batch?;
+        let wanted = batch.documents().filter(|(row, _)| survivors.next_if_eq(row).is_some());
         let wanted: Vec<(u32, Document<'_>)> =
-            batch.documents().filter(|(row, _)| survivors.next_if_eq(row).is_some()).collect();
+            wanted.map(|(row, document)| (row, families.place(row, document))).collect();
         let chunks: Vec<&[(u32, Document<'_>)]> = chunks(&wanted);
         let encoded = chunks.par_iter().map(|chunk| encode.chunk(chunk)).collect::<Result<Vec<Encoded>>>()?;
         for (chunk, encoded) in chunks.iter().zip(&encoded) {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Build;
 use super::audit::{self, str_of};
+use super::{Build, STAYING};
 use crate::error::Result;
 
 /// A cluster.
@@ -39,8 +39,8 @@ pub struct Member {
 pub fn clusters(build: &Build) -> Result<Vec<Cluster>> {
     let mut found: BTreeMap<(String, String), Vec<Member>> = BTreeMap::new();
     audit::for_each(build.out(), "dups-", &[], |row| {
-        // A copy of a declared variant stays; it is only reported.
-        if str_of(&row, "method") == "variant_copy" {
+        // What stays is only reported.
+        if STAYING.contains(&str_of(&row, "method")) {
             return;
         }
         let kept = match str_of(&row, "kept") {

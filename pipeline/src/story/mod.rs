@@ -2,6 +2,7 @@
 //! documents in its work folder.
 
 pub mod audit;
+pub mod changes;
 pub mod clusters;
 pub mod words;
 
@@ -19,8 +20,22 @@ use crate::error::{Error, Result};
 use crate::filter::Chain;
 use crate::filter::chain::Looked;
 use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::families::Families;
 use crate::work::measures::Measures;
 use crate::work::parts::{PartPlace, Parts};
+
+/// Methods of the audit of duplicates by which nothing is removed.
+pub const STAYING: [&str; 3] = ["variant_copy", "family", "other_family"];
+
+/// Reason in the ledger of a row of the audit of duplicates by which a document was removed.
+pub fn reason_of_duplicate(row: &AuditRow) -> &'static str {
+    match (str_of(row, "method"), str_of(row, "against").is_empty()) {
+        ("exact", true) => exact::REASON,
+        ("exact", false) => exact::REASON_AGAINST,
+        (_, true) => minhash::REASON,
+        (_, false) => minhash::REASON_AGAINST,
+    }
+}
 
 /// The output folder of a build.
 pub struct Build {
@@ -133,9 +148,11 @@ impl Build {
             if raw_bytes.is_empty() {
                 continue;
             }
+            let families = Families::read(&self.work.join(&part.families))?;
             for batch in DocumentBatches::open(&self.work.join(&part.documents), Columns::All)? {
                 for (row, document) in batch?.documents() {
                     let Some(&raw_bytes) = raw_bytes.get(&row) else { continue };
+                    let document = families.place(row, document);
                     found.push(Found {
                         source: part.source.clone(),
                         id: document.id.to_owned(),
@@ -195,20 +212,11 @@ impl Build {
         let mut stands_for = audit::rows(&self.out, "dups-", &[("kept_source", source), ("kept", id)])?;
         stands_for.retain(|row| str_of(row, "against").is_empty());
         let shards = self.in_shards(source, &document)?;
-        let removed = duplicate_of.iter().find(|row| str_of(&row.audit, "method") != "variant_copy");
+        let removed = duplicate_of.iter().find(|row| !STAYING.contains(&str_of(&row.audit, "method")));
         let fate = match (dropped.first(), removed, shards.is_empty()) {
             (_, _, false) => "kept".to_owned(),
             (Some(drop), _, _) => str_of(drop, "reason").to_owned(),
-            (None, Some(row), _) => {
-                let method = str_of(&row.audit, "method");
-                match (method, str_of(&row.audit, "against").is_empty()) {
-                    ("exact", true) => exact::REASON,
-                    ("exact", false) => exact::REASON_AGAINST,
-                    (_, true) => minhash::REASON,
-                    (_, false) => minhash::REASON_AGAINST,
-                }
-                .to_owned()
-            }
+            (None, Some(row), _) => reason_of_duplicate(&row.audit).to_owned(),
             _ => "unknown".to_owned(),
         };
         let filters = document.filters.clone();

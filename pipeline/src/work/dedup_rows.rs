@@ -248,6 +248,20 @@ row! {
     }
 }
 
+row! {
+    /// A document that joins the family of the one that it is like.
+    JoinRow {
+        /// Number of the part.
+        part: u32,
+        /// Row in the part's documents.
+        row: u32,
+        /// Family.
+        family: u64,
+        /// Variant there.
+        variant: u8,
+    }
+}
+
 /// What was found about a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -10,6 +10,7 @@ pub mod cut_audit;
 pub mod cuts;
 pub mod dedup_rows;
 pub mod documents;
+pub mod families;
 pub mod measures;
 pub mod names;
 pub mod near_duplicates;

@@ -12,7 +12,7 @@ use crate::json;
 
 /// Name of the file in the work folder.
 pub const FILE: &str = "parts.json";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// All parts of a build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub struct PartPlace {
     pub removed: PathBuf,
     /// The list of its cuts.
     pub cuts: PathBuf,
+    /// The list of its documents that were put into other families.
+    pub families: PathBuf,
     /// Whether it holds variants that `moe-data rephrase` made.
     pub is_rephrased: bool,
 }

@@ -115,6 +115,18 @@ row! {
 }
 
 row! {
+    /// A document that deduplication puts into another family.
+    FamilyRow {
+        /// Row in the part's documents.
+        row: u32,
+        /// Family.
+        family: u64,
+        /// Variant there.
+        variant: u8,
+    }
+}
+
+row! {
     /// A stretch that is cut from the normalised text of a document that stays.
     CutRow {
         /// Row in the part's documents.

@@ -13,6 +13,8 @@ mod plans;
 mod against;
 /// What bad input gets: quarantine, exit codes, a ledger that balances.
 mod bad_input;
+/// What `diff` says of two builds.
+mod changes;
 /// Classifiers: training, scores, thresholds and buckets.
 mod classifier;
 /// Text that is cut out of documents.
@@ -27,14 +29,20 @@ mod example_rule;
 mod extend;
 /// Drops, tags and measurements of filters.
 mod filters;
+/// What a dry run predicts, beside what comes.
+mod forecast;
 /// What a second build of a changed recipe does again, and what not.
 mod incremental;
+/// Peak memory of deduplication, measured.
+mod memory;
 /// Quality, language, tags, date and score, from the record to the shard.
 mod metadata;
 /// Fuzzy deduplication: determinism, kills, survivors, guards, families.
 mod minhash;
 /// Pools, phases, caps, curves and proxies: what a mixture asks for is what the plan shows.
 mod mixture;
+/// Near-duplicates that stay in one family, through the plan.
+mod near_families;
 /// The invariants of a plan: passes, gaps, shares, packing, resume at any sample.
 mod plan;
 /// WARC, web pages, compressed streams, from the file to the ledger.

@@ -72,13 +72,17 @@ fn input_alone_builds_with_defaults_one_source_each() {
 }
 
 #[test]
-fn a_dry_run_checks_and_writes_nothing() {
+fn a_dry_run_checks_and_makes_no_data() {
     let scratch = Scratch::new();
     scratch.write("a.jsonl", line(1));
     scratch.write("r.toml", small_recipe("\"a.jsonl\"", ""));
     let said = scratch.ok(&["build", "--recipe", "r.toml", "--dry-run"]);
     assert!(said.out.contains("1 files") && said.out.contains("filters: length"), "{}", said.out);
-    assert!(!scratch.path("out").exists());
+    // What it predicted is all that stays.
+    assert!(!scratch.path("out/MANIFEST.json").exists() && !scratch.path("out/work/dry-run").exists());
+    assert!(scratch.path("out/work/prediction.json").exists());
+    let said = scratch.run(&["build", "--recipe", "r.toml", "--dry-run", "--sample", "2"]);
+    assert!(said.code == Some(2) && said.err.contains("expected more than 0, up to 1"), "{}", said.err);
 }
 
 #[test]

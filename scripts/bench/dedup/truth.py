@@ -10,7 +10,7 @@ n - ceil(t n) + 1 rarest elements; Xiao et al., Efficient similarity joins for n
 are then compared. With --sample only pairs with at least one of N seeded documents are looked for. It shares
 no code with moe-data.
 """
-import argparse, gzip, hashlib, json, math, pathlib, re, sys
+import argparse, gzip, hashlib, itertools, json, math, pathlib, re, sys
 import numpy as np
 
 
@@ -25,6 +25,11 @@ def documents(paths):
             for line in lines:
                 document = json.loads(line)
                 yield document["id"], document["text"]
+
+
+def sampled(names, size, seed):
+    """Numbers of the sampled documents."""
+    return set(sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}/{names[i]}".encode()).digest())[:size])
 
 
 def shingles(words, ngram, number):
@@ -59,8 +64,7 @@ def main():
     sizes = np.array([len(s) for s in sets])
     chosen = None
     if a.sample and a.sample < len(names):
-        rank = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{a.seed}/{names[i]}".encode()).digest())
-        chosen = set(rank[:a.sample])
+        chosen = sampled(names, a.sample, a.seed)
         wanted = np.unique(np.concatenate([sets[i] for i in chosen]))
         share = [s[np.isin(s, wanted, assume_unique=True)] for s in sets]   # others cannot be in a pair
     else:
@@ -91,12 +95,13 @@ def main():
             if end - start < 2:
                 continue
             group = owners[start:end].tolist()
-            for n, i in enumerate(group):
-                for j in group[n + 1:]:
-                    if chosen is not None and i not in chosen and j not in chosen:
-                        continue
-                    if min(sizes[i], sizes[j]) >= a.min * max(sizes[i], sizes[j]) - 1e-9:
-                        candidates.add((i, j))
+            if chosen is None:
+                pairs = itertools.combinations(group, 2)
+            else:
+                pairs = ((min(i, j), max(i, j)) for i in group if i in chosen for j in group if i != j)
+            for i, j in pairs:
+                if min(sizes[i], sizes[j]) >= a.min * max(sizes[i], sizes[j]) - 1e-9:
+                    candidates.add((i, j))
         for i, j in sorted(candidates):
             both = len(np.intersect1d(sets[i], sets[j], assume_unique=True))
             jaccard = both / (sizes[i] + sizes[j] - both)

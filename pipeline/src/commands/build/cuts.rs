@@ -11,6 +11,7 @@ use crate::ledger::SourceLedger;
 use crate::printer::StageLine;
 use crate::recipe::ByteSize;
 use crate::recipe::cuts::{ParagraphConfig, SubstringConfig};
+use crate::recipe::dedup::Action;
 use crate::stage::cuts::{PartParams, anchor, apply, marks, paragraph, segment, substring};
 use crate::stage::{Params, Task};
 use crate::work;
@@ -18,12 +19,18 @@ use crate::work::cuts::{Cuts, Method};
 use crate::work::rows::{self, CutRow, RemovedRow};
 
 impl Run<'_> {
-    pub fn cut(&mut self, parts: &mut [Part]) -> Result<()> {
+    /// Gives every part an empty list of cuts.
+    pub fn no_cuts(&mut self, parts: &mut [Part]) -> Result<()> {
         let no_cuts = Cuts::write(&self.work, &[])?;
         for part in parts.iter_mut() {
             part.cuts = self.work.join(&no_cuts);
             self.results.used.push(part.cuts.clone());
         }
+        Ok(())
+    }
+
+    pub fn cut(&mut self, parts: &mut [Part]) -> Result<()> {
+        self.no_cuts(parts)?;
         if let Some(config) = self.prepared.recipe.dedup.paragraph {
             self.cut_paragraphs(parts, &config)?;
         }
@@ -38,7 +45,7 @@ impl Run<'_> {
         self.engine.memory_bytes() / self.engine.threads().max(1) as u64
     }
 
-    /// A task for each part, with the part's documents, kept rows, removal list, cuts and `more` as inputs.
+    /// A task for each part, with the part's documents, kept rows, removal list, cuts, families and `more` as inputs.
     fn part_tasks(
         &self,
         parts: &[Part],
@@ -46,10 +53,13 @@ impl Run<'_> {
         more: impl Fn(usize) -> Vec<PathBuf>,
     ) -> Vec<Task> {
         let tasks = parts.iter().enumerate().map(|(i, part)| {
-            let mut inputs =
-                [&part.documents, &part.kept, &part.removed, &part.cuts].map(PathBuf::clone).to_vec();
+            let mut inputs = [&part.documents, &part.kept, &part.removed, &part.cuts, &part.families]
+                .map(PathBuf::clone)
+                .to_vec();
             inputs.extend(more(i));
-            let has_families = self.prepared.has_families(part.source);
+            let minhash = self.prepared.recipe.dedup.minhash;
+            let joins = minhash.is_some_and(|minhash| minhash.action == Action::Family);
+            let has_families = self.prepared.has_families(part.source) || joins;
             let number = PartParams { part: i as u32, source: part.source as u16, has_families };
             Task::new(&self.work, i, part.left.bytes, inputs, params(number))
         });

@@ -7,38 +7,44 @@ use crate::dedup::{self, PartReport, exact, minhash};
 use crate::document::Count;
 use crate::error::Result;
 use crate::ledger::VariantLedger;
+use crate::minhash::SketchConfig;
 use crate::printer::StageLine;
 use crate::recipe::MinhashConfig;
+use crate::recipe::dedup::Action;
 use crate::stage::Task;
 use crate::watch::Watch;
 use crate::work;
+use crate::work::families::Families;
 
 impl Run<'_> {
-    pub fn dedup(&mut self, parts: &mut [Part]) -> Result<()> {
+    /// `with_near` says whether near-duplicates are looked for, if the recipe asks for that.
+    pub fn dedup(&mut self, parts: &mut [Part], with_near: bool) -> Result<()> {
         let nothing = dedup::write_list(&self.work, &[])?;
+        let no_families = Families::write(&self.work, &[])?;
         for part in parts.iter_mut() {
             part.removed = self.work.join(&nothing);
-            self.results.used.push(part.removed.clone());
+            part.families = self.work.join(&no_families);
+            self.results.used.extend([part.removed.clone(), part.families.clone()]);
         }
         let shards = self.prepared.against.iter().flat_map(|other| other.shards.clone()).collect::<Vec<_>>();
-        let keys = self.read_others(&shards)?;
+        let minhash = self.prepared.recipe.dedup.minhash.filter(|_| with_near);
+        let keys = self.read_others(&shards, minhash.map(|config| config.sketch()))?;
         let others = Others { shards: &shards, keys: &keys };
         if self.prepared.recipe.dedup.exact {
             self.dedup_exact(parts, others)?;
         }
-        if let Some(config) = self.prepared.recipe.dedup.minhash {
+        if let Some(config) = minhash {
             self.dedup_minhash(parts, others, &config)?;
         }
         Ok(())
     }
 
     /// Reads what other builds have.
-    fn read_others(&mut self, shards: &[OtherShard]) -> Result<Vec<Task>> {
+    fn read_others(&mut self, shards: &[OtherShard], sketch: Option<SketchConfig>) -> Result<Vec<Task>> {
         if shards.is_empty() {
             return Ok(Vec::new());
         }
         let line = StageLine::start("against");
-        let sketch = self.prepared.recipe.dedup.minhash.map(|config| config.sketch());
         let tasks =
             shards.iter().enumerate().map(|(i, shard)| shard.keys_task(&self.work, i, sketch)).collect();
         let done = self.map("against", tasks)?;
@@ -85,6 +91,7 @@ impl Run<'_> {
                 source: sources[part.source].name.clone(),
                 source_index: part.source as u16,
                 has_family: self.prepared.has_families(part.source),
+                n_variants: self.prepared.variants(part.source).len().max(1) as u32,
                 n_bytes: part.left.bytes,
                 documents: part.documents.clone(),
                 kept: part.kept.clone(),
@@ -109,8 +116,13 @@ impl Run<'_> {
                 self.ledger.source(name).variants = Some(variants);
             }
         }
+        let joined: u64 = report.sources.values().map(|source| source.joined).sum();
+        let in_families = match config.action {
+            Action::Remove => String::new(),
+            Action::Family => format!(", {joined} put into the family of their survivor"),
+        };
         let what = format!(
-            "{} near-duplicates removed{}, {} clusters of {} candidates",
+            "{} near-duplicates removed{in_families}{}, {} clusters of {} candidates",
             removed.docs,
             in_others(in_against),
             report.clusters,
@@ -127,6 +139,10 @@ impl Run<'_> {
         for (part, found) in parts.iter_mut().zip(reports) {
             part.removed = self.work.join(&found.list);
             self.results.used.push(part.removed.clone());
+            if let Some(families) = &found.families {
+                part.families = self.work.join(families);
+                self.results.used.push(part.families.clone());
+            }
             self.results.used.extend(found.list_in_against.iter().map(|list| self.work.join(list)));
             for ((sum, reason), count) in sums.iter_mut().zip(reasons).zip([found.removed, found.in_against])
             {

@@ -5,6 +5,7 @@ mod cuts;
 mod decontaminate;
 mod dedup;
 mod filter;
+mod forecast;
 mod quality;
 mod rephrased;
 mod run;
@@ -12,6 +13,7 @@ mod run;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use moe_shards::Manifest;
 use serde_json::json;
@@ -27,7 +29,6 @@ use crate::prepare::Prepared;
 use crate::printer::Printer;
 use crate::publish;
 use crate::recipe::ByteSize;
-use crate::stage::decontaminate::load;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -52,8 +53,10 @@ pub struct BuildArgs {
     pub fresh: bool,
     /// Of how many documents one is encoded by the reference too; the recipe's when absent.
     pub verify_every: Option<u64>,
-    /// Say what would be done.
+    /// Say what would be done, and predict from a sample what would come of it.
     pub dry_run: bool,
+    /// Share of the texts that a dry run looks at, above 0, up to 1.
+    pub sample: f64,
     /// Print a summary as JSON.
     pub json: bool,
 }
@@ -88,7 +91,7 @@ pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     let _lock = OutputLock::acquire(folder)?;
     let is_finished =
         |name: &str| !name.split('/').any(|part| part.starts_with('.')) && !name.starts_with("work/");
-    let owned = ["shards", "audit", "quarantine"];
+    let owned = ["shards", "dedup", "audit", "quarantine"];
     let n_bytes = objects::upload(folder, &url, Manifest::FILE, &owned, is_finished)?;
     printer.note(&format!("copied {} to {url}", ByteSize(n_bytes)));
     Ok(())
@@ -102,13 +105,9 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     publish::check_folder(&args.out)?;
     check_against(&args.out, &prepared)?;
     if args.dry_run {
-        prepared.check_fields()?;
-        if let Some(config) = &prepared.recipe.decontaminate {
-            load::shared(&prepared.benchmarks, &config.settings())?;
-        }
-        printer.data(&describe(&args.out, &prepared));
-        return Ok(());
+        return dry_run(args, &mut prepared, printer, &stop);
     }
+    let started = Instant::now();
     let _lock = OutputLock::acquire(&args.out)?;
     if args.fresh {
         publish::remove_all(&args.out)?;
@@ -125,20 +124,15 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     }
     prepared.check_fields()?;
 
-    let threads =
-        args.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let engine = engine(args)?;
+    let threads = engine.threads();
     printer.note(&format!("building {} from {} with {threads} threads", args.out.display(), prepared.origin));
-    let engine = LocalEngine::new(threads)?;
-    let engine = match args.memory {
-        Some(memory) => engine.with_memory(memory.0),
-        None => engine,
-    };
     let mut run = Run::new(&prepared, &args.out, engine, printer, stop)?;
     run.decontamination_self_test()?;
     let mut parts = run.read()?;
     warn_of_bad(args, &prepared, &run, printer);
     run.filter(&mut parts)?;
-    run.dedup(&mut parts)?;
+    run.dedup(&mut parts, true)?;
     run.cut(&mut parts)?;
     run.decontaminate(&mut parts)?;
     run.check_parents(&mut parts)?;
@@ -163,6 +157,38 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let manifest = publish::manifest(&prepared, identity, tokenizer.info.clone(), &run.results);
     publish::write_data(&args.out, &prepared, &manifest, &tokenizer, &run.results)?;
     say_result(args, printer, &run.ledger, "built");
+    let seconds = started.elapsed().as_secs_f64();
+    if let Some(table) = forecast::compare(&args.out, &prepared, &run.ledger, seconds)? {
+        printer.note(&table);
+    }
+    Ok(())
+}
+
+fn engine(args: &BuildArgs) -> Result<LocalEngine> {
+    let threads =
+        args.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let engine = LocalEngine::new(threads)?;
+    Ok(match args.memory {
+        Some(memory) => engine.with_memory(memory.0),
+        None => engine,
+    })
+}
+
+/// Says what would be done, and what a sample says about it.
+fn dry_run(
+    args: &BuildArgs,
+    prepared: &mut Prepared,
+    printer: &Printer,
+    stop: &Arc<AtomicBool>,
+) -> Result<()> {
+    prepared.check_fields()?;
+    let described = describe(&args.out, prepared);
+    let _lock = OutputLock::acquire(&args.out)?;
+    let predicted = forecast::run(&args.out, prepared, args.sample, || engine(args), printer, stop)?;
+    match args.json {
+        true => printer.data(&format!("{}\n", json!(predicted))),
+        false => printer.data(&format!("{described}\n{}", predicted.table())),
+    }
     Ok(())
 }
 

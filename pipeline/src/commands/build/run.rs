@@ -35,6 +35,8 @@ pub(super) struct Run<'a> {
     pub ledger: Ledger,
     /// Files to publish.
     pub results: Results,
+    /// Share of the texts that is read, per million; all when absent.
+    pub sample: Option<u32>,
     /// A bad record of the first part that has any, in words.
     pub first_bad: Option<String>,
     /// Tags of the data set, so far.
@@ -72,6 +74,8 @@ pub(super) struct Part {
     pub keys: PathBuf,
     /// Removal list of all deduplication so far.
     pub removed: PathBuf,
+    /// List of the documents that were put into other families.
+    pub families: PathBuf,
     /// List of the cuts so far.
     pub cuts: PathBuf,
     /// Folder of the tokens.
@@ -79,7 +83,7 @@ pub(super) struct Part {
     /// What the last stage passed on.
     pub left: Count,
     /// Tokens with ends of document, by variant.
-    n_tokens: BTreeMap<u8, u64>,
+    pub n_tokens: BTreeMap<u8, u64>,
 }
 
 impl<'a> Run<'a> {
@@ -99,6 +103,7 @@ impl<'a> Run<'a> {
             stop,
             ledger: Ledger::new(names),
             results: Results::default(),
+            sample: None,
             first_bad: None,
             tags: BTreeSet::new(),
             quality_edges: Vec::new(),
@@ -120,6 +125,7 @@ impl<'a> Run<'a> {
             removed: inside(&part.removed),
             is_rephrased: part.accepted.is_some(),
             cuts: inside(&part.cuts),
+            families: inside(&part.families),
         });
         Parts::new(places.collect()).write(&self.work)
     }
@@ -169,6 +175,7 @@ impl<'a> Run<'a> {
                         variants: source.variants.clone(),
                         normalize: prepared.recipe.normalize,
                         limits: limits.of_readers(),
+                        sample: self.sample,
                     };
                     let label = if is_cut { format!("{n_files:05}-{n:04}") } else { format!("{n_files:05}") };
                     parts.push(Part {
@@ -299,7 +306,8 @@ impl<'a> Run<'a> {
     pub fn tokenize(&mut self, parts: &mut [Part], tokenizer: &StoredTokenizer) -> Result<()> {
         let line = StageLine::start("tokenize");
         let tasks = parts.iter().enumerate().map(|(i, part)| {
-            let inputs = [&part.documents, &part.kept, &part.removed, &part.cuts, &tokenizer.path];
+            let inputs =
+                [&part.documents, &part.kept, &part.removed, &part.cuts, &part.families, &tokenizer.path];
             let inputs = inputs.into_iter().chain(&part.tags).chain(&part.scores).cloned().collect();
             let params = tokenize::TokenizeParams {
                 source: self.source_name(part),
@@ -371,7 +379,9 @@ impl<'a> Run<'a> {
         let source = &recipe.source[source_index];
         let parts: Vec<&Part> = parts.iter().filter(|part| part.source == source_index).collect();
         let inputs: Vec<PathBuf> = parts.iter().map(|part| part.tokens.clone()).collect();
-        let n_variants = self.prepared.variants(source_index).len();
+        // Deduplication may have made more variants than the source declares.
+        let largest = parts.iter().filter_map(|part| part.n_tokens.keys().max()).max().copied().unwrap_or(0);
+        let n_variants = self.prepared.variants(source_index).len().max(usize::from(largest) + 1);
         let tokens =
             |variant: u8| -> u64 { parts.iter().filter_map(|part| part.n_tokens.get(&variant)).sum() };
         // The recipe allows 256 variants, so their numbers fit in a byte.

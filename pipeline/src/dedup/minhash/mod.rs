@@ -46,6 +46,8 @@ pub struct Part {
     pub source_index: u16,
     /// Whether the records of its source declare families.
     pub has_family: bool,
+    /// Variants that its source declares, at least 1.
+    pub n_variants: u32,
     /// Bytes of the texts that are still in.
     pub n_bytes: u64,
     /// Its `documents.parquet`.
@@ -89,6 +91,9 @@ pub struct SourceReport {
     pub variants: u64,
     /// Those of them that are copies of another text of their family.
     pub variant_copies: u64,
+    /// Documents that joined the family of one that they are like; they are among the variants.
+    #[serde(default)]
+    pub joined: u64,
 }
 
 /// Folder of the results for these sketches and settings. The guards are left out: with a higher limit the next run
@@ -96,10 +101,10 @@ pub struct SourceReport {
 fn folder(work: &Path, config: &MinhashConfig, sketches: &[Task]) -> PathBuf {
     let places: Vec<&Path> =
         sketches.iter().map(|task| task.output.strip_prefix(work).unwrap_or(&task.output)).collect();
-    let MinhashConfig { verify, keep, transitive, variant_copy, .. } = *config;
+    let MinhashConfig { verify, action, keep, transitive, variant_copy, .. } = *config;
     let identity = json!({
         "version": (crate::BUILD_VERSION, crate::WORK_VERSION), "sketches": places, "verify": verify, "keep": keep,
-        "transitive": transitive, "variant_copy": variant_copy,
+        "action": action, "transitive": transitive, "variant_copy": variant_copy,
     });
     work.join("minhash").join(&json::digest(&identity).to_string()[..24])
 }

@@ -1,4 +1,5 @@
-//! From verdicts to what the build goes on with: a removal list for each part, the audit table, and counts.
+//! From verdicts to what the build goes on with: lists of what is removed and of what joins another family for each part,
+//! the audit table, and counts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,13 @@ use crate::document::Count;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::minhash::jaccard;
-use crate::recipe::dedup::{Keep, MinhashConfig, Verify};
+use crate::recipe::dedup::{Action, Keep, MinhashConfig, Verify};
 use crate::stage::Task;
 use crate::watch::Watch;
-use crate::work::dedup_rows::{PlaceRow, SketchRow, Verdict, VerdictRow};
+use crate::work::dedup_rows::{JoinRow, PlaceRow, SketchRow, Verdict, VerdictRow};
+use crate::work::families::Families;
 use crate::work::near_duplicates::{NearDuplicate, NearDuplicates};
-use crate::work::rows::{self, Blob, RemovedRow};
+use crate::work::rows::{self, Blob, FamilyRow, RemovedRow};
 use crate::work::sort::Sorter;
 use crate::work::sort::run::RunReader;
 use crate::work::{DUPLICATES, IDS, SKETCHES, VERDICTS};
@@ -46,7 +48,7 @@ impl Outcome<'_> {
         for task in &self.members[..self.parts.len()] {
             report.candidates += task.finished()?.map_or(0, |report| report.kept.docs);
         }
-        let memory = self.engine.memory_bytes() / 2;
+        let memory = self.engine.memory_bytes() / 3;
         let mut verdicts = Sorter::<VerdictRow>::new(&self.folder.join("verdicts"), memory, self.watch)?;
         verify.iter().for_each(|task| verdicts.add_run(&task.file(VERDICTS)));
         let mut removed = Sorter::<PlaceRow>::new(&self.folder.join("removed"), memory, self.watch)?;
@@ -55,27 +57,36 @@ impl Outcome<'_> {
         let mut ids = Ids { members: self.members, open: BTreeMap::new() };
 
         let mut clusters = verdicts.finish()?.groups(|row: &VerdictRow| row.kept_rank);
+        let mut joined = Sorter::<JoinRow>::new(&self.folder.join("joined"), memory, self.watch)?;
         while let Some(mut cluster) = clusters.next_group()? {
-            let mut n_removed = 0;
+            let (mut n_similar, mut n_joined) = (0, 0);
             let mut survivor = None;
             while let Some(row) = cluster.next_row()? {
-                let is_removed =
-                    self.note(&row, report.clusters, &mut report.sources, &mut audit, &mut ids)?;
-                if is_removed {
-                    let in_against = u8::from(!self.is_own(row.kept_part));
-                    removed.push(PlaceRow { part: row.part, row: row.row, in_against })?;
-                    let counts = &mut counts[row.part as usize];
-                    let count = Count::one(u64::from(row.raw_bytes));
-                    match self.is_own(row.kept_part) {
-                        true => counts.removed += count,
-                        false => counts.in_against += count,
+                let fate = self.fate(&row, n_joined);
+                self.note(&row, fate, report.clusters, &mut report.sources, &mut audit, &mut ids)?;
+                match fate {
+                    Fate::Removed => {
+                        let in_against = u8::from(!self.is_own(row.kept_part));
+                        removed.push(PlaceRow { part: row.part, row: row.row, in_against })?;
+                        let counts = &mut counts[row.part as usize];
+                        let count = Count::one(u64::from(row.raw_bytes));
+                        match self.is_own(row.kept_part) {
+                            true => counts.removed += count,
+                            false => counts.in_against += count,
+                        }
                     }
-                    n_removed += 1;
-                    survivor = Some(row);
+                    Fate::Joins(variant) => {
+                        n_joined += 1;
+                        joined.push(joined_row(&row, variant))?;
+                    }
+                    Fate::StaysApart => {}
+                    Fate::VariantCopy => continue,
                 }
+                n_similar += 1;
+                survivor = Some(row);
             }
             let Some(row) = survivor else { continue };
-            let size = n_removed + 1;
+            let size = n_similar + 1;
             if size > report.largest {
                 let id = ids.read(row.kept_part, row.kept_id_start, row.kept_id_bytes)?;
                 report.largest = size;
@@ -92,7 +103,7 @@ impl Outcome<'_> {
             self.watch.advance(0)?;
         }
         report.has_audit = audit.finish()?;
-        report.parts = self.lists(removed, counts)?;
+        report.parts = self.lists(removed, joined, counts)?;
         Ok(report)
     }
 
@@ -112,44 +123,66 @@ impl Outcome<'_> {
         }
     }
 
-    /// Writes the row of a document in the audit and counts it; whether it is removed.
+    /// What becomes of a document, when `n_joined` others have joined the survivor's family before it.
+    fn fate(&self, row: &VerdictRow, n_joined: u32) -> Fate {
+        if Verdict::of_number(row.verdict) != Some(Verdict::NearDuplicate) {
+            return Fate::VariantCopy;
+        }
+        let Some(kept) = self.parts.get(row.kept_part as usize) else { return Fate::Removed };
+        if self.config.action == Action::Remove {
+            return Fate::Removed;
+        }
+        if row.has_family == 1 {
+            return Fate::StaysApart;
+        }
+        let n_declared = if row.kept_has_family == 1 { kept.n_variants } else { 1 };
+        // A variant is one byte; what has no number left is removed.
+        u8::try_from(n_declared + n_joined).map_or(Fate::Removed, Fate::Joins)
+    }
+
+    /// Writes the row of a document in the audit and counts it.
     fn note(
         &self,
         row: &VerdictRow,
+        fate: Fate,
         cluster: u64,
         sources: &mut BTreeMap<String, SourceReport>,
         audit: &mut NearDuplicates,
         ids: &mut Ids<'_>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let part = &self.parts[row.part as usize];
         let (against, kept_source) = self.names(row.kept_part)?;
         let source = sources.entry(part.source.clone()).or_default();
-        let verdict = Verdict::of_number(row.verdict);
-        let is_removed = verdict == Some(Verdict::NearDuplicate);
-        let is_variant = u64::from(row.has_family == 1 && row.variant > 0);
-        match is_removed {
-            true => {
-                source.removed += u64::from(against.is_none());
-                source.in_against += u64::from(against.is_some());
-                source.variants -= is_variant;
-            }
-            false => source.variant_copies += 1,
-        }
         let (overlap, n, kept_n) =
             (row.overlap as usize, row.n_shingles as usize, row.kept_n_shingles as usize);
+        let jaccard = (self.config.verify != Verify::Off).then(|| jaccard(overlap, n, kept_n));
+        match fate {
+            Fate::Removed => {
+                source.removed += u64::from(against.is_none());
+                source.in_against += u64::from(against.is_some());
+                source.variants -= u64::from(row.has_family == 1 && row.variant > 0);
+            }
+            Fate::Joins(_) => {
+                source.joined += 1;
+                source.variants += 1;
+                let is_copy = jaccard.is_some_and(|jaccard| jaccard >= self.config.variant_copy);
+                source.variant_copies += u64::from(is_copy);
+            }
+            Fate::StaysApart => {}
+            Fate::VariantCopy => source.variant_copies += 1,
+        }
         audit.append(&NearDuplicate {
             removed: &ids.read(row.part, row.id_start, row.id_bytes)?,
             removed_source: &part.source,
             kept: &ids.read(row.kept_part, row.kept_id_start, row.kept_id_bytes)?,
             kept_source,
             against,
-            method: if is_removed { "minhash" } else { "variant_copy" },
-            jaccard: (self.config.verify != Verify::Off).then(|| jaccard(overlap, n, kept_n)),
+            method: fate.method(),
+            jaccard,
             removed_bytes: Some(row.n_bytes),
             kept_bytes: Some(row.kept_n_bytes),
-            cluster: is_removed.then_some(cluster),
-        })?;
-        Ok(is_removed)
+            cluster: (fate != Fate::VariantCopy).then_some(cluster),
+        })
     }
 
     /// The same for the survivor of a cluster of which none is kept.
@@ -181,8 +214,15 @@ impl Outcome<'_> {
     }
 
     /// The removal lists: what earlier methods removed and what this one does.
-    fn lists(&self, removed: Sorter<PlaceRow>, counts: Vec<PartReport>) -> Result<Vec<PartReport>> {
+    fn lists(
+        &self,
+        removed: Sorter<PlaceRow>,
+        joined: Sorter<JoinRow>,
+        counts: Vec<PartReport>,
+    ) -> Result<Vec<PartReport>> {
         let mut removed = removed.finish()?;
+        let mut joined = joined.finish()?;
+        let mut next_joined = joined.next_row()?;
         let mut next = removed.next_row()?;
         let mut reports = Vec::new();
         for (i, (part, count)) in self.parts.iter().zip(counts).enumerate() {
@@ -206,10 +246,45 @@ impl Outcome<'_> {
                 true => None,
                 false => Some(write_list(self.work, &in_against)?),
             };
-            reports.push(PartReport { list, list_in_against, ..count });
+            let mut families = Vec::new();
+            while let Some(place) = next_joined.filter(|place| place.part as usize == i) {
+                let JoinRow { row, family, variant, .. } = place;
+                families.push(FamilyRow { row, family, variant });
+                next_joined = joined.next_row()?;
+            }
+            let families = Some(Families::write(self.work, &families)?);
+            reports.push(PartReport { list, list_in_against, families, ..count });
         }
         Ok(reports)
     }
+}
+
+/// What becomes of a document that is like another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Removed,
+    /// It stays, as this variant of the other one's family.
+    Joins(u8),
+    /// It stays in the family that its record declares.
+    StaysApart,
+    /// It stays, as what it is: a variant that is a copy of another one of its family.
+    VariantCopy,
+}
+
+impl Fate {
+    /// Name in the audit.
+    fn method(self) -> &'static str {
+        match self {
+            Fate::Removed => "minhash",
+            Fate::Joins(_) => "family",
+            Fate::StaysApart => "other_family",
+            Fate::VariantCopy => "variant_copy",
+        }
+    }
+}
+
+fn joined_row(row: &VerdictRow, variant: u8) -> JoinRow {
+    JoinRow { part: row.part, row: row.row, family: row.kept_family, variant }
 }
 
 /// Reads ids of members.

@@ -49,7 +49,7 @@ pub struct ApplyParams {
 /// # Errors
 /// A table is damaged or the disk refuses.
 pub fn run(task: &Task, params: &ApplyParams, watch: &Watch) -> Result<Report> {
-    let [documents, _, removed, cuts, marks, all_documents @ ..] = &task.inputs[..] else {
+    let [documents, _, removed, cuts, _, marks, all_documents @ ..] = &task.inputs[..] else {
         return Err(wrong_inputs(task));
     };
     let unknown = || Error::data(&task.output, "has a method or a part that is not there");

@@ -26,6 +26,7 @@ use crate::stage::Task;
 use crate::watch::Watch;
 use crate::work::cuts::{Cuts, DocumentCuts};
 use crate::work::documents::{Columns, Document, DocumentBatches};
+use crate::work::families::Families;
 use crate::work::rows;
 
 /// What the collecting stages know of a part.
@@ -47,19 +48,22 @@ impl PartParams {
 }
 
 /// Calls `see` with each document that is still in, and its cuts so far. `inputs` starts with the part's
-/// documents, kept rows, removal list and list of cuts.
+/// documents, kept rows, removal list, list of cuts and list of families.
 fn for_each_left(
     task: &Task,
     watch: &Watch,
     mut see: impl FnMut(u32, &Document<'_>, DocumentCuts<'_>) -> Result<()>,
 ) -> Result<()> {
-    let [documents, kept, removed, cuts, ..] = &task.inputs[..] else { return Err(wrong_inputs(task)) };
+    let [documents, kept, removed, cuts, families, ..] = &task.inputs[..] else {
+        return Err(wrong_inputs(task));
+    };
     let mut left = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
     let cuts = Cuts::read(cuts)?;
+    let families = Families::read(families)?;
     for batch in DocumentBatches::open(documents, Columns::All)? {
         for (row, document) in batch?.documents() {
             if left.next_if_eq(&row).is_some() {
-                see(row, &document, cuts.of(row))?;
+                see(row, &families.place(row, document), cuts.of(row))?;
                 watch.advance(u64::from(document.raw_bytes))?;
             }
         }

@@ -12,7 +12,7 @@ use crate::stage::{self, Params, Report, Task};
 use crate::watch::Watch;
 use crate::work::cuts::{Cuts, Method};
 use crate::work::documents::{Document, DocumentWriter};
-use crate::work::rows::{self, CutRow, KeptRow, RemovedRow};
+use crate::work::rows::{self, CutRow, FamilyRow, KeptRow, RemovedRow};
 use crate::work::{CUTS, REMOVED};
 
 /// A document: its family, or none where it declares none, and its text.
@@ -64,7 +64,10 @@ fn run(texts: &[Text<'_>], n_parts: usize, asked: Asked, min_chars_left: u64) ->
         rows::write(&path("kept"), &kept).unwrap();
         rows::write::<RemovedRow>(&path("removed"), &[]).unwrap();
         documents.push(path("documents"));
-        parts.push(vec![path("documents"), path("kept"), path("removed"), no_cuts.clone()]);
+        rows::write::<FamilyRow>(&path("families"), &[]).unwrap();
+        parts.push(
+            [path("documents"), path("kept"), path("removed"), no_cuts.clone(), path("families")].to_vec(),
+        );
     }
     let task = |i: usize, inputs: Vec<PathBuf>, params| Task::new(work, i, 0, inputs, params);
     let part_tasks = |more: &dyn Fn(usize) -> Vec<PathBuf>, params: &dyn Fn(PartParams) -> Params| {
