@@ -19,6 +19,10 @@ pub(super) fn find(text: &str, found: &mut Vec<Found>) {
             continue;
         }
         let host = host(&bytes[at + 1..]);
+        // `git@host:path` is the address of a repository.
+        if &text[start..at] == "git" && matches!(bytes.get(at + 1 + host), Some(b':' | b'/')) {
+            continue;
+        }
         if is_address(&text[at + 1..at + 1 + host]) {
             found.push(Found { start, len: at + 1 + host - start, kind: Kind::Email });
         }

@@ -110,7 +110,8 @@ pub(super) fn at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let mut head = [0u8; 4];
     for i in 0..n_chars {
         if grouped && i > 0 && i % 4 == 0 {
-            end += usize::from(*bytes.get(end)? == b' ').checked_sub(1).map(|_| 1)?;
+            bytes.get(end).filter(|b| **b == b' ')?;
+            end += 1;
         }
         let byte = *bytes.get(end)?;
         match i {

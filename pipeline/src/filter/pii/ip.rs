@@ -28,7 +28,8 @@ fn version_4(text: &str, at: usize) -> Option<usize> {
     let mut end = at;
     for (i, octet) in octets.iter_mut().enumerate() {
         if i > 0 {
-            end += usize::from(*bytes.get(end)? == b'.').checked_sub(1).map(|_| 1)?;
+            bytes.get(end).filter(|b| **b == b'.')?;
+            end += 1;
         }
         let n_digits = bytes[end..].iter().take(4).take_while(|b| b.is_ascii_digit()).count();
         let digits = &text[end..end + n_digits];
@@ -47,26 +48,43 @@ fn version_4(text: &str, at: usize) -> Option<usize> {
     (is_address && !is_version(&text[..at])).then_some(end - at)
 }
 
+/// Words after which a number is that of a version or of a section.
+const VERSIONS: [&str; 16] = [
+    "version", "versions", "ver", "v", "release", "releases", "revision", "rev", "firmware", "build",
+    "chapter", "section", "sections", "sec", "clause", "oid",
+];
+
+/// Words of which one stands before `to 1.2.3.4` or `from 1.2.3.4` when it is a version.
+const CHANGES: [&str; 11] = [
+    "update",
+    "updated",
+    "updates",
+    "upgrade",
+    "upgraded",
+    "upgrades",
+    "downgrade",
+    "bump",
+    "bumps",
+    "patch",
+    "roll",
+];
+
 /// Whether the words before a number say that it is none of an address.
 fn is_version(before: &str) -> bool {
-    const WORDS: [&str; 16] = [
-        "version", "versions", "ver", "v", "release", "releases", "revision", "rev", "firmware", "build",
-        "chapter", "section", "sections", "sec", "clause", "oid",
-    ];
     let before = before.trim_end_matches([' ', ':', '(', '"', '\'', '`', '[']);
-    if before.ends_with(['=', '<', '>', '~', '^', '§']) {
-        // `==1.2.3.4` and `>= 1.2.3.4` compare versions; `ip=1.2.3.4` does not.
-        return before.ends_with("==")
-            || before.ends_with(['<', '>', '~', '^', '§'])
-            || before.ends_with(">=")
-            || before.ends_with("<=");
+    // `==1.2.3.4` and `>= 1.2.3.4` compare versions; `ip=1.2.3.4` does not.
+    if ["==", ">=", "<=", "~="].iter().any(|sign| before.ends_with(sign))
+        || before.ends_with(['<', '>', '~', '^', '§'])
+    {
+        return true;
     }
-    let before = before.trim_end_matches('.');
-    let start = before
-        .rfind(|c: char| !c.is_ascii_alphabetic())
-        .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
-    let word = &before[start..];
-    WORDS.iter().any(|known| known.eq_ignore_ascii_case(word))
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let mut words = line.rsplit(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let is_in = |word: &str, list: &[&str]| list.iter().any(|known| known.eq_ignore_ascii_case(word));
+    let Some(last) = words.next() else { return false };
+    is_in(last, &VERSIONS)
+        || (is_in(last, &["to", "from", "back"])
+            && words.take(4).any(|word| is_in(word, &VERSIONS) || is_in(word, &CHANGES)))
 }
 
 /// Whether an address of version 4 is globally reachable (IANA's registry of special-purpose addresses, RFC 6890).
@@ -74,7 +92,10 @@ fn is_public_4(ip: Ipv4Addr) -> bool {
     let [a, b, c, _] = ip.octets();
     let is_reserved = matches!(
         (a, b, c),
-        (0 | 10 | 127, _, _)
+        // Not reserved, but in use by nobody in texts: the identifiers of X.500 and of the internet in ASN.1.
+        (2, 5, 29)
+            | (1, 3, 6)
+            | (0 | 10 | 127, _, _)
             | (100, 64..=127, _)
             | (169, 254, _)
             | (172, 16..=31, _)

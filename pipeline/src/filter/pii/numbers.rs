@@ -14,31 +14,43 @@ pub(super) fn phone(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 
 fn international(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let start = at - 1;
-    if before(bytes, start).is_some_and(|b| is_word(b) || matches!(b, b'+' | b'.' | b')'))
-        || bytes[at] == b'0'
-    {
+    let joins = |b: u8| is_word(b) || matches!(b, b'+' | b'.' | b')');
+    if before(bytes, start).is_some_and(joins) || bytes[at] == b'0' {
         return None;
     }
-    let (mut end, mut n_digits, mut n_groups, mut open) = (at, 0, 0, false);
-    let mut last = at;
+    // Digits by group; no phone number has more groups.
+    let (mut groups, mut n_groups) = ([0usize; 8], 0);
+    let (mut end, mut last, mut open, mut dots) = (at, at, false, false);
     while let Some(byte) = bytes.get(end) {
         match byte {
             b'0'..=b'9' => {
-                n_digits += 1;
                 n_groups += usize::from(end == at || !bytes[end - 1].is_ascii_digit());
+                *groups.get_mut(n_groups - 1)? += 1;
                 last = end;
             }
             b'(' if !open => open = true,
             b')' if open => open = false,
-            b' ' | b'-' | b'.' | b'/' if bytes[end - 1].is_ascii_digit() || bytes[end - 1] == b')' => {}
+            b' ' | b'-' | b'.' | b'/' if bytes[end - 1].is_ascii_digit() || bytes[end - 1] == b')' => {
+                dots |= *byte == b'.' && bytes.get(end + 1).is_some_and(u8::is_ascii_digit);
+            }
             _ => break,
         }
         end += 1;
     }
     let end = last + 1;
+    let groups = &groups[..n_groups];
+    let n_digits: usize = groups.iter().sum();
     let ends = bytes.get(end).is_none_or(|b| !is_word(*b));
-    // Two groups of digits, or as many digits as a subscriber with its country has.
-    let fits = (8..=15).contains(&n_digits) && (n_groups >= 2 || n_digits >= 10);
+    let fits = match groups {
+        // As many digits as a subscriber with its country has.
+        [_] => (10..=15).contains(&n_digits),
+        // A country, perhaps with an area; `+10000-01-01` is a date.
+        [first, rest @ ..] => {
+            let decimal = dots && (rest.len() < 2 || rest.contains(&1));
+            *first <= 4 && (8..=15).contains(&n_digits) && !decimal
+        }
+        [] => false,
+    };
     (ends && fits).then_some((start, end - start))
 }
 
@@ -134,19 +146,40 @@ pub(super) fn card(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
         (Some(b), _) => !is_word(*b),
         (None, _) => true,
     };
-    let groups = &groups[..=n_groups];
-    let grouped = match groups {
-        [_] | [4, 6, 4 | 5] | [4, 4, 4, 1..=4] | [4, 4, 4, 4, 3] => true,
-        _ => false,
+    let grouped = matches!(&groups[..=n_groups], [_] | [4, 6, 4 | 5] | [4, 4, 4, 4]);
+    let fits = ends && grouped && is_issued(&digits[..n]) && luhn(&digits[..n]);
+    (fits && !is_in_table(bytes, at, end)).then_some((at, end - at))
+}
+
+/// Whether a number like this one stands beside it: then both are entries of a table, unless both are cards. Beside
+/// groups that is one of four digits or more on the same line, beside digits in one piece one of ten.
+fn is_in_table(bytes: &[u8], start: usize, end: usize) -> bool {
+    let in_groups = bytes[start..end].iter().any(|b| !b.is_ascii_digit());
+    let is_space = |b: &u8| matches!(b, b' ' | b'\t' | b',' | b';') || (!in_groups && *b == b'\n');
+    let is_end = |b: &u8| b.is_ascii_whitespace() || matches!(b, b',' | b';');
+    let is_number = |token: &[u8]| {
+        let digits: Vec<u8> = token.iter().filter(|b| b.is_ascii_digit()).map(|b| b - b'0').collect();
+        let is_card = digits.len() == token.len() && is_issued(&digits) && luhn(&digits);
+        // The other number may be in hexadecimal digits.
+        let is_number = token.len() >= if in_groups { 4 } else { 10 }
+            && !digits.is_empty()
+            && token.iter().all(u8::is_ascii_hexdigit);
+        is_number && !is_card
     };
-    (ends && grouped && is_issued(&digits[..n]) && luhn(&digits[..n])).then_some((at, end - at))
+    // Longer numbers than these are numbers too.
+    const LONG: usize = 40;
+    let before = &bytes[..start - bytes[..start].iter().rev().take_while(|b| is_space(b)).count()];
+    let before = &before
+        [before.iter().rposition(is_end).map_or(0, |at| at + 1).max(before.len().saturating_sub(LONG))..];
+    let after = &bytes[end + bytes[end..].iter().take_while(|b| is_space(b)).count()..];
+    let after = &after[..after.iter().take(LONG).position(is_end).unwrap_or(after.len().min(LONG))];
+    is_number(before) || is_number(after)
 }
 
 /// Whether digits begin as an issuer's do and are as many as its cards have.
 fn is_issued(digits: &[u8]) -> bool {
     let prefix = |n: usize| digits.iter().take(n).fold(0u32, |prefix, digit| prefix * 10 + u32::from(*digit));
     match digits.len() {
-        13 | 19 if prefix(1) == 4 => true,
         14 => matches!(prefix(3), 300..=305 | 309) || matches!(prefix(2), 36 | 38 | 39),
         15 => matches!(prefix(2), 34 | 37),
         16 => {
@@ -155,7 +188,6 @@ fn is_issued(digits: &[u8]) -> bool {
                 || matches!(prefix(3), 644..=649)
                 || matches!(prefix(4), 2221..=2720 | 3528..=3589 | 6011)
         }
-        17..=19 => prefix(2) == 62,
         _ => false,
     }
 }

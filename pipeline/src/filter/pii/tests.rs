@@ -43,6 +43,7 @@ fn email_addresses() {
         &[
             "icon@2x.png",
             "user@localhost",
+            "git@github.com:someone/something.git",
             "me@example.com you@mail.example.org x@a.test y@b.invalid",
             "package@1.2.3",
             "@decorator.route",
@@ -95,6 +96,9 @@ fn ip_addresses() {
             "00:1a:2b:3c:4d:5e",
             "2001:db8",
             "oid 1.3.6.1.4.1.311",
+            "2.5.29.37",
+            "update V8 to 11.3.244.8 (x) [#1]",
+            "upgrade from 3.24.35.22",
         ],
     );
     assert_eq!(
@@ -133,6 +137,10 @@ fn phone_numbers() {
             "a212-555-2368",
             "100-200-3000",
             "+1.5 +2 +3",
+            "+1.12345679",
+            "+1441497364.649",
+            "+10000-01-01",
+            "+23.1.7779620",
             "1996-2004-2010",
             "/212-555-2368",
         ],
@@ -166,9 +174,21 @@ fn payment_cards() {
             "41 11 11 11 11 11 11 11",
             "4111 1111-1111 1111",
             "1111111111111117",
+            "4222222222222",
+            "542F 5430 5431 5432 5433",
+            "5405 5406 5407 5408 5409\n540A",
+            "837766094556764,\n    374555092627893\n",
             "20121010123000",
         ],
     );
+}
+
+#[test]
+fn a_list_of_cards_is_no_table_of_numbers() {
+    let cards = ["4111111111111111", "5500000000000004", "6011000000000004"];
+    assert_eq!(found(Kind::Card, &cards.join("\n")), cards);
+    let cards = ["4111 1111 1111 1111", "5500 0000 0000 0004"];
+    assert_eq!(found(Kind::Card, &cards.join("\n")), cards);
 }
 
 #[test]
@@ -216,6 +236,7 @@ fn keys_and_tokens() {
     ];
     let negatives = [
         "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        "ASIA4ZP5EXAMPLETOKEN".to_owned(),
         format!("AKIA{upper}Q"),
         format!("xAKIA{upper}"),
         format!("AKIA{}", upper.to_lowercase()),
