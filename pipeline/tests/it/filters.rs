@@ -140,7 +140,10 @@ fn filters_shows_profiles_and_refuses_unknown_ones() {
         serde_json::from_str(&scratch.ok(&["filters", "--profile", "fineweb", "--json"]).out).unwrap();
     let names: Vec<&str> =
         value["filters"].as_array().unwrap().iter().map(|f| f["rule"].as_str().unwrap()).collect();
-    assert_eq!(names, ["language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality"]);
+    assert_eq!(
+        names,
+        ["language", "gopher_repetition", "gopher_quality", "c4_quality", "fineweb_quality", "pii"]
+    );
     let said = scratch.fail(&["filters", "--profile", "finweb"], 2);
     assert!(said.err.contains("did you mean `fineweb`"), "{}", said.err);
     for profile in ["none", "gopher", "gopher-dolma", "c4", "dclm", "dolma3", "code"] {

@@ -17,6 +17,8 @@ mod bad_input;
 mod changes;
 /// Classifiers: training, scores, thresholds and buckets.
 mod classifier;
+/// Rules that rewrite texts, read lists, and find languages, in whole builds.
+mod cleaning;
 /// Text that is cut out of documents.
 mod cuts;
 /// Text of evaluation sets, planted and found.
