@@ -16,6 +16,7 @@ use crate::nearest;
 use crate::normalize::Unicode;
 use crate::objects;
 use crate::read::{Limits, peek};
+use crate::recipe::decontaminate::BenchmarkConfig;
 use crate::recipe::dedup::AGAINST_WITHOUT_METHOD;
 use crate::recipe::inputs::{self, InputFile};
 use crate::recipe::{ORIGINAL, Recipe, SourceConfig, decode};
@@ -114,8 +115,8 @@ impl Prepared {
                 problems.extend(messages.into_iter().map(|message| self.problem(&key, message)));
                 Vec::new()
             });
-            let (name, fields) = (benchmark.name.clone(), benchmark.fields.clone());
-            self.benchmarks.push(Benchmark { name, files, fields });
+            let BenchmarkConfig { name, fields, prefix, .. } = benchmark.clone();
+            self.benchmarks.push(Benchmark { name, files, fields, prefix });
         }
         problems
     }
@@ -324,7 +325,7 @@ impl Prepared {
         }
         let benchmarks = self.benchmarks.iter().map(|benchmark| {
             let contents = benchmark.files.iter().map(|file| Ok(Hash::of_file(&file.path)?));
-            Ok((&benchmark.fields, contents.collect::<Result<Vec<Hash>>>()?))
+            Ok((&benchmark.fields, &benchmark.prefix, contents.collect::<Result<Vec<Hash>>>()?))
         });
         let benchmarks = benchmarks.collect::<Result<Vec<_>>>()?;
         let decontaminate = decontaminate.as_ref().map(|config| {

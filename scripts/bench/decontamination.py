@@ -2,6 +2,7 @@
 import gzip, json, pathlib, random, re, subprocess, sys
 
 data, scratch, program = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
+# The queries of arc_easy start with "Question: ", which is left on: `moe-data decontaminate` has no flag for it.
 FIELDS = {"gsm8k_test": ["question"], "HumanEval": ["prompt", "canonical_solution"], "arc_easy": ["query"]}
 FIELDS |= {path.name.split(".")[0]: ["sentence_good"] for path in sorted((data / "eval").glob("blimp_*.jsonl.gz"))}
 PLANTED = 100    # texts of each benchmark, each planted in every way

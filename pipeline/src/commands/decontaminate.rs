@@ -37,6 +37,7 @@ impl FromStr for BenchmarkFlag {
             name: name.to_owned(),
             paths: vec![path.to_owned()],
             fields: fields.split(',').map(str::to_owned).collect(),
+            ..BenchmarkConfig::default()
         }))
     }
 }
@@ -176,7 +177,8 @@ fn find(benchmarks: &[BenchmarkConfig]) -> Result<Vec<Benchmark>> {
             }));
             Vec::new()
         });
-        found.push(Benchmark { name: benchmark.name.clone(), files, fields: benchmark.fields.clone() });
+        let BenchmarkConfig { name, fields, prefix, .. } = benchmark.clone();
+        found.push(Benchmark { name, files, fields, prefix });
     }
     if problems.is_empty() { Ok(found) } else { Err(Error::Recipe { problems }) }
 }

@@ -126,6 +126,8 @@ pub struct BenchmarkConfig {
     pub paths: Vec<String>,
     /// Fields that are looked for, each as a text of its own; dotted for nested ones.
     pub fields: Vec<String>,
+    /// What values start with that is no part of the text, such as `Question: `.
+    pub prefix: String,
 }
 
 impl Section for BenchmarkConfig {

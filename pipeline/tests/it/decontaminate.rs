@@ -23,11 +23,13 @@ fn questions() -> Vec<String> {
     questions
 }
 
-const SECTION: &str = "[decontaminate]\n[[decontaminate.benchmark]]\nname = \"weeks\"\npaths = [\"eval.jsonl\"]\nfields = [\"question\"]\n";
+const SECTION: &str = "[decontaminate]\n[[decontaminate.benchmark]]\nname = \"weeks\"\npaths = [\"eval.jsonl\"]\nfields = [\"question\"]\nprefix = \"Question: \"\n";
 
 fn eval_set(scratch: &Scratch) {
-    let lines: String =
-        questions().iter().map(|q| format!("{}\n", json!({ "question": q, "answer": 7 }))).collect();
+    let lines: String = questions()
+        .iter()
+        .map(|q| format!("{}\n", json!({ "question": format!("Question: {q}"), "answer": 7 })))
+        .collect();
     scratch.write("eval.jsonl", lines);
 }
 

@@ -20,6 +20,9 @@ pub struct Benchmark {
     pub files: Vec<InputFile>,
     /// The fields that are looked for.
     pub fields: Vec<String>,
+    /// What is taken off the start of values.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
 }
 
 /// Evaluation sets, ready to be looked for.
@@ -74,6 +77,7 @@ pub fn load(benchmarks: &[Benchmark], settings: &Settings) -> Result<Loaded> {
             records = 0;
             for file in &benchmark.files {
                 for_each_text(file, field, |text| {
+                    let text = text.strip_prefix(&benchmark.prefix).map(str::to_owned).unwrap_or(text);
                     let id = builder.add(number as u16, records, field_number as u16, &text);
                     texts.extend(id.map(|id| (id, text)));
                     records += 1;
