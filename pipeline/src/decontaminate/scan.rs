@@ -167,9 +167,10 @@ impl Scanner {
         self.is_matched.clear();
         self.is_matched.resize(text.len(), false);
         for segment in &chain.segments {
-            for at in segment.text_start..segment.text_end {
-                self.is_matched[at] |= document[segment.start + at - segment.text_start] == text[at];
-            }
+            let of_text = segment.text_start..segment.text_end;
+            let beside = text[of_text.clone()].iter().zip(&document[segment.start..segment.end]);
+            let matched = self.is_matched[of_text].iter_mut().zip(beside);
+            matched.for_each(|(is_matched, (word, other))| *is_matched |= word == other);
         }
         let (weights, total) = index.weights(id);
         let matched = weights.iter().zip(&self.is_matched).filter(|(_, is_matched)| **is_matched);
