@@ -47,4 +47,4 @@ for name, (path, labels) in models.items():
             other = sum((a >= 0.5) != (b >= 0.5) for a, b in pairs)
             worst = max(worst, most)
             print(f"| {name} | {label} | {newlines} | {len(texts)} | {most:.1e} | {other} |", flush=True)
-sys.exit(worst > 0.001)
+sys.exit(1 if worst > 0.001 else 0)

@@ -155,8 +155,12 @@ mod tests {
     fn ranges_are_checked() {
         let keys =
             |config: &DecontaminateConfig| config.check().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-        let benchmark =
-            BenchmarkConfig { name: "a".into(), paths: vec!["a".into()], fields: vec!["question".into()] };
+        let benchmark = BenchmarkConfig {
+            name: "a".into(),
+            paths: vec!["a".into()],
+            fields: vec!["question".into()],
+            prefix: String::new(),
+        };
         let good =
             DecontaminateConfig { benchmark: vec![benchmark.clone()], ..DecontaminateConfig::default() };
         assert_eq!(keys(&good), [""; 0]);
