@@ -2,6 +2,7 @@
 
 pub mod classifier;
 pub mod decontaminate;
+pub mod grade;
 pub mod rephrase;
 pub mod tokenizer;
 
@@ -53,6 +54,11 @@ pub enum Verb {
   moe-data rephrase validate                          # other limits in [gates]: judge again, ask nobody
   moe-data rephrase report -o report.html             # what passed and what did not, side by side")]
     Rephrase(Box<rephrase::Rephrase>),
+    /// Have a language model grade documents from 0 to 5 by a rubric
+    #[command(before_long_help = "Examples:
+  moe-data grade corpus/ --max-docs 2000 --base-url http://127.0.0.1:8000/v1 --model NAME --output grades.jsonl
+  moe-data grade corpus/ --max-docs 2000 --model NAME --scores scores.jsonl   # from the cache, beside other scores")]
+    Grade(Box<grade::Grade>),
     /// Make the multi-epoch plan of a build and say what it is worth
     #[command(before_long_help = "Examples:
   moe-data mix --epochs 4                    # configs/mix.toml if it is there, else built-in defaults

@@ -39,6 +39,7 @@ pub mod work;
 pub mod rephrase;
 
 pub mod export;
+pub mod grade;
 pub mod mix;
 pub mod plans;
 pub mod stage;

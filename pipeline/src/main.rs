@@ -70,6 +70,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             build::run(&args, printer, stop_on_signals()?)
         }
         Verb::Rephrase(flags) => run_rephrase(*flags, printer),
+        Verb::Grade(flags) => moe_data::commands::grade::run(&(*flags).into(), printer, stop_on_signals()?),
         Verb::Mix(flags) => {
             let args = mix::MixArgs {
                 mixture: flags.mixture,

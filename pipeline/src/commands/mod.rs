@@ -11,6 +11,7 @@ pub mod decontaminate;
 mod documents;
 pub mod dups;
 pub mod explain;
+pub mod grade;
 pub mod inspect;
 pub mod mix;
 mod profile;

@@ -33,6 +33,8 @@ mod extend;
 mod filters;
 /// What a dry run predicts, beside what comes.
 mod forecast;
+/// Documents that a language model grades.
+mod grade;
 /// What a second build of a changed recipe does again, and what not.
 mod incremental;
 /// Peak memory of deduplication, measured.

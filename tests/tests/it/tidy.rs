@@ -27,7 +27,7 @@ const PIPELINE: &[&str] = &[
     "recipe",
     "work",
     "rephrase",
-    "stage | mix | export | plans",
+    "stage | mix | export | plans | grade",
     "engine dedup ledger",
     "prepare publish story",
     "commands",

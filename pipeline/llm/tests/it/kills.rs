@@ -29,7 +29,7 @@ fn run(url: &str, dir: &std::path::Path, n: u32) -> moe_llm::Result<Cache> {
 
 #[test]
 fn killed_runs_end_with_the_same_set_and_ask_little_twice() {
-    let kills: u32 = std::env::var("MOE_TEST_KILLS").map_or(8, |kills| kills.parse().unwrap());
+    let kills: u32 = std::env::var("MOE_TEST_KILLS").map_or(6, |kills| kills.parse().unwrap());
     let n = 700 * kills;
     let options = Options { delay: Duration::from_millis(8), ..Options::default() };
     let server = server_with(options);

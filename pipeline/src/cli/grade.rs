@@ -1,0 +1,111 @@
+//! The command line of `moe-data grade`: types only.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use moe_data::commands::grade::GradeArgs;
+use moe_data::grade::judge::ResponseFormat;
+
+/// How the server is told to answer in JSON.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Format {
+    /// In words only
+    None,
+    /// Any JSON object
+    #[default]
+    JsonObject,
+    /// A JSON object with these members
+    JsonSchema,
+}
+
+/// Flags of `grade`.
+#[derive(Debug, Args)]
+pub struct Grade {
+    /// Files, folders or globs
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Field with the text
+    #[arg(long, value_name = "FIELD", default_value = "text")]
+    pub text: String,
+    /// Field with the name of the document [default: file and offset]
+    #[arg(long, value_name = "FIELD")]
+    pub id: Option<String>,
+    /// Grade N documents, drawn by the hash of their texts [default: all]
+    #[arg(long, value_name = "N")]
+    pub max_docs: Option<usize>,
+    /// Seed of the draw
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// What scores mean [default: configs/rubrics/educational.toml]
+    #[arg(long, value_name = "FILE")]
+    pub rubric: Option<PathBuf>,
+    /// Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1; without it the cache alone is asked
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Name of the model, as the server knows it
+    #[arg(long, value_name = "NAME")]
+    pub model: String,
+    /// What tells two files of that name apart, such as a commit or a quantisation; part of every key
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub revision: String,
+    /// How the server is told to answer in JSON
+    #[arg(long, value_enum, default_value_t)]
+    pub response_format: Format,
+    /// Name of the environment variable that holds the API key
+    #[arg(long, value_name = "NAME")]
+    pub api_key_env: Option<String>,
+    /// Requests in flight at most; the client finds how many the server likes
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub concurrency: u32,
+    /// Seconds for one request
+    #[arg(long, value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    pub deadline: u64,
+    /// Ask again what the server could not answer
+    #[arg(long)]
+    pub retry_poisoned: bool,
+    /// Folder of the answers
+    #[arg(long, value_name = "DIR", default_value = "out/grade/cache")]
+    pub cache: PathBuf,
+    /// Compare with these scores: JSON lines with `id` and `score`, as `classifier apply` prints them
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+    /// File for the grades [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write the texts beside the grades
+    #[arg(long)]
+    pub with_text: bool,
+    /// Print the summary as JSON on stdout
+    #[arg(long, requires = "output")]
+    pub json: bool,
+}
+
+impl From<Grade> for GradeArgs {
+    fn from(flags: Grade) -> GradeArgs {
+        GradeArgs {
+            paths: flags.paths,
+            text: flags.text,
+            id: flags.id,
+            max_docs: flags.max_docs,
+            seed: flags.seed,
+            rubric: flags.rubric,
+            base_url: flags.base_url,
+            model: flags.model,
+            revision: flags.revision,
+            format: match flags.response_format {
+                Format::None => ResponseFormat::None,
+                Format::JsonObject => ResponseFormat::JsonObject,
+                Format::JsonSchema => ResponseFormat::JsonSchema,
+            },
+            api_key_env: flags.api_key_env,
+            concurrency: flags.concurrency,
+            deadline_secs: flags.deadline,
+            retry_poisoned: flags.retry_poisoned,
+            cache: flags.cache,
+            scores: flags.scores,
+            output: flags.output,
+            with_text: flags.with_text,
+            json: flags.json,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! `moe-data grade`: a language model grades documents from 0 to 5, and the grades are compared with other scores.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use moe_llm::{Cache, Client, ClientConfig, Progress, Summary};
+use moe_shards::atomic::AtomicFile;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::grade::agreement::{Agreement, GOOD};
+use crate::grade::documents::{Document, Files};
+use crate::grade::judge::{Grade, Judge, MAX_SCORE, ResponseFormat};
+use crate::grade::rubric::Rubric;
+use crate::printer::Printer;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct GradeArgs {
+    /// Files, folders or globs.
+    pub paths: Vec<PathBuf>,
+    /// Field with the text.
+    pub text: String,
+    /// Field with the name of the document; file and offset when absent.
+    pub id: Option<String>,
+    /// Documents at most, drawn by `seed`; all when absent.
+    pub max_docs: Option<usize>,
+    /// Seed of the draw.
+    pub seed: u64,
+    /// The rubric; the educational one when absent.
+    pub rubric: Option<PathBuf>,
+    /// Address of the server; without one the grades are taken from the cache alone.
+    pub base_url: Option<String>,
+    /// Name of the model.
+    pub model: String,
+    /// Its revision.
+    pub revision: String,
+    /// How JSON is asked for.
+    pub format: ResponseFormat,
+    /// Name of the environment variable with the API key.
+    pub api_key_env: Option<String>,
+    /// Requests in flight at most.
+    pub concurrency: u32,
+    /// Seconds for one request.
+    pub deadline_secs: u64,
+    /// Ask given-up requests again.
+    pub retry_poisoned: bool,
+    /// Folder of the cache.
+    pub cache: PathBuf,
+    /// JSONL of `id` and `score` to compare with.
+    pub scores: Option<PathBuf>,
+    /// File for the grades; stdout when absent.
+    pub output: Option<PathBuf>,
+    /// Write the text of each document beside its grade.
+    pub with_text: bool,
+    /// Print the summary as JSON on stdout.
+    pub json: bool,
+}
+
+/// What came of all documents.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Documents by score.
+    scored: BTreeMap<u8, u64>,
+    unreadable: u64,
+    given_up: u64,
+    /// Questions that are open, because no server was asked.
+    open: u64,
+    /// Documents that took more than one answer.
+    asked_again: u64,
+}
+
+impl Counts {
+    fn n_scored(&self) -> u64 {
+        self.scored.values().sum()
+    }
+}
+
+/// Runs the command. `stop` is set when the user asks to stop.
+///
+/// # Errors
+/// Everything in [`Error`]; [`Error::Check`] when not a single document got a grade.
+pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    if args.json && args.output.is_none() {
+        let message = "--json prints the summary where the grades would go; give them a file with --output";
+        return Err(Error::Usage(message.to_owned()));
+    }
+    let rubric = Rubric::read(args.rubric.as_deref())?;
+    let scores = args.scores.as_deref().map(read_scores).transpose()?;
+    let files = Files::find(&args.paths, &args.text, args.id.as_deref())?;
+    let judge = Judge::new(args.model.clone(), args.revision.clone(), rubric, args.format);
+    let client = args.base_url.as_deref().map(|url| client(args, url)).transpose()?;
+    let mut cache = match &client {
+        Some(_) => Cache::open(&args.cache)?,
+        None => Cache::open_read_only(&args.cache)?,
+    };
+    let chosen = args.max_docs.map(|n| files.choose(n, args.seed)).transpose()?;
+
+    if let Some(client) = &client {
+        let summary = ask(args, &judge, &files, chosen.as_ref(), client, &mut cache, printer, &stop)?;
+        printer.note(&format!(
+            "{} answers from the server, {} from the cache, {} given up, {:.0} tokens a second",
+            summary.answered,
+            summary.cached,
+            summary.given_up + summary.poisoned,
+            summary.tokens_per_second()
+        ));
+    }
+
+    // A pass of its own, so that the grades are a function of the cache, in the order of the files.
+    let mut counts = Counts::default();
+    let mut pairs = Vec::new();
+    let mut output = args.output.as_deref().map(AtomicFile::create).transpose()?;
+    let mut n_docs = 0;
+    each_chosen(&files, chosen.as_ref(), printer, |document| {
+        n_docs += 1;
+        let grade = judge.grade(&document.text, &cache)?;
+        if let (Some(Grade::Scored { score, .. }), Some(scores)) = (&grade, &scores) {
+            pairs.extend(scores.get(&document.id).map(|other| (*score, *other)));
+        }
+        let line = format!("{}\n", line(&document, grade.as_ref(), args.with_text));
+        count(&mut counts, grade);
+        match &mut output {
+            Some(file) => Ok(file.write(line.as_bytes())?),
+            None => {
+                printer.data(&line);
+                Ok(())
+            }
+        }
+    })?;
+    let accounted = counts.n_scored() + counts.unreadable + counts.given_up + counts.open;
+    if accounted != n_docs {
+        return Err(Error::Check(format!("{n_docs} documents were read, {accounted} are accounted for")));
+    }
+    if let Some(file) = output {
+        file.commit()?;
+    }
+    let agreement = scores.map(|_| Agreement::of(&pairs));
+    if args.json {
+        printer.data(&format!("{}\n", summary_json(n_docs, &counts, agreement.as_ref())));
+    }
+    say(args, n_docs, &counts, agreement.as_ref(), printer);
+    match counts.n_scored() {
+        0 => Err(Error::Check(format!("none of {n_docs} documents has a grade"))),
+        _ => Ok(()),
+    }
+}
+
+fn client(args: &GradeArgs, url: &str) -> Result<Client> {
+    Ok(Client::new(ClientConfig {
+        api_key_env: args.api_key_env.clone(),
+        concurrency: args.concurrency.min(8),
+        max_concurrency: args.concurrency,
+        deadline: Duration::from_secs(args.deadline_secs),
+        retry_poisoned: args.retry_poisoned,
+        ..ClientConfig::new(url)
+    })?)
+}
+
+/// Leads all hearings to their ends.
+#[allow(clippy::too_many_arguments)]
+fn ask(
+    args: &GradeArgs,
+    judge: &Judge,
+    files: &Files,
+    chosen: Option<&BTreeSet<usize>>,
+    client: &Client,
+    cache: &mut Cache,
+    printer: &Printer,
+    stop: &AtomicBool,
+) -> Result<Summary> {
+    printer.note(&format!(
+        "asking {} at {} by the rubric `{}`",
+        args.model,
+        args.base_url.as_deref().unwrap_or_default(),
+        judge.rubric.name
+    ));
+    // The client takes hearings as it has room for them; an error of reading ends their sequence and is looked at afterwards.
+    let broken = RefCell::new(None);
+    let documents = files
+        .documents()
+        .enumerate()
+        .filter(|(place, document)| document.is_err() || chosen.is_none_or(|chosen| chosen.contains(place)));
+    let hearings = documents.map_while(|(_, document)| match document {
+        Ok(document) => Some(judge.hear(&document.text)),
+        Err(error) => {
+            broken.replace(Some(error));
+            None
+        }
+    });
+    let mut seen = Progress::default();
+    let mut observe = |progress: &Progress| {
+        if progress.seconds >= seen.seconds + 60.0 {
+            seen = *progress;
+            printer.note(&format!(
+                "{:.0} s: {} documents done, {} failed, {} in flight, {:.0} tokens a second",
+                progress.seconds,
+                progress.conversations_done,
+                progress.conversations_failed,
+                progress.in_flight,
+                progress.tokens_per_second()
+            ));
+        }
+    };
+    let summary = client.run(hearings, cache, &mut observe, stop);
+    match broken.into_inner() {
+        Some(error) => Err(error),
+        None => Ok(summary?),
+    }
+}
+
+fn each_chosen(
+    files: &Files,
+    chosen: Option<&BTreeSet<usize>>,
+    printer: &Printer,
+    mut see: impl FnMut(Document) -> Result<()>,
+) -> Result<()> {
+    let mut documents = files.documents();
+    let mut place = 0;
+    for document in documents.by_ref() {
+        if chosen.is_none_or(|chosen| chosen.contains(&place)) {
+            see(document?)?;
+        } else {
+            document?;
+        }
+        place += 1;
+    }
+    if let Some(first) = &documents.first_bad {
+        let n_bad = documents.n_bad;
+        printer.warn(&format!("{n_bad} records are no documents and have no grade; the first: {first}"));
+    }
+    match place {
+        0 => Err(Error::Usage("there is no document in these files".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+fn count(counts: &mut Counts, grade: Option<Grade>) {
+    match grade {
+        Some(Grade::Scored { score, attempts, .. }) => {
+            *counts.scored.entry(score).or_default() += 1;
+            counts.asked_again += u64::from(attempts > 1);
+        }
+        Some(Grade::Unreadable { .. }) => counts.unreadable += 1,
+        Some(Grade::GivenUp { .. }) => counts.given_up += 1,
+        None => counts.open += 1,
+    }
+}
+
+fn line(document: &Document, grade: Option<&Grade>, with_text: bool) -> Value {
+    let mut line = match grade {
+        Some(Grade::Scored { score, reason, attempts, key }) => {
+            json!({ "id": document.id, "score": score, "reason": reason, "attempts": attempts, "key": key.to_string() })
+        }
+        Some(Grade::Unreadable { problem, attempts }) => {
+            json!({ "id": document.id, "score": null, "problem": problem, "attempts": attempts })
+        }
+        Some(Grade::GivenUp { problem }) => json!({ "id": document.id, "score": null, "problem": problem }),
+        None => json!({ "id": document.id, "score": null, "problem": "not asked yet" }),
+    };
+    if with_text {
+        line["text"] = Value::from(document.text.as_str());
+    }
+    line
+}
+
+/// Scores by id.
+fn read_scores(path: &Path) -> Result<BTreeMap<String, f64>> {
+    let file = BufReader::new(File::open(path).map_err(Error::io(path, "open"))?);
+    let mut scores = BTreeMap::new();
+    for (number, line) in file.lines().enumerate() {
+        let line = line.map_err(Error::io(path, "read"))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let value: Option<Value> = serde_json::from_str(&line).ok();
+        let entry = value.as_ref().and_then(|value| Some((value["id"].as_str()?, value["score"].as_f64()?)));
+        let (id, score) = entry.ok_or_else(|| {
+            let number = number + 1;
+            Error::data(path, format!("line {number}: expected {{\"id\": \"...\", \"score\": 0.5}}"))
+        })?;
+        scores.insert(id.to_owned(), score);
+    }
+    Ok(scores)
+}
+
+fn summary_json(n_docs: u64, counts: &Counts, agreement: Option<&Agreement>) -> Value {
+    json!({
+        "documents": n_docs,
+        "scored": (0..=MAX_SCORE).map(|score| counts.scored.get(&score).copied().unwrap_or(0)).collect::<Vec<_>>(),
+        "asked_again": counts.asked_again,
+        "unreadable": counts.unreadable,
+        "given_up": counts.given_up,
+        "open": counts.open,
+        "agreement": agreement,
+    })
+}
+
+fn say(args: &GradeArgs, n_docs: u64, counts: &Counts, agreement: Option<&Agreement>, printer: &Printer) {
+    let by_score: Vec<String> = (0..=MAX_SCORE)
+        .map(|score| format!("{score}: {}", counts.scored.get(&score).copied().unwrap_or(0)))
+        .collect();
+    let n_scored = counts.n_scored();
+    printer.note(&format!("{n_scored} of {n_docs} documents graded; by score {}", by_score.join(", ")));
+    if counts.asked_again + counts.unreadable + counts.given_up + counts.open > 0 {
+        printer.note(&format!(
+            "{} were asked again, {} gave no readable answer, {} were given up, {} are open",
+            counts.asked_again, counts.unreadable, counts.given_up, counts.open
+        ));
+    }
+    if let Some(agreement) = agreement {
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+        printer.note(&format!(
+            "agreement on {} documents: Spearman {}, AUC of grade >= {GOOD} {}",
+            agreement.documents,
+            number(agreement.spearman),
+            number(agreement.auc)
+        ));
+        for (grade, (n, mean)) in agreement.by_grade.iter().enumerate() {
+            printer.note(&format!("  grade {grade}: {n} documents, mean score {}", number(*mean)));
+        }
+    }
+    if let Some(output) = &args.output {
+        printer.note(&format!("grades are in {}, answers in {}", output.display(), args.cache.display()));
+    }
+}
