@@ -42,14 +42,14 @@ pub enum Error {
         hint: String,
     },
     /// Nobody listens at the address.
-    #[error(
-        "{url}: cannot connect: {message}\n  hint: start the server, or give its address with --base-url"
-    )]
+    #[error("{url}: cannot connect: {message}\n  hint: {hint}")]
     Connect {
         /// Where.
         url: String,
         /// The system's reason.
         message: String,
+        /// What to do about it.
+        hint: &'static str,
     },
     /// The server has stopped working; what it answered is in the cache.
     #[error(

@@ -297,8 +297,12 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
         let now = Instant::now();
         match (&failure, self.heard_at) {
             (Failure::Connect(message), None) => {
-                let url = self.client.http.url().to_owned();
-                return Err(Error::Connect { url, message: message.clone() });
+                let hint = match message.contains("certificate") {
+                    true => "name a file with the certificate of a server of your own in SSL_CERT_FILE",
+                    false => "start the server, or give its address with --base-url",
+                };
+                let (url, message) = (self.client.http.url().to_owned(), message.clone());
+                return Err(Error::Connect { url, message, hint });
             }
             (Failure::Connect(message), Some(heard_at)) => {
                 let away = now.saturating_duration_since(heard_at);
