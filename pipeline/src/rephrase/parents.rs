@@ -1,6 +1,6 @@
 //! The documents that are rephrased: originals that a finished build has kept, with their text after all cuts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use moe_shards::FamilyId;
@@ -11,6 +11,7 @@ use crate::work::cuts::Cuts;
 use crate::work::documents::{Columns, DocumentBatches};
 use crate::work::parts::{PartPlace, Parts};
 use crate::work::rows;
+use crate::work::scores;
 
 /// An original with its text.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +45,8 @@ pub struct Place {
 pub struct Originals {
     work: PathBuf,
     parts: Vec<PartPlace>,
+    /// Edges of the quality buckets of scores.
+    edges: Vec<f64>,
 }
 
 impl Originals {
@@ -57,8 +60,9 @@ impl Originals {
             let message = "is no finished build with its work folder; run moe-data build first (texts are taken from the work folder)";
             return Err(Error::Usage(format!("{} {message}", out.display())));
         }
-        let parts = Parts::read(&work)?.parts.into_iter().filter(|part| !part.is_rephrased).collect();
-        Ok(Originals { work, parts })
+        let Parts { parts, quality_edges, .. } = Parts::read(&work)?;
+        let parts = parts.into_iter().filter(|part| !part.is_rephrased).collect();
+        Ok(Originals { work, parts, edges: quality_edges })
     }
 
     /// Names of the sources, each once, sorted.
@@ -75,7 +79,7 @@ impl Originals {
     /// A table is missing or damaged; what `see` returns.
     pub fn for_each(&self, mut see: impl FnMut(Place, Parent) -> Result<()>) -> Result<()> {
         for (number, part) in self.parts.iter().enumerate() {
-            let mut reader = PartReader::open(&self.work, part)?;
+            let mut reader = PartReader::open(self, part)?;
             let mut found = VecDeque::new();
             while reader.next_batch(part, None, &mut found)? {
                 for (row, parent) in found.drain(..) {
@@ -116,7 +120,7 @@ impl ParentsAt<'_> {
         let part = self.originals.parts.get(place.part as usize).ok_or_else(gone)?;
         if self.reader.as_ref().is_none_or(|(number, _)| *number != place.part) {
             self.found.clear();
-            self.reader = Some((place.part, PartReader::open(&self.originals.work, part)?));
+            self.reader = Some((place.part, PartReader::open(self.originals, part)?));
         }
         loop {
             // Only wanted rows are in the queue, and places ascend.
@@ -140,16 +144,25 @@ impl ParentsAt<'_> {
 struct PartReader {
     batches: DocumentBatches,
     cuts: Cuts,
+    /// Scores that decide the quality, by row, and the edges of their buckets.
+    scores: BTreeMap<u32, u32>,
+    edges: Vec<f64>,
     survivors: std::iter::Peekable<std::vec::IntoIter<u32>>,
 }
 
 impl PartReader {
-    fn open(work: &Path, part: &PartPlace) -> Result<PartReader> {
+    fn open(originals: &Originals, part: &PartPlace) -> Result<PartReader> {
+        let work = &originals.work;
         let survivors = rows::survivors(&work.join(&part.kept), &work.join(&part.removed))?;
         let survivors: Vec<u32> = survivors.into_iter().map(|row| row.row).collect();
         Ok(PartReader {
             batches: DocumentBatches::open(&work.join(&part.documents), Columns::All)?,
             cuts: Cuts::read(&work.join(&part.cuts))?,
+            scores: match &part.scores {
+                Some(scores) => scores::read(&work.join(scores))?,
+                None => BTreeMap::new(),
+            },
+            edges: originals.edges.clone(),
             survivors: survivors.into_iter().peekable(),
         })
     }
@@ -180,7 +193,7 @@ impl PartReader {
                     family: document.family,
                     text_hash,
                     metadata: OwnedMetadata {
-                        quality: metadata.quality,
+                        quality: metadata.quality.or_else(|| bucket(&self.scores, &self.edges, row)),
                         language: metadata.language.map(str::to_owned),
                         tags: metadata.tags.to_owned(),
                         date: metadata.date.map(str::to_owned),
@@ -193,4 +206,10 @@ impl PartReader {
         }
         Ok(true)
     }
+}
+
+/// The bucket of a document's score, if it has one.
+fn bucket(scores: &BTreeMap<u32, u32>, edges: &[f64], row: u32) -> Option<u8> {
+    let score = scores::from_bits(*scores.get(&row)?)?;
+    u8::try_from(edges.partition_point(|edge| *edge <= score)).ok()
 }

@@ -21,6 +21,9 @@ pub struct Parts {
     version: u32,
     /// In the order of the build.
     pub parts: Vec<PartPlace>,
+    /// Edges of the quality buckets of scores; none without `[quality]`.
+    #[serde(default)]
+    pub quality_edges: Vec<f64>,
 }
 
 /// One part; tables are relative to the work folder.
@@ -49,14 +52,17 @@ pub struct PartPlace {
     pub cuts: PathBuf,
     /// The list of its documents that were put into other families.
     pub families: PathBuf,
+    /// Scores that decide the quality of its documents, where `[quality]` made them.
+    #[serde(default)]
+    pub scores: Option<PathBuf>,
     /// Whether it holds variants that `moe-data rephrase` made.
     pub is_rephrased: bool,
 }
 
 impl Parts {
     /// A table of these parts.
-    pub fn new(parts: Vec<PartPlace>) -> Parts {
-        Parts { version: VERSION, parts }
+    pub fn new(parts: Vec<PartPlace>, quality_edges: Vec<f64>) -> Parts {
+        Parts { version: VERSION, parts, quality_edges }
     }
 
     /// Reads `work/parts.json`.

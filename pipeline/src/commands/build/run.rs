@@ -123,11 +123,12 @@ impl<'a> Run<'a> {
             filters: self.filters(part),
             kept: inside(&part.kept),
             removed: inside(&part.removed),
+            scores: part.scores.as_deref().map(inside),
             is_rephrased: part.accepted.is_some(),
             cuts: inside(&part.cuts),
             families: inside(&part.families),
         });
-        Parts::new(places.collect()).write(&self.work)
+        Parts::new(places.collect(), self.quality_edges.clone()).write(&self.work)
     }
 
     /// Runs the tasks of a stage, and returns them with their reports.

@@ -17,7 +17,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         name: "names_known",
-        limit: 0.6,
+        limit: 0.5,
         is_least: true,
         measure: |pair| share(pair, &pair.answer, &pair.source),
     },
