@@ -9,6 +9,7 @@ use crate::document::{DocumentId, OwnedMetadata, TextHash};
 use crate::error::{Error, Result};
 use crate::work::cuts::Cuts;
 use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::families::Families;
 use crate::work::parts::{PartPlace, Parts};
 use crate::work::rows;
 use crate::work::scores;
@@ -144,6 +145,8 @@ impl ParentsAt<'_> {
 struct PartReader {
     batches: DocumentBatches,
     cuts: Cuts,
+    /// Documents that deduplication put into other families: they are no originals any more.
+    families: Families,
     /// Scores that decide the quality, by row, and the edges of their buckets.
     scores: BTreeMap<u32, u32>,
     edges: Vec<f64>,
@@ -158,6 +161,7 @@ impl PartReader {
         Ok(PartReader {
             batches: DocumentBatches::open(&work.join(&part.documents), Columns::All)?,
             cuts: Cuts::read(&work.join(&part.cuts))?,
+            families: Families::read(&work.join(&part.families))?,
             scores: match &part.scores {
                 Some(scores) => scores::read(&work.join(scores))?,
                 None => BTreeMap::new(),
@@ -176,6 +180,7 @@ impl PartReader {
     ) -> Result<bool> {
         let Some(batch) = self.batches.next() else { return Ok(false) };
         for (row, document) in batch?.documents() {
+            let document = self.families.place(row, document);
             let is_kept = self.survivors.next_if_eq(&row).is_some();
             if !is_kept || document.variant != 0 || wanted.is_some_and(|wanted| !wanted(row)) {
                 continue;

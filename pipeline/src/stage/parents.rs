@@ -1,7 +1,7 @@
 //! Variants whose original is no longer kept, or has another text than was rephrased, are dropped.
 //!
-//! Inputs: the file of accepted variants, then documents, kept rows, removal list and cuts of the variants, then the same four of each part of
-//! the source with originals. Writes `removed.rows` with what was removed before, and `drops.parquet` where there is any.
+//! Inputs: the file of accepted variants, then documents, kept rows, removal list and cuts of the variants, then the same four and the list of families of each part
+//! of the source with originals. Writes `removed.rows` with what was removed before, and `drops.parquet` where there is any.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::cuts::Cuts;
 use crate::work::documents::{Columns, DocumentBatches};
+use crate::work::families::Families;
 use crate::work::rows::{self, RemovedRow};
 use crate::work::{DROPS, REMOVED};
 
@@ -40,7 +41,7 @@ pub fn run(task: &Task, params: &ParentsParams, watch: &Watch) -> Result<Report>
     let [accepted, documents, kept, removed, cuts, originals @ ..] = &task.inputs[..] else {
         return Err(wrong());
     };
-    let (groups, []) = originals.as_chunks::<4>() else { return Err(wrong()) };
+    let (groups, []) = originals.as_chunks::<5>() else { return Err(wrong()) };
     // In the order of the rows: id and text of each variant's original.
     let mut parents = Vec::new();
     for record in record::accepted(accepted)? {
@@ -91,16 +92,19 @@ pub fn run(task: &Task, params: &ParentsParams, watch: &Watch) -> Result<Report>
 
 /// Fills in the texts of the originals that a part has kept.
 fn find_texts(
-    [documents, kept, removed, cuts]: &[PathBuf; 4],
+    [documents, kept, removed, cuts, families]: &[PathBuf; 5],
     texts: &mut HashMap<u64, Option<u128>>,
     watch: &Watch,
 ) -> Result<()> {
     let cuts = Cuts::read(cuts)?;
+    // An original that deduplication put into another family is none any more.
+    let families = Families::read(families)?;
     let mut survivors = rows::survivors(kept, removed)?.into_iter().peekable();
     // Where nothing was cut the hash of the whole text is the text's.
     let columns = if cuts.rows().is_empty() { Columns::Ids } else { Columns::All };
     for batch in DocumentBatches::open(documents, columns)? {
         for (row, document) in batch?.documents() {
+            let document = families.place(row, document);
             if survivors.next_if(|survivor| survivor.row == row).is_none() || document.variant != 0 {
                 continue;
             }

@@ -91,7 +91,7 @@ impl Run<'_> {
                 source: sources[part.source].name.clone(),
                 source_index: part.source as u16,
                 has_family: self.prepared.has_families(part.source),
-                n_variants: self.prepared.variants(part.source).len().max(1) as u32,
+                n_variants: self.prepared.variants(part.source).len() as u32,
                 n_bytes: part.left.bytes,
                 documents: part.documents.clone(),
                 kept: part.kept.clone(),

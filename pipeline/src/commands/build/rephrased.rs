@@ -35,11 +35,13 @@ impl Run<'_> {
         let line = StageLine::start("parents");
         let tables =
             |part: &Part| [&part.documents, &part.kept, &part.removed, &part.cuts].map(PathBuf::clone);
+        let with_families = |part: &Part| tables(part).into_iter().chain([part.families.clone()]);
         let tasks = rephrased.iter().map(|&i| {
             let part = &parts[i];
             let of_source =
                 parts.iter().filter(|other| other.source == part.source && other.accepted.is_none());
-            let inputs = part.accepted.iter().cloned().chain(tables(part)).chain(of_source.flat_map(tables));
+            let inputs =
+                part.accepted.iter().cloned().chain(tables(part)).chain(of_source.flat_map(with_families));
             let params = parents::ParentsParams { source: self.source_name(part) };
             Task::new(&self.work, i, part.left.bytes, inputs.collect(), Params::Parents(params))
         });
