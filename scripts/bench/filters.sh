@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Reading and all rules of the profile `fineweb` but the language, over 40,000 pages of real text, beside datatrove 0.10.1 with two workers.
+# Reading and all rules of the profile `fineweb` but language and personal data, over 40,000 pages of real text, beside datatrove 0.10.1 with two workers.
 #
 #   scripts/bench/filters.sh DATA [MOE_DATA]
 #
 # DATA is a folder of *.jsonl.gz from which scripts/bench/dedup/make_corpus.py makes the pages. MOE_DATA is the program; without it a
-# release build is made. datatrove is installed into a temporary folder and takes minutes. SKIP_PEER=1 leaves it out.
+# release build is made. datatrove is installed into a temporary folder and takes minutes. SKIP_PEER=1 leaves it out, and
+# PEER_FILES='part-0000[01].jsonl' gives it half of the pages.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=$(cd "$1" && pwd)
@@ -26,7 +27,7 @@ paths = ["corpus/*.jsonl"]
 id = "id"
 [filters]
 profile = "fineweb"
-without = ["language"]
+without = ["language", "pii"]
 [[filter]]
 name = "length"
 min_chars = 900_000_000
@@ -37,40 +38,51 @@ exact = false
 train = { vocab_size = 300 }
 TOML
 cat > run.py <<'PY'
-import json, re, resource, subprocess, sys
-docs, n_bytes = (json.load(open("corpus/truth.json"))[key] for key in ("docs", "bytes"))
+import json, re, resource, subprocess, sys, time
+
+used = lambda: resource.getrusage(resource.RUSAGE_CHILDREN)
 
 
-def report(name, seconds, memory):
-    rate = docs / seconds
-    print(f"{name}: {seconds:.2f} s, {rate:.0f} documents/s, {rate / 2:.0f} documents/s/core, {n_bytes / seconds / 1e6:.1f} MB/s, largest process {memory / 1024:.0f} MiB", flush=True)
+def report(name, docs, n_bytes, wall, cpu):
+    memory = used().ru_maxrss / 1024
+    print(f"{name}: {docs} documents, {wall:.2f} s, {cpu:.2f} CPU seconds, {docs / cpu:.0f} documents and {n_bytes / cpu / 1e6:.2f} MB a CPU second, largest process {memory:.0f} MiB", flush=True)
+
+
+def timed(command, **more):
+    before, start = used(), time.monotonic()
+    done = subprocess.run(command, **more)
+    after = used()
+    return done, time.monotonic() - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def size(pattern):
+    import glob
+    texts = [json.loads(line)["text"] for path in glob.glob(pattern) for line in open(path, encoding="utf-8")]
+    return len(texts), sum(len(text.encode()) for text in texts)
 
 
 if sys.argv[1] == "ours":
     best = None
     for _ in range(3):
         subprocess.run(["rm", "-rf", "out"], check=True)
-        done = subprocess.run([sys.argv[2], "build", "--recipe", "recipe.toml", "--threads", "2"], stderr=subprocess.PIPE, text=True)
-        lines = {line.split()[0]: line for line in done.stderr.splitlines() if line.startswith(("read", "filter"))}
-        if set(lines) != {"read", "filter"} or "no document is left" not in done.stderr:
+        done, wall, cpu = timed([sys.argv[2], "build", "--recipe", "recipe.toml", "--threads", "2"], stderr=subprocess.PIPE, text=True)
+        if "no document is left" not in done.stderr:
             sys.exit(done.stderr)
-        times = {name: float(re.search(r"([0-9.]+) s$", line).group(1)) for name, line in lines.items()}
-        best = times if best is None or sum(times.values()) < sum(best.values()) else best
-    print("\n".join(line for line in done.stderr.splitlines() if re.match(r"\s+[a-z_0-9]+: [0-9]+$", line)))
-    report(f"moe-data (read {best['read']:.2f} s, filter {best['filter']:.2f} s; best of 3)", sum(best.values()), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+        best = min(best or (cpu, wall), (cpu, wall))
+    print("\n".join(line for line in done.stderr.splitlines() if re.match(r"(read|filter) |\s+[a-z_0-9]+: [0-9]+$", line)))
+    report("moe-data, read and filter, best of 3", *size("corpus/*.jsonl"), best[1], best[0])
 else:
-    import time
-    start = time.monotonic()
-    subprocess.run([sys.executable, "peer.py"], check=True, stdout=subprocess.DEVNULL, stderr=open("peer.log", "w"))
-    report("datatrove 0.10.1, 2 workers", time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    _, wall, cpu = timed([sys.executable, "peer.py", sys.argv[2]], check=True, stdout=subprocess.DEVNULL, stderr=open("peer.log", "w"))
+    report("datatrove 0.10.1, 2 workers", *size("corpus/" + sys.argv[2]), wall, cpu)
 PY
 cat > peer.py <<'PY'
+import sys
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
 from datatrove.pipeline.readers import JsonlReader
 
 if __name__ == "__main__":
-    steps = [JsonlReader("corpus", glob_pattern="*.jsonl"), GopherRepetitionFilter(), GopherQualityFilter(),
+    steps = [JsonlReader("corpus", glob_pattern=sys.argv[1]), GopherRepetitionFilter(), GopherQualityFilter(),
              C4QualityFilter(filter_no_terminal_punct=False), FineWebQualityFilter()]
     LocalPipelineExecutor(steps, tasks=4, workers=2, logging_dir="logs").run()
 PY
@@ -78,4 +90,4 @@ python3 run.py ours "$program"
 [ -z "${SKIP_PEER:-}" ] || exit 0
 python3 -m venv venv
 venv/bin/pip install --quiet 'datatrove==0.10.1' 'spacy==3.8.18' 'xxhash<4' orjson nltk
-venv/bin/python run.py theirs
+venv/bin/python run.py theirs "${PEER_FILES:-*.jsonl}"

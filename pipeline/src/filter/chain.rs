@@ -41,6 +41,8 @@ struct Step {
     limits: Vec<Limit>,
     /// Names of the columns of taken bytes; `None` for a rule that does not cut.
     methods: Option<Vec<Reason>>,
+    /// How many methods the rule has, also where it does not cut.
+    n_methods: usize,
 }
 
 /// What becomes of a document.
@@ -282,10 +284,12 @@ impl Step {
 
     fn of(name: &str, rule: Rule, action: Action, tag: Option<String>) -> Step {
         let (limits, methods) = match &rule {
-            Rule::Filter(rule) => (rule.limits(), None),
-            Rule::Rewrite(rule) => (rule.limits(action), (action == Action::Cut).then(|| rule.methods())),
+            Rule::Filter(rule) => (rule.limits(), Vec::new()),
+            Rule::Rewrite(rule) => (rule.limits(action), rule.methods()),
         };
-        Step { name: name.to_owned(), rule, action, tag, limits, methods }
+        let n_methods = methods.len();
+        let cuts = action == Action::Cut && matches!(rule, Rule::Rewrite(_));
+        Step { name: name.to_owned(), rule, action, tag, limits, methods: cuts.then_some(methods), n_methods }
     }
 
     fn n_columns(&self) -> usize {
@@ -302,7 +306,7 @@ impl Step {
         match &self.rule {
             Rule::Filter(rule) => rule.measure(text, values),
             Rule::Rewrite(rule) => {
-                rewriting.start(rule.methods().len());
+                rewriting.start(self.n_methods);
                 rule.rewrite(text, rewriting);
                 values.extend_from_slice(rewriting.values());
             }
