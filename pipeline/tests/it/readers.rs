@@ -2,7 +2,7 @@ use std::fs;
 use std::io::{Read, Write};
 
 use flate2::Compression;
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use moe_data::document::DocumentId;
 
