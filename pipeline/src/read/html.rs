@@ -6,7 +6,7 @@ use rs_trafilatura::Options;
 use super::{Cause, guard};
 
 /// Longer pages are refused: the library takes time that grows faster than the page.
-pub(super) const MAX_HTML_BYTES: usize = 4 << 20;
+pub(super) const MAX_HTML_BYTES: usize = 2 << 20;
 /// Deeper pages are refused: the library goes into elements by recursion.
 pub(super) const MAX_DEPTH: usize = 512;
 /// Stack for a page of that depth, many times what it takes; only what is used becomes memory.
