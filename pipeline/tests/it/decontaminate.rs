@@ -81,6 +81,22 @@ fn planted_questions_are_found_dropped_and_explained() {
 }
 
 #[test]
+fn tagging_keeps_the_documents_and_marks_them() {
+    let scratch = Scratch::new();
+    eval_set(&scratch);
+    corpus(&scratch);
+    let action = "[decontaminate]\naction = \"tag\"\ntag = \"exam\"\n";
+    let filter = "[[filter]]\nname = \"length\"\nmax_chars = 300\naction = \"tag\"\ntag = \"long\"\n";
+    let section = SECTION.replace("[decontaminate]\n", action);
+    scratch.write("r.toml", small_recipe("\"a.jsonl\"", &format!("{section}{filter}")));
+    scratch.ok(&["build", "--recipe", "r.toml"]);
+    assert_eq!(scratch.ledger("out").sources["a"].kept.docs, 104);
+    let said = scratch.ok(&["inspect", "out"]).out;
+    assert!(said.contains("exam 4 ") && said.contains("long 1 "), "{said}");
+    scratch.ok(&["verify", "out"]);
+}
+
+#[test]
 fn cutting_takes_the_span_and_keeps_the_rest() {
     let scratch = Scratch::new();
     eval_set(&scratch);
