@@ -19,7 +19,7 @@ LIMITS = {
     "names_kept": (0.5, True),
     "names_known": (0.5, True),
     "names_swapped": (0.0, False),
-    "names_replaced": (1.0, False),
+    "names_replaced": (0.0, False),
     "literals_kept": (0.9, True),
     "literals_known": (0.9, True),
     "sentence_dropped": (4.0, False),

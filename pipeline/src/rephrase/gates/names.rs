@@ -22,7 +22,7 @@ pub(super) const RULES: &[Rule] = &[
         measure: |pair| share(pair, &pair.answer, &pair.source),
     },
     Rule { name: "names_swapped", limit: 0.0, is_least: false, measure: |pair| exchanged(pair, true) },
-    Rule { name: "names_replaced", limit: 1.0, is_least: false, measure: |pair| exchanged(pair, false) },
+    Rule { name: "names_replaced", limit: 0.0, is_least: false, measure: |pair| exchanged(pair, false) },
 ];
 
 /// Share of the different names of `of` that `by` has anywhere.

@@ -11,7 +11,8 @@ static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
         r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+\.[A-Za-z0-9.-]*[A-Za-z0-9]",
         // A quotation `like this' has its next mark behind a space.
         r"``?[^`\s](?:[^`\n]{0,78}[^`\s])?``?",
-        r"--[a-z][a-z0-9-]+\b",
+        // A dash--like this one--begins no option.
+        r"(?:^|[\s(])--[a-z][a-z0-9-]+\b",
         r"\b[A-Za-z0-9]+(?:(?:_+|::)[A-Za-z0-9]+)+(?:\(\))?",
         r"\b[A-Za-z_][A-Za-z0-9_.]*\(\)",
     ];
@@ -23,7 +24,13 @@ static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
 pub fn literals(text: &str) -> Vec<&str> {
     LITERAL
         .find_iter(text)
-        .map(|found| found.as_str().trim_matches('`').trim_end_matches(['.', ',', ';', ':']))
+        .map(|found| {
+            found
+                .as_str()
+                .trim_start_matches(['(', ' ', '\n', '\t'])
+                .trim_matches('`')
+                .trim_end_matches(['.', ',', ';', ':'])
+        })
         .filter(|literal| !literal.is_empty())
         .collect()
 }
@@ -46,6 +53,7 @@ mod tests {
             "std::fs",
         ];
         assert_eq!(literals(text), expected);
+        assert_eq!(literals("a dash--like this--and (--quiet)\n--verbose"), ["--quiet", "--verbose"]);
         assert_eq!(literals("He said, `Let there be light;' and again, `Let it be.'"), [""; 0]);
     }
 }
