@@ -79,7 +79,7 @@ pub struct Pair<'a> {
     pub has_sentinel: bool,
     /// Whether the style keeps the order of what is said.
     pub in_order: bool,
-    /// Names that count as one, in lower case, by name; see [`names`].
+    /// Names that count as another one, in lower case, as `[aliases]` of a style gives them.
     pub aliases: &'a BTreeMap<String, String>,
     alignment: OnceLock<Alignment>,
 }
