@@ -22,8 +22,13 @@ pub(super) fn sniff(path: &Path, format: Option<Format>, limits: Limits) -> Resu
         return Ok(Sniffed { format, stream });
     }
     let is_plain = stream.is_plain();
-    let by_content = stream.fill()?.ok().and_then(|start| of_content(start, is_plain));
-    let format = by_content.or_else(|| of_name(path)).unwrap_or(Format::Text);
+    let (by_content, is_html) = match stream.fill()? {
+        Ok(start) => (of_content(start, is_plain), starts_like_html(start)),
+        Err(_) => (None, false),
+    };
+    // An error page may be the first line of a JSONL file, so here the name is the better evidence.
+    let format = by_content.or_else(|| of_name(path));
+    let format = format.unwrap_or(if is_html { Format::Html } else { Format::Text });
     // Of a compressed file the end cannot be read first.
     let format = if format == Format::Parquet && !is_plain { Format::Text } else { format };
     Ok(Sniffed { format, stream })
@@ -39,13 +44,11 @@ pub(super) fn is_parquet(path: &Path, format: Option<Format>) -> Result<bool> {
 }
 
 fn of_content(start: &[u8], is_plain: bool) -> Option<Format> {
-    let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start).trim_ascii_start();
     match start {
         _ if is_plain && start.starts_with(PARQUET_MAGIC) => Some(Format::Parquet),
         _ if arrow_ipc::is_arrow(start) => Some(Format::Arrow),
         _ if start.starts_with(b"WARC/") => Some(Format::Warc),
-        _ if starts_like_json(text) => Some(Format::Jsonl),
-        _ if starts_like_html(text) => Some(Format::Html),
+        _ if starts_like_json(start) => Some(Format::Jsonl),
         _ => None,
     }
 }
@@ -65,12 +68,14 @@ fn of_name(path: &Path) -> Option<Format> {
 }
 
 /// `{`, then a key or the end of the object: `{% templates %}` are text.
-fn starts_like_json(text: &[u8]) -> bool {
+fn starts_like_json(start: &[u8]) -> bool {
+    let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
     let mut solid = text.iter().filter(|b| !b.is_ascii_whitespace());
     solid.next() == Some(&b'{') && matches!(solid.next(), Some(b'"' | b'}'))
 }
 
-fn starts_like_html(text: &[u8]) -> bool {
+fn starts_like_html(start: &[u8]) -> bool {
+    let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start).trim_ascii_start();
     [&b"<!doctype html"[..], b"<html"].iter().any(|tag| {
         let end = text.get(tag.len());
         text.len() >= tag.len()
@@ -93,9 +98,7 @@ mod tests {
             (b"Some {\"text\"}", None),
             (b"", None),
             (b"WARC/1.0\r\n", Some(Format::Warc)),
-            (b"\n<!DOCTYPE html>\n<p>", Some(Format::Html)),
-            (b"<HTML lang=en>", Some(Format::Html)),
-            (b"<htmlish>", None),
+            (b"<html>", None),
             (b"ARROW1\0\0", Some(Format::Arrow)),
             (b"\xff\xff\xff\xff\x00\x01\0\0\x10\0\0\0\0\0\x0a\0", Some(Format::Arrow)),
             (b"\xff\xff\xff\xff\xff\xff\xff\xff", None),
@@ -104,6 +107,28 @@ mod tests {
             assert_eq!(of_content(bytes, true), format, "{bytes:?}");
         }
         assert_eq!(of_content(b"PAR1", false), None);
+    }
+
+    #[test]
+    fn pages_are_known_by_their_first_tag() {
+        for (bytes, is_html) in [
+            (&b"\xef\xbb\xbf\n<!DOCTYPE html>\n<p>"[..], true),
+            (b"<HTML lang=en>", true),
+            (b"<html", true),
+            (b"<htmlish>", false),
+            (b"text <html>", false),
+            (b"", false),
+        ] {
+            assert_eq!(starts_like_html(bytes), is_html, "{bytes:?}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let format = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "<html>502 Bad Gateway</html>\n{\"text\":\"a\"}\n").unwrap();
+            sniff(&path, None, Limits::default()).unwrap().format
+        };
+        assert_eq!(format("a.jsonl"), Format::Jsonl);
+        assert_eq!(format("a"), Format::Html);
     }
 
     #[test]
