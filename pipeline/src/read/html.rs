@@ -71,6 +71,8 @@ fn depth(page: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SENTENCE: &str =
@@ -112,5 +114,24 @@ mod tests {
         let long = format!("<html><body><p>{}", SENTENCE.repeat(MAX_HTML_BYTES / SENTENCE.len() + 1));
         assert_eq!(text(&long), Err(Cause::HtmlFailed));
         assert_eq!(text("<html><body></body></html>"), Err(Cause::EmptyText));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_page_gives_a_text_or_a_cause(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    "</?(div|p|table|tr|td|ul|li|a|b|svg|math|template|form|select|script|article|br|h1|pre)( [a-z]{1,5}=.{0,5})?>",
+                    "(<!--|-->|<!|<\\?|]]>|<!\\[CDATA\\[|&[a-z]{1,5};|&#x?[0-9a-f]{1,7};)",
+                    ".{0,30}",
+                    Just(SENTENCE.to_owned()),
+                ],
+                0..40,
+            ),
+        ) {
+            let found = text(&parts.concat());
+            prop_assert!(found.is_err() || found.is_ok_and(|text| !text.trim().is_empty()));
+        }
     }
 }

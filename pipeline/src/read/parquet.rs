@@ -416,4 +416,21 @@ mod tests {
         let slices = (0..6).flat_map(|i| slice(&bytes, Slice::RowGroups { start: i, end: i + 1 }));
         assert_eq!(slices.collect::<Vec<_>>(), whole);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn damaged_bytes_give_records_or_causes(
+            changes in proptest::collection::vec(
+                (proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>()),
+                1..6,
+            ),
+        ) {
+            let mut bytes = sample();
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            proptest::prop_assert!(records(&bytes).len() <= 100_000);
+        }
+    }
 }

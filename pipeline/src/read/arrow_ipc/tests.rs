@@ -3,6 +3,7 @@ use std::io::Write;
 use arrow::array::{DictionaryArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Int32Type};
 use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
+use proptest::prelude::*;
 
 use super::*;
 use crate::read::{self, Raw, Slice};
@@ -160,4 +161,26 @@ fn a_file_of_other_columns_has_no_text() {
     writer.write(&batch).unwrap();
     let bad = causes(&records(&writer.into_inner().unwrap()));
     assert_eq!(bad, [(0, 1, Cause::MissingText), (1, 1, Cause::MissingText)]);
+}
+
+proptest! {
+    #[test]
+    fn damaged_bytes_give_records_or_causes(
+        format in 0..6usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        end in any::<Option<prop::sample::Index>>(),
+    ) {
+        let compression = [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)][format % 3];
+        let mut bytes = if format < 3 { stream(compression) } else { file(compression) };
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(end) = end {
+            let end = end.index(bytes.len());
+            bytes.truncate(end);
+        }
+        // A count of rows that is damaged can at most claim what needs no bytes.
+        prop_assert!(records(&bytes).len() as u64 <= 6 + 2 * FREE_ROWS);
+    }
 }
