@@ -16,7 +16,12 @@ use std::time::{Duration, Instant};
 use dom_smoothie::{Config, Readability, TextMode};
 use regex::Regex;
 
-const EXTRACTORS: [(&str, fn(&str) -> String); 4] = [
+/// Name and function.
+type Extractor = (&'static str, fn(&str) -> String);
+/// Name, what makes a page of a size, sizes.
+type Maker<'a> = (&'a str, &'a dyn Fn(usize) -> String, &'a [usize]);
+
+const EXTRACTORS: [Extractor; 4] = [
     ("rs-trafilatura", |page| {
         rs_trafilatura::extract(page).map_or_else(|_| String::new(), |r| r.content_text)
     }),
@@ -133,7 +138,7 @@ fn hard() {
     let spans = |n: usize| format!("<html><body><p>{}</p>", "<span>word </span>".repeat(n));
     let links = |n: usize| format!("<html><body><ul>{}</ul>", "<li><a href=x>link text</a></li>".repeat(n));
     let open = |n: usize| format!("<html><body>{}", "<b><p>".repeat(n));
-    let makers: [(&str, &dyn Fn(usize) -> String, &[usize]); 6] = [
+    let makers: [Maker<'_>; 6] = [
         ("nested div", &nested, &[100, 1_000, 4_000]),
         ("rows", &rows, &[1_000, 4_000, 16_000]),
         ("paragraphs", &paragraphs, &[1_000, 4_000, 16_000]),

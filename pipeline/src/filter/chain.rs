@@ -115,6 +115,9 @@ impl Measuring {
     }
 }
 
+/// A rule with its values and its columns of taken bytes.
+type Columns<'a> = (&'a Step, &'a [f64], &'a [f64]);
+
 impl Chain {
     /// The rules of a recipe's entries.
     ///
@@ -259,7 +262,7 @@ impl Chain {
     }
 
     /// The values and the columns of taken bytes of each rule.
-    fn columns<'a>(&'a self, row: &'a [f64]) -> Result<Vec<(&'a Step, &'a [f64], &'a [f64])>, String> {
+    fn columns<'a>(&'a self, row: &'a [f64]) -> Result<Vec<Columns<'a>>, String> {
         let mut rest = row;
         let mut columns = Vec::with_capacity(self.steps.len());
         for step in &self.steps {

@@ -144,9 +144,9 @@ fn datatrove(text: &Text<'_>, counter: &mut Counter, grams: &mut Grams, values: 
         values.push(fraction(top, n_chars));
     }
     for n in DUP {
-        counter.start(grams.len());
+        counter.start(grams.n_words());
         let (mut at, mut repeated) = (0, 0);
-        while at + n <= grams.len() {
+        while at + n <= grams.n_words() {
             if counter.add(grams.joined(at, n), at as u32) > 0 {
                 repeated += grams.chars(at, n);
                 at += n;
@@ -171,7 +171,7 @@ fn dclm(text: &Text<'_>, counter: &mut Counter, grams: &mut Grams, values: &mut 
     ]);
     let is_word = |word: &Word| word.of(whole).starts_with(char::is_alphanumeric);
     collect(text, text.words(), is_word, grams);
-    let total = grams.chars(0, grams.len());
+    let total = grams.chars(0, grams.n_words());
     for n in TOP {
         top_gram(grams, counter, n);
         let most =
@@ -184,7 +184,7 @@ fn dclm(text: &Text<'_>, counter: &mut Counter, grams: &mut Grams, values: &mut 
     for n in DUP {
         top_gram(grams, counter, n);
         let (mut covered, mut end) = (0, 0);
-        for at in 0..(grams.len() + 1).saturating_sub(n) {
+        for at in 0..(grams.n_words() + 1).saturating_sub(n) {
             if counter.count(grams.sequence(at, n)) > 1 {
                 let start = at.max(end);
                 covered += grams.chars(start, at + n - start);
@@ -198,7 +198,7 @@ fn dclm(text: &Text<'_>, counter: &mut Counter, grams: &mut Grams, values: &mut 
 fn dolma(text: &Text<'_>, counter: &mut Counter, grams: &mut Grams, values: &mut Vec<f64>) {
     let words = text.words_by(Split::Whitespace);
     collect(text, words, |_| true, grams);
-    let total = grams.chars(0, grams.len());
+    let total = grams.chars(0, grams.n_words());
     let lines = repeated(text, counter, &mut text.as_str().split('\n'));
     values.extend([lines.all_share(), fraction(lines.all_chars, total)]);
     for n in TOP {
@@ -226,8 +226,8 @@ fn collect(text: &Text<'_>, words: &Words, wanted: impl Fn(&Word) -> bool, grams
 
 /// Counts all n-grams, and returns the most frequent one: of several the one that came first.
 fn top_gram(grams: &Grams, counter: &mut Counter, n: usize) -> Option<super::ngrams::Entry> {
-    counter.start(grams.len());
-    for at in 0..(grams.len() + 1).saturating_sub(n) {
+    counter.start(grams.n_words());
+    for at in 0..(grams.n_words() + 1).saturating_sub(n) {
         counter.add(grams.sequence(at, n), at as u32);
     }
     counter.entries().iter().copied().reduce(|top, entry| if entry.count > top.count { entry } else { top })
@@ -257,11 +257,7 @@ impl Repeated {
     }
 }
 
-fn repeated<'t>(
-    text: &Text<'_>,
-    counter: &mut Counter,
-    pieces: &mut dyn Iterator<Item = &'t str>,
-) -> Repeated {
+fn repeated(text: &Text<'_>, counter: &mut Counter, pieces: &mut dyn Iterator<Item = &str>) -> Repeated {
     let is_ascii = text.n_chars() == text.as_str().len() as u64;
     let mut found = Repeated::default();
     counter.start(text.as_str().bytes().filter(|byte| *byte == b'\n').count() + 1);

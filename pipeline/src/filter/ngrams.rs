@@ -123,7 +123,7 @@ impl Grams {
     }
 
     /// Words.
-    pub fn len(&self) -> usize {
+    pub fn n_words(&self) -> usize {
         self.words.len()
     }
 
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(grams.joined(0, 3), grams.joined(3, 3));
         assert_ne!(grams.sequence(0, 3), grams.sequence(3, 3));
         assert_ne!(grams.joined(0, 2), grams.joined(1, 2));
-        assert_eq!((grams.chars(0, 3), grams.chars(3, 2), grams.len()), (4, 3, 6));
+        assert_eq!((grams.chars(0, 3), grams.chars(3, 2), grams.n_words()), (4, 3, 6));
     }
 
     proptest! {

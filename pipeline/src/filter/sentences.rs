@@ -326,7 +326,7 @@ fn is_exception(word: &str) -> bool {
         // Single letters: `a.` to `z.`.
         [letter, b'.'] => return letter.is_ascii_lowercase(),
         // Times of day: `1a.m.` to `12p.m.`.
-        [hour @ .., b'a' | b'p', b'.', b'm', b'.'] if matches!(hour, [b'1'..=b'9'] | [b'1', b'0'..=b'2']) => {
+        [b'1'..=b'9', b'a' | b'p', b'.', b'm', b'.'] | [b'1', b'0'..=b'2', b'a' | b'p', b'.', b'm', b'.'] => {
             return true;
         }
         _ => {}

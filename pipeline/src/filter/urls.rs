@@ -92,7 +92,7 @@ struct Rules {
 pub fn build(settings: &Settings) -> Built {
     static CACHE: Cache<Lists> = Cache::new();
     let config: UrlLists = decode(settings)?;
-    let key: Vec<String> = config.files().map(|files| lists::key_of(files)).to_vec();
+    let key: Vec<String> = config.files().map(lists::key_of).to_vec();
     let lists = CACHE.get(key.join("\n"), || {
         let substrings = List::read(&config.substrings, letters_and_digits)?;
         let searcher = match substrings.is_empty() {

@@ -224,7 +224,7 @@ impl ArrowReader {
                 total = total.saturating_add(grown);
             }
             let allowed = (body.len() as u64).saturating_mul(self.limits.max_expansion);
-            if total > allowed.max(super::stream::FREE_EXPANSION_BYTES).min(MAX_BATCH_BYTES) {
+            if total > allowed.clamp(super::stream::FREE_EXPANSION_BYTES, MAX_BATCH_BYTES) {
                 return Err(Cause::TooMuchExpansion);
             }
         }

@@ -102,7 +102,8 @@ impl Settings {
     pub fn styles(&self) -> Result<Vec<Style>> {
         let names: Vec<String> = self.templates.keys().cloned().collect();
         let styles = style::read_all(&self.styles_dir, &names)?;
-        for style in styles.iter().filter(|style| self.templates.get(style.name()) != Some(&style.template()))
+        if let Some(style) =
+            styles.iter().find(|style| self.templates.get(style.name()) != Some(&style.template()))
         {
             let message = format!(
                 "the template of style `{}` was changed since it was asked with, so its answers belong to another style; \

@@ -239,7 +239,7 @@ pub fn read_all(folder: &Path, names: &[String]) -> Result<Vec<Style>> {
     paths.sort();
     let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let known: Vec<String> = paths.iter().map(|path| stem(path)).collect();
-    for name in names.iter().filter(|name| !known.contains(name)) {
+    if let Some(name) = names.iter().find(|name| !known.contains(name)) {
         let hint = crate::nearest::hint(name, known.iter().map(String::as_str));
         return Err(Error::Usage(format!("{} has no style `{name}`; {hint}", folder.display())));
     }

@@ -106,7 +106,7 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
                     variant: params.variant,
                     source: params.source_index,
                     n_bytes: row.raw_bytes,
-                    quality: quality(&row, &params.quality_edges),
+                    quality: quality(row, &params.quality_edges),
                     language: numbers.language(part, row),
                     tags: numbers.tags(part, row),
                     style: 0,

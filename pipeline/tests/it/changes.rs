@@ -6,8 +6,11 @@ fn line(id: &str, text: &str) -> String {
     format!("{}\n", serde_json::json!({ "id": id, "text": text }))
 }
 
+/// Fate before, fate after, documents, their ids.
+type Pair = (String, String, u64, Vec<String>);
+
 /// (before, after) -> (documents, names) of `diff --json`.
-fn pairs(scratch: &Scratch, limit: &str) -> (Value, Vec<(String, String, u64, Vec<String>)>) {
+fn pairs(scratch: &Scratch, limit: &str) -> (Value, Vec<Pair>) {
     let out = scratch.ok(&["diff", "a", "b", "--limit", limit, "--json"]).out;
     let found: Value = serde_json::from_str(&out).unwrap();
     let changes = found["builds"]["changes"].as_array().unwrap().iter();

@@ -100,8 +100,11 @@ pub struct Cache {
     poisoned: BTreeMap<Key, Poisoned>,
     opened: Opened,
     writer: Option<Writer>,
-    frames: Mutex<VecDeque<(u32, usize, Arc<Vec<u8>>)>>,
+    frames: Mutex<VecDeque<Frame>>,
 }
+
+/// A frame that was read: number of its segment, its number there, its bytes.
+type Frame = (u32, usize, Arc<Vec<u8>>);
 
 #[derive(Debug)]
 struct Writer {

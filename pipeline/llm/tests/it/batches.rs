@@ -54,7 +54,7 @@ fn two_rounds_of_files_give_what_a_server_gives() {
             assert!(exported.files.is_empty());
             break;
         }
-        assert_eq!(exported.files, [requests.clone()]);
+        assert_eq!(exported.files, std::slice::from_ref(&requests));
         host(&requests, &answers, |_, line| Some(line));
         let keys = batch::exported_keys(&requests).unwrap();
         let imported = batch::import(&answers, &keys, &mut cache).unwrap();

@@ -9,7 +9,7 @@ use crate::server::Options;
 use crate::support::{answer, ask, config, request, server, server_with};
 
 /// Asks a prompt that fails and some that do not.
-fn with_others<'a>(prompt: &'a str) -> Vec<&'a str> {
+fn with_others(prompt: &str) -> Vec<&str> {
     vec!["first", prompt, "second", "third"]
 }
 

@@ -114,9 +114,9 @@ pub(super) fn at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
             end += 1;
         }
         let byte = *bytes.get(end)?;
-        match i {
-            0..4 => head[i] = byte,
-            _ => rest = add(rest, byte)?,
+        match head.get_mut(i) {
+            Some(first) => *first = byte,
+            None => rest = add(rest, byte)?,
         }
         end += 1;
     }

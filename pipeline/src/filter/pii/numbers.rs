@@ -203,5 +203,5 @@ fn luhn(digits: &[u8]) -> bool {
         })
         .sum();
     // The same digit all over is a placeholder.
-    sum % 10 == 0 && digits.windows(2).any(|pair| pair[0] != pair[1])
+    sum.is_multiple_of(10) && digits.windows(2).any(|pair| pair[0] != pair[1])
 }
