@@ -118,6 +118,11 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
             if self.in_flight.is_empty() && (stopping || self.questions.is_empty() && self.source.is_none()) {
                 return if stopping { Err(Error::Interrupted) } else { self.judge_given_up(true) };
             }
+            // Behind `fill`: between an answer and the next request nothing may be in flight.
+            if reported.elapsed() >= TICK {
+                self.report(observe);
+                reported = Instant::now();
+            }
             match self.receiver.recv_timeout(self.until_next(stopping)) {
                 Ok(outcome) => {
                     self.take(outcome)?;
@@ -130,10 +135,6 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             self.cache.flush_if_due()?;
-            if reported.elapsed() >= TICK {
-                self.report(observe);
-                reported = Instant::now();
-            }
         }
     }
 
