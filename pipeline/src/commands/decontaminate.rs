@@ -12,6 +12,7 @@ use crate::decontaminate::{Scanner, Settings, selftest};
 use crate::error::{Error, Problem, Result};
 use crate::ledger::decontamination::Decontamination;
 use crate::printer::Printer;
+use crate::read::FieldPaths;
 use crate::recipe::DecontaminateConfig;
 use crate::recipe::decontaminate::BenchmarkConfig;
 use crate::recipe::inputs;
@@ -105,8 +106,9 @@ pub fn run(args: &DecontaminateArgs, printer: &Printer) -> Result<()> {
         .map_err(|e| Error::Usage(format!("cannot start threads: {e}")))?;
     let (mut matches, mut n_docs, mut n_bytes, mut n_words, mut seconds) =
         (Vec::new(), 0u64, 0u64, 0u64, 0.0);
+    let fields = FieldPaths { text: args.text.clone(), id: args.id.clone(), ..FieldPaths::default() };
     let n_bad = pool.install(|| {
-        for_each_batch(&args.paths, &args.text, args.id.as_deref(), |documents| {
+        for_each_batch(&args.paths, &fields, |documents| {
             let start = Instant::now();
             let found: Vec<_> = documents
                 .par_iter()

@@ -16,6 +16,8 @@ pub(super) struct Document {
     pub file: String,
     /// Its name: the id field's value, or file and offset.
     pub id: String,
+    /// Value of the family field, if one is asked for.
+    pub family: Option<String>,
     /// Its normalised text.
     pub text: String,
 }
@@ -36,13 +38,14 @@ fn files(paths: &[PathBuf]) -> Result<Vec<InputFile>> {
 }
 
 /// Hands out the normalised documents of files, some megabytes at a time, and returns how many records were none.
+///
+/// # Errors
+/// A file cannot be read, no record is a document, or the error of `take`.
 pub(super) fn for_each_batch(
     paths: &[PathBuf],
-    text: &str,
-    id: Option<&str>,
+    fields: &FieldPaths,
     mut take: impl FnMut(Vec<Document>) -> Result<()>,
 ) -> Result<u64> {
-    let fields = FieldPaths { text: text.to_owned(), id: id.map(str::to_owned), ..FieldPaths::default() };
     let limits = LimitsConfig::default().of_readers();
     let (mut n_bad, mut n_good, mut first_bad) = (0, 0u64, None);
     let (mut batch, mut n_bytes) = (Vec::new(), 0);
@@ -55,14 +58,14 @@ pub(super) fn for_each_batch(
         batch
     };
     for file in files(paths)? {
-        let mut reader = read::open(&file.path, &file.name, None, Slice::Whole, &fields, limits)?;
+        let mut reader = read::open(&file.path, &file.name, None, Slice::Whole, fields, limits)?;
         while let Some(record) = reader.next_record()? {
             match record.content {
                 Ok(raw) => {
                     n_good += 1;
                     n_bytes += raw.text.len();
                     let id = raw.id.unwrap_or_else(|| format!("{}:{}", file.name, record.offset));
-                    batch.push(Document { file: file.name.clone(), id, text: raw.text });
+                    batch.push(Document { file: file.name.clone(), id, family: raw.family, text: raw.text });
                 }
                 Err(bad) if bad.cause.is_skipped() => {}
                 Err(bad) => {

@@ -9,6 +9,7 @@ use crate::classifier::{Newlines, Scorer};
 use crate::commands::documents::for_each_batch;
 use crate::error::Result;
 use crate::printer::Printer;
+use crate::read::FieldPaths;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -40,8 +41,9 @@ pub fn run(args: &ApplyArgs, printer: &Printer) -> Result<()> {
         .build()
         .map_err(|e| crate::Error::Usage(format!("cannot start threads: {e}")))?;
     let (mut n_docs, mut n_bytes, mut seconds) = (0u64, 0u64, 0.0);
+    let fields = FieldPaths { text: args.text.clone(), id: args.id.clone(), ..FieldPaths::default() };
     let n_bad = pool.install(|| {
-        for_each_batch(&args.paths, &args.text, args.id.as_deref(), |documents| {
+        for_each_batch(&args.paths, &fields, |documents| {
             let start = Instant::now();
             let scores: Vec<f64> =
                 documents.par_iter().map(|document| scorer.score(&document.text)).collect();

@@ -9,6 +9,7 @@ use crate::classifier::{Newlines, Scorer};
 use crate::commands::documents::for_each_batch;
 use crate::error::{Error, Result};
 use crate::printer::Printer;
+use crate::read::FieldPaths;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -51,8 +52,9 @@ pub fn run(args: &EvalArgs, printer: &Printer) -> Result<()> {
     };
     let mut scored = Vec::new();
     let mut n_bad = 0;
+    let fields = FieldPaths { text: args.text.clone(), ..FieldPaths::default() };
     for (paths, is_positive) in [(&args.positive, true), (&args.negative, false)] {
-        n_bad += for_each_batch(paths, &args.text, None, |documents| {
+        n_bad += for_each_batch(paths, &fields, |documents| {
             let wanted = documents.par_iter().filter(|document| {
                 held_out.is_none_or(|(seed, share)| is_held_out(&document.text, seed, share))
             });

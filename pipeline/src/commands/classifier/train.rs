@@ -10,6 +10,7 @@ use crate::classifier::train::{Examples, TrainSettings, train};
 use crate::commands::documents::for_each_batch;
 use crate::error::{Error, Result};
 use crate::printer::{Printer, StageLine};
+use crate::read::FieldPaths;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -47,8 +48,9 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
     let mut examples = Examples::default();
     let mut held_out: Vec<(String, bool)> = Vec::new();
     let mut n_bad = 0;
+    let fields = FieldPaths { text: args.text.clone(), ..FieldPaths::default() };
     for (paths, is_positive) in [(&args.positive, true), (&args.negative, false)] {
-        n_bad += for_each_batch(paths, &args.text, None, |documents| {
+        n_bad += for_each_batch(paths, &fields, |documents| {
             let (out, learn): (Vec<_>, Vec<_>) =
                 documents.into_iter().partition(|document| is_held_out(&document.text, seed, args.held_out));
             held_out.extend(out.into_iter().map(|document| (document.text, is_positive)));
