@@ -20,7 +20,7 @@ fi
 program=$(realpath "$program")
 tools=scripts/bench/dedup
 [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet "datatrove[processing]==0.10.1" rensa==0.5.0 spacy numpy pyarrow
+"$work/venv/bin/pip" install --quiet "datatrove[processing]==0.10.1" rensa==0.5.0 spacy orjson nltk "xxhash<4" numpy pyarrow
 python=$work/venv/bin/python
 slowest=${SLOWEST:-40000}
 row() { # name, size, corpus, survivors, measurement

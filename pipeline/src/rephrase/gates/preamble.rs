@@ -71,6 +71,15 @@ const START: &[&str] = &[
     "i have rewritten",
     "i've rewritten",
     "no problem",
+    // The frame of our own question, and talk about the passage.
+    "passage to work on",
+    "the passage to work on",
+    "the original passage",
+    "the original text",
+    "the first line in the passage",
+    "the passage is",
+    "the passage describes",
+    "the passage says",
 ];
 
 /// How lines after the text begin.
@@ -158,6 +167,9 @@ mod tests {
         check("Dogs bark.", "Sure, here is the text: Dogs make noise.", [1.0, 0.0]);
         check("Dogs bark.", "**Here\u{2019}s** a text", [1.0, 0.0]);
         check("Dogs bark.", "I'm sorry, but I can't do that.", [1.0, 0.0]);
+        // What SmolLM2-135M-Instruct makes of the question's frame.
+        check("Dogs bark.", "The passage to work on:\nDogs make noise.", [1.0, 0.0]);
+        check("Dogs bark.", "The original passage to work on is \"Dogs make noise.\"", [1.0, 0.0]);
         check("Dogs bark.", "Dogs make noise.\n\nNote: I changed a word.", [0.0, 1.0]);
         check("Dogs bark.", "Dogs make noise. Let me know whether it is right.", [0.0, 0.0]);
     }
