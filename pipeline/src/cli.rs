@@ -4,6 +4,7 @@ pub mod classifier;
 pub mod decontaminate;
 pub mod grade;
 pub mod rephrase;
+pub mod server;
 pub mod tokenizer;
 
 use std::path::PathBuf;

@@ -173,13 +173,9 @@ fn run_rephrase(flags: cli::rephrase::Rephrase, printer: &Printer) -> moe_data::
             let flags = flags.ask;
             let missing = "--base-url is missing; name a server, or use one of validate, report, export-batch, import-batch";
             let args = rephrase::AskArgs {
-                base_url: flags.base_url.ok_or_else(|| moe_data::Error::Usage(missing.to_owned()))?,
+                server: flags.server.into_args().ok_or_else(|| moe_data::Error::Usage(missing.to_owned()))?,
                 what: flags.what.into_args()?,
-                api_key_env: flags.api_key_env,
-                concurrency: flags.concurrency,
-                deadline_secs: flags.deadline,
                 dry_run: flags.dry_run,
-                retry_poisoned: flags.retry_poisoned,
                 json: flags.json,
             };
             rephrase::ask(&args, printer, stop_on_signals()?)

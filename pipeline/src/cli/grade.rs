@@ -6,6 +6,8 @@ use clap::{Args, ValueEnum};
 use moe_data::commands::grade::GradeArgs;
 use moe_data::grade::judge::ResponseFormat;
 
+use super::server::ServerFlags;
+
 /// How the server is told to answer in JSON.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Format {
@@ -39,9 +41,9 @@ pub struct Grade {
     /// What scores mean [default: configs/rubrics/educational.toml]
     #[arg(long, value_name = "FILE")]
     pub rubric: Option<PathBuf>,
-    /// Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1; without it the cache alone is asked
-    #[arg(long, value_name = "URL")]
-    pub base_url: Option<String>,
+    /// Without --base-url the cache alone is asked
+    #[command(flatten)]
+    pub server: ServerFlags,
     /// Name of the model, as the server knows it
     #[arg(long, value_name = "NAME")]
     pub model: String,
@@ -51,18 +53,6 @@ pub struct Grade {
     /// How the server is told to answer in JSON
     #[arg(long, value_enum, default_value_t)]
     pub response_format: Format,
-    /// Name of the environment variable that holds the API key
-    #[arg(long, value_name = "NAME")]
-    pub api_key_env: Option<String>,
-    /// Requests in flight at most; the client finds how many the server likes
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
-    pub concurrency: u32,
-    /// Seconds for one request
-    #[arg(long, value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
-    pub deadline: u64,
-    /// Ask again what the server could not answer
-    #[arg(long)]
-    pub retry_poisoned: bool,
     /// Folder of the answers
     #[arg(long, value_name = "DIR", default_value = "out/grade/cache")]
     pub cache: PathBuf,
@@ -89,7 +79,7 @@ impl From<Grade> for GradeArgs {
             max_docs: flags.max_docs,
             seed: flags.seed,
             rubric: flags.rubric,
-            base_url: flags.base_url,
+            server: flags.server.into_args(),
             model: flags.model,
             revision: flags.revision,
             format: match flags.response_format {
@@ -97,10 +87,6 @@ impl From<Grade> for GradeArgs {
                 Format::JsonObject => ResponseFormat::JsonObject,
                 Format::JsonSchema => ResponseFormat::JsonSchema,
             },
-            api_key_env: flags.api_key_env,
-            concurrency: flags.concurrency,
-            deadline_secs: flags.deadline,
-            retry_poisoned: flags.retry_poisoned,
             cache: flags.cache,
             scores: flags.scores,
             output: flags.output,

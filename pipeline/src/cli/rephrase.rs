@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use moe_data::commands::rephrase::WhatArgs;
 
+use super::server::ServerFlags;
+
 /// Flags of `rephrase` itself, and its other verbs.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -68,24 +70,12 @@ pub struct Ask {
     /// What is asked
     #[command(flatten)]
     pub what: What,
-    /// Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1
-    #[arg(long, value_name = "URL")]
-    pub base_url: Option<String>,
-    /// Name of the environment variable that holds the API key
-    #[arg(long, value_name = "NAME")]
-    pub api_key_env: Option<String>,
-    /// Requests in flight at most; the client finds how many the server likes
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
-    pub concurrency: u32,
-    /// Seconds for one request
-    #[arg(long, value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
-    pub deadline: u64,
+    /// Who is asked
+    #[command(flatten)]
+    pub server: ServerFlags,
     /// Do N documents, print them, and say what all would cost
     #[arg(long, value_name = "N")]
     pub dry_run: Option<u64>,
-    /// Ask again what the server could not answer
-    #[arg(long)]
-    pub retry_poisoned: bool,
     /// Print the ledger as JSON on stdout
     #[arg(long)]
     pub json: bool,

@@ -7,12 +7,12 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use moe_llm::{Cache, Client, ClientConfig, Progress, Summary};
+use moe_llm::{Cache, Client};
 use moe_shards::atomic::AtomicFile;
 use serde_json::{Value, json};
 
+use crate::commands::server::{ServerArgs, lead};
 use crate::error::{Error, Result};
 use crate::grade::agreement::{Agreement, GOOD};
 use crate::grade::documents::{Document, Files};
@@ -35,22 +35,14 @@ pub struct GradeArgs {
     pub seed: u64,
     /// The rubric; the educational one when absent.
     pub rubric: Option<PathBuf>,
-    /// Address of the server; without one the grades are taken from the cache alone.
-    pub base_url: Option<String>,
+    /// Who is asked; without a server the grades are taken from the cache alone.
+    pub server: Option<ServerArgs>,
     /// Name of the model.
     pub model: String,
     /// Its revision.
     pub revision: String,
     /// How JSON is asked for.
     pub format: ResponseFormat,
-    /// Name of the environment variable with the API key.
-    pub api_key_env: Option<String>,
-    /// Requests in flight at most.
-    pub concurrency: u32,
-    /// Seconds for one request.
-    pub deadline_secs: u64,
-    /// Ask given-up requests again.
-    pub retry_poisoned: bool,
     /// Folder of the cache.
     pub cache: PathBuf,
     /// JSONL of `id` and `score` to compare with.
@@ -95,22 +87,18 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     let scores = args.scores.as_deref().map(read_scores).transpose()?;
     let files = Files::find(&args.paths, &args.text, args.id.as_deref())?;
     let judge = Judge::new(args.model.clone(), args.revision.clone(), rubric, args.format);
-    let client = args.base_url.as_deref().map(|url| client(args, url)).transpose()?;
+    let client = args.server.as_ref().map(ServerArgs::client).transpose()?;
     let mut cache = match &client {
         Some(_) => Cache::open(&args.cache)?,
         None => Cache::open_read_only(&args.cache)?,
     };
     let chosen = args.max_docs.map(|n| files.choose(n, args.seed)).transpose()?;
+    let draw = Draw { files, chosen };
 
-    if let Some(client) = &client {
-        let summary = ask(args, &judge, &files, chosen.as_ref(), client, &mut cache, printer, &stop)?;
-        printer.note(&format!(
-            "{} answers from the server, {} from the cache, {} given up, {:.0} tokens a second",
-            summary.answered,
-            summary.cached,
-            summary.given_up + summary.poisoned,
-            summary.tokens_per_second()
-        ));
+    if let (Some(server), Some(client)) = (&args.server, &client) {
+        let (model, rubric) = (&args.model, &judge.rubric.name);
+        printer.note(&format!("asking {model} at {} by the rubric `{rubric}`", server.base_url));
+        ask(&judge, &draw, client, &mut cache, printer, &stop)?;
     }
 
     // A pass of its own, so that the grades are a function of the cache, in the order of the files.
@@ -118,7 +106,7 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     let mut pairs = Vec::new();
     let mut output = args.output.as_deref().map(AtomicFile::create).transpose()?;
     let mut n_docs = 0;
-    each_chosen(&files, chosen.as_ref(), printer, |document| {
+    draw.each(printer, |document| {
         n_docs += 1;
         let grade = judge.grade(&document.text, &cache)?;
         if let (Some(Grade::Scored { score, .. }), Some(scores)) = (&grade, &scores) {
@@ -152,93 +140,64 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     }
 }
 
-fn client(args: &GradeArgs, url: &str) -> Result<Client> {
-    Ok(Client::new(ClientConfig {
-        api_key_env: args.api_key_env.clone(),
-        concurrency: args.concurrency.min(8),
-        max_concurrency: args.concurrency,
-        deadline: Duration::from_secs(args.deadline_secs),
-        retry_poisoned: args.retry_poisoned,
-        ..ClientConfig::new(url)
-    })?)
+/// Documents of files, all or some.
+struct Draw {
+    files: Files,
+    /// Places of those that are drawn; all when absent.
+    chosen: Option<BTreeSet<usize>>,
+}
+
+impl Draw {
+    fn has(&self, place: usize) -> bool {
+        self.chosen.as_ref().is_none_or(|chosen| chosen.contains(&place))
+    }
+
+    fn each(&self, printer: &Printer, mut see: impl FnMut(Document) -> Result<()>) -> Result<()> {
+        let mut documents = self.files.documents();
+        let mut n_docs = 0;
+        for document in documents.by_ref() {
+            let document = document?;
+            if self.has(n_docs) {
+                see(document)?;
+            }
+            n_docs += 1;
+        }
+        if let Some(first) = &documents.first_bad {
+            let n_bad = documents.n_bad;
+            printer.warn(&format!("{n_bad} records are no documents and have no grade; the first: {first}"));
+        }
+        match n_docs {
+            0 => Err(Error::Usage("there is no document in these files".to_owned())),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Leads all hearings to their ends.
-#[allow(clippy::too_many_arguments)]
 fn ask(
-    args: &GradeArgs,
     judge: &Judge,
-    files: &Files,
-    chosen: Option<&BTreeSet<usize>>,
+    draw: &Draw,
     client: &Client,
     cache: &mut Cache,
     printer: &Printer,
     stop: &AtomicBool,
-) -> Result<Summary> {
-    printer.note(&format!(
-        "asking {} at {} by the rubric `{}`",
-        args.model,
-        args.base_url.as_deref().unwrap_or_default(),
-        judge.rubric.name
-    ));
-    // The client takes hearings as it has room for them; an error of reading ends their sequence and is looked at afterwards.
-    let broken = RefCell::new(None);
-    let documents = files
-        .documents()
-        .enumerate()
-        .filter(|(place, document)| document.is_err() || chosen.is_none_or(|chosen| chosen.contains(place)));
-    let hearings = documents.map_while(|(_, document)| match document {
-        Ok(document) => Some(judge.hear(&document.text)),
-        Err(error) => {
-            broken.replace(Some(error));
-            None
-        }
-    });
-    let mut seen = Progress::default();
-    let mut observe = |progress: &Progress| {
-        if progress.seconds >= seen.seconds + 60.0 {
-            seen = *progress;
-            printer.note(&format!(
-                "{:.0} s: {} documents done, {} failed, {} in flight, {:.0} tokens a second",
-                progress.seconds,
-                progress.conversations_done,
-                progress.conversations_failed,
-                progress.in_flight,
-                progress.tokens_per_second()
-            ));
-        }
-    };
-    let summary = client.run(hearings, cache, &mut observe, stop);
-    match broken.into_inner() {
-        Some(error) => Err(error),
-        None => Ok(summary?),
-    }
-}
-
-fn each_chosen(
-    files: &Files,
-    chosen: Option<&BTreeSet<usize>>,
-    printer: &Printer,
-    mut see: impl FnMut(Document) -> Result<()>,
 ) -> Result<()> {
-    let mut documents = files.documents();
-    let mut place = 0;
-    for document in documents.by_ref() {
-        if chosen.is_none_or(|chosen| chosen.contains(&place)) {
-            see(document?)?;
-        } else {
-            document?;
-        }
-        place += 1;
+    let broken = RefCell::new(None);
+    let documents = draw.files.documents().enumerate();
+    let hearings = documents.filter(|(place, document)| document.is_err() || draw.has(*place)).map_while(
+        |(_, document)| match document {
+            Ok(document) => Some(judge.hear(&document.text)),
+            Err(error) => {
+                broken.replace(Some(error));
+                None
+            }
+        },
+    );
+    let bar = printer.work_bar("grade", draw.chosen.as_ref().map_or(0, BTreeSet::len) as u64, "documents");
+    if draw.chosen.is_none() {
+        bar.unset_length();
     }
-    if let Some(first) = &documents.first_bad {
-        let n_bad = documents.n_bad;
-        printer.warn(&format!("{n_bad} records are no documents and have no grade; the first: {first}"));
-    }
-    match place {
-        0 => Err(Error::Usage("there is no document in these files".to_owned())),
-        _ => Ok(()),
-    }
+    lead(client, hearings, &broken, cache, &bar, printer, stop).map(drop)
 }
 
 fn count(counts: &mut Counts, grade: Option<Grade>) {
@@ -247,7 +206,10 @@ fn count(counts: &mut Counts, grade: Option<Grade>) {
             *counts.scored.entry(score).or_default() += 1;
             counts.asked_again += u64::from(attempts > 1);
         }
-        Some(Grade::Unreadable { .. }) => counts.unreadable += 1,
+        Some(Grade::Unreadable { attempts, .. }) => {
+            counts.unreadable += 1;
+            counts.asked_again += u64::from(attempts > 1);
+        }
         Some(Grade::GivenUp { .. }) => counts.given_up += 1,
         None => counts.open += 1,
     }

@@ -1,0 +1,89 @@
+//! What the verbs that ask a language model have in common: the client, progress, and what came of it.
+
+use std::cell::RefCell;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use moe_llm::{Cache, Client, ClientConfig, Conversation, Progress};
+
+use crate::error::{Error, Result};
+use crate::printer::Printer;
+
+/// A server, and how it is asked.
+#[derive(Clone, Debug)]
+pub struct ServerArgs {
+    /// Address of the server, up to and without `/chat/completions`.
+    pub base_url: String,
+    /// Name of the environment variable with the API key.
+    pub api_key_env: Option<String>,
+    /// Requests in flight at most.
+    pub concurrency: u32,
+    /// Seconds for one request.
+    pub deadline_secs: u64,
+    /// Ask given-up requests again.
+    pub retry_poisoned: bool,
+}
+
+/// Seconds between two lines of progress where no bar is shown.
+const QUIET_SECONDS: f64 = 60.0;
+/// Requests in flight at the beginning, where more are allowed.
+const FIRST_CONCURRENCY: u32 = 8;
+
+impl ServerArgs {
+    /// A client for the server; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A setting cannot be used, or the variable of the API key is not set.
+    pub(super) fn client(&self) -> Result<Client> {
+        Ok(Client::new(ClientConfig {
+            api_key_env: self.api_key_env.clone(),
+            concurrency: self.concurrency.min(FIRST_CONCURRENCY),
+            max_concurrency: self.concurrency,
+            deadline: Duration::from_secs(self.deadline_secs),
+            retry_poisoned: self.retry_poisoned,
+            ..ClientConfig::new(self.base_url.as_str())
+        })?)
+    }
+}
+
+/// Leads conversations to their ends, with progress on the bar or in lines. The client takes conversations as it has room for them; one
+/// that cannot be made leaves its error in `broken` and ends the sequence.
+///
+/// # Errors
+/// That error, or that of the client; answers that came before are kept.
+pub(super) fn lead<C: Conversation>(
+    client: &Client,
+    conversations: impl IntoIterator<Item = C>,
+    broken: &RefCell<Option<Error>>,
+    cache: &mut Cache,
+    bar: &ProgressBar,
+    printer: &Printer,
+    stop: &AtomicBool,
+) -> Result<Progress> {
+    let mut said = 0.0;
+    let mut observe = |progress: &Progress| {
+        let n_done = progress.conversations_done + progress.conversations_failed;
+        let now = format!("{} in flight, {:.0} tokens/s", progress.in_flight, progress.tokens_per_second());
+        if bar.is_hidden() && progress.seconds >= said + QUIET_SECONDS {
+            said = progress.seconds;
+            printer.note(&format!("{said:.0} s: {n_done} done, {now}"));
+        }
+        bar.set_position(n_done);
+        bar.set_message(now);
+    };
+    let summary = client.run(conversations, cache, &mut observe, stop);
+    bar.finish_and_clear();
+    if let Some(error) = broken.take() {
+        return Err(error);
+    }
+    let summary = summary?;
+    printer.note(&format!(
+        "{} answers from the server, {} from the cache, {} given up, {:.0} tokens a second",
+        summary.answered,
+        summary.cached,
+        summary.given_up + summary.poisoned,
+        summary.tokens_per_second()
+    ));
+    Ok(summary)
+}
