@@ -1,0 +1,36 @@
+//! What every launch needs: outputs, grids, element types.
+
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::CubeCount;
+use cubecl::ir::ElemType;
+
+pub(crate) use burn_cubecl::kernel::into_contiguous;
+
+/// Largest extent of a grid that every API accepts.
+const MAX_EXTENT: u32 = 65_535;
+
+/// A tensor of this shape with undefined values, on the device of `like`.
+pub(crate) fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+    let shape = shape.into();
+    let handle = like.client.empty(shape.num_elements() * dtype.size());
+    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
+}
+
+/// A grid of at least `n` cubes; a kernel compares `CUBE_POS` with `n`.
+pub(crate) fn grid(n: usize) -> CubeCount {
+    let n = u32::try_from(n).unwrap_or(u32::MAX).max(1);
+    let x = n.min(MAX_EXTENT);
+    CubeCount::Static(x, n.div_ceil(x), 1)
+}
+
+/// A grid of at least `n` units in cubes of `units`; a kernel compares `ABSOLUTE_POS` with `n`.
+pub(crate) fn grid_of_units(n: usize, units: u32) -> CubeCount {
+    grid(n.div_ceil(units as usize))
+}
+
+/// The element type of a kernel's buffer.
+pub(crate) fn element(dtype: DType) -> ElemType {
+    dtype_to_storage_type(dtype)
+}
