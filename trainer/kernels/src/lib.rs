@@ -13,6 +13,7 @@ mod launch;
 mod reduce;
 
 pub mod norm;
+pub mod routing;
 
 use burn::tensor::Device;
 

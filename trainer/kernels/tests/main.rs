@@ -3,4 +3,5 @@
 #![cfg(feature = "gpu")]
 
 mod norm;
+mod routing;
 mod support;
