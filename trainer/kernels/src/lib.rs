@@ -14,6 +14,7 @@ mod reduce;
 
 pub mod norm;
 pub mod routing;
+pub mod rows;
 
 use burn::tensor::Device;
 

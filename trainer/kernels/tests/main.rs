@@ -4,4 +4,5 @@
 
 mod norm;
 mod routing;
+mod rows;
 mod support;
