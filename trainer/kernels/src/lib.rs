@@ -12,6 +12,7 @@ mod launch;
 #[cfg(feature = "gpu")]
 mod reduce;
 
+pub mod adamw;
 pub mod cross_entropy;
 pub mod norm;
 pub mod routing;

@@ -2,6 +2,7 @@
 //! software, and runs everywhere. Needs the feature `wgpu` or `cuda`; without, there is nothing to test.
 #![cfg(feature = "gpu")]
 
+mod adamw;
 mod cross_entropy;
 mod norm;
 mod routing;
