@@ -14,6 +14,7 @@ mod reduce;
 
 pub mod adamw;
 pub mod cross_entropy;
+pub mod embedding;
 pub mod norm;
 pub mod routing;
 pub mod rows;

@@ -4,6 +4,7 @@
 
 mod adamw;
 mod cross_entropy;
+mod embedding;
 mod norm;
 mod routing;
 mod rows;
