@@ -1,0 +1,28 @@
+//! Kernels for mixture-of-experts training on GPUs, written in CubeCL.
+//!
+//! Each operation is one file: its kernels, their launches, its gradient, the function that a model
+//! calls, and a twin of plain tensor operations with the same meaning, which the tests compare. No
+//! kernel adds floating-point numbers atomically, so every result is the same in every run on one
+//! device. Sums, norms and exponentials are f32 whatever the type of the tensors.
+//!
+//! The kernels need the feature `cuda` or `wgpu`; the twins need neither.
+
+#[cfg(feature = "gpu")]
+mod launch;
+#[cfg(feature = "gpu")]
+mod reduce;
+
+pub mod adamw;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod norm;
+pub mod routing;
+pub mod rows;
+
+use burn::tensor::Device;
+
+/// Whether tensors of this device are computed by the kernels of this crate; the twins compute on
+/// all others.
+pub fn is_gpu(device: &Device) -> bool {
+    cfg!(feature = "gpu") && device.clone().without_autodiff() != Device::flex()
+}

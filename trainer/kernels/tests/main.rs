@@ -1,0 +1,11 @@
+//! The kernels beside their twins, on whatever GPU there is: `wgpu` on Mesa's lavapipe is one of
+//! software, and runs everywhere. Needs the feature `wgpu` or `cuda`; without, there is nothing to test.
+#![cfg(feature = "gpu")]
+
+mod adamw;
+mod cross_entropy;
+mod embedding;
+mod norm;
+mod routing;
+mod rows;
+mod support;
