@@ -73,8 +73,8 @@ fn a_factor_that_is_not_finite_changes_nothing() {
 #[test]
 fn sums_of_squares_equal_those_of_the_twin_and_repeat() {
     for dtype in types() {
-        // One cube and several, more vectors than one unit of each adds.
-        for n in [1, 255, 2600, 70_001, 262_144] {
+        // One cube and several, and more cubes than the last one has units.
+        for n in [1, 255, 2600, 70_001, 2_200_000] {
             let [x, gpu_x] = pair(5, [n], dtype);
             let sum = sum_of_squares(gpu_x.clone());
             close(
