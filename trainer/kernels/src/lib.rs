@@ -12,7 +12,9 @@ mod launch;
 #[cfg(feature = "gpu")]
 mod reduce;
 
+pub mod attention;
 pub mod norm;
+pub mod rotary;
 
 use burn::tensor::Device;
 
