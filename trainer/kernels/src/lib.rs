@@ -13,9 +13,11 @@ mod launch;
 mod reduce;
 
 pub mod adamw;
+pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod norm;
+pub mod rotary;
 pub mod routing;
 pub mod rows;
 

@@ -3,9 +3,11 @@
 #![cfg(feature = "gpu")]
 
 mod adamw;
+mod attention;
 mod cross_entropy;
 mod embedding;
 mod norm;
+mod rotary;
 mod routing;
 mod rows;
 mod support;
