@@ -1,7 +1,7 @@
 //! Where the batches of an Arrow file lie, so that several tasks can share them. Found by going through the heads of all
 //! messages, since a stream has no index, and that of a file does not say how many rows a batch has.
 
-use arrow::ipc::{self, MessageHeader};
+use arrow::ipc;
 
 use super::super::slice::Batches;
 use super::super::stream::Stream;
@@ -42,7 +42,6 @@ pub(in crate::read) fn of_file(
         else {
             return Ok(None);
         };
-        debug_assert_eq!(message.header_type(), MessageHeader::RecordBatch);
         reader.stream.skip(head.body_bytes)?;
         let head = batches.first().map_or(start, |first| first.head);
         batches.push(Batches { head, start, end, first_row: n_rows });
