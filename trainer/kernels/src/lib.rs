@@ -16,10 +16,12 @@ pub mod adamw;
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod grouped;
 pub mod norm;
 pub mod rotary;
 pub mod routing;
 pub mod rows;
+pub mod swiglu;
 
 use burn::tensor::Device;
 
