@@ -8,7 +8,7 @@
 //! - [`choose`]: 32 units for each token. They read its scores k times, from the cache but for the
 //!   first time, and each time agree on the best one that comes after the last choice.
 //! - [`sort_by_expert`]: a stable counting sort, in four launches. (1) One cube for each chunk of
-//!   [`UNITS`](crate::reduce::UNITS) choices counts its experts; (2) one cube for each expert adds
+//!   256 choices counts its experts; (2) one cube for each expert adds
 //!   its counts up over the chunks; (3) one cube adds the experts up; (4) each choice finds its
 //!   place: the start of its expert, the choices of earlier chunks, and the earlier ones of its
 //!   own, which it compares in shared memory. Choices are read twice and both permutations written
@@ -102,9 +102,10 @@ pub fn sort_by_expert_plain(experts: &Tensor<2, Int>, n_experts: usize) -> Route
     let device = experts.device();
     let [_, top_k] = experts.dims();
     let experts = integers(experts.clone());
-    let expert_of = |choice: usize| usize::try_from(experts[choice]).ok().filter(|e| *e < n_experts);
+    let experts: Vec<Option<usize>> =
+        experts.into_iter().map(|expert| usize::try_from(expert).ok().filter(|e| *e < n_experts)).collect();
     let mut offsets = vec![0i64; n_experts + 1];
-    for expert in (0..experts.len()).filter_map(expert_of) {
+    for expert in experts.iter().flatten() {
         offsets[expert + 1] += 1;
     }
     for expert in 0..n_experts {
@@ -113,8 +114,8 @@ pub fn sort_by_expert_plain(experts: &Tensor<2, Int>, n_experts: usize) -> Route
     let mut next = offsets.clone();
     let mut row_of_choice = vec![-1; experts.len()];
     let mut choice_of_row = vec![-1; experts.len()];
-    for choice in 0..experts.len() {
-        if let Some(expert) = expert_of(choice) {
+    for (choice, expert) in experts.into_iter().enumerate() {
+        if let Some(expert) = expert {
             row_of_choice[choice] = next[expert];
             choice_of_row[next[expert] as usize] = choice as i64;
             next[expert] += 1;
@@ -265,7 +266,7 @@ mod kernels {
         }
         let mut held = Shared::<[i32]>::new_slice(units);
         let unit = UNIT_POS as usize;
-        let chunks_per_group = (per_group + units - 1) / units;
+        let chunks_per_group = per_group.div_ceil(units);
         let group = chunk / chunks_per_group;
         let choice = chunk % chunks_per_group * units + unit;
         let mut expert = i32::new(-1);
