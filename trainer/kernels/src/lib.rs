@@ -12,7 +12,9 @@ mod launch;
 #[cfg(feature = "gpu")]
 mod reduce;
 
+pub mod grouped;
 pub mod norm;
+pub mod swiglu;
 
 use burn::tensor::Device;
 

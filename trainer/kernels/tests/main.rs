@@ -2,5 +2,7 @@
 //! software, and runs everywhere. Needs the feature `wgpu` or `cuda`; without, there is nothing to test.
 #![cfg(feature = "gpu")]
 
+mod grouped;
 mod norm;
 mod support;
+mod swiglu;
