@@ -7,7 +7,8 @@ use crate::support::{close, gpu, host, pair, tolerance, types};
 type Case = (usize, usize, usize, &'static [i32]);
 
 const CASES: &[Case] = &[
-    (1, 1, 1, &[0, 1]),
+    // One row.
+    (2, 3, 1, &[0, 1]),
     // Empty experts in the middle and at the end.
     (40, 24, 100, &[0, 30, 30, 75, 100, 100]),
     // One expert; columns just beyond a tile.

@@ -10,13 +10,11 @@
 //! A cube computes one tile of the result from tiles of both factors in shared memory. Cubes of
 //! consecutive numbers share the tile's rows, and soon its expert, so both stay in the L2 cache:
 //! from main memory a product reads about its inputs once and writes its result once, which is
-//! `rows * (k + n) + experts * k * n` elements. The gate and up products of SwiGLU share each tile of x in shared
-//! memory and are combined before anything is written; its gradient of x sums both products in registers.
+//! `rows * (k + n) + experts * k * n` elements. The gate and up products of SwiGLU share each tile
+//! of x in shared memory and are combined before anything is written; its gradient of x sums both
+//! products in registers.
 //! The gradient of the weights has one cube for each tile of each expert, which adds the expert's
 //! rows in order: no atomics, and the same bits in every run.
-//!
-//! Two sets of kernels do the same: [`plain`] for every device, with 4 by 4 results in the
-//! registers of each unit, and [`cmma`] for bf16 on devices with matrix units ("tensor cores").
 
 use burn::tensor::{DType, FloatDType, Int, Tensor};
 
