@@ -31,7 +31,7 @@ pub enum Losses {
     /// On the host.
     Host(Vec<f32>),
     /// On the device, f32, `[tokens]`.
-    Gpu(Tensor<1>),
+    Gpu(Box<Tensor<1>>),
 }
 
 impl Losses {
@@ -39,7 +39,7 @@ impl Losses {
     pub fn read(self) -> Vec<f32> {
         match self {
             Self::Host(losses) => losses,
-            Self::Gpu(losses) => read(losses),
+            Self::Gpu(losses) => read(*losses),
         }
     }
 }
@@ -140,10 +140,14 @@ fn join(chunks: Vec<Losses>) -> Losses {
     for chunk in chunks {
         match chunk {
             Losses::Host(losses) => on_host.extend(losses),
-            Losses::Gpu(losses) => on_device.push(losses),
+            Losses::Gpu(losses) => on_device.push(*losses),
         }
     }
-    if on_device.is_empty() { Losses::Host(on_host) } else { Losses::Gpu(Tensor::cat(on_device, 0)) }
+    if on_device.is_empty() {
+        Losses::Host(on_host)
+    } else {
+        Losses::Gpu(Box::new(Tensor::cat(on_device, 0)))
+    }
 }
 
 /// One chunk.
@@ -185,7 +189,10 @@ fn score_on_gpu(chunk: Tensor<2>, head: Tensor<2>, targets: Targets, scale: Opti
     let (losses, logits) = cross_entropy_rows(chunk.matmul(head), ids, column(scale.unwrap_or(0.0)));
     // A masked loss may be anything, also not a number: it is replaced rather than multiplied.
     let losses = losses.mask_fill(column(1.0).equal_elem(0.0), 0.0);
-    Scored { losses: Losses::Gpu(losses), gradient: scale.map(|_| Gradient { logits, factor: None }) }
+    Scored {
+        losses: Losses::Gpu(Box::new(losses)),
+        gradient: scale.map(|_| Gradient { logits, factor: None }),
+    }
 }
 
 fn score_on_host(chunk: Tensor<2>, head: Tensor<2>, targets: Targets, scale: Option<f64>) -> Scored {

@@ -213,7 +213,9 @@ impl<'a> Bench<'a> {
         let seconds = time(&self.setup.device, self.setup.n_repeats.min(3), || {
             let factor = match self.input.kernels {
                 crate::kernel::Kernels::Host => Factor::Host(1.0),
-                crate::kernel::Kernels::Gpu => Factor::Gpu(global_norm_on_device(&gradients) * 0.0 + 1.0),
+                crate::kernel::Kernels::Gpu => {
+                    Factor::Gpu(Box::new(global_norm_on_device(&gradients) * 0.0 + 1.0))
+                }
             };
             let old = model.take().expect("put back by every call");
             model = Some(optimizer.step(old, gradients.clone(), 1, 1e-3, &factor));

@@ -37,7 +37,7 @@ pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
     match args.json {
         // Cannot fail: the report holds numbers and names.
         true => printer.data(serde_json::to_string_pretty(&report).expect("numbers and names")),
-        false => printer.data(report.to_string().trim_end().to_string()),
+        false => printer.data(report.to_string().trim_end()),
     }
     Ok(0)
 }

@@ -19,7 +19,7 @@ pub enum Factor {
     /// Known to the host.
     Host(f64),
     /// Known to the device, `[1]`; not a number leaves parameters and moments as they are.
-    Gpu(Tensor<1>),
+    Gpu(Box<Tensor<1>>),
 }
 
 /// Moments of every trained parameter, in the model's order.
@@ -70,7 +70,7 @@ impl Optimizer {
                     gradient,
                     moments,
                     change(1.0),
-                    factor.clone(),
+                    Tensor::clone(factor),
                 ),
             };
             values.push(value);

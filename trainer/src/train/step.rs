@@ -126,7 +126,7 @@ fn finish_on_gpu(
     let factor = clip_factor_on_device(norm.clone(), losses.clone().sum(), config.clip);
     let number = state.step + 1;
     let model = state.model.clone();
-    state.model = state.optimizer.step(model, gradients, number, rate, &Factor::Gpu(factor));
+    state.model = state.optimizer.step(model, gradients, number, rate, &Factor::Gpu(Box::new(factor)));
 
     // Everything that is to be known, in one transfer: the norm, the losses, the routers.
     let mut all = vec![norm, losses];
@@ -157,9 +157,9 @@ fn split(parts: Vec<Part>) -> (Tensor<1>, Vec<Vec<(usize, DeviceStats)>>) {
     let (mut losses, mut routers) = (Vec::new(), Vec::new());
     for part in parts {
         let Losses::Gpu(of_part) = part.losses else { unreachable!("losses of a GPU are on it") };
-        losses.push(of_part);
+        losses.push(*of_part);
         let on_device = part.routers.into_iter().map(|(layer, stats)| match stats {
-            Stats::Gpu(stats) => (layer, stats),
+            Stats::Gpu(stats) => (layer, *stats),
             Stats::Host(_) => unreachable!("records of a GPU's router are on it"),
         });
         routers.push(on_device.collect());

@@ -38,8 +38,8 @@ pub(super) fn route(
     let load = count(choices.clone(), 1, n_experts).reshape([n_experts]);
     let weights = router.weights(scores.clone(), choices.clamp_min(0), valid);
     let balance = Balance::new(router, logits, scores, count(unbiased, valid.n_samples(), n_experts), valid);
-    let stats =
-        Stats::Gpu(DeviceStats { load, values: balance.values(), bias, n_tokens: valid.n_valid() as u64 });
+    let n_tokens = valid.n_valid() as u64;
+    let stats = Stats::Gpu(Box::new(DeviceStats { load, values: balance.values(), bias, n_tokens }));
     Routed { weights, dispatch: Dispatch::on_gpu(routes), auxiliary: balance.losses(coefficients), stats }
 }
 

@@ -11,7 +11,7 @@ pub enum Stats {
     /// On the host.
     Host(RouterStats),
     /// On the device.
-    Gpu(DeviceStats),
+    Gpu(Box<DeviceStats>),
 }
 
 /// [`RouterStats`] that have not been read yet; all f32, in which counts below 2^24 are exact.
