@@ -11,18 +11,42 @@ use burn::tensor::{DType, Int, Shape, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::CubeDim;
+use cubecl::ir::features::MmaConfig;
+use cubecl::ir::{ElemType, FloatKind};
 
 use super::AttentionShape;
 use super::kernels::{self, Form, SIDE};
+use super::tensor::{self, Emulated, PART, TensorCores};
 use crate::launch::{element, empty, grid, into_contiguous};
 
-/// Queries and keys of a tile, where shared memory allows it.
-const LARGE_TILE: usize = 64;
-/// Queries and keys of a tile otherwise: 15 KiB of shared memory, which every GPU has.
-const SMALL_TILE: usize = 32;
+/// Heads wider than this leave no registers for the fragments of two gradients.
+const MAX_TENSOR_HEAD_DIM: usize = 128;
 
-pub(super) fn attention(qkv: Tensor<2>, first: Tensor<1, Int>, shape: AttentionShape) -> Tensor<2> {
-    let (out, _) = Dispatch::flash_attention(qkv.into_dispatch(), first.into_dispatch(), shape);
+/// Which kernels compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// Those that suit the device.
+    Device,
+    /// Those for tensor cores, with their products in plain arithmetic.
+    Emulated,
+}
+
+/// The kernels of one call.
+#[derive(Debug, Clone, Copy)]
+enum Path {
+    Plain(Form),
+    TensorCores(Form),
+    Emulated(Form),
+}
+
+pub(super) fn attention(
+    qkv: Tensor<2>,
+    first: Tensor<1, Int>,
+    shape: AttentionShape,
+    choice: Choice,
+) -> Tensor<2> {
+    let (qkv, first) = (qkv.into_dispatch(), first.into_dispatch());
+    let (out, _) = Dispatch::flash_attention(qkv, first, shape, choice);
     Tensor::from_dispatch(out)
 }
 
@@ -30,14 +54,15 @@ pub(super) fn attention(qkv: Tensor<2>, first: Tensor<1, Int>, shape: AttentionS
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub trait AttentionOps: Backend {
     /// The output, and the logarithms of the sums of exponentials, `[heads, tokens]`.
-    #[fusion(meta = |qkv, _first, shape| (out_spec(qkv, *shape), log_sums_spec(qkv, *shape)))]
+    #[fusion(meta = |qkv, _first, shape, _choice| (out_spec(qkv, *shape), log_sums_spec(qkv, *shape)))]
     fn flash_attention(
         qkv: FloatTensor<Self>,
         first: IntTensor<Self>,
         shape: AttentionShape,
+        choice: Choice,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// The gradient of qkv.
-    #[fusion(meta = |qkv, _first, _out, _log_sums, _grad, _shape| qkv.clone())]
+    #[fusion(meta = |qkv, _first, _out, _log_sums, _grad, _shape, _choice| qkv.clone())]
     fn flash_attention_backward(
         qkv: FloatTensor<Self>,
         first: IntTensor<Self>,
@@ -45,6 +70,7 @@ pub trait AttentionOps: Backend {
         log_sums: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         shape: AttentionShape,
+        choice: Choice,
     ) -> FloatTensor<Self>;
 }
 
@@ -56,13 +82,74 @@ fn log_sums_spec(qkv: &TensorSpec, shape: AttentionShape) -> TensorSpec {
     TensorSpec::new(Shape::from([shape.heads, qkv.shape[0]]), DType::F32)
 }
 
-/// The tile that fits the device.
-fn tile(like: &CubeTensor, shape: AttentionShape) -> usize {
-    let available = like.client.properties().hardware.max_shared_memory_size;
-    match available >= Form::shared_bytes(LARGE_TILE) && shape.seq > SMALL_TILE {
-        true => LARGE_TILE,
-        false => SMALL_TILE,
+impl Path {
+    fn new(qkv: &CubeTensor, shape: AttentionShape, choice: Choice) -> Self {
+        let available = qkv.client.properties().hardware.max_shared_memory_size;
+        let largest = |bytes: &dyn Fn(usize) -> usize| {
+            let fits = |tile: &usize| bytes(*tile) <= available && (*tile == 16 || shape.seq > tile / 2);
+            [64, 32, 16].into_iter().find(fits)
+        };
+        let tensor_bytes = |tile| Form::tensor_shared_bytes(shape.head_dim, tile, qkv.dtype.size());
+        let tensor_tile = largest(&tensor_bytes);
+        match (choice, tensor_tile) {
+            (Choice::Emulated, Some(tile)) => Self::Emulated(Form::new(shape, tile)),
+            (Choice::Device, Some(tile)) if has_tensor_cores(qkv, shape) => {
+                Self::TensorCores(Form::new(shape, tile))
+            }
+            _ => Self::Plain(Form::new(shape, largest(&Form::shared_bytes).unwrap_or(16))),
+        }
     }
+
+    fn form(self) -> Form {
+        match self {
+            Self::Plain(form) | Self::TensorCores(form) | Self::Emulated(form) => form,
+        }
+    }
+}
+
+/// Whether the device multiplies tiles of this type.
+fn has_tensor_cores(qkv: &CubeTensor, shape: AttentionShape) -> bool {
+    let properties = qkv.client.properties();
+    let (input, part) = (element(qkv.dtype), PART as u32);
+    let product = MmaConfig {
+        a_type: input,
+        b_type: input,
+        cd_type: ElemType::Float(FloatKind::F32),
+        m: part,
+        n: part,
+        k: part,
+    };
+    let planes = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
+    matches!(qkv.dtype, DType::BF16 | DType::F16)
+        && planes == (32, 32)
+        && shape.head_dim.is_multiple_of(PART)
+        && shape.head_dim <= MAX_TENSOR_HEAD_DIM
+        && properties.features.matmul.cmma.contains(&product)
+}
+
+/// The arguments of a kernel for tensor cores after its tensors, in a macro because each of the
+/// kernels has a launch of its own type.
+macro_rules! launch {
+    ($kernel:ident, $path:expr, $client:expr, $cubes:expr, [$($tensor:expr),*], $seq:expr, $elements:expr) => {{
+        let form = $path.form();
+        let client = $client;
+        let tensor_units = CubeDim::new_1d(Form::tensor_units(form.tile) as u32);
+        let is_wide = client.properties().features.memory_reinterpret;
+        match $path {
+            Path::Plain(_) => {
+                let units = CubeDim::new_1d((SIDE * SIDE) as u32);
+                kernels::$kernel::launch(
+                    client, grid($cubes), units, $($tensor.clone().into_tensor_arg(),)* $seq, form, $elements,
+                )
+            }
+            Path::TensorCores(_) => tensor::$kernel::launch::<TensorCores>(
+                client, grid($cubes), tensor_units, $($tensor.clone().into_tensor_arg(),)* $seq, is_wide, form, $elements,
+            ),
+            Path::Emulated(_) => tensor::$kernel::launch::<Emulated>(
+                client, grid($cubes), tensor_units, $($tensor.clone().into_tensor_arg(),)* $seq, false, form, $elements,
+            ),
+        }
+    }};
 }
 
 impl AttentionOps for CubeBackend {
@@ -70,24 +157,17 @@ impl AttentionOps for CubeBackend {
         qkv: FloatTensor<Self>,
         first: IntTensor<Self>,
         shape: AttentionShape,
+        choice: Choice,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (qkv, first) = (into_contiguous(qkv), into_contiguous(first));
         let tokens = qkv.shape()[0];
         let out = empty(&qkv, [tokens, shape.heads * shape.head_dim], qkv.dtype);
         let log_sums = empty(&qkv, [shape.heads, tokens], DType::F32);
-        let form = Form::new(shape, tile(&qkv, shape));
-        kernels::forward::launch(
-            &out.client,
-            grid(tokens / shape.seq * shape.seq.div_ceil(form.tile) * shape.heads),
-            CubeDim::new_1d((SIDE * SIDE) as u32),
-            qkv.clone().into_tensor_arg(),
-            first.clone().into_tensor_arg(),
-            out.clone().into_tensor_arg(),
-            log_sums.clone().into_tensor_arg(),
-            shape.seq,
-            form,
-            [element(qkv.dtype), element(first.dtype)],
-        );
+        let path = Path::new(&qkv, shape, choice);
+        let tiles = tokens / shape.seq * shape.seq.div_ceil(path.form().tile);
+        let elements = [element(qkv.dtype), element(first.dtype)];
+        let cubes = tiles * shape.heads;
+        launch!(forward, path, &qkv.client, cubes, [qkv, first, out, log_sums], shape.seq, elements);
         (out, log_sums)
     }
 
@@ -98,54 +178,46 @@ impl AttentionOps for CubeBackend {
         log_sums: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         shape: AttentionShape,
+        choice: Choice,
     ) -> FloatTensor<Self> {
         let (qkv, first, out) = (into_contiguous(qkv), into_contiguous(first), into_contiguous(out));
         let (log_sums, grad) = (into_contiguous(log_sums), into_contiguous(grad));
         let tokens = qkv.shape()[0];
-        let form = Form::new(shape, tile(&qkv, shape));
-        let tiles = tokens / shape.seq * shape.seq.div_ceil(form.tile);
-        let units = CubeDim::new_1d((SIDE * SIDE) as u32);
+        let path = Path::new(&qkv, shape, choice);
+        let tiles = tokens / shape.seq * shape.seq.div_ceil(path.form().tile);
         let elements = [element(qkv.dtype), element(first.dtype)];
 
         let dots = empty(&qkv, [shape.heads, tokens], DType::F32);
         kernels::row_dot::launch(
             &qkv.client,
             grid((tokens * shape.heads).div_ceil(kernels::DOTS_PER_CUBE)),
-            units,
+            CubeDim::new_1d((SIDE * SIDE) as u32),
             out.into_tensor_arg(),
             grad.clone().into_tensor_arg(),
             dots.clone().into_tensor_arg(),
-            form,
+            path.form(),
             element(qkv.dtype),
         );
         let d_qkv = empty(&qkv, qkv.shape(), qkv.dtype);
-        kernels::backward_queries::launch(
+        let cubes = tiles * shape.heads;
+        launch!(
+            backward_queries,
+            path,
             &qkv.client,
-            grid(tiles * shape.heads),
-            units,
-            qkv.clone().into_tensor_arg(),
-            first.clone().into_tensor_arg(),
-            grad.clone().into_tensor_arg(),
-            log_sums.clone().into_tensor_arg(),
-            dots.clone().into_tensor_arg(),
-            d_qkv.clone().into_tensor_arg(),
+            cubes,
+            [qkv, first, grad, log_sums, dots, d_qkv],
             shape.seq,
-            form,
-            elements,
+            elements
         );
-        kernels::backward_keys::launch(
+        let cubes = tiles * shape.kv_heads;
+        launch!(
+            backward_keys,
+            path,
             &qkv.client,
-            grid(tiles * shape.kv_heads),
-            units,
-            qkv.clone().into_tensor_arg(),
-            first.into_tensor_arg(),
-            grad.into_tensor_arg(),
-            log_sums.into_tensor_arg(),
-            dots.into_tensor_arg(),
-            d_qkv.clone().into_tensor_arg(),
+            cubes,
+            [qkv, first, grad, log_sums, dots, d_qkv],
             shape.seq,
-            form,
-            elements,
+            elements
         );
         d_qkv
     }
@@ -154,6 +226,7 @@ impl AttentionOps for CubeBackend {
 #[derive(Debug)]
 struct AttentionBackward {
     shape: AttentionShape,
+    choice: Choice,
 }
 
 impl<B: AttentionOps> Backward<B, 1> for AttentionBackward {
@@ -164,7 +237,7 @@ impl<B: AttentionOps> Backward<B, 1> for AttentionBackward {
         let grad = grads.consume::<B>(&ops.node);
         let (qkv, first, out, log_sums) = ops.state;
         if let Some(parent) = parent {
-            let d_qkv = B::flash_attention_backward(qkv, first, out, log_sums, grad, self.shape);
+            let d_qkv = B::flash_attention_backward(qkv, first, out, log_sums, grad, self.shape, self.choice);
             grads.register::<B>(parent.id, d_qkv);
         }
     }
@@ -175,10 +248,11 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
         qkv: FloatTensor<Self>,
         first: IntTensor<Self>,
         shape: AttentionShape,
+        choice: Choice,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let prep = AttentionBackward { shape }.prepare::<C>([qkv.node()]).compute_bound().stateful();
+        let prep = AttentionBackward { shape, choice }.prepare::<C>([qkv.node()]).compute_bound().stateful();
         let qkv = qkv.into_primitive();
-        let (out, log_sums) = B::flash_attention(qkv.clone(), first.clone(), shape);
+        let (out, log_sums) = B::flash_attention(qkv.clone(), first.clone(), shape, choice);
         let tracked = match prep {
             OpsKind::Tracked(prep) => prep.finish((qkv, first, out.clone(), log_sums.clone()), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
@@ -195,6 +269,7 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: AttentionShape,
+        _: Choice,
     ) -> FloatTensor<Self> {
         panic!("kernels have gradients of the first order only")
     }

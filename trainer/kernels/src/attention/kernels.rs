@@ -21,7 +21,7 @@ const PITCH: usize = CHUNK + 1;
 /// Channels of a chunk that belong to one unit.
 const COLUMNS: usize = CHUNK / SIDE;
 /// Score of what a query must not see.
-const FORBIDDEN: f32 = -1e30;
+pub(super) const FORBIDDEN: f32 = -1e30;
 
 /// Units that add up one row in [`row_dot`].
 const LANES: usize = 32;
@@ -49,7 +49,7 @@ impl Form {
         4 * (2 * tile * PITCH + tile * (tile + 1) + tile * (SIDE + 1))
     }
 
-    fn group(self) -> usize {
+    pub(super) fn group(self) -> usize {
         self.heads / self.kv_heads
     }
 
@@ -62,11 +62,11 @@ impl Form {
         self.tile / SIDE
     }
 
-    fn width(self) -> usize {
+    pub(super) fn width(self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
 
-    fn scale(self) -> f32 {
+    pub(super) fn scale(self) -> f32 {
         (self.head_dim as f32).powf(-0.5)
     }
 }

@@ -21,6 +21,8 @@
 mod gpu;
 #[cfg(feature = "gpu")]
 mod kernels;
+#[cfg(feature = "gpu")]
+mod tensor;
 
 use burn::tensor::{FloatDType, Int, Tensor, TensorData, activation};
 
@@ -76,9 +78,17 @@ pub fn attention(qkv: Tensor<2>, first: Tensor<1, Int>, shape: AttentionShape) -
     assert!(shape.head_dim <= MAX_HEAD_DIM, "heads of {} are too wide", shape.head_dim);
     #[cfg(feature = "gpu")]
     if crate::is_gpu(&qkv.device()) {
-        return gpu::attention(qkv, first, shape);
+        return gpu::attention(qkv, first, shape, gpu::Choice::Device);
     }
     attention_plain(qkv, first, shape)
+}
+
+/// [`attention`] by the kernels for tensor cores, with products in plain arithmetic: what tests need on a
+/// GPU without tensor cores. Heads are multiples of 16 wide, and narrow ones only fit in shared memory.
+#[cfg(feature = "gpu")]
+#[doc(hidden)]
+pub fn attention_emulated(qkv: Tensor<2>, first: Tensor<1, Int>, shape: AttentionShape) -> Tensor<2> {
+    gpu::attention(qkv, first, shape, gpu::Choice::Emulated)
 }
 
 /// [`attention`] by plain operations: the softmax of all scores in f32, with a mask added.
