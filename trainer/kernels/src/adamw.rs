@@ -88,6 +88,9 @@ pub fn sum_of_squares_plain(x: Tensor<1>) -> Tensor<1> {
 /// - value, first, second: `[n]`, f32
 /// - gradient: `[n]`, f32 or bf16
 /// - factor: `[1]`, f32
+///
+/// # Panics
+/// When the shapes do not agree, and on a GPU when anything but the gradient is not f32.
 pub fn adamw(
     value: Tensor<1>,
     gradient: Option<Tensor<1>>,
@@ -96,6 +99,12 @@ pub fn adamw(
     factor: Tensor<1>,
     constants: AdamW,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+    let n = value.dims();
+    assert_eq!((first.dims(), second.dims(), factor.dims()), (n, n, [1]), "shapes beside a value {n:?}");
+    assert!(
+        gradient.as_ref().is_none_or(|gradient| gradient.dims() == n),
+        "a gradient is not of shape {n:?}"
+    );
     #[cfg(feature = "gpu")]
     if crate::is_gpu(&value.device()) {
         return gpu::adamw(value, gradient, first, second, factor, constants);
@@ -245,7 +254,9 @@ mod gpu {
     use cubecl::{CubeCount, CubeDim};
 
     use super::{AdamW, Scalars, kernels};
-    use crate::launch::{element, empty, grid, grid_of_units, in_place_or_new, into_contiguous, vector_size};
+    use crate::launch::{
+        assert_f32, element, empty, grid, grid_of_units, in_place_or_new, into_contiguous, vector_size,
+    };
     use crate::reduce::UNITS;
 
     /// Vectors that one unit of the first sum adds, where there are enough cubes.
@@ -266,6 +277,11 @@ mod gpu {
         factor: Tensor<1>,
         constants: AdamW,
     ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+        let inputs =
+            [("the value", &value), ("the mean", &first), ("the squares", &second), ("the factor", &factor)];
+        for (what, x) in inputs {
+            assert_f32(what, x.dtype());
+        }
         let (value, factor) = (value.into_dispatch(), factor.into_dispatch());
         let (first, second) = (first.into_dispatch(), second.into_dispatch());
         let (value, first, second) = match gradient {

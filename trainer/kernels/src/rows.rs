@@ -46,7 +46,8 @@ pub fn gather_rows_plain(x: Tensor<2>, routes: &Routes) -> Tensor<2> {
 /// - result: `[tokens, columns]`
 ///
 /// # Panics
-/// When rows, weights and routes are of different numbers of tokens.
+/// When rows, weights and routes are of different numbers of tokens, and on a GPU when the weights
+/// are not f32.
 pub fn combine_rows(rows: Tensor<2>, weights: Tensor<2>, routes: &Routes) -> Tensor<2> {
     let [tokens, top_k] = weights.dims();
     check_tokens(tokens, routes);
@@ -228,7 +229,7 @@ mod gpu {
     use cubecl::CubeDim;
 
     use super::{Routes, kernels};
-    use crate::launch::{element, empty, grid_of_units, into_contiguous, vector_size};
+    use crate::launch::{assert_f32, element, empty, grid_of_units, into_contiguous, vector_size};
     use crate::reduce::UNITS;
 
     /// Units that compute the gradients of one choice.
@@ -244,6 +245,7 @@ mod gpu {
     }
 
     pub(super) fn combine_rows(rows: Tensor<2>, weights: Tensor<2>, routes: &Routes) -> Tensor<2> {
+        assert_f32("weights", weights.dtype());
         Tensor::from_dispatch(Dispatch::combine_rows(
             rows.into_dispatch(),
             weights.into_dispatch(),
