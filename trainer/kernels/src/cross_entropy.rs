@@ -17,11 +17,16 @@ use burn::tensor::{FloatDType, Int, Tensor, activation::log_softmax};
 /// - targets: `[rows]`, each of the vocabulary; the loss of another is undefined
 /// - factors: `[rows]`, f32
 /// - result: losses `[rows]`, f32, and gradients `[rows, vocabulary]`
+///
+/// # Panics
+/// When targets or factors are not one for each row, and on a GPU when the factors are not f32.
 pub fn cross_entropy_rows(
     logits: Tensor<2>,
     targets: Tensor<1, Int>,
     factors: Tensor<1>,
 ) -> (Tensor<1>, Tensor<2>) {
+    let [rows, _] = logits.dims();
+    assert_eq!((targets.dims(), factors.dims()), ([rows], [rows]), "targets and factors of {rows} rows");
     #[cfg(feature = "gpu")]
     if crate::is_gpu(&logits.device()) {
         return gpu::cross_entropy_rows(logits, targets, factors);
@@ -133,7 +138,7 @@ mod gpu {
     use cubecl::CubeDim;
 
     use super::kernels;
-    use crate::launch::{element, empty, grid, in_place_or_new, into_contiguous, vector_size};
+    use crate::launch::{assert_f32, element, empty, grid, in_place_or_new, into_contiguous, vector_size};
     use crate::reduce::UNITS;
 
     pub(super) fn cross_entropy_rows(
@@ -141,6 +146,7 @@ mod gpu {
         targets: Tensor<1, Int>,
         factors: Tensor<1>,
     ) -> (Tensor<1>, Tensor<2>) {
+        assert_f32("factors", factors.dtype());
         let (logits, factors) = (logits.into_dispatch(), factors.into_dispatch());
         let (losses, gradients) = Dispatch::cross_entropy_rows(logits, targets.into_dispatch(), factors);
         (Tensor::from_dispatch(losses), Tensor::from_dispatch(gradients))

@@ -51,7 +51,8 @@ impl TokenOrder {
 /// - result: `[tokens, width]`, of type `dtype`
 ///
 /// # Panics
-/// When the order is of another number of tokens or another vocabulary.
+/// When the order is of another number of tokens or another vocabulary, and on a GPU when the table
+/// is not f32.
 pub fn embed(table: Tensor<2>, tokens: Tensor<1, Int>, order: &TokenOrder, dtype: FloatDType) -> Tensor<2> {
     assert_eq!(tokens.dims(), order.positions.dims(), "number of tokens");
     assert_eq!(table.dims()[0] + 1, order.starts.dims()[0], "size of the vocabulary, plus one");
@@ -145,7 +146,7 @@ mod gpu {
     use cubecl::CubeDim;
 
     use super::{TokenOrder, kernels};
-    use crate::launch::{element, empty, grid, grid_of_units, into_contiguous, vector_size};
+    use crate::launch::{assert_f32, element, empty, grid, grid_of_units, into_contiguous, vector_size};
     use crate::reduce::UNITS;
 
     pub(super) fn embed(
@@ -154,6 +155,7 @@ mod gpu {
         order: &TokenOrder,
         dtype: FloatDType,
     ) -> Tensor<2> {
+        assert_f32("the table", table.dtype());
         Tensor::from_dispatch(Dispatch::embed_tokens(
             table.into_dispatch(),
             tokens.into_dispatch(),

@@ -20,6 +20,12 @@ pub(crate) fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) ->
     CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
 }
 
+/// # Panics
+/// When a tensor that a kernel reads as f32 is of another type.
+pub(crate) fn assert_f32(what: &str, dtype: DType) {
+    assert_eq!(dtype, DType::F32, "{what} must be f32");
+}
+
 /// Where a kernel writes what replaces `x`, its input number `position`: a tensor and its argument.
 /// They are `x` itself where nobody else holds it, which must be asked before `x` is cloned.
 pub(crate) fn in_place_or_new(x: &CubeTensor, position: usize) -> (CubeTensor, TensorArg) {

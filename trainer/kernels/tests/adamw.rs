@@ -55,8 +55,8 @@ fn adamw_equals_its_twin() {
 
 #[test]
 fn a_factor_that_is_not_finite_changes_nothing() {
-    let device = gpu().without_autodiff();
-    for factor in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+    let devices = [gpu(), gpu().without_autodiff(), gpu()];
+    for (factor, device) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().zip(devices) {
         for gradient in [Some(tensor(&[f32::NAN; 5], &device)), None] {
             for is_held in [false, true] {
                 let [value, first, second] = state(5, &device);

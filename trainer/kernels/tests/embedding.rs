@@ -6,8 +6,11 @@ use crate::support::{close, gpu, noise, pair, tolerance, types};
 #[test]
 fn embed_equals_its_twin_forward_and_backward() {
     for dtype in types() {
-        // Vectors of every width, more columns than units, tokens that occur often and never.
-        for (n, vocab, width) in [(1, 1, 1), (90, 7, 6), (40, 60, 19), (64, 3, 132), (9, 4, 1100)] {
+        // Vectors of every width, more columns than units, tokens that occur often and never, and
+        // more cubes than one extent of a grid may have.
+        for (n, vocab, width) in
+            [(1, 1, 1), (90, 7, 6), (40, 60, 19), (64, 3, 132), (9, 4, 1100), (9, 70_001, 2)]
+        {
             let limit = tolerance(dtype);
             let tokens: Vec<u32> =
                 noise(1, n).iter().map(|x| ((x * x * vocab as f32) as u32).min(vocab as u32 - 1)).collect();

@@ -1,4 +1,4 @@
-//! Their launches.
+//! Launches of the kernels, and their place in autodiff and fusion.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::fusion::custom::TensorSpec;
@@ -10,7 +10,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::{CubeCount, CubeDim};
 
 use super::{Routes, kernels};
-use crate::launch::{element, empty, grid, grid_of_units, into_contiguous};
+use crate::launch::{assert_f32, element, empty, grid, grid_of_units, into_contiguous};
 use crate::reduce::UNITS;
 
 /// Units that choose for one token.
@@ -22,6 +22,8 @@ pub(super) fn choose(
     is_valid: Tensor<1, Int>,
     top_k: usize,
 ) -> Tensor<2, Int> {
+    assert_f32("scores", scores.dtype());
+    assert_f32("bias", bias.dtype());
     let (scores, bias) = (scores.into_dispatch(), bias.into_dispatch());
     Tensor::from_dispatch(Dispatch::choose_experts(scores, bias, is_valid.into_dispatch(), top_k))
 }

@@ -1,4 +1,4 @@
-//! The kernels of choice, counting and sorting.
+//! The kernels alone: names of CubeCL's prelude clash with burn's.
 
 use cubecl::prelude::*;
 

@@ -8,11 +8,11 @@
 //! - [`choose`]: 32 units for each token. They read its scores k times, from the cache but for the
 //!   first time, and each time agree on the best one that comes after the last choice.
 //! - [`sort_by_expert`]: a stable counting sort, in four launches. (1) One cube for each chunk of
-//!   256 choices counts its experts; (2) one cube for each expert adds
-//!   its counts up over the chunks; (3) one cube adds the experts up; (4) each choice finds its
-//!   place: the start of its expert, the choices of earlier chunks, and the earlier ones of its
-//!   own, which it compares in shared memory. Choices are read twice and both permutations written
-//!   once, 16 bytes for each choice, besides the counts, `4 * experts / 256` bytes three times.
+//!   256 choices counts its experts; (2) one cube for each expert adds its counts up over the
+//!   chunks; (3) one cube adds the experts up; (4) each choice finds its place: the start of its
+//!   expert, the choices of earlier chunks, and the earlier ones of its own, which it compares in
+//!   shared memory. Choices are read twice and both permutations written once, 16 bytes for each
+//!   choice, and `experts / 64` bytes of counts are written twice and read twice.
 //! - [`count`]: launch (1) of the sort with chunks that end where samples end, and a sum.
 
 #[cfg(feature = "gpu")]
@@ -47,9 +47,11 @@ pub struct Routes {
 /// - result: `[tokens, top_k]`
 ///
 /// # Panics
-/// When there are fewer experts than choices.
+/// When there are fewer experts than choices, when the shapes do not agree, and on a GPU when scores
+/// or bias are not f32.
 pub fn choose(scores: Tensor<2>, bias: Tensor<1>, is_valid: Tensor<1, Int>, top_k: usize) -> Tensor<2, Int> {
-    let [_, n_experts] = scores.dims();
+    let [tokens, n_experts] = scores.dims();
+    assert_eq!((bias.dims(), is_valid.dims()), ([n_experts], [tokens]), "shapes of bias and is_valid");
     assert!(top_k <= n_experts, "cannot choose {top_k} of {n_experts} experts");
     #[cfg(feature = "gpu")]
     if crate::is_gpu(&scores.device()) {

@@ -1,4 +1,4 @@
-//! Their launches and gradients.
+//! Launches of the kernels, and their place in autodiff and fusion.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -13,7 +13,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::CubeDim;
 
 use super::{Routes, kernels};
-use crate::launch::{element, empty, grid_of_units, into_contiguous, vector_size};
+use crate::launch::{assert_f32, element, empty, grid_of_units, into_contiguous, vector_size};
 use crate::reduce::UNITS;
 
 /// Units that compute the gradients of one choice.
@@ -29,6 +29,7 @@ pub(super) fn gather_rows(x: Tensor<2>, routes: &Routes) -> Tensor<2> {
 }
 
 pub(super) fn combine_rows(rows: Tensor<2>, weights: Tensor<2>, routes: &Routes) -> Tensor<2> {
+    assert_f32("weights", weights.dtype());
     Tensor::from_dispatch(Dispatch::combine_rows(
         rows.into_dispatch(),
         weights.into_dispatch(),

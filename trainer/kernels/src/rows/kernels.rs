@@ -1,4 +1,4 @@
-//! The kernels that copy and add rows.
+//! The kernels alone: names of CubeCL's prelude clash with burn's.
 
 use cubecl::prelude::*;
 

@@ -51,7 +51,8 @@ pub fn gather_rows_plain(x: Tensor<2>, routes: &Routes) -> Tensor<2> {
 /// - result: `[tokens, columns]`
 ///
 /// # Panics
-/// When rows, weights and routes are of different numbers of tokens.
+/// When rows, weights and routes are of different numbers of tokens, and on a GPU when the weights
+/// are not f32.
 pub fn combine_rows(rows: Tensor<2>, weights: Tensor<2>, routes: &Routes) -> Tensor<2> {
     let [tokens, top_k] = weights.dims();
     check_tokens(tokens, routes);
