@@ -130,6 +130,7 @@ mod kernels {
 #[cfg(feature = "gpu")]
 mod gpu {
     use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+    #[cfg(feature = "fusion")]
     use burn::backend::fusion::custom::TensorSpec;
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, TensorMetadata, backend_extension};
@@ -153,7 +154,7 @@ mod gpu {
     }
 
     /// The kernel, as an extension of burn's GPU backends.
-    #[backend_extension(Cube, Autodiff, Fusion)]
+    #[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
     pub trait CrossEntropyOps: Backend {
         /// Losses and gradients.
         #[fusion(meta = |logits, _targets, _factors| (losses_spec(logits), logits.clone()))]
@@ -164,6 +165,7 @@ mod gpu {
         ) -> (FloatTensor<Self>, FloatTensor<Self>);
     }
 
+    #[cfg(feature = "fusion")]
     fn losses_spec(logits: &TensorSpec) -> TensorSpec {
         TensorSpec::new(Shape::from([logits.shape[0]]), DType::F32)
     }

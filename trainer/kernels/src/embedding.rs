@@ -138,6 +138,7 @@ mod gpu {
     use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
     use burn::backend::autodiff::grads::Gradients;
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    #[cfg(feature = "fusion")]
     use burn::backend::fusion::custom::TensorSpec;
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
@@ -166,7 +167,7 @@ mod gpu {
     }
 
     /// The kernels, as an extension of burn's GPU backends.
-    #[backend_extension(Cube, Autodiff, Fusion)]
+    #[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
     pub trait EmbeddingOps: Backend {
         /// The table's row of each token.
         #[fusion(meta = |table, tokens, _positions, _starts, dtype| rows_spec(table, tokens, *dtype))]
@@ -186,10 +187,12 @@ mod gpu {
         ) -> FloatTensor<Self>;
     }
 
+    #[cfg(feature = "fusion")]
     fn rows_spec(table: &TensorSpec, tokens: &TensorSpec, dtype: DType) -> TensorSpec {
         TensorSpec::new(Shape::from([tokens.shape[0], table.shape[1]]), dtype)
     }
 
+    #[cfg(feature = "fusion")]
     fn table_spec(grad: &TensorSpec, starts: &TensorSpec) -> TensorSpec {
         TensorSpec::new(Shape::from([starts.shape[0] - 1, grad.shape[1]]), DType::F32)
     }

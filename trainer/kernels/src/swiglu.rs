@@ -97,7 +97,7 @@ pub(crate) mod gpu {
     }
 
     /// The kernels, as an extension of burn's GPU backends.
-    #[backend_extension(Cube, Autodiff, Fusion)]
+    #[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
     pub trait SwigluOps: Backend {
         /// `silu(gate) * up`.
         #[fusion(dtype = gate, shape = gate)]

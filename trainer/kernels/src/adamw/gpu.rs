@@ -1,6 +1,7 @@
 //! Launches of the kernels, and their place in autodiff and fusion.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+#[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, TensorMetadata, backend_extension};
@@ -48,7 +49,7 @@ pub(super) fn adamw(
 }
 
 /// The kernels, as an extension of burn's GPU backends.
-#[backend_extension(Cube, Autodiff, Fusion)]
+#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
 pub trait AdamWOps: Backend {
     /// The sum of squares, `[1]`.
     #[fusion(meta = |_x| TensorSpec::new(Shape::from([1]), DType::F32))]

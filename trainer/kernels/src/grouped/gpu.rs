@@ -4,6 +4,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -34,7 +35,7 @@ pub(super) fn grouped_swiglu(
 }
 
 /// The kernels, as an extension of burn's GPU backends.
-#[backend_extension(Cube, Autodiff, Fusion)]
+#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
 pub trait GroupedOps: Backend {
     /// `x w[e]`.
     #[fusion(dtype = x, shape = Shape::from([x[0], w[2]]))]
@@ -77,10 +78,12 @@ pub trait GroupedOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
+#[cfg(feature = "fusion")]
 fn weight_spec(x: &TensorSpec, grad: &TensorSpec, offsets: &TensorSpec, dtype: DType) -> TensorSpec {
     TensorSpec::new(Shape::from([offsets.shape[0] - 1, x.shape[1], grad.shape[1]]), dtype)
 }
 
+#[cfg(feature = "fusion")]
 fn swiglu_specs(x: &TensorSpec, w_gate: &TensorSpec) -> (TensorSpec, TensorSpec, TensorSpec) {
     let spec = TensorSpec::new(Shape::from([x.shape[0], w_gate.shape[2]]), x.dtype);
     (spec.clone(), spec.clone(), spec)

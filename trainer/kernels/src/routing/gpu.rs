@@ -1,6 +1,7 @@
 //! Launches of the kernels, and their place in autodiff and fusion.
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+#[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, TensorMetadata, backend_extension};
@@ -45,7 +46,7 @@ pub(super) fn count(experts: Tensor<2, Int>, n_samples: usize, n_experts: usize)
 }
 
 /// The kernels, as an extension of burn's GPU backends.
-#[backend_extension(Cube, Autodiff, Fusion)]
+#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
 pub trait RoutingOps: Backend {
     /// The chosen experts, `[tokens, top_k]`.
     #[fusion(meta = |scores, _bias, is_valid, top_k| choices_spec(scores, is_valid, *top_k))]
@@ -66,16 +67,19 @@ pub trait RoutingOps: Backend {
     fn count_experts(experts: IntTensor<Self>, n_samples: usize, n_experts: usize) -> FloatTensor<Self>;
 }
 
+#[cfg(feature = "fusion")]
 fn choices_spec(scores: &TensorSpec, is_valid: &TensorSpec, top_k: usize) -> TensorSpec {
     TensorSpec::new(Shape::from([scores.shape[0], top_k]), is_valid.dtype)
 }
 
+#[cfg(feature = "fusion")]
 fn sorted_spec(experts: &TensorSpec, n_experts: usize) -> (TensorSpec, TensorSpec, TensorSpec) {
     let spec = |n: usize| TensorSpec::new(Shape::from([n]), experts.dtype);
     let n = experts.shape.num_elements();
     (spec(n_experts + 1), spec(n), spec(n))
 }
 
+#[cfg(feature = "fusion")]
 fn counts_spec(n_samples: usize, n_experts: usize) -> TensorSpec {
     TensorSpec::new(Shape::from([n_samples, n_experts]), DType::F32)
 }

@@ -4,6 +4,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
@@ -39,7 +40,7 @@ pub(super) fn combine_rows(rows: Tensor<2>, weights: Tensor<2>, routes: &Routes)
 }
 
 /// The kernels, as an extension of burn's GPU backends.
-#[backend_extension(Cube, Autodiff, Fusion)]
+#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
 pub trait RowsOps: Backend {
     /// Tokens to rows.
     #[fusion(meta = |x, _row_of_choice, choice_of_row, _top_k| with_rows(x, choice_of_row.shape[0]))]
@@ -75,6 +76,7 @@ pub trait RowsOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
+#[cfg(feature = "fusion")]
 fn with_rows(like: &TensorSpec, rows: usize) -> TensorSpec {
     TensorSpec::new(Shape::from([rows, like.shape[1]]), like.dtype)
 }
