@@ -4,15 +4,17 @@
 #   scripts/gpu-check.sh MOE_TRAIN SHARDS OUT
 #
 # MOE_TRAIN is a release build with the feature `cuda` (it may be xz-compressed), SHARDS a folder with shards and plan (such as `out/` of
-# the quickstart, whose tokenizer lies in it), OUT a folder for the results, which ends with OUT/gpu-check.md, the table. OTHER is a
-# second build to compare the first with, such as one with the feature `cuda-nvrtc`, and KERNEL_TESTS the test program of the crate
-# `moe-kernels`, built with the feature `cuda`. PYTHON names a Python with PyTorch.
+# the quickstart, whose tokenizer lies in it), OUT a folder for the results, which ends with OUT/gpu-check.md, the table. Each word of OTHERS is a
+# further build, NAME=FILE, whose 50 steps are compared with the first one's, and KERNEL_TESTS the test program of the crate
+# `moe-kernels`, built with the feature `cuda`. PYTHON names a Python with PyTorch. DEVICE=cpu and PRESETS=smoke try the script itself.
 #
 # Build and carry: cargo build --release --package moe-train --features cuda
-#                  cargo test --release --package moe-kernels --features cuda --no-run
+#   as OTHERS:     cargo build --release --package moe-train --features cuda-nvrtc
+#                  cargo build --release --package moe-train --features cuda --no-default-features      (without fusion)
+#   KERNEL_TESTS:  cargo test --release --package moe-kernels --features cuda --no-run
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-[ $# -eq 3 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -eq 3 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 shards=$(realpath "$2")
 mkdir -p "$3"
 out=$(realpath "$3")
@@ -25,9 +27,9 @@ unpack() {
     esac && chmod +x "$work/$2"
 }
 unpack "$1" moe-train || exit 2
-[ -z "${OTHER:-}" ] || unpack "$OTHER" other
 program=$work/moe-train
 started=$SECONDS
+device=${DEVICE:-cuda}
 failed=()
 
 # part NAME SECONDS COMMAND...: runs it within the time, keeps its output, notes a failure and goes on.
@@ -78,26 +80,28 @@ PY
 # 1. Kernels beside their twins, then 50 steps beside the CPU.
 [ -z "${KERNEL_TESTS:-}" ] || part kernel-tests 120 "$KERNEL_TESTS" --test-threads 1
 part cpu-50 120 train cpu cpu --steps 50
-part cuda-50 90 train cuda cuda --steps 50
+part cuda-50 90 train cuda "$device" --steps 50
 losses cpu > "$out/cpu.txt"
 losses cuda > "$out/cuda.txt"
 part cuda-beside-cpu 10 compare "$out/cpu.txt" "$out/cuda.txt" 2e-3
-part bf16-50 60 train bf16 cuda --steps 50 --set precision.compute=bf16
+part bf16-50 60 train bf16 "$device" --steps 50 --set precision.compute=bf16
 losses bf16 > "$out/bf16.txt"
 part bf16-beside-cpu 10 compare "$out/cpu.txt" "$out/bf16.txt" 5e-2
-if [ -n "${OTHER:-}" ]; then
-    first=$program
-    program=$work/other
-    part other-50 90 train other cuda --steps 50
-    program=$first
-    losses other > "$out/other.txt"
-    part other-beside-cpu 10 compare "$out/cpu.txt" "$out/other.txt" 2e-3
-fi
+first=$program
+for other in ${OTHERS:-}; do
+    name=${other%%=*}
+    unpack "${other#*=}" "$name" || continue
+    program=$work/$name
+    part "$name-50" 60 train "run-$name" "$device" --steps 50
+    losses "run-$name" > "$out/$name.txt"
+    part "$name-beside-cpu" 10 compare "$out/cpu.txt" "$out/$name.txt" 2e-3
+done
+program=$first
 
 # 2. Resume: 40 steps at once, and 20 steps with 20 more after them.
-part whole-40 60 train whole cuda --steps 40 --json
-part half-40 60 train half cuda --steps 40 --set run.save_every=20 --json
-part resumed-40 60 "$program" resume "$work/half" --from step-00000020 --device cuda --json
+part whole-40 60 train whole "$device" --steps 40 --json
+part half-40 60 train half "$device" --steps 40 --set run.save_every=20 --json
+part resumed-40 60 "$program" resume "$work/half" --from step-00000020 --device "$device" --json
 python3 - "$out" <<'PY' | tee "$out/resume.txt"
 import json, re, sys
 def hash_of(name):
@@ -111,7 +115,7 @@ PY
 # 3. Memory over 1,000 steps.
 (while sleep 5; do nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits; done > "$out/memory.txt") &
 watcher=$!
-part steps-1000 120 "$program" --shards "$shards" --preset smoke --device cuda --run "$work/long" --set run.steps=1000 \
+part steps-1000 120 "$program" --shards "$shards" --preset smoke --device "$device" --run "$work/long" --set run.steps=1000 \
     --set run.log_every=100 --set run.eval_every=100000 --set run.save_every=100000
 kill $watcher
 wait $watcher 2>/dev/null
@@ -119,10 +123,10 @@ wait $watcher 2>/dev/null
 # 4. Speed: parts beside the limits of the machine, whole steps, and PyTorch with the same geometry.
 python=${PYTHON:-python3}
 for preset in ${PRESETS:-mini-1b wide-1b}; do
-    part "bench-$preset" 100 "$program" bench --preset "$preset" --steps 5 --repeats 5 --device cuda --json
-    part "torch-$preset" 60 "$python" "$here/gpu/torch_moe.py" --preset "$preset" --steps 5
+    part "bench-$preset" 100 "$program" bench --preset "$preset" --steps 5 --repeats 5 --device "$device" --json
+    part "torch-$preset" 60 "$python" "$here/gpu/torch_moe.py" --preset "$preset" --steps 5 $([ "$device" = cpu ] && echo --cpu)
 done
-part torch-compiled 90 "$python" "$here/gpu/torch_moe.py" --preset mini-1b --steps 5 --compile
+[ "$device" = cpu ] || part torch-compiled 90 "$python" "$here/gpu/torch_moe.py" --preset mini-1b --steps 5 --compile
 
 python3 "$here/gpu/table.py" "$out" > "$out/gpu-check.md"
 cat "$out/gpu-check.md"

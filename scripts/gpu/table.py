@@ -26,9 +26,9 @@ def json_of(name):
 machine = text("machine.txt").strip().splitlines()
 print(f"`scripts/gpu-check.sh` on {' | '.join(machine) or 'an unknown machine'}\n")
 print("## Correctness\n")
-for name in ("cuda-beside-cpu", "bf16-beside-cpu", "other-beside-cpu"):
-    if text(f"{name}.log"):
-        print(f"- {name}: {text(name + '.log').strip().splitlines()[-1]}")
+for log in sorted(out.glob("*-beside-cpu.log")):
+    if log.read_text().strip():
+        print(f"- {log.stem}: {log.read_text().strip().splitlines()[-1]}")
 tests = re.findall(r"test result: .*", text("kernel-tests.log"))
 if tests:
     print(f"- kernels beside their twins: {tests[-1]}")
