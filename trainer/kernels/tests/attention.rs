@@ -1,5 +1,5 @@
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
-use moe_kernels::attention::{AttentionShape, attention, attention_plain};
+use moe_kernels::attention::{AttentionShape, attention, attention_emulated, attention_plain};
 
 use crate::support::{close, gpu, pair, tolerance, types};
 
@@ -16,7 +16,9 @@ fn starts(samples: &[&[usize]]) -> Vec<i32> {
     all
 }
 
-fn compare(shape: AttentionShape, samples: &[&[usize]], dtype: FloatDType) {
+type Kernel = fn(Tensor<2>, Tensor<1, Int>, AttentionShape) -> Tensor<2>;
+
+fn compare(kernel: Kernel, shape: AttentionShape, samples: &[&[usize]], dtype: FloatDType) {
     let starts = starts(samples);
     let tokens = starts.len();
     assert_eq!(tokens, samples.len() * shape.seq);
@@ -28,7 +30,7 @@ fn compare(shape: AttentionShape, samples: &[&[usize]], dtype: FloatDType) {
     let [direction, gpu_direction] = pair(2, [tokens, shape.heads * shape.head_dim], dtype);
     // Stretched, so that weights are far from equal.
     let y = attention_plain(x.clone().mul_scalar(3.0), first(&Device::flex().autodiff()), shape);
-    let gpu_y = attention(gpu_x.clone().mul_scalar(3.0), first(&gpu()), shape);
+    let gpu_y = kernel(gpu_x.clone().mul_scalar(3.0), first(&gpu()), shape);
     let name = format!("{dtype:?} {shape:?} {samples:?}");
     close(&format!("{name} y"), y.clone(), gpu_y.clone(), limit);
     let grads = (y * direction.detach()).sum().backward();
@@ -50,13 +52,22 @@ fn attention_equals_its_twin_forward_and_backward() {
     let shape = |seq, heads, kv_heads, head_dim| AttentionShape { seq, heads, kv_heads, head_dim };
     for dtype in types() {
         // Narrow and odd heads, groups of queries, tiles that are not full.
-        compare(shape(5, 2, 1, 16), &[&[5], &[2, 3]], dtype);
-        compare(shape(37, 3, 1, 24), &[&[37]], dtype);
-        compare(shape(64, 2, 2, 80), &[&[20, 1, 1, 42]], dtype);
-        compare(shape(100, 4, 2, 64), &[&[100], &[31, 1, 3, 65]], dtype);
+        compare(attention, shape(5, 2, 1, 16), &[&[5], &[2, 3]], dtype);
+        compare(attention, shape(37, 3, 1, 24), &[&[37]], dtype);
+        compare(attention, shape(64, 2, 2, 80), &[&[20, 1, 1, 42]], dtype);
+        compare(attention, shape(100, 4, 2, 64), &[&[100], &[31, 1, 3, 65]], dtype);
         // Whole tiles outside of the pieces.
-        compare(shape(200, 2, 1, 128), &[&[70, 128, 2]], dtype);
-        compare(shape(2, 1, 1, 3), &[&[2]], dtype);
-        compare(shape(1, 2, 1, 16), &[&[1], &[1], &[1]], dtype);
+        compare(attention, shape(200, 2, 1, 128), &[&[70, 128, 2]], dtype);
+        compare(attention, shape(2, 1, 1, 3), &[&[2]], dtype);
+        compare(attention, shape(1, 2, 1, 16), &[&[1], &[1], &[1]], dtype);
     }
+}
+
+#[test]
+fn the_kernels_for_tensor_cores_equal_the_twin_with_products_in_plain_arithmetic() {
+    let shape = |seq, heads, kv_heads, head_dim| AttentionShape { seq, heads, kv_heads, head_dim };
+    let dtype = FloatDType::F32;
+    // Two planes, groups of queries, whole tiles outside of the pieces; two fragments in a head.
+    compare(attention_emulated, shape(75, 4, 2, 16), &[&[75], &[31, 1, 3, 40]], dtype);
+    compare(attention_emulated, shape(20, 1, 1, 32), &[&[20]], dtype);
 }

@@ -249,12 +249,12 @@ impl Products for Emulated {
         #[unroll]
         for part in 0..n {
             let sum = sums.index_mut(part);
-            for i in 0..HELD {
+            // One long loop, which the compilers of software GPUs leave as it is.
+            for step in 0..comptime!(HELD * PART) {
+                let (i, k) = (step / PART, step % PART);
                 let row = lane / PART + i * SHARERS;
                 let other = lane % PART + comptime!(part * PART);
-                for k in 0..PART {
-                    sum[i] += f32::cast_from(a[row * pitch + k]) * f32::cast_from(b[other * pitch + k]);
-                }
+                sum[i] += f32::cast_from(a[row * pitch + k]) * f32::cast_from(b[other * pitch + k]);
             }
         }
     }
@@ -271,27 +271,28 @@ impl Products for Emulated {
         #[unroll]
         for part in 0..n {
             let sum = sums.index_mut(part);
-            for i in 0..HELD {
+            for step in 0..comptime!(HELD * PART) {
+                let (i, k) = (step / PART, step % PART);
                 let row = lane / PART + i * SHARERS;
                 let column = lane % PART + comptime!(part * PART);
-                for k in 0..PART {
-                    sum[i] += f32::cast_from(a[row * a_pitch + k]) * f32::cast_from(b[k * pitch + column]);
-                }
+                sum[i] += f32::cast_from(a[row * a_pitch + k]) * f32::cast_from(b[k * pitch + column]);
             }
         }
     }
 
     fn store(sums: &Self::Sums, to: &mut [f32], #[comptime] pitch: usize) {
-        let lane = UNIT_POS as usize % PLANE;
-        for i in 0..HELD {
-            to[(lane / PART + i * SHARERS) * pitch + lane % PART] = sums[i];
+        let mut at = UNIT_POS as usize % PLANE;
+        while at < comptime!(PART * PART) {
+            to[at / PART * pitch + at % PART] = sums[at / PLANE];
+            at += PLANE;
         }
     }
 
     fn scale_rows(sums: &mut Self::Sums, factors: &[f32], _scratch: &mut [f32], #[comptime] _pitch: usize) {
-        let lane = UNIT_POS as usize % PLANE;
-        for i in 0..HELD {
-            sums[i] *= factors[lane / PART + i * SHARERS];
+        let mut at = UNIT_POS as usize % PLANE;
+        while at < comptime!(PART * PART) {
+            sums[at / PLANE] *= factors[at / PART];
+            at += PLANE;
         }
     }
 
@@ -302,7 +303,8 @@ impl Products for Emulated {
 }
 
 /// Copies a tile of `rows` rows of one head, with zeros after the last row. `start` is the place of the
-/// first element; with `is_wide` it and `width` are multiples of [`VECTOR`].
+/// first element. With `is_wide`, it and `width` are multiples of [`VECTOR`]; kernels that have it also unroll
+/// their loops over registers, which makes code too long for the compilers of software GPUs.
 #[cube]
 fn load<F: Float>(
     from: &Tensor<F>,
@@ -331,14 +333,15 @@ fn load<F: Float>(
             to[row * comptime!(pitch / VECTOR) + column] = value;
         }
     } else {
-        for step in 0..comptime!(form.tile * form.head_dim / units) {
-            let at = unit + step * units;
+        let mut at = unit;
+        while at < comptime!(form.tile * form.head_dim) {
             let (row, column) = (at / comptime!(form.head_dim), at % comptime!(form.head_dim));
             let mut value = F::from_int(0);
             if row < rows {
                 value = from[start + row * width + column];
             }
             to[row * pitch + column] = value;
+            at += units;
         }
     }
 }
@@ -418,13 +421,13 @@ fn store<P: Products, F: Float>(
         let end = scratch.len();
         P::store(&sums[part], &mut scratch[UNIT_POS as usize / PLANE * comptime!(PART * pitch)..end], pitch);
         P::sync();
-        #[unroll]
-        for i in 0..comptime!(PART / SHARERS) {
-            let column = lane % SHARERS + comptime!(i * SHARERS);
+        let mut column = lane % SHARERS;
+        while column < PART {
             if row < rows {
                 let value = scratch[row * pitch + column] * factor;
                 to[start + row * width + comptime!(part * PART) + column] = F::cast_from(value);
             }
+            column += SHARERS;
         }
     }
 }
@@ -531,7 +534,6 @@ pub(super) fn forward<P: Products, F: Float, I: Int>(
         }
         P::sync();
         let mut is_scaled = false;
-        #[unroll]
         for i in 0..PART {
             is_scaled = is_scaled || factors[row0 + i] != 1.0f32;
         }
@@ -636,9 +638,9 @@ pub(super) fn backward_queries<P: Products, F: Float, I: Int>(
         sync_cube();
         row_products::<P, F>(&stage_q, &stage_k, &mut scores, form);
         P::sync();
-        #[unroll]
+        #[unroll(is_wide)]
         for i in 0..share {
-            let column = x + comptime!(i * SHARERS);
+            let column = x + i * SHARERS;
             let key = key0 + column;
             let mut weight = 0.0f32;
             if key >= start && key <= query0 + row {
@@ -650,9 +652,9 @@ pub(super) fn backward_queries<P: Products, F: Float, I: Int>(
         P::sync();
         row_products::<P, F>(&stage_grad, &stage_v, &mut scores, form);
         P::sync();
-        #[unroll]
+        #[unroll(is_wide)]
         for i in 0..share {
-            let column = x + comptime!(i * SHARERS);
+            let column = x + i * SHARERS;
             let d_weight = scores[row * comptime!(form.score_pitch()) + column];
             let slope = row_weights[i] * (d_weight - dot) * comptime!(form.scale());
             slopes[row * comptime!(form.weight_pitch()) + column] = F::cast_from(slope);
@@ -728,9 +730,9 @@ pub(super) fn backward_keys<P: Products, F: Float, I: Int>(
             sync_cube();
             row_products::<P, F>(&stage_k, &stage_q, &mut scores, form);
             P::sync();
-            #[unroll]
+            #[unroll(is_wide)]
             for i in 0..share {
-                let column = x + comptime!(i * SHARERS);
+                let column = x + i * SHARERS;
                 let query = query0 + column;
                 let mut weight = 0.0f32;
                 if column < queries && key <= query {
@@ -747,9 +749,9 @@ pub(super) fn backward_keys<P: Products, F: Float, I: Int>(
             add_weighted_rows::<P, F>(&weights, &stage_grad, &mut d_values, form);
             row_products::<P, F>(&stage_v, &stage_grad, &mut scores, form);
             P::sync();
-            #[unroll]
+            #[unroll(is_wide)]
             for i in 0..share {
-                let column = x + comptime!(i * SHARERS);
+                let column = x + i * SHARERS;
                 let mut dot = 0.0f32;
                 if column < queries {
                     dot = dots[head * tokens + token0 + query0 + column];
