@@ -38,7 +38,8 @@ part() {
     shift 2
     local start=$SECONDS
     echo "=== $name"
-    timeout "$limit" "$@" > "$out/$name.log" 2>&1
+    # In a shell of its own, since `timeout` knows programs and no functions.
+    timeout "$limit" bash -c '"$@"' part "$@" > "$out/$name.log" 2>&1
     local code=$?
     tail -n 12 "$out/$name.log"
     echo "=== $name: exit $code, $((SECONDS - start)) s"
@@ -75,6 +76,9 @@ sys.exit(abs(a[worst] - b[worst]) > limit)
 PY
 }
 
+export -f train compare
+export program shards work
+
 { nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader; date -u +%F; "$program" --version; } | tee "$out/machine.txt"
 
 # 1. Kernels beside their twins, then 50 steps beside the CPU.
@@ -87,6 +91,9 @@ part cuda-beside-cpu 10 compare "$out/cpu.txt" "$out/cuda.txt" 2e-3
 part bf16-50 60 train bf16 "$device" --steps 50 --set precision.compute=bf16
 losses bf16 > "$out/bf16.txt"
 part bf16-beside-cpu 10 compare "$out/cpu.txt" "$out/bf16.txt" 5e-2
+part plain-50 60 train plain "$device" --steps 50 --set precision.compute=bf16 --set precision.tensor_cores=false
+losses plain > "$out/plain.txt"
+part plain-bf16-beside-cpu 10 compare "$out/cpu.txt" "$out/plain.txt" 5e-2
 first=$program
 for other in ${OTHERS:-}; do
     name=${other%%=*}
@@ -124,6 +131,7 @@ wait $watcher 2>/dev/null
 python=${PYTHON:-python3}
 for preset in ${PRESETS:-mini-1b wide-1b}; do
     part "bench-$preset" 100 "$program" bench --preset "$preset" --steps 5 --repeats 5 --device "$device" --json
+    part "bench-plain-$preset" 60 "$program" bench --preset "$preset" --steps 3 --repeats 3 --device "$device" --json --set precision.tensor_cores=false
     part "torch-$preset" 60 "$python" "$here/gpu/torch_moe.py" --preset "$preset" --steps 5 $([ "$device" = cpu ] && echo --cpu)
 done
 [ "$device" = cpu ] || part torch-compiled 90 "$python" "$here/gpu/torch_moe.py" --preset mini-1b --steps 5 --compile

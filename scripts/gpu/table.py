@@ -39,7 +39,7 @@ if len(used) > 2:
     print(f"- memory over 1,000 steps of `smoke`: {used[1]} MiB early, {used[-1]} MiB at the end, {max(used)} MiB at most")
 
 print("\n## Speed\n")
-presets = sorted(path.stem.removeprefix("bench-") for path in out.glob("bench-*.log"))
+presets = sorted(path.stem.removeprefix("bench-") for path in out.glob("bench-*.log") if "bench-plain-" not in path.name)
 for preset in presets:
     ours, torch = json_of(f"bench-{preset}.log"), json_of(f"torch-{preset}.log")
     if not ours:
@@ -59,6 +59,9 @@ for preset in presets:
     print("| | tokens/s | step ms | model TFLOP/s | MFU |")
     print("| --- | ---: | ---: | ---: | ---: |")
     print(f"| moe-train | {steps['tokens_per_second']:.0f} | {steps['ms']:.0f} | {ours['model_tflops']:.1f} | {100 * ours['mfu']:.1f} % of {ours['peak_tflops']:.0f} |")
+    plain = json_of(f"bench-plain-{preset}.log")
+    if plain:
+        print(f"| moe-train without tensor cores in our kernels | {plain['steps']['tokens_per_second']:.0f} | {plain['steps']['ms']:.0f} | {plain['model_tflops']:.1f} | {100 * plain['model_tflops'] / ours['peak_tflops']:.1f} % |")
     compiled = json_of("torch-compiled.log") if preset == "mini-1b" else None
     for label, other in (("PyTorch", torch), ("PyTorch, compiled", compiled)):
         if other:

@@ -23,10 +23,25 @@ pub mod routing;
 pub mod rows;
 pub mod swiglu;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use burn::tensor::Device;
 
 /// Whether tensors of this device are computed by the kernels of this crate; the twins compute on
 /// all others.
 pub fn is_gpu(device: &Device) -> bool {
     cfg!(feature = "gpu") && device.clone().without_autodiff() != Device::flex()
+}
+
+static MAY_USE_TENSOR_CORES: AtomicBool = AtomicBool::new(true);
+
+/// Says whether kernels for tensor cores are chosen where the device has them, which is so at first;
+/// for all devices of the process. The plain kernels give the same but for rounding.
+pub fn allow_tensor_cores(is_allowed: bool) {
+    MAY_USE_TENSOR_CORES.store(is_allowed, Ordering::Relaxed);
+}
+
+/// What [`allow_tensor_cores`] said last.
+pub fn may_use_tensor_cores() -> bool {
+    MAY_USE_TENSOR_CORES.load(Ordering::Relaxed)
 }

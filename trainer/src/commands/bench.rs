@@ -15,6 +15,7 @@ const SCHEDULE_STEPS: u64 = 1 << 20;
 pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
     let source = source::read(&args.source)?;
     let config = RunConfig::new(source.values, source.problems)?;
+    moe_kernels::allow_tensor_cores(config.tensor_cores);
     let chosen = device::open(args.device)?;
     let geometry = config.model(args.vocab, args.seq_len);
     device::check(&chosen.device, geometry.compute, geometry.head_dim())?;

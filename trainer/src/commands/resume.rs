@@ -20,6 +20,7 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     let path = checkpoint::resolve(&args.run, args.from.as_deref())?;
     let loaded = checkpoint::load(&path)?;
     let config = changed(&args, &loaded.config.values)?;
+    moe_kernels::allow_tensor_cores(config.tensor_cores);
     let chosen = device::open(config.device)?;
     printer.say(format!("device {}", chosen.reason));
     let corpus = Corpus::open(&config.shards)?;

@@ -22,6 +22,7 @@ pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
     let config = RunConfig::new(source.values, source.problems)?;
     let dir = args.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&source.name));
     refuse_existing(&dir)?;
+    moe_kernels::allow_tensor_cores(config.tensor_cores);
     let chosen = device::open(config.device)?;
     printer.say(format!("device {}", chosen.reason));
     printer.say(&source.origin);

@@ -123,6 +123,12 @@ pub const KEYS: &[Key] = &[
         "type of activations and products; parameters, moments, router, softmax, norms and loss are f32 either \
          way. bf16 needs a GPU",
     ),
+    free(
+        "precision.tensor_cores",
+        Kind::Bool,
+        Bool(true),
+        "let our kernels use the tensor cores of a GPU that has them for bf16; changes speed and rounding",
+    ),
     key("attention.heads", int(1, 4096), Int(4), "query heads; the width of a head is d_model / heads"),
     key("attention.kv_heads", int(1, 4096), Int(2), "key and value heads; divides attention.heads"),
     key("attention.rope_theta", float(1.0, 1e9), Float(10_000.0), "base of the rotary frequencies"),

@@ -46,6 +46,8 @@ pub struct RunConfig {
     pub keep: usize,
     /// Folder of the shards and the plan.
     pub shards: PathBuf,
+    /// Whether our kernels may use tensor cores.
+    pub tensor_cores: bool,
     /// Whether a block's activations are computed again in the backward pass.
     pub recompute: bool,
     /// Samples of a step.
@@ -168,6 +170,7 @@ impl RunConfig {
             save_every: from.int("run.save_every") as u64,
             keep: from.int("run.keep") as usize,
             shards: from.text("data.shards").into(),
+            tensor_cores: from.bool("precision.tensor_cores"),
             recompute: from.bool("run.recompute"),
             batch,
             micro_batch: from.optional_int("data.micro_batch").map_or(batch, |n| n as usize),

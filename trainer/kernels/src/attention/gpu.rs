@@ -96,7 +96,7 @@ impl Path {
         let tensor_tile = largest(&tensor_bytes);
         match (choice, tensor_tile) {
             (Choice::Emulated, Some(tile)) => Self::Emulated(Form::new(shape, tile)),
-            (Choice::Device, Some(tile)) if has_tensor_cores(qkv, shape) => {
+            (Choice::Device, Some(tile)) if crate::may_use_tensor_cores() && has_tensor_cores(qkv, shape) => {
                 Self::TensorCores(Form::new(shape, tile))
             }
             _ => Self::Plain(Form::new(shape, largest(&Form::shared_bytes).unwrap_or(16))),
