@@ -38,21 +38,61 @@ exact = false
 train = { vocab_size = 300 }
 TOML
 cat > run.py <<'PY'
-import json, re, resource, subprocess, sys, time
+import ctypes, json, os, pathlib, re, resource, subprocess, sys, threading, time
 
+# datatrove's workers outlive the process that asked for them; adopted, their time and memory are counted here.
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 used = lambda: resource.getrusage(resource.RUSAGE_CHILDREN)
 
 
-def report(name, docs, n_bytes, wall, cpu):
-    memory = used().ru_maxrss / 1024
-    print(f"{name}: {docs} documents, {wall:.2f} s, {cpu:.2f} CPU seconds, {docs / cpu:.0f} documents and {n_bytes / cpu / 1e6:.2f} MB a CPU second, largest process {memory:.0f} MiB", flush=True)
+def held(session):
+    """Bytes of memory of all processes of a session, what they share counted once."""
+    total = 0
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if int((process / "stat").read_text().rsplit(")", 1)[1].split()[3]) == session:
+                total += int(re.search(r"^Pss: +(\d+)", (process / "smaps_rollup").read_text(), re.M)[1]) * 1024
+        except (OSError, TypeError):
+            pass  # It has ended.
+    return total
 
 
-def timed(command, **more):
-    before, start = used(), time.monotonic()
-    done = subprocess.run(command, **more)
+def report(name, docs, n_bytes, run):
+    wall, cpu, memory = run
+    print(f"{name}: {docs} documents, {n_bytes / 1e6:.1f} MB, {wall:.2f} s, {cpu:.2f} CPU seconds; {docs / wall / os.cpu_count():.0f} documents a second and core, "
+          f"{n_bytes / wall / 1e6:.2f} MB/s; {docs / cpu:.0f} documents and {n_bytes / cpu / 1e6:.2f} MB a CPU second; all processes {memory / 2**20:.0f} MiB, "
+          f"the largest {used().ru_maxrss / 1024:.0f} MiB", flush=True)
+
+
+def timed(command):
+    """Standard error, then seconds, CPU seconds and bytes of memory of a command with all that it starts."""
+    before, start, peak = used(), time.monotonic(), 0
+    with open("errors.log", "w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
+    done = threading.Event()
+
+    def sample():
+        nonlocal peak
+        while not done.is_set():
+            began = time.monotonic()
+            peak = max(peak, held(process.pid))
+            # Looking takes time from what is measured.
+            done.wait(max(0.05, 50 * (time.monotonic() - began)))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    process.wait()
+    wall = time.monotonic() - start
+    done.set()
+    sampler.join()
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:
+        pass
     after = used()
-    return done, time.monotonic() - start, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return open("errors.log").read(), process.returncode, (wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak)
 
 
 def size(pattern):
@@ -62,18 +102,20 @@ def size(pattern):
 
 
 if sys.argv[1] == "ours":
-    best = None
+    runs = []
     for _ in range(3):
         subprocess.run(["rm", "-rf", "out"], check=True)
-        done, wall, cpu = timed([sys.argv[2], "build", "--recipe", "recipe.toml", "--threads", "2"], stderr=subprocess.PIPE, text=True)
-        if "no document is left" not in done.stderr:
-            sys.exit(done.stderr)
-        best = min(best or (cpu, wall), (cpu, wall))
-    print("\n".join(line for line in done.stderr.splitlines() if re.match(r"(read|filter) |\s+[a-z_0-9]+: [0-9]+$", line)))
-    report("moe-data, read and filter, best of 3", *size("corpus/*.jsonl"), best[1], best[0])
+        errors, _, run = timed([sys.argv[2], "build", "--recipe", "recipe.toml", "--threads", "2"])
+        if "no document is left" not in errors:
+            sys.exit(errors)
+        runs.append(run)
+    print("\n".join(line for line in errors.splitlines() if re.match(r"(read|filter) |\s+[a-z_0-9]+: [0-9]+$", line)))
+    report("moe-data, read and filter, best of 3", *size("corpus/*.jsonl"), min(runs))
 else:
-    _, wall, cpu = timed([sys.executable, "peer.py", sys.argv[2]], check=True, stdout=subprocess.DEVNULL, stderr=open("peer.log", "w"))
-    report("datatrove 0.10.1, 2 workers", *size("corpus/" + sys.argv[2]), wall, cpu)
+    errors, status, run = timed([sys.executable, "peer.py", sys.argv[2]])
+    if status != 0:
+        sys.exit(errors)
+    report("datatrove 0.10.1, 2 workers", *size("corpus/" + sys.argv[2]), run)
 PY
 cat > peer.py <<'PY'
 import json, sys, time

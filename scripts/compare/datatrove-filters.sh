@@ -2,9 +2,10 @@
 # Compares the verdicts and reasons of `gopher_quality`, `gopher_repetition` and `fineweb_quality`, document by document, with those of
 # the Python package datatrove 0.10.1, which is installed into a temporary folder: once with our own words, once with datatrove's words given to both.
 #
-#   bash scripts/compare/datatrove-filters.sh --data DIR     all *.jsonl and *.jsonl.gz below DIR with a `text` field
+#   bash scripts/compare/datatrove-filters.sh --data DIR     all JSONL and WARC files below DIR
 #
-# Prints a table, and ends with 1 when any verdict or reason differs on the same words.
+# Of records without a `text` field all that is text is taken, of pages all but tags. Files are shared out among processes, one a core.
+# Prints a table by the files and folders of DIR, and ends with 1 when any verdict or reason differs on the same words.
 set -euo pipefail
 [ "${1:-}" = "--data" ] && [ -d "${2:-}" ] || { echo "usage: $0 --data DIR" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)

@@ -50,6 +50,8 @@ pub enum Verb {
     Inspect(InspectArgs),
     /// The configuration as it would be used, or what a key means.
     Config(ConfigArgs),
+    /// Where the time of a training step goes, on made-up tokens.
+    Bench(BenchArgs),
 }
 
 /// How a configuration is put together: defaults < preset or file < --set.
@@ -58,7 +60,7 @@ pub struct ConfigSource {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub config: Option<PathBuf>,
-    /// Configuration that is part of the program: smoke, tiny or char.
+    /// Configuration that is part of the program: smoke, tiny, char, mini-1b, wide-1b, speedrun-moe64 or moonlet-7b.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// One key of the configuration, as in moe.top_k=2; may be repeated.
@@ -169,6 +171,42 @@ pub struct InspectArgs {
     /// Print JSON on stdout.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Tokens of a sample.
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_one)]
+    pub seq_len: usize,
+    /// Entries of the vocabulary.
+    #[arg(long, value_name = "N", default_value_t = 32_768, value_parser = at_least_one)]
+    pub vocab: usize,
+    /// Steps to measure, after two for warming up.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: u64,
+    /// Repetitions of each part.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeats: u32,
+    /// Peak of the device in TFLOP/s, of which the MFU is a share [default: a large product, measured].
+    #[arg(long, value_name = "X")]
+    pub peak_tflops: Option<f64>,
+    /// Device: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Print JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("expected a whole number from 1, found {text:?}")),
+        Ok(n) => Ok(n),
+    }
 }
 
 /// Arguments of `config`.

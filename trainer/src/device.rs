@@ -6,6 +6,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 
 use crate::error::{Error, Result};
+use crate::kernel::{Compute, Kernels};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum DeviceChoice {
     Cpu,
     /// The CUDA device of this index.
     Cuda(usize),
+    /// The default adapter of Vulkan, for tests of the kernels.
+    Wgpu,
 }
 
 /// An opened device, and why it was chosen.
@@ -35,11 +38,12 @@ impl FromStr for DeviceChoice {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
+            "wgpu" => Ok(Self::Wgpu),
             _ => text
                 .strip_prefix("cuda:")
                 .and_then(|index| index.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| format!("expected auto, cpu, cuda or cuda:N, found {text:?}")),
+                .ok_or_else(|| format!("expected auto, cpu, cuda, cuda:N or wgpu, found {text:?}")),
         }
     }
 }
@@ -50,6 +54,7 @@ impl fmt::Display for DeviceChoice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Wgpu => f.write_str("wgpu"),
         }
     }
 }
@@ -68,6 +73,7 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen> {
             Some(device) => Chosen { device, reason: "cuda:0 (the first CUDA device found)".into() },
             None => cpu("no CUDA device was found"),
         }),
+        (DeviceChoice::Wgpu, _) => wgpu(),
         (DeviceChoice::Cuda(index), None) => Err(Error::Device(format!(
             "cannot use cuda:{index}: this program was built without the feature `cuda`; build it with \
              `cargo build --release --features cuda`, or use --device cpu"
@@ -83,6 +89,42 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen> {
             }
         }
     }
+}
+
+/// Whether a device can compute a model in this type with heads of this width.
+///
+/// # Errors
+/// [`Error::Config`] when it cannot.
+pub fn check(device: &Device, compute: Compute, head_dim: usize) -> Result<()> {
+    let is_cpu = Kernels::of(device) == Kernels::Host;
+    let mut problems = Vec::new();
+    // The kernels of the CPU are for f32, and bf16 would be slower there.
+    if compute == Compute::Bf16 && (is_cpu || !device.supports_dtype(compute.dtype())) {
+        let why = if is_cpu { "the CPU computes in f32" } else { "this device has no bf16" };
+        problems.push(format!("precision.compute = \"bf16\": {why}; add --set precision.compute=f32"));
+    }
+    let widest = moe_kernels::attention::MAX_HEAD_DIM;
+    if !is_cpu && head_dim > widest {
+        problems.push(format!(
+            "model.d_model / attention.heads = {head_dim}: heads are at most {widest} wide on a GPU; use more heads"
+        ));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu() -> Result<Chosen> {
+    let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+    Ok(Chosen { device, reason: "wgpu (asked for; the default adapter)".into() })
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu() -> Result<Chosen> {
+    Err(Error::Device(
+        "cannot use wgpu: this program was built without the feature `wgpu`; build it with \
+         `cargo build --release --features wgpu`, or use --device cpu"
+            .into(),
+    ))
 }
 
 /// The CUDA devices, or `None` when built without CUDA. Listing does not touch a driver that is
@@ -106,6 +148,7 @@ mod tests {
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
         assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
         assert_eq!(DeviceChoice::Cuda(3).to_string(), "cuda:3");
+        assert_eq!("wgpu".parse(), Ok(DeviceChoice::Wgpu));
         assert!("gpu".parse::<DeviceChoice>().is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 
+use crate::model::linear::cast_f32;
 use crate::model::{Input, Model};
 use crate::random::Stream;
 
@@ -42,7 +43,7 @@ fn next_logits(model: &Model, window: &[u32]) -> Vec<f32> {
     let input = Input::new(window, &positions, &vec![0; n], [1, n], &model.device());
     let hidden = model.forward(&input).hidden;
     let [_, width] = hidden.dims();
-    let logits = hidden.slice([n - 1..n, 0..width]).matmul(model.head());
+    let logits = cast_f32(hidden.slice([n - 1..n, 0..width])).matmul(model.head());
     // Cannot fail: logits are f32.
     logits.into_data().try_into_vec().expect("f32 logits")
 }

@@ -6,6 +6,7 @@
 //!                           checkpoint, metrics: the only writers of files
 //! ```
 
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;

@@ -46,17 +46,9 @@ impl Entry {
         summary: &'static str,
         thresholds: &'static [&'static str],
     ) -> Entry {
-        Entry {
-            name,
-            summary,
-            actions: &[Action::Drop, Action::Tag],
-            thresholds,
-            files: &[],
-            defaults: defaults::<T>,
-            accepts: accepts::<T>,
-            check: check::<T>,
-            build: |settings| Ok(Rule::Filter(Box::new(decode::<T>(settings)?))),
-        }
+        Entry::custom::<T>(name, summary, &[Action::Drop, Action::Tag], thresholds, |settings| {
+            Ok(Rule::Filter(Box::new(decode::<T>(settings)?)))
+        })
     }
 
     /// A rule that rewrites. `actions` are those that it supports, its default first.
@@ -66,21 +58,11 @@ impl Entry {
         actions: &'static [Action],
         thresholds: &'static [&'static str],
     ) -> Entry {
-        Entry {
-            name,
-            summary,
-            actions,
-            thresholds,
-            files: &[],
-            defaults: defaults::<T>,
-            accepts: accepts::<T>,
-            check: check::<T>,
-            build: |settings| Ok(Rule::Rewrite(Box::new(decode::<T>(settings)?))),
-        }
+        Entry::custom::<T>(name, summary, actions, thresholds, |settings| {
+            Ok(Rule::Rewrite(Box::new(decode::<T>(settings)?)))
+        })
     }
-}
 
-impl Entry {
     /// A rule that is built from its settings by a function, such as one that reads files.
     pub const fn custom<T: Section>(
         name: &'static str,

@@ -1,7 +1,10 @@
 //! Apache Arrow IPC, as a stream and as a file: one record a row. The file format is the stream between a magic and
 //! a footer, so both are read from front to back, compressed as a whole or not; a damaged batch costs its own rows.
 
+pub(super) mod batches;
+
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -10,9 +13,10 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::{self, CompressionType, MessageHeader, MetadataVersion, reader};
 
 use super::parquet::Columns;
+use super::slice::Batches;
 use super::stream::Stream;
 use super::{Bad, Cause, FieldPaths, Limits, Reader, Record, Unit, guard};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const FILE_MAGIC: &[u8] = b"ARROW1";
 /// The magic and its padding.
@@ -50,9 +54,17 @@ pub(super) struct ArrowReader {
     sliced: usize,
     columns: Columns,
     at: usize,
-    /// Rows handed out or given up.
+    /// Rows of the file handed out, given up, or before the slice.
     row: u64,
+    /// Bytes of the stream in which messages start.
+    end: u64,
     done: bool,
+}
+
+/// The metadata of a message, whose body comes next in the stream.
+struct Head {
+    metadata: MutableBuffer,
+    body_bytes: u64,
 }
 
 /// A piece of the stream.
@@ -78,8 +90,27 @@ impl ArrowReader {
             columns: Columns::default(),
             at: 0,
             row: 0,
+            end: u64::MAX,
             done: false,
         }
+    }
+
+    /// Some batches of a plain file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not the one that was cut.
+    pub fn slice(path: &Path, slice: Batches, fields: &FieldPaths, limits: Limits) -> Result<ArrowReader> {
+        let mut reader = ArrowReader::new(Stream::plain_from(path, 0)?, fields, limits);
+        while reader.stream.consumed_bytes() < slice.head {
+            if !matches!(reader.next_message()?, Message::Schema(_) | Message::Dictionary) {
+                let message =
+                    "schema or dictionaries are not as they were when the build began; start it again";
+                return Err(Error::Data { path: path.to_owned(), message: message.to_owned() });
+            }
+        }
+        reader.stream = Stream::plain_from(path, slice.start)?;
+        (reader.row, reader.end) = (slice.first_row, slice.end - slice.start);
+        Ok(reader)
     }
 
     /// The columns of a file, if they can be read.
@@ -107,9 +138,10 @@ impl ArrowReader {
         Ok((bytes, None))
     }
 
-    /// Reads the next message. What follows one whose length is unknown is lost.
-    fn next_message(&mut self) -> Result<Message> {
-        let bad = |cause| Ok(Message::Bad(cause, 1, 0));
+    /// Reads what comes before the body of the next message, or the message where there is no body to read. What follows one
+    /// whose length is unknown is lost.
+    fn next_head(&mut self) -> Result<std::result::Result<Head, Message>> {
+        let bad = |cause| Ok(Err(Message::Bad(cause, 1, 0)));
         let (mut prefix, damage) = self.take(4)?;
         if self.schema.is_none() && FILE_MAGIC.starts_with(&prefix) && damage.is_none() {
             // Some writers pad the magic to the alignment of the batches, not to 8 bytes.
@@ -130,12 +162,12 @@ impl ArrowReader {
             return match damage {
                 Some(damage) if damage != Cause::TruncatedStream || !prefix.is_empty() => bad(damage),
                 _ if self.schema.is_none() => bad(Cause::CorruptArrow),
-                _ => Ok(Message::End),
+                _ => Ok(Err(Message::End)),
             };
         };
         let length = u32::from_le_bytes(length) as usize;
         if length == 0 {
-            return Ok(Message::End);
+            return Ok(Err(Message::End));
         }
         if length > MAX_METADATA_BYTES {
             return bad(Cause::CorruptArrow);
@@ -147,8 +179,24 @@ impl ArrowReader {
         let Ok(message) = ipc::root_as_message(&metadata) else { return bad(Cause::CorruptArrow) };
         let Ok(body_bytes) = u64::try_from(message.bodyLength()) else { return bad(Cause::CorruptArrow) };
         if body_bytes > MAX_BATCH_BYTES {
-            return Ok(Message::Bad(Cause::TooLong, rows_of(&message), body_bytes));
+            return Ok(Err(Message::Bad(Cause::TooLong, rows_of(&message), body_bytes)));
         }
+        Ok(Ok(Head { metadata, body_bytes }))
+    }
+
+    /// Reads the next message.
+    fn next_message(&mut self) -> Result<Message> {
+        match self.next_head()? {
+            Ok(head) => self.read_body(&head),
+            Err(message) => Ok(message),
+        }
+    }
+
+    fn read_body(&mut self, head: &Head) -> Result<Message> {
+        let body_bytes = head.body_bytes;
+        let Ok(message) = ipc::root_as_message(&head.metadata) else {
+            return Ok(Message::Bad(Cause::CorruptArrow, 1, 0));
+        };
         let (body, damage) = self.take(body_bytes as usize)?;
         if let Some(damage) = damage {
             return Ok(Message::Bad(damage, rows_of(&message), body.len() as u64));
@@ -318,7 +366,7 @@ impl Reader for ArrowReader {
                 }
                 self.batch = None;
             }
-            if self.done {
+            if self.done || self.stream.consumed_bytes() >= self.end {
                 return Ok(None);
             }
             let was_first = self.schema.is_none();

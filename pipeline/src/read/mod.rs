@@ -301,6 +301,9 @@ pub fn open(
     if let Slice::Bytes { start, end } = slice {
         return Ok(Box::new(jsonl::JsonlReader::slice(path, start, end, fields.clone(), max_doc_bytes)?));
     }
+    if let Slice::Batches(batches) = slice {
+        return Ok(Box::new(arrow_ipc::ArrowReader::slice(path, batches, fields, limits)?));
+    }
     if sniff::is_parquet(path, format)? {
         let file = input::RandomAccess::open(path)?;
         return Ok(Box::new(parquet::ParquetReader::open(path, file, slice, fields, max_doc_bytes)?));

@@ -1,15 +1,17 @@
 //! Cuts big files into slices, so that one file keeps all cores busy. Together the slices of a file
 //! give exactly the records of the whole file, with the same offsets.
 //!
-//! Plain JSONL is cut by bytes, Parquet by row groups. A compressed stream has to be read from its
-//! start, a text file is one document, and Arrow and WARC files come in many pieces anyway, so these stay whole.
+//! Plain JSONL is cut by bytes, Parquet by row groups, plain Arrow by batches. A compressed stream has to be read from its
+//! start, a text file is one document, and WARC files come in many pieces anyway, so these stay whole.
 
+use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Format, Limits, input, parquet, sniff};
+use super::{Format, Limits, arrow_ipc::batches, input, parquet, sniff};
 use crate::error::Result;
+use crate::objects;
 
 /// A part of a file that one task reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,21 @@ pub enum Slice {
         /// The row group after the last.
         end: usize,
     },
+    /// Batches of an Arrow file or stream.
+    Batches(Batches),
+}
+
+/// Neighbouring batches of an Arrow file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batches {
+    /// Bytes before the first batch of the file: schema and dictionaries.
+    pub head: u64,
+    /// First byte of the first of these batches.
+    pub start: u64,
+    /// The byte behind the last one.
+    pub end: u64,
+    /// Row of the file that the first one begins with.
+    pub first_row: u64,
 }
 
 impl Slice {
@@ -41,6 +58,7 @@ impl Slice {
             Slice::Whole => String::new(),
             Slice::Bytes { start, end } => format!("bytes {start} to {end}"),
             Slice::RowGroups { start, end } => format!("row groups {start} to {end}"),
+            Slice::Batches(Batches { start, end, .. }) => format!("batches in bytes {start} to {end}"),
         }
     }
 }
@@ -49,7 +67,13 @@ impl Slice {
 ///
 /// # Errors
 /// The file cannot be opened.
-pub fn cut(path: &Path, format: Option<Format>, n_bytes: u64, slice_bytes: u64) -> Result<Vec<(Slice, u64)>> {
+pub fn cut(
+    path: &Path,
+    format: Option<Format>,
+    n_bytes: u64,
+    slice_bytes: u64,
+    limits: Limits,
+) -> Result<Vec<(Slice, u64)>> {
     let whole = vec![(Slice::Whole, n_bytes)];
     let slice_bytes = slice_bytes.max(1);
     if n_bytes <= slice_bytes {
@@ -59,37 +83,51 @@ pub fn cut(path: &Path, format: Option<Format>, n_bytes: u64, slice_bytes: u64) 
         let file = input::RandomAccess::open(path)?;
         // What is wrong with a file that cannot be read, the reader says.
         let Some(metadata) = parquet::metadata_of(path, &file)? else { return Ok(whole) };
-        let groups = metadata.metadata().row_groups();
-        let sizes: Vec<u64> = groups.iter().map(|group| group.compressed_size().max(0) as u64).collect();
-        return Ok(row_groups(&sizes, slice_bytes));
+        let row_groups = metadata.metadata().row_groups();
+        let sizes: Vec<u64> = row_groups.iter().map(|group| group.compressed_size().max(0) as u64).collect();
+        return Ok(match &groups(&sizes, slice_bytes)[..] {
+            [] | [_] => vec![(Slice::Whole, sizes.iter().sum())],
+            cut => (cut.iter())
+                .map(|(group, bytes)| (Slice::RowGroups { start: group.start, end: group.end }, *bytes))
+                .collect(),
+        });
     }
-    let sniffed = sniff::sniff(path, format, Limits::default())?;
-    if sniffed.format != Format::Jsonl || !sniffed.stream.is_plain() {
-        return Ok(whole);
+    let sniff::Sniffed { format, stream } = sniff::sniff(path, format, limits)?;
+    match format {
+        _ if !stream.is_plain() => Ok(whole),
+        // In a store every head that is looked at is a request.
+        Format::Arrow if !objects::is_url(path) => {
+            let batches = batches::of_file(stream, n_bytes, limits)?.unwrap_or_default();
+            let sizes: Vec<u64> = batches.iter().map(|batch| batch.end - batch.start).collect();
+            let slice = |(group, bytes): (Range<usize>, u64)| {
+                (Slice::Batches(Batches { end: batches[group.end - 1].end, ..batches[group.start] }), bytes)
+            };
+            let cut = groups(&sizes, slice_bytes);
+            Ok(if cut.len() > 1 { cut.into_iter().map(slice).collect() } else { whole })
+        }
+        Format::Jsonl => {
+            // Equal slices, so that the last is not a crumb.
+            let n_slices = n_bytes.div_ceil(slice_bytes);
+            let at = |i: u64| (u128::from(n_bytes) * u128::from(i) / u128::from(n_slices)) as u64;
+            let slice = |i| (Slice::Bytes { start: at(i), end: at(i + 1) }, at(i + 1) - at(i));
+            Ok((0..n_slices).map(slice).collect())
+        }
+        _ => Ok(whole),
     }
-    // Equal slices, so that the last is not a crumb.
-    let n_slices = n_bytes.div_ceil(slice_bytes);
-    let at = |i: u64| (u128::from(n_bytes) * u128::from(i) / u128::from(n_slices)) as u64;
-    let slices = (0..n_slices).map(|i| Slice::Bytes { start: at(i), end: at(i + 1) });
-    Ok(slices.enumerate().map(|(i, slice)| (slice, at(i as u64 + 1) - at(i as u64))).collect())
 }
 
-/// Groups consecutive row groups up to `slice_bytes`.
-fn row_groups(sizes: &[u64], slice_bytes: u64) -> Vec<(Slice, u64)> {
-    let mut slices = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
+/// Groups consecutive pieces up to `slice_bytes`, each group with its bytes.
+fn groups(sizes: &[u64], slice_bytes: u64) -> Vec<(Range<usize>, u64)> {
+    let mut groups: Vec<(Range<usize>, u64)> = Vec::new();
     for (i, &size) in sizes.iter().enumerate() {
-        if i > start && bytes + size > slice_bytes {
-            slices.push((Slice::RowGroups { start, end: i }, bytes));
-            (start, bytes) = (i, 0);
+        match groups.last_mut() {
+            Some((group, bytes)) if *bytes + size <= slice_bytes => {
+                (group.end, *bytes) = (i + 1, *bytes + size)
+            }
+            _ => groups.push((i..i + 1, size)),
         }
-        bytes += size;
     }
-    if slices.is_empty() {
-        return vec![(Slice::Whole, bytes)];
-    }
-    slices.push((Slice::RowGroups { start, end: sizes.len() }, bytes));
-    slices
+    groups
 }
 
 #[cfg(test)]
@@ -112,7 +150,8 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
         let whole = records(file.path(), Slice::Whole);
-        let slices = cut(file.path(), Some(Format::Jsonl), bytes.len() as u64, slice_bytes).unwrap();
+        let n_bytes = bytes.len() as u64;
+        let slices = cut(file.path(), Some(Format::Jsonl), n_bytes, slice_bytes, Limits::default()).unwrap();
         assert_eq!(slices.iter().map(|(_, weight)| weight).sum::<u64>(), bytes.len() as u64);
         let together: Vec<Record> =
             slices.iter().flat_map(|(slice, _)| records(file.path(), *slice)).collect();
@@ -157,10 +196,9 @@ mod tests {
     }
 
     #[test]
-    fn row_groups_fill_slices() {
-        let slices = row_groups(&[5, 5, 7, 20, 1], 10);
-        let group = |start, end| Slice::RowGroups { start, end };
-        assert_eq!(slices, [(group(0, 2), 10), (group(2, 3), 7), (group(3, 4), 20), (group(4, 5), 1)]);
-        assert_eq!(row_groups(&[5, 5], 10), [(Slice::Whole, 10)]);
+    fn groups_fill_slices() {
+        assert_eq!(groups(&[5, 5, 7, 20, 1], 10), [(0..2, 10), (2..3, 7), (3..4, 20), (4..5, 1)]);
+        assert_eq!(groups(&[5, 5], 10), [(0..2, 10)]);
+        assert_eq!(groups(&[], 10), []);
     }
 }

@@ -114,6 +114,26 @@ impl Stream {
         }
     }
 
+    /// Passes over `n` bytes of a plain file, which has them.
+    pub fn skip(&mut self, n: u64) -> Result<()> {
+        if n <= BLOCK_BYTES as u64 {
+            let mut left = n as usize;
+            while left > 0 {
+                let part = match self.fill()? {
+                    Ok(part) if !part.is_empty() => part.len().min(left),
+                    _ => return Ok(()),
+                };
+                self.consume(part);
+                left -= part;
+            }
+            return Ok(());
+        }
+        self.position += n;
+        self.furthest = self.furthest.max(self.position);
+        self.raw = open_at(&self.path, self.position)?;
+        Ok(())
+    }
+
     /// Place in the file of the frame that the last bytes or the last damage belong to; 0 for a plain file.
     pub fn frame_start(&self) -> u64 {
         self.packed.as_ref().map_or(0, |packed| packed.frame_start)

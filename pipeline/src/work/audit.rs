@@ -4,13 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringBuilder, UInt64Builder};
-use parquet::arrow::ArrowWriter;
+use arrow::array::{ArrayRef, Float64Builder, StringBuilder, UInt64Builder};
 
-use super::Sink;
-use super::documents::properties;
+use super::table::Table;
 use crate::document::DocumentId;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A dropped document.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +67,7 @@ impl Drops {
         if self.n_rows == 0 {
             return Ok(None);
         }
-        let columns: Vec<(&str, ArrayRef, bool)> = vec![
+        let columns: [(&'static str, ArrayRef, bool); 8] = [
             ("id", Arc::new(self.id.finish()), false),
             ("document_id", Arc::new(self.document_id.finish()), false),
             ("source", Arc::new(self.source.finish()), false),
@@ -79,16 +77,11 @@ impl Drops {
             ("threshold", Arc::new(self.threshold.finish()), true),
             ("raw_bytes", Arc::new(self.raw_bytes.finish()), false),
         ];
-        write(path, columns).map(|()| Some(path.to_owned()))
+        let mut table = Table::new(path);
+        table.write(columns)?;
+        table.finish()?;
+        Ok(Some(path.to_owned()))
     }
-}
-
-fn write(path: &Path, columns: Vec<(&str, ArrayRef, bool)>) -> Result<()> {
-    let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(Error::parquet(path))?;
-    let mut writer = ArrowWriter::try_new(Sink::create(path)?, batch.schema(), Some(properties()))
-        .map_err(Error::parquet(path))?;
-    writer.write(&batch).map_err(Error::parquet(path))?;
-    writer.into_inner().map_err(Error::parquet(path))?.commit()
 }
 
 #[cfg(test)]

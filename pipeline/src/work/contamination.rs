@@ -1,15 +1,13 @@
 //! Evaluation texts that were found in documents, and their audit table: one Parquet row for each.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder};
-use parquet::arrow::ArrowWriter;
+use arrow::array::{ArrayRef, Float64Builder, StringBuilder, UInt32Builder, UInt64Builder};
 use serde::{Deserialize, Serialize};
 
-use super::Sink;
-use super::documents::properties;
-use crate::error::{Error, Result};
+use super::table::Table;
+use crate::error::Result;
 
 /// An evaluation text in a document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,8 +50,7 @@ const BATCH_ROWS: usize = 4096;
 
 /// Writes the table.
 pub struct ContaminationAudit {
-    path: PathBuf,
-    writer: Option<ArrowWriter<Sink>>,
+    table: Table,
     n_rows: usize,
     texts: [StringBuilder; 5],
     numbers: [UInt64Builder; 2],
@@ -65,8 +62,7 @@ impl ContaminationAudit {
     /// A table that appears at `path` on [`ContaminationAudit::finish`], if it has any row.
     pub fn new(path: &Path) -> ContaminationAudit {
         ContaminationAudit {
-            path: path.to_owned(),
-            writer: None,
+            table: Table::new(path),
             n_rows: 0,
             texts: Default::default(),
             numbers: Default::default(),
@@ -113,16 +109,7 @@ impl ContaminationAudit {
             ("score", score),
             ("text", text),
         ];
-        let columns = columns.into_iter().map(|(name, column)| (name, column, false));
-        let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(Error::parquet(&self.path))?;
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => ArrowWriter::try_new(Sink::create(&self.path)?, batch.schema(), Some(properties()))
-                .map_err(Error::parquet(&self.path))?,
-        };
-        writer.write(&batch).map_err(Error::parquet(&self.path))?;
-        self.writer = Some(writer);
-        Ok(())
+        self.table.write(columns.map(|(name, column)| (name, column, false)))
     }
 
     /// Makes the table appear.
@@ -133,9 +120,6 @@ impl ContaminationAudit {
         if self.n_rows > 0 {
             self.flush()?;
         }
-        match self.writer {
-            Some(writer) => writer.into_inner().map_err(Error::parquet(&self.path))?.commit(),
-            None => Ok(()),
-        }
+        self.table.finish().map(drop)
     }
 }

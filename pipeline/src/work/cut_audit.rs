@@ -1,15 +1,13 @@
 //! Audit table of cuts: one Parquet row for every stretch that was cut, with the place of the copy that stays.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder};
-use parquet::arrow::ArrowWriter;
+use arrow::array::{ArrayRef, StringBuilder, UInt32Builder, UInt64Builder};
 
-use super::Sink;
-use super::documents::properties;
+use super::table::Table;
 use crate::document::DocumentId;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A cut.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +41,7 @@ const BATCH_ROWS: usize = 4096;
 
 /// Writes the table.
 pub struct CutAudit {
-    path: PathBuf,
-    writer: Option<ArrowWriter<Sink>>,
+    table: Table,
     n_rows: usize,
     texts: [StringBuilder; 6],
     document_id: UInt64Builder,
@@ -55,8 +52,7 @@ impl CutAudit {
     /// A table that appears at `path` on [`CutAudit::finish`], if it has any row.
     pub fn new(path: &Path) -> CutAudit {
         CutAudit {
-            path: path.to_owned(),
-            writer: None,
+            table: Table::new(path),
             n_rows: 0,
             texts: Default::default(),
             document_id: UInt64Builder::new(),
@@ -98,16 +94,7 @@ impl CutAudit {
             ("kept_start", kept_start),
             ("text", sample),
         ];
-        let columns = columns.into_iter().map(|(name, column)| (name, column, false));
-        let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(Error::parquet(&self.path))?;
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => ArrowWriter::try_new(Sink::create(&self.path)?, batch.schema(), Some(properties()))
-                .map_err(Error::parquet(&self.path))?,
-        };
-        writer.write(&batch).map_err(Error::parquet(&self.path))?;
-        self.writer = Some(writer);
-        Ok(())
+        self.table.write(columns.map(|(name, column)| (name, column, false)))
     }
 
     /// Makes the table appear.
@@ -118,9 +105,6 @@ impl CutAudit {
         if self.n_rows > 0 {
             self.flush()?;
         }
-        match self.writer {
-            Some(writer) => writer.into_inner().map_err(Error::parquet(&self.path))?.commit(),
-            None => Ok(()),
-        }
+        self.table.finish().map(drop)
     }
 }

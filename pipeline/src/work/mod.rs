@@ -20,6 +20,7 @@ pub mod rows;
 pub mod scores;
 pub mod shingles;
 pub mod sort;
+mod table;
 pub mod tags;
 pub mod texts;
 

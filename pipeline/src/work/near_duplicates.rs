@@ -1,14 +1,12 @@
 //! The audit of deduplication: one Parquet row for every duplicate with the document that stands for it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringBuilder, UInt32Builder, UInt64Builder};
-use parquet::arrow::ArrowWriter;
+use arrow::array::{ArrayRef, Float64Builder, StringBuilder, UInt32Builder, UInt64Builder};
 
-use super::Sink;
-use super::documents::properties;
-use crate::error::{Error, Result};
+use super::table::Table;
+use crate::error::Result;
 
 /// Rows that are written together.
 const BATCH_ROWS: usize = 8192;
@@ -40,8 +38,7 @@ pub struct NearDuplicate<'a> {
 
 /// Writes the table; no file appears when there are no rows.
 pub struct NearDuplicates {
-    path: PathBuf,
-    writer: Option<ArrowWriter<Sink>>,
+    table: Table,
     n_rows: usize,
     text: [StringBuilder; 5],
     against: StringBuilder,
@@ -54,8 +51,7 @@ impl NearDuplicates {
     /// A table that appears at `path` on [`NearDuplicates::finish`].
     pub fn create(path: &Path) -> NearDuplicates {
         NearDuplicates {
-            path: path.to_owned(),
-            writer: None,
+            table: Table::new(path),
             n_rows: 0,
             text: Default::default(),
             against: StringBuilder::new(),
@@ -83,7 +79,7 @@ impl NearDuplicates {
 
     fn flush(&mut self) -> Result<()> {
         let names = ["removed", "removed_source", "kept", "kept_source", "method"];
-        let mut columns: Vec<(&str, ArrayRef, bool)> = Vec::new();
+        let mut columns: Vec<(&'static str, ArrayRef, bool)> = Vec::new();
         for (name, column) in names.into_iter().zip(&mut self.text) {
             columns.push((name, Arc::new(column.finish()), false));
         }
@@ -94,16 +90,7 @@ impl NearDuplicates {
         columns.push(("cluster", Arc::new(self.cluster.finish()), true));
         columns.push(("against", Arc::new(self.against.finish()), true));
         self.n_rows = 0;
-        let path = &self.path;
-        let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(Error::parquet(path))?;
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => ArrowWriter::try_new(Sink::create(path)?, batch.schema(), Some(properties()))
-                .map_err(Error::parquet(path))?,
-        };
-        writer.write(&batch).map_err(Error::parquet(path))?;
-        self.writer = Some(writer);
-        Ok(())
+        self.table.write(columns)
     }
 
     /// Makes the table appear; false when it has no rows.
@@ -114,8 +101,6 @@ impl NearDuplicates {
         if self.n_rows > 0 {
             self.flush()?;
         }
-        let Some(writer) = self.writer.take() else { return Ok(false) };
-        writer.into_inner().map_err(Error::parquet(&self.path))?.commit()?;
-        Ok(true)
+        self.table.finish()
     }
 }

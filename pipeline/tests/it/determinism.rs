@@ -58,9 +58,19 @@ fn slices_of_a_file_give_the_bytes_of_the_whole_file() {
     scratch.write("bible.jsonl", bible.join("\n"));
     let django = dataset_lines("django_docs_two_versions.jsonl.gz");
     scratch.write("django.parquet", to_parquet(&django, &["id", "path", "version", "text"]));
-    let recipe = recipe_over("\"bible.jsonl\"", "\"django.parquet\"");
-    let recipe = recipe.replace("max_bad_fraction = 0.001", "max_bad_fraction = 1.0");
-    for (out, slice_bytes, threads) in [("whole", "1GB", "1"), ("cut", "300kB", "2"), ("fine", "30kB", "3")] {
+    let file = fs::File::create(scratch.path("django.arrow")).unwrap();
+    let batch = to_batch(&django, &["id", "path", "version", "text"]);
+    let mut writer = arrow::ipc::writer::FileWriter::try_new(file, &batch.schema()).unwrap();
+    (0..batch.num_rows()).for_each(|row| writer.write(&batch.slice(row, 1)).unwrap());
+    writer.finish().unwrap();
+    for (out, slice_bytes, threads, input) in [
+        ("whole", "1GB", "1", "django.parquet"),
+        ("cut", "300kB", "2", "django.parquet"),
+        ("fine", "30kB", "3", "django.parquet"),
+        ("batches", "100kB", "2", "django.arrow"),
+    ] {
+        let recipe = recipe_over("\"bible.jsonl\"", &format!("\"{input}\""));
+        let recipe = recipe.replace("max_bad_fraction = 0.001", "max_bad_fraction = 1.0");
         let recipe =
             recipe.replace("\"64MB\"                             #", &format!("\"{slice_bytes}\" #"));
         scratch.write(&format!("{out}.toml"), recipe);
@@ -77,13 +87,17 @@ fn slices_of_a_file_give_the_bytes_of_the_whole_file() {
     assert_eq!(n_lines, 4);
 }
 
-fn to_parquet(lines: &[String], columns: &[&str]) -> Vec<u8> {
+fn to_batch(lines: &[String], columns: &[&str]) -> RecordBatch {
     let records: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let column = |name: &&str| {
         let values = records.iter().map(|record| record[*name].as_str());
         ((*name).to_owned(), Arc::new(StringArray::from_iter(values)) as ArrayRef)
     };
-    let batch = RecordBatch::try_from_iter(columns.iter().map(column)).unwrap();
+    RecordBatch::try_from_iter(columns.iter().map(column)).unwrap()
+}
+
+fn to_parquet(lines: &[String], columns: &[&str]) -> Vec<u8> {
+    let batch = to_batch(lines, columns);
     // Several row groups, so that the file can be cut.
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(7)).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();

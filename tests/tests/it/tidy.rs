@@ -42,10 +42,16 @@ const TRAINER: &[&str] = &[
     "loss | optim | generate",
     "train",
     "config",
-    "checkpoint | metrics",
+    "checkpoint | metrics | bench",
     "run",
     "printer cli",
     "commands",
+];
+
+const KERNELS: &[&str] = &[
+    "launch reduce",
+    "norm | swiglu | rotary | attention | routing | cross_entropy | adamw",
+    "grouped | rows | embedding",
 ];
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
@@ -89,9 +95,13 @@ fn without_tests(text: &str) -> &str {
 #[test]
 fn imports_point_one_way() {
     let mut wrong = Vec::new();
-    for (name, table) in
-        [("shards", SHARDS), ("pipeline/llm", LLM), ("pipeline", PIPELINE), ("trainer", TRAINER)]
-    {
+    for (name, table) in [
+        ("shards", SHARDS),
+        ("pipeline/llm", LLM),
+        ("pipeline", PIPELINE),
+        ("trainer/kernels", KERNELS),
+        ("trainer", TRAINER),
+    ] {
         let src = repo().join(name).join("src");
         let layers = layers(table);
         for file in rust_files(&src) {
@@ -128,6 +138,7 @@ fn crates_know_only_what_they_may() {
         ("shards", &["moe-data", "moe-llm", "moe-train"][..]),
         ("pipeline/llm", &["moe-data", "moe-train"]),
         ("pipeline", &["moe-train"]),
+        ("trainer/kernels", &["moe-shards", "moe-data", "moe-llm", "moe-train"]),
         ("trainer", &["moe-data", "moe-llm"]),
     ] {
         let manifest = fs::read_to_string(repo().join(name).join("Cargo.toml")).unwrap();

@@ -1,10 +1,12 @@
 //! What every launch needs: outputs, grids, element types.
 
+use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::CubeCount;
 use cubecl::ir::ElemType;
+use cubecl::prelude::TensorArg;
 
 pub(crate) use burn_cubecl::kernel::into_contiguous;
 
@@ -16,6 +18,29 @@ pub(crate) fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) ->
     let shape = shape.into();
     let handle = like.client.empty(shape.num_elements() * dtype.size());
     CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, handle, dtype)
+}
+
+/// # Panics
+/// When a tensor that a kernel reads as f32 is of another type.
+pub(crate) fn assert_f32(what: &str, dtype: DType) {
+    assert_eq!(dtype, DType::F32, "{what} must be f32");
+}
+
+/// Where a kernel writes what replaces `x`, its input number `position`: a tensor and its argument.
+/// They are `x` itself where nobody else holds it, which must be asked before `x` is cloned.
+pub(crate) fn in_place_or_new(x: &CubeTensor, position: usize) -> (CubeTensor, TensorArg) {
+    if x.can_mut() {
+        (x.clone(), x.as_tensor_alias(position))
+    } else {
+        let new = empty(x, x.shape(), x.dtype);
+        (new.clone(), new.into_tensor_arg())
+    }
+}
+
+/// The largest vector that the device loads at once and that divides rows of so many columns.
+pub(crate) fn vector_size(like: &CubeTensor, columns: usize) -> usize {
+    let mut sizes = like.client.io_optimized_vector_sizes(like.dtype.size());
+    sizes.find(|&size| columns.is_multiple_of(size)).unwrap_or(1)
 }
 
 /// A grid of at least `n` cubes; a kernel compares `CUBE_POS` with `n`.

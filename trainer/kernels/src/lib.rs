@@ -12,9 +12,16 @@ mod launch;
 #[cfg(feature = "gpu")]
 mod reduce;
 
+pub mod adamw;
 pub mod attention;
+pub mod cross_entropy;
+pub mod embedding;
+pub mod grouped;
 pub mod norm;
 pub mod rotary;
+pub mod routing;
+pub mod rows;
+pub mod swiglu;
 
 use burn::tensor::Device;
 

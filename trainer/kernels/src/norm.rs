@@ -161,6 +161,7 @@ mod gpu {
     use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
     use burn::backend::autodiff::grads::Gradients;
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    #[cfg(feature = "fusion")]
     use burn::backend::fusion::custom::TensorSpec;
     use burn::backend::tensor::FloatTensor;
     use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, TensorMetadata, backend_extension};
@@ -181,7 +182,7 @@ mod gpu {
     }
 
     /// The kernels, as an extension of burn's GPU backends.
-    #[backend_extension(Cube, Autodiff, Fusion)]
+    #[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
     pub trait NormOps: Backend {
         /// The normalised rows, and `1 / rms` of each.
         #[fusion(meta = |x, _weight, _eps| (x.clone(), inverse_spec(x)))]
@@ -200,6 +201,7 @@ mod gpu {
         ) -> (FloatTensor<Self>, FloatTensor<Self>);
     }
 
+    #[cfg(feature = "fusion")]
     fn inverse_spec(x: &TensorSpec) -> TensorSpec {
         TensorSpec::new(Shape::from([x.shape[0]]), DType::F32)
     }

@@ -114,7 +114,7 @@ mod gpu {
     }
 
     /// The kernel, as an extension of burn's GPU backends.
-    #[backend_extension(Cube, Autodiff, Fusion)]
+    #[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
     pub trait RotaryOps: Backend {
         /// The turned rows; `sign` is 1 to turn and -1 to turn back.
         #[fusion(meta = |x, _cos, _sin, _n_turned, _sign| x.clone())]

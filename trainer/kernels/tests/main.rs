@@ -2,7 +2,14 @@
 //! software, and runs everywhere. Needs the feature `wgpu` or `cuda`; without, there is nothing to test.
 #![cfg(feature = "gpu")]
 
+mod adamw;
 mod attention;
+mod cross_entropy;
+mod embedding;
+mod grouped;
 mod norm;
 mod rotary;
+mod routing;
+mod rows;
 mod support;
+mod swiglu;

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::config::{RunConfig, Values};
 use crate::data::DataDigest;
+use crate::device;
 use crate::error::{Error, Result};
+use crate::kernel::{Compute, Kernels};
 use crate::model::Model;
 use crate::model::parameters::{self, from_host};
 use crate::optim::{self, Moments, Optimizer};
@@ -86,12 +88,16 @@ pub fn load(path: &Path) -> Result<Loaded> {
 /// The model of a checkpoint.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] when tensors are missing or have other shapes.
+/// [`Error::Checkpoint`] when tensors are missing or have other shapes, [`Error::Config`] when the
+/// device cannot compute the model.
 pub fn load_model(loaded: &Loaded, device: &Device) -> Result<Model> {
     let path = loaded.path.join(MODEL);
     let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
     let mut file = tensors::decode(&path, &bytes)?;
     let geometry = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
+    // What a CPU computes in f32 may have been trained in bf16 elsewhere.
+    let compute = if Kernels::of(device) == Kernels::Host { Compute::F32 } else { geometry.compute };
+    device::check(device, compute, geometry.head_dim())?;
     let model = Model::new(&geometry, loaded.config.seed, device);
     let inner = device.clone().without_autodiff();
     let values = parameters::parameters(&model)

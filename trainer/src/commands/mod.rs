@@ -1,5 +1,6 @@
 //! One file for each verb; each returns the program's exit code.
 
+mod bench;
 mod config;
 mod eval;
 mod inspect;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
         Some(Verb::Sample(args)) => sample::run(args, printer),
         Some(Verb::Inspect(args)) => inspect::run(args, printer),
         Some(Verb::Config(args)) => config::run(args, printer),
+        Some(Verb::Bench(args)) => bench::run(args, printer),
     }
 }
 

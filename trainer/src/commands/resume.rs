@@ -23,6 +23,8 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     let chosen = device::open(config.device)?;
     printer.say(format!("device {}", chosen.reason));
     let corpus = Corpus::open(&config.shards)?;
+    let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
+    device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
     // An extension of the plan will do, if it does not differ in what the run has read.
     if !PlanLock::read(&config.shards)?.continues_run(loaded.state.plan_id, loaded.state.t) {
         return Err(Error::checkpoint(

@@ -10,6 +10,7 @@ use crate::config::{RunConfig, Values};
 use crate::data::{Corpus, DataDigest};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::model::memory::MemoryPlan;
 use crate::model::{Model, ModelConfig, size};
 use crate::optim::Optimizer;
 use crate::printer::Printer;
@@ -27,6 +28,7 @@ pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
     let corpus = Corpus::open(&config.shards)?;
     let config = config.with_plan_len(corpus.samples.len())?;
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
+    device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
     describe(&config, &geometry, &corpus, printer);
 
     std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
@@ -78,5 +80,16 @@ fn describe(config: &RunConfig, geometry: &ModelConfig, corpus: &Corpus, printer
         geometry.seq_len,
         config.batch,
         millions(steps * (config.batch * geometry.seq_len) as u64)
+    ));
+    let plan = MemoryPlan::new(geometry, config.micro_batch * geometry.seq_len, config.recompute);
+    let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
+    printer.say(format!(
+        "memory about {:.2} GiB: parameters, gradients and moments {:.2}, activations of {} samples {:.2}, \
+         logits {:.2}",
+        gib(plan.total()),
+        gib(plan.parameters + plan.casts + plan.gradients + plan.moments),
+        config.micro_batch,
+        gib(plan.activations),
+        gib(plan.logits)
     ));
 }

@@ -69,6 +69,13 @@ pub const KEYS: &[Key] = &[
         Int(200),
         "steps between checkpoints; one more follows the last step",
     ),
+    free(
+        "run.recompute",
+        Kind::Bool,
+        Bool(false),
+        "keep only the input of each block and compute the block again in the backward pass: a third more work, \
+         far less memory, the same gradients",
+    ),
     free("run.keep", int(1, 1_000_000), Int(3), "checkpoints to keep, the newest ones"),
     free(
         "data.shards",
@@ -108,6 +115,13 @@ pub const KEYS: &[Key] = &[
         float(1e-6, 1.0),
         Float(0.02),
         "standard deviation of initial weights; projections back into the residual stream get it over sqrt(2 * layers)",
+    ),
+    key(
+        "precision.compute",
+        Kind::Choice(&["f32", "bf16"]),
+        Text(std::borrow::Cow::Borrowed("f32")),
+        "type of activations and products; parameters, moments, router, softmax, norms and loss are f32 either \
+         way. bf16 needs a GPU",
     ),
     key("attention.heads", int(1, 4096), Int(4), "query heads; the width of a head is d_model / heads"),
     key("attention.kv_heads", int(1, 4096), Int(2), "key and value heads; divides attention.heads"),

@@ -10,10 +10,13 @@ pub mod value;
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
+
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::kernel::Kernels;
 use crate::model::config::{
-    AttentionConfig, BalanceConfig, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
+    AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
 };
 use crate::optim::{AdamWConfig, Schedule, ScheduleKind};
 use crate::train::StepConfig;
@@ -43,6 +46,8 @@ pub struct RunConfig {
     pub keep: usize,
     /// Folder of the shards and the plan.
     pub shards: PathBuf,
+    /// Whether a block's activations are computed again in the backward pass.
+    pub recompute: bool,
     /// Samples of a step.
     pub batch: usize,
     /// Samples of a forward pass.
@@ -98,13 +103,15 @@ impl RunConfig {
         ModelConfig { vocab_size, seq_len, ..self.model.clone() }
     }
 
-    /// What a training step needs, for a run of `n_steps` steps.
-    pub fn step_config(&self, n_steps: u64) -> StepConfig {
+    /// What a training step needs, for a run of `n_steps` steps on a device.
+    pub fn step_config(&self, n_steps: u64, device: &Device) -> StepConfig {
         StepConfig {
             micro_batch: self.micro_batch,
             clip: self.clip,
             schedule: Schedule { n_steps, ..self.schedule.clone() },
             bias_rate: self.model.moe.balance.bias_rate,
+            kernels: Kernels::of(device),
+            recompute: self.recompute,
         }
     }
 
@@ -121,6 +128,10 @@ impl RunConfig {
             norm_eps: from.float("model.norm_eps"),
             tie_embeddings: from.bool("model.tie_embeddings"),
             init_std: from.float("model.init_std"),
+            compute: match from.text("precision.compute").as_str() {
+                "bf16" => Compute::Bf16,
+                _ => Compute::F32,
+            },
             attention: AttentionConfig {
                 n_heads: from.int("attention.heads") as usize,
                 n_kv_heads: from.int("attention.kv_heads") as usize,
@@ -157,6 +168,7 @@ impl RunConfig {
             save_every: from.int("run.save_every") as u64,
             keep: from.int("run.keep") as usize,
             shards: from.text("data.shards").into(),
+            recompute: from.bool("run.recompute"),
             batch,
             micro_batch: from.optional_int("data.micro_batch").map_or(batch, |n| n as usize),
             prefetch: from.int("data.prefetch") as usize,

@@ -46,6 +46,11 @@ impl Spans {
         Self { seq, rows_per_sample: n_heads * seq, first }
     }
 
+    /// For each token of the batch the position at which its piece begins.
+    pub fn first(&self) -> &[u32] {
+        &self.first
+    }
+
     /// The keys that row `row` of the scores may see.
     pub(super) fn keys(&self, row: usize) -> Range<usize> {
         let (sample, query) = (row / self.rows_per_sample, row % self.seq);

@@ -1,9 +1,9 @@
 //! Operations that are much faster as one pass over memory than as the five to ten tensor
-//! operations they stand for. They exist for the CPU, whose time goes into such passes.
+//! operations they stand for: the kernels of the CPU. Those of GPUs are the crate `moe-kernels`.
 //!
-//! Each has a hand-written backward, and a twin of plain tensor operations beside it: other devices
-//! run the twin, and the tests compare the two. All results are independent of the number of
-//! threads: rows are computed apart, and sums over rows are made in blocks of fixed size.
+//! Each has a hand-written backward, and is compared with the twin of plain tensor operations of
+//! the kernel for GPUs. All results are independent of the number of threads: rows are computed
+//! apart, and sums over rows are made in blocks of fixed size.
 
 mod attention;
 mod autodiff;
@@ -17,15 +17,86 @@ pub use grouped::grouped_matmul;
 pub use ops::{rms_norm, softmax_and_log_sum, swiglu};
 pub use routes::{Routes, combine_rows, gather_rows};
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
-use burn::tensor::Device;
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
-/// Whether tensors of this device are computed by the kernels of this module.
-pub fn is_host(device: &Device) -> bool {
-    device.clone().without_autodiff() == Device::flex()
+/// Which kernels compute a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernels {
+    /// Those of this module: routes and spans are made on the host.
+    Host,
+    /// Those of `moe-kernels`: nothing is read back to the host. On the CPU they are their twins of
+    /// plain operations, for tests.
+    Gpu,
+}
+
+impl Kernels {
+    /// The kernels made for a device.
+    pub fn of(device: &Device) -> Self {
+        if device.clone().without_autodiff() == Device::flex() { Self::Host } else { Self::Gpu }
+    }
+}
+
+/// Type of activations and products. Parameters, their gradients and moments, the router, softmax,
+/// norms and the loss are f32 either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compute {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+}
+
+impl Compute {
+    /// The type as burn names it.
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+
+    /// Its name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// Bytes of a value.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+thread_local! {
+    static READS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The values of an f32 tensor on the host. It waits for the device, so nothing inside of a training
+/// step may call it but its end; every call is counted.
+pub fn read(tensor: Tensor<1>) -> Vec<f32> {
+    READS.set(READS.get() + 1);
+    // Cannot fail: all that is read is f32 by construction.
+    tensor.into_data().try_into_vec().expect("f32 values")
+}
+
+/// How often this thread has called [`read`].
+pub fn reads() -> u64 {
+    READS.get()
+}
+
+/// Whether the kernels of this module can compute this tensor: f32 on the CPU.
+fn is_host(x: &Tensor<2>) -> bool {
+    Kernels::of(&x.device()) == Kernels::Host && x.dtype() == DType::F32
 }
 
 /// The kernels, as an extension of burn's CPU backend. Matrices are `[rows, columns]`.

@@ -1,20 +1,17 @@
-//! The fused operations as functions of tensors, with their twins of plain operations.
+//! The fused operations as functions of tensors: the kernel of the CPU or that of GPUs.
 
 use burn::backend::Dispatch;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
 use super::{HostKernels, is_host};
 
-/// Softmax of each row and `log(sum(exp(row)))`, without gradient: for the loss, which computes
-/// its own.
+/// Softmax of each row and `log(sum(exp(row)))` in f32 on the CPU, without gradient: for the loss,
+/// which computes its own.
 ///
 /// # Shapes
 /// - x: `[rows, columns]`
 /// - results: `[rows, columns]` and `[rows, 1]`
 pub fn softmax_and_log_sum(x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    if !is_host(&x.device()) {
-        return softmax_plain(x);
-    }
     let (probabilities, log_sum) = Dispatch::k_softmax(x.into_dispatch());
     (Tensor::from_dispatch(probabilities), Tensor::from_dispatch(log_sum))
 }
@@ -24,9 +21,9 @@ pub fn softmax_and_log_sum(x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
 /// # Shapes
 /// - gate, up: `[rows, columns]`, and so is the result
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    match is_host(&gate.device()) {
+    match is_host(&gate) {
         true => Tensor::from_dispatch(Dispatch::k_swiglu(gate.into_dispatch(), up.into_dispatch())),
-        false => swiglu_plain(gate, up),
+        false => moe_kernels::swiglu::swiglu(gate, up),
     }
 }
 
@@ -36,35 +33,27 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 /// - x: `[rows, columns]`, and so is the result
 /// - weight: `[columns]`
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
-    match is_host(&x.device()) {
+    match is_host(&x) {
         true => Tensor::from_dispatch(Dispatch::k_rms_norm(x.into_dispatch(), weight.into_dispatch(), eps)),
-        false => rms_norm_plain(x, weight, eps),
+        false => moe_kernels::norm::rms_norm(x, weight, eps),
     }
-}
-
-fn softmax_plain(x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    let max = x.clone().max_dim(1);
-    let probabilities = activation::softmax(x, 1);
-    // From the largest probability, which is at least 1/columns and so never underflows:
-    // p_max = exp(x_max) / sum.
-    let log_sum = max - probabilities.clone().max_dim(1).log();
-    (probabilities, log_sum)
-}
-
-fn swiglu_plain(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-    activation::silu(gate) * up
-}
-
-fn rms_norm_plain(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
-    let inverse = (x.clone() * x.clone()).mean_dim(1).add_scalar(eps).sqrt().recip();
-    x * inverse * weight.unsqueeze()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::Stream;
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::{Device, TensorData, activation};
+    use moe_kernels::norm::rms_norm_plain;
+    use moe_kernels::swiglu::swiglu_plain;
+
+    fn softmax_plain(x: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let max = x.clone().max_dim(1);
+        let probabilities = activation::softmax(x, 1);
+        // From the largest probability, which never underflows: p_max = exp(x_max) / sum.
+        let log_sum = max - probabilities.clone().max_dim(1).log();
+        (probabilities, log_sum)
+    }
 
     fn noise<const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<D> {
         let stream = Stream::new(seed, "kernel");

@@ -3,14 +3,13 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::attention::{DocumentMask, GroupedQuery};
+use super::attention::{GroupedQuery, Placement};
 use super::config::{BalanceConfig, ModelConfig};
 use super::feed_forward::SwiGlu;
 use super::init::Init;
-use super::input::ValidMask;
+use super::input::Input;
 use super::moe::{MoeLayer, MoeRecord};
 use super::norm::RmsNorm;
-use super::rope::Rotation;
 
 /// A pre-norm transformer block.
 #[derive(Module, Debug)]
@@ -60,17 +59,16 @@ impl Block {
     pub fn forward(
         &self,
         x: Tensor<2>,
-        rotation: &Rotation,
-        mask: &DocumentMask,
-        valid: &ValidMask,
+        placement: &Placement,
+        input: &Input,
         balance: &BalanceConfig,
     ) -> (Tensor<2>, Option<MoeRecord>) {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), rotation, mask);
+        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), placement);
         let normed = self.feed_forward_norm.forward(x.clone());
         match &self.feed_forward {
             FeedForward::Dense(dense) => (x + dense.forward(normed), None),
             FeedForward::Moe(moe) => {
-                let (y, record) = moe.forward(normed, valid, balance);
+                let (y, record) = moe.forward(normed, &input.valid, input.kernels, balance);
                 (x + y, Some(record))
             }
         }
@@ -84,10 +82,10 @@ impl Block {
         }
     }
 
-    /// The same block with another selection bias of its router; unchanged if it has none.
-    pub fn with_balance_bias(self, bias: &[f32]) -> Self {
+    /// The same block with its mixture of experts changed; unchanged if it has none.
+    pub fn map_moe(self, change: impl FnOnce(MoeLayer) -> MoeLayer) -> Self {
         let feed_forward = match self.feed_forward {
-            FeedForward::Moe(moe) => FeedForward::Moe(moe.with_balance_bias(bias)),
+            FeedForward::Moe(moe) => FeedForward::Moe(change(moe)),
             dense @ FeedForward::Dense(_) => dense,
         };
         Self { feed_forward, ..self }

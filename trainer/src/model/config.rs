@@ -1,5 +1,7 @@
 //! The geometry of a model: what is needed to build it, and nothing about training.
 
+pub use crate::kernel::Compute;
+
 /// A decoder-only language model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
@@ -21,6 +23,8 @@ pub struct ModelConfig {
     pub tie_embeddings: bool,
     /// Standard deviation of the initial weights.
     pub init_std: f64,
+    /// Type of activations and products.
+    pub compute: Compute,
     /// Attention of every block.
     pub attention: AttentionConfig,
     /// Mixture of experts of the blocks after the dense ones.

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::init::Init;
+use super::linear::linear;
 use crate::kernel::swiglu;
 
 /// `y = (silu(x W_gate) * (x W_up)) W_down`, without biases.
@@ -28,8 +29,8 @@ impl SwiGlu {
     /// # Shapes
     /// - x: `[tokens, width]`, and so is the result
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gate = x.clone().matmul(self.w_gate.val());
-        let up = x.matmul(self.w_up.val());
-        swiglu(gate, up).matmul(self.w_down.val())
+        let gate = linear(x.clone(), self.w_gate.val());
+        let up = linear(x, self.w_up.val());
+        linear(swiglu(gate, up), self.w_down.val())
     }
 }

@@ -2,6 +2,7 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::random::Stream;
 
@@ -31,7 +32,7 @@ impl<'a> Init<'a> {
         let stream = Stream::new(self.seed, name);
         let std = self.std * scale;
         let n = shape.iter().product::<usize>() as u64;
-        let values: Vec<f32> = (0..n).map(|i| (stream.normal(i) * std) as f32).collect();
+        let values: Vec<f32> = (0..n).into_par_iter().map(|i| (stream.normal(i) * std) as f32).collect();
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 }

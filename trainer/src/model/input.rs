@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::kernel::Kernels;
+
 /// Segment number of padding; it belongs to no document.
 pub const PADDING: u32 = u32::MAX;
 
@@ -10,12 +12,16 @@ pub const PADDING: u32 = u32::MAX;
 pub struct Input {
     /// `[batch, seq]`
     pub tokens: Tensor<2, Int>,
+    /// The same on the host.
+    pub ids: Vec<u32>,
     /// `batch * seq` positions on the host, from 0 in each document piece.
     pub positions: Vec<u32>,
     /// The document piece of each of these tokens, [`PADDING`] on padding.
     pub segments: Vec<u32>,
     /// Which tokens are not padding.
     pub valid: ValidMask,
+    /// Which kernels compute.
+    pub kernels: Kernels,
 }
 
 /// Which tokens are real. A type of its own, because a bare boolean tensor does not say whether
@@ -26,6 +32,7 @@ pub struct ValidMask {
     is_valid: Vec<bool>,
     n_valid: usize,
     column: Tensor<2>,
+    flags: Tensor<1, Int>,
 }
 
 impl Input {
@@ -44,10 +51,17 @@ impl Input {
         let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
         Self {
             tokens: Tensor::from_data(TensorData::new(ids, [batch, seq]), device),
+            ids: tokens.to_vec(),
             positions: positions.to_vec(),
             segments: segments.to_vec(),
             valid: ValidMask::new(segments.iter().map(|&s| s != PADDING).collect(), batch, device),
+            kernels: Kernels::of(device),
         }
+    }
+
+    /// The same input for other kernels.
+    pub fn with_kernels(self, kernels: Kernels) -> Self {
+        Self { kernels, ..self }
     }
 }
 
@@ -57,7 +71,9 @@ impl ValidMask {
         let column: Vec<f32> = is_valid.iter().map(|&v| f32::from(u8::from(v))).collect();
         let n_valid = is_valid.iter().filter(|&&v| v).count();
         let column = Tensor::from_data(TensorData::new(column, [is_valid.len(), 1]), device);
-        Self { batch, is_valid, n_valid, column }
+        let flags: Vec<i32> = is_valid.iter().map(|&v| i32::from(v)).collect();
+        let flags = Tensor::from_data(TensorData::new(flags, [is_valid.len()]), device);
+        Self { batch, is_valid, n_valid, column, flags }
     }
 
     /// Samples of the batch.
@@ -80,7 +96,12 @@ impl ValidMask {
         self.is_valid[index]
     }
 
-    /// 1 for real tokens and 0 for padding, `[tokens, 1]`.
+    /// 1 for real tokens and 0 for padding, `[tokens]`.
+    pub fn flags(&self) -> Tensor<1, Int> {
+        self.flags.clone()
+    }
+
+    /// 1 for real tokens and 0 for padding, `[tokens, 1]`, f32.
     pub fn column(&self) -> Tensor<2> {
         self.column.clone()
     }

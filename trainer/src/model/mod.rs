@@ -9,6 +9,8 @@ pub mod config;
 pub mod feed_forward;
 pub mod init;
 mod input;
+pub mod linear;
+pub mod memory;
 pub mod moe;
 pub mod norm;
 pub mod parameters;
@@ -17,15 +19,17 @@ pub mod size;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use moe_kernels::embedding::TokenOrder;
 
 pub use block::Block;
 pub use config::ModelConfig;
 pub use input::{Input, PADDING, ValidMask};
 
-use attention::DocumentMask;
-use config::BalanceConfig;
+use crate::kernel::Kernels;
+use attention::Placement;
+use config::{BalanceConfig, Compute};
 use init::Init;
-use moe::MoeRecord;
+use moe::{MoeLayer, MoeRecord};
 use norm::RmsNorm;
 use rope::Rope;
 
@@ -43,6 +47,8 @@ pub struct Model {
     n_heads: usize,
     #[module(skip)]
     balance: BalanceConfig,
+    #[module(skip)]
+    compute: Compute,
 }
 
 /// What a forward pass leaves.
@@ -67,25 +73,65 @@ impl Model {
             rope: Rope::new(config.seq_len, config.head_dim(), config.attention.rope_theta),
             n_heads: config.attention.n_heads,
             balance: config.moe.balance.clone(),
+            compute: config.compute,
         }
     }
 
-    /// Hidden states of a batch.
+    /// Hidden states of a batch, in the type of computation.
     pub fn forward(&self, input: &Input) -> Output {
-        let shape @ [batch, seq] = input.tokens.dims();
-        let device = input.tokens.device();
-        let tokens = input.tokens.clone().reshape([batch * seq]);
-        let rotation = self.rope.rotation(&input.positions, &device);
-        let mask = DocumentMask::new(&input.segments, shape, self.n_heads, &device);
-
-        let mut x = self.embedding.val().select(0, tokens);
+        let placement = self.placement(input);
+        let mut x = self.embed(input);
         let mut records = Vec::new();
-        for (layer, block) in self.blocks.iter().enumerate() {
-            let (y, record) = block.forward(x, &rotation, &mask, &input.valid, &self.balance);
+        for layer in 0..self.blocks.len() {
+            let (y, record) = self.block(layer, x, &placement, input);
             x = y;
             records.extend(record.map(|record| (layer, record)));
         }
-        Output { hidden: self.norm.forward(x), records }
+        Output { hidden: self.last_norm(x), records }
+    }
+
+    /// What all blocks need to know of an input.
+    pub fn placement(&self, input: &Input) -> Placement {
+        Placement::new(input, &self.rope, self.n_heads)
+    }
+
+    /// The embedding of each token, `[batch * seq, d_model]`, in the type of computation.
+    pub fn embed(&self, input: &Input) -> Tensor<2> {
+        let [batch, seq] = input.tokens.dims();
+        let tokens = input.tokens.clone().reshape([batch * seq]);
+        let table = self.embedding.val();
+        match input.kernels {
+            Kernels::Host => table.select(0, tokens),
+            Kernels::Gpu => {
+                let [vocab, _] = table.dims();
+                let order = TokenOrder::new(&input.ids, vocab, &table.device());
+                moe_kernels::embedding::embed(table, tokens, &order, self.compute.dtype())
+            }
+        }
+    }
+
+    /// One block.
+    ///
+    /// # Shapes
+    /// - x: `[batch * seq, d_model]`, and so is the result
+    pub fn block(
+        &self,
+        layer: usize,
+        x: Tensor<2>,
+        placement: &Placement,
+        input: &Input,
+    ) -> (Tensor<2>, Option<MoeRecord>) {
+        self.blocks[layer].forward(x, placement, input, &self.balance)
+    }
+
+    /// The normalisation after the last block.
+    pub fn last_norm(&self, x: Tensor<2>) -> Tensor<2> {
+        self.norm.forward(x)
+    }
+
+    /// Number of blocks.
+    pub fn n_layers(&self) -> usize {
+        self.blocks.len()
     }
 
     /// The projection to the vocabulary, `[d_model, vocab]`.
@@ -103,13 +149,20 @@ impl Model {
     }
 
     /// The same model with another selection bias in the router of `layer`.
-    pub fn with_balance_bias(mut self, layer: usize, bias: &[f32]) -> Self {
-        self.blocks = self
-            .blocks
-            .into_iter()
-            .enumerate()
-            .map(|(index, block)| if index == layer { block.with_balance_bias(bias) } else { block })
-            .collect();
+    pub fn with_balance_bias(self, layer: usize, bias: &[f32]) -> Self {
+        self.map_moe(layer, |moe| moe.with_balance_bias(bias))
+    }
+
+    /// The same with a bias that is on the device already, outside of any graph.
+    pub fn with_bias_tensor(self, layer: usize, bias: Tensor<1>) -> Self {
+        self.map_moe(layer, |moe| moe.with_bias_tensor(bias.clone()))
+    }
+
+    fn map_moe(mut self, layer: usize, change: impl Fn(MoeLayer) -> MoeLayer) -> Self {
+        let change = |(index, block): (usize, Block)| {
+            if index == layer { block.map_moe(&change) } else { block }
+        };
+        self.blocks = self.blocks.into_iter().enumerate().map(change).collect();
         self
     }
 

@@ -2,6 +2,7 @@
 //! does not pass through the moments.
 
 use burn::tensor::Tensor;
+use moe_kernels::adamw::{AdamW, adamw};
 
 use crate::model::parameters::Parameter;
 
@@ -46,6 +47,30 @@ pub struct Update {
     pub gradient_factor: f64,
     /// Whether weight decay applies.
     pub decay: bool,
+}
+
+/// [`update`] on a GPU in one pass. `factor` `[1]` multiplies the gradient instead of
+/// [`Update::gradient_factor`]; one that is not a number leaves everything as it was.
+pub fn update_on_gpu(
+    config: &AdamWConfig,
+    value: Tensor<1>,
+    gradient: Option<Tensor<1>>,
+    moments: Moments,
+    update: Update,
+    factor: Tensor<1>,
+) -> (Tensor<1>, Moments) {
+    let number = update.number.min(i32::MAX as u64) as i32;
+    let constants = AdamW {
+        beta1: config.beta1,
+        beta2: config.beta2,
+        eps: config.eps,
+        decay: if update.decay { 1.0 - update.rate * config.weight_decay } else { 1.0 },
+        rate: update.rate,
+        correction1: 1.0 - config.beta1.powi(number),
+        correction2: (1.0 - config.beta2.powi(number)).sqrt(),
+    };
+    let (value, first, second) = adamw(value, gradient, moments.first, moments.second, factor, constants);
+    (value, Moments { first, second })
 }
 
 /// One update of one parameter. An absent gradient is a gradient of zero: the moments decay and

@@ -2,6 +2,7 @@
 //! (Pascanu et al. 2013, arXiv 1211.5063, algorithm 1).
 
 use burn::tensor::Tensor;
+use moe_kernels::adamw::sum_of_squares;
 
 use crate::model::parameters::host;
 
@@ -14,6 +15,21 @@ pub fn global_norm(gradients: &[Option<Tensor<1>>]) -> f64 {
         return 0.0;
     }
     host(Tensor::cat(squares, 0)).into_iter().map(f64::from).sum::<f64>().sqrt()
+}
+
+/// [`global_norm`] on the device, all in f32, `[1]`.
+///
+/// # Panics
+/// Without any gradient.
+pub fn global_norm_on_device(gradients: &[Option<Tensor<1>>]) -> Tensor<1> {
+    let squares: Vec<Tensor<1>> = gradients.iter().flatten().map(|g| sum_of_squares(g.clone())).collect();
+    Tensor::cat(squares, 0).sum().sqrt()
+}
+
+/// [`clip_factor`] on the device, `[1]`; not a number when norm or loss are not finite.
+pub fn clip_factor_on_device(norm: Tensor<1>, loss: Tensor<1>, max_norm: f64) -> Tensor<1> {
+    let poison = (norm.clone() + loss) * 0.0;
+    (norm.recip() * max_norm).clamp_max(1.0) + poison
 }
 
 /// The factor that brings a gradient of this norm to at most `max_norm`.

@@ -85,7 +85,7 @@ pub fn run(mut state: TrainState, run: &Run, observer: &mut dyn Observer) -> Res
     let Run { dir, config, corpus, .. } = *run;
     // Set by `RunConfig::with_plan_len` before any run.
     let n_steps = config.steps.unwrap_or(state.step);
-    let step_config = config.step_config(n_steps);
+    let step_config = config.step_config(n_steps, &state.model.device());
     let balance = config.model(corpus.vocab_size, corpus.samples.seq_len()).moe.balance;
     let last_t = state.t + (n_steps - state.step.min(n_steps)) * config.batch as u64;
     let mut loader = Loader::new(corpus.samples.clone(), state.t..last_t, config.prefetch, state.digest);

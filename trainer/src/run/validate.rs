@@ -4,7 +4,7 @@ use burn::module::Module;
 
 use crate::data::{Batch, Corpus};
 use crate::error::{Error, Result};
-use crate::loss::token_losses;
+use crate::loss::{Targets, token_losses};
 use crate::metrics::GroupLosses;
 use crate::model::Model;
 
@@ -53,8 +53,10 @@ impl Validator {
         let model = model.valid();
         let mut losses = GroupLosses::default();
         for batch in &self.batches {
-            let output = model.forward(&batch.input(0..batch.len(), &model.device()));
-            let batch_losses = token_losses(output.hidden, model.head(), &batch.targets, &batch.loss_mask);
+            let input = batch.input(0..batch.len(), &model.device());
+            let output = model.forward(&input);
+            let targets = Targets { ids: &batch.targets, mask: &batch.loss_mask };
+            let batch_losses = token_losses(output.hidden, model.head(), targets, input.kernels);
             losses.add(batch, &batch_losses, corpus);
         }
         Validation { losses, unigram: self.unigram }

@@ -1,5 +1,6 @@
 //! One training step and the state it changes; no file is touched here.
 
+mod micro_step;
 mod state;
 mod step;
 

@@ -1,6 +1,6 @@
 //! Everything a training step changes.
 
-use crate::data::DataDigest;
+use crate::data::{Batch, DataDigest};
 use crate::model::Model;
 use crate::optim::Optimizer;
 
@@ -19,4 +19,13 @@ pub struct TrainState {
     pub tokens_seen: u64,
     /// Hash of all samples read.
     pub digest: DataDigest,
+}
+
+impl TrainState {
+    /// Counts a step that was made on this batch.
+    pub(super) fn advance(&mut self, batch: &Batch) {
+        self.step += 1;
+        self.t = batch.first_t + batch.len() as u64;
+        self.tokens_seen += batch.n_targets() as u64;
+    }
 }

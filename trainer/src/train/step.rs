@@ -3,12 +3,15 @@
 
 use burn::tensor::Tensor;
 
+use super::micro_step::{Gradients, Part, micro_step, recomputed_micro_step};
 use super::state::TrainState;
 use crate::data::Batch;
-use crate::loss::cross_entropy;
-use crate::model::moe::{RouterStats, bias_step};
-use crate::model::{Model, parameters};
-use crate::optim::{Schedule, clip_factor, global_norm};
+use crate::kernel::{Kernels, read, reads};
+use crate::loss::Losses;
+use crate::model::moe::{DeviceStats, RouterStats, Stats, bias_step, bias_step_on_device};
+use crate::optim::{
+    Factor, Schedule, clip_factor, clip_factor_on_device, global_norm, global_norm_on_device,
+};
 
 /// What a step needs besides state and data.
 #[derive(Debug, Clone)]
@@ -22,6 +25,10 @@ pub struct StepConfig {
     pub schedule: Schedule,
     /// Step of the selection bias; 0 switches it off.
     pub bias_rate: f64,
+    /// Which kernels compute.
+    pub kernels: Kernels,
+    /// Whether a block's activations are computed again in the backward pass instead of kept.
+    pub recompute: bool,
 }
 
 /// What happened in a step.
@@ -39,9 +46,14 @@ pub struct StepReport {
     pub clip_factor: f64,
     /// Learning rate.
     pub rate: f64,
+    /// How often the step waited for values of the device.
+    pub n_reads: u64,
 }
 
 /// Runs one step. The state is untouched if the loss or the gradient is not finite.
+///
+/// On a GPU nothing is read back before the end of the step: clipping, the update and the bias
+/// follow from values on the device, and one transfer brings the report.
 ///
 /// # Errors
 /// The report of the step, when its loss or gradient is not finite.
@@ -50,93 +62,151 @@ pub fn train_step(
     batch: &Batch,
     config: &StepConfig,
 ) -> Result<StepReport, Box<StepReport>> {
-    let rate = config.schedule.rate(state.step);
+    let reads_before = reads();
     let mut gradients = Gradients::default();
-    let mut report = StepReport {
-        losses: Vec::with_capacity(batch.tokens.len()),
-        cross_entropy: 0.0,
-        routers: Vec::new(),
-        grad_norm: 0.0,
-        clip_factor: 1.0,
-        rate,
-    };
-    let n_targets = batch.n_targets();
-    let n_valid = batch.n_valid().max(1);
+    let mut parts = Vec::new();
+    let counts = [batch.n_targets(), batch.n_valid().max(1)];
+    let run = if config.recompute { recomputed_micro_step } else { micro_step };
     for start in (0..batch.len()).step_by(config.micro_batch.max(1)) {
         let samples = start..(start + config.micro_batch.max(1)).min(batch.len());
-        gradients.add(micro_step(&state.model, batch, samples, [n_targets, n_valid], &mut report));
+        let input = batch.input(samples.clone(), &state.model.device()).with_kernels(config.kernels);
+        parts.push(run(&state.model, batch, samples, &input, counts, &mut gradients));
     }
-    let losses: f64 = report.losses.iter().copied().map(f64::from).sum();
-    report.cross_entropy = losses / n_targets.max(1) as f64;
-    report.grad_norm = global_norm(&gradients.0);
-    if !report.cross_entropy.is_finite() || !report.grad_norm.is_finite() {
-        return Err(Box::new(report));
-    }
+    let mut result = match config.kernels {
+        Kernels::Host => finish_on_host(state, batch, config, gradients, parts),
+        Kernels::Gpu => finish_on_gpu(state, batch, config, gradients, parts),
+    };
+    let (Ok(report) | Err(report)) = result.as_mut().map_err(Box::as_mut);
+    report.n_reads = reads() - reads_before;
+    result
+}
 
-    report.clip_factor = clip_factor(report.grad_norm, config.clip);
+fn finish_on_host(
+    state: &mut TrainState,
+    batch: &Batch,
+    config: &StepConfig,
+    gradients: Gradients,
+    parts: Vec<Part>,
+) -> Result<StepReport, Box<StepReport>> {
+    let gradients = gradients.into_inner();
+    let grad_norm = global_norm(&gradients);
+    let mut report = StepReport::new(config.schedule.rate(state.step), grad_norm, config.clip);
+    for part in parts {
+        report.losses.extend(part.losses.read());
+        report.add_routers(part.routers.into_iter().map(|(layer, stats)| (layer, stats.read())));
+    }
+    let mut report = report.finish(batch)?;
+
     let number = state.step + 1;
-    let mut model = state.optimizer.step(state.model.clone(), gradients.0, number, rate, report.clip_factor);
+    let factor = Factor::Host(report.clip_factor);
+    let model = state.model.clone();
+    let mut model = state.optimizer.step(model, gradients, number, report.rate, &factor);
     if config.bias_rate > 0.0 {
-        for (layer, stats) in &report.routers {
+        for (layer, stats) in &mut report.routers {
             let bias = bias_step(&stats.bias, &stats.load, config.bias_rate);
             model = model.with_balance_bias(*layer, &bias);
         }
     }
     state.model = model;
-    state.step = number;
-    state.t = batch.first_t + batch.len() as u64;
-    state.tokens_seen += n_targets as u64;
+    state.advance(batch);
     Ok(report)
 }
 
-/// Gradients of some samples of a batch, normalised by the counts of the whole batch.
-fn micro_step(
-    model: &Model,
+fn finish_on_gpu(
+    state: &mut TrainState,
     batch: &Batch,
-    samples: std::ops::Range<usize>,
-    [n_targets, n_valid]: [usize; 2],
-    report: &mut StepReport,
-) -> Vec<Option<Tensor<1>>> {
-    let tokens = batch.token_range(samples.clone());
-    let input = batch.input(samples, &model.device());
-    let output = model.forward(&input);
-    let scale = 1.0 / n_targets.max(1) as f64;
-    let ce = cross_entropy(
-        output.hidden,
-        model.head(),
-        &batch.targets[tokens.clone()],
-        &batch.loss_mask[tokens],
-        scale,
-    );
-    report.losses.extend(&ce.losses);
-    let share = input.valid.n_valid() as f64 / n_valid as f64;
-    let mut objective = ce.surrogate;
-    for (index, (layer, record)) in output.records.into_iter().enumerate() {
-        if let Some(auxiliary) = record.auxiliary {
-            objective = objective + auxiliary * share;
+    config: &StepConfig,
+    gradients: Gradients,
+    parts: Vec<Part>,
+) -> Result<StepReport, Box<StepReport>> {
+    let gradients = gradients.into_inner();
+    let (losses, routers) = split(parts);
+    let rate = config.schedule.rate(state.step);
+    let norm = global_norm_on_device(&gradients);
+    let factor = clip_factor_on_device(norm.clone(), losses.clone().sum(), config.clip);
+    let number = state.step + 1;
+    let model = state.model.clone();
+    state.model = state.optimizer.step(model, gradients, number, rate, &Factor::Gpu(Box::new(factor)));
+
+    // Everything that is to be known, in one transfer: the norm, the losses, the routers.
+    let mut all = vec![norm, losses];
+    all.extend(routers.iter().flatten().map(|(_, stats)| stats.flat()));
+    let values = read(Tensor::cat(all, 0));
+    let (losses, mut rest) = values[1..].split_at(batch.tokens.len());
+    let mut report = StepReport::new(rate, f64::from(values[0]), config.clip);
+    report.losses.extend(losses);
+    for part in &routers {
+        let mut decoded = Vec::new();
+        for (layer, stats) in part {
+            let (own, others) = rest.split_at(stats.len());
+            decoded.push((*layer, stats.decode(own)));
+            rest = others;
         }
-        match report.routers.get_mut(index) {
-            Some((_, stats)) => stats.merge(&record.stats),
-            None => report.routers.push((layer, record.stats)),
-        }
+        report.add_routers(decoded.into_iter());
     }
-    parameters::take_gradients(model, &mut objective.backward())
+    let report = report.finish(batch)?;
+    if config.bias_rate > 0.0 {
+        step_biases(state, &routers, config.bias_rate);
+    }
+    state.advance(batch);
+    Ok(report)
 }
 
-/// Sums of gradients over micro-batches.
-#[derive(Default)]
-struct Gradients(Vec<Option<Tensor<1>>>);
-
-impl Gradients {
-    fn add(&mut self, other: Vec<Option<Tensor<1>>>) {
-        if self.0.is_empty() {
-            self.0 = other;
-            return;
-        }
-        let sums = std::mem::take(&mut self.0).into_iter().zip(other).map(|(sum, new)| match (sum, new) {
-            (Some(sum), Some(new)) => Some(sum + new),
-            (sum, new) => sum.or(new),
+/// The losses of all tokens, and the router records of each micro-batch.
+fn split(parts: Vec<Part>) -> (Tensor<1>, Vec<Vec<(usize, DeviceStats)>>) {
+    let (mut losses, mut routers) = (Vec::new(), Vec::new());
+    for part in parts {
+        let Losses::Gpu(of_part) = part.losses else { unreachable!("losses of a GPU are on it") };
+        losses.push(*of_part);
+        let on_device = part.routers.into_iter().map(|(layer, stats)| match stats {
+            Stats::Gpu(stats) => (layer, *stats),
+            Stats::Host(_) => unreachable!("records of a GPU's router are on it"),
         });
-        self.0 = sums.collect();
+        routers.push(on_device.collect());
+    }
+    (Tensor::cat(losses, 0), routers)
+}
+
+/// Moves every router's bias once, by the loads of all micro-batches.
+fn step_biases(state: &mut TrainState, routers: &[Vec<(usize, DeviceStats)>], rate: f64) {
+    let Some(first) = routers.first() else { return };
+    let mut model = state.model.clone();
+    for (index, (layer, stats)) in first.iter().enumerate() {
+        let others = routers[1..].iter().map(|part| part[index].1.load.clone());
+        let load = others.fold(stats.load.clone(), |sum, load| sum + load);
+        model = model.with_bias_tensor(*layer, bias_step_on_device(stats.bias.clone(), load, rate));
+    }
+    state.model = model;
+}
+
+impl StepReport {
+    fn new(rate: f64, grad_norm: f64, clip: f64) -> Self {
+        Self {
+            losses: Vec::new(),
+            cross_entropy: 0.0,
+            routers: Vec::new(),
+            grad_norm,
+            clip_factor: clip_factor(grad_norm, clip),
+            rate,
+            n_reads: 0,
+        }
+    }
+
+    /// Adds the router records of one micro-batch.
+    fn add_routers(&mut self, routers: impl Iterator<Item = (usize, RouterStats)>) {
+        for (index, (layer, stats)) in routers.enumerate() {
+            match self.routers.get_mut(index) {
+                Some((_, sum)) => sum.merge(&stats),
+                None => self.routers.push((layer, stats)),
+            }
+        }
+    }
+
+    /// The mean loss; the report is an error when loss or gradient are not finite.
+    fn finish(mut self, batch: &Batch) -> Result<Self, Box<Self>> {
+        let losses: f64 = self.losses.iter().copied().map(f64::from).sum();
+        self.cross_entropy = losses / batch.n_targets().max(1) as f64;
+        let is_finite = self.cross_entropy.is_finite() && self.grad_norm.is_finite();
+        if is_finite { Ok(self) } else { Err(Box::new(self)) }
     }
 }

@@ -1,5 +1,6 @@
 use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
+use moe_train::kernel::Kernels;
 use moe_train::model::config::ScoreFunction;
 use moe_train::model::init::Init;
 use moe_train::model::moe::{ExpertWeights, MoeLayer};
@@ -84,7 +85,7 @@ impl Oracle {
 
 /// The dropless layer and the oracle, forward and backward, on 11 tokens of which 2 are padding,
 /// with one expert that nothing chooses.
-fn check_oracle(score: ScoreFunction) {
+fn check_oracle(score: ScoreFunction, kernels: Kernels) {
     let mut config = tiny_model();
     config.moe.n_shared = 0;
     config.moe.router.score = score;
@@ -98,9 +99,10 @@ fn check_oracle(score: ScoreFunction) {
     let direction = tensor(&noise(3, values.len()), [11, config.d_model], &device);
 
     let x = tensor(&values, [11, config.d_model], &device).require_grad();
-    let (y, record) = layer.forward(x.clone(), &mask, &no_balance());
-    assert_eq!(record.stats.load[2], 0, "no token goes to the expert of low bias");
-    assert_eq!(record.stats.load.iter().sum::<u64>(), 2 * 9);
+    let (y, record) = layer.forward(x.clone(), &mask, kernels, &no_balance());
+    let load = record.stats.read().load;
+    assert_eq!(load[2], 0, "no token goes to the expert of low bias");
+    assert_eq!(load.iter().sum::<u64>(), 2 * 9);
 
     let ExpertWeights { gate, up, down } = layer.expert_weights();
     let leaf = |w: Tensor<3>| Tensor::from_inner(w.without_autodiff()).require_grad();
@@ -134,8 +136,10 @@ fn check_oracle(score: ScoreFunction) {
 
 #[test]
 fn dropless_equals_every_expert_times_its_gate() {
-    check_oracle(ScoreFunction::Sigmoid);
-    check_oracle(ScoreFunction::Softmax);
+    for kernels in [Kernels::Host, Kernels::Gpu] {
+        check_oracle(ScoreFunction::Sigmoid, kernels);
+        check_oracle(ScoreFunction::Softmax, kernels);
+    }
 }
 
 #[test]
@@ -197,8 +201,11 @@ fn names_are_paths_and_unique() {
 fn a_batch_that_is_all_padding_changes_nothing() {
     let model = Model::new(&tiny_model(), 1, &burn::tensor::Device::flex());
     let input = Input::new(&[0; 4], &[0; 4], &[PADDING; 4], [1, 4], &model.device());
-    let output = model.forward(&input);
-    let stats = &output.records[0].1.stats;
-    assert_eq!((stats.n_tokens, stats.load.iter().sum::<u64>()), (0, 0));
-    assert!(host(output.hidden).iter().all(|value| value.is_finite()));
+    for kernels in [Kernels::Host, Kernels::Gpu] {
+        let output = model.forward(&input.clone().with_kernels(kernels));
+        assert!(host(output.hidden).iter().all(|value| value.is_finite()));
+        let stats = output.records.into_iter().next().expect("one router").1.stats.read();
+        assert_eq!((stats.n_tokens, stats.load.iter().sum::<u64>()), (0, 0));
+        assert_eq!((stats.switch_sum, stats.sequence_sum, stats.z_sum), (0.0, 0.0, 0.0));
+    }
 }

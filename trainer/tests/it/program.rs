@@ -158,3 +158,71 @@ fn sigterm_saves_and_says_how_to_go_on() {
     let resumed = json(&world.run(&["resume", "runs/stopped", "--json"]));
     assert_eq!(resumed["step"], 30);
 }
+
+#[test]
+fn bench_measures_every_part_and_whole_steps() {
+    let world = World::new();
+    let args = ["bench", "--config", "small.toml", "--seq-len", "24", "--vocab", "40", "--device", "cpu"];
+    let few = ["--steps", "2", "--repeats", "1", "--set", "data.micro_batch=1"];
+    let out = world.run(&[&args[..], &few, &["--json"]].concat());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let names: Vec<&str> = report["parts"]
+        .as_array()
+        .expect("parts")
+        .iter()
+        .map(|p| p["name"].as_str().expect("a name"))
+        .collect();
+    let expected =
+        ["router", "dispatch and combine", "experts", "attention", "head and loss", "norm and optimizer"];
+    assert_eq!(names, expected);
+    // One block of two is a mixture; two micro-batches of one sample.
+    let times: Vec<u64> = report["parts"]
+        .as_array()
+        .expect("parts")
+        .iter()
+        .map(|p| p["times"].as_u64().expect("a number"))
+        .collect();
+    assert_eq!(times, [2, 2, 2, 4, 2, 1]);
+    // Embedding 40 * 16, three norms and their like, and the rest by the formula of the model's size.
+    assert!(report["parameters"].as_u64().expect("a number") > 40 * 16);
+    // 2 of 4 experts for each of 2 * 24 tokens: 24 rows on average.
+    assert_eq!(report["steps"]["rows_per_expert"][1], 24.0);
+    let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+    let rate = number(&report["steps"]["tokens_per_second"]);
+    assert!((rate * number(&report["steps"]["ms"]) / 1e3 / 48.0 - 1.0).abs() < 1e-9);
+    let mfu = rate * number(&report["flops_per_token"]) / 1e12 / number(&report["peak_tflops"]);
+    assert!((number(&report["mfu"]) / mfu - 1.0).abs() < 1e-9);
+    assert!(report["steps"]["reads"].is_null(), "a CPU waits for nothing");
+
+    let table = world.run(&[&args[..], &few].concat());
+    let table = String::from_utf8(table.stdout).expect("text");
+    assert!(expected.iter().all(|name| table.contains(name)) && table.contains("tokens/s"), "{table}");
+}
+
+#[test]
+fn the_cpu_refuses_bf16_and_says_what_to_do() {
+    let world = World::new();
+    for verb in [&["bench"][..], &["--shards", "out", "--run", "no"]] {
+        let args = ["--config", "small.toml", "--set", "precision.compute=bf16"];
+        let out = world.run(&[verb, &args, &["--device", "cpu"]].concat());
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{err}");
+        assert!(err.contains("--set precision.compute=f32"), "{err}");
+    }
+    assert!(!world.path("no").exists());
+}
+
+#[test]
+fn a_run_with_recomputation_learns_bit_for_bit_the_same() {
+    let world = World::new();
+    let hash = |out: &Output| {
+        let record: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        record["parameter_hash"].as_str().expect("a hash").to_owned()
+    };
+    let kept = world.train("kept", &[]);
+    let again = world.train("again", &["--set", "run.recompute=true"]);
+    assert_eq!(hash(&kept), hash(&again));
+    let err = String::from_utf8_lossy(&kept.stderr);
+    assert!(err.contains("memory about") && err.contains("activations of 2 samples"), "{err}");
+}

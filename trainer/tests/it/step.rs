@@ -1,4 +1,5 @@
-use moe_train::model::config::BalanceConfig;
+use moe_train::kernel::Kernels;
+use moe_train::model::config::{BalanceConfig, Compute};
 use moe_train::model::parameters::{Parameter, host as flat, parameters};
 use moe_train::run::Validator;
 use moe_train::train::{TrainState, train_step};
@@ -127,4 +128,99 @@ fn a_loss_that_is_not_finite_leaves_the_state_alone() {
     assert_eq!((state.step, state.t), (0, 0));
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&values(&state)), bits(&before));
+}
+
+/// Parameters, biases and report after three steps in micro-batches of 3, every loss switched on.
+fn three_steps(
+    kernels: Kernels,
+    recompute: bool,
+    compute: Compute,
+) -> (Vec<f32>, Vec<f32>, moe_train::train::StepReport) {
+    let mut config = tiny_model();
+    config.compute = compute;
+    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    let mut state = state(&config);
+    let step = moe_train::train::StepConfig { bias_rate: 0.1, kernels, recompute, ..step_config(3, 1e-3) };
+    let mut last = None;
+    for t in 0..3 {
+        last = Some(train_step(&mut state, &batch(8 * t, 8), &step).expect("finite"));
+    }
+    (values(&state), biases(&state), last.expect("three steps"))
+}
+
+#[test]
+fn recomputation_changes_no_bit() {
+    for kernels in [Kernels::Host, Kernels::Gpu] {
+        let (kept, kept_bias, kept_report) = three_steps(kernels, false, Compute::F32);
+        let (again, bias, report) = three_steps(kernels, true, Compute::F32);
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&kept), bits(&again));
+        assert_eq!((kept_bias, kept_report.losses), (bias, report.losses));
+    }
+}
+
+#[test]
+fn the_kernels_of_cpu_and_gpu_make_the_same_steps() {
+    let (cpu, cpu_bias, cpu_report) = three_steps(Kernels::Host, false, Compute::F32);
+    let (gpu, gpu_bias, report) = three_steps(Kernels::Gpu, false, Compute::F32);
+    // As for micro-batches: Adam makes rounding visible where a gradient is nearly zero.
+    let moved = cpu.iter().zip(&gpu).filter(|(a, b)| (*a - *b).abs() > 2e-5).count();
+    assert!(moved * 500 < cpu.len(), "{moved} of {} parameters differ", cpu.len());
+    assert!(distance(&cpu_bias, &gpu_bias) < 1e-6 && cpu_bias.iter().any(|b| *b != 0.0));
+    assert!((report.cross_entropy - cpu_report.cross_entropy).abs() < 1e-5);
+    assert!((report.grad_norm - cpu_report.grad_norm).abs() < 1e-4 * cpu_report.grad_norm);
+    for ((layer, a), (other, b)) in cpu_report.routers.iter().zip(&report.routers) {
+        assert_eq!((layer, &a.load, a.n_tokens), (other, &b.load, b.n_tokens));
+        let values = |s: &moe_train::model::moe::RouterStats| {
+            [s.switch_sum, s.sequence_sum, s.z_sum, s.logit_max.into(), s.logit_min.into()]
+        };
+        for (a, b) in values(a).into_iter().zip(values(b)) {
+            assert!((a - b).abs() < 1e-4 * a.abs().max(1.0), "{a} {b}");
+        }
+    }
+}
+
+#[test]
+fn bf16_learns_nearly_the_same() {
+    let (exact, _, exact_report) = three_steps(Kernels::Gpu, false, Compute::F32);
+    let (rounded, _, report) = three_steps(Kernels::Gpu, true, Compute::Bf16);
+    let difference = (report.cross_entropy - exact_report.cross_entropy).abs();
+    assert!(difference > 0.0, "bf16 must round");
+    assert!(difference < 0.02 * exact_report.cross_entropy, "{difference}");
+    assert!((report.grad_norm / exact_report.grad_norm - 1.0).abs() < 0.05);
+    // A step is at most 1e-3 for each parameter, so three are at most 3e-3 apart from another three.
+    assert!(distance(&exact, &rounded) < 6.1e-3);
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_leaves_the_state_of_a_gpu_alone() {
+    let mut state = state(&tiny_model());
+    let poisoned: Vec<_> = parameters(&state.model)
+        .iter()
+        .map(|p| {
+            let mut values = p.to_host();
+            if p.name == "head" {
+                values[0] = f32::NAN;
+            }
+            let n = values.len();
+            tensor(&values, [n], &burn::tensor::Device::flex())
+        })
+        .collect();
+    state.model = moe_train::model::parameters::replace_all(state.model, poisoned);
+    let bits = |state: &TrainState| values(state).iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let before = bits(&state);
+    let step = moe_train::train::StepConfig { kernels: Kernels::Gpu, ..step_config(4, 1e-3) };
+    assert!(train_step(&mut state, &batch(0, 4), &step).is_err());
+    assert_eq!((state.step, state.t), (0, 0));
+    assert_eq!(bits(&state), before);
+    let moments = state.optimizer.moments();
+    assert!(moments.iter().all(|m| flat(m.second.clone()).iter().all(|v| *v == 0.0)));
+}
+
+#[test]
+fn a_step_on_a_gpu_reads_back_once() {
+    let mut state = state(&tiny_model());
+    let step = moe_train::train::StepConfig { kernels: Kernels::Gpu, ..step_config(2, 1e-3) };
+    let report = train_step(&mut state, &batch(0, 8), &step).expect("finite");
+    assert_eq!(report.n_reads, 1);
 }

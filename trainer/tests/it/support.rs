@@ -12,8 +12,9 @@ use moe_shards::{
 };
 use moe_train::config::{RunConfig, Values};
 use moe_train::data::{Batch, Corpus, DataDigest, SampleSource};
+use moe_train::kernel::Kernels;
 use moe_train::model::config::{
-    AttentionConfig, BalanceConfig, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
+    AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
 };
 use moe_train::model::{Model, PADDING};
 use moe_train::optim::{AdamWConfig, Optimizer, Schedule, ScheduleKind};
@@ -36,6 +37,7 @@ pub fn tiny_model() -> ModelConfig {
         norm_eps: 1e-5,
         tie_embeddings: false,
         init_std: 0.3,
+        compute: Compute::F32,
         attention: AttentionConfig { n_heads: 2, n_kv_heads: 1, rope_theta: 1e4 },
         moe: MoeConfig {
             n_experts: 5,
@@ -101,7 +103,11 @@ pub fn batch(first_t: u64, n: u64) -> Batch {
 
 /// A training state with a fresh model.
 pub fn state(config: &ModelConfig) -> TrainState {
-    let model = Model::new(config, 3, &autodiff());
+    state_on(config, &Device::flex())
+}
+
+pub fn state_on(config: &ModelConfig, device: &Device) -> TrainState {
+    let model = Model::new(config, 3, &device.clone().autodiff());
     let adamw = AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
     let optimizer = Optimizer::new(adamw, &model);
     TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() }
@@ -110,7 +116,7 @@ pub fn state(config: &ModelConfig) -> TrainState {
 pub fn step_config(micro_batch: usize, rate: f64) -> StepConfig {
     let kind = ScheduleKind::Wsd;
     let schedule = Schedule { kind, peak: rate, warmup: 0.0, decay: 0.0, floor: 1.0, n_steps: 1000 };
-    StepConfig { micro_batch, clip: 1.0, schedule, bias_rate: 0.0 }
+    StepConfig { micro_batch, clip: 1.0, schedule, bias_rate: 0.0, kernels: Kernels::Host, recompute: false }
 }
 
 struct Synthetic;

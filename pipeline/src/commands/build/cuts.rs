@@ -13,7 +13,7 @@ use crate::recipe::ByteSize;
 use crate::recipe::cuts::{ParagraphConfig, SubstringConfig};
 use crate::recipe::dedup::Action;
 use crate::stage::cuts::{PartParams, anchor, apply, marks, paragraph, segment, substring};
-use crate::stage::{Params, Task};
+use crate::stage::{Params, Report, Task};
 use crate::work;
 use crate::work::cuts::{Cuts, Method};
 use crate::work::rows::{self, CutRow, RemovedRow};
@@ -133,23 +133,9 @@ impl Run<'_> {
         let tasks = self.part_tasks(parts, apply, |_| [&marks[..], &documents[..]].concat());
         let (mut n_cut, mut n_dropped) = (Count::default(), 0);
         for (part, (task, report)) in parts.iter_mut().zip(self.map(method.name(), tasks)?) {
-            let cuts = Cuts::write(&self.work, &rows::read::<CutRow>(&task.file(work::CUTS))?)?;
-            let removed: Vec<u32> =
-                rows::read::<RemovedRow>(&task.file(work::REMOVED))?.into_iter().map(|row| row.row).collect();
-            let removed = dedup::write_list(&self.work, &removed)?;
-            (part.cuts, part.removed) = (self.work.join(cuts), self.work.join(removed));
-            self.results.used.extend([part.cuts.clone(), part.removed.clone()]);
-            for dropped in report.dropped.values() {
-                part.left = part.left.minus(*dropped);
-                n_dropped += dropped.docs;
-            }
-            for cut in report.cut.values() {
-                part.left.bytes -= cut.bytes;
-                n_cut += *cut;
-            }
-            let entry = self.entry(part);
-            SourceLedger::add(&mut entry.dropped, &report.dropped);
-            SourceLedger::add(&mut entry.cut, &report.cut);
+            let (cut, dropped) = self.book_cuts(part, &task, &report)?;
+            n_cut += cut;
+            n_dropped += dropped;
             let name = format!("{}-{}.parquet", method.name(), part.label);
             self.results.add_audit(task.file(work::CUT_AUDIT), format!("cuts-{name}"));
             self.results.add_audit(task.file(work::DROPS), format!("drops-{name}"));
@@ -158,5 +144,29 @@ impl Run<'_> {
         let what = format!("{size} cut from {} documents, {n_dropped} documents dropped", n_cut.docs);
         line.done(self.printer, &what);
         Ok(())
+    }
+
+    /// Takes over what a task cut from a part and removed from it, and books it. Returns what was cut, and how many documents
+    /// were dropped.
+    pub fn book_cuts(&mut self, part: &mut Part, task: &Task, report: &Report) -> Result<(Count, u64)> {
+        let (mut n_cut, mut n_dropped) = (Count::default(), 0);
+        let cuts = Cuts::write(&self.work, &rows::read::<CutRow>(&task.file(work::CUTS))?)?;
+        let removed: Vec<u32> =
+            rows::read::<RemovedRow>(&task.file(work::REMOVED))?.into_iter().map(|row| row.row).collect();
+        let removed = dedup::write_list(&self.work, &removed)?;
+        (part.cuts, part.removed) = (self.work.join(cuts), self.work.join(removed));
+        self.results.used.extend([part.cuts.clone(), part.removed.clone()]);
+        for dropped in report.dropped.values() {
+            part.left = part.left.minus(*dropped);
+            n_dropped += dropped.docs;
+        }
+        for cut in report.cut.values() {
+            part.left.bytes -= cut.bytes;
+            n_cut += *cut;
+        }
+        let entry = self.entry(part);
+        SourceLedger::add(&mut entry.dropped, &report.dropped);
+        SourceLedger::add(&mut entry.cut, &report.cut);
+        Ok((n_cut, n_dropped))
     }
 }

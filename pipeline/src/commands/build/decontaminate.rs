@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use super::run::{Part, Run};
 use crate::decontaminate::selftest;
-use crate::dedup;
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::ledger::SourceLedger;
 use crate::ledger::decontamination::Decontamination;
 use crate::printer::StageLine;
 use crate::recipe::ByteSize;
@@ -16,8 +14,6 @@ use crate::stage::decontaminate::{DecontaminateParams, load, read_matches};
 use crate::stage::filter::too_many_tags;
 use crate::stage::{Params, Task};
 use crate::work;
-use crate::work::cuts::Cuts;
-use crate::work::rows::{self, CutRow, RemovedRow};
 
 impl Run<'_> {
     /// Reads the evaluation sets and looks for canaries made of them.
@@ -79,20 +75,9 @@ impl Run<'_> {
         let tasks = tasks.collect();
         let (mut n_cut, mut n_dropped, mut matches) = (Count::default(), 0, Vec::new());
         for (part, (task, report)) in parts.iter_mut().zip(self.map("decontaminate", tasks)?) {
-            let cuts = Cuts::write(&self.work, &rows::read::<CutRow>(&task.file(work::CUTS))?)?;
-            let removed: Vec<u32> =
-                rows::read::<RemovedRow>(&task.file(work::REMOVED))?.into_iter().map(|row| row.row).collect();
-            let removed = dedup::write_list(&self.work, &removed)?;
-            (part.cuts, part.removed) = (self.work.join(cuts), self.work.join(removed));
-            self.results.used.extend([part.cuts.clone(), part.removed.clone()]);
-            for dropped in report.dropped.values() {
-                part.left = part.left.minus(*dropped);
-                n_dropped += dropped.docs;
-            }
-            for cut in report.cut.values() {
-                part.left.bytes -= cut.bytes;
-                n_cut += *cut;
-            }
+            let (cut, dropped) = self.book_cuts(part, &task, &report)?;
+            n_cut += cut;
+            n_dropped += dropped;
             if is_tag && !report.tags.is_empty() {
                 part.tags = Some(task.output.clone());
                 tags.extend(report.tags.iter().cloned());
@@ -101,9 +86,6 @@ impl Run<'_> {
                     return Err(too_many_tags(&self.source_name(part), &tags));
                 }
             }
-            let entry = self.entry(part);
-            SourceLedger::add(&mut entry.dropped, &report.dropped);
-            SourceLedger::add(&mut entry.cut, &report.cut);
             matches.extend(read_matches(&task.file(work::MATCHES))?);
             let name = format!("{}.parquet", part.label);
             self.results.add_audit(task.file(work::CONTAMINATION_AUDIT), format!("contamination-{name}"));

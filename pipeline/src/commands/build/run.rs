@@ -163,7 +163,8 @@ impl<'a> Run<'a> {
         let mut n_files = 0;
         for (i, (source, inputs)) in prepared.recipe.source.iter().zip(&prepared.inputs).enumerate() {
             for input in inputs {
-                let slices = slice::cut(&input.path, source.format, input.n_bytes, limits.slice_bytes.0)?;
+                let (format, readers) = (source.format, limits.of_readers());
+                let slices = slice::cut(&input.path, format, input.n_bytes, limits.slice_bytes.0, readers)?;
                 let is_cut = slices.len() > 1;
                 for (n, (slice, weight)) in slices.into_iter().enumerate() {
                     let in_words = slice.in_words();

@@ -6,7 +6,7 @@ use arrow::ipc::writer::{FileWriter, IpcWriteOptions, StreamWriter};
 use proptest::prelude::*;
 
 use super::*;
-use crate::read::{self, Raw, Slice};
+use crate::read::{self, Raw};
 
 /// Three batches of two rows.
 fn batches() -> Vec<RecordBatch> {
@@ -45,23 +45,34 @@ fn file(compression: Option<CompressionType>) -> Vec<u8> {
     writer.into_inner().unwrap()
 }
 
-fn records(bytes: &[u8]) -> Vec<Record> {
-    let fields = FieldPaths {
+fn fields() -> FieldPaths {
+    FieldPaths {
         id: Some("id".into()),
         text: "text".into(),
         family: Some("kind".into()),
         ..FieldPaths::default()
-    };
-    records_with(bytes, &fields)
+    }
+}
+
+fn records(bytes: &[u8]) -> Vec<Record> {
+    records_with(bytes, &fields())
 }
 
 fn records_with(bytes: &[u8], fields: &FieldPaths) -> Vec<Record> {
+    records_in_slices(bytes, fields, u64::MAX).1
+}
+
+/// Bytes of the slices, and their records.
+fn records_in_slices(bytes: &[u8], fields: &FieldPaths, slice_bytes: u64) -> (Vec<u64>, Vec<Record>) {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
-    let format = Some(read::Format::Arrow);
-    let mut reader =
-        read::open(file.path(), "name", format, Slice::Whole, fields, Limits::default()).unwrap();
-    std::iter::from_fn(|| reader.next_record().unwrap()).collect()
+    let (path, format, limits) = (file.path(), Some(read::Format::Arrow), Limits::default());
+    let slices = read::slice::cut(path, format, bytes.len() as u64, slice_bytes, limits).unwrap();
+    let records = slices.iter().flat_map(|(slice, _)| {
+        let mut reader = read::open(path, "name", format, *slice, fields, limits).unwrap();
+        std::iter::from_fn(move || reader.next_record().unwrap())
+    });
+    (slices.iter().map(|(_, weight)| *weight).collect(), records.collect())
 }
 
 fn expected(n: u64) -> Record {
@@ -163,6 +174,52 @@ fn a_file_of_other_columns_has_no_text() {
     assert_eq!(bad, [(0, 1, Cause::MissingText), (1, 1, Cause::MissingText)]);
 }
 
+#[test]
+fn slices_hold_what_the_file_holds() {
+    for compression in [None, Some(CompressionType::LZ4_FRAME), Some(CompressionType::ZSTD)] {
+        for bytes in [stream(compression), file(compression)] {
+            let whole = records(&bytes);
+            let (weights, found) = records_in_slices(&bytes, &fields(), 1);
+            assert_eq!((weights.len(), &found), (3, &whole));
+            let two = weights[0] + weights[1];
+            for (slice_bytes, expected) in [(two, vec![two, weights[2]]), (two - 1, weights)] {
+                let (weights, found) = records_in_slices(&bytes, &fields(), slice_bytes);
+                assert_eq!((weights, &found), (expected, &whole), "slices of {slice_bytes}");
+            }
+        }
+        let packed = zstd::encode_all(&stream(compression)[..], 1).unwrap();
+        assert_eq!(records_in_slices(&packed, &fields(), 1), (vec![packed.len() as u64], records(&packed)));
+    }
+}
+
+#[test]
+fn batches_with_dictionaries_between_them_are_not_cut() {
+    let batch = |kinds: [&str; 2]| {
+        let kinds: DictionaryArray<Int32Type> = kinds.into_iter().collect();
+        let texts = StringArray::from(vec!["text", "text"]);
+        let columns = [("text", Arc::new(texts) as ArrayRef), ("kind", Arc::new(kinds) as ArrayRef)];
+        RecordBatch::try_from_iter(columns).unwrap()
+    };
+    let batches = [batch(["wiki", "web"]), batch(["books", "code"])];
+    let mut writer = StreamWriter::try_new(Vec::new(), &batches[0].schema()).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    let bytes = writer.into_inner().unwrap();
+    let fields = FieldPaths { text: "text".into(), family: Some("kind".into()), ..FieldPaths::default() };
+    let (weights, found) = records_in_slices(&bytes, &fields, 1);
+    let families: Vec<_> = found.into_iter().map(|record| record.content.unwrap().family.unwrap()).collect();
+    assert_eq!((weights.len(), families), (1, ["wiki", "web", "books", "code"].map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn a_file_that_changes_after_it_was_cut_is_an_error() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&stream(None)).unwrap();
+    let cut = read::slice::cut(file.path(), None, stream(None).len() as u64, 1, Limits::default()).unwrap();
+    file.as_file().set_len(4).unwrap();
+    let opened = read::open(file.path(), "name", None, cut[1].0, &fields(), Limits::default());
+    assert!(opened.is_err_and(|error| error.to_string().contains("start it again")));
+}
+
 proptest! {
     #[test]
     fn damaged_bytes_give_records_or_causes(
@@ -181,6 +238,10 @@ proptest! {
             bytes.truncate(end);
         }
         // A count of rows that is damaged can at most claim what needs no bytes.
-        prop_assert!(records(&bytes).len() as u64 <= 6 + 2 * FREE_ROWS);
+        let whole = records(&bytes);
+        prop_assert!(whole.len() as u64 <= 6 + 2 * FREE_ROWS);
+        for slice_bytes in [1, 1200] {
+            prop_assert_eq!(&records_in_slices(&bytes, &fields(), slice_bytes).1, &whole);
+        }
     }
 }

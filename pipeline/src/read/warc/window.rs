@@ -75,6 +75,7 @@ impl Window {
             return Ok(false);
         }
         let is_at_frame = {
+            // Damage stays until `resume`, so that the second `fill` below gives it again.
             self.stream.fill()?.ok();
             self.stream.is_at_frame()
         };

@@ -4,6 +4,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, TensorMetadata, backend_extension};
@@ -51,7 +52,7 @@ pub(super) fn attention(
 }
 
 /// The kernels, as an extension of burn's GPU backends.
-#[backend_extension(Cube, Autodiff, Fusion)]
+#[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
 pub trait AttentionOps: Backend {
     /// The output, and the logarithms of the sums of exponentials, `[heads, tokens]`.
     #[fusion(meta = |qkv, _first, shape, _choice| (out_spec(qkv, *shape), log_sums_spec(qkv, *shape)))]
@@ -74,10 +75,12 @@ pub trait AttentionOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
+#[cfg(feature = "fusion")]
 fn out_spec(qkv: &TensorSpec, shape: AttentionShape) -> TensorSpec {
     TensorSpec::new(Shape::from([qkv.shape[0], shape.heads * shape.head_dim]), qkv.dtype)
 }
 
+#[cfg(feature = "fusion")]
 fn log_sums_spec(qkv: &TensorSpec, shape: AttentionShape) -> TensorSpec {
     TensorSpec::new(Shape::from([shape.heads, qkv.shape[0]]), DType::F32)
 }

@@ -30,6 +30,9 @@ use burn::tensor::{FloatDType, Int, Tensor, TensorData, activation};
 /// these entries are exactly zero.
 const FORBIDDEN: f32 = -1e30;
 
+/// Widest head that the kernels hold.
+pub const MAX_HEAD_DIM: usize = 256;
+
 /// Sizes of an attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AttentionShape {
@@ -39,7 +42,7 @@ pub struct AttentionShape {
     pub heads: usize,
     /// Heads of keys and of values. Query head h uses number `h / (heads / kv_heads)`.
     pub kv_heads: usize,
-    /// Width of each head, at most 256.
+    /// Width of each head, at most [`MAX_HEAD_DIM`].
     pub head_dim: usize,
 }
 
@@ -72,7 +75,7 @@ pub fn attention(qkv: Tensor<2>, first: Tensor<1, Int>, shape: AttentionShape) -
     assert_eq!(first.dims(), [tokens], "one start of a piece for each token");
     assert_eq!(tokens % shape.seq, 0, "whole samples of {} tokens", shape.seq);
     assert_eq!(shape.heads % shape.kv_heads, 0, "whole groups of heads");
-    assert!(shape.head_dim <= 256, "heads of {} are too wide", shape.head_dim);
+    assert!(shape.head_dim <= MAX_HEAD_DIM, "heads of {} are too wide", shape.head_dim);
     #[cfg(feature = "gpu")]
     if crate::is_gpu(&qkv.device()) {
         return gpu::attention(qkv, first, shape, gpu::Choice::Device);

@@ -1,7 +1,7 @@
 //! Causal self-attention inside the documents of a packed sample.
 
 mod grouped_query;
-mod mask;
+mod placement;
 
 pub use grouped_query::GroupedQuery;
-pub use mask::DocumentMask;
+pub use placement::Placement;

@@ -110,6 +110,16 @@ pub fn bias_step(bias: &[f32], load: &[u64], rate: f64) -> Vec<f32> {
     bias.iter().zip(&sign).map(|(b, d)| (f64::from(*b) + rate * (d - mean)) as f32).collect()
 }
 
+/// [`bias_step`] on the device, in f32. Counts above 2^24 are rounded, which moves a bias only
+/// where a load is equal to the mean but for that rounding.
+///
+/// # Shapes
+/// - bias, load: `[experts]`, and so is the result
+pub fn bias_step_on_device(bias: Tensor<1>, load: Tensor<1>, rate: f64) -> Tensor<1> {
+    let sign = (load.clone().mean() - load).sign();
+    bias + (sign.clone() - sign.mean()) * rate
+}
+
 /// `log(sum(exp(row)))` without overflow.
 pub(super) fn log_sum_exp(row: &[f32]) -> f32 {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -186,7 +196,7 @@ impl Balance {
     /// Turns counts and probability masses into the losses' constants and values.
     fn weigh(&mut self, counts: &[u64], mass: &[f64], tokens: &[u64], top_k: usize) {
         let n = self.n_experts;
-        let total = self.n_tokens as f64;
+        let total = self.n_tokens.max(1) as f64;
         let samples_used = tokens.iter().filter(|&&t| t > 0).count() as f64;
         for (sample, &seq_tokens) in tokens.iter().enumerate() {
             let seq_tokens = seq_tokens as f64;

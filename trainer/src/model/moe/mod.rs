@@ -8,20 +8,25 @@
 mod balance;
 mod dispatch;
 mod experts;
+mod gpu_routing;
+mod host_routing;
 mod router;
+mod stats;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-pub use balance::{LoadSummary, RouterStats, bias_step};
+pub use balance::{LoadSummary, RouterStats, bias_step, bias_step_on_device};
 pub use dispatch::{Dispatch, ExpertWeights};
 pub use experts::Experts;
 pub use router::{Routed, Router};
+pub use stats::{DeviceStats, Stats};
 
 use super::config::{BalanceConfig, ModelConfig};
 use super::feed_forward::SwiGlu;
 use super::init::Init;
 use super::input::ValidMask;
+use crate::kernel::Kernels;
 
 /// A router, its experts, and the experts that every token shares.
 #[derive(Module, Debug)]
@@ -37,7 +42,7 @@ pub struct MoeRecord {
     /// Sum of the balancing losses, each times its coefficient, `[1]`.
     pub auxiliary: Option<Tensor<1>>,
     /// Counts and values for the balancer and the metrics.
-    pub stats: RouterStats,
+    pub stats: Stats,
 }
 
 impl MoeLayer {
@@ -60,15 +65,30 @@ impl MoeLayer {
         &self,
         x: Tensor<2>,
         valid: &ValidMask,
+        kernels: Kernels,
         balance: &BalanceConfig,
     ) -> (Tensor<2>, MoeRecord) {
-        let routed = self.router.forward(x.clone(), valid, balance);
+        let routed = self.route(x.clone(), valid, kernels, balance);
         let y = self.experts.forward(x.clone(), routed.weights, &routed.dispatch);
         let y = match &self.shared {
             Some(shared) => y + shared.forward(x),
             None => y,
         };
         (y, MoeRecord { auxiliary: routed.auxiliary, stats: routed.stats })
+    }
+
+    /// The experts of each token.
+    ///
+    /// # Shapes
+    /// - x: `[tokens, d_model]`
+    pub fn route(
+        &self,
+        x: Tensor<2>,
+        valid: &ValidMask,
+        kernels: Kernels,
+        balance: &BalanceConfig,
+    ) -> Routed {
+        self.router.forward(x, valid, kernels, balance)
     }
 
     /// The router's matrix, `[d_model, experts]`.
@@ -89,5 +109,10 @@ impl MoeLayer {
     /// The same layer with another selection bias, `[experts]`.
     pub fn with_balance_bias(self, bias: &[f32]) -> Self {
         Self { router: self.router.with_balance_bias(bias), ..self }
+    }
+
+    /// The same with a bias that is on the device already, outside of any graph.
+    pub fn with_bias_tensor(self, bias: Tensor<1>) -> Self {
+        Self { router: self.router.with_bias_tensor(bias), ..self }
     }
 }

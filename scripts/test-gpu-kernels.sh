@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs the kernels for GPUs beside their twins, and a model's steps on a GPU beside those on the CPU, through Vulkan. Without a GPU it
+# installs one of software, Mesa's lavapipe (Debian: mesa-vulkan-drivers), and takes that.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if ! ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1; then
+    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+    $sudo apt-get update -qq
+    $sudo apt-get install -y -qq --no-install-recommends mesa-vulkan-drivers libvulkan1
+fi
+if ! ls /dev/dri/renderD* >/dev/null 2>&1; then
+    export CUBECL_WGPU_DEFAULT_DEVICE=Cpu
+fi
+# The loader of Vulkan looks for a display there, and says so when it is missing.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
+tests="cargo test --package moe-kernels --package moe-train --features wgpu"
+$tests --test main
+$tests --test it gpu::

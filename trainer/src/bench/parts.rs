@@ -1,0 +1,233 @@
+//! The parts of a step, each alone: forward, and forward with backward.
+
+use burn::tensor::{Device, Tensor};
+
+use super::{Setup, batch, noise, time};
+use crate::loss::{Targets, cross_entropy};
+use crate::model::attention::{GroupedQuery, Placement};
+use crate::model::init::Init;
+use crate::model::moe::{Dispatch, MoeLayer};
+use crate::model::rope::Rope;
+use crate::model::size::size;
+use crate::model::{Input, Model};
+use crate::optim::{Factor, Optimizer, global_norm_on_device};
+
+/// One part, on one micro-batch (the optimizer: on all parameters).
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Part {
+    /// Its name.
+    pub name: &'static str,
+    /// Milliseconds forward.
+    pub forward_ms: f64,
+    /// Milliseconds backward; 0 where there is none.
+    pub backward_ms: f64,
+    /// Floating-point operations of its products, forward and backward.
+    pub flops: f64,
+    /// Bytes that have to be read and written at least, forward and backward.
+    pub bytes: f64,
+    /// How often it occurs in a step.
+    pub times: usize,
+}
+
+impl Part {
+    /// Milliseconds forward and backward.
+    pub fn ms(&self) -> f64 {
+        self.forward_ms + self.backward_ms
+    }
+
+    /// TFLOP/s of its products.
+    pub fn tflops(&self) -> f64 {
+        self.flops / self.ms() / 1e9
+    }
+
+    /// GB/s of what it has to move.
+    pub fn gb_per_s(&self) -> f64 {
+        self.bytes / self.ms() / 1e6
+    }
+}
+
+pub(super) fn measure(setup: &Setup) -> crate::Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    let bench = Bench::new(setup);
+    let config = &setup.geometry;
+    let n_moe = (0..config.n_layers).filter(|&layer| config.is_moe(layer)).count();
+    if n_moe > 0 {
+        parts.extend(bench.mixture(n_moe)?);
+    }
+    parts.push(bench.attention()?);
+    parts.push(bench.loss()?);
+    parts.push(bench.optimizer()?);
+    Ok(parts)
+}
+
+/// A micro-batch and what all parts need.
+struct Bench<'a> {
+    setup: &'a Setup,
+    input: Input,
+    targets: Vec<u32>,
+    mask: Vec<bool>,
+    autodiff: Device,
+    micro_batches: usize,
+}
+
+impl<'a> Bench<'a> {
+    fn new(setup: &'a Setup) -> Self {
+        let config = &setup.geometry;
+        let samples = setup.step.micro_batch.min(setup.batch);
+        let batch = batch(samples, config.seq_len, config.vocab_size, 0);
+        let autodiff = setup.device.clone().autodiff();
+        let input = batch.input(0..samples, &autodiff).with_kernels(setup.step.kernels);
+        let micro_batches = setup.batch.div_ceil(samples);
+        Self { setup, input, targets: batch.targets, mask: batch.loss_mask, autodiff, micro_batches }
+    }
+
+    fn tokens(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Tracked noise in the type of computation.
+    fn leaf(&self, name: &str, shape: [usize; 2]) -> Tensor<2> {
+        let dtype = self.setup.geometry.compute.dtype();
+        let values = noise(name, shape, &self.setup.device).cast(dtype);
+        Tensor::from_inner(values).require_grad()
+    }
+
+    /// Times a function of a tracked tensor without and with its gradients.
+    fn both(&self, call: impl Fn() -> Tensor<2>) -> crate::Result<[f64; 2]> {
+        let (device, n) = (&self.setup.device, self.setup.n_repeats);
+        let forward = time(device, n, &call)?;
+        let both = time(device, n, || call().sum().backward())?;
+        Ok([1e3 * forward, 1e3 * (both - forward).max(0.0)])
+    }
+
+    fn mixture(&self, n_layers: usize) -> crate::Result<Vec<Part>> {
+        let config = &self.setup.geometry;
+        let init = Init::new(1, config.init_std, &self.autodiff);
+        let layer = MoeLayer::new(config, 1.0, "bench", &init);
+        let (d, k) = (config.d_model, config.moe.top_k);
+        let x = self.leaf("x", [self.tokens(), d]);
+        let (valid, kernels) = (&self.input.valid, self.input.kernels);
+        let balance = &config.moe.balance;
+        let n_rows = (self.tokens() * k) as f64;
+        let times = n_layers * self.micro_batches;
+        let width = d as f64 * config.compute.bytes() as f64;
+
+        let [forward_ms, backward_ms] =
+            self.both(|| layer.route(x.clone(), valid, kernels, balance).weights)?;
+        let router = Part {
+            name: "router",
+            forward_ms,
+            backward_ms,
+            flops: (6 * self.tokens() * d * config.moe.n_experts) as f64,
+            bytes: 3.0 * self.tokens() as f64 * width,
+            times,
+        };
+        let routed = layer.route(x.clone(), valid, kernels, balance);
+        let (dispatch, weights): (Dispatch, Tensor<2>) = (routed.dispatch, routed.weights.detach());
+        let [forward_ms, backward_ms] =
+            self.both(|| dispatch.combine(dispatch.gather(x.clone()), weights.clone()))?;
+        let rows = Part {
+            name: "dispatch and combine",
+            forward_ms,
+            backward_ms,
+            flops: 0.0,
+            // Rows are written by the one and read by the other, and the same again backward,
+            // where the combination also reads the rows for the gradient of its weights.
+            bytes: 5.0 * n_rows * width + 4.0 * self.tokens() as f64 * width,
+            times,
+        };
+        let gathered = dispatch.gather(x.clone()).detach().require_grad();
+        let weights = layer.expert_weights();
+        let [forward_ms, backward_ms] = self.both(|| dispatch.experts(gathered.clone(), weights.clone()))?;
+        let experts = Part {
+            name: "experts",
+            forward_ms,
+            backward_ms,
+            flops: 18.0 * n_rows * (d * config.moe.expert_ffn) as f64,
+            bytes: self.expert_bytes(),
+            times,
+        };
+        Ok(vec![router, rows, experts])
+    }
+
+    /// Rows in and out, gate and up, and the matrices, once each way.
+    fn expert_bytes(&self) -> f64 {
+        let config = &self.setup.geometry;
+        let (d, f, e) = (config.d_model, config.moe.expert_ffn, config.moe.n_experts);
+        let rows = self.tokens() * config.moe.top_k;
+        let values = 3 * (rows * (2 * d + 3 * f) + 3 * e * d * f);
+        values as f64 * config.compute.bytes() as f64
+    }
+
+    fn attention(&self) -> crate::Result<Part> {
+        let config = &self.setup.geometry;
+        let init = Init::new(1, config.init_std, &self.autodiff);
+        let layer = GroupedQuery::new(config, 1.0, "bench", &init);
+        let rope = Rope::new(config.seq_len, config.head_dim(), config.attention.rope_theta);
+        let placement = Placement::new(&self.input, &rope, config.attention.n_heads);
+        let heads = config.attention.n_heads + 2 * config.attention.n_kv_heads;
+        let qkv = self.leaf("qkv", [self.tokens(), heads * config.head_dim()]);
+        let [forward_ms, backward_ms] = self.both(|| layer.attend(qkv.clone(), &placement))?;
+        let visible = (config.seq_len + 1) as f64 / 2.0;
+        let pairs = self.tokens() as f64 * visible * config.d_model as f64;
+        Ok(Part {
+            name: "attention",
+            forward_ms,
+            backward_ms,
+            // Two products of each pair forward, four backward; what is computed twice counts once.
+            flops: 12.0 * pairs,
+            bytes: (6 * self.tokens() * heads * config.head_dim()) as f64 * config.compute.bytes() as f64,
+            times: config.n_layers * self.micro_batches,
+        })
+    }
+
+    fn loss(&self) -> crate::Result<Part> {
+        let config = &self.setup.geometry;
+        let (d, vocab) = (config.d_model, config.vocab_size);
+        let hidden = self.leaf("hidden", [self.tokens(), d]);
+        let head = noise("head", [d, vocab], &self.setup.device) * config.init_std;
+        let head = Tensor::<2>::from_inner(head).require_grad();
+        let targets = Targets { ids: &self.targets, mask: &self.mask };
+        let seconds = time(&self.setup.device, self.setup.n_repeats, || {
+            let ce = cross_entropy(hidden.clone(), head.clone(), targets, 1.0, self.input.kernels);
+            ce.surrogate.backward()
+        })?;
+        let logits = (self.tokens() * vocab) as f64;
+        Ok(Part {
+            name: "head and loss",
+            forward_ms: 1e3 * seconds,
+            backward_ms: 0.0,
+            flops: 6.0 * logits * d as f64,
+            // Logits written, read twice and replaced by their gradient, which two products read.
+            bytes: 6.0 * logits * config.compute.bytes() as f64,
+            times: self.micro_batches,
+        })
+    }
+
+    fn optimizer(&self) -> crate::Result<Part> {
+        let model = Model::new(&self.setup.geometry, 1, &self.autodiff);
+        let mut optimizer = Optimizer::new(self.setup.adamw.clone(), &model);
+        let gradients: Vec<Option<Tensor<1>>> =
+            optimizer.moments().iter().map(|moments| Some(moments.first.clone() + 1e-3)).collect();
+        let mut model = Some(model);
+        let seconds = time(&self.setup.device, self.setup.n_repeats.min(3), || {
+            let factor = match self.input.kernels {
+                crate::kernel::Kernels::Host => Factor::Host(1.0),
+                crate::kernel::Kernels::Gpu => {
+                    Factor::Gpu(Box::new(global_norm_on_device(&gradients) * 0.0 + 1.0))
+                }
+            };
+            let old = model.take().expect("put back by every call");
+            model = Some(optimizer.step(old, gradients.clone(), 1, 1e-3, &factor));
+        })?;
+        Ok(Part {
+            name: "norm and optimizer",
+            forward_ms: 1e3 * seconds,
+            backward_ms: 0.0,
+            flops: 0.0,
+            // The gradient is read twice; value and both moments are read and written.
+            bytes: 32.0 * size(&self.setup.geometry).total as f64,
+            times: 1,
+        })
+    }
+}

@@ -1,0 +1,81 @@
+//! Whole steps.
+
+use std::time::Instant;
+
+use super::{Setup, batch};
+use crate::data::DataDigest;
+use crate::model::Model;
+use crate::optim::Optimizer;
+use crate::train::{TrainState, train_step};
+
+/// Steps before the clock starts: the first compile kernels and choose among them.
+const WARM_UP: u64 = 2;
+
+/// What whole steps cost.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Steps {
+    /// Steps measured.
+    pub n: u64,
+    /// Mean milliseconds of a step.
+    pub ms: f64,
+    /// The fastest and the slowest.
+    pub ms_range: [f64; 2],
+    /// Tokens of a step per second.
+    pub tokens_per_second: f64,
+    /// How often a step waits for values of the device; absent on a CPU, which never waits.
+    pub reads: Option<u64>,
+    /// Loss of the last step in nats.
+    pub loss: f64,
+    /// Bytes of the device's allocator after the last step: in use, and reserved; absent where it has none.
+    pub memory: Option<[u64; 2]>,
+    /// Rows of an expert in a step: fewest, mean, most.
+    pub rows_per_expert: Option<[f64; 3]>,
+}
+
+impl Steps {
+    pub(super) fn measure(setup: &Setup) -> crate::Result<Self> {
+        let config = &setup.geometry;
+        let model = Model::new(config, 1, &setup.device.clone().autodiff());
+        let optimizer = Optimizer::new(setup.adamw.clone(), &model);
+        let mut state =
+            TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() };
+        let mut times = Vec::new();
+        let mut last = None;
+        for step in 0..WARM_UP + setup.n_steps {
+            let batch = batch(setup.batch, config.seq_len, config.vocab_size, state.t);
+            let start = Instant::now();
+            let report = train_step(&mut state, &batch, &setup.step).map_err(|report| {
+                crate::Error::Diverged(format!(
+                    "step {step} of the benchmark: loss {} and gradient norm {} must be finite",
+                    report.cross_entropy, report.grad_norm
+                ))
+            })?;
+            if step >= WARM_UP {
+                times.push(1e3 * start.elapsed().as_secs_f64());
+            }
+            last = Some(report);
+        }
+        let n = times.len().max(1) as f64;
+        let ms = times.iter().sum::<f64>() / n;
+        let report = last.ok_or_else(|| crate::Error::Usage("--steps must be at least 1".into()))?;
+        let loads = report.routers.iter().flat_map(|(_, stats)| &stats.load).map(|&n| n as f64);
+        let rows = loads.clone().count();
+        let is_gpu = setup.step.kernels == crate::kernel::Kernels::Gpu;
+        Ok(Self {
+            n: setup.n_steps,
+            ms,
+            ms_range: [
+                times.iter().copied().fold(f64::INFINITY, f64::min),
+                times.iter().copied().fold(0.0, f64::max),
+            ],
+            tokens_per_second: (setup.batch * config.seq_len) as f64 / ms * 1e3,
+            reads: is_gpu.then_some(report.n_reads),
+            loss: report.cross_entropy,
+            memory: setup.device.memory_pool_usage().map(|usage| [usage.bytes_in_use, usage.bytes_reserved]),
+            rows_per_expert: (rows > 0).then(|| {
+                let mean = loads.clone().sum::<f64>() / rows as f64;
+                [loads.clone().fold(f64::INFINITY, f64::min), mean, loads.fold(0.0, f64::max)]
+            }),
+        })
+    }
+}

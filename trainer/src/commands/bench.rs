@@ -1,0 +1,43 @@
+//! `moe-train bench`: where the time of a step goes.
+
+use super::source;
+use crate::bench::{self, Setup};
+use crate::cli::BenchArgs;
+use crate::config::RunConfig;
+use crate::device;
+use crate::error::Result;
+use crate::printer::Printer;
+use crate::train::StepConfig;
+
+/// Steps of the schedule: far more than any benchmark makes, so that the rate stays in its warm-up.
+const SCHEDULE_STEPS: u64 = 1 << 20;
+
+pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
+    let source = source::read(&args.source)?;
+    let config = RunConfig::new(source.values, source.problems)?;
+    let chosen = device::open(args.device)?;
+    let geometry = config.model(args.vocab, args.seq_len);
+    device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
+    printer.say(format!("device {}", chosen.reason));
+    printer.say(&source.origin);
+    let step =
+        StepConfig { micro_batch: config.micro_batch, ..config.step_config(SCHEDULE_STEPS, &chosen.device) };
+    let setup = Setup {
+        geometry,
+        adamw: config.adamw.clone(),
+        step,
+        batch: config.batch,
+        n_steps: args.steps,
+        n_repeats: args.repeats,
+        device: chosen.device,
+        device_name: chosen.reason,
+        peak_tflops: args.peak_tflops,
+    };
+    let report = bench::run(&setup, &mut |line| printer.say(line))?;
+    match args.json {
+        // Cannot fail: the report holds numbers and names.
+        true => printer.data(serde_json::to_string_pretty(&report).expect("numbers and names")),
+        false => printer.data(report.to_string().trim_end()),
+    }
+    Ok(0)
+}

@@ -1,0 +1,25 @@
+//! A product with a parameter.
+
+use burn::tensor::{DType, FloatDType, Tensor};
+
+/// `x w` in the type of x: parameters are f32, activations may be bf16. The gradient of `w` comes
+/// back as f32.
+///
+/// # Shapes
+/// - x: `[rows, k]`
+/// - w: `[k, n]`
+/// - result: `[rows, n]`
+pub fn linear(x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
+    let w = cast_like(w, &x);
+    x.matmul(w)
+}
+
+/// The tensor in f32.
+pub fn cast_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    if tensor.dtype() == DType::F32 { tensor } else { tensor.cast(FloatDType::F32) }
+}
+
+/// The tensor in the type of another one.
+pub fn cast_like<const D: usize>(tensor: Tensor<D>, like: &Tensor<2>) -> Tensor<D> {
+    if tensor.dtype() == like.dtype() { tensor } else { tensor.cast(like.dtype()) }
+}

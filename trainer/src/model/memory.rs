@@ -1,0 +1,125 @@
+//! How much memory a training step needs, before it starts.
+//!
+//! Per parameter: 4 bytes for itself, its gradient and each of both moments, and with bf16 a copy of
+//! 2 bytes that products keep for the backward pass. Per token and block: what the gradients of its
+//! operations need, listed in [`block_values`]. The allocator's own slack is not in it.
+
+use super::ModelConfig;
+use super::config::Compute;
+use super::size::size;
+
+/// Logits of one chunk of the loss on a GPU, in values: large enough to fill it, small beside its memory.
+const CHUNK_LOGITS: usize = 1 << 27;
+
+/// Tokens of one chunk of the loss on a GPU.
+pub fn loss_chunk_on_gpu(vocab: usize) -> usize {
+    (CHUNK_LOGITS / vocab.max(1)).max(512)
+}
+
+/// Bytes on the device, by purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Parameters, f32.
+    pub parameters: u64,
+    /// Their copies in the type of products; 0 in f32.
+    pub casts: u64,
+    /// Gradients, f32.
+    pub gradients: u64,
+    /// Both moments, f32.
+    pub moments: u64,
+    /// What the backward pass needs of the forward pass.
+    pub activations: u64,
+    /// Logits of one chunk of the loss and their gradient.
+    pub logits: u64,
+}
+
+impl MemoryPlan {
+    /// The plan for micro-batches of `tokens` tokens.
+    pub fn new(config: &ModelConfig, tokens: usize, recompute: bool) -> Self {
+        let parameters = 4 * size(config).total;
+        let bytes = config.compute.bytes();
+        let tokens_wide = tokens as u64;
+        let block = |layer| block_values(config, layer) * bytes + block_f32_values(config, layer) * 4;
+        let layers = 0..config.n_layers;
+        let kept = if recompute {
+            // The input of every block, and everything of the block that is being computed again.
+            let inputs = config.n_layers as u64 * config.d_model as u64 * bytes;
+            inputs + layers.map(block).max().unwrap_or(0)
+        } else {
+            layers.map(block).sum()
+        };
+        let chunk = loss_chunk_on_gpu(config.vocab_size).min(tokens) as u64;
+        Self {
+            parameters,
+            casts: if config.compute == Compute::Bf16 { parameters / 2 } else { 0 },
+            gradients: parameters,
+            moments: 2 * parameters,
+            activations: tokens_wide * kept,
+            // Logits, and the gradient that takes their place.
+            logits: 2 * chunk * config.vocab_size as u64 * bytes,
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        let Self { parameters, casts, gradients, moments, activations, logits } = *self;
+        parameters + casts + gradients + moments + activations + logits
+    }
+}
+
+/// Values in the type of computation that the backward pass of a block needs, per token: the inputs
+/// of both norms and of all products, queries, keys and values, the attention's output, gate and up.
+fn block_values(config: &ModelConfig, layer: usize) -> u64 {
+    let (d, head_dim) = (config.d_model as u64, config.head_dim() as u64);
+    let (heads, kv_heads) = (config.attention.n_heads as u64, config.attention.n_kv_heads as u64);
+    let attention = 2 * d + (heads + 2 * kv_heads) * head_dim + heads * head_dim;
+    let moe = &config.moe;
+    let feed_forward = if config.is_moe(layer) {
+        let (k, f) = (moe.top_k as u64, moe.expert_ffn as u64);
+        // Rows before and after the experts; gate, up and their product, also of shared experts.
+        2 * k * d + 3 * k * f + 3 * moe.n_shared as u64 * f
+    } else {
+        3 * config.dense_ffn as u64
+    };
+    attention + 2 * d + feed_forward
+}
+
+/// The same in f32: the statistics of both norms and of the softmax; for a router its input, and
+/// logits, scores and shares for weights and losses.
+fn block_f32_values(config: &ModelConfig, layer: usize) -> u64 {
+    let router = config.d_model as u64 + 4 * config.moe.n_experts as u64 + 3 * config.moe.top_k as u64;
+    2 + config.attention.n_heads as u64 + if config.is_moe(layer) { router } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Preset, RunConfig, Values};
+
+    fn preset(name: &str) -> ModelConfig {
+        let (mut values, mut problems) = (Values::default(), Vec::new());
+        values.read_toml(Preset::find(name).expect("a preset").toml, name, &mut problems);
+        RunConfig::new(values, problems).expect("valid").model(32_768, 2048)
+    }
+
+    #[test]
+    fn mini_1b_by_hand() {
+        let config = preset("mini-1b");
+        let plan = MemoryPlan::new(&config, 16 * 2048, false);
+        // 1,239,114,752 parameters at 4 bytes; two moments; half of it again in bf16.
+        assert_eq!(plan.parameters, 4_956_459_008);
+        assert_eq!((plan.casts, plan.moments), (2_478_229_504, 9_912_918_016));
+        // Attention: 2 * 1024 + 48 * 64 + 1024; norms 2 * 1024; dense 3 * 4096; experts
+        // 2 * 6 * 1024 + 3 * 6 * 512 + 3 * 2 * 512.
+        assert_eq!(block_values(&config, 0), 6144 + 2048 + 12_288);
+        assert_eq!(block_values(&config, 1), 6144 + 2048 + 24_576);
+        assert_eq!(block_f32_values(&config, 0), 18);
+        assert_eq!(block_f32_values(&config, 1), 18 + 1024 + 256 + 18);
+        let per_token = 20_480 * 2 + 18 * 4 + 11 * (32_768 * 2 + 1316 * 4);
+        assert_eq!(plan.activations, 32_768 * per_token);
+        // A chunk of 2^27 logits in bf16, and its gradient.
+        assert_eq!(plan.logits, 1 << 29);
+        let again = MemoryPlan::new(&config, 16 * 2048, true);
+        assert_eq!(again.activations, 32_768 * (12 * 1024 * 2 + 32_768 * 2 + 1316 * 4));
+    }
+}

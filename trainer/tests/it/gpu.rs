@@ -1,0 +1,53 @@
+use burn::tensor::Device;
+use moe_train::kernel::Kernels;
+use moe_train::model::config::{BalanceConfig, ModelConfig};
+use moe_train::model::parameters::{Parameter, parameters};
+use moe_train::train::{StepConfig, StepReport, train_step};
+
+use crate::support::*;
+
+/// The GPU under test: CUDA where there is one, else whatever Vulkan has.
+fn gpu() -> Device {
+    #[cfg(feature = "cuda")]
+    if let Some(device) = Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().next() {
+        return device;
+    }
+    #[cfg(feature = "wgpu")]
+    return Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+    #[cfg(not(feature = "wgpu"))]
+    panic!("this test needs a CUDA device or the feature `wgpu`")
+}
+
+/// Two steps of two micro-batches: parameters, and what the steps reported.
+fn two_steps(config: &ModelConfig, device: Device) -> (Vec<Parameter>, Vec<StepReport>) {
+    let step = StepConfig { bias_rate: 0.1, kernels: Kernels::of(&device), ..step_config(2, 1e-3) };
+    let mut state = state_on(config, &device);
+    let reports = (0..2).map(|i| train_step(&mut state, &batch(4 * i, 4), &step).expect("finite")).collect();
+    (parameters(&state.model), reports)
+}
+
+#[test]
+fn a_gpu_makes_the_steps_of_the_cpu() {
+    let mut config = tiny_model();
+    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    let (cpu, cpu_reports) = two_steps(&config, Device::flex());
+    let (gpu_parameters, reports) = two_steps(&config, gpu());
+    for (cpu, gpu) in cpu_reports.iter().zip(&reports) {
+        assert!(
+            (cpu.cross_entropy - gpu.cross_entropy).abs() < 1e-5,
+            "{} {}",
+            cpu.cross_entropy,
+            gpu.cross_entropy
+        );
+        assert!((cpu.grad_norm / gpu.grad_norm - 1.0).abs() < 1e-4, "{} {}", cpu.grad_norm, gpu.grad_norm);
+        assert_eq!(cpu.routers[0].1.load, gpu.routers[0].1.load);
+        assert_eq!(gpu.n_reads, 1);
+    }
+    for (cpu, gpu) in cpu.iter().zip(&gpu_parameters) {
+        assert_eq!(cpu.name, gpu.name);
+        let (cpu_values, gpu_values) = (cpu.to_host(), gpu.to_host());
+        // Adam makes rounding visible where a gradient is nearly zero; a step is 1e-3.
+        let moved = cpu_values.iter().zip(&gpu_values).filter(|(a, b)| (*a - *b).abs() > 2e-5).count();
+        assert!(moved * 100 <= cpu_values.len(), "{}: {moved} of {}", cpu.name, cpu_values.len());
+    }
+}
