@@ -120,7 +120,7 @@ print("parameters after 40 steps: at once", hashes[0], "| again", hashes[1], "| 
 PY
 
 # 3. Memory over 1,000 steps.
-(while sleep 5; do nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits; done > "$out/memory.txt") &
+(while sleep 5; do nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits 2>/dev/null; done > "$out/memory.txt") &
 watcher=$!
 part steps-1000 120 "$program" --shards "$shards" --preset smoke --device "$device" --run "$work/long" --set run.steps=1000 \
     --set run.log_every=100 --set run.eval_every=100000 --set run.save_every=100000
