@@ -31,19 +31,23 @@ pub fn read(bytes: &[u8], format: Option<Format>) {
         url: name("url"),
     };
     for id in [None, name("id")] {
-        let fields = FieldPaths { id, text: "text".to_owned(), metadata: metadata.clone(), ..FieldPaths::default() };
+        let fields =
+            FieldPaths { id, text: "text".to_owned(), metadata: metadata.clone(), ..FieldPaths::default() };
         let limits = Limits { max_doc_bytes: 100_000, ..Limits::default() };
         let records = |slice: Slice| {
-            let mut reader = read::open(path, "name", format, slice, &fields, limits).expect("the file opens");
+            let mut reader =
+                read::open(path, "name", format, slice, &fields, limits).expect("the file opens");
             let mut n_bytes = 0u64;
-            std::iter::from_fn(move || reader.next_record().expect("the file can be read")).inspect(move |record| {
-                if let Ok(raw) = &record.content {
-                    assert!(!raw.text.is_empty());
-                    n_bytes += raw.text.len() as u64;
-                }
-                // A page of a few bytes can name a character of four by an entity; compressed text grows to the limit.
-                assert!(n_bytes <= 200 * bytes.len() as u64 + (64 << 20), "{n_bytes} bytes of text");
-            })
+            std::iter::from_fn(move || reader.next_record().expect("the file can be read")).inspect(
+                move |record| {
+                    if let Ok(raw) = &record.content {
+                        assert!(!raw.text.is_empty());
+                        n_bytes += raw.text.len() as u64;
+                    }
+                    // A page of a few bytes can name a character of four by an entity; compressed text grows to the limit.
+                    assert!(n_bytes <= 200 * bytes.len() as u64 + (64 << 20), "{n_bytes} bytes of text");
+                },
+            )
         };
         let n_bytes = bytes.len() as u64;
         let slices = slice::cut(path, format, n_bytes, n_bytes / 4, limits).expect("the file can be cut");
