@@ -1,9 +1,10 @@
-//! What all fuzz targets do: any bytes give records or causes, never a panic, and no more of them than bytes can justify.
+//! What all fuzz targets do: any bytes give records or causes, never a panic, no more of them than bytes can justify, and the
+//! same ones in slices.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use moe_data::read::{self, FieldPaths, Format, Limits, MetadataFields, Slice, peek};
+use moe_data::read::{self, FieldPaths, Format, Limits, MetadataFields, Slice, peek, slice};
 
 /// A file of this process, in memory where the system has a place for that.
 fn path() -> &'static PathBuf {
@@ -30,19 +31,32 @@ pub fn read(bytes: &[u8], format: Option<Format>) {
         url: name("url"),
     };
     for id in [None, name("id")] {
-        let fields = FieldPaths { id, text: "text".to_owned(), metadata: metadata.clone(), ..FieldPaths::default() };
+        let fields =
+            FieldPaths { id, text: "text".to_owned(), metadata: metadata.clone(), ..FieldPaths::default() };
         let limits = Limits { max_doc_bytes: 100_000, ..Limits::default() };
-        let mut reader = read::open(path, "name", format, Slice::Whole, &fields, limits).expect("the file opens");
-        let (mut n, mut n_bytes) = (0u64, 0u64);
-        while let Some(record) = reader.next_record().expect("the file can be read") {
-            n += 1;
-            if let Ok(raw) = &record.content {
-                assert!(!raw.text.is_empty());
-                n_bytes += raw.text.len() as u64;
-            }
+        let records = |slice: Slice| {
+            let mut reader =
+                read::open(path, "name", format, slice, &fields, limits).expect("the file opens");
+            let mut n_bytes = 0u64;
+            std::iter::from_fn(move || reader.next_record().expect("the file can be read")).inspect(
+                move |record| {
+                    if let Ok(raw) = &record.content {
+                        assert!(!raw.text.is_empty());
+                        n_bytes += raw.text.len() as u64;
+                    }
+                    // A page of a few bytes can name a character of four by an entity; compressed text grows to the limit.
+                    assert!(n_bytes <= 200 * bytes.len() as u64 + (64 << 20), "{n_bytes} bytes of text");
+                },
+            )
+        };
+        let n_bytes = bytes.len() as u64;
+        let slices = slice::cut(path, format, n_bytes, n_bytes / 4, limits).expect("the file can be cut");
+        let together = slices.iter().flat_map(|(slice, _)| records(*slice));
+        if slices.len() > 1 {
+            assert!(together.eq(records(Slice::Whole)), "{slices:?} do not hold what the file holds");
+        } else {
+            together.for_each(drop);
         }
-        // A page of a few bytes can name a character of four by an entity; compressed text grows to the limit.
-        assert!(n_bytes <= 200 * bytes.len() as u64 + (64 << 20), "{n} records of {n_bytes} bytes");
     }
     peek::field_names(path, format, Limits::default()).expect("the file can be read");
 }
