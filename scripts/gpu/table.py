@@ -68,5 +68,5 @@ for preset in presets:
             rate = ours["flops_per_token"] * other["tokens_per_second"] / 1e12
             print(f"| {label} {other['torch']} | {other['tokens_per_second']:.0f} | {other['step_ms']:.0f} | {rate:.1f} | {100 * rate / ours['peak_tflops']:.1f} % |")
     memory = steps["memory"]
-    print(f"\nWaits for the device in a step: {steps['reads']}. Memory: {ours['planned_memory'] / 2**30:.1f} GiB planned"
+    print(f"\nWaits for the device in a step: {steps['reads']}, after {steps['host_ms'] or 0:.0f} ms in which the host gives out work. Memory: {ours['planned_memory'] / 2**30:.1f} GiB planned"
           + (f", {memory[1] / 2**30:.1f} GiB reserved" if memory else "") + ".\n")

@@ -30,7 +30,8 @@ args = parser.parse_args()
 
 folder = pathlib.Path(__file__).resolve().parents[2] / "configs" / "train"
 config = tomllib.loads((folder / f"{args.preset}.toml").read_text())
-model_config, moe = config["model"], config["moe"]
+# Keys that a dense preset leaves out are never used.
+model_config, moe = config["model"], {"experts": 8, "top_k": 2, "expert_ffn": 128} | config.get("moe", {})
 router = {"score": "sigmoid", "norm_weights": True, "route_scale": 1.0} | moe.get("router", {})
 D, LAYERS, DENSE = model_config["d_model"], model_config["layers"], model_config.get("dense_layers", 1)
 HEADS, KV = config["attention"]["heads"], config["attention"]["kv_heads"]

@@ -180,8 +180,11 @@ impl fmt::Display for Report {
         if let Some([fewest, mean, most]) = steps.rows_per_expert {
             writeln!(f, "rows per expert and step: {mean:.0} on average, {fewest:.0} to {most:.0}")?;
         }
-        if let Some(reads) = steps.reads {
-            writeln!(f, "waits for the device in a step: {reads}")?;
+        if let (Some(reads), Some(host_ms)) = (steps.reads, steps.host_ms) {
+            writeln!(
+                f,
+                "the host waits for the device {reads} time(s) in a step, after giving out work for {host_ms:.2} ms"
+            )?;
         }
         let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
         match steps.memory {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Setup, batch};
 use crate::data::DataDigest;
+use crate::kernel;
 use crate::model::Model;
 use crate::optim::Optimizer;
 use crate::train::{TrainState, train_step};
@@ -24,6 +25,9 @@ pub struct Steps {
     pub tokens_per_second: f64,
     /// How often a step waits for values of the device; absent on a CPU, which never waits.
     pub reads: Option<u64>,
+    /// Mean milliseconds of a step in which the host gives out work; the rest of it waits for the
+    /// device. Where this is nearly all of a step, the host is the limit.
+    pub host_ms: Option<f64>,
     /// Loss of the last step in nats.
     pub loss: f64,
     /// Bytes of the device's allocator after the last step: in use, and reserved; absent where it has none.
@@ -39,11 +43,11 @@ impl Steps {
         let optimizer = Optimizer::new(setup.adamw.clone(), &model);
         let mut state =
             TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() };
-        let mut times = Vec::new();
+        let (mut times, mut waited) = (Vec::new(), 0.0);
         let mut last = None;
         for step in 0..WARM_UP + setup.n_steps {
             let batch = batch(setup.batch, config.seq_len, config.vocab_size, state.t);
-            let start = Instant::now();
+            let (start, waited_before) = (Instant::now(), kernel::waited());
             let report = train_step(&mut state, &batch, &setup.step).map_err(|report| {
                 crate::Error::Diverged(format!(
                     "step {step} of the benchmark: loss {} and gradient norm {} must be finite",
@@ -52,6 +56,7 @@ impl Steps {
             })?;
             if step >= WARM_UP {
                 times.push(1e3 * start.elapsed().as_secs_f64());
+                waited += 1e3 * (kernel::waited() - waited_before).as_secs_f64();
             }
             last = Some(report);
         }
@@ -60,7 +65,7 @@ impl Steps {
         let report = last.ok_or_else(|| crate::Error::Usage("--steps must be at least 1".into()))?;
         let loads = report.routers.iter().flat_map(|(_, stats)| &stats.load).map(|&n| n as f64);
         let rows = loads.clone().count();
-        let is_gpu = setup.step.kernels == crate::kernel::Kernels::Gpu;
+        let is_gpu = setup.step.kernels == kernel::Kernels::Gpu;
         Ok(Self {
             n: setup.n_steps,
             ms,
@@ -70,6 +75,7 @@ impl Steps {
             ],
             tokens_per_second: (setup.batch * config.seq_len) as f64 / ms * 1e3,
             reads: is_gpu.then_some(report.n_reads),
+            host_ms: is_gpu.then_some(ms - waited / n),
             loss: report.cross_entropy,
             memory: setup.device.memory_pool_usage().map(|usage| [usage.bytes_in_use, usage.bytes_reserved]),
             rows_per_expert: (rows > 0).then(|| {

@@ -19,6 +19,7 @@ pub use routes::{Routes, combine_rows, gather_rows};
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
@@ -79,19 +80,28 @@ impl Compute {
 
 thread_local! {
     static READS: Cell<u64> = const { Cell::new(0) };
+    static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// The values of an f32 tensor on the host. It waits for the device, so nothing inside of a training
 /// step may call it but its end; every call is counted.
 pub fn read(tensor: Tensor<1>) -> Vec<f32> {
     READS.set(READS.get() + 1);
+    let start = Instant::now();
+    let data = tensor.into_data();
+    WAITED.set(WAITED.get() + start.elapsed());
     // Cannot fail: all that is read is f32 by construction.
-    tensor.into_data().try_into_vec().expect("f32 values")
+    data.try_into_vec().expect("f32 values")
 }
 
 /// How often this thread has called [`read`].
 pub fn reads() -> u64 {
     READS.get()
+}
+
+/// How long this thread has waited in [`read`].
+pub fn waited() -> Duration {
+    WAITED.get()
 }
 
 /// Whether the kernels of this module can compute this tensor: f32 on the CPU.

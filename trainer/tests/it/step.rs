@@ -14,6 +14,24 @@ fn biases(state: &TrainState) -> Vec<f32> {
     state.model.balance_biases().into_iter().flat_map(|(_, bias)| flat(bias)).collect()
 }
 
+/// A state whose every loss and gradient is not a number.
+fn poisoned_state() -> TrainState {
+    let mut state = state(&tiny_model());
+    let poisoned: Vec<_> = parameters(&state.model)
+        .iter()
+        .map(|p| {
+            let mut values = p.to_host();
+            if p.name == "head" {
+                values[0] = f32::NAN;
+            }
+            let n = values.len();
+            tensor(&values, [n], &burn::tensor::Device::flex())
+        })
+        .collect();
+    state.model = moe_train::model::parameters::replace_all(state.model, poisoned);
+    state
+}
+
 #[test]
 fn the_micro_batch_does_not_change_the_step() {
     let mut config = tiny_model();
@@ -110,19 +128,7 @@ fn one_batch_is_learnt_by_heart() {
 
 #[test]
 fn a_loss_that_is_not_finite_leaves_the_state_alone() {
-    let mut state = state(&tiny_model());
-    let poisoned: Vec<_> = parameters(&state.model)
-        .iter()
-        .map(|p| {
-            let mut values = p.to_host();
-            if p.name == "head" {
-                values[0] = f32::NAN;
-            }
-            let n = values.len();
-            tensor(&values, [n], &burn::tensor::Device::flex())
-        })
-        .collect();
-    state.model = moe_train::model::parameters::replace_all(state.model, poisoned);
+    let mut state = poisoned_state();
     let before = values(&state);
     assert!(train_step(&mut state, &batch(0, 4), &step_config(4, 1e-3)).is_err());
     assert_eq!((state.step, state.t), (0, 0));
@@ -194,19 +200,7 @@ fn bf16_learns_nearly_the_same() {
 
 #[test]
 fn a_gradient_that_is_not_finite_leaves_the_state_of_a_gpu_alone() {
-    let mut state = state(&tiny_model());
-    let poisoned: Vec<_> = parameters(&state.model)
-        .iter()
-        .map(|p| {
-            let mut values = p.to_host();
-            if p.name == "head" {
-                values[0] = f32::NAN;
-            }
-            let n = values.len();
-            tensor(&values, [n], &burn::tensor::Device::flex())
-        })
-        .collect();
-    state.model = moe_train::model::parameters::replace_all(state.model, poisoned);
+    let mut state = poisoned_state();
     let bits = |state: &TrainState| values(state).iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     let before = bits(&state);
     let step = moe_train::train::StepConfig { kernels: Kernels::Gpu, ..step_config(4, 1e-3) };
