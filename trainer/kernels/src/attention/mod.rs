@@ -12,6 +12,9 @@
 //! - `dk_j = sum_i ds_ij q_i`, `dv_j = sum_i p_ij do_i`: one cube for a tile of keys of one key head,
 //!   over tiles of queries of all heads of its group, so that nothing is added atomically.
 //!
+//! There are two sets of these kernels: `tensor` for devices that multiply tiles of f16 or bf16 (tensor
+//! cores) and heads of a multiple of 16 up to 128, `kernels` for all others.
+//!
 //! Tiles that no query of the tile can see are skipped: those above the diagonal, and those outside
 //! of the pieces. Rows are read as they lie in the packed product of the projection; queries, keys
 //! and values are read from device memory about once for each tile of the other side, by cubes
