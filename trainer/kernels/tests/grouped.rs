@@ -1,5 +1,8 @@
 use burn::tensor::{Device, FloatDType, Int, Tensor};
-use moe_kernels::grouped::{grouped_matmul, grouped_matmul_plain, grouped_swiglu, grouped_swiglu_plain};
+use moe_kernels::grouped::{
+    grouped_matmul, grouped_matmul_emulated, grouped_matmul_plain, grouped_swiglu, grouped_swiglu_emulated,
+    grouped_swiglu_plain,
+};
 
 use crate::support::{close, gpu, host, pair, tolerance, types};
 
@@ -32,31 +35,59 @@ fn litter(shape: [usize; 2]) {
     let _ = Tensor::<2>::full(shape, 7.0, &gpu()).into_data();
 }
 
+type Matmul = fn(Tensor<2>, Tensor<3>, Tensor<1, Int>) -> Tensor<2>;
+type Swiglu = fn(Tensor<2>, Tensor<3>, Tensor<3>, Tensor<1, Int>) -> Tensor<2>;
+
+fn compare_matmul(kernel: Matmul, (k, n, rows, at): Case, dtype: FloatDType, weight_dtype: FloatDType) {
+    let limit = tolerance(dtype);
+    let [x, gpu_x] = pair(1, [rows, k], dtype);
+    let [w, gpu_w] = pair(2, [at.len() - 1, k, n], weight_dtype);
+    let [direction, gpu_direction] = pair(3, [rows, n], dtype);
+    litter([rows, n]);
+    let y = grouped_matmul_plain(x.clone(), w.clone(), offsets(at, &Device::flex()));
+    let gpu_y = kernel(gpu_x.clone(), gpu_w.clone(), offsets(at, &gpu()));
+    let name = format!("{dtype:?} {weight_dtype:?} k {k} n {n} {at:?}");
+    close(&format!("{name} y"), y.clone(), gpu_y.clone(), limit);
+    litter([rows, k]);
+    let grads = (y * direction.detach()).sum().backward();
+    let gpu_grads = (gpu_y * gpu_direction.detach()).sum().backward();
+    let [a, b] = [x.grad(&grads).expect("x"), gpu_x.grad(&gpu_grads).expect("x")];
+    close(&format!("{name} d x"), a, b, limit);
+    let [a, b] = [w.grad(&grads).expect("w"), gpu_w.grad(&gpu_grads).expect("w")];
+    assert_eq!(b.dtype(), weight_dtype.into(), "the gradient has the type of the weights");
+    close(&format!("{name} d w"), a, b, limit);
+}
+
+fn compare_swiglu(kernel: Swiglu, (k, n, rows, at): Case, dtype: FloatDType) {
+    let limit = tolerance(dtype);
+    let [x, gpu_x] = pair(4, [rows, k], dtype);
+    let [gate, gpu_gate] = pair(5, [at.len() - 1, k, n], dtype);
+    let [up, gpu_up] = pair(6, [at.len() - 1, k, n], FloatDType::F32);
+    let [direction, gpu_direction] = pair(7, [rows, n], dtype);
+    litter([rows, n]);
+    let [flex, device] = [offsets(at, &Device::flex()), offsets(at, &gpu())];
+    let y = grouped_swiglu_plain(x.clone(), gate.clone(), up.clone(), flex);
+    let gpu_y = kernel(gpu_x.clone(), gpu_gate.clone(), gpu_up.clone(), device);
+    let name = format!("{dtype:?} k {k} n {n} {at:?}");
+    close(&format!("{name} y"), y.clone(), gpu_y.clone(), limit);
+    litter([rows, k]);
+    let grads = (y * direction.detach()).sum().backward();
+    let gpu_grads = (gpu_y * gpu_direction.detach()).sum().backward();
+    let [a, b] = [x.grad(&grads).expect("x"), gpu_x.grad(&gpu_grads).expect("x")];
+    close(&format!("{name} d x"), a, b, limit);
+    let [a, b] = [gate.grad(&grads).expect("gate"), gpu_gate.grad(&gpu_grads).expect("gate")];
+    close(&format!("{name} d gate"), a, b, limit);
+    let [a, b] = [up.grad(&grads).expect("up"), gpu_up.grad(&gpu_grads).expect("up")];
+    close(&format!("{name} d up"), a, b, limit);
+}
+
 #[test]
 fn grouped_matmul_equals_its_twin_forward_and_backward() {
     for dtype in types() {
-        for weight_dtype in [dtype, FloatDType::F32] {
-            for &(k, n, rows, at) in CASES {
-                let limit = tolerance(dtype);
-                let [x, gpu_x] = pair(1, [rows, k], dtype);
-                let [w, gpu_w] = pair(2, [at.len() - 1, k, n], weight_dtype);
-                let [direction, gpu_direction] = pair(3, [rows, n], dtype);
-                litter([rows, n]);
-                let y = grouped_matmul_plain(x.clone(), w.clone(), offsets(at, &Device::flex()));
-                let gpu_y = grouped_matmul(gpu_x.clone(), gpu_w.clone(), offsets(at, &gpu()));
-                let name = format!("{dtype:?} {weight_dtype:?} k {k} n {n} {at:?}");
-                close(&format!("{name} y"), y.clone(), gpu_y.clone(), limit);
-                litter([rows, k]);
-                let grads = (y * direction.detach()).sum().backward();
-                let gpu_grads = (gpu_y * gpu_direction.detach()).sum().backward();
-                let [a, b] = [x.grad(&grads).expect("x"), gpu_x.grad(&gpu_grads).expect("x")];
-                close(&format!("{name} d x"), a, b, limit);
-                let [a, b] = [w.grad(&grads).expect("w"), gpu_w.grad(&gpu_grads).expect("w")];
-                assert_eq!(b.dtype(), weight_dtype.into(), "the gradient has the type of the weights");
-                close(&format!("{name} d w"), a, b, limit);
-            }
-            if dtype == FloatDType::F32 {
-                break;
+        for &case in CASES {
+            compare_matmul(grouped_matmul, case, dtype, dtype);
+            if dtype != FloatDType::F32 {
+                compare_matmul(grouped_matmul, case, dtype, FloatDType::F32);
             }
         }
     }
@@ -65,28 +96,17 @@ fn grouped_matmul_equals_its_twin_forward_and_backward() {
 #[test]
 fn grouped_swiglu_equals_its_twin_forward_and_backward() {
     for dtype in types() {
-        for &(k, n, rows, at) in CASES {
-            let limit = tolerance(dtype);
-            let [x, gpu_x] = pair(4, [rows, k], dtype);
-            let [gate, gpu_gate] = pair(5, [at.len() - 1, k, n], dtype);
-            let [up, gpu_up] = pair(6, [at.len() - 1, k, n], FloatDType::F32);
-            let [direction, gpu_direction] = pair(7, [rows, n], dtype);
-            litter([rows, n]);
-            let [flex, device] = [offsets(at, &Device::flex()), offsets(at, &gpu())];
-            let y = grouped_swiglu_plain(x.clone(), gate.clone(), up.clone(), flex);
-            let gpu_y = grouped_swiglu(gpu_x.clone(), gpu_gate.clone(), gpu_up.clone(), device);
-            let name = format!("{dtype:?} k {k} n {n} {at:?}");
-            close(&format!("{name} y"), y.clone(), gpu_y.clone(), limit);
-            litter([rows, k]);
-            let grads = (y * direction.detach()).sum().backward();
-            let gpu_grads = (gpu_y * gpu_direction.detach()).sum().backward();
-            let [a, b] = [x.grad(&grads).expect("x"), gpu_x.grad(&gpu_grads).expect("x")];
-            close(&format!("{name} d x"), a, b, limit);
-            let [a, b] = [gate.grad(&grads).expect("gate"), gpu_gate.grad(&gpu_grads).expect("gate")];
-            close(&format!("{name} d gate"), a, b, limit);
-            let [a, b] = [up.grad(&grads).expect("up"), gpu_up.grad(&gpu_grads).expect("up")];
-            close(&format!("{name} d up"), a, b, limit);
+        for &case in CASES {
+            compare_swiglu(grouped_swiglu, case, dtype);
         }
+    }
+}
+
+#[test]
+fn the_kernels_for_tensor_cores_equal_the_twin_with_products_in_plain_arithmetic() {
+    for &case in CASES {
+        compare_matmul(grouped_matmul_emulated, case, FloatDType::F32, FloatDType::F32);
+        compare_swiglu(grouped_swiglu_emulated, case, FloatDType::F32);
     }
 }
 

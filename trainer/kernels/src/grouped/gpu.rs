@@ -6,21 +6,38 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 #[cfg(feature = "fusion")]
 use burn::backend::fusion::custom::TensorSpec;
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{DType, FloatDType, Int, Shape, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::{CubeCount, CubeDim};
+use cubecl::CubeDim;
+use cubecl::ir::features::MmaConfig;
+use cubecl::ir::{ElemType, FloatKind};
 
 use super::plain;
+use super::products::{Emulated, PART, PLANE, TensorCores};
+use super::tensor::{self, Form};
 use crate::launch::{element, empty, grid, grid_of_units, into_contiguous};
 use crate::swiglu::gpu::SwigluOps;
 
-pub(super) fn grouped_matmul(x: Tensor<2>, w: Tensor<3>, offsets: Tensor<1, Int>) -> Tensor<2> {
+/// Which kernels compute.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice {
+    /// The fastest that the device can run.
+    Device,
+    /// Those for tensor cores, with products in plain arithmetic.
+    Emulated,
+}
+
+pub(super) fn grouped_matmul(
+    x: Tensor<2>,
+    w: Tensor<3>,
+    offsets: Tensor<1, Int>,
+    choice: Choice,
+) -> Tensor<2> {
     let (x, w, offsets) = (x.into_dispatch(), w.into_dispatch(), offsets.into_dispatch());
-    Tensor::from_dispatch(Dispatch::grouped_matmul(x, w, offsets))
+    Tensor::from_dispatch(Dispatch::grouped_matmul(x, w, offsets, choice))
 }
 
 pub(super) fn grouped_swiglu(
@@ -28,9 +45,11 @@ pub(super) fn grouped_swiglu(
     w_gate: Tensor<3>,
     w_up: Tensor<3>,
     offsets: Tensor<1, Int>,
+    choice: Choice,
 ) -> Tensor<2> {
+    let (x, offsets) = (x.into_dispatch(), offsets.into_dispatch());
     let (w_gate, w_up) = (w_gate.into_dispatch(), w_up.into_dispatch());
-    let (y, _, _) = Dispatch::grouped_swiglu(x.into_dispatch(), w_gate, w_up, offsets.into_dispatch());
+    let (y, _, _) = Dispatch::grouped_swiglu(x, w_gate, w_up, offsets, choice);
     Tensor::from_dispatch(y)
 }
 
@@ -43,6 +62,7 @@ pub trait GroupedOps: Backend {
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         offsets: IntTensor<Self>,
+        choice: Choice,
     ) -> FloatTensor<Self>;
     /// `grad w[e]^T`; w has the type of grad.
     #[fusion(dtype = grad, shape = Shape::from([grad[0], w[1]]))]
@@ -50,22 +70,25 @@ pub trait GroupedOps: Backend {
         grad: FloatTensor<Self>,
         w: FloatTensor<Self>,
         offsets: IntTensor<Self>,
+        choice: Choice,
     ) -> FloatTensor<Self>;
     /// `x[e]^T grad[e]` for each expert, as `dtype`.
-    #[fusion(meta = |x, grad, offsets, dtype| weight_spec(x, grad, offsets, *dtype))]
+    #[fusion(meta = |x, grad, offsets, dtype, _choice| weight_spec(x, grad, offsets, *dtype))]
     fn grouped_weight_gradient(
         x: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         offsets: IntTensor<Self>,
         dtype: DType,
+        choice: Choice,
     ) -> FloatTensor<Self>;
     /// SwiGLU of both products, and the products, gate and up.
-    #[fusion(meta = |x, w_gate, _w_up, _offsets| swiglu_specs(x, w_gate))]
+    #[fusion(meta = |x, w_gate, _w_up, _offsets, _choice| swiglu_specs(x, w_gate))]
     fn grouped_swiglu(
         x: FloatTensor<Self>,
         w_gate: FloatTensor<Self>,
         w_up: FloatTensor<Self>,
         offsets: IntTensor<Self>,
+        choice: Choice,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
     /// `d_gate w_gate[e]^T + d_up w_up[e]^T`; the weights have the type of the gradients.
     #[fusion(dtype = d_gate, shape = Shape::from([d_gate[0], w_gate[1]]))]
@@ -75,6 +98,7 @@ pub trait GroupedOps: Backend {
         d_up: FloatTensor<Self>,
         w_up: FloatTensor<Self>,
         offsets: IntTensor<Self>,
+        choice: Choice,
     ) -> FloatTensor<Self>;
 }
 
@@ -89,15 +113,94 @@ fn swiglu_specs(x: &TensorSpec, w_gate: &TensorSpec) -> (TensorSpec, TensorSpec,
     (spec.clone(), spec.clone(), spec)
 }
 
-/// Tiles of rows that suffice however the rows are distributed, rows of nobody included.
-fn row_tiles(rows: usize, offsets: &CubeTensor, tile: usize) -> usize {
-    let groups = offsets.shape()[0];
-    (rows + groups * (tile - 1)) / tile
+/// The kernels that compute one operation.
+#[derive(Clone, Copy)]
+enum Path {
+    Plain,
+    /// With so many elements in each load.
+    TensorCores(usize),
+    Emulated(usize),
 }
 
-/// Which rows of which expert each tile of `tile` rows has.
+impl Path {
+    /// For factors of the type of `x`, whose rows, like those of results, have these lengths.
+    fn new(x: &CubeTensor, columns: [usize; 2], choice: Choice) -> Self {
+        let widest = VECTOR_BYTES / x.dtype.size();
+        let size = if columns.iter().all(|n| n.is_multiple_of(widest)) { widest } else { 1 };
+        match choice {
+            Choice::Emulated => Self::Emulated(size),
+            Choice::Device if has_tensor_cores(x) => Self::TensorCores(size),
+            Choice::Device => Self::Plain,
+        }
+    }
+
+    fn form(self) -> Form {
+        match self {
+            Self::Plain => Form::PLAIN,
+            Self::TensorCores(_) => Form::TENSOR_CORES,
+            Self::Emulated(_) => Form::EMULATED,
+        }
+    }
+
+    /// Elements in each load.
+    fn size(self) -> usize {
+        match self {
+            Self::Plain => 1,
+            Self::TensorCores(size) | Self::Emulated(size) => size,
+        }
+    }
+}
+
+/// Bytes that a unit loads or stores at once, where rows are multiples of them.
+const VECTOR_BYTES: usize = 16;
+
+/// Whether the device multiplies tiles of bf16.
+fn has_tensor_cores(x: &CubeTensor) -> bool {
+    let properties = x.client.properties();
+    let hardware = &properties.hardware;
+    let part = PART as u32;
+    let product = MmaConfig {
+        a_type: ElemType::Float(FloatKind::BF16),
+        b_type: ElemType::Float(FloatKind::BF16),
+        cd_type: ElemType::Float(FloatKind::F32),
+        m: part,
+        n: part,
+        k: part,
+    };
+    let form = Form::TENSOR_CORES;
+    x.dtype == DType::BF16
+        && properties.features.matmul.cmma.contains(&product)
+        && (hardware.plane_size_min, hardware.plane_size_max) == (PLANE as u32, PLANE as u32)
+        && hardware.max_units_per_cube >= form.units()
+        && hardware.max_shared_memory_size >= form.shared_bytes(x.dtype.size())
+}
+
+/// Launches a kernel with these sizes of vectors, tensors and last arguments. A macro, because each
+/// of the kernels has a launch of its own type.
+macro_rules! launch {
+    ($kernel:ident, $path:expr, $cubes:expr, [$($size:expr),*], [$first:expr $(, $tensor:expr)*], $($last:expr),*) => {{
+        let (client, form) = ($first.client.clone(), $path.form());
+        let (cubes, units) = (grid($cubes), CubeDim::new_1d(form.units()));
+        let first = $first.into_tensor_arg();
+        match $path {
+            Path::Plain => plain::$kernel::launch(
+                &client, cubes, units, first, $($tensor.into_tensor_arg(),)* $($last),*
+            ),
+            Path::TensorCores(_) => tensor::$kernel::launch::<TensorCores>(
+                &client, cubes, units, $($size,)* first, $($tensor.into_tensor_arg(),)* form, $($last),*
+            ),
+            Path::Emulated(_) => tensor::$kernel::launch::<Emulated>(
+                &client, cubes, units, $($size,)* first, $($tensor.into_tensor_arg(),)* form, $($last),*
+            ),
+        }
+    }};
+}
+
+/// Which rows of which expert each tile of so many rows has.
 fn make_plan(rows: usize, offsets: CubeTensor, tile: usize) -> CubeTensor {
-    let tiles = row_tiles(rows, &offsets, tile);
+    // So many tiles suffice however the rows are distributed, those of nobody included.
+    let groups = offsets.shape()[0];
+    let tiles = (rows + groups * (tile - 1)) / tile;
     let plan = empty(&offsets, [tiles, plain::PLAN], DType::I32);
     plain::make_plan::launch(
         &plan.client,
@@ -112,34 +215,29 @@ fn make_plan(rows: usize, offsets: CubeTensor, tile: usize) -> CubeTensor {
     plan
 }
 
-/// One cube for each tile of a result.
-fn grid_of_tiles(plan: &CubeTensor, y: &CubeTensor, tile: usize) -> CubeCount {
-    grid(plan.shape()[0] * y.shape()[1].div_ceil(tile))
-}
-
 /// `w`, contiguous and as `dtype`.
 fn weights(w: CubeTensor, dtype: DType) -> CubeTensor {
-    let w = if w.dtype == dtype { w } else { CubeBackend::float_cast(w, dtype.into()) };
-    into_contiguous(w)
+    into_contiguous(cast::<CubeBackend>(w, dtype))
 }
 
-fn product(x: CubeTensor, w: CubeTensor, offsets: CubeTensor, is_transposed: bool) -> CubeTensor {
-    let (x, w, offsets) = (into_contiguous(x.clone()), weights(w, x.dtype), into_contiguous(offsets));
-    let rows = x.shape()[0];
+fn product(
+    x: CubeTensor,
+    w: CubeTensor,
+    offsets: CubeTensor,
+    is_transposed: bool,
+    choice: Choice,
+) -> CubeTensor {
+    let (x, offsets) = (into_contiguous(x), into_contiguous(offsets));
+    let w = weights(w, x.dtype);
+    let (rows, k) = (x.shape()[0], x.shape()[1]);
     let columns = if is_transposed { w.shape()[1] } else { w.shape()[2] };
     let y = empty(&x, [rows, columns], x.dtype);
-    let plan = make_plan(rows, offsets, plain::TILE);
-    plain::product::launch(
-        &y.client,
-        grid_of_tiles(&plan, &y, plain::TILE),
-        CubeDim::new_1d(plain::UNITS),
-        x.into_tensor_arg(),
-        w.into_tensor_arg(),
-        plan.into_tensor_arg(),
-        y.clone().into_tensor_arg(),
-        is_transposed,
-        element(y.dtype),
-    );
+    let path = Path::new(&x, [k, columns], choice);
+    let form = path.form();
+    let plan = make_plan(rows, offsets, form.rows);
+    let cubes = plan.shape()[0] * columns.div_ceil(form.columns);
+    let element = element(x.dtype);
+    launch!(product, path, cubes, [path.size()], [x, w, plan, y.clone()], is_transposed, element);
     y
 }
 
@@ -148,16 +246,18 @@ impl GroupedOps for CubeBackend {
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         offsets: IntTensor<Self>,
+        choice: Choice,
     ) -> FloatTensor<Self> {
-        product(x, w, offsets, false)
+        product(x, w, offsets, false, choice)
     }
 
     fn grouped_matmul_transposed(
         grad: FloatTensor<Self>,
         w: FloatTensor<Self>,
         offsets: IntTensor<Self>,
+        choice: Choice,
     ) -> FloatTensor<Self> {
-        product(grad, w, offsets, true)
+        product(grad, w, offsets, true, choice)
     }
 
     fn grouped_weight_gradient(
@@ -165,21 +265,18 @@ impl GroupedOps for CubeBackend {
         grad: FloatTensor<Self>,
         offsets: IntTensor<Self>,
         dtype: DType,
+        choice: Choice,
     ) -> FloatTensor<Self> {
         let (x, grad, offsets) = (into_contiguous(x), into_contiguous(grad), into_contiguous(offsets));
         let (experts, k, n) = (offsets.shape()[0] - 1, x.shape()[1], grad.shape()[1]);
         let d_w = empty(&x, [experts, k, n], dtype);
+        let path = Path::new(&x, [k, n], choice);
+        let form = path.form();
+        let result_size = path.size().min(VECTOR_BYTES / dtype.size());
+        let cubes = experts * k.div_ceil(form.rows) * n.div_ceil(form.columns);
         let elements = [element(x.dtype), element(dtype), element(offsets.dtype)];
-        plain::weight_gradient::launch(
-            &d_w.client,
-            grid(experts * k.div_ceil(plain::TILE) * n.div_ceil(plain::TILE)),
-            CubeDim::new_1d(plain::UNITS),
-            x.into_tensor_arg(),
-            grad.into_tensor_arg(),
-            offsets.into_tensor_arg(),
-            d_w.clone().into_tensor_arg(),
-            elements,
-        );
+        let sizes = (path.size(), result_size);
+        launch!(weight_gradient, path, cubes, [sizes.0, sizes.1], [x, grad, offsets, d_w.clone()], elements);
         d_w
     }
 
@@ -188,26 +285,20 @@ impl GroupedOps for CubeBackend {
         w_gate: FloatTensor<Self>,
         w_up: FloatTensor<Self>,
         offsets: IntTensor<Self>,
+        choice: Choice,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (x, offsets) = (into_contiguous(x), into_contiguous(offsets));
         let (w_gate, w_up) = (weights(w_gate, x.dtype), weights(w_up, x.dtype));
-        let shape = [x.shape()[0], w_gate.shape()[2]];
-        let [y, gate, up] = [(); 3].map(|()| empty(&x, shape, x.dtype));
-        let plan = make_plan(shape[0], offsets, plain::TILE);
-        plain::swiglu::launch(
-            &y.client,
-            grid_of_tiles(&plan, &y, plain::TILE),
-            CubeDim::new_1d(plain::UNITS),
-            x.into_tensor_arg(),
-            w_gate.into_tensor_arg(),
-            w_up.into_tensor_arg(),
-            plan.into_tensor_arg(),
-            y.clone().into_tensor_arg(),
-            gate.clone().into_tensor_arg(),
-            up.clone().into_tensor_arg(),
-            element(y.dtype),
-        );
-        (y, gate, up)
+        let (rows, columns) = (x.shape()[0], w_gate.shape()[2]);
+        let [y, gate, up] = [(); 3].map(|()| empty(&x, [rows, columns], x.dtype));
+        let path = Path::new(&x, [x.shape()[1], columns], choice);
+        let form = path.form();
+        let plan = make_plan(rows, offsets, form.rows);
+        let cubes = plan.shape()[0] * columns.div_ceil(form.swiglu_columns);
+        let outputs = (y.clone(), gate.clone(), up.clone());
+        let element = element(x.dtype);
+        launch!(swiglu, path, cubes, [path.size()], [x, w_gate, w_up, plan, y, gate, up], element);
+        outputs
     }
 
     fn grouped_swiglu_backward_x(
@@ -216,24 +307,25 @@ impl GroupedOps for CubeBackend {
         d_up: FloatTensor<Self>,
         w_up: FloatTensor<Self>,
         offsets: IntTensor<Self>,
+        choice: Choice,
     ) -> FloatTensor<Self> {
         let (d_gate, d_up, offsets) =
             (into_contiguous(d_gate), into_contiguous(d_up), into_contiguous(offsets));
         let (w_gate, w_up) = (weights(w_gate, d_gate.dtype), weights(w_up, d_gate.dtype));
-        let shape = [d_gate.shape()[0], w_gate.shape()[1]];
-        let y = empty(&d_gate, shape, d_gate.dtype);
-        let plan = make_plan(shape[0], offsets, plain::TILE);
-        plain::two_products::launch(
-            &y.client,
-            grid_of_tiles(&plan, &y, plain::TILE),
-            CubeDim::new_1d(plain::UNITS),
-            d_gate.into_tensor_arg(),
-            w_gate.into_tensor_arg(),
-            d_up.into_tensor_arg(),
-            w_up.into_tensor_arg(),
-            plan.into_tensor_arg(),
-            y.clone().into_tensor_arg(),
-            element(y.dtype),
+        let (rows, columns) = (d_gate.shape()[0], w_gate.shape()[1]);
+        let y = empty(&d_gate, [rows, columns], d_gate.dtype);
+        let path = Path::new(&d_gate, [d_gate.shape()[1], columns], choice);
+        let form = path.form();
+        let plan = make_plan(rows, offsets, form.rows);
+        let cubes = plan.shape()[0] * columns.div_ceil(form.columns);
+        let element = element(y.dtype);
+        launch!(
+            two_products,
+            path,
+            cubes,
+            [path.size()],
+            [d_gate, w_gate, d_up, w_up, plan, y.clone()],
+            element
         );
         y
     }
@@ -245,7 +337,9 @@ fn cast<B: Backend>(w: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
 }
 
 #[derive(Debug)]
-struct MatmulBackward;
+struct MatmulBackward {
+    choice: Choice,
+}
 
 impl<B: GroupedOps> Backward<B, 2> for MatmulBackward {
     /// x, w as the type of x, offsets, the type of w.
@@ -256,17 +350,20 @@ impl<B: GroupedOps> Backward<B, 2> for MatmulBackward {
         let grad = grads.consume::<B>(&ops.node);
         let (x, w, offsets, dtype) = ops.state;
         if let Some(parent) = x_parent {
-            let d_x = B::grouped_matmul_transposed(grad.clone(), w, offsets.clone());
+            let d_x = B::grouped_matmul_transposed(grad.clone(), w, offsets.clone(), self.choice);
             grads.register::<B>(parent.id, d_x);
         }
         if let Some(parent) = w_parent {
-            grads.register::<B>(parent.id, B::grouped_weight_gradient(x, grad, offsets, dtype));
+            let d_w = B::grouped_weight_gradient(x, grad, offsets, dtype, self.choice);
+            grads.register::<B>(parent.id, d_w);
         }
     }
 }
 
 #[derive(Debug)]
-struct SwigluBackward;
+struct SwigluBackward {
+    choice: Choice,
+}
 
 /// What the gradient of [`GroupedOps::grouped_swiglu`] needs.
 #[derive(Debug, Clone)]
@@ -286,21 +383,24 @@ impl<B: GroupedOps + SwigluOps> Backward<B, 3> for SwigluBackward {
     type State = SwigluState<B>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let choice = self.choice;
         let [x_parent, gate_parent, up_parent] = ops.parents;
         let grad = grads.consume::<B>(&ops.node);
         let SwigluState { x, w_gate, w_up, offsets, gate, up, dtypes } = ops.state;
         let (d_gate, d_up) = B::swiglu_backward(gate, up, grad);
         if let Some(parent) = x_parent {
-            let offsets = offsets.clone();
-            let d_x = B::grouped_swiglu_backward_x(d_gate.clone(), w_gate, d_up.clone(), w_up, offsets);
+            let (d_gate, d_up, offsets) = (d_gate.clone(), d_up.clone(), offsets.clone());
+            let d_x = B::grouped_swiglu_backward_x(d_gate, w_gate, d_up, w_up, offsets, choice);
             grads.register::<B>(parent.id, d_x);
         }
         if let Some(parent) = gate_parent {
-            let d_w = B::grouped_weight_gradient(x.clone(), d_gate, offsets.clone(), dtypes[0]);
+            let (x, offsets) = (x.clone(), offsets.clone());
+            let d_w = B::grouped_weight_gradient(x, d_gate, offsets, dtypes[0], choice);
             grads.register::<B>(parent.id, d_w);
         }
         if let Some(parent) = up_parent {
-            grads.register::<B>(parent.id, B::grouped_weight_gradient(x, d_up, offsets, dtypes[1]));
+            let d_w = B::grouped_weight_gradient(x, d_up, offsets, dtypes[1], choice);
+            grads.register::<B>(parent.id, d_w);
         }
     }
 }
@@ -310,12 +410,13 @@ impl<B: GroupedOps + SwigluOps, C: CheckpointStrategy> GroupedOps for Autodiff<B
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
         offsets: IntTensor<Self>,
+        choice: Choice,
     ) -> FloatTensor<Self> {
-        let prep = MatmulBackward.prepare::<C>([x.node(), w.node()]).compute_bound().stateful();
+        let prep = MatmulBackward { choice }.prepare::<C>([x.node(), w.node()]).compute_bound().stateful();
         let (x, w) = (x.into_primitive(), w.into_primitive());
         let dtype = w.dtype();
         let w = cast::<B>(w, x.dtype());
-        let y = B::grouped_matmul(x.clone(), w.clone(), offsets.clone());
+        let y = B::grouped_matmul(x.clone(), w.clone(), offsets.clone(), choice);
         match prep {
             OpsKind::Tracked(prep) => prep.finish((x, w, offsets, dtype), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
@@ -327,13 +428,15 @@ impl<B: GroupedOps + SwigluOps, C: CheckpointStrategy> GroupedOps for Autodiff<B
         w_gate: FloatTensor<Self>,
         w_up: FloatTensor<Self>,
         offsets: IntTensor<Self>,
+        choice: Choice,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [x.node(), w_gate.node(), w_up.node()];
-        let prep = SwigluBackward.prepare::<C>(nodes).compute_bound().stateful();
+        let prep = SwigluBackward { choice }.prepare::<C>(nodes).compute_bound().stateful();
         let (x, w_gate, w_up) = (x.into_primitive(), w_gate.into_primitive(), w_up.into_primitive());
         let dtypes = [w_gate.dtype(), w_up.dtype()];
         let (w_gate, w_up) = (cast::<B>(w_gate, x.dtype()), cast::<B>(w_up, x.dtype()));
-        let (y, gate, up) = B::grouped_swiglu(x.clone(), w_gate.clone(), w_up.clone(), offsets.clone());
+        let (y, gate, up) =
+            B::grouped_swiglu(x.clone(), w_gate.clone(), w_up.clone(), offsets.clone(), choice);
         let outputs = (Self::from_inner(gate.clone()), Self::from_inner(up.clone()));
         let y = match prep {
             OpsKind::Tracked(prep) => {
@@ -350,6 +453,7 @@ impl<B: GroupedOps + SwigluOps, C: CheckpointStrategy> GroupedOps for Autodiff<B
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: IntTensor<Self>,
+        _: Choice,
     ) -> FloatTensor<Self> {
         panic!("kernels have gradients of the first order only")
     }
@@ -361,6 +465,7 @@ impl<B: GroupedOps + SwigluOps, C: CheckpointStrategy> GroupedOps for Autodiff<B
         _: FloatTensor<Self>,
         _: IntTensor<Self>,
         _: DType,
+        _: Choice,
     ) -> FloatTensor<Self> {
         panic!("kernels have gradients of the first order only")
     }
@@ -373,6 +478,7 @@ impl<B: GroupedOps + SwigluOps, C: CheckpointStrategy> GroupedOps for Autodiff<B
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: IntTensor<Self>,
+        _: Choice,
     ) -> FloatTensor<Self> {
         panic!("kernels have gradients of the first order only")
     }

@@ -12,9 +12,11 @@
 //! from main memory a product reads about its inputs once and writes its result once, which is
 //! `rows * (k + n) + experts * k * n` elements. The gate and up products of SwiGLU share each tile
 //! of x in shared memory and are combined before anything is written; its gradient of x sums both
-//! products in registers.
-//! The gradient of the weights has one cube for each tile of each expert, which adds the expert's
-//! rows in order: no atomics, and the same bits in every run.
+//! products in registers. The gradient of the weights has one cube for each tile of each expert,
+//! which adds the expert's rows in order: no atomics, and the same bits in every run.
+//!
+//! Two sets of kernels do the same: `plain` for every device, with 4 by 4 results in the registers
+//! of each unit, and `tensor` for bf16 on devices with matrix units ("tensor cores").
 
 use burn::tensor::{DType, FloatDType, Int, Tensor};
 
@@ -24,6 +26,10 @@ use crate::swiglu::swiglu_plain;
 mod gpu;
 #[cfg(feature = "gpu")]
 mod plain;
+#[cfg(feature = "gpu")]
+mod products;
+#[cfg(feature = "gpu")]
+mod tensor;
 
 /// `y[r] = x[r] w[e(r)]`, where `e(r)` is the expert of row r; rows of no expert are 0.
 ///
@@ -41,7 +47,7 @@ pub fn grouped_matmul(x: Tensor<2>, w: Tensor<3>, offsets: Tensor<1, Int>) -> Te
     assert_shapes(&x, &w, &offsets);
     #[cfg(feature = "gpu")]
     if crate::is_gpu(&x.device()) {
-        return gpu::grouped_matmul(x, w, offsets);
+        return gpu::grouped_matmul(x, w, offsets, gpu::Choice::Device);
     }
     grouped_matmul_plain(x, w, offsets)
 }
@@ -70,9 +76,30 @@ pub fn grouped_swiglu(
     assert_eq!(w_gate.dims(), w_up.dims(), "both weights must have one shape");
     #[cfg(feature = "gpu")]
     if crate::is_gpu(&x.device()) {
-        return gpu::grouped_swiglu(x, w_gate, w_up, offsets);
+        return gpu::grouped_swiglu(x, w_gate, w_up, offsets, gpu::Choice::Device);
     }
     grouped_swiglu_plain(x, w_gate, w_up, offsets)
+}
+
+/// [`grouped_matmul`] by the kernels for tensor cores, with products in plain arithmetic: what tests
+/// need on a GPU without tensor cores.
+#[cfg(feature = "gpu")]
+#[doc(hidden)]
+pub fn grouped_matmul_emulated(x: Tensor<2>, w: Tensor<3>, offsets: Tensor<1, Int>) -> Tensor<2> {
+    gpu::grouped_matmul(x, w, offsets, gpu::Choice::Emulated)
+}
+
+/// [`grouped_swiglu`] by the kernels for tensor cores, with products in plain arithmetic: what tests
+/// need on a GPU without tensor cores.
+#[cfg(feature = "gpu")]
+#[doc(hidden)]
+pub fn grouped_swiglu_emulated(
+    x: Tensor<2>,
+    w_gate: Tensor<3>,
+    w_up: Tensor<3>,
+    offsets: Tensor<1, Int>,
+) -> Tensor<2> {
+    gpu::grouped_swiglu(x, w_gate, w_up, offsets, gpu::Choice::Emulated)
 }
 
 /// [`grouped_matmul`] by plain operations, one expert after the other. Reads the offsets to the host.

@@ -14,10 +14,10 @@ const SIDE: usize = 16;
 /// Rows, and columns, of the result that one unit computes, `SIDE` apart.
 const EACH: usize = 4;
 /// Terms of the sums in shared memory at a time.
-const DEPTH: usize = 16;
+pub(super) const DEPTH: usize = 16;
 /// From one term to the next in shared memory. Two more than a tile, so that units that write
 /// neighbouring terms do not meet in one bank.
-const PITCH: usize = TILE + 2;
+pub(super) const PITCH: usize = TILE + 2;
 
 /// Columns of the plan: expert, first row, end of the rows. The expert is `experts` for rows of
 /// nobody; a tile without rows is surplus.
@@ -47,7 +47,7 @@ pub(super) fn make_plan<I: Int>(
         if group < experts {
             group_end = usize::cast_from(offsets[group + 1]);
         }
-        let tiles = (group_end - group_first + tile - 1) / tile;
+        let tiles = (group_end - group_first).div_ceil(tile);
         if index >= tiles_before && index < tiles_before + tiles {
             expert = group;
             first = group_first + (index - tiles_before) * tile;
@@ -73,7 +73,7 @@ pub(super) struct Place {
 /// The place of this cube; columns change faster than rows, so that neighbours share rows.
 #[cube]
 pub(super) fn place(plan: &Tensor<i32>, columns: usize, #[comptime] width: usize) -> Place {
-    let column_tiles = (columns + width - 1) / width;
+    let column_tiles = columns.div_ceil(width);
     let tile = CUBE_POS / column_tiles;
     let mut expert = 0usize;
     let mut row = 0usize;
@@ -186,8 +186,8 @@ pub(super) fn weight_gradient<F: Float, O: Float, I: Int>(
 ) {
     let k = d_w.shape(1);
     let n = d_w.shape(2);
-    let column_tiles = (n + TILE - 1) / TILE;
-    let row_tiles = (k + TILE - 1) / TILE;
+    let column_tiles = n.div_ceil(TILE);
+    let row_tiles = k.div_ceil(TILE);
     let tile = CUBE_POS / column_tiles;
     let expert = tile / row_tiles;
     if expert >= d_w.shape(0) {
