@@ -13,11 +13,11 @@ pub struct Preset {
 pub const PRESETS: &[Preset] = &[
     Preset { name: "smoke", toml: include_str!("../../../configs/train/smoke.toml") },
     Preset { name: "tiny", toml: include_str!("../../../configs/train/tiny.toml") },
+    Preset { name: "char", toml: include_str!("../../../configs/train/char.toml") },
     Preset { name: "mini-1b", toml: include_str!("../../../configs/train/mini-1b.toml") },
     Preset { name: "wide-1b", toml: include_str!("../../../configs/train/wide-1b.toml") },
     Preset { name: "speedrun-moe64", toml: include_str!("../../../configs/train/speedrun-moe64.toml") },
     Preset { name: "moonlet-7b", toml: include_str!("../../../configs/train/moonlet-7b.toml") },
-    Preset { name: "char", toml: include_str!("../../../configs/train/char.toml") },
 ];
 
 impl Preset {

@@ -15,9 +15,10 @@ use cubecl::CubeDim;
 use cubecl::ir::features::MmaConfig;
 use cubecl::ir::{ElemType, FloatKind};
 
+use super::form::Form;
 use super::plain;
 use super::products::{Emulated, PART, PLANE, TensorCores};
-use super::tensor::{self, Form};
+use super::tensor;
 use crate::launch::{element, empty, grid, grid_of_units, into_contiguous};
 use crate::swiglu::gpu::SwigluOps;
 
@@ -129,7 +130,7 @@ impl Path {
         let size = if columns.iter().all(|n| n.is_multiple_of(widest)) { widest } else { 1 };
         match choice {
             Choice::Emulated => Self::Emulated(size),
-            Choice::Device if has_tensor_cores(x) => Self::TensorCores(size),
+            Choice::Device if crate::may_use_tensor_cores() && has_tensor_cores(x) => Self::TensorCores(size),
             Choice::Device => Self::Plain,
         }
     }

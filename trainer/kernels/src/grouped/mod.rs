@@ -23,6 +23,8 @@ use burn::tensor::{DType, FloatDType, Int, Tensor};
 use crate::swiglu::swiglu_plain;
 
 #[cfg(feature = "gpu")]
+mod form;
+#[cfg(feature = "gpu")]
 mod gpu;
 #[cfg(feature = "gpu")]
 mod plain;
