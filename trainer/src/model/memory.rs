@@ -2,7 +2,7 @@
 //!
 //! Per parameter: 4 bytes for itself, its gradient and each of both moments, and with bf16 a copy of
 //! 2 bytes that products keep for the backward pass. Per token and block: what the gradients of its
-//! operations need, listed in [`block_values`]. The allocator's own slack is not in it.
+//! operations need, listed in `block_values`. The allocator's own slack is not in it.
 
 use super::ModelConfig;
 use super::config::Compute;
