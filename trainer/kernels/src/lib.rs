@@ -7,6 +7,8 @@
 //!
 //! The kernels need the feature `cuda` or `wgpu`; the twins need neither.
 
+#![cfg_attr(not(feature = "fusion"), allow(unused_imports, reason = "shapes are named for fusion alone"))]
+
 #[cfg(feature = "gpu")]
 mod launch;
 #[cfg(feature = "gpu")]
