@@ -185,7 +185,7 @@ pub struct BenchArgs {
     /// Entries of the vocabulary.
     #[arg(long, value_name = "N", default_value_t = 32_768, value_parser = at_least_one)]
     pub vocab: usize,
-    /// Steps to measure, after two for warming up.
+    /// Steps to measure, after three for warming up.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: u64,
     /// Repetitions of each part.

@@ -35,7 +35,7 @@ pub struct Setup {
     pub step: StepConfig,
     /// Samples of a step.
     pub batch: usize,
-    /// Whole steps to measure, after two for warming up.
+    /// Whole steps to measure, after three for warming up.
     pub n_steps: u64,
     /// Repetitions of each part.
     pub n_repeats: u32,
@@ -61,21 +61,33 @@ pub fn run(setup: &Setup, say: &mut dyn FnMut(String)) -> crate::Result<Report> 
     Ok(Report::new(setup, roofline, parts, steps))
 }
 
-/// Seconds of one call: the mean of `n` calls that wait for the device only at the end, after one to
-/// warm up.
+/// Calls before the clock starts: the first ones compile kernels and choose among them.
+const WARM_UP: u32 = 3;
+
+/// Parts of the calls that are timed by themselves.
+const N_CHUNKS: u32 = 3;
+
+/// Seconds of one call: the mean over the fastest third of `n` calls, so that a kernel that is still
+/// compiled in one of them does not count. The device is waited for at the end of each third only.
 fn time<T>(device: &Device, n: u32, mut call: impl FnMut() -> T) -> crate::Result<f64> {
     let wait = || device.sync().map_err(|error| crate::Error::Device(format!("the device failed: {error}")));
-    let _warm = call();
-    wait()?;
-    let start = Instant::now();
     let mut last = None;
-    for _ in 0..n {
+    for _ in 0..WARM_UP {
         last = Some(call());
     }
     wait()?;
-    let seconds = start.elapsed().as_secs_f64() / f64::from(n.max(1));
+    let n = n.div_ceil(N_CHUNKS).max(1);
+    let mut fastest = f64::INFINITY;
+    for _ in 0..N_CHUNKS {
+        let start = Instant::now();
+        for _ in 0..n {
+            last = Some(call());
+        }
+        wait()?;
+        fastest = fastest.min(start.elapsed().as_secs_f64() / f64::from(n));
+    }
     drop(last);
-    Ok(seconds)
+    Ok(fastest)
 }
 
 /// Normal numbers, different for every name.

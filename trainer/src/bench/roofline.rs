@@ -3,13 +3,22 @@
 use burn::tensor::Tensor;
 
 use super::{Setup, noise, time};
-use crate::kernel::Kernels;
+
+/// Rows of the product, and values of the copy. A fast device needs more work to show what it can
+/// do, so each size is tried that will not take too long by what the one before it took.
+const ROWS: [usize; 4] = [512, 1024, 4096, 8192];
+const VALUES: [usize; 3] = [1 << 20, 1 << 22, 1 << 28];
+/// Seconds of one call at most.
+const LONGEST_PRODUCT: f64 = 0.05;
+const LONGEST_COPY: f64 = 0.01;
 
 /// Measured limits.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct Roofline {
     /// Bytes read and written by adding a number to every value of a large tensor, in GB/s.
     pub copy_gb_per_s: f64,
+    /// Values of that tensor, f32.
+    pub copy_values: usize,
     /// A square product in the type of computation, in TFLOP/s.
     pub matmul_tflops: f64,
     /// Rows of that product.
@@ -18,21 +27,54 @@ pub struct Roofline {
 
 impl Roofline {
     pub(super) fn measure(setup: &Setup) -> crate::Result<Self> {
-        // A GPU needs more work than a CPU to show what it can do.
-        let (copied, rows) = match setup.step.kernels {
-            Kernels::Gpu => (1 << 28, 8192),
-            // Below the size from which every allocation would fetch new pages.
-            Kernels::Host => (1 << 22, 1024),
+        let (copy_values, seconds) = largest(&VALUES, LONGEST_COPY, |n| n as f64, |n| copy(setup, n))?;
+        let copy_gb_per_s = (8 * copy_values) as f64 / seconds / 1e9;
+        let cube = |rows: usize| (rows as f64).powi(3);
+        let (matmul_rows, seconds) = largest(&ROWS, LONGEST_PRODUCT, cube, |rows| product(setup, rows))?;
+        let matmul_tflops = 2.0 * cube(matmul_rows) / seconds / 1e12;
+        Ok(Self { copy_gb_per_s, copy_values, matmul_tflops, matmul_rows })
+    }
+}
+
+/// The largest size that is measured, and its seconds.
+fn largest(
+    sizes: &[usize],
+    longest: f64,
+    work: impl Fn(usize) -> f64,
+    measure: impl Fn(usize) -> crate::Result<f64>,
+) -> crate::Result<(usize, f64)> {
+    let (mut size, mut seconds) = (sizes[0], measure(sizes[0])?);
+    for &next in &sizes[1..] {
+        if work(next) / work(size) * seconds > longest {
+            break;
+        }
+        (size, seconds) = (next, measure(next)?);
+    }
+    Ok((size, seconds))
+}
+
+fn copy(setup: &Setup, n: usize) -> crate::Result<f64> {
+    let values = Tensor::<1>::zeros([n], &setup.device);
+    time(&setup.device, setup.n_repeats, || values.clone() + 1.0)
+}
+
+fn product(setup: &Setup, rows: usize) -> crate::Result<f64> {
+    let dtype = setup.geometry.compute.dtype();
+    let [a, b] = ["a", "b"].map(|name| noise(name, [rows, rows], &setup.device).cast(dtype));
+    time(&setup.device, setup.n_repeats, || a.clone().matmul(b.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_grow_until_the_next_would_take_too_long() {
+        let pick = |seconds_of_one: f64| {
+            // Launching costs a little whatever the size.
+            let measure = |n: usize| Ok(1e-4 + n as f64 * seconds_of_one);
+            largest(&[1, 10, 100], 0.05, |n| n as f64, measure).expect("no device").0
         };
-        let device = &setup.device;
-        let values = Tensor::<1>::zeros([copied], device);
-        let seconds = time(device, setup.n_repeats, || values.clone() + 1.0)?;
-        let copy_gb_per_s = (2 * 4 * copied) as f64 / seconds / 1e9;
-        drop(values);
-        let dtype = setup.geometry.compute.dtype();
-        let [a, b] = ["a", "b"].map(|name| noise(name, [rows, rows], device).cast(dtype));
-        let seconds = time(device, setup.n_repeats, || a.clone().matmul(b.clone()))?;
-        let matmul_tflops = 2.0 * (rows as f64).powi(3) / seconds / 1e12;
-        Ok(Self { copy_gb_per_s, matmul_tflops, matmul_rows: rows })
+        assert_eq!((pick(1e-5), pick(1e-3), pick(1.0)), (100, 10, 1));
     }
 }

@@ -2,15 +2,12 @@
 
 use std::time::Instant;
 
-use super::{Setup, batch};
+use super::{Setup, WARM_UP, batch};
 use crate::data::DataDigest;
 use crate::kernel;
 use crate::model::Model;
 use crate::optim::Optimizer;
 use crate::train::{TrainState, train_step};
-
-/// Steps before the clock starts: the first compile kernels and choose among them.
-const WARM_UP: u64 = 2;
 
 /// What whole steps cost.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -45,7 +42,7 @@ impl Steps {
             TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() };
         let (mut times, mut waited) = (Vec::new(), 0.0);
         let mut last = None;
-        for step in 0..WARM_UP + setup.n_steps {
+        for step in 0..u64::from(WARM_UP) + setup.n_steps {
             let batch = batch(setup.batch, config.seq_len, config.vocab_size, state.t);
             let (start, waited_before) = (Instant::now(), kernel::waited());
             let report = train_step(&mut state, &batch, &setup.step).map_err(|report| {
@@ -54,7 +51,7 @@ impl Steps {
                     report.cross_entropy, report.grad_norm
                 ))
             })?;
-            if step >= WARM_UP {
+            if step >= u64::from(WARM_UP) {
                 times.push(1e3 * start.elapsed().as_secs_f64());
                 waited += 1e3 * (kernel::waited() - waited_before).as_secs_f64();
             }
