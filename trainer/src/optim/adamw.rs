@@ -49,6 +49,23 @@ pub struct Update {
     pub decay: bool,
 }
 
+impl Update {
+    /// The numbers of the update formula; `correction2` is the root of that of the second moment.
+    fn constants(&self, config: &AdamWConfig) -> AdamW {
+        let AdamWConfig { beta1, beta2, eps, weight_decay } = *config;
+        let number = self.number.min(i32::MAX as u64) as i32;
+        AdamW {
+            beta1,
+            beta2,
+            eps,
+            decay: if self.decay { 1.0 - self.rate * weight_decay } else { 1.0 },
+            rate: self.rate,
+            correction1: 1.0 - beta1.powi(number),
+            correction2: (1.0 - beta2.powi(number)).sqrt(),
+        }
+    }
+}
+
 /// [`update`] on a GPU in one pass. `factor` `[1]` multiplies the gradient instead of
 /// [`Update::gradient_factor`]; one that is not a number leaves everything as it was.
 pub fn update_on_gpu(
@@ -59,16 +76,7 @@ pub fn update_on_gpu(
     update: Update,
     factor: Tensor<1>,
 ) -> (Tensor<1>, Moments) {
-    let number = update.number.min(i32::MAX as u64) as i32;
-    let constants = AdamW {
-        beta1: config.beta1,
-        beta2: config.beta2,
-        eps: config.eps,
-        decay: if update.decay { 1.0 - update.rate * config.weight_decay } else { 1.0 },
-        rate: update.rate,
-        correction1: 1.0 - config.beta1.powi(number),
-        correction2: (1.0 - config.beta2.powi(number)).sqrt(),
-    };
+    let constants = update.constants(config);
     let (value, first, second) = adamw(value, gradient, moments.first, moments.second, factor, constants);
     (value, Moments { first, second })
 }
@@ -82,7 +90,7 @@ pub fn update(
     moments: Moments,
     update: Update,
 ) -> (Tensor<1>, Moments) {
-    let AdamWConfig { beta1, beta2, eps, weight_decay } = *config;
+    let AdamW { beta1, beta2, eps, decay, rate, correction1, correction2 } = update.constants(config);
     let (mut first, mut second) = (moments.first * beta1, moments.second * beta2);
     if let Some(gradient) = gradient {
         let factor = update.gradient_factor;
@@ -91,12 +99,8 @@ pub fn update(
     }
     // The corrections of both moments, folded into the step and into eps:
     // (m / c1) / (sqrt(v / c2) + eps) = sqrt(c2) / c1 * m / (sqrt(v) + sqrt(c2) * eps).
-    let number = update.number.min(i32::MAX as u64) as i32;
-    let correction1 = 1.0 - beta1.powi(number);
-    let correction2 = (1.0 - beta2.powi(number)).sqrt();
     let step = first.clone() / second.clone().sqrt().add_scalar(eps * correction2);
-    let decay = if update.decay { 1.0 - update.rate * weight_decay } else { 1.0 };
-    let value = value * decay - step * (update.rate * correction2 / correction1);
+    let value = value * decay - step * (rate * correction2 / correction1);
     (value, Moments { first, second })
 }
 
