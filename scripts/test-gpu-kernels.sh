@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Runs the kernels for GPUs beside their twins, and a model's steps on a GPU beside those on the CPU, through Vulkan. Without a GPU it
 # installs one of software, Mesa's lavapipe (Debian: mesa-vulkan-drivers), and takes that.
+#
+#   scripts/test-gpu-kernels.sh [FEATURES]      default wgpu
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1; then
@@ -13,6 +15,6 @@ if ! ls /dev/dri/renderD* >/dev/null 2>&1; then
 fi
 # The loader of Vulkan looks for a display there, and says so when it is missing.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
-tests="cargo test --package moe-kernels --package moe-train --features wgpu"
+tests="cargo test --package moe-kernels --package moe-train --features ${1:-wgpu}"
 $tests --test main
 $tests --test it gpu::

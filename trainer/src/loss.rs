@@ -9,6 +9,7 @@
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use moe_kernels::cross_entropy::cross_entropy_rows;
 
+use crate::error::Result;
 use crate::kernel::{Kernels, read, softmax_and_log_sum};
 use crate::model::linear::{cast_f32, cast_like};
 use crate::model::memory::loss_chunk_on_gpu;
@@ -36,9 +37,12 @@ pub enum Losses {
 
 impl Losses {
     /// The losses on the host; waits for the device if they are not there.
-    pub fn read(self) -> Vec<f32> {
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn read(self) -> Result<Vec<f32>> {
         match self {
-            Self::Host(losses) => losses,
+            Self::Host(losses) => Ok(losses),
             Self::Gpu(losses) => read(*losses),
         }
     }
@@ -107,7 +111,15 @@ pub fn cross_entropy(
 ///
 /// # Shapes
 /// As in [`cross_entropy`].
-pub fn token_losses(hidden: Tensor<2>, head: Tensor<2>, targets: Targets, kernels: Kernels) -> Vec<f32> {
+///
+/// # Errors
+/// When the device failed.
+pub fn token_losses(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    targets: Targets,
+    kernels: Kernels,
+) -> Result<Vec<f32>> {
     let hidden = hidden.without_autodiff();
     let head = cast_like(head.without_autodiff(), &hidden);
     let [tokens, width] = hidden.dims();
@@ -239,7 +251,7 @@ mod tests {
         let head = tensor(&[0.0, 3f32.ln()], [1, 2], &device).require_grad();
         let targets = Targets { ids: &[0, 1], mask: &[true, false] };
         let ce = cross_entropy(hidden.clone(), head.clone(), targets, 2.0, kernels);
-        let losses = ce.losses.read();
+        let losses = ce.losses.read().expect("on the host");
         assert!((losses[0] - 4f32.ln()).abs() < 1e-6 && losses[1] == 0.0);
         let gradients = ce.surrogate.backward();
         let host = |t: Tensor<2>| -> Vec<f32> { t.into_data().try_into_vec().expect("f32") };
@@ -265,7 +277,8 @@ mod tests {
                 tensor(&[500.0, 0.0], [1, 2], &device),
                 Targets { ids: &[1], mask: &[true] },
                 kernels,
-            );
+            )
+            .expect("on the host");
             assert!((losses[0] - 500.0).abs() < 1e-3);
         }
     }

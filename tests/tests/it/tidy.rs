@@ -54,6 +54,9 @@ const KERNELS: &[&str] = &[
     "grouped | rows | embedding",
 ];
 
+const CUDA: &[&str] =
+    &["float", "convert memory", "warp flow", "arithmetic matrix decode program", "launch", "driver"];
+
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
@@ -101,6 +104,7 @@ fn imports_point_one_way() {
         ("pipeline", PIPELINE),
         ("trainer/kernels", KERNELS),
         ("trainer", TRAINER),
+        ("tests/cuda", CUDA),
     ] {
         let src = repo().join(name).join("src");
         let layers = layers(table);

@@ -7,7 +7,7 @@ use crate::data::DataDigest;
 use crate::kernel;
 use crate::model::Model;
 use crate::optim::Optimizer;
-use crate::train::{TrainState, train_step};
+use crate::train::{StepError, TrainState, train_step};
 
 /// What whole steps cost.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -45,11 +45,12 @@ impl Steps {
         for step in 0..u64::from(WARM_UP) + setup.n_steps {
             let batch = batch(setup.batch, config.seq_len, config.vocab_size, state.t);
             let (start, waited_before) = (Instant::now(), kernel::waited());
-            let report = train_step(&mut state, &batch, &setup.step).map_err(|report| {
-                crate::Error::Diverged(format!(
+            let report = train_step(&mut state, &batch, &setup.step).map_err(|error| match error {
+                StepError::Device(error) => error,
+                StepError::NotFinite(report) => crate::Error::Diverged(format!(
                     "step {step} of the benchmark: loss {} and gradient norm {} must be finite",
                     report.cross_entropy, report.grad_norm
-                ))
+                )),
             })?;
             if step >= u64::from(WARM_UP) {
                 times.push(1e3 * start.elapsed().as_secs_f64());

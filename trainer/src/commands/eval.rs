@@ -36,7 +36,7 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     printer.say(format!("device {}", chosen.reason));
     let model = checkpoint::load_model(&loaded, &chosen.device)?;
     let n_samples = args.samples.unwrap_or(u64::MAX);
-    let validation = Validator::new(&corpus, n_samples, loaded.config.micro_batch)?.run(&model, &corpus);
+    let validation = Validator::new(&corpus, n_samples, loaded.config.micro_batch)?.run(&model, &corpus)?;
 
     let sources: Vec<(String, Mean)> =
         validation.losses.sources.iter().map(|(pool, mean)| (corpus.pool_name(*pool), *mean)).collect();

@@ -17,6 +17,7 @@ pub use grouped::grouped_matmul;
 pub use ops::{rms_norm, softmax_and_log_sum, swiglu};
 pub use routes::{Routes, combine_rows, gather_rows};
 
+use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,13 +86,22 @@ thread_local! {
 
 /// The values of an f32 tensor on the host. It waits for the device, so nothing inside of a training
 /// step may call it but its end; every call is counted.
-pub fn read(tensor: Tensor<1>) -> Vec<f32> {
+///
+/// # Errors
+/// What the device says: of a kernel that could not be compiled or launched, it says so when values are
+/// read that depend on it.
+pub fn read(tensor: Tensor<1>) -> Result<Vec<f32>> {
     READS.set(READS.get() + 1);
     let start = Instant::now();
-    let data = tensor.into_data();
+    let data = tensor.try_into_data();
     WAITED.set(WAITED.get() + start.elapsed());
+    let data = data.map_err(|error| {
+        Error::Device(format!(
+            "the device could not compute what a step needs; nothing of this step is kept.\n{error}"
+        ))
+    })?;
     // Cannot fail: all that is read is f32 by construction.
-    data.try_into_vec().expect("f32 values")
+    Ok(data.try_into_vec().expect("f32 values"))
 }
 
 /// How often this thread has called [`read`].

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{Interval, MetricsFile, validation_record, write_crash};
 use crate::model::config::BalanceConfig;
 use crate::model::parameters::parameters;
-use crate::train::{StepReport, TrainState, train_step};
+use crate::train::{StepError, StepReport, TrainState, train_step};
 
 /// Where and with what to train.
 #[derive(Debug)]
@@ -103,7 +103,10 @@ pub fn run(mut state: TrainState, run: &Run, observer: &mut dyn Observer) -> Res
         let batch = loader.next_batch(config.batch)?;
         let report = match train_step(&mut state, &batch, &step_config) {
             Ok(report) => report,
-            Err(report) => return Err(diverged(dir, &state, &batch, &report, metrics.last.as_ref())),
+            Err(StepError::Device(error)) => return Err(error),
+            Err(StepError::NotFinite(report)) => {
+                return Err(diverged(dir, &state, &batch, &report, metrics.last.as_ref()));
+            }
         };
         state.digest = loader.digest();
         let seconds = start.elapsed().as_secs_f64();
@@ -118,7 +121,7 @@ pub fn run(mut state: TrainState, run: &Run, observer: &mut dyn Observer) -> Res
             metrics.write(&state, corpus)?;
         }
         if due(config.eval_every) {
-            let result = validator.run(&state.model, corpus);
+            let result = validator.run(&state.model, corpus)?;
             let line = validation_record(state.step, &result.losses, result.unigram, corpus);
             metrics.file.append(line)?;
             observer.validation(state.step, &result);

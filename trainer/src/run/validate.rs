@@ -49,17 +49,20 @@ impl Validator {
     }
 
     /// Evaluates a model; neither it nor its router biases change.
-    pub fn run(&self, model: &Model, corpus: &Corpus) -> Validation {
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn run(&self, model: &Model, corpus: &Corpus) -> Result<Validation> {
         let model = model.valid();
         let mut losses = GroupLosses::default();
         for batch in &self.batches {
             let input = batch.input(0..batch.len(), &model.device());
             let output = model.forward(&input);
             let targets = Targets { ids: &batch.targets, mask: &batch.loss_mask };
-            let batch_losses = token_losses(output.hidden, model.head(), targets, input.kernels);
+            let batch_losses = token_losses(output.hidden, model.head(), targets, input.kernels)?;
             losses.add(batch, &batch_losses, corpus);
         }
-        Validation { losses, unigram: self.unigram }
+        Ok(Validation { losses, unigram: self.unigram })
     }
 }
 

@@ -5,4 +5,4 @@ mod state;
 mod step;
 
 pub use state::TrainState;
-pub use step::{StepConfig, StepReport, train_step};
+pub use step::{StepConfig, StepError, StepReport, train_step};

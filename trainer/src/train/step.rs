@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use super::micro_step::{Gradients, Part, micro_step, recomputed_micro_step};
 use super::state::TrainState;
 use crate::data::Batch;
+use crate::error::Error;
 use crate::kernel::{Kernels, read, reads};
 use crate::loss::Losses;
 use crate::model::moe::{DeviceStats, RouterStats, Stats, bias_step, bias_step_on_device};
@@ -50,18 +51,39 @@ pub struct StepReport {
     pub n_reads: u64,
 }
 
+/// Why a step did not happen.
+#[derive(Debug)]
+pub enum StepError {
+    /// Its loss or gradient is not finite; the state is untouched.
+    NotFinite(Box<StepReport>),
+    /// The device failed; the state must not be used any more.
+    Device(Error),
+}
+
+impl From<Box<StepReport>> for StepError {
+    fn from(report: Box<StepReport>) -> Self {
+        Self::NotFinite(report)
+    }
+}
+
+impl From<Error> for StepError {
+    fn from(error: Error) -> Self {
+        Self::Device(error)
+    }
+}
+
 /// Runs one step. The state is untouched if the loss or the gradient is not finite.
 ///
 /// On a GPU nothing is read back before the end of the step: clipping, the update and the bias
 /// follow from values on the device, and one transfer brings the report.
 ///
 /// # Errors
-/// The report of the step, when its loss or gradient is not finite.
+/// [`StepError`].
 pub fn train_step(
     state: &mut TrainState,
     batch: &Batch,
     config: &StepConfig,
-) -> Result<StepReport, Box<StepReport>> {
+) -> Result<StepReport, StepError> {
     let reads_before = reads();
     let mut gradients = Gradients::default();
     let mut parts = Vec::new();
@@ -76,8 +98,12 @@ pub fn train_step(
         Kernels::Host => finish_on_host(state, batch, config, gradients, parts),
         Kernels::Gpu => finish_on_gpu(state, batch, config, gradients, parts),
     };
-    let (Ok(report) | Err(report)) = result.as_mut().map_err(Box::as_mut);
-    report.n_reads = reads() - reads_before;
+    let n_reads = reads() - reads_before;
+    match &mut result {
+        Ok(report) => report.n_reads = n_reads,
+        Err(StepError::NotFinite(report)) => report.n_reads = n_reads,
+        Err(StepError::Device(_)) => {}
+    }
     result
 }
 
@@ -87,13 +113,14 @@ fn finish_on_host(
     config: &StepConfig,
     gradients: Gradients,
     parts: Vec<Part>,
-) -> Result<StepReport, Box<StepReport>> {
+) -> Result<StepReport, StepError> {
     let gradients = gradients.into_inner();
     let grad_norm = global_norm(&gradients);
     let mut report = StepReport::new(config.schedule.rate(state.step), grad_norm, config.clip);
     for part in parts {
-        report.losses.extend(part.losses.read());
-        report.add_routers(part.routers.into_iter().map(|(layer, stats)| (layer, stats.read())));
+        report.losses.extend(part.losses.read()?);
+        let routers = part.routers.into_iter().map(|(layer, stats)| Ok((layer, stats.read()?)));
+        report.add_routers(routers.collect::<Result<Vec<_>, Error>>()?.into_iter());
     }
     let mut report = report.finish(batch)?;
 
@@ -118,7 +145,7 @@ fn finish_on_gpu(
     config: &StepConfig,
     gradients: Gradients,
     parts: Vec<Part>,
-) -> Result<StepReport, Box<StepReport>> {
+) -> Result<StepReport, StepError> {
     let gradients = gradients.into_inner();
     let (losses, routers) = split(parts);
     let rate = config.schedule.rate(state.step);
@@ -131,7 +158,7 @@ fn finish_on_gpu(
     // Everything that is to be known, in one transfer: the norm, the losses, the routers.
     let mut all = vec![norm, losses];
     all.extend(routers.iter().flatten().map(|(_, stats)| stats.flat()));
-    let values = read(Tensor::cat(all, 0));
+    let values = read(Tensor::cat(all, 0))?;
     let (losses, mut rest) = values[1..].split_at(batch.tokens.len());
     let mut report = StepReport::new(rate, f64::from(values[0]), config.clip);
     report.losses.extend(losses);

@@ -32,14 +32,18 @@ fn a_gpu_makes_the_steps_of_the_cpu() {
     config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
     let (cpu, cpu_reports) = two_steps(&config, Device::flex());
     let (gpu_parameters, reports) = two_steps(&config, gpu());
+    // On tensor cores burn multiplies matrices of f32 as TF32, which has 10 bits after the point.
+    let is_tf32 = cfg!(feature = "cuda") && !Device::enumerate(burn::tensor::DeviceType::Cuda).is_empty();
+    let (loss_limit, norm_limit) = if is_tf32 { (5e-4, 5e-3) } else { (1e-5, 1e-4) };
     for (cpu, gpu) in cpu_reports.iter().zip(&reports) {
         assert!(
-            (cpu.cross_entropy - gpu.cross_entropy).abs() < 1e-5,
+            (cpu.cross_entropy - gpu.cross_entropy).abs() < loss_limit,
             "{} {}",
             cpu.cross_entropy,
             gpu.cross_entropy
         );
-        assert!((cpu.grad_norm / gpu.grad_norm - 1.0).abs() < 1e-4, "{} {}", cpu.grad_norm, gpu.grad_norm);
+        let (expected, found) = (cpu.grad_norm, gpu.grad_norm);
+        assert!((expected / found - 1.0).abs() < norm_limit, "{expected} {found}");
         assert_eq!(cpu.routers[0].1.load, gpu.routers[0].1.load);
         assert_eq!(gpu.n_reads, 1);
     }
@@ -47,7 +51,9 @@ fn a_gpu_makes_the_steps_of_the_cpu() {
         assert_eq!(cpu.name, gpu.name);
         let (cpu_values, gpu_values) = (cpu.to_host(), gpu.to_host());
         // Adam makes rounding visible where a gradient is nearly zero; a step is 1e-3.
-        let moved = cpu_values.iter().zip(&gpu_values).filter(|(a, b)| (*a - *b).abs() > 2e-5).count();
-        assert!(moved * 100 <= cpu_values.len(), "{}: {moved} of {}", cpu.name, cpu_values.len());
+        let moved_limit = if is_tf32 { 1e-4 } else { 2e-5 };
+        let moved = cpu_values.iter().zip(&gpu_values).filter(|(a, b)| (*a - *b).abs() > moved_limit).count();
+        let share = if is_tf32 { 10 } else { 100 };
+        assert!(moved * share <= cpu_values.len(), "{}: {moved} of {}", cpu.name, cpu_values.len());
     }
 }

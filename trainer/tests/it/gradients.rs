@@ -12,7 +12,7 @@ fn objective(model: &Model, kernels: Kernels) -> f64 {
     let batch = batch(0, 2);
     let output = model.forward(&batch.input(0..2, &model.device()).with_kernels(kernels));
     let targets = Targets { ids: &batch.targets, mask: &batch.loss_mask };
-    let losses = token_losses(output.hidden, model.head(), targets, kernels);
+    let losses = token_losses(output.hidden, model.head(), targets, kernels).expect("on the host");
     let ce: f64 = losses.iter().copied().map(f64::from).sum::<f64>() / batch.n_targets() as f64;
     let auxiliary: f64 = output
         .records

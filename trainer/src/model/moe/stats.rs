@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::balance::RouterStats;
+use crate::error::Result;
 use crate::kernel::read;
 
 /// Counts and values of one router for one batch.
@@ -29,10 +30,13 @@ pub struct DeviceStats {
 
 impl Stats {
     /// The values on the host; waits for the device if they are not there.
-    pub fn read(self) -> RouterStats {
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn read(self) -> Result<RouterStats> {
         match self {
-            Self::Host(stats) => stats,
-            Self::Gpu(stats) => stats.decode(&read(stats.flat())),
+            Self::Host(stats) => Ok(stats),
+            Self::Gpu(stats) => Ok(stats.decode(&read(stats.flat())?)),
         }
     }
 }

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Runs the tests of the kernels, and a model's steps beside the CPU, through burn's CUDA backend without a GPU: LLVM compiles to PTX for an
+# H100 as it would there, and the driver of tests/cuda executes that on the CPU, tensor cores and bf16 included.
+#
+#   scripts/test-cuda-kernels.sh [FEATURES]     default cuda
+#
+# Needs LLVM (scripts/setup-llvm.sh). libdevice.10.bc comes from the toolkit in CUDA_PATH, or from NVIDIA's package by pip.
+# REGISTERS=FILE writes what NVIDIA's assembler makes of the tensor-core kernels there (scripts/gpu/registers.py).
+# TRAIN=FILE, a moe-train with the feature `cuda`, is run by the emulator instead of the tests, with what follows FEATURES as its arguments.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+features=${1:-cuda}
+shift || true
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Built before CUDA_PATH is set, since build scripts ask for it.
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+cargo build --package cuda-emulator
+cargo test --package moe-kernels --package moe-train --features "$features" --no-run --test main --test it
+tests=$(cargo test --quiet --package moe-kernels --package moe-train --features "$features" --no-run --test main --test it --message-format=json |
+    python3 -c 'import json, sys; [print(m["executable"]) for m in map(json.loads, sys.stdin) if m.get("executable") and m["profile"]["test"]]')
+kernels=$(grep "/main-" <<< "$tests")
+steps=$(grep "/it-" <<< "$tests")
+
+if ! ls "${CUDA_PATH:-/usr/local/cuda}/nvvm/libdevice/libdevice.10.bc" >/dev/null 2>&1; then
+    python3 -m pip download --quiet --no-deps --dest "$work" nvidia-cuda-nvcc-cu12==12.9.86
+    python3 -m zipfile -e "$work"/nvidia_cuda_nvcc_cu12-*.whl "$work/toolkit"
+    export CUDA_PATH=$work/toolkit/nvidia/cuda_nvcc
+    chmod +x "$CUDA_PATH"/bin/*
+fi
+mkdir "$work/driver" "$work/modules"
+ln -s "$target/debug/libcuda_emulator.so" "$work/driver/libcuda.so"
+export LD_LIBRARY_PATH="$work/driver"
+# What cubecl runs to learn how fast the device is.
+export CUDA_EMULATOR_SKIP=memory_direct_throughput,prime_buffer
+
+if [ -n "${TRAIN:-}" ]; then
+    "$TRAIN" "$@"
+    exit
+fi
+if [ -n "${REGISTERS:-}" ]; then
+    CUDA_EMULATOR_PTX=$work/modules CUDA_EMULATOR_TRACE=$work/launches "$kernels"
+    python3 scripts/gpu/registers.py "$CUDA_PATH/bin/ptxas" "$work/modules" "$work/launches" \
+        product_f_bf16 two_products_f_bf16 swiglu_f_bf16 weight_gradient_f_bf16 \
+        forward_f_bf16_i backward_queries_f_bf16 backward_keys_f_bf16 cross_entropy_f_bf16 adamw_g_f32 > "$REGISTERS"
+else
+    "$kernels"
+fi
+(cd trainer && "$steps" gpu::)
+
+# A kernel that fails must end a run, and say so.
+code=0
+CUDA_EMULATOR_FAIL=cross_entropy "$target/debug/moe-train" bench --preset smoke --device cuda --seq-len 32 --vocab 64 \
+    --steps 1 --repeats 1 > "$work/failed.log" 2>&1 || code=$?
+if [ $code != 5 ] || ! grep -q "the device could not compute" "$work/failed.log"; then
+    cat "$work/failed.log"
+    echo "a failed kernel must end with exit code 5 and say so, not $code" >&2
+    exit 1
+fi
