@@ -1,6 +1,6 @@
 //! Products of 16 by 16 by 16 elements, by the units of a plane together.
 //!
-//! [`TensorCores`] has never run on a GPU yet; [`Emulated`] has the same meaning in plain
+//! [`TensorCores`] has run as PTX on the CPU (tests/cuda), not on a GPU yet; [`Emulated`] has the same meaning in plain
 //! arithmetic, and lets tests run all else that the kernels for tensor cores do.
 
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
@@ -60,7 +60,7 @@ impl Factor {
     }
 }
 
-/// Products by tensor cores. Never run on a GPU yet.
+/// Products by tensor cores.
 pub(super) struct TensorCores;
 
 #[cube]

@@ -7,8 +7,8 @@
 //! are on their way to registers. Rows in shared memory are a little longer than the tile, so that
 //! a fragment's rows lie in different banks.
 //!
-//! The products themselves are in [`super::products`]. **These kernels have never run on tensor cores
-//! yet**, only with products in plain arithmetic.
+//! The products themselves are in [`super::products`]. They have run as PTX on the CPU
+//! (tests/cuda), **not on a GPU yet**.
 
 // A kernel takes its tensors one by one.
 #![allow(clippy::too_many_arguments)]

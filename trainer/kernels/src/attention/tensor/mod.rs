@@ -7,7 +7,7 @@
 //! Forward, exponents are taken relative to a score at most [`SLACK`] below the largest: the output is
 //! multiplied only when that score changes, which after the first tiles is rare.
 //!
-//! The products are behind [`Products`]. [`TensorCores`] has never run on a GPU yet; [`Emulated`] has the
+//! The products are behind [`Products`]. [`TensorCores`] has run as PTX on the CPU (tests/cuda), not on a GPU yet; [`Emulated`] has the
 //! same meaning in plain arithmetic, and lets tests run everything else.
 
 // A kernel takes its tensors one by one.
