@@ -17,7 +17,6 @@ pub use grouped::grouped_matmul;
 pub use ops::{rms_norm, softmax_and_log_sum, swiglu};
 pub use routes::{Routes, combine_rows, gather_rows};
 
-use crate::error::{Error, Result};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +24,8 @@ use std::time::{Duration, Instant};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
+
+use crate::error::{Error, Result};
 
 /// Which kernels compute a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
