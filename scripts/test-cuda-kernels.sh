@@ -30,6 +30,8 @@ if ! ls "${CUDA_PATH:-/usr/local/cuda}/nvvm/libdevice/libdevice.10.bc" >/dev/nul
     chmod +x "$CUDA_PATH"/bin/*
 fi
 mkdir "$work/driver" "$work/modules"
+# Without it the tests would take another GPU.
+[ -e "$target/debug/libcuda_emulator.so" ]
 ln -s "$target/debug/libcuda_emulator.so" "$work/driver/libcuda.so"
 export LD_LIBRARY_PATH="$work/driver"
 # What cubecl runs to learn how fast the device is.

@@ -282,7 +282,6 @@ pub(crate) fn three(of: [usize; 4], parts: &[&str], last: &str) -> Option<Effect
                 (if is_left { both << count >> 32 } else { both >> count }) & 0xffff_ffff
             })
         }
-        ("lop3", _) => None,
         _ => None,
     }
 }

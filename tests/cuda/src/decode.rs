@@ -22,9 +22,7 @@ pub(crate) fn decode(statement: &Statement) -> Result<Action, String> {
             (of.len() == 1).then_some(Action::Barrier)
         }
         "bar" => Some(Action::Together(register(of, 0), Box::new(|_, _| {}))),
-        "membar" | "fence" | "griddepcontrol" | "prefetch" | "pragma" => {
-            Some(Action::Do(Box::new(|_, _| {})))
-        }
+        "membar" | "fence" | "griddepcontrol" | "prefetch" => Some(Action::Do(Box::new(|_, _| {}))),
         "trap" => Some(Action::Do(Box::new(|warp, _| warp.fail("trap".into())))),
         "wmma" | "mma" | "ldmatrix" | "stmatrix" => {
             matrix::decode(&parts, of).map(|effect| Action::Together(None, effect))
@@ -37,10 +35,7 @@ pub(crate) fn decode(statement: &Statement) -> Result<Action, String> {
 }
 
 fn register(of: &[Operand], at: usize) -> Option<usize> {
-    match of.get(at)? {
-        Operand::Register(register) => Some(*register),
-        _ => None,
-    }
+    of.get(at)?.register()
 }
 
 fn effect(parts: &[&str], of: &[Operand]) -> Option<Effect> {
@@ -208,7 +203,8 @@ fn convert(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     }
 }
 
-fn space(parts: &[&str]) -> Space {
+/// The address space that the parts of an opcode name.
+pub(crate) fn space(parts: &[&str]) -> Space {
     parts[1..]
         .iter()
         .find_map(|part| {
@@ -223,18 +219,10 @@ fn space(parts: &[&str]) -> Space {
         .unwrap_or(Space::Generic)
 }
 
-fn operands(operand: &Operand) -> Option<Vec<usize>> {
-    match operand {
-        Operand::Register(register) => Some(vec![*register]),
-        Operand::Registers(registers) => Some(registers.clone()),
-        _ => None,
-    }
-}
-
 /// The bytes that vectors of this many elements have to be aligned to are those of the whole vector.
 fn load(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     let [to, Operand::Address(base, offset)] = of else { return None };
-    let (to, base, offset, space) = (operands(to)?, *base, *offset as u64, space(parts));
+    let (to, base, offset, space) = (to.registers()?, *base, *offset as u64, space(parts));
     let last = *parts.last()?;
     let bytes = width(last)?;
     let is_signed = last.starts_with('s');
@@ -255,7 +243,7 @@ fn load(parts: &[&str], of: &[Operand]) -> Option<Effect> {
 
 fn store(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     let [Operand::Address(base, offset), from] = of else { return None };
-    let (from, base, offset, space) = (operands(from)?, *base, *offset as u64, space(parts));
+    let (from, base, offset, space) = (from.registers()?, *base, *offset as u64, space(parts));
     if space == Space::Param {
         return None;
     }
@@ -288,9 +276,8 @@ fn atomic(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     let (a, b) = (register(of, 1)?, register(of, 2));
     let last = *parts.last()?;
     let bytes = width(last)?;
-    let name = parts[1..]
-        .iter()
-        .find(|p| ["add", "min", "max", "exch", "cas", "and", "or", "xor", "inc"].contains(p))?;
+    let name =
+        parts[1..].iter().find(|p| ["add", "min", "max", "exch", "cas", "and", "or", "xor"].contains(p))?;
     let f: fn(u64, u64, u64) -> u64 = match (*name, last) {
         ("add", "f32") => |old, a, _| bits(f32_of(old) + f32_of(a)),
         ("add", "f64") => |old, a, _| (f64::from_bits(old) + f64::from_bits(a)).to_bits(),

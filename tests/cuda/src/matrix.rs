@@ -3,6 +3,7 @@
 //! Fragments of `mma`, `ldmatrix` and `stmatrix` have the layouts of the manual. Those of `wmma`, which it
 //! leaves open, go row by row over lanes and registers.
 
+use crate::decode::space;
 use crate::float::{bits, f32_of, from_bf16, from_f16, from_tf32};
 use crate::program::Operand;
 use crate::warp::{Effect, LANES, Space, Warp};
@@ -48,14 +49,6 @@ fn shape(parts: &[&str]) -> Option<[usize; 3]> {
     let (m, rest) = text[1..].split_once('n')?;
     let (n, k) = rest.split_once('k')?;
     Some([m.parse().ok()?, n.parse().ok()?, k.parse().ok()?])
-}
-
-fn registers(operand: Option<&Operand>) -> Option<Vec<usize>> {
-    match operand? {
-        Operand::Register(register) => Some(vec![*register]),
-        Operand::Registers(registers) => Some(registers.clone()),
-        _ => None,
-    }
 }
 
 pub(crate) fn decode(parts: &[&str], of: &[Operand]) -> Option<Effect> {
@@ -115,7 +108,7 @@ fn product(
     spot_b: impl Fn(usize, usize) -> Spot + Send + Sync + 'static,
     spot_c: impl Fn(usize, usize) -> Spot + Send + Sync + 'static,
 ) -> Option<Effect> {
-    let [d, a, b, c] = [0, 1, 2, 3].map(|i| registers(of.get(i)));
+    let [d, a, b, c] = [0, 1, 2, 3].map(|i| of.get(i).and_then(Operand::registers));
     let (d, a, b, c) = (d?, a?, b?, c?);
     let (of_a, of_b, of_c) = types;
     if of_c == Element::Half {
@@ -171,22 +164,6 @@ fn mma(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     product(of, [m, n, k], types, spot_a, move |term, column| spot(column, term), spot_c)
 }
 
-/// A register with the distance of lines in elements.
-fn pitch(of: Option<&Operand>) -> Option<usize> {
-    match of? {
-        Operand::Register(register) => Some(*register),
-        _ => None,
-    }
-}
-
-fn space(parts: &[&str]) -> Space {
-    match parts.iter().find_map(|part| part.strip_prefix("shared").or(part.strip_prefix("global"))) {
-        Some(_) if parts.iter().any(|part| part.starts_with("shared")) => Space::Shared,
-        Some(_) => Space::Global,
-        None => Space::Generic,
-    }
-}
-
 /// Rows and columns of a `wmma` fragment, and whether columns are contiguous.
 fn extent(parts: &[&str]) -> Option<(usize, usize, bool)> {
     let [m, n, k] = shape(parts)?;
@@ -203,7 +180,7 @@ fn load(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     let (rows, columns, is_column_major) = extent(parts)?;
     let element = Element::named(parts.last()?)?;
     let [to, Operand::Address(base, offset), ..] = of else { return None };
-    let (to, base, offset, pitch) = (registers(Some(to))?, *base, *offset as u64, pitch(of.get(2))?);
+    let (to, base, offset, pitch) = (to.registers()?, *base, *offset as u64, of.get(2)?.register()?);
     let space = space(parts);
     if to.len() * 4 / element.bytes() * LANES != rows * columns {
         return None;
@@ -229,7 +206,7 @@ fn store(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     let (rows, columns, is_column_major) = extent(parts)?;
     let element = Element::named(parts.last()?)?;
     let [Operand::Address(base, offset), from, ..] = of else { return None };
-    let (from, base, offset, pitch) = (registers(Some(from))?, *base, *offset as u64, pitch(of.get(2))?);
+    let (from, base, offset, pitch) = (from.registers()?, *base, *offset as u64, of.get(2)?.register()?);
     let space = space(parts);
     if element.bytes() != 4 {
         return None;
@@ -285,7 +262,7 @@ fn spot(is_transposed: bool, row: usize, column: usize) -> (usize, usize) {
 fn load_matrix(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     let (count, is_transposed) = matrices(parts)?;
     let [to, Operand::Address(base, offset)] = of else { return None };
-    let (to, base, offset) = (registers(Some(to))?, *base, *offset as u64);
+    let (to, base, offset) = (to.registers()?, *base, *offset as u64);
     if to.len() != count || !parts.contains(&"b16") {
         return None;
     }
@@ -312,7 +289,7 @@ fn load_matrix(parts: &[&str], of: &[Operand]) -> Option<Effect> {
 fn store_matrix(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     let (count, is_transposed) = matrices(parts)?;
     let [Operand::Address(base, offset), from] = of else { return None };
-    let (from, base, offset) = (registers(Some(from))?, *base, *offset as u64);
+    let (from, base, offset) = (from.registers()?, *base, *offset as u64);
     if from.len() != count || !parts.contains(&"b16") {
         return None;
     }

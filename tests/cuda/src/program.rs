@@ -48,6 +48,24 @@ pub(crate) enum Operand {
     Label(usize),
 }
 
+impl Operand {
+    pub(crate) fn register(&self) -> Option<usize> {
+        match self {
+            Self::Register(register) => Some(*register),
+            _ => None,
+        }
+    }
+
+    /// One register, or those in braces.
+    pub(crate) fn registers(&self) -> Option<Vec<usize>> {
+        match self {
+            Self::Register(register) => Some(vec![*register]),
+            Self::Registers(registers) => Some(registers.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// A statement, before it becomes a step.
 pub(crate) struct Statement {
     /// `ld.global.nc.b32` as its parts.
@@ -112,24 +130,15 @@ fn variable(
     memory: &Memory,
 ) -> Result<(), String> {
     let (declaration, values) = text.split_once('=').map_or((text, None), |(a, b)| (a, Some(b)));
-    let words: Vec<&str> = declaration.split_whitespace().collect();
-    let Some(name) = words.last().filter(|_| words.iter().any(|word| is_space(word))) else {
+    let is_shared = declaration.split_whitespace().any(|word| word == ".shared");
+    if !is_shared && !declaration.split_whitespace().any(|word| matches!(word, ".global" | ".const")) {
         return Ok(());
-    };
-    let (name, count) = match name.split_once('[') {
-        Some((name, count)) => (name, count.trim_end_matches(']').parse().unwrap_or(0)),
-        None => (*name, 1),
-    };
-    let width = words.iter().find_map(|word| width(word)).ok_or_else(|| format!("no type: {text}"))?;
-    let align = after(&words, ".align").unwrap_or(width);
-    let size = count * width;
-    let address = if words.contains(&".shared") {
-        *shared = shared.next_multiple_of(align);
-        let at = SHARED + *shared as u64;
-        *shared += size;
-        at
+    }
+    let Declared { name, width, bytes, align } = declared(declaration)?;
+    let address = if is_shared {
+        SHARED + place(shared, bytes, align)
     } else {
-        let at = memory.allocate(size.max(1)).ok_or("no memory for a variable")?;
+        let at = memory.allocate(bytes.max(1)).ok_or("no memory for a variable")?;
         let list = values.unwrap_or("").trim().trim_start_matches('{').trim_end_matches('}');
         for (i, value) in list.split(',').filter(|value| !value.trim().is_empty()).enumerate() {
             let value = number(value.trim()).ok_or_else(|| format!("not a number: {value}"))?;
@@ -141,13 +150,40 @@ fn variable(
     Ok(())
 }
 
-fn is_space(word: &str) -> bool {
-    matches!(word, ".shared" | ".global" | ".const")
+/// What a declaration such as `.shared .align 128 .b8 tile[4096]` says.
+struct Declared<'t> {
+    name: &'t str,
+    /// Bytes of an element.
+    width: usize,
+    /// Of all elements; 0 where the launch gives the size.
+    bytes: usize,
+    align: usize,
 }
 
-fn after(words: &[&str], name: &str) -> Option<usize> {
-    let at = words.iter().position(|word| *word == name)?;
-    words.get(at + 1)?.parse().ok()
+fn declared(text: &str) -> Result<Declared<'_>, String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let wrong = || format!("not understood: {text}");
+    let last = words.last().ok_or_else(wrong)?;
+    let (name, count) = match last.split_once('[') {
+        None => (*last, 1),
+        Some((name, "]")) => (name, 0),
+        Some((name, count)) => (name, count.trim_end_matches(']').parse().map_err(|_| wrong())?),
+    };
+    let width = words.iter().find_map(|word| width(word)).ok_or_else(wrong)?;
+    // The alignment of a pointer parameter is that of what it points to.
+    let at = words.iter().position(|word| *word == ".align").filter(|_| !words.contains(&".ptr"));
+    let align = match at {
+        None => width,
+        Some(at) => words.get(at + 1).and_then(|align| align.parse().ok()).ok_or_else(wrong)?,
+    };
+    Ok(Declared { name, width, bytes: count * width, align })
+}
+
+/// Takes so many bytes after `end`, and returns where they begin.
+fn place(end: &mut usize, bytes: usize, align: usize) -> u64 {
+    let at = end.next_multiple_of(align);
+    *end = at + bytes;
+    at as u64
 }
 
 /// Bytes of a type such as `.b32`.
@@ -198,19 +234,10 @@ impl<'a> Reader<'a> {
         let mut parameters = Vec::new();
         let mut end = 0usize;
         for parameter in list.split(',').filter(|text| !text.trim().is_empty()) {
-            let words: Vec<&str> = parameter.split_whitespace().collect();
-            let last = words.last().copied().unwrap_or("");
-            let (name, count) = match last.split_once('[') {
-                Some((name, count)) => (name, count.trim_end_matches(']').parse().unwrap_or(1)),
-                None => (last, 1usize),
-            };
-            let width =
-                words.iter().find_map(|word| width(word)).ok_or_else(|| format!("no type: {parameter}"))?;
-            let align = if count > 1 { after(&words, ".align").unwrap_or(width) } else { width };
-            end = end.next_multiple_of(align);
-            reader.own.insert(name.to_owned(), PARAM + end as u64);
-            parameters.push((end, count * width));
-            end += count * width;
+            let Declared { name, bytes, align, .. } = declared(parameter)?;
+            let at = place(&mut end, bytes, align);
+            reader.own.insert(name.to_owned(), PARAM + at);
+            parameters.push((at as usize, bytes));
         }
         let mut shared = shared;
         let (steps, local) =
@@ -229,25 +256,12 @@ impl<'a> Reader<'a> {
         for statement in statements(body) {
             if let Some(label) = statement.strip_suffix(':') {
                 self.labels.insert(label.to_owned(), lines.len());
-            } else if let Some(text) = statement.strip_prefix(".local") {
-                let size: Option<usize> =
-                    text.split_once('[').and_then(|(_, size)| size.trim_end_matches(']').parse().ok());
-                let name = text.split_whitespace().last().and_then(|name| name.split('[').next());
-                let (Some(size), Some(name)) = (size, name) else {
-                    return Err(format!("not understood: {statement}"));
-                };
-                local = usize::next_multiple_of(local, 16);
-                self.own.insert(name.to_owned(), LOCAL + local as u64);
-                local += size;
+            } else if statement.starts_with(".local") {
+                let Declared { name, bytes, align, .. } = declared(statement)?;
+                self.own.insert(name.to_owned(), LOCAL + place(&mut local, bytes, align));
             } else if statement.starts_with(".shared") {
-                let words: Vec<&str> = statement.split_whitespace().collect();
-                let (name, count) =
-                    words[words.len() - 1].split_once('[').unwrap_or((words[words.len() - 1], "1"));
-                let count: usize = count.trim_end_matches(']').parse().unwrap_or(1);
-                let width = words.iter().find_map(|word| width(word)).unwrap_or(1);
-                *shared = shared.next_multiple_of(after(&words, ".align").unwrap_or(width));
-                self.own.insert(name.to_owned(), SHARED + *shared as u64);
-                *shared += count * width;
+                let Declared { name, bytes, align, .. } = declared(statement)?;
+                self.own.insert(name.to_owned(), SHARED + place(shared, bytes, align));
             } else if !statement.starts_with('.') {
                 lines.push(statement);
             }
