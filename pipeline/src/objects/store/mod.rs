@@ -1,0 +1,196 @@
+//! The object stores themselves, through the library `object_store`.
+//!
+//! Credentials and endpoints come from the environment, as the tools of the clouds read it. An object is read in blocks by
+//! range requests, each of which is tried again, and all on the condition that the object is still the same.
+
+mod read;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use futures_util::TryStreamExt;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::path::Path as Key;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme};
+use tokio::runtime::Runtime;
+use url::Url;
+
+pub use self::read::{BlockReader, ObjectFile};
+pub use self::write::upload;
+use super::{Object, SCHEMES};
+use crate::error::{Error, Result};
+
+/// A bucket, and a place in it.
+#[derive(Clone)]
+struct Place {
+    store: Arc<dyn ObjectStore>,
+    /// URL of the bucket, without a slash at the end.
+    bucket: String,
+    /// Key, not yet decoded; may hold a pattern.
+    key: String,
+}
+
+/// Requests run here; whoever waits for one is a thread outside.
+fn runtime() -> Result<&'static Runtime> {
+    static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        // Fails when another part of the program has named one before, which is as good.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("objects")
+            .enable_all()
+            .build()
+    });
+    runtime.as_ref().map_err(|e| Error::Usage(format!("cannot start threads for requests: {e}")))
+}
+
+/// The store of a bucket; made once, so that connections are kept.
+fn place(url: &str) -> Result<Place> {
+    static STORES: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>> = Mutex::new(BTreeMap::new());
+    let wrong = |message: String| Error::Usage(format!("{url}: {message}"));
+    // A `?` or `#` is part of a pattern or a key, not of a URL.
+    let (scheme, rest) =
+        url.split_once("://").ok_or_else(|| wrong("expected SCHEME://BUCKET/KEY".to_owned()))?;
+    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(wrong(format!("no bucket; expected {scheme}://BUCKET/KEY")));
+    }
+    let bucket = format!("{scheme}://{bucket}");
+    let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(store) = stores.get(&bucket) {
+        return Ok(Place { store: store.clone(), bucket, key: key.to_owned() });
+    }
+    runtime()?;
+    let parsed = Url::parse(&bucket).map_err(|e| wrong(e.to_string()))?;
+    let (scheme, _) = ObjectStoreScheme::parse(&parsed).map_err(|e| wrong(e.to_string()))?;
+    let store: object_store::Result<Arc<dyn ObjectStore>> = match scheme {
+        ObjectStoreScheme::AmazonS3 => {
+            AmazonS3Builder::from_env().with_url(&bucket).build().map(|store| Arc::new(store) as _)
+        }
+        ObjectStoreScheme::GoogleCloudStorage => {
+            GoogleCloudStorageBuilder::from_env().with_url(&bucket).build().map(|store| Arc::new(store) as _)
+        }
+        ObjectStoreScheme::MicrosoftAzure => {
+            MicrosoftAzureBuilder::from_env().with_url(&bucket).build().map(|store| Arc::new(store) as _)
+        }
+        _ => return Err(wrong(format!("expected one of {}", SCHEMES.join("://, ")))),
+    };
+    let store = store.map_err(|e| wrong(e.to_string()))?;
+    stores.insert(bucket.clone(), store.clone());
+    Ok(Place { store, bucket, key: key.to_owned() })
+}
+
+impl Place {
+    fn exact_key(&self) -> Result<Key> {
+        Key::parse(&self.key).map_err(|e| Error::Usage(format!("{}/{}: {e}", self.bucket, self.key)))
+    }
+
+    fn object(&self, meta: ObjectMeta, name: String) -> Object {
+        Object {
+            url: format!("{}/{}", self.bucket, meta.location),
+            name,
+            n_bytes: meta.size,
+            changed_nanos: meta.last_modified.timestamp_nanos_opt().unwrap_or(0).max(0) as u128,
+            etag: meta.e_tag,
+        }
+    }
+}
+
+/// Objects behind a URL: the one with this key, else all below it except hidden ones; with `*`, `?` or `[`, all
+/// whose keys match, where `*` stops at a slash and `**` does not.
+///
+/// # Errors
+/// The store refuses, or the URL or the pattern is none.
+pub fn find(url: &str) -> std::result::Result<Vec<Object>, String> {
+    let place = place(url).map_err(|e| e.to_string())?;
+    let refused = |e: object_store::Error| format!("cannot list: {}", in_words(&e));
+    let list = |prefix: &str| {
+        let prefix = Key::parse(prefix.trim_end_matches('/')).map_err(|e| e.to_string())?;
+        let store = place.store.clone();
+        let listed = async move { store.list(Some(&prefix)).try_collect::<Vec<ObjectMeta>>().await };
+        runtime().map_err(|e| e.to_string())?.block_on(listed).map_err(refused)
+    };
+    let last_part = |meta: &ObjectMeta| meta.location.filename().unwrap_or_default().to_owned();
+    if let Some(at) = place.key.find(['*', '?', '[']) {
+        let pattern = glob::Pattern::new(&place.key).map_err(|e| format!("is not a pattern: {e}"))?;
+        let folder = place.key[..at].rfind('/').map_or("", |end| &place.key[..end]);
+        let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+        let found = list(folder)?.into_iter();
+        let found =
+            found.filter(|meta| pattern.matches_with(meta.location.as_ref(), options) && meta.size > 0);
+        return Ok(found
+            .map(|meta| {
+                let name = last_part(&meta);
+                place.object(meta, name)
+            })
+            .collect());
+    }
+    if !place.key.is_empty() && !place.key.ends_with('/') {
+        let key = place.exact_key().map_err(|e| e.to_string())?;
+        let (store, wanted) = (place.store.clone(), key.clone());
+        let head = runtime().map_err(|e| e.to_string())?.block_on(async move { store.head(&wanted).await });
+        match head {
+            Ok(meta) => {
+                let name = last_part(&meta);
+                return Ok(vec![place.object(meta, name)]);
+            }
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(e) => return Err(format!("cannot look at it: {}", in_words(&e))),
+        }
+    }
+    let prefix = match place.key.trim_end_matches('/') {
+        "" => String::new(),
+        key => format!("{key}/"),
+    };
+    let below = list(&prefix)?.into_iter().filter_map(|meta| {
+        let name = meta.location.as_ref().strip_prefix(&prefix)?.to_owned();
+        // Stores mark folders with empty objects.
+        let is_shown = meta.size > 0 && !name.split('/').any(|part| part.starts_with('.'));
+        is_shown.then(|| place.object(meta, name))
+    });
+    Ok(below.collect())
+}
+
+/// The causes of an error of the library in one line.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn io(url: &str, action: &'static str) -> impl FnOnce(object_store::Error) -> Error {
+    let path = Path::new(url).to_owned();
+    move |e| {
+        let kind = match e {
+            object_store::Error::NotFound { .. } => std::io::ErrorKind::NotFound,
+            _ => std::io::ErrorKind::Other,
+        };
+        let message = match e {
+            object_store::Error::Precondition { .. } => "it changed while it was read; run again".to_owned(),
+            ref e => in_words(e),
+        };
+        Error::Io { path, action, source: std::io::Error::new(kind, message) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_bucket_is_refused() {
+        assert!(find("s3:///key").unwrap_err().contains("no bucket"));
+    }
+}

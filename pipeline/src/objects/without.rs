@@ -1,0 +1,99 @@
+//! What stands for the object stores in a program that was built without them: every URL is refused, and there are no objects.
+
+use std::io::{self, BufRead, Read};
+use std::path::Path;
+
+use bytes::Bytes;
+use parquet::errors::Result as ParquetResult;
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::Object;
+use crate::error::{Error, Result};
+
+fn refused(url: &str) -> String {
+    format!(
+        "{url}: this moe-data was built without object stores; build it with `--features cloud`, or copy the files here"
+    )
+}
+
+/// Objects behind a URL.
+///
+/// # Errors
+/// Always.
+pub fn find(url: &str) -> std::result::Result<Vec<Object>, String> {
+    Err(refused(url))
+}
+
+/// Copies a folder to an object store.
+///
+/// # Errors
+/// Always.
+pub fn upload(_: &Path, url: &str, _: &str, _: &[&str], _: impl Fn(&str) -> bool) -> Result<u64> {
+    Err(Error::Usage(refused(url)))
+}
+
+/// An object, opened; there is none.
+#[derive(Clone)]
+pub enum ObjectFile {}
+
+impl ObjectFile {
+    /// Opens the object of a URL.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn open(path: &Path) -> Result<ObjectFile> {
+        Err(Error::Usage(refused(&path.to_string_lossy())))
+    }
+
+    /// Size of the object.
+    pub fn n_bytes(&self) -> u64 {
+        match *self {}
+    }
+
+    /// Why the store last failed, if it did.
+    pub fn failure(&self) -> Option<String> {
+        match *self {}
+    }
+
+    /// A reader from a byte on.
+    pub fn read_from(&self, _: u64) -> BlockReader {
+        match *self {}
+    }
+}
+
+impl Length for ObjectFile {
+    fn len(&self) -> u64 {
+        match *self {}
+    }
+}
+
+impl ChunkReader for ObjectFile {
+    type T = BlockReader;
+
+    fn get_read(&self, _: u64) -> ParquetResult<BlockReader> {
+        match *self {}
+    }
+
+    fn get_bytes(&self, _: u64, _: usize) -> ParquetResult<Bytes> {
+        match *self {}
+    }
+}
+
+/// An object from front to back; there is none.
+pub enum BlockReader {}
+
+impl BufRead for BlockReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match *self {}
+    }
+
+    fn consume(&mut self, _: usize) {
+        match *self {}
+    }
+}
+
+impl Read for BlockReader {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        match *self {}
+    }
+}
