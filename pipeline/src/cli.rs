@@ -7,6 +7,7 @@ pub mod rephrase;
 pub mod server;
 pub mod tokenizer;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -25,6 +26,26 @@ pub struct Cli {
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// Arguments with the flags that every verb has in front of the verb, so that they may stand anywhere: clap takes those
+/// between two verbs (`rephrase -q validate`) for flags of the first verb, which do not go with the second.
+pub fn with_global_flags_first(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args = args.into_iter();
+    let mut first: Vec<OsString> = args.next().into_iter().collect();
+    let mut others = Vec::new();
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("-q" | "--quiet" | "-v" | "--verbose") => first.push(arg),
+            Some("--") => {
+                others.push(arg);
+                others.extend(args.by_ref());
+            }
+            _ => others.push(arg),
+        }
+    }
+    first.extend(others);
+    first
 }
 
 /// The verbs.

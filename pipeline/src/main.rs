@@ -4,7 +4,8 @@ mod cli;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Parser;
 use moe_data::commands::{build, dups, explain, filters, inspect, mix, verify, why};
@@ -14,7 +15,15 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::cli::{Cli, Dups, Verb};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse_from(cli::with_global_flags_first(std::env::args_os())) {
+        Ok(cli) => cli,
+        // An argument may be a file name that the shell put there.
+        Err(error) if error.use_stderr() => {
+            Printer::new(Level::Quiet).refused_flags(&error.render().to_string());
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
     let printer = Printer::new(match (cli.quiet, cli.verbose) {
         (true, _) => Level::Quiet,
         (false, true) => Level::Verbose,
@@ -139,7 +148,11 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
     }
 }
 
-/// A flag that the first Ctrl-C sets; the second one ends the process at once.
+/// How long a command may take to stop by itself after the first signal.
+const GRACE: Duration = Duration::from_millis(900);
+
+/// A flag that the first Ctrl-C sets; the second one ends the process at once. So does the first one after a moment,
+/// where a library is at work that cannot be interrupted: files appear whole or not at all, so no harm is done.
 fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -148,6 +161,16 @@ fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
             .map_err(|e| moe_data::Error::Usage(format!("cannot listen to signal {signal}: {e}")))?;
     }
+    let asked = stop.clone();
+    std::thread::spawn(move || {
+        while !asked.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(GRACE);
+        let error = moe_data::Error::Interrupted;
+        Printer::new(Level::Quiet).error(&error.to_string());
+        signal_hook::low_level::exit(i32::from(error.exit_code()));
+    });
     Ok(stop)
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use moe_shards::terminal;
 
 /// How much to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,10 +31,11 @@ impl Printer {
         Printer { level, bars: level > Level::Quiet && io::stderr().is_terminal() }
     }
 
-    /// Data, to stdout. A reader that went away ends the output, not the program.
+    /// Data, to stdout, as text or JSON; what a terminal would obey or hide is escaped. A reader that went away ends
+    /// the output, not the program.
     pub fn data(&self, text: &str) {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+        out.write_all(terminal::escape(text).as_bytes()).and_then(|()| out.flush()).ok();
     }
 
     /// Talk, to stderr.
@@ -51,6 +53,11 @@ impl Printer {
         self.talk(Level::Quiet, &format!("error: {text}"));
     }
 
+    /// What the parser of the command line says about flags that it refuses, whatever the level.
+    pub fn refused_flags(&self, text: &str) {
+        self.talk(Level::Quiet, text.trim_end());
+    }
+
     /// Something the user should know though the work goes on.
     pub fn warn(&self, text: &str) {
         self.talk(Level::Normal, &format!("warning: {text}"));
@@ -59,7 +66,7 @@ impl Printer {
     fn talk(&self, level: Level, text: &str) {
         if self.level >= level {
             // There is nobody left to tell when stderr is closed.
-            writeln!(io::stderr(), "{text}").ok();
+            writeln!(io::stderr(), "{}", terminal::escape(text)).ok();
         }
     }
 

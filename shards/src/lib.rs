@@ -72,6 +72,7 @@ mod error;
 mod hash;
 mod ids;
 mod mmap;
+pub mod terminal;
 
 mod names;
 

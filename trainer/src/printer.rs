@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use moe_shards::terminal;
 
 use crate::run::{Observer, Progress, Validation};
 
@@ -41,21 +42,22 @@ impl Printer {
         if self.verbosity == Verbosity::Quiet {
             return;
         }
+        let line = terminal::escape(line.as_ref());
         match &self.bar {
-            Some(bar) => bar.println(line.as_ref()),
-            None => to_stream(&mut std::io::stderr(), line.as_ref()),
+            Some(bar) => bar.println(line),
+            None => to_stream(&mut std::io::stderr(), &line),
         }
     }
 
     /// Reports an error, whatever the verbosity.
     pub fn error(&self, message: impl AsRef<str>) {
         let label = if self.color { "\u{1b}[31merror:\u{1b}[0m" } else { "error:" };
-        to_stream(&mut std::io::stderr(), &format!("{label} {}", message.as_ref()));
+        to_stream(&mut std::io::stderr(), &format!("{label} {}", terminal::escape(message.as_ref())));
     }
 
-    /// Writes data to stdout.
+    /// Writes data to stdout, as text or JSON; what a terminal would obey or hide is escaped.
     pub fn data(&self, text: impl AsRef<str>) {
-        to_stream(&mut std::io::stdout(), text.as_ref());
+        to_stream(&mut std::io::stdout(), &terminal::escape(text.as_ref()));
     }
 
     /// Begins a run of steps, at `step` of `n_steps`.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use moe_shards::terminal::escape_line;
 use serde_json::json;
 
 use crate::error::{Error, Result};
@@ -64,7 +65,7 @@ fn table(clusters: &[Cluster], top: usize) -> String {
         let scores = || cluster.removed.iter().filter_map(|member| member.jaccard);
         let (least, most) = scores().fold((f64::MAX, f64::MIN), |(a, b), j| (a.min(j), b.max(j)));
         let range = if least > most { "not compared".to_owned() } else { format!("{least:.3} to {most:.3}") };
-        let kept = if cluster.kept.is_empty() { "nothing kept" } else { &cluster.kept };
+        let kept = if cluster.kept.is_empty() { "nothing kept".into() } else { escape_line(&cluster.kept) };
         lines.push(format!(
             "{:>8} removed   Jaccard {range:<16} {kept}   --cluster {}",
             cluster.removed.len(),
@@ -82,7 +83,7 @@ fn show(build: &Build, cluster: &Cluster, top: usize) -> Result<String> {
         "cluster {}: {} removed, kept {}",
         cluster.cluster,
         cluster.removed.len(),
-        cluster.kept
+        escape_line(&cluster.kept)
     )];
     let kept = match cluster.kept.split_once('/') {
         Some((source, id)) => build.text(source, id)?.unwrap_or_default(),
@@ -91,7 +92,7 @@ fn show(build: &Build, cluster: &Cluster, top: usize) -> Result<String> {
     for member in cluster.removed.iter().take(top) {
         let Member { source, id, method, jaccard } = member;
         let score = jaccard.map_or_else(String::new, |j| format!(", Jaccard {j:.3}"));
-        lines.push(format!("\n{source}/{id} ({method}{score})"));
+        lines.push(format!("\n{source}/{} ({method}{score})", escape_line(id)));
         let text = build.text(source, id)?.unwrap_or_default();
         let found = difference(&text, &kept);
         lines.push(format!("  {}", found.text));

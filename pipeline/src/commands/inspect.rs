@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use moe_shards::terminal::escape_line;
 use moe_shards::{Manifest, Shard, ShardInfo};
 use serde_json::{Value, json};
 
@@ -141,6 +142,7 @@ fn shard(path: &Path) -> Result<(String, Value)> {
     lines.extend(profile.lines().into_iter().map(|line| format!("├─ {line}")));
     lines.push(match first {
         Some((meta, id)) => {
+            let id = escape_line(id);
             format!("└─ source {}, variant {}, first document {id}", meta.source, meta.variant)
         }
         None => "└─ empty".to_owned(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use moe_shards::PlanLock;
+use moe_shards::terminal::escape_line;
 
 use crate::error::{Error, Result};
 use crate::plans::whereabouts::{Answer, Sighting, Whereabouts, find};
@@ -32,11 +33,11 @@ pub fn run(out: &Path, id: &str, as_json: bool, printer: &Printer, stop: Arc<Ato
 
 fn words(answer: &Answer) -> String {
     let mut text = String::new();
+    let id = escape_line(&answer.id);
     for document in &answer.documents {
         let Whereabouts { source, variant, family, shard, tokens, shown, .. } = document;
         text.push_str(&format!(
-            "{}: source {source}, variant `{variant}`, family {family}, {tokens} tokens, shard {shard}\n",
-            answer.id
+            "{id}: source {source}, variant `{variant}`, family {family}, {tokens} tokens, shard {shard}\n"
         ));
         for Sighting { t, phase, pool, pass, window, bin, offset, len } in shown {
             let end = offset + len;
@@ -55,7 +56,7 @@ fn words(answer: &Answer) -> String {
         }
     }
     for dropped in &answer.dropped {
-        text.push_str(&format!("{}: source {}, {}\n", answer.id, dropped.source, dropped.reason));
+        text.push_str(&format!("{id}: source {}, {}\n", dropped.source, dropped.reason));
     }
     text
 }

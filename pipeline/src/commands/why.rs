@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use moe_shards::terminal::escape_line;
 use serde_json::json;
 
 use crate::error::{Error, Result};
@@ -68,9 +69,9 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
         "unknown" => "not decided: the build did not reach its end".to_owned(),
         reason => format!("dropped, {reason}"),
     };
-    lines.push(format!("{}/{}: {fate}", d.source, d.id));
+    lines.push(format!("{}/{}: {fate}", d.source, escape_line(&d.id)));
     let slice = if d.slice.is_empty() { String::new() } else { format!(" ({})", d.slice) };
-    lines.push(format!("  read       {} bytes from {}{slice}", d.raw_bytes, d.file));
+    lines.push(format!("  read       {} bytes from {}{slice}", d.raw_bytes, escape_line(&d.file)));
     lines.push(format!("  document   {}, family {}, variant {}", d.document_id, d.family, d.variant));
     story.filters.iter().for_each(|looked| filter(looked, lines));
     for row in &story.dropped {
@@ -91,6 +92,7 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
             },
         };
         let verb = if STAYING.contains(&str_of(row, "method")) { "like" } else { "duplicate" };
+        let kept = escape_line(&kept);
         lines.push(format!("  {verb:<10} of {kept} ({}{})", str_of(row, "method"), jaccard(row)));
         if let Some(difference) = &duplicate.difference {
             lines.push(format!(
@@ -104,6 +106,7 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
     }
     for row in story.stands_for.iter().take(SHOWN) {
         let removed = format!("{}/{}", str_of(row, "removed_source"), str_of(row, "removed"));
+        let removed = escape_line(&removed);
         lines.push(format!("  stands for {removed} ({}{})", str_of(row, "method"), jaccard(row)));
     }
     if story.stands_for.len() > SHOWN {
@@ -118,7 +121,7 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
             number("end"),
             str_of(row, "method"),
             str_of(row, "kept_source"),
-            str_of(row, "kept"),
+            escape_line(str_of(row, "kept")),
             number("kept_start"),
             sample
         ));

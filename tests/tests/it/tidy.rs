@@ -8,7 +8,7 @@ use e2e::repo;
 /// do not know each other share a line with `|` between them and may not import each other.
 const SHARDS: &[&str] = &[
     "error",
-    "hash atomic cache mmap ids permute names",
+    "hash atomic cache mmap ids permute names terminal",
     "format variant",
     "plan_file reader writer",
     "manifest",
@@ -19,7 +19,7 @@ const SHARDS: &[&str] = &[
     "plan",
 ];
 const PIPELINE: &[&str] = &[
-    "error watch nearest json lock printer",
+    "error watch nearest json lock printer guard",
     "strict_toml",
     "document objects",
     "classifier | decontaminate",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use moe_llm::{Cache, Summary};
+use moe_shards::terminal::escape_line;
 
 use super::{Setup, judge};
 use crate::error::Result;
@@ -31,7 +32,8 @@ pub(super) fn show(
     let (mut judged, mut accepted, mut shown) = (0u64, 0u64, Vec::new());
     let (mut prompt, mut written) = (0u64, 0u64);
     judge::assembly(setup, selection, cache).for_each(&watch, |outcome| {
-        let name = format!("{}/{} as {}", outcome.parent.source, outcome.parent.id, outcome.style.name());
+        let id = escape_line(&outcome.parent.id);
+        let name = format!("{}/{id} as {}", outcome.parent.source, outcome.style.name());
         let verdict = match &outcome.fate {
             Fate::Waiting => return Ok(()),
             Fate::Poisoned(reason) => format!("given up: {reason}"),
