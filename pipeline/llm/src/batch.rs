@@ -225,7 +225,7 @@ pub fn import(path: &Path, exported: &HashSet<Key>, cache: &mut Cache) -> Result
                 cache.append(&key, &completion)?;
                 imported.matched += 1;
             }
-            Err(Failure::Malformed(why)) => malformed(&why),
+            Err(Failure::Malformed(why) | Failure::Unusable(why)) => malformed(&why),
             Err(failure) => {
                 let reason = failure.to_string();
                 if failure.verdict() == crate::client::Verdict::GiveUp {
@@ -250,6 +250,7 @@ fn answer(line: &Value, time: u64) -> std::result::Result<Completion, Failure> {
     match status {
         Some(200) => Completion::from_value(body, time).map_err(|e| match e {
             Unreadable::Malformed(why) => Failure::Malformed(why),
+            Unreadable::Unusable(why) => Failure::Unusable(why),
             Unreadable::Error { status, message } => {
                 Failure::Status { status: status.unwrap_or(502), message, retry_after: None }
             }

@@ -12,6 +12,12 @@ pub struct Usage {
     pub completion_tokens: u64,
 }
 
+/// Longest text of an answer that is kept, in bytes: a hundred times what models are asked for. Of a longer one the
+/// start is kept.
+pub const MAX_TEXT_BYTES: usize = 1 << 20;
+/// `finish_reason` of an answer that was longer than [`MAX_TEXT_BYTES`].
+pub const TOO_LONG: &str = "too_long";
+
 /// One answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
@@ -33,42 +39,73 @@ pub struct Completion {
 pub(crate) enum Unreadable {
     /// It says that something went wrong, with a status if it names one.
     Error { status: Option<u16>, message: String },
-    /// It is not what the interface promises.
+    /// It is cut off.
     Malformed(String),
+    /// It is whole, and not what the interface promises.
+    Unusable(String),
 }
 
 impl Completion {
     /// Reads the body of a response of `POST /chat/completions`.
     pub(crate) fn from_body(body: &[u8], time: u64) -> Result<Completion, Unreadable> {
-        let value = serde_json::from_slice(body);
-        let value = value.map_err(|e| Unreadable::Malformed(format!("not JSON: {e}")))?;
+        let value = serde_json::from_slice(body).map_err(|e| {
+            let message = format!("not JSON: {e}");
+            match e.is_eof() && !body.is_empty() {
+                true => Unreadable::Malformed(message),
+                false if body.trim_ascii_start().starts_with(b"<") => {
+                    Unreadable::Unusable("a web page".into())
+                }
+                false => Unreadable::Unusable(message),
+            }
+        })?;
         Completion::from_value(&value, time)
     }
 
     /// Takes a completion out of a parsed body.
     pub(crate) fn from_value(value: &Value, time: u64) -> Result<Completion, Unreadable> {
-        let malformed = |what: &str| Unreadable::Malformed(what.to_owned());
+        let unusable = |what: &str| Unreadable::Unusable(what.to_owned());
         // Some gateways report an error of the server behind them with status 200.
         if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
             let status = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
             return Err(Unreadable::Error { status, message: error_message(value) });
         }
         let choice = value.get("choices").and_then(|choices| choices.get(0));
-        let choice = choice.ok_or_else(|| malformed("no `choices[0]`"))?;
-        let message = choice.get("message").ok_or_else(|| malformed("no `choices[0].message`"))?;
-        let text = |name: &str| message.get(name).and_then(Value::as_str).map(str::to_owned);
+        let choice = choice.ok_or_else(|| unusable("no `choices[0]`"))?;
+        let message = choice.get("message").filter(|message| message.is_object());
+        let message = message.ok_or_else(|| unusable("no `choices[0].message`"))?;
         let string = |value: &Value, name: &str| {
             value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
-        let (text, finish_reason) = match (text("content"), text("refusal")) {
-            (None, Some(refusal)) => (refusal, "refusal".to_owned()),
+        let (mut text, mut finish_reason) = match (content(message), message["refusal"].as_str()) {
+            (None, Some(refusal)) => (refusal.to_owned(), "refusal".to_owned()),
             (Some(content), _) => (content, string(choice, "finish_reason")),
-            (None, None) => return Err(malformed("no text in `choices[0].message.content`")),
+            // A model that thought until its tokens were used up, or that calls a tool, says nothing. That is an answer
+            // too, and the same question would get it again.
+            (None, None) => match string(choice, "finish_reason") {
+                reason if reason.is_empty() || reason == "stop" => (String::new(), "no_text".to_owned()),
+                reason => (String::new(), reason),
+            },
         };
+        if text.len() > MAX_TEXT_BYTES {
+            text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+            finish_reason = TOO_LONG.to_owned();
+        }
         let tokens = |name: &str| value["usage"][name].as_u64().unwrap_or(0);
         let usage =
             Usage { prompt_tokens: tokens("prompt_tokens"), completion_tokens: tokens("completion_tokens") };
         Ok(Completion { text, finish_reason, usage, model: string(value, "model"), time })
+    }
+}
+
+/// The text of a message: a string, or the texts in a list of parts.
+fn content(message: &Value) -> Option<String> {
+    match message.get("content")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => {
+            let texts = parts.iter().filter_map(|part| part.as_str().or_else(|| part["text"].as_str()));
+            Some(texts.collect::<String>()).filter(|text| !text.is_empty())
+        }
+        _ => None,
     }
 }
 
@@ -112,18 +149,55 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_without_text_is_kept_with_its_reason() {
+        for (choice, text, reason) in [
+            (r#"{"message":{"content":null},"finish_reason":"length"}"#, "", "length"),
+            (
+                r#"{"message":{"content":null,"tool_calls":[]},"finish_reason":"tool_calls"}"#,
+                "",
+                "tool_calls",
+            ),
+            (r#"{"message":{"content":null},"finish_reason":"stop"}"#, "", "no_text"),
+            (r#"{"message":{"content":7}}"#, "", "no_text"),
+            (r#"{"message":{"content":[]},"finish_reason":null}"#, "", "no_text"),
+            (r#"{"message":{"content":""},"finish_reason":"stop"}"#, "", "stop"),
+            (
+                r#"{"message":{"content":[{"type":"text","text":"a"},{"text":"b"}]},"finish_reason":"stop"}"#,
+                "ab",
+                "stop",
+            ),
+        ] {
+            let completion =
+                Completion::from_body(format!("{{\"choices\":[{choice}]}}").as_bytes(), 0).unwrap();
+            assert_eq!(
+                (completion.text.as_str(), completion.finish_reason.as_str()),
+                (text, reason),
+                "{choice}"
+            );
+        }
+        let long = "é".repeat(MAX_TEXT_BYTES);
+        let body = format!(
+            "{{\"choices\":[{{\"message\":{{\"content\":\"{long}\"}},\"finish_reason\":\"stop\"}}]}}"
+        );
+        let completion = Completion::from_body(body.as_bytes(), 0).unwrap();
+        assert_eq!((completion.text.len(), completion.finish_reason.as_str()), (MAX_TEXT_BYTES, TOO_LONG));
+    }
+
+    #[test]
     fn what_is_no_answer_says_why() {
+        let cut = Completion::from_body(b"{\"choices\":[{\"mess", 0);
+        assert!(matches!(cut, Err(Unreadable::Malformed(message)) if message.contains("not JSON")));
         for (body, part) in [
             ("", "not JSON"),
-            ("{\"choices\":[{\"mess", "not JSON"),
+            ("data: {\"choices\":[]}\n\ndata: [DONE]", "not JSON"),
+            ("\n<!doctype html><title>502</title>", "a web page"),
             ("[]", "choices[0]"),
             ("{\"choices\":[]}", "choices[0]"),
             ("{\"choices\":[{}]}", "message"),
-            ("{\"choices\":[{\"message\":{\"content\":null}}]}", "content"),
-            ("{\"choices\":[{\"message\":{\"content\":7}}]}", "content"),
+            ("{\"choices\":[{\"message\":null}]}", "message"),
         ] {
             match Completion::from_body(body.as_bytes(), 0) {
-                Err(Unreadable::Malformed(message)) => assert!(message.contains(part), "{message}"),
+                Err(Unreadable::Unusable(message)) => assert!(message.contains(part), "{message}"),
                 other => panic!("{body}: {other:?}"),
             }
         }

@@ -51,6 +51,6 @@ pub mod batch;
 
 pub use cache::{Cache, CacheOptions, Opened, Poisoned, SetDigest, Verified};
 pub use client::{Client, ClientConfig, Conversation, Failure, Progress, Step, Summary};
-pub use completion::{Completion, Usage};
+pub use completion::{Completion, MAX_TEXT_BYTES, TOO_LONG, Usage};
 pub use error::{Error, Result};
 pub use request::{Key, Message, Request, Role, Sampling};

@@ -85,5 +85,24 @@ pub(super) fn lead<C: Conversation>(
         summary.given_up + summary.poisoned,
         summary.tokens_per_second()
     ));
+    if summary.unfinished > 0 {
+        printer.warn(&format!(
+            "{} of {} answers were not finished by the model: cut off at its limit of tokens, refused, empty or too long; \
+             they are kept and not asked again",
+            summary.unfinished, summary.answered
+        ));
+    }
+    if summary.other_model > 0 {
+        printer.warn(&format!(
+            "{} of {} answers name another model than the one that was asked for",
+            summary.other_model, summary.answered
+        ));
+    }
+    if summary.given_up > 0 {
+        printer.warn(&format!(
+            "{} requests were given up; poisoned.jsonl beside the cache has the reasons, --retry-poisoned asks again",
+            summary.given_up
+        ));
+    }
     Ok(summary)
 }

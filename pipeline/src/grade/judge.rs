@@ -15,6 +15,8 @@ use crate::json;
 const VERSION: &str = "grade-1";
 /// The greatest score.
 pub const MAX_SCORE: u8 = 5;
+/// Bytes of an unreadable answer that the judge is shown.
+const WRONG_BYTES: usize = 16 << 10;
 /// What the judge is told about the form of an answer.
 const FORM: &str = "Answer with one JSON object and nothing else: {\"reason\": \"one short sentence\", \"score\": N}, where N is a whole number from 0 to 5.";
 
@@ -198,7 +200,12 @@ impl Conversation for Hearing<'_> {
         self.scored = previous.map(|completion| read(&completion.text));
         let wrong = match (&self.scored, previous) {
             (Some(Ok(_)), _) => return Step::Done,
-            (Some(Err(problem)), Some(completion)) => Some((completion.text.clone(), problem.clone())),
+            // A model that says nothing would say nothing again.
+            (Some(Err(_)), Some(completion)) if completion.text.trim().is_empty() => return Step::Done,
+            (Some(Err(problem)), Some(completion)) => {
+                let shown = completion.text.floor_char_boundary(WRONG_BYTES);
+                Some((completion.text[..shown].to_owned(), problem.clone()))
+            }
             _ => None,
         };
         if self.asked >= self.judge.rubric.attempts {

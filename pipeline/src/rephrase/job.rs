@@ -24,6 +24,9 @@ pub struct Model {
     pub revision: String,
 }
 
+/// Bytes of the answer before that the next chunk is asked with; chunks are far smaller.
+const PREVIOUS_BYTES: usize = 64 << 10;
+
 /// A document to be rephrased in a style.
 pub struct Job<'a> {
     /// Who is asked.
@@ -67,6 +70,7 @@ impl<'a> Job<'a> {
     fn request(&self, number: usize, previous: Option<&str>) -> Request {
         let prompt = &self.style.style;
         let previous = previous.map(|answer| prompt::strip(answer, &prompt.sentinel).0);
+        let previous = previous.map(|answer| &answer[..answer.floor_char_boundary(PREVIOUS_BYTES)]);
         let messages = prompt::messages(self.style, &self.parent.text, &self.chunks, number, previous);
         let messages = messages.into_iter().map(|message| match message.role {
             "system" => Message::system(message.content),

@@ -46,6 +46,11 @@ pub struct JudgedChunk {
     pub verdicts: Vec<Verdict>,
 }
 
+/// Bytes of an answer that are measured, at least ...
+const MEASURED_BYTES: usize = 64 << 10;
+/// ... and this many times its source. What is longer is not finished.
+const MEASURED_TIMES: usize = 8;
+
 /// Judges the answers of a job. It is taken only when every chunk passes every gate.
 pub fn judge(job: &Job<'_>, answers: &[Answer]) -> Judged {
     let style = job.style;
@@ -55,8 +60,12 @@ pub fn judge(job: &Job<'_>, answers: &[Answer]) -> Judged {
     for (number, (piece, answer)) in job.chunks.iter().zip(answers).enumerate() {
         let source = &job.parent.text[piece.body.clone()];
         let (text, has_sentinel) = prompt::strip(&answer.completion.text, &style.style.sentinel);
-        let pair = Pair::new(source, text)
-            .with_finish(&answer.completion.finish_reason, has_sentinel)
+        // Far beyond any limit of length, more text costs time and changes no verdict.
+        let measured = &text[..text.floor_char_boundary(MEASURED_BYTES.max(MEASURED_TIMES * source.len()))];
+        let is_whole = measured.len() == text.len();
+        let finish_reason = if is_whole { &answer.completion.finish_reason } else { moe_llm::TOO_LONG };
+        let pair = Pair::new(source, measured)
+            .with_finish(finish_reason, has_sentinel)
             .with_order(style.style.in_order)
             .with_aliases(&style.aliases);
         let verdicts = gates::judge(&pair, &style.gates);

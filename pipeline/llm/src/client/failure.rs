@@ -21,8 +21,10 @@ pub enum Failure {
         /// How long it asks us to wait.
         retry_after: Option<Duration>,
     },
-    /// The answer is not a completion.
+    /// The answer is cut off.
     Malformed(String),
+    /// The answer is whole, or has no end, and is not a completion: another one would be like it.
+    Unusable(String),
     /// The request was given up in an earlier run, for this reason.
     Poisoned(String),
 }
@@ -49,7 +51,7 @@ impl Failure {
             Failure::Status { status: 503, retry_after: Some(_), .. } => Verdict::Postpone,
             Failure::Status { status: 408 | 409 | 500.., .. } => Verdict::TryAgain,
             Failure::Deadline(_) | Failure::Broken(_) | Failure::Malformed(_) => Verdict::TryAgain,
-            Failure::Status { .. } | Failure::Poisoned(_) => Verdict::GiveUp,
+            Failure::Status { .. } | Failure::Unusable(_) | Failure::Poisoned(_) => Verdict::GiveUp,
         }
     }
 
@@ -58,7 +60,7 @@ impl Failure {
         match self {
             Failure::Status { status, .. } => *status == 429 || *status >= 500,
             Failure::Deadline(_) | Failure::Connect(_) => true,
-            Failure::Broken(_) | Failure::Malformed(_) | Failure::Poisoned(_) => false,
+            Failure::Broken(_) | Failure::Malformed(_) | Failure::Unusable(_) | Failure::Poisoned(_) => false,
         }
     }
 }
@@ -70,7 +72,9 @@ impl fmt::Display for Failure {
             Failure::Deadline(after) => write!(f, "no whole answer within {} s", after.as_secs_f64()),
             Failure::Broken(why) => write!(f, "the connection broke: {why}"),
             Failure::Status { status, message, .. } => write!(f, "status {status}: {message}"),
-            Failure::Malformed(why) => write!(f, "the answer is not a completion: {why}"),
+            Failure::Malformed(why) | Failure::Unusable(why) => {
+                write!(f, "the answer is not a completion: {why}")
+            }
             Failure::Poisoned(why) => write!(f, "given up in an earlier run: {why}"),
         }
     }

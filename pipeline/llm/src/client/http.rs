@@ -72,9 +72,19 @@ impl Http {
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|value| wait::retry_after(value, now));
         let mut answer = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(failure)? {
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                // It began and would be as slow the next time.
+                Err(e) if e.is_timeout() && !answer.is_empty() => {
+                    let (seconds, n) = (self.deadline.as_secs_f64(), answer.len());
+                    return Err(Failure::Unusable(format!("no end within {seconds} s, after {n} bytes")));
+                }
+                Err(e) => return Err(failure(e)),
+            };
             if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(Failure::Malformed(format!("longer than {MAX_ANSWER_BYTES} bytes")));
+                return Err(Failure::Unusable(format!("longer than {MAX_ANSWER_BYTES} bytes")));
             }
             answer.extend_from_slice(&chunk);
         }
@@ -88,6 +98,7 @@ impl Http {
         let time = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Completion::from_body(&answer, time).map_err(|unreadable| match unreadable {
             Unreadable::Malformed(message) => Failure::Malformed(self.clean(&message)),
+            Unreadable::Unusable(message) => Failure::Unusable(self.clean(&message)),
             Unreadable::Error { status, message } => {
                 let status = status.filter(|status| (400..600).contains(status)).unwrap_or(502);
                 Failure::Status { status, message: self.clean(&message), retry_after }

@@ -110,6 +110,10 @@ pub struct Progress {
     pub cached: u64,
     /// Requests answered by the server.
     pub answered: u64,
+    /// Of these, answers that the model did not end by itself: cut off, refused, without text, too long.
+    pub unfinished: u64,
+    /// Of these, answers that name another model than the request.
+    pub other_model: u64,
     /// Requests that were equal to one in flight and got its answer.
     pub shared: u64,
     /// Requests that were given up in this run.
@@ -178,7 +182,7 @@ impl Client {
 
     /// Leads conversations to their ends. Answers come from the cache where it has them; the others are asked for, appended to the cache,
     /// and flushed when the run ends, however it ends. `observe` is called about five times a second and once at the end. When
-    /// `stop` is set, requests in flight are still waited for, and no new ones are sent.
+    /// `stop` is set, no new requests are sent, and those in flight are waited for half a second.
     ///
     /// Conversations are taken from the iterator as the server has room for them, so it may be long.
     ///

@@ -23,6 +23,8 @@ use crate::request::{Key, Request};
 
 /// Time between two looks at the stop flag and two calls of the observer.
 const TICK: Duration = Duration::from_millis(200);
+/// How long answers on their way are waited for when the user asks to stop.
+const STOP_GRACE: Duration = Duration::from_millis(500);
 /// Requests given up in a row, at least, before the server is held to be at fault.
 const GIVEN_UP_IN_A_ROW: usize = 20;
 /// Members of a body that are ours.
@@ -31,6 +33,7 @@ const RESERVED: [&str; 4] = ["model", "messages", "stream", "n"];
 /// A request without an answer yet.
 struct Question {
     body: Bytes,
+    model: String,
     /// Conversations that wait for the answer.
     waiting: Vec<usize>,
     tries: u32,
@@ -110,8 +113,12 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
 
     fn work(&mut self, observe: &mut dyn FnMut(&Progress)) -> Result<()> {
         let mut reported = Instant::now();
+        let mut stop_by = None;
         loop {
             let stopping = self.stop.load(Ordering::Relaxed);
+            if stopping && Instant::now() > *stop_by.get_or_insert_with(|| Instant::now() + STOP_GRACE) {
+                return Err(Error::Interrupted);
+            }
             if !stopping {
                 self.fill()?;
             }
@@ -251,7 +258,8 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
                     return Ok(());
                 }
                 let body = Bytes::from(request.body());
-                let question = Question { body, waiting: vec![id], tries: 0, postponed: 0 };
+                let question =
+                    Question { body, model: request.model, waiting: vec![id], tries: 0, postponed: 0 };
                 self.questions.insert(key, question);
                 self.ready.push_back(key);
             }
@@ -289,7 +297,12 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
         for poisoned in std::mem::take(&mut self.given_up) {
             self.cache.poison(poisoned)?;
         }
-        let waiting = self.questions.remove(&key).map_or_else(Vec::new, |question| question.waiting);
+        self.progress.unfinished +=
+            u64::from(completion.finish_reason != "stop" || completion.text.trim().is_empty());
+        let Some(question) = self.questions.remove(&key) else { return Ok(()) };
+        let is_other = !completion.model.is_empty() && completion.model != question.model;
+        self.progress.other_model += u64::from(is_other);
+        let waiting = question.waiting;
         waiting.into_iter().try_for_each(|id| self.advance(id, Some(completion)))
     }
 

@@ -126,8 +126,56 @@ fn an_answer_that_does_not_come_is_given_up_at_the_deadline() {
         config.max_tries = 2;
     };
     given_up("@@hang 0@@x", 2, "no whole answer within 0.3 s", few);
-    // Bytes that come too slowly are no answer either: about a second for the first hundred.
-    given_up("@@slow 10@@x", 2, "no whole answer within 0.3 s", few);
+    // Bytes that come too slowly are no answer either: about a second for the first hundred. They would the next time.
+    given_up("@@slow 10@@x", 1, "no end within 0.3 s", few);
+}
+
+#[test]
+fn an_answer_without_text_in_parts_or_too_long_is_asked_for_once_and_kept() {
+    let (server, dir) = (server(), tempfile::tempdir().unwrap());
+    let mut cache = Cache::open(dir.path()).unwrap();
+    let prompts = ["@@odd null@@a", "@@odd parts@@b", "@@odd model@@c d", "@@odd long@@e", "f"];
+    let summary = ask(config(&server.url), &mut cache, &prompts).unwrap();
+    assert_eq!((summary.answered, summary.resent, summary.given_up), (5, 0, 0));
+    assert_eq!((summary.unfinished, summary.other_model), (2, 1));
+    assert_eq!(server.counts.requests.load(Relaxed), 5);
+    assert_eq!(answer(&cache, prompts[0]), (String::new(), "length".into()));
+    assert_eq!(answer(&cache, prompts[1]), ("in parts".into(), "stop".into()));
+    assert_eq!(answer(&cache, prompts[2]), ("d c".into(), "stop".into()));
+    let (text, reason) = answer(&cache, prompts[3]);
+    assert_eq!((text.len(), reason.as_str()), (moe_llm::MAX_TEXT_BYTES, moe_llm::TOO_LONG));
+    // The next run asks nothing.
+    assert_eq!(ask(config(&server.url), &mut cache, &prompts).unwrap().cached, 5);
+}
+
+#[test]
+fn a_page_no_choice_and_a_body_without_end_are_asked_for_once() {
+    let soon = |config: &mut ClientConfig| config.deadline = Duration::from_millis(500);
+    given_up("@@odd page@@x", 1, "not a completion: a web page", |_| ());
+    given_up("@@odd choices@@x", 1, "not a completion: no `choices[0]`", |_| ());
+    given_up("@@odd endless@@x", 1, "not a completion: no end within 0.5 s", soon);
+    given_up("@@odd flood@@x", 1, "not a completion: longer than 16777216 bytes", |_| ());
+}
+
+#[test]
+fn stopping_does_not_wait_for_a_server_that_does_not_answer() {
+    let (server, dir) = (server(), tempfile::tempdir().unwrap());
+    let mut cache = Cache::open(dir.path()).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let client = moe_llm::Client::new(config(&server.url)).unwrap();
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while server.counts.requests.load(Relaxed) == 0 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            stop.store(true, Relaxed);
+        });
+        let chain = crate::support::Chain::new(&["@@hang 0@@x"]);
+        let error = client.run([chain], &mut cache, &mut |_| (), &stop).unwrap_err();
+        assert!(matches!(error, Error::Interrupted), "{error}");
+    });
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -16,6 +16,7 @@
 //! | `close N` | the first `N` times half a body, then the end of the connection |
 //! | `malformed N` | the first `N` times half of the JSON as a whole body |
 //! | `slow MS` | the whole body, a byte every `MS` milliseconds for the first hundred |
+//! | `odd KIND` | what only odd servers send: see [`odd`] |
 //! | `repeat-key` | the `Authorization` header as the text; `repeat-key 400`: in an error |
 
 use std::collections::HashMap;
@@ -211,6 +212,10 @@ async fn answer(State((options, counts)): State<Shared>, headers: HeaderMap, bod
                     Ok::<_, std::io::Error>(part)
                 })));
             }
+            "odd" => {
+                counts.answered.fetch_add(1, Relaxed);
+                return Response::new(odd(word(1), &whole(&request, &reply)));
+            }
             "repeat-key" => {
                 let key = headers.get("authorization").and_then(|key| key.to_str().ok()).unwrap_or("none");
                 match number(1) {
@@ -277,6 +282,37 @@ fn whole(request: &Value, (text, finish_reason): &(String, &str)) -> String {
         },
     })
     .to_string()
+}
+
+/// What only odd servers send.
+fn odd(kind: &str, whole: &str) -> Body {
+    let mut answer: Value = serde_json::from_str(whole).unwrap();
+    let choice = &mut answer["choices"][0];
+    match kind {
+        "null" => {
+            choice["message"]["content"] = Value::Null;
+            choice["message"]["reasoning_content"] = "Let me think about it.".into();
+            choice["finish_reason"] = "length".into();
+        }
+        "parts" => choice["message"]["content"] = json!([{ "type": "text", "text": "in parts" }]),
+        "model" => answer["model"] = "another".into(),
+        "long" => choice["message"]["content"] = "word ".repeat(2_000_000).into(),
+        "choices" => answer["choices"] = json!([]),
+        "page" => return Body::from("<!DOCTYPE html><html><body>Please log in</body></html>"),
+        "endless" => {
+            let parts = stream::repeat(Bytes::from_static(b" ")).then(|part| async {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Ok::<_, std::io::Error>(part)
+            });
+            return Body::from_stream(parts);
+        }
+        "flood" => {
+            let part = Bytes::from(vec![b' '; 1 << 20]);
+            return Body::from_stream(stream::repeat(part).map(Ok::<_, std::io::Error>));
+        }
+        other => panic!("the script knows no `{other}`"),
+    }
+    Body::from(answer.to_string())
 }
 
 fn error(status: u16, message: &str, retry_after: Option<String>) -> Response<Body> {
