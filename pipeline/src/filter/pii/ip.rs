@@ -49,9 +49,78 @@ fn version_4(text: &str, at: usize) -> Option<usize> {
 }
 
 /// Words after which a number is that of a version or of a section.
-const VERSIONS: [&str; 16] = [
-    "version", "versions", "ver", "v", "release", "releases", "revision", "rev", "firmware", "build",
-    "chapter", "section", "sections", "sec", "clause", "oid",
+const VERSIONS: &[&str] = &[
+    "version",
+    "versions",
+    "ver",
+    "v",
+    "release",
+    "releases",
+    "revision",
+    "rev",
+    "firmware",
+    "build",
+    "builds",
+    "kernel",
+    "driver",
+    "drivers",
+    "sdk",
+    "plugin",
+    "software",
+    "chrome",
+    "chromium",
+    "firefox",
+    "opera",
+    "safari",
+    "windows",
+    "android",
+    "java",
+    "jdk",
+    "jre",
+    "python",
+    "mysql",
+    "oracle",
+    "nvidia",
+    "chapter",
+    "section",
+    "sections",
+    "sec",
+    "subsection",
+    "clause",
+    "clauses",
+    "subclause",
+    "article",
+    "articles",
+    "art",
+    "arts",
+    "paragraph",
+    "paragraphs",
+    "para",
+    "paras",
+    "rule",
+    "rules",
+    "regulation",
+    "regulations",
+    "annex",
+    "appendix",
+    "schedule",
+    "figure",
+    "fig",
+    "oid",
+    "artikel",
+    "artikeln",
+    "abschnitt",
+    "abs",
+    "kapitel",
+    "ziffer",
+    "articolo",
+    "artigo",
+    "artigos",
+    // With the letter that stands for those beyond ASCII: artículo, sección, versión.
+    "artéculo",
+    "artéculos",
+    "seccién",
+    "versién",
 ];
 
 /// Words of which one stands before `to 1.2.3.4` or `from 1.2.3.4` when it is a version.
@@ -78,13 +147,20 @@ fn is_version(before: &str) -> bool {
     {
         return true;
     }
+    // `Chrome/1.2.3.4`, but not `http://1.2.3.4`.
+    if let Some(name) = before.strip_suffix('/') {
+        let rest = name.trim_end_matches(char::is_alphabetic);
+        return rest.len() < name.len()
+            && !rest.ends_with(|c: char| c.is_alphanumeric() || "/.:-_".contains(c));
+    }
     let line = before.rsplit('\n').next().unwrap_or_default();
-    let mut words = line.rsplit(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    // A point may belong to a word that is cut short: `Art. 5.1.2.34`.
+    let mut words = line.rsplit(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     let is_in = |word: &str, list: &[&str]| list.iter().any(|known| known.eq_ignore_ascii_case(word));
     let Some(last) = words.next() else { return false };
-    is_in(last, &VERSIONS)
+    is_in(last, VERSIONS)
         || (is_in(last, &["to", "from", "back"])
-            && words.take(4).any(|word| is_in(word, &VERSIONS) || is_in(word, &CHANGES)))
+            && words.take(4).any(|word| is_in(word, VERSIONS) || is_in(word, &CHANGES)))
 }
 
 /// Whether an address of version 4 is globally reachable (IANA's registry of special-purpose addresses, RFC 6890).

@@ -13,7 +13,9 @@ use super::{Found, Kind, before, is_word};
 /// stands before them, tokens of GitHub ("about authentication to GitHub", token formats), Slack ("token types", incoming
 /// webhooks) and Google (API keys, OAuth client secrets), JSON web tokens (RFC 7519: the base 64 of `{"` is `eyJ`), and
 /// private keys in PEM (RFC 7468) or OpenPGP armor (RFC 9580).
-const SHAPES: [(&str, &str); 14] = [
+/// Further those of OpenAI, Anthropic and OpenRouter (`sk-`), Stripe, Hugging Face, GitLab, npm, PyPI, SendGrid,
+/// DigitalOcean, Shopify, Databricks and Groq, as their documentation or their patterns for secret scanning have them.
+const SHAPES: [(&str, &str); 30] = [
     ("AKIA", r"^AKIA[A-Z2-7]{16}"),
     ("ASIA", r"^ASIA[A-Z2-7]{16}"),
     (
@@ -34,6 +36,22 @@ const SHAPES: [(&str, &str); 14] = [
     ("AIza", r"^AIza[A-Za-z0-9_-]{35}"),
     ("GOCSPX-", r"^GOCSPX-[A-Za-z0-9_-]{28}"),
     ("eyJ", r"^eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{16,}"),
+    ("sk-", r"^sk-(?:(?:proj|svcacct|admin|or-v1|ant-[a-z0-9]+)-[A-Za-z0-9_-]{32,}|[A-Za-z0-9]{32,})"),
+    ("sk_live_", r"^sk_live_[A-Za-z0-9]{16,}"),
+    ("sk_test_", r"^sk_test_[A-Za-z0-9]{16,}"),
+    ("rk_live_", r"^rk_live_[A-Za-z0-9]{16,}"),
+    ("rk_test_", r"^rk_test_[A-Za-z0-9]{16,}"),
+    ("whsec_", r"^whsec_[A-Za-z0-9+/=]{32,}"),
+    ("hf_", r"^hf_[A-Za-z0-9]{34,40}"),
+    ("glpat-", r"^glpat-[A-Za-z0-9_-]{20,}(?:\.[A-Za-z0-9_-]{2,}){0,2}"),
+    ("npm_", r"^npm_[A-Za-z0-9]{36}"),
+    ("pypi-AgEI", r"^pypi-AgEI[A-Za-z0-9_-]{50,}"),
+    ("SG.", r"^SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}"),
+    ("dop_v1_", r"^dop_v1_[a-f0-9]{64}"),
+    ("shpat_", r"^shpat_[a-fA-F0-9]{32}"),
+    ("dapi", r"^dapi[a-f0-9]{32}"),
+    ("gsk_", r"^gsk_[A-Za-z0-9]{52}"),
+    ("xapp-", r"^xapp-[0-9]-[A-Z0-9]+-[0-9]+-[a-f0-9]{32,}"),
 ];
 
 const PEM: &str = "-----BEGIN ";

@@ -9,10 +9,13 @@ mod email;
 mod iban;
 mod ip;
 mod keys;
+mod national;
 mod numbers;
+mod plain;
 
 use serde::{Deserialize, Serialize};
 
+use self::plain::Plain;
 use super::{Action, Limit, Reason, Rewrite, Rewriting, Text};
 use crate::strict_toml::{Fault, Section};
 
@@ -24,7 +27,7 @@ pub enum Kind {
     Email,
     /// A public address of the internet protocol, version 4 or 6.
     Ip,
-    /// A phone number, international or North American.
+    /// A phone number, international, North American, with the 0 of a country, or behind a word such as `tel.`.
     Phone,
     /// The number of a payment card: a known issuer, and its check digit fits.
     Card,
@@ -170,13 +173,18 @@ pub struct Found {
 /// begins first, then the longer one.
 pub fn find(text: &str, kinds: &[Kind]) -> Vec<Found> {
     let mut found = Vec::new();
+    let plain = Plain::of(text);
     if kinds.contains(&Kind::Email) {
-        email::find(text, &mut found);
+        email::find(&plain.text, &mut found);
     }
     if kinds.contains(&Kind::Key) {
-        keys::find(text, &mut found);
+        keys::find(&plain.text, &mut found);
     }
-    in_numbers(text, kinds, &mut found);
+    in_numbers(&plain.text, kinds, &mut found);
+    for found in &mut found {
+        let (start, end) = (plain.original(found.start), plain.original(found.start + found.len));
+        (found.start, found.len) = (start, end - start);
+    }
     found.sort_by_key(|found| (found.start, std::cmp::Reverse(found.len), found.kind));
     let mut end = 0;
     found.retain(|found| {
@@ -221,7 +229,8 @@ fn in_numbers(text: &str, kinds: &[Kind], found: &mut Vec<Found>) {
     }
 }
 
-/// Whether a byte is part of a word: a letter or digit of ASCII, `_`, or part of a character beyond ASCII.
+/// Whether a byte is part of a word: a letter or digit of ASCII, `_`, or part of a letter beyond ASCII, since of
+/// other characters beyond it none is left ([`Plain`]).
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }

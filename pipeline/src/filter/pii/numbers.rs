@@ -1,15 +1,17 @@
 //! Phone numbers and the numbers of payment cards.
 
-use super::{before, is_word};
+use super::{before, is_word, national};
 
 /// The phone number whose first digits are at `at`, as place and bytes: `+` with 8 to 15 digits (ITU-T E.164), or a number
-/// of the North American plan, `(212) 555-0123`, `212-555-0123` or `1.212.555.0123`. Digits without separators are none.
+/// of the North American plan, `(212) 555-0123`, `212-555-0123` or `1.212.555.0123`, or as other countries write it. Digits
+/// without separators are none, except behind a word that says so.
 pub(super) fn phone(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    match before(bytes, at) {
-        Some(b'+') => international(bytes, at),
+    let found = match before(bytes, at) {
+        Some(b'+') => return international(bytes, at),
         Some(b'(') => north_american(bytes, at, at - 1).or_else(|| north_american(bytes, at, at)),
         _ => north_american(bytes, at, at),
-    }
+    };
+    found.or_else(|| national::phone(bytes, at))
 }
 
 fn international(bytes: &[u8], at: usize) -> Option<(usize, usize)> {

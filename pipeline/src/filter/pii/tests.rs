@@ -19,6 +19,12 @@ fn check(kind: Kind, positives: &[&str], negatives: &[&str]) {
             ("a,\n", ",\nb"),
             ("é ", " é"),
             ("\"", "\""),
+            // A no-break space, curly quotes, dashes, scripts without spaces.
+            ("see\u{a0}", "\u{a0}now"),
+            ("\u{201c}", "\u{201d}"),
+            ("here\u{2014}", "\u{2014}there"),
+            ("\u{300c}", "\u{300d}\u{3067}\u{3059}"),
+            ("\u{96fb}\u{8a71}", "\u{3002}"),
         ] {
             let text = format!("{before}{positive}{after}");
             assert_eq!(found(kind, &text), [*positive], "{text:?}");
@@ -99,6 +105,12 @@ fn ip_addresses() {
             "2.5.29.37",
             "update V8 to 11.3.244.8 (x) [#1]",
             "upgrade from 3.24.35.22",
+            "Article 12.4.31.2",
+            "(Art. 5.3.2.45)",
+            "Mozilla/5.0 Chrome/93.0.4577.82 Safari/537.36",
+            "Chrome 93.0.4577.82",
+            "art\u{ed}culo 4.31.2.1",
+            "Abs. 4.31.2.1",
         ],
     );
     assert_eq!(
@@ -121,6 +133,15 @@ fn phone_numbers() {
             "212-555-2368",
             "1-800-356-9377",
             "212.555.2368",
+            "020 7946 0958",
+            "(02) 9876 5432",
+            "07700 900123",
+            "01 42 68 53 00",
+            "06.12.34.56.78",
+            "0171/1234567",
+            "044 668 18 00",
+            "03-1234-5678",
+            "090-1234-5678",
         ],
         &[
             "2128675309",
@@ -143,8 +164,31 @@ fn phone_numbers() {
             "+23.1.7779620",
             "1996-2004-2010",
             "/212-555-2368",
+            "é212-555-2368",
+            "05 06 07 08 09",
+            "01 42 68 53 00 ff",
+            "a1 01 42 68 53 00",
+            "01.02.2003",
+            "0.123456789",
+            "0123.456789",
+            "00 11 22 33 44",
+            "0131103628",
+            "612 345 678",
         ],
     );
+    let behind_a_word = [
+        ("Tel: ", "612 345 678"),
+        ("Tel.:", "0301234567"),
+        ("phone number: ", "2128675309"),
+        ("t\u{e9}l. ", "42 68 53 00"),
+        ("Fax ", "555-2368"),
+    ];
+    for (cue, number) in behind_a_word {
+        assert_eq!(found(Kind::Phone, &format!("{cue}{number}, please")), [number], "{cue}");
+    }
+    assert_eq!(found(Kind::Phone, "phone model 12345, tel 2012-10-10"), Vec::<&str>::new());
+    let typeset = "+49\u{a0}30\u{202f}901820 or 212\u{2011}555\u{2011}2368 or \u{ff10}3-1234-5678";
+    assert_eq!(found(Kind::Phone, typeset).len(), 3);
 }
 
 #[test]
@@ -231,6 +275,15 @@ fn keys_and_tokens() {
         format!("AIza{}", x(35)),
         format!("GOCSPX-{}", x(28)),
         format!("eyJ{}.eyJ{}.{}", x(20), x(40), x(43)),
+        format!("sk-{}", x(48)),
+        format!("sk-proj-{}", x(60)),
+        format!("sk-ant-api03-{}", x(90)),
+        format!("sk_live_{}", x(24)),
+        format!("hf_{}", x(34)),
+        format!("glpat-{}", x(20)),
+        format!("npm_{}", x(36)),
+        format!("SG.{}.{}", x(22), x(43)),
+        format!("gsk_{}", x(52)),
         format!("-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----", x(64)),
         format!("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{}\n-----END PGP PRIVATE KEY BLOCK-----", x(64)),
     ];
@@ -243,6 +296,11 @@ fn keys_and_tokens() {
         format!("ghp_{}", x(35)),
         format!("ghp_{}", x(37)),
         "xoxb-your-token-here".to_owned(),
+        "task-management-and-learning-in-large-organisations".to_owned(),
+        "sk-learn-based-classification-of-documents-in-the-wild".to_owned(),
+        "sk_live_your_key".to_owned(),
+        format!("hf_{}", x(20)),
+        format!("npm_{}", x(35)),
         format!("AIza{}", x(34)),
         "eyJhbGciOiJIUzI1NiJ9".to_owned(),
         "da39a3ee5e6b4b0d3255bfef95601890afd80709".to_owned(),
