@@ -19,6 +19,13 @@ pub struct Found {
     pub score: f64,
 }
 
+/// Stretches of one text are added up in as many words of a document as this many times its own ...
+const WINDOW_TIMES: usize = 2;
+/// ... and so many more.
+const WINDOW_WORDS: usize = 16;
+/// Most stretches that are added up; in a window there are far fewer, unless it repeats itself.
+const MAX_STRETCHES: usize = 64;
+
 /// Looks for the texts of an index; its buffers live over many documents.
 #[derive(Clone, Debug, Default)]
 pub struct Scanner {
@@ -155,9 +162,38 @@ impl Scanner {
                 }),
             }
         }
+        let n_before = found.len();
         for chain in std::mem::take(&mut self.chains) {
             found.extend(self.judge(index, id, &chain));
         }
+        let has_chain = n_before < found.len() || found.last().is_some_and(|found| found.text == id);
+        if !is_exact && !has_chain && self.segments.len() > 1 {
+            self.gather(index, id, found);
+        }
+    }
+
+    /// Adds up the stretches in a window of the document, whatever stands between them and in whatever order they
+    /// are: a text with an advertisement in its middle, or with its sentences shuffled.
+    fn gather(&mut self, index: &Index, id: TextId, found: &mut Vec<Found>) {
+        let window = index.words(id).len() * WINDOW_TIMES + WINDOW_WORDS;
+        let segments = std::mem::take(&mut self.segments);
+        let mut first = 0;
+        while first < segments.len() {
+            let limit = segments[first].start + window;
+            let inside = segments[first..].iter().take(MAX_STRETCHES).take_while(|s| s.end <= limit);
+            let stretches: Vec<Segment> = inside.copied().collect();
+            let end = stretches.iter().map(|segment| segment.end).max().unwrap_or(0);
+            let n = stretches.len().max(1);
+            let chain = Chain { segments: stretches, end, text_end: 0 };
+            match self.judge(index, id, &chain) {
+                Some(of_window) if n > 1 => {
+                    found.push(of_window);
+                    first += n;
+                }
+                _ => first += 1,
+            }
+        }
+        self.segments = segments;
     }
 
     /// Whether a chain holds enough of the text.
@@ -262,10 +298,13 @@ mod tests {
         assert_eq!(found(&missing), [(0, missing.clone(), 13, 13.0 / 14.0)]);
         let inserted = LONG.replace("hotel", "very nice hotel");
         assert_eq!(found(&inserted), [(0, inserted.clone(), 14, 1.0)]);
-        // Three words in a row may differ, four not: then the rest is too little.
+        // Three words in a row may differ.
         let three = LONG.replace("foxtrot golf hotel", "x y z");
         assert_eq!(found(&three), [(0, three.clone(), 11, 11.0 / 14.0)]);
-        assert_eq!(found(&LONG.replace("foxtrot golf hotel india", "x y z a")), []);
+        // Behind four another stretch begins; the two add up, if they are enough.
+        let four = LONG.replace("foxtrot golf hotel india", "x y z a");
+        assert_eq!(found(&four), [(0, four.clone(), 10, 10.0 / 14.0)]);
+        assert_eq!(found(&LONG.replace("foxtrot golf hotel india juliet", "x y z a b")), []);
     }
 
     #[test]
@@ -293,10 +332,19 @@ mod tests {
     }
 
     #[test]
-    fn pieces_in_another_order_are_no_match() {
+    fn a_text_split_by_an_advertisement_or_with_its_sentences_shuffled_is_found() {
         let words: Vec<&str> = LONG.split(' ').collect();
         let turned = [&words[7..], &words[..7]].concat().join(" ");
-        assert_eq!(found(&turned), []);
+        assert_eq!(found(&turned), [(0, turned.clone(), 14, 1.0)]);
+        let apart = |n: usize| {
+            let others: Vec<String> = (0..n).map(|i| format!("other{i}")).collect();
+            format!("{} {} {}", words[..7].join(" "), others.join(" "), words[7..].join(" "))
+        };
+        assert_eq!(found(&apart(11)), [(0, apart(11), 14, 1.0)]);
+        // Beyond the window they are two.
+        assert_eq!(found(&apart(40)), []);
+        // One stretch twice is no more than once.
+        assert_eq!(found(&format!("{0} x y z a {0}", words[..8].join(" "))), []);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Words as decontamination compares them: runs of letters and digits without their case. Punctuation, white space and line
-//! breaks only separate, so a text that was wrapped anew has the same words. In writing
-//! without spaces each character is a word.
+//! breaks only separate, so a text that was wrapped anew has the same words. Characters count in their form of compatibility
+//! (NFKC), and character references of HTML as what they stand for. In writing without spaces each character is a word.
 
+use std::ops::Range;
+
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 /// The words of a text, as 64-bit hashes with their places. The buffers live over many texts.
@@ -56,6 +59,23 @@ fn kind(c: char) -> Kind {
     }
 }
 
+/// A character reference of HTML at the start of a text, such as `&eacute;` or `&#233;`.
+fn entity(text: &str) -> Option<&str> {
+    /// The longest name, `&CounterClockwiseContourIntegral;`, has 33.
+    const MAX_BYTES: usize = 34;
+    let bytes = text.as_bytes();
+    let end =
+        bytes.iter().take(MAX_BYTES).skip(1).position(|b| !b.is_ascii_alphanumeric() && *b != b'#')? + 1;
+    (bytes[end] == b';' && end > 2).then(|| &text[..=end])
+}
+
+/// Whether a character may be another form of others: full-width letters, ligatures, superscripts. Most are not.
+fn may_be_compatible(c: char) -> bool {
+    let code = u32::from(c);
+    let may_be = matches!(code, 0xa0..=0xbe | 0x132..=0x149 | 0x17f | 0x1c4..=0x1f3 | 0x2000..=0x33ff | 0xf900..=0xffff | 0x1d400..=0x1f2ff);
+    may_be && is_nfkc_quick(std::iter::once(c)) != IsNormalized::Yes
+}
+
 fn finish(hash: u64) -> u64 {
     let mixed = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ (mixed >> 29)
@@ -70,7 +90,7 @@ impl Words {
         let mut word: Option<(usize, u64)> = None;
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
-            if byte < 128 {
+            if byte < 128 && byte != b'&' {
                 let letter = ASCII[usize::from(byte)];
                 if letter == 0 {
                     self.end(word.take(), at);
@@ -81,24 +101,52 @@ impl Words {
                 at += 1;
                 continue;
             }
+            if byte == b'&' {
+                let next = at + entity(&text[at..]).map_or(1, str::len);
+                // What is no reference stays as it is.
+                let decoded = html_escape::decode_html_entities(&text[at..next]);
+                if decoded.len() == next - at {
+                    self.end(word.take(), at);
+                    at += 1;
+                    continue;
+                }
+                decoded.nfkc().for_each(|c| self.take(c, at..next, &mut word));
+                at = next;
+                continue;
+            }
             // `at` is always the first byte of a character.
             let Some(c) = text.get(at..).and_then(|rest| rest.chars().next()) else { break };
             let next = at + c.len_utf8();
-            match kind(c) {
-                Kind::Part => {
-                    let (start, hash) = word.unwrap_or((at, START));
-                    word = Some((start, add(hash, c)));
-                }
-                Kind::Alone => {
-                    self.end(word.take(), at);
-                    self.end(Some((at, add(START, c))), next);
-                }
-                Kind::Ignored => {}
-                Kind::Separator => self.end(word.take(), at),
+            if may_be_compatible(c) {
+                std::iter::once(c).nfkc().for_each(|c| self.take(c, at..next, &mut word));
+            } else {
+                self.take(c, at..next, &mut word);
             }
             at = next;
         }
         self.end(word, bytes.len());
+    }
+
+    /// Adds a character that stands for some bytes of the text.
+    fn take(&mut self, c: char, place: Range<usize>, word: &mut Option<(usize, u64)>) {
+        // One character of the text may stand for several here: then a word ends with it, not before it.
+        let end = |word: &(usize, u64)| if word.0 == place.start { place.end } else { place.start };
+        match kind(c) {
+            Kind::Part => {
+                let (start, hash) = word.unwrap_or((place.start, START));
+                *word = Some((start, add(hash, c)));
+            }
+            Kind::Alone => {
+                let before = word.take();
+                self.end(before, before.as_ref().map_or(place.start, end));
+                self.end(Some((place.start, add(START, c))), place.end);
+            }
+            Kind::Ignored => {}
+            Kind::Separator => {
+                let before = word.take();
+                self.end(before, before.as_ref().map_or(place.start, end));
+            }
+        }
     }
 
     fn end(&mut self, word: Option<(usize, u64)>, end: usize) {
@@ -155,6 +203,22 @@ mod tests {
         assert_eq!(hashes("how mu\u{ad}ch does she make every day"), plain);
         assert_ne!(hashes("how much does she makes every day"), plain);
         assert_eq!(hashes("GRÖẞE"), hashes("größe"));
+    }
+
+    #[test]
+    fn other_forms_of_characters_do_not_count() {
+        let plain = hashes("cafe\u{301} AT T costs 12 of file x2 it s");
+        for text in [
+            "caf&eacute; AT&amp;T costs &#49;&#x32; of file x2 it&#39;s",
+            "caf\u{e9} \u{ff21}\u{ff34} T costs \u{ff11}\u{ff12} of \u{fb01}le x\u{b2} it&rsquo;s",
+        ] {
+            // The text with a combining mark is not composed here, as the normalised ones of a build are.
+            assert_eq!(hashes(text)[1..], plain[1..], "{text}");
+        }
+        assert_eq!(words("R&D; a &amp; b&nosuch; &#;"), ["R", "D", "a", "b", "nosuch"]);
+        // Places are those of the whole character.
+        assert_eq!(words("a \u{bd} b"), ["a", "\u{bd}", "\u{bd}", "b"]);
+        assert_eq!(words("&eacute;t&eacute;"), ["&eacute;t&eacute;"]);
     }
 
     #[test]
