@@ -14,6 +14,7 @@
 
 // From the bottom up: a module imports only from the groups above its own.
 pub mod error;
+mod guard;
 mod json;
 mod nearest;
 pub mod printer;

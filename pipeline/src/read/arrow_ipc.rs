@@ -15,7 +15,7 @@ use arrow::ipc::{self, CompressionType, MessageHeader, MetadataVersion, reader};
 use super::parquet::Columns;
 use super::slice::Batches;
 use super::stream::Stream;
-use super::{Bad, Cause, FieldPaths, Limits, Reader, Record, Unit, guard};
+use super::{Bad, Cause, FieldPaths, Limits, Reader, Record, Unit, expansion, guard};
 use crate::error::{Error, Result};
 
 const FILE_MAGIC: &[u8] = b"ARROW1";
@@ -50,6 +50,10 @@ pub(super) struct ArrowReader {
     schema: Option<SchemaRef>,
     dictionaries: HashMap<i64, ArrayRef>,
     batch: Option<RecordBatch>,
+    /// What the rows of the batch that are left may be decoded to.
+    batch_bytes: u64,
+    /// The same for dictionaries, for all batches together: a file with one is read from front to back.
+    dictionary_bytes: u64,
     /// Row in the batch behind the last one in `columns`.
     sliced: usize,
     columns: Columns,
@@ -86,6 +90,8 @@ impl ArrowReader {
             schema: None,
             dictionaries: HashMap::new(),
             batch: None,
+            batch_bytes: 0,
+            dictionary_bytes: 0,
             sliced: 0,
             columns: Columns::default(),
             at: 0,
@@ -203,7 +209,12 @@ impl ArrowReader {
         }
         self.done = false;
         let body = Buffer::from(body);
+        let allowed = body_bytes.saturating_mul(self.limits.max_expansion);
+        self.batch_bytes = allowed.max(expansion::FREE_BATCH_BYTES);
         let decoded = guard::caught(|| self.decode(&message, &body)).unwrap_or(Err(Cause::CorruptArrow));
+        if let Ok(Message::Dictionary) = decoded {
+            self.dictionary_bytes = self.dictionary_bytes.saturating_add(self.batch_bytes);
+        }
         Ok(decoded.unwrap_or_else(|cause| {
             // Without a schema nothing that follows can be read.
             self.done = self.schema.is_none();
@@ -255,6 +266,17 @@ impl ArrowReader {
         batch.map_err(|_| Cause::CorruptArrow)
     }
 
+    /// The wanted columns of some rows, if they are not larger than what is left for the batch and for dictionaries.
+    fn columns_of(&mut self, rows: &RecordBatch) -> std::result::Result<Columns, Cause> {
+        // A panic of the library here is damage that its own checks let pass.
+        let n_bytes = guard::caught(|| expansion::decoded_bytes(rows)).ok_or(Cause::CorruptArrow)?;
+        let of_dictionaries = n_bytes.saturating_sub(self.batch_bytes);
+        self.batch_bytes -= n_bytes.min(self.batch_bytes);
+        let left = self.dictionary_bytes.checked_sub(of_dictionaries);
+        self.dictionary_bytes = left.ok_or(Cause::TooMuchExpansion)?;
+        guard::caught(|| Columns::of(rows, &self.fields)).ok_or(Cause::CorruptArrow)
+    }
+
     /// Refuses a batch that asks for more memory than its bytes justify.
     fn check(&self, batch: &ipc::RecordBatch<'_>, body: &[u8]) -> std::result::Result<(), Cause> {
         let mut total = body.len() as u64;
@@ -271,8 +293,7 @@ impl ArrowReader {
                 let grown = uncompressed_bytes(bytes, compression.codec()).ok_or(Cause::CorruptArrow)?;
                 total = total.saturating_add(grown);
             }
-            let allowed = (body.len() as u64).saturating_mul(self.limits.max_expansion);
-            if total > allowed.clamp(super::stream::FREE_EXPANSION_BYTES, MAX_BATCH_BYTES) {
+            if total > self.batch_bytes.min(MAX_BATCH_BYTES) {
                 return Err(Cause::TooMuchExpansion);
             }
         }
@@ -349,13 +370,17 @@ impl Reader for ArrowReader {
                 let n = batch.num_rows().saturating_sub(self.sliced).min(SLICE_ROWS);
                 if n > 0 {
                     let slice = batch.slice(self.sliced, n);
-                    // A panic of the library here is damage that its own checks let pass.
-                    let columns = guard::caught(|| Columns::of(&slice, &self.fields));
-                    self.sliced += n;
-                    match columns {
-                        Some(columns) => (self.columns, self.at) = (columns, 0),
-                        None => {
-                            let content = Err(Bad::new(Cause::CorruptArrow, b""));
+                    let left = batch.num_rows() - self.sliced;
+                    match self.columns_of(&slice) {
+                        Ok(columns) => {
+                            self.sliced += n;
+                            (self.columns, self.at) = (columns, 0);
+                        }
+                        Err(cause) => {
+                            // What has grown too much goes on doing so.
+                            let n = if cause == Cause::TooMuchExpansion { left } else { n };
+                            self.sliced += n;
+                            let content = Err(Bad::new(cause, b""));
                             let record =
                                 Record { offset: self.row, n_bytes: 0, n_records: n as u64, content };
                             self.row += n as u64;

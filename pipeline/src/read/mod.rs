@@ -5,8 +5,8 @@
 mod arrow_ipc;
 mod charset;
 mod codec;
+mod expansion;
 mod fields;
-mod guard;
 mod html;
 mod input;
 mod jsonl;
@@ -29,6 +29,7 @@ pub use self::metadata::{MAX_TAG_BYTES, MetadataFields};
 pub use self::slice::Slice;
 use crate::document::OwnedMetadata;
 use crate::error::Result;
+use crate::guard;
 
 /// Bytes of a bad record that the quarantine shows.
 pub const FIRST_BYTES: usize = 120;
@@ -56,7 +57,7 @@ pub enum Format {
 pub struct Limits {
     /// Longest record, in bytes.
     pub max_doc_bytes: u64,
-    /// How many times its bytes a compressed file may hold, from 64 MiB on.
+    /// How many times its bytes a file may be decoded to, from 64 MiB on.
     pub max_expansion: u64,
     /// How far back a zstd stream may refer, in bytes: so much memory it takes.
     pub max_window_bytes: u64,
@@ -191,7 +192,7 @@ pub enum Cause {
     TruncatedStream,
     /// The compressed stream is damaged; what came before it was read.
     CorruptStream,
-    /// The compressed stream grows beyond `limits.max_expansion`; what came before was read.
+    /// The file grows beyond `limits.max_expansion` as it is decoded; what came before was read.
     TooMuchExpansion,
     /// The zstd stream needs more memory than `limits.max_window_bytes`.
     WindowTooLarge,
@@ -306,7 +307,7 @@ pub fn open(
     }
     if sniff::is_parquet(path, format)? {
         let file = input::RandomAccess::open(path)?;
-        return Ok(Box::new(parquet::ParquetReader::open(path, file, slice, fields, max_doc_bytes)?));
+        return Ok(Box::new(parquet::ParquetReader::open(path, file, slice, fields, limits)?));
     }
     let sniff::Sniffed { format, stream } = sniff::sniff(path, format, limits)?;
     Ok(match format {

@@ -14,7 +14,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::input::RandomAccess;
 use super::metadata::MetadataColumns;
-use super::{Bad, Cause, FieldPaths, Raw, Reader, Record, Slice, Unit, guard};
+use super::{Bad, Cause, FieldPaths, Limits, Raw, Reader, Record, Slice, Unit, expansion, guard};
 use crate::error::Result;
 
 /// Rows decoded at a time: texts of the longest allowed size still fit in memory.
@@ -25,7 +25,7 @@ pub(super) struct ParquetReader {
     file: RandomAccess,
     metadata: Option<ArrowReaderMetadata>,
     fields: FieldPaths,
-    max_doc_bytes: u64,
+    limits: Limits,
     /// Row groups still to come, the next one last.
     groups: Vec<Group>,
     /// The row group under way.
@@ -44,6 +44,8 @@ struct Group {
     first_row: u64,
     end_row: u64,
     n_bytes: u64,
+    /// What it may be decoded to, less what was.
+    left_bytes: u64,
 }
 
 enum State {
@@ -79,11 +81,12 @@ impl ParquetReader {
         file: RandomAccess,
         slice: Slice,
         fields: &FieldPaths,
-        max_doc_bytes: u64,
+        limits: Limits,
     ) -> Result<ParquetReader> {
         let file_bytes = file.n_bytes(path)?;
         let metadata = metadata_of(path, &file)?;
-        let mut groups = metadata.as_ref().map(|metadata| groups_of(metadata.metadata())).unwrap_or_default();
+        let groups = metadata.as_ref().map(|found| groups_of(found.metadata(), file_bytes, limits));
+        let mut groups = groups.unwrap_or_default();
         let n_rows = groups.last().map_or(0, |group| group.end_row);
         let state = match metadata {
             None if file_bytes > 0 => State::Broken(Cause::CorruptParquet, file_bytes),
@@ -102,7 +105,7 @@ impl ParquetReader {
             file,
             metadata,
             fields: fields.clone(),
-            max_doc_bytes,
+            limits,
             groups,
             group: Group::default(),
             done_bytes: 0,
@@ -111,9 +114,11 @@ impl ParquetReader {
         })
     }
 
-    /// Starts a row group; `None` when it cannot be decoded.
-    fn read_group(&self, index: usize) -> Option<ParquetRecordBatchReader> {
-        let (file, metadata) = (self.file.try_clone().ok()?, self.metadata.clone()?);
+    /// Starts a row group, if it can be decoded.
+    fn read_group(&self, index: usize) -> std::result::Result<ParquetRecordBatchReader, Cause> {
+        let corrupt = Cause::CorruptParquet;
+        let file = self.file.try_clone().map_err(|_| corrupt)?;
+        let metadata = self.metadata.clone().ok_or(corrupt)?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
         let fields = &self.fields;
         let wanted: Vec<&str> = fields.names().map(|name| name.split('.').next().unwrap_or(name)).collect();
@@ -124,19 +129,22 @@ impl ParquetReader {
             .map(|(i, _)| i)
             .collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-        let builder = builder.with_row_groups(vec![index]).with_projection(mask);
-        guard::caught(|| builder.with_batch_size(BATCH_ROWS).build().ok()).flatten()
+        let group = builder.metadata().row_group(index);
+        let rows = expansion::batch_rows(group, &mask, self.group.left_bytes, BATCH_ROWS);
+        let rows = rows.ok_or(Cause::TooMuchExpansion)?;
+        let builder = builder.with_row_groups(vec![index]).with_projection(mask).with_batch_size(rows);
+        guard::caught(|| builder.build().ok()).flatten().ok_or(corrupt)
     }
 
     /// Gives up the rest of the row group: its rows are counted, since the footer says how many
     /// there are.
-    fn broken_group(&mut self) -> Result<Option<Record>> {
+    fn broken_group(&mut self, cause: Cause) -> Result<Option<Record>> {
         // What a store failed to send is no damage.
         self.file.check(&self.path)?;
         let n_records = self.group.end_row.saturating_sub(self.row).max(1);
         // Of a part of a row group the size is unknown.
         let n_bytes = if self.row == self.group.first_row { self.group.n_bytes } else { 0 };
-        let content = Err(Bad::new(Cause::CorruptParquet, b""));
+        let content = Err(Bad::new(cause, b""));
         let record = Record { offset: self.row, n_bytes, n_records, content };
         self.end_group();
         Ok(Some(record))
@@ -160,12 +168,13 @@ pub(super) fn metadata_of(path: &Path, file: &RandomAccess) -> Result<Option<Arr
 }
 
 /// The row groups with their places, by the footer.
-fn groups_of(metadata: &ParquetMetaData) -> Vec<Group> {
+fn groups_of(metadata: &ParquetMetaData, file_bytes: u64, limits: Limits) -> Vec<Group> {
     let mut first_row = 0u64;
-    let groups = metadata.row_groups().iter().enumerate().map(|(index, group)| {
+    let allowed = expansion::of_groups(metadata, file_bytes, limits);
+    let groups = metadata.row_groups().iter().zip(allowed).enumerate().map(|(index, (group, left_bytes))| {
         let end_row = first_row.saturating_add(group.num_rows().max(0) as u64);
         let n_bytes = group.compressed_size().max(0) as u64;
-        let group = Group { index, first_row, end_row, n_bytes };
+        let group = Group { index, first_row, end_row, n_bytes, left_bytes };
         first_row = end_row;
         group
     });
@@ -188,33 +197,38 @@ impl Reader for ParquetReader {
                     let Some(group) = self.groups.pop() else { return Ok(None) };
                     (self.group, self.row) = (group, group.first_row);
                     match self.read_group(group.index) {
-                        Some(batches) => {
+                        Ok(batches) => {
                             let reading = Reading { batches, columns: Columns::default(), at: 0 };
                             self.state = State::Reading(Box::new(reading));
                         }
-                        None => return self.broken_group(),
+                        Err(cause) => return self.broken_group(cause),
                     }
                     continue;
                 }
             };
             let Reading { batches, columns, at } = reading;
             if *at < columns.n_rows {
-                let content = columns.row(*at, &self.fields, self.max_doc_bytes);
+                let content = columns.row(*at, &self.fields, self.limits.max_doc_bytes);
                 let n_bytes = columns.text_bytes(*at);
                 *at += 1;
                 let record = Record { offset: self.row, n_bytes, n_records: 1, content };
                 self.row += 1;
                 return Ok(Some(record));
             }
-            let fields = &self.fields;
+            let (fields, left) = (&self.fields, self.group.left_bytes);
             let next = guard::caught(|| {
-                batches.next().map(|batch| batch.map(|batch| Columns::of(&batch, fields)).ok())
+                let batch = batches.next()?.map_err(|_| Cause::CorruptParquet);
+                Some(batch.and_then(|batch| {
+                    let left = left.checked_sub(expansion::decoded_bytes(&batch));
+                    Ok((left.ok_or(Cause::TooMuchExpansion)?, Columns::of(&batch, fields)))
+                }))
             });
-            match next.unwrap_or(Some(None)) {
-                Some(Some(next)) => (*columns, *at) = (next, 0),
+            match next.unwrap_or(Some(Err(Cause::CorruptParquet))) {
+                Some(Ok((left, next))) => (self.group.left_bytes, *columns, *at) = (left, next, 0),
                 None if self.row >= self.group.end_row => self.end_group(),
-                // A batch failed, or the row group holds fewer rows than the footer says.
-                Some(None) | None => return self.broken_group(),
+                Some(Err(cause)) => return self.broken_group(cause),
+                // The row group holds fewer rows than the footer says.
+                None => return self.broken_group(Cause::CorruptParquet),
             }
         }
     }
@@ -335,7 +349,8 @@ mod tests {
             metadata: MetadataFields::default(),
         };
         let opened = RandomAccess::open(file.path()).unwrap();
-        let mut reader = ParquetReader::open(file.path(), opened, slice, &fields, 5).unwrap();
+        let limits = Limits { max_doc_bytes: 5, ..Limits::default() };
+        let mut reader = ParquetReader::open(file.path(), opened, slice, &fields, limits).unwrap();
         std::iter::from_fn(|| reader.next_record().unwrap()).collect()
     }
 

@@ -12,7 +12,8 @@ use crate::strict_toml::{Fault, Section};
 pub struct LimitsConfig {
     /// Longest record: a line of JSONL, a text of Parquet, a page of WARC, a text file.
     pub max_doc_bytes: ByteSize,
-    /// How many times its bytes a compressed file may hold, once it holds more than 64 MiB.
+    /// How many times its bytes a file may be decoded to, once that is more than 64 MiB: compressed streams, and columns
+    /// of Parquet and Arrow.
     pub max_expansion: u64,
     /// How far back a zstd stream may refer: so much memory it takes. Files made with `--long=31` need 2GiB.
     pub max_window_bytes: ByteSize,

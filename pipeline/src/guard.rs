@@ -1,5 +1,5 @@
 //! Calls into libraries that may panic on hostile input. The panic is caught and not reported: it is the
-//! record's fault, and the record goes to quarantine.
+//! record's or the document's fault, which goes to quarantine.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -10,7 +10,7 @@ thread_local! {
 }
 
 /// What `call` returns, or `None` when it panics.
-pub(super) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = panic::take_hook();
