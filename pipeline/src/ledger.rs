@@ -76,9 +76,19 @@ pub struct SourceLedger {
     pub cut: BTreeMap<String, Count>,
     /// Records that are not documents, by cause.
     pub quarantined: BTreeMap<String, Count>,
+    /// Tokens of the documents that stand for text which the vocabulary has no token for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unknown_tokens: u64,
+    /// Documents whose tokens do not give their text back: the tokenizer changes it, or knows no token for it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub not_given_back: u64,
     /// How much the texts of declared families differ, where fuzzy deduplication compared them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variants: Option<VariantLedger>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Texts of declared families beside their originals.
@@ -217,6 +227,12 @@ impl Ledger {
             lines.push(row(&format!("  {name}"), cells));
             let reasons = source.dropped.iter().chain(&source.quarantined);
             lines.extend(reasons.map(|(reason, count)| format!("    {reason}: {}", count.docs)));
+            if source.unknown_tokens > 0 {
+                lines.push(format!("    unknown tokens: {}", source.unknown_tokens));
+            }
+            if source.not_given_back > 0 {
+                lines.push(format!("    not given back by their tokens: {}", source.not_given_back));
+            }
             lines.extend(source.variants.map(|variants| {
                 let VariantLedger { documents, copies } = variants;
                 format!(

@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 
+use moe_shards::terminal::escape_line;
+
 use crate::error::{Error, Result};
 use crate::mix::explain::{Explanation, explain};
 use crate::printer::Printer;
 
 /// Characters of a piece's text that are shown without `--full`.
 const EXCERPT_CHARS: usize = 240;
+
+/// Names of a piece's tokens that are shown without `--full`.
+const EXCERPT_TOKENS: usize = 60;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -55,7 +60,7 @@ fn words(e: &Explanation, full: bool) -> String {
         let kind = if piece.variant == 0 { "the original" } else { "a variant" };
         text.push_str(&format!(
             "\n{}: tokens {} to {end} of {}\n  family {}, variant {} `{}` ({kind}), shard {}\n",
-            piece.document,
+            escape_line(&piece.document),
             piece.offset,
             piece.document_tokens,
             piece.family,
@@ -70,6 +75,12 @@ fn words(e: &Explanation, full: bool) -> String {
         }
         if shown.len() < piece.text.len() {
             text.push_str("  | ... (--full shows all)\n");
+        }
+        if !piece.tokens.is_empty() {
+            let n = if full { piece.tokens.len() } else { piece.tokens.len().min(EXCERPT_TOKENS) };
+            let more = if n < piece.tokens.len() { " ..." } else { "" };
+            let names = piece.tokens[..n].join(" ");
+            text.push_str(&format!("  tokens: {}{more}\n", escape_line(&names)));
         }
     }
     text

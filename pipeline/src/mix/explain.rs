@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use moe_shards::{Hash, Manifest, PassLock, Plan, Sample, Shard};
+use moe_shards::{Hash, Manifest, PassLock, Plan, Shard};
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
+use crate::tokenizer::unknown_token;
 
 /// Sample `t` in words.
 #[derive(Clone, Debug, Serialize)]
@@ -54,6 +55,10 @@ pub struct ExplainedPiece {
     pub document_tokens: usize,
     /// The text of the part.
     pub text: String,
+    /// Its tokens by name, where the text does not show all of them: special and unknown ones, beside those that begin
+    /// and end a document.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<String>,
 }
 
 /// Looks sample `t` up and decodes it.
@@ -63,7 +68,7 @@ pub struct ExplainedPiece {
 pub fn explain(out: &Path, t: u64) -> Result<Explanation> {
     let plan = Plan::open(out)?;
     let sample = plan.sample(t)?;
-    let tokenizer = open_tokenizer(out, plan.manifest())?;
+    let names = Names::open(out, plan.manifest())?;
     let pool = &plan.lock().pools[usize::from(sample.id.pool)];
     let docs = plan.pools()[usize::from(sample.id.pool)].docs();
     let pieces = sample.pieces.iter().map(|piece| {
@@ -72,6 +77,7 @@ pub fn explain(out: &Path, t: u64) -> Result<Explanation> {
         let (shard, _): (&Shard, _) =
             shard.ok_or_else(|| Error::Usage(format!("shard {} is not in the pool", info.name)))?;
         let variants = &plan.manifest().sources[usize::from(info.source)].variants;
+        let ids = &sample.tokens[piece.start as usize..(piece.start + piece.len) as usize];
         Ok(ExplainedPiece {
             document: shard.id(piece.doc)?.to_owned(),
             family: piece.family.to_string(),
@@ -81,7 +87,8 @@ pub fn explain(out: &Path, t: u64) -> Result<Explanation> {
             offset: piece.offset,
             len: piece.len,
             document_tokens: shard.tokens(piece.doc)?.len(),
-            text: decode(&tokenizer, &sample, piece.start, piece.len)?,
+            text: names.text(ids)?,
+            tokens: names.if_hidden(ids, piece.offset == 0),
         })
     });
     Ok(Explanation {
@@ -98,21 +105,46 @@ pub fn explain(out: &Path, t: u64) -> Result<Explanation> {
     })
 }
 
-fn open_tokenizer(out: &Path, manifest: &Manifest) -> Result<Tokenizer> {
-    let path = out.join(&manifest.tokenizer.file);
-    let found = Hash::of_file(&path)?;
-    if found != manifest.tokenizer.blake3 {
-        let message = format!(
-            "is not the tokenizer of the shards (digest {}): run `moe-data build` again",
-            found.short()
-        );
-        return Err(Error::Tokenizer { path, message });
-    }
-    Tokenizer::from_file(&path).map_err(|e| Error::Tokenizer { path, message: e.to_string() })
+/// The tokenizer of a build, to read its tokens with.
+struct Names {
+    tokenizer: Tokenizer,
+    unknown: Option<u32>,
+    eod: u32,
 }
 
-fn decode(tokenizer: &Tokenizer, sample: &Sample, start: u32, len: u32) -> Result<String> {
-    let ids = &sample.tokens[start as usize..(start + len) as usize];
-    // Special tokens (the EOD) are left out of the text.
-    tokenizer.decode(ids, true).map_err(|e| Error::Usage(format!("tokens cannot be decoded: {e}")))
+impl Names {
+    fn open(out: &Path, manifest: &Manifest) -> Result<Names> {
+        let path = out.join(&manifest.tokenizer.file);
+        let file = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let found = Hash::of(&file);
+        if found != manifest.tokenizer.blake3 {
+            let message = format!(
+                "is not the tokenizer of the shards (digest {}): run `moe-data build` again",
+                found.short()
+            );
+            return Err(Error::Tokenizer { path, message });
+        }
+        let wrong = |message: String| Error::Tokenizer { path: path.clone(), message };
+        let tokenizer = Tokenizer::from_bytes(&file).map_err(|e| wrong(e.to_string()))?;
+        let parsed = serde_json::from_slice(&file).map_err(|e| wrong(e.to_string()))?;
+        let unknown = unknown_token(&tokenizer, &parsed).map(|(_, id)| id);
+        Ok(Names { tokenizer, unknown, eod: manifest.tokenizer.eod_id })
+    }
+
+    fn text(&self, ids: &[u32]) -> Result<String> {
+        // Special tokens (the EOD) are left out of the text.
+        self.tokenizer.decode(ids, true).map_err(|e| Error::Usage(format!("tokens cannot be decoded: {e}")))
+    }
+
+    /// The names of all tokens, if some of them do not show in the text. A document may begin with a special token.
+    fn if_hidden(&self, ids: &[u32], is_start: bool) -> Vec<String> {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let is_special = |id: &u32| added.get(id).is_some_and(|token| token.special);
+        let hides = ids.iter().enumerate().any(|(i, id)| {
+            let is_boundary = *id == self.eod || i == 0 && is_start;
+            Some(*id) == self.unknown || is_special(id) && !is_boundary
+        });
+        let name = |id: &u32| self.tokenizer.id_to_token(*id).unwrap_or_else(|| format!("<{id}>"));
+        if hides { ids.iter().map(name).collect() } else { Vec::new() }
+    }
 }

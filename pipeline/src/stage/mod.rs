@@ -127,11 +127,21 @@ pub struct Report {
     pub tags: BTreeSet<String>,
     /// Tokens with one end of document each, by variant.
     pub tokens: BTreeMap<u8, u64>,
+    /// Tokens that stand for text which the vocabulary has no token for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unknown_tokens: u64,
+    /// Documents whose tokens do not give their text back.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_given_back: u64,
     /// The shard that was made; absent when it would be empty.
     pub shard: Option<ShardInfo>,
 }
 
 const REPORT: &str = "report.json";
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
 
 impl Task {
     /// A task in `work`. Its fingerprint covers the program's build version, the parameters and

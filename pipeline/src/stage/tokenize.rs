@@ -33,6 +33,8 @@ use crate::work::{DROPS, IDS, NAMES, STORED, TOKEN_ROWS, TOKENS};
 
 /// Reason for documents of which the tokenizer leaves nothing.
 pub const REASON: &str = "no_tokens";
+/// Reason for documents that the tokenizer cannot encode.
+pub const REFUSED: &str = "not_encodable";
 
 /// What to tokenize with, beside the file among the inputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +73,8 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
         vocabulary: encoder.vocabulary(),
         cuts: Cuts::read(cuts)?,
         verify_every: params.verify_every,
+        is_byte_level: encoder.is_byte_level(),
+        unknown: encoder.unknown().map(|id| id.0),
     };
     let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
     let filter_tags = tags.first().map_or_else(|| Ok(Tags::default()), |folder| Tags::read(folder))?;
@@ -98,17 +102,22 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
         for (chunk, encoded) in chunks.iter().zip(&encoded) {
             writer.tokens.write(&encoded.tokens)?;
             for ((row, document), found) in chunk.iter().zip(&encoded.documents) {
-                let EncodedDocument { left_bytes, n_tokens, stored } = found;
+                let EncodedDocument { left_bytes, n_tokens, stored, .. } = found;
                 let (left_bytes, n_tokens) = (*left_bytes, *n_tokens);
                 let count = Count::one(u64::from(left_bytes));
                 if n_tokens == 0 {
-                    *report.dropped.entry(REASON.to_owned()).or_default() += count;
+                    let reason = if found.refused.is_some() { REFUSED } else { REASON };
+                    if let Some(message) = &found.refused {
+                        let first = || format!("document `{}`: {message}", document.id);
+                        report.first_bad.entry(REFUSED.to_owned()).or_insert_with(first);
+                    }
+                    *report.dropped.entry(reason.to_owned()).or_default() += count;
                     drops.push(&Drop {
                         id: document.id,
                         document_id: document.document_id,
                         source: &params.source,
                         stage: "tokenize",
-                        reason: REASON,
+                        reason,
                         measured: 0.0,
                         threshold: 1.0,
                         raw_bytes: count.bytes,
@@ -118,6 +127,8 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
                     let score = scores.get(row).copied().unwrap_or(0);
                     writer.append(&left, filter_tags.of(*row), score, n_tokens, stored)?;
                     report.kept += count;
+                    report.unknown_tokens += u64::from(found.n_unknown);
+                    report.not_given_back += u64::from(!found.gives_back);
                     *report.tokens.entry(document.variant).or_default() += u64::from(n_tokens) + 1;
                 }
                 watch.advance(u64::from(document.raw_bytes))?;
@@ -181,6 +192,8 @@ struct Encode<'a> {
     vocabulary: Vocabulary,
     cuts: Cuts,
     verify_every: u64,
+    is_byte_level: bool,
+    unknown: Option<u32>,
 }
 
 /// Tokens of some documents.
@@ -197,6 +210,12 @@ struct EncodedDocument {
     n_tokens: u32,
     /// Its text as a zstd frame where the tokens do not give it back; else empty.
     stored: Vec<u8>,
+    /// Tokens that stand for unknown text.
+    n_unknown: u32,
+    /// Whether the tokens give back what is left of its text.
+    gives_back: bool,
+    /// Why it cannot be encoded.
+    refused: Option<String>,
 }
 
 impl Encode<'_> {
@@ -212,26 +231,43 @@ impl Encode<'_> {
             ids.clear();
             ids.extend(self.encoder.bos().map(|bos| bos.0));
             let n_boundaries = ids.len();
-            self.encoder.encode_into(&text, &mut ids)?;
-            if self.verify_every > 0 && document.document_id.0 % self.verify_every == 0 {
+            // What the tokenizer cannot do with one document is no reason to end the build.
+            let refused = match self.encoder.encode_into(&text, &mut ids) {
+                Err(Error::Tokenizer { message, .. }) => Some(message),
+                other => other.map(|()| None)?,
+            };
+            if refused.is_none() && self.verify_every > 0 && document.document_id.0 % self.verify_every == 0 {
                 self.verify(document.id, &text, &ids[n_boundaries..])?;
             }
             // A document of nothing but its begin is none.
-            if ids.len() == n_boundaries {
+            if refused.is_some() || ids.len() == n_boundaries {
                 ids.clear();
             }
             let start = encoded.tokens.len();
             encoded.tokens.resize(start + ids.len() * 4, 0);
             let (places, _) = encoded.tokens[start..].as_chunks_mut::<4>();
             places.iter_mut().zip(&ids).for_each(|(place, id)| *place = id.to_le_bytes());
-            let stored = match ids.is_empty() || self.gives_back(&ids, document.text) {
+            let same = ids.is_empty() || self.gives_back(&ids, &text);
+            // Most models that are not byte-level begin a text with a space.
+            let gives_back = same || !self.is_byte_level && self.gives_back(&ids, &format!(" {text}"));
+            let n_unknown = ids.iter().filter(|id| Some(**id) == self.unknown).count() as u32;
+            let is_whole = text.len() == document.text.len();
+            let stored = match ids.is_empty() || same && is_whole {
                 true => Vec::new(),
                 false => texts::compress(document.text).map_err(|e| {
                     Error::Usage(format!("document `{}` cannot be compressed: {e}", document.id))
                 })?,
             };
             // A text is below 2^32 bytes and a token is at least one byte.
-            encoded.documents.push(EncodedDocument { left_bytes, n_tokens: ids.len() as u32, stored });
+            let n_tokens = ids.len() as u32;
+            encoded.documents.push(EncodedDocument {
+                left_bytes,
+                n_tokens,
+                stored,
+                n_unknown,
+                gives_back,
+                refused,
+            });
         }
         Ok(encoded)
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Report, Task};
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::tokenizer::train;
+use crate::tokenizer::train::Words;
 use crate::watch::Watch;
 use crate::work::TOKENIZER;
 use crate::work::cuts::Cuts;
@@ -50,12 +50,14 @@ pub fn run(task: &Task, params: &TrainParams, watch: &Watch) -> Result<Report> {
         .iter()
         .flat_map(|part| part.batches(watch))
         .map_while(|batch| batch.map_err(&keep_failure).ok());
-    let json = train::train(texts.flatten(), params.vocab_size, &params.special_tokens);
+    let words = Words::count(texts.flatten());
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
     let path = task.file(TOKENIZER);
+    let json = words.and_then(|words| words.train(params.vocab_size, &params.special_tokens));
     let json = json.map_err(|message| Error::Tokenizer { path: path.clone(), message })?;
+    watch.advance(0)?;
     atomic::write_file(&path, json.as_bytes())?;
     Ok(Report { kept: sample.count, ..Report::default() })
 }

@@ -7,19 +7,23 @@
 //!
 //! Boundaries of documents are no business of the text: strings such as `<|endoftext|>` in it are
 //! encoded as the characters they are, and begin and end of a document are added by the caller from
-//! [`Encoder::bos`] and [`Encoder::eod`].
+//! [`Encoder::bos`] and [`Encoder::eod`]. Where a model makes such a token of text all the same, the text is encoded
+//! again by one that cannot (`spelled.rs`).
 
 mod added;
 mod cut;
 pub mod family;
 mod fast;
 pub mod import;
+mod limits;
 mod probe;
 mod reference;
 mod shared;
+mod spelled;
 pub mod train;
 mod vocabulary;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,9 +31,10 @@ use moe_shards::TokenId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::family::{Family, Refusal};
+use self::family::Family;
 use self::fast::Fast;
 use self::reference::Reference;
+pub use self::reference::unknown_token;
 pub use self::vocabulary::{Token, Vocabulary};
 use crate::error::{Error, Result};
 
@@ -109,6 +114,30 @@ impl std::fmt::Display for Verdict {
     }
 }
 
+/// Tokens that text must not become.
+#[derive(Default)]
+struct Reserved {
+    names: BTreeSet<String>,
+    /// In ascending order.
+    ids: Vec<u32>,
+    /// The one among them that stands for text without a token.
+    unknown: Option<u32>,
+}
+
+impl Reserved {
+    fn new(tokens: Vec<(String, u32)>, unknown: Option<u32>) -> Reserved {
+        let (names, ids): (BTreeSet<String>, BTreeSet<u32>) = tokens.into_iter().unzip();
+        Reserved { names, ids: ids.into_iter().collect(), unknown }
+    }
+
+    /// The first reserved one of some ids.
+    fn first_in(&self, ids: &[u32]) -> Option<u32> {
+        let (Some(&least), Some(&most)) = (self.ids.first(), self.ids.last()) else { return None };
+        let may_be = |id: &&u32| (least..=most).contains(*id) && self.ids.binary_search(id).is_ok();
+        ids.iter().find(may_be).copied()
+    }
+}
+
 /// Turns text into ids; may be used by many threads at once.
 pub struct Encoder {
     path: PathBuf,
@@ -119,6 +148,7 @@ pub struct Encoder {
     bos: Option<TokenId>,
     /// Strings that are never matched in text, if others are.
     boundaries: Vec<String>,
+    reserved: Reserved,
     vocab_size: u32,
     n_by_reference: AtomicU64,
 }
@@ -132,14 +162,20 @@ impl Encoder {
     pub fn load(path: &Path, options: &EncoderOptions) -> Result<Encoder> {
         let wrong = |message: String| Error::Tokenizer { path: path.to_owned(), message };
         let file = std::fs::read(path).map_err(Error::io(path, "read"))?;
-        let reference = Reference::new(&file, options.special_in_text).map_err(wrong)?;
+        let parsed: Value = serde_json::from_slice(&file).map_err(|e| wrong(format!("is not JSON: {e}")))?;
+        let reference = Reference::new(file, &parsed, options.special_in_text).map_err(wrong)?;
         let eod = reference.eod(options.eod.as_deref()).map_err(wrong)?;
         let bos = match &options.bos {
             Some(name) => Some(reference.special("tokenizer.bos", name).map_err(wrong)?),
             None => None,
         };
-        let mut boundaries = vec![eod.0];
-        boundaries.extend(bos.iter().map(|(name, _)| name.clone()));
+        let boundaries: Vec<(String, u32)> = [eod.clone()].into_iter().chain(bos.clone()).collect();
+        let unknown = reference.unknown().cloned();
+        let mut reserved = match options.special_in_text {
+            SpecialInText::Text => reference.all_specials(),
+            SpecialInText::Match => Vec::new(),
+        };
+        reserved.extend(boundaries.iter().chain(&unknown).cloned());
         let mut encoder = Encoder {
             path: path.to_owned(),
             vocab_size: reference.vocab_size(),
@@ -150,25 +186,27 @@ impl Encoder {
             bos: bos.map(|(_, id)| TokenId(id)),
             boundaries: match options.special_in_text {
                 SpecialInText::Text => Vec::new(),
-                SpecialInText::Match => boundaries,
+                SpecialInText::Match => boundaries.into_iter().map(|(name, _)| name).collect(),
             },
+            reserved: Reserved::new(reserved, unknown.map(|(_, id)| id)),
             n_by_reference: AtomicU64::new(0),
         };
         match options.engine {
             EngineChoice::Reference => {}
-            EngineChoice::Auto => encoder.choose(&file, options.special_in_text)?,
+            EngineChoice::Auto => encoder.choose(&parsed, options.special_in_text)?,
+        }
+        // The expressions of the fast engine's files are known.
+        if encoder.fast.is_none() && limits::has_expressions(&parsed) {
+            encoder.reference.check_time().map_err(wrong)?;
         }
         Ok(encoder)
     }
 
-    fn choose(&mut self, file: &[u8], special_in_text: SpecialInText) -> Result<()> {
+    fn choose(&mut self, file: &Value, special_in_text: SpecialInText) -> Result<()> {
         let tokens = self.reference.added_tokens();
         let is_matched =
             |token: &tokenizers::AddedToken| !token.special || special_in_text == SpecialInText::Match;
-        let fast = serde_json::from_slice::<Value>(file)
-            .map_err(|e| Refusal::new("file", e.to_string()))
-            .and_then(|file| Fast::new(&file, &tokens, is_matched));
-        match fast {
+        match Fast::new(file, &tokens, is_matched) {
             Ok(fast) => {
                 let family = Some(fast.family());
                 self.verdict = Verdict { engine: FAST.to_owned(), family, n_probes: 0, reason: None };
@@ -195,7 +233,7 @@ impl Encoder {
                 break;
             }
             ids.clear();
-            self.encode_unchecked(text, &mut ids, self.fast.as_ref())?;
+            self.encode_by(text, &mut ids, self.fast.as_ref())?;
             match self.difference(text, &ids)? {
                 None => self.verdict.n_probes += 1,
                 Some(difference) => {
@@ -213,7 +251,7 @@ impl Encoder {
     /// The reference refuses the text.
     pub fn difference(&self, text: &str, ids: &[u32]) -> Result<Option<String>> {
         let mut expected = Vec::new();
-        self.encode_unchecked(text, &mut expected, None)?;
+        self.encode_by(text, &mut expected, None)?;
         if ids == expected {
             return Ok(None);
         }
@@ -229,21 +267,37 @@ impl Encoder {
     /// for a text of any length, except where only the reference can encode it.
     ///
     /// # Errors
-    /// The tokenizer refuses the text, or gives begin or end of document for it.
+    /// The tokenizer refuses the text, or gives a special token for it, however it is spelled. `ids` are as before then.
     pub fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        self.encode_by(text, ids, self.fast.as_ref())
+    }
+
+    fn encode_by(&self, text: &str, ids: &mut Vec<u32>, fast: Option<&Fast>) -> Result<()> {
         let start = ids.len();
-        self.encode_unchecked(text, ids, self.fast.as_ref())?;
-        let boundaries = [Some(self.eod), self.bos];
-        for boundary in boundaries.into_iter().flatten() {
-            if ids[start..].contains(&boundary.0) {
-                let message = format!(
-                    "gives token {} for plain text, but it is to stand between documents only; mark it as special in the file",
-                    boundary.0
-                );
-                return Err(Error::Tokenizer { path: self.path.clone(), message });
-            }
+        let done = self.encode_apart(text, ids, fast);
+        if done.is_err() {
+            ids.truncate(start);
         }
-        Ok(())
+        done
+    }
+
+    fn encode_apart(&self, text: &str, ids: &mut Vec<u32>, fast: Option<&Fast>) -> Result<()> {
+        let start = ids.len();
+        self.encode_unchecked(text, ids, fast)?;
+        if self.reserved.first_in(&ids[start..]).is_none() {
+            return Ok(());
+        }
+        ids.truncate(start);
+        self.reference
+            .encode_spelled(&self.reserved.names, text, ids)
+            .map_err(|message| self.refused(message))?;
+        let is_boundary = |id: u32| id == self.eod.0 || self.bos.is_some_and(|bos| bos.0 == id);
+        let unknown = self.reserved.unknown.filter(|id| !is_boundary(*id));
+        let rest = ids[start..].iter().copied().filter(|id| Some(*id) != unknown);
+        match self.reserved.first_in(&rest.collect::<Vec<u32>>()) {
+            None => Ok(()),
+            Some(id) => Err(self.refused(format!("gives the special token {id} for plain text"))),
+        }
     }
 
     /// As [`Encoder::encode_into`], to a new vector.
@@ -300,6 +354,11 @@ impl Encoder {
     /// Begin of document.
     pub fn bos(&self) -> Option<TokenId> {
         self.bos
+    }
+
+    /// What stands for text that the vocabulary has no token for, if anything does.
+    pub fn unknown(&self) -> Option<TokenId> {
+        self.reserved.unknown.map(TokenId)
     }
 
     /// One more than the largest token id.

@@ -1,9 +1,14 @@
 //! The reference engine: the library `tokenizers`, whose ids are right by definition.
 
-use tokenizers::{AddedToken, DecoderWrapper, PreTokenizerWrapper, Tokenizer};
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
-use super::SpecialInText;
-use super::vocabulary::Vocabulary;
+use serde_json::Value;
+use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, PreTokenizerWrapper, Tokenizer};
+
+use super::vocabulary::{Vocabulary, Writing};
+use super::{SpecialInText, limits, spelled};
+use crate::guard;
 
 /// Names under which published tokenizers hold their end of document, most specific first.
 const KNOWN_EOD: [&str; 6] =
@@ -15,16 +20,70 @@ pub(super) struct Reference {
     as_text: Tokenizer,
     /// Matches them, where that is wanted.
     matching: Option<Tokenizer>,
+    /// Has no words that are to be spelled out; made when a text first needs it.
+    spelled: OnceLock<Result<Tokenizer, String>>,
+    file: Vec<u8>,
+    /// What the model gives for text that it has no token for.
+    unknown: Option<(String, u32)>,
+    /// Special tokens that only the post-processor mentions.
+    other_specials: BTreeSet<String>,
 }
 
 impl Reference {
-    pub(super) fn new(file: &[u8], special_in_text: SpecialInText) -> Result<Reference, String> {
-        let mut as_text = Tokenizer::from_bytes(file).map_err(|e| e.to_string())?;
+    /// `file` is the file and `parsed` its JSON.
+    pub(super) fn new(
+        file: Vec<u8>,
+        parsed: &Value,
+        special_in_text: SpecialInText,
+    ) -> Result<Reference, String> {
+        limits::check_ids(parsed)?;
+        let loaded = guard::caught(|| Tokenizer::from_bytes(&file).map_err(|e| e.to_string()));
+        let mut as_text = loaded.unwrap_or_else(|| Err("the library fails on the file".to_owned()))?;
         as_text.with_padding(None);
         as_text.with_truncation(None).map_err(|e| e.to_string())?;
+        if parsed["model"]["dropout"].as_f64().is_some_and(|dropout| dropout > 0.0) {
+            let message =
+                "`model.dropout` leaves out merges by chance, so that a text has other tokens each time";
+            return Err(format!("{message}; set it to null"));
+        }
+        let unknown = unknown_token(&as_text, parsed);
         let matching = (special_in_text == SpecialInText::Match).then(|| as_text.clone());
         as_text.set_encode_special_tokens(true);
-        Ok(Reference { as_text, matching })
+        let other_specials = spelled::names_in_post_processor(parsed);
+        Ok(Reference { as_text, matching, spelled: OnceLock::new(), file, unknown, other_specials })
+    }
+
+    /// Refuses regular expressions that take too long.
+    pub(super) fn check_time(&self) -> Result<(), String> {
+        limits::check_time(&self.as_text)
+    }
+
+    /// Appends the ids of a text in which no word of `hidden` becomes a token. The first call decides which these are.
+    pub(super) fn encode_spelled(
+        &self,
+        hidden: &BTreeSet<String>,
+        text: &str,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), String> {
+        let made = self.spelled.get_or_init(|| {
+            let mut spelled = spelled::spelled(&self.file, hidden)?;
+            spelled.set_encode_special_tokens(self.matching.is_none());
+            Ok(spelled)
+        });
+        encode(made.as_ref().map_err(Clone::clone)?, text, ids)
+    }
+
+    /// What stands for text without a token.
+    pub(super) fn unknown(&self) -> Option<&(String, u32)> {
+        self.unknown.as_ref()
+    }
+
+    /// Names and ids of all special tokens, also of those that only the post-processor knows.
+    pub(super) fn all_specials(&self) -> Vec<(String, u32)> {
+        let mut all = self.specials();
+        let others = self.other_specials.iter();
+        all.extend(others.filter_map(|name| Some((name.clone(), self.as_text.token_to_id(name)?))));
+        all
     }
 
     /// Appends the ids of a text.
@@ -71,7 +130,16 @@ impl Reference {
 
     pub(super) fn vocabulary(&self) -> Vocabulary {
         let added = self.added_tokens().into_iter().collect();
-        Vocabulary::new(self.as_text.get_vocab(true), &added, self.vocab_size(), self.is_byte_level())
+        let byte_level = self.is_byte_level();
+        let (prefix, suffix) = match self.as_text.get_model() {
+            ModelWrapper::BPE(model) => {
+                (model.continuing_subword_prefix.clone(), model.end_of_word_suffix.clone())
+            }
+            ModelWrapper::WordPiece(model) => (Some(model.continuing_subword_prefix.clone()), None),
+            ModelWrapper::WordLevel(_) | ModelWrapper::Unigram(_) => (None, None),
+        };
+        let writing = Writing { byte_level, prefix, suffix };
+        Vocabulary::new(self.as_text.get_vocab(true), &added, self.vocab_size(), &writing)
     }
 
     /// Whether its tokens are written in the symbols of bytes.
@@ -88,9 +156,26 @@ impl Reference {
     }
 }
 
+/// Name and id of what a tokenizer gives for text that it has no token for; `file` is the JSON that it was made from.
+pub fn unknown_token(tokenizer: &Tokenizer, file: &Value) -> Option<(String, u32)> {
+    let name = match tokenizer.get_model() {
+        ModelWrapper::BPE(model) => model.unk_token.clone(),
+        ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
+        ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
+        ModelWrapper::Unigram(_) => {
+            let id = file["model"]["unk_id"].as_u64().and_then(|id| u32::try_from(id).ok());
+            id.and_then(|id| tokenizer.id_to_token(id))
+        }
+    }?;
+    tokenizer.token_to_id(&name).map(|id| (name, id))
+}
+
 fn encode(tokenizer: &Tokenizer, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
-    let encoding = tokenizer.encode_fast(text, false).map_err(|e| e.to_string())?;
-    ids.extend_from_slice(encoding.get_ids());
+    // A regular expression that gives up at a text panics.
+    let encoding = guard::caught(|| tokenizer.encode_fast(text, false).map_err(|e| e.to_string()));
+    let failed =
+        || Err("the library fails on this text, as where a regular expression has no end".to_owned());
+    ids.extend_from_slice(encoding.unwrap_or_else(failed)?.get_ids());
     Ok(())
 }
 

@@ -1,9 +1,8 @@
 //! Trains a byte-level BPE.
 
-use tokenizers::AddedToken;
-use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Trainer};
 
 use super::EOD;
 
@@ -34,10 +33,77 @@ pub fn check_specials(specials: &[String]) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// Trains a byte-level BPE with the splits of GPT-2 and returns its `tokenizer.json`.
-///
-/// Id 0 is [`EOD`], then come `specials`, the 256 bytes and the merges. The result depends on how often
-/// each word occurs and not on the order of the texts.
+/// Longest word to train on, in bytes: longer ones are cut into pieces of this length. Text has no words of this length;
+/// what has (runs of one character, numbers, encoded data) would make training quadratic and teaches nothing.
+pub const MAX_WORD_BYTES: usize = 1024;
+
+/// The words of some texts and how often they occur, to train on.
+pub struct Words {
+    trainer: BpeTrainer,
+    splits: ByteLevel,
+}
+
+impl Words {
+    /// Counts the words of texts by the splits of GPT-2; those over [`MAX_WORD_BYTES`] are cut.
+    ///
+    /// # Errors
+    /// The library's message.
+    pub fn count<I>(texts: I) -> std::result::Result<Words, String>
+    where
+        I: Iterator<Item = String> + Send,
+    {
+        let splits = ByteLevel::new(false, false, true);
+        let mut trainer = BpeTrainer::builder()
+            // A pair that occurs once teaches nothing.
+            .min_frequency(2)
+            .show_progress(false)
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build();
+        let split = |text: &str| {
+            let mut text = PreTokenizedString::from(text);
+            splits.pre_tokenize(&mut text)?;
+            let words = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
+            Ok(words.into_iter().flat_map(|(word, ..)| pieces(word)).collect())
+        };
+        trainer.feed(texts, split).map_err(|e| e.to_string())?;
+        Ok(Words { trainer, splits })
+    }
+
+    /// Trains a byte-level BPE and returns its `tokenizer.json`.
+    ///
+    /// Id 0 is [`EOD`], then come `specials`, the 256 bytes and the merges. The result depends on how often
+    /// each word occurs and not on the order of the texts.
+    ///
+    /// # Errors
+    /// The library's message.
+    pub fn train(self, vocab_size: u32, specials: &[String]) -> std::result::Result<String, String> {
+        let mut trainer = self.trainer;
+        let specials = std::iter::once(EOD).chain(specials.iter().map(String::as_str));
+        trainer.vocab_size = vocab_size as usize;
+        trainer.special_tokens = specials.map(|special| AddedToken::from(special, true)).collect();
+        let mut model = BPE::default();
+        let specials = trainer.train(&mut model).map_err(|e| e.to_string())?;
+        let mut tokenizer = tokenizers::Tokenizer::new(model);
+        tokenizer.with_pre_tokenizer(Some(self.splits));
+        tokenizer.with_decoder(Some(self.splits));
+        tokenizer.add_special_tokens(specials).map_err(|e| e.to_string())?;
+        let mut json = tokenizer.to_string(true).map_err(|e| e.to_string())?;
+        json.push('\n');
+        Ok(json)
+    }
+}
+
+/// A word in the symbols of bytes, in pieces of at most [`MAX_WORD_BYTES`].
+fn pieces(word: &str) -> Vec<String> {
+    // A symbol has at least one byte, and most words are short.
+    if word.len() <= MAX_WORD_BYTES {
+        return vec![word.to_owned()];
+    }
+    let symbols: Vec<char> = word.chars().collect();
+    symbols.chunks(MAX_WORD_BYTES).map(|piece| piece.iter().collect()).collect()
+}
+
+/// Trains on texts: [`Words::count`], then [`Words::train`].
 ///
 /// # Errors
 /// The library's message.
@@ -45,24 +111,7 @@ pub fn train<I>(texts: I, vocab_size: u32, specials: &[String]) -> std::result::
 where
     I: Iterator<Item = String> + Send,
 {
-    let mut tokenizer = tokenizers::Tokenizer::new(BPE::default());
-    let byte_level = ByteLevel::new(false, false, true);
-    tokenizer.with_pre_tokenizer(Some(byte_level));
-    tokenizer.with_decoder(Some(byte_level));
-    let specials = std::iter::once(EOD).chain(specials.iter().map(String::as_str));
-    let trainer = BpeTrainer::builder()
-        .vocab_size(vocab_size as usize)
-        // A pair that occurs once teaches nothing.
-        .min_frequency(2)
-        .show_progress(false)
-        .special_tokens(specials.map(|special| AddedToken::from(special, true)).collect())
-        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-        .build();
-    let mut trainer = TrainerWrapper::from(trainer);
-    tokenizer.train(&mut trainer, texts).map_err(|e| e.to_string())?;
-    let mut json = tokenizer.to_string(true).map_err(|e| e.to_string())?;
-    json.push('\n');
-    Ok(json)
+    Words::count(texts)?.train(vocab_size, specials)
 }
 
 #[cfg(test)]
@@ -88,6 +137,25 @@ mod tests {
             let reversed = pool.install(|| train(texts().into_iter().rev(), 300, &[]).unwrap());
             assert!(reversed == expected, "{threads} threads gave another tokenizer");
         }
+    }
+
+    #[test]
+    fn one_long_word_does_not_make_training_endless() {
+        let start = std::time::Instant::now();
+        let long = || vec!["a".repeat(300_000), "some other words, other words".to_owned()].into_iter();
+        let json = train(long(), 300, &[]).unwrap();
+        assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+        assert!(json.contains("\"aaaaaaaa\""), "{json}");
+        assert_eq!(train(long(), 300, &[]).unwrap(), json);
+    }
+
+    #[test]
+    fn only_words_over_the_limit_are_cut() {
+        let whole = "é".repeat(MAX_WORD_BYTES);
+        assert_eq!(pieces(&whole), [whole.as_str()]);
+        let lengths: Vec<usize> =
+            pieces(&"x".repeat(2 * MAX_WORD_BYTES + 1)).iter().map(String::len).collect();
+        assert_eq!(lengths, [MAX_WORD_BYTES, MAX_WORD_BYTES, 1]);
     }
 
     #[test]

@@ -26,6 +26,31 @@ pub(super) fn symbols_of_bytes() -> [char; 256] {
     symbols
 }
 
+/// How the tokens of a model are written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Writing {
+    /// In the symbols of bytes.
+    pub byte_level: bool,
+    /// What stands before the pieces of a word other than the first, such as `##`.
+    pub prefix: Option<String>,
+    /// What stands behind the last piece of a word.
+    pub suffix: Option<String>,
+}
+
+impl Writing {
+    fn bytes(&self, name: &str, bytes_of: &HashMap<char, u8>) -> Vec<u8> {
+        let cut = |affix: &Option<String>| affix.clone().filter(|affix| !affix.is_empty());
+        let name = cut(&self.prefix).and_then(|prefix| name.strip_prefix(&*prefix)).unwrap_or(name);
+        let name = cut(&self.suffix).and_then(|suffix| name.strip_suffix(&*suffix)).unwrap_or(name);
+        if !self.byte_level {
+            return sentence_piece(name);
+        }
+        // One character of a byte-level vocabulary is one byte.
+        let known = name.chars().map(|symbol| bytes_of.get(&symbol).copied());
+        known.collect::<Option<Vec<u8>>>().unwrap_or_else(|| name.as_bytes().to_owned())
+    }
+}
+
 /// A vocabulary by id.
 #[derive(Clone, Debug)]
 pub struct Vocabulary {
@@ -49,7 +74,7 @@ impl Vocabulary {
         vocab: HashMap<String, u32>,
         added: &BTreeMap<u32, AddedToken>,
         vocab_size: u32,
-        byte_level: bool,
+        writing: &Writing,
     ) -> Vocabulary {
         let bytes_of: HashMap<char, u8> = symbols_of_bytes().into_iter().zip(0..=u8::MAX).collect();
         let mut tokens = vec![Token::default(); vocab_size as usize];
@@ -59,12 +84,7 @@ impl Vocabulary {
             let bytes = match added {
                 Some(_) if is_special => Vec::new(),
                 Some(_) => name.clone().into_bytes(),
-                // One character of a byte-level vocabulary is one byte.
-                None if byte_level => {
-                    let known = name.chars().map(|symbol| bytes_of.get(&symbol).copied());
-                    known.collect::<Option<Vec<u8>>>().unwrap_or_else(|| name.clone().into_bytes())
-                }
-                None => sentence_piece(&name),
+                None => writing.bytes(&name, &bytes_of),
             };
             if let Some(place) = tokens.get_mut(id as usize) {
                 *place = Token { bytes, name, is_special };
@@ -80,7 +100,8 @@ impl Vocabulary {
     pub fn read(path: &Path) -> Result<Vocabulary> {
         let file = std::fs::read(path).map_err(Error::io(path, "read"))?;
         let wrong = |message: String| Error::Tokenizer { path: path.to_owned(), message };
-        Ok(Reference::new(&file, SpecialInText::Text).map_err(wrong)?.vocabulary())
+        let parsed = serde_json::from_slice(&file).map_err(|e| wrong(e.to_string()))?;
+        Ok(Reference::new(file, &parsed, SpecialInText::Text).map_err(wrong)?.vocabulary())
     }
 
     /// All tokens, by id.
@@ -133,12 +154,17 @@ mod tests {
         let vocab: HashMap<String, u32> =
             [("Ġthe", 0), ("Ã", 1), ("<s>", 2), ("ab", 4)].map(|(t, id)| (t.to_owned(), id)).into();
         let added = BTreeMap::from([(2, AddedToken::from("<s>", true))]);
-        let vocabulary = Vocabulary::new(vocab.clone(), &added, 5, true);
+        let vocabulary =
+            Vocabulary::new(vocab.clone(), &added, 5, &Writing { byte_level: true, ..Writing::default() });
         assert_eq!(vocabulary.token_bytes(), [4, 1, 0, 0, 2]);
         assert_eq!(vocabulary.tokens()[1].bytes, [0xc3]);
         assert_eq!(vocabulary.text(&[0, 2, 4]).as_deref(), Some(" theab"));
         assert_eq!((vocabulary.text(&[1]), vocabulary.text(&[5])), (None, None));
-        let pieces = Vocabulary::new(vocab, &added, 5, false);
+        let words = HashMap::from([("##ing".to_owned(), 0), ("go</w>".to_owned(), 1)]);
+        let writing =
+            Writing { prefix: Some("##".into()), suffix: Some("</w>".into()), ..Writing::default() };
+        assert_eq!(Vocabulary::new(words, &BTreeMap::new(), 2, &writing).token_bytes(), [3, 2]);
+        let pieces = Vocabulary::new(vocab, &added, 5, &Writing::default());
         assert_eq!(pieces.token_bytes()[0], "Ġthe".len() as u16);
         assert_eq!((sentence_piece("<0x0A>"), sentence_piece("▁a")), (vec![10], b" a".to_vec()));
     }

@@ -320,10 +320,19 @@ impl<'a> Run<'a> {
             Task::new(&self.work, i, part.left.bytes, inputs, Params::Tokenize(params))
         });
         let tasks = tasks.collect();
+        let (mut n_unknown, mut n_changed, mut n_refused, mut first_refused) = (0, 0, 0, None);
         for (part, (task, report)) in parts.iter_mut().zip(self.map("tokenize", tasks)?) {
             part.left = report.kept;
             part.n_tokens = report.tokens;
-            SourceLedger::add(&mut self.entry(part).dropped, &report.dropped);
+            let entry = self.entry(part);
+            SourceLedger::add(&mut entry.dropped, &report.dropped);
+            entry.unknown_tokens += report.unknown_tokens;
+            entry.not_given_back += report.not_given_back;
+            n_unknown += report.unknown_tokens;
+            n_changed += report.not_given_back;
+            n_refused += report.dropped.get(tokenize::REFUSED).map_or(0, |count| count.docs);
+            let first = report.first_bad.get(tokenize::REFUSED);
+            first_refused = first_refused.or_else(|| first.cloned());
             let audit = format!("drops-tokenize-{}.parquet", part.label);
             self.results.add_audit(task.file(work::DROPS), audit);
             part.tokens = task.output;
@@ -335,6 +344,24 @@ impl<'a> Run<'a> {
             self.printer,
             &format!("{} documents, {tokens} tokens, {rate:.2} bytes a token", left.docs),
         );
+        if n_unknown > 0 {
+            self.printer.warn(&format!(
+                "{n_unknown} of {tokens} tokens are unknown tokens: the tokenizer has none for this text;                  the ledger counts them by source"
+            ));
+        }
+        if n_changed > 0 {
+            self.printer.warn(&format!(
+                "the tokenizer does not give back {n_changed} of {} texts: it is lossy (case, accents, white space or \
+                 unknown characters); the model will see them as it changes them",
+                left.docs
+            ));
+        }
+        if let Some(first) = first_refused {
+            self.printer.warn(&format!(
+                "{n_refused} documents cannot be encoded and are dropped as {}; the first is {first}",
+                tokenize::REFUSED
+            ));
+        }
         Ok(())
     }
 

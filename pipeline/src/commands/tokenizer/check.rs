@@ -38,18 +38,32 @@ pub fn run(args: &CheckArgs, printer: &Printer) -> Result<()> {
     let encoder = Encoder::load(&args.file, &args.options)?;
     let load_secs = start.elapsed().as_secs_f64();
     let mut data = Data::default();
+    let unknown = encoder.unknown().map(|id| id.0);
     if !args.data.paths.is_empty() {
         data.n_bad = args.data.for_each_batch(|texts| {
             let found = texts
                 .par_iter()
                 .map(|text| {
-                    let ids = encoder.encode(&text.text)?;
+                    let ids = match encoder.encode(&text.text) {
+                        Err(Error::Tokenizer { message, .. }) => return Ok(Err(message)),
+                        ids => ids?,
+                    };
                     let difference = encoder.difference(&text.text, &ids)?;
-                    Ok((text.text.len() as u64, ids.len() as u64, difference))
+                    let n_unknown = ids.iter().filter(|id| Some(**id) == unknown).count() as u64;
+                    Ok(Ok((text.text.len() as u64, ids.len() as u64, n_unknown, difference)))
                 })
                 .collect::<Result<Vec<_>>>()?;
-            for (n_bytes, n_tokens, difference) in found {
+            for found in found {
                 data.n_docs += 1;
+                let (n_bytes, n_tokens, n_unknown, difference) = match found {
+                    Ok(found) => found,
+                    Err(message) => {
+                        data.n_refused += 1;
+                        data.first_refused.get_or_insert(message);
+                        continue;
+                    }
+                };
+                data.n_unknown += n_unknown;
                 data.n_bytes += n_bytes;
                 data.n_tokens += n_tokens;
                 if let Some(difference) = difference {
@@ -79,6 +93,8 @@ pub fn run(args: &CheckArgs, printer: &Printer) -> Result<()> {
                 "bytes": data.n_bytes,
                 "tokens": data.n_tokens,
                 "bad_records": data.n_bad,
+                "unknown_tokens": data.n_unknown,
+                "not_encodable": data.n_refused,
                 "by_reference": encoder.n_by_reference(),
                 "different": data.n_different,
                 "differences": data.differences,
@@ -93,6 +109,9 @@ pub fn run(args: &CheckArgs, printer: &Printer) -> Result<()> {
             encoder.eod().0,
             if args.data.paths.is_empty() { String::new() } else { data.words(&encoder) }
         ));
+    }
+    if let Some(first) = &data.first_refused {
+        printer.warn(&format!("{} documents cannot be encoded: {first}", data.n_refused));
     }
     match data.n_different {
         0 => Ok(()),
@@ -112,6 +131,9 @@ struct Data {
     n_bad: u64,
     n_different: u64,
     differences: Vec<String>,
+    n_unknown: u64,
+    n_refused: u64,
+    first_refused: Option<String>,
 }
 
 impl Data {
@@ -126,6 +148,9 @@ impl Data {
         if encoder.n_by_reference() > 0 {
             let n = encoder.n_by_reference();
             text.push_str(&format!("  passed on     {n} documents that only the reference encodes\n"));
+        }
+        if self.n_unknown > 0 {
+            text.push_str(&format!("  unknown       {} tokens\n", self.n_unknown));
         }
         if self.n_bad > 0 {
             text.push_str(&format!("  left out      {} records that are no documents\n", self.n_bad));

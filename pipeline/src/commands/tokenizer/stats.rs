@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::TextArgs;
 use super::sample::open_build;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::printer::Printer;
 use crate::recipe::ByteSize;
 use crate::tokenizer::{Encoder, EncoderOptions, Token};
@@ -102,13 +102,23 @@ fn of_files(args: &StatsArgs, file: &Path) -> Result<(Stats, Vec<Token>)> {
     let encoder = Encoder::load(file, &args.options)?;
     let tokens = encoder.vocabulary().tokens().to_vec();
     let mut stats = Stats::new(tokens.len());
-    stats.n_bad = args.data.for_each_batch(|texts| {
-        let encoded = texts.par_iter().map(|text| encoder.encode(&text.text)).collect::<Result<Vec<_>>>()?;
+    let mut n_refused = 0;
+    let n_bad = args.data.for_each_batch(|texts| {
+        let encode = |text: &str| match encoder.encode(text) {
+            Err(Error::Tokenizer { .. }) => Ok(None),
+            ids => ids.map(Some),
+        };
+        let encoded = texts.par_iter().map(|text| encode(&text.text)).collect::<Result<Vec<_>>>()?;
         for (text, ids) in texts.into_iter().zip(encoded) {
+            let Some(ids) = ids else {
+                n_refused += 1;
+                continue;
+            };
             stats.add(text.group, text.text.len() as u64, &ids);
         }
         Ok(())
     })?;
+    stats.n_bad = n_bad + n_refused;
     Ok((stats, tokens))
 }
 
