@@ -172,6 +172,36 @@ fn twenty_kills_at_random_moments_leave_the_same_bytes() {
 }
 
 #[test]
+fn the_first_signal_ends_a_training_within_a_second() {
+    let scratch = Scratch::new();
+    // Words of letters that repeat little: training looks for pairs for many seconds, inside a library.
+    let mut random = Random(7);
+    let mut word = || (0..9).map(|_| char::from(b'a' + random.below(26) as u8)).collect::<String>();
+    let words: Vec<String> = (0..300_000).map(|_| word()).collect();
+    let texts = words.chunks(3_000).enumerate().map(|(i, words)| {
+        let text = format!("{0} {0}", words.join(" "));
+        format!("{}\n", serde_json::json!({ "id": format!("d{i}"), "text": text }))
+    });
+    scratch.write("a.jsonl", texts.collect::<String>());
+    let recipe = crate::support::small_recipe("\"a.jsonl\"", "");
+    scratch.write("r.toml", recipe.replace("vocab_size = 300", "vocab_size = 65000"));
+    let args = ["build", "--recipe", "r.toml"];
+    let mut child = scratch.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !scratch.path("out/work/train").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(child.try_wait().unwrap().is_none(), "the build ended before it trained");
+    }
+    std::thread::sleep(Duration::from_millis(1_500));
+    let start = Instant::now();
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    // A busy machine may be late, but training would take far longer.
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[test]
 fn ctrl_c_says_how_to_continue() {
     let scratch = Scratch::new();
     scratch.write("r.toml", quickstart_recipe());

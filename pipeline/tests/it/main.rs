@@ -59,6 +59,10 @@ mod rephrase;
 mod sort;
 /// What `why` and `dups` say.
 mod stories;
+/// What reaches the terminal, and where flags may stand.
+mod terminal;
+/// Tokenizers other than byte-level BPE: special strings, unknown and changed text.
+mod tokenizers;
 /// What `verify` and `inspect` say.
 mod verify;
 /// The tokenizer verbs, and what a recipe says about encoding.

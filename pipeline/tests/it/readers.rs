@@ -1,10 +1,13 @@
 use std::fs;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, DictionaryArray, Int8Array, Int64Array, RecordBatch, StringArray};
 use flate2::Compression;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use moe_data::document::DocumentId;
+use parquet::arrow::ArrowWriter;
 
 use crate::support::{Scratch, assert_same, dataset, lines, quarantine, small_recipe};
 
@@ -106,6 +109,46 @@ fn a_bomb_is_one_bad_record() {
     scratch.write("r.toml", small_recipe("\"a.jsonl.gz\"", limits));
     scratch.ok(&["build", "--recipe", "r.toml"]);
     assert_eq!(scratch.ledger("out").sources["a"].kept.docs, 39);
+}
+
+/// Two thousand rows of a few bytes each, all of one long text: 200 MB of a hundred kilobytes.
+fn dictionary_bomb() -> RecordBatch {
+    let texts = StringArray::from(vec!["word ".repeat(20_000)]);
+    let text = DictionaryArray::new(Int8Array::from(vec![0; 2_000]), Arc::new(texts));
+    let ids = Int64Array::from_iter_values(0..2_000);
+    RecordBatch::try_from_iter([("id", Arc::new(ids) as ArrayRef), ("text", Arc::new(text) as ArrayRef)])
+        .unwrap()
+}
+
+#[test]
+fn dictionaries_of_parquet_and_arrow_that_expand_without_end_stop_at_the_limit() {
+    let batch = dictionary_bomb();
+    let mut parquet = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    parquet.write(&batch).unwrap();
+    let mut arrow = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    arrow.write(&batch).unwrap();
+    for (name, bytes) in
+        [("a.parquet", parquet.into_inner().unwrap()), ("a.arrow", arrow.into_inner().unwrap())]
+    {
+        assert!(bytes.len() < 300_000, "{name} has {} bytes", bytes.len());
+        let scratch = Scratch::new();
+        scratch.write(name, bytes);
+        let limits = |more: &str| format!("[limits]\nmax_bad_fraction = 1.0\n{more}");
+        scratch.write("r.toml", small_recipe(&format!("{name:?}, \"b.jsonl\""), &limits("")));
+        scratch.write("b.jsonl", lines(0..10));
+        scratch.ok(&["build", "--recipe", "r.toml"]);
+        let source = scratch.ledger("out").sources["a"].clone();
+        assert_eq!(source.read.docs, 2_010, "{name}");
+        assert!(source.quarantined["too_much_expansion"].docs > 1_000, "{name}: {source:?}");
+        assert!(source.read.bytes < 100_000_000, "{name}: {source:?}");
+        // Where that is wanted it is read.
+        scratch.write(
+            "r.toml",
+            small_recipe(&format!("{name:?}, \"b.jsonl\""), &limits("max_expansion = 4000\n")),
+        );
+        scratch.ok(&["build", "--recipe", "r.toml"]);
+        assert_eq!(scratch.ledger("out").sources["a"].quarantined.len(), 0, "{name}");
+    }
 }
 
 #[test]
