@@ -69,6 +69,7 @@
 pub mod atomic;
 mod cache;
 mod error;
+pub mod file_names;
 mod hash;
 mod ids;
 mod mmap;

@@ -8,7 +8,7 @@ use e2e::repo;
 /// do not know each other share a line with `|` between them and may not import each other.
 const SHARDS: &[&str] = &[
     "error",
-    "hash atomic cache mmap ids permute names",
+    "hash atomic cache mmap ids permute names file_names",
     "format variant",
     "plan_file reader writer",
     "manifest",
