@@ -72,6 +72,7 @@ mod error;
 pub mod file_names;
 mod hash;
 mod ids;
+pub mod memory;
 mod mmap;
 
 mod names;
@@ -96,7 +97,7 @@ mod lock;
 mod plan;
 mod sample;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, exit_code_of};
 pub use family::FamilyTable;
 pub use format::{DocumentMeta, FORMAT_VERSION};
 pub use hash::Hash;
