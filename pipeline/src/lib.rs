@@ -15,6 +15,7 @@
 // From the bottom up: a module imports only from the groups above its own.
 pub mod error;
 mod json;
+pub mod listing;
 mod nearest;
 pub mod printer;
 pub mod strict_toml;
