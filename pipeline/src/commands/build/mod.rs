@@ -99,6 +99,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     if let Some(verify_every) = args.verify_every {
         prepared.recipe.tokenizer.verify_every = verify_every;
     }
+    prepared.warnings.iter().for_each(|warning| printer.warn(warning));
     check_memory(args.memory, &prepared.recipe.limits, machine_bytes())?;
     publish::check_folder(&args.out)?;
     check_against(&args.out, &prepared)?;
@@ -149,6 +150,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let tokenizer_file = prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3);
     let identity = prepared.identity(tokenizer_file)?;
     run.shard(&parts, &tokenizer, identity)?;
+    prepared.check_unchanged()?;
 
     publish::write_reports(&args.out, &run.results, &run.ledger)?;
     run.ledger.check()?;
