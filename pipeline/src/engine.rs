@@ -88,7 +88,7 @@ impl LocalEngine {
     pub fn new(threads: usize) -> Result<LocalEngine> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build();
         pool.map(|pool| LocalEngine { pool, memory_bytes: MEMORY_BYTES })
-            .map_err(|e| Error::Usage(format!("cannot start {threads} threads: {e}")))
+            .map_err(|e| Error::Machine(format!("cannot start {threads} threads: {e}")))
     }
 
     /// The same with a limit for the memory of deduplication, raised to 1 MiB where it is lower. Results do

@@ -29,6 +29,15 @@ pub enum Error {
     /// Flags or folders that cannot be used as asked.
     #[error("{0}")]
     Usage(String),
+    /// The machine refused what is no file: threads, requests.
+    #[error("{0}")]
+    Machine(String),
+    /// More memory than there is.
+    #[error("{0}")]
+    Memory(String),
+    /// Standard output could not be written.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
     /// A check of finished output failed.
     #[error("{0}")]
     Check(String),
@@ -136,14 +145,25 @@ impl Error {
         Error::Data { path: path.to_owned(), message: message.into() }
     }
 
-    /// 1 a check failed, 2 usage or configuration, 3 data, 130 interrupted.
+    /// 1 a check failed, 2 usage or configuration, 3 data, 5 memory, 7 the machine or a server, 130 interrupted.
     pub fn exit_code(&self) -> u8 {
+        use moe_shards::exit_code_of;
         match self {
             Error::Check(_) => 1,
-            Error::Io { .. } | Error::Recipe { .. } | Error::Usage(_) | Error::Tokenizer { .. } => 2,
+            Error::Io { source, .. }
+            | Error::Output(source)
+            | Error::Shards(moe_shards::Error::Io { source, .. })
+            | Error::Llm(moe_llm::Error::Io { source, .. }) => exit_code_of(source),
+            Error::Recipe { .. } | Error::Usage(_) | Error::Tokenizer { .. } => 2,
+            Error::Memory(_) => 5,
+            Error::Machine(_) => 7,
             Error::Llm(moe_llm::Error::Data { .. }) => 3,
-            Error::Llm(_) => 2,
-            Error::Shards(moe_shards::Error::Io { .. } | moe_shards::Error::Missing { .. }) => 2,
+            Error::Llm(moe_llm::Error::Connect { .. } | moe_llm::Error::Server { .. }) => 7,
+            Error::Llm(_) | Error::Shards(moe_shards::Error::Missing { .. }) => 2,
+            // What keeps the library from writing comes in a box.
+            Error::Parquet { source: parquet::errors::ParquetError::External(source), .. } => {
+                source.downcast_ref().map_or(3, exit_code_of)
+            }
             Error::TooManyBad { .. } | Error::Data { .. } | Error::Parquet { .. } | Error::Shards(_) => 3,
             Error::Interrupted => 130,
         }
@@ -183,6 +203,11 @@ mod tests {
         assert_eq!(Error::Interrupted.exit_code(), 130);
         assert_eq!(Error::Check(String::new()).exit_code(), 1);
         assert_eq!(Error::data(Path::new("x"), "y").exit_code(), 3);
-        assert_eq!(Error::io(Path::new("x"), "open")(std::io::ErrorKind::NotFound.into()).exit_code(), 2);
+        let io = |kind: std::io::ErrorKind| Error::io(Path::new("x"), "open")(kind.into());
+        assert_eq!(io(std::io::ErrorKind::NotFound).exit_code(), 2);
+        assert_eq!(io(std::io::ErrorKind::StorageFull).exit_code(), 7);
+        let full: std::io::Error = std::io::ErrorKind::StorageFull.into();
+        assert_eq!(Error::parquet(Path::new("x"))(full).exit_code(), 7);
+        assert_eq!(Error::Memory(String::new()).exit_code(), 5);
     }
 }

@@ -8,13 +8,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use moe_shards::atomic;
 use serde::{Deserialize, Serialize};
 
 use self::decontamination::BenchmarkSummary;
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::json;
 use crate::minhash::estimate::Estimate;
 use crate::recipe::ByteSize;
 
@@ -185,21 +183,16 @@ impl Ledger {
     /// As [`Ledger::read`].
     pub fn read_file(path: &Path) -> Result<Ledger> {
         let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
-        let ledger: Ledger = serde_json::from_slice(&bytes).map_err(|e| Error::data(path, e.to_string()))?;
+        let again = "run moe-data build again, which writes it from the finished work";
+        let ledger: Ledger = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::data(path, format!("is damaged or no ledger of moe-data ({e}); {again}")))?;
         match ledger.version {
             Ledger::VERSION => Ok(ledger),
             other => {
-                Err(Error::data(path, format!("version {other}; this program reads {}", Ledger::VERSION)))
+                let version = Ledger::VERSION;
+                Err(Error::data(path, format!("version {other}; this program reads {version}; {again}")))
             }
         }
-    }
-
-    /// Writes `dir/ledger.json`.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        Ok(atomic::write_file(&dir.join(Ledger::FILE), &json::canonical(self))?)
     }
 
     /// A table of the sources with the reasons below each, for people. `title` heads it.
@@ -296,13 +289,17 @@ mod tests {
     #[test]
     fn the_file_is_the_published_schema() {
         let dir = tempfile::tempdir().unwrap();
-        balanced().write(dir.path()).unwrap();
-        let text = fs::read_to_string(dir.path().join("ledger.json")).unwrap();
+        let path = dir.path().join(Ledger::FILE);
+        fs::write(&path, crate::json::canonical(&balanced())).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["version"], 1);
         assert_eq!(value["sources"]["a"]["kept"]["tokens"], 9);
         assert_eq!(value["sources"]["a"]["dropped"]["too_short"]["docs"], 2);
         assert_eq!(Ledger::read(dir.path()).unwrap(), balanced());
         assert_eq!(balanced().bad(), (6, 1));
+        fs::write(&path, &text[..text.len() / 2]).unwrap();
+        let error = Ledger::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("ledger.json: is damaged") && error.contains("run moe-data build"), "{error}");
     }
 }

@@ -16,6 +16,7 @@
 pub mod error;
 mod guard;
 mod json;
+pub mod listing;
 mod nearest;
 pub mod printer;
 pub mod strict_toml;

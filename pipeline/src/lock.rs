@@ -3,7 +3,10 @@
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
+use moe_shards::atomic;
+
 use crate::error::{Error, Result};
+use crate::listing;
 
 /// Held as long as a command writes to the folder; the system releases it when the process ends.
 #[derive(Debug)]
@@ -12,7 +15,7 @@ pub struct OutputLock {
 }
 
 impl OutputLock {
-    /// Locks a folder, making it if needed.
+    /// Locks a folder, making it if needed, and removes the temporary files that killed commands left in it.
     ///
     /// # Errors
     /// Another process holds it, or the folder cannot be written.
@@ -22,7 +25,10 @@ impl OutputLock {
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(Error::io(&path, "open"))?;
         match file.try_lock() {
-            Ok(()) => Ok(OutputLock { _file: file }),
+            Ok(()) => {
+                remove_leftovers(out)?;
+                Ok(OutputLock { _file: file })
+            }
             Err(TryLockError::WouldBlock) => Err(Error::Usage(format!(
                 "{}: another moe-data is at work here; wait for it or choose another --out",
                 out.display()
@@ -32,9 +38,42 @@ impl OutputLock {
     }
 }
 
+/// Those of the folder and of our folders in it.
+fn remove_leftovers(out: &Path) -> Result<()> {
+    atomic::remove_leftovers(out)?;
+    for name in [listing::FOLDER, "work", "shards", "dedup", "audit", "quarantine", "export", "rephrase"] {
+        if out.join(name).is_dir() {
+            atomic::remove_leftovers(&out.join(name))?;
+        }
+    }
+    let plans = out.join("plan");
+    let Ok(entries) = fs::read_dir(&plans) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.map_err(Error::io(&plans, "list"))?.path();
+        if path.is_dir() {
+            atomic::remove_leftovers(&path)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_killed_commands_left_goes_with_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let names =
+            ["a.7.0.moe-tmp", "shards/a.idx.7.0.moe-tmp", "export/x.npy.7.1.moe-tmp", "plan/0/p.7.0.moe-tmp"];
+        for name in names.into_iter().chain(["shards/a.7.tmp", "notes.moe-tmp"]) {
+            fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        OutputLock::acquire(dir.path()).unwrap();
+        assert!(names.iter().all(|name| !dir.path().join(name).exists()));
+        assert!(dir.path().join("shards/a.7.tmp").exists() && dir.path().join("notes.moe-tmp").exists());
+    }
 
     #[test]
     fn a_second_holder_is_refused_until_the_first_lets_go() {

@@ -2,39 +2,66 @@
 
 mod cli;
 
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use moe_data::Error;
 use moe_data::commands::{build, dups, explain, filters, inspect, mix, verify, why};
 use moe_data::printer::{Level, Printer};
+use moe_shards::memory::Allocator;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::{Cli, Dups, Verb};
 
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator::new(out_of_memory);
+
+/// Nothing here allocates.
+fn out_of_memory(n_bytes: usize) -> ! {
+    let hint = "give it more, or use fewer --threads, less --memory, a smaller `limits.max_doc_bytes`";
+    // There is nobody left to tell when stderr is closed.
+    writeln!(io::stderr(), "error: out of memory: no {n_bytes} bytes more\n  hint: {hint}").ok();
+    std::process::exit(5)
+}
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(cli::with_global_flags_first(std::env::args_os())) {
         Ok(cli) => cli,
-        // An argument may be a file name that the shell put there.
-        Err(error) if error.use_stderr() => {
-            Printer::new(Level::Quiet).refused_flags(&error.render().to_string());
-            return ExitCode::from(2);
-        }
-        Err(help) => help.exit(),
+        Err(answer) => return say(&answer),
     };
     let printer = Printer::new(match (cli.quiet, cli.verbose) {
         (true, _) => Level::Quiet,
         (false, true) => Level::Verbose,
         (false, false) => Level::Normal,
     });
-    match run(cli.verb, &printer) {
+    match run(cli.verb, &printer).and_then(|()| printer.finish()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            printer.error(&error.to_string());
-            ExitCode::from(error.exit_code())
-        }
+        Err(error) => fail(&error, &printer),
+    }
+}
+
+fn fail(error: &Error, printer: &Printer) -> ExitCode {
+    // Whoever closed the pipe, as `head` does, has what it wanted and needs no message.
+    if !matches!(error, Error::Output(e) if e.kind() == ErrorKind::BrokenPipe) {
+        printer.error(&error.to_string());
+    }
+    ExitCode::from(error.exit_code())
+}
+
+/// Help and version, which are output like any other, or what is wrong with the flags.
+fn say(answer: &clap::Error) -> ExitCode {
+    if answer.use_stderr() {
+        // An argument may be a file name that the shell put there.
+        Printer::new(Level::Quiet).refused_flags(&answer.render().to_string());
+        return ExitCode::from(2);
+    }
+    match answer.print().and_then(|()| io::stdout().flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&Error::Output(e), &Printer::new(Level::Quiet)),
     }
 }
 
@@ -159,7 +186,7 @@ fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
         let exit_if_set = signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone());
         exit_if_set
             .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|e| moe_data::Error::Usage(format!("cannot listen to signal {signal}: {e}")))?;
+            .map_err(|e| moe_data::Error::Machine(format!("cannot listen to signal {signal}: {e}")))?;
     }
     let asked = stop.clone();
     std::thread::spawn(move || {

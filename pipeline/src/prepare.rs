@@ -18,7 +18,7 @@ use crate::objects;
 use crate::read::{Limits, peek};
 use crate::recipe::decontaminate::BenchmarkConfig;
 use crate::recipe::dedup::AGAINST_WITHOUT_METHOD;
-use crate::recipe::inputs::{self, InputFile};
+use crate::recipe::inputs::{self, Found, InputFile};
 use crate::recipe::{ORIGINAL, Recipe, SourceConfig, decode};
 use crate::rephrase::record;
 use crate::stage::decontaminate::load::Benchmark;
@@ -46,6 +46,8 @@ pub struct Prepared {
     pub benchmarks: Vec<Benchmark>,
     /// The other builds of `dedup.against`.
     pub against: Vec<OtherBuild>,
+    /// What the user should know of it.
+    pub warnings: Vec<String>,
     /// The recipe file, for messages.
     file: Option<PathBuf>,
 }
@@ -97,6 +99,7 @@ impl Prepared {
             tokenizer: None,
             benchmarks: Vec::new(),
             against: Vec::new(),
+            warnings: Vec::new(),
             file: file.filter(|_| input.is_empty()).map(Path::to_owned),
         };
         let mut problems = prepared.find_files(&base, &source_base);
@@ -215,12 +218,13 @@ impl Prepared {
     fn find_files(&mut self, base: &Path, source_base: &Path) -> Vec<Problem> {
         let mut problems = Vec::new();
         for source in &self.recipe.source {
-            let found = inputs::find(source_base, &source.paths).unwrap_or_else(|messages| {
+            let found = inputs::find_input(source_base, &source.paths).unwrap_or_else(|messages| {
                 let key = format!("source.{}.paths", source.name);
                 problems.extend(messages.into_iter().map(|message| self.problem(&key, message)));
-                Vec::new()
+                Found::default()
             });
-            self.inputs.push(found);
+            self.warnings.extend(found.warnings());
+            self.inputs.push(found.files);
         }
         problems.extend(self.find_filter_files(base));
         if let Some(file) = &self.recipe.tokenizer.file {
@@ -341,6 +345,28 @@ impl Prepared {
         Ok(json::digest(&json!({ "recipe": identity, "decontaminate": decontaminate, "quality": quality })))
     }
 
+    /// Makes sure that what tasks read whenever they need it is what it was at first; each task sees to its own input.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming a file that changed.
+    pub fn check_unchanged(&self) -> Result<()> {
+        let benchmarks = self.benchmarks.iter().flat_map(|benchmark| &benchmark.files);
+        benchmarks.chain(&self.tokenizer).try_for_each(|file| file.check_unchanged().map(drop))?;
+        for file in self.recipe.filter.iter().flat_map(|config| &config.files) {
+            if Hash::of_file(&file.path)? != file.blake3 {
+                let message = "changed while the filters read it; let what writes it finish, and run again";
+                return Err(Error::data(&file.path, message));
+            }
+        }
+        for other in &self.against {
+            let again = OtherBuild::open(&other.folder, &other.name).map_err(Error::Usage)?;
+            if again.identity != other.identity {
+                return Err(Error::data(&other.folder, "was built anew while it was read; run again"));
+            }
+        }
+        Ok(())
+    }
+
     /// Identities of the other builds.
     pub fn identities(&self) -> Vec<Hash> {
         self.against.iter().map(|other| other.identity).collect()
@@ -389,7 +415,7 @@ fn sources_of(input: &[PathBuf]) -> Result<Vec<SourceConfig>> {
             ..SourceConfig::default()
         };
         // What an unreadable path is, the search for its files says better.
-        let files = inputs::find(Path::new(""), &source.paths).unwrap_or_default();
+        let files = inputs::find_input(Path::new(""), &source.paths).unwrap_or_default().files;
         let names = first_field_names(&source, &files, Limits::default())?;
         source.id = names.filter(|names| names.contains("id")).map(|_| "id".to_owned());
         sources.push(source);

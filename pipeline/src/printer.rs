@@ -2,10 +2,13 @@
 //! terminal only. There is no colour, so NO_COLOR needs no attention.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use moe_shards::terminal;
+
+use crate::error::{Error, Result};
 
 /// How much to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +20,9 @@ pub enum Level {
     /// A line for each part too.
     Verbose,
 }
+
+/// Why standard output, of which a process has one, took no more.
+static REFUSED: OnceLock<io::ErrorKind> = OnceLock::new();
 
 /// Writes to the terminal.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +37,24 @@ impl Printer {
         Printer { level, bars: level > Level::Quiet && io::stderr().is_terminal() }
     }
 
-    /// Data, to stdout, as text or JSON; what a terminal would obey or hide is escaped. A reader that went away ends
-    /// the output, not the program.
+    /// Data, to stdout, as text or JSON; what a terminal would obey or hide is escaped. What cannot be written ends the
+    /// output, not the work: [`Printer::finish`] tells of it.
     pub fn data(&self, text: &str) {
+        if REFUSED.get().is_some() {
+            return;
+        }
         let mut out = io::stdout().lock();
-        out.write_all(terminal::escape(text).as_bytes()).and_then(|()| out.flush()).ok();
+        if let Err(e) = out.write_all(terminal::escape(text).as_bytes()).and_then(|()| out.flush()) {
+            REFUSED.get_or_init(|| e.kind());
+        }
+    }
+
+    /// Ends a command that did its work.
+    ///
+    /// # Errors
+    /// [`Error::Output`]: not everything that it printed could be written.
+    pub fn finish(&self) -> Result<()> {
+        REFUSED.get().map_or(Ok(()), |kind| Err(Error::Output((*kind).into())))
     }
 
     /// Talk, to stderr.

@@ -1,5 +1,5 @@
 //! From the work folder to the output folder. Results are linked, not copied, so both together
-//! take the space of one. `MANIFEST.json` goes first and comes back last: while it is there, all
+//! take the space of one. What is there and not in the list of our files ([`listing`]) is left alone. `MANIFEST.json` goes first and comes back last: while it is there, all
 //! that it lists is there and belongs together, whenever the process is killed.
 
 use std::collections::BTreeSet;
@@ -11,12 +11,16 @@ use moe_shards::{Hash, Manifest, ShardInfo, SourceInfo, TokenizerInfo, atomic};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::export;
 use crate::json;
 use crate::ledger::Ledger;
 use crate::ledger::decontamination::Decontamination;
+use crate::listing::{self, Entry, Listing, Maker};
 use crate::prepare::Prepared;
 use crate::tokenizer::EncoderOptions;
-use crate::work::{clear_folder, texts};
+use crate::work::{
+    self, clear_work, entries, remove_dry_run, remove_file, remove_if_empty, remove_work, texts,
+};
 
 /// Files of the work folder that a build shows, each with the name it gets.
 #[derive(Clone, Debug, Default)]
@@ -75,22 +79,116 @@ struct Finished {
 
 const FINISHED: &str = "work/finished.json";
 const RECIPE_LOCK: &str = "recipe.lock.toml";
+/// File of the lengths of tokens in bytes.
+pub const TOKEN_BYTES: &str = "token_bytes.u16";
+
+/// Folders of the output.
+const FOLDERS: [&str; 4] = ["shards", "dedup", "audit", "quarantine"];
+/// Files of the output beside these folders and the manifest.
+const FILES: [&str; 5] = [Ledger::FILE, Decontamination::FILE, RECIPE_LOCK, work::TOKENIZER, TOKEN_BYTES];
+
+/// Marks a folder as the output of builds, so that the next command knows it again.
+///
+/// # Errors
+/// The list of our files is damaged, or the disk refuses.
+pub fn mark(out: &Path) -> Result<()> {
+    match Listing::read(out, Maker::Build)? {
+        Some(_) => Ok(()),
+        None => open(out)?.claim([]),
+    }
+}
+
+/// The list of our files in an output folder.
+fn open(out: &Path) -> Result<Listing> {
+    let earlier = if listing::is_output(out) { earlier_files(out) } else { Vec::new() };
+    Listing::open(out, Maker::Build, earlier)
+}
+
+/// Places of the finished files of a build below its folder.
+///
+/// # Errors
+/// The list is missing or damaged.
+pub fn files(out: &Path) -> Result<BTreeSet<String>> {
+    let listing = Listing::read(out, Maker::Build)?;
+    let missing = || Error::data(out, "has no list of its files; run moe-data build again");
+    Ok(listing.ok_or_else(missing)?.files().keys().cloned().collect())
+}
+
+/// Whether a build of a version without lists wrote the file at this place, by the names that it gave.
+pub fn is_earlier(manifest: &Manifest, place: &str) -> bool {
+    let Some((folder, name)) = place.split_once('/') else {
+        return FILES.contains(&place) || place == Manifest::FILE;
+    };
+    let Some((stem, kind)) = name.rsplit_once('.') else { return false };
+    match (folder, kind) {
+        ("shards", "bin" | "mdx") | ("dedup", "texts") => {
+            manifest.shards.iter().any(|shard| shard.name == stem)
+        }
+        _ => is_earlier_report(folder, stem, kind),
+    }
+}
+
+/// The same for audit tables and quarantine files.
+fn is_earlier_report(folder: &str, stem: &str, kind: &str) -> bool {
+    let number = || stem.rsplit_once('-').map_or("", |(_, number)| number);
+    match (folder, kind) {
+        ("audit", "parquet") => {
+            ["drops-", "dups-", "cuts-", "contamination-"].iter().any(|kind| stem.starts_with(kind))
+        }
+        ("quarantine", "jsonl") => number().len() >= 5 && number().bytes().all(|b| b.is_ascii_digit()),
+        _ => false,
+    }
+}
+
+/// What a build of a version without lists left.
+fn earlier_files(out: &Path) -> Vec<String> {
+    let mut files: Vec<String> =
+        FILES.iter().chain([&Manifest::FILE]).map(|name| (*name).to_owned()).collect();
+    // A build that failed has no manifest, and no shards.
+    let manifest = Manifest::read(out).ok();
+    for folder in FOLDERS {
+        // A folder that cannot be read holds nothing that we could replace.
+        for path in entries(&out.join(folder)).unwrap_or_default() {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let place = format!("{folder}/{name}");
+            let is_ours = match &manifest {
+                Some(manifest) => is_earlier(manifest, &place),
+                None => {
+                    name.rsplit_once('.').is_some_and(|(stem, kind)| is_earlier_report(folder, stem, kind))
+                }
+            };
+            if is_ours || folder == "shards" && export::is_index(&path) {
+                files.push(place);
+            }
+        }
+    }
+    files
+}
 
 /// Writes what explains a build: ledger, audit, quarantine. Done even when the build fails a check
 /// afterwards; the old manifest goes away, since it no longer belongs to them.
 ///
 /// # Errors
-/// The disk refuses.
+/// A file that is not ours is in the way, or the disk refuses.
 pub fn write_reports(out: &Path, results: &Results, ledger: &Ledger) -> Result<()> {
+    let mut listing = open(out)?;
+    let files = [("audit", &results.audits), ("quarantine", &results.quarantines)];
+    let names = files
+        .iter()
+        .flat_map(|(folder, files)| files.iter().map(move |(_, name)| format!("{folder}/{name}")));
+    let fixed = [Ledger::FILE, Decontamination::FILE].map(str::to_owned);
+    listing.claim(names.chain(fixed))?;
     remove_file(&out.join(FINISHED))?;
-    remove_file(&out.join(Manifest::FILE))?;
-    link_all(&out.join("audit"), &results.audits)?;
-    link_all(&out.join("quarantine"), &results.quarantines)?;
-    match &results.decontamination {
-        Some(report) => report.write(out)?,
-        None => remove_file(&out.join(Decontamination::FILE))?,
+    remove_ours(out, &mut listing, |name| name == Manifest::FILE)?;
+    for (folder, files) in files {
+        link_all(out, folder, files, &mut listing, |_| None)?;
     }
-    ledger.write(out)
+    match &results.decontamination {
+        Some(report) => listing.write_file(Decontamination::FILE, &json::canonical(report))?,
+        None => remove_ours(out, &mut listing, |name| name == Decontamination::FILE)?,
+    }
+    listing.write_file(Ledger::FILE, &json::canonical(ledger))?;
+    listing.finish()
 }
 
 /// The manifest of a build.
@@ -117,7 +215,7 @@ pub fn manifest(prepared: &Prepared, build: Hash, tokenizer: TokenizerInfo, resu
 /// Writes the data and, last, the manifest; then deletes work that no build needs any more.
 ///
 /// # Errors
-/// The disk refuses.
+/// A file that is not ours is in the way, or the disk refuses.
 pub fn write_data(
     out: &Path,
     prepared: &Prepared,
@@ -125,63 +223,79 @@ pub fn write_data(
     tokenizer: &StoredTokenizer,
     results: &Results,
 ) -> Result<()> {
-    let files = results.shards.iter().flat_map(|(folder, info)| {
+    let shards = results.shards.iter().flat_map(|(folder, info)| {
         ["bin", "mdx"].map(|kind| format!("{}.{kind}", info.name)).map(|name| (folder.join(&name), name))
     });
-    link_all(&out.join("shards"), &files.collect::<Vec<_>>())?;
-    let files = results.shards.iter().map(|(folder, info)| {
+    let texts = results.shards.iter().map(|(folder, info)| {
         let name = texts::file_name(&info.name);
         (folder.join(&name), name)
     });
-    link_all(&out.join("dedup"), &files.collect::<Vec<_>>())?;
-    let bytes = fs::read(&tokenizer.path).map_err(Error::io(&tokenizer.path, "read"))?;
-    atomic::write_file(&out.join(&tokenizer.info.file), &bytes)?;
-    atomic::write_file(&out.join(&tokenizer.info.token_bytes_file), &tokenizer.token_bytes)?;
+    let files = [("shards", shards.collect::<Vec<_>>()), ("dedup", texts.collect())];
     let recipe = prepared.recipe.to_toml().map_err(|e| Error::data(&out.join(RECIPE_LOCK), e.to_string()))?;
     let head = "# The recipe of this build with every default written out; paths are as they were given.";
     let lock = format!("{head}\n# fingerprint, without the paths: {}\n{recipe}", manifest.build);
-    atomic::write_file(&out.join(RECIPE_LOCK), lock.as_bytes())?;
+
+    let mut listing = open(out)?;
+    let names = files
+        .iter()
+        .flat_map(|(folder, files)| files.iter().map(move |(_, name)| format!("{folder}/{name}")));
+    let TokenizerInfo { file, token_bytes_file, .. } = &tokenizer.info;
+    let fixed = [file.as_str(), token_bytes_file, RECIPE_LOCK, Manifest::FILE].map(str::to_owned);
+    listing.claim(names.chain(fixed))?;
+    let known = |name: &str| {
+        let (stem, kind) = name.rsplit_once('.')?;
+        let (_, info) = results.shards.iter().find(|(_, info)| info.name == stem)?;
+        match kind {
+            "bin" => Some(Entry { bytes: info.bin_bytes, blake3: info.bin_blake3 }),
+            "mdx" => Some(Entry { bytes: info.mdx_bytes, blake3: info.mdx_blake3 }),
+            _ => None,
+        }
+    };
+    // Indexes beside shards that are replaced would say where documents of others are.
+    if let Some(mut exported) = Listing::read(out, Maker::Export)? {
+        exported.remove(|name| !name.starts_with("shards/"))?;
+        exported.finish()?;
+    }
+    for (folder, files) in &files {
+        link_all(out, folder, files, &mut listing, known)?;
+    }
+    let bytes = fs::read(&tokenizer.path).map_err(Error::io(&tokenizer.path, "read"))?;
+    listing.write_file(file, &bytes)?;
+    listing.write_file(token_bytes_file, &tokenizer.token_bytes)?;
+    listing.write_file(RECIPE_LOCK, lock.as_bytes())?;
+    // The list first: the manifest says that all the rest is there.
+    listing.note(Manifest::FILE, Entry::of(&manifest.to_bytes()?));
+    listing.finish()?;
     manifest.write(out)?;
-    remove_unused(&out.join("work"), &results.used)?;
+    let work = out.join("work");
+    remove_dry_run(&work)?;
+    clear_work(&work, &results.used.iter().cloned().collect())?;
     let finished = Finished { fingerprint: prepared.fingerprint(), manifest: manifest.hash()? };
     Ok(atomic::write_file(&out.join(FINISHED), &json::canonical(&finished))?)
 }
 
-fn remove_unused(work: &Path, used: &[PathBuf]) -> Result<()> {
-    let used: BTreeSet<&PathBuf> = used.iter().collect();
-    for stage in entries(work)?.into_iter().filter(|path| path.is_dir()) {
-        for unused in entries(&stage)?.into_iter().filter(|path| !used.contains(path)) {
-            let removed =
-                if unused.is_dir() { fs::remove_dir_all(&unused) } else { fs::remove_file(&unused) };
-            removed.map_err(Error::io(&unused, "delete"))?;
-        }
-    }
-    Ok(())
+fn finished(out: &Path) -> Option<Finished> {
+    fs::read(out.join(FINISHED)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
 }
 
 /// Whether the folder holds exactly the build of this fingerprint. Looks at names and sizes only;
 /// `moe-data verify` reads everything.
 pub fn is_finished(out: &Path, fingerprint: Hash) -> bool {
-    let finished =
-        fs::read(out.join(FINISHED)).ok().and_then(|bytes| serde_json::from_slice::<Finished>(&bytes).ok());
-    let Some(finished) = finished.filter(|finished| finished.fingerprint == fingerprint) else {
+    let Some(finished) = finished(out).filter(|finished| finished.fingerprint == fingerprint) else {
         return false;
     };
     let Ok(manifest) = Manifest::read(out) else { return false };
-    let has =
-        |name: String, n_bytes: u64| fs::metadata(out.join(name)).is_ok_and(|data| data.len() == n_bytes);
-    let shards = manifest.shards.iter().all(|shard| {
-        has(format!("shards/{}.bin", shard.name), shard.bin_bytes)
-            && has(format!("shards/{}.mdx", shard.name), shard.mdx_bytes)
-            && texts::path(out, &shard.name).is_file()
-    });
-    let others = [Ledger::FILE, RECIPE_LOCK, &manifest.tokenizer.file, &manifest.tokenizer.token_bytes_file];
-    let same = manifest.hash().is_ok_and(|hash| hash == finished.manifest);
-    shards && same && others.iter().all(|name| out.join(name).is_file())
+    // Of a version without lists: the files are linked once more, and the list is made.
+    let Ok(Some(listing)) = Listing::read(out, Maker::Build) else { return false };
+    let is_there = |(name, entry): (&String, &Option<Entry>)| {
+        entry.is_some_and(|entry| fs::metadata(out.join(name)).is_ok_and(|data| data.len() == entry.bytes))
+    };
+    manifest.hash().is_ok_and(|hash| hash == finished.manifest)
+        && listing.files().iter().all(is_there)
+        && Ledger::read(out).is_ok()
 }
 
-/// Refuses a folder with other things in it: a build replaces `shards/`, `dedup/`,
-/// `audit/` and `quarantine/`.
+/// Refuses a folder with other things in it, and one in which something of others lies where a build writes.
 ///
 /// # Errors
 /// [`Error::Usage`] naming what is there, or the folder cannot be read.
@@ -192,56 +306,76 @@ pub fn check_folder(out: &Path) -> Result<()> {
     if !out.is_dir() {
         return Err(Error::Usage(format!("--out {} is not a folder", out.display())));
     }
-    let ours = [".lock", "work", Manifest::FILE];
-    let found = entries(out)?;
-    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    match found.first() {
-        Some(first) if !found.iter().any(|path| ours.contains(&name(path).as_str())) => {
-            Err(Error::Usage(format!(
-                "--out {} holds other things, such as `{}`; choose an empty or new folder",
-                out.display(),
-                name(first)
-            )))
-        }
-        _ => Ok(()),
+    if listing::is_output(out) {
+        let listing = open(out)?;
+        return FILES.iter().chain([&Manifest::FILE]).try_for_each(|name| listing.check(name));
+    }
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match entries(out)?.iter().map(name).find(|name| name != ".lock" && name != listing::FOLDER) {
+        Some(first) => Err(Error::Usage(format!(
+            "--out {} holds other things, such as `{first}`, and no build made the folder; choose an empty or new one",
+            out.display()
+        ))),
+        None => Ok(()),
     }
 }
 
-/// Deletes all that a build makes.
+/// Deletes all that a build made, and nothing else.
 ///
 /// # Errors
 /// The system refuses.
 pub fn remove_all(out: &Path) -> Result<()> {
+    let mut listing = open(out)?;
     remove_file(&out.join(FINISHED))?;
-    remove_file(&out.join(Manifest::FILE))?;
-    for folder in ["work", "shards", "dedup", "audit", "quarantine"] {
-        let folder = out.join(folder);
-        match fs::remove_dir_all(&folder) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io(&folder, "delete")(e));
-            }
-            _ => {}
-        }
+    // While the manifest is there, all that it lists is.
+    remove_ours(out, &mut listing, |name| name == Manifest::FILE)?;
+    listing.remove(|_| false)?;
+    listing.finish()?;
+    remove_work(&out.join("work"))?;
+    for folder in FOLDERS {
+        remove_if_empty(&out.join(folder))?;
     }
     Ok(())
 }
 
-/// Makes `folder` hold exactly these files. Consecutive ones of the same name are joined.
-fn link_all(folder: &Path, files: &[(PathBuf, String)]) -> Result<()> {
-    clear_folder(folder)?;
+fn remove_ours(out: &Path, listing: &mut Listing, is_unwanted: impl Fn(&str) -> bool) -> Result<()> {
+    listing.remove(|name| !is_unwanted(name))?;
+    Ok(atomic::sync_dir(out)?)
+}
+
+/// Makes `folder` of the output hold these files and no other one of ours. Consecutive ones of the same name are joined. `known` has
+/// the digests that need not be computed.
+fn link_all(
+    out: &Path,
+    folder: &str,
+    files: &[(PathBuf, String)],
+    listing: &mut Listing,
+    known: impl Fn(&str) -> Option<Entry>,
+) -> Result<()> {
+    let names: BTreeSet<String> = files.iter().map(|(_, name)| format!("{folder}/{name}")).collect();
+    let is_elsewhere = |name: &str| name.split_once('/').is_none_or(|(first, _)| first != folder);
+    listing.remove(|name| is_elsewhere(name) || names.contains(name))?;
+    let to_folder = out.join(folder);
+    fs::create_dir_all(&to_folder).map_err(Error::io(&to_folder, "create folder"))?;
     for same in files.chunk_by(|a, b| a.1 == b.1) {
         let (from, name) = &same[0];
-        let to = folder.join(name);
+        let to = to_folder.join(name);
         if same.len() > 1 {
             join(same.iter().map(|(from, _)| from), &to)?;
-            continue;
+        } else {
+            remove_file(&to)?;
+            // A file system without hard links gets a copy.
+            if fs::hard_link(from, &to).is_err() {
+                fs::copy(from, &to).map_err(Error::io(&to, "write"))?;
+            }
         }
-        // A file system without hard links gets a copy.
-        if fs::hard_link(from, &to).is_err() {
-            fs::copy(from, &to).map_err(Error::io(&to, "write"))?;
-        }
+        let entry = match known(name) {
+            Some(entry) => entry,
+            None => Entry::of_file(&to)?,
+        };
+        listing.note(&format!("{folder}/{name}"), entry);
     }
-    Ok(atomic::sync_dir(folder)?)
+    Ok(atomic::sync_dir(&to_folder)?)
 }
 
 fn join<'a>(files: impl Iterator<Item = &'a PathBuf>, to: &Path) -> Result<()> {
@@ -252,24 +386,6 @@ fn join<'a>(files: impl Iterator<Item = &'a PathBuf>, to: &Path) -> Result<()> {
     Ok(out.commit()?)
 }
 
-fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "delete")(e)),
-        _ => Ok(()),
-    }
-}
-
-/// What is in a folder, sorted.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let read = fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
-    let mut paths = read
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<Vec<_>>>()
-        .map_err(Error::io(folder, "read"))?;
-    paths.sort();
-    Ok(paths)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,29 +394,49 @@ mod tests {
     fn a_folder_with_other_things_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         assert!(check_folder(dir.path()).is_ok());
-        fs::write(dir.path().join("thesis.tex"), "x").unwrap();
-        assert!(check_folder(dir.path()).unwrap_err().to_string().contains("thesis.tex"));
-        fs::create_dir(dir.path().join("work")).unwrap();
-        assert!(check_folder(dir.path()).is_ok());
-        assert!(check_folder(&dir.path().join("thesis.tex")).is_err());
+        for name in ["thesis.tex", "work/project/a.txt", "shards/raw.txt", "MANIFEST.json", "audit/2024.csv"]
+        {
+            let path = dir.path().join("home").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "{}").unwrap();
+            let error = check_folder(&dir.path().join("home")).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(name.split('/').next().unwrap()), "{error}");
+            fs::remove_dir_all(dir.path().join("home")).unwrap();
+        }
+        fs::write(dir.path().join("a"), "x").unwrap();
+        assert!(check_folder(&dir.path().join("a")).is_err());
         assert!(check_folder(&dir.path().join("new")).is_ok());
+        fs::create_dir(dir.path().join("b")).unwrap();
+        fs::write(dir.path().join("b/.lock"), "").unwrap();
+        assert!(check_folder(&dir.path().join("b")).is_ok());
+        mark(&dir.path().join("b")).unwrap();
+        fs::write(dir.path().join("b/notes.txt"), "x").unwrap();
+        assert!(check_folder(&dir.path().join("b")).is_ok());
+        fs::write(dir.path().join("b/ledger.json"), "x").unwrap();
+        assert!(check_folder(&dir.path().join("b")).unwrap_err().to_string().contains("ledger.json"));
     }
 
     #[test]
-    fn linking_replaces_the_whole_folder() {
+    fn linking_replaces_what_is_ours_in_the_folder() {
         let dir = tempfile::tempdir().unwrap();
-        let (source, folder) = (dir.path().join("a"), dir.path().join("to"));
-        fs::write(&source, "x").unwrap();
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("old"), "y").unwrap();
-        link_all(&folder, &[(source.clone(), "new".to_owned())]).unwrap();
-        assert_eq!(entries(&folder).unwrap(), [folder.join("new")]);
-
-        let other = dir.path().join("b");
-        fs::write(&other, "z").unwrap();
-        let files = [(source, "both".to_owned()), (other, "both".to_owned())];
-        link_all(&folder, &files).unwrap();
-        assert_eq!(entries(&folder).unwrap(), [folder.join("both")]);
-        assert_eq!(fs::read(folder.join("both")).unwrap(), b"xz");
+        let files = [("a", "x"), ("b", "z")].map(|(name, text)| {
+            fs::write(dir.path().join(name), text).unwrap();
+            dir.path().join(name)
+        });
+        let link = |files: &[(PathBuf, String)]| {
+            let mut listing = open(dir.path()).unwrap();
+            listing.claim(files.iter().map(|(_, name)| format!("to/{name}"))).unwrap();
+            link_all(dir.path(), "to", files, &mut listing, |_| None).unwrap();
+            listing.finish().unwrap();
+            entries(&dir.path().join("to")).unwrap()
+        };
+        let place = |name: &str| dir.path().join("to").join(name);
+        assert_eq!(link(&[(files[0].clone(), "old".to_owned())]), [place("old")]);
+        fs::write(place("notes"), "y").unwrap();
+        assert_eq!(link(&[(files[0].clone(), "new".to_owned())]), [place("new"), place("notes")]);
+        let [a, b] = files.map(|path| (path, "both".to_owned()));
+        assert_eq!(link(&[a, b]), [place("both"), place("notes")]);
+        assert_eq!(fs::read(place("both")).unwrap(), b"xz");
     }
 }

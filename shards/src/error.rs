@@ -1,6 +1,7 @@
 //! The one error type of this crate: each variant says which file, what was expected, what was
 //! found; the caller adds what it was doing, and the remedy where one is known is in the message.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Result of this crate.
@@ -17,7 +18,7 @@ pub enum Error {
         /// What was tried, as a verb: `open`, `write`.
         action: &'static str,
         /// The system's reason.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A file that another command makes is not there.
     #[error("{} is missing: run `{maker}`", path.display())]
@@ -62,7 +63,10 @@ pub enum Error {
         supported: u32,
     },
     /// A JSON file that does not parse or lacks a field.
-    #[error("{}: {source}", path.display())]
+    #[error(
+        "{}: is damaged, or no file of moe-data: {source}\n  hint: bring it back from a copy, or make it again: `moe-data build` writes MANIFEST.json, `moe-data mix` writes plan.lock",
+        path.display()
+    )]
     Json {
         /// File.
         path: PathBuf,
@@ -137,18 +141,38 @@ pub enum Error {
     Quota(String),
 }
 
+/// The exit code of both programs for what the operating system refuses: 2 where a path or a flag is to blame, 5 where
+/// memory is, 7 where the machine or a server is: a full disk, a missing permission, a broken connection.
+pub fn exit_code_of(refusal: &io::Error) -> u8 {
+    use io::ErrorKind;
+    match refusal.kind() {
+        ErrorKind::NotFound
+        | ErrorKind::AlreadyExists
+        | ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory
+        | ErrorKind::DirectoryNotEmpty
+        | ErrorKind::InvalidInput
+        | ErrorKind::InvalidFilename
+        | ErrorKind::InvalidData
+        | ErrorKind::NotSeekable
+        | ErrorKind::Unsupported => 2,
+        ErrorKind::OutOfMemory => 5,
+        _ => 7,
+    }
+}
+
 impl Error {
     /// An I/O error with its path; for use in `map_err`.
-    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| Error::Io { path, action, source }
     }
 
     /// A read error of a file that the command `maker` makes.
-    pub(crate) fn unread(path: &Path, maker: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    pub(crate) fn unread(path: &Path, maker: &'static str) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();
         move |source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing { path, maker },
+            io::ErrorKind::NotFound => Error::Missing { path, maker },
             _ => Error::Io { path, action: "read", source },
         }
     }
@@ -164,6 +188,30 @@ impl Error {
             what,
             expected: expected.to_string(),
             found: found.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_has_an_exit_code_of_its_own() {
+        for (kind, code) in [
+            (io::ErrorKind::NotFound, 2),
+            (io::ErrorKind::IsADirectory, 2),
+            (io::ErrorKind::OutOfMemory, 5),
+            (io::ErrorKind::StorageFull, 7),
+            (io::ErrorKind::PermissionDenied, 7),
+            (io::ErrorKind::ReadOnlyFilesystem, 7),
+            (io::ErrorKind::ConnectionReset, 7),
+        ] {
+            assert_eq!(exit_code_of(&kind.into()), code, "{kind}");
+        }
+        // No space left on the device, quota exceeded, input/output error, too many open files.
+        for number in [28, 122, 5, 24] {
+            assert_eq!(exit_code_of(&io::Error::from_raw_os_error(number)), 7, "{number}");
         }
     }
 }

@@ -69,8 +69,10 @@
 pub mod atomic;
 mod cache;
 mod error;
+pub mod file_names;
 mod hash;
 mod ids;
+pub mod memory;
 mod mmap;
 pub mod terminal;
 
@@ -96,7 +98,7 @@ mod lock;
 mod plan;
 mod sample;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, exit_code_of};
 pub use family::FamilyTable;
 pub use format::{DocumentMeta, FORMAT_VERSION};
 pub use hash::Hash;

@@ -4,12 +4,13 @@
 
 mod chain;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::file_names::{check_below, check_plain};
 use crate::hash::Hash;
 use crate::manifest::check_version;
 use crate::selection::Selection;
@@ -256,13 +257,14 @@ impl PlanLock {
     /// Reads and checks `dir/plan.lock`.
     ///
     /// # Errors
-    /// Missing, not this schema, newer, or edited (the chain does not fit).
+    /// Missing, not this schema, newer, edited (the chain does not fit), or with a name that leads out of the folder.
     pub fn read(dir: &Path) -> Result<PlanLock> {
         let path = dir.join(PlanLock::FILE);
         let bytes = std::fs::read(&path).map_err(Error::unread(&path, "moe-data mix"))?;
         check_version(&path, &bytes, PLAN_VERSION)?;
         let lock: PlanLock =
             serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.clone(), source })?;
+        lock.check_names(&path)?;
         let mut sealed = lock.clone();
         sealed.seal()?;
         if sealed != lock {
@@ -277,16 +279,41 @@ impl PlanLock {
         Ok(lock)
     }
 
+    /// Refuses names that lead out of the folder. Those of pools become names of files when a plan is extended.
+    fn check_names(&self, path: &Path) -> Result<()> {
+        for pool in &self.pools {
+            check_plain(path, "name of a pool", &pool.name)?;
+            pool.shards.iter().try_for_each(|shard| check_plain(path, "name of a shard", &shard.name))?;
+            let packs = pool.passes.iter().filter_map(|pass| pass.pack.as_ref());
+            packs
+                .chain([&pool.validation.pack])
+                .try_for_each(|pack| check_below(path, "file of a pack index", &pack.file))?;
+        }
+        let counts = self.phases.iter().map(|phase| &phase.counts.file);
+        counts.into_iter().try_for_each(|file| check_below(path, "file of counts", file))?;
+        let taken_down = self.takedowns.iter().flat_map(|takedown| &takedown.shards);
+        taken_down.into_iter().try_for_each(|shard| check_plain(path, "name of a shard", &shard.name))
+    }
+
     /// Writes `dir/plan.lock`. Call it last: it names the other files of the plan.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A name leads out of the folder, or the disk refuses.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let path = dir.join(PlanLock::FILE);
-        let mut bytes =
-            serde_json::to_vec_pretty(self).map_err(|source| Error::Json { path: path.clone(), source })?;
+        self.check_names(&path)?;
+        atomic::write_file(&path, &self.to_bytes()?)
+    }
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// Never in practice: the schema has no value that JSON cannot hold.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let unwritable = |source| Error::Json { path: PathBuf::from(PlanLock::FILE), source };
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(unwritable)?;
         bytes.push(b'\n');
-        atomic::write_file(&path, &bytes)
+        Ok(bytes)
     }
 
     /// Samples in all phases.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::file_names::{check_below, check_plain};
 use crate::hash::Hash;
 use crate::writer::ShardInfo;
 
@@ -69,22 +70,41 @@ impl Manifest {
     /// Reads `dir/MANIFEST.json`.
     ///
     /// # Errors
-    /// The file is missing, is not this schema, or is newer than this program.
+    /// The file is missing, is not this schema, is newer than this program, or names a file that is not in the folder.
     pub fn read(dir: &Path) -> Result<Manifest> {
         let path = dir.join(Manifest::FILE);
         let bytes = std::fs::read(&path).map_err(Error::unread(&path, "moe-data build"))?;
-        check_version(&path, &bytes, Manifest::VERSION)?;
-        serde_json::from_slice(&bytes).map_err(|source| Error::Json { path, source })
+        Manifest::parse(&path, &bytes)
+    }
+
+    /// A manifest from the bytes of its file, which is `path` in messages.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`].
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest> {
+        check_version(path, bytes, Manifest::VERSION)?;
+        let manifest: Manifest =
+            serde_json::from_slice(bytes).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+        manifest.check_names(path)?;
+        Ok(manifest)
+    }
+
+    /// Refuses names that lead out of the folder.
+    fn check_names(&self, path: &Path) -> Result<()> {
+        check_below(path, "file of the tokenizer", &self.tokenizer.file)?;
+        check_below(path, "file of the tokenizer", &self.tokenizer.token_bytes_file)?;
+        self.sources.iter().try_for_each(|source| check_plain(path, "name of a source", &source.name))?;
+        self.shards.iter().try_for_each(|shard| check_plain(path, "name of a shard", &shard.name))
     }
 
     /// Writes `dir/MANIFEST.json`. Call it last: it says that all the rest is there.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A name leads out of the folder, or the disk refuses.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let path = dir.join(Manifest::FILE);
-        let bytes = self.to_bytes().map_err(|source| Error::Json { path: path.clone(), source })?;
-        atomic::write_file(&path, &bytes)
+        self.check_names(&path)?;
+        atomic::write_file(&path, &self.to_bytes()?)
     }
 
     /// Digest of the canonical bytes: the identity of the data set.
@@ -92,9 +112,7 @@ impl Manifest {
     /// # Errors
     /// Never in practice: the schema has no value that JSON cannot hold.
     pub fn hash(&self) -> Result<Hash> {
-        let bytes =
-            self.to_bytes().map_err(|source| Error::Json { path: PathBuf::from(Manifest::FILE), source })?;
-        Ok(Hash::of(&bytes))
+        Ok(Hash::of(&self.to_bytes()?))
     }
 
     /// Path of a shard's index.
@@ -102,8 +120,13 @@ impl Manifest {
         dir.join("shards").join(format!("{shard}.mdx"))
     }
 
-    fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec_pretty(self)?;
+    /// The canonical bytes, which are those of the file.
+    ///
+    /// # Errors
+    /// As [`Manifest::hash`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let unwritable = |source| Error::Json { path: PathBuf::from(Manifest::FILE), source };
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(unwritable)?;
         bytes.push(b'\n');
         Ok(bytes)
     }

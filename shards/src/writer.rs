@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::atomic::{self, AtomicFile};
 use crate::error::{Error, Result};
+use crate::file_names::check_plain;
 use crate::format::{ALIGN, DocumentMeta, FORMAT_VERSION, HEADER_BYTES, Header, SECTIONS, Section};
 use crate::hash::Hash;
 use crate::ids::{TokenId, TokenWidth};
@@ -82,8 +83,9 @@ impl ShardWriter {
     /// Starts `dir/name.bin` and `dir/name.mdx`.
     ///
     /// # Errors
-    /// The folder or files cannot be made, or the EOD is outside the vocabulary.
+    /// The name is not that of a file, the folder or files cannot be made, or the EOD is outside the vocabulary.
     pub fn create(dir: &Path, name: &str, spec: ShardSpec) -> Result<ShardWriter> {
+        check_plain(dir, "name of a shard", name)?;
         let bin_path = dir.join(format!("{name}.bin"));
         if spec.eod.0 >= spec.vocab_size {
             return Err(Error::format(&bin_path, "EOD", format!("below {}", spec.vocab_size), spec.eod.0));

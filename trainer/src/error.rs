@@ -50,11 +50,14 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Exit code of the program: 2 configuration or usage, 3 data, 4 checkpoint, 5 device,
-    /// 6 diverged.
+    /// Exit code of the program: 2 configuration or usage, 3 data, 4 checkpoint, 5 device
+    /// or memory, 6 diverged, 7 the machine.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Usage(_) | Self::Io { .. } => 2,
+            Self::Config(_) | Self::Usage(_) => 2,
+            Self::Io { source, .. } => moe_shards::exit_code_of(source),
+            // What is not there is missing data.
+            Self::Shards(moe_shards::Error::Io { source, .. }) => moe_shards::exit_code_of(source).max(3),
             Self::Data(_) | Self::Shards(_) => 3,
             Self::Checkpoint { .. } => 4,
             Self::Device(_) => 5,

@@ -1,11 +1,24 @@
 //! The program `moe-train`: parses, calls the library, prints the error, sets the exit code.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use moe_shards::memory::Allocator;
 use moe_train::cli::Cli;
 use moe_train::commands;
 use moe_train::printer::{Printer, Verbosity};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator::new(out_of_memory);
+
+/// Nothing here allocates.
+fn out_of_memory(n_bytes: usize) -> ! {
+    let hint = "give it more, or set run.recompute = true, a smaller data.micro_batch, shorter sequences";
+    // There is nobody left to tell when stderr is closed.
+    writeln!(io::stderr(), "error: out of memory: no {n_bytes} bytes more\n  hint: {hint}").ok();
+    std::process::exit(5)
+}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -103,7 +103,7 @@ pub fn run(args: &DecontaminateArgs, printer: &Printer) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(args.threads.unwrap_or(0))
         .build()
-        .map_err(|e| Error::Usage(format!("cannot start threads: {e}")))?;
+        .map_err(|e| Error::Machine(format!("cannot start threads: {e}")))?;
     let (mut matches, mut n_docs, mut n_bytes, mut n_words, mut seconds) =
         (Vec::new(), 0u64, 0u64, 0u64, 0.0);
     let fields = FieldPaths { text: args.text.clone(), id: args.id.clone(), ..FieldPaths::default() };

@@ -57,7 +57,7 @@ pub(super) fn for_each_batch(
         });
         batch
     };
-    for file in files(paths)? {
+    let mut read_file = |file: &InputFile| -> Result<()> {
         let mut reader = read::open(&file.path, &file.name, None, Slice::Whole, fields, limits)?;
         while let Some(record) = reader.next_record()? {
             match record.content {
@@ -80,6 +80,10 @@ pub(super) fn for_each_batch(
                 n_bytes = 0;
             }
         }
+        Ok(())
+    };
+    for file in files(paths)? {
+        file.unchanged(|| read_file(&file))?;
     }
     take(normalized(batch))?;
     match (n_good, first_bad) {

@@ -1,7 +1,7 @@
 //! `moe-data export`: shards and plans for other programs.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -10,6 +10,8 @@ use serde_json::json;
 
 use crate::error::Result;
 use crate::export::{self, Exported, PlanExport};
+use crate::listing::{Entry, Listing, Maker};
+use crate::lock::OutputLock;
 use crate::printer::Printer;
 use crate::recipe::ByteSize;
 use crate::watch::Watch;
@@ -38,10 +40,13 @@ pub struct ExportArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// The build or the plan is missing or damaged, the range is past the end, or the disk refuses.
+/// The build or the plan is missing or damaged, the range is past the end, a file that is not ours is in the way, or the disk refuses.
 pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let manifest = Manifest::read(&args.out)?;
     let to = args.to.clone().unwrap_or_else(|| args.out.join("export"));
+    let is_inside = args.to.is_none() || args.megatron;
+    let _lock = is_inside.then(|| OutputLock::acquire(&args.out)).transpose()?;
+    let mut listings = claim(args, &manifest, &to)?;
     let mut files: Vec<Exported> = Vec::new();
     let n_bytes: u64 = manifest.shards.iter().map(|shard| shard.bin_bytes).sum();
     let watch = Watch::new(stop.clone(), printer.bar("export", if args.npy { n_bytes } else { 0 }));
@@ -67,6 +72,16 @@ pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
         watch.finish();
         files.extend(written?);
     }
+    for file in &files {
+        for (folder, listing) in &mut listings {
+            if let Some(name) = file.path.strip_prefix(&folder).ok().and_then(|name| name.to_str())
+                && listing.has(name)
+            {
+                listing.note(name, Entry { bytes: file.bytes, blake3: file.blake3 });
+            }
+        }
+    }
+    listings.into_iter().try_for_each(|(_, listing)| listing.finish())?;
     if args.json {
         printer.data(&format!("{}\n", json!({ "files": files })));
     } else {
@@ -76,6 +91,44 @@ pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     let sum = ByteSize(files.iter().map(|file| file.bytes).sum());
     printer.note(&format!("{} files, {sum}; docs/interop.md says how to read them", files.len()));
     Ok(())
+}
+
+/// Notes what is about to be written, by folder.
+fn claim(args: &ExportArgs, manifest: &Manifest, to: &Path) -> Result<Vec<(PathBuf, Listing)>> {
+    let shards = || manifest.shards.iter().map(|shard| shard.name.as_str());
+    let mut listings = Vec::new();
+    if args.megatron {
+        let names: Vec<String> = shards().map(|name| format!("shards/{name}.idx")).collect();
+        // Versions without lists wrote indexes too.
+        let earlier = names.iter().filter(|name| export::is_index(&args.out.join(name))).cloned();
+        let mut listing = Listing::open(&args.out, Maker::Export, earlier)?;
+        listing.claim(names.iter().cloned())?;
+        listings.push((args.out.clone(), listing));
+    }
+    let mut names = Vec::new();
+    if args.npy {
+        names.extend(shards().flat_map(export::token_names));
+    }
+    if args.plan_npy {
+        names.extend(export::plan_names(args.rows).map(str::to_owned));
+    }
+    if !names.is_empty() {
+        // In our own folder they wrote all that has these names.
+        let earlier = if args.to.is_none() { names.clone() } else { Vec::new() };
+        let is_same = |(folder, _): &&mut (PathBuf, Listing)| {
+            folder == to
+                || folder.canonicalize().is_ok_and(|folder| to.canonicalize().is_ok_and(|to| to == folder))
+        };
+        match listings.iter_mut().find(is_same) {
+            Some((_, listing)) => listing.claim(names)?,
+            None => {
+                let mut listing = Listing::open(to, Maker::Export, earlier)?;
+                listing.claim(names)?;
+                listings.push((to.to_owned(), listing));
+            }
+        }
+    }
+    Ok(listings)
 }
 
 /// `A..B`: samples `A` to `B - 1`.

@@ -12,12 +12,13 @@ use moe_llm::{Cache, Client};
 use moe_shards::atomic::AtomicFile;
 use serde_json::{Value, json};
 
-use crate::commands::server::{ServerArgs, lead};
+use crate::commands::server::{ServerArgs, lead, sound};
 use crate::error::{Error, Result};
 use crate::grade::agreement::{Agreement, GOOD};
 use crate::grade::documents::{Document, Files};
 use crate::grade::judge::{Grade, Judge, MAX_SCORE, ResponseFormat};
 use crate::grade::rubric::Rubric;
+use crate::listing;
 use crate::printer::Printer;
 
 /// What the user asked for.
@@ -83,15 +84,23 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
         let message = "--json prints the summary where the grades would go; give them a file with --output";
         return Err(Error::Usage(message.to_owned()));
     }
+    if let Some(output) = &args.output {
+        let is_grade = |line: &str| {
+            let value = serde_json::from_str::<Value>(line).unwrap_or_default();
+            value.get("id").is_some() && value.get("score").is_some()
+        };
+        listing::check_single(output, |start| start.lines().next().is_some_and(is_grade))?;
+    }
     let rubric = Rubric::read(args.rubric.as_deref())?;
     let scores = args.scores.as_deref().map(read_scores).transpose()?;
     let files = Files::find(&args.paths, &args.text, args.id.as_deref())?;
     let judge = Judge::new(args.model.clone(), args.revision.clone(), rubric, args.format);
     let client = args.server.as_ref().map(ServerArgs::client).transpose()?;
-    let mut cache = match &client {
+    let cache = match &client {
         Some(_) => Cache::open(&args.cache)?,
         None => Cache::open_read_only(&args.cache)?,
     };
+    let mut cache = sound(cache, printer);
     let chosen = args.max_docs.map(|n| files.choose(n, args.seed)).transpose()?;
     let draw = Draw { files, chosen };
 

@@ -71,7 +71,7 @@ pub fn run(args: &MixArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let threads = args.threads.unwrap_or(0);
     // 0 lets rayon take one thread for each core.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|e| Error::Usage(format!("cannot start {threads} threads: {e}")))?;
+    let pool = pool.map_err(|e| Error::Machine(format!("cannot start {threads} threads: {e}")))?;
     let outcome = pool.install(|| mix::make_plan(&args.out, &manifest, &mixture, &options, &watch));
     watch.finish();
     report(args, &mixture, printer, &outcome?)

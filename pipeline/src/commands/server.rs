@@ -106,3 +106,16 @@ pub(super) fn lead<C: Conversation>(
     }
     Ok(summary)
 }
+
+/// Warns of what is damaged in a cache that was opened.
+pub(super) fn sound(cache: Cache, printer: &Printer) -> Cache {
+    let opened = cache.opened();
+    if opened.damaged_lines > 0 {
+        let dir = cache.dir().display();
+        printer.warn(&format!(
+            "{dir}: {} lines are not as they were written and count as not there; `moe-data verify {dir}` names them: bring the file back from a copy, or their questions will be asked again",
+            opened.damaged_lines
+        ));
+    }
+    cache
+}

@@ -8,9 +8,13 @@ use moe_shards::{Hash, Manifest, Plan, PlanLock, Shard, ShardInfo};
 use serde_json::json;
 
 use crate::error::{Error, Result};
+use crate::ledger::decontamination::Decontamination;
 use crate::ledger::{Kept, Ledger};
+use crate::listing::{Listing, Maker};
+use crate::mix::MIXTURE_FILE;
 use crate::plans::replay::{Replay, replay};
 use crate::printer::Printer;
+use crate::publish::TOKEN_BYTES;
 use crate::watch::Watch;
 use crate::work::texts::{self, ReadableShard};
 
@@ -34,7 +38,8 @@ pub struct VerifyArgs {
 /// holds nothing to verify.
 pub fn run(args: &VerifyArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let path = &args.path;
-    let Found { n_files, mut problems, plan } = if path.is_dir() { folder(path)? } else { shard(path)? };
+    let Found { n_files, mut problems, plan, not_covered } =
+        if path.is_dir() { folder(path)? } else { shard(path)? };
     let mut replayed = None;
     if let Some(plan) = plan.filter(|_| args.samples > 0) {
         let watch = Watch::new(stop, printer.count_bar("replay", args.samples.min(plan.len())));
@@ -53,8 +58,15 @@ pub fn run(args: &VerifyArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
             "checked": n_files,
             "replay": replayed,
             "problems": problems,
+            "not_covered": not_covered,
         });
         printer.data(&format!("{value}\n"));
+    }
+    if !not_covered.is_empty() {
+        printer.warn(&format!(
+            "no digest covers what an earlier version wrote or an interrupted command left: {}; run the command that makes it again",
+            not_covered.join(", ")
+        ));
     }
     if problems.is_empty() {
         printer.note(&format!("{}: {n_files} files are as they were written", path.display()));
@@ -74,6 +86,8 @@ struct Found {
     n_files: u64,
     problems: Vec<String>,
     plan: Option<Plan>,
+    /// What nothing is known of to hold it against.
+    not_covered: Vec<String>,
 }
 
 fn shard(path: &Path) -> Result<Found> {
@@ -81,39 +95,109 @@ fn shard(path: &Path) -> Result<Found> {
         return Err(Error::Usage(format!("{} does not exist", path.display())));
     }
     let problem = Shard::open(&path.with_extension("mdx")).and_then(|shard| shard.verify()).err();
-    Ok(Found { n_files: 2, problems: problem.map(|e| e.to_string()).into_iter().collect(), plan: None })
+    let problems = problem.map(|e| e.to_string()).into_iter().collect();
+    Ok(Found { n_files: 2, problems, plan: None, not_covered: Vec::new() })
 }
 
 fn folder(out: &Path) -> Result<Found> {
+    let mut found = Found { n_files: 0, problems: Vec::new(), plan: None, not_covered: Vec::new() };
+    // An export or the folder of rephrasing can be looked at by itself, and so can a cache of completions.
+    let is_build = out.join(Manifest::FILE).exists();
+    if is_build || !Maker::ALL.iter().any(|maker| Listing::path(out, *maker).exists()) && !is_cache(out) {
+        check_build(out, &mut found)?;
+    }
+    for folder in [out.to_owned(), out.join("export"), out.join("rephrase")] {
+        for maker in Maker::ALL {
+            check_listing(&folder, maker, is_build, &mut found);
+        }
+    }
+    for cache in [out.to_owned(), out.join("cache"), out.join("rephrase/cache")] {
+        if is_cache(&cache) {
+            check_cache(&cache, &mut found);
+        }
+    }
+    Ok(found)
+}
+
+/// What the manifest and the plan name.
+fn check_build(out: &Path, found: &mut Found) -> Result<()> {
     let manifest = Manifest::read(out)?;
-    let mut problems = Vec::new();
-    let mut checked = 2;
+    found.n_files += 2;
     for info in &manifest.shards {
-        checked += 2;
-        problems.extend(check_shard(out, &manifest, info));
-        checked += 1;
-        problems.extend(check_texts(out, &manifest, info).err().map(|e| e.to_string()));
+        found.n_files += 3;
+        found.problems.extend(check_shard(out, &manifest, info));
+        found.problems.extend(check_texts(out, &manifest, info).err().map(|e| e.to_string()));
     }
     let tokenizer = &manifest.tokenizer;
     let files =
         [(&tokenizer.file, tokenizer.blake3), (&tokenizer.token_bytes_file, tokenizer.token_bytes_blake3)];
     for (name, expected) in files {
-        checked += 1;
-        problems.extend(check_hash(&out.join(name), expected));
+        found.n_files += 1;
+        found.problems.extend(check_hash(&out.join(name), expected));
     }
-    problems.extend(check_ledger(out, &manifest));
-    let mut opened = None;
+    found.problems.extend(check_ledger(out, &manifest));
     if out.join(PlanLock::FILE).exists() {
         match Plan::open(out).and_then(|plan| Ok((plan.verify()?, plan))) {
             Ok((n_files, plan)) => {
                 // plan.lock and the files that it names.
-                checked += 1 + n_files;
-                opened = Some(plan);
+                found.n_files += 1 + n_files;
+                found.plan = Some(plan);
             }
-            Err(e) => problems.push(e.to_string()),
+            Err(e) => found.problems.push(e.to_string()),
         }
     }
-    Ok(Found { n_files: checked, problems, plan: opened })
+    Ok(())
+}
+
+/// The files of a list, but for those that were checked with the build.
+fn check_listing(folder: &Path, maker: Maker, is_build: bool, found: &mut Found) {
+    let listing = match Listing::read(folder, maker) {
+        Ok(Some(listing)) => listing,
+        Ok(None) => {
+            let written: &[&str] = match maker {
+                Maker::Build => &["recipe.lock.toml", Decontamination::FILE, "audit", "quarantine"],
+                Maker::Mix => &[MIXTURE_FILE],
+                Maker::Export | Maker::Rephrase => &[],
+            };
+            let there = written.iter().map(|name| folder.join(name)).filter(|path| path.exists());
+            found.not_covered.extend(there.map(|path| path.display().to_string()));
+            return;
+        }
+        Err(e) => return found.problems.push(e.to_string()),
+    };
+    let is_checked = |name: &str| match maker {
+        Maker::Build => {
+            let in_shards = name.starts_with("shards/");
+            let by_manifest = ["tokenizer.json", TOKEN_BYTES].contains(&name);
+            is_build && (in_shards || by_manifest)
+        }
+        Maker::Mix => name.starts_with("plan/"),
+        Maker::Export | Maker::Rephrase => false,
+    };
+    let verified = listing.verify(is_checked);
+    // Ledger, manifest, plan and texts of documents were counted with what is told of them.
+    let counted = ["MANIFEST.json", Ledger::FILE, PlanLock::FILE];
+    let counted = |name: &String| counted.contains(&name.as_str()) || name.starts_with("dedup/");
+    let twice = match is_build && matches!(maker, Maker::Build | Maker::Mix) {
+        true => listing.files().keys().filter(|name| counted(name)).count() as u64,
+        false => 0,
+    };
+    found.n_files += verified.checked.saturating_sub(twice);
+    found.problems.extend(verified.problems);
+    found.not_covered.extend(verified.not_covered.iter().map(|path| path.display().to_string()));
+}
+
+fn is_cache(folder: &Path) -> bool {
+    moe_llm::Cache::is_at(folder)
+}
+
+/// Every byte of a cache of completions.
+fn check_cache(folder: &Path, found: &mut Found) {
+    found.n_files += 1;
+    match moe_llm::Cache::verify(folder) {
+        Ok(verified) => found.problems.extend(verified.problems),
+        Err(e) => found.problems.push(e.to_string()),
+    }
 }
 
 fn check_shard(out: &Path, manifest: &Manifest, info: &ShardInfo) -> Vec<String> {

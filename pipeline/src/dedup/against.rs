@@ -18,6 +18,8 @@ use crate::work::texts::{self, Texts};
 pub struct OtherBuild {
     /// Its folder as the user named it.
     pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
     /// Digest of its manifest and of what it keeps of its texts.
     pub identity: Hash,
     /// `normalize.unicode` of its recipe, if that can be read.
@@ -103,7 +105,13 @@ impl OtherBuild {
         }
         let manifest = manifest.hash().map_err(|e| words(&e))?;
         let identity = json::digest(&json!({ "manifest": manifest, "texts": checksums }));
-        Ok(OtherBuild { name: name.to_owned(), identity, unicode: unicode(folder), shards })
+        Ok(OtherBuild {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            identity,
+            unicode: unicode(folder),
+            shards,
+        })
     }
 }
 

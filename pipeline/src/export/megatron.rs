@@ -2,15 +2,16 @@
 //! has the bytes of theirs. The layout follows the reader of Megatron-Core 0.16,
 //! `megatron/core/datasets/indexed_dataset.py`: every document is one sequence.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use moe_shards::Shard;
-use moe_shards::atomic::AtomicFile;
 
-use super::Exported;
+use super::{Exported, HashedFile};
 use crate::error::{Error, Result};
 
-const MAGIC: &[u8] = b"MMIDIDX\x00\x00";
+const MAGIC: &[u8; 9] = b"MMIDIDX\x00\x00";
 const VERSION: u64 = 1;
 /// Their codes of the token types.
 const INT32: u8 = 4;
@@ -34,7 +35,7 @@ pub fn megatron(mdx: &Path, shard: &Shard) -> Result<Exported> {
             format!("{} tokens in the vocabulary do not fit into Megatron's int32", shard.vocab_size());
         return Err(Error::data(mdx, message));
     }
-    let mut file = AtomicFile::create(&path)?;
+    let mut file = HashedFile::create(&path)?;
     file.write(MAGIC)?;
     file.write(&VERSION.to_le_bytes())?;
     file.write(&[code])?;
@@ -53,9 +54,13 @@ pub fn megatron(mdx: &Path, shard: &Shard) -> Result<Exported> {
     for end in 0..=n_docs {
         file.write(&end.to_le_bytes())?;
     }
-    file.commit()?;
-    let bytes = 34 + 4 * n_docs + 8 * n_docs + 8 * (n_docs + 1);
-    Ok(Exported { path, bytes })
+    file.commit()
+}
+
+/// Whether a file is an index of Megatron-LM's.
+pub fn is_index(path: &Path) -> bool {
+    let mut magic = [0; MAGIC.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC
 }
 
 #[cfg(test)]

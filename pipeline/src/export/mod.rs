@@ -7,13 +7,17 @@ mod npy;
 mod plan;
 mod tokens;
 
-pub use self::megatron::megatron;
-pub use self::plan::{PlanExport, plan};
-pub use self::tokens::tokens;
+pub use self::megatron::{is_index, megatron};
+pub use self::plan::{PlanExport, plan, plan_names};
+pub use self::tokens::{token_names, tokens};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use moe_shards::Hash;
+use moe_shards::atomic::AtomicFile;
 use serde::Serialize;
+
+use crate::error::Result;
 
 /// A file that an export wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,4 +26,32 @@ pub struct Exported {
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
+    /// Its digest.
+    pub blake3: Hash,
+}
+
+/// A file whose digest is taken while it is written.
+struct HashedFile {
+    path: PathBuf,
+    file: AtomicFile,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl HashedFile {
+    fn create(path: &Path) -> Result<HashedFile> {
+        let file = AtomicFile::create(path)?;
+        Ok(HashedFile { path: path.to_owned(), file, hasher: blake3::Hasher::new(), bytes: 0 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(self.file.write(bytes)?)
+    }
+
+    fn commit(self) -> Result<Exported> {
+        self.file.commit()?;
+        Ok(Exported { path: self.path, bytes: self.bytes, blake3: Hash(*self.hasher.finalize().as_bytes()) })
+    }
 }

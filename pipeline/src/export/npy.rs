@@ -2,11 +2,9 @@
 //! then the values, row after row, little-endian. They can be mapped with
 //! `numpy.load(path, mmap_mode="r")`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use moe_shards::atomic::AtomicFile;
-
-use super::Exported;
+use super::{Exported, HashedFile};
 use crate::error::{Error, Result};
 
 /// Values start at this offset: a page, so that a mapped file is as aligned as a raw one.
@@ -15,10 +13,8 @@ const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
 
 /// A `.npy` file under construction; it appears when all its values are there.
 pub(super) struct NpyWriter {
-    path: PathBuf,
-    file: AtomicFile,
+    file: HashedFile,
     missing_bytes: u64,
-    bytes: u64,
 }
 
 impl NpyWriter {
@@ -34,17 +30,11 @@ impl NpyWriter {
         let extents = extents.join(", ");
         let head = format!("{{'descr': '{name}', 'fortran_order': False, 'shape': ({extents}{comma}), }}");
         let text_bytes = HEADER_BYTES - MAGIC.len() - 2;
-        let mut file = AtomicFile::create(path)?;
+        let mut file = HashedFile::create(path)?;
         file.write(MAGIC)?;
         file.write(&(text_bytes as u16).to_le_bytes())?;
         file.write(format!("{head:<width$}\n", width = text_bytes - 1).as_bytes())?;
-        let bytes = shape.iter().product::<u64>() * width;
-        Ok(NpyWriter {
-            path: path.to_owned(),
-            file,
-            missing_bytes: bytes,
-            bytes: bytes + HEADER_BYTES as u64,
-        })
+        Ok(NpyWriter { file, missing_bytes: shape.iter().product::<u64>() * width })
     }
 
     /// Appends values, already little-endian.
@@ -53,7 +43,7 @@ impl NpyWriter {
     /// The disk refuses.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.missing_bytes = self.missing_bytes.wrapping_sub(bytes.len() as u64);
-        Ok(self.file.write(bytes)?)
+        self.file.write(bytes)
     }
 
     /// Makes the file appear.
@@ -64,10 +54,9 @@ impl NpyWriter {
         if self.missing_bytes != 0 {
             let message =
                 "changed while it was exported: other values than its shape says; run the export again";
-            return Err(Error::data(&self.path, message));
+            return Err(Error::data(&self.file.path, message));
         }
-        self.file.commit()?;
-        Ok(Exported { path: self.path, bytes: self.bytes })
+        self.file.commit()
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use moe_shards::{Plan, Sample, Shard, TokenWidth, atomic};
+use moe_shards::{Hash, Plan, Sample, Shard, TokenWidth, atomic};
 use serde_json::json;
 
 use super::Exported;
@@ -29,6 +29,12 @@ pub struct PlanExport {
     pub range: Range<u64>,
     /// The sequences too.
     pub rows: bool,
+}
+
+/// Names of the files of a plan.
+pub fn plan_names(rows: bool) -> impl Iterator<Item = &'static str> {
+    let of_rows: &[&str] = if rows { &["tokens.npy", "targets.npy", "segments.npy"] } else { &[] };
+    ["plan.json", "samples.npy", "pieces.npy"].into_iter().chain(of_rows.iter().copied())
 }
 
 /// Writes `plan.json`, `samples.npy`, `pieces.npy` and, if asked, `tokens.npy`, `targets.npy` and
@@ -171,5 +177,5 @@ fn describe(plan: &Plan, what: &PlanExport, to: &Path) -> Result<Exported> {
     let path = to.join("plan.json");
     let bytes = json::canonical(&value);
     atomic::write_file(&path, &bytes)?;
-    Ok(Exported { path, bytes: bytes.len() as u64 })
+    Ok(Exported { path, bytes: bytes.len() as u64, blake3: Hash::of(&bytes) })
 }

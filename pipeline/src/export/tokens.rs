@@ -14,6 +14,11 @@ use crate::watch::Watch;
 /// Bytes copied at a time.
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// Names of both files of a shard.
+pub fn token_names(shard: &str) -> [String; 2] {
+    [format!("{shard}.npy"), format!("{shard}.ends.npy")]
+}
+
 /// Writes both files to the folder `to`.
 ///
 /// # Errors
@@ -23,10 +28,10 @@ pub fn tokens(mdx: &Path, shard: &Shard, to: &Path, watch: &Watch) -> Result<[Ex
         TokenWidth::U16 => Kind::U16,
         TokenWidth::U32 => Kind::U32,
     };
-    let stem = mdx.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let [values_name, ends_name] = token_names(&mdx.file_stem().unwrap_or_default().to_string_lossy());
     let bin = mdx.with_extension("bin");
     let mut from = std::fs::File::open(&bin).map_err(Error::io(&bin, "open"))?;
-    let mut values = NpyWriter::create(&to.join(format!("{stem}.npy")), kind, &[shard.n_tokens()])?;
+    let mut values = NpyWriter::create(&to.join(values_name), kind, &[shard.n_tokens()])?;
     let mut block = vec![0; BLOCK_BYTES];
     loop {
         let n = std::io::Read::read(&mut from, &mut block).map_err(Error::io(&bin, "read"))?;
@@ -38,7 +43,7 @@ pub fn tokens(mdx: &Path, shard: &Shard, to: &Path, watch: &Watch) -> Result<[Ex
     }
     let values = values.finish()?;
     let n_docs = u64::from(shard.n_docs());
-    let mut ends = NpyWriter::create(&to.join(format!("{stem}.ends.npy")), Kind::U64, &[n_docs])?;
+    let mut ends = NpyWriter::create(&to.join(ends_name), Kind::U64, &[n_docs])?;
     for doc in 0..shard.n_docs() {
         let (start, len) = shard.span(doc)?;
         ends.write(&(start + len).to_le_bytes())?;

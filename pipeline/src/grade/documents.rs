@@ -70,7 +70,8 @@ impl Files {
 pub struct Documents<'a> {
     files: &'a Files,
     next_file: usize,
-    reader: Option<(&'a InputFile, Box<dyn Reader>)>,
+    /// The file as it was when it was opened.
+    reader: Option<(InputFile, Box<dyn Reader>)>,
     /// Records that are no documents.
     pub n_bad: u64,
     /// The first of them.
@@ -85,11 +86,13 @@ impl Documents<'_> {
                 self.next_file += 1;
                 let limits = LimitsConfig::default().of_readers();
                 let fields = &self.files.fields;
+                let file = file.check_unchanged()?;
                 let reader = read::open(&file.path, &file.name, None, Slice::Whole, fields, limits)?;
                 self.reader = Some((file, reader));
                 continue;
             };
             let Some(record) = reader.next_record()? else {
+                file.check_read()?;
                 self.reader = None;
                 continue;
             };

@@ -3,15 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
 
-use moe_shards::atomic;
 use serde::{Deserialize, Serialize};
 
 use crate::decontaminate::index::BenchmarkCounts;
 use crate::decontaminate::selftest::{Planting, Recall, Recalls};
-use crate::error::Result;
-use crate::json;
 use crate::recipe::DecontaminateConfig;
 use crate::work::contamination::Match;
 
@@ -122,14 +118,6 @@ impl Decontamination {
             }
         }
         missed
-    }
-
-    /// Writes `dir/decontamination.json`.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        Ok(atomic::write_file(&dir.join(Decontamination::FILE), &json::canonical(self))?)
     }
 }
 

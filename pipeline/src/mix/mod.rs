@@ -10,6 +10,7 @@ pub mod count;
 pub mod curve;
 pub mod explain;
 mod extend;
+mod files;
 pub mod layout;
 pub mod mixture;
 pub mod pool;
@@ -113,6 +114,7 @@ pub fn make_plan(
     let folder = format!("{PLAN_DIR}/{}", Hash::of(identity.as_bytes()).short());
     let folder = (!options.dry_run).then_some(folder.as_str());
     if let Some(folder) = folder {
+        files::check(out)?;
         if !options.force && old.is_none() {
             refuse_other_plan(out, manifest_hash, folder)?;
         }
@@ -168,8 +170,8 @@ pub fn make_plan(
     lock.seal()?;
     let mut written = false;
     if folder.is_some() {
-        written = install(out, &lock, &resolved)?;
-        remove_other_plans(out, &lock)?;
+        written = files::install(out, &lock, &resolved)?;
+        files::remove_other_plans(out, &lock)?;
     }
     Ok(MixOutcome { lock, worth, plan, clips, written })
 }
@@ -276,35 +278,16 @@ fn refuse_other_plan(out: &Path, manifest: Hash, folder: &str) -> Result<()> {
     )))
 }
 
-/// Folders with files of a plan, relative to the output folder.
-fn folders(lock: &PlanLock) -> BTreeSet<String> {
+/// Files of a plan beside `plan.lock`.
+fn packs(lock: &PlanLock) -> impl Iterator<Item = &PackRef> {
     let packs = lock.pools.iter().flat_map(|pool| {
         pool.passes.iter().filter_map(|pass| pass.pack.as_ref()).chain([&pool.validation.pack])
     });
-    let files = packs.chain(lock.phases.iter().map(|phase| &phase.counts));
+    packs.chain(lock.phases.iter().map(|phase| &phase.counts))
+}
+
+/// Folders with files of a plan, relative to the output folder.
+fn folders(lock: &PlanLock) -> BTreeSet<String> {
     let folder = |file: &PackRef| file.file.rsplit_once('/').map(|(folder, _)| folder.to_owned());
-    files.filter_map(folder).collect()
-}
-
-/// Puts the plan in place; says whether it was new.
-fn install(out: &Path, lock: &PlanLock, resolved: &str) -> Result<bool> {
-    if out.join(PlanLock::FILE).exists() && PlanLock::read(out).is_ok_and(|old| old == *lock) {
-        return Ok(false);
-    }
-    let header = "# The mixture of plan.lock, resolved by `moe-data mix`.\n";
-    moe_shards::atomic::write_file(&out.join(MIXTURE_FILE), format!("{header}{resolved}").as_bytes())?;
-    lock.write(out)?;
-    Ok(true)
-}
-
-/// Removes the files of plans that are no longer in place.
-fn remove_other_plans(out: &Path, lock: &PlanLock) -> Result<()> {
-    let (dir, keep) = (out.join(PLAN_DIR), folders(lock));
-    for entry in std::fs::read_dir(&dir).map_err(Error::io(&dir, "list"))? {
-        let path = entry.map_err(Error::io(&dir, "list"))?.path();
-        if !keep.iter().any(|folder| path == out.join(folder)) {
-            std::fs::remove_dir_all(&path).map_err(Error::io(&path, "remove"))?;
-        }
-    }
-    Ok(())
+    packs(lock).filter_map(folder).collect()
 }

@@ -9,9 +9,9 @@ mod without;
 use std::path::Path;
 
 #[cfg(feature = "cloud")]
-pub use self::store::{BlockReader, ObjectFile, find, upload};
+pub use self::store::{BlockReader, ObjectFile, find, look, upload};
 #[cfg(not(feature = "cloud"))]
-pub use self::without::{BlockReader, ObjectFile, find, upload};
+pub use self::without::{BlockReader, ObjectFile, find, look, upload};
 
 const SCHEMES: [&str; 6] = ["s3", "s3a", "gs", "az", "abfs", "abfss"];
 
@@ -39,6 +39,8 @@ pub struct Object {
     pub changed_nanos: u128,
     /// What the store says changes with the content.
     pub etag: Option<String>,
+    /// URL of the output of a build that it is part of.
+    pub output: Option<String>,
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! What stands for the object stores in a program that was built without them: every URL is refused, and there are no objects.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use bytes::Bytes;
+use moe_shards::Manifest;
 use parquet::errors::Result as ParquetResult;
 use parquet::file::reader::{ChunkReader, Length};
 
@@ -24,11 +26,19 @@ pub fn find(url: &str) -> std::result::Result<Vec<Object>, String> {
     Err(refused(url))
 }
 
+/// The object of a URL, as it is now.
+///
+/// # Errors
+/// Always.
+pub fn look(path: &Path) -> Result<Object> {
+    Err(Error::Usage(refused(&path.to_string_lossy())))
+}
+
 /// Copies a folder to an object store.
 ///
 /// # Errors
 /// Always.
-pub fn upload(_: &Path, url: &str, _: &str, _: &[&str], _: impl Fn(&str) -> bool) -> Result<u64> {
+pub fn upload(_: &Path, url: &str, _: &BTreeSet<String>, _: impl Fn(&Manifest, &str) -> bool) -> Result<u64> {
     Err(Error::Usage(refused(url)))
 }
 

@@ -1,12 +1,17 @@
 //! Finds the files that the paths of a recipe mean. The list is sorted, so that the order of the
 //! parts does not depend on the file system.
 
+mod identity;
+mod ours;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::identity::Place;
+use self::ours::Ours;
 use crate::objects;
 
 /// A file to read.
@@ -23,6 +28,33 @@ pub struct InputFile {
     /// What an object store says changes with the content; part of the identity too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// Where the content lay when the file was found; not part of the identity, since a copy has another.
+    #[serde(skip)]
+    pub place: Option<Place>,
+}
+
+/// Files to read, and what lies among them and is not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The files.
+    pub files: Vec<InputFile>,
+    /// How many files of ours were left out, by the folder of ours that they lie in.
+    pub left_out: BTreeMap<PathBuf, u64>,
+}
+
+impl Found {
+    /// What was left out, for people.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.left_out.iter().map(|(folder, n)| {
+            let (is_file, folder) = (folder.is_file(), folder.display());
+            match is_file {
+                true => format!("{folder} is where this command prints to, and is left out of the input"),
+                false => {
+                    format!("{folder} was made by this program: {n} files in it are left out of the input")
+                }
+            }
+        })
+    }
 }
 
 /// Files behind `paths`, relative to `base`.
@@ -33,34 +65,71 @@ pub struct InputFile {
 /// # Errors
 /// One message for each path that leads nowhere.
 pub fn find(base: &Path, paths: &[String]) -> Result<Vec<InputFile>, Vec<String>> {
-    let mut files = Vec::new();
-    let mut wrong = Vec::new();
-    for path in paths {
-        let before = files.len();
-        let result = match objects::is_url(Path::new(path)) {
-            true => find_objects(path, &mut files),
-            false => find_one(&base.join(objects::without_file_scheme(path)), &mut files),
-        };
-        match result {
-            Err(message) => wrong.push(format!("`{path}`: {message}")),
-            Ok(()) if files.len() == before => wrong.push(format!("`{path}`: no file is there")),
-            Ok(()) => {}
-        }
-    }
-    files.sort();
-    files.dedup_by(|a, b| a.path == b.path);
-    if wrong.is_empty() { Ok(files) } else { Err(wrong) }
+    search(base, paths, false).map(|found| found.files)
 }
 
-fn find_objects(url: &str, files: &mut Vec<InputFile>) -> Result<(), String> {
-    files.extend(objects::find(url)?.into_iter().map(|object| InputFile {
-        path: PathBuf::from(object.url),
-        name: object.name,
-        n_bytes: object.n_bytes,
-        changed_nanos: object.changed_nanos,
-        etag: object.etag,
-    }));
-    Ok(())
+/// The same without what builds, caches of completions, exports and runs of `moe-train` have written.
+///
+/// # Errors
+/// One message for each path that leads nowhere, or only to such files.
+pub fn find_input(base: &Path, paths: &[String]) -> Result<Found, Vec<String>> {
+    search(base, paths, true)
+}
+
+fn search(base: &Path, paths: &[String], is_input: bool) -> Result<Found, Vec<String>> {
+    let mut found = Found::default();
+    let mut wrong = Vec::new();
+    let mut ours = Ours::new();
+    for path in paths {
+        let mut files = Vec::new();
+        let result = match objects::is_url(Path::new(path)) {
+            true => find_objects(path, is_input, &mut files, &mut found.left_out),
+            false => find_one(&base.join(objects::without_file_scheme(path)), &mut files).map(|()| 0),
+        };
+        let n_before: u64 = found.left_out.values().sum();
+        if is_input {
+            files.retain(|file| match ours.folder_of(&file.path) {
+                None => true,
+                Some(folder) => {
+                    *found.left_out.entry(folder).or_default() += 1;
+                    false
+                }
+            });
+        }
+        let n_left_out = found.left_out.values().sum::<u64>() - n_before;
+        match result {
+            Err(message) => wrong.push(format!("`{path}`: {message}")),
+            Ok(n_objects) if files.is_empty() && n_left_out + n_objects > 0 => wrong.push(format!(
+                "`{path}`: all {} files there were written by this program, whose output is no input; copy what you want to read elsewhere",
+                n_left_out + n_objects
+            )),
+            Ok(_) if files.is_empty() => wrong.push(format!("`{path}`: no file is there")),
+            Ok(_) => found.files.append(&mut files),
+        }
+    }
+    found.files.sort();
+    found.files.dedup_by(|a, b| a.path == b.path);
+    if wrong.is_empty() { Ok(found) } else { Err(wrong) }
+}
+
+/// Says how many objects of ours were left out.
+fn find_objects(
+    url: &str,
+    is_input: bool,
+    files: &mut Vec<InputFile>,
+    left_out: &mut BTreeMap<PathBuf, u64>,
+) -> Result<u64, String> {
+    let mut n_left_out = 0;
+    for object in objects::find(url)? {
+        if let Some(folder) = object.output.as_ref().filter(|_| is_input) {
+            *left_out.entry(PathBuf::from(folder)).or_default() += 1;
+            n_left_out += 1;
+            continue;
+        }
+        let name = object.name.clone();
+        files.push(InputFile::of_object(object, name));
+    }
+    Ok(n_left_out)
 }
 
 fn find_one(path: &Path, files: &mut Vec<InputFile>) -> Result<(), String> {
@@ -103,16 +172,8 @@ fn file_name(path: &Path) -> String {
 
 fn add(path: &Path, name: &str, files: &mut Vec<InputFile>) -> Result<(), String> {
     let refused = |e: std::io::Error| format!("{}: {e}", path.display());
-    let data = fs::metadata(path).map_err(refused)?;
-    let changed = data.modified().map_err(refused)?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let path = fs::canonicalize(path).map_err(refused)?;
-    files.push(InputFile {
-        path,
-        name: name.to_owned(),
-        n_bytes: data.len(),
-        changed_nanos: changed.as_nanos(),
-        etag: None,
-    });
+    files.push(InputFile::of_file(&path, name.to_owned()).map_err(refused)?);
     Ok(())
 }
 

@@ -2,14 +2,14 @@
 //! accepted or rejected, or counted as poisoned or waiting. The server is not asked; the result is a function of the build, the
 //! styles and the set of completions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moe_llm::{Cache, Sampling};
-use moe_shards::atomic::AtomicFile;
+use moe_shards::atomic::{self, AtomicFile};
 use rayon::prelude::*;
 
 use super::choice::Selection;
@@ -18,8 +18,11 @@ use super::job::{Answer, Job, Model, Replay};
 use super::judge::{self, Judged};
 use super::parents::{Originals, Parent, Place};
 use super::record::{self, Accepted, Ledger, Rejected, StyleLedger};
+use super::settings;
 use super::style::Style;
 use crate::error::{Error, Result};
+use crate::json;
+use crate::listing::{Entry, Listing};
 use crate::watch::Watch;
 use crate::work::rows::Blob;
 
@@ -137,12 +140,14 @@ impl Assembly<'_> {
             };
             spool.append(kind, outcome.parent.document_id.0, outcome.style.name(), &line)
         })?;
-        let written = spool.finish(folder)?;
+        let mut listing = record::listing(folder)?;
+        let written = spool.finish(folder, &mut listing)?;
         for (style, n) in written {
             ledger.styles.entry(style).or_default().accepted = n;
         }
         ledger.check()?;
-        ledger.write(folder)?;
+        listing.write_file(record::LEDGER, &json::canonical(&ledger))?;
+        listing.finish()?;
         Ok(ledger)
     }
 
@@ -269,8 +274,7 @@ struct SpoolLine {
 
 impl Spool {
     fn create(folder: &Path) -> Result<Spool> {
-        let path = folder.join("lines.tmp");
-        let file = File::create(&path).map_err(Error::io(&path, "create"))?;
+        let (path, file) = atomic::create_temporary(&folder.join("lines"))?;
         Ok(Spool { path, file: BufWriter::new(file), n_bytes: 0, lines: Vec::new() })
     }
 
@@ -283,25 +287,27 @@ impl Spool {
     }
 
     /// Writes all files and deletes those of sources without any line. Returns the accepted lines of each style.
-    fn finish(mut self, folder: &Path) -> Result<BTreeMap<String, u64>> {
+    fn finish(mut self, folder: &Path, listing: &mut Listing) -> Result<BTreeMap<String, u64>> {
         self.file.flush().map_err(Error::io(&self.path, "write"))?;
         let blob = Blob::open(&self.path)?;
         self.lines.sort_unstable();
-        for (source, path) in record::accepted_files(folder)? {
-            if !self.lines.iter().any(|line| line.source.as_ref() == Some(&source)) {
-                fs::remove_file(&path).map_err(Error::io(&path, "delete"))?;
-            }
-        }
+        let name_of =
+            |source: Option<&str>| source.map_or(record::REJECTED.to_owned(), record::accepted_name);
+        let mut names: BTreeSet<String> =
+            self.lines.iter().map(|line| name_of(line.source.as_deref())).collect();
+        names.extend([record::REJECTED, record::LEDGER].map(str::to_owned));
+        listing.claim(names.iter().cloned())?;
+        listing.remove(|name| name == settings::FILE || names.contains(name))?;
         let mut written = BTreeMap::new();
         let mut bytes = Vec::new();
         let has_rejected = self.lines.first().is_some_and(|line| line.source.is_none());
         if !has_rejected {
-            AtomicFile::create(&folder.join(record::REJECTED))?.commit()?;
+            listing.write_file(record::REJECTED, b"")?;
         }
         for same in self.lines.chunk_by(|a, b| a.source == b.source) {
-            let name =
-                same[0].source.as_deref().map_or_else(|| record::REJECTED.to_owned(), record::accepted_name);
-            let mut file = AtomicFile::create(&folder.join(name))?;
+            let name = name_of(same[0].source.as_deref());
+            let path = folder.join(&name);
+            let mut file = AtomicFile::create(&path)?;
             for line in same {
                 bytes.resize(line.n_bytes as usize, 0);
                 blob.read_at(line.start, &mut bytes)?;
@@ -311,6 +317,7 @@ impl Spool {
                 }
             }
             file.commit()?;
+            listing.note(&name, Entry::of_file(&path)?);
         }
         fs::remove_file(&self.path).map_err(Error::io(&self.path, "delete"))?;
         Ok(written)

@@ -6,12 +6,13 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use moe_llm::{Key, Sampling};
-use moe_shards::{Hash, atomic};
+use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Refusal;
+use super::settings::{self, Settings};
 use crate::error::{Error, Result};
-use crate::json;
+use crate::listing::{Entry, Listing, Maker};
 
 /// Version of all files of this module.
 pub const VERSION: u32 = 1;
@@ -162,6 +163,48 @@ pub fn accepted_files(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(found)
 }
 
+/// The list of our files in the folder of rephrasing.
+///
+/// # Errors
+/// It is damaged.
+pub fn listing(folder: &Path) -> Result<Listing> {
+    let mut earlier = Vec::new();
+    // Versions without lists left settings, and then everything else of these names.
+    if Settings::read(folder).is_ok() {
+        earlier.extend([settings::FILE, LEDGER, REJECTED].map(str::to_owned));
+        earlier.extend(accepted_files(folder)?.keys().map(|source| accepted_name(source)));
+    }
+    Listing::open(folder, Maker::Rephrase, earlier)
+}
+
+/// Refuses a file of accepted variants that is not as `rephrase` left it. One that is in no list was written by another program or an
+/// earlier version, and is taken as it is.
+///
+/// # Errors
+/// [`Error::Data`] naming the file and what to do.
+pub fn check_accepted(path: &Path) -> Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(());
+    };
+    let listing = Listing::read(folder, Maker::Rephrase)?;
+    let Some(expected) = listing.as_ref().and_then(|listing| *listing.files().get(name)?) else {
+        return Ok(());
+    };
+    let found = Entry::of_file(path)?;
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::data(
+        path,
+        format!(
+            "was changed since moe-data rephrase wrote it: blake3 is {}, {} was written\n  hint: `moe-data rephrase validate` writes it again; to use it as it is, delete {}",
+            found.blake3.short(),
+            expected.blake3.short(),
+            Listing::path(folder, Maker::Rephrase).display()
+        ),
+    ))
+}
+
 /// `ledger.json`: where every chosen pair of document and style went.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -233,19 +276,16 @@ impl Ledger {
     pub fn read(folder: &Path) -> Result<Ledger> {
         let path = folder.join(LEDGER);
         let bytes = fs::read(&path).map_err(Error::io(&path, "read"))?;
-        let ledger: Ledger = serde_json::from_slice(&bytes).map_err(|e| Error::data(&path, e.to_string()))?;
+        let again = "`moe-data rephrase validate` writes it again";
+        let ledger: Ledger = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::data(&path, format!("is damaged or no ledger of rephrasing ({e}); {again}"))
+        })?;
         match ledger.version {
             VERSION => Ok(ledger),
-            other => Err(Error::data(&path, format!("version {other}; this program reads {VERSION}"))),
+            other => {
+                Err(Error::data(&path, format!("version {other}; this program reads {VERSION}; {again}")))
+            }
         }
-    }
-
-    /// Writes the ledger of a folder.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        Ok(atomic::write_file(&folder.join(LEDGER), &json::canonical(self))?)
     }
 
     /// A table for people.
@@ -293,7 +333,10 @@ mod tests {
         ledger.check().unwrap();
         assert!(ledger.table().contains("names_kept: 1"), "{}", ledger.table());
         let dir = tempfile::tempdir().unwrap();
-        ledger.write(dir.path()).unwrap();
+        fs::write(dir.path().join(LEDGER), crate::json::canonical(&ledger)).unwrap();
         assert_eq!(Ledger::read(dir.path()).unwrap(), ledger);
+        fs::write(dir.path().join(LEDGER), "{").unwrap();
+        let error = Ledger::read(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("is damaged") && error.contains("rephrase validate"), "{error}");
     }
 }

@@ -17,6 +17,8 @@ const BINS: usize = 30;
 /// Words of a text beyond which a sample is cut.
 const MAX_WORDS: usize = 400;
 
+/// How the title of every page starts.
+pub const TITLE: &str = "Rephrasing with";
 const STYLE: &str = include_str!("report.css");
 
 /// Collects what the page shows.
@@ -72,7 +74,7 @@ impl Report {
     /// The page.
     pub fn html(&self, ledger: &Ledger, model: &str) -> String {
         let mut page = String::new();
-        let title = format!("Rephrasing with {model}");
+        let title = format!("{TITLE} {model}");
         // Writing to a String cannot fail.
         let _ = write!(
             page,

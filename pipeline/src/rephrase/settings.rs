@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use moe_shards::{Hash, atomic};
+use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::choice::Choice;
 use super::job::Model;
+use super::record;
 use super::style::{self, Style};
 use crate::error::{Error, Result};
 use crate::json;
 
-const FILE: &str = "settings.json";
+/// Its name.
+pub const FILE: &str = "settings.json";
 const VERSION: u32 = 1;
 
 /// What decides the requests of a run, and how its results are marked.
@@ -74,8 +76,10 @@ impl Settings {
             }
             _ => Error::io(&path, "read")(e),
         })?;
-        let settings: Settings =
-            serde_json::from_slice(&bytes).map_err(|e| Error::data(&path, e.to_string()))?;
+        let settings: Settings = serde_json::from_slice(&bytes).map_err(|e| {
+            let again = "run moe-data rephrase, which writes it again and asks nothing twice";
+            Error::data(&path, format!("is damaged or of another program ({e}); {again}"))
+        })?;
         match settings.version {
             VERSION => Ok(settings),
             other => Err(Error::data(&path, format!("version {other}; this program reads {VERSION}"))),
@@ -85,9 +89,12 @@ impl Settings {
     /// Writes the settings of a folder.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A file that is not ours is in the way, or the disk refuses.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        Ok(atomic::write_file(&folder.join(FILE), &json::canonical(self))?)
+        let mut listing = record::listing(folder)?;
+        listing.claim([FILE.to_owned()])?;
+        listing.write_file(FILE, &json::canonical(self))?;
+        listing.finish()
     }
 
     /// Who was asked.

@@ -223,8 +223,8 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
     watch.advance(0)?;
     clear_folder(&task.output)?;
     let report = match &task.params {
-        Params::Read(params) => read::run(task, params, watch)?,
-        Params::Rephrased(params) => rephrased::run(task, params, watch)?,
+        Params::Read(params) => params.input.unchanged(|| read::run(task, params, watch))?,
+        Params::Rephrased(params) => params.input.unchanged(|| rephrased::run(task, params, watch))?,
         Params::Parents(params) => parents::run(task, params, watch)?,
         Params::Measure(params) => measure::run(task, params, watch)?,
         Params::Filter(params) => filter::run(task, params, watch)?,

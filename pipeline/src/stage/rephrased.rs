@@ -37,9 +37,10 @@ pub fn name(record: &Accepted) -> String {
 /// Runs the stage.
 ///
 /// # Errors
-/// The file is not of this program or of another source, or a style is none of the recipe's.
+/// The file is not of this program, not as it was written, or of another source, or a style is none of the recipe's.
 pub fn run(task: &Task, params: &RephrasedParams, watch: &Watch) -> Result<Report> {
     let path = &params.input.path;
+    record::check_accepted(path)?;
     let mut documents = DocumentWriter::create(&task.file(DOCUMENTS))?;
     let mut report = Report::default();
     for record in record::accepted(path)? {

@@ -214,15 +214,23 @@ struct Temporary(PathBuf);
 
 impl Temporary {
     fn create() -> Result<Temporary> {
-        let folder = std::env::temp_dir().join(format!("moe-data-diff-{}", std::process::id()));
-        crate::work::clear_folder(&folder)?;
-        Ok(Temporary(folder))
+        // What is there already is of others, or of a killed process of this number.
+        for n in 0.. {
+            let folder = std::env::temp_dir().join(format!("moe-data-diff-{}-{n}", std::process::id()));
+            match std::fs::create_dir(&folder) {
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => {
+                    return made.map(|()| Temporary(folder.clone())).map_err(Error::io(&folder, "create"));
+                }
+            }
+        }
+        Err(Error::Machine("no temporary folder is free".to_owned()))
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // Best effort: what stays behind is replaced by the next process of this number.
+        // Best effort: what stays behind is in the system's folder for such things.
         std::fs::remove_dir_all(&self.0).ok();
     }
 }

@@ -24,9 +24,10 @@ mod table;
 pub mod tags;
 pub mod texts;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use moe_shards::atomic::AtomicFile;
 
@@ -95,7 +96,14 @@ pub const STORED: &str = "stored.zst";
 /// Where each document's tokens and id are, sorted by variant and family.
 pub const TOKEN_ROWS: &str = "tokens.rows";
 
-/// Makes an empty folder.
+/// Folder of a dry run.
+pub const DRY_RUN: &str = "dry-run";
+/// What a dry run predicts.
+pub const PREDICTION: &str = "prediction.json";
+/// Characters of the digests that name the folders of tasks.
+const DIGEST_CHARS: usize = 24;
+
+/// Makes an empty folder. Only for folders that are named by the digest of what is made in them.
 ///
 /// # Errors
 /// The operating system refuses.
@@ -105,6 +113,91 @@ pub fn clear_folder(folder: &Path) -> Result<()> {
         _ => {}
     }
     fs::create_dir_all(folder).map_err(Error::io(folder, "create folder"))
+}
+
+/// Deletes what tasks left in a work folder, but for `used`: files and folders that are named by a digest, in the folders of the
+/// stages, and our own files beside these. Whatever else lies there stays.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn clear_work(work: &Path, used: &BTreeSet<PathBuf>) -> Result<()> {
+    for stage in entries(work)?.into_iter().filter(|path| path.is_dir() && !path.is_symlink()) {
+        for unused in entries(&stage)?.into_iter().filter(|path| !used.contains(path) && is_digest(path)) {
+            match unused.is_dir() {
+                true => fs::remove_dir_all(&unused).map_err(Error::io(&unused, "delete"))?,
+                false => remove_file(&unused)?,
+            }
+        }
+        remove_if_empty(&stage)?;
+    }
+    Ok(())
+}
+
+/// Deletes all that we have left in a work folder, and the folder if nothing else is in it.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn remove_work(work: &Path) -> Result<()> {
+    if work.join(DRY_RUN).is_dir() {
+        remove_dry_run(work)?;
+    }
+    clear_work(work, &BTreeSet::new())?;
+    for name in [parts::FILE, PREDICTION] {
+        remove_file(&work.join(name))?;
+    }
+    remove_if_empty(work)
+}
+
+/// Deletes what a dry run has made in a work folder.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn remove_dry_run(work: &Path) -> Result<()> {
+    remove_work(&work.join(DRY_RUN).join("work"))?;
+    remove_if_empty(&work.join(DRY_RUN))
+}
+
+/// Deletes a file, if it is there.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path, "delete")(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file or folder is named by 24 hexadecimal digits, as tasks and lists are.
+fn is_digest(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    stem.len() == DIGEST_CHARS && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Deletes a folder that nothing is in.
+///
+/// # Errors
+/// The operating system refuses for another reason.
+pub fn remove_if_empty(folder: &Path) -> Result<()> {
+    match fs::remove_dir(folder) {
+        Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Err(Error::io(folder, "delete")(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is in a folder, sorted; nothing if there is none.
+///
+/// # Errors
+/// The operating system refuses.
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.map_err(Error::io(folder, "read"))?,
+    };
+    let paths = read.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<BTreeSet<_>>>();
+    Ok(paths.map_err(Error::io(folder, "read"))?.into_iter().collect())
 }
 
 /// An [`AtomicFile`] that Parquet can write into.
@@ -130,7 +223,11 @@ impl Sink {
 
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(io::Error::other)?;
+        self.0.write(bytes).map_err(|e| match e {
+            // The kind decides the exit code.
+            moe_shards::Error::Io { ref source, .. } => io::Error::new(source.kind(), e),
+            e => io::Error::other(e),
+        })?;
         Ok(bytes.len())
     }
 

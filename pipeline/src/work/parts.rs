@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use moe_shards::atomic;
+use moe_shards::{atomic, file_names};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -59,6 +59,19 @@ pub struct PartPlace {
     pub is_rephrased: bool,
 }
 
+impl PartPlace {
+    /// Everything that is relative to the work folder.
+    fn tables(&self) -> impl Iterator<Item = &Path> {
+        let always = [&self.read, &self.documents, &self.kept, &self.removed, &self.cuts, &self.families];
+        always.into_iter().chain(&self.measures).chain(&self.scores).map(PathBuf::as_path)
+    }
+}
+
+/// A stage that a build does not have leaves an empty path.
+fn is_inside(table: &Path) -> bool {
+    table.as_os_str().is_empty() || table.to_str().is_some_and(file_names::is_below)
+}
+
 impl Parts {
     /// A table of these parts.
     pub fn new(parts: Vec<PartPlace>, quality_edges: Vec<f64>) -> Parts {
@@ -68,17 +81,23 @@ impl Parts {
     /// Reads `work/parts.json`.
     ///
     /// # Errors
-    /// It is missing or of another version.
+    /// It is missing, damaged or of another version, or names a table outside the work folder.
     pub fn read(work: &Path) -> Result<Parts> {
         let path = work.join(FILE);
         let bytes = fs::read(&path).map_err(Error::io(&path, "read"))?;
         let again = "; run moe-data build again";
         let parts: Parts =
             serde_json::from_slice(&bytes).map_err(|e| Error::data(&path, format!("{e}{again}")))?;
-        match parts.version {
-            VERSION => Ok(parts),
-            other => Err(Error::data(&path, format!("version {other}; this program reads {VERSION}{again}"))),
+        if parts.version != VERSION {
+            let message = format!("version {}; this program reads {VERSION}{again}", parts.version);
+            return Err(Error::data(&path, message));
         }
+        let is_outside = |table: &&Path| !is_inside(table);
+        if let Some(table) = parts.parts.iter().flat_map(PartPlace::tables).find(is_outside) {
+            let message = format!("names {table:?}, which is not below the work folder{again}");
+            return Err(Error::data(&path, message));
+        }
+        Ok(parts)
     }
 
     /// Writes `work/parts.json`.
@@ -87,5 +106,34 @@ impl Parts {
     /// The disk refuses.
     pub fn write(&self, work: &Path) -> Result<()> {
         Ok(atomic::write_file(&work.join(FILE), &json::canonical(self))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_outside_the_work_folder_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = |read: &str| PartPlace {
+            source: "a".to_owned(),
+            file: "/anywhere/a.jsonl".into(),
+            slice: String::new(),
+            read: read.into(),
+            documents: "read/0/documents.parquet".into(),
+            measures: None,
+            filters: Vec::new(),
+            kept: PathBuf::new(),
+            removed: PathBuf::new(),
+            cuts: PathBuf::new(),
+            families: PathBuf::new(),
+            scores: None,
+            is_rephrased: false,
+        };
+        for (read, is_good) in [("read/0/documents.parquet", true), ("../a", false), ("/etc/passwd", false)] {
+            Parts::new(vec![part(read)], Vec::new()).write(dir.path()).unwrap();
+            assert_eq!(Parts::read(dir.path()).is_ok(), is_good, "{read}");
+        }
     }
 }

@@ -31,6 +31,8 @@ mod example_rule;
 mod extend;
 /// Drops, tags and measurements of filters.
 mod filters;
+/// Folders and files of others, names that lead elsewhere, what kills leave, and output that cannot be written.
+mod folders;
 /// What a dry run predicts, beside what comes.
 mod forecast;
 /// Documents that a language model grades.

@@ -285,3 +285,47 @@ fn what_cannot_work_is_said_before_anything_is_asked() {
     assert!(said.err.contains("is no finished build"), "{}", said.err);
     assert_eq!(server.asked(), 0);
 }
+
+#[test]
+fn a_flipped_byte_of_the_completions_is_noticed() {
+    let scratch = built(8);
+    let server = Server::start(Duration::ZERO);
+    scratch.ok(&args(&server, &[]));
+    drop(server);
+    assert!(!scratch.ok(&["verify", "out"]).err.contains("warning"));
+    let recipe =
+        format!("{RECIPE}[rephrase]\nfrom = \"out/rephrase\"\nstyles = [\"wikipedia\", \"plain\"]\n");
+    scratch.write("with.toml", recipe);
+    let flip = |name: &str, from_end: usize| {
+        let path = scratch.path(&format!("out/rephrase/{name}"));
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.len() - from_end;
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    };
+    for name in ["accepted-a.jsonl", "rejected.jsonl", "ledger.json", "settings.json"] {
+        flip(name, 20);
+        assert!(scratch.fail(&["verify", "out"], 1).err.contains(name), "{name}");
+        if name.starts_with("accepted") {
+            let said = scratch.fail(&["build", "--recipe", "with.toml", "--out", "other"], 3);
+            assert!(said.err.contains("accepted-a.jsonl: was changed"), "{}", said.err);
+        }
+        flip(name, 20);
+    }
+    // The last line of the segment too, which no line follows.
+    for from_end in [10, 2000] {
+        flip("cache/completions-00000.jsonl", from_end);
+        let said = scratch.fail(&["verify", "out"], 1);
+        assert!(said.err.contains("completions-00000.jsonl: the line at byte"), "{}", said.err);
+        assert!(scratch.fail(&["verify", "out/rephrase/cache"], 1).err.contains("the line at byte"));
+        let said = scratch.ok(&["rephrase", "validate"]);
+        assert!(said.err.contains("1 lines are not as they were written"), "{}", said.err);
+        flip("cache/completions-00000.jsonl", from_end);
+    }
+    scratch.ok(&["rephrase", "validate"]);
+    scratch.ok(&["verify", "out"]);
+    scratch.ok(&["build", "--recipe", "with.toml", "--out", "other"]);
+    scratch.write("out/rephrase/accepted-papers.jsonl", "{\"a list\": \"of mine\"}\n");
+    scratch.ok(&["rephrase", "validate"]);
+    assert!(scratch.path("out/rephrase/accepted-papers.jsonl").exists());
+}

@@ -24,15 +24,46 @@ fn change(scratch: &Scratch, name: &str, edit: impl FnOnce(&mut Vec<u8>)) {
 
 #[test]
 fn a_flipped_bit_is_found_in_every_file() {
-    for name in ["shards/a-v0-00000.bin", "shards/a-v0-00000.mdx", "tokenizer.json", "token_bytes.u16"] {
-        let scratch = built();
-        change(&scratch, &format!("out/{name}"), |bytes| {
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-        });
-        let said = scratch.fail(&["verify", "out"], 1);
-        assert!(said.err.contains(name), "{name}: {}", said.err);
+    let scratch = built();
+    scratch
+        .write("a.jsonl", (0..40).map(line).chain([line(3), "no record\n".to_owned()]).collect::<String>());
+    scratch.write("r.toml", small_recipe("\"a.jsonl\"", "[limits]\nmax_bad_fraction = 0.5\n"));
+    scratch.ok(&["build", "--recipe", "r.toml", "-q"]);
+    scratch.ok(&["mix", "--epochs", "2", "--seq-len", "64", "-q"]);
+    scratch.ok(&["export", "--megatron", "--npy", "--plan-npy", "-q"]);
+    let said = scratch.ok(&["verify", "out"]);
+    assert!(!said.err.contains("no digest covers"), "{}", said.err);
+    let mut names = Vec::new();
+    let mut folders = vec![scratch.path("out")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => names.push(path),
+            }
+        }
     }
+    names.retain(|path| !path.starts_with(scratch.path("out/work")) && !path.ends_with(".lock"));
+    assert!(names.len() > 20, "{names:?}");
+    for path in names {
+        let name = path.strip_prefix(scratch.path("")).unwrap().to_str().unwrap().to_owned();
+        for part in [2, 3] {
+            change(&scratch, &name, |bytes| {
+                let at = bytes.len() / part;
+                bytes[at] ^= 1;
+            });
+            let said = scratch.run(&["verify", "out"]);
+            assert!(matches!(said.code, Some(1 | 3)), "{name}: {:?}", said.code);
+            let file = path.file_name().unwrap().to_str().unwrap();
+            assert!(said.err.contains(file) || name.contains(".moe-data"), "{name}: {}", said.err);
+            change(&scratch, &name, |bytes| {
+                let at = bytes.len() / part;
+                bytes[at] ^= 1;
+            });
+        }
+    }
+    scratch.ok(&["verify", "out"]);
 }
 
 #[test]

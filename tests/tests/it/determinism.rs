@@ -102,7 +102,7 @@ fn twenty_kills_during_build_and_mix_do_not_change_a_byte() {
     succeed("moe-data", victim.path(), &["mix", "--epochs", "4"]);
     assert_eq!(contract(&out), expected);
     let leftovers: Vec<String> =
-        digests(&out.join("shards")).into_keys().filter(|name| name.ends_with(".tmp")).collect();
+        digests(&out.join("shards")).into_keys().filter(|name| name.ends_with(".moe-tmp")).collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }
 

@@ -142,7 +142,7 @@ impl Cache {
         let (mut cache, entries) = Cache::read(dir)?;
         for (number, path) in segments(dir, ".jsonl")? {
             // Sealed, but the plain file was not removed any more.
-            if cache.sealed.contains_key(&number) {
+            if cache.sealed.contains_key(&number) && Plain::open(&path, HEADER).is_ok() {
                 fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
             }
         }

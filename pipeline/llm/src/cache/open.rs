@@ -13,6 +13,13 @@ use crate::error::{Error, Result};
 use crate::request::Key;
 
 impl Cache {
+    /// Whether a folder looks like a cache, whole or damaged: by the names of its files.
+    pub fn is_at(dir: &Path) -> bool {
+        [".jsonl", ".jsonl.zst"]
+            .iter()
+            .any(|ending| segments(dir, ending).is_ok_and(|found| !found.is_empty()))
+    }
+
     pub(super) fn read(dir: &Path) -> Result<(Cache, Vec<(Key, u32)>)> {
         // A writer may seal a segment between our listing and our opening of it; then the listing is made again.
         for _ in 0..5 {
@@ -98,7 +105,8 @@ pub(super) fn segments(dir: &Path, ending: &str) -> Result<Vec<(u32, PathBuf)>> 
         let path = entry.map_err(Error::io(dir, "list"))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let number = name.strip_prefix("completions-").and_then(|name| name.strip_suffix(ending));
-        if let Some(number) = number.and_then(|number| number.parse().ok()) {
+        if let Some(number) = number.filter(|digits| digits.len() >= 5).and_then(|number| number.parse().ok())
+        {
             found.push((number, path));
         }
     }

@@ -15,20 +15,20 @@ use crate::error::{Error, Result};
 pub(crate) struct Plain {
     path: PathBuf,
     file: File,
-    /// Bytes up to the end of the last whole line.
+    /// Bytes up to the last line end.
     len: u64,
 }
 
 /// What was found in a file of lines.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    /// The file's bytes up to the last whole line.
+    /// The file's bytes up to the last line end.
     pub(crate) bytes: Vec<u8>,
     /// Places of the lines that are as they were written, without their line ends.
     pub(crate) whole: Vec<(u32, u32)>,
-    /// Bytes behind the last whole line: what a killed writer left unfinished.
+    /// Bytes behind the last line end: what a killed writer left unfinished.
     pub(crate) torn_bytes: u64,
-    /// Lines before the last whole one that are not as they were written.
+    /// Lines that are not as they were written.
     pub(crate) damaged: u64,
 }
 
@@ -114,24 +114,21 @@ impl Plain {
 }
 
 impl Lines {
-    /// Tells the lines from `start` on that are as they were written from the others.
+    /// Tells the lines from `start` on that are as they were written from the others. A killed writer leaves no line end, so a line
+    /// that has one and is wrong is damage.
     pub(crate) fn of(mut bytes: Vec<u8>, start: usize) -> Lines {
         let total = bytes.len();
-        let (mut whole, mut damaged, mut damaged_since) = (Vec::new(), 0, 0);
-        let (mut at, mut end_of_whole) = (start, start);
+        let (mut whole, mut damaged) = (Vec::new(), 0);
+        let mut at = start;
         while let Some(len) = bytes[at..].iter().position(|&b| b == b'\n') {
             match line::open(&bytes[at..at + len]) {
-                Some(_) => {
-                    whole.push((at as u32, (at + len) as u32));
-                    end_of_whole = at + len + 1;
-                    damaged += std::mem::take(&mut damaged_since);
-                }
-                None => damaged_since += 1,
+                Some(_) => whole.push((at as u32, (at + len) as u32)),
+                None => damaged += 1,
             }
             at += len + 1;
         }
-        bytes.truncate(end_of_whole);
-        Lines { torn_bytes: (total - end_of_whole) as u64, bytes, whole, damaged }
+        bytes.truncate(at);
+        Lines { torn_bytes: (total - at) as u64, bytes, whole, damaged }
     }
 
     /// The bytes of the line at a place from `whole`.
@@ -172,20 +169,23 @@ mod tests {
     }
 
     #[test]
-    fn damage_before_whole_lines_is_counted_and_kept() {
+    fn damage_is_counted_and_kept_also_in_the_last_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lines");
         let mut plain = Plain::create(&path, HEADER).unwrap();
         for i in 0..3 {
             plain.append(&line::seal(&format!("{{\"i\":{i}}}"))).unwrap();
         }
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[HEADER.len() + 5] ^= 1;
-        std::fs::write(&path, &bytes).unwrap();
-        let (mut plain, lines) = Plain::open(&path, HEADER).unwrap();
-        assert_eq!((lines.whole.len(), lines.damaged, lines.torn_bytes), (2, 1, 0));
-        plain.mend().unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        let whole = std::fs::read(&path).unwrap();
+        for at in [HEADER.len() + 5, whole.len() - 5] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+            let (mut plain, lines) = Plain::open(&path, HEADER).unwrap();
+            assert_eq!((lines.whole.len(), lines.damaged, lines.torn_bytes), (2, 1, 0));
+            plain.mend().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::Path;
 use moe_shards::Hash;
 use serde::Serialize;
 
-use super::{Cache, half, line};
+use super::plain::Plain;
+use super::{Cache, POISON_FILE, POISON_HEADER, half, line};
 use crate::error::Result;
 
 /// What a check of a whole cache found.
@@ -51,6 +52,14 @@ impl Cache {
         let missing = cache.index.len() - found.len();
         if missing > 0 {
             problems.push(format!("{}: {missing} keys of the tables have no readable line", dir.display()));
+        }
+        let poison_list = dir.join(POISON_FILE);
+        if poison_list.exists() {
+            let damaged = Plain::open(&poison_list, POISON_HEADER)?.1.damaged;
+            if damaged > 0 {
+                problems
+                    .push(format!("{}: {damaged} lines are not as they were written", poison_list.display()));
+            }
         }
         let torn = cache.opened().torn_bytes;
         if torn > 0 {

@@ -23,11 +23,8 @@ use crate::ledger::Ledger;
 use crate::prepare::Prepared;
 use crate::printer::Printer;
 use crate::recipe::ByteSize;
+use crate::work::{DRY_RUN, PREDICTION, remove_dry_run};
 
-/// Place of the prediction in the output folder.
-const FILE: &str = "work/prediction.json";
-/// Work folder of the sample, in the output folder.
-const FOLDER: &str = "work/dry-run";
 const VERSION: u32 = 1;
 /// A smaller sample is drawn again with a larger share.
 const MIN_SAMPLE: u64 = 300;
@@ -97,10 +94,11 @@ pub(super) fn run(
     stop: &Arc<AtomicBool>,
 ) -> Result<Prediction> {
     let mut per_million = (share * 1e6).ceil().clamp(1.0, 1e6) as u32;
-    let folder = out.join(FOLDER);
+    let work = out.join("work");
+    let folder = work.join(DRY_RUN);
     loop {
         // What another dry run left would be counted as this one's.
-        crate::work::clear_folder(&folder)?;
+        remove_dry_run(&work)?;
         let start = Instant::now();
         let mut run = Run::new(prepared, &folder, engine()?, printer, stop.clone())?;
         run.sample = Some(per_million);
@@ -109,8 +107,8 @@ pub(super) fn run(
         if n >= MIN_SAMPLE || per_million == 1_000_000 {
             let read_seconds = start.elapsed().as_secs_f64();
             let prediction = predict(out, prepared, run, parts, per_million, read_seconds)?;
-            atomic::write_file(&out.join(FILE), &json::canonical(&prediction))?;
-            std::fs::remove_dir_all(&folder).map_err(Error::io(&folder, "remove"))?;
+            atomic::write_file(&work.join(PREDICTION), &json::canonical(&prediction))?;
+            remove_dry_run(&work)?;
             return Ok(prediction);
         }
         // Half more than what would have been enough; with none at all everything.
@@ -217,7 +215,7 @@ fn predict(
     prediction.output_bytes =
         (sum(|source| source.tokens) * width + sum(|source| source.kept_docs) * INDEX_BYTES) as u64;
     prediction.work_bytes =
-        (folder_bytes(&out.join(FOLDER))? as f64 * factor) as u64 + prediction.output_bytes;
+        (folder_bytes(&out.join("work").join(DRY_RUN))? as f64 * factor) as u64 + prediction.output_bytes;
     prediction.seconds = read_seconds + scaled_seconds * factor;
     Ok(prediction)
 }
@@ -315,7 +313,7 @@ pub(super) fn compare(
     ledger: &Ledger,
     seconds: f64,
 ) -> Result<Option<String>> {
-    let path = out.join(FILE);
+    let path = out.join("work").join(PREDICTION);
     let Ok(bytes) = std::fs::read(&path) else { return Ok(None) };
     // A prediction of another version or another build says nothing here.
     let Ok(predicted) = serde_json::from_slice::<Prediction>(&bytes) else { return Ok(None) };

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use moe_shards::Manifest;
+use moe_shards::memory::machine_bytes;
 use serde_json::json;
 
 use self::run::Run;
@@ -28,7 +28,7 @@ use crate::objects;
 use crate::prepare::Prepared;
 use crate::printer::Printer;
 use crate::publish;
-use crate::recipe::ByteSize;
+use crate::recipe::{ByteSize, LimitsConfig};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -89,10 +89,7 @@ pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
         return Ok(());
     }
     let _lock = OutputLock::acquire(folder)?;
-    let is_finished =
-        |name: &str| !name.split('/').any(|part| part.starts_with('.')) && !name.starts_with("work/");
-    let owned = ["shards", "dedup", "audit", "quarantine"];
-    let n_bytes = objects::upload(folder, &url, Manifest::FILE, &owned, is_finished)?;
+    let n_bytes = objects::upload(folder, &url, &publish::files(folder)?, publish::is_earlier)?;
     printer.note(&format!("copied {} to {url}", ByteSize(n_bytes)));
     Ok(())
 }
@@ -102,6 +99,8 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     if let Some(verify_every) = args.verify_every {
         prepared.recipe.tokenizer.verify_every = verify_every;
     }
+    prepared.warnings.iter().for_each(|warning| printer.warn(warning));
+    check_memory(args.memory, &prepared.recipe.limits, machine_bytes())?;
     publish::check_folder(&args.out)?;
     check_against(&args.out, &prepared)?;
     if args.dry_run {
@@ -109,6 +108,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     }
     let started = Instant::now();
     let _lock = OutputLock::acquire(&args.out)?;
+    publish::mark(&args.out)?;
     if args.fresh {
         publish::remove_all(&args.out)?;
     } else if publish::is_finished(&args.out, prepared.fingerprint()) {
@@ -150,6 +150,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let tokenizer_file = prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3);
     let identity = prepared.identity(tokenizer_file)?;
     run.shard(&parts, &tokenizer, identity)?;
+    prepared.check_unchanged()?;
 
     publish::write_reports(&args.out, &run.results, &run.ledger)?;
     run.ledger.check()?;
@@ -174,6 +175,22 @@ fn engine(args: &BuildArgs) -> Result<LocalEngine> {
     })
 }
 
+/// Refuses limits that this machine can never keep, before any work.
+fn check_memory(memory: Option<ByteSize>, limits: &LimitsConfig, machine: Option<u64>) -> Result<()> {
+    let Some(machine) = machine.map(ByteSize) else { return Ok(()) };
+    let asked = [
+        ("--memory", memory),
+        ("`limits.max_doc_bytes`", Some(limits.max_doc_bytes)),
+        ("`limits.max_window_bytes`", Some(limits.max_window_bytes)),
+    ];
+    match asked.into_iter().find_map(|(name, size)| Some((name, size.filter(|size| size.0 > machine.0)?))) {
+        None => Ok(()),
+        Some((name, size)) => Err(Error::Memory(format!(
+            "{name} is {size}, and this machine lets the program have {machine}; give less"
+        ))),
+    }
+}
+
 /// Says what would be done, and what a sample says about it.
 fn dry_run(
     args: &BuildArgs,
@@ -184,6 +201,7 @@ fn dry_run(
     prepared.check_fields()?;
     let described = describe(&args.out, prepared);
     let _lock = OutputLock::acquire(&args.out)?;
+    publish::mark(&args.out)?;
     let predicted = forecast::run(&args.out, prepared, args.sample, || engine(args), printer, stop)?;
     match args.json {
         true => printer.data(&format!("{}\n", json!(predicted))),
@@ -274,4 +292,22 @@ fn describe(out: &Path, prepared: &Prepared) -> String {
     };
     lines.push(format!("  tokenizer    {tokenizer}\n"));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_above_the_memory_of_the_machine_are_refused() {
+        let limits = LimitsConfig::default();
+        let check = |memory: Option<u64>, machine| check_memory(memory.map(ByteSize), &limits, machine);
+        assert!(check(None, Some(1 << 30)).is_ok());
+        assert!(check(Some(1 << 40), None).is_ok());
+        let error = check(Some(1 << 40), Some(1 << 30)).unwrap_err();
+        assert_eq!(error.exit_code(), 5);
+        assert!(error.to_string().starts_with("--memory is "), "{error}");
+        let error = check(None, Some(100_000_000)).unwrap_err().to_string();
+        assert!(error.starts_with("`limits.max_window_bytes` is "), "{error}");
+    }
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::ledger::{EncoderNote, Ledger, SourceLedger};
 use crate::prepare::Prepared;
 use crate::printer::{Printer, StageLine};
-use crate::publish::{Results, StoredTokenizer};
+use crate::publish::{Results, StoredTokenizer, TOKEN_BYTES};
 use crate::read::slice;
 use crate::recipe::ByteSize;
 use crate::stage::{Params, Report, Task, read, shard, tokenize, train};
@@ -290,7 +290,7 @@ impl<'a> Run<'a> {
             blake3,
             vocab_size: encoder.vocab_size(),
             eod_id: encoder.eod().0,
-            token_bytes_file: "token_bytes.u16".to_owned(),
+            token_bytes_file: TOKEN_BYTES.to_owned(),
             token_bytes_blake3: Hash::of(&token_bytes),
         };
         let what = format!("{origin}, {} tokens, end of document is {}", info.vocab_size, info.eod_id);

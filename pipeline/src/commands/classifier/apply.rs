@@ -39,7 +39,7 @@ pub fn run(args: &ApplyArgs, printer: &Printer) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(args.threads.unwrap_or(0))
         .build()
-        .map_err(|e| crate::Error::Usage(format!("cannot start threads: {e}")))?;
+        .map_err(|e| crate::Error::Machine(format!("cannot start threads: {e}")))?;
     let (mut n_docs, mut n_bytes, mut seconds) = (0u64, 0u64, 0.0);
     let fields = FieldPaths { text: args.text.clone(), id: args.id.clone(), ..FieldPaths::default() };
     let n_bad = pool.install(|| {

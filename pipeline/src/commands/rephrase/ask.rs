@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use moe_llm::Cache;
 
 use super::{Setup, WhatArgs, cache_folder, dry_run, folder, judge, say};
-use crate::commands::server::{ServerArgs, lead};
+use crate::commands::server::{ServerArgs, lead, sound};
 use crate::error::{Error, Result};
 use crate::lock::OutputLock;
 use crate::printer::Printer;
@@ -54,7 +54,7 @@ pub fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
         selection.fitting,
         selection.originals
     ));
-    let mut cache = Cache::open(&cache_folder(out))?;
+    let mut cache = sound(Cache::open(&cache_folder(out))?, printer);
     if args.dry_run.is_none() {
         setup.settings.write(&folder(out))?;
     }

@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicBool;
 use moe_llm::{Cache, batch};
 
 use super::{Setup, WhatArgs, ask, cache_folder, folder, judge, say};
+use crate::commands::server::sound;
 use crate::error::Result;
+use crate::listing;
 use crate::lock::OutputLock;
 use crate::printer::Printer;
 use crate::rephrase::parents::Place;
@@ -18,10 +20,11 @@ use crate::rephrase::parents::Place;
 /// # Errors
 /// The build, the styles, the cache or the file cannot be used.
 pub fn export(args: &WhatArgs, file: &Path, retry_poisoned: bool, printer: &Printer) -> Result<()> {
+    listing::check_single(file, |start| start.starts_with("{\"custom_id\":\""))?;
     let setup = Setup::new(args)?;
     let _lock = OutputLock::acquire(&args.out)?;
     let selection = setup.choose()?;
-    let cache = Cache::open(&cache_folder(&args.out))?;
+    let cache = sound(Cache::open(&cache_folder(&args.out))?, printer);
     setup.settings.write(&folder(&args.out))?;
     let places: Vec<Place> = selection.chosen.iter().map(|chosen| chosen.place).collect();
     let broken = RefCell::new(None);
@@ -63,7 +66,7 @@ pub fn import(
     let setup = Setup::read(out)?;
     let _lock = OutputLock::acquire(out)?;
     let keys = batch::exported_keys(exported)?;
-    let mut cache = Cache::open(&cache_folder(out))?;
+    let mut cache = sound(Cache::open(&cache_folder(out))?, printer);
     let imported = batch::import(answers, &keys, &mut cache)?;
     cache.flush()?;
     let sum = |counts: &std::collections::BTreeMap<String, u64>| counts.values().sum::<u64>();

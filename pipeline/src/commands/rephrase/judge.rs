@@ -9,12 +9,13 @@ use moe_shards::atomic;
 
 use super::{Setup, cache_folder, folder, read_cache, say};
 use crate::error::{Error, Result};
+use crate::listing;
 use crate::lock::OutputLock;
 use crate::printer::Printer;
 use crate::rephrase::assemble::{Assembly, Outcome};
 use crate::rephrase::choice::Selection;
 use crate::rephrase::record::Ledger;
-use crate::rephrase::report::Report;
+use crate::rephrase::report::{Report, TITLE};
 use crate::watch::Watch;
 
 /// `moe-data rephrase validate`: judges the answers again, with the limits as they are now.
@@ -25,7 +26,7 @@ pub fn validate(out: &Path, json: bool, printer: &Printer, stop: Arc<AtomicBool>
     let setup = Setup::read(out)?;
     let _lock = OutputLock::acquire(out)?;
     let selection = setup.choose()?;
-    let cache = open(out)?;
+    let cache = open(out, printer)?;
     let ledger = assemble(&setup, &selection, &cache, out, printer, stop, |_| Ok(()))?;
     say(printer, out, &ledger, json);
     Ok(())
@@ -42,10 +43,11 @@ pub fn report(
     printer: &Printer,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
+    listing::check_single(page, |start| start.contains(TITLE))?;
     let setup = Setup::read(out)?;
     let _lock = OutputLock::acquire(out)?;
     let selection = setup.choose()?;
-    let cache = open(out)?;
+    let cache = open(out, printer)?;
     let mut report = Report::new(n_samples);
     let ledger = assemble(&setup, &selection, &cache, out, printer, stop, |outcome| {
         report.see(outcome);
@@ -89,9 +91,9 @@ pub(super) fn assembly<'a>(setup: &'a Setup, selection: &'a Selection, cache: &'
     }
 }
 
-fn open(out: &Path) -> Result<Cache> {
+fn open(out: &Path, printer: &Printer) -> Result<Cache> {
     let missing = || {
         Error::Usage(format!("{} does not exist; run moe-data rephrase first", cache_folder(out).display()))
     };
-    read_cache(out)?.ok_or_else(missing)
+    read_cache(out, printer)?.ok_or_else(missing)
 }

@@ -16,6 +16,7 @@ use moe_llm::Cache;
 pub use self::ask::{AskArgs, run as ask};
 pub use self::batch::{export, import};
 pub use self::judge::{report, validate};
+use crate::commands::server::sound;
 use crate::error::{Error, Result};
 use crate::printer::Printer;
 use crate::rephrase::choice::{Choice, Selection};
@@ -123,12 +124,12 @@ impl Setup {
 }
 
 /// Opens the cache for reading; one that is not there is empty.
-fn read_cache(out: &Path) -> Result<Option<Cache>> {
+fn read_cache(out: &Path, printer: &Printer) -> Result<Option<Cache>> {
     let folder = cache_folder(out);
     if !folder.exists() {
         return Ok(None);
     }
-    Ok(Some(Cache::open_read_only(&folder)?))
+    Ok(Some(sound(Cache::open_read_only(&folder)?, printer)))
 }
 
 /// Says what was made and what comes next.

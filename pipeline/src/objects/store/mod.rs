@@ -6,7 +6,7 @@
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -46,7 +46,7 @@ fn runtime() -> Result<&'static Runtime> {
             .enable_all()
             .build()
     });
-    runtime.as_ref().map_err(|e| Error::Usage(format!("cannot start threads for requests: {e}")))
+    runtime.as_ref().map_err(|e| Error::Machine(format!("cannot start threads for requests: {e}")))
 }
 
 /// The store of a bucket; made once, so that connections are kept.
@@ -97,8 +97,44 @@ impl Place {
             n_bytes: meta.size,
             changed_nanos: meta.last_modified.timestamp_nanos_opt().unwrap_or(0).max(0) as u128,
             etag: meta.e_tag,
+            output: None,
         }
     }
+
+    /// Objects by the outputs of builds that they lie in, as far as the listing shows these.
+    fn objects(&self, listed: Vec<(ObjectMeta, String)>, all: &BTreeSet<String>) -> Vec<Object> {
+        let is_output = |folder: &str| {
+            let has = |name: &str| all.contains(&format!("{folder}{name}"));
+            has(MARK) || has("MANIFEST.json") && has("ledger.json") && has("recipe.lock.toml")
+        };
+        let output = |key: &str| {
+            let ends = key.match_indices('/').map(|(at, _)| at + 1);
+            ends.map(|end| &key[..end]).chain([""]).find(|folder| is_output(folder)).map(str::to_owned)
+        };
+        let object = |(meta, name): (ObjectMeta, String)| {
+            let output = output(meta.location.as_ref());
+            Object {
+                output: output.map(|folder| format!("{}/{folder}", self.bucket)),
+                ..self.object(meta, name)
+            }
+        };
+        listed.into_iter().map(object).collect()
+    }
+}
+
+/// The list that marks the output of a build, see [`crate::listing`].
+const MARK: &str = ".moe-data/build.json";
+
+/// The object of a URL, as it is now.
+///
+/// # Errors
+/// The store refuses, or there is none.
+pub fn look(path: &Path) -> Result<Object> {
+    let url = path.to_string_lossy().into_owned();
+    let place = place(&url)?;
+    let (store, key) = (place.store.clone(), place.exact_key()?);
+    let meta = runtime()?.block_on(async move { store.head(&key).await }).map_err(io(&url, "look at"))?;
+    Ok(place.object(meta, String::new()))
 }
 
 /// Objects behind a URL: the one with this key, else all below it except hidden ones; with `*`, `?` or `[`, all
@@ -120,15 +156,15 @@ pub fn find(url: &str) -> std::result::Result<Vec<Object>, String> {
         let pattern = glob::Pattern::new(&place.key).map_err(|e| format!("is not a pattern: {e}"))?;
         let folder = place.key[..at].rfind('/').map_or("", |end| &place.key[..end]);
         let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
-        let found = list(folder)?.into_iter();
-        let found =
-            found.filter(|meta| pattern.matches_with(meta.location.as_ref(), options) && meta.size > 0);
-        return Ok(found
-            .map(|meta| {
-                let name = last_part(&meta);
-                place.object(meta, name)
-            })
-            .collect());
+        let found = list(folder)?;
+        let all = keys(&found);
+        let is_shown =
+            |meta: &ObjectMeta| pattern.matches_with(meta.location.as_ref(), options) && meta.size > 0;
+        let found = found.into_iter().filter(is_shown).map(|meta| {
+            let name = last_part(&meta);
+            (meta, name)
+        });
+        return Ok(place.objects(found.collect(), &all));
     }
     if !place.key.is_empty() && !place.key.ends_with('/') {
         let key = place.exact_key().map_err(|e| e.to_string())?;
@@ -147,13 +183,19 @@ pub fn find(url: &str) -> std::result::Result<Vec<Object>, String> {
         "" => String::new(),
         key => format!("{key}/"),
     };
-    let below = list(&prefix)?.into_iter().filter_map(|meta| {
+    let found = list(&prefix)?;
+    let all = keys(&found);
+    let below = found.into_iter().filter_map(|meta| {
         let name = meta.location.as_ref().strip_prefix(&prefix)?.to_owned();
         // Stores mark folders with empty objects.
         let is_shown = meta.size > 0 && !name.split('/').any(|part| part.starts_with('.'));
-        is_shown.then(|| place.object(meta, name))
+        is_shown.then_some((meta, name))
     });
-    Ok(below.collect())
+    Ok(place.objects(below.collect(), &all))
+}
+
+fn keys(found: &[ObjectMeta]) -> BTreeSet<String> {
+    found.iter().map(|meta| meta.location.as_ref().to_owned()).collect()
 }
 
 /// The causes of an error of the library in one line.
@@ -173,15 +215,17 @@ fn in_words(error: &dyn std::error::Error) -> String {
 fn io(url: &str, action: &'static str) -> impl FnOnce(object_store::Error) -> Error {
     let path = Path::new(url).to_owned();
     move |e| {
+        if matches!(e, object_store::Error::Precondition { .. }) {
+            return Error::data(
+                &path,
+                "changed while it was read: another object has taken its place; run again",
+            );
+        }
         let kind = match e {
             object_store::Error::NotFound { .. } => std::io::ErrorKind::NotFound,
             _ => std::io::ErrorKind::Other,
         };
-        let message = match e {
-            object_store::Error::Precondition { .. } => "it changed while it was read; run again".to_owned(),
-            ref e => in_words(e),
-        };
-        Error::Io { path, action, source: std::io::Error::new(kind, message) }
+        Error::Io { path, action, source: std::io::Error::new(kind, in_words(&e)) }
     }
 }
 

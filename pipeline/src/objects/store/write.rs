@@ -1,81 +1,140 @@
 //! Writing the finished files of a folder to an object store. The manifest goes first and comes back last, as in the folder
-//! itself: while it is there, all that it lists is there and belongs together.
+//! itself: while it is there, all that it lists is there and belongs together. The list of our files says what may be replaced.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use futures_util::TryStreamExt;
+use moe_shards::Manifest;
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
 
 use super::{Place, io, place, runtime};
 use crate::error::{Error, Result};
+use crate::listing::{Listing, Maker};
 
 /// Bytes of a part of an upload; 10,000 parts are allowed.
 const PART_BYTES: usize = 16 << 20;
 const PARTS_IN_FLIGHT: usize = 4;
 
-/// Makes the place of `url` hold exactly the files of `folder` that `is_wanted` accepts (by their place below it, with
-/// `/`), and `last` only when all others are there. Other objects go away if they lie in one of `owned`, the
-/// folders that belong to us. Returns how many bytes were written.
+/// Copies the `wanted` files of `folder` (places below it, with `/`) to the place of `url`, the list of them and the manifest only
+/// when all others are there. Objects of an earlier copy that are no longer wanted go away; others are neither replaced nor
+/// removed. `is_earlier` says of a version that left a manifest and no list what else is ours. Returns how many bytes were written.
 ///
 /// # Errors
-/// A file cannot be read, or the store refuses.
+/// Something that is not ours is in the way, a file cannot be read, or the store refuses.
 pub fn upload(
     folder: &Path,
     url: &str,
-    last: &str,
-    owned: &[&str],
-    is_wanted: impl Fn(&str) -> bool,
+    wanted: &BTreeSet<String>,
+    is_earlier: impl Fn(&Manifest, &str) -> bool,
 ) -> Result<u64> {
-    let place = place(url.trim_end_matches('/'))?;
-    let mut files = BTreeMap::new();
-    walk(folder, "", &mut files)?;
-    files.retain(|name, _| is_wanted(name));
-    let prefix = match place.key.trim_matches('/') {
-        "" => String::new(),
-        key => format!("{key}/"),
+    let target = Target::new(url)?;
+    let there = target.names()?;
+    let ours = target.ours(&there, is_earlier)?;
+    let foreign = match ours.is_empty() {
+        true => there.iter().next(),
+        false => there.iter().find(|name| wanted.contains(*name) && !ours.contains(*name)),
     };
-    let key =
-        |name: &str| Key::parse(format!("{prefix}{name}")).map_err(|e| Error::Usage(format!("{url}: {e}")));
-    let runtime = runtime()?;
-    runtime.block_on(delete(&place, url, key(last)?))?;
-    let below = Key::parse(prefix.trim_end_matches('/')).map_err(|e| Error::Usage(format!("{url}: {e}")))?;
-    let listed = async { place.store.list(Some(&below)).try_collect::<Vec<ObjectMeta>>().await };
-    for meta in runtime.block_on(listed).map_err(io(url, "list"))? {
-        let name = meta.location.as_ref().strip_prefix(&prefix).unwrap_or_default();
-        let is_owned = name.split_once('/').is_some_and(|(folder, _)| owned.contains(&folder));
-        if is_owned && !files.contains_key(name) {
-            runtime.block_on(delete(&place, url, meta.location.clone()))?;
-        }
+    if let Some(foreign) = foreign {
+        let message = format!("{url} holds other things, such as `{foreign}`; choose an empty or new place");
+        return Err(Error::Usage(message));
+    }
+    let list = list_name();
+    // Whatever is ours is named before it is there, so that a copy that was broken off can be taken up.
+    let all = wanted.iter().chain(&ours).map(|name| (name.clone(), None)).collect();
+    target.write(&list, Listing::bytes(&all))?;
+    target.delete(Manifest::FILE)?;
+    for name in ours.iter().filter(|name| !wanted.contains(*name) && **name != list) {
+        target.delete(name)?;
     }
     let mut n_bytes = 0;
-    let (ends, others): (Vec<_>, Vec<_>) = files.iter().partition(|(name, _)| *name == last);
-    for (name, path) in others.into_iter().chain(ends) {
-        n_bytes += runtime.block_on(put(&*place.store, &key(name)?, path))?;
+    let late = [&*list, Manifest::FILE];
+    for name in wanted.iter().map(String::as_str).filter(|name| !late.contains(name)).chain(late) {
+        n_bytes += runtime()?.block_on(put(&*target.place.store, &target.key(name)?, &folder.join(name)))?;
     }
     Ok(n_bytes)
 }
 
-fn walk(folder: &Path, prefix: &str, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
-        let path = entry.map_err(Error::io(folder, "read"))?.path();
-        let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
-        if path.is_dir() {
-            walk(&path, &format!("{name}/"), files)?;
-        } else {
-            files.insert(name, path);
-        }
-    }
-    Ok(())
+/// Place of the list of our files.
+fn list_name() -> String {
+    Listing::path(Path::new(""), Maker::Build).to_string_lossy().into_owned()
 }
 
-async fn delete(place: &Place, url: &str, key: Key) -> Result<()> {
-    match place.store.delete(&key).await {
-        Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-        Err(e) => Err(io(url, "delete")(e)),
+/// A place in a store.
+struct Target<'a> {
+    place: Place,
+    url: &'a str,
+    /// Of all keys: empty, or with a slash at the end.
+    prefix: String,
+}
+
+impl Target<'_> {
+    fn new(url: &str) -> Result<Target<'_>> {
+        let place = place(url.trim_end_matches('/'))?;
+        let prefix = match place.key.trim_matches('/') {
+            "" => String::new(),
+            key => format!("{key}/"),
+        };
+        Ok(Target { place, url, prefix })
+    }
+
+    fn key(&self, name: &str) -> Result<Key> {
+        Key::parse(format!("{}{name}", self.prefix)).map_err(|e| Error::Usage(format!("{}: {e}", self.url)))
+    }
+
+    /// What is there.
+    fn names(&self) -> Result<BTreeSet<String>> {
+        let below = Key::parse(self.prefix.trim_end_matches('/'));
+        let below = below.map_err(|e| Error::Usage(format!("{}: {e}", self.url)))?;
+        let listed = async { self.place.store.list(Some(&below)).try_collect::<Vec<ObjectMeta>>().await };
+        let listed = runtime()?.block_on(listed).map_err(io(self.url, "list"))?;
+        let name = |meta: &ObjectMeta| meta.location.as_ref().strip_prefix(&self.prefix).map(str::to_owned);
+        Ok(listed.iter().filter_map(name).collect())
+    }
+
+    /// What of it an earlier copy wrote.
+    fn ours(
+        &self,
+        there: &BTreeSet<String>,
+        is_earlier: impl Fn(&Manifest, &str) -> bool,
+    ) -> Result<BTreeSet<String>> {
+        let (list, url) = (list_name(), Path::new(self.url));
+        if there.contains(&list) {
+            let listing = Listing::parse(url, Maker::Build, &url.join(&list), &self.get(&list)?)?;
+            let names = listing.files().keys().filter(|name| there.contains(*name)).cloned();
+            return Ok(names.chain([list]).collect());
+        }
+        if !there.contains(Manifest::FILE) {
+            return Ok(BTreeSet::new());
+        }
+        match Manifest::parse(&url.join(Manifest::FILE), &self.get(Manifest::FILE)?) {
+            Ok(manifest) => Ok(there.iter().filter(|name| is_earlier(&manifest, name)).cloned().collect()),
+            // It is of another program.
+            Err(_) => Ok(BTreeSet::new()),
+        }
+    }
+
+    fn get(&self, name: &str) -> Result<Vec<u8>> {
+        let key = self.key(name)?;
+        let got = async { self.place.store.get(&key).await?.bytes().await };
+        Ok(runtime()?.block_on(got).map_err(io(self.url, "read"))?.to_vec())
+    }
+
+    fn write(&self, name: &str, content: Vec<u8>) -> Result<()> {
+        let key = self.key(name)?;
+        let written = async { self.place.store.put(&key, content.into()).await };
+        runtime()?.block_on(written).map_err(io(self.url, "write")).map(drop)
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        let key = self.key(name)?;
+        match runtime()?.block_on(async { self.place.store.delete(&key).await }) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(io(self.url, "delete")(e)),
+        }
     }
 }
 

@@ -104,7 +104,11 @@ pub fn load(benchmarks: &[Benchmark], settings: &Settings) -> Result<Loaded> {
 }
 
 /// Calls `take` with the normalised text of each record, which may be empty.
-fn for_each_text(file: &InputFile, field: &str, mut take: impl FnMut(String)) -> Result<()> {
+fn for_each_text(file: &InputFile, field: &str, take: impl FnMut(String)) -> Result<()> {
+    file.unchanged(|| read_texts(file, field, take))
+}
+
+fn read_texts(file: &InputFile, field: &str, mut take: impl FnMut(String)) -> Result<()> {
     let fields = FieldPaths { text: field.to_owned(), ..FieldPaths::default() };
     let limits = read::Limits { max_doc_bytes: MAX_RECORD_BYTES, ..read::Limits::default() };
     let mut reader = read::open(&file.path, &file.name, None, Slice::Whole, &fields, limits)?;

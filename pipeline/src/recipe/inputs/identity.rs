@@ -1,0 +1,173 @@
+//! Whether a file is still the one that was found. What writes to a file while it is read leaves documents of two contents, or none
+//! where there were some, and no reader can tell.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use super::InputFile;
+use crate::error::{Error, Result};
+use crate::objects;
+
+/// Which content a path led to, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Device and inode.
+    inode: (u64, u64),
+    /// When the inode was changed last, in seconds and nanoseconds since 1970: unlike the time of change of the content, no
+    /// program can set it.
+    inode_changed: (i64, i64),
+}
+
+impl InputFile {
+    /// Runs what reads the file, and makes sure that the file was the same one all the time.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when it was changed, replaced or removed meanwhile, or else since it was found; what `read` returns.
+    pub fn unchanged<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before = self.check_unchanged()?;
+        match read() {
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            // What looked like damage may have come of it.
+            done => before.check_read().and(done),
+        }
+    }
+
+    /// The second half of [`InputFile::unchanged`], of the file as [`InputFile::check_unchanged`] returned it before it was read.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when it is another one.
+    pub fn check_read(&self) -> Result<()> {
+        self.compare(true).map(drop)
+    }
+
+    /// Compares the file with what was found at first, and returns it as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when it is another one.
+    pub fn check_unchanged(&self) -> Result<InputFile> {
+        // Links to a file, and its rights, may change before it is read.
+        self.compare(false)
+    }
+
+    /// `is_strict` counts every change of the inode.
+    fn compare(&self, is_strict: bool) -> Result<InputFile> {
+        let changed = |how: &str| {
+            let message =
+                format!("changed while it was read: {how}; let what writes it finish, and run again");
+            Err(Error::data(&self.path, message))
+        };
+        let now = match self.look() {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return changed("it is gone");
+            }
+            now => now?,
+        };
+        let inode = |file: &InputFile| file.place.map(|place| place.inode);
+        if now.n_bytes != self.n_bytes {
+            return changed(&format!("it had {} bytes and has {}", self.n_bytes, now.n_bytes));
+        }
+        if now.etag != self.etag || inode(&now) != inode(self) {
+            return changed("another file has taken its place");
+        }
+        if now.changed_nanos != self.changed_nanos || is_strict && now.place != self.place {
+            return changed("it was written to");
+        }
+        Ok(now)
+    }
+
+    /// The file as it is now.
+    fn look(&self) -> Result<InputFile> {
+        let name = self.name.clone();
+        if objects::is_url(&self.path) {
+            return Ok(InputFile::of_object(objects::look(&self.path)?, name));
+        }
+        InputFile::of_file(&self.path, name).map_err(Error::io(&self.path, "look at"))
+    }
+
+    pub(super) fn of_object(object: objects::Object, name: String) -> InputFile {
+        InputFile {
+            path: PathBuf::from(object.url),
+            name,
+            n_bytes: object.n_bytes,
+            changed_nanos: object.changed_nanos,
+            etag: object.etag,
+            place: None,
+        }
+    }
+
+    pub(super) fn of_file(path: &Path, name: String) -> io::Result<InputFile> {
+        let data = fs::metadata(path)?;
+        let changed = data.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let place =
+            Place { inode: (data.dev(), data.ino()), inode_changed: (data.ctime(), data.ctime_nsec()) };
+        Ok(InputFile {
+            path: path.to_owned(),
+            name,
+            n_bytes: data.len(),
+            changed_nanos: changed.as_nanos(),
+            etag: None,
+            place: Some(place),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::super::find;
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        let other = dir.path().join("b.jsonl");
+        type Change<'a> = &'a dyn Fn();
+        let rewrite: Change<'_> = &|| {
+            // In place, of the same size, and with the old time.
+            let old = fs::metadata(&path).unwrap().modified().unwrap();
+            fs::write(&path, "other").unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        };
+        let replace: Change<'_> = &|| {
+            fs::write(&other, "lines").unwrap();
+            fs::rename(&other, &path).unwrap();
+        };
+        let changes: [(&str, Change<'_>, bool); 6] = [
+            ("it had 5 bytes and has 3", &|| fs::write(&path, "lin").unwrap(), false),
+            ("it had 5 bytes and has 9", &|| fs::write(&path, "lines and").unwrap(), false),
+            ("it was written to", rewrite, false),
+            ("another file has taken its place", replace, false),
+            ("it is gone", &|| fs::remove_file(&path).unwrap(), false),
+            ("", &|| {}, true),
+        ];
+        for (how, change, is_same) in changes {
+            fs::write(&path, "lines").unwrap();
+            let file = find(dir.path(), &["a.jsonl".to_owned()]).unwrap().remove(0);
+            // Times of the file system have a tick of some milliseconds.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let damage = || -> Result<()> { Err(Error::Usage("damaged".to_owned())) };
+            let result = file.unchanged(|| {
+                change();
+                damage()
+            });
+            let said = result.unwrap_err();
+            if is_same {
+                assert_eq!(said.to_string(), "damaged");
+                continue;
+            }
+            assert_eq!(said.exit_code(), 3);
+            let said = said.to_string();
+            assert!(said.contains("changed while it was read") && said.contains(how), "{said}");
+        }
+        let file = find(dir.path(), &["a.jsonl".to_owned()]).unwrap().remove(0);
+        assert!(file.unchanged(|| Ok(())).is_ok());
+        // Also between finding and reading.
+        fs::write(&path, "lin").unwrap();
+        assert!(file.unchanged(|| Ok(())).is_err());
+    }
+}

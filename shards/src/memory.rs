@@ -1,0 +1,99 @@
+//! Memory that is asked for and is not there. The standard library aborts then, which looks like a crash; the programs
+//! say what happened and leave with exit code 5.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs;
+
+/// The system's allocator, with an end of the program's own when it refuses.
+///
+/// ```
+/// use moe_shards::memory::Allocator;
+///
+/// #[global_allocator]
+/// static ALLOCATOR: Allocator = Allocator::new(|n_bytes| {
+///     eprintln!("error: no {n_bytes} bytes of memory");
+///     std::process::exit(5)
+/// });
+/// ```
+#[derive(Debug)]
+pub struct Allocator {
+    /// Gets the bytes that were asked for. It must not allocate.
+    refused: fn(usize) -> !,
+}
+
+impl Allocator {
+    /// An allocator that calls `refused` with the bytes asked for when there are not as many. `refused` must not allocate.
+    pub const fn new(refused: fn(usize) -> !) -> Allocator {
+        Allocator { refused }
+    }
+
+    fn given(&self, place: *mut u8, n_bytes: usize) -> *mut u8 {
+        if place.is_null() { (self.refused)(n_bytes) } else { place }
+    }
+}
+
+// SAFETY: every call goes to `System` as it came, and what it gives is handed on unless it is null.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract of `alloc`, which is that of `System`.
+        self.given(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as in `alloc`.
+        self.given(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, n_bytes: usize) -> *mut u8 {
+        // SAFETY: as in `alloc`; `place` came from `System` too.
+        self.given(unsafe { System.realloc(place, layout, n_bytes) }, n_bytes)
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: as in `alloc`; `place` came from `System` too.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+/// Bytes of memory that this process can get at most: of the machine, its control group and its own limit of addresses
+/// (`ulimit -v`). `None` where the system does not say.
+pub fn machine_bytes() -> Option<u64> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let number = |text: &str| text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+    let behind =
+        |text: &str, label: &str| text.lines().find_map(|line| line.strip_prefix(label)).and_then(number);
+    let limits = [
+        behind(&read("/proc/meminfo"), "MemTotal:").map(|kib| kib.saturating_mul(1024)),
+        number(&read("/sys/fs/cgroup/memory.max")),
+        number(&read("/sys/fs/cgroup/memory/memory.limit_in_bytes")),
+        behind(&read("/proc/self/limits"), "Max address space"),
+    ];
+    limits.into_iter().flatten().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_has_more_than_a_megabyte_and_less_than_an_exabyte() {
+        if let Some(n_bytes) = machine_bytes() {
+            assert!((1 << 20..1 << 60).contains(&n_bytes), "{n_bytes}");
+        }
+    }
+
+    #[test]
+    fn memory_comes_from_the_system() {
+        let allocator = Allocator::new(|n_bytes| panic!("{n_bytes}"));
+        let layout = Layout::new::<[u64; 4]>();
+        // SAFETY: the layout is not empty, the place is freed once, with the layout that it then has.
+        let first = unsafe {
+            let place = allocator.alloc_zeroed(layout);
+            let place = allocator.realloc(place, layout, 64);
+            let first = *place;
+            allocator.dealloc(place, Layout::from_size_align_unchecked(64, layout.align()));
+            first
+        };
+        assert_eq!(first, 0);
+    }
+}
