@@ -14,7 +14,9 @@
 
 // From the bottom up: a module imports only from the groups above its own.
 pub mod error;
+pub mod intact;
 mod json;
+pub mod lookup;
 mod nearest;
 pub mod printer;
 pub mod strict_toml;

@@ -20,7 +20,8 @@ fn main() -> ExitCode {
         (false, true) => Level::Verbose,
         (false, false) => Level::Normal,
     });
-    match run(cli.verb, &printer) {
+    let outcome = moe_shards::exit_when_maps_are_lost().map_err(moe_data::Error::from);
+    match outcome.and_then(|()| run(cli.verb, &printer)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             printer.error(&error.to_string());
