@@ -15,8 +15,10 @@
 // From the bottom up: a module imports only from the groups above its own.
 pub mod error;
 mod guard;
+pub mod intact;
 mod json;
 pub mod listing;
+pub mod lookup;
 mod nearest;
 pub mod printer;
 pub mod strict_toml;

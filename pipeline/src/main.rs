@@ -38,7 +38,8 @@ fn main() -> ExitCode {
         (false, true) => Level::Verbose,
         (false, false) => Level::Normal,
     });
-    match run(cli.verb, &printer).and_then(|()| printer.finish()) {
+    let outcome = moe_shards::exit_when_maps_are_lost().map_err(Error::from);
+    match outcome.and_then(|()| run(cli.verb, &printer)).and_then(|()| printer.finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, &printer),
     }

@@ -123,8 +123,17 @@ pub struct Holdout {
 impl Holdout {
     /// Whether the family is held out.
     pub fn contains(self, family: FamilyId) -> bool {
-        let draw = mix64(family.0 ^ stream_key(self.seed, 0, 0, 0, Purpose::Holdout));
-        u128::from(draw) * 1_000_000 < u128::from(self.ppm) << 64
+        u128::from(self.draw(family)) * 1_000_000 < u128::from(self.ppm) << 64
+    }
+
+    /// The least `ppm` with which the family is held out.
+    pub fn least_ppm(self, family: FamilyId) -> u32 {
+        // Below a million, since the draw is below 2^64.
+        (u128::from(self.draw(family)) * 1_000_000 >> 64) as u32 + 1
+    }
+
+    fn draw(self, family: FamilyId) -> u64 {
+        mix64(family.0 ^ stream_key(self.seed, 0, 0, 0, Purpose::Holdout))
     }
 }
 
@@ -327,6 +336,12 @@ impl PassRule {
 
     /// Document that family `i` shows in a pass; `None` when it rests.
     pub fn document(&self, table: &FamilyTable, i: usize, pass: u32) -> Option<u32> {
+        let (doc, uses) = self.turn(table, i, pass);
+        self.max_uses.is_none_or(|max| uses < u64::from(max)).then_some(doc)
+    }
+
+    /// Document of family `i` whose turn it is in a pass, and how many earlier passes showed it.
+    pub fn turn(&self, table: &FamilyTable, i: usize, pass: u32) -> (u32, u64) {
         let texts = table.texts(i);
         let (text, uses) = match texts.len() {
             1 => (0, u64::from(pass)),
@@ -336,7 +351,27 @@ impl PassRule {
                 self.share.text_and_uses(pass, rank, n_ranks, table.id(i), n as u64 - 1)
             }
         };
-        self.max_uses.is_none_or(|max| uses < u64::from(max)).then(|| texts[text as usize])
+        (texts[text as usize], uses)
+    }
+
+    /// A pass from which on every family of `table` rests, so that no further pass shows anything; `None` when there is none.
+    pub fn end(&self, table: &FamilyTable) -> Option<u32> {
+        if table.is_empty() {
+            return Some(0);
+        }
+        let max = u128::from(self.max_uses?);
+        let most_texts = (0..table.len()).map(|i| table.texts(i).len()).max().unwrap_or(1) as u128;
+        let (num, den) = (u128::from(self.share.num), u128::from(self.share.den.max(1)));
+        let others = den.saturating_sub(num);
+        // Passes `0..p` show at least `p num / den - 1` originals and `p others / den - 1` other texts, which rotate, and a text
+        // of which it is never the turn shows nothing anyway.
+        let passes = |uses: u128, share: u128| if share == 0 { 0 } else { (uses + 1) * den / share + 1 };
+        let alone = if self.variant_order.len() < table.len() as u64 { max } else { 0 };
+        let with_variants = match most_texts {
+            1 => 0,
+            n => passes(max, num).max(passes((n - 1) * max, others)),
+        };
+        Some(u32::try_from(alone.max(with_variants)).unwrap_or(u32::MAX))
     }
 
     /// Documents of families `families` (a window) with their tokens, in the order in which the pass shows them.
@@ -387,5 +422,46 @@ mod tests {
                 && Holdout { ppm: 50_000, seed: 2 }.contains(FamilyId(i))
         };
         assert!((0..100_000).filter(|&i| both(mix64(i))).count() < 400);
+        for family in (0..500).map(|i| FamilyId(mix64(i))) {
+            let least = Holdout { ppm: 0, seed: 1 }.least_ppm(family);
+            assert!(Holdout { ppm: least, seed: 1 }.contains(family));
+            assert!(!Holdout { ppm: least - 1, seed: 1 }.contains(family));
+        }
+    }
+
+    /// No family shows anything from the end on, which is not far behind the last pass that does.
+    #[test]
+    fn passes_end_where_every_text_rests() {
+        for (n_texts, num, den, max) in [
+            (1, 1, 2, 2),
+            (2, 1, 2, 1),
+            (4, 1, 3, 2),
+            (3, 0, 1, 2),
+            (3, 1, 1, 3),
+            (2, 1, 50, 1),
+            (5, 9, 10, 4),
+        ] {
+            let mut table =
+                FamilyTable { starts: vec![0], variant_ranks: Vec::new(), ..FamilyTable::default() };
+            for i in 0..7u32 {
+                // One family in two has variants.
+                let texts = if i % 2 == 0 { n_texts } else { 1 };
+                table.ids.push(FamilyId(mix64(u64::from(i))));
+                table.variant_ranks.push(if n_texts > 1 { i.div_ceil(2) } else { 0 });
+                table.texts.extend(table.texts.len() as u32..table.texts.len() as u32 + texts);
+                table.starts.push(table.texts.len() as u32);
+            }
+            table.variant_ranks.push(if n_texts > 1 { 4 } else { 0 });
+            let rule = PassRule::new(1, 2, OriginalShare { num, den }, Some(max), &table);
+            let end = rule.end(&table).unwrap();
+            let shows = |pass| (0..table.len()).any(|i| rule.document(&table, i, pass).is_some());
+            assert!((end..end + 300).all(|pass| !shows(pass)), "{n_texts} {num}/{den} {max}: {end}");
+            let last = (0..end).rev().find(|&pass| shows(pass)).unwrap();
+            let rare = (den / num.max(1)).max(den / (den - num).max(1)).max(4);
+            assert!(u64::from(end - last) <= 2 * rare + 4, "{n_texts} {num}/{den}: {last} {end}");
+            let free = PassRule::new(1, 2, OriginalShare { num, den }, None, &table);
+            assert_eq!(free.end(&table), None);
+            assert_eq!(free.end(&FamilyTable::default()), Some(0));
+        }
     }
 }

@@ -10,16 +10,16 @@ use crate::hash::Hash;
 use crate::ids::{FamilyId, TokenWidth};
 
 /// Version written by this program.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 pub(crate) const MAGIC: [u8; 8] = *b"MOEMDX01";
-/// Bytes of the header that [`FORMAT_VERSION`] has.
+/// Bytes of the header from version 2 on.
 pub(crate) const HEADER_BYTES: usize = 320;
 /// Bytes of the header of version 1, which has no `names` section.
 const HEADER_BYTES_V1: usize = 256;
 pub(crate) const ALIGN: u64 = 64;
 pub(crate) const META_BYTES: usize = 16;
-/// Sections in file order.
-pub(crate) const SECTIONS: [&str; 5] = ["end", "family", "meta", "id", "names"];
+/// Sections in file order. Version 1 has the first four, version 2 the first five.
+pub(crate) const SECTIONS: [&str; 6] = ["end", "family", "meta", "id", "names", "sum"];
 /// Bit of byte 12 of a record, from version 2 on: the quality is known.
 const QUALITY_KNOWN: u8 = 1;
 
@@ -38,7 +38,8 @@ pub struct DocumentMeta {
     pub tags: u8,
     /// Language: number `language - 1` of the shard's [`Names`](crate::Names); 0 = unknown.
     pub language: u16,
-    /// Position of the source in the manifest.
+    /// Position of the source in the manifest. Not stored from version 3 on, where it reads as 0: a shard must not change
+    /// when another source is added before its own; the manifest says it.
     pub source: u16,
     /// Bytes of the text as it was read, before normalisation: the ledger adds them up.
     pub n_bytes: u32,
@@ -49,7 +50,6 @@ impl DocumentMeta {
         let mut out = [0; META_BYTES];
         out[..4].copy_from_slice(&[self.variant, self.style, self.quality.unwrap_or(0), self.tags]);
         out[4..6].copy_from_slice(&self.language.to_le_bytes());
-        out[6..8].copy_from_slice(&self.source.to_le_bytes());
         out[8..12].copy_from_slice(&self.n_bytes.to_le_bytes());
         out[12] = if self.quality.is_some() { QUALITY_KNOWN } else { 0 };
         out
@@ -68,6 +68,15 @@ impl DocumentMeta {
             source: u16::from_le_bytes([b[6], b[7]]),
             n_bytes: u32::from_le_bytes([b[8], b[9], b[10], b[11]]),
         }
+    }
+}
+
+/// How many of [`SECTIONS`] a version has.
+pub(crate) fn n_sections(version: u32) -> usize {
+    match version {
+        1 => 4,
+        2 => 5,
+        _ => SECTIONS.len(),
     }
 }
 
@@ -93,7 +102,7 @@ pub(crate) struct Header {
     pub tokenizer: Hash,
     pub bin: Hash,
     pub build: Hash,
-    /// In the order of [`SECTIONS`]; version 1 has no `names`, so its entry is empty.
+    /// In the order of [`SECTIONS`]; those that the version does not have are empty.
     pub sections: [Section; SECTIONS.len()],
     pub file_bytes: u64,
 }
@@ -139,8 +148,8 @@ impl Header {
         let mut at = MAGIC.len();
         let version = take_u32(file, &mut at);
         let (header_bytes, n_sections) = match version {
-            1 => (HEADER_BYTES_V1, SECTIONS.len() - 1),
-            FORMAT_VERSION => (HEADER_BYTES, SECTIONS.len()),
+            1 => (HEADER_BYTES_V1, n_sections(1)),
+            2..=FORMAT_VERSION => (HEADER_BYTES, n_sections(version)),
             found => {
                 return Err(Error::Version { path: path.to_owned(), found, supported: FORMAT_VERSION });
             }
@@ -204,8 +213,8 @@ impl Header {
         if self.eod >= self.vocab_size {
             return Err(Error::format(path, "EOD", format!("below {}", self.vocab_size), self.eod));
         }
-        let expected =
-            [Some(self.n_docs * 8), Some(self.n_docs * 8), Some(self.n_docs * META_BYTES as u64), None, None];
+        let words = Some(self.n_docs * 8);
+        let expected = [words, words, Some(self.n_docs * META_BYTES as u64), None, None, words];
         let mut previous_end = header_bytes;
         for (section, bytes) in self.sections[..n_sections].iter().zip(expected) {
             let end = section.offset.checked_add(section.bytes).filter(|&end| end <= file_bytes);
@@ -270,8 +279,13 @@ mod tests {
             source: 0x0807,
             n_bytes: 0x0c0b_0a09,
         };
-        assert_eq!(meta.to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1, 0, 0, 0]);
-        assert_eq!(DocumentMeta::from_bytes(2, FamilyId(9), &meta.to_bytes()), meta);
+        let mut bytes = meta.to_bytes();
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 0, 0, 9, 10, 11, 12, 1, 0, 0, 0]);
+        let without_source = DocumentMeta { source: 0, ..meta };
+        assert_eq!(DocumentMeta::from_bytes(3, FamilyId(9), &bytes), without_source);
+        // Version 2 stored it.
+        bytes[6..8].copy_from_slice(&[7, 8]);
+        assert_eq!(DocumentMeta::from_bytes(2, FamilyId(9), &bytes), meta);
     }
 
     #[test]

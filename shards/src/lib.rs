@@ -108,7 +108,7 @@ pub use lock::{
     ShardRef, TakedownLock, TakedownShard, ValidationLock,
 };
 pub use manifest::{Manifest, SourceInfo, TokenizerInfo};
-pub use mmap::ScratchNumbers;
+pub use mmap::{ScratchNumbers, exit_when_maps_are_lost};
 pub use names::Names;
 pub use plan::{Plan, Pool, proxy_families};
 pub use reader::{Shard, ShardIndex, Tokens};

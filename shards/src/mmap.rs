@@ -1,6 +1,12 @@
 //! Memory maps: the only `unsafe` of the data side.
 
 use std::fs::{self, File};
+#[cfg(unix)]
+use std::io::Write;
+#[cfg(unix)]
+use std::mem::ManuallyDrop;
+#[cfg(unix)]
+use std::os::fd::FromRawFd;
 use std::path::Path;
 
 use memmap2::{Mmap, MmapMut};
@@ -12,11 +18,48 @@ use crate::error::{Error, Result};
 /// # Errors
 /// The file cannot be opened or mapped.
 pub(crate) fn map_file(path: &Path) -> Result<Mmap> {
+    map_open_file(path).map(|(_, map)| map)
+}
+
+/// Maps a file read-only and keeps it open, so that one can see later whether it is still as long.
+///
+/// # Errors
+/// As [`map_file`].
+pub(crate) fn map_open_file(path: &Path) -> Result<(File, Mmap)> {
     let file = File::open(path).map_err(Error::io(path, "open"))?;
     // SAFETY: the map is private to this process and read-only. Files of a finished build are
     // never written in place by our programs (they appear by rename), so the bytes under the map
     // do not change; a foreign program that truncates them is outside the contract of the format.
-    unsafe { Mmap::map(&file) }.map_err(Error::io(path, "map"))
+    let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "map"))?;
+    Ok((file, map))
+}
+
+/// What a program says when a mapped file has become shorter than its map.
+#[cfg(unix)]
+const LOST: &[u8] = b"error: a file of the shards or the plan became shorter while it was read (truncated, or its disk failed)\n  \
+    hint: `moe-data verify DIR` says which; bring it back from a copy or build again\n";
+
+/// From now on a read of a mapped file that has become shorter ends the process with a message and exit code 3, that of damaged
+/// data, instead of a bare signal (SIGBUS). Programs call it once, when they start; elsewhere than on Unix it does nothing.
+///
+/// # Errors
+/// The system refuses the handler.
+pub fn exit_when_maps_are_lost() -> Result<()> {
+    #[cfg(unix)]
+    {
+        let say_and_exit = || {
+            // SAFETY: descriptor 2 is standard error for the whole life of the process, and `ManuallyDrop` keeps it open.
+            let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
+            // `File` writes without a buffer or a lock: one system call, which a handler may make. If it fails,
+            // nobody listens, and the exit code still speaks.
+            if stderr.write_all(LOST).is_err() {}
+            signal_hook::low_level::exit(3)
+        };
+        // SAFETY: the handler makes two system calls that are safe in one, and does not return.
+        unsafe { signal_hook::low_level::register(signal_hook::consts::SIGBUS, say_and_exit) }
+            .map_err(Error::io(Path::new("SIGBUS"), "listen to"))?;
+    }
+    Ok(())
 }
 
 /// Numbers of this process alone in a file that the system may write out when memory is short: tables that are

@@ -18,6 +18,7 @@ use crate::interleave::Interleaver;
 use crate::lock::PlanLock;
 use crate::manifest::Manifest;
 use crate::pack::PackedPiece;
+use crate::reader::Shard;
 use crate::sample::{Sample, SampleId};
 
 /// An open plan. It can be shared between threads.
@@ -36,8 +37,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Opens `dir/plan.lock`, the shards it names and its pack indexes. Sizes, headers, index
-    /// checksums and the identity of each shard are checked; the tokens themselves by `moe-data verify`.
+    /// Opens `dir/plan.lock`, the shards it names and its pack indexes. Sizes, headers and the digest of each
+    /// index are checked; the tokens of a document when it is read, all of them by [`Shard::verify_tokens`].
     ///
     /// # Errors
     /// Anything missing or damaged, a plan of other shards, shards of another tokenizer.
@@ -231,6 +232,13 @@ impl Plan {
         let id = SampleId { pool: number, pass: 0, bin };
         let hidden = |shard, doc| self.taken_down.contains_key(&(shard, doc));
         Sample::assemble(id, pool.docs(), &pool.validation.bin(bin)?, lock.seq_len as usize, hidden)
+    }
+
+    /// The shards that it reads, each once. [`Shard::verify_tokens`] of each, on as many threads as one likes, proves that
+    /// their tokens are those that were written; [`Plan::sample`] checks the documents that it reads.
+    pub fn shards(&self) -> Vec<&Shard> {
+        let all = self.pools.iter().flat_map(|pool| pool.docs().shards());
+        all.map(|shard| (shard.path(), shard)).collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
     /// Compares every file of the plan with its digest, and says how many there are; the shards are

@@ -1,17 +1,24 @@
 //! Opens shards in place. Opening costs the same for any size; [`Shard::verify`] reads everything.
 //! No byte string makes a reader panic: each access checks what it relies on.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
-use crate::format::{DocumentMeta, Header, META_BYTES, SECTIONS, checksum_error, u64_at};
+use crate::format::{DocumentMeta, Header, META_BYTES, SECTIONS, checksum_error, n_sections, u64_at};
 use crate::hash::Hash;
 use crate::ids::{FamilyId, TokenId, TokenWidth};
-use crate::mmap::map_file;
+use crate::mmap::map_open_file;
 use crate::names::Names;
+
+/// Place of the checksums of documents among the sections.
+const SUM: usize = 5;
+/// Bytes that are read from the disk at once.
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// The index of a shard over any bytes (a map, a vector, a fuzzer's input).
 #[derive(Debug)]
@@ -82,7 +89,7 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         self.header.bin
     }
 
-    /// Digest of the recipe.
+    /// Digest of what the recipe says of the source; before version 3 of the whole recipe.
     pub fn build(&self) -> Hash {
         self.header.build
     }
@@ -172,15 +179,33 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
     /// # Errors
     /// The first damaged section.
     pub fn verify_sections(&self) -> Result<()> {
-        // Version 1 has no `names`; its empty entry has no checksum.
-        let n_sections = SECTIONS.len() - usize::from(self.header.version == 1);
-        for (i, name) in SECTIONS.iter().enumerate().take(n_sections) {
+        for (i, name) in SECTIONS.iter().enumerate().take(n_sections(self.header.version)) {
             let (recorded, computed) = (self.header.sections[i].xxh3, xxh3_64(self.section(i)));
             if recorded != computed {
                 return Err(checksum_error(&self.path, &format!("section `{name}`"), recorded, computed));
             }
         }
         Ok(())
+    }
+
+    /// Checks the digest of the whole index; a wrong one is named by its section where that can be told.
+    ///
+    /// # Errors
+    /// The bytes are not those that `expected` was made of.
+    pub fn verify_index(&self, expected: Hash) -> Result<()> {
+        let found = Hash::of(self.data.as_ref());
+        if found == expected {
+            return Ok(());
+        }
+        self.verify_sections()?;
+        let (path, what) = (self.path.clone(), "file".to_owned());
+        Err(Error::Checksum { path, what, expected: expected.to_string(), found: found.to_string() })
+    }
+
+    /// Checksum of a document's tokens; absent before version 3.
+    fn sum(&self, doc: u32) -> Result<Option<u64>> {
+        self.check(doc)?;
+        Ok((n_sections(self.header.version) > SUM).then(|| u64_at(self.section(SUM), doc as usize * 8)))
     }
 
     fn section(&self, i: usize) -> &[u8] {
@@ -201,6 +226,20 @@ fn section<'d>(header: &Header, data: &'d [u8], i: usize) -> &'d [u8] {
     let section = header.sections[i];
     // `Header::parse` has checked that the section lies inside the file.
     &data[section.offset as usize..(section.offset + section.bytes) as usize]
+}
+
+/// Fills the block, unless the file ends before; gives how many bytes are in it.
+fn read_full(file: &mut File, block: &mut [u8]) -> std::io::Result<usize> {
+    let mut n = 0;
+    while n < block.len() {
+        match file.read(&mut block[n..]) {
+            Ok(0) => break,
+            Ok(more) => n += more,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(n)
 }
 
 /// Tokens of a document in place.
@@ -229,6 +268,30 @@ impl<'a> Tokens<'a> {
         Tokens { bytes: &self.bytes[start * w..end * w], width: self.width }
     }
 
+    /// Place and id of the first token that a vocabulary of this size does not have.
+    fn first_beyond(&self, vocab_size: u32) -> Option<(usize, u32)> {
+        // The greatest id first: that loop has no early exit, so it is compiled to vector instructions.
+        let greatest = match self.width {
+            TokenWidth::U16 => {
+                self.bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).max().map(u32::from)
+            }
+            TokenWidth::U32 => {
+                self.bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).max()
+            }
+        };
+        greatest.filter(|&greatest| greatest >= vocab_size)?;
+        self.ids().enumerate().find(|&(_, token)| token >= vocab_size)
+    }
+
+    /// The ids.
+    fn ids(&self) -> impl Iterator<Item = u32> + use<'a> {
+        let width = self.width;
+        self.bytes.chunks_exact(width.bytes()).map(move |b| match width {
+            TokenWidth::U16 => u32::from(u16::from_le_bytes([b[0], b[1]])),
+            TokenWidth::U32 => u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+        })
+    }
+
     /// Appends the ids to a vector.
     pub fn extend_into(&self, out: &mut Vec<u32>) {
         match self.width {
@@ -253,7 +316,9 @@ impl<'a> Tokens<'a> {
 #[derive(Debug)]
 pub struct Shard {
     index: ShardIndex<Mmap>,
+    mdx_file: File,
     bin_path: PathBuf,
+    bin_file: File,
     bin: Mmap,
 }
 
@@ -271,16 +336,17 @@ impl Shard {
     /// # Errors
     /// Either file is missing, or its size or header is wrong.
     pub fn open(mdx_path: &Path) -> Result<Shard> {
-        let index = ShardIndex::parse(mdx_path, map_file(mdx_path)?)?;
+        let (mdx_file, mdx) = map_open_file(mdx_path)?;
+        let index = ShardIndex::parse(mdx_path, mdx)?;
         let bin_path = mdx_path.with_extension("bin");
-        let bin = map_file(&bin_path)?;
+        let (bin_file, bin) = map_open_file(&bin_path)?;
         let expected = index.header.n_tokens.checked_mul(index.header.width.bytes() as u64);
         if expected != Some(bin.len() as u64) {
             let expected =
                 format!("{} tokens of {} bytes", index.header.n_tokens, index.header.width.bytes());
             return Err(Error::format(&bin_path, "file size", expected, format!("{} bytes", bin.len())));
         }
-        Ok(Shard { index, bin_path, bin })
+        Ok(Shard { index, mdx_file, bin_path, bin_file, bin })
     }
 
     /// Tokens of a document, EOD included.
@@ -295,6 +361,101 @@ impl Shard {
         Ok(Tokens { bytes: &self.bin[(start * w) as usize..((start + len) * w) as usize], width })
     }
 
+    /// Tokens of a document, EOD included, after a check of what a damaged disk or another program may have changed: the
+    /// sizes of both files, the checksum of the document (from version 3 on), and that every id is in the vocabulary.
+    ///
+    /// # Errors
+    /// As [`Shard::tokens`]; also the first of these that does not hold, naming shard and document.
+    pub fn checked_tokens(&self, doc: u32) -> Result<Tokens<'_>> {
+        self.check_sizes()?;
+        let tokens = self.tokens(doc)?;
+        if let Some((at, token)) = tokens.first_beyond(self.vocab_size()) {
+            return Err(Error::TokenRange {
+                path: self.bin_path.clone(),
+                id: self.id(doc)?.to_owned(),
+                token,
+                at,
+                vocab_size: self.vocab_size(),
+            });
+        }
+        if let Some(recorded) = self.index.sum(doc)? {
+            let computed = xxh3_64(tokens.bytes);
+            if recorded != computed {
+                let what = format!("document {doc}, `{}`,", self.id(doc)?);
+                return Err(checksum_error(&self.bin_path, &what, recorded, computed));
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// Whether the index has a checksum of each document (from version 3 on), so that [`Shard::checked_tokens`] finds a changed
+    /// token that is still in the vocabulary.
+    pub fn has_document_sums(&self) -> bool {
+        n_sections(self.index.header.version) > SUM
+    }
+
+    /// Whether both files are still as long as they were mapped: reading a map of a file that became shorter ends the
+    /// process.
+    ///
+    /// # Errors
+    /// One of them is not, or is gone.
+    pub fn check_sizes(&self) -> Result<()> {
+        let of_files = [
+            (&self.index.path, &self.mdx_file, self.index.data.len()),
+            (&self.bin_path, &self.bin_file, self.bin.len()),
+        ];
+        for (path, file, expected) in of_files {
+            let found = file.metadata().map_err(Error::io(path, "look at"))?.len();
+            if found != expected as u64 {
+                let expected = format!("{expected} bytes, as when it was opened");
+                return Err(Error::format(path, "file size", expected, format!("{found} bytes")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the tokens.
+    pub fn bin_bytes(&self) -> u64 {
+        self.bin.len() as u64
+    }
+
+    /// Reads the tokens from the disk, compares them with their digest and looks for ids beyond the vocabulary. `progress` is told how many bytes were read since
+    /// it was told last, and says whether to go on; `false` when it did not want to.
+    ///
+    /// # Errors
+    /// The bytes are not those that were written; where that can be told, the document is named.
+    pub fn verify_tokens(&self, progress: &mut dyn FnMut(u64) -> bool) -> Result<bool> {
+        let mut file = File::open(&self.bin_path).map_err(Error::io(&self.bin_path, "open"))?;
+        let mut hasher = blake3::Hasher::new();
+        let mut block = vec![0; BLOCK_BYTES];
+        let mut in_vocabulary = true;
+        loop {
+            let n = read_full(&mut file, &mut block).map_err(Error::io(&self.bin_path, "read"))?;
+            hasher.update(&block[..n]);
+            let tokens = Tokens { bytes: &block[..n], width: self.index.header.width };
+            in_vocabulary &= tokens.first_beyond(self.vocab_size()).is_none();
+            if !progress(n as u64) {
+                return Ok(false);
+            }
+            if n < block.len() {
+                break;
+            }
+        }
+        let found = Hash(*hasher.finalize().as_bytes());
+        if found == self.index.header.bin && in_vocabulary {
+            return Ok(true);
+        }
+        for doc in 0..self.n_docs() {
+            self.checked_tokens(doc)?;
+        }
+        Err(Error::Checksum {
+            path: self.bin_path.clone(),
+            what: "file".to_owned(),
+            expected: self.index.header.bin.to_string(),
+            found: found.to_string(),
+        })
+    }
+
     /// The tokens of all documents as they lie in the file, little-endian.
     pub fn token_bytes(&self) -> &[u8] {
         &self.bin
@@ -307,17 +468,8 @@ impl Shard {
     /// The first thing that is wrong, with its place.
     pub fn verify(&self) -> Result<()> {
         self.index.verify_sections()?;
-        let found = Hash::of(&self.bin);
-        if found != self.index.header.bin {
-            return Err(Error::Checksum {
-                path: self.bin_path.clone(),
-                what: "file".to_owned(),
-                expected: self.index.header.bin.to_string(),
-                found: found.to_string(),
-            });
-        }
+        self.verify_tokens(&mut |_| true)?;
         let mut previous = FamilyId(0);
-        let mut scratch = Vec::new();
         let mut n_tokens = 0;
         for doc in 0..self.n_docs() {
             let family = self.family(doc)?;
@@ -330,26 +482,12 @@ impl Shard {
             }
             previous = family;
             self.language(doc)?;
-            scratch.clear();
-            self.tokens(doc)?.extend_into(&mut scratch);
-            n_tokens += scratch.len() as u64;
-            if let Some(at) = scratch.iter().position(|&token| token >= self.vocab_size()) {
-                return Err(Error::TokenRange {
-                    path: self.bin_path.clone(),
-                    id: self.id(doc)?.to_owned(),
-                    token: scratch[at],
-                    at,
-                    vocab_size: self.vocab_size(),
-                });
-            }
-            if scratch.last() != Some(&self.eod().0) {
-                let id = self.id(doc)?;
-                return Err(Error::format(
-                    &self.bin_path,
-                    "end of document",
-                    self.eod().0,
-                    format!("{:?} in `{id}`", scratch.last()),
-                ));
+            let tokens = self.checked_tokens(doc)?;
+            n_tokens += tokens.len() as u64;
+            let last = tokens.slice(tokens.len() - 1, 1).ids().next();
+            if last != Some(self.eod().0) {
+                let found = format!("{last:?} in `{}`", self.id(doc)?);
+                return Err(Error::format(&self.bin_path, "end of document", self.eod().0, found));
             }
         }
         if n_tokens != self.n_tokens() {

@@ -92,7 +92,7 @@ impl Sample {
             }
             let segment = sample.pieces.len();
             let (offset, len) = (packed.offset as usize, packed.len as usize);
-            let document = shard.tokens(doc)?;
+            let document = shard.checked_tokens(doc)?;
             // `checked_sub` also refuses a piece that starts past the end.
             if document.len().checked_sub(offset).is_none_or(|rest| rest < len) {
                 let piece = format!("tokens {offset}..{}", offset + len);

@@ -1,5 +1,5 @@
 //! Writes one shard: `name.bin` (tokens) and `name.mdx` (index). Tokens stream to the disk; the
-//! index (32 bytes and the id of each document) is held until [`ShardWriter::finish`].
+//! index (40 bytes and the id of each document) is held until [`ShardWriter::finish`].
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub struct ShardSpec {
     pub eod: TokenId,
     /// Digest of the tokenizer file.
     pub tokenizer: Hash,
-    /// Digest of the recipe, without paths.
+    /// Digest of what the recipe says of the source of the documents, without paths.
     pub build: Hash,
 }
 
@@ -72,6 +72,7 @@ pub struct ShardWriter {
     ends: Vec<u8>,
     families: Vec<u8>,
     metas: Vec<u8>,
+    sums: Vec<u8>,
     id_ends: Vec<u64>,
     id_bytes: Vec<u8>,
     n_tokens: u64,
@@ -103,6 +104,7 @@ impl ShardWriter {
             ends: Vec::new(),
             families: Vec::new(),
             metas: Vec::new(),
+            sums: Vec::new(),
             id_ends: vec![0],
             id_bytes: Vec::new(),
             n_tokens: 0,
@@ -159,6 +161,7 @@ impl ShardWriter {
                 vocab_size: self.spec.vocab_size,
             });
         }
+        let first = self.scratch.len();
         for tokens in [tokens, &[self.spec.eod]] {
             let start = self.scratch.len();
             self.scratch.resize(start + tokens.len() * self.width.bytes(), 0);
@@ -171,6 +174,7 @@ impl ShardWriter {
                     .for_each(|(bytes, t)| bytes.copy_from_slice(&t.0.to_le_bytes())),
             }
         }
+        self.sums.extend_from_slice(&xxh3_64(&self.scratch[first..]).to_le_bytes());
         if self.scratch.len() >= BUFFER_BYTES {
             self.write_scratch()?;
         }
@@ -206,7 +210,7 @@ impl ShardWriter {
         let mut file = vec![0; HEADER_BYTES];
         let names = self.names.to_bytes();
         let mut sections = [Section::default(); SECTIONS.len()];
-        let contents = [&self.ends, &self.families, &self.metas, &ids, &names];
+        let contents = [&self.ends, &self.families, &self.metas, &ids, &names, &self.sums];
         for (section, bytes) in sections.iter_mut().zip(contents) {
             file.resize(file.len().next_multiple_of(ALIGN as usize), 0);
             *section = Section { offset: file.len() as u64, bytes: bytes.len() as u64, xxh3: xxh3_64(bytes) };

@@ -28,7 +28,8 @@ fn main() -> ExitCode {
         _ => Verbosity::Normal,
     };
     let mut printer = Printer::new(verbosity);
-    match commands::run(cli, &mut printer) {
+    let outcome = moe_shards::exit_when_maps_are_lost().map_err(Into::into);
+    match outcome.and_then(|()| commands::run(cli, &mut printer)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             printer.finish_steps();

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use moe_shards::{Manifest, Plan, Shard};
+use moe_shards::{Manifest, Plan};
 use serde_json::json;
 
 use crate::error::Result;
 use crate::export::{self, Exported, PlanExport};
+use crate::intact;
 use crate::listing::{Entry, Listing, Maker};
 use crate::lock::OutputLock;
 use crate::printer::Printer;
@@ -49,17 +50,21 @@ pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     let mut listings = claim(args, &manifest, &to)?;
     let mut files: Vec<Exported> = Vec::new();
     let n_bytes: u64 = manifest.shards.iter().map(|shard| shard.bin_bytes).sum();
+    // Nothing is written of damaged shards.
+    let shards = intact::open_all(&args.out, &manifest)?;
+    let watch = Watch::new(stop.clone(), printer.bar("check", n_bytes));
+    let checked = intact::check(&shards, &watch);
+    watch.finish();
+    checked?;
     let watch = Watch::new(stop.clone(), printer.bar("export", if args.npy { n_bytes } else { 0 }));
-    for info in &manifest.shards {
-        let mdx = Manifest::mdx_path(&args.out, &info.name);
-        let shard = Shard::open(&mdx)?;
-        shard.verify_sections()?;
+    for shard in &shards {
+        let mdx = shard.path().to_owned();
         watch.advance(0)?;
         if args.megatron {
-            files.push(export::megatron(&mdx, &shard)?);
+            files.push(export::megatron(&mdx, shard)?);
         }
         if args.npy {
-            files.extend(export::tokens(&mdx, &shard, &to, &watch)?);
+            files.extend(export::tokens(&mdx, shard, &to, &watch)?);
         }
     }
     watch.finish();

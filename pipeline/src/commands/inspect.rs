@@ -130,7 +130,7 @@ fn shard(path: &Path) -> Result<(String, Value)> {
     let mut profile = Profile::default();
     profile.add(&shard)?;
     let mut lines = vec![
-        format!("{}  recipe {}", path.display(), shard.build().short()),
+        format!("{}  source's recipe {}", path.display(), shard.build().short()),
         format!(
             "├─ tokenizer {}  {} tokens, end of document {}",
             shard.tokenizer().short(),
@@ -143,7 +143,7 @@ fn shard(path: &Path) -> Result<(String, Value)> {
     lines.push(match first {
         Some((meta, id)) => {
             let id = escape_line(id);
-            format!("└─ source {}, variant {}, first document {id}", meta.source, meta.variant)
+            format!("└─ variant {}, first document {id}", meta.variant)
         }
         None => "└─ empty".to_owned(),
     });
@@ -155,7 +155,6 @@ fn shard(path: &Path) -> Result<(String, Value)> {
         "tokenizer": shard.tokenizer(),
         "vocab_size": shard.vocab_size(),
         "eod": shard.eod(),
-        "source": first.map(|(meta, _)| meta.source),
         "variant": first.map(|(meta, _)| meta.variant),
         "metadata": profile.json(),
     });

@@ -65,14 +65,16 @@ pub fn run(args: &MixArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let from = origin.map_or_else(|| "built-in defaults".to_owned(), |file| file.display().to_string());
     printer.note(&format!("mixing {} by {from}", args.out.display()));
 
-    let options = options(args)?;
-    let total = mix::work(&manifest, &mixture);
-    let watch = Watch::new(stop, printer.bar("mix", total));
+    let n_bytes = manifest.shards.iter().map(|shard| shard.bin_bytes).sum();
+    let check = Watch::new(stop.clone(), printer.bar("check", n_bytes));
+    let watch = Watch::new(stop, printer.bar("mix", mix::work(&manifest, &mixture)));
     let threads = args.threads.unwrap_or(0);
     // 0 lets rayon take one thread for each core.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|e| Error::Machine(format!("cannot start {threads} threads: {e}")))?;
+    let options = MixOptions { check: Some(check.clone()), ..options(args)? };
     let outcome = pool.install(|| mix::make_plan(&args.out, &manifest, &mixture, &options, &watch));
+    check.finish();
     watch.finish();
     report(args, &mixture, printer, &outcome?)
 }
@@ -84,6 +86,7 @@ fn options(args: &MixArgs) -> Result<MixOptions> {
         proxy: args.proxy,
         parameters: args.parameters,
         extend: None,
+        check: None,
     };
     if let Some(from) = args.extend {
         // An extension of a proxy is one of the same size.
@@ -145,14 +148,16 @@ fn report(args: &MixArgs, mixture: &Mixture, printer: &Printer, outcome: &MixOut
     }
     for clip in &outcome.clips {
         printer.warn(&format!(
-            "{}: clipped in phase `{}`: {} trained tokens instead of {}",
+            "{}: clipped in phase `{}`: {} trained tokens instead of {} ({})",
             clip.pool,
             clip.phase,
             table::group_digits(clip.given),
-            table::group_digits(clip.asked)
+            table::group_digits(clip.asked),
+            clip.cap
         ));
     }
-    let warnings = outcome.worth.iter().flat_map(PoolWorth::warnings);
+    let holdout = mixture.mix.holdout;
+    let warnings = outcome.worth.iter().flat_map(|worth| PoolWorth::warnings(worth, holdout));
     for warning in warnings.chain(outcome.plan.warnings(mixture)) {
         printer.warn(&warning);
     }
@@ -179,6 +184,9 @@ fn report(args: &MixArgs, mixture: &Mixture, printer: &Printer, outcome: &MixOut
             earlier.plan.short(),
             lock.agrees_with(earlier.plan).unwrap_or(0)
         ));
+    }
+    if held_out == 0 {
+        printer.note("nothing is held out, so training will measure no validation loss");
     }
     printer.note(&format!("next: moe-train --shards {}/", args.out.display()));
     Ok(())

@@ -216,7 +216,6 @@ fn check_shard(out: &Path, manifest: &Manifest, info: &ShardInfo) -> Vec<String>
             };
             let tokenizer = manifest.tokenizer.blake3.to_string();
             problems.extend(wrong("the tokenizer", shard.tokenizer().to_string(), tokenizer));
-            problems.extend(wrong("the recipe", shard.build().to_string(), manifest.build.to_string()));
             problems.extend(wrong(
                 "the number of documents",
                 shard.n_docs().to_string(),

@@ -35,10 +35,18 @@ fn words(answer: &Answer) -> String {
     let mut text = String::new();
     let id = escape_line(&answer.id);
     for document in &answer.documents {
-        let Whereabouts { source, variant, family, shard, tokens, shown, .. } = document;
+        let Whereabouts { name, source, variant, family, shard, tokens, shown, .. } = document;
         text.push_str(&format!(
-            "{id}: source {source}, variant `{variant}`, family {family}, {tokens} tokens, shard {shard}\n"
+            "{name}: source {source}, variant `{variant}`, family {family}, {tokens} tokens, {shard}:{}\n",
+            document.document
         ));
+        if document.alike > 0 {
+            text.push_str(&format!(
+                "  {} documents of source {source} have this name; this one is {shard}:{}\n",
+                document.alike + 1,
+                document.document
+            ));
+        }
         for Sighting { t, phase, pool, pass, window, bin, offset, len } in shown {
             let end = offset + len;
             text.push_str(&format!(

@@ -37,7 +37,7 @@ pub fn run(args: &WhyArgs, printer: &Printer) -> Result<()> {
     let quarantined = if stories.is_empty() { build.quarantined(&args.id)? } else { Vec::new() };
     if stories.is_empty() && quarantined.is_empty() {
         let message = format!(
-            "no document of {} is called `{}`, and no record in quarantine starts with it; \
+            "no document of {} is called `{}`, and no record in quarantine holds it in its first bytes; \
              ids are `source/name` or `name`, as in the audit tables",
             args.out.display(),
             args.id
@@ -54,7 +54,12 @@ pub fn run(args: &WhyArgs, printer: &Printer) -> Result<()> {
     }
     for record in &quarantined {
         let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
-        lines.push(format!("a record of {}: quarantined, {}", text("source"), text("cause")));
+        lines.push(format!(
+            "a record of {} that holds `{}`: quarantined, {}",
+            text("source"),
+            args.id,
+            text("cause")
+        ));
         lines.push(format!("  read       {}, offset {}", text("file"), record["offset"]));
         lines.push(format!("  starts     {}", text("first_bytes")));
     }
@@ -73,6 +78,15 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
     let slice = if d.slice.is_empty() { String::new() } else { format!(" ({})", d.slice) };
     lines.push(format!("  read       {} bytes from {}{slice}", d.raw_bytes, escape_line(&d.file)));
     lines.push(format!("  document   {}, family {}, variant {}", d.document_id, d.family, d.variant));
+    if d.alike > 0 {
+        lines.push(format!(
+            "  the name   is that of {} documents of {}; this one is number {} of {}{slice}",
+            d.alike + 1,
+            d.source,
+            d.row,
+            d.file
+        ));
+    }
     story.filters.iter().for_each(|looked| filter(looked, lines));
     for row in &story.dropped {
         lines.push(format!(

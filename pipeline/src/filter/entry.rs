@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Action, Filter, REGISTRY, Rewrite, Rule};
 use crate::strict_toml::{Fault, Section};
@@ -178,6 +178,16 @@ impl FilterConfig {
             }
         }
         settings
+    }
+
+    /// What decides what it does to a document. What dropping is, and no tag, counts for nothing, as before there was anything
+    /// else.
+    pub fn identity(&self) -> Value {
+        let mut value = json!({ "name": self.name, "settings": self.with_digests() });
+        if self.action != Action::Drop {
+            value["action"] = json!([self.action, self.tag]);
+        }
+        value
     }
 
     /// Whether it applies to a source.

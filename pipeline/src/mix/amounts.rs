@@ -17,6 +17,8 @@ pub struct Room {
     pub tokens: u64,
     /// Passes that it can give at most, in words: `4 epochs`.
     pub cap: String,
+    /// The keys that set this cap.
+    pub keys: &'static str,
 }
 
 /// A phase with what each pool gives to it.
@@ -41,6 +43,8 @@ pub struct Clip {
     pub asked: u64,
     /// Trained tokens that it gives.
     pub given: u64,
+    /// What it has no more than, in words.
+    pub cap: String,
 }
 
 /// The phases of a mixture. `room` gives what a pool can give; it is asked only where a number of tokens is.
@@ -109,10 +113,11 @@ fn by_pool(
             (Some(tokens), _) => {
                 let (asked, room) = (scaled(tokens.0), room(i)?);
                 if asked > room.tokens {
-                    let clip = Clip { phase: "main".to_owned(), pool: room.pool, asked, given: room.tokens };
+                    let Room { pool, tokens: given, cap, keys } = room.clone();
+                    let clip = Clip { phase: "main".to_owned(), pool, asked, given, cap };
                     problems.push(format!(
-                        "pool `{}`: `tokens` asks for {asked} trained tokens, {} have {}; ask for at most that many, or raise its `max_epochs`",
-                        clip.pool, room.cap, clip.given
+                        "pool `{}`: `tokens` asks for {asked} trained tokens, {} have {}; ask for at most that many, or raise its {keys}",
+                        clip.pool, clip.cap, clip.given
                     ));
                     clips.push(clip);
                 }
@@ -127,7 +132,8 @@ fn by_pool(
                     room.pool,
                     repeat.ceil()
                 ));
-                clips.push(Clip { phase: "main".to_owned(), pool: room.pool, asked, given: room.tokens });
+                let Room { pool, tokens: given, cap, .. } = room;
+                clips.push(Clip { phase: "main".to_owned(), pool, asked, given, cap });
                 Amount::Passes(f64::from(max))
             }
             (None, Some(repeat)) => Amount::Passes(repeat),
@@ -171,13 +177,14 @@ fn by_weight(
                 pool: room.pool.clone(),
                 asked: wishes[i],
                 given: given[i],
+                cap: room.cap.clone(),
             });
             let weights: f64 = budget.weights.iter().sum();
             // The largest budget with these weights, and the largest weight in this budget.
             let ratio = |w: f64| w / weights;
             let most = (room.tokens as f64 / ratio(budget.weights[i])) as u64;
             problems.push(format!(
-                "pool `{}`: its weight asks for {} trained tokens, {} have {} {}in phase `{}`; with these weights `{}` can be at most {most}, or lower its weight, or raise its `max_epochs` (repeats are worth less: see the table)",
+                "pool `{}`: its weight asks for {} trained tokens, {} have {} {}in phase `{}`; with these weights `{}` can be at most {most}, or lower its weight, or raise its {} (repeats are worth less: see the table)",
                 room.pool,
                 wishes[i],
                 room.cap,
@@ -185,6 +192,7 @@ fn by_weight(
                 if phases.is_empty() { "" } else { "left " },
                 budget.phase,
                 budget.key,
+                room.keys,
             ));
         }
         rooms.iter_mut().zip(&given).for_each(|(room, given)| room.tokens -= given);
@@ -197,7 +205,8 @@ fn by_weight(
     Ok((phases, clips))
 }
 
-fn refused(problems: Vec<String>, remedy: &str) -> Error {
+/// The error of wishes that a cap forbids; `remedy` is what clipping them would do.
+pub(super) fn refused(problems: Vec<String>, remedy: &str) -> Error {
     Error::Usage(format!("{}\n  `mix.on_cap = \"redistribute\"` would {remedy}", problems.join("\n")))
 }
 
@@ -216,14 +225,23 @@ pub fn fill(budget: u64, weights: &[f64], room: &[u64]) -> Vec<u64> {
         }
         for i in full {
             (given[i], open[i]) = (room[i], 0.0);
-            left -= room[i];
+            // Shares of more than 2^53 tokens are rounded.
+            left = left.saturating_sub(room[i]);
         }
     }
 }
 
 /// Integers that sum to `total` in proportion to `weights`; ties go to the lower index. All zero without weights.
 pub fn largest_remainder(total: u64, weights: &[f64]) -> Vec<u64> {
-    let sum: f64 = weights.iter().sum();
+    let mut sum: f64 = weights.iter().sum();
+    let scaled: Vec<f64>;
+    let mut weights = weights;
+    if sum == f64::INFINITY {
+        // Each is finite; what is 2^-1000 of the largest is nothing.
+        let largest = weights.iter().copied().fold(0.0, f64::max);
+        scaled = weights.iter().map(|weight| weight / largest).collect();
+        (weights, sum) = (&scaled, scaled.iter().sum());
+    }
     if sum <= 0.0 {
         return vec![0; weights.len()];
     }
@@ -249,6 +267,8 @@ mod tests {
         assert_eq!(largest_remainder(10, &[0.55, 0.25, 0.2]), [6, 2, 2]);
         assert_eq!(largest_remainder(7, &[2.0]), [7]);
         assert_eq!(largest_remainder(7, &[0.0, 1.0]), [0, 7]);
+        // Their sum is beyond the numbers of 64 bits: it took forever.
+        assert_eq!(largest_remainder(1 << 40, &[1e308, 1e308, 1.0]), [1 << 39, 1 << 39, 0]);
     }
 
     #[test]

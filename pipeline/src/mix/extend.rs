@@ -2,20 +2,21 @@
 //! Pools go on where they stopped, in the middle of a pass if need be, so repeats count across the extension; new shards
 //! of a pool form a stream of their own; documents that are taken down become padding.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use moe_shards::{
-    ContinuesLock, ExtendsLock, Hash, Manifest, Plan, PlanLock, PoolLock, Shard, TakedownLock, TakedownShard,
+    ContinuesLock, ExtendsLock, Hash, Manifest, Plan, PlanLock, PoolLock, TakedownLock, TakedownShard,
 };
 use rayon::prelude::*;
 
-use super::MixOptions;
 use super::layout::{Common, MixPool, packing_name, plan_path};
 use super::mixture::{Mixture, PoolConfig};
 use super::pool::{Families, open_shards};
 use super::stream::{PoolBuilder, Rest, Start, position};
+use super::{MixOptions, folder};
 use crate::error::{Error, Result};
+use crate::lookup;
 
 /// What an extension is asked to do.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +38,7 @@ pub(super) struct Old {
     from: u64,
     /// Bins of each pool that are shown before `from`.
     used: Vec<u64>,
-    takedown: Vec<TakedownShard>,
+    pub(super) takedown: Vec<TakedownShard>,
 }
 
 impl Extension {
@@ -87,8 +88,43 @@ impl Extension {
     }
 
     /// What names the folder of the extended plan, beside the mixture.
-    pub(super) fn identity(&self, old: &Old) -> String {
-        format!("extend {} from {} {} {:?}", old.lock.id, self.from, self.new_phases, old.takedown)
+    pub(super) fn identity(&self, old: Hash, takedown: &[TakedownShard]) -> String {
+        format!("extend {old} from {} {} {takedown:?}", self.from, self.new_phases)
+    }
+
+    /// The plan in `out`, if it is what this extension makes: its last extension has the same start and mixture over the same
+    /// shards, or, where documents are only taken down, none of them is shown from there on. To extend it once more would
+    /// give it another id, and runs that have read beyond the start could not go on.
+    pub(super) fn already_made(
+        &self,
+        out: &Path,
+        manifest: &Manifest,
+        resolved: &str,
+        options: &MixOptions,
+    ) -> Result<Option<PlanLock>> {
+        let lock = PlanLock::read(out)?;
+        let manifest_hash = manifest.hash()?;
+        if lock.manifest != manifest_hash {
+            return Ok(None);
+        }
+        let takedown = find_documents(out, manifest, &self.takedown)?;
+        let is_made = match (self.new_phases, lock.extends.last()) {
+            (true, Some(last)) => {
+                let extends = self.identity(last.plan, &takedown);
+                let folder = folder::name(manifest_hash, resolved, options.proxy, Some(&extends));
+                last.until == self.from && folder::folders(&lock).contains(&folder)
+            }
+            (true, None) => false,
+            (false, _) => takedown.iter().all(|shard| {
+                let hidden: BTreeSet<u32> = (lock.takedowns.iter().filter(|down| down.from <= self.from))
+                    .flat_map(|down| &down.shards)
+                    .filter(|listed| listed.name == shard.name)
+                    .flat_map(|listed| listed.docs.iter().copied())
+                    .collect();
+                shard.docs.iter().all(|doc| hidden.contains(doc))
+            }),
+        };
+        Ok(is_made.then_some(lock))
     }
 }
 
@@ -203,6 +239,10 @@ impl Old {
         let name = format!("{}@t{}", self.lock.pools[root].name, self.from);
         let mut wish = common.wish(pool, &name, pool.selection());
         wish.key = self.lock.pools[root].key();
+        if old.original_share == common.mixture.original_share(pool).per_million() {
+            // An older program rounded the same share.
+            wish.original_share = old.original_share;
+        }
         let share = |[num, den]: [u64; 2]| format!("{num}/{den}");
         let fixed = [
             ("packing", packing_name(wish.packing).to_owned(), packing_name(old.packing).to_owned()),
@@ -275,34 +315,44 @@ fn count_past(families: &Families, pass: u32, rest: Option<&Rest>) -> Result<()>
     Ok(())
 }
 
-/// The documents of these names, in all shards.
+/// The documents of these names, in all shards: see [`lookup`]. Two documents of one source are never hidden by one name.
 fn find_documents(out: &Path, manifest: &Manifest, names: &[String]) -> Result<Vec<TakedownShard>> {
     let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    let (mut found, mut shards) = (BTreeSet::new(), Vec::new());
     if wanted.is_empty() {
-        return Ok(shards);
+        return Ok(Vec::new());
     }
-    for info in &manifest.shards {
-        let shard = Shard::open(&Manifest::mdx_path(out, &info.name))?;
-        let mut docs = Vec::new();
-        for doc in 0..shard.n_docs() {
-            if let Some(name) = wanted.get(shard.id(doc)?) {
-                docs.push(doc);
-                found.insert(*name);
-            }
-        }
-        if !docs.is_empty() {
-            shards.push(TakedownShard { name: info.name.clone(), docs });
-        }
-    }
-    let missing: Vec<&str> = wanted.difference(&found).copied().collect();
-    match missing.len() {
-        0 => Ok(shards),
-        n => Err(Error::Usage(format!(
+    let found = lookup::find(out, manifest, wanted.iter().copied())?;
+    let missing: Vec<&str> = wanted.iter().filter(|name| !found.contains_key(*name)).copied().collect();
+    if !missing.is_empty() {
+        let n = missing.len();
+        return Err(Error::Usage(format!(
             "--takedown: {n} of {} documents are in no shard: `{}`{}",
             wanted.len(),
             missing[..n.min(5)].join("`, `"),
             if n > 5 { " and more" } else { "" }
-        ))),
+        )));
     }
+    for (name, places) in &found {
+        let alike: Vec<String> = (places.iter())
+            .filter(|place| places.iter().any(|other| place.is_alike(other)))
+            .map(|place| format!("`{}` ({} tokens)", place.exact_name(), place.n_tokens))
+            .collect();
+        if let Some(first) = places.first().filter(|_| !alike.is_empty()) {
+            return Err(Error::Usage(format!(
+                "--takedown: {} documents of one source are called `{name}`: {}; name those to hide as `SHARD:NUMBER` (`moe-data why {}` shows their files and texts)",
+                alike.len(),
+                alike.join(", "),
+                first.id
+            )));
+        }
+    }
+    let mut by_shard = BTreeMap::<&str, BTreeSet<u32>>::new();
+    for place in found.values().flatten() {
+        by_shard.entry(&place.shard_name).or_default().insert(place.doc);
+    }
+    let listed = |(name, docs): (&str, BTreeSet<u32>)| TakedownShard {
+        name: name.to_owned(),
+        docs: docs.into_iter().collect(),
+    };
+    Ok(by_shard.into_iter().map(listed).collect())
 }

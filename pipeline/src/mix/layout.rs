@@ -9,9 +9,9 @@ use moe_shards::{Manifest, Packing, Selection};
 
 use super::amounts::{self, Room};
 use super::curve;
-use super::mixture::{Curve, Mixture, PoolConfig};
+use super::mixture::{Curve, MAX_EPOCHS, Mixture, PoolConfig};
 use super::pool::{Families, PoolWish, Site, open_shards};
-use super::stream::{Amount, Ask, PoolBuilder, Start, too_many_pools};
+use super::stream::{Amount, Ask, PoolBuilder, Start, Taken, too_many_pools};
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 
@@ -29,6 +29,7 @@ pub struct MixPool {
     buckets: Vec<u8>,
     /// Trained tokens of one pass over all families, the discarded ones included.
     total: u64,
+    max_uses_per_text: Option<u32>,
 }
 
 /// What all pools have in common.
@@ -56,9 +57,9 @@ impl Common<'_> {
             seed: mix.seed,
             packing: pool.packing.unwrap_or(mix.packing),
             max_windows: u64::from(mix.windows),
-            original_share: self.mixture.original_share(pool),
+            original_share: self.mixture.original_share(pool).fraction(),
             selection,
-            max_uses_per_text: pool.max_uses_per_text.or(mix.max_uses_per_text),
+            max_uses_per_text: self.mixture.max_uses_per_text(pool),
             holdout: Holdout { ppm: self.mixture.holdout_ppm(), seed: mix.seed },
             proxy: self.proxy,
         }
@@ -102,6 +103,7 @@ impl Common<'_> {
             curve: None,
             buckets: Vec::new(),
             total: 0,
+            max_uses_per_text: self.mixture.max_uses_per_text(pool),
         };
         let mut streams = vec![(name.to_owned(), pool.selection())];
         if let Some(curve) = pool.curve {
@@ -137,10 +139,6 @@ impl Common<'_> {
                 )
             };
             streams = mixed.buckets.iter().map(of_bucket).collect();
-            mixed.total = sizes.iter().sum();
-            if let Some([num, den]) = self.proxy {
-                mixed.total = (u128::from(mixed.total) * u128::from(num) / u128::from(den.max(1))) as u64;
-            }
             mixed.curve = Some((curve, tokens));
         }
         for (name, selection) in streams {
@@ -152,6 +150,18 @@ impl Common<'_> {
                 PoolBuilder::start(families, shards.clone(), self.generation, number, seq_len, start, site)?;
             mixed.parts.push(part);
         }
+        if let Some((_, tokens)) = &mut mixed.curve {
+            if let Some([num, den]) = self.proxy {
+                // A bucket has what the proxy leaves of it, which may be nothing; of the discarded ones only their size counts.
+                let scaled =
+                    |tokens: u64| (u128::from(tokens) * u128::from(num) / u128::from(den.max(1))) as u64;
+                tokens.values_mut().for_each(|tokens| *tokens = scaled(*tokens));
+                for (bucket, part) in mixed.buckets.iter().zip(&mixed.parts) {
+                    tokens.insert(*bucket, part.families.original_tokens()?);
+                }
+            }
+            mixed.total = tokens.values().sum();
+        }
         if *next_number > u32::from(u16::MAX) {
             return Err(too_many_pools(*next_number as usize));
         }
@@ -162,7 +172,9 @@ impl Common<'_> {
 impl MixPool {
     /// A pool of streams that go on and streams that are new.
     pub(super) fn of_parts(name: &str, max_passes: u32, parts: Vec<PoolBuilder>) -> MixPool {
-        MixPool { name: name.to_owned(), parts, max_passes, curve: None, buckets: Vec::new(), total: 0 }
+        let max_uses_per_text = parts.first().and_then(|part| part.families.wish.max_uses_per_text);
+        let name = name.to_owned();
+        MixPool { name, parts, max_passes, curve: None, buckets: Vec::new(), total: 0, max_uses_per_text }
     }
 
     /// What the pool can still give.
@@ -170,18 +182,86 @@ impl MixPool {
     /// # Errors
     /// A damaged shard.
     pub fn room(&mut self) -> Result<Room> {
-        let (tokens, cap) = match self.curve {
-            Some((curve, _)) => {
-                let tokens = (curve::most(curve) * self.total as f64) as u64;
-                (tokens, format!("the buckets of its curve at most {} times", curve.max_factor))
+        let uses = self
+            .max_uses_per_text
+            .map_or_else(String::new, |max| format!(" with `max_uses_per_text = {max}`"));
+        let keys = match (self.curve.is_some(), self.max_uses_per_text.is_some()) {
+            (false, false) => "`max_epochs`",
+            (false, true) => "`max_epochs` or `max_uses_per_text`",
+            (true, false) => "`max_factor`",
+            (true, true) => "`max_factor` or `max_uses_per_text`",
+        };
+        let (tokens, cap) = match &self.curve {
+            Some((curve, tokens)) => {
+                let most = (curve::most(*curve) * self.total as f64) as u64;
+                let cap = format!("the buckets of its curve, each at most {} times,{uses}", curve.max_factor);
+                let left = match self.max_uses_per_text {
+                    None => return Ok(Room { pool: self.name.clone(), tokens: most, cap, keys }),
+                    Some(_) => self.parts.iter_mut().map(|part| part.tokens_left(MAX_EPOCHS)),
+                };
+                let left = left.collect::<Result<Vec<u64>>>()?;
+                (self.most_within(*curve, tokens, &left, most), cap)
             }
             None => {
                 let max = self.max_passes;
                 let left = self.parts.iter_mut().map(|part| part.tokens_left(max));
-                (left.sum::<Result<u64>>()?, format!("{max} epochs"))
+                (left.sum::<Result<u64>>()?, format!("{max} epochs{uses}"))
             }
         };
-        Ok(Room { pool: self.name.clone(), tokens, cap })
+        Ok(Room { pool: self.name.clone(), tokens, cap, keys })
+    }
+
+    /// The largest budget, up to `most`, of which no bucket gets more than it has `left`.
+    fn most_within(&self, curve: Curve, tokens: &BTreeMap<u8, u64>, left: &[u64], most: u64) -> u64 {
+        let fits = |budget: u64| {
+            let mean = budget as f64 / self.total.max(1) as f64;
+            let shares = self
+                .factors(curve, tokens, mean)
+                .map(|factors| amounts::largest_remainder(budget, &self.weights(tokens, &factors)));
+            shares.is_some_and(|shares| shares.iter().zip(left).all(|(share, left)| share <= left))
+        };
+        // A larger budget gives no bucket less, so the budgets that fit are the smaller ones.
+        let (mut low, mut high) = (0, most);
+        while low < high {
+            let middle = high - (high - low) / 2;
+            match fits(middle) {
+                true => low = middle,
+                false => high = middle - 1,
+            }
+        }
+        low
+    }
+
+    /// How often each bucket that is kept is shown; `None` beyond what the curve allows.
+    fn factors(&self, curve: Curve, tokens: &BTreeMap<u8, u64>, mean: f64) -> Option<Vec<f64>> {
+        let sizes: Vec<u64> = tokens.values().copied().collect();
+        let factors = match mean > 0.0 {
+            true => curve::factors(&sizes, curve, mean)?,
+            false => vec![0.0; sizes.len()],
+        };
+        let of_bucket: BTreeMap<u8, f64> = tokens.keys().copied().zip(factors).collect();
+        Some(self.buckets.iter().map(|bucket| of_bucket[bucket]).collect())
+    }
+
+    /// What the buckets that are kept get of a budget, relative to each other.
+    fn weights(&self, tokens: &BTreeMap<u8, u64>, factors: &[f64]) -> Vec<f64> {
+        self.buckets.iter().zip(factors).map(|(bucket, factor)| factor * tokens[bucket] as f64).collect()
+    }
+
+    /// Trained tokens of the passes that `parts` ask for, and of what their texts give, which may have been shown often enough
+    /// before.
+    ///
+    /// # Errors
+    /// A damaged shard.
+    pub fn asked_and_given(&mut self, parts: &[Amount]) -> Result<[u64; 2]> {
+        let mut sum = [0; 2];
+        for (part, amount) in self.parts.iter_mut().zip(parts) {
+            if let (Amount::Passes(passes), Some(_)) = (amount, self.max_uses_per_text) {
+                let [asked, given] = part.asked_and_given(*passes)?;
+                sum = [sum[0] + asked, sum[1] + given];
+            }
+        }
+        Ok(sum)
     }
 
     /// Splits what phases take from the pool over its parts: by phase and part.
@@ -221,12 +301,7 @@ impl MixPool {
             Amount::Passes(passes) => passes,
         };
         let mean: f64 = amounts.iter().map(passes).sum();
-        let sizes: Vec<u64> = tokens.values().copied().collect();
-        let factors = match mean > 0.0 {
-            true => curve::factors(&sizes, curve, mean),
-            false => Some(vec![0.0; sizes.len()]),
-        };
-        let factors = factors.ok_or_else(|| {
+        let factors = self.factors(curve, tokens, mean).ok_or_else(|| {
             Error::Usage(format!(
                 "pool `{}`: {mean:.3} passes on average are asked for, its curve allows {:.3} (max_factor {} of the {:.0} % that are kept): lower the amount, raise `max_factor` or lower `discard`",
                 self.name,
@@ -235,9 +310,7 @@ impl MixPool {
                 (1.0 - curve.discard) * 100.0
             ))
         })?;
-        let of_bucket: BTreeMap<u8, f64> = tokens.keys().copied().zip(factors).collect();
-        let factors: Vec<f64> = self.buckets.iter().map(|bucket| of_bucket[bucket]).collect();
-        let weights: Vec<f64> = self.buckets.iter().map(|b| of_bucket[b] * tokens[b] as f64).collect();
+        let weights = self.weights(tokens, &factors);
         let part = |amount: &Amount| match *amount {
             Amount::Passes(_) => factors.iter().map(|&factor| Amount::Passes(factor)).collect(),
             Amount::Tokens(tokens) => {
@@ -247,7 +320,7 @@ impl MixPool {
         Ok(amounts.iter().map(part).collect())
     }
 
-    /// Lets the parts serve a phase; gives the bins of each stream by its number.
+    /// Lets the parts serve a phase.
     ///
     /// # Errors
     /// A damaged shard, a full disk, or a wish to stop.
@@ -259,9 +332,9 @@ impl MixPool {
         next_number: &mut u32,
         site: &Site<'_>,
         watch: &Watch,
-    ) -> Result<Vec<(u32, u64)>> {
-        // A bucket may be repeated a little more often than its curve's mean says, where its last pass is short.
-        let max_passes = if self.curve.is_some() { u32::MAX } else { self.max_passes };
+    ) -> Result<Vec<Taken>> {
+        // A bucket may be repeated more often than its curve says, where passes over variants are short; but not without end.
+        let max_passes = if self.curve.is_some() { MAX_EPOCHS } else { self.max_passes };
         let ask = Ask { phase, seq_len, max_passes };
         let parts = self.parts.iter_mut().zip(parts);
         parts.map(|(part, &amount)| part.take(amount, &ask, next_number, site, watch)).collect()

@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 
 pub use self::pool::{Curve, Names, PhaseConfig, PoolConfig};
 use super::count::Count;
+use super::share::Share;
 use crate::error::{Error, Problem, Result};
 use crate::strict_toml::{Decoder, Fault, Section};
 
 /// Tables that a mixture may have.
 const SECTIONS: [&str; 3] = ["mix", "pool", "phase"];
 /// A plan of more passes than this is a typing error.
-const MAX_EPOCHS: u32 = 1000;
+pub(super) const MAX_EPOCHS: u32 = 1000;
 /// Possible lengths of sequences.
 const SEQ_LENS: RangeInclusive<u32> = 2..=1 << 24;
 
@@ -58,8 +59,8 @@ pub struct MixConfig {
     pub seed: u64,
     /// `best-fit` cuts no document that fits into a sequence; `concat` needs no index.
     pub packing: Packing,
-    /// Share of originals among the families that have variants, per pass, in [0, 1].
-    pub original_share: f64,
+    /// Share of originals among the families that have variants, per pass, in [0, 1]: a number or a fraction such as `"1/3"`.
+    pub original_share: Share,
     /// Share of families kept for validation, in [0, 0.5].
     pub holdout: f64,
     /// Windows of a pass: two sightings of a family are at least 1 - 1/windows of a pass apart.
@@ -69,9 +70,9 @@ pub struct MixConfig {
     /// A family rests in the passes that would show one of its texts more often than this.
     pub max_uses_per_text: Option<u32>,
     /// Most trained tokens of the plan that may come from texts written by a model, as a share.
-    pub max_synthetic_share: Option<f64>,
+    pub max_synthetic_share: Option<Share>,
     /// Fewest trained tokens of the plan that may come from originals, as a share.
-    pub min_original_share: Option<f64>,
+    pub min_original_share: Option<Share>,
     /// What to do with a wish that a cap forbids; `error` when absent.
     pub on_cap: Option<OnCap>,
 }
@@ -83,7 +84,7 @@ impl Default for MixConfig {
             seq_len: 2048,
             seed: 1,
             packing: Packing::BestFit,
-            original_share: 0.5,
+            original_share: Share::Decimal(0.5),
             holdout: 0.01,
             windows: 16,
             tokens: None,
@@ -106,7 +107,7 @@ impl Section for MixConfig {
         range("epochs", (1..=MAX_EPOCHS).contains(&self.epochs), self.epochs.to_string(), "1 to 1000");
         range("seq_len", SEQ_LENS.contains(&self.seq_len), self.seq_len.to_string(), "2 to 16777216 tokens");
         let share = self.original_share;
-        range("original_share", (0.0..=1.0).contains(&share), share.to_string(), "a share from 0 to 1");
+        range("original_share", share.is_share(), share.to_string(), "a share from 0 to 1");
         range(
             "holdout",
             (0.0..=0.5).contains(&self.holdout),
@@ -120,8 +121,9 @@ impl Section for MixConfig {
             ("max_synthetic_share", self.max_synthetic_share),
             ("min_original_share", self.min_original_share),
         ] {
-            let share = share.unwrap_or(0.0);
-            range(key, (0.0..=1.0).contains(&share), share.to_string(), "a share from 0 to 1");
+            if let Some(share) = share {
+                range(key, share.is_share(), share.to_string(), "a share from 0 to 1");
+            }
         }
         problems
     }
@@ -178,15 +180,19 @@ impl Mixture {
         by_curve.or(pool.max_epochs).unwrap_or(self.mix.epochs)
     }
 
-    /// The share of originals of a pool as a reduced fraction, exact to a millionth.
-    pub fn original_share(&self, pool: &PoolConfig) -> [u64; 2] {
-        let share = pool.original_share.unwrap_or(self.mix.original_share);
-        let (mut a, mut b) = ((share * 1e6).round() as u64, 1_000_000);
-        let fraction = [a, b];
-        while b != 0 {
-            (a, b) = (b, a % b);
-        }
-        fraction.map(|part| part / a.max(1))
+    /// The share of originals of a pool.
+    pub fn original_share(&self, pool: &PoolConfig) -> Share {
+        pool.original_share.unwrap_or(self.mix.original_share)
+    }
+
+    /// Uses of a text of a pool, at most.
+    pub fn max_uses_per_text(&self, pool: &PoolConfig) -> Option<u32> {
+        pool.max_uses_per_text.or(self.mix.max_uses_per_text)
+    }
+
+    /// Whether resting texts are an error where only `epochs` asks for them: `on_cap = "error"` is written out.
+    pub fn is_strict(&self) -> bool {
+        self.mix.on_cap == Some(OnCap::Error)
     }
 
     /// Whether wishes beyond a cap are clipped.
@@ -212,6 +218,11 @@ mod tests {
     #[test]
     fn mistakes_are_named_all_at_once() {
         check("[mix]\nepochs = 2\n", "");
+        check("[mix]\noriginal_share = '1/3'\nmax_synthetic_share = '2/3'\n", "");
+        check(
+            "[mix]\noriginal_share = '4/3'\n",
+            "mix.toml:2: `mix.original_share`: expected a share from 0 to 1, found 4/3",
+        );
         let found = "[mix]\nepoch = 2\nholdout = 0.9\n[[pool]]\nsource = 'a'\nweight = 0.0\n[pools]\n";
         let expected = "mix.toml:2: `mix.epoch`: unknown key; did you mean `epochs`?\n\
                         mix.toml:3: `mix.holdout`: expected a share from 0 to 0.5, found 0.9\n\
@@ -243,14 +254,5 @@ mod tests {
         ] {
             assert!(error.contains(expected), "{expected}\n{error}");
         }
-    }
-
-    #[test]
-    fn shares_become_reduced_fractions() {
-        let share = |original_share| {
-            Mixture { mix: MixConfig { original_share, ..MixConfig::default() }, ..Mixture::default() }
-                .original_share(&PoolConfig::default())
-        };
-        assert_eq!([share(0.5), share(0.0), share(1.0), share(0.3)], [[1, 2], [0, 1], [1, 1], [3, 10]]);
     }
 }

@@ -11,13 +11,15 @@ pub mod curve;
 pub mod explain;
 mod extend;
 mod files;
+mod folder;
 pub mod layout;
 pub mod mixture;
 pub mod pool;
+pub mod share;
 pub mod stream;
 pub mod worth;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use moe_shards::interleave::{Counts, Interleaver};
@@ -25,20 +27,15 @@ use moe_shards::{Hash, Manifest, PackRef, PhaseLock, PlanLock};
 
 use self::amounts::{Clip, PhaseWish};
 pub use self::extend::Extension;
+pub use self::folder::MIXTURE_FILE;
 use self::layout::{Common, MixPool, check_disjoint};
 use self::mixture::Mixture;
 use self::pool::Site;
 use self::stream::{Amount, Stream};
 use self::worth::{PlanWorth, PoolWorth};
 use crate::error::{Error, Result};
+use crate::intact;
 use crate::watch::Watch;
-
-/// The mixture of a plan, with every default filled in, in the output folder.
-pub const MIXTURE_FILE: &str = "plan.toml";
-/// Folder of the plan's files in the output folder.
-const PLAN_DIR: &str = "plan";
-/// Names the plan's folder, with the manifest and the mixture.
-const FOLDER_VERSION: u32 = 1;
 
 /// What `mix` is asked to do.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +50,8 @@ pub struct MixOptions {
     pub parameters: Option<u64>,
     /// Extend the plan that is there.
     pub extend: Option<Extension>,
+    /// Compare all tokens with their digests before, since nothing else here reads them; advances by their bytes.
+    pub check: Option<Watch>,
 }
 
 /// What `mix` made.
@@ -68,6 +67,14 @@ pub struct MixOutcome {
     pub clips: Vec<Clip>,
     /// Whether a plan was written; not when it was there already, or on a dry run.
     pub written: bool,
+}
+
+impl MixOutcome {
+    /// A plan that is in place already.
+    fn unchanged(lock: PlanLock) -> MixOutcome {
+        let (worth, clips) = (Vec::new(), Vec::new());
+        MixOutcome { lock, plan: PlanWorth::new(&worth, None), worth, clips, written: false }
+    }
 }
 
 /// Families that all passes of a mixture visit at most: the length of its progress bar.
@@ -98,41 +105,67 @@ pub fn make_plan(
     let manifest_hash = manifest.hash()?;
     let resolved =
         toml::to_string(mixture).map_err(|e| Error::Usage(format!("the mixture cannot be written: {e}")))?;
+    if let Some(extension) = &options.extend
+        && let Some(lock) = extension.already_made(out, manifest, &resolved, options)?
+    {
+        if !options.dry_run {
+            folder::clean(out)?;
+        }
+        return Ok(MixOutcome::unchanged(lock));
+    }
     let old = options
         .extend
         .as_ref()
         .map(|extension| extension.open(out, manifest, mixture, options))
         .transpose()?;
-    // A folder of its own for each plan: an older plan's files stay whole until the new plan.lock is there.
-    let mut identity = format!("{FOLDER_VERSION}\n{manifest_hash}\n{resolved}");
-    if let Some([num, den]) = options.proxy {
-        identity.push_str(&format!("\nproxy {num}/{den}"));
-    }
-    if let (Some(old), Some(extension)) = (&old, &options.extend) {
-        identity.push_str(&format!("\n{}", extension.identity(old)));
-    }
-    let folder = format!("{PLAN_DIR}/{}", Hash::of(identity.as_bytes()).short());
+    let extends = old.as_ref().zip(options.extend.as_ref());
+    let extends = extends.map(|(old, extension)| extension.identity(old.lock.id, &old.takedown));
+    let folder = folder::name(manifest_hash, &resolved, options.proxy, extends.as_deref());
     let folder = (!options.dry_run).then_some(folder.as_str());
     if let Some(folder) = folder {
         files::check(out)?;
         if !options.force && old.is_none() {
-            refuse_other_plan(out, manifest_hash, folder)?;
+            folder::refuse_other_plan(out, manifest_hash, folder)?;
         }
         for dir in [out.to_owned(), out.join(folder)] {
             moe_shards::atomic::remove_leftovers(&dir)?;
         }
+        if let Some(check) = &options.check {
+            let shards = intact::open_all(out, manifest)?;
+            intact::check(&shards, check)?;
+        }
     }
-
     let site = Site { out, folder };
-    let generation = old.as_ref().map_or(0, extend::Old::generation);
-    let common = Common { site, manifest, mixture, proxy: options.proxy, generation };
-    let mut next_number = old.as_ref().map_or(0, |old| old.lock.pools.len() as u32);
+    let laid_out = lay_out(&site, manifest, mixture, options, old.as_ref(), watch);
+    let installed = laid_out.and_then(|mut outcome| {
+        outcome.written = folder.is_some() && files::install(out, &outcome.lock, &resolved)?;
+        Ok(outcome)
+    });
+    if folder.is_some() && !matches!(installed, Err(Error::Interrupted)) {
+        folder::clean(out)?;
+    }
+    installed
+}
+
+/// Lays the plan out and writes its files, but not `plan.lock`, which names them.
+fn lay_out(
+    site: &Site<'_>,
+    manifest: &Manifest,
+    mixture: &Mixture,
+    options: &MixOptions,
+    old: Option<&extend::Old>,
+    watch: &Watch,
+) -> Result<MixOutcome> {
+    let manifest_hash = manifest.hash()?;
+    let generation = old.map_or(0, extend::Old::generation);
+    let common = Common { site: *site, manifest, mixture, proxy: options.proxy, generation };
+    let mut next_number = old.map_or(0, |old| old.lock.pools.len() as u32);
     let shows = options.extend.as_ref().is_none_or(|extension| extension.new_phases);
-    let (mut pools, wishes, clips) = match shows {
-        true => open_pools(&common, old.as_ref(), &mut next_number)?,
+    let (mut pools, wishes, mut clips) = match shows {
+        true => open_pools(&common, old, &mut next_number)?,
         false => (Vec::new(), Vec::new(), Vec::new()),
     };
-    let served = serve(&mut pools, &wishes, &mut next_number, &site, watch)?;
+    let served = serve(&mut pools, &wishes, &mut clips, &common, &mut next_number, watch)?;
     for part in pools.iter_mut().flat_map(|pool| &mut pool.parts) {
         part.forget_unshown()?;
     }
@@ -152,7 +185,7 @@ pub fn make_plan(
             id: Hash::default(),
         },
     };
-    append_phases(&mut lock, &wishes, &served, next_number, generation, &site)?;
+    append_phases(&mut lock, &wishes, &served, next_number, generation, site)?;
     let worth = pools
         .iter()
         .flat_map(|pool| &pool.parts)
@@ -168,12 +201,7 @@ pub fn make_plan(
         old.finish(&mut lock)?;
     }
     lock.seal()?;
-    let mut written = false;
-    if folder.is_some() {
-        written = files::install(out, &lock, &resolved)?;
-        files::remove_other_plans(out, &lock)?;
-    }
-    Ok(MixOutcome { lock, worth, plan, clips, written })
+    Ok(MixOutcome { lock, worth, plan, clips, written: false })
 }
 
 /// Opens the pools and shares out the budgets.
@@ -197,27 +225,65 @@ fn open_pools(
 /// Bins of each stream in each phase.
 type Served = Vec<BTreeMap<u32, u64>>;
 
+/// Lets the pools serve the phases. What they turn out not to have is added to the `clips`, or an error.
 fn serve(
     pools: &mut [MixPool],
     wishes: &[PhaseWish],
+    clips: &mut Vec<Clip>,
+    common: &Common<'_>,
     next_number: &mut u32,
-    site: &Site<'_>,
     watch: &Watch,
 ) -> Result<Served> {
-    let mut parts = Vec::new();
+    let mixture = common.mixture;
+    let (mut parts, mut problems) = (Vec::new(), Vec::new());
     for (i, pool) in pools.iter_mut().enumerate() {
         let amounts: Vec<Amount> = wishes.iter().map(|wish| wish.amounts[i]).collect();
         parts.push(pool.split(&amounts)?);
+        for (wish, parts) in wishes.iter().zip(&parts[i]) {
+            let [asked, given] = pool.asked_and_given(parts)?;
+            let config = &mixture.pool[i];
+            if let Some(max) = mixture.max_uses_per_text(config).filter(|_| given < asked) {
+                let cap = format!("`max_uses_per_text = {max}`");
+                // `epochs` is a ceiling, and resting below it is what `max_uses_per_text` is for; the others are wishes.
+                if config.repeat.is_some() || config.curve.is_some() || mixture.is_strict() {
+                    problems.push(format!(
+                        "pool `{}`: its passes ask for {asked} trained tokens, with {cap} its texts give {given}, and families rest: ask for less, raise `max_uses_per_text`, or add variants",
+                        pool.name
+                    ));
+                }
+                clips.push(Clip { phase: wish.name.clone(), pool: pool.name.clone(), asked, given, cap });
+            }
+        }
+    }
+    let refused = |problems: Vec<String>| amounts::refused(problems, "give what is possible");
+    if !problems.is_empty() && !mixture.redistributes() {
+        return Err(refused(problems));
     }
     let mut served = Vec::new();
     for (phase, wish) in wishes.iter().enumerate() {
         let mut bins = BTreeMap::new();
         for (pool, parts) in pools.iter_mut().zip(&parts) {
-            bins.extend(pool.serve(&parts[phase], wish.seq_len, &wish.name, next_number, site, watch)?);
+            let taken =
+                pool.serve(&parts[phase], wish.seq_len, &wish.name, next_number, &common.site, watch)?;
+            let missing: u64 = taken.iter().map(|taken| taken.missing_tokens).sum();
+            // Where the lengths of sequences change, whole bins may hold a little less than was asked.
+            if missing > 2 * taken.len() as u64 * u64::from(wish.seq_len) {
+                let asked: u64 = parts[phase].iter().map(Amount::tokens).sum();
+                let (given, cap) = (asked - missing, "its passes".to_owned());
+                problems.push(format!(
+                    "pool `{}`: phase `{}` asks for {asked} trained tokens, its passes give {given}: ask for less",
+                    pool.name, wish.name
+                ));
+                clips.push(Clip { phase: wish.name.clone(), pool: pool.name.clone(), asked, given, cap });
+            }
+            bins.extend(taken.into_iter().map(|taken| (taken.stream, taken.bins)));
         }
         served.push(bins);
     }
-    Ok(served)
+    match problems.is_empty() || mixture.redistributes() {
+        true => Ok(served),
+        false => Err(refused(problems)),
+    }
 }
 
 fn append_phases(
@@ -232,11 +298,13 @@ fn append_phases(
         let quotas: Vec<u64> = (0..n_pools).map(|pool| bins.get(&pool).copied().unwrap_or(0)).collect();
         let rule = Interleaver::new(&quotas)?;
         if rule.total() == 0 {
-            let message = format!(
-                "phase `{}` of the plan has no samples: all families are held out or the shards are empty; lower `mix.holdout`",
-                wish.name
-            );
-            return Err(Error::Usage(message));
+            let why = match generation {
+                0 => "all families are held out or the shards are empty; lower `mix.holdout`",
+                _ => {
+                    "the plan has shown its pools as often as the mixture allows; raise `epochs`, or add documents"
+                }
+            };
+            return Err(Error::Usage(format!("phase `{}` of the plan has no samples: {why}", wish.name)));
         }
         let mut counts = PackRef { file: String::new(), blake3: Hash::default() };
         if let Some(folder) = site.folder {
@@ -256,38 +324,4 @@ fn append_phases(
         });
     }
     Ok(())
-}
-
-/// Refuses to replace another plan of the same shards, or one that cannot be read, before any work. A plan of other
-/// shards can no longer be used, so nothing is lost with it.
-fn refuse_other_plan(out: &Path, manifest: Hash, folder: &str) -> Result<()> {
-    let path = out.join(PlanLock::FILE);
-    if !path.exists() {
-        return Ok(());
-    }
-    let id = match PlanLock::read(out) {
-        Ok(old) if old.manifest != manifest => return Ok(()),
-        // The folder is named by the manifest and the mixture: the same folder is the same plan.
-        Ok(old) if old.extends.is_empty() && folders(&old).contains(folder) => return Ok(()),
-        Ok(old) => old.id.short(),
-        Err(_) => "unreadable".to_owned(),
-    };
-    Err(Error::Usage(format!(
-        "{} holds another plan (id {id}) of the same shards; runs that use it could not resume: give --force to replace it",
-        path.display()
-    )))
-}
-
-/// Files of a plan beside `plan.lock`.
-fn packs(lock: &PlanLock) -> impl Iterator<Item = &PackRef> {
-    let packs = lock.pools.iter().flat_map(|pool| {
-        pool.passes.iter().filter_map(|pass| pass.pack.as_ref()).chain([&pool.validation.pack])
-    });
-    packs.chain(lock.phases.iter().map(|phase| &phase.counts))
-}
-
-/// Folders with files of a plan, relative to the output folder.
-fn folders(lock: &PlanLock) -> BTreeSet<String> {
-    let folder = |file: &PackRef| file.file.rsplit_once('/').map(|(folder, _)| folder.to_owned());
-    packs(lock).filter_map(folder).collect()
 }

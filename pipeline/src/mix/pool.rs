@@ -12,13 +12,12 @@ use moe_shards::family::{FamilyTable, Holdout, PassRule, PoolDocs};
 use moe_shards::pack::{Bins, PackedPiece, write_pack};
 use moe_shards::permute::Purpose;
 use moe_shards::variant::OriginalShare;
-use moe_shards::{
-    Hash, Manifest, PackRef, Packing, Selection, Shard, ShardRef, ValidationLock, proxy_families,
-};
+use moe_shards::{Hash, Manifest, PackRef, Packing, Selection, ShardRef, ValidationLock, proxy_families};
 use rayon::prelude::*;
 
 use super::best_fit::{self, OrderKeys};
 use crate::error::Result;
+use crate::intact;
 use crate::watch::Watch;
 
 /// A window below this many sequences shuffles too little; small pools get fewer windows.
@@ -80,7 +79,7 @@ pub fn open_shards(
 ) -> Result<(Arc<PoolDocs>, Vec<ShardRef>)> {
     let (mut shards, mut refs) = (Vec::new(), Vec::new());
     for (i, info) in manifest.shards.iter().enumerate().filter(|(_, info)| wanted(&info.name, info.source)) {
-        shards.push((i as u32, Shard::open(&Manifest::mdx_path(out, &info.name))?));
+        shards.push((i as u32, intact::open(out, info)?));
         refs.push(ShardRef { name: info.name.clone(), mdx_blake3: info.mdx_blake3 });
     }
     Ok((Arc::new(PoolDocs::new(shards)?), refs))
@@ -98,6 +97,8 @@ pub struct Families {
     /// How often each document was shown so far.
     uses: Vec<AtomicU32>,
     pass_tokens: BTreeMap<u32, u64>,
+    /// A pass from which on nothing is shown any more, because all texts rest or there are none.
+    end: Option<u32>,
 }
 
 impl Families {
@@ -125,7 +126,8 @@ impl Families {
         let share = OriginalShare { num: wish.original_share[0], den: wish.original_share[1] };
         let rule = PassRule::new(wish.seed, wish.key, share, wish.max_uses_per_text, &table);
         let uses = (0..docs.len()).map(|_| AtomicU32::new(0)).collect();
-        Ok(Families { wish, docs, table, rule, windows, uses, pass_tokens: BTreeMap::new() })
+        let end = rule.end(&table);
+        Ok(Families { wish, docs, table, rule, windows, uses, pass_tokens: BTreeMap::new(), end })
     }
 
     /// Windows of a pass.
@@ -175,7 +177,7 @@ impl Families {
         let best_fit = self.wish.packing == Packing::BestFit;
         if let Some(pieces) = rest {
             for &piece in pieces {
-                self.count(&mut laid, piece, self.docs.n_tokens(piece.doc)?)?;
+                self.count(&mut laid.facts, piece, self.docs.n_tokens(piece.doc)?)?;
             }
             if best_fit {
                 laid.bins = best_fit::pack_pieces(pieces.to_vec(), seq_len, keys);
@@ -184,7 +186,7 @@ impl Families {
             let shown =
                 self.rule.documents(&self.table, &self.docs, families, pass, window, |doc, len| {
                     let piece = PackedPiece { doc, offset: 0, len };
-                    self.count(&mut laid, piece, len)
+                    self.count(&mut laid.facts, piece, len)
                 })?;
             if best_fit {
                 laid.bins = best_fit::pack(&shown, seq_len, keys);
@@ -192,26 +194,26 @@ impl Families {
         }
         laid.n_bins = match best_fit {
             true => laid.bins.len() as u64,
-            false => laid.placed_tokens.div_ceil(u64::from(seq_len)),
+            false => laid.facts.placed_tokens.div_ceil(u64::from(seq_len)),
         };
         Ok(laid)
     }
 
-    /// Adds a piece of a document of `len` tokens to the counts of its window.
-    fn count(&self, laid: &mut LaidWindow, piece: PackedPiece, len: u32) -> moe_shards::Result<()> {
-        // The last token of a document has no target.
-        let trained = u64::from(piece.len) - u64::from(piece.offset + piece.len == len);
-        laid.placed_tokens += u64::from(piece.len);
-        laid.trained_tokens += trained;
-        let meta = self.docs.meta(piece.doc)?;
-        if piece.offset == 0 {
-            laid.families += 1;
-            laid.originals += u64::from(meta.variant == 0);
-        }
-        laid.original_tokens += if meta.variant == 0 { trained } else { 0 };
-        laid.synthetic_tokens += if meta.style != 0 { trained } else { 0 };
+    /// Adds a piece of a document of `len` tokens to the counts of its window, and the document to those that are shown.
+    fn count(&self, facts: &mut PassFacts, piece: PackedPiece, len: u32) -> moe_shards::Result<()> {
+        facts.add(&self.docs, piece, len)?;
         if piece.len == len {
             self.uses[piece.doc as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes back that a piece was shown; `facts` are what is taken back.
+    pub(super) fn uncount(&self, facts: &mut PassFacts, piece: PackedPiece) -> moe_shards::Result<()> {
+        let len = self.docs.n_tokens(piece.doc)?;
+        facts.add(&self.docs, piece, len)?;
+        if piece.len == len {
+            self.unshow(piece.doc);
         }
         Ok(())
     }
@@ -253,6 +255,40 @@ impl Families {
         let tokens = windows.map(window_tokens).collect::<Result<Vec<u64>>>()?.iter().sum();
         self.pass_tokens.insert(known, tokens);
         Ok(tokens)
+    }
+
+    /// Trained tokens of the texts whose turn it is in a pass and that rest, because they were shown often enough.
+    ///
+    /// # Errors
+    /// A damaged shard.
+    pub fn resting_tokens(&self, pass: u32) -> Result<u64> {
+        let Some(max) = self.wish.max_uses_per_text else { return Ok(0) };
+        let of_family = |family: usize| -> Result<u64> {
+            let (doc, uses) = self.rule.turn(&self.table, family, pass);
+            Ok(if uses < u64::from(max) { 0 } else { u64::from(self.docs.n_tokens(doc)?) - 1 })
+        };
+        let tokens = (0..self.table.len()).into_par_iter().map(of_family).collect::<Result<Vec<u64>>>()?;
+        Ok(tokens.iter().sum())
+    }
+
+    /// Whether pass `pass` or a later one can show anything.
+    pub(super) fn may_show(&self, pass: u32) -> bool {
+        self.end.is_none_or(|end| pass < end)
+    }
+
+    /// Trained tokens of the first text of each family.
+    ///
+    /// # Errors
+    /// A damaged shard.
+    pub(super) fn original_tokens(&self) -> Result<u64> {
+        let tokens =
+            |family| -> Result<u64> { Ok(u64::from(self.docs.n_tokens(self.table.texts(family)[0])?) - 1) };
+        (0..self.table.len()).map(tokens).sum()
+    }
+
+    /// The least share of held-out families, per million, that would hold out one of these; `None` without families.
+    pub fn least_holdout_ppm(&self) -> Option<u32> {
+        (0..self.table.len()).map(|family| self.wish.holdout.least_ppm(self.table.id(family))).min()
     }
 
     /// Families that are trained on.
@@ -324,16 +360,70 @@ impl Families {
     }
 }
 
+/// What a stretch of a pass shows, counted piece by piece.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassFacts {
+    /// Tokens in bins.
+    pub placed_tokens: u64,
+    /// Tokens with a target.
+    pub trained_tokens: u64,
+    /// Families whose text begins in it.
+    pub families: u64,
+    /// Those of them that show their original.
+    pub originals: u64,
+    /// Trained tokens of originals.
+    pub original_tokens: u64,
+    /// Trained tokens of texts that were made by a model.
+    pub synthetic_tokens: u64,
+}
+
+impl PassFacts {
+    /// Adds a piece of a document of `len` tokens.
+    fn add(&mut self, docs: &PoolDocs, piece: PackedPiece, len: u32) -> moe_shards::Result<()> {
+        // The last token of a document has no target.
+        let trained = u64::from(piece.len) - u64::from(piece.offset + piece.len == len);
+        self.placed_tokens += u64::from(piece.len);
+        self.trained_tokens += trained;
+        let meta = docs.meta(piece.doc)?;
+        if piece.offset == 0 {
+            self.families += 1;
+            self.originals += u64::from(meta.variant == 0);
+        }
+        self.original_tokens += if meta.variant == 0 { trained } else { 0 };
+        self.synthetic_tokens += if meta.style != 0 { trained } else { 0 };
+        Ok(())
+    }
+
+    /// Both together.
+    pub(super) fn plus(self, other: PassFacts) -> PassFacts {
+        PassFacts {
+            placed_tokens: self.placed_tokens + other.placed_tokens,
+            trained_tokens: self.trained_tokens + other.trained_tokens,
+            families: self.families + other.families,
+            originals: self.originals + other.originals,
+            original_tokens: self.original_tokens + other.original_tokens,
+            synthetic_tokens: self.synthetic_tokens + other.synthetic_tokens,
+        }
+    }
+
+    /// What is left without a part.
+    pub(super) fn minus(self, part: PassFacts) -> PassFacts {
+        PassFacts {
+            placed_tokens: self.placed_tokens - part.placed_tokens,
+            trained_tokens: self.trained_tokens - part.trained_tokens,
+            families: self.families - part.families,
+            originals: self.originals - part.originals,
+            original_tokens: self.original_tokens - part.original_tokens,
+            synthetic_tokens: self.synthetic_tokens - part.synthetic_tokens,
+        }
+    }
+}
+
 /// A window of a pass.
 #[derive(Debug, Default)]
 pub(super) struct LaidWindow {
     pub(super) n_bins: u64,
-    pub(super) placed_tokens: u64,
-    pub(super) trained_tokens: u64,
-    pub(super) families: u64,
-    pub(super) originals: u64,
-    pub(super) original_tokens: u64,
-    pub(super) synthetic_tokens: u64,
+    pub(super) facts: PassFacts,
     /// Only with best-fit packing.
     pub(super) bins: Bins,
 }

@@ -7,7 +7,7 @@ use moe_shards::permute::Purpose;
 use moe_shards::{ContinuesLock, Packing, PassLock, PoolLock, ShardRef};
 use rayon::prelude::*;
 
-use super::pool::{Families, LaidWindow, Site};
+use super::pool::{Families, LaidWindow, PassFacts, Site};
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 
@@ -20,6 +20,16 @@ pub enum Amount {
     Passes(f64),
 }
 
+impl Amount {
+    /// Trained tokens, where the amount says them.
+    pub fn tokens(&self) -> u64 {
+        match *self {
+            Amount::Tokens(tokens) => tokens,
+            Amount::Passes(_) => 0,
+        }
+    }
+}
+
 /// The phase that takes from a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -29,6 +39,17 @@ pub struct Ask<'a> {
     pub seq_len: u32,
     /// Passes of the pool, at most, over all phases.
     pub max_passes: u32,
+}
+
+/// What a phase gets of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Number of the stream that the bins are from.
+    pub stream: u32,
+    /// Bins.
+    pub bins: u64,
+    /// Trained tokens that were asked for and that the pool does not have.
+    pub missing_tokens: u64,
 }
 
 /// What a stream leaves of the window that it is in.
@@ -56,19 +77,8 @@ pub struct Stream {
     rest: Option<Rest>,
     /// Bins of the last pass, by window.
     last: Vec<Bins>,
-    /// What the passes show, in their order.
+    /// What the passes show, in their order; of the last one, once the stream ends, only the bins that are taken.
     pub passes: Vec<PassFacts>,
-}
-
-/// What a pass shows, beyond what the plan records.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PassFacts {
-    /// Families.
-    pub families: u64,
-    /// Trained tokens of originals.
-    pub original_tokens: u64,
-    /// Trained tokens of texts that were made by a model.
-    pub synthetic_tokens: u64,
 }
 
 /// A pool with its streams, the last of which is the one that goes on.
@@ -149,8 +159,7 @@ impl PoolBuilder {
         Ok(())
     }
 
-    /// Bins that serve `amount` for a phase, and the number of the stream they are from. Passes are laid out as they are
-    /// needed; a new stream for other sequences gets the number `next_number`.
+    /// Bins that serve `amount` for a phase. Passes are laid out as they are needed; a new stream for other sequences gets the number `next_number`.
     ///
     /// # Errors
     /// A damaged shard, a full disk, or a wish to stop.
@@ -161,11 +170,11 @@ impl PoolBuilder {
         next_number: &mut u32,
         site: &Site<'_>,
         watch: &Watch,
-    ) -> Result<(u32, u64)> {
+    ) -> Result<Taken> {
         let &Ask { phase, seq_len, max_passes } = ask;
         let current = self.current();
         if amount == Amount::Tokens(0) {
-            return Ok((current.number, 0));
+            return Ok(Taken { stream: current.number, bins: 0, missing_tokens: 0 });
         }
         if current.lock.seq_len != seq_len {
             if current.lock.passes.is_empty() {
@@ -176,13 +185,16 @@ impl PoolBuilder {
             }
         }
         let before = self.current().used;
+        let mut missing_tokens = 0;
         let used = match amount {
             Amount::Tokens(tokens) => {
                 self.current_mut().asked += tokens;
                 let asked = self.current().asked;
-                while self.current().trained() < asked && self.next_pass() < max_passes {
+                // Every round adds a pass, and there is a last one: `max_passes`, or where all texts rest.
+                while self.current().trained() < asked && self.has_next_pass(max_passes) {
                     self.add_pass(site, watch)?;
                 }
+                missing_tokens = asked.saturating_sub(self.current().trained());
                 // Where the lengths of sequences change, rounding to whole bins may leave a bin less than was asked.
                 bins_for(&self.current().lock.passes, asked).unwrap_or_else(|| self.current().n_bins())
             }
@@ -195,7 +207,7 @@ impl PoolBuilder {
         };
         let stream = self.current_mut();
         stream.used = used.max(before);
-        Ok((stream.number, stream.used - before))
+        Ok(Taken { stream: stream.number, bins: stream.used - before, missing_tokens })
     }
 
     /// Trained tokens that it can still give in `max_passes` passes, those before this plan included.
@@ -206,6 +218,9 @@ impl PoolBuilder {
         let first = self.next_pass();
         let mut left = 0;
         for pass in first..max_passes {
+            if !self.families.may_show(pass) {
+                break;
+            }
             let tokens = self.families.pass_tokens(pass)?;
             let begun = self.current().rest.as_ref().filter(|_| pass == first);
             let shown = begun.map_or([0, 1], |rest| rest.shown);
@@ -213,6 +228,22 @@ impl PoolBuilder {
                 (u128::from(tokens) * u128::from(shown[1] - shown[0]) / u128::from(shown[1].max(1))) as u64;
         }
         Ok(left)
+    }
+
+    /// Trained tokens of the passes until `passes` in all, those that are shown already left out: how many the texts have whose
+    /// turn it is, and how many of these do not rest (`max_uses_per_text`).
+    ///
+    /// # Errors
+    /// A damaged shard.
+    pub fn asked_and_given(&mut self, passes: f64) -> Result<[u64; 2]> {
+        let (mut asked, mut given) = (0.0, 0.0);
+        for pass in (self.next_pass()..u32::MAX).take_while(|&pass| f64::from(pass) < passes) {
+            let share = (passes - f64::from(pass)).min(1.0);
+            let shown = self.families.pass_tokens(pass)?;
+            given += share * shown as f64;
+            asked += share * (shown + self.families.resting_tokens(pass)?) as f64;
+        }
+        Ok([asked, given].map(|tokens| tokens as u64))
     }
 
     /// The stream that goes on.
@@ -223,6 +254,10 @@ impl PoolBuilder {
     fn current_mut(&mut self) -> &mut Stream {
         let last = self.streams.len() - 1;
         &mut self.streams[last]
+    }
+
+    fn has_next_pass(&self, max_passes: u32) -> bool {
+        self.next_pass() < max_passes && self.families.may_show(self.next_pass())
     }
 
     fn next_pass(&self) -> u32 {
@@ -277,14 +312,12 @@ impl PoolBuilder {
         let mut parts = Vec::with_capacity(laid.len());
         for window in laid {
             record.bins_per_window.push(window.n_bins);
-            record.placed_tokens += window.placed_tokens;
-            record.trained_tokens += window.trained_tokens;
-            record.originals += window.originals;
-            facts.families += window.families;
-            facts.original_tokens += window.original_tokens;
-            facts.synthetic_tokens += window.synthetic_tokens;
+            facts = facts.plus(window.facts);
             parts.push(window.bins);
         }
+        record.placed_tokens = facts.placed_tokens;
+        record.trained_tokens = facts.trained_tokens;
+        record.originals = facts.originals;
         if stream.lock.packing == Packing::BestFit {
             record.pack =
                 Some(site.write(&format!("{}-p{pass:03}.pack", stream.lock.name), seq_len, &parts)?);
@@ -323,7 +356,8 @@ impl PoolBuilder {
         Ok(ConcatWindow::of_documents(&shown, stream.lock.seq_len, key))
     }
 
-    /// Takes back the texts that were laid out in the last pass and are not shown. Call it once a stream ends.
+    /// Takes back the texts that were laid out in the last pass and are not shown, and what was counted of them. Call it once
+    /// a stream ends.
     ///
     /// # Errors
     /// A damaged shard.
@@ -331,18 +365,21 @@ impl PoolBuilder {
         let stream = self.current();
         let (Some(rest), Some(pass)) = (self.rest()?, stream.lock.passes.last()) else { return Ok(()) };
         let families = &self.families;
-        for piece in &rest.pieces {
-            if piece.len == families.docs.n_tokens(piece.doc)? {
-                families.unshow(piece.doc);
-            }
+        let mut unshown = PassFacts::default();
+        for &piece in &rest.pieces {
+            families.uncount(&mut unshown, piece)?;
         }
         for window in rest.window + 1..pass.bins_per_window.len() {
             let pass = self.next_pass() - 1;
             for family in families.window(window) {
                 if let Some(doc) = families.rule.document(&families.table, family as usize, pass) {
-                    families.unshow(doc);
+                    let len = families.docs.n_tokens(doc)?;
+                    families.uncount(&mut unshown, PackedPiece { doc, offset: 0, len })?;
                 }
             }
+        }
+        if let Some(facts) = self.current_mut().passes.last_mut() {
+            *facts = facts.minus(unshown);
         }
         Ok(())
     }

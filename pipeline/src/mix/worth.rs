@@ -10,6 +10,7 @@ use moe_shards::PhaseLock;
 use serde::Serialize;
 
 use super::mixture::Mixture;
+use super::pool::PassFacts;
 use super::stream::PoolBuilder;
 use crate::error::{Error, Result};
 
@@ -20,6 +21,9 @@ const PARAMETERS_PER_TOKEN: f64 = 0.051;
 /// One part rephrased to two parts natural text is the best of the mixtures of arXiv 2510.01631.
 const SYNTHETIC_SHARE: f64 = 1.0 / 3.0;
 
+/// The largest share that may be held out.
+const MOST_HOLDOUT_PPM: u32 = 500_000;
+
 /// One row of the table. Token counts are trained tokens: those with a target.
 #[derive(Clone, Debug, Serialize)]
 pub struct PoolWorth {
@@ -29,6 +33,8 @@ pub struct PoolWorth {
     pub families: u64,
     /// Held-out families.
     pub held_out_families: u64,
+    /// The least `mix.holdout`, per million, that would hold out a family.
+    pub least_holdout_ppm: Option<u32>,
     /// Families with more than one text.
     pub families_with_variants: u64,
     /// Families without variant 0, whose first text stands in for it.
@@ -111,13 +117,16 @@ impl PlanWorth {
     /// A share that is out of bounds.
     pub fn check(&self, mixture: &Mixture) -> Result<()> {
         let mut problems = Vec::new();
-        if let Some(most) = mixture.mix.max_synthetic_share.filter(|&most| self.synthetic_share > most) {
+        if let Some(most) = mixture.mix.max_synthetic_share.filter(|most| self.synthetic_share > most.value())
+        {
             problems.push(format!(
                 "{:.4} of the planned tokens were written by a model, `mix.max_synthetic_share` allows {most}: raise `original_share`, give synthetic pools less, or allow more",
                 self.synthetic_share
             ));
         }
-        if let Some(least) = mixture.mix.min_original_share.filter(|&least| self.original_share < least) {
+        if let Some(least) =
+            mixture.mix.min_original_share.filter(|least| self.original_share < least.value())
+        {
             problems.push(format!(
                 "{:.4} of the planned tokens are from originals, `mix.min_original_share` asks for {least}: raise `original_share` (now {}), or ask for less",
                 self.original_share, mixture.mix.original_share
@@ -173,7 +182,7 @@ impl PoolWorth {
         let families = &builder.families;
         let (unique, unique_all) = families.unique_tokens()?;
         let shown = Shown::of(builder);
-        let planned = shown.trained;
+        let planned = shown.facts.trained_tokens as f64;
         let first = &builder.streams[0].lock;
         let passes_before = shown.passes_before;
         let passes = passes_before + shown.passes;
@@ -190,14 +199,15 @@ impl PoolWorth {
             pool: first.name.clone(),
             families: first.n_families,
             held_out_families: first.validation.n_families,
+            least_holdout_ppm: families.least_holdout_ppm(),
             families_with_variants: first.n_families_with_variants,
             families_without_original: families.n_without_original(),
             unique_tokens: unique,
             unique_tokens_with_variants: unique_all,
             samples: builder.streams.iter().map(|stream| stream.used).sum(),
-            planned_tokens: planned as u64,
-            planned_original_tokens: shown.original as u64,
-            planned_synthetic_tokens: shown.synthetic as u64,
+            planned_tokens: shown.facts.trained_tokens,
+            planned_original_tokens: shown.facts.original_tokens,
+            planned_synthetic_tokens: shown.facts.synthetic_tokens,
             passes,
             effective_tokens_if_repeats: worth(unique as f64),
             effective_tokens_if_new: worth(unique_all as f64),
@@ -210,13 +220,13 @@ impl PoolWorth {
             min_gap_passes: gap.map(|gap| gap.0 as f64 / mean_bins),
             min_gap_tokens: gap.map(|gap| gap.1),
             windows: first.windows.len() as u64 - 1,
-            padding: 1.0 - shown.placed / shown.positions.max(1.0),
+            padding: 1.0 - shown.facts.placed_tokens as f64 / shown.positions.max(1) as f64,
             cut_documents: families.n_cut(shortest)?,
         })
     }
 
-    /// What a reader of the table should worry about.
-    pub fn warnings(&self) -> Vec<String> {
+    /// What a reader of the table should worry about; `holdout` is the share of families that is to be held out.
+    pub fn warnings(&self, holdout: f64) -> Vec<String> {
         let mut warnings = Vec::new();
         let most = self.sightings.keys().max().copied().unwrap_or(0);
         if most > 2 {
@@ -232,29 +242,36 @@ impl PoolWorth {
                 self.pool, self.families_without_original
             ));
         }
-        if self.held_out_families == 0 && !self.pool.contains('@') {
+        // Who holds out nothing on purpose knows it.
+        if holdout > 0.0 && self.held_out_families == 0 && !self.pool.contains('@') {
+            let remedy = match self.least_holdout_ppm.filter(|&ppm| ppm <= MOST_HOLDOUT_PPM) {
+                Some(ppm) => {
+                    format!("`holdout = {}` in [mix] is the least that holds one out", f64::from(ppm) / 1e6)
+                }
+                None => "add families".to_owned(),
+            };
             warnings.push(format!(
-                "{}: no family is held out, so it has no validation loss; raise `mix.holdout`",
-                self.pool
+                "{}: none of its {} families is held out (`mix.holdout` = {holdout}), so it has no validation loss: {remedy}",
+                self.pool, self.families
             ));
         }
         warnings
     }
 }
 
-/// What phases take of a pool's passes; of the last one a share.
+/// What phases take of a pool's passes.
 #[derive(Default)]
 struct Shown {
+    /// In passes, by their bins.
     passes_before: f64,
     passes: f64,
     /// Bins of the passes that are laid out, and how many passes these are; the rest of a begun one is less.
     bins: u64,
     full_passes: f64,
-    trained: f64,
-    original: f64,
-    synthetic: f64,
-    placed: f64,
-    positions: f64,
+    /// Counted in the bins that are shown, and in nothing else.
+    facts: PassFacts,
+    positions: u64,
+    /// Share of originals among the families that a pass shows.
     originals: Vec<f64>,
 }
 
@@ -269,18 +286,15 @@ impl Shown {
             let mut left = stream.used;
             for (i, (pass, facts)) in stream.lock.passes.iter().zip(&stream.passes).enumerate() {
                 let n = pass.n_bins();
-                let share = if n == 0 { 0.0 } else { left.min(n) as f64 / n as f64 };
-                left -= left.min(n);
+                let taken = left.min(n);
+                left -= taken;
                 let weight = if i == 0 { 1.0 - begun } else { 1.0 };
-                shown.passes += share * weight;
+                shown.passes += if n == 0 { 0.0 } else { taken as f64 / n as f64 * weight };
                 shown.bins += n;
                 shown.full_passes += weight;
-                shown.trained += share * pass.trained_tokens as f64;
-                shown.original += share * facts.original_tokens as f64;
-                shown.synthetic += share * facts.synthetic_tokens as f64;
-                shown.placed += pass.placed_tokens as f64;
-                shown.positions += n as f64 * f64::from(stream.lock.seq_len);
-                shown.originals.push(pass.originals as f64 / facts.families.max(1) as f64);
+                shown.facts = shown.facts.plus(*facts);
+                shown.positions += taken * u64::from(stream.lock.seq_len);
+                shown.originals.push(facts.originals as f64 / facts.families.max(1) as f64);
             }
         }
         shown

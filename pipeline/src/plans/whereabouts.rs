@@ -6,13 +6,15 @@ use std::path::Path;
 
 use arrow::array::{Array, AsArray};
 use moe_shards::family::Holdout;
-use moe_shards::{FamilyId, Manifest, Plan, Sample, Shard};
+use moe_shards::{Plan, Sample};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{shard_of, window_of};
 use crate::error::{Error, Result};
+use crate::intact;
+use crate::lookup::{self, Place};
 use crate::watch::Watch;
 
 /// Samples looked up between two looks at the clock.
@@ -27,8 +29,14 @@ pub struct Whereabouts {
     pub variant: String,
     /// Its family.
     pub family: String,
+    /// Its name in its source.
+    pub name: String,
     /// Its shard.
     pub shard: String,
+    /// Its number in the shard, from 0.
+    pub document: u32,
+    /// How many others of its source and variant have the same name.
+    pub alike: u64,
     /// Its tokens, with the end of document.
     pub tokens: u64,
     /// Samples that train on it, in order.
@@ -82,27 +90,24 @@ pub struct Answer {
     pub dropped: Vec<Dropped>,
 }
 
-/// A document as samples name it.
-struct Wanted {
-    shard: u32,
-    doc: u32,
-    family: FamilyId,
-}
-
-/// Looks for the document that its source calls `id`. `watch` advances by one a sample.
+/// Looks for the documents that are called `id`, see [`lookup`]. `watch` advances by one a sample.
 ///
 /// # Errors
 /// There is no document of this name, kept or dropped; no plan; damaged files.
 pub fn find(out: &Path, id: &str, watch: &Watch) -> Result<Answer> {
     let plan = Plan::open(out)?;
+    let found = lookup::find(out, plan.manifest(), [id])?.remove(id).unwrap_or_default();
+    // The samples below check what they read, but old indexes have no checksum of a document.
+    intact::check(plan.shards().into_iter().filter(|shard| !shard.has_document_sums()), &Watch::idle())?;
     let mut documents = Vec::new();
-    for wanted in wanted(out, plan.manifest(), id)? {
-        documents.push(whereabouts(out, &plan, &wanted, watch)?);
+    for wanted in &found {
+        let n_alike = found.iter().filter(|other| wanted.is_alike(other)).count();
+        documents.push(whereabouts(&plan, wanted, n_alike as u64, watch)?);
     }
     let dropped = dropped(&out.join("audit"), id)?;
     if documents.is_empty() && dropped.is_empty() {
         let message = format!(
-            "no document of {} is called `{id}`, neither in the shards nor in the audit; names are those of the `id` field of the source",
+            "no document of {} is called `{id}`, neither in the shards nor in the audit; names are those of the `id` field of the source, alone or as `source/name`, or `shard:number`",
             out.display()
         );
         return Err(Error::Usage(message));
@@ -110,29 +115,14 @@ pub fn find(out: &Path, id: &str, watch: &Watch) -> Result<Answer> {
     Ok(Answer { id: id.to_owned(), documents, dropped })
 }
 
-fn wanted(out: &Path, manifest: &Manifest, id: &str) -> Result<Vec<Wanted>> {
-    let mut found = Vec::new();
-    for (number, info) in (0..).zip(&manifest.shards) {
-        let shard = Shard::open(&Manifest::mdx_path(out, &info.name))?;
-        for doc in 0..shard.n_docs() {
-            if shard.id(doc)? == id {
-                found.push(Wanted { shard: number, doc, family: shard.family(doc)? });
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn whereabouts(out: &Path, plan: &Plan, wanted: &Wanted, watch: &Watch) -> Result<Whereabouts> {
-    let info = &plan.manifest().shards[wanted.shard as usize];
-    let shard = Shard::open(&Manifest::mdx_path(out, &info.name))?;
+fn whereabouts(plan: &Plan, wanted: &Place, n_alike: u64, watch: &Watch) -> Result<Whereabouts> {
     let is_it = |piece: &&moe_shards::Piece| (piece.shard, piece.doc) == (wanted.shard, wanted.doc);
     let look = |t: u64| -> Result<(Vec<Sighting>, bool)> {
         let sample = plan.sample(t)?;
         let pieces = sample.pieces.iter().filter(is_it);
         let shown = pieces.map(|piece| sighting(plan, t, &sample, piece)).collect();
         let other = sample.pieces.iter().any(|piece| {
-            piece.family == wanted.family && !is_it(&piece) && of_source(plan, piece.shard, info.source)
+            piece.family == wanted.family && !is_it(&piece) && of_source(plan, piece.shard, wanted.source)
         });
         Ok((shown, other))
     };
@@ -159,16 +149,18 @@ fn whereabouts(out: &Path, plan: &Plan, wanted: &Wanted, watch: &Watch) -> Resul
             validation.push(i);
         }
     }
-    let meta = shard.meta(wanted.doc)?;
-    let source = plan.manifest().sources.get(usize::from(info.source));
-    let variant = source.and_then(|source| source.variants.get(usize::from(meta.variant)));
-    let reason = shown.is_empty().then(|| reason(plan, wanted, &info.name, meta.variant, other_texts));
+    let source = plan.manifest().sources.get(usize::from(wanted.source));
+    let variant = source.and_then(|source| source.variants.get(usize::from(wanted.variant)));
+    let reason = shown.is_empty().then(|| reason(plan, wanted, other_texts));
     Ok(Whereabouts {
         source: source.map(|source| source.name.clone()).unwrap_or_default(),
         variant: variant.cloned().unwrap_or_default(),
         family: wanted.family.to_string(),
-        shard: info.name.clone(),
-        tokens: shard.span(wanted.doc)?.1,
+        name: wanted.id.clone(),
+        shard: wanted.shard_name.clone(),
+        document: wanted.doc,
+        alike: n_alike,
+        tokens: wanted.n_tokens,
         shown,
         validation,
         other_texts,
@@ -196,18 +188,18 @@ fn sighting(plan: &Plan, t: u64, sample: &Sample, piece: &moe_shards::Piece) -> 
 }
 
 /// Why no sample trains on a document.
-fn reason(plan: &Plan, wanted: &Wanted, shard: &str, variant: u8, other_texts: u64) -> String {
-    let lock = plan.lock();
+fn reason(plan: &Plan, wanted: &Place, other_texts: u64) -> String {
+    let (lock, shard) = (plan.lock(), &wanted.shard_name);
     let pools: Vec<u16> = (0..)
         .zip(&lock.pools)
-        .filter(|(_, pool)| pool.shards.iter().any(|listed| listed.name == shard))
+        .filter(|(_, pool)| pool.shards.iter().any(|listed| listed.name == *shard))
         .map(|(number, _)| number)
         .collect();
     if !pools.iter().any(|&pool| shard_of(plan, pool, wanted.shard).is_some()) {
         return "no pool of the plan draws from its source".to_owned();
     }
     if (Holdout { ppm: lock.holdout_ppm, seed: lock.seed }).contains(wanted.family) {
-        return match variant {
+        return match wanted.variant {
             0 => "its family is held out for validation".to_owned(),
             _ => "its family is held out for validation, which shows originals only".to_owned(),
         };
@@ -246,11 +238,16 @@ fn dropped(audit: &Path, id: &str) -> Result<Vec<Dropped>> {
                 column.is_valid(row).then(|| column.value(row).to_owned())
             };
             for row in 0..batch.num_rows() {
-                if text("id", row).as_deref() == Some(id) {
+                let called = |source: &str, name: &str| {
+                    let name = text(name, row).filter(|name| !name.is_empty());
+                    let full = || Some(format!("{}/{}", text(source, row)?, name.as_ref()?));
+                    name.as_deref() == Some(id) || full().as_deref() == Some(id)
+                };
+                if called("source", "id") {
                     let (stage, why) = (text("stage", row).unwrap_or_default(), text("reason", row));
                     let reason = format!("dropped by {stage}: {}", why.unwrap_or_default());
                     found.push(Dropped { source: text("source", row).unwrap_or_default(), reason });
-                } else if text("removed", row).as_deref() == Some(id) {
+                } else if called("removed_source", "removed") {
                     let kept =
                         (text("kept", row).unwrap_or_default(), text("kept_source", row).unwrap_or_default());
                     let method = text("method", row).unwrap_or_default();

@@ -27,8 +27,8 @@ pub use self::limits::LimitsConfig;
 pub use self::quality::QualityConfig;
 pub use self::rephrase::RephraseConfig;
 pub use self::size::ByteSize;
+use crate::filter;
 pub use crate::filter::FilterConfig;
-use crate::filter::{self, Action};
 use crate::json;
 use crate::normalize::NormalizeConfig;
 use crate::read::{FieldPaths, Format, Limits, MetadataFields};
@@ -128,6 +128,12 @@ impl SourceConfig {
             variant: self.variant.clone(),
             metadata: self.metadata(),
         }
+    }
+
+    /// What decides how its records become documents.
+    fn identity(&self) -> Value {
+        let SourceConfig { name, id, text, family, variant, variants, .. } = self;
+        json!([name, id, text, family, variant, variants, self.metadata()])
     }
 
     fn metadata(&self) -> MetadataFields {
@@ -333,11 +339,7 @@ impl Recipe {
     /// out, a tokenizer file counts by its content (`tokenizer`), other builds by their identities (`against`), and so do not the limit on bad
     /// records, the size of slices, the threads or the output folder.
     pub fn identity(&self, tokenizer: Option<Hash>, against: &[Hash]) -> Hash {
-        let sources: Vec<Value> = self
-            .source
-            .iter()
-            .map(|s| json!([s.name, s.id, s.text, s.family, s.variant, s.variants, s.metadata()]))
-            .collect();
+        let sources: Vec<Value> = self.source.iter().map(SourceConfig::identity).collect();
         // A method that is absent counts for nothing, so that a new method leaves old identities alone.
         let mut dedup = serde_json::to_value(&self.dedup).unwrap_or_default();
         if let Some(dedup) = dedup.as_object_mut() {
@@ -355,15 +357,10 @@ impl Recipe {
                 minhash.remove("action");
             }
         }
-        // What dropping is, and no tag, counts for nothing, as before there was anything else.
         let filters: Vec<Value> = (self.filter.iter())
             .map(|filter| {
-                let FilterConfig { name, sources, action, tag, .. } = filter;
-                let settings = filter.with_digests();
-                let mut value = json!({ "name": name, "sources": sources, "settings": settings });
-                if let (Value::Object(map), true) = (&mut value, *action != Action::Drop) {
-                    map.insert("action".to_owned(), json!([action, tag]));
-                }
+                let mut value = filter.identity();
+                value["sources"] = json!(filter.sources);
                 value
             })
             .collect();
@@ -394,6 +391,22 @@ impl Recipe {
             map.insert("rephrase".to_owned(), json!(rephrase.styles));
         }
         json::digest(&identity)
+    }
+
+    /// Digest of what the recipe says of one source, for its shards. What another source, deduplication against it, or text of an
+    /// evaluation set does to the documents shows in the documents; so a shard of which nothing changes keeps its
+    /// bytes when a source is added, and plans that use it can be extended. `tokenizer` is the digest of the tokenizer.
+    pub fn source_identity(&self, source: &SourceConfig, tokenizer: Hash) -> Hash {
+        let filters = self.filter.iter().filter(|filter| filter.applies_to(&source.name));
+        json::digest(&json!({
+            "version": crate::BUILD_VERSION,
+            "source": source.identity(),
+            "normalize": self.normalize,
+            "filter": filters.map(FilterConfig::identity).collect::<Vec<Value>>(),
+            "tokenizer": [json!(tokenizer), json!(self.tokenizer.eod), json!(self.tokenizer.bos), json!(self.tokenizer.special_in_text)],
+            "shard": self.shard,
+            "max_doc_bytes": self.limits.max_doc_bytes,
+        }))
     }
 
     /// The recipe as TOML with all defaults written out.

@@ -32,7 +32,7 @@ pub struct ShardParams {
     pub name: String,
     /// Name of the source.
     pub source: String,
-    /// Its position in the manifest.
+    /// Its position in the manifest, for the report; the files do not depend on it.
     pub source_index: u16,
     /// Variant.
     pub variant: u8,
@@ -46,7 +46,7 @@ pub struct ShardParams {
     pub eod: TokenId,
     /// Digest of the tokenizer.
     pub tokenizer: Hash,
-    /// Digest of the recipe.
+    /// Digest of what the recipe says of the source.
     pub build: Hash,
     /// Edges of the buckets of scores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,6 +1,7 @@
 //! What happened to single documents of a build, put together from its audit tables, its quarantine, its shards and the
 //! documents in its work folder.
 
+mod alike;
 pub mod audit;
 pub mod changes;
 pub mod clusters;
@@ -9,20 +10,24 @@ pub mod words;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use moe_shards::{Manifest, Shard};
+use moe_shards::Manifest;
 use serde::Serialize;
 use serde_json::Value;
 
 use self::audit::{AuditRow, str_of};
 use self::words::Difference;
 use crate::dedup::{exact, minhash};
+use crate::document::TextHash;
 use crate::error::{Error, Result};
 use crate::filter::Chain;
 use crate::filter::chain::Looked;
+use crate::intact;
 use crate::work::documents::{Columns, DocumentBatches};
 use crate::work::families::Families;
 use crate::work::measures::Measures;
 use crate::work::parts::{PartPlace, Parts};
+use crate::work::rows;
+use crate::work::texts::{self, Texts};
 
 /// Methods of the audit of duplicates by which nothing is removed.
 pub const STAYING: [&str; 3] = ["variant_copy", "family", "other_family"];
@@ -63,6 +68,16 @@ pub struct Found {
     pub file: String,
     /// Which part of the file was read with it, in words; empty for all of it.
     pub slice: String,
+    /// Its number among the documents of the file or of this part of it, from 0.
+    pub row: u32,
+    /// How many other documents of its source have the same name.
+    pub alike: u64,
+    /// Whether filters kept it and deduplication and cuts did not remove it.
+    #[serde(skip)]
+    survives: bool,
+    /// Hash of its text.
+    #[serde(skip)]
+    text_hash: TextHash,
     /// What filters measured of it.
     #[serde(skip)]
     pub filters: Vec<Looked>,
@@ -149,6 +164,7 @@ impl Build {
                 continue;
             }
             let families = Families::read(&self.work.join(&part.families))?;
+            let survivors = rows::survivors(&self.work.join(&part.kept), &self.work.join(&part.removed))?;
             for batch in DocumentBatches::open(&self.work.join(&part.documents), Columns::All)? {
                 for (row, document) in batch?.documents() {
                     let Some(&raw_bytes) = raw_bytes.get(&row) else { continue };
@@ -162,11 +178,21 @@ impl Build {
                         raw_bytes,
                         file: part.file.display().to_string(),
                         slice: part.slice.clone(),
+                        row,
+                        alike: 0,
+                        survives: survivors.binary_search_by_key(&row, |kept| kept.row).is_ok(),
+                        text_hash: document.text_hash,
                         filters: self.filters(part, row)?,
                         text: document.text.to_owned(),
                     });
                 }
             }
+        }
+        let names: Vec<(String, String)> =
+            found.iter().map(|found| (found.source.clone(), found.id.clone())).collect();
+        for found in &mut found {
+            let same = names.iter().filter(|(source, id)| (source, id) == (&found.source, &found.id));
+            found.alike = same.count() as u64 - 1;
         }
         Ok(found)
     }
@@ -196,11 +222,24 @@ impl Build {
     pub fn story(&self, document: Found) -> Result<Story> {
         let (source, id) = (document.source.as_str(), document.id.as_str());
         let own = [("source", source), ("id", id)];
-        let dropped = audit::rows(&self.out, "drops-", &own)?;
-        let cuts = audit::rows(&self.out, "cuts-", &own)?;
-        let contamination = audit::rows(&self.out, "contamination-", &own)?;
+        let shards = self.in_shards(source, &document)?;
+        let is_about = |row: &AuditRow| document.alike == 0 || alike::is_about(row, &document);
+        // What removes a document is of another one of its name, if this one is in a shard.
+        let is_kept = document.alike > 0 && !shards.is_empty();
+        let rows = |prefix: &str| -> Result<Vec<AuditRow>> {
+            let mut rows = audit::rows(&self.out, prefix, &own)?;
+            rows.retain(is_about);
+            Ok(rows)
+        };
+        let (mut dropped, cuts, contamination) = (rows("drops-")?, rows("cuts-")?, rows("contamination-")?);
+        if is_kept {
+            dropped.clear();
+        }
         let mut duplicate_of = Vec::new();
         for row in audit::rows(&self.out, "dups-", &[("removed_source", source), ("removed", id)])? {
+            if !is_about(&row) || (is_kept && !STAYING.contains(&str_of(&row, "method"))) {
+                continue;
+            }
             // The texts of other builds lie elsewhere.
             let kept = match str_of(&row, "against") {
                 "" => self.text(str_of(&row, "kept_source"), str_of(&row, "kept"))?,
@@ -211,7 +250,6 @@ impl Build {
         }
         let mut stands_for = audit::rows(&self.out, "dups-", &[("kept_source", source), ("kept", id)])?;
         stands_for.retain(|row| str_of(row, "against").is_empty());
-        let shards = self.in_shards(source, &document)?;
         let removed = duplicate_of.iter().find(|row| !STAYING.contains(&str_of(&row.audit, "method")));
         let fate = match (dropped.first(), removed, shards.is_empty()) {
             (_, _, false) => "kept".to_owned(),
@@ -225,7 +263,7 @@ impl Build {
 
     fn in_shards(&self, source: &str, document: &Found) -> Result<Vec<InShard>> {
         let mut found = Vec::new();
-        if !self.out.join(Manifest::FILE).exists() {
+        if !self.out.join(Manifest::FILE).exists() || (document.alike > 0 && !document.survives) {
             return Ok(found);
         }
         let manifest = Manifest::read(&self.out)?;
@@ -234,9 +272,12 @@ impl Build {
         for info in
             manifest.shards.iter().filter(|info| of_source(info.source) && info.variant == document.variant)
         {
-            let shard = Shard::open(&Manifest::mdx_path(&self.out, &info.name))?;
+            let shard = intact::open(&self.out, info)?;
+            let path = texts::path(&self.out, &info.name);
+            let texts = (document.alike > 0 && path.exists()).then(|| Texts::open(&path)).transpose()?;
             for doc in 0..shard.n_docs() {
-                if shard.id(doc)? == document.id {
+                let is_it = |texts: &Texts| Ok::<bool, Error>(texts.hash(doc)? == document.text_hash);
+                if shard.id(doc)? == document.id && texts.as_ref().map_or(Ok(true), is_it)? {
                     let tokens = shard.tokens(doc)?.len() as u64;
                     found.push(InShard {
                         shard: info.name.clone(),
@@ -250,7 +291,7 @@ impl Build {
         Ok(found)
     }
 
-    /// Lines of the quarantine whose first bytes hold `name`: a record there is no document and has no id.
+    /// Lines of the quarantine whose first bytes hold `name` as a whole word: a record there is no document and has no id.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -273,7 +314,7 @@ impl Build {
                 let inner = name.strip_prefix(source).and_then(|rest| rest.strip_prefix('/')).unwrap_or(name);
                 let is_place =
                     value["file"].as_str().is_some_and(|file| format!("{file}:{}", value["offset"]) == name);
-                if is_place || value["first_bytes"].as_str().is_some_and(|bytes| bytes.contains(inner)) {
+                if is_place || value["first_bytes"].as_str().is_some_and(|bytes| holds_word(bytes, inner)) {
                     found.push(value);
                 }
             }
@@ -284,5 +325,28 @@ impl Build {
     /// The output folder.
     pub fn out(&self) -> &Path {
         &self.out
+    }
+}
+
+/// Whether `text` holds `word` with neither a letter, a digit nor a sign of a name beside it: `1` is not in `doc-12`.
+fn holds_word(text: &str, word: &str) -> bool {
+    let is_of_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | '+');
+    !word.is_empty()
+        && text.match_indices(word).any(|(at, _)| {
+            !text[..at].ends_with(is_of_name) && !text[at + word.len()..].starts_with(is_of_name)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_not_found_by_its_beginning() {
+        for (word, found) in
+            [("doc-1", false), ("doc-12", true), ("oc-12", false), ("12", false), ("7", true), ("", false)]
+        {
+            assert_eq!(holds_word("{\"id\":\"doc-12\",\"text\":7}", word), found, "{word}");
+        }
     }
 }

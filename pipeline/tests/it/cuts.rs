@@ -1,6 +1,12 @@
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
+
+use moe_data::story::audit::{self, str_of};
+use moe_data::work::documents::{Columns, DocumentBatches};
+use moe_data::work::parts::Parts;
 
 use crate::support::{Random, Scratch, assert_same, dataset_lines, quickstart_recipe, recipe_over};
 
@@ -42,6 +48,53 @@ fn cuts_are_the_same_for_any_threads_memory_and_split_and_add_up() {
     for method in ["paragraph", "substring"] {
         assert!(audit.iter().any(|name| name.starts_with(&format!("cuts-{method}-"))), "{audit:?}");
     }
+}
+
+/// Texts of all documents of a build as rewriting rules left them, by source and name.
+fn texts(out: &Path) -> BTreeMap<(String, String), String> {
+    let work = out.join("work");
+    let mut texts = BTreeMap::new();
+    for part in Parts::read(&work).unwrap().parts {
+        for batch in DocumentBatches::open(&work.join(&part.documents), Columns::All).unwrap() {
+            for (_, document) in batch.unwrap().documents() {
+                texts.insert((part.source.clone(), document.id.to_owned()), document.text.to_owned());
+            }
+        }
+    }
+    texts
+}
+
+/// Most rows named the byte before the ends were moved to words, or, of a stretch with several copies, only the first.
+#[test]
+fn every_row_of_the_audit_of_cuts_leads_to_the_copy_that_stays() {
+    let scratch = Scratch::new();
+    scratch.write("r.toml", with_cuts(&quickstart_recipe()));
+    scratch.ok(&["build", "--recipe", "r.toml"]);
+    let texts = texts(&scratch.path("out"));
+    let rows = audit::rows(&scratch.path("out"), "cuts-", &[]).unwrap();
+    let mut n_rows = BTreeMap::<String, usize>::new();
+    for row in &rows {
+        let text = |source: &str, id: &str| {
+            texts[&(str_of(row, source).to_owned(), str_of(row, id).to_owned())].as_str()
+        };
+        let place = |key: &str| row[key].as_u64().unwrap() as usize;
+        let cut = &text("source", "id")[place("start")..place("end")];
+        assert!(cut.starts_with(str_of(row, "text")) && !cut.is_empty());
+        let copy = &text("kept_source", "kept")[place("kept_start")..];
+        let method = str_of(row, "method");
+        match method {
+            "substring" => assert!(copy.starts_with(cut), "{row:?}"),
+            // Paragraphs are compared in lower case with white space collapsed.
+            _ => {
+                let words = |text: &str| -> Vec<String> {
+                    text.to_lowercase().split_whitespace().map(str::to_owned).collect()
+                };
+                assert!(words(copy).starts_with(&words(cut)), "{row:?}");
+            }
+        }
+        *n_rows.entry(method.to_owned()).or_default() += 1;
+    }
+    assert!(n_rows["substring"] > 50 && n_rows["paragraph"] > 10, "{n_rows:?}");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
 
 use moe_data::mix::{Extension, MixOptions, make_plan};
 use moe_data::watch::Watch;
-use moe_shards::{FamilyId, Plan};
+use moe_shards::{FamilyId, Plan, PlanLock};
 
 use crate::generated::{Source, families, family_id, generated_build, source};
 use crate::mixture::{check_passes, lens, mix, read, samples};
+use crate::support::{Random, Scratch};
 
 fn extension(from: u64) -> MixOptions {
     let extend = Extension { from, takedown: Vec::new(), new_phases: true };
@@ -181,4 +183,137 @@ fn what_an_extension_cannot_change_is_an_error() {
     let proxy = MixOptions { proxy: Some([1, 2]), ..extension(10) };
     assert!(refused(&text, &proxy).contains("`--proxy`"));
     Plan::open(dir.path()).unwrap().verify().unwrap();
+}
+
+/// A job that is started again ran the same command twice: the second one extended what the first had made, by fewer samples
+/// and under another id, and runs of the first could not go on.
+#[test]
+fn the_same_extension_again_changes_nothing() {
+    let scratch = Scratch::new();
+    let a = families(300, 1, 40, 1);
+    generated_build(&scratch.path("out"), 5000, &[source("a", &a)]);
+    scratch.ok(&["mix", "--epochs", "2", "--seq-len", "64"]);
+    scratch.write("gone.txt", "a/3/0\na/a/4/0\n");
+    scratch.write("m.toml", "[mix]\nepochs = 4\nseq_len = 64\n");
+    let files = || files_of(&scratch.path("out"));
+    for extend in [
+        &["--from", "10", "--epochs", "3"][..],
+        &["--from", "10", "--takedown", "gone.txt"],
+        &["--from", "20", "--mixture", "m.toml"],
+        &["--from", "30", "--mixture", "m.toml", "--takedown", "gone.txt"],
+    ] {
+        let command = [&["mix", "--extend"][..], extend].concat();
+        let before = files();
+        let said = scratch.ok(&command).err;
+        assert!(!said.contains("nothing changed"), "{extend:?}: {said}");
+        let once = files();
+        assert_ne!(once, before);
+        for _ in 0..2 {
+            let said = scratch.ok(&command).err;
+            assert!(
+                said.contains("nothing changed: out/plan.lock is this plan already"),
+                "{extend:?}: {said}"
+            );
+            assert_eq!(files(), once, "{extend:?}");
+        }
+    }
+    // The documents are hidden from sample 10 on, so also from 40 on.
+    let said = scratch.ok(&["mix", "--extend", "--from", "40", "--takedown", "gone.txt"]).err;
+    assert!(said.contains("nothing changed"), "{said}");
+    // Another start, another mixture, or other documents make another extension.
+    let id = PlanLock::read(&scratch.path("out")).unwrap().id;
+    scratch.ok(&["mix", "--extend", "--from", "31", "--mixture", "m.toml"]);
+    let lock = PlanLock::read(&scratch.path("out")).unwrap();
+    assert!(lock.id != id && lock.continues_run(id, 31));
+    Plan::open(&scratch.path("out")).unwrap().verify().unwrap();
+}
+
+/// All files below a folder with their digests.
+fn files_of(dir: &std::path::Path) -> BTreeMap<String, moe_shards::Hash> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![dir.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => {
+                    let digest = moe_shards::Hash::of_file(&path).unwrap();
+                    found.insert(path.to_string_lossy().into_owned(), digest);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// What a killed or refused `mix` leaves goes with the next one; what it did not write stays.
+#[test]
+fn stray_folders_of_plans_are_cleaned_up_and_nothing_else() {
+    let scratch = Scratch::new();
+    let a = families(300, 1, 40, 1);
+    generated_build(&scratch.path("out"), 5000, &[source("a", &a)]);
+    scratch.write("out/plan/0123456789ab/a-p000.pack", "stray");
+    scratch.write("out/plan/0123456789ab/a-p001.pack.77.tmp", "stray");
+    scratch.write("out/plan/mine/notes.txt", "mine");
+    scratch.ok(&["mix", "--epochs", "2", "--seq-len", "64"]);
+    let folders = || std::fs::read_dir(scratch.path("out/plan")).unwrap().count();
+    assert!(scratch.path("out/plan/mine/notes.txt").exists());
+    assert_eq!(folders(), 2);
+    // A mixture that is refused after its passes were written.
+    scratch.write("m.toml", "[mix]\nepochs = 3\nseq_len = 64\nmin_original_share = 0.99\n");
+    scratch.fail(&["mix", "--mixture", "m.toml", "--force"], 2);
+    assert_eq!(folders(), 2);
+    scratch.ok(&["mix", "--extend", "--from", "5", "--epochs", "3"]);
+    assert_eq!(folders(), 3);
+    scratch.write("out/plan/ba9876543210/phase-000.counts", "stray");
+    let said = scratch.ok(&["mix", "--extend", "--from", "5", "--epochs", "3"]).err;
+    assert!(said.contains("nothing changed"), "{said}");
+    assert_eq!(folders(), 3);
+    Plan::open(&scratch.path("out")).unwrap().verify().unwrap();
+}
+
+/// An older program rounded shares of originals to a millionth.
+#[test]
+fn a_plan_with_a_rounded_share_can_be_extended_by_the_same_mixture() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = families(300, 1, 40, 1);
+    let manifest = generated_build(dir.path(), 5000, &[source("a", &a)]);
+    let text =
+        |share: &str| pools("best-fit", 2).replace("[mix]", &format!("[mix]\noriginal_share = {share}"));
+    let (old, _) = mix(dir.path(), &manifest, &text("0.333333"), &MixOptions::default());
+    assert_eq!(old.lock().pools[0].original_share, [333_333, 1_000_000]);
+    let longer = text("0.3333333333333333").replace("epochs = 2", "epochs = 3");
+    let (new, _) = mix(dir.path(), &manifest, &longer, &extension(20));
+    assert_eq!(new.lock().pools[1].original_share, [333_333, 1_000_000]);
+}
+
+/// Twelve kills at random moments, each followed by the same command: in the end the files of a straight extension.
+#[test]
+fn kills_during_an_extension_leave_the_same_files() {
+    let scratch = Scratch::new();
+    let a = families(2000, 1, 60, 1);
+    for out in ["calm", "killed"] {
+        generated_build(&scratch.path(out), 5000, &[source("a", &a)]);
+        scratch.ok(&["mix", "--out", out, "--epochs", "2", "--seq-len", "64"]);
+    }
+    let extend = |out: &'static str| ["mix", "--out", out, "--extend", "--from", "100", "--epochs", "5"];
+    let started = std::time::Instant::now();
+    scratch.ok(&extend("calm"));
+    let whole = started.elapsed();
+    let mut random = Random(9);
+    for _ in 0..12 {
+        let mut command = scratch.command(&extend("killed"));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(whole.mul_f64(random.below(1000) as f64 / 1000.0));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        Plan::open(&scratch.path("killed")).unwrap().sample(99).unwrap();
+    }
+    scratch.ok(&extend("killed"));
+    let files = |out: &str| -> BTreeMap<String, moe_shards::Hash> {
+        let root = scratch.path(out);
+        let name = |path: String| path.strip_prefix(root.to_str().unwrap()).unwrap().to_owned();
+        files_of(&root).into_iter().map(|(path, digest)| (name(path), digest)).collect()
+    };
+    assert_eq!(files("killed"), files("calm"));
 }

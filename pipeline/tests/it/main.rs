@@ -21,6 +21,8 @@ mod classifier;
 mod cleaning;
 /// Text that is cut out of documents.
 mod cuts;
+/// Shards that are not as they were written.
+mod damage;
 /// Text of evaluation sets, planted and found.
 mod decontaminate;
 /// The same bytes for any threads, split, format, interruption.
@@ -39,6 +41,8 @@ mod forecast;
 mod grade;
 /// What a second build of a changed recipe does again, and what not.
 mod incremental;
+/// What a plan may not show, and what its figures say it shows.
+mod limits;
 /// Peak memory of deduplication, measured.
 mod memory;
 /// Quality, language, tags, date and score, from the record to the shard.

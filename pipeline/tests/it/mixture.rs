@@ -20,7 +20,7 @@ pub fn mix(out: &Path, manifest: &Manifest, text: &str, options: &MixOptions) ->
     (plan, outcome)
 }
 
-fn refusal(out: &Path, manifest: &Manifest, text: &str) -> String {
+pub fn refusal(out: &Path, manifest: &Manifest, text: &str) -> String {
     let options = MixOptions { force: true, ..MixOptions::default() };
     make_plan(out, manifest, &read(text, manifest), &options, &Watch::idle()).unwrap_err().to_string()
 }

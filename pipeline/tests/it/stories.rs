@@ -75,3 +75,67 @@ fn dups_shows_clusters_and_their_texts() {
     scratch.fail(&["dups", "--cluster", "a/none"], 2);
     scratch.fail(&["dups", "--out", "elsewhere"], 2);
 }
+
+/// The fate of one document was told of another with the same name, and a name was found by its beginning.
+#[test]
+fn documents_of_one_name_are_told_apart() {
+    let scratch = Scratch::new();
+    let doc = |id: &str, text: &str| format!("{}\n", json!({ "id": id, "text": text }));
+    let first = doc("page", &text(1)) + &doc("page", "too small") + &(10..30).map(line).collect::<String>();
+    scratch.write("2023/a.jsonl", first);
+    scratch
+        .write("2024/b.jsonl", doc("page", &format!("{} And more of it.", text(2))) + &doc("twin", &text(1)));
+    scratch.write("2024/c.jsonl", "{\"id\":\"page-9\",\"text\":7}\n");
+    let more = "[limits]\nmax_bad_fraction = 0.5\n";
+    scratch.write("r.toml", small_recipe("\"2023\", \"2024\"", more));
+    scratch.ok(&["build", "--recipe", "r.toml"]);
+    scratch.ok(&["mix", "--epochs", "1", "--seq-len", "64"]);
+
+    let said = scratch.ok(&["why", "page", "--json"]).out;
+    let value: Value = serde_json::from_str(&said).unwrap();
+    let stories = value["documents"].as_array().unwrap();
+    assert!(stories.iter().all(|story| story["document"]["alike"] == 2));
+    let fates: Vec<(&str, usize)> = (stories.iter())
+        .map(|story| (story["fate"].as_str().unwrap(), story["shards"].as_array().unwrap().len()))
+        .collect();
+    // `page` of 2023 or its twin stays, by a hash.
+    let is_kept = fates[0] == ("kept", 1);
+    assert!(is_kept || fates[0] == ("exact_duplicate", 0), "{fates:?}");
+    assert_eq!(fates[1..], [("too_short", 0), ("kept", 1)]);
+    assert!(stories[2]["dropped"].as_array().unwrap().is_empty());
+    assert!(stories[2]["duplicate_of"].as_array().unwrap().is_empty());
+    assert_eq!(stories[1]["dropped"].as_array().unwrap().len(), 1);
+    let said = scratch.ok(&["why", "page"]).out;
+    assert!(said.contains("the name   is that of 3 documents of a; this one is number 1 of "), "{said}");
+    assert!(said.contains("2024/b.jsonl"), "{said}");
+    // Only the record of this name, not those that it begins.
+    let said = scratch.fail(&["why", "pag"], 2).err;
+    assert!(said.contains("is called `pag`"), "{said}");
+    assert!(scratch.ok(&["why", "page-9"]).out.contains("that holds `page-9`: quarantined"));
+
+    // In the plan: each with its own samples, and none is hidden for another.
+    let place = |story: &Value| {
+        let shard = &story["shards"][0];
+        format!("{}:{}", shard["shard"].as_str().unwrap(), shard["document"])
+    };
+    let exact = place(&stories[2]);
+    let said = scratch.ok(&["where", &exact]).out;
+    assert!(said.starts_with("page: source a"), "{said}");
+    assert!(scratch.ok(&["where", "a/page"]).out.contains(&exact));
+    scratch.write("gone.txt", "page\n");
+    let takedown = ["mix", "--extend", "--from", "1", "--takedown", "gone.txt"];
+    if is_kept {
+        assert!(scratch.ok(&["where", "page"]).out.contains("2 documents of source a have this name"));
+        let said = scratch.fail(&takedown, 2).err;
+        assert!(
+            said.contains("2 documents of one source are called `page`") && said.contains(&exact),
+            "{said}"
+        );
+    }
+    scratch.write("gone.txt", format!("{exact}\n"));
+    scratch.ok(&takedown);
+    let lock = moe_shards::PlanLock::read(&scratch.path("out")).unwrap();
+    let hidden: Vec<u32> =
+        lock.takedowns.iter().flat_map(|t| &t.shards).flat_map(|s| s.docs.clone()).collect();
+    assert_eq!(hidden, [stories[2]["shards"][0]["document"].as_u64().unwrap() as u32]);
+}

@@ -265,6 +265,10 @@ fn check_continuation(dir: &Path, lock: &PlanLock, number: usize) -> Result<()> 
     Err(Error::format(&dir.join(PlanLock::FILE), "continues", "an earlier pool of the same families", found))
 }
 
+/// What to do about a shard that is not the one that the plan was made for.
+const CHANGED: &str = "a build has changed the documents of this shard since the plan was made; build from the old input again, and \
+    give new documents a source of their own behind the others (docs/extending.md), or make a new plan with `moe-data mix --force`";
+
 fn open_shards(dir: &Path, manifest: &Manifest, pool: &PoolLock) -> Result<Vec<(u32, Shard)>> {
     let mut shards = Vec::new();
     for wanted in &pool.shards {
@@ -272,14 +276,21 @@ fn open_shards(dir: &Path, manifest: &Manifest, pool: &PoolLock) -> Result<Vec<(
         let path = Manifest::mdx_path(dir, &wanted.name);
         let missing = || Error::format(&path, "shard", "a shard of the manifest", "none of that name");
         let i = listed.ok_or_else(missing)?;
-        let shard = Shard::open(&path)?;
-        shard.verify_sections()?;
         let info = &manifest.shards[i];
+        if info.mdx_blake3 != wanted.mdx_blake3 {
+            return Err(Error::Mismatch {
+                path,
+                key: "mdx_blake3",
+                expected: wanted.mdx_blake3.to_string(),
+                found: info.mdx_blake3.to_string(),
+                hint: CHANGED,
+            });
+        }
+        let shard = Shard::open(&path)?;
+        shard.verify_index(info.mdx_blake3)?;
         let identity = [
-            ("mdx_blake3", info.mdx_blake3, wanted.mdx_blake3),
             ("bin_blake3", info.bin_blake3, shard.bin_blake3()),
             ("tokenizer", manifest.tokenizer.blake3, shard.tokenizer()),
-            ("build", manifest.build, shard.build()),
         ];
         for (key, expected, found) in identity {
             if expected != found {

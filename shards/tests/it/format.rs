@@ -77,10 +77,46 @@ fn every_flipped_byte_is_noticed_and_named() {
         let mut damaged = good.clone();
         damaged[at] ^= 1;
         std::fs::write(&bin, damaged).unwrap();
-        let error = Shard::open(&mdx).unwrap().verify().unwrap_err().to_string();
+        let shard = Shard::open(&mdx).unwrap();
+        let error = shard.verify().unwrap_err().to_string();
         assert!(error.contains("s.bin"), "{error}");
+        // Documents of 1, 2, 3, 4 and 5 tokens of two bytes: the one that holds the byte is named, and the others are good.
+        let hit = [2, 6, 12, 20, 30].iter().position(|&end| at < end).unwrap() as u32;
+        assert!(error.contains(&format!("doc-{hit}`")), "byte {at}: {error}");
+        let bad: Vec<u32> = (0..5).filter(|&doc| shard.checked_tokens(doc).is_err()).collect();
+        assert_eq!(bad, [hit]);
+        drop(shard);
         std::fs::write(&bin, good).unwrap();
     }
+}
+
+/// Runs as a process of its own: see the test below.
+#[test]
+fn a_process_that_reads_a_lost_map() {
+    let Some(dir) = std::env::var_os("MOE_SHARDS_LOSE_A_MAP") else { return };
+    moe_shards::exit_when_maps_are_lost().unwrap();
+    let dir = Path::new(&dir);
+    let mut writer = ShardWriter::create(dir, "s", spec(100)).unwrap();
+    writer.append("long", &family(1), &[TokenId(7); 100_000]).unwrap();
+    writer.finish().unwrap();
+    let shard = Shard::open(&dir.join("s.mdx")).unwrap();
+    std::fs::File::options().write(true).open(dir.join("s.bin")).unwrap().set_len(0).unwrap();
+    let sum: u64 = shard.token_bytes().iter().map(|&byte| u64::from(byte)).sum();
+    panic!("read {sum} from a file without bytes");
+}
+
+#[cfg(unix)]
+#[test]
+fn truncating_a_mapped_shard_is_a_message_and_an_exit_code_not_a_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["format::a_process_that_reads_a_lost_map", "--exact", "--nocapture"])
+        .env("MOE_SHARDS_LOSE_A_MAP", dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("became shorter while it was read") && said.contains("moe-data verify"), "{said}");
 }
 
 #[test]
@@ -102,7 +138,7 @@ fn a_newer_version_says_so() {
     let mut bytes = example(dir.path());
     bytes[8] = 9;
     let error = ShardIndex::parse(Path::new("s.mdx"), bytes).unwrap_err().to_string();
-    assert_eq!(error, "s.mdx: format version 9; this program reads up to 2: install a newer one");
+    assert_eq!(error, "s.mdx: format version 9; this program reads up to 3: install a newer one");
 }
 
 /// Reads everything that can be read; the outcome does not matter, only that there is one.

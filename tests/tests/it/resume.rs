@@ -25,7 +25,7 @@ fn train(run: &str) -> Vec<&str> {
 }
 
 /// Parameter hash, data hash and step of the newest checkpoint.
-fn state(dir: &Path, run: &str) -> (String, String, u64) {
+pub fn state(dir: &Path, run: &str) -> (String, String, u64) {
     let said: serde_json::Value =
         serde_json::from_str(&succeed("moe-train", dir, &["inspect", run, "--json"])).unwrap();
     let text = |key: &str| said["state"][key].as_str().unwrap().to_owned();
@@ -33,7 +33,7 @@ fn state(dir: &Path, run: &str) -> (String, String, u64) {
 }
 
 /// Lets a command work until a checkpoint is there, then a moment more, then kills it with SIGKILL.
-fn kill_after_checkpoint(dir: &Path, args: &[&str], checkpoint: &str, extra: Duration) {
+pub fn kill_after_checkpoint(dir: &Path, args: &[&str], checkpoint: &str, extra: Duration) {
     let mut child = command("moe-train", dir, args)
         .stderr(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())

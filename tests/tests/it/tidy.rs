@@ -19,7 +19,7 @@ const SHARDS: &[&str] = &[
     "plan",
 ];
 const PIPELINE: &[&str] = &[
-    "error watch nearest json lock printer guard listing",
+    "error watch nearest json lock printer guard listing intact lookup",
     "strict_toml",
     "document objects",
     "classifier | decontaminate",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use moe_shards::{Hash, Plan};
 
 use super::SampleSource;
+use super::checked_plan::{AT_ONCE_BYTES, CheckedPlan};
 use crate::error::{Error, Result};
 
 /// Training targets that the unigram model counts, in samples: enough for any vocabulary here, and
@@ -35,7 +36,7 @@ impl Corpus {
     /// Opens the plan in `dir`.
     ///
     /// # Errors
-    /// When the folder holds no plan, or plan, shards and tokenizer do not belong together.
+    /// When the folder holds no plan, or plan, shards and tokenizer do not belong together, or a shard is damaged.
     pub fn open(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::Data(format!(
@@ -74,7 +75,7 @@ impl Corpus {
             token_bytes: plan.token_bytes().to_vec(),
             pool_names: plan.pool_names(),
             tokenizer,
-            samples: Arc::new(plan),
+            samples: Arc::new(CheckedPlan::start(plan, AT_ONCE_BYTES)?),
         })
     }
 

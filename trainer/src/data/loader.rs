@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-use moe_shards::{Plan, Sample};
+use moe_shards::Sample;
 
 use super::{Batch, DataDigest};
 use crate::error::{Error, Result};
@@ -40,28 +40,6 @@ pub trait SampleSource: Send + Sync {
     /// # Errors
     /// When the sample cannot be read.
     fn validation_sample(&self, i: u64) -> Result<Sample>;
-}
-
-impl SampleSource for Plan {
-    fn len(&self) -> u64 {
-        Plan::len(self)
-    }
-
-    fn seq_len(&self) -> usize {
-        Plan::seq_len(self)
-    }
-
-    fn sample(&self, t: u64) -> Result<Sample> {
-        Ok(Plan::sample(self, t)?)
-    }
-
-    fn validation_len(&self) -> u64 {
-        Plan::validation_len(self)
-    }
-
-    fn validation_sample(&self, i: u64) -> Result<Sample> {
-        Ok(Plan::validation_sample(self, i)?)
-    }
 }
 
 /// Delivers batches in order.

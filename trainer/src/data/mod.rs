@@ -1,6 +1,7 @@
 //! From the plan to batches: reading ahead, and proving which tokens were read.
 
 mod batch;
+pub mod checked_plan;
 mod corpus;
 mod digest;
 mod loader;

@@ -18,6 +18,9 @@ mod resume;
 /// The program as users run it, with a real plan on the disk.
 mod program;
 
+/// Shards that are damaged before or under a run.
+mod damage;
+
 /// The path of a GPU on one, if only of software; needs the feature `wgpu` or `cuda`.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;

@@ -6,6 +6,7 @@ mod decontaminate;
 mod dedup;
 mod filter;
 mod forecast;
+mod in_use;
 mod quality;
 mod rephrased;
 mod run;
@@ -147,14 +148,17 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     }
     let tokenizer = run.tokenizer(&parts)?;
     run.tokenize(&mut parts, &tokenizer)?;
-    let tokenizer_file = prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3);
-    let identity = prepared.identity(tokenizer_file)?;
-    run.shard(&parts, &tokenizer, identity)?;
+    run.shard(&parts, &tokenizer)?;
+    if let Some(warning) = in_use::warning(&args.out, &run.results) {
+        printer.warn(&warning);
+    }
     prepared.check_unchanged()?;
 
     publish::write_reports(&args.out, &run.results, &run.ledger)?;
     run.ledger.check()?;
     check_bad(args, &prepared, &run.ledger, run.first_bad.as_deref())?;
+    let tokenizer_file = prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3);
+    let identity = prepared.identity(tokenizer_file)?;
     let manifest = publish::manifest(&prepared, identity, tokenizer.info.clone(), &run.results);
     publish::write_data(&args.out, &prepared, &manifest, &tokenizer, &run.results)?;
     say_result(args, printer, &run.ledger, "built");

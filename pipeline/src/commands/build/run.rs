@@ -365,11 +365,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    pub fn shard(&mut self, parts: &[Part], tokenizer: &StoredTokenizer, build: Hash) -> Result<()> {
+    pub fn shard(&mut self, parts: &[Part], tokenizer: &StoredTokenizer) -> Result<()> {
         let line = StageLine::start("shard");
         let mut tasks = Vec::new();
         for source in 0..self.prepared.recipe.source.len() {
-            self.shard_tasks(source, parts, tokenizer, build, &mut tasks);
+            self.shard_tasks(source, parts, tokenizer, &mut tasks);
         }
         for (task, report) in self.map("shard", tasks)? {
             let Params::Shard(params) = &task.params else { continue };
@@ -401,7 +401,6 @@ impl<'a> Run<'a> {
         source_index: usize,
         parts: &[Part],
         tokenizer: &StoredTokenizer,
-        build: Hash,
         tasks: &mut Vec<Task>,
     ) {
         let recipe = &self.prepared.recipe;
@@ -430,7 +429,7 @@ impl<'a> Run<'a> {
                     vocab_size: tokenizer.info.vocab_size,
                     eod: TokenId(tokenizer.info.eod_id),
                     tokenizer: tokenizer.info.blake3,
-                    build,
+                    build: recipe.source_identity(source, tokenizer.info.blake3),
                     quality_edges: self.quality_edges.clone(),
                 };
                 let weight = tokens / n_prefixes;

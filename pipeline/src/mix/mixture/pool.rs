@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MAX_EPOCHS;
 use crate::mix::count::Count;
+use crate::mix::share::Share;
 use crate::strict_toml::{Fault, Section};
 
 /// One name or several.
@@ -77,7 +78,7 @@ pub struct PoolConfig {
     /// Upsampling by quality.
     pub curve: Option<Curve>,
     /// Share of originals, instead of `mix.original_share`.
-    pub original_share: Option<f64>,
+    pub original_share: Option<Share>,
     /// Instead of `mix.max_uses_per_text`.
     pub max_uses_per_text: Option<u32>,
     /// Instead of `mix.packing`.
@@ -166,7 +167,7 @@ impl Section for PoolConfig {
                 problems.push(("max_epochs", message.to_owned()));
             }
         }
-        if let Some(share) = self.original_share.filter(|share| !(0.0..=1.0).contains(share)) {
+        if let Some(share) = self.original_share.filter(|share| !share.is_share()) {
             problems.push(("original_share", format!("expected a share from 0 to 1, found {share}")));
         }
         if self.max_uses_per_text == Some(0) {

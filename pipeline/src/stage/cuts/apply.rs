@@ -56,44 +56,42 @@ pub fn run(task: &Task, params: &ApplyParams, watch: &Watch) -> Result<Report> {
     let method = *Method::ALL.get(usize::from(params.method)).ok_or_else(unknown)?;
     let source = params.sources.get(params.part as usize).ok_or_else(unknown)?;
     let holders = marks::holders_of_part(marks, params.part)?;
-    let mut marks = marks::of_part(marks, params.part)?;
-    if method == Method::Substring {
-        marks = join(marks);
-    }
+    let marks = marks::of_part(marks, params.part)?;
     let names = Names::find(&marks, all_documents, watch)?;
+    let stretches = stretches(&marks, method == Method::Substring);
     let earlier = Cuts::read(cuts)?;
     let mut removed = rows::read::<RemovedRow>(removed)?;
     let mut all_cuts: Vec<CutRow> = earlier.rows().to_vec();
     let mut report = Report::default();
     let mut drops = Drops::default();
     let mut audit = CutAudit::new(&task.file(CUT_AUDIT));
-    let mut marks = &marks[..];
+    let mut stretches = &stretches[..];
     for batch in DocumentBatches::open(documents, Columns::All)? {
         for (row, document) in batch?.documents() {
-            let n_marks = marks.iter().take_while(|mark| mark.row == row).count();
-            if n_marks == 0 {
+            let n_stretches = stretches.iter().take_while(|stretch| stretch.row == row).count();
+            if n_stretches == 0 {
                 continue;
             }
-            let (mine, rest) = marks.split_at(n_marks);
-            marks = rest;
+            let (mine, rest) = stretches.split_at(n_stretches);
+            stretches = rest;
             let text = document.text;
             let before = earlier.of(row);
             let booked: u64 = before.raw_bytes(document.raw_bytes, text.len()).values().sum();
-            let mut cut = Vec::with_capacity(n_marks);
-            for mark in mine {
-                let place = mark.start as usize..mark.end as usize;
+            let mut cut = Vec::with_capacity(n_stretches);
+            for stretch in mine {
+                let place = stretch.start as usize..stretch.end as usize;
                 let place = match params.min_bytes {
                     // What is shorter than a match is the rest of one that overlaps its own copy.
                     Some(min_bytes) if place.len() < min_bytes as usize => to_words(text, place, 0),
                     Some(min_bytes) => to_words(text, place, min_bytes as usize / 4),
                     None => place,
                 };
-                if let Some(taken) = text.get(place.clone()).filter(|taken| !taken.is_empty()) {
-                    cut.push((mark, place, taken));
+                if text.get(place.clone()).is_some_and(|taken| !taken.is_empty()) {
+                    cut.push((stretch, place));
                 }
             }
             let mut rows = before.rows().to_vec();
-            rows.extend(cut.iter().map(|(_, place, _)| CutRow {
+            rows.extend(cut.iter().map(|(_, place)| CutRow {
                 row,
                 start: place.start as u32,
                 end: place.end as u32,
@@ -125,20 +123,22 @@ pub fn run(task: &Task, params: &ApplyParams, watch: &Watch) -> Result<Report> {
                 *report.cut.entry(method.name().to_owned()).or_default() += Count::one(total - booked);
                 all_cuts.extend(list.of(row).rows().iter().filter(|cut| cut.method == method.number()));
             }
-            for (mark, place, taken) in cut {
-                let (kept_source, kept) = names.of(mark, &params.sources);
-                audit.push(&Cut {
-                    source,
-                    id: document.id,
-                    document_id: document.document_id,
-                    start: place.start as u32,
-                    end: place.end as u32,
-                    method: method.name(),
-                    kept_source,
-                    kept,
-                    kept_start: mark.kept_start,
-                    text: taken,
-                })?;
+            for (stretch, place) in cut {
+                for (mark, start, taken) in stretch.copies(text, place) {
+                    let (kept_source, kept) = names.of(mark, &params.sources);
+                    audit.push(&Cut {
+                        source,
+                        id: document.id,
+                        document_id: document.document_id,
+                        start,
+                        end: start + taken.len() as u32,
+                        method: method.name(),
+                        kept_source,
+                        kept,
+                        kept_start: mark.kept_start + (start - mark.start),
+                        text: taken,
+                    })?;
+                }
             }
             watch.advance(count.bytes)?;
         }
@@ -153,16 +153,51 @@ pub fn run(task: &Task, params: &ApplyParams, watch: &Watch) -> Result<Report> {
     Ok(report)
 }
 
-/// Marks that touch or overlap become one, which names the copy of its first bytes.
-fn join(marks: Vec<MarkRow>) -> Vec<MarkRow> {
-    let mut joined: Vec<MarkRow> = Vec::new();
-    for mark in marks {
-        match joined.last_mut() {
-            Some(last) if last.row == mark.row && mark.start <= last.end => last.end = last.end.max(mark.end),
-            _ => joined.push(mark),
+/// What is cut as one: a mark, or marks that touch or overlap.
+#[derive(Debug, PartialEq, Eq)]
+struct Stretch<'a> {
+    row: u32,
+    start: u32,
+    end: u32,
+    marks: &'a [MarkRow],
+}
+
+/// The stretches of marks that are sorted by place; those that touch or overlap become one if they are to be `joined`.
+fn stretches(marks: &[MarkRow], joined: bool) -> Vec<Stretch<'_>> {
+    let mut found: Vec<Stretch<'_>> = Vec::new();
+    let mut first = 0;
+    for (i, mark) in marks.iter().enumerate() {
+        match found.last_mut().filter(|last| joined && last.row == mark.row && mark.start <= last.end) {
+            Some(last) => {
+                last.end = last.end.max(mark.end);
+                last.marks = &marks[first..=i];
+            }
+            None => {
+                first = i;
+                found.push(Stretch { row: mark.row, start: mark.start, end: mark.end, marks: &marks[i..=i] });
+            }
         }
     }
-    joined
+    found
+}
+
+impl<'a> Stretch<'a> {
+    /// The runs of what is cut, `place` of `text`, that have one copy each: its mark, the first byte, the run. Between two runs
+    /// a character is left out that the joint of their marks tears.
+    fn copies<'t>(
+        &self,
+        text: &'t str,
+        place: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = (&'a MarkRow, u32, &'t str)> {
+        let mut covered = place.start;
+        self.marks.iter().filter_map(move |mark| {
+            let start = text.ceil_char_boundary(covered.max(mark.start as usize));
+            let end = text.floor_char_boundary((mark.end as usize).min(place.end));
+            covered = covered.max((mark.end as usize).min(place.end));
+            let run = text.get(start..end).filter(|run| !run.is_empty())?;
+            Some((mark, start as u32, run))
+        })
+    }
 }
 
 /// Moves both ends inwards to the next start of a word, so that no word is torn, but by no more than `most` bytes: in
@@ -244,7 +279,34 @@ mod tests {
             kept_row: 9,
             kept_start: start,
         };
-        let joined = join(vec![mark(0, 1, 5), mark(0, 5, 8), mark(0, 6, 7), mark(1, 7, 9), mark(1, 10, 11)]);
-        assert_eq!(joined, [mark(0, 1, 8), mark(1, 7, 9), mark(1, 10, 11)]);
+        let marks = [mark(0, 1, 5), mark(0, 5, 8), mark(0, 6, 7), mark(1, 7, 9), mark(1, 10, 11)];
+        let places = |joined| -> Vec<(u32, u32, u32, usize)> {
+            stretches(&marks, joined).iter().map(|s| (s.row, s.start, s.end, s.marks.len())).collect()
+        };
+        assert_eq!(places(true), [(0, 1, 8, 3), (1, 7, 9, 1), (1, 10, 11, 1)]);
+        assert_eq!(places(false).len(), 5);
+    }
+
+    /// A row used to name the copy of the first byte before the ends were moved to words, and one copy for marks with several.
+    #[test]
+    fn every_run_of_a_cut_names_its_own_copy() {
+        let mark = |start, end, kept_start| MarkRow {
+            part: 0,
+            row: 0,
+            start,
+            end,
+            kept_part: 0,
+            kept_row: 9,
+            kept_start,
+        };
+        let text = "one two thrée four five";
+        let marks = [mark(1, 12, 100), mark(6, 9, 700), mark(12, 22, 300)];
+        let stretch = &stretches(&marks, true)[0];
+        let runs: Vec<(u32, u32, &str)> = stretch
+            .copies(text, 4..20)
+            .map(|(mark, start, run)| (start, mark.kept_start + (start - mark.start), run))
+            .collect();
+        // Byte 12 is the middle of the é, so neither copy has it.
+        assert_eq!(runs, [(4, 103, "two thr"), (13, 301, "e four ")]);
     }
 }
