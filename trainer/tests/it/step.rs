@@ -136,6 +136,29 @@ fn a_loss_that_is_not_finite_leaves_the_state_alone() {
     assert_eq!(bits(&values(&state)), bits(&before));
 }
 
+#[test]
+fn clipped_steps_of_a_four_million_embedding_depend_on_no_thread() {
+    let mut config = tiny_model();
+    (config.vocab_size, config.d_model, config.tie_embeddings) = (1 << 15, 128, true);
+    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    let first = state(&config);
+    let hash = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let mut state = first.clone();
+            for t in [0, 4] {
+                let report = train_step(&mut state, &batch(t, 4), &step_config(4, 1e-3)).expect("finite");
+                assert!(report.clip_factor < 1.0, "clipping must act: {}", report.grad_norm);
+            }
+            moe_train::checkpoint::parameter_hash(&parameters(&state.model))
+        })
+    };
+    let expected = hash(1);
+    for threads in [2, 3, 8, 8, 8] {
+        assert_eq!(hash(threads), expected, "{threads} threads");
+    }
+}
+
 /// Parameters, biases and report after three steps in micro-batches of 3, every loss switched on.
 fn three_steps(
     kernels: Kernels,
