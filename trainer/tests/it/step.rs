@@ -73,7 +73,7 @@ fn the_bias_moves_once_a_step_against_the_load_and_not_in_validation() {
     assert!(bias.iter().sum::<f32>().abs() < 1e-6, "no drift");
 
     let corpus = corpus();
-    let validator = Validator::new(&corpus, 4, 2).expect("validation samples");
+    let validator = Validator::new(&corpus, 4, 2).expect("readable").expect("validation samples");
     let first = validator.run(&state.model, &corpus).expect("on the host");
     assert_eq!(validator.run(&state.model, &corpus).expect("on the host").losses, first.losses);
     assert_eq!(biases(&state), bias);
