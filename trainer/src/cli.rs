@@ -11,7 +11,6 @@ use crate::device::DeviceChoice;
 #[command(
     name = "moe-train",
     version,
-    args_conflicts_with_subcommands = true,
     before_long_help = "Examples:\n  \
         moe-train --shards out/                          train the preset `tiny`\n  \
         moe-train --shards out/ --preset smoke           see in seconds whether everything works\n  \
@@ -78,7 +77,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub source: ConfigSource,
     /// Optimizer steps [default: what the plan has samples for].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
     /// Device: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
@@ -89,6 +88,24 @@ pub struct TrainArgs {
     /// Print the summary as JSON on stdout.
     #[arg(long)]
     pub json: bool,
+}
+
+impl TrainArgs {
+    /// The first flag that was given.
+    pub fn first_given(&self) -> Option<&'static str> {
+        let ConfigSource { config, preset, set } = &self.source;
+        let flags = [
+            ("--shards", self.shards.is_some()),
+            ("--config", config.is_some()),
+            ("--preset", preset.is_some()),
+            ("--set", !set.is_empty()),
+            ("--steps", self.steps.is_some()),
+            ("--device", self.device.is_some()),
+            ("--run", self.run.is_some()),
+            ("--json", self.json),
+        ];
+        flags.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
+    }
 }
 
 /// Arguments of `resume`.
@@ -102,13 +119,21 @@ pub struct ResumeArgs {
     /// Folder of the shards and the plan, if it has moved.
     #[arg(long, value_name = "DIR")]
     pub shards: Option<PathBuf>,
+    /// Optimizer steps of the whole run, more or fewer than it was started with. Refused where that would
+    /// change a learning rate of the past.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: Option<u64>,
+    /// Go on in a run of its own and leave this one as it is: a decay, or another length, from the same
+    /// checkpoint.
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
     /// Samples read ahead.
     #[arg(long, value_name = "N")]
     pub prefetch: Option<u64>,
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
-    /// A key that does not change what is learnt, as in run.log_every=1; may be repeated.
+    /// A key that does not change what was learnt, as in run.log_every=1; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Print the summary as JSON on stdout.
@@ -125,7 +150,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     pub shards: PathBuf,
     /// Validation samples to use [default: all].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub samples: Option<u64>,
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
@@ -150,7 +175,7 @@ pub struct SampleArgs {
     #[arg(long, value_name = "X", default_value_t = 0.8)]
     pub temperature: f64,
     /// Draw among so many most likely tokens.
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = at_least_one)]
     pub top_k: usize,
     /// Seed of the draws.
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -192,7 +217,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeats: u32,
     /// Peak of the device in TFLOP/s, of which the MFU is a share [default: a large product, measured].
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = positive)]
     pub peak_tflops: Option<f64>,
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
@@ -206,6 +231,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err(format!("expected a whole number from 1, found {text:?}")),
         Ok(n) => Ok(n),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x.is_finite() && x > 0.0 => Ok(x),
+        _ => Err(format!("expected a number above 0, found {text:?}")),
     }
 }
 

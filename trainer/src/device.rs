@@ -112,6 +112,30 @@ pub fn check(device: &Device, compute: Compute, head_dim: usize) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
 }
 
+/// Bytes of memory that this process may use: what the machine has, or less where its group or its limits
+/// say so. Absent where the system does not tell.
+pub fn memory_limit() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let machine = bytes_of_machine(&read("/proc/meminfo"));
+    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .map(|path| read(path).trim().parse().ok());
+    let process = bytes_of_address_space(&read("/proc/self/limits"));
+    [machine, process].into_iter().chain(group).flatten().min()
+}
+
+/// `MemTotal:       16384 kB` of `/proc/meminfo`.
+fn bytes_of_machine(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// `Max address space         SOFT      HARD      bytes` of `/proc/self/limits`.
+fn bytes_of_address_space(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 #[cfg(feature = "wgpu")]
 fn wgpu() -> Result<Chosen> {
     let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
@@ -150,5 +174,16 @@ mod tests {
         assert_eq!(DeviceChoice::Cuda(3).to_string(), "cuda:3");
         assert_eq!("wgpu".parse(), Ok(DeviceChoice::Wgpu));
         assert!("gpu".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn limits_of_memory_are_read() {
+        assert_eq!(bytes_of_machine("MemTotal:       2048 kB\nMemFree: 1 kB\n"), Some(2 << 20));
+        let limits = |soft: &str| {
+            format!("Limit  Soft Limit  Hard Limit\nMax address space   {soft}   unlimited  bytes\n")
+        };
+        assert_eq!(bytes_of_address_space(&limits("4096")), Some(4096));
+        assert_eq!(bytes_of_address_space(&limits("unlimited")), None);
+        assert_eq!((bytes_of_machine(""), bytes_of_address_space("")), (None, None));
     }
 }

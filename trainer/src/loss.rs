@@ -12,10 +12,7 @@ use moe_kernels::cross_entropy::cross_entropy_rows;
 use crate::error::Result;
 use crate::kernel::{Kernels, read, softmax_and_log_sum};
 use crate::model::linear::{cast_f32, cast_like};
-use crate::model::memory::loss_chunk_on_gpu;
-
-/// Tokens of one chunk on the CPU: large enough for the products, small enough to stay in the cache.
-const CHUNK_TOKENS: usize = 512;
+use crate::model::memory::{LOSS_CHUNK_ON_CPU, loss_chunk_on_gpu};
 
 /// Losses of a batch, and what to differentiate.
 #[derive(Debug)]
@@ -140,7 +137,7 @@ pub fn bits_per_byte(nats: f64, n_targets: u64, n_bytes: u64) -> f64 {
 
 fn chunk_tokens(kernels: Kernels, vocab: usize) -> usize {
     match kernels {
-        Kernels::Host => CHUNK_TOKENS,
+        Kernels::Host => LOSS_CHUNK_ON_CPU,
         Kernels::Gpu => loss_chunk_on_gpu(vocab),
     }
 }

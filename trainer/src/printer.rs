@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use moe_shards::terminal;
 
+use crate::error::{Error, Result};
 use crate::run::{Observer, Progress, Validation};
 
 /// How much to say.
@@ -49,15 +50,29 @@ impl Printer {
         }
     }
 
+    /// Says what is allowed and yet unlikely to be meant.
+    pub fn warn(&self, message: impl AsRef<str>) {
+        self.say(format!("warning: {}", message.as_ref()));
+    }
+
     /// Reports an error, whatever the verbosity.
     pub fn error(&self, message: impl AsRef<str>) {
         let label = if self.color { "\u{1b}[31merror:\u{1b}[0m" } else { "error:" };
         to_stream(&mut std::io::stderr(), &format!("{label} {}", terminal::escape(message.as_ref())));
     }
 
-    /// Writes data to stdout, as text or JSON; what a terminal would obey or hide is escaped.
-    pub fn data(&self, text: impl AsRef<str>) {
-        to_stream(&mut std::io::stdout(), &terminal::escape(text.as_ref()));
+    /// Writes data to stdout, as text or JSON; what a terminal would obey or hide is escaped. A reader that has gone away, as in `| head`, has what it wanted.
+    ///
+    /// # Errors
+    /// When it cannot be written, as on a full disk: what a program reads must not be cut short in silence.
+    pub fn data(&self, text: impl AsRef<str>) -> Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        match writeln!(stdout, "{}", terminal::escape(text.as_ref())).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(Error::io("write", Path::new("standard output"))(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Begins a run of steps, at `step` of `n_steps`.
@@ -137,8 +152,7 @@ pub fn short_duration(duration: Duration) -> String {
     }
 }
 
-/// Writes a line. A reader that has gone away, as in `| head`, is no error of ours, and there is
-/// nobody left to tell.
+/// Writes a line of talk. Where it cannot be written there is nobody left to tell.
 fn to_stream(stream: &mut dyn Write, line: &str) {
     if writeln!(stream, "{line}").and_then(|()| stream.flush()).is_err() {
         // Nothing can be said on a stream that is closed.

@@ -77,7 +77,7 @@ impl Report {
         let explained: f64 = parts.iter().map(|row| row.step_ms).sum();
         let model_tflops = size.flops_per_token as f64 * steps.tokens_per_second / 1e12;
         let peak_tflops = setup.peak_tflops.unwrap_or(roofline.matmul_tflops);
-        let tokens = setup.step.micro_batch.min(setup.batch) * config.seq_len;
+        let samples = setup.step.micro_batch.min(setup.batch);
         Self {
             version: env!("CARGO_PKG_VERSION"),
             device: setup.device_name.clone(),
@@ -90,7 +90,8 @@ impl Report {
             parameters: size.total,
             active_parameters: size.active,
             flops_per_token: size.flops_per_token,
-            planned_memory: MemoryPlan::new(config, tokens, setup.step.recompute).total(),
+            planned_memory: MemoryPlan::new(config, samples, setup.step.kernels, setup.step.recompute)
+                .total(),
             roofline,
             other_ms: steps.ms - explained,
             model_tflops,

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use moe_shards::Hash;
 
-use super::{
-    CONFIG, FilesManifest, LATEST, MANIFEST, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION,
-    checkpoints_dir, retain, tensors,
-};
+use super::find::{file_name, newest_whole};
+use super::tensors::TensorFile;
+use super::{CONFIG, FilesManifest, MANIFEST, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION, retain};
 use crate::config::{RunConfig, Values};
 use crate::data::DataDigest;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::kernel::{Compute, Kernels};
 use crate::model::Model;
-use crate::model::parameters::{self, from_host};
+use crate::model::parameters::{self, Parameter, from_host};
+use crate::model::size;
 use crate::optim::{self, Moments, Optimizer};
 use crate::train::TrainState;
 
@@ -32,41 +32,6 @@ pub struct Loaded {
     pub tokenizer: Vec<u8>,
 }
 
-/// The checkpoint meant by a path: itself, or of a run the one named `from`, or else the latest.
-///
-/// # Errors
-/// [`Error::Checkpoint`] when there is none.
-pub fn resolve(path: &Path, from: Option<&str>) -> Result<PathBuf> {
-    if path.join(MANIFEST).is_file() && from.is_none() {
-        return Ok(path.to_path_buf());
-    }
-    let parent = checkpoints_dir(path);
-    if !parent.is_dir() {
-        let problem = "no run and no checkpoint (expected a folder with `checkpoints/` or `manifest.json`)";
-        return Err(Error::checkpoint(path, problem));
-    }
-    let name = match from {
-        Some(name) => name.to_string(),
-        None => {
-            let latest = parent.join(LATEST);
-            if !latest.exists() {
-                return Err(Error::checkpoint(
-                    path,
-                    "the run stopped before its first checkpoint; remove the folder and train again",
-                ));
-            }
-            let name = std::fs::read_to_string(&latest).map_err(Error::io("read", &latest))?;
-            name.trim().to_string()
-        }
-    };
-    let found = parent.join(&name);
-    if found.is_dir() {
-        return Ok(found);
-    }
-    let names: Vec<String> = retain::list(&parent)?.iter().map(|(_, path)| file_name(path)).collect();
-    Err(Error::checkpoint(&found, format!("no such checkpoint; there are: {}", names.join(", "))))
-}
-
 /// Reads and verifies everything but the tensors.
 ///
 /// # Errors
@@ -80,34 +45,37 @@ pub fn load(path: &Path) -> Result<Loaded> {
     let (mut values, mut problems) = (Values::default(), Vec::new());
     values.read_toml(&text, &config_path.display().to_string(), &mut problems);
     let config = RunConfig::new(values, problems)?;
+    check_state(&path.join(STATE), &state, &config)?;
     let tokenizer_path = path.join(TOKENIZER);
     let tokenizer = std::fs::read(&tokenizer_path).map_err(Error::io("read", &tokenizer_path))?;
     Ok(Loaded { path: path.to_path_buf(), state, config, tokenizer })
 }
 
-/// The model of a checkpoint.
+/// The model of a checkpoint. Its tensors are read one after the other into a model of zeros.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] when tensors are missing or have other shapes, [`Error::Config`] when the
-/// device cannot compute the model.
+/// [`Error::Checkpoint`] when tensors are missing or have other shapes, naming the first that differs;
+/// [`Error::Config`] when the device cannot compute the model.
 pub fn load_model(loaded: &Loaded, device: &Device) -> Result<Model> {
     let path = loaded.path.join(MODEL);
-    let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-    let mut file = tensors::decode(&path, &bytes)?;
+    let mut file = TensorFile::open(&path)?;
     let geometry = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
     // What a CPU computes in f32 may have been trained in bf16 elsewhere.
     let compute = if Kernels::of(device) == Kernels::Host { Compute::F32 } else { geometry.compute };
     device::check(device, compute, geometry.head_dim())?;
-    let model = Model::new(&geometry, loaded.config.seed, device);
-    let inner = device.clone().without_autodiff();
-    let values = parameters::parameters(&model)
-        .iter()
-        .map(|p| Ok(from_host(tensors::take(&mut file, &p.name, &p.shape, &path)?, &inner)))
-        .collect::<Result<Vec<_>>>()?;
-    match file.keys().next() {
-        Some(surplus) => Err(Error::checkpoint(&path, format!("tensor {surplus} is no part of the model"))),
-        None => Ok(parameters::replace_all(model, values)),
+    let (described, found) = (size::size(&geometry).total, file.n_values());
+    if described / 2 > found {
+        let problem = format!("{CONFIG} describes a model of {described} parameters, the file holds {found}");
+        return Err(Error::checkpoint(&path, problem));
     }
+    let model = Model::zeros(&geometry, device);
+    let parameters = parameters::parameters(&model);
+    let expected: Vec<_> = parameters.iter().map(|p| (p.name.clone(), p.shape.as_slice())).collect();
+    file.expect(&expected)?;
+    let inner = device.clone().without_autodiff();
+    let values = parameters.iter().map(|p| Ok(from_host(file.read(&p.name)?, &inner)));
+    let values = values.collect::<Result<Vec<_>>>()?;
+    Ok(parameters::replace_all(model, values))
 }
 
 impl Loaded {
@@ -118,16 +86,20 @@ impl Loaded {
     pub fn train_state(&self, device: &Device) -> Result<TrainState> {
         let model = load_model(self, device)?;
         let path = self.path.join(OPTIM);
-        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let mut file = tensors::decode(&path, &bytes)?;
+        let mut file = TensorFile::open(&path)?;
+        let trained = optim::trained(&model);
+        let names = |p: &Parameter| ["m", "v"].map(|kind| format!("{kind}.{}", p.name));
+        let expected: Vec<_> =
+            trained.iter().flat_map(|p| names(p).map(|name| (name, p.shape.as_slice()))).collect();
+        file.expect(&expected)?;
         let inner = device.clone().without_autodiff();
-        let mut moment = |kind: &str, p: &parameters::Parameter| -> Result<_> {
-            let name = format!("{kind}.{}", p.name);
-            Ok(from_host(tensors::take(&mut file, &name, &p.shape, &path)?, &inner))
-        };
-        let moments = optim::trained(&model)
+        let mut moment = |name: &str| -> Result<_> { Ok(from_host(file.read(name)?, &inner)) };
+        let moments = trained
             .iter()
-            .map(|p| Ok(Moments { first: moment("m", p)?, second: moment("v", p)? }))
+            .map(|p| {
+                let [first, second] = names(p);
+                Ok(Moments { first: moment(&first)?, second: moment(&second)? })
+            })
             .collect::<Result<Vec<_>>>()?;
         Ok(TrainState {
             optimizer: Optimizer::with_moments(self.config.adamw.clone(), moments),
@@ -140,31 +112,61 @@ impl Loaded {
     }
 }
 
+/// Longest sequence that a plan can have.
+const MAX_SEQ_LEN: usize = 1 << 24;
+
+/// Refuses numbers that cannot belong together, before anything is allocated by them.
+fn check_state(path: &Path, state: &StateFile, config: &RunConfig) -> Result<()> {
+    let refused = |problem: String| Err(Error::checkpoint(path, format!("is damaged: {problem}")));
+    let StateFile { step, t, tokens_seen, vocab_size, seq_len, .. } = *state;
+    if !(1..=u32::MAX as usize).contains(&vocab_size) {
+        return refused(format!("vocab_size from 1 to {} expected, {vocab_size} found", u32::MAX));
+    }
+    if !(1..=MAX_SEQ_LEN).contains(&seq_len) {
+        return refused(format!("seq_len from 1 to {MAX_SEQ_LEN} expected, {seq_len} found"));
+    }
+    if step.checked_mul(config.batch as u64) != Some(t) {
+        return refused(format!("t = {t} is not step = {step} times data.batch = {}", config.batch));
+    }
+    if t.checked_mul(seq_len as u64).is_none_or(|tokens| tokens_seen > tokens) {
+        return refused(format!(
+            "tokens_seen = {tokens_seen} is more than {t} samples of {seq_len} tokens have"
+        ));
+    }
+    Ok(())
+}
+
 fn read_state(path: &Path) -> Result<StateFile> {
     let path = path.join(STATE);
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let state: StateFile = serde_json::from_str(&text)
-        .map_err(|error| Error::checkpoint(&path, format!("is damaged: {error}")))?;
-    match state.version {
-        VERSION => Ok(state),
-        other => Err(Error::checkpoint(
+    let damaged = |error| Error::checkpoint(&path, format!("is damaged: {error}"));
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
+    // The version first: a later one may have other fields.
+    if let Some(newer) = value["version"].as_u64().filter(|version| *version > u64::from(VERSION)) {
+        let program = value["program"].as_str().unwrap_or("a newer one");
+        return Err(Error::checkpoint(
             &path,
             format!(
-                "version {VERSION} expected, {other} found; use the program that wrote it ({})",
-                state.program
+                "version {newer}; this program reads up to {VERSION}: use the one that wrote it ({program})"
             ),
-        )),
+        ));
     }
+    serde_json::from_value(value).map_err(damaged)
 }
 
 /// Compares each file with the manifest.
-fn verify(path: &Path) -> Result<()> {
+pub(super) fn verify(path: &Path) -> Result<()> {
     let manifest_path = path.join(MANIFEST);
     let text = std::fs::read_to_string(&manifest_path)
         .map_err(|error| Error::checkpoint(&manifest_path, format!("cannot be read: {error}")))?;
     let manifest: FilesManifest = serde_json::from_str(&text)
         .map_err(|error| Error::checkpoint(&manifest_path, format!("is damaged: {error}")))?;
-    for entry in &manifest.files {
+    let is_listed = |name: &&str| manifest.files.iter().any(|entry| entry.name == **name);
+    let known = [MODEL, OPTIM, STATE, CONFIG, TOKENIZER];
+    if let Some(missing) = known.iter().find(|name| !is_listed(name)) {
+        return Err(Error::checkpoint(&manifest_path, format!("is damaged: {missing} is not in it")));
+    }
+    for entry in manifest.files.iter().filter(|entry| known.contains(&entry.name.as_str())) {
         let file = path.join(&entry.name);
         let refused = |problem: String| Err(Error::checkpoint(&file, problem));
         let found = match std::fs::metadata(&file) {
@@ -189,19 +191,10 @@ fn verify(path: &Path) -> Result<()> {
 /// Adds the newest earlier checkpoint that is whole to an error.
 fn with_previous(error: Error, path: &Path) -> Error {
     let Error::Checkpoint { path: file, problem } = error else { return error };
-    let earlier = path.parent().and_then(|parent| retain::list(parent).ok()).unwrap_or_default();
-    let good = earlier
-        .into_iter()
-        .rev()
-        .map(|(_, other)| other)
-        .find(|other| file_name(other) < file_name(path) && verify(other).is_ok());
-    let hint = match good {
-        Some(good) => format!("the newest whole one before it: --from {}", file_name(&good)),
+    let step = retain::step_of(&file_name(path)).unwrap_or(u64::MAX);
+    let hint = match path.parent().and_then(|parent| newest_whole(parent, Some(step))) {
+        Some(good) => format!("the newest whole one before it: --from {good}"),
         None => "no earlier checkpoint is whole".to_string(),
     };
     Error::Checkpoint { path: file, problem: format!("{problem}; {hint}") }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

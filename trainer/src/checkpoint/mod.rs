@@ -6,12 +6,14 @@
 //! RUN/checkpoints/step-00001000/
 //!   model.safetensors                    parameters and router biases, f32, by name
 //!   optim.safetensors                    moments: `m.NAME` and `v.NAME`, f32
-//!   state.json                           step, t, identities
+//!   state.json                           step, t, identities, unwritten metrics
 //!   config.toml                          the resolved configuration
 //!   tokenizer.json                       a copy, so that text can be sampled
 //!   manifest.json                        size and blake3 of each file above
 //! ```
 
+mod find;
+mod hashed;
 mod load;
 mod retain;
 mod save;
@@ -21,16 +23,18 @@ use std::path::{Path, PathBuf};
 
 use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::config::Values;
 use crate::error::Result;
 
-pub use load::{Loaded, load, load_model, resolve};
-pub use save::save;
+pub use find::{has_begun, later_than, resolve, tidy};
+pub use load::{Loaded, load, load_model};
+pub use save::{Circumstances, save, write_latest};
 pub use tensors::parameter_hash;
 
-/// Version of the folder's layout and of `state.json`.
-pub const VERSION: u32 = 1;
+/// Version of the folder's layout and of `state.json`. Version 1 had no [`StateFile::interval`].
+pub const VERSION: u32 = 2;
 
 const MODEL: &str = "model.safetensors";
 const OPTIM: &str = "optim.safetensors";
@@ -68,6 +72,9 @@ pub struct StateFile {
     pub seq_len: usize,
     /// The end-of-document token.
     pub eod: u32,
+    /// What was measured since the last line of the metrics; absent in version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Value>,
 }
 
 /// `manifest.json`: what the other files must be.

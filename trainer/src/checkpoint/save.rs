@@ -1,40 +1,51 @@
 //! Writing a checkpoint: all files in a hidden folder, flushed, then one rename.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use moe_shards::{Hash, atomic};
+use moe_shards::atomic;
+use serde_json::Value;
 
+use super::hashed::HashedFile;
+use super::tensors::{self, Named};
 use super::{
-    CONFIG, FileEntry, FilesManifest, LATEST, MANIFEST, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION,
-    checkpoint_name, checkpoints_dir, parameter_hash, retain, tensors,
+    CONFIG, FilesManifest, LATEST, MANIFEST, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION,
+    checkpoint_name, checkpoints_dir, parameter_hash, retain,
 };
 use crate::config::Values;
 use crate::data::Corpus;
 use crate::error::{Error, Result};
-use crate::model::parameters::{self, host};
+use crate::model::parameters;
 use crate::optim;
 use crate::train::TrainState;
 
+/// What a checkpoint holds besides the state.
+#[derive(Debug)]
+pub struct Circumstances<'a> {
+    /// The resolved configuration.
+    pub config: &'a Values,
+    /// The data.
+    pub corpus: &'a Corpus,
+    /// What has been measured since the last line of the metrics.
+    pub interval: Value,
+    /// Checkpoints that stay, this one included.
+    pub keep: usize,
+}
+
 /// Saves the state of a run and returns the checkpoint's folder. Of the older checkpoints the
-/// newest `keep - 1` stay.
+/// newest `keep - 1` stay. Tensors are written one after the other, so that no second copy of the
+/// model is ever made.
 ///
 /// # Errors
 /// When a file cannot be written; the earlier checkpoints are then untouched.
-pub fn save(
-    run: &Path,
-    state: &TrainState,
-    config: &Values,
-    corpus: &Corpus,
-    keep: usize,
-) -> Result<PathBuf> {
+pub fn save(run: &Path, state: &TrainState, with: Circumstances) -> Result<PathBuf> {
+    let Circumstances { config, corpus, interval, keep } = with;
     let parent = checkpoints_dir(run);
     let name = checkpoint_name(state.step);
     let target = parent.join(&name);
-    let temp = parent.join(format!(".tmp-{name}"));
-    retain::remove_if_there(&temp)?;
-    std::fs::create_dir_all(&temp).map_err(Error::io("create", &temp))?;
+    std::fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
+    retain::tidy(&parent)?;
+    let temp = parent.join(format!("{}{name}", retain::UNFINISHED));
+    std::fs::create_dir(&temp).map_err(Error::io("create", &temp))?;
 
     let all = parameters::parameters(&state.model);
     let state_file = StateFile {
@@ -50,44 +61,51 @@ pub fn save(
         vocab_size: corpus.vocab_size,
         seq_len: corpus.samples.seq_len(),
         eod: corpus.eod,
+        interval: Some(interval),
     };
-    let model: Vec<_> = all.iter().map(|p| (p.name.clone(), p.shape.clone(), p.to_host())).collect();
-    let moments: Vec<_> = optim::trained(&state.model)
-        .into_iter()
-        .zip(state.optimizer.moments())
-        .flat_map(|(p, moments)| {
-            [("m", &moments.first), ("v", &moments.second)]
-                .map(|(kind, values)| (format!("{kind}.{}", p.name), p.shape.clone(), host(values.clone())))
+    let model = all.into_iter().map(|p| Named { name: p.name, shape: p.shape, values: p.value });
+    let moments = optim::trained(&state.model).into_iter().zip(state.optimizer.moments());
+    let moments = moments.flat_map(|(p, moments)| {
+        [("m", &moments.first), ("v", &moments.second)].map(|(kind, values)| Named {
+            name: format!("{kind}.{}", p.name),
+            shape: p.shape.clone(),
+            values: values.clone(),
         })
-        .collect();
-    let files = [
-        (MODEL, tensors::encode(&temp.join(MODEL), &model)?),
-        (OPTIM, tensors::encode(&temp.join(OPTIM), &moments)?),
-        (STATE, json(&temp, &state_file)?),
-        (CONFIG, config.to_toml(false).into_bytes()),
-        (TOKENIZER, corpus.tokenizer.clone()),
+    });
+    let files = vec![
+        tensors::write(&temp.join(MODEL), model.collect())?,
+        tensors::write(&temp.join(OPTIM), moments.collect())?,
+        write(&temp.join(STATE), &json(&temp, &state_file)?)?,
+        write(&temp.join(CONFIG), config.to_toml(false).as_bytes())?,
+        write(&temp.join(TOKENIZER), &corpus.tokenizer)?,
     ];
-    let mut manifest = FilesManifest { version: VERSION, files: Vec::new() };
-    for (name, bytes) in &files {
-        write_flushed(&temp.join(name), bytes)?;
-        let (bytes, blake3) = (bytes.len() as u64, Hash::of(bytes));
-        manifest.files.push(FileEntry { name: (*name).to_string(), bytes, blake3 });
-    }
-    write_flushed(&temp.join(MANIFEST), &json(&temp, &manifest)?)?;
+    let manifest = FilesManifest { version: VERSION, files };
+    write(&temp.join(MANIFEST), &json(&temp, &manifest)?)?;
     atomic::sync_dir(&temp)?;
 
     // A checkpoint of the same step exists when a run was resumed from an earlier one.
-    let replaced = parent.join(format!(".old-{name}"));
-    retain::remove_if_there(&replaced)?;
+    let replaced = parent.join(format!("{}{name}", retain::REPLACED));
     if target.exists() {
         std::fs::rename(&target, &replaced).map_err(Error::io("rename", &target))?;
     }
+    if retain::list(&parent)?.is_empty() {
+        // Before the first checkpoint appears, so that there is no moment in which it has no name.
+        write_latest(run, &name)?;
+    }
     std::fs::rename(&temp, &target).map_err(Error::io("rename", &temp))?;
     atomic::sync_dir(&parent)?;
-    atomic::write_file(&parent.join(LATEST), format!("{name}\n").as_bytes())?;
+    write_latest(run, &name)?;
     retain::remove_if_there(&replaced)?;
     retain::keep_newest(&parent, state.step, keep)?;
     Ok(target)
+}
+
+/// Names the newest checkpoint of a run.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_latest(run: &Path, name: &str) -> Result<()> {
+    Ok(atomic::write_file(&checkpoints_dir(run).join(LATEST), format!("{name}\n").as_bytes())?)
 }
 
 fn json<T: serde::Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {
@@ -97,8 +115,8 @@ fn json<T: serde::Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn write_flushed(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create(path).map_err(Error::io("create", path))?;
-    file.write_all(bytes).map_err(Error::io("write", path))?;
-    file.sync_all().map_err(Error::io("flush", path))
+fn write(path: &Path, bytes: &[u8]) -> Result<super::FileEntry> {
+    let mut file = HashedFile::create(path)?;
+    file.write(bytes)?;
+    file.finish()
 }

@@ -1,6 +1,6 @@
 //! `moe-train bench`: where the time of a step goes.
 
-use super::source;
+use super::{plan, source};
 use crate::bench::{self, Setup};
 use crate::cli::BenchArgs;
 use crate::config::RunConfig;
@@ -21,6 +21,7 @@ pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
     device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
     printer.say(format!("device {}", chosen.reason));
     printer.say(&source.origin);
+    plan::check(&config, &geometry, &chosen.device, printer)?;
     let step =
         StepConfig { micro_batch: config.micro_batch, ..config.step_config(SCHEDULE_STEPS, &chosen.device) };
     let setup = Setup {
@@ -37,8 +38,8 @@ pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
     let report = bench::run(&setup, &mut |line| printer.say(line))?;
     match args.json {
         // Cannot fail: the report holds numbers and names.
-        true => printer.data(serde_json::to_string_pretty(&report).expect("numbers and names")),
-        false => printer.data(report.to_string().trim_end()),
+        true => printer.data(serde_json::to_string_pretty(&report).expect("numbers and names"))?,
+        false => printer.data(report.to_string().trim_end())?,
     }
     Ok(0)
 }

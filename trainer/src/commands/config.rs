@@ -12,7 +12,7 @@ pub(super) fn run(args: ConfigArgs, printer: &mut Printer) -> Result<u8> {
     let config = RunConfig::new(source.values, source.problems)?;
     let Some(name) = &args.explain else {
         printer.say(source.origin);
-        printer.data(config.values.to_toml(true).trim_end());
+        printer.data(config.values.to_toml(true).trim_end())?;
         return Ok(0);
     };
     let Some(key) = keys::find(name) else {
@@ -22,18 +22,20 @@ pub(super) fn run(args: ConfigArgs, printer: &mut Printer) -> Result<u8> {
         }));
     };
     let absent = || "none".to_string();
-    printer.data(format!("{}: {}", key.name, key.doc));
-    printer.data(format!("  type     {}", key.kind));
-    printer
-        .data(format!("  default  {}", key.default.as_ref().map_or_else(absent, |value| value.to_string())));
+    printer.data(format!("{}: {}", key.name, key.doc))?;
+    printer.data(format!("  type     {}", key.kind))?;
+    printer.data(format!(
+        "  default  {}",
+        key.default.as_ref().map_or_else(absent, |value| value.to_string())
+    ))?;
     printer.data(format!(
         "  value    {} in {}",
         config.values.get(key.name).map_or_else(absent, |v| v.to_string()),
         source.name
-    ));
+    ))?;
     printer.data(match key.identity {
         true => "  identity: part of the fingerprint; a resumed run cannot change it",
         false => "  free: a resumed run may change it",
-    });
+    })?;
     Ok(0)
 }

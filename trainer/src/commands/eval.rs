@@ -36,7 +36,13 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     printer.say(format!("device {}", chosen.reason));
     let model = checkpoint::load_model(&loaded, &chosen.device)?;
     let n_samples = args.samples.unwrap_or(u64::MAX);
-    let validation = Validator::new(&corpus, n_samples, loaded.config.micro_batch)?.run(&model, &corpus)?;
+    let validator = Validator::new(&corpus, n_samples, loaded.config.micro_batch)?.ok_or_else(|| {
+        Error::Data(format!(
+            "{}: the plan holds out no documents to evaluate on; a plan of `moe-data mix` with a holdout does",
+            args.shards.display()
+        ))
+    })?;
+    let validation = validator.run(&model, &corpus)?;
 
     let sources: Vec<(String, Mean)> =
         validation.losses.sources.iter().map(|(pool, mean)| (corpus.pool_name(*pool), *mean)).collect();
@@ -50,14 +56,16 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
             "unigram_ce": validation.unigram,
             "sources": by_source,
         });
-        printer.data(format!("{record:#}"));
+        printer.data(format!("{record:#}"))?;
     } else {
-        printer.data(format!("step {}: {}", loaded.state.step, describe_validation(&validation)));
+        printer.data(format!("step {}: {}", loaded.state.step, describe_validation(&validation)))?;
         for (name, mean) in &sources {
             let bits = mean.bits_per_byte().map_or_else(|| "?".to_string(), |bits| format!("{bits:.3}"));
             let nats = mean.nats().unwrap_or(f64::NAN);
-            printer
-                .data(format!("  {name}: loss {nats:.4}  {bits} bits per byte  {} targets", mean.n_targets));
+            printer.data(format!(
+                "  {name}: loss {nats:.4}  {bits} bits per byte  {} targets",
+                mean.n_targets
+            ))?;
         }
     }
     Ok(0)

@@ -34,21 +34,21 @@ pub(super) fn run(args: InspectArgs, printer: &mut Printer) -> Result<u8> {
             "flops_per_token": size.flops_per_token,
             "tensors": tensors,
         });
-        printer.data(format!("{record:#}"));
+        printer.data(format!("{record:#}"))?;
         return Ok(0);
     }
-    printer.data(format!("checkpoint  {}", loaded.path.display()));
+    printer.data(format!("checkpoint  {}", loaded.path.display()))?;
     printer.data(format!(
         "step        {} (next sample {}, {} targets seen)",
         state.step, state.t, state.tokens_seen
-    ));
-    printer.data(format!("plan        {}", state.plan_id));
-    printer.data(format!("data        {}", state.data_hash));
-    printer.data(format!("parameters  {hash}"));
-    printer.data(format!("config      {}", state.config_fingerprint));
-    printer.data(format!("size        {} parameters, {} active per token", size.total, size.active));
+    ))?;
+    printer.data(format!("plan        {}", state.plan_id))?;
+    printer.data(format!("data        {}", state.data_hash))?;
+    printer.data(format!("parameters  {hash}"))?;
+    printer.data(format!("config      {}", state.config_fingerprint))?;
+    printer.data(format!("size        {} parameters, {} active per token", size.total, size.active))?;
     for parameter in &parameters {
-        printer.data(format!("  {:<48} {:?}", parameter.name, parameter.shape));
+        printer.data(format!("  {:<48} {:?}", parameter.name, parameter.shape))?;
     }
     Ok(0)
 }

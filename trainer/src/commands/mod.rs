@@ -4,6 +4,7 @@ mod bench;
 mod config;
 mod eval;
 mod inspect;
+mod plan;
 mod resume;
 mod sample;
 mod source;
@@ -20,8 +21,9 @@ use crate::cli::{Cli, Verb};
 use crate::config::RunConfig;
 use crate::data::Corpus;
 use crate::error::{Error, Result};
+use crate::metrics::Interval;
 use crate::printer::{Printer, describe_validation};
-use crate::run::{Run, Summary};
+use crate::run::{Run, Summary, Validator};
 use crate::train::TrainState;
 
 /// Exit code of a run that a signal ended after saving.
@@ -32,6 +34,11 @@ const INTERRUPTED: u8 = 130;
 /// # Errors
 /// What the verb refuses.
 pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
+    if let (Some(_), Some(flag)) = (&cli.verb, cli.train.first_given()) {
+        return Err(Error::Usage(format!(
+            "{flag} stands before the verb; put it behind, if the verb has it"
+        )));
+    }
     match cli.verb {
         None => train::run(cli.train, printer),
         Some(Verb::Train(args)) => train::run(args, printer),
@@ -71,19 +78,38 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
+/// The validation set of a run; none where the plan holds nothing out, which is said.
+fn validator(config: &RunConfig, corpus: &Corpus, printer: &Printer) -> Result<Option<Validator>> {
+    let validator = Validator::new(corpus, config.validation_samples, config.micro_batch)?;
+    if validator.is_none() {
+        printer.say(
+            "the plan holds no documents out: training without validation (`holdout` of `moe-data mix`)",
+        );
+    }
+    Ok(validator)
+}
+
+/// A run whose folder is made and locked.
+struct Begun<'a> {
+    dir: &'a Path,
+    config: &'a RunConfig,
+    corpus: &'a Corpus,
+    validator: Option<&'a Validator>,
+}
+
 /// Trains and reports the end.
 fn train_and_report(
     state: TrainState,
-    dir: &Path,
-    config: &RunConfig,
-    corpus: &Corpus,
+    begun: Begun,
+    interval: Interval,
     as_json: bool,
     printer: &mut Printer,
 ) -> Result<u8> {
+    let Begun { dir, config, corpus, validator } = begun;
     let stop = stop_flag()?;
     printer.start_steps(state.step, config.steps.unwrap_or_default());
-    let run = Run { dir, config, corpus, stop: &stop };
-    let summary = crate::run::run(state, &run, printer)?;
+    let run = Run { dir, config, corpus, validator, interval, stop: &stop };
+    let summary = crate::run::run(state, run, printer)?;
     printer.finish_steps();
     report(&summary, dir, printer);
     if as_json {
@@ -99,7 +125,7 @@ fn train_and_report(
             "validation_bpb": validation.and_then(|v| v.losses.all.bits_per_byte()),
             "validation_unigram_ce": validation.map(|v| v.unigram),
         });
-        printer.data(format!("{record:#}"));
+        printer.data(format!("{record:#}"))?;
     }
     Ok(if summary.interrupted { INTERRUPTED } else { 0 })
 }
@@ -114,9 +140,8 @@ fn report(summary: &Summary, dir: &Path, printer: &Printer) {
         printer.say(format!("go on with: moe-train resume {}", dir.display()));
         return;
     }
-    if let Some(validation) = &summary.validation {
-        printer.say(format!("trained {} steps: {}", summary.step, describe_validation(validation)));
-    }
+    let validation = summary.validation.as_ref().map(|v| format!(": {}", describe_validation(v)));
+    printer.say(format!("trained {} steps{}", summary.step, validation.unwrap_or_default()));
     printer.say(format!("checkpoint {}", summary.checkpoint.display()));
     printer.say(format!("metrics    {}", dir.join("metrics.jsonl").display()));
     printer.say(format!(

@@ -42,9 +42,9 @@ pub(super) fn run(args: SampleArgs, printer: &mut Printer) -> Result<u8> {
         .map_err(|error| refused(format!("cannot decode the sample: {error}")))?;
     if args.json {
         let record = json!({ "prompt": args.prompt, "text": text, "tokens": all, "new_tokens": new.len() });
-        printer.data(format!("{record:#}"));
+        printer.data(format!("{record:#}"))?;
     } else {
-        printer.data(text);
+        printer.data(text)?;
     }
     Ok(0)
 }

@@ -1,6 +1,9 @@
 //! Puts a configuration together from preset or file and single keys.
 
+use std::path::Path;
+
 use crate::cli::ConfigSource;
+use crate::config::value::Value;
 use crate::config::{PRESETS, Preset, Values};
 use crate::error::{Error, Result};
 
@@ -15,6 +18,22 @@ pub(super) struct Source {
     pub(super) name: String,
     /// Where the values come from, for people.
     pub(super) origin: String,
+}
+
+impl Source {
+    /// Values to be changed.
+    pub(super) fn new(values: Values) -> Self {
+        Self { values, problems: Vec::new(), name: String::new(), origin: String::new() }
+    }
+
+    /// Gives a key the path of a flag.
+    pub(super) fn set_path(&mut self, flag: &str, key: &'static str, path: &Path) {
+        match path.to_str() {
+            Some(text) => self.values.set(key, Value::Text(text.to_string().into())),
+            // A configuration is text: another path would be written down than was meant.
+            None => self.problems.push(format!("{flag} {}: expected a path that is UTF-8", path.display())),
+        }
+    }
 }
 
 /// Reads preset or file, then `--set`.

@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{lock, source, train_and_report};
+use super::{Begun, lock, plan, source, train_and_report, validator};
 use crate::checkpoint;
 use crate::cli::TrainArgs;
-use crate::config::value::Value;
-use crate::config::{RunConfig, Values};
+use crate::config::RunConfig;
 use crate::data::{Corpus, DataDigest};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::model::memory::MemoryPlan;
+use crate::metrics::Interval;
 use crate::model::{Model, ModelConfig, size};
 use crate::optim::Optimizer;
 use crate::printer::Printer;
@@ -18,44 +17,50 @@ use crate::train::TrainState;
 
 pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
     let mut source = source::read(&args.source)?;
-    apply_flags(&args, &mut source.values);
+    apply_flags(&args, &mut source);
     let config = RunConfig::new(source.values, source.problems)?;
     let dir = args.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&source.name));
-    refuse_existing(&dir)?;
+    refuse_begun(&dir)?;
     moe_kernels::allow_tensor_cores(config.tensor_cores);
     let chosen = device::open(config.device)?;
     printer.say(format!("device {}", chosen.reason));
     printer.say(&source.origin);
+    config.warnings().iter().for_each(|warning| printer.warn(warning));
     let corpus = Corpus::open(&config.shards)?;
     let config = config.with_plan_len(corpus.samples.len())?;
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
     device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
     describe(&config, &geometry, &corpus, printer);
+    plan::check(&config, &geometry, &chosen.device, printer)?;
+    let validator = validator(&config, &corpus, printer)?;
 
-    std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-    let _lock = lock(&dir)?;
-    checkpoint::write_config_lock(&dir, &config.values)?;
     let model = Model::new(&geometry, config.seed, &chosen.device.autodiff());
     let optimizer = Optimizer::new(config.adamw.clone(), &model);
     let state = TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() };
-    train_and_report(state, &dir, &config, &corpus, args.json, printer)
+    // Only what can refuse nothing any more comes after the folder is made.
+    std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+    let _lock = lock(&dir)?;
+    refuse_begun(&dir)?;
+    checkpoint::write_config_lock(&dir, &config.values)?;
+    let begun = Begun { dir: &dir, config: &config, corpus: &corpus, validator: validator.as_ref() };
+    train_and_report(state, begun, Interval::default(), args.json, printer)
 }
 
 /// Flags of single keys are the last word.
-fn apply_flags(args: &TrainArgs, values: &mut Values) {
+fn apply_flags(args: &TrainArgs, source: &mut source::Source) {
     if let Some(shards) = &args.shards {
-        values.set("data.shards", Value::Text(shards.to_string_lossy().into_owned().into()));
+        source.set_path("--shards", "data.shards", shards);
     }
     if let Some(steps) = args.steps {
-        values.set("run.steps", Value::Int(i64::try_from(steps).unwrap_or(i64::MAX)));
+        source.values.read_assignment(&format!("run.steps={steps}"), &mut source.problems);
     }
     if let Some(device) = args.device {
-        values.set("run.device", Value::Text(device.to_string().into()));
+        source.values.read_assignment(&format!("run.device={device}"), &mut source.problems);
     }
 }
 
-fn refuse_existing(dir: &Path) -> Result<()> {
-    if !dir.exists() {
+fn refuse_begun(dir: &Path) -> Result<()> {
+    if !checkpoint::has_begun(dir)? {
         return Ok(());
     }
     Err(Error::Usage(format!(
@@ -81,16 +86,5 @@ fn describe(config: &RunConfig, geometry: &ModelConfig, corpus: &Corpus, printer
         geometry.seq_len,
         config.batch,
         millions(steps * (config.batch * geometry.seq_len) as u64)
-    ));
-    let plan = MemoryPlan::new(geometry, config.micro_batch * geometry.seq_len, config.recompute);
-    let gib = |bytes: u64| bytes as f64 / f64::from(1u32 << 30);
-    printer.say(format!(
-        "memory about {:.2} GiB: parameters, gradients and moments {:.2}, activations of {} samples {:.2}, \
-         logits {:.2}",
-        gib(plan.total()),
-        gib(plan.parameters + plan.casts + plan.gradients + plan.moments),
-        config.micro_batch,
-        gib(plan.activations),
-        gib(plan.logits)
     ));
 }

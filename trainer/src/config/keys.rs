@@ -53,7 +53,8 @@ pub const KEYS: &[Key] = &[
         kind: int(1, MANY),
         default: None,
         identity: true,
-        doc: "optimizer steps; absent: as many whole batches as the plan has samples for",
+        doc: "optimizer steps; absent: as many whole batches as the plan has samples for. A resumed run may be made \
+              longer or shorter where that changes no learning rate of its past: before the fall of wsd, or constant",
     },
     free("run.device", Kind::Device, Text(std::borrow::Cow::Borrowed("auto")), "auto, cpu, cuda or cuda:N"),
     free("run.log_every", int(1, MANY), Int(10), "steps between lines of metrics.jsonl"),
@@ -76,6 +77,13 @@ pub const KEYS: &[Key] = &[
         "keep only the input of each block and compute the block again in the backward pass: a third more work, \
          far less memory, the same gradients",
     ),
+    Key {
+        name: "run.peak_tflops",
+        kind: float(1e-3, 1e7),
+        default: None,
+        identity: false,
+        doc: "peak of the device in TFLOP/s, of which perf/mfu in the metrics is a share; absent: no such share",
+    },
     free("run.keep", int(1, 1_000_000), Int(3), "checkpoints to keep, the newest ones"),
     free(
         "data.shards",
@@ -153,7 +161,8 @@ pub const KEYS: &[Key] = &[
         "moe.balance.bias_rate",
         float(0.0, 1.0),
         Float(0.0),
-        "step of the loss-free selection bias (arXiv 2408.15664); 0 is off",
+        "step of the loss-free selection bias (arXiv 2408.15664), in units of the score; 0 is off. Made for sigmoid \
+         scores: softmax scores are about 1 / E, beside which a step is E times as large",
     ),
     key(
         "moe.balance.switch",
@@ -171,7 +180,9 @@ pub const KEYS: &[Key] = &[
         "moe.balance.z",
         float(0.0, 10.0),
         Float(0.0),
-        "coefficient of the router z-loss (arXiv 2202.08906); 0 is off",
+        "coefficient of the router z-loss (arXiv 2202.08906); 0 is off. It is least where the logits of a token are \
+         all -ln E; with sigmoid scores, which do not depend on each other, that is a weak pull of every score toward \
+         1 / (E + 1) beside keeping logits small",
     ),
     key("optim.lr", float(0.0, 10.0), Float(2e-3), "highest learning rate"),
     key("optim.beta1", float(0.0, 0.999_999), Float(0.9), "memory of the mean of gradients"),
@@ -181,28 +192,49 @@ pub const KEYS: &[Key] = &[
         "optim.weight_decay",
         float(0.0, 10.0),
         Float(0.1),
-        "decay of matrices per step and unit of learning rate; norms, biases and embeddings have none",
+        "decay of matrices per step and unit of learning rate, routers included; norms, biases, embeddings and the \
+         output projection have none",
     ),
     key("optim.clip", float(1e-6, 1e9), Float(1.0), "largest norm of all gradients together"),
     key(
         "schedule.kind",
-        Kind::Choice(&["wsd", "cosine"]),
+        Kind::Choice(&["wsd", "cosine", "constant"]),
         Text(std::borrow::Cow::Borrowed("wsd")),
-        "wsd: constant, then a linear fall; cosine: falls from the warm-up to the end",
+        "wsd: constant, then a linear fall; cosine: falls from the warm-up to the end; constant: never falls",
     ),
     key("schedule.warmup", float(0.0, 1.0), Float(0.05), "share of the steps in which the rate rises"),
+    Key {
+        name: "schedule.warmup_steps",
+        kind: int(0, MANY),
+        default: None,
+        identity: true,
+        doc: "steps in which the rate rises; absent: the share schedule.warmup of all steps",
+    },
     key(
         "schedule.decay",
         float(0.0, 1.0),
         Float(0.3),
-        "share of the steps in which wsd falls; without effect on cosine",
+        "share of the steps in which wsd falls, 0 for never; without effect on cosine and constant",
     ),
+    Key {
+        name: "schedule.decay_steps",
+        kind: int(0, MANY),
+        default: None,
+        identity: true,
+        doc: "last steps in which wsd falls, 0 for never; absent: the share schedule.decay of all steps",
+    },
     key("schedule.floor", float(0.0, 1.0), Float(0.1), "last rate as a share of the highest"),
 ];
 
 /// The key of this name.
 pub fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
+}
+
+/// Whether a key does nothing but decide the learning rate of each step. Where that does not change
+/// the rate of a step already made, a resumed run may change it.
+pub fn is_of_schedule(name: &str) -> bool {
+    name.starts_with("schedule.") || ["run.steps", "optim.lr"].contains(&name)
 }
 
 /// The key whose name is most like `name`, if any is close.

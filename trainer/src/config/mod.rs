@@ -6,6 +6,7 @@
 pub mod keys;
 mod parse;
 mod preset;
+mod schedule;
 pub mod value;
 
 use std::path::PathBuf;
@@ -18,11 +19,12 @@ use crate::kernel::Kernels;
 use crate::model::config::{
     AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
 };
-use crate::optim::{AdamWConfig, Schedule, ScheduleKind};
+use crate::optim::{AdamWConfig, Schedule};
 use crate::train::StepConfig;
 
-pub use parse::Values;
+pub use parse::{Change, Values};
 pub use preset::{PRESETS, Preset};
+use schedule::ScheduleShape;
 use value::Value;
 
 /// A checked configuration.
@@ -42,6 +44,8 @@ pub struct RunConfig {
     pub eval_every: u64,
     /// Steps between checkpoints.
     pub save_every: u64,
+    /// Peak of the device in TFLOP/s.
+    pub peak_tflops: Option<f64>,
     /// Checkpoints kept.
     pub keep: usize,
     /// Folder of the shards and the plan.
@@ -64,7 +68,7 @@ pub struct RunConfig {
     pub adamw: AdamWConfig,
     /// Largest gradient norm.
     pub clip: f64,
-    schedule: Schedule,
+    schedule: ScheduleShape,
 }
 
 impl RunConfig {
@@ -95,6 +99,7 @@ impl RunConfig {
                  plan with `moe-data mix --epochs N`"
             )]));
         }
+        self.schedule.check_steps(steps).map_err(|problem| Error::Config(vec![problem]))?;
         self.steps = Some(steps);
         self.values.set("run.steps", Value::Int(steps as i64));
         Ok(self)
@@ -110,11 +115,31 @@ impl RunConfig {
         StepConfig {
             micro_batch: self.micro_batch,
             clip: self.clip,
-            schedule: Schedule { n_steps, ..self.schedule.clone() },
+            schedule: self.schedule(n_steps),
             bias_rate: self.model.moe.balance.bias_rate,
             kernels: Kernels::of(device),
             recompute: self.recompute,
         }
+    }
+
+    /// The learning rates of a run of `n_steps` steps.
+    pub fn schedule(&self, n_steps: u64) -> Schedule {
+        self.schedule.of(n_steps)
+    }
+
+    /// What is allowed and yet unlikely to be meant.
+    pub fn warnings(&self) -> Vec<String> {
+        let RouterConfig { score, .. } = self.model.moe.router;
+        let has_router = self.model.n_dense_layers < self.model.n_layers;
+        let rate = self.model.moe.balance.bias_rate;
+        if has_router && rate > 0.0 && score == ScoreFunction::Softmax {
+            return vec![format!(
+                "moe.balance.bias_rate = {rate} with softmax scores, which are about 1 / {} here: the bias may outweigh \
+                 them; the method was made for moe.router.score = sigmoid",
+                self.model.moe.n_experts
+            )];
+        }
+        Vec::new()
     }
 
     fn build(values: Values) -> Self {
@@ -168,6 +193,7 @@ impl RunConfig {
             log_every: from.int("run.log_every") as u64,
             eval_every: from.int("run.eval_every") as u64,
             save_every: from.int("run.save_every") as u64,
+            peak_tflops: from.optional_float("run.peak_tflops"),
             keep: from.int("run.keep") as usize,
             shards: from.text("data.shards").into(),
             tensor_cores: from.bool("precision.tensor_cores"),
@@ -184,17 +210,7 @@ impl RunConfig {
                 weight_decay: from.float("optim.weight_decay"),
             },
             clip: from.float("optim.clip"),
-            schedule: Schedule {
-                kind: match from.text("schedule.kind").as_str() {
-                    "cosine" => ScheduleKind::Cosine,
-                    _ => ScheduleKind::Wsd,
-                },
-                peak: from.float("optim.lr"),
-                warmup: from.float("schedule.warmup"),
-                decay: from.float("schedule.decay"),
-                floor: from.float("schedule.floor"),
-                n_steps: 0,
-            },
+            schedule: ScheduleShape::new(&from),
             values,
         }
     }
@@ -235,13 +251,24 @@ impl RunConfig {
             self.micro_batch <= self.batch,
             format!("data.micro_batch = {} is more than data.batch = {}", self.micro_batch, self.batch),
         );
-        let Schedule { kind, warmup, decay, .. } = self.schedule;
+        let problem = self.schedule.problem();
+        require(problem.is_none(), problem.unwrap_or_default());
+        // In floating point, which such numbers cannot overflow.
+        let [d, ffn, experts, width] =
+            [*d_model, self.model.dense_ffn, moe.n_experts + moe.n_shared, moe.expert_ffn].map(|n| n as f64);
+        let about = *n_layers as f64 * d * (4.0 * d + 3.0 * ffn + 3.0 * experts * width);
         require(
-            kind != ScheduleKind::Wsd || warmup + decay <= 1.0,
-            format!("schedule.warmup = {warmup} and schedule.decay = {decay} are more than the whole run"),
+            about < MOST_PARAMETERS,
+            format!(
+                "the model has up to {about:.1e} parameters: lower model.layers, model.d_model, moe.experts or \
+                 moe.expert_ffn"
+            ),
         );
     }
 }
+
+/// No machine has memory for so many, and counts of bytes and operations stay below 2^64.
+const MOST_PARAMETERS: f64 = 1e15;
 
 /// Reads values that are known to be there: every key that is read so has a default, and every
 /// value was checked against the key's kind, so the fallbacks below are never used.
@@ -259,11 +286,15 @@ impl Reader<'_> {
         self.optional_int(name).unwrap_or_default()
     }
 
-    fn float(&self, name: &str) -> f64 {
+    fn optional_float(&self, name: &str) -> Option<f64> {
         match self.0.get(name) {
-            Some(Value::Float(x)) => x,
-            _ => 0.0,
+            Some(Value::Float(x)) => Some(x),
+            _ => None,
         }
+    }
+
+    fn float(&self, name: &str) -> f64 {
+        self.optional_float(name).unwrap_or_default()
     }
 
     fn bool(&self, name: &str) -> bool {

@@ -2,12 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{self, KEYS};
+use super::keys::{self, KEYS, Key};
 use super::value::Value;
 
 /// Checked values of the keys that were given.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Values(BTreeMap<&'static str, Value>);
+
+/// A key whose value differs between two configurations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its name.
+    pub key: &'static str,
+    /// `key: old -> new`.
+    pub text: String,
+}
 
 impl Values {
     /// The value of a key: given, or its default.
@@ -108,13 +117,15 @@ impl Values {
         text
     }
 
-    /// The identity keys of `self` whose value differs in `other`, as `key: old -> new`.
-    pub fn identity_changes(&self, other: &Self) -> Vec<String> {
+    /// The identity keys whose value differs in `other`.
+    pub fn identity_changes(&self, other: &Self) -> Vec<Change> {
         let show = |value: Option<Value>| value.map_or_else(|| "absent".to_string(), |v| v.to_string());
-        KEYS.iter()
-            .filter(|key| key.identity && self.get(key.name) != other.get(key.name))
-            .map(|key| format!("{}: {} -> {}", key.name, show(self.get(key.name)), show(other.get(key.name))))
-            .collect()
+        let change = |key: &Key| Change {
+            key: key.name,
+            text: format!("{}: {} -> {}", key.name, show(self.get(key.name)), show(other.get(key.name))),
+        };
+        let differs = |key: &&Key| key.identity && self.get(key.name) != other.get(key.name);
+        KEYS.iter().filter(differs).map(change).collect()
     }
 
     /// The hash of all identity keys and their values.
@@ -194,6 +205,7 @@ mod tests {
         assert_eq!(plain.fingerprint(), changed.fingerprint());
         changed.set("moe.top_k", Value::Int(1));
         assert_ne!(plain.fingerprint(), changed.fingerprint());
-        assert_eq!(plain.identity_changes(&changed), ["moe.top_k: 2 -> 1"]);
+        let change = Change { key: "moe.top_k", text: "moe.top_k: 2 -> 1".into() };
+        assert_eq!(plain.identity_changes(&changed), [change]);
     }
 }

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+use super::interval::exact;
 use crate::data::{Batch, Corpus};
 
 /// A sum of losses over targets.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
     /// Sum of losses in nats.
+    #[serde(with = "exact")]
     pub sum: f64,
     /// Targets.
     pub n_targets: u64,
@@ -35,7 +39,7 @@ impl Mean {
 }
 
 /// Losses of all targets, and of those of each source, pass and variant.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct GroupLosses {
     /// All targets.
     pub all: Mean,

@@ -2,10 +2,12 @@
 
 mod crash;
 mod groups;
+mod interval;
 mod jsonl;
 mod record;
 
 pub use crash::write_crash;
 pub use groups::{GroupLosses, Mean};
+pub use interval::{Interval, Took};
 pub use jsonl::MetricsFile;
-pub use record::{Interval, SCHEMA, validation_record};
+pub use record::{Facts, SCHEMA, validation_record};

@@ -3,48 +3,33 @@
 use serde_json::{Map, Value};
 
 use super::groups::{GroupLosses, Mean};
-use crate::data::{Batch, Corpus};
+use super::interval::{Interval, RouterInterval};
+use crate::data::Corpus;
 use crate::model::config::BalanceConfig;
 use crate::model::moe::RouterStats;
-use crate::train::{StepReport, TrainState};
+use crate::train::TrainState;
 
 /// Version of the keys and their meaning.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
-/// What happened since the last line.
-#[derive(Debug, Clone, Default)]
-pub struct Interval {
-    n_steps: u64,
-    n_clipped: u64,
-    n_tokens: u64,
-    seconds: f64,
-    losses: GroupLosses,
-    routers: Vec<(usize, RouterStats)>,
-    grad_norm: f64,
-    rate: f64,
+/// What a line needs to know besides its interval.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The state after the last step.
+    pub state: &'a TrainState,
+    /// The data.
+    pub corpus: &'a Corpus,
+    /// Coefficients of the balancing losses.
+    pub balance: &'a BalanceConfig,
+    /// Root of the mean square by which the last step moved a parameter.
+    pub update_rms: f64,
+    /// Floating-point operations of a token.
+    pub flops_per_token: u64,
+    /// Peak of the device in TFLOP/s, where it is known.
+    pub peak_tflops: Option<f64>,
 }
 
 impl Interval {
-    /// Adds a step that took `seconds`.
-    pub fn add(&mut self, report: &StepReport, batch: &Batch, corpus: &Corpus, seconds: f64) {
-        self.n_steps += 1;
-        self.n_clipped += u64::from(report.clip_factor < 1.0);
-        self.n_tokens += batch.tokens.len() as u64;
-        self.seconds += seconds;
-        self.losses.add(batch, &report.losses, corpus);
-        self.grad_norm = report.grad_norm;
-        self.rate = report.rate;
-        for (index, (layer, stats)) in report.routers.iter().enumerate() {
-            match self.routers.get_mut(index) {
-                Some((_, sum)) => {
-                    sum.merge(stats);
-                    sum.bias.clone_from(&stats.bias);
-                }
-                None => self.routers.push((*layer, stats.clone())),
-            }
-        }
-    }
-
     /// Whether there was no step.
     pub fn is_empty(&self) -> bool {
         self.n_steps == 0
@@ -60,13 +45,9 @@ impl Interval {
         self.n_tokens as f64 / self.seconds.max(1e-9)
     }
 
-    /// The largest MaxVio of any router; 0 for a dense model.
-    pub fn worst_max_violation(&self) -> f64 {
-        self.routers.iter().map(|(_, stats)| stats.summary().max_violation).fold(0.0, f64::max)
-    }
-
     /// The line.
-    pub fn record(&self, state: &TrainState, balance: &BalanceConfig, corpus: &Corpus) -> Map<String, Value> {
+    pub fn record(&self, facts: &Facts) -> Map<String, Value> {
+        let Facts { state, corpus, balance, .. } = *facts;
         let mut line = Map::new();
         put(&mut line, "schema", SCHEMA);
         put(&mut line, "step", state.step);
@@ -87,14 +68,26 @@ impl Interval {
         put(&mut line, "optim/lr", self.rate);
         put(&mut line, "optim/grad_norm", self.grad_norm);
         put(&mut line, "optim/clip_frac", self.n_clipped as f64 / self.n_steps.max(1) as f64);
-        put(&mut line, "perf/tokens_per_s", self.tokens_per_second());
+        put(&mut line, "optim/update_rms", facts.update_rms);
+        self.speed(&mut line, facts);
         put(&mut line, "data/t", state.t);
         put(&mut line, "data/tokens_seen", state.tokens_seen);
         put(&mut line, "data/hash", state.digest.hash().to_string());
-        for (layer, stats) in &self.routers {
-            router(&mut line, *layer, stats);
+        for of_layer in &self.routers {
+            router(&mut line, of_layer);
         }
         line
+    }
+
+    fn speed(&self, line: &mut Map<String, Value>, facts: &Facts) {
+        let tokens_per_second = self.tokens_per_second();
+        put(line, "perf/tokens_per_s", tokens_per_second);
+        put(line, "perf/data_wait", self.waited / self.seconds.max(1e-9));
+        let tflops = tokens_per_second * facts.flops_per_token as f64 / 1e12;
+        put(line, "perf/tflops", tflops);
+        if let Some(peak) = facts.peak_tflops {
+            put(line, "perf/mfu", tflops / peak);
+        }
     }
 
     /// Writes the auxiliary losses, without coefficient and averaged over layers, and returns
@@ -103,12 +96,15 @@ impl Interval {
         if self.routers.is_empty() {
             return 0.0;
         }
-        let total = |value: fn(&RouterStats) -> f64| -> f64 {
-            self.routers.iter().map(|(_, stats)| value(stats) / stats.n_tokens.max(1) as f64).sum()
+        let total = |value: fn(&RouterInterval) -> f64| -> f64 {
+            self.routers.iter().map(|router| value(router) / router.n_tokens.max(1) as f64).sum()
         };
         let n = self.routers.len() as f64;
-        let (switch, sequence, z) =
-            (total(|stats| stats.switch_sum), total(|stats| stats.sequence_sum), total(|stats| stats.z_sum));
+        let (switch, sequence, z) = (
+            total(|router| router.switch_sum),
+            total(|router| router.sequence_sum),
+            total(|router| router.z_sum),
+        );
         put(line, "train/aux_switch", switch / n);
         put(line, "train/aux_sequence", sequence / n);
         put(line, "train/z", z / n);
@@ -116,11 +112,12 @@ impl Interval {
     }
 }
 
-/// The line of a validation.
+/// The line of a validation; `routers` are the loads of the whole validation set, by layer.
 pub fn validation_record(
     step: u64,
     losses: &GroupLosses,
     unigram: f64,
+    routers: &[(usize, RouterStats)],
     corpus: &Corpus,
 ) -> Map<String, Value> {
     let mut line = Map::new();
@@ -131,27 +128,38 @@ pub fn validation_record(
     for (pool, losses) in &losses.sources {
         mean(&mut line, &format!("validation/source/{}", corpus.pool_name(*pool)), losses);
     }
+    for (layer, stats) in routers {
+        let summary = stats.summary();
+        put(&mut line, &format!("validation/router/{layer}/maxvio"), summary.max_violation);
+        put(&mut line, &format!("validation/router/{layer}/e_eff"), summary.effective_experts);
+        put(&mut line, &format!("validation/router/{layer}/dead"), summary.n_dead);
+        put(&mut line, &format!("validation/router/{layer}/max_load"), summary.max_load);
+    }
     line
 }
 
-fn router(line: &mut Map<String, Value>, layer: usize, stats: &RouterStats) {
-    let summary = stats.summary();
-    let n_tokens = stats.n_tokens.max(1) as f64;
-    let total = stats.load.iter().sum::<u64>().max(1) as f64;
+fn router(line: &mut Map<String, Value>, router: &RouterInterval) {
+    let n_tokens = router.n_tokens.max(1) as f64;
+    let n_steps = router.n_steps.max(1) as f64;
+    let total = router.load.iter().sum::<u64>();
     let mut put = |key: &str, value: Value| {
-        line.insert(format!("router/{layer}/{key}"), value);
+        line.insert(format!("router/{}/{key}", router.layer), value);
     };
-    put("load", stats.load.iter().map(|&n| n as f64 / total).collect::<Vec<_>>().into());
-    put("maxvio", summary.max_violation.into());
-    put("h_norm", summary.entropy.into());
-    put("e_eff", summary.effective_experts.into());
-    put("dead", summary.n_dead.into());
-    put("max_load", summary.max_load.into());
-    put("dropped", stats.n_dropped.into());
-    put("bias_range", stats.bias_range().into());
-    put("logit_max", stats.logit_max.into());
-    put("logit_min", stats.logit_min.into());
-    put("z", (stats.z_sum / n_tokens).into());
+    let shares = router.load.iter().map(|&n| n as f64 / total.max(1) as f64);
+    put("load", shares.collect::<Vec<_>>().into());
+    put("maxvio", (router.max_violation_sum / n_steps).into());
+    put("h_norm", (router.entropy_sum / n_steps).into());
+    put("e_eff", (router.effective_sum / n_steps).into());
+    put("dead", (router.dead_sum as f64 / n_steps).into());
+    put("max_load", (router.max_load_sum / n_steps).into());
+    put("rows_min", router.fewest_rows.into());
+    put("rows_mean", (total as f64 / n_steps / router.load.len().max(1) as f64).into());
+    put("rows_max", router.most_rows.into());
+    put("dropped", router.n_dropped.into());
+    put("bias_range", router.bias_range.into());
+    put("logit_max", router.logit_max.into());
+    put("logit_min", router.logit_min.into());
+    put("z", (router.z_sum / n_tokens).into());
 }
 
 fn mean(line: &mut Map<String, Value>, prefix: &str, mean: &Mean) {

@@ -1,4 +1,5 @@
-//! Initial values: normal numbers that depend on the seed, the parameter's name and the index.
+//! Initial values: normal numbers that depend on the seed, the parameter's name and the index, or zeros
+//! for values that are read from a checkpoint.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -9,7 +10,8 @@ use crate::random::Stream;
 /// Makes parameters on one device from one seed.
 #[derive(Debug)]
 pub struct Init<'a> {
-    seed: u64,
+    /// Absent: zeros.
+    seed: Option<u64>,
     std: f64,
     device: &'a Device,
 }
@@ -17,7 +19,12 @@ pub struct Init<'a> {
 impl<'a> Init<'a> {
     /// Normal values of standard deviation `std`.
     pub fn new(seed: u64, std: f64, device: &'a Device) -> Self {
-        Self { seed, std, device }
+        Self { seed: Some(seed), std, device }
+    }
+
+    /// Zeros, which cost neither time nor, on a CPU, memory before they are written to.
+    pub fn zeros(device: &'a Device) -> Self {
+        Self { seed: None, std: 0.0, device }
     }
 
     /// The device on which parameters are made.
@@ -29,7 +36,8 @@ impl<'a> Init<'a> {
     ///
     /// `name` must be the parameter's full name, so that no two draw the same numbers.
     pub fn normal<const D: usize>(&self, name: &str, shape: [usize; D], scale: f64) -> Param<Tensor<D>> {
-        let stream = Stream::new(self.seed, name);
+        let Some(seed) = self.seed else { return Param::from_tensor(Tensor::zeros(shape, self.device)) };
+        let stream = Stream::new(seed, name);
         let std = self.std * scale;
         let n = shape.iter().product::<usize>() as u64;
         let values: Vec<f32> = (0..n).into_par_iter().map(|i| (stream.normal(i) * std) as f32).collect();

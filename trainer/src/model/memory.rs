@@ -2,14 +2,20 @@
 //!
 //! Per parameter: 4 bytes for itself, its gradient and each of both moments, and with bf16 a copy of
 //! 2 bytes that products keep for the backward pass. Per token and block: what the gradients of its
-//! operations need, listed in `block_values`. The allocator's own slack is not in it.
+//! operations need, listed in `block_values`. On a CPU attention also keeps its scores, sequence length
+//! squared per head. The allocator's own slack is not in it.
 
 use super::ModelConfig;
 use super::config::Compute;
 use super::size::size;
+use crate::kernel::Kernels;
 
 /// Logits of one chunk of the loss on a GPU, in values: large enough to fill it, small beside its memory.
 const CHUNK_LOGITS: usize = 1 << 27;
+
+/// Tokens of one chunk of the loss on a CPU: large enough for the products, small enough to stay in the
+/// cache.
+pub const LOSS_CHUNK_ON_CPU: usize = 512;
 
 /// Tokens of one chunk of the loss on a GPU.
 pub fn loss_chunk_on_gpu(vocab: usize) -> usize {
@@ -29,16 +35,19 @@ pub struct MemoryPlan {
     pub moments: u64,
     /// What the backward pass needs of the forward pass.
     pub activations: u64,
+    /// Attention scores that the backward pass needs, and those being computed; 0 on a GPU, whose kernel
+    /// never keeps any.
+    pub scores: u64,
     /// Logits of one chunk of the loss and their gradient.
     pub logits: u64,
 }
 
 impl MemoryPlan {
-    /// The plan for micro-batches of `tokens` tokens.
-    pub fn new(config: &ModelConfig, tokens: usize, recompute: bool) -> Self {
+    /// The plan for micro-batches of `samples` samples.
+    pub fn new(config: &ModelConfig, samples: usize, kernels: Kernels, recompute: bool) -> Self {
         let parameters = 4 * size(config).total;
         let bytes = config.compute.bytes();
-        let tokens_wide = tokens as u64;
+        let tokens = samples.saturating_mul(config.seq_len);
         let block = |layer| block_values(config, layer) * bytes + block_f32_values(config, layer) * 4;
         let layers = 0..config.n_layers;
         let kept = if recompute {
@@ -48,23 +57,38 @@ impl MemoryPlan {
         } else {
             layers.map(block).sum()
         };
-        let chunk = loss_chunk_on_gpu(config.vocab_size).min(tokens) as u64;
+        // Softmax of each block that is kept; and of one block the scores before it, and both gradients.
+        let score_blocks = if recompute { 1 } else { config.n_layers as u64 } + 2;
+        let square = (config.seq_len as u64).saturating_mul(config.seq_len as u64);
+        let of_block = product(&[samples as u64, config.attention.n_heads as u64, square, 4]);
+        let chunk = match kernels {
+            Kernels::Host => LOSS_CHUNK_ON_CPU,
+            Kernels::Gpu => loss_chunk_on_gpu(config.vocab_size),
+        };
+        let chunk = chunk.min(tokens) as u64;
         Self {
             parameters,
             casts: if config.compute == Compute::Bf16 { parameters / 2 } else { 0 },
             gradients: parameters,
             moments: 2 * parameters,
-            activations: tokens_wide * kept,
+            activations: product(&[tokens as u64, kept]),
+            scores: if kernels == Kernels::Host { product(&[score_blocks, of_block]) } else { 0 },
             // Logits, and the gradient that takes their place.
-            logits: 2 * chunk * config.vocab_size as u64 * bytes,
+            logits: product(&[2, chunk, config.vocab_size as u64, bytes]),
         }
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        let Self { parameters, casts, gradients, moments, activations, logits } = *self;
-        parameters + casts + gradients + moments + activations + logits
+        let Self { parameters, casts, gradients, moments, activations, scores, logits } = *self;
+        let parts = [parameters, casts, gradients, moments, activations, scores, logits];
+        parts.into_iter().fold(0, u64::saturating_add)
     }
+}
+
+/// A product that stays at the largest number instead of overflowing.
+fn product(factors: &[u64]) -> u64 {
+    factors.iter().fold(1, |product, factor| product.saturating_mul(*factor))
 }
 
 /// Values in the type of computation that the backward pass of a block needs, per token: the inputs
@@ -105,7 +129,8 @@ mod tests {
     #[test]
     fn mini_1b_by_hand() {
         let config = preset("mini-1b");
-        let plan = MemoryPlan::new(&config, 16 * 2048, false);
+        let plan = MemoryPlan::new(&config, 16, Kernels::Gpu, false);
+        assert_eq!(plan.scores, 0);
         // 1,239,114,752 parameters at 4 bytes; two moments; half of it again in bf16.
         assert_eq!(plan.parameters, 4_956_459_008);
         assert_eq!((plan.casts, plan.moments), (2_478_229_504, 9_912_918_016));
@@ -119,7 +144,17 @@ mod tests {
         assert_eq!(plan.activations, 32_768 * per_token);
         // A chunk of 2^27 logits in bf16, and its gradient.
         assert_eq!(plan.logits, 1 << 29);
-        let again = MemoryPlan::new(&config, 16 * 2048, true);
+        let again = MemoryPlan::new(&config, 16, Kernels::Gpu, true);
         assert_eq!(again.activations, 32_768 * (12 * 1024 * 2 + 32_768 * 2 + 1316 * 4));
+    }
+
+    #[test]
+    fn a_cpu_keeps_the_scores_of_every_block() {
+        // 3 blocks, 4 heads, 8 samples of 2048 tokens: 1.6 GB kept, and as much as two blocks beside it.
+        let config = preset("tiny");
+        let of_block = 8 * 4 * 2048 * 2048 * 4;
+        assert_eq!(MemoryPlan::new(&config, 8, Kernels::Host, false).scores, 5 * of_block);
+        assert_eq!(MemoryPlan::new(&config, 8, Kernels::Host, true).scores, 3 * of_block);
+        assert_eq!(MemoryPlan::new(&config, usize::MAX, Kernels::Host, false).total(), u64::MAX);
     }
 }

@@ -63,12 +63,20 @@ pub struct Output {
 impl Model {
     /// A model with initial values from `seed`, on `device`.
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        let init = Init::new(seed, config.init_std, device);
+        Self::with(config, &Init::new(seed, config.init_std, device))
+    }
+
+    /// A model whose values are to be replaced, on `device`.
+    pub fn zeros(config: &ModelConfig, device: &Device) -> Self {
+        Self::with(config, &Init::zeros(device))
+    }
+
+    fn with(config: &ModelConfig, init: &Init) -> Self {
         let (vocab, width) = (config.vocab_size, config.d_model);
         Self {
             embedding: init.normal("embedding", [vocab, width], 1.0),
-            blocks: (0..config.n_layers).map(|layer| Block::new(config, layer, &init)).collect(),
-            norm: RmsNorm::new(width, config.norm_eps, device),
+            blocks: (0..config.n_layers).map(|layer| Block::new(config, layer, init)).collect(),
+            norm: RmsNorm::new(width, config.norm_eps, init.device()),
             head: (!config.tie_embeddings).then(|| init.normal("head", [width, vocab], 1.0)),
             rope: Rope::new(config.seq_len, config.head_dim(), config.attention.rope_theta),
             n_heads: config.attention.n_heads,

@@ -6,15 +6,34 @@ use moe_kernels::adamw::sum_of_squares;
 
 use crate::model::parameters::host;
 
+/// Values whose squares are summed at once. burn sums 2^22 values and more on all threads, in an
+/// order that follows which thread is free; below that it sums in one fixed order.
+const BLOCK: usize = 1 << 20;
+
 /// Euclidean norm of all gradients together; absent ones count as zero.
-///
-/// Each tensor is summed in f32 on its device, the tensors in f64 on the host.
 pub fn global_norm(gradients: &[Option<Tensor<1>>]) -> f64 {
-    let squares: Vec<Tensor<1>> = gradients.iter().flatten().map(|g| (g.clone() * g.clone()).sum()).collect();
+    norm(gradients.iter().flatten().cloned())
+}
+
+/// Euclidean norm of some tensors together; 0 without any.
+///
+/// Each block is summed in f32 on its device, the blocks in f64 on the host, both in a fixed order:
+/// the norm does not depend on the number of threads.
+pub fn norm(tensors: impl Iterator<Item = Tensor<1>>) -> f64 {
+    let squares: Vec<Tensor<1>> = tensors.flat_map(block_squares).collect();
     if squares.is_empty() {
         return 0.0;
     }
     host(Tensor::cat(squares, 0)).into_iter().map(f64::from).sum::<f64>().sqrt()
+}
+
+/// The sum of the squares of each block, `[1]` each.
+fn block_squares(tensor: Tensor<1>) -> impl Iterator<Item = Tensor<1>> {
+    let [n] = tensor.dims();
+    (0..n).step_by(BLOCK).map(move |start| {
+        let block = tensor.clone().slice([start..(start + BLOCK).min(n)]);
+        (block.clone() * block).sum()
+    })
 }
 
 /// [`global_norm`] on the device, all in f32, `[1]`.
@@ -52,5 +71,32 @@ mod tests {
         assert_eq!(clip_factor(norm, 26.0), 1.0);
         assert!((clip_factor(13.0, 1.3) - 0.1).abs() < 1e-12);
         assert_eq!(global_norm(&[None]), 0.0);
+    }
+
+    #[test]
+    fn the_norm_of_four_million_values_depends_on_no_thread() {
+        let device = Device::flex();
+        let stream = crate::random::Stream::new(1, "gradient");
+        let few: Vec<f32> = (0..1 << 16).map(|i| stream.normal(i) as f32).collect();
+        // Every value is there many times, but no two blocks are scaled alike.
+        let scaled = |n: usize| -> Vec<f32> {
+            (0..n).map(|i| few[i % few.len()] * (1.0 + (i / few.len()) as f32 / 7.0)).collect()
+        };
+        for n in [1 << 22, (1 << 22) + 12_345, (1 << 24) + 1] {
+            let gradient = [Some(Tensor::from_data(TensorData::new(scaled(n), [n]), &device))];
+            let exact = scaled(n).iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            let expected = global_norm(&gradient);
+            assert!((expected / exact - 1.0).abs() < 1e-5, "{expected} {exact}");
+            for threads in [1, 2, 3, 8] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+                for _ in 0..8 {
+                    let norm = pool.install(|| {
+                        // Other work in the same pool, so that pieces are stolen at random.
+                        rayon::join(|| global_norm(&gradient), || scaled(1 << 16).len()).0
+                    });
+                    assert_eq!(norm.to_bits(), expected.to_bits(), "{n} values, {threads} threads");
+                }
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ mod schedule;
 use burn::tensor::Tensor;
 
 pub use adamw::{AdamWConfig, Moments, Update, update, update_on_gpu};
-pub use clip::{clip_factor, clip_factor_on_device, global_norm, global_norm_on_device};
+pub use clip::{clip_factor, clip_factor_on_device, global_norm, global_norm_on_device, norm};
 pub use schedule::{Schedule, ScheduleKind};
 
 use crate::model::Model;

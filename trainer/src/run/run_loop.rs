@@ -8,13 +8,14 @@ use moe_shards::Hash;
 use serde_json::{Map, Value};
 
 use super::validate::{Validation, Validator};
-use crate::checkpoint::{self, parameter_hash};
+use crate::checkpoint::{self, Circumstances, parameter_hash};
 use crate::config::RunConfig;
 use crate::data::{Batch, Corpus, Loader};
 use crate::error::{Error, Result};
-use crate::metrics::{Interval, MetricsFile, validation_record, write_crash};
-use crate::model::config::BalanceConfig;
-use crate::model::parameters::parameters;
+use crate::metrics::{Facts, Interval, MetricsFile, Took, validation_record, write_crash};
+use crate::model::parameters::{Parameter, parameters};
+use crate::model::{Model, ModelConfig, size};
+use crate::optim;
 use crate::train::{StepError, StepReport, TrainState, train_step};
 
 /// Where and with what to train.
@@ -26,6 +27,10 @@ pub struct Run<'a> {
     pub config: &'a RunConfig,
     /// Its data.
     pub corpus: &'a Corpus,
+    /// Its validation set; none where the plan holds nothing out.
+    pub validator: Option<&'a Validator>,
+    /// What was measured since the last line of its metrics; empty at its start.
+    pub interval: Interval,
     /// Set by a signal: finish the step, save, stop.
     pub stop: &'a AtomicBool,
 }
@@ -68,7 +73,7 @@ pub struct Summary {
     pub interrupted: bool,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
-    /// The last validation; absent when interrupted.
+    /// The validation of these parameters; absent when interrupted before it.
     pub validation: Option<Validation>,
     /// Hash of all parameters.
     pub parameter_hash: Hash,
@@ -81,26 +86,37 @@ pub struct Summary {
 /// # Errors
 /// [`Error::Diverged`] when loss or gradient is not finite; anything that reading samples or
 /// writing files refuses.
-pub fn run(mut state: TrainState, run: &Run, observer: &mut dyn Observer) -> Result<Summary> {
-    let Run { dir, config, corpus, .. } = *run;
+pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Result<Summary> {
+    let Run { dir, config, corpus, validator, stop, interval } = run;
     // Set by `RunConfig::with_plan_len` before any run.
     let n_steps = config.steps.unwrap_or(state.step);
     let step_config = config.step_config(n_steps, &state.model.device());
-    let balance = config.model(corpus.vocab_size, corpus.samples.seq_len()).moe.balance;
+    let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
     let last_t = state.t + (n_steps - state.step.min(n_steps)) * config.batch as u64;
     let mut loader = Loader::new(corpus.samples.clone(), state.t..last_t, config.prefetch, state.digest);
-    let validator = Validator::new(corpus, config.validation_samples, config.micro_batch)?;
-    let mut metrics = Metrics::open(dir, state.step, balance)?;
+    let mut metrics = Metrics::open(dir, state.step, interval, geometry, config.peak_tflops)?;
     let mut validation = None;
+    let save = |state: &TrainState, metrics: &Metrics| {
+        let interval = metrics.interval.to_json();
+        checkpoint::save(
+            dir,
+            state,
+            Circumstances { config: &config.values, corpus, interval, keep: config.keep },
+        )
+    };
 
     if state.step == 0 {
         // With this, a run can be resumed after a kill at any moment.
-        observer.saved(&checkpoint::save(dir, &state, &config.values, corpus, config.keep)?);
+        observer.saved(&save(&state, &metrics)?);
     }
     let mut interrupted = false;
     while state.step < n_steps && !interrupted {
         let start = Instant::now();
         let batch = loader.next_batch(config.batch)?;
+        let waited = start.elapsed().as_secs_f64();
+        let due = |step: u64, every: u64| step.is_multiple_of(every) || step == n_steps;
+        let logged = due(state.step + 1, config.log_every);
+        let before = logged.then(|| optim::trained(&state.model));
         let report = match train_step(&mut state, &batch, &step_config) {
             Ok(report) => report,
             Err(StepError::Device(error)) => return Err(error),
@@ -110,26 +126,26 @@ pub fn run(mut state: TrainState, run: &Run, observer: &mut dyn Observer) -> Res
         };
         state.digest = loader.digest();
         let seconds = start.elapsed().as_secs_f64();
-        metrics.interval.add(&report, &batch, corpus, seconds);
+        metrics.interval.add(&report, &batch, corpus, Took { seconds, waited });
 
-        interrupted = run.stop.load(Ordering::SeqCst);
-        let last = state.step == n_steps;
-        let due = |every: u64| state.step.is_multiple_of(every) || last;
-        let logged = due(config.log_every);
+        interrupted = stop.load(Ordering::SeqCst);
+        validation = None;
         observer.step(&progress(&state, n_steps, &report, &batch, seconds, logged));
-        if logged {
-            metrics.write(&state, corpus)?;
+        if let Some(before) = before {
+            let is_due = state.step.is_multiple_of(config.log_every);
+            metrics.write(&state, corpus, update_rms(before, &state.model), is_due)?;
         }
-        if due(config.eval_every) {
+        if let Some(validator) = validator.filter(|_| due(state.step, config.eval_every)) {
             let result = validator.run(&state.model, corpus)?;
-            let line = validation_record(state.step, &result.losses, result.unigram, corpus);
+            let Validation { losses, unigram, routers } = &result;
+            let line = validation_record(state.step, losses, *unigram, routers, corpus);
             metrics.file.append(line)?;
             observer.validation(state.step, &result);
             validation = Some(result);
         }
-        if due(config.save_every) || interrupted {
+        if due(state.step, config.save_every) || interrupted {
             metrics.file.sync()?;
-            observer.saved(&checkpoint::save(dir, &state, &config.values, corpus, config.keep)?);
+            observer.saved(&save(&state, &metrics)?);
         }
     }
     Ok(Summary {
@@ -146,21 +162,48 @@ pub fn run(mut state: TrainState, run: &Run, observer: &mut dyn Observer) -> Res
 struct Metrics {
     file: MetricsFile,
     interval: Interval,
-    balance: BalanceConfig,
+    geometry: ModelConfig,
+    peak_tflops: Option<f64>,
     last: Option<Map<String, Value>>,
 }
 
 impl Metrics {
-    fn open(dir: &Path, step: u64, balance: BalanceConfig) -> Result<Self> {
+    fn open(
+        dir: &Path,
+        step: u64,
+        interval: Interval,
+        geometry: ModelConfig,
+        peak_tflops: Option<f64>,
+    ) -> Result<Self> {
         let file = MetricsFile::open(&dir.join("metrics.jsonl"), step)?;
-        Ok(Self { file, interval: Interval::default(), balance, last: None })
+        Ok(Self { file, interval, geometry, peak_tflops, last: None })
     }
 
-    fn write(&mut self, state: &TrainState, corpus: &Corpus) -> Result<()> {
-        let line = std::mem::take(&mut self.interval).record(state, &self.balance, corpus);
+    /// Writes a line. Where it is due, the interval ends with it; the last line of a run that is not
+    /// due leaves the interval for a run that is made longer.
+    fn write(&mut self, state: &TrainState, corpus: &Corpus, update_rms: f64, is_due: bool) -> Result<()> {
+        let line = self.interval.record(&Facts {
+            state,
+            corpus,
+            balance: &self.geometry.moe.balance,
+            update_rms,
+            flops_per_token: size::size(&self.geometry).flops_per_token,
+            peak_tflops: self.peak_tflops,
+        });
+        if is_due {
+            self.interval = Interval::default();
+        }
         self.last = Some(line.clone());
         self.file.append(line)
     }
+}
+
+/// Root of the mean square by which the trained parameters moved.
+fn update_rms(before: Vec<Parameter>, model: &Model) -> f64 {
+    let n: usize = before.iter().map(Parameter::len).sum();
+    let moved =
+        before.into_iter().zip(optim::trained(model)).map(|(before, after)| after.value - before.value);
+    optim::norm(moved) / (n.max(1) as f64).sqrt()
 }
 
 fn progress(

@@ -3,10 +3,11 @@
 use burn::module::Module;
 
 use crate::data::{Batch, Corpus};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::loss::{Targets, token_losses};
 use crate::metrics::GroupLosses;
 use crate::model::Model;
+use crate::model::moe::RouterStats;
 
 /// A validation, beside what knowing the frequencies of tokens alone would give.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct Validation {
     pub losses: GroupLosses,
     /// Cross-entropy in nats of the unigram model of the training tokens on the same targets.
     pub unigram: f64,
+    /// What each router did with the whole validation set, by layer.
+    pub routers: Vec<(usize, RouterStats)>,
 }
 
 /// The validation set of a run, ready to be used again and again.
@@ -25,18 +28,13 @@ pub struct Validator {
 }
 
 impl Validator {
-    /// The first `n_samples` validation samples of a corpus, in batches of `batch`.
+    /// The first `n_samples` validation samples of a corpus, in batches of `batch`; none where they hold
+    /// nothing to predict.
     ///
     /// # Errors
-    /// When a sample cannot be read, or the plan holds nothing out.
-    pub fn new(corpus: &Corpus, n_samples: u64, batch: usize) -> Result<Self> {
+    /// When a sample cannot be read.
+    pub fn new(corpus: &Corpus, n_samples: u64, batch: usize) -> Result<Option<Self>> {
         let n = corpus.samples.validation_len().min(n_samples);
-        if n == 0 {
-            return Err(Error::Data(
-                "the plan holds out no documents for validation; run `moe-data mix` again with a holdout"
-                    .into(),
-            ));
-        }
         let mut batches = Vec::new();
         for first in (0..n).step_by(batch) {
             let samples = (first..(first + batch as u64).min(n))
@@ -44,8 +42,11 @@ impl Validator {
                 .collect::<Result<Vec<_>>>()?;
             batches.push(Batch::new(first, corpus.samples.seq_len(), &samples));
         }
+        if batches.iter().all(|batch| batch.n_targets() == 0) {
+            return Ok(None);
+        }
         let unigram = unigram_loss(&batches, &corpus.unigram_losses()?);
-        Ok(Self { batches, unigram })
+        Ok(Some(Self { batches, unigram }))
     }
 
     /// Evaluates a model; neither it nor its router biases change.
@@ -55,14 +56,22 @@ impl Validator {
     pub fn run(&self, model: &Model, corpus: &Corpus) -> Result<Validation> {
         let model = model.valid();
         let mut losses = GroupLosses::default();
+        let mut routers: Vec<(usize, RouterStats)> = Vec::new();
         for batch in &self.batches {
             let input = batch.input(0..batch.len(), &model.device());
             let output = model.forward(&input);
             let targets = Targets { ids: &batch.targets, mask: &batch.loss_mask };
             let batch_losses = token_losses(output.hidden, model.head(), targets, input.kernels)?;
             losses.add(batch, &batch_losses, corpus);
+            for (index, (layer, record)) in output.records.into_iter().enumerate() {
+                let stats = record.stats.read()?;
+                match routers.get_mut(index) {
+                    Some((_, sum)) => sum.merge(&stats),
+                    None => routers.push((layer, stats)),
+                }
+            }
         }
-        Ok(Validation { losses, unigram: self.unigram })
+        Ok(Validation { losses, unigram: self.unigram, routers })
     }
 }
 

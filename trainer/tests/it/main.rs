@@ -21,6 +21,15 @@ mod program;
 /// Shards that are damaged before or under a run.
 mod damage;
 
+/// Runs that were damaged, moved, made longer, or refused before they began.
+mod runs;
+
+/// Runs that are killed while they save.
+mod kills;
+
+/// What each configuration key changes.
+mod keys;
+
 /// The path of a GPU on one, if only of software; needs the feature `wgpu` or `cuda`.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;

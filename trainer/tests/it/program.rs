@@ -9,43 +9,43 @@ const SMALL: &str = "[run]\nsteps = 24\nlog_every = 1\neval_every = 12\nsave_eve
     validation_samples = 4\n[model]\nd_model = 16\nlayers = 2\ndense_ffn = 16\n[attention]\nheads = 2\n\
     kv_heads = 1\n[moe]\nexperts = 4\nexpert_ffn = 8\n[moe.balance]\nbias_rate = 0.01\nz = 1e-3\n";
 
-struct World {
+pub struct World {
     dir: tempfile::TempDir,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("dir");
         write_plan(&dir.path().join("out"), 1);
         std::fs::write(dir.path().join("small.toml"), SMALL).expect("write");
         Self { dir }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_moe-train"));
         command.args(args).current_dir(self.dir.path());
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().expect("the program runs")
     }
 
-    fn train(&self, run: &str, more: &[&str]) -> Output {
+    pub fn train(&self, run: &str, more: &[&str]) -> Output {
         let args = ["--shards", "out", "--config", "small.toml", "--run", run, "--json"];
         self.run(&[&args[..], more].concat())
     }
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn json(output: &Output) -> serde_json::Value {
+pub fn json(output: &Output) -> serde_json::Value {
     assert!(output.status.success(), "{}", stderr(output));
     serde_json::from_slice(&output.stdout).expect("stdout is JSON")
 }

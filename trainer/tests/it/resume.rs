@@ -42,11 +42,9 @@ fn a_resumed_run_is_bit_for_bit_the_run_without_interruption() {
     assert!(first.interrupted && first.step < 20);
     let path = checkpoint::resolve(broken.path(), None).expect("a checkpoint");
     assert_eq!(path, first.checkpoint);
-    let loaded = checkpoint::load(&path).expect("whole");
-    assert_eq!(loaded.state.parameter_hash, first.parameter_hash);
-    let state = loaded.train_state(&autodiff()).expect("a state");
+    assert_eq!(checkpoint::load(&path).expect("whole").state.parameter_hash, first.parameter_hash);
     let config = run_config(&["data.prefetch=1", "run.log_every=3", "run.save_every=4"]);
-    let second = train(broken.path(), &config, Some(state), None);
+    let second = train(broken.path(), &config, Some(loaded(&path)), None);
     assert_eq!(second.parameter_hash, whole.parameter_hash);
     assert_eq!(second.data_hash, whole.data_hash);
 
@@ -58,6 +56,46 @@ fn a_resumed_run_is_bit_for_bit_the_run_without_interruption() {
         .filter_map(|line| line["step"].as_u64())
         .collect();
     assert!(steps.is_sorted_by(|a, b| a < b), "no step twice: {steps:?}");
+}
+
+fn metrics_with_clock(dir: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// The lines of a run's metrics without the clock.
+fn metrics(dir: &Path) -> Vec<serde_json::Value> {
+    let mut lines = metrics_with_clock(dir);
+    for line in &mut lines {
+        line.as_object_mut().expect("an object").retain(|key, _| !key.starts_with("perf/"));
+    }
+    lines
+}
+
+#[test]
+fn a_run_resumed_between_two_lines_writes_the_metrics_of_a_straight_one() {
+    let (straight, broken) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
+    let config = run_config(&["run.log_every=7", "run.save_every=5", "run.keep=9", "optim.clip=0.1"]);
+    train(straight.path(), &config, None, None);
+    train(broken.path(), &config, None, Some(12));
+    // Step 13, six steps after the last line.
+    let path = checkpoint::resolve(broken.path(), None).expect("a checkpoint");
+    train(broken.path(), &config, Some(loaded(&path)), None);
+    assert_eq!(metrics(broken.path()), metrics(straight.path()));
+    // And from an earlier one, three steps after a line that is cut off.
+    let path = checkpoint::resolve(broken.path(), Some("step-00000010")).expect("a checkpoint");
+    train(broken.path(), &config, Some(loaded(&path)), None);
+    assert_eq!(metrics(broken.path()), metrics(straight.path()));
+}
+
+#[test]
+fn an_interrupted_run_has_no_validation_of_other_parameters() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = run_config(&["run.eval_every=4"]);
+    let whole = train(&dir.path().join("whole"), &config, None, None);
+    assert!(whole.validation.is_some_and(|v| v.losses.all.nats().is_some()));
+    let interrupted = train(&dir.path().join("interrupted"), &config, None, Some(5));
+    assert!(interrupted.interrupted && interrupted.validation.is_none());
 }
 
 #[test]
@@ -83,9 +121,10 @@ fn metrics_have_all_their_keys() {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let keys = "schema step train/ce train/bpb train/total train/aux_switch train/aux_sequence train/z \
         train/source/even/ce train/source/odd/ce train/pass/0/ce train/variant/0/ce train/variant/1/ce optim/lr \
-        optim/grad_norm optim/clip_frac perf/tokens_per_s data/t data/hash data/tokens_seen router/1/load \
+        optim/grad_norm optim/clip_frac optim/update_rms perf/tokens_per_s perf/data_wait perf/tflops data/t data/hash data/tokens_seen router/1/load \
         router/1/maxvio router/1/h_norm router/1/e_eff router/1/dead router/1/max_load router/1/dropped \
-        router/1/bias_range router/1/logit_max router/1/logit_min router/1/z";
+        router/1/bias_range router/1/logit_max router/1/logit_min router/1/z router/1/rows_min router/1/rows_mean \
+        router/1/rows_max";
     for key in keys.split_whitespace() {
         assert!(
             lines[0].get(key).is_some_and(|value| !value.is_null()),
@@ -97,6 +136,30 @@ fn metrics_have_all_their_keys() {
     for key in ["validation/ce", "validation/bpb", "validation/unigram_ce", "validation/source/odd/ce"] {
         assert!(validation.get(key).is_some_and(serde_json::Value::is_f64), "{key}: {validation}");
     }
+    for key in ["maxvio", "e_eff", "dead", "max_load"] {
+        let key = format!("validation/router/1/{key}");
+        assert!(validation.get(&key).is_some_and(serde_json::Value::is_number), "{key}: {validation}");
+    }
+    assert!(lines[0].get("perf/mfu").is_none(), "a share of what is not known");
+    train(&dir.path().join("b"), &run_config(&["run.steps=1", "run.peak_tflops=0.5"]), None, None);
+    let line = metrics_with_clock(&dir.path().join("b")).remove(0);
+    let number = |key: &str| line[key].as_f64().expect("a number");
+    assert!((number("perf/mfu") - number("perf/tflops") / 0.5).abs() < 1e-12);
+    // 2 choices of each of the real tokens among 5 experts.
+    let rows = number("router/1/rows_mean") * 5.0 / 2.0;
+    assert!(rows > 0.0 && rows <= 48.0 && rows.fract().abs() < 1e-9, "{rows}");
+}
+
+#[test]
+fn a_checkpoint_of_version_1_opens_for_ever() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoint-v1");
+    let old = checkpoint::load(&path).expect("whole");
+    assert_eq!((old.state.version, old.state.step, old.state.interval.is_none()), (1, 3, true));
+    let (state, interval) = loaded(&path);
+    assert!(interval.is_empty());
+    let hash = checkpoint::parameter_hash(&moe_train::model::parameters::parameters(&state.model));
+    assert_eq!(hash, old.state.parameter_hash);
+    assert_eq!(hash.short(), "929754ad6b08");
 }
 
 fn flip(path: &Path) {

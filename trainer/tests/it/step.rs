@@ -73,7 +73,7 @@ fn the_bias_moves_once_a_step_against_the_load_and_not_in_validation() {
     assert!(bias.iter().sum::<f32>().abs() < 1e-6, "no drift");
 
     let corpus = corpus();
-    let validator = Validator::new(&corpus, 4, 2).expect("validation samples");
+    let validator = Validator::new(&corpus, 4, 2).expect("readable").expect("validation samples");
     let first = validator.run(&state.model, &corpus).expect("on the host");
     assert_eq!(validator.run(&state.model, &corpus).expect("on the host").losses, first.losses);
     assert_eq!(biases(&state), bias);
@@ -134,6 +134,29 @@ fn a_loss_that_is_not_finite_leaves_the_state_alone() {
     assert_eq!((state.step, state.t), (0, 0));
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&values(&state)), bits(&before));
+}
+
+#[test]
+fn clipped_steps_of_a_four_million_embedding_depend_on_no_thread() {
+    let mut config = tiny_model();
+    (config.vocab_size, config.d_model, config.tie_embeddings) = (1 << 15, 128, true);
+    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    let first = state(&config);
+    let hash = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let mut state = first.clone();
+            for t in [0, 4] {
+                let report = train_step(&mut state, &batch(t, 4), &step_config(4, 1e-3)).expect("finite");
+                assert!(report.clip_factor < 1.0, "clipping must act: {}", report.grad_norm);
+            }
+            moe_train::checkpoint::parameter_hash(&parameters(&state.model))
+        })
+    };
+    let expected = hash(1);
+    for threads in [2, 3, 8, 8, 8] {
+        assert_eq!(hash(threads), expected, "{threads} threads");
+    }
 }
 
 /// Parameters, biases and report after three steps in micro-batches of 3, every loss switched on.

@@ -13,13 +13,14 @@ use moe_shards::{
 use moe_train::config::{RunConfig, Values};
 use moe_train::data::{Batch, Corpus, DataDigest, SampleSource};
 use moe_train::kernel::Kernels;
+use moe_train::metrics::Interval;
 use moe_train::model::config::{
     AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
 };
 use moe_train::model::{Model, PADDING};
 use moe_train::optim::{AdamWConfig, Optimizer, Schedule, ScheduleKind};
 use moe_train::random::{Stream, mix};
-use moe_train::run::{Observer, Progress, Run, Summary, Validation, run};
+use moe_train::run::{Observer, Progress, Run, Summary, Validation, Validator, run};
 use moe_train::train::{StepConfig, TrainState};
 
 pub const VOCAB: usize = 29;
@@ -115,7 +116,7 @@ pub fn state_on(config: &ModelConfig, device: &Device) -> TrainState {
 
 pub fn step_config(micro_batch: usize, rate: f64) -> StepConfig {
     let kind = ScheduleKind::Wsd;
-    let schedule = Schedule { kind, peak: rate, warmup: 0.0, decay: 0.0, floor: 1.0, n_steps: 1000 };
+    let schedule = Schedule { kind, peak: rate, warmup: 0, decay: 0, floor: 1.0, n_steps: 1000 };
     StepConfig { micro_batch, clip: 1.0, schedule, bias_rate: 0.0, kernels: Kernels::Host, recompute: false }
 }
 
@@ -201,19 +202,37 @@ impl Observer for Silent {
     fn saved(&mut self, _: &Path) {}
 }
 
-/// Trains `state`, or a fresh one, to the end or to `stop_after`.
-pub fn train(dir: &Path, config: &RunConfig, state: Option<TrainState>, stop_after: Option<u64>) -> Summary {
+/// Trains on from `state`, with what has been measured since its last line of metrics, or a fresh one,
+/// to the end or to `stop_after`.
+pub fn train(
+    dir: &Path,
+    config: &RunConfig,
+    state: Option<(TrainState, Interval)>,
+    stop_after: Option<u64>,
+) -> Summary {
+    std::fs::create_dir_all(dir).expect("folder");
     let corpus = corpus();
-    let state = state.unwrap_or_else(|| {
+    let (state, interval) = state.unwrap_or_else(|| {
         let model = Model::new(&config.model(VOCAB, SEQ), config.seed, &autodiff());
         let optimizer = Optimizer::new(config.adamw.clone(), &model);
-        TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() }
+        let digest = DataDigest::new();
+        (TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest }, Interval::default())
     });
+    let validator = Validator::new(&corpus, config.validation_samples, config.micro_batch).expect("samples");
     let mut observer = Silent { stop_after, ..Silent::default() };
     let stop = observer.stop.clone();
     // The observer runs before the loop looks at the flag of the next step, so the loop stops one
     // step later than it is told to; what matters here is that it saves there.
-    run(state, &Run { dir, config, corpus: &corpus, stop: &stop }, &mut observer).expect("a run")
+    let run_of = Run { dir, config, corpus: &corpus, validator: validator.as_ref(), interval, stop: &stop };
+    run(state, run_of, &mut observer).expect("a run")
+}
+
+/// The state of a checkpoint, ready for [`train`].
+pub fn loaded(path: &Path) -> (TrainState, Interval) {
+    let loaded = moe_train::checkpoint::load(path).expect("whole");
+    let interval =
+        loaded.state.interval.clone().map(|value| Interval::from_json(value).expect("an interval"));
+    (loaded.train_state(&autodiff()).expect("a state"), interval.unwrap_or_default())
 }
 
 pub fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
@@ -239,6 +258,15 @@ pub fn noise(seed: u64, n: usize) -> Vec<f32> {
 /// A build and a plan on the disk, as `moe-data` would leave them: one source of generated
 /// documents, two passes, every tenth family held out.
 pub fn write_plan(dir: &Path, seed: u64) {
+    write_plan_with(dir, seed, true);
+}
+
+/// The same with nothing held out.
+pub fn write_plan_without_validation(dir: &Path, seed: u64) {
+    write_plan_with(dir, seed, false);
+}
+
+fn write_plan_with(dir: &Path, seed: u64, holds_out: bool) {
     const SEQ_LEN: u32 = 32;
     let words = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let vocab: Vec<String> =
@@ -290,6 +318,8 @@ pub fn write_plan(dir: &Path, seed: u64) {
     let pack = |name: &str, docs: &mut dyn Iterator<Item = u64>| {
         let mut bins = Bins::default();
         let mut room = SEQ_LEN;
+        let mut docs = docs.peekable();
+        let is_empty = docs.peek().is_none();
         for doc in docs {
             let len = 5 + (mix(seed ^ doc) % 20) as u32 + 1;
             if len > room {
@@ -299,13 +329,16 @@ pub fn write_plan(dir: &Path, seed: u64) {
             bins.pieces.push(PackedPiece { doc: doc as u32, offset: 0, len });
             room -= len;
         }
-        bins.close();
+        if !is_empty {
+            bins.close();
+        }
         let file = format!("plan/{name}.pack");
         bins.write(&dir.join(&file), SEQ_LEN).expect("pack index");
         let blake3 = Hash::of_file(&dir.join(&file)).expect("hash");
         (bins.len() as u64, PackRef { file, blake3 })
     };
-    let is_held_out = |doc: u64| doc.is_multiple_of(10);
+    let is_held_out = |doc: u64| holds_out && doc.is_multiple_of(10);
+    let n_held_out = if holds_out { n_docs / 10 } else { 0 };
     let passes: Vec<PassLock> = (0..2u64)
         .map(|pass| {
             let mut docs: Vec<u64> = (0..n_docs).filter(|doc| !is_held_out(*doc)).collect();
@@ -330,7 +363,7 @@ pub fn write_plan(dir: &Path, seed: u64) {
     let mut lock = PlanLock {
         version: PLAN_VERSION,
         seed,
-        holdout_ppm: 100_000,
+        holdout_ppm: if holds_out { 100_000 } else { 0 },
         proxy: None,
         manifest: manifest.hash().expect("hash"),
         pools: vec![PoolLock {
@@ -339,15 +372,20 @@ pub fn write_plan(dir: &Path, seed: u64) {
             shards: vec![shard_ref],
             seq_len: SEQ_LEN,
             packing: Packing::BestFit,
-            n_families: 180,
+            n_families: n_docs - n_held_out,
             n_families_with_variants: 0,
             original_share: [1, 1],
             selection: None,
             max_uses_per_text: None,
             continues: None,
-            windows: vec![0, 180],
+            windows: vec![0, n_docs - n_held_out],
             passes,
-            validation: ValidationLock { n_families: 20, n_bins, trained_tokens: 0, pack: validation },
+            validation: ValidationLock {
+                n_families: n_held_out,
+                n_bins,
+                trained_tokens: 0,
+                pack: validation,
+            },
         }],
         phases: vec![PhaseLock {
             name: "main".into(),

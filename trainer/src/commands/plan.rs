@@ -1,0 +1,56 @@
+//! The memory of a run, and the refusal of one that cannot fit.
+
+use burn::tensor::Device;
+
+use crate::config::RunConfig;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::kernel::Kernels;
+use crate::model::ModelConfig;
+use crate::model::memory::MemoryPlan;
+use crate::printer::Printer;
+
+/// Says how much memory a run needs, and refuses it where the machine has less. How much a GPU has is
+/// known only to its allocator.
+pub(super) fn check(
+    config: &RunConfig,
+    geometry: &ModelConfig,
+    device: &Device,
+    printer: &Printer,
+) -> Result<()> {
+    let kernels = Kernels::of(device);
+    let plan = MemoryPlan::new(geometry, config.micro_batch, kernels, config.recompute);
+    let of_model = plan.parameters + plan.casts + plan.gradients + plan.moments;
+    printer.say(format!(
+        "memory about {:.2} GiB: parameters, gradients and moments {:.2}, activations of {} samples {:.2}, \
+         attention scores {:.2}, logits {:.2}",
+        gib(plan.total()),
+        gib(of_model),
+        config.micro_batch,
+        gib(plan.activations),
+        gib(plan.scores),
+        gib(plan.logits)
+    ));
+    let Some(limit) = device::memory_limit().filter(|_| kernels == Kernels::Host) else { return Ok(()) };
+    if plan.total() <= limit {
+        return Ok(());
+    }
+    let with =
+        |micro_batch, recompute| gib(MemoryPlan::new(geometry, micro_batch, kernels, recompute).total());
+    Err(Error::Config(vec![format!(
+        "the run needs about {:.2} GiB of memory, this process may use {:.2}; three settings help:\n    \
+         data.micro_batch = 1: {:.2} GiB\n    \
+         run.recompute = true: {:.2} GiB, with data.micro_batch = 1 {:.2} GiB\n    \
+         model.layers, moe.experts, moe.expert_ffn: of the model's size alone come {:.2} GiB",
+        gib(plan.total()),
+        gib(limit),
+        with(1, config.recompute),
+        with(config.micro_batch, true),
+        with(1, true),
+        gib(of_model)
+    )]))
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1u32 << 30)
+}
