@@ -97,8 +97,8 @@ pub const KEYS: &[Key] = &[
         kind: int(1, WIDE),
         default: None,
         identity: false,
-        doc: "samples of one forward pass; absent: the whole batch. Changes memory, the rounding of sums, and the \
-              group over which moe.balance.switch counts",
+        doc: "samples of one forward pass; absent: the whole batch. Changes memory and the rounding of sums; with \
+              moe.balance.switch, less than the batch costs another forward pass, which counts",
     },
     free("data.prefetch", int(0, WIDE), Int(16), "samples read ahead by a thread; 0 reads when needed"),
     free("data.validation_samples", int(1, MANY), Int(64), "validation samples used, from the first"),

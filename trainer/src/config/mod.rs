@@ -11,11 +11,8 @@ pub mod value;
 
 use std::path::PathBuf;
 
-use burn::tensor::Device;
-
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::kernel::Kernels;
 use crate::model::config::{
     AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
 };
@@ -110,14 +107,13 @@ impl RunConfig {
         ModelConfig { vocab_size, seq_len, ..self.model.clone() }
     }
 
-    /// What a training step needs, for a run of `n_steps` steps on a device.
-    pub fn step_config(&self, n_steps: u64, device: &Device) -> StepConfig {
+    /// What a training step needs, for a run of `n_steps` steps.
+    pub fn step_config(&self, n_steps: u64) -> StepConfig {
         StepConfig {
             micro_batch: self.micro_batch,
             clip: self.clip,
             schedule: self.schedule(n_steps),
-            bias_rate: self.model.moe.balance.bias_rate,
-            kernels: Kernels::of(device),
+            seed: self.seed,
             recompute: self.recompute,
         }
     }

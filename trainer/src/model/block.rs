@@ -3,11 +3,11 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::attention::{GroupedQuery, Placement};
-use super::config::{BalanceConfig, ModelConfig};
+use super::attention::GroupedQuery;
+use super::config::ModelConfig;
+use super::context::Context;
 use super::feed_forward::SwiGlu;
 use super::init::Init;
-use super::input::Input;
 use super::moe::{MoeLayer, MoeRecord};
 use super::norm::RmsNorm;
 
@@ -42,7 +42,7 @@ impl Block {
         let out_scale = (2.0 * config.n_layers as f64).powf(-0.5);
         let ffn = format!("{name}.feed_forward");
         let feed_forward = if config.is_moe(layer) {
-            FeedForward::Moe(MoeLayer::new(config, out_scale, &ffn, init))
+            FeedForward::Moe(MoeLayer::new(config, layer, out_scale, &ffn, init))
         } else {
             FeedForward::Dense(SwiGlu::new(config.d_model, config.dense_ffn, out_scale, &ffn, init))
         };
@@ -56,19 +56,13 @@ impl Block {
 
     /// # Shapes
     /// - x: `[batch * seq, d_model]`, and so is the result
-    pub fn forward(
-        &self,
-        x: Tensor<2>,
-        placement: &Placement,
-        input: &Input,
-        balance: &BalanceConfig,
-    ) -> (Tensor<2>, Option<MoeRecord>) {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), placement);
+    pub fn forward(&self, x: Tensor<2>, ctx: &Context) -> (Tensor<2>, Option<MoeRecord>) {
+        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), ctx);
         let normed = self.feed_forward_norm.forward(x.clone());
         match &self.feed_forward {
             FeedForward::Dense(dense) => (x + dense.forward(normed), None),
             FeedForward::Moe(moe) => {
-                let (y, record) = moe.forward(normed, &input.valid, input.kernels, balance);
+                let (y, record) = moe.forward(normed, ctx);
                 (x + y, Some(record))
             }
         }

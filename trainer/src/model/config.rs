@@ -1,6 +1,7 @@
 //! The geometry of a model: what is needed to build it, and nothing about training.
 
-pub use crate::kernel::Compute;
+pub use crate::ops::Compute;
+pub use crate::ops::routing::Score as ScoreFunction;
 
 /// A decoder-only language model.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,15 +69,6 @@ pub struct RouterConfig {
     pub norm_weights: bool,
     /// Factor of the weights, after the division.
     pub route_scale: f64,
-}
-
-/// Function from router logits to scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScoreFunction {
-    /// `p = softmax(z)` over the experts.
-    Softmax,
-    /// `s = sigmoid(z)`, each expert for itself.
-    Sigmoid,
 }
 
 /// Strengths of the balancing terms; zero switches one off.

@@ -4,8 +4,8 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::init::Init;
-use super::linear::linear;
-use crate::kernel::swiglu;
+use crate::ops::linear::linear;
+use crate::ops::swiglu::swiglu;
 
 /// `y = (silu(x W_gate) * (x W_up)) W_down`, without biases.
 #[derive(Module, Debug)]

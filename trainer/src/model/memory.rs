@@ -8,19 +8,8 @@
 use super::ModelConfig;
 use super::config::Compute;
 use super::size::size;
-use crate::kernel::Kernels;
-
-/// Logits of one chunk of the loss on a GPU, in values: large enough to fill it, small beside its memory.
-const CHUNK_LOGITS: usize = 1 << 27;
-
-/// Tokens of one chunk of the loss on a CPU: large enough for the products, small enough to stay in the
-/// cache.
-pub const LOSS_CHUNK_ON_CPU: usize = 512;
-
-/// Tokens of one chunk of the loss on a GPU.
-pub fn loss_chunk_on_gpu(vocab: usize) -> usize {
-    (CHUNK_LOGITS / vocab.max(1)).max(512)
-}
+use crate::ops::Form;
+use crate::ops::cross_entropy::chunk_tokens;
 
 /// Bytes on the device, by purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +32,8 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The plan for micro-batches of `samples` samples.
-    pub fn new(config: &ModelConfig, samples: usize, kernels: Kernels, recompute: bool) -> Self {
+    /// The plan for micro-batches of `samples` samples, computed by these forms of operations.
+    pub fn new(config: &ModelConfig, samples: usize, form: Form, recompute: bool) -> Self {
         let parameters = 4 * size(config).total;
         let bytes = config.compute.bytes();
         let tokens = samples.saturating_mul(config.seq_len);
@@ -61,18 +50,14 @@ impl MemoryPlan {
         let score_blocks = if recompute { 1 } else { config.n_layers as u64 } + 2;
         let square = (config.seq_len as u64).saturating_mul(config.seq_len as u64);
         let of_block = product(&[samples as u64, config.attention.n_heads as u64, square, 4]);
-        let chunk = match kernels {
-            Kernels::Host => LOSS_CHUNK_ON_CPU,
-            Kernels::Gpu => loss_chunk_on_gpu(config.vocab_size),
-        };
-        let chunk = chunk.min(tokens) as u64;
+        let chunk = chunk_tokens(config.vocab_size, form).min(tokens) as u64;
         Self {
             parameters,
             casts: if config.compute == Compute::Bf16 { parameters / 2 } else { 0 },
             gradients: parameters,
             moments: 2 * parameters,
             activations: product(&[tokens as u64, kept]),
-            scores: if kernels == Kernels::Host { product(&[score_blocks, of_block]) } else { 0 },
+            scores: if form == Form::Cpu { product(&[score_blocks, of_block]) } else { 0 },
             // Logits, and the gradient that takes their place.
             logits: product(&[2, chunk, config.vocab_size as u64, bytes]),
         }
@@ -129,7 +114,7 @@ mod tests {
     #[test]
     fn mini_1b_by_hand() {
         let config = preset("mini-1b");
-        let plan = MemoryPlan::new(&config, 16, Kernels::Gpu, false);
+        let plan = MemoryPlan::new(&config, 16, Form::Gpu, false);
         assert_eq!(plan.scores, 0);
         // 1,239,114,752 parameters at 4 bytes; two moments; half of it again in bf16.
         assert_eq!(plan.parameters, 4_956_459_008);
@@ -144,7 +129,7 @@ mod tests {
         assert_eq!(plan.activations, 32_768 * per_token);
         // A chunk of 2^27 logits in bf16, and its gradient.
         assert_eq!(plan.logits, 1 << 29);
-        let again = MemoryPlan::new(&config, 16, Kernels::Gpu, true);
+        let again = MemoryPlan::new(&config, 16, Form::Gpu, true);
         assert_eq!(again.activations, 32_768 * (12 * 1024 * 2 + 32_768 * 2 + 1316 * 4));
     }
 
@@ -153,8 +138,8 @@ mod tests {
         // 3 blocks, 4 heads, 8 samples of 2048 tokens: 1.6 GB kept, and as much as two blocks beside it.
         let config = preset("tiny");
         let of_block = 8 * 4 * 2048 * 2048 * 4;
-        assert_eq!(MemoryPlan::new(&config, 8, Kernels::Host, false).scores, 5 * of_block);
-        assert_eq!(MemoryPlan::new(&config, 8, Kernels::Host, true).scores, 3 * of_block);
-        assert_eq!(MemoryPlan::new(&config, usize::MAX, Kernels::Host, false).total(), u64::MAX);
+        assert_eq!(MemoryPlan::new(&config, 8, Form::Cpu, false).scores, 5 * of_block);
+        assert_eq!(MemoryPlan::new(&config, 8, Form::Cpu, true).scores, 3 * of_block);
+        assert_eq!(MemoryPlan::new(&config, usize::MAX, Form::Cpu, false).total(), u64::MAX);
     }
 }

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::kernel::rms_norm;
+use crate::ops::rms_norm::rms_norm;
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight`, over the last dimension, in f32.
 #[derive(Module, Debug)]

@@ -12,7 +12,6 @@ use moe_shards::{
 };
 use moe_train::config::{RunConfig, Values};
 use moe_train::data::{Batch, Corpus, DataDigest, SampleSource};
-use moe_train::kernel::Kernels;
 use moe_train::metrics::Interval;
 use moe_train::model::config::{
     AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
@@ -117,7 +116,7 @@ pub fn state_on(config: &ModelConfig, device: &Device) -> TrainState {
 pub fn step_config(micro_batch: usize, rate: f64) -> StepConfig {
     let kind = ScheduleKind::Wsd;
     let schedule = Schedule { kind, peak: rate, warmup: 0, decay: 0, floor: 1.0, n_steps: 1000 };
-    StepConfig { micro_batch, clip: 1.0, schedule, bias_rate: 0.0, kernels: Kernels::Host, recompute: false }
+    StepConfig { micro_batch, clip: 1.0, schedule, seed: 1, recompute: false }
 }
 
 struct Synthetic;

@@ -1,17 +1,14 @@
 //! Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245, section 2.2).
 
-use std::sync::Arc;
-
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use moe_kernels::attention::{AttentionShape, attention};
 
-use super::Placement;
-use super::placement::{Form, OnDevice};
-use crate::kernel::{Angles, Spans, attention_softmax, rotate};
 use crate::model::config::ModelConfig;
+use crate::model::context::Context;
 use crate::model::init::Init;
-use crate::model::linear::linear;
+use crate::ops::attention::{AttentionShape, attention};
+use crate::ops::linear::linear;
+use crate::ops::rotary::rotate;
 
 /// `softmax(q k^T / sqrt(h) + mask) v` for each query head, where groups of query heads share one
 /// key and value head; h is the width of a head.
@@ -23,6 +20,7 @@ pub struct GroupedQuery {
     n_heads: usize,
     n_kv_heads: usize,
     head_dim: usize,
+    rope_theta: f64,
 }
 
 impl GroupedQuery {
@@ -38,13 +36,14 @@ impl GroupedQuery {
             n_heads,
             n_kv_heads,
             head_dim,
+            rope_theta: config.attention.rope_theta,
         }
     }
 
     /// # Shapes
     /// - x: `[batch * seq, d_model]`, and so is the result
-    pub fn forward(&self, x: Tensor<2>, placement: &Placement) -> Tensor<2> {
-        let attended = self.attend(linear(x, self.w_qkv.val()), placement);
+    pub fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
+        let attended = self.attend(linear(x, self.w_qkv.val()), ctx);
         linear(attended, self.w_out.val())
     }
 
@@ -53,45 +52,12 @@ impl GroupedQuery {
     /// # Shapes
     /// - qkv: `[batch * seq, (heads + 2 kv_heads) head_dim]`: queries, keys, values
     /// - result: `[batch * seq, heads * head_dim]`
-    pub fn attend(&self, qkv: Tensor<2>, placement: &Placement) -> Tensor<2> {
-        match placement.form() {
-            Form::Host { angles, spans } => self.on_host(qkv, placement.dims(), angles, spans),
-            Form::Gpu(tables) => self.on_gpu(qkv, placement.dims(), tables),
-        }
-    }
-
-    /// `[batch * seq, heads * head_dim]`
-    fn on_host(
-        &self,
-        qkv: Tensor<2>,
-        [batch, seq]: [usize; 2],
-        angles: &Arc<Angles>,
-        spans: &Arc<Spans>,
-    ) -> Tensor<2> {
-        let (heads, kv_heads, dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
-        let n_turned = heads + kv_heads;
-        let by_head = |x: Tensor<2>, n: usize| x.reshape([batch, seq, n, dim]).swap_dims(1, 2);
-
-        let value = by_head(qkv.clone().narrow(1, n_turned * dim, kv_heads * dim), kv_heads);
-        // Queries and keys turn by the same angles, so they turn together.
-        let turned = by_head(rotate(qkv.narrow(1, 0, n_turned * dim), angles), n_turned);
-        let key = turned.clone().narrow(1, heads, kv_heads);
-        // The queries of one group lie one below the other, so that keys and values are used
-        // where they are and never repeated.
-        let query = turned.narrow(1, 0, heads).reshape([batch, kv_heads, heads / kv_heads * seq, dim]);
-
-        let scores = query.matmul(key.swap_dims(2, 3)).reshape([batch * heads * seq, seq]);
-        let weights = attention_softmax(scores, spans, (dim as f64).powf(-0.5));
-        let weights = weights.reshape([batch, kv_heads, heads / kv_heads * seq, seq]);
-        let output = weights.matmul(value).reshape([batch, heads, seq, dim]);
-        output.swap_dims(1, 2).reshape([batch * seq, heads * dim])
-    }
-
-    /// `[batch * seq, heads * head_dim]`
-    fn on_gpu(&self, qkv: Tensor<2>, [_, seq]: [usize; 2], tables: &OnDevice) -> Tensor<2> {
+    pub fn attend(&self, qkv: Tensor<2>, ctx: &Context) -> Tensor<2> {
         let (heads, kv_heads, head_dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
-        let turned =
-            moe_kernels::rotary::rotate(qkv, tables.cos.clone(), tables.sin.clone(), heads + kv_heads);
-        attention(turned, tables.first.clone(), AttentionShape { seq, heads, kv_heads, head_dim })
+        let rotary = ctx.rotary(head_dim, self.rope_theta);
+        // Queries and keys turn by the same angles, so they turn together.
+        let turned = rotate(qkv, rotary.cos.clone(), rotary.sin.clone(), heads + kv_heads);
+        let [_, seq] = ctx.dims();
+        attention(turned, ctx.first.clone(), AttentionShape { seq, heads, kv_heads, head_dim })
     }
 }
