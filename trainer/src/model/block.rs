@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use super::attention::GroupedQuery;
 use super::config::ModelConfig;
 use super::context::Context;
+use super::cost::Cost;
 use super::feed_forward::SwiGlu;
 use super::init::Init;
 use super::moe::{MoeLayer, MoeRecord};
@@ -52,6 +53,16 @@ impl Block {
             feed_forward_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
             feed_forward,
         }
+    }
+
+    /// What block `layer` (from 0) of a model costs.
+    pub fn cost(config: &ModelConfig, layer: usize) -> Cost {
+        let feed_forward = match config.is_moe(layer) {
+            true => MoeLayer::cost(config),
+            false => SwiGlu::cost(config.d_model, config.dense_ffn),
+        };
+        let norm = RmsNorm::cost(config.d_model);
+        norm + GroupedQuery::cost(config) + norm + feed_forward
     }
 
     /// # Shapes

@@ -7,6 +7,7 @@ pub mod attention;
 mod block;
 pub mod config;
 pub mod context;
+pub mod cost;
 pub mod feed_forward;
 pub mod init;
 mod input;
@@ -28,6 +29,7 @@ pub use input::{Input, PADDING, ValidMask};
 use crate::ops::embedding::embed;
 use config::Compute;
 use context::{BatchCounts, Context, Pass};
+use cost::Cost;
 use init::Init;
 use moe::{MoeLayer, MoeRecord};
 use norm::RmsNorm;
@@ -77,6 +79,18 @@ impl Model {
             ropes: Ropes::of(config),
             compute: config.compute,
         }
+    }
+
+    /// What a model costs: the table of embeddings, all blocks, the last normalisation, and the head.
+    pub fn cost(config: &ModelConfig) -> Cost {
+        let table = (config.vocab_size * config.d_model) as u64;
+        let embedding = Cost { flops: 0, ..Cost::of_weights(table) };
+        let head = match config.tie_embeddings {
+            true => Cost { parameters: 0, active: 0, ..Cost::of_weights(table) },
+            false => Cost::of_weights(table),
+        };
+        let blocks: Cost = (0..config.n_layers).map(|layer| Block::cost(config, layer)).sum();
+        embedding + blocks + Cost::of_weights(config.d_model as u64) + head
     }
 
     /// Hidden states of a batch, in the type of computation.

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::model::config::ModelConfig;
 use crate::model::context::Context;
+use crate::model::cost::Cost;
 use crate::model::init::Init;
 use crate::ops::attention::{AttentionShape, attention};
 use crate::ops::linear::linear;
@@ -37,6 +38,22 @@ impl GroupedQuery {
             n_kv_heads,
             head_dim,
             rope_theta: config.attention.rope_theta,
+        }
+    }
+
+    /// What the attention of one block costs: its input, queries, keys and values and its output are kept,
+    /// and a statistic of each head. A token sees half of its sequence on average.
+    pub fn cost(config: &ModelConfig) -> Cost {
+        let (d, seq, dim) = (config.d_model as u64, config.seq_len as u64, config.head_dim() as u64);
+        let (heads, kv_heads) = (config.attention.n_heads as u64, config.attention.n_kv_heads as u64);
+        let (qkv, out) = ((heads + 2 * kv_heads) * dim, heads * dim);
+        let weights = Cost::of_weights(d * qkv + out * d);
+        Cost {
+            flops: weights.flops + 6 * seq * out,
+            values: d + qkv + out,
+            f32_values: heads,
+            scores: heads * seq,
+            ..weights
         }
     }
 

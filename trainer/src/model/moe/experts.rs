@@ -7,6 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use crate::model::config::ModelConfig;
+use crate::model::cost::Cost;
 use crate::model::init::Init;
 use crate::ops::grouped::{grouped_matmul, grouped_swiglu};
 use crate::ops::routing::Routes;
@@ -41,6 +42,14 @@ impl Experts {
             w_up: init.normal(&format!("{name}.w_up"), [n, width, hidden], 1.0),
             w_down: init.normal(&format!("{name}.w_down"), [n, hidden, width], out_scale),
         }
+    }
+
+    /// What they cost: rows before and after them, gate, up and their product are kept.
+    pub fn cost(config: &ModelConfig) -> Cost {
+        let (d, f) = (config.d_model as u64, config.moe.expert_ffn as u64);
+        let (n, k) = (config.moe.n_experts as u64, config.moe.top_k as u64);
+        let visited = Cost::of_weights(3 * k * d * f);
+        Cost { parameters: 3 * n * d * f, values: k * (2 * d + 3 * f), ..visited }
     }
 
     /// All matrices.

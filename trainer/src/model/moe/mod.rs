@@ -25,6 +25,7 @@ pub use routing::{Routed, Routing};
 
 use super::config::ModelConfig;
 use super::context::Context;
+use super::cost::Cost;
 use super::feed_forward::SwiGlu;
 use super::init::Init;
 use super::record::{Merge, Named};
@@ -72,6 +73,15 @@ impl MoeLayer {
             layer,
             balance: Arc::new(balance::all(&moe.balance)),
         }
+    }
+
+    /// What the mixture of one block costs.
+    pub fn cost(config: &ModelConfig) -> Cost {
+        let moe = &config.moe;
+        let shared_width = moe.n_shared * moe.expert_ffn;
+        // Router, experts and shared experts keep one input together.
+        let shared = SwiGlu::cost(config.d_model, shared_width);
+        Router::cost(config) + Experts::cost(config) + shared
     }
 
     /// # Shapes

@@ -12,6 +12,7 @@ pub use top_k::TopK;
 use super::routing::Routing;
 use crate::model::config::ModelConfig;
 use crate::model::context::Context;
+use crate::model::cost::Cost;
 use crate::model::init::Init;
 
 /// What a router does.
@@ -42,6 +43,11 @@ impl Router {
     /// The router of one block.
     pub fn new(config: &ModelConfig, name: &str, init: &Init) -> Self {
         Self::TopK(TopK::new(config, name, init))
+    }
+
+    /// What the router of one block costs.
+    pub fn cost(config: &ModelConfig) -> Cost {
+        TopK::cost(config)
     }
 }
 

@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use super::Route;
 use crate::model::config::{ModelConfig, RouterConfig, ScoreFunction};
 use crate::model::context::Context;
+use crate::model::cost::Cost;
 use crate::model::init::Init;
 use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
@@ -41,6 +42,12 @@ impl TopK {
             is_biased: config.moe.balance.bias_rate > 0.0,
             config: config.moe.router.clone(),
         }
+    }
+
+    /// What it costs: its input in f32; logits, scores and shares for weights and losses.
+    pub fn cost(config: &ModelConfig) -> Cost {
+        let (d, n, k) = (config.d_model as u64, config.moe.n_experts as u64, config.moe.top_k as u64);
+        Cost { f32_values: d + 4 * n + 3 * k, ..Cost::of_weights(d * n) }
     }
 
     /// The matrix from hidden states to logits, `[d_model, experts]`.
