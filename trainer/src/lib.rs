@@ -23,6 +23,7 @@ pub mod optim;
 pub mod printer;
 pub mod random;
 pub mod run;
+pub mod settings;
 pub mod train;
 
 pub use error::{Error, Result};

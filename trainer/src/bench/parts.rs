@@ -4,10 +4,9 @@ use burn::tensor::{Device, Tensor};
 
 use super::{Setup, batch, noise, time};
 use crate::model::Model;
-use crate::model::attention::GroupedQuery;
 use crate::model::context::{BatchCounts, Context, Pass};
 use crate::model::init::Init;
-use crate::model::moe::{MoeLayer, Route};
+use crate::model::moe::MoeLayer;
 use crate::model::rope::Ropes;
 use crate::model::size::size;
 use crate::objective::{Targets, cross_entropy};
@@ -165,19 +164,18 @@ impl<'a> Bench<'a> {
     fn attention(&self) -> crate::Result<Part> {
         let config = &self.setup.geometry;
         let init = Init::new(1, config.init_std, &self.autodiff);
-        let layer = GroupedQuery::new(config, 1.0, "bench", &init);
-        let heads = config.attention.n_heads + 2 * config.attention.n_kv_heads;
-        let qkv = self.leaf("qkv", [self.tokens(), heads * config.head_dim()]);
-        let [forward_ms, backward_ms] = self.both(|| layer.attend(qkv.clone(), &self.ctx))?;
-        let visible = (config.seq_len + 1) as f64 / 2.0;
-        let pairs = self.tokens() as f64 * visible * config.d_model as f64;
+        let layer = config.attention.build(config.d_model, 1.0, "bench", &init);
+        let cost = config.attention.cost(config.d_model, config.seq_len);
+        let x = self.leaf("x", [self.tokens(), config.d_model]);
+        let [forward_ms, backward_ms] = self.both(|| layer.forward(x.clone(), &self.ctx))?;
+        let values = self.tokens() as u64 * 3 * cost.values + 3 * cost.parameters;
         Ok(Part {
             name: "attention",
             forward_ms,
             backward_ms,
-            // Two products of each pair forward, four backward; what is computed twice counts once.
-            flops: 12.0 * pairs,
-            bytes: (6 * self.tokens() * heads * config.head_dim()) as f64 * config.compute.bytes() as f64,
+            // What is computed twice counts once.
+            flops: self.tokens() as f64 * cost.flops as f64,
+            bytes: (values * config.compute.bytes()) as f64,
             times: config.n_layers * self.micro_batches,
         })
     }
@@ -207,7 +205,7 @@ impl<'a> Bench<'a> {
 
     fn optimizer(&self) -> crate::Result<Part> {
         let model = Model::new(&self.setup.geometry, 1, &self.autodiff);
-        let mut optimizer = Optimizer::new(self.setup.adamw.clone(), &model);
+        let mut optimizer = Optimizer::new(self.setup.rule.clone(), &model);
         let gradients: Vec<Option<Tensor<1>>> =
             trained(&model).into_iter().map(|p| Some(p.value.zeros_like() + 1e-3)).collect();
         let mut model = Some(model);

@@ -37,7 +37,7 @@ impl Steps {
     pub(super) fn measure(setup: &Setup) -> crate::Result<Self> {
         let config = &setup.geometry;
         let model = Model::new(config, 1, &setup.device.clone().autodiff());
-        let optimizer = Optimizer::new(setup.adamw.clone(), &model);
+        let optimizer = Optimizer::new(setup.rule.clone(), &model);
         let mut state =
             TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() };
         let (mut times, mut waited) = (Vec::new(), 0.0);

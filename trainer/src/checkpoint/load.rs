@@ -87,7 +87,7 @@ impl Loaded {
         let model = load_model(self, device)?;
         let path = self.path.join(OPTIM);
         let mut file = TensorFile::open(&path)?;
-        let optimizer = Optimizer::new(self.config.adamw.clone(), &model);
+        let optimizer = Optimizer::new(self.config.rule.clone(), &model);
         let state = optimizer.state(&model);
         let expected: Vec<_> = state.iter().map(|p| (p.name.clone(), p.shape.as_slice())).collect();
         file.expect(&expected)?;

@@ -24,7 +24,7 @@ pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
     let step = config.step_config(SCHEDULE_STEPS);
     let setup = Setup {
         geometry,
-        adamw: config.adamw.clone(),
+        rule: config.rule.clone(),
         step,
         batch: config.batch,
         n_steps: args.steps,

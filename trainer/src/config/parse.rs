@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::keys::{self, KEYS, Key};
-use super::value::Value;
+use crate::settings;
+use crate::settings::value::Value;
 
 /// Checked values of the keys that were given.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -103,7 +104,7 @@ impl Values {
     pub fn to_toml(&self, docs: bool) -> String {
         let mut text = String::new();
         let mut section = "";
-        for key in KEYS {
+        for key in KEYS.iter() {
             let Some(value) = self.get(key.name) else { continue };
             let (this_section, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
             if this_section != section {
@@ -136,6 +137,12 @@ impl Values {
             .filter_map(|key| Some(format!("{} = {}\n", key.name, self.get(key.name)?)))
             .collect();
         moe_shards::Hash::of(lines.concat().as_bytes())
+    }
+}
+
+impl settings::Values for Values {
+    fn value(&self, name: &str) -> Option<Value> {
+        self.get(name)
     }
 }
 

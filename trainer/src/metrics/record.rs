@@ -6,7 +6,7 @@ use super::groups::{GroupLosses, Mean};
 use super::interval::{Interval, RouterInterval};
 use crate::data::Corpus;
 use crate::model::config::BalanceConfig;
-use crate::model::moe::{RouterStats, balance};
+use crate::model::moe::RouterStats;
 use crate::train::TrainState;
 
 /// Version of the keys and their meaning.
@@ -97,7 +97,7 @@ impl Interval {
             return 0.0;
         }
         let mut contribution = 0.0;
-        for balancer in balance::all(balance) {
+        for balancer in balance.all() {
             let losses = self.routers.iter().filter_map(|router| router.mean_loss(balancer.name()));
             let (n, total) = losses.fold((0, 0.0), |(n, total), loss| (n + 1, total + loss));
             if n > 0 {

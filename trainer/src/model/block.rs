@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::attention::GroupedQuery;
+use super::attention::Attention;
 use super::config::ModelConfig;
 use super::context::Context;
 use super::cost::Cost;
@@ -16,7 +16,7 @@ use super::norm::RmsNorm;
 #[derive(Module, Debug)]
 pub struct Block {
     attention_norm: RmsNorm,
-    attention: GroupedQuery,
+    attention: Attention,
     feed_forward_norm: RmsNorm,
     feed_forward: FeedForward,
 }
@@ -49,7 +49,7 @@ impl Block {
         };
         Self {
             attention_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
-            attention: GroupedQuery::new(config, out_scale, &format!("{name}.attention"), init),
+            attention: config.attention.build(config.d_model, out_scale, &format!("{name}.attention"), init),
             feed_forward_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
             feed_forward,
         }
@@ -62,7 +62,7 @@ impl Block {
             false => SwiGlu::cost(config.d_model, config.dense_ffn),
         };
         let norm = RmsNorm::cost(config.d_model);
-        norm + GroupedQuery::cost(config) + norm + feed_forward
+        norm + config.attention.cost(config.d_model, config.seq_len) + norm + feed_forward
     }
 
     /// # Shapes

@@ -46,7 +46,7 @@ impl Ropes {
 
     /// The tables of a model.
     pub fn of(config: &ModelConfig) -> Self {
-        Self::new(config.seq_len, [(config.head_dim(), config.attention.rope_theta)])
+        Self::new(config.seq_len, config.attention.rotary(config.d_model))
     }
 
     /// The rows of tokens at some positions, each below the number of positions of the tables.

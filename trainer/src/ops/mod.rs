@@ -57,6 +57,11 @@ impl Compute {
         }
     }
 
+    /// The type of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        [Self::F32, Self::Bf16].into_iter().find(|compute| compute.name() == name)
+    }
+
     /// Bytes of a value.
     pub fn bytes(self) -> u64 {
         match self {

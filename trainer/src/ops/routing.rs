@@ -8,7 +8,8 @@ use moe_kernels::routing::{self, choose_plain, count_plain, sort_by_expert_plain
 use super::{Form, is_cpu};
 
 /// Function from router logits to scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Score {
     /// `p = softmax(z)` over the experts.
     Softmax,

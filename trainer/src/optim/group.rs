@@ -31,14 +31,14 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Config`] when a pattern is none.
-    pub fn new(names: &[&str], rule: impl Rule + 'static) -> Result<Self> {
+    pub fn new(names: &[&str], rule: Arc<dyn Rule>) -> Result<Self> {
         let pattern = |name: &&str| {
             Pattern::new(name).map_err(|error| {
                 Error::Config(vec![format!("{name:?} is no pattern of names of parameters: {error}")])
             })
         };
         let names = names.iter().map(pattern).collect::<Result<_>>()?;
-        Ok(Self { names, rule: Arc::new(rule), rate: 1.0, is_frozen: false })
+        Ok(Self { names, rule, rate: 1.0, is_frozen: false })
     }
 
     /// The same group, at a share of the learning rate.
@@ -54,8 +54,8 @@ impl Group {
 
 impl Groups {
     /// One group of all parameters.
-    pub fn of_all(rule: impl Rule + 'static) -> Self {
-        Self(vec![Group { names: Vec::new(), rule: Arc::new(rule), rate: 1.0, is_frozen: false }])
+    pub fn of_all(rule: Arc<dyn Rule>) -> Self {
+        Self(vec![Group { names: Vec::new(), rule, rate: 1.0, is_frozen: false }])
     }
 
     /// The same with another group, whose names no longer count for the earlier ones.
@@ -71,9 +71,15 @@ impl Groups {
     }
 }
 
+impl From<Arc<dyn Rule>> for Groups {
+    fn from(rule: Arc<dyn Rule>) -> Self {
+        Self::of_all(rule)
+    }
+}
+
 impl<R: Rule + 'static> From<R> for Groups {
     fn from(rule: R) -> Self {
-        Self::of_all(rule)
+        Self::of_all(Arc::new(rule))
     }
 }
 
@@ -84,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_last_group_that_matches_counts() {
-        let adamw = || AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
+        let adamw = || Arc::new(AdamWConfig::default());
         let group = |names: &[&str]| Group::new(names, adamw()).expect("patterns");
         let groups = Groups::of_all(adamw())
             .with(group(&["blocks.*"]).at_rate(0.5))

@@ -1,5 +1,5 @@
 use burn::tensor::Device;
-use moe_train::model::config::{BalanceConfig, ModelConfig};
+use moe_train::model::config::ModelConfig;
 use moe_train::model::parameters::{Parameter, parameters};
 use moe_train::train::{StepReport, train_step};
 
@@ -28,7 +28,7 @@ fn two_steps(config: &ModelConfig, device: Device) -> (Vec<Parameter>, Vec<StepR
 #[test]
 fn a_gpu_makes_the_steps_of_the_cpu() {
     let mut config = tiny_model();
-    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let (cpu, cpu_reports) = two_steps(&config, Device::flex());
     let (gpu_parameters, reports) = two_steps(&config, gpu());
     // On tensor cores burn multiplies matrices of f32 as TF32, which has 10 bits after the point.

@@ -1,9 +1,10 @@
 use burn::tensor::{Device, Tensor};
 use moe_train::model::Model;
-use moe_train::model::config::{BalanceConfig, ModelConfig, ScoreFunction};
+use moe_train::model::config::ModelConfig;
 use moe_train::model::parameters::{Parameter, is_trained, parameters, replace_all, take_gradients};
 use moe_train::objective::{Targets, cross_entropy, token_losses};
 use moe_train::ops::plainly;
+use moe_train::ops::routing::Score;
 
 use crate::support::*;
 
@@ -83,7 +84,7 @@ fn every_parameter_has_the_gradient_of_the_loss() {
         let mut config = tiny_model();
         check(&config, None);
         config.tie_embeddings = true;
-        config.moe.router.score = ScoreFunction::Softmax;
+        config.moe.router = router(Score::Softmax);
         check(&config, None);
     };
     every();
@@ -92,11 +93,11 @@ fn every_parameter_has_the_gradient_of_the_loss() {
 
 #[test]
 fn the_balancing_losses_reach_the_router() {
-    for score in [ScoreFunction::Sigmoid, ScoreFunction::Softmax] {
+    for score in [Score::Sigmoid, Score::Softmax] {
         for (switch, sequence, z) in [(3.0, 0.0, 0.0), (0.0, 3.0, 0.0), (0.0, 0.0, 0.3)] {
             let mut config = tiny_model();
-            config.moe.router.score = score;
-            config.moe.balance = BalanceConfig { bias_rate: 0.0, switch, sequence, z };
+            config.moe.router = router(score);
+            config.moe.balance = balance(0.0, switch, sequence, z);
             check(&config, Some("router"));
             plainly(|| check(&config, Some("router")));
         }

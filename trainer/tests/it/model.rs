@@ -1,6 +1,5 @@
 use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
-use moe_train::model::config::ScoreFunction;
 use moe_train::model::context::{BatchCounts, Context, Pass};
 use moe_train::model::init::Init;
 use moe_train::model::moe::{ExpertWeights, MoeLayer, Router};
@@ -8,6 +7,7 @@ use moe_train::model::parameters::{Parameter, parameters, replace_all};
 use moe_train::model::rope::Ropes;
 use moe_train::model::{Input, Model, PADDING};
 use moe_train::ops::plainly;
+use moe_train::ops::routing::Score;
 
 use crate::support::*;
 
@@ -33,9 +33,9 @@ fn a_document_in_a_pack_is_as_if_alone() {
 
 #[test]
 fn later_tokens_do_not_change_earlier_outputs() {
-    for score in [ScoreFunction::Sigmoid, ScoreFunction::Softmax] {
+    for score in [Score::Sigmoid, Score::Softmax] {
         let mut config = tiny_model();
-        config.moe.router.score = score;
+        config.moe.router = router(score);
         let model = Model::new(&config, 1, &burn::tensor::Device::flex());
         let positions: Vec<u32> = (0..8).collect();
         let before = hidden(&model, &[3, 9, 4, 1, 7, 8, 2, 2], &[0; 8], &positions);
@@ -56,13 +56,13 @@ struct Oracle {
 }
 
 impl Oracle {
-    fn forward(&self, x: Tensor<2>, valid: &[bool], score: ScoreFunction, scale: f64) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, valid: &[bool], score: Score, scale: f64) -> Tensor<2> {
         let (device, [tokens, width]) = (x.device(), x.dims());
         let n = self.bias.len();
         let logits = x.clone().matmul(self.router.clone());
         let scores = match score {
-            ScoreFunction::Softmax => softmax(logits, 1),
-            ScoreFunction::Sigmoid => sigmoid(logits),
+            Score::Softmax => softmax(logits, 1),
+            Score::Sigmoid => sigmoid(logits),
         };
         let flat = host(scores.clone());
         let mut chosen = vec![0.0f32; tokens * n];
@@ -87,10 +87,10 @@ impl Oracle {
 
 /// The dropless layer and the oracle, forward and backward, on 11 tokens of which 2 are padding,
 /// with one expert that nothing chooses.
-fn check_oracle(score: ScoreFunction) {
+fn check_oracle(score: Score) {
     let mut config = tiny_model();
     config.moe.n_shared = 0;
-    config.moe.router.score = score;
+    config.moe.router = router(score);
     let device = autodiff();
     let layer = MoeLayer::new(&config, 0, 1.0, "layer", &Init::new(5, 0.5, &device));
     let bias = [0.1f32, 0.0, -9.0, 0.2, 0.0];
@@ -119,7 +119,7 @@ fn check_oracle(score: ScoreFunction) {
         down: leaf(down.clone()),
     };
     let x2 = tensor(&values, [11, config.d_model], &device).require_grad();
-    let expected = oracle.forward(x2.clone(), &valid, score, config.moe.router.route_scale);
+    let expected = oracle.forward(x2.clone(), &valid, score, 1.5);
     assert!(distance(&host(y.clone()), &host(expected.clone())) < 1e-5);
 
     let grads = (y * direction.clone()).sum().backward();
@@ -141,7 +141,7 @@ fn check_oracle(score: ScoreFunction) {
 
 #[test]
 fn dropless_equals_every_expert_times_its_gate() {
-    for score in [ScoreFunction::Sigmoid, ScoreFunction::Softmax] {
+    for score in [Score::Sigmoid, Score::Softmax] {
         check_oracle(score);
         plainly(|| check_oracle(score));
     }

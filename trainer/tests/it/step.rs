@@ -1,5 +1,6 @@
+use std::sync::Arc;
+
 use moe_train::model::config::{BalanceConfig, Compute};
-use moe_train::model::moe::Route;
 use moe_train::model::parameters::{Parameter, host as flat, parameters};
 use moe_train::ops::plainly;
 use moe_train::optim::{AdamWConfig, Group, Groups, Optimizer};
@@ -38,7 +39,7 @@ fn poisoned_state() -> TrainState {
 #[test]
 fn the_micro_batch_does_not_change_the_step() {
     let mut config = tiny_model();
-    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let stepped = |micro_batch| {
         let mut state = state(&config);
         let report = train_step(&mut state, &batch(0, 8), &step_config(micro_batch, 1e-3)).expect("finite");
@@ -93,18 +94,18 @@ fn check_objective(balance: BalanceConfig) {
 
 #[test]
 fn the_sequence_loss_does_not_depend_on_the_micro_batch() {
-    check_objective(BalanceConfig { sequence: 30.0, ..no_balance() });
+    check_objective(balance(0.0, 0.0, 30.0, 0.0));
 }
 
 #[test]
 fn the_switch_loss_does_not_depend_on_the_micro_batch() {
-    check_objective(BalanceConfig { switch: 30.0, ..no_balance() });
+    check_objective(balance(0.0, 30.0, 0.0, 0.0));
 }
 
 #[test]
 fn the_bias_moves_once_a_step_against_the_load_and_not_in_validation() {
     let mut config = tiny_model();
-    config.moe.balance.bias_rate = 0.1;
+    config.moe.balance.bias.bias_rate = 0.1;
     let mut state = state(&config);
     let report = train_step(&mut state, &batch(0, 8), &step_config(2, 1e-3)).expect("finite");
     let (bias, load) = (biases(&state), &report.routers[0].1.load);
@@ -127,7 +128,7 @@ fn the_bias_moves_once_a_step_against_the_load_and_not_in_validation() {
 fn the_reported_loss_does_not_know_the_balancing_losses() {
     let loss = |switch: f64| {
         let mut config = tiny_model();
-        config.moe.balance.switch = switch;
+        config.moe.balance.switch.switch = switch;
         train_step(&mut state(&config), &batch(0, 4), &step_config(4, 1e-3)).expect("finite").cross_entropy
     };
     assert_eq!(loss(0.0), loss(5.0));
@@ -136,7 +137,7 @@ fn the_reported_loss_does_not_know_the_balancing_losses() {
 #[test]
 fn padding_changes_neither_loss_nor_counts() {
     let mut config = tiny_model();
-    config.moe.balance = BalanceConfig { bias_rate: 0.0, switch: 0.5, sequence: 0.5, z: 0.1 };
+    config.moe.balance = balance(0.0, 0.5, 0.5, 0.1);
     let stepped = |poison: u32| {
         let mut batch = batch(0, 4);
         let mut n = 0;
@@ -184,7 +185,7 @@ fn a_loss_that_is_not_finite_leaves_the_state_alone() {
 fn clipped_steps_of_a_four_million_embedding_depend_on_no_thread() {
     let mut config = tiny_model();
     (config.vocab_size, config.d_model, config.tie_embeddings) = (1 << 15, 128, true);
-    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let first = state(&config);
     let hash = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
@@ -207,7 +208,7 @@ fn clipped_steps_of_a_four_million_embedding_depend_on_no_thread() {
 fn three_steps(recompute: bool, compute: Compute) -> (Vec<f32>, Vec<f32>, moe_train::train::StepReport) {
     let mut config = tiny_model();
     config.compute = compute;
-    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let mut state = state(&config);
     let step = moe_train::train::StepConfig { recompute, ..step_config(3, 1e-3) };
     let mut last = None;
@@ -280,9 +281,9 @@ fn a_gradient_that_is_not_finite_leaves_the_moments_alone() {
 #[test]
 fn a_frozen_router_keeps_everything_and_the_rest_learns() {
     let mut config = tiny_model();
-    config.moe.balance = BalanceConfig { bias_rate: 0.1, ..no_balance() };
+    config.moe.balance = balance(0.1, 0.0, 0.0, 0.0);
     let mut state = state(&config);
-    let adamw = AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
+    let adamw = Arc::new(AdamWConfig::default());
     let frozen = Group::new(&["*.router.*"], adamw.clone()).expect("a pattern").frozen();
     state.optimizer = Optimizer::new(Groups::of_all(adamw).with(frozen), &state.model);
     let names: Vec<String> = state.optimizer.state(&state.model).into_iter().map(|t| t.name).collect();
@@ -302,7 +303,7 @@ fn a_frozen_router_keeps_everything_and_the_rest_learns() {
 fn a_step_reads_back_once() {
     for recompute in [false, true] {
         let mut config = tiny_model();
-        config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+        config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
         let step = moe_train::train::StepConfig { recompute, ..step_config(2, 1e-3) };
         let mut state = state(&config);
         assert_eq!(train_step(&mut state, &batch(0, 8), &step).expect("finite").n_reads, 1);

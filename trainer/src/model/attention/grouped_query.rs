@@ -3,13 +3,27 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::model::config::ModelConfig;
+use super::Attend;
 use crate::model::context::Context;
 use crate::model::cost::Cost;
 use crate::model::init::Init;
 use crate::ops::attention::{AttentionShape, attention};
 use crate::ops::linear::linear;
 use crate::ops::rotary::rotate;
+use crate::settings;
+use crate::settings::{float, int};
+
+settings! {
+    /// Grouped-query attention with rotary positions.
+    pub struct GroupedQuerySettings in "attention" {
+        /// query heads; the width of a head is d_model / heads
+        heads: usize = 4, int(1, 4096);
+        /// key and value heads; divides attention.heads
+        kv_heads: usize = 2, int(1, 4096);
+        /// base of the rotary frequencies
+        rope_theta: f64 = 10_000.0, float(1.0, 1e9);
+    }
+}
 
 /// `softmax(q k^T / sqrt(h) + mask) v` for each query head, where groups of query heads share one
 /// key and value head; h is the width of a head.
@@ -24,28 +38,45 @@ pub struct GroupedQuery {
     rope_theta: f64,
 }
 
-impl GroupedQuery {
-    /// The attention of one block. `out_scale` multiplies the initial standard deviation of the
-    /// projection back into the residual stream.
-    pub fn new(config: &ModelConfig, out_scale: f64, name: &str, init: &Init) -> Self {
-        let (n_heads, n_kv_heads) = (config.attention.n_heads, config.attention.n_kv_heads);
-        let head_dim = config.head_dim();
-        let qkv = (n_heads + 2 * n_kv_heads) * head_dim;
+impl Attend for GroupedQuery {
+    type Settings = GroupedQuerySettings;
+
+    fn new(settings: &GroupedQuerySettings, d_model: usize, out_scale: f64, name: &str, init: &Init) -> Self {
+        let GroupedQuerySettings { heads, kv_heads, rope_theta } = *settings;
+        let head_dim = d_model / heads;
+        let qkv = (heads + 2 * kv_heads) * head_dim;
         Self {
-            w_qkv: init.normal(&format!("{name}.w_qkv"), [config.d_model, qkv], 1.0),
-            w_out: init.normal(&format!("{name}.w_out"), [n_heads * head_dim, config.d_model], out_scale),
-            n_heads,
-            n_kv_heads,
+            w_qkv: init.normal(&format!("{name}.w_qkv"), [d_model, qkv], 1.0),
+            w_out: init.normal(&format!("{name}.w_out"), [heads * head_dim, d_model], out_scale),
+            n_heads: heads,
+            n_kv_heads: kv_heads,
             head_dim,
-            rope_theta: config.attention.rope_theta,
+            rope_theta,
         }
     }
 
-    /// What the attention of one block costs: its input, queries, keys and values and its output are kept,
-    /// and a statistic of each head. A token sees half of its sequence on average.
-    pub fn cost(config: &ModelConfig) -> Cost {
-        let (d, seq, dim) = (config.d_model as u64, config.seq_len as u64, config.head_dim() as u64);
-        let (heads, kv_heads) = (config.attention.n_heads as u64, config.attention.n_kv_heads as u64);
+    fn problems(settings: &GroupedQuerySettings, d_model: usize) -> Vec<String> {
+        let GroupedQuerySettings { heads, kv_heads, .. } = *settings;
+        let mut problems = Vec::new();
+        if !d_model.is_multiple_of(heads) || !(d_model / heads).is_multiple_of(2) {
+            problems.push(format!(
+                "model.d_model = {d_model} is not an even multiple of attention.heads = {heads}: rotary \
+                 positions turn pairs of channels of a head"
+            ));
+        }
+        if !heads.is_multiple_of(kv_heads) {
+            problems.push(format!(
+                "attention.heads = {heads} is not a multiple of attention.kv_heads = {kv_heads}"
+            ));
+        }
+        problems
+    }
+
+    /// Its input, queries, keys and values and its output are kept, and a statistic of each head. A token
+    /// sees half of its sequence on average.
+    fn cost(settings: &GroupedQuerySettings, d_model: usize, seq_len: usize) -> Cost {
+        let (d, seq, dim) = (d_model as u64, seq_len as u64, Self::head_dim(settings, d_model) as u64);
+        let (heads, kv_heads) = (settings.heads as u64, settings.kv_heads as u64);
         let (qkv, out) = ((heads + 2 * kv_heads) * dim, heads * dim);
         let weights = Cost::of_weights(d * qkv + out * d);
         Cost {
@@ -57,24 +88,22 @@ impl GroupedQuery {
         }
     }
 
-    /// # Shapes
-    /// - x: `[batch * seq, d_model]`, and so is the result
-    pub fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
-        let attended = self.attend(linear(x, self.w_qkv.val()), ctx);
-        linear(attended, self.w_out.val())
+    fn head_dim(settings: &GroupedQuerySettings, d_model: usize) -> usize {
+        d_model / settings.heads
     }
 
-    /// Between both projections.
-    ///
-    /// # Shapes
-    /// - qkv: `[batch * seq, (heads + 2 kv_heads) head_dim]`: queries, keys, values
-    /// - result: `[batch * seq, heads * head_dim]`
-    pub fn attend(&self, qkv: Tensor<2>, ctx: &Context) -> Tensor<2> {
+    fn rotary(settings: &GroupedQuerySettings, d_model: usize) -> Option<(usize, f64)> {
+        Some((Self::head_dim(settings, d_model), settings.rope_theta))
+    }
+
+    fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
         let (heads, kv_heads, head_dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
+        let qkv = linear(x, self.w_qkv.val());
         let rotary = ctx.rotary(head_dim, self.rope_theta);
         // Queries and keys turn by the same angles, so they turn together.
         let turned = rotate(qkv, rotary.cos.clone(), rotary.sin.clone(), heads + kv_heads);
         let [_, seq] = ctx.dims();
-        attention(turned, ctx.first.clone(), AttentionShape { seq, heads, kv_heads, head_dim })
+        let shape = AttentionShape { seq, heads, kv_heads, head_dim };
+        linear(attention(turned, ctx.first.clone(), shape), self.w_out.val())
     }
 }

@@ -13,14 +13,13 @@ mod load;
 pub mod router;
 mod routing;
 
-use std::sync::Arc;
-
 use burn::module::Module;
 use burn::tensor::Tensor;
 
+pub use balance::BalanceConfig;
 pub use experts::{ExpertWeights, Experts};
 pub use load::{LoadSummary, RouterStats};
-pub use router::{Route, Router};
+pub use router::{Route, Router, RouterConfig, RouterShape};
 pub use routing::{Routed, Routing};
 
 use super::config::ModelConfig;
@@ -30,7 +29,6 @@ use super::feed_forward::SwiGlu;
 use super::init::Init;
 use super::record::{Merge, Named};
 use crate::ops::routing::{count, sort_by_expert};
-use balance::Balance;
 
 /// A router, its experts, and the experts that every token shares.
 #[derive(Module, Debug)]
@@ -40,11 +38,8 @@ pub struct MoeLayer {
     shared: Option<SwiGlu>,
     layer: usize,
     #[module(skip)]
-    balance: Balancers,
+    balance: BalanceConfig,
 }
-
-/// The balancers of a layer.
-pub type Balancers = Arc<Vec<Box<dyn Balance>>>;
 
 /// What a mixture of experts leaves behind besides its output.
 #[derive(Debug)]
@@ -65,13 +60,13 @@ impl MoeLayer {
         let moe = &config.moe;
         let shared_width = moe.n_shared * moe.expert_ffn;
         Self {
-            router: Router::new(config, &format!("{name}.router"), init),
+            router: moe.router.build(router_shape(config), &format!("{name}.router"), init),
             experts: Experts::new(config, out_scale, &format!("{name}.experts"), init),
             shared: (shared_width > 0).then(|| {
                 SwiGlu::new(config.d_model, shared_width, out_scale, &format!("{name}.shared"), init)
             }),
             layer,
-            balance: Arc::new(balance::all(&moe.balance)),
+            balance: moe.balance.clone(),
         }
     }
 
@@ -81,7 +76,7 @@ impl MoeLayer {
         let shared_width = moe.n_shared * moe.expert_ffn;
         // Router, experts and shared experts keep one input together.
         let shared = SwiGlu::cost(config.d_model, shared_width);
-        Router::cost(config) + Experts::cost(config) + shared
+        moe.router.cost(router_shape(config)) + Experts::cost(config) + shared
     }
 
     /// # Shapes
@@ -105,7 +100,7 @@ impl MoeLayer {
         values.extend(self.router.bias().map(|bias| Named::new(load::BIAS, Merge::Same, bias)));
         let mut auxiliary = None;
         let detached = routed.detached();
-        for balancer in self.balance.iter() {
+        for balancer in self.balance.all().into_iter() {
             let coefficient = balancer.coefficient();
             let is_on = coefficient > 0.0;
             let (factor, routed) = if is_on { (coefficient, routed) } else { (1.0, &detached) };
@@ -140,18 +135,25 @@ impl MoeLayer {
     /// balancer moves it.
     pub fn next_bias(&self, load: &Tensor<1>) -> Option<Tensor<1>> {
         let bias = self.router.bias()?;
-        self.balance.iter().find_map(|balancer| balancer.next_bias(bias.clone(), load.clone()))
+        self.balance.all().into_iter().find_map(|balancer| balancer.next_bias(bias.clone(), load.clone()))
     }
 
     /// Whether a balancer needs the choices of the whole batch.
     pub fn counts_batch(&self) -> bool {
-        self.balance.iter().any(|balancer| balancer.coefficient() > 0.0 && balancer.counts_batch())
+        self.balance.all().into_iter().any(|balancer| balancer.coefficient() > 0.0 && balancer.counts_batch())
     }
 
     /// The same layer with another selection bias, `[experts]`, which lies outside of any graph.
     pub fn with_bias(self, bias: Tensor<1>) -> Self {
         Self { router: self.router.with_bias(bias), ..self }
     }
+}
+
+/// What the routers of a model must know.
+pub fn router_shape(config: &ModelConfig) -> RouterShape {
+    let moe = &config.moe;
+    let bias_rate = moe.balance.bias.bias_rate;
+    RouterShape { d_model: config.d_model, n_experts: moe.n_experts, top_k: moe.top_k, bias_rate }
 }
 
 /// The largest and the smallest logit of real tokens, `[1]` each.

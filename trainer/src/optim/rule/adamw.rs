@@ -6,25 +6,25 @@ use burn::tensor::Tensor;
 use super::{Rule, Update};
 use crate::model::parameters::Parameter;
 use crate::ops::adamw::{AdamW, adamw};
+use crate::settings;
+use crate::settings::float;
 
-/// Constants of the update.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AdamWConfig {
-    /// Memory of the mean of gradients.
-    pub beta1: f64,
-    /// Memory of the mean of squared gradients.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Decay of matrices, per step and unit of learning rate.
-    pub weight_decay: f64,
+settings! {
+    /// Constants of the update.
+    pub struct AdamWConfig in "optim" {
+        /// memory of the mean of gradients
+        beta1: f64 = 0.9, float(0.0, 0.999_999);
+        /// memory of the mean of squared gradients
+        beta2: f64 = 0.95, float(0.0, 0.999_999);
+        /// added to the root of the second moment
+        eps: f64 = 1e-8, float(1e-20, 1.0);
+        /// decay of matrices per step and unit of learning rate, routers included; norms, biases, embeddings and the
+        /// output projection have none
+        weight_decay: f64 = 0.1, float(0.0, 10.0);
+    }
 }
 
 impl Rule for AdamWConfig {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
     /// Decaying means of gradients and of squared gradients.
     fn state(&self) -> &'static [&'static str] {
         &["m", "v"]

@@ -1,6 +1,6 @@
 //! What keeps experts evenly loaded: losses of the router, and biases of its selection.
 //!
-//! A balancer is one file here and one line of [`all`]. Its value appears in the metrics under its name.
+//! A balancer is one file here and one line of the registry below. Its value appears in the metrics under its name.
 //!
 //! Notation: T real tokens, E experts, k choices per token, logits z, scores p (softmax) or s (sigmoid),
 //! `n_i` the number of choices of expert i; padding is in none of them. All counts are those of the whole
@@ -21,7 +21,6 @@ pub use switch::Switch;
 pub use z::Z;
 
 use super::routing::Routed;
-use crate::model::config::BalanceConfig;
 
 /// What a balancer does.
 pub trait Balance: Debug + Send + Sync {
@@ -51,14 +50,48 @@ pub trait Balance: Debug + Send + Sync {
     }
 }
 
-/// The balancers of a configuration, in the order in which their losses are added.
-pub fn all(config: &BalanceConfig) -> Vec<Box<dyn Balance>> {
-    vec![
-        Box::new(Bias { rate: config.bias_rate }),
-        Box::new(Switch { coefficient: config.switch }),
-        Box::new(Sequence { coefficient: config.sequence }),
-        Box::new(Z { coefficient: config.z }),
-    ]
+/// Makes the registry of balancers: their settings as `BalanceConfig`.
+#[macro_export]
+macro_rules! balancers {
+    ($($(#[doc = $doc:literal])+ $field:ident: $balancer:ty;)+) => {
+        /// All balancers, of which those with a rate or a coefficient above 0 act.
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub struct BalanceConfig {
+            $($(#[doc = $doc])+ pub $field: $balancer,)+
+        }
+
+        impl BalanceConfig {
+            /// The keys of all balancers.
+            pub fn keys() -> Vec<$crate::settings::Key> {
+                use $crate::settings::Section;
+                [$(<$balancer>::keys()),+].concat()
+            }
+
+            /// The settings of all balancers.
+            ///
+            /// # Errors
+            /// Why there are none.
+            pub fn read(values: &dyn $crate::settings::Values) -> Result<Self, String> {
+                Ok(Self { $($field: $crate::settings::read(values)?),+ })
+            }
+
+            /// The balancers, in the order in which their losses are added.
+            pub fn all(&self) -> Vec<&dyn $crate::model::moe::balance::Balance> {
+                vec![$(&self.$field),+]
+            }
+        }
+    };
+}
+
+balancers! {
+    /// Moves the selection bias against the load.
+    bias: Bias;
+    /// The Switch loss, over the whole batch.
+    switch: Switch;
+    /// The same over each sequence.
+    sequence: Sequence;
+    /// Keeps logits small.
+    z: Z;
 }
 
 #[cfg(test)]

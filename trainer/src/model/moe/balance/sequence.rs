@@ -4,12 +4,15 @@
 use burn::tensor::{Tensor, TensorData};
 
 use super::{Balance, Routed};
+use crate::settings;
+use crate::settings::float;
 
-/// The loss.
-#[derive(Debug, Clone)]
-pub struct Sequence {
-    /// Coefficient; 0 is off.
-    pub coefficient: f64,
+settings! {
+    /// The loss.
+    pub struct Sequence in "moe.balance" {
+        /// coefficient of the sequence-wise auxiliary loss (arXiv 2412.19437); 0 is off
+        sequence: f64 = 0.0, float(0.0, 10.0);
+    }
 }
 
 impl Balance for Sequence {
@@ -18,7 +21,7 @@ impl Balance for Sequence {
     }
 
     fn coefficient(&self) -> f64 {
-        self.coefficient
+        self.sequence
     }
 
     fn loss(&self, routed: &Routed, factor: f64) -> Option<Tensor<1>> {
@@ -46,7 +49,7 @@ mod tests {
 
     #[test]
     fn two_tokens_by_hand() {
-        let sequence = Sequence { coefficient: 1.0 };
+        let sequence = Sequence { sequence: 1.0 };
         // As one sample: f = (1, 0), P_0 = 0.625.
         let loss = value(&sequence, &two_tokens(), &[0, 0], 1, Score::Softmax);
         assert!((loss - 1.25).abs() < 1e-6, "{loss}");

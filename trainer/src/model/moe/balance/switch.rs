@@ -6,12 +6,15 @@
 use burn::tensor::Tensor;
 
 use super::{Balance, Routed};
+use crate::settings;
+use crate::settings::float;
 
-/// The loss.
-#[derive(Debug, Clone)]
-pub struct Switch {
-    /// Coefficient; 0 is off.
-    pub coefficient: f64,
+settings! {
+    /// The loss.
+    pub struct Switch in "moe.balance" {
+        /// coefficient of the Switch auxiliary loss (arXiv 2101.03961); 0 is off
+        switch: f64 = 0.0, float(0.0, 10.0);
+    }
 }
 
 impl Balance for Switch {
@@ -20,7 +23,7 @@ impl Balance for Switch {
     }
 
     fn coefficient(&self) -> f64 {
-        self.coefficient
+        self.switch
     }
 
     fn counts_batch(&self) -> bool {
@@ -46,8 +49,8 @@ mod tests {
     #[test]
     fn two_tokens_by_hand() {
         // Both choose expert 0, so f = (1, 0), P_0 = 0.625 and the loss is 2 * 0.625.
-        let loss = value(&Switch { coefficient: 1.0 }, &two_tokens(), &[0, 0], 1, Score::Softmax);
+        let loss = value(&Switch { switch: 1.0 }, &two_tokens(), &[0, 0], 1, Score::Softmax);
         assert!((loss - 1.25).abs() < 1e-6, "{loss}");
-        check_padding(&Switch { coefficient: 1.0 });
+        check_padding(&Switch { switch: 1.0 });
     }
 }

@@ -3,12 +3,17 @@
 use burn::tensor::Tensor;
 
 use super::{Balance, Routed};
+use crate::settings;
+use crate::settings::float;
 
-/// The loss.
-#[derive(Debug, Clone)]
-pub struct Z {
-    /// Coefficient; 0 is off.
-    pub coefficient: f64,
+settings! {
+    /// The loss.
+    pub struct Z in "moe.balance" {
+        /// coefficient of the router z-loss (arXiv 2202.08906); 0 is off. It is least where the logits of a token are
+        /// all -ln E; with sigmoid scores, which do not depend on each other, that is a weak pull of every score
+        /// toward 1 / (E + 1) beside keeping logits small
+        z: f64 = 0.0, float(0.0, 10.0);
+    }
 }
 
 impl Balance for Z {
@@ -17,7 +22,7 @@ impl Balance for Z {
     }
 
     fn coefficient(&self) -> f64 {
-        self.coefficient
+        self.z
     }
 
     fn loss(&self, routed: &Routed, factor: f64) -> Option<Tensor<1>> {
@@ -38,10 +43,10 @@ mod tests {
 
     #[test]
     fn two_tokens_by_hand() {
-        let loss = value(&Z { coefficient: 1.0 }, &two_tokens(), &[0, 0], 1, Score::Softmax);
+        let loss = value(&Z { z: 1.0 }, &two_tokens(), &[0, 0], 1, Score::Softmax);
         // The log-sums are ln 4 and ln 2.
         let expected = (4f64.ln().powi(2) + 2f64.ln().powi(2)) / 2.0;
         assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
-        check_padding(&Z { coefficient: 1.0 });
+        check_padding(&Z { z: 1.0 });
     }
 }
