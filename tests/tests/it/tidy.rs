@@ -37,6 +37,7 @@ const LLM: &[&str] = &["error json", "completion request", "cache", "client", "b
 const TRAINER: &[&str] = &[
     "error random",
     "device ops",
+    "settings",
     "model",
     "data",
     "objective | optim | generate",

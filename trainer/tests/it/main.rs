@@ -27,6 +27,9 @@ mod kills;
 /// What each configuration key changes.
 mod keys;
 
+/// Numbers of reference implementations.
+mod golden;
+
 /// The examples of CONTRIBUTING.md.
 mod example_balancer;
 mod example_op;
