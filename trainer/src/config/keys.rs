@@ -11,11 +11,11 @@ use crate::settings::{float, int};
 pub use crate::settings::Key;
 
 const fn key(name: &'static str, kind: Kind, default: Value, doc: &'static str) -> Key {
-    Key { name, kind, default: Some(default), identity: true, doc }
+    Key { name, kind, default: Some(default), identity: true, doc, of: None }
 }
 
 const fn free(name: &'static str, kind: Kind, default: Value, doc: &'static str) -> Key {
-    Key { name, kind, default: Some(default), identity: false, doc }
+    Key { name, kind, default: Some(default), identity: false, doc, of: None }
 }
 
 use Value::{Bool, Float, Int, Text};
@@ -28,17 +28,22 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     let kind = |name, kinds: &'static [&'static str], doc| {
         key(name, Kind::Choice(kinds), Text(kinds[0].into()), doc)
     };
-    let own = |kinds: Vec<(&'static str, Vec<Key>)>| kinds.into_iter().flat_map(|(_, keys)| keys);
+    let own = |kind: &'static str, kinds: Vec<(&'static str, Vec<Key>)>| {
+        let of = move |(word, keys): (&'static str, Vec<Key>)| {
+            keys.into_iter().map(move |key| Key { of: Some((kind, word)), ..key })
+        };
+        kinds.into_iter().flat_map(of).collect::<Vec<Key>>()
+    };
     let rules: &'static [&'static str] = Vec::leak(rule::kinds());
     let mut keys = RUN.to_vec();
     keys.push(kind("attention.kind", AttentionConfig::KINDS, "kind of attention of every block"));
-    keys.extend(own(AttentionConfig::keys()));
+    keys.extend(own("attention.kind", AttentionConfig::keys()));
     keys.extend_from_slice(MOE);
     keys.push(kind("moe.router.kind", RouterConfig::KINDS, "how tokens find their experts"));
-    keys.extend(own(RouterConfig::keys()));
+    keys.extend(own("moe.router.kind", RouterConfig::keys()));
     keys.extend(BalanceConfig::keys());
     keys.push(kind("optim.kind", rules, "rule by which parameters move"));
-    keys.extend(rule::REGISTRY.iter().flat_map(|entry| (entry.keys)()));
+    keys.extend(own("optim.kind", rule::REGISTRY.iter().map(|entry| (entry.kind, (entry.keys)())).collect()));
     keys.extend_from_slice(OPTIM);
     keys
 });
@@ -58,6 +63,7 @@ const RUN: &[Key] = &[
         identity: true,
         doc: "optimizer steps; absent: as many whole batches as the plan has samples for. A resumed run may be made \
               longer or shorter where that changes no learning rate of its past: before the fall of wsd, or constant",
+        of: None,
     },
     free("run.device", Kind::Device, Text(std::borrow::Cow::Borrowed("auto")), "auto, cpu, cuda or cuda:N"),
     free("run.log_every", int(1, MANY), Int(10), "steps between lines of metrics.jsonl"),
@@ -86,6 +92,7 @@ const RUN: &[Key] = &[
         default: None,
         identity: false,
         doc: "peak of the device in TFLOP/s, of which perf/mfu in the metrics is a share; absent: no such share",
+        of: None,
     },
     free("run.keep", int(1, 1_000_000), Int(3), "checkpoints to keep, the newest ones"),
     free(
@@ -102,6 +109,7 @@ const RUN: &[Key] = &[
         identity: false,
         doc: "samples of one forward pass; absent: the whole batch. Changes memory and the rounding of sums; with \
               moe.balance.switch, less than the batch costs another forward pass, which counts",
+        of: None,
     },
     free("data.prefetch", int(0, WIDE), Int(16), "samples read ahead by a thread; 0 reads when needed"),
     free("data.validation_samples", int(1, MANY), Int(64), "validation samples used, from the first"),
@@ -167,6 +175,7 @@ const OPTIM: &[Key] = &[
         default: None,
         identity: true,
         doc: "steps in which the rate rises; absent: the share schedule.warmup of all steps",
+        of: None,
     },
     key(
         "schedule.decay",
@@ -180,6 +189,7 @@ const OPTIM: &[Key] = &[
         default: None,
         identity: true,
         doc: "last steps in which wsd falls, 0 for never; absent: the share schedule.decay of all steps",
+        of: None,
     },
     key("schedule.floor", float(0.0, 1.0), Float(0.1), "last rate as a share of the highest"),
 ];

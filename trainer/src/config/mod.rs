@@ -74,6 +74,7 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Config`] with `problems` and all that are found here.
     pub fn new(values: Values, mut problems: Vec<String>) -> Result<Self> {
+        problems.extend(values.strangers(&keys::KEYS));
         let config = match Self::build(values) {
             Ok(config) => config,
             Err(problem) => {

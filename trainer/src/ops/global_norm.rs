@@ -27,7 +27,7 @@ pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor<1>>) -> Op
 fn block_squares(tensor: &Tensor<1>) -> Tensor<1> {
     let [n] = tensor.dims();
     let sums = (0..n).step_by(BLOCK).map(|start| {
-        let block = tensor.clone().slice([start..(start + BLOCK).min(n)]);
+        let block = tensor.clone().narrow(0, start, BLOCK.min(n - start));
         (block.clone() * block).sum()
     });
     Tensor::cat(sums.collect(), 0)

@@ -21,6 +21,8 @@ pub struct Key {
     pub identity: bool,
     /// What it does, with its unit.
     pub doc: &'static str,
+    /// The key and the word that it belongs to, where only one kind of a part has it.
+    pub of: Option<(&'static str, &'static str)>,
 }
 
 /// A struct of settings.
@@ -95,6 +97,7 @@ macro_rules! settings {
                     default: Some($crate::settings::value::Value::from($default)),
                     identity: true,
                     doc: $crate::settings::without_space(concat!($($doc),+)),
+                    of: None,
                 }),+]
             }
         }

@@ -30,7 +30,8 @@ fn h(seed: u64, i: u64) -> f64 {
 /// The values of an input that is given by its seed.
 fn input(spec: &Value) -> Vec<f32> {
     let number = |key: &str| spec[key].as_f64().expect("a number");
-    let n: u64 = spec["shape"].as_array().expect("a shape").iter().map(|n| n.as_u64().expect("a size")).product();
+    let n: u64 =
+        spec["shape"].as_array().expect("a shape").iter().map(|n| n.as_u64().expect("a size")).product();
     let seed = spec["seed"].as_u64().expect("a seed");
     (0..n).map(|i| (h(seed, i) * number("scale") + number("offset")) as f32).collect()
 }
@@ -101,8 +102,7 @@ fn adamw_makes_the_steps_of_torch() {
         let device = Device::flex();
         let vector = |values: Vec<f32>| tensor(&values, [12], &device);
         let shape = vec![3, 4];
-        let mut parameter =
-            Parameter { name: "w".into(), shape, value: vector(input(&golden["weight"])) };
+        let mut parameter = Parameter { name: "w".into(), shape, value: vector(input(&golden["weight"])) };
         let mut state = vec![vector(vec![0.0; 12]); 2];
         let factor = Tensor::ones([1], &device);
         for step in 0..3 {
