@@ -6,7 +6,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 
 use crate::error::{Error, Result};
-use crate::kernel::{Compute, Kernels};
+use crate::ops::{Compute, is_cpu};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen> {
 /// # Errors
 /// [`Error::Config`] when it cannot.
 pub fn check(device: &Device, compute: Compute, head_dim: usize) -> Result<()> {
-    let is_cpu = Kernels::of(device) == Kernels::Host;
+    let is_cpu = is_cpu(device);
     let mut problems = Vec::new();
     // The kernels of the CPU are for f32, and bf16 would be slower there.
     if compute == Compute::Bf16 && (is_cpu || !device.supports_dtype(compute.dtype())) {

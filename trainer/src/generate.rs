@@ -2,8 +2,8 @@
 
 use burn::module::Module;
 
-use crate::model::linear::cast_f32;
 use crate::model::{Input, Model};
+use crate::ops::linear::cast_f32;
 use crate::random::Stream;
 
 /// How tokens are drawn.
@@ -41,7 +41,7 @@ fn next_logits(model: &Model, window: &[u32]) -> Vec<f32> {
     let n = window.len();
     let positions: Vec<u32> = (0..n as u32).collect();
     let input = Input::new(window, &positions, &vec![0; n], [1, n], &model.device());
-    let hidden = model.forward(&input).hidden;
+    let hidden = model.forward(&input, &model.eval_context(&input)).hidden;
     let [_, width] = hidden.dims();
     let logits = cast_f32(hidden.slice([n - 1..n, 0..width])).matmul(model.head());
     // Cannot fail: logits are f32.

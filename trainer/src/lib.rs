@@ -1,8 +1,8 @@
 //! Trains mixture-of-experts language models from the shards and the plan of `moe-data`.
 //!
 //! ```text
-//! plan -> data (batches) -> model -> loss -> optim      train: one step of these
-//!                           kernel                      run: steps, validations, checkpoints
+//! plan -> data (batches) -> model -> objective -> optim   train: one step of these
+//!                           ops                          run: steps, validations, checkpoints
 //!                           checkpoint, metrics: the only writers of files
 //! ```
 
@@ -15,14 +15,15 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod generate;
-pub mod kernel;
-pub mod loss;
 pub mod metrics;
 pub mod model;
+pub mod objective;
+pub mod ops;
 pub mod optim;
 pub mod printer;
 pub mod random;
 pub mod run;
+pub mod settings;
 pub mod train;
 
 pub use error::{Error, Result};

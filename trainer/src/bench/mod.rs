@@ -9,13 +9,14 @@ mod report;
 mod roofline;
 mod steps;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::data::Batch;
 use crate::model::ModelConfig;
-use crate::optim::AdamWConfig;
+use crate::optim::Rule;
 use crate::random::Stream;
 use crate::train::StepConfig;
 
@@ -29,8 +30,8 @@ pub use steps::Steps;
 pub struct Setup {
     /// The model.
     pub geometry: ModelConfig,
-    /// Constants of the optimizer.
-    pub adamw: AdamWConfig,
+    /// The rule by which parameters move.
+    pub rule: Arc<dyn Rule>,
     /// The step; its schedule must allow all steps.
     pub step: StepConfig,
     /// Samples of a step.

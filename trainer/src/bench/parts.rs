@@ -3,14 +3,17 @@
 use burn::tensor::{Device, Tensor};
 
 use super::{Setup, batch, noise, time};
-use crate::loss::{Targets, cross_entropy};
-use crate::model::attention::{GroupedQuery, Placement};
+use crate::model::Model;
+use crate::model::context::{BatchCounts, Context, Pass};
 use crate::model::init::Init;
-use crate::model::moe::{Dispatch, MoeLayer};
-use crate::model::rope::Rope;
+use crate::model::moe::MoeLayer;
+use crate::model::rope::Ropes;
 use crate::model::size::size;
-use crate::model::{Input, Model};
-use crate::optim::{Factor, Optimizer, global_norm_on_device};
+use crate::objective::{Targets, cross_entropy};
+use crate::ops::global_norm::global_norm;
+use crate::ops::routing::sort_by_expert;
+use crate::ops::rows::{combine_rows, gather_rows};
+use crate::optim::{Optimizer, Update, trained};
 
 /// One part, on one micro-batch (the optimizer: on all parameters).
 #[derive(Debug, Clone, serde::Serialize)]
@@ -63,7 +66,7 @@ pub(super) fn measure(setup: &Setup) -> crate::Result<Vec<Part>> {
 /// A micro-batch and what all parts need.
 struct Bench<'a> {
     setup: &'a Setup,
-    input: Input,
+    ctx: Context,
     targets: Vec<u32>,
     mask: Vec<bool>,
     autodiff: Device,
@@ -76,9 +79,10 @@ impl<'a> Bench<'a> {
         let samples = setup.step.micro_batch.min(setup.batch);
         let batch = batch(samples, config.seq_len, config.vocab_size, 0);
         let autodiff = setup.device.clone().autodiff();
-        let input = batch.input(0..samples, &autodiff).with_kernels(setup.step.kernels);
+        let input = batch.input(0..samples, &autodiff);
+        let ctx = Context::new(&input, Pass::EVAL, BatchCounts::of(&input.valid), &Ropes::of(config));
         let micro_batches = setup.batch.div_ceil(samples);
-        Self { setup, input, targets: batch.targets, mask: batch.loss_mask, autodiff, micro_batches }
+        Self { setup, ctx, targets: batch.targets, mask: batch.loss_mask, autodiff, micro_batches }
     }
 
     fn tokens(&self) -> usize {
@@ -103,17 +107,16 @@ impl<'a> Bench<'a> {
     fn mixture(&self, n_layers: usize) -> crate::Result<Vec<Part>> {
         let config = &self.setup.geometry;
         let init = Init::new(1, config.init_std, &self.autodiff);
-        let layer = MoeLayer::new(config, 1.0, "bench", &init);
+        let layer = MoeLayer::new(config, 0, 1.0, "bench", &init);
         let (d, k) = (config.d_model, config.moe.top_k);
         let x = self.leaf("x", [self.tokens(), d]);
-        let (valid, kernels) = (&self.input.valid, self.input.kernels);
-        let balance = &config.moe.balance;
+        let (router, experts) = (layer.router(), layer.experts());
         let n_rows = (self.tokens() * k) as f64;
         let times = n_layers * self.micro_batches;
         let width = d as f64 * config.compute.bytes() as f64;
 
-        let [forward_ms, backward_ms] =
-            self.both(|| layer.route(x.clone(), valid, kernels, balance).weights)?;
+        let [forward_ms, backward_ms] = self.both(|| router.route(x.clone(), &self.ctx).weights)?;
+        let routing = router.route(x.clone(), &self.ctx);
         let router = Part {
             name: "router",
             forward_ms,
@@ -122,10 +125,10 @@ impl<'a> Bench<'a> {
             bytes: 3.0 * self.tokens() as f64 * width,
             times,
         };
-        let routed = layer.route(x.clone(), valid, kernels, balance);
-        let (dispatch, weights): (Dispatch, Tensor<2>) = (routed.dispatch, routed.weights.detach());
+        let routes = sort_by_expert(&routing.choices, config.moe.n_experts);
+        let weights = routing.weights.detach();
         let [forward_ms, backward_ms] =
-            self.both(|| dispatch.combine(dispatch.gather(x.clone()), weights.clone()))?;
+            self.both(|| combine_rows(gather_rows(x.clone(), &routes), weights.clone(), &routes))?;
         let rows = Part {
             name: "dispatch and combine",
             forward_ms,
@@ -136,9 +139,8 @@ impl<'a> Bench<'a> {
             bytes: 5.0 * n_rows * width + 4.0 * self.tokens() as f64 * width,
             times,
         };
-        let gathered = dispatch.gather(x.clone()).detach().require_grad();
-        let weights = layer.expert_weights();
-        let [forward_ms, backward_ms] = self.both(|| dispatch.experts(gathered.clone(), weights.clone()))?;
+        let gathered = gather_rows(x.clone(), &routes).detach().require_grad();
+        let [forward_ms, backward_ms] = self.both(|| experts.on_rows(gathered.clone(), &routes))?;
         let experts = Part {
             name: "experts",
             forward_ms,
@@ -162,21 +164,18 @@ impl<'a> Bench<'a> {
     fn attention(&self) -> crate::Result<Part> {
         let config = &self.setup.geometry;
         let init = Init::new(1, config.init_std, &self.autodiff);
-        let layer = GroupedQuery::new(config, 1.0, "bench", &init);
-        let rope = Rope::new(config.seq_len, config.head_dim(), config.attention.rope_theta);
-        let placement = Placement::new(&self.input, &rope, config.attention.n_heads);
-        let heads = config.attention.n_heads + 2 * config.attention.n_kv_heads;
-        let qkv = self.leaf("qkv", [self.tokens(), heads * config.head_dim()]);
-        let [forward_ms, backward_ms] = self.both(|| layer.attend(qkv.clone(), &placement))?;
-        let visible = (config.seq_len + 1) as f64 / 2.0;
-        let pairs = self.tokens() as f64 * visible * config.d_model as f64;
+        let layer = config.attention.build(config.d_model, 1.0, "bench", &init);
+        let cost = config.attention.cost(config.d_model, config.seq_len);
+        let x = self.leaf("x", [self.tokens(), config.d_model]);
+        let [forward_ms, backward_ms] = self.both(|| layer.forward(x.clone(), &self.ctx))?;
+        let values = self.tokens() as u64 * 3 * cost.values + 3 * cost.parameters;
         Ok(Part {
             name: "attention",
             forward_ms,
             backward_ms,
-            // Two products of each pair forward, four backward; what is computed twice counts once.
-            flops: 12.0 * pairs,
-            bytes: (6 * self.tokens() * heads * config.head_dim()) as f64 * config.compute.bytes() as f64,
+            // What is computed twice counts once.
+            flops: self.tokens() as f64 * cost.flops as f64,
+            bytes: (values * config.compute.bytes()) as f64,
             times: config.n_layers * self.micro_batches,
         })
     }
@@ -189,7 +188,7 @@ impl<'a> Bench<'a> {
         let head = Tensor::<2>::from_inner(head).require_grad();
         let targets = Targets { ids: &self.targets, mask: &self.mask };
         let seconds = time(&self.setup.device, self.setup.n_repeats, || {
-            let ce = cross_entropy(hidden.clone(), head.clone(), targets, 1.0, self.input.kernels);
+            let ce = cross_entropy(hidden.clone(), head.clone(), targets, 1.0);
             ce.surrogate.backward()
         })?;
         let logits = (self.tokens() * vocab) as f64;
@@ -206,19 +205,17 @@ impl<'a> Bench<'a> {
 
     fn optimizer(&self) -> crate::Result<Part> {
         let model = Model::new(&self.setup.geometry, 1, &self.autodiff);
-        let mut optimizer = Optimizer::new(self.setup.adamw.clone(), &model);
+        let mut optimizer = Optimizer::new(self.setup.rule.clone(), &model);
         let gradients: Vec<Option<Tensor<1>>> =
-            optimizer.moments().iter().map(|moments| Some(moments.first.clone() + 1e-3)).collect();
+            trained(&model).into_iter().map(|p| Some(p.value.zeros_like() + 1e-3)).collect();
         let mut model = Some(model);
         let seconds = time(&self.setup.device, self.setup.n_repeats.min(3), || {
-            let factor = match self.input.kernels {
-                crate::kernel::Kernels::Host => Factor::Host(1.0),
-                crate::kernel::Kernels::Gpu => {
-                    Factor::Gpu(Box::new(global_norm_on_device(&gradients) * 0.0 + 1.0))
-                }
-            };
+            // The norm is a part of what is measured, though it clips nothing.
+            let norm = global_norm(gradients.iter().flatten()).expect("every parameter has a gradient");
+            let factor = norm * 0.0 + 1.0;
             let old = model.take().expect("put back by every call");
-            model = Some(optimizer.step(old, gradients.clone(), 1, 1e-3, &factor));
+            let update = Update { number: 1, rate: 1e-3, factor: &factor };
+            model = Some(optimizer.step(old, gradients.clone(), &update));
         })?;
         Ok(Part {
             name: "norm and optimizer",

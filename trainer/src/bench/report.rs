@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Part, Roofline, Setup, Steps};
 use crate::model::memory::MemoryPlan;
 use crate::model::size::size;
+use crate::ops::Form;
 
 /// Everything that was measured.
 #[derive(Debug, Clone, Serialize)]
@@ -90,7 +91,7 @@ impl Report {
             parameters: size.total,
             active_parameters: size.active,
             flops_per_token: size.flops_per_token,
-            planned_memory: MemoryPlan::new(config, samples, setup.step.kernels, setup.step.recompute)
+            planned_memory: MemoryPlan::new(config, samples, Form::on(&setup.device), setup.step.recompute)
                 .total(),
             roofline,
             other_ms: steps.ms - explained,

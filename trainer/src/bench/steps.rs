@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::{Setup, WARM_UP, batch};
 use crate::data::DataDigest;
-use crate::kernel;
 use crate::model::Model;
+use crate::ops;
 use crate::optim::Optimizer;
 use crate::train::{StepError, TrainState, train_step};
 
@@ -37,14 +37,14 @@ impl Steps {
     pub(super) fn measure(setup: &Setup) -> crate::Result<Self> {
         let config = &setup.geometry;
         let model = Model::new(config, 1, &setup.device.clone().autodiff());
-        let optimizer = Optimizer::new(setup.adamw.clone(), &model);
+        let optimizer = Optimizer::new(setup.rule.clone(), &model);
         let mut state =
             TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() };
         let (mut times, mut waited) = (Vec::new(), 0.0);
         let mut last = None;
         for step in 0..u64::from(WARM_UP) + setup.n_steps {
             let batch = batch(setup.batch, config.seq_len, config.vocab_size, state.t);
-            let (start, waited_before) = (Instant::now(), kernel::waited());
+            let (start, waited_before) = (Instant::now(), ops::waited());
             let report = train_step(&mut state, &batch, &setup.step).map_err(|error| match error {
                 StepError::Device(error) => error,
                 StepError::NotFinite(report) => crate::Error::Diverged(format!(
@@ -54,7 +54,7 @@ impl Steps {
             })?;
             if step >= u64::from(WARM_UP) {
                 times.push(1e3 * start.elapsed().as_secs_f64());
-                waited += 1e3 * (kernel::waited() - waited_before).as_secs_f64();
+                waited += 1e3 * (ops::waited() - waited_before).as_secs_f64();
             }
             last = Some(report);
         }
@@ -63,7 +63,7 @@ impl Steps {
         let report = last.ok_or_else(|| crate::Error::Usage("--steps must be at least 1".into()))?;
         let loads = report.routers.iter().flat_map(|(_, stats)| &stats.load).map(|&n| n as f64);
         let rows = loads.clone().count();
-        let is_gpu = setup.step.kernels == kernel::Kernels::Gpu;
+        let is_gpu = !ops::is_cpu(&setup.device);
         Ok(Self {
             n: setup.n_steps,
             ms,

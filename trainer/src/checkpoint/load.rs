@@ -12,11 +12,11 @@ use crate::config::{RunConfig, Values};
 use crate::data::DataDigest;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::kernel::{Compute, Kernels};
 use crate::model::Model;
-use crate::model::parameters::{self, Parameter, from_host};
+use crate::model::parameters::{self, from_host};
 use crate::model::size;
-use crate::optim::{self, Moments, Optimizer};
+use crate::ops::{Compute, is_cpu};
+use crate::optim::Optimizer;
 use crate::train::TrainState;
 
 /// What a checkpoint says about itself, verified.
@@ -61,7 +61,7 @@ pub fn load_model(loaded: &Loaded, device: &Device) -> Result<Model> {
     let mut file = TensorFile::open(&path)?;
     let geometry = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
     // What a CPU computes in f32 may have been trained in bf16 elsewhere.
-    let compute = if Kernels::of(device) == Kernels::Host { Compute::F32 } else { geometry.compute };
+    let compute = if is_cpu(device) { Compute::F32 } else { geometry.compute };
     device::check(device, compute, geometry.head_dim())?;
     let (described, found) = (size::size(&geometry).total, file.n_values());
     if described / 2 > found {
@@ -87,22 +87,14 @@ impl Loaded {
         let model = load_model(self, device)?;
         let path = self.path.join(OPTIM);
         let mut file = TensorFile::open(&path)?;
-        let trained = optim::trained(&model);
-        let names = |p: &Parameter| ["m", "v"].map(|kind| format!("{kind}.{}", p.name));
-        let expected: Vec<_> =
-            trained.iter().flat_map(|p| names(p).map(|name| (name, p.shape.as_slice()))).collect();
+        let optimizer = Optimizer::new(self.config.rule.clone(), &model);
+        let state = optimizer.state(&model);
+        let expected: Vec<_> = state.iter().map(|p| (p.name.clone(), p.shape.as_slice())).collect();
         file.expect(&expected)?;
         let inner = device.clone().without_autodiff();
-        let mut moment = |name: &str| -> Result<_> { Ok(from_host(file.read(name)?, &inner)) };
-        let moments = trained
-            .iter()
-            .map(|p| {
-                let [first, second] = names(p);
-                Ok(Moments { first: moment(&first)?, second: moment(&second)? })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let optimizer = optimizer.restored(&model, |name| Ok(from_host(file.read(name)?, &inner)))?;
         Ok(TrainState {
-            optimizer: Optimizer::with_moments(self.config.adamw.clone(), moments),
+            optimizer,
             model,
             step: self.state.step,
             t: self.state.t,

@@ -15,7 +15,6 @@ use crate::config::Values;
 use crate::data::Corpus;
 use crate::error::{Error, Result};
 use crate::model::parameters;
-use crate::optim;
 use crate::train::TrainState;
 
 /// What a checkpoint holds besides the state.
@@ -64,17 +63,11 @@ pub fn save(run: &Path, state: &TrainState, with: Circumstances) -> Result<PathB
         interval: Some(interval),
     };
     let model = all.into_iter().map(|p| Named { name: p.name, shape: p.shape, values: p.value });
-    let moments = optim::trained(&state.model).into_iter().zip(state.optimizer.moments());
-    let moments = moments.flat_map(|(p, moments)| {
-        [("m", &moments.first), ("v", &moments.second)].map(|(kind, values)| Named {
-            name: format!("{kind}.{}", p.name),
-            shape: p.shape.clone(),
-            values: values.clone(),
-        })
-    });
+    let kept = state.optimizer.state(&state.model).into_iter();
+    let kept = kept.map(|tensor| Named { name: tensor.name, shape: tensor.shape, values: tensor.value });
     let files = vec![
         tensors::write(&temp.join(MODEL), model.collect())?,
-        tensors::write(&temp.join(OPTIM), moments.collect())?,
+        tensors::write(&temp.join(OPTIM), kept.collect())?,
         write(&temp.join(STATE), &json(&temp, &state_file)?)?,
         write(&temp.join(CONFIG), config.to_toml(false).as_bytes())?,
         write(&temp.join(TOKENIZER), &corpus.tokenizer)?,

@@ -7,7 +7,6 @@ use crate::config::RunConfig;
 use crate::device;
 use crate::error::Result;
 use crate::printer::Printer;
-use crate::train::StepConfig;
 
 /// Steps of the schedule: far more than any benchmark makes, so that the rate stays in its warm-up.
 const SCHEDULE_STEPS: u64 = 1 << 20;
@@ -22,11 +21,10 @@ pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
     printer.say(format!("device {}", chosen.reason));
     printer.say(&source.origin);
     plan::check(&config, &geometry, &chosen.device, printer)?;
-    let step =
-        StepConfig { micro_batch: config.micro_batch, ..config.step_config(SCHEDULE_STEPS, &chosen.device) };
+    let step = config.step_config(SCHEDULE_STEPS);
     let setup = Setup {
         geometry,
-        adamw: config.adamw.clone(),
+        rule: config.rule.clone(),
         step,
         batch: config.batch,
         n_steps: args.steps,

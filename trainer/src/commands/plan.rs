@@ -5,9 +5,9 @@ use burn::tensor::Device;
 use crate::config::RunConfig;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::kernel::Kernels;
 use crate::model::ModelConfig;
 use crate::model::memory::MemoryPlan;
+use crate::ops::Form;
 use crate::printer::Printer;
 
 /// Says how much memory a run needs, and refuses it where the machine has less. How much a GPU has is
@@ -18,8 +18,8 @@ pub(super) fn check(
     device: &Device,
     printer: &Printer,
 ) -> Result<()> {
-    let kernels = Kernels::of(device);
-    let plan = MemoryPlan::new(geometry, config.micro_batch, kernels, config.recompute);
+    let form = Form::on(device);
+    let plan = MemoryPlan::new(geometry, config.micro_batch, form, config.recompute);
     let of_model = plan.parameters + plan.casts + plan.gradients + plan.moments;
     printer.say(format!(
         "memory about {:.2} GiB: parameters, gradients and moments {:.2}, activations of {} samples {:.2}, \
@@ -31,12 +31,11 @@ pub(super) fn check(
         gib(plan.scores),
         gib(plan.logits)
     ));
-    let Some(limit) = device::memory_limit().filter(|_| kernels == Kernels::Host) else { return Ok(()) };
+    let Some(limit) = device::memory_limit().filter(|_| form == Form::Cpu) else { return Ok(()) };
     if plan.total() <= limit {
         return Ok(());
     }
-    let with =
-        |micro_batch, recompute| gib(MemoryPlan::new(geometry, micro_batch, kernels, recompute).total());
+    let with = |micro_batch, recompute| gib(MemoryPlan::new(geometry, micro_batch, form, recompute).total());
     Err(Error::Config(vec![format!(
         "the run needs about {:.2} GiB of memory, this process may use {:.2}; three settings help:\n    \
          data.micro_batch = 1: {:.2} GiB\n    \

@@ -35,7 +35,7 @@ pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
     let validator = validator(&config, &corpus, printer)?;
 
     let model = Model::new(&geometry, config.seed, &chosen.device.autodiff());
-    let optimizer = Optimizer::new(config.adamw.clone(), &model);
+    let optimizer = Optimizer::new(config.rule.clone(), &model);
     let state = TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() };
     // Only what can refuse nothing any more comes after the folder is made.
     std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;

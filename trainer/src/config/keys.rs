@@ -1,38 +1,21 @@
 //! The one table of configuration keys: it drives parsing, defaults, ranges, `config --explain`,
 //! the fingerprint, and the comparison on resume.
 
-use super::value::{Kind, Value};
+use std::sync::LazyLock;
 
-/// One configuration key.
-#[derive(Debug, Clone)]
-pub struct Key {
-    /// Section and name, as in `moe.router.score`.
-    pub name: &'static str,
-    /// Type and range.
-    pub kind: Kind,
-    /// Value when the key is absent; `None` means derived or off, as `doc` says.
-    pub default: Option<Value>,
-    /// Whether the trained parameters depend on it. Such keys enter the fingerprint, and a resumed
-    /// run may not change them.
-    pub identity: bool,
-    /// What it does, with its unit.
-    pub doc: &'static str,
-}
+use crate::model::config::{AttentionConfig, BalanceConfig, RouterConfig};
+use crate::optim::rule;
+use crate::settings::value::{Kind, Value};
+use crate::settings::{float, int};
 
-const fn int(min: i64, max: i64) -> Kind {
-    Kind::Int { min, max }
-}
-
-const fn float(min: f64, max: f64) -> Kind {
-    Kind::Float { min, max }
-}
+pub use crate::settings::Key;
 
 const fn key(name: &'static str, kind: Kind, default: Value, doc: &'static str) -> Key {
-    Key { name, kind, default: Some(default), identity: true, doc }
+    Key { name, kind, default: Some(default), identity: true, doc, of: None }
 }
 
 const fn free(name: &'static str, kind: Kind, default: Value, doc: &'static str) -> Key {
-    Key { name, kind, default: Some(default), identity: false, doc }
+    Key { name, kind, default: Some(default), identity: false, doc, of: None }
 }
 
 use Value::{Bool, Float, Int, Text};
@@ -40,8 +23,33 @@ use Value::{Bool, Float, Int, Text};
 const MANY: i64 = 1 << 40;
 const WIDE: i64 = 1 << 20;
 
-/// All keys, by section.
-pub const KEYS: &[Key] = &[
+/// All keys, by section: those of this file, and of each part of a model and of the optimizer its own.
+pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let kind = |name, kinds: &'static [&'static str], doc| {
+        key(name, Kind::Choice(kinds), Text(kinds[0].into()), doc)
+    };
+    let own = |kind: &'static str, kinds: Vec<(&'static str, Vec<Key>)>| {
+        let of = move |(word, keys): (&'static str, Vec<Key>)| {
+            keys.into_iter().map(move |key| Key { of: Some((kind, word)), ..key })
+        };
+        kinds.into_iter().flat_map(of).collect::<Vec<Key>>()
+    };
+    let rules: &'static [&'static str] = Vec::leak(rule::kinds());
+    let mut keys = RUN.to_vec();
+    keys.push(kind("attention.kind", AttentionConfig::KINDS, "kind of attention of every block"));
+    keys.extend(own("attention.kind", AttentionConfig::keys()));
+    keys.extend_from_slice(MOE);
+    keys.push(kind("moe.router.kind", RouterConfig::KINDS, "how tokens find their experts"));
+    keys.extend(own("moe.router.kind", RouterConfig::keys()));
+    keys.extend(BalanceConfig::keys());
+    keys.push(kind("optim.kind", rules, "rule by which parameters move"));
+    keys.extend(own("optim.kind", rule::REGISTRY.iter().map(|entry| (entry.kind, (entry.keys)())).collect()));
+    keys.extend_from_slice(OPTIM);
+    keys
+});
+
+/// Keys of the run, the data and the shape of the model.
+const RUN: &[Key] = &[
     key(
         "run.seed",
         int(0, i64::MAX),
@@ -55,6 +63,7 @@ pub const KEYS: &[Key] = &[
         identity: true,
         doc: "optimizer steps; absent: as many whole batches as the plan has samples for. A resumed run may be made \
               longer or shorter where that changes no learning rate of its past: before the fall of wsd, or constant",
+        of: None,
     },
     free("run.device", Kind::Device, Text(std::borrow::Cow::Borrowed("auto")), "auto, cpu, cuda or cuda:N"),
     free("run.log_every", int(1, MANY), Int(10), "steps between lines of metrics.jsonl"),
@@ -83,6 +92,7 @@ pub const KEYS: &[Key] = &[
         default: None,
         identity: false,
         doc: "peak of the device in TFLOP/s, of which perf/mfu in the metrics is a share; absent: no such share",
+        of: None,
     },
     free("run.keep", int(1, 1_000_000), Int(3), "checkpoints to keep, the newest ones"),
     free(
@@ -97,8 +107,9 @@ pub const KEYS: &[Key] = &[
         kind: int(1, WIDE),
         default: None,
         identity: false,
-        doc: "samples of one forward pass; absent: the whole batch. Changes memory, the rounding of sums, and the \
-              group over which moe.balance.switch counts",
+        doc: "samples of one forward pass; absent: the whole batch. Changes memory and the rounding of sums; with \
+              moe.balance.switch, less than the batch costs another forward pass, which counts",
+        of: None,
     },
     free("data.prefetch", int(0, WIDE), Int(16), "samples read ahead by a thread; 0 reads when needed"),
     free("data.validation_samples", int(1, MANY), Int(64), "validation samples used, from the first"),
@@ -137,64 +148,19 @@ pub const KEYS: &[Key] = &[
         Bool(true),
         "let our kernels use the tensor cores of a GPU that has them for bf16; changes speed and rounding",
     ),
-    key("attention.heads", int(1, 4096), Int(4), "query heads; the width of a head is d_model / heads"),
-    key("attention.kv_heads", int(1, 4096), Int(2), "key and value heads; divides attention.heads"),
-    key("attention.rope_theta", float(1.0, 1e9), Float(10_000.0), "base of the rotary frequencies"),
+];
+
+/// Keys of every mixture of experts.
+const MOE: &[Key] = &[
     key("moe.experts", int(1, 65_536), Int(8), "routed experts of a block"),
     key("moe.top_k", int(1, 65_536), Int(2), "routed experts that each token visits"),
     key("moe.shared", int(0, 1024), Int(1), "shared experts, visited by every token"),
     key("moe.expert_ffn", int(1, WIDE), Int(128), "hidden width of one expert"),
-    key(
-        "moe.router.score",
-        Kind::Choice(&["softmax", "sigmoid"]),
-        Text(std::borrow::Cow::Borrowed("sigmoid")),
-        "function from router logits to scores",
-    ),
-    key(
-        "moe.router.norm_weights",
-        Kind::Bool,
-        Bool(true),
-        "divide the weights of the chosen experts by their sum",
-    ),
-    key("moe.router.route_scale", float(1e-3, 1e3), Float(1.0), "factor of the weights, after the division"),
-    key(
-        "moe.balance.bias_rate",
-        float(0.0, 1.0),
-        Float(0.0),
-        "step of the loss-free selection bias (arXiv 2408.15664), in units of the score; 0 is off. Made for sigmoid \
-         scores: softmax scores are about 1 / E, beside which a step is E times as large",
-    ),
-    key(
-        "moe.balance.switch",
-        float(0.0, 10.0),
-        Float(0.0),
-        "coefficient of the Switch auxiliary loss (arXiv 2101.03961); 0 is off",
-    ),
-    key(
-        "moe.balance.sequence",
-        float(0.0, 10.0),
-        Float(0.0),
-        "coefficient of the sequence-wise auxiliary loss (arXiv 2412.19437); 0 is off",
-    ),
-    key(
-        "moe.balance.z",
-        float(0.0, 10.0),
-        Float(0.0),
-        "coefficient of the router z-loss (arXiv 2202.08906); 0 is off. It is least where the logits of a token are \
-         all -ln E; with sigmoid scores, which do not depend on each other, that is a weak pull of every score toward \
-         1 / (E + 1) beside keeping logits small",
-    ),
+];
+
+/// Keys of every optimizer, and of the schedule.
+const OPTIM: &[Key] = &[
     key("optim.lr", float(0.0, 10.0), Float(2e-3), "highest learning rate"),
-    key("optim.beta1", float(0.0, 0.999_999), Float(0.9), "memory of the mean of gradients"),
-    key("optim.beta2", float(0.0, 0.999_999), Float(0.95), "memory of the mean of squared gradients"),
-    key("optim.eps", float(1e-20, 1.0), Float(1e-8), "added to the root of the second moment"),
-    key(
-        "optim.weight_decay",
-        float(0.0, 10.0),
-        Float(0.1),
-        "decay of matrices per step and unit of learning rate, routers included; norms, biases, embeddings and the \
-         output projection have none",
-    ),
     key("optim.clip", float(1e-6, 1e9), Float(1.0), "largest norm of all gradients together"),
     key(
         "schedule.kind",
@@ -209,6 +175,7 @@ pub const KEYS: &[Key] = &[
         default: None,
         identity: true,
         doc: "steps in which the rate rises; absent: the share schedule.warmup of all steps",
+        of: None,
     },
     key(
         "schedule.decay",
@@ -222,6 +189,7 @@ pub const KEYS: &[Key] = &[
         default: None,
         identity: true,
         doc: "last steps in which wsd falls, 0 for never; absent: the share schedule.decay of all steps",
+        of: None,
     },
     key("schedule.floor", float(0.0, 1.0), Float(0.1), "last rate as a share of the highest"),
 ];
@@ -256,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_key_has_a_section_a_doc_and_a_default_in_range() {
-        for key in KEYS {
+        for key in KEYS.iter() {
             assert!(key.name.contains('.') && key.doc.len() > 5, "{}", key.name);
             if let Some(default) = &key.default {
                 assert_eq!(key.kind.check(default), Ok(default.clone()), "{}", key.name);

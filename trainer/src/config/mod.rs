@@ -7,25 +7,22 @@ pub mod keys;
 mod parse;
 mod preset;
 mod schedule;
-pub mod value;
 
 use std::path::PathBuf;
-
-use burn::tensor::Device;
+use std::sync::Arc;
 
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::kernel::Kernels;
-use crate::model::config::{
-    AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
-};
-use crate::optim::{AdamWConfig, Schedule};
+use crate::model::config::{AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig};
+use crate::model::moe::router_shape;
+use crate::optim::{Rule, Schedule, rule};
 use crate::train::StepConfig;
 
+pub use crate::settings::value;
+use crate::settings::value::Value;
 pub use parse::{Change, Values};
 pub use preset::{PRESETS, Preset};
 use schedule::ScheduleShape;
-use value::Value;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -64,8 +61,8 @@ pub struct RunConfig {
     pub validation_samples: u64,
     /// The model, with vocabulary and sequence length still 0.
     model: ModelConfig,
-    /// Constants of the optimizer.
-    pub adamw: AdamWConfig,
+    /// The rule by which parameters move.
+    pub rule: Arc<dyn Rule>,
     /// Largest gradient norm.
     pub clip: f64,
     schedule: ScheduleShape,
@@ -77,7 +74,14 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Config`] with `problems` and all that are found here.
     pub fn new(values: Values, mut problems: Vec<String>) -> Result<Self> {
-        let config = Self::build(values);
+        problems.extend(values.strangers(&keys::KEYS));
+        let config = match Self::build(values) {
+            Ok(config) => config,
+            Err(problem) => {
+                problems.push(problem);
+                return Err(Error::Config(problems));
+            }
+        };
         config.check(&mut problems);
         if problems.is_empty() { Ok(config) } else { Err(Error::Config(problems)) }
     }
@@ -110,14 +114,13 @@ impl RunConfig {
         ModelConfig { vocab_size, seq_len, ..self.model.clone() }
     }
 
-    /// What a training step needs, for a run of `n_steps` steps on a device.
-    pub fn step_config(&self, n_steps: u64, device: &Device) -> StepConfig {
+    /// What a training step needs, for a run of `n_steps` steps.
+    pub fn step_config(&self, n_steps: u64) -> StepConfig {
         StepConfig {
             micro_batch: self.micro_batch,
             clip: self.clip,
             schedule: self.schedule(n_steps),
-            bias_rate: self.model.moe.balance.bias_rate,
-            kernels: Kernels::of(device),
+            seed: self.seed,
             recompute: self.recompute,
         }
     }
@@ -129,21 +132,19 @@ impl RunConfig {
 
     /// What is allowed and yet unlikely to be meant.
     pub fn warnings(&self) -> Vec<String> {
-        let RouterConfig { score, .. } = self.model.moe.router;
         let has_router = self.model.n_dense_layers < self.model.n_layers;
-        let rate = self.model.moe.balance.bias_rate;
-        if has_router && rate > 0.0 && score == ScoreFunction::Softmax {
-            return vec![format!(
-                "moe.balance.bias_rate = {rate} with softmax scores, which are about 1 / {} here: the bias may outweigh \
-                 them; the method was made for moe.router.score = sigmoid",
-                self.model.moe.n_experts
-            )];
-        }
-        Vec::new()
+        if has_router { self.model.moe.router.warnings(router_shape(&self.model)) } else { Vec::new() }
     }
 
-    fn build(values: Values) -> Self {
+    /// The parts that their settings describe.
+    ///
+    /// # Errors
+    /// The first word that names none of them, which every key's own check should have found.
+    fn build(values: Values) -> Result<Self, String> {
         let from = Reader(&values);
+        let compute = from.text("precision.compute");
+        let compute =
+            Compute::find(&compute).ok_or_else(|| format!("`precision.compute`: no type {compute:?}"))?;
         let batch = from.int("data.batch") as usize;
         let model = ModelConfig {
             vocab_size: 0,
@@ -155,41 +156,21 @@ impl RunConfig {
             norm_eps: from.float("model.norm_eps"),
             tie_embeddings: from.bool("model.tie_embeddings"),
             init_std: from.float("model.init_std"),
-            compute: match from.text("precision.compute").as_str() {
-                "bf16" => Compute::Bf16,
-                _ => Compute::F32,
-            },
-            attention: AttentionConfig {
-                n_heads: from.int("attention.heads") as usize,
-                n_kv_heads: from.int("attention.kv_heads") as usize,
-                rope_theta: from.float("attention.rope_theta"),
-            },
+            compute,
+            attention: AttentionConfig::read(&from.text("attention.kind"), &values)?,
             moe: MoeConfig {
                 n_experts: from.int("moe.experts") as usize,
                 top_k: from.int("moe.top_k") as usize,
                 n_shared: from.int("moe.shared") as usize,
                 expert_ffn: from.int("moe.expert_ffn") as usize,
-                router: RouterConfig {
-                    score: match from.text("moe.router.score").as_str() {
-                        "softmax" => ScoreFunction::Softmax,
-                        _ => ScoreFunction::Sigmoid,
-                    },
-                    norm_weights: from.bool("moe.router.norm_weights"),
-                    route_scale: from.float("moe.router.route_scale"),
-                },
-                balance: BalanceConfig {
-                    bias_rate: from.float("moe.balance.bias_rate"),
-                    switch: from.float("moe.balance.switch"),
-                    sequence: from.float("moe.balance.sequence"),
-                    z: from.float("moe.balance.z"),
-                },
+                router: RouterConfig::read(&from.text("moe.router.kind"), &values)?,
+                balance: BalanceConfig::read(&values)?,
             },
         };
-        Self {
+        Ok(Self {
             seed: from.int("run.seed") as u64,
             steps: from.optional_int("run.steps").map(|n| n as u64),
-            // The key's kind has checked the name.
-            device: from.text("run.device").parse().unwrap_or(DeviceChoice::Auto),
+            device: from.text("run.device").parse()?,
             log_every: from.int("run.log_every") as u64,
             eval_every: from.int("run.eval_every") as u64,
             save_every: from.int("run.save_every") as u64,
@@ -203,50 +184,30 @@ impl RunConfig {
             prefetch: from.int("data.prefetch") as usize,
             validation_samples: from.int("data.validation_samples") as u64,
             model,
-            adamw: AdamWConfig {
-                beta1: from.float("optim.beta1"),
-                beta2: from.float("optim.beta2"),
-                eps: from.float("optim.eps"),
-                weight_decay: from.float("optim.weight_decay"),
-            },
+            rule: rule::read(&from.text("optim.kind"), &values)?,
             clip: from.float("optim.clip"),
-            schedule: ScheduleShape::new(&from),
+            schedule: ScheduleShape::new(&from)?,
             values,
-        }
+        })
     }
 
     fn check(&self, problems: &mut Vec<String>) {
+        problems.extend(self.model.attention.problems(self.model.d_model));
+        if self.model.n_dense_layers < self.model.n_layers {
+            problems.extend(self.model.moe.router.problems(router_shape(&self.model)));
+        }
         let mut require = |holds: bool, problem: String| {
             if !holds {
                 problems.push(problem);
             }
         };
-        let ModelConfig { d_model, n_layers, n_dense_layers, attention, moe, .. } = &self.model;
-        let AttentionConfig { n_heads, n_kv_heads, .. } = attention;
-        require(
-            d_model % n_heads == 0 && (d_model / n_heads).is_multiple_of(2),
-            format!(
-                "model.d_model = {d_model} is not an even multiple of attention.heads = {n_heads}: rotary \
-                 positions turn pairs of channels of a head"
-            ),
-        );
-        require(
-            n_heads % n_kv_heads == 0,
-            format!("attention.heads = {n_heads} is not a multiple of attention.kv_heads = {n_kv_heads}"),
-        );
+        let ModelConfig { n_layers, n_dense_layers, moe, .. } = &self.model;
         require(
             n_dense_layers <= n_layers,
             format!("model.dense_layers = {n_dense_layers} is more than model.layers = {n_layers}"),
         );
         let (k, n) = (moe.top_k, moe.n_experts);
         require(k <= n, format!("moe.top_k = {k} is more than moe.experts = {n}"));
-        let constant_weight = k == 1 && moe.router.norm_weights && n_dense_layers < n_layers;
-        require(
-            !constant_weight,
-            "moe.top_k = 1 with moe.router.norm_weights = true makes every weight 1, so the loss \
-             cannot train the router; set moe.router.norm_weights = false"
-                .into(),
-        );
         require(
             self.micro_batch <= self.batch,
             format!("data.micro_batch = {} is more than data.batch = {}", self.micro_batch, self.batch),
@@ -255,7 +216,8 @@ impl RunConfig {
         require(problem.is_none(), problem.unwrap_or_default());
         // In floating point, which such numbers cannot overflow.
         let [d, ffn, experts, width] =
-            [*d_model, self.model.dense_ffn, moe.n_experts + moe.n_shared, moe.expert_ffn].map(|n| n as f64);
+            [self.model.d_model, self.model.dense_ffn, moe.n_experts + moe.n_shared, moe.expert_ffn]
+                .map(|n| n as f64);
         let about = *n_layers as f64 * d * (4.0 * d + 3.0 * ffn + 3.0 * experts * width);
         require(
             about < MOST_PARAMETERS,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::keys::{self, KEYS, Key};
-use super::value::Value;
+use crate::settings;
+use crate::settings::value::Value;
 
 /// Checked values of the keys that were given.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -22,6 +23,22 @@ impl Values {
     /// The value of a key: given, or its default.
     pub fn get(&self, name: &str) -> Option<Value> {
         self.0.get(name).cloned().or_else(|| keys::find(name).and_then(|key| key.default.clone()))
+    }
+
+    /// Whether a key belongs to the kinds of parts that are chosen.
+    pub fn applies(&self, key: &Key) -> bool {
+        key.of.is_none_or(|(kind, word)| self.get(kind) == Some(Value::Text(word.into())))
+    }
+
+    /// The given keys that belong to a kind of a part that is not chosen, each with the reason.
+    pub fn strangers(&self, keys: &[Key]) -> Vec<String> {
+        let strange = |key: &&Key| self.0.contains_key(key.name) && !self.applies(key);
+        let problem = |key: &Key| {
+            let (kind, word) = key.of?;
+            let chosen = self.get(kind).map_or_else(|| "absent".to_string(), |value| value.to_string());
+            Some(format!("`{}` is a setting of {kind} = {word:?}, and {kind} is {chosen}", key.name))
+        };
+        keys.iter().filter(strange).filter_map(problem).collect()
     }
 
     /// Gives a key a value that is known to fit it.
@@ -103,8 +120,8 @@ impl Values {
     pub fn to_toml(&self, docs: bool) -> String {
         let mut text = String::new();
         let mut section = "";
-        for key in KEYS {
-            let Some(value) = self.get(key.name) else { continue };
+        for key in KEYS.iter() {
+            let Some(value) = self.get(key.name).filter(|_| self.applies(key)) else { continue };
             let (this_section, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
             if this_section != section {
                 let gap = if text.is_empty() { "" } else { "\n" };
@@ -132,10 +149,16 @@ impl Values {
     pub fn fingerprint(&self) -> moe_shards::Hash {
         let lines: Vec<String> = KEYS
             .iter()
-            .filter(|key| key.identity)
+            .filter(|key| key.identity && self.applies(key))
             .filter_map(|key| Some(format!("{} = {}\n", key.name, self.get(key.name)?)))
             .collect();
         moe_shards::Hash::of(lines.concat().as_bytes())
+    }
+}
+
+impl settings::Values for Values {
+    fn value(&self, name: &str) -> Option<Value> {
+        self.get(name)
     }
 }
 
@@ -196,6 +219,17 @@ mod tests {
         assert!(found.is_empty(), "{found:?}");
         assert_eq!(again.to_toml(false), values.to_toml(false));
         assert_eq!(again.fingerprint(), values.fingerprint());
+    }
+
+    #[test]
+    fn a_setting_of_another_kind_is_refused_with_the_reason() {
+        let mut values = Values::default();
+        values.set("moe.router.score", Value::Text("softmax".into()));
+        let own = keys::find("moe.router.score").expect("a key");
+        assert!(values.applies(own) && values.strangers(KEYS.as_slice()).is_empty());
+        let other = Key { of: Some(("moe.router.kind", "random")), ..own.clone() };
+        let problem = "`moe.router.score` is a setting of moe.router.kind = \"random\", and moe.router.kind is \"top_k\"";
+        assert_eq!(values.strangers(&[other]), [problem]);
     }
 
     #[test]

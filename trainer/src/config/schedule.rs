@@ -37,18 +37,16 @@ impl Extent {
 }
 
 impl ScheduleShape {
-    pub(super) fn new(from: &Reader) -> Self {
-        Self {
-            kind: match from.text("schedule.kind").as_str() {
-                "cosine" => ScheduleKind::Cosine,
-                "constant" => ScheduleKind::Constant,
-                _ => ScheduleKind::Wsd,
-            },
+    pub(super) fn new(from: &Reader) -> Result<Self, String> {
+        let kind = from.text("schedule.kind");
+        Ok(Self {
+            kind: ScheduleKind::find(&kind)
+                .ok_or_else(|| format!("`schedule.kind`: no schedule {kind:?}"))?,
             peak: from.float("optim.lr"),
             warmup: Extent::new(from, "schedule.warmup", "schedule.warmup_steps"),
             decay: Extent::new(from, "schedule.decay", "schedule.decay_steps"),
             floor: from.float("schedule.floor"),
-        }
+        })
     }
 
     /// The schedule of a run of `n_steps` steps. Shares are rounded; warm-up and fall never overlap,

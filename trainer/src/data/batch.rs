@@ -89,6 +89,12 @@ impl Batch {
         self.segments.iter().filter(|&&segment| segment != PADDING).count()
     }
 
+    /// Samples with a token that is not padding.
+    pub fn n_samples_with_tokens(&self) -> usize {
+        let samples = self.segments.chunks(self.seq_len.max(1));
+        samples.filter(|sample| sample.iter().any(|&segment| segment != PADDING)).count()
+    }
+
     /// Positions of the tokens of some samples.
     pub fn token_range(&self, samples: Range<usize>) -> Range<usize> {
         samples.start * self.seq_len..samples.end * self.seq_len
@@ -97,14 +103,16 @@ impl Batch {
     /// Some samples as the model reads them.
     pub fn input(&self, samples: Range<usize>, device: &Device) -> Input {
         let shape = [samples.len(), self.seq_len];
+        let first = self.first_t + samples.start as u64;
         let tokens = self.token_range(samples);
-        Input::new(
+        let input = Input::new(
             &self.tokens[tokens.clone()],
             &self.positions[tokens.clone()],
             &self.segments[tokens],
             shape,
             device,
-        )
+        );
+        input.at(first)
     }
 }
 

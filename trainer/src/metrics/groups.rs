@@ -28,7 +28,7 @@ impl Mean {
     /// Bits per byte; `None` without a byte.
     pub fn bits_per_byte(&self) -> Option<f64> {
         let nats = self.nats()?;
-        (self.n_bytes > 0).then(|| crate::loss::bits_per_byte(nats, self.n_targets, self.n_bytes))
+        (self.n_bytes > 0).then(|| crate::objective::bits_per_byte(nats, self.n_targets, self.n_bytes))
     }
 
     fn add(&mut self, loss: f64, n_bytes: u64) {

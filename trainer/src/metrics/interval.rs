@@ -39,12 +39,7 @@ pub(super) struct RouterInterval {
     pub(super) load: Vec<u64>,
     pub(super) fewest_rows: u64,
     pub(super) most_rows: u64,
-    #[serde(with = "exact")]
-    pub(super) switch_sum: f64,
-    #[serde(with = "exact")]
-    pub(super) sequence_sum: f64,
-    #[serde(with = "exact")]
-    pub(super) z_sum: f64,
+    pub(super) losses: Vec<LossSum>,
     #[serde(with = "exact")]
     pub(super) logit_max: f64,
     #[serde(with = "exact")]
@@ -61,6 +56,14 @@ pub(super) struct RouterInterval {
     #[serde(with = "exact")]
     pub(super) max_load_sum: f64,
     pub(super) dead_sum: u64,
+}
+
+/// The loss of a balancer without coefficient, summed over real tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct LossSum {
+    name: String,
+    #[serde(with = "exact")]
+    sum: f64,
 }
 
 /// Seconds of a step.
@@ -118,6 +121,17 @@ impl RouterInterval {
         }
     }
 
+    /// The losses of all balancers by name, mean over tokens.
+    pub(super) fn mean_losses(&self) -> impl Iterator<Item = (&str, f64)> {
+        let n_tokens = self.n_tokens.max(1) as f64;
+        self.losses.iter().map(move |loss| (loss.name.as_str(), loss.sum / n_tokens))
+    }
+
+    /// The loss of the balancer of this name, mean over tokens.
+    pub(super) fn mean_loss(&self, name: &str) -> Option<f64> {
+        self.mean_losses().find(|(found, _)| *found == name).map(|(_, loss)| loss)
+    }
+
     fn add(&mut self, stats: &RouterStats) {
         self.n_steps += 1;
         self.n_tokens += stats.n_tokens;
@@ -127,9 +141,13 @@ impl RouterInterval {
             self.fewest_rows = self.fewest_rows.min(rows);
             self.most_rows = self.most_rows.max(rows);
         }
-        self.switch_sum += stats.switch_sum;
-        self.sequence_sum += stats.sequence_sum;
-        self.z_sum += stats.z_sum;
+        for (name, loss) in &stats.losses {
+            let sum = loss * stats.n_tokens as f64;
+            match self.losses.iter_mut().find(|found| found.name == *name) {
+                Some(found) => found.sum += sum,
+                None => self.losses.push(LossSum { name: (*name).to_string(), sum }),
+            }
+        }
         self.logit_max = self.logit_max.max(stats.logit_max.into());
         self.logit_min = self.logit_min.min(stats.logit_min.into());
         self.bias_range = stats.bias_range().into();
@@ -172,14 +190,9 @@ mod tests {
         let mut router = RouterInterval::new(0, 2);
         let stats = |load: [u64; 2]| RouterStats {
             load: load.to_vec(),
-            n_dropped: 0,
             n_tokens: 100,
-            switch_sum: 0.0,
-            sequence_sum: 0.0,
-            z_sum: 0.0,
-            logit_max: 0.0,
-            logit_min: 0.0,
-            bias: vec![0.0; 2],
+            losses: vec![("z", load[0] as f64)],
+            ..RouterStats::default()
         };
         router.add(&stats([100, 0]));
         router.add(&stats([0, 100]));
@@ -187,6 +200,7 @@ mod tests {
         assert_eq!((router.max_violation_sum / 2.0, router.max_load_sum / 2.0), (1.0, 1.0));
         assert_eq!((router.dead_sum, router.effective_sum / 2.0, router.entropy_sum), (2, 1.0, 0.0));
         assert_eq!((router.fewest_rows, router.most_rows), (0, 100));
+        assert_eq!((router.mean_loss("z"), router.mean_loss("y")), (Some(50.0), None));
     }
 
     #[test]

@@ -96,19 +96,16 @@ impl Interval {
         if self.routers.is_empty() {
             return 0.0;
         }
-        let total = |value: fn(&RouterInterval) -> f64| -> f64 {
-            self.routers.iter().map(|router| value(router) / router.n_tokens.max(1) as f64).sum()
-        };
-        let n = self.routers.len() as f64;
-        let (switch, sequence, z) = (
-            total(|router| router.switch_sum),
-            total(|router| router.sequence_sum),
-            total(|router| router.z_sum),
-        );
-        put(line, "train/aux_switch", switch / n);
-        put(line, "train/aux_sequence", sequence / n);
-        put(line, "train/z", z / n);
-        balance.switch * switch + balance.sequence * sequence + balance.z * z
+        let mut contribution = 0.0;
+        for balancer in balance.all() {
+            let losses = self.routers.iter().filter_map(|router| router.mean_loss(balancer.name()));
+            let (n, total) = losses.fold((0, 0.0), |(n, total), loss| (n + 1, total + loss));
+            if n > 0 {
+                put(line, &format!("train/{}", balancer.name()), total / f64::from(n));
+                contribution += balancer.coefficient() * total;
+            }
+        }
+        contribution
     }
 }
 
@@ -139,7 +136,6 @@ pub fn validation_record(
 }
 
 fn router(line: &mut Map<String, Value>, router: &RouterInterval) {
-    let n_tokens = router.n_tokens.max(1) as f64;
     let n_steps = router.n_steps.max(1) as f64;
     let total = router.load.iter().sum::<u64>();
     let mut put = |key: &str, value: Value| {
@@ -159,7 +155,9 @@ fn router(line: &mut Map<String, Value>, router: &RouterInterval) {
     put("bias_range", router.bias_range.into());
     put("logit_max", router.logit_max.into());
     put("logit_min", router.logit_min.into());
-    put("z", (router.z_sum / n_tokens).into());
+    for (name, loss) in router.mean_losses() {
+        put(name, loss.into());
+    }
 }
 
 fn mean(line: &mut Map<String, Value>, prefix: &str, mean: &Mean) {

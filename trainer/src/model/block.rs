@@ -3,11 +3,12 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::attention::{GroupedQuery, Placement};
-use super::config::{BalanceConfig, ModelConfig};
+use super::attention::Attention;
+use super::config::ModelConfig;
+use super::context::Context;
+use super::cost::Cost;
 use super::feed_forward::SwiGlu;
 use super::init::Init;
-use super::input::Input;
 use super::moe::{MoeLayer, MoeRecord};
 use super::norm::RmsNorm;
 
@@ -15,7 +16,7 @@ use super::norm::RmsNorm;
 #[derive(Module, Debug)]
 pub struct Block {
     attention_norm: RmsNorm,
-    attention: GroupedQuery,
+    attention: Attention,
     feed_forward_norm: RmsNorm,
     feed_forward: FeedForward,
 }
@@ -42,33 +43,37 @@ impl Block {
         let out_scale = (2.0 * config.n_layers as f64).powf(-0.5);
         let ffn = format!("{name}.feed_forward");
         let feed_forward = if config.is_moe(layer) {
-            FeedForward::Moe(MoeLayer::new(config, out_scale, &ffn, init))
+            FeedForward::Moe(MoeLayer::new(config, layer, out_scale, &ffn, init))
         } else {
             FeedForward::Dense(SwiGlu::new(config.d_model, config.dense_ffn, out_scale, &ffn, init))
         };
         Self {
             attention_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
-            attention: GroupedQuery::new(config, out_scale, &format!("{name}.attention"), init),
+            attention: config.attention.build(config.d_model, out_scale, &format!("{name}.attention"), init),
             feed_forward_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
             feed_forward,
         }
     }
 
+    /// What block `layer` (from 0) of a model costs.
+    pub fn cost(config: &ModelConfig, layer: usize) -> Cost {
+        let feed_forward = match config.is_moe(layer) {
+            true => MoeLayer::cost(config),
+            false => SwiGlu::cost(config.d_model, config.dense_ffn),
+        };
+        let norm = RmsNorm::cost(config.d_model);
+        norm + config.attention.cost(config.d_model, config.seq_len) + norm + feed_forward
+    }
+
     /// # Shapes
     /// - x: `[batch * seq, d_model]`, and so is the result
-    pub fn forward(
-        &self,
-        x: Tensor<2>,
-        placement: &Placement,
-        input: &Input,
-        balance: &BalanceConfig,
-    ) -> (Tensor<2>, Option<MoeRecord>) {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), placement);
+    pub fn forward(&self, x: Tensor<2>, ctx: &Context) -> (Tensor<2>, Option<MoeRecord>) {
+        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), ctx);
         let normed = self.feed_forward_norm.forward(x.clone());
         match &self.feed_forward {
             FeedForward::Dense(dense) => (x + dense.forward(normed), None),
             FeedForward::Moe(moe) => {
-                let (y, record) = moe.forward(normed, &input.valid, input.kernels, balance);
+                let (y, record) = moe.forward(normed, ctx);
                 (x + y, Some(record))
             }
         }

@@ -1,6 +1,8 @@
 //! The geometry of a model: what is needed to build it, and nothing about training.
 
-pub use crate::kernel::Compute;
+pub use super::attention::AttentionConfig;
+pub use super::moe::{BalanceConfig, RouterConfig};
+pub use crate::ops::Compute;
 
 /// A decoder-only language model.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,17 +33,6 @@ pub struct ModelConfig {
     pub moe: MoeConfig,
 }
 
-/// Grouped-query attention with rotary positions.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AttentionConfig {
-    /// Query heads; the width of a head is `d_model / n_heads`.
-    pub n_heads: usize,
-    /// Key and value heads; each serves `n_heads / n_kv_heads` query heads.
-    pub n_kv_heads: usize,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-}
-
 /// A mixture-of-experts feed-forward.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MoeConfig {
@@ -59,43 +50,10 @@ pub struct MoeConfig {
     pub balance: BalanceConfig,
 }
 
-/// How a router turns logits into choices and weights.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RouterConfig {
-    /// Function from logits to scores.
-    pub score: ScoreFunction,
-    /// Whether the weights of the chosen experts are divided by their sum.
-    pub norm_weights: bool,
-    /// Factor of the weights, after the division.
-    pub route_scale: f64,
-}
-
-/// Function from router logits to scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScoreFunction {
-    /// `p = softmax(z)` over the experts.
-    Softmax,
-    /// `s = sigmoid(z)`, each expert for itself.
-    Sigmoid,
-}
-
-/// Strengths of the balancing terms; zero switches one off.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BalanceConfig {
-    /// Step of the loss-free bias, in units of the score.
-    pub bias_rate: f64,
-    /// Coefficient of the Switch auxiliary loss.
-    pub switch: f64,
-    /// Coefficient of the same loss taken over each sequence.
-    pub sequence: f64,
-    /// Coefficient of the router z-loss.
-    pub z: f64,
-}
-
 impl ModelConfig {
-    /// Width of one attention head.
+    /// Width of the widest attention head.
     pub fn head_dim(&self) -> usize {
-        self.d_model / self.attention.n_heads
+        self.attention.head_dim(self.d_model)
     }
 
     /// Whether block `layer` (from 0) holds a mixture of experts.

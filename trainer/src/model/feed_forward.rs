@@ -3,9 +3,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use super::cost::Cost;
 use super::init::Init;
-use super::linear::linear;
-use crate::kernel::swiglu;
+use crate::ops::linear::linear;
+use crate::ops::swiglu::swiglu;
 
 /// `y = (silu(x W_gate) * (x W_up)) W_down`, without biases.
 #[derive(Module, Debug)]
@@ -24,6 +25,12 @@ impl SwiGlu {
             w_up: init.normal(&format!("{name}.w_up"), [width, hidden], 1.0),
             w_down: init.normal(&format!("{name}.w_down"), [hidden, width], out_scale),
         }
+    }
+
+    /// What it costs: its input, gate, up and their product are kept.
+    pub fn cost(width: usize, hidden: usize) -> Cost {
+        let (width, hidden) = (width as u64, hidden as u64);
+        Cost { values: width + 3 * hidden, ..Cost::of_weights(3 * width * hidden) }
     }
 
     /// # Shapes

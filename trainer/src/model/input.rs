@@ -2,8 +2,6 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::kernel::Kernels;
-
 /// Segment number of padding; it belongs to no document.
 pub const PADDING: u32 = u32::MAX;
 
@@ -20,8 +18,8 @@ pub struct Input {
     pub segments: Vec<u32>,
     /// Which tokens are not padding.
     pub valid: ValidMask,
-    /// Which kernels compute.
-    pub kernels: Kernels,
+    /// Number of the first sample in the plan; randomness depends on it.
+    pub first_sample: u64,
 }
 
 /// Which tokens are real. A type of its own, because a bare boolean tensor does not say whether
@@ -55,13 +53,31 @@ impl Input {
             positions: positions.to_vec(),
             segments: segments.to_vec(),
             valid: ValidMask::new(segments.iter().map(|&s| s != PADDING).collect(), batch, device),
-            kernels: Kernels::of(device),
+            first_sample: 0,
         }
     }
 
-    /// The same input for other kernels.
-    pub fn with_kernels(self, kernels: Kernels) -> Self {
-        Self { kernels, ..self }
+    /// The same input as the samples of a plan from `first_sample` on.
+    pub fn at(self, first_sample: u64) -> Self {
+        Self { first_sample, ..self }
+    }
+
+    /// Position in its sample of the first token of each token's document piece, `[tokens]`; the tokens of
+    /// a piece lie side by side.
+    pub fn first_visible(&self) -> Tensor<1, Int> {
+        let [_, seq] = self.tokens.dims();
+        let mut first = Vec::with_capacity(self.segments.len());
+        for sample in self.segments.chunks_exact(seq) {
+            let mut start = 0;
+            for (i, segment) in sample.iter().enumerate() {
+                if i > 0 && *segment != sample[i - 1] {
+                    start = i;
+                }
+                first.push(start as i32);
+            }
+        }
+        let n = first.len();
+        Tensor::from_data(TensorData::new(first, [n]), &self.tokens.device())
     }
 }
 
@@ -91,9 +107,10 @@ impl ValidMask {
         self.n_valid
     }
 
-    /// Whether token `index` is real.
-    pub fn is_valid(&self, index: usize) -> bool {
-        self.is_valid[index]
+    /// Tokens of each sample that are not padding.
+    pub fn tokens_of_samples(&self) -> Vec<usize> {
+        let seq = self.n_tokens() / self.batch;
+        self.is_valid.chunks(seq).map(|sample| sample.iter().filter(|&&v| v).count()).collect()
     }
 
     /// 1 for real tokens and 0 for padding, `[tokens]`.
@@ -104,5 +121,19 @@ impl ValidMask {
     /// 1 for real tokens and 0 for padding, `[tokens, 1]`, f32.
     pub fn column(&self) -> Tensor<2> {
         self.column.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_piece_begins_where_its_number_changes() {
+        let segments = [0, 0, 1, 0, 1, PADDING];
+        let input = Input::new(&[0; 6], &[0; 6], &segments, [2, 3], &Device::flex());
+        let first: Vec<i64> = input.first_visible().into_data().iter().collect();
+        assert_eq!(first, [0, 0, 2, 0, 1, 2]);
+        assert_eq!(input.valid.tokens_of_samples(), [3, 2]);
     }
 }

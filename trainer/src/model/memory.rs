@@ -2,25 +2,14 @@
 //!
 //! Per parameter: 4 bytes for itself, its gradient and each of both moments, and with bf16 a copy of
 //! 2 bytes that products keep for the backward pass. Per token and block: what the gradients of its
-//! operations need, listed in `block_values`. On a CPU attention also keeps its scores, sequence length
-//! squared per head. The allocator's own slack is not in it.
+//! operations need, as each part says in its [`Cost`](super::cost::Cost). On a CPU attention also keeps its
+//! scores, sequence length squared per head. The allocator's own slack is not in it.
 
-use super::ModelConfig;
 use super::config::Compute;
 use super::size::size;
-use crate::kernel::Kernels;
-
-/// Logits of one chunk of the loss on a GPU, in values: large enough to fill it, small beside its memory.
-const CHUNK_LOGITS: usize = 1 << 27;
-
-/// Tokens of one chunk of the loss on a CPU: large enough for the products, small enough to stay in the
-/// cache.
-pub const LOSS_CHUNK_ON_CPU: usize = 512;
-
-/// Tokens of one chunk of the loss on a GPU.
-pub fn loss_chunk_on_gpu(vocab: usize) -> usize {
-    (CHUNK_LOGITS / vocab.max(1)).max(512)
-}
+use super::{Block, ModelConfig};
+use crate::ops::Form;
+use crate::ops::cross_entropy::chunk_tokens;
 
 /// Bytes on the device, by purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +32,15 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The plan for micro-batches of `samples` samples.
-    pub fn new(config: &ModelConfig, samples: usize, kernels: Kernels, recompute: bool) -> Self {
+    /// The plan for micro-batches of `samples` samples, computed by these forms of operations.
+    pub fn new(config: &ModelConfig, samples: usize, form: Form, recompute: bool) -> Self {
         let parameters = 4 * size(config).total;
         let bytes = config.compute.bytes();
         let tokens = samples.saturating_mul(config.seq_len);
-        let block = |layer| block_values(config, layer) * bytes + block_f32_values(config, layer) * 4;
+        let block = |layer| {
+            let cost = Block::cost(config, layer);
+            cost.values * bytes + cost.f32_values * 4
+        };
         let layers = 0..config.n_layers;
         let kept = if recompute {
             // The input of every block, and everything of the block that is being computed again.
@@ -58,21 +50,17 @@ impl MemoryPlan {
             layers.map(block).sum()
         };
         // Softmax of each block that is kept; and of one block the scores before it, and both gradients.
-        let score_blocks = if recompute { 1 } else { config.n_layers as u64 } + 2;
-        let square = (config.seq_len as u64).saturating_mul(config.seq_len as u64);
-        let of_block = product(&[samples as u64, config.attention.n_heads as u64, square, 4]);
-        let chunk = match kernels {
-            Kernels::Host => LOSS_CHUNK_ON_CPU,
-            Kernels::Gpu => loss_chunk_on_gpu(config.vocab_size),
-        };
-        let chunk = chunk.min(tokens) as u64;
+        let scores = (0..config.n_layers).map(|layer| Block::cost(config, layer).scores);
+        let largest = scores.clone().max().unwrap_or(0);
+        let scores = if recompute { largest } else { scores.sum() } + 2 * largest;
+        let chunk = chunk_tokens(config.vocab_size, form).min(tokens) as u64;
         Self {
             parameters,
             casts: if config.compute == Compute::Bf16 { parameters / 2 } else { 0 },
             gradients: parameters,
             moments: 2 * parameters,
             activations: product(&[tokens as u64, kept]),
-            scores: if kernels == Kernels::Host { product(&[score_blocks, of_block]) } else { 0 },
+            scores: if form == Form::Cpu { product(&[tokens as u64, scores, 4]) } else { 0 },
             // Logits, and the gradient that takes their place.
             logits: product(&[2, chunk, config.vocab_size as u64, bytes]),
         }
@@ -91,30 +79,6 @@ fn product(factors: &[u64]) -> u64 {
     factors.iter().fold(1, |product, factor| product.saturating_mul(*factor))
 }
 
-/// Values in the type of computation that the backward pass of a block needs, per token: the inputs
-/// of both norms and of all products, queries, keys and values, the attention's output, gate and up.
-fn block_values(config: &ModelConfig, layer: usize) -> u64 {
-    let (d, head_dim) = (config.d_model as u64, config.head_dim() as u64);
-    let (heads, kv_heads) = (config.attention.n_heads as u64, config.attention.n_kv_heads as u64);
-    let attention = 2 * d + (heads + 2 * kv_heads) * head_dim + heads * head_dim;
-    let moe = &config.moe;
-    let feed_forward = if config.is_moe(layer) {
-        let (k, f) = (moe.top_k as u64, moe.expert_ffn as u64);
-        // Rows before and after the experts; gate, up and their product, also of shared experts.
-        2 * k * d + 3 * k * f + 3 * moe.n_shared as u64 * f
-    } else {
-        3 * config.dense_ffn as u64
-    };
-    attention + 2 * d + feed_forward
-}
-
-/// The same in f32: the statistics of both norms and of the softmax; for a router its input, and
-/// logits, scores and shares for weights and losses.
-fn block_f32_values(config: &ModelConfig, layer: usize) -> u64 {
-    let router = config.d_model as u64 + 4 * config.moe.n_experts as u64 + 3 * config.moe.top_k as u64;
-    2 + config.attention.n_heads as u64 + if config.is_moe(layer) { router } else { 0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,22 +93,21 @@ mod tests {
     #[test]
     fn mini_1b_by_hand() {
         let config = preset("mini-1b");
-        let plan = MemoryPlan::new(&config, 16, Kernels::Gpu, false);
+        let plan = MemoryPlan::new(&config, 16, Form::Gpu, false);
         assert_eq!(plan.scores, 0);
         // 1,239,114,752 parameters at 4 bytes; two moments; half of it again in bf16.
         assert_eq!(plan.parameters, 4_956_459_008);
         assert_eq!((plan.casts, plan.moments), (2_478_229_504, 9_912_918_016));
         // Attention: 2 * 1024 + 48 * 64 + 1024; norms 2 * 1024; dense 3 * 4096; experts
         // 2 * 6 * 1024 + 3 * 6 * 512 + 3 * 2 * 512.
-        assert_eq!(block_values(&config, 0), 6144 + 2048 + 12_288);
-        assert_eq!(block_values(&config, 1), 6144 + 2048 + 24_576);
-        assert_eq!(block_f32_values(&config, 0), 18);
-        assert_eq!(block_f32_values(&config, 1), 18 + 1024 + 256 + 18);
+        let kept = |layer| (Block::cost(&config, layer).values, Block::cost(&config, layer).f32_values);
+        assert_eq!(kept(0), (6144 + 2048 + 12_288, 18));
+        assert_eq!(kept(1), (6144 + 2048 + 24_576, 18 + 1024 + 256 + 18));
         let per_token = 20_480 * 2 + 18 * 4 + 11 * (32_768 * 2 + 1316 * 4);
         assert_eq!(plan.activations, 32_768 * per_token);
         // A chunk of 2^27 logits in bf16, and its gradient.
         assert_eq!(plan.logits, 1 << 29);
-        let again = MemoryPlan::new(&config, 16, Kernels::Gpu, true);
+        let again = MemoryPlan::new(&config, 16, Form::Gpu, true);
         assert_eq!(again.activations, 32_768 * (12 * 1024 * 2 + 32_768 * 2 + 1316 * 4));
     }
 
@@ -153,8 +116,8 @@ mod tests {
         // 3 blocks, 4 heads, 8 samples of 2048 tokens: 1.6 GB kept, and as much as two blocks beside it.
         let config = preset("tiny");
         let of_block = 8 * 4 * 2048 * 2048 * 4;
-        assert_eq!(MemoryPlan::new(&config, 8, Kernels::Host, false).scores, 5 * of_block);
-        assert_eq!(MemoryPlan::new(&config, 8, Kernels::Host, true).scores, 3 * of_block);
-        assert_eq!(MemoryPlan::new(&config, usize::MAX, Kernels::Host, false).total(), u64::MAX);
+        assert_eq!(MemoryPlan::new(&config, 8, Form::Cpu, false).scores, 5 * of_block);
+        assert_eq!(MemoryPlan::new(&config, 8, Form::Cpu, true).scores, 3 * of_block);
+        assert_eq!(MemoryPlan::new(&config, usize::MAX, Form::Cpu, false).total(), u64::MAX);
     }
 }

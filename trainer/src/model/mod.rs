@@ -6,32 +6,34 @@
 pub mod attention;
 mod block;
 pub mod config;
+pub mod context;
+pub mod cost;
 pub mod feed_forward;
 pub mod init;
 mod input;
-pub mod linear;
 pub mod memory;
 pub mod moe;
 pub mod norm;
 pub mod parameters;
+pub mod record;
 pub mod rope;
 pub mod size;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use moe_kernels::embedding::TokenOrder;
 
 pub use block::Block;
 pub use config::ModelConfig;
 pub use input::{Input, PADDING, ValidMask};
 
-use crate::kernel::Kernels;
-use attention::Placement;
-use config::{BalanceConfig, Compute};
+use crate::ops::embedding::embed;
+use config::Compute;
+use context::{BatchCounts, Context, Pass};
+use cost::Cost;
 use init::Init;
 use moe::{MoeLayer, MoeRecord};
 use norm::RmsNorm;
-use rope::Rope;
+use rope::Ropes;
 
 /// A decoder-only transformer with mixture-of-experts feed-forwards.
 #[derive(Module, Debug)]
@@ -42,11 +44,7 @@ pub struct Model {
     /// `[d_model, vocab]`; absent when the embedding serves as head.
     head: Option<Param<Tensor<2>>>,
     #[module(skip)]
-    rope: Rope,
-    #[module(skip)]
-    n_heads: usize,
-    #[module(skip)]
-    balance: BalanceConfig,
+    ropes: Ropes,
     #[module(skip)]
     compute: Compute,
 }
@@ -78,58 +76,58 @@ impl Model {
             blocks: (0..config.n_layers).map(|layer| Block::new(config, layer, init)).collect(),
             norm: RmsNorm::new(width, config.norm_eps, init.device()),
             head: (!config.tie_embeddings).then(|| init.normal("head", [width, vocab], 1.0)),
-            rope: Rope::new(config.seq_len, config.head_dim(), config.attention.rope_theta),
-            n_heads: config.attention.n_heads,
-            balance: config.moe.balance.clone(),
+            ropes: Ropes::of(config),
             compute: config.compute,
         }
     }
 
+    /// What a model costs: the table of embeddings, all blocks, the last normalisation, and the head.
+    pub fn cost(config: &ModelConfig) -> Cost {
+        let table = (config.vocab_size * config.d_model) as u64;
+        let embedding = Cost { flops: 0, ..Cost::of_weights(table) };
+        let head = match config.tie_embeddings {
+            true => Cost { parameters: 0, active: 0, ..Cost::of_weights(table) },
+            false => Cost::of_weights(table),
+        };
+        let blocks: Cost = (0..config.n_layers).map(|layer| Block::cost(config, layer)).sum();
+        embedding + blocks + Cost::of_weights(config.d_model as u64) + head
+    }
+
     /// Hidden states of a batch, in the type of computation.
-    pub fn forward(&self, input: &Input) -> Output {
-        let placement = self.placement(input);
+    pub fn forward(&self, input: &Input, ctx: &Context) -> Output {
         let mut x = self.embed(input);
         let mut records = Vec::new();
         for layer in 0..self.blocks.len() {
-            let (y, record) = self.block(layer, x, &placement, input);
+            let (y, record) = self.block(layer, x, ctx);
             x = y;
             records.extend(record.map(|record| (layer, record)));
         }
         Output { hidden: self.last_norm(x), records }
     }
 
-    /// What all blocks need to know of an input.
-    pub fn placement(&self, input: &Input) -> Placement {
-        Placement::new(input, &self.rope, self.n_heads)
+    /// What all layers need to know of an input, which is a part of the batch of these counts.
+    pub fn context(&self, input: &Input, pass: Pass, counts: BatchCounts) -> Context {
+        Context::new(input, pass, counts, &self.ropes)
+    }
+
+    /// The context of an input that nothing is learnt from.
+    pub fn eval_context(&self, input: &Input) -> Context {
+        self.context(input, Pass::EVAL, BatchCounts::of(&input.valid))
     }
 
     /// The embedding of each token, `[batch * seq, d_model]`, in the type of computation.
     pub fn embed(&self, input: &Input) -> Tensor<2> {
         let [batch, seq] = input.tokens.dims();
         let tokens = input.tokens.clone().reshape([batch * seq]);
-        let table = self.embedding.val();
-        match input.kernels {
-            Kernels::Host => table.select(0, tokens),
-            Kernels::Gpu => {
-                let [vocab, _] = table.dims();
-                let order = TokenOrder::new(&input.ids, vocab, &table.device());
-                moe_kernels::embedding::embed(table, tokens, &order, self.compute.dtype())
-            }
-        }
+        embed(self.embedding.val(), tokens, &input.ids, self.compute)
     }
 
     /// One block.
     ///
     /// # Shapes
     /// - x: `[batch * seq, d_model]`, and so is the result
-    pub fn block(
-        &self,
-        layer: usize,
-        x: Tensor<2>,
-        placement: &Placement,
-        input: &Input,
-    ) -> (Tensor<2>, Option<MoeRecord>) {
-        self.blocks[layer].forward(x, placement, input, &self.balance)
+    pub fn block(&self, layer: usize, x: Tensor<2>, ctx: &Context) -> (Tensor<2>, Option<MoeRecord>) {
+        self.blocks[layer].forward(x, ctx)
     }
 
     /// The normalisation after the last block.
@@ -150,25 +148,16 @@ impl Model {
         }
     }
 
-    /// The selection bias of each router, by layer number.
-    pub fn balance_biases(&self) -> Vec<(usize, Tensor<1>)> {
-        let bias = |block: &Block| block.moe().map(|moe| moe.balance_bias().val());
-        self.blocks.iter().enumerate().filter_map(|(layer, block)| Some((layer, bias(block)?))).collect()
+    /// The mixtures of experts, by layer number.
+    pub fn mixtures(&self) -> impl Iterator<Item = (usize, &MoeLayer)> {
+        self.blocks.iter().enumerate().filter_map(|(layer, block)| Some((layer, block.moe()?)))
     }
 
-    /// The same model with another selection bias in the router of `layer`.
-    pub fn with_balance_bias(self, layer: usize, bias: &[f32]) -> Self {
-        self.map_moe(layer, |moe| moe.with_balance_bias(bias))
-    }
-
-    /// The same with a bias that is on the device already, outside of any graph.
-    pub fn with_bias_tensor(self, layer: usize, bias: Tensor<1>) -> Self {
-        self.map_moe(layer, |moe| moe.with_bias_tensor(bias.clone()))
-    }
-
-    fn map_moe(mut self, layer: usize, change: impl Fn(MoeLayer) -> MoeLayer) -> Self {
-        let change = |(index, block): (usize, Block)| {
-            if index == layer { block.map_moe(&change) } else { block }
+    /// The same model with another selection bias in the router of `layer`, outside of any graph.
+    pub fn with_bias(mut self, layer: usize, bias: Tensor<1>) -> Self {
+        let change = |(index, block): (usize, Block)| match index == layer {
+            true => block.map_moe(|moe| moe.with_bias(bias.clone())),
+            false => block,
         };
         self.blocks = self.blocks.into_iter().enumerate().map(change).collect();
         self

@@ -3,7 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::kernel::rms_norm;
+use super::cost::Cost;
+use crate::ops::rms_norm::rms_norm;
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight`, over the last dimension, in f32.
 #[derive(Module, Debug)]
@@ -17,6 +18,11 @@ impl RmsNorm {
     /// A normalisation of `width` channels.
     pub fn new(width: usize, epsilon: f64, device: &Device) -> Self {
         Self { weight: Param::from_tensor(Tensor::ones([width], device)), epsilon }
+    }
+
+    /// What a normalisation of `width` channels costs: its input is kept, and one statistic of each row.
+    pub fn cost(width: usize) -> Cost {
+        Cost { values: width as u64, f32_values: 1, ..Cost::of_weights(width as u64) }
     }
 
     /// # Shapes

@@ -33,6 +33,24 @@ impl Parameter {
         self.len() == 0
     }
 
+    /// Whether weight decay applies: to matrices, but not to norms, biases and embeddings.
+    pub fn is_decayed(&self) -> bool {
+        let is_table = self.name == "embedding" || self.name == "head";
+        is_trained(&self.name) && self.shape.len() >= 2 && !is_table
+    }
+
+    /// Flat values of this parameter as a stack of matrices, of which a vector and a matrix have one.
+    ///
+    /// # Shapes
+    /// - flat: as many values as the parameter
+    /// - result: `[stack, rows, columns]`
+    pub fn matrices(&self, flat: Tensor<1>) -> Tensor<3> {
+        let columns = self.shape.last().copied().unwrap_or(1);
+        let rows = self.shape.len().checked_sub(2).map_or(1, |at| self.shape[at]);
+        let stack = self.len() / (rows * columns).max(1);
+        flat.reshape([stack, rows, columns])
+    }
+
     /// The values on the host.
     pub fn to_host(&self) -> Vec<f32> {
         host(self.value.clone())
@@ -48,11 +66,6 @@ pub fn host(value: Tensor<1>) -> Vec<f32> {
 /// Whether gradients train the parameter of this name.
 pub fn is_trained(name: &str) -> bool {
     name.rsplit('.').next() != Some(BALANCE_BIAS)
-}
-
-/// Whether weight decay applies: to matrices, but not to norms, biases and embeddings.
-pub fn is_decayed(name: &str, shape: &[usize]) -> bool {
-    is_trained(name) && shape.len() >= 2 && name != "embedding" && name != "head"
 }
 
 /// All parameters of a model.

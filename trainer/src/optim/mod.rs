@@ -1,83 +1,114 @@
 //! The optimizer: which parameters move how.
 
-mod adamw;
-mod clip;
+mod group;
+pub mod rule;
 mod schedule;
 
 use burn::tensor::Tensor;
 
-pub use adamw::{AdamWConfig, Moments, Update, update, update_on_gpu};
-pub use clip::{clip_factor, clip_factor_on_device, global_norm, global_norm_on_device, norm};
+pub use group::{Group, Groups};
+pub use rule::{AdamWConfig, Rule, Update};
 pub use schedule::{Schedule, ScheduleKind};
 
+use crate::error::Result;
 use crate::model::Model;
 use crate::model::parameters::{self, Parameter};
 
-/// The factor of all gradients, from clipping.
-#[derive(Debug, Clone)]
-pub enum Factor {
-    /// Known to the host.
-    Host(f64),
-    /// Known to the device, `[1]`; not a number leaves parameters and moments as they are.
-    Gpu(Box<Tensor<1>>),
-}
-
-/// Moments of every trained parameter, in the model's order.
+/// Groups of parameters, and what their rules keep of every trained parameter, in the model's order.
 #[derive(Debug, Clone)]
 pub struct Optimizer {
-    config: AdamWConfig,
-    moments: Vec<Moments>,
+    groups: Groups,
+    states: Vec<Vec<Tensor<1>>>,
+}
+
+/// A tensor that a rule keeps.
+#[derive(Debug, Clone)]
+pub struct StateTensor {
+    /// Its name, as in `m.embedding`.
+    pub name: String,
+    /// Shape of the parameter.
+    pub shape: Vec<usize>,
+    /// The values, flat.
+    pub value: Tensor<1>,
 }
 
 impl Optimizer {
     /// An optimizer that has not seen a gradient.
-    pub fn new(config: AdamWConfig, model: &Model) -> Self {
-        Self { config, moments: trained(model).iter().map(Moments::zeros).collect() }
+    pub fn new(groups: impl Into<Groups>, model: &Model) -> Self {
+        let groups = groups.into();
+        let zeros = |p: Parameter| -> Vec<Tensor<1>> {
+            names(&groups, &p.name).iter().map(|_| p.value.zeros_like()).collect()
+        };
+        let states = trained(model).into_iter().map(zeros).collect();
+        Self { groups, states }
     }
 
-    /// An optimizer with the moments of a checkpoint, in the order of [`trained`].
-    pub fn with_moments(config: AdamWConfig, moments: Vec<Moments>) -> Self {
-        Self { config, moments }
+    /// The same optimizer with tensors that are given by name, flat, each asked for once in the order of
+    /// [`Optimizer::state`].
+    ///
+    /// # Errors
+    /// What `tensor` refuses.
+    pub fn restored(self, model: &Model, mut tensor: impl FnMut(&str) -> Result<Tensor<1>>) -> Result<Self> {
+        let Self { groups, .. } = self;
+        let mut states = Vec::new();
+        for Parameter { name, .. } in trained(model) {
+            let of_parameter = names(&groups, &name).iter().map(|kind| tensor(&format!("{kind}.{name}")));
+            states.push(of_parameter.collect::<Result<_>>()?);
+        }
+        Ok(Self { groups, states })
     }
 
-    /// The moments, in the order of [`trained`].
-    pub fn moments(&self) -> &[Moments] {
-        &self.moments
-    }
-
-    /// The model after one update. `gradients` are in the order of [`trained`].
-    pub fn step(
-        &mut self,
-        model: Model,
-        gradients: Vec<Option<Tensor<1>>>,
-        number: u64,
-        rate: f64,
-        factor: &Factor,
-    ) -> Model {
-        let parameters = trained(&model);
-        let moments = std::mem::take(&mut self.moments);
-        let mut values = Vec::with_capacity(parameters.len());
-        for ((parameter, gradient), moments) in parameters.into_iter().zip(gradients).zip(moments) {
-            let decay = parameters::is_decayed(&parameter.name, &parameter.shape);
-            let change = |gradient_factor| Update { number, rate, gradient_factor, decay };
-            let (value, moments) = match factor {
-                Factor::Host(factor) => {
-                    update(&self.config, parameter.value, gradient, moments, change(*factor))
-                }
-                Factor::Gpu(factor) => update_on_gpu(
-                    &self.config,
-                    parameter.value,
-                    gradient,
-                    moments,
-                    change(1.0),
-                    Tensor::clone(factor),
-                ),
+    /// All tensors that the rules keep, by parameter in the order of [`trained`].
+    pub fn state(&self, model: &Model) -> Vec<StateTensor> {
+        let tensors = |(p, state): (Parameter, &Vec<Tensor<1>>)| -> Vec<StateTensor> {
+            let names = names(&self.groups, &p.name).iter().map(|kind| format!("{kind}.{}", p.name));
+            let tensor = |(name, value): (String, &Tensor<1>)| StateTensor {
+                name,
+                shape: p.shape.clone(),
+                value: value.clone(),
             };
+            names.zip(state).map(tensor).collect()
+        };
+        trained(model).into_iter().zip(&self.states).flat_map(tensors).collect()
+    }
+
+    /// Whether a parameter stays as it is.
+    pub fn is_frozen(&self, name: &str) -> bool {
+        self.groups.of(name).is_frozen
+    }
+
+    /// The gradients without those of frozen parameters; both in the order of [`trained`].
+    pub fn unfrozen(&self, model: &Model, gradients: Vec<Option<Tensor<1>>>) -> Vec<Option<Tensor<1>>> {
+        let parameters = trained(model).into_iter().zip(gradients);
+        parameters.map(|(p, gradient)| gradient.filter(|_| !self.is_frozen(&p.name))).collect()
+    }
+
+    /// The model after one update. `gradients` are in the order of [`trained`]; an absent one is a gradient
+    /// of zero, which moves a parameter by what its rule remembers.
+    pub fn step(&mut self, model: Model, gradients: Vec<Option<Tensor<1>>>, update: &Update) -> Model {
+        let states = std::mem::take(&mut self.states);
+        let mut values = Vec::with_capacity(states.len());
+        for ((parameter, gradient), state) in trained(&model).into_iter().zip(gradients).zip(states) {
+            let group = self.groups.of(&parameter.name);
+            if group.is_frozen {
+                values.push(parameter.value);
+                self.states.push(state);
+                continue;
+            }
+            let update = Update { rate: update.rate * group.rate, ..*update };
+            let gradient = gradient.unwrap_or_else(|| parameter.value.zeros_like());
+            let (value, state) = group.rule.update(&parameter, gradient, state, &update);
             values.push(value);
-            self.moments.push(moments);
+            self.states.push(state);
         }
         parameters::replace_trained(model, values)
     }
+}
+
+/// Names of the tensors that are kept of a parameter.
+fn names(groups: &Groups, parameter: &str) -> &'static [&'static str] {
+    let group = groups.of(parameter);
+    if group.is_frozen { &[] } else { group.rule.state() }
 }
 
 /// The parameters that gradients train, in the model's order.

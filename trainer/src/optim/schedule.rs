@@ -29,6 +29,14 @@ pub enum ScheduleKind {
     Constant,
 }
 
+impl ScheduleKind {
+    /// The kind of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        let kinds = [("wsd", Self::Wsd), ("cosine", Self::Cosine), ("constant", Self::Constant)];
+        kinds.into_iter().find(|(word, _)| *word == name).map(|(_, kind)| kind)
+    }
+}
+
 impl Schedule {
     /// Learning rate of step `step`, counted from 0.
     ///

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{Facts, Interval, MetricsFile, Took, validation_record, write_crash};
 use crate::model::parameters::{Parameter, parameters};
 use crate::model::{Model, ModelConfig, size};
+use crate::ops::global_norm::global_norm;
 use crate::optim;
 use crate::train::{StepError, StepReport, TrainState, train_step};
 
@@ -90,7 +91,7 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
     let Run { dir, config, corpus, validator, stop, interval } = run;
     // Set by `RunConfig::with_plan_len` before any run.
     let n_steps = config.steps.unwrap_or(state.step);
-    let step_config = config.step_config(n_steps, &state.model.device());
+    let step_config = config.step_config(n_steps);
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
     let last_t = state.t + (n_steps - state.step.min(n_steps)) * config.batch as u64;
     let mut loader = Loader::new(corpus.samples.clone(), state.t..last_t, config.prefetch, state.digest);
@@ -201,9 +202,11 @@ impl Metrics {
 /// Root of the mean square by which the trained parameters moved.
 fn update_rms(before: Vec<Parameter>, model: &Model) -> f64 {
     let n: usize = before.iter().map(Parameter::len).sum();
-    let moved =
-        before.into_iter().zip(optim::trained(model)).map(|(before, after)| after.value - before.value);
-    optim::norm(moved) / (n.max(1) as f64).sqrt()
+    let after = optim::trained(model).into_iter();
+    let moved: Vec<_> =
+        before.into_iter().zip(after).map(|(before, after)| after.value - before.value).collect();
+    let norm: Option<f64> = global_norm(&moved).and_then(|norm| norm.into_data().iter().next());
+    norm.unwrap_or_default() / (n.max(1) as f64).sqrt()
 }
 
 fn progress(

@@ -1,13 +1,16 @@
 //! Loss on held-out documents.
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 
 use crate::data::{Batch, Corpus};
 use crate::error::Result;
-use crate::loss::{Targets, token_losses};
 use crate::metrics::GroupLosses;
 use crate::model::Model;
 use crate::model::moe::RouterStats;
+use crate::model::record::Values;
+use crate::objective::{Targets, token_losses};
+use crate::ops::read;
 
 /// A validation, beside what knowing the frequencies of tokens alone would give.
 #[derive(Debug, Clone)]
@@ -59,12 +62,16 @@ impl Validator {
         let mut routers: Vec<(usize, RouterStats)> = Vec::new();
         for batch in &self.batches {
             let input = batch.input(0..batch.len(), &model.device());
-            let output = model.forward(&input);
+            let output = model.forward(&input, &model.eval_context(&input));
             let targets = Targets { ids: &batch.targets, mask: &batch.loss_mask };
-            let batch_losses = token_losses(output.hidden, model.head(), targets, input.kernels)?;
+            let batch_losses = token_losses(output.hidden, model.head(), targets)?;
             losses.add(batch, &batch_losses, corpus);
+            let n_tokens = batch.n_valid() as u64;
             for (index, (layer, record)) in output.records.into_iter().enumerate() {
-                let stats = record.stats.read()?;
+                let mut values = Values::default();
+                let numbers = record.values.iter().map(|named| named.value.clone()).collect();
+                values.merge(&record.values, &read(Tensor::cat(numbers, 0))?);
+                let stats = RouterStats::new(&values, n_tokens);
                 match routers.get_mut(index) {
                     Some((_, sum)) => sum.merge(&stats),
                     None => routers.push((layer, stats)),

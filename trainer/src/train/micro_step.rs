@@ -1,22 +1,70 @@
 //! Forward and backward of a few samples: at once, or block by block with activations computed twice.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::data::Batch;
-use crate::loss::{CrossEntropy, Losses, Targets, cross_entropy};
-use crate::model::linear::cast_f32;
-use crate::model::moe::Stats;
+use crate::model::context::{BatchCounts, Context, Pass};
+use crate::model::moe::MoeRecord;
+use crate::model::record::Named;
 use crate::model::{Input, Model, parameters};
+use crate::objective::{CrossEntropy, Targets, cross_entropy};
+use crate::ops::linear::cast_f32;
+
+/// A few samples of a batch on the device.
+pub(super) struct Micro<'a> {
+    batch: &'a Batch,
+    samples: Range<usize>,
+    input: Input,
+    ctx: Context,
+}
 
 /// What a micro-batch leaves besides its gradients.
 pub(super) struct Part {
-    /// Of each token.
-    pub(super) losses: Losses,
+    /// Of each token, `[tokens]`.
+    pub(super) losses: Tensor<1>,
     /// Of each router, with its layer.
-    pub(super) routers: Vec<(usize, Stats)>,
+    pub(super) routers: Vec<RouterPart>,
+}
+
+/// What a router leaves.
+pub(super) struct RouterPart {
+    pub(super) layer: usize,
+    /// Tokens sent to each expert, `[experts]`.
+    pub(super) load: Tensor<1>,
+    /// What the metrics report.
+    pub(super) values: Vec<Named>,
+}
+
+impl RouterPart {
+    fn new(layer: usize, record: MoeRecord) -> Self {
+        Self { layer, load: record.load.without_autodiff(), values: record.values }
+    }
+}
+
+impl<'a> Micro<'a> {
+    /// These samples of a batch whose counts are known.
+    pub(super) fn new(
+        model: &Model,
+        batch: &'a Batch,
+        samples: Range<usize>,
+        pass: Pass,
+        counts: &BatchCounts,
+    ) -> Self {
+        let input = batch.input(samples.clone(), &model.device());
+        let ctx = model.context(&input, pass, counts.clone());
+        Self { batch, samples, input, ctx }
+    }
+
+    fn loss(&self, model: &Model, hidden: Tensor<2>) -> CrossEntropy {
+        let tokens = self.batch.token_range(self.samples.clone());
+        let targets =
+            Targets { ids: &self.batch.targets[tokens.clone()], mask: &self.batch.loss_mask[tokens] };
+        cross_entropy(hidden, model.head(), targets, 1.0 / self.batch.n_targets().max(1) as f64)
+    }
 }
 
 /// Sums of gradients over micro-batches.
@@ -41,25 +89,29 @@ impl Gradients {
     }
 }
 
-/// Adds the gradients of some samples of a batch, normalised by the counts `[targets, tokens]` of
-/// the whole batch.
-pub(super) fn micro_step(
-    model: &Model,
-    batch: &Batch,
-    samples: Range<usize>,
-    input: &Input,
-    counts: [usize; 2],
-    gradients: &mut Gradients,
-) -> Part {
-    let output = model.forward(input);
-    let ce = loss(model, output.hidden, batch, samples, input, counts);
+/// Adds the choices of some samples to the counts of their batch, without a gradient.
+pub(super) fn count_choices(model: &Model, micro: &Micro, choices: &mut BTreeMap<usize, Tensor<1>>) {
+    for (layer, record) in model.valid().forward(&micro.input, &micro.ctx).records {
+        let new = record.choices.without_autodiff();
+        let sum = match choices.remove(&layer) {
+            Some(sum) => sum + new,
+            None => new,
+        };
+        choices.insert(layer, sum);
+    }
+}
+
+/// Adds the gradients of some samples of a batch, normalised by the counts of the whole batch.
+pub(super) fn micro_step(model: &Model, micro: &Micro, gradients: &mut Gradients) -> Part {
+    let output = model.forward(&micro.input, &micro.ctx);
+    let ce = micro.loss(model, output.hidden);
     let mut objective = ce.surrogate;
     let mut routers = Vec::new();
-    for (layer, record) in output.records {
-        if let Some(auxiliary) = record.auxiliary {
-            objective = objective + auxiliary * share(input, counts);
+    for (layer, mut record) in output.records {
+        if let Some(auxiliary) = record.auxiliary.take() {
+            objective = objective + auxiliary;
         }
-        routers.push((layer, record.stats));
+        routers.push(RouterPart::new(layer, record));
     }
     gradients.add(parameters::take_gradients(model, &mut objective.backward()));
     Part { losses: ce.losses, routers }
@@ -68,41 +120,33 @@ pub(super) fn micro_step(
 /// The same, keeping only the input of each block: the forward pass makes no graph, and the backward
 /// pass computes each block again with one. A third more work for a memory that does not grow with
 /// what a block keeps (Chen et al. 2016, arXiv 1604.06174, section 4). The gradients are the same.
-pub(super) fn recomputed_micro_step(
-    model: &Model,
-    batch: &Batch,
-    samples: Range<usize>,
-    input: &Input,
-    counts: [usize; 2],
-    gradients: &mut Gradients,
-) -> Part {
+pub(super) fn recomputed_micro_step(model: &Model, micro: &Micro, gradients: &mut Gradients) -> Part {
     let plain = model.valid();
-    let placement = model.placement(input);
-    let embedded = model.embed(input);
+    let embedded = model.embed(&micro.input);
     let mut inputs = vec![embedded.clone().without_autodiff()];
     let mut routers = Vec::new();
     for layer in 0..model.n_layers() {
-        let (y, record) = plain.block(layer, inputs[layer].clone(), &placement, input);
+        let (y, record) = plain.block(layer, inputs[layer].clone(), &micro.ctx);
         inputs.push(y);
-        routers.extend(record.map(|record| (layer, record.stats)));
+        routers.extend(record.map(|record| RouterPart::new(layer, record)));
     }
 
     let leaf = |x: Option<Tensor<2>>| {
         // Cannot fail: there is an input for each block, and the output of the last.
-        Tensor::from_inner(x.expect("one input for each block")).require_grad()
+        Tensor::from_inner(x.expect("one input for each block").without_autodiff()).require_grad()
     };
     let last = leaf(inputs.pop());
-    let ce = loss(model, model.last_norm(last.clone()), batch, samples, input, counts);
+    let ce = micro.loss(model, model.last_norm(last.clone()));
     let mut found = ce.surrogate.backward();
     let mut slope = gradient_of(&last, &mut found);
     gradients.add(parameters::take_gradients(model, &mut found));
     for layer in (0..model.n_layers()).rev() {
         let x = leaf(inputs.pop());
-        let (y, record) = model.block(layer, x.clone(), &placement, input);
+        let (y, record) = model.block(layer, x.clone(), &micro.ctx);
         // The derivative of sum(y * slope) by y is the slope.
         let mut objective = cast_f32((y * Tensor::from_inner(slope)).sum());
         if let Some(auxiliary) = record.and_then(|record| record.auxiliary) {
-            objective = objective + auxiliary * share(input, counts);
+            objective = objective + auxiliary;
         }
         let mut found = objective.backward();
         slope = gradient_of(&x, &mut found);
@@ -111,24 +155,6 @@ pub(super) fn recomputed_micro_step(
     let mut found = (embedded * Tensor::from_inner(slope)).sum().backward();
     gradients.add(parameters::take_gradients(model, &mut found));
     Part { losses: ce.losses, routers }
-}
-
-fn loss(
-    model: &Model,
-    hidden: Tensor<2>,
-    batch: &Batch,
-    samples: Range<usize>,
-    input: &Input,
-    [n_targets, _]: [usize; 2],
-) -> CrossEntropy {
-    let tokens = batch.token_range(samples);
-    let targets = Targets { ids: &batch.targets[tokens.clone()], mask: &batch.loss_mask[tokens] };
-    cross_entropy(hidden, model.head(), targets, 1.0 / n_targets.max(1) as f64, input.kernels)
-}
-
-/// The weight of this micro-batch in means over the tokens of the batch.
-fn share(input: &Input, [_, n_valid]: [usize; 2]) -> f64 {
-    input.valid.n_valid() as f64 / n_valid as f64
 }
 
 /// The gradient of a leaf, which is zero where nothing depends on it.

@@ -1,33 +1,31 @@
 //! One training step: forward and backward for each micro-batch, then one update. No file is
 //! touched here.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
-use super::micro_step::{Gradients, Part, micro_step, recomputed_micro_step};
+use super::micro_step::{Gradients, Micro, Part, count_choices, micro_step, recomputed_micro_step};
 use super::state::TrainState;
 use crate::data::Batch;
 use crate::error::Error;
-use crate::kernel::{Kernels, read, reads};
-use crate::loss::Losses;
-use crate::model::moe::{DeviceStats, RouterStats, Stats, bias_step, bias_step_on_device};
-use crate::optim::{
-    Factor, Schedule, clip_factor, clip_factor_on_device, global_norm, global_norm_on_device,
-};
+use crate::model::Model;
+use crate::model::context::{BatchCounts, Mode, Pass};
+use crate::model::moe::RouterStats;
+use crate::model::parameters::BALANCE_BIAS;
+use crate::model::record::Values;
+use crate::ops::{global_norm, read, reads};
+use crate::optim::{Optimizer, Schedule, Update};
 
 /// What a step needs besides state and data.
 #[derive(Debug, Clone)]
 pub struct StepConfig {
-    /// Samples of one forward pass; the update does not depend on it but for rounding, and for
-    /// the group over which the Switch loss counts.
+    /// Samples of one forward pass; the update does not depend on it but for rounding.
     pub micro_batch: usize,
     /// Largest norm of the gradient.
     pub clip: f64,
     /// Learning rate of each step.
     pub schedule: Schedule,
-    /// Step of the selection bias; 0 switches it off.
-    pub bias_rate: f64,
-    /// Which kernels compute.
-    pub kernels: Kernels,
+    /// Seed of the run.
+    pub seed: u64,
     /// Whether a block's activations are computed again in the backward pass instead of kept.
     pub recompute: bool,
 }
@@ -60,12 +58,6 @@ pub enum StepError {
     Device(Error),
 }
 
-impl From<Box<StepReport>> for StepError {
-    fn from(report: Box<StepReport>) -> Self {
-        Self::NotFinite(report)
-    }
-}
-
 impl From<Error> for StepError {
     fn from(error: Error) -> Self {
         Self::Device(error)
@@ -74,8 +66,8 @@ impl From<Error> for StepError {
 
 /// Runs one step. The state is untouched if the loss or the gradient is not finite.
 ///
-/// On a GPU nothing is read back before the end of the step: clipping, the update and the bias
-/// follow from values on the device, and one transfer brings the report.
+/// Nothing is read from the device before the end of the step: clipping, the update and the biases follow
+/// from values on it, and one transfer brings the report.
 ///
 /// # Errors
 /// [`StepError`].
@@ -85,155 +77,113 @@ pub fn train_step(
     config: &StepConfig,
 ) -> Result<StepReport, StepError> {
     let reads_before = reads();
-    let mut gradients = Gradients::default();
-    let mut parts = Vec::new();
-    let counts = [batch.n_targets(), batch.n_valid().max(1)];
-    let run = if config.recompute { recomputed_micro_step } else { micro_step };
-    for start in (0..batch.len()).step_by(config.micro_batch.max(1)) {
-        let samples = start..(start + config.micro_batch.max(1)).min(batch.len());
-        let input = batch.input(samples.clone(), &state.model.device()).with_kernels(config.kernels);
-        parts.push(run(&state.model, batch, samples, &input, counts, &mut gradients));
-    }
-    let mut result = match config.kernels {
-        Kernels::Host => finish_on_host(state, batch, config, gradients, parts),
-        Kernels::Gpu => finish_on_gpu(state, batch, config, gradients, parts),
-    };
-    let n_reads = reads() - reads_before;
-    match &mut result {
-        Ok(report) => report.n_reads = n_reads,
-        Err(StepError::NotFinite(report)) => report.n_reads = n_reads,
-        Err(StepError::Device(_)) => {}
-    }
-    result
-}
-
-fn finish_on_host(
-    state: &mut TrainState,
-    batch: &Batch,
-    config: &StepConfig,
-    gradients: Gradients,
-    parts: Vec<Part>,
-) -> Result<StepReport, StepError> {
-    let gradients = gradients.into_inner();
-    let grad_norm = global_norm(&gradients);
-    let mut report = StepReport::new(config.schedule.rate(state.step), grad_norm, config.clip);
-    for part in parts {
-        report.losses.extend(part.losses.read()?);
-        let routers = part.routers.into_iter().map(|(layer, stats)| Ok((layer, stats.read()?)));
-        report.add_routers(routers.collect::<Result<Vec<_>, Error>>()?.into_iter());
-    }
-    let mut report = report.finish(batch)?;
-
-    let number = state.step + 1;
-    let factor = Factor::Host(report.clip_factor);
-    let model = state.model.clone();
-    let mut model = state.optimizer.step(model, gradients, number, report.rate, &factor);
-    if config.bias_rate > 0.0 {
-        for (layer, stats) in &mut report.routers {
-            let bias = bias_step(&stats.bias, &stats.load, config.bias_rate);
-            model = model.with_balance_bias(*layer, &bias);
-        }
-    }
-    state.model = model;
-    state.advance(batch);
-    Ok(report)
-}
-
-fn finish_on_gpu(
-    state: &mut TrainState,
-    batch: &Batch,
-    config: &StepConfig,
-    gradients: Gradients,
-    parts: Vec<Part>,
-) -> Result<StepReport, StepError> {
-    let gradients = gradients.into_inner();
-    let (losses, routers) = split(parts);
+    let (parts, gradients) = gradients(&state.model, batch, config, state.step);
+    let gradients = state.optimizer.unfrozen(&state.model, gradients);
+    let losses = Tensor::cat(parts.iter().map(|part| part.losses.clone()).collect(), 0);
     let rate = config.schedule.rate(state.step);
-    let norm = global_norm_on_device(&gradients);
-    let factor = clip_factor_on_device(norm.clone(), losses.clone().sum(), config.clip);
-    let number = state.step + 1;
-    let model = state.model.clone();
-    state.model = state.optimizer.step(model, gradients, number, rate, &Factor::Gpu(Box::new(factor)));
+    let norm = global_norm::global_norm(gradients.iter().flatten())
+        .unwrap_or_else(|| losses.clone().zeros_like().sum());
+    let factor = global_norm::clip_factor(norm.clone(), losses.clone().sum(), config.clip);
+    // A factor that is not finite leaves everything as it is.
+    let update = Update { number: state.step + 1, rate, factor: &factor };
+    let model = state.optimizer.step(state.model.clone(), gradients, &update);
 
-    // Everything that is to be known, in one transfer: the norm, the losses, the routers.
-    let mut all = vec![norm, losses];
-    all.extend(routers.iter().flatten().map(|(_, stats)| stats.flat()));
-    let values = read(Tensor::cat(all, 0))?;
-    let (losses, mut rest) = values[1..].split_at(batch.tokens.len());
-    let mut report = StepReport::new(rate, f64::from(values[0]), config.clip);
-    report.losses.extend(losses);
-    for part in &routers {
-        let mut decoded = Vec::new();
-        for (layer, stats) in part {
-            let (own, others) = rest.split_at(stats.len());
-            decoded.push((*layer, stats.decode(own)));
-            rest = others;
-        }
-        report.add_routers(decoded.into_iter());
+    let report = StepReport::read(norm, losses, &parts, batch)?;
+    let report = StepReport {
+        clip_factor: clip_factor(report.grad_norm, config.clip),
+        rate,
+        n_reads: reads() - reads_before,
+        ..report
+    };
+    if !(report.cross_entropy.is_finite() && report.grad_norm.is_finite()) {
+        return Err(StepError::NotFinite(Box::new(report)));
     }
-    let report = report.finish(batch)?;
-    if config.bias_rate > 0.0 {
-        step_biases(state, &routers, config.bias_rate);
-    }
+    state.model = with_next_biases(model, &state.optimizer, &parts);
     state.advance(batch);
     Ok(report)
 }
 
-/// The losses of all tokens, and the router records of each micro-batch.
-fn split(parts: Vec<Part>) -> (Tensor<1>, Vec<Vec<(usize, DeviceStats)>>) {
-    let (mut losses, mut routers) = (Vec::new(), Vec::new());
-    for part in parts {
-        let Losses::Gpu(of_part) = part.losses else { unreachable!("losses of a GPU are on it") };
-        losses.push(*of_part);
-        let on_device = part.routers.into_iter().map(|(layer, stats)| match stats {
-            Stats::Gpu(stats) => (layer, *stats),
-            Stats::Host(_) => unreachable!("records of a GPU's router are on it"),
-        });
-        routers.push(on_device.collect());
+/// The factor that brings a gradient of this norm to at most `max_norm`.
+fn clip_factor(norm: f64, max_norm: f64) -> f64 {
+    if norm > max_norm { max_norm / norm } else { 1.0 }
+}
+
+/// The gradients of a batch, and what its micro-batches have left.
+fn gradients(
+    model: &Model,
+    batch: &Batch,
+    config: &StepConfig,
+    step: u64,
+) -> (Vec<Part>, Vec<Option<Tensor<1>>>) {
+    let pass = Pass { step, mode: Mode::Train, seed: config.seed };
+    let size = config.micro_batch.max(1);
+    let samples = || (0..batch.len()).step_by(size).map(|start| start..(start + size).min(batch.len()));
+    let mut counts = BatchCounts {
+        n_tokens: batch.n_valid(),
+        n_samples: batch.n_samples_with_tokens(),
+        choices: Default::default(),
+    };
+    if size < batch.len() && model.mixtures().any(|(_, moe)| moe.counts_batch()) {
+        let mut choices = Default::default();
+        for samples in samples() {
+            count_choices(model, &Micro::new(model, batch, samples, pass, &counts), &mut choices);
+        }
+        counts.choices = choices;
     }
-    (Tensor::cat(losses, 0), routers)
+    let run = if config.recompute { recomputed_micro_step } else { micro_step };
+    let mut gradients = Gradients::default();
+    let parts = samples()
+        .map(|samples| run(model, &Micro::new(model, batch, samples, pass, &counts), &mut gradients));
+    (parts.collect(), gradients.into_inner())
 }
 
 /// Moves every router's bias once, by the loads of all micro-batches.
-fn step_biases(state: &mut TrainState, routers: &[Vec<(usize, DeviceStats)>], rate: f64) {
-    let Some(first) = routers.first() else { return };
-    let mut model = state.model.clone();
-    for (index, (layer, stats)) in first.iter().enumerate() {
-        let others = routers[1..].iter().map(|part| part[index].1.load.clone());
-        let load = others.fold(stats.load.clone(), |sum, load| sum + load);
-        model = model.with_bias_tensor(*layer, bias_step_on_device(stats.bias.clone(), load, rate));
+fn with_next_biases(mut model: Model, optimizer: &Optimizer, parts: &[Part]) -> Model {
+    let layers = parts.first().map_or(0, |part| part.routers.len());
+    for index in 0..layers {
+        let loads = parts.iter().map(|part| part.routers[index].load.clone());
+        let Some(load) = loads.reduce(|a, b| a + b) else { continue };
+        let layer = parts[0].routers[index].layer;
+        if optimizer.is_frozen(&format!("blocks.{layer}.feed_forward.router.{BALANCE_BIAS}")) {
+            continue;
+        }
+        let next = model.mixtures().find(|(found, _)| *found == layer);
+        if let Some(bias) = next.and_then(|(_, moe)| moe.next_bias(&load)) {
+            model = model.with_bias(layer, bias);
+        }
     }
-    state.model = model;
+    model
 }
 
 impl StepReport {
-    fn new(rate: f64, grad_norm: f64, clip: f64) -> Self {
-        Self {
-            losses: Vec::new(),
-            cross_entropy: 0.0,
-            routers: Vec::new(),
-            grad_norm,
-            clip_factor: clip_factor(grad_norm, clip),
-            rate,
-            n_reads: 0,
-        }
-    }
-
-    /// Adds the router records of one micro-batch.
-    fn add_routers(&mut self, routers: impl Iterator<Item = (usize, RouterStats)>) {
-        for (index, (layer, stats)) in routers.enumerate() {
-            match self.routers.get_mut(index) {
-                Some((_, sum)) => sum.merge(&stats),
-                None => self.routers.push((layer, stats)),
+    /// Everything that is to be known, in one transfer: the norm, the losses, the routers' values.
+    fn read(norm: Tensor<1>, losses: Tensor<1>, parts: &[Part], batch: &Batch) -> Result<Self, Error> {
+        let mut all = vec![norm.cast(FloatDType::F32), losses];
+        all.extend(parts.iter().flat_map(|p| &p.routers).flat_map(|r| &r.values).map(|v| v.value.clone()));
+        let values = read(Tensor::cat(all, 0))?;
+        let (losses, mut rest) = values[1..].split_at(batch.tokens.len());
+        let mut routers: Vec<(usize, Values)> = Vec::new();
+        for part in parts {
+            for (index, router) in part.routers.iter().enumerate() {
+                if index == routers.len() {
+                    routers.push((router.layer, Values::default()));
+                }
+                rest = routers[index].1.merge(&router.values, rest);
             }
         }
-    }
-
-    /// The mean loss; the report is an error when loss or gradient are not finite.
-    fn finish(mut self, batch: &Batch) -> Result<Self, Box<Self>> {
-        let losses: f64 = self.losses.iter().copied().map(f64::from).sum();
-        self.cross_entropy = losses / batch.n_targets().max(1) as f64;
-        let is_finite = self.cross_entropy.is_finite() && self.grad_norm.is_finite();
-        if is_finite { Ok(self) } else { Err(Box::new(self)) }
+        let n_tokens = batch.n_valid() as u64;
+        let sum: f64 = losses.iter().copied().map(f64::from).sum();
+        Ok(Self {
+            losses: losses.to_vec(),
+            cross_entropy: sum / batch.n_targets().max(1) as f64,
+            routers: routers
+                .iter()
+                .map(|(layer, values)| (*layer, RouterStats::new(values, n_tokens)))
+                .collect(),
+            grad_norm: f64::from(values[0]),
+            clip_factor: 1.0,
+            rate: 0.0,
+            n_reads: 0,
+        })
     }
 }

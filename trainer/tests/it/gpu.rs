@@ -1,8 +1,7 @@
 use burn::tensor::Device;
-use moe_train::kernel::Kernels;
-use moe_train::model::config::{BalanceConfig, ModelConfig};
+use moe_train::model::config::ModelConfig;
 use moe_train::model::parameters::{Parameter, parameters};
-use moe_train::train::{StepConfig, StepReport, train_step};
+use moe_train::train::{StepReport, train_step};
 
 use crate::support::*;
 
@@ -20,7 +19,7 @@ fn gpu() -> Device {
 
 /// Two steps of two micro-batches: parameters, and what the steps reported.
 fn two_steps(config: &ModelConfig, device: Device) -> (Vec<Parameter>, Vec<StepReport>) {
-    let step = StepConfig { bias_rate: 0.1, kernels: Kernels::of(&device), ..step_config(2, 1e-3) };
+    let step = step_config(2, 1e-3);
     let mut state = state_on(config, &device);
     let reports = (0..2).map(|i| train_step(&mut state, &batch(4 * i, 4), &step).expect("finite")).collect();
     (parameters(&state.model), reports)
@@ -29,7 +28,7 @@ fn two_steps(config: &ModelConfig, device: Device) -> (Vec<Parameter>, Vec<StepR
 #[test]
 fn a_gpu_makes_the_steps_of_the_cpu() {
     let mut config = tiny_model();
-    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let (cpu, cpu_reports) = two_steps(&config, Device::flex());
     let (gpu_parameters, reports) = two_steps(&config, gpu());
     // On tensor cores burn multiplies matrices of f32 as TF32, which has 10 bits after the point.

@@ -1,18 +1,20 @@
 use burn::tensor::{Device, Tensor};
-use moe_train::kernel::Kernels;
-use moe_train::loss::{Targets, cross_entropy, token_losses};
 use moe_train::model::Model;
-use moe_train::model::config::{BalanceConfig, ModelConfig, ScoreFunction};
+use moe_train::model::config::ModelConfig;
 use moe_train::model::parameters::{Parameter, is_trained, parameters, replace_all, take_gradients};
+use moe_train::objective::{Targets, cross_entropy, token_losses};
+use moe_train::ops::plainly;
+use moe_train::ops::routing::Score;
 
 use crate::support::*;
 
 /// The whole objective as the trainer forms it, as a plain number.
-fn objective(model: &Model, kernels: Kernels) -> f64 {
+fn objective(model: &Model) -> f64 {
     let batch = batch(0, 2);
-    let output = model.forward(&batch.input(0..2, &model.device()).with_kernels(kernels));
+    let input = batch.input(0..2, &model.device());
+    let output = model.forward(&input, &model.eval_context(&input));
     let targets = Targets { ids: &batch.targets, mask: &batch.loss_mask };
-    let losses = token_losses(output.hidden, model.head(), targets, kernels).expect("on the host");
+    let losses = token_losses(output.hidden, model.head(), targets).expect("on the host");
     let ce: f64 = losses.iter().copied().map(f64::from).sum::<f64>() / batch.n_targets() as f64;
     let auxiliary: f64 = output
         .records
@@ -23,12 +25,13 @@ fn objective(model: &Model, kernels: Kernels) -> f64 {
     ce + auxiliary
 }
 
-fn gradients(model: &Model, kernels: Kernels) -> Vec<Option<Tensor<1>>> {
+fn gradients(model: &Model) -> Vec<Option<Tensor<1>>> {
     let batch = batch(0, 2);
-    let output = model.forward(&batch.input(0..2, &model.device()).with_kernels(kernels));
+    let input = batch.input(0..2, &model.device());
+    let output = model.forward(&input, &model.eval_context(&input));
     let scale = 1.0 / batch.n_targets() as f64;
     let targets = Targets { ids: &batch.targets, mask: &batch.loss_mask };
-    let ce = cross_entropy(output.hidden, model.head(), targets, scale, kernels);
+    let ce = cross_entropy(output.hidden, model.head(), targets, scale);
     let total = output
         .records
         .into_iter()
@@ -39,13 +42,13 @@ fn gradients(model: &Model, kernels: Kernels) -> Vec<Option<Tensor<1>>> {
 
 /// Moves along the gradient of each parameter: the slope found by finite differences must be the
 /// gradient's length. A direction with a large slope keeps the rounding of f32 small beside it.
-fn check(config: &ModelConfig, only: Option<&str>, kernels: Kernels) {
+fn check(config: &ModelConfig, only: Option<&str>) {
     let device = Device::flex();
     let tracked = Model::new(config, 1, &autodiff());
     let all = parameters(&tracked);
     let plain = Model::new(config, 1, &device);
     let trained: Vec<usize> = (0..all.len()).filter(|&i| is_trained(&all[i].name)).collect();
-    let gradients = gradients(&tracked, kernels);
+    let gradients = gradients(&tracked);
     assert_eq!(gradients.len(), trained.len());
     for (&index, gradient) in trained.iter().zip(gradients) {
         let name = &all[index].name;
@@ -66,7 +69,7 @@ fn check(config: &ModelConfig, only: Option<&str>, kernels: Kernels) {
                 let n = values.len();
                 tensor(&values, [n], &device)
             });
-            objective(&replace_all(plain.clone(), values.collect()), kernels)
+            objective(&replace_all(plain.clone(), values.collect()))
         };
         // Small enough that no token changes its experts, where the objective has a step.
         let h = 4e-4;
@@ -77,24 +80,26 @@ fn check(config: &ModelConfig, only: Option<&str>, kernels: Kernels) {
 
 #[test]
 fn every_parameter_has_the_gradient_of_the_loss() {
-    for kernels in [Kernels::Host, Kernels::Gpu] {
+    let every = || {
         let mut config = tiny_model();
-        check(&config, None, kernels);
+        check(&config, None);
         config.tie_embeddings = true;
-        config.moe.router.score = ScoreFunction::Softmax;
-        check(&config, None, kernels);
-    }
+        config.moe.router = router(Score::Softmax);
+        check(&config, None);
+    };
+    every();
+    plainly(every);
 }
 
 #[test]
 fn the_balancing_losses_reach_the_router() {
-    for score in [ScoreFunction::Sigmoid, ScoreFunction::Softmax] {
+    for score in [Score::Sigmoid, Score::Softmax] {
         for (switch, sequence, z) in [(3.0, 0.0, 0.0), (0.0, 3.0, 0.0), (0.0, 0.0, 0.3)] {
             let mut config = tiny_model();
-            config.moe.router.score = score;
-            config.moe.balance = BalanceConfig { bias_rate: 0.0, switch, sequence, z };
-            check(&config, Some("router"), Kernels::Host);
-            check(&config, Some("router"), Kernels::Gpu);
+            config.moe.router = router(score);
+            config.moe.balance = balance(0.0, switch, sequence, z);
+            check(&config, Some("router"));
+            plainly(|| check(&config, Some("router")));
         }
     }
 }

@@ -30,6 +30,15 @@ mod kills;
 /// What each configuration key changes.
 mod keys;
 
+/// Numbers of reference implementations.
+mod golden;
+
+/// The examples of CONTRIBUTING.md.
+mod example_balancer;
+mod example_op;
+mod example_router;
+mod example_rule;
+
 /// The path of a GPU on one, if only of software; needs the feature `wgpu` or `cuda`.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;

@@ -1,18 +1,20 @@
 use burn::tensor::activation::{sigmoid, silu, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
-use moe_train::kernel::Kernels;
-use moe_train::model::config::ScoreFunction;
+use moe_train::model::context::{BatchCounts, Context, Pass};
 use moe_train::model::init::Init;
-use moe_train::model::moe::{ExpertWeights, MoeLayer};
+use moe_train::model::moe::{ExpertWeights, MoeLayer, Router};
 use moe_train::model::parameters::{Parameter, parameters, replace_all};
-use moe_train::model::{Input, Model, PADDING, ValidMask};
+use moe_train::model::rope::Ropes;
+use moe_train::model::{Input, Model, PADDING};
+use moe_train::ops::plainly;
+use moe_train::ops::routing::Score;
 
 use crate::support::*;
 
 /// Hidden states of one sample without padding.
 fn hidden(model: &Model, tokens: &[u32], segments: &[u32], positions: &[u32]) -> Vec<f32> {
     let input = Input::new(tokens, positions, segments, [1, tokens.len()], &model.device());
-    host(model.forward(&input).hidden)
+    host(model.forward(&input, &model.eval_context(&input)).hidden)
 }
 
 #[test]
@@ -31,9 +33,9 @@ fn a_document_in_a_pack_is_as_if_alone() {
 
 #[test]
 fn later_tokens_do_not_change_earlier_outputs() {
-    for score in [ScoreFunction::Sigmoid, ScoreFunction::Softmax] {
+    for score in [Score::Sigmoid, Score::Softmax] {
         let mut config = tiny_model();
-        config.moe.router.score = score;
+        config.moe.router = router(score);
         let model = Model::new(&config, 1, &burn::tensor::Device::flex());
         let positions: Vec<u32> = (0..8).collect();
         let before = hidden(&model, &[3, 9, 4, 1, 7, 8, 2, 2], &[0; 8], &positions);
@@ -54,13 +56,13 @@ struct Oracle {
 }
 
 impl Oracle {
-    fn forward(&self, x: Tensor<2>, valid: &[bool], score: ScoreFunction, scale: f64) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, valid: &[bool], score: Score, scale: f64) -> Tensor<2> {
         let (device, [tokens, width]) = (x.device(), x.dims());
         let n = self.bias.len();
         let logits = x.clone().matmul(self.router.clone());
         let scores = match score {
-            ScoreFunction::Softmax => softmax(logits, 1),
-            ScoreFunction::Sigmoid => sigmoid(logits),
+            Score::Softmax => softmax(logits, 1),
+            Score::Sigmoid => sigmoid(logits),
         };
         let flat = host(scores.clone());
         let mut chosen = vec![0.0f32; tokens * n];
@@ -85,36 +87,39 @@ impl Oracle {
 
 /// The dropless layer and the oracle, forward and backward, on 11 tokens of which 2 are padding,
 /// with one expert that nothing chooses.
-fn check_oracle(score: ScoreFunction, kernels: Kernels) {
+fn check_oracle(score: Score) {
     let mut config = tiny_model();
     config.moe.n_shared = 0;
-    config.moe.router.score = score;
+    config.moe.router = router(score);
     let device = autodiff();
-    let layer = MoeLayer::new(&config, 1.0, "layer", &Init::new(5, 0.5, &device));
+    let layer = MoeLayer::new(&config, 0, 1.0, "layer", &Init::new(5, 0.5, &device));
     let bias = [0.1f32, 0.0, -9.0, 0.2, 0.0];
-    let layer = layer.with_balance_bias(&bias);
+    let layer = layer.with_bias(tensor(&bias, [5], &burn::tensor::Device::flex()));
     let valid: Vec<bool> = (0..11).map(|t| t != 4 && t != 10).collect();
-    let mask = ValidMask::new(valid.clone(), 1, &device);
+    let segments: Vec<u32> = valid.iter().map(|&v| if v { 0 } else { PADDING }).collect();
+    let input = Input::new(&[0; 11], &[0; 11], &segments, [1, 11], &device);
+    let ctx = Context::new(&input, Pass::EVAL, BatchCounts::of(&input.valid), &Ropes::default());
     let values = noise(2, 11 * config.d_model);
     let direction = tensor(&noise(3, values.len()), [11, config.d_model], &device);
 
     let x = tensor(&values, [11, config.d_model], &device).require_grad();
-    let (y, record) = layer.forward(x.clone(), &mask, kernels, &no_balance());
-    let load = record.stats.read().expect("on the host").load;
-    assert_eq!(load[2], 0, "no token goes to the expert of low bias");
-    assert_eq!(load.iter().sum::<u64>(), 2 * 9);
+    let (y, record) = layer.forward(x.clone(), &ctx);
+    let load = host(record.load);
+    assert_eq!(load[2], 0.0, "no token goes to the expert of low bias");
+    assert_eq!(load.iter().sum::<f32>(), 2.0 * 9.0);
 
-    let ExpertWeights { gate, up, down } = layer.expert_weights();
+    let ExpertWeights { gate, up, down } = layer.experts().weights();
+    let Router::TopK(router) = layer.router();
     let leaf = |w: Tensor<3>| Tensor::from_inner(w.without_autodiff()).require_grad();
     let oracle = Oracle {
-        router: Tensor::from_inner(layer.router_weight().without_autodiff()).require_grad(),
+        router: Tensor::from_inner(router.weight().without_autodiff()).require_grad(),
         bias: bias.to_vec(),
         gate: leaf(gate.clone()),
         up: leaf(up.clone()),
         down: leaf(down.clone()),
     };
     let x2 = tensor(&values, [11, config.d_model], &device).require_grad();
-    let expected = oracle.forward(x2.clone(), &valid, score, config.moe.router.route_scale);
+    let expected = oracle.forward(x2.clone(), &valid, score, 1.5);
     assert!(distance(&host(y.clone()), &host(expected.clone())) < 1e-5);
 
     let grads = (y * direction.clone()).sum().backward();
@@ -124,7 +129,7 @@ fn check_oracle(score: ScoreFunction, kernels: Kernels) {
         assert!(distance(&got, &wanted) < 1e-5, "{name}: {}", distance(&got, &wanted));
     };
     check("x", host(x.grad(&grads).expect("x")), host(x2.grad(&expected_grads).expect("x")));
-    let router = layer.router_weight();
+    let router = router.weight();
     let wanted = oracle.router.grad(&expected_grads).expect("router");
     check("router", host(router.grad(&grads).expect("router")), host(wanted));
     for (name, got, wanted) in
@@ -136,9 +141,9 @@ fn check_oracle(score: ScoreFunction, kernels: Kernels) {
 
 #[test]
 fn dropless_equals_every_expert_times_its_gate() {
-    for kernels in [Kernels::Host, Kernels::Gpu] {
-        check_oracle(ScoreFunction::Sigmoid, kernels);
-        check_oracle(ScoreFunction::Softmax, kernels);
+    for score in [Score::Sigmoid, Score::Softmax] {
+        check_oracle(score);
+        plainly(|| check_oracle(score));
     }
 }
 
@@ -146,7 +151,8 @@ fn dropless_equals_every_expert_times_its_gate() {
 fn the_order_of_experts_does_not_matter() {
     let config = tiny_model();
     let device = burn::tensor::Device::flex();
-    let model = Model::new(&config, 1, &device).with_balance_bias(1, &[0.1, -0.2, 0.3, 0.0, 0.05]);
+    let bias = tensor(&[0.1, -0.2, 0.3, 0.0, 0.05], [5], &device);
+    let model = Model::new(&config, 1, &device).with_bias(1, bias);
     let order = [3usize, 0, 4, 1, 2];
     let permuted: Vec<Tensor<1>> = parameters(&model)
         .into_iter()
@@ -201,12 +207,15 @@ fn names_are_paths_and_unique() {
 fn a_batch_that_is_all_padding_changes_nothing() {
     let model = Model::new(&tiny_model(), 1, &burn::tensor::Device::flex());
     let input = Input::new(&[0; 4], &[0; 4], &[PADDING; 4], [1, 4], &model.device());
-    for kernels in [Kernels::Host, Kernels::Gpu] {
-        let output = model.forward(&input.clone().with_kernels(kernels));
+    let check = || {
+        let output = model.forward(&input, &model.eval_context(&input));
         assert!(host(output.hidden).iter().all(|value| value.is_finite()));
-        let stats =
-            output.records.into_iter().next().expect("one router").1.stats.read().expect("on the host");
-        assert_eq!((stats.n_tokens, stats.load.iter().sum::<u64>()), (0, 0));
-        assert_eq!((stats.switch_sum, stats.sequence_sum, stats.z_sum), (0.0, 0.0, 0.0));
-    }
+        let (_, record) = output.records.into_iter().next().expect("one router");
+        assert!(host(record.load).iter().all(|&n| n == 0.0));
+        for named in record.values.iter().filter(|v| ["aux_switch", "aux_sequence", "z"].contains(&v.name)) {
+            assert_eq!(host(named.value.clone()), [0.0], "{}", named.name);
+        }
+    };
+    check();
+    plainly(check);
 }

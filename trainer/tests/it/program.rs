@@ -107,7 +107,7 @@ fn bad_input_has_an_exit_code_and_no_panic() {
 #[test]
 fn every_key_is_explained() {
     let world = World::new();
-    for key in moe_train::config::keys::KEYS {
+    for key in moe_train::config::keys::KEYS.iter() {
         let output = world.run(&["config", "--explain", key.name]);
         assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains(key.doc));
     }

@@ -1,6 +1,9 @@
-use moe_train::kernel::Kernels;
+use std::sync::Arc;
+
 use moe_train::model::config::{BalanceConfig, Compute};
 use moe_train::model::parameters::{Parameter, host as flat, parameters};
+use moe_train::ops::plainly;
+use moe_train::optim::{AdamWConfig, Group, Groups, Optimizer};
 use moe_train::run::Validator;
 use moe_train::train::{TrainState, train_step};
 
@@ -11,7 +14,8 @@ fn values(state: &TrainState) -> Vec<f32> {
 }
 
 fn biases(state: &TrainState) -> Vec<f32> {
-    state.model.balance_biases().into_iter().flat_map(|(_, bias)| flat(bias)).collect()
+    let biases = state.model.mixtures().filter_map(|(_, moe)| moe.router().bias());
+    biases.flat_map(flat).collect()
 }
 
 /// A state whose every loss and gradient is not a number.
@@ -35,11 +39,10 @@ fn poisoned_state() -> TrainState {
 #[test]
 fn the_micro_batch_does_not_change_the_step() {
     let mut config = tiny_model();
-    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.0, sequence: 0.1, z: 0.01 };
+    config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let stepped = |micro_batch| {
         let mut state = state(&config);
-        let step = moe_train::train::StepConfig { bias_rate: 0.1, ..step_config(micro_batch, 1e-3) };
-        let report = train_step(&mut state, &batch(0, 8), &step).expect("finite");
+        let report = train_step(&mut state, &batch(0, 8), &step_config(micro_batch, 1e-3)).expect("finite");
         (values(&state), biases(&state), report)
     };
     let (whole, whole_bias, whole_report) = stepped(8);
@@ -56,13 +59,55 @@ fn the_micro_batch_does_not_change_the_step() {
     }
 }
 
+/// Samples of 12 tokens, of which a few are real in some and most in others.
+fn uneven_batch() -> moe_train::data::Batch {
+    let mut batch = batch(0, 8);
+    for sample in [1, 2, 6] {
+        for token in sample * SEQ + 4..(sample + 1) * SEQ {
+            batch.segments[token] = moe_train::model::PADDING;
+            batch.loss_mask[token] = false;
+            batch.tokens[token] = 0;
+        }
+    }
+    batch
+}
+
+/// The losses of routers, and the norm of the gradient, with one of them switched on strongly.
+fn objective(balance: BalanceConfig, micro_batch: usize) -> (f64, Vec<f64>) {
+    let mut config = tiny_model();
+    config.moe.balance = balance;
+    let step = step_config(micro_batch, 1e-3);
+    let report = train_step(&mut state(&config), &uneven_batch(), &step).expect("finite");
+    (report.grad_norm, report.routers[0].1.losses.iter().map(|(_, loss)| *loss).collect())
+}
+
+fn check_objective(balance: BalanceConfig) {
+    let (norm, losses) = objective(balance.clone(), 8);
+    for micro_batch in [1, 3, 4] {
+        let (split, split_losses) = objective(balance.clone(), micro_batch);
+        assert!((split / norm - 1.0).abs() < 1e-4, "{micro_batch}: {split} {norm}");
+        for (a, b) in losses.iter().zip(&split_losses) {
+            assert!((a - b).abs() < 1e-5 * a, "{micro_batch}: {losses:?} {split_losses:?}");
+        }
+    }
+}
+
+#[test]
+fn the_sequence_loss_does_not_depend_on_the_micro_batch() {
+    check_objective(balance(0.0, 0.0, 30.0, 0.0));
+}
+
+#[test]
+fn the_switch_loss_does_not_depend_on_the_micro_batch() {
+    check_objective(balance(0.0, 30.0, 0.0, 0.0));
+}
+
 #[test]
 fn the_bias_moves_once_a_step_against_the_load_and_not_in_validation() {
     let mut config = tiny_model();
-    config.moe.balance.bias_rate = 0.1;
+    config.moe.balance.bias.bias_rate = 0.1;
     let mut state = state(&config);
-    let step = moe_train::train::StepConfig { bias_rate: 0.1, ..step_config(2, 1e-3) };
-    let report = train_step(&mut state, &batch(0, 8), &step).expect("finite");
+    let report = train_step(&mut state, &batch(0, 8), &step_config(2, 1e-3)).expect("finite");
     let (bias, load) = (biases(&state), &report.routers[0].1.load);
     let (most, least) = (
         (0..5).max_by_key(|&e| load[e]).expect("experts"),
@@ -83,7 +128,7 @@ fn the_bias_moves_once_a_step_against_the_load_and_not_in_validation() {
 fn the_reported_loss_does_not_know_the_balancing_losses() {
     let loss = |switch: f64| {
         let mut config = tiny_model();
-        config.moe.balance.switch = switch;
+        config.moe.balance.switch.switch = switch;
         train_step(&mut state(&config), &batch(0, 4), &step_config(4, 1e-3)).expect("finite").cross_entropy
     };
     assert_eq!(loss(0.0), loss(5.0));
@@ -92,7 +137,7 @@ fn the_reported_loss_does_not_know_the_balancing_losses() {
 #[test]
 fn padding_changes_neither_loss_nor_counts() {
     let mut config = tiny_model();
-    config.moe.balance = BalanceConfig { bias_rate: 0.0, switch: 0.5, sequence: 0.5, z: 0.1 };
+    config.moe.balance = balance(0.0, 0.5, 0.5, 0.1);
     let stepped = |poison: u32| {
         let mut batch = batch(0, 4);
         let mut n = 0;
@@ -140,7 +185,7 @@ fn a_loss_that_is_not_finite_leaves_the_state_alone() {
 fn clipped_steps_of_a_four_million_embedding_depend_on_no_thread() {
     let mut config = tiny_model();
     (config.vocab_size, config.d_model, config.tie_embeddings) = (1 << 15, 128, true);
-    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let first = state(&config);
     let hash = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
@@ -160,16 +205,12 @@ fn clipped_steps_of_a_four_million_embedding_depend_on_no_thread() {
 }
 
 /// Parameters, biases and report after three steps in micro-batches of 3, every loss switched on.
-fn three_steps(
-    kernels: Kernels,
-    recompute: bool,
-    compute: Compute,
-) -> (Vec<f32>, Vec<f32>, moe_train::train::StepReport) {
+fn three_steps(recompute: bool, compute: Compute) -> (Vec<f32>, Vec<f32>, moe_train::train::StepReport) {
     let mut config = tiny_model();
     config.compute = compute;
-    config.moe.balance = BalanceConfig { bias_rate: 0.1, switch: 0.1, sequence: 0.1, z: 0.01 };
+    config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let mut state = state(&config);
-    let step = moe_train::train::StepConfig { bias_rate: 0.1, kernels, recompute, ..step_config(3, 1e-3) };
+    let step = moe_train::train::StepConfig { recompute, ..step_config(3, 1e-3) };
     let mut last = None;
     for t in 0..3 {
         last = Some(train_step(&mut state, &batch(8 * t, 8), &step).expect("finite"));
@@ -179,19 +220,21 @@ fn three_steps(
 
 #[test]
 fn recomputation_changes_no_bit() {
-    for kernels in [Kernels::Host, Kernels::Gpu] {
-        let (kept, kept_bias, kept_report) = three_steps(kernels, false, Compute::F32);
-        let (again, bias, report) = three_steps(kernels, true, Compute::F32);
+    let check = || {
+        let (kept, kept_bias, kept_report) = three_steps(false, Compute::F32);
+        let (again, bias, report) = three_steps(true, Compute::F32);
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&kept), bits(&again));
         assert_eq!((kept_bias, kept_report.losses), (bias, report.losses));
-    }
+    };
+    check();
+    plainly(check);
 }
 
 #[test]
-fn the_kernels_of_cpu_and_gpu_make_the_same_steps() {
-    let (cpu, cpu_bias, cpu_report) = three_steps(Kernels::Host, false, Compute::F32);
-    let (gpu, gpu_bias, report) = three_steps(Kernels::Gpu, false, Compute::F32);
+fn fast_and_plain_forms_make_the_same_steps() {
+    let (cpu, cpu_bias, cpu_report) = three_steps(false, Compute::F32);
+    let (gpu, gpu_bias, report) = plainly(|| three_steps(false, Compute::F32));
     // As for micro-batches: Adam makes rounding visible where a gradient is nearly zero.
     let moved = cpu.iter().zip(&gpu).filter(|(a, b)| (*a - *b).abs() > 2e-5).count();
     assert!(moved * 500 < cpu.len(), "{moved} of {} parameters differ", cpu.len());
@@ -200,9 +243,11 @@ fn the_kernels_of_cpu_and_gpu_make_the_same_steps() {
     assert!((report.grad_norm - cpu_report.grad_norm).abs() < 1e-4 * cpu_report.grad_norm);
     for ((layer, a), (other, b)) in cpu_report.routers.iter().zip(&report.routers) {
         assert_eq!((layer, &a.load, a.n_tokens), (other, &b.load, b.n_tokens));
-        let values = |s: &moe_train::model::moe::RouterStats| {
-            [s.switch_sum, s.sequence_sum, s.z_sum, s.logit_max.into(), s.logit_min.into()]
+        let values = |s: &moe_train::model::moe::RouterStats| -> Vec<f64> {
+            let losses = s.losses.iter().map(|(_, loss)| *loss);
+            losses.chain([s.logit_max.into(), s.logit_min.into()]).collect()
         };
+        assert_eq!(values(a).len(), 5);
         for (a, b) in values(a).into_iter().zip(values(b)) {
             assert!((a - b).abs() < 1e-4 * a.abs().max(1.0), "{a} {b}");
         }
@@ -211,8 +256,8 @@ fn the_kernels_of_cpu_and_gpu_make_the_same_steps() {
 
 #[test]
 fn bf16_learns_nearly_the_same() {
-    let (exact, _, exact_report) = three_steps(Kernels::Gpu, false, Compute::F32);
-    let (rounded, _, report) = three_steps(Kernels::Gpu, true, Compute::Bf16);
+    let (exact, _, exact_report) = plainly(|| three_steps(false, Compute::F32));
+    let (rounded, _, report) = three_steps(true, Compute::Bf16);
     let difference = (report.cross_entropy - exact_report.cross_entropy).abs();
     assert!(difference > 0.0, "bf16 must round");
     assert!(difference < 0.02 * exact_report.cross_entropy, "{difference}");
@@ -222,22 +267,46 @@ fn bf16_learns_nearly_the_same() {
 }
 
 #[test]
-fn a_gradient_that_is_not_finite_leaves_the_state_of_a_gpu_alone() {
+fn a_gradient_that_is_not_finite_leaves_the_moments_alone() {
     let mut state = poisoned_state();
     let bits = |state: &TrainState| values(state).iter().map(|v| v.to_bits()).collect::<Vec<_>>();
     let before = bits(&state);
-    let step = moe_train::train::StepConfig { kernels: Kernels::Gpu, ..step_config(4, 1e-3) };
-    assert!(train_step(&mut state, &batch(0, 4), &step).is_err());
+    assert!(plainly(|| train_step(&mut state, &batch(0, 4), &step_config(4, 1e-3))).is_err());
     assert_eq!((state.step, state.t), (0, 0));
     assert_eq!(bits(&state), before);
-    let moments = state.optimizer.moments();
-    assert!(moments.iter().all(|m| flat(m.second.clone()).iter().all(|v| *v == 0.0)));
+    let moments = state.optimizer.state(&state.model);
+    assert!(moments.iter().all(|moment| flat(moment.value.clone()).iter().all(|v| *v == 0.0)));
 }
 
 #[test]
-fn a_step_on_a_gpu_reads_back_once() {
-    let mut state = state(&tiny_model());
-    let step = moe_train::train::StepConfig { kernels: Kernels::Gpu, ..step_config(2, 1e-3) };
-    let report = train_step(&mut state, &batch(0, 8), &step).expect("finite");
-    assert_eq!(report.n_reads, 1);
+fn a_frozen_router_keeps_everything_and_the_rest_learns() {
+    let mut config = tiny_model();
+    config.moe.balance = balance(0.1, 0.0, 0.0, 0.0);
+    let mut state = state(&config);
+    let adamw = Arc::new(AdamWConfig::default());
+    let frozen = Group::new(&["*.router.*"], adamw.clone()).expect("a pattern").frozen();
+    state.optimizer = Optimizer::new(Groups::of_all(adamw).with(frozen), &state.model);
+    let names: Vec<String> = state.optimizer.state(&state.model).into_iter().map(|t| t.name).collect();
+    assert!(names.iter().all(|name| !name.contains("router")) && names.len() > 10, "{names:?}");
+    let before = parameters(&state.model);
+    let report = train_step(&mut state, &batch(0, 8), &step_config(4, 1e-3)).expect("finite");
+    for (old, new) in before.iter().zip(parameters(&state.model)) {
+        let is_same = old.to_host() == new.to_host();
+        assert_eq!(is_same, old.name.contains("router"), "{}", old.name);
+    }
+    let mut free = self::state(&config);
+    let free = train_step(&mut free, &batch(0, 8), &step_config(4, 1e-3)).expect("finite");
+    assert!(report.grad_norm < free.grad_norm, "a frozen gradient is no part of the norm");
+}
+
+#[test]
+fn a_step_reads_back_once() {
+    for recompute in [false, true] {
+        let mut config = tiny_model();
+        config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
+        let step = moe_train::train::StepConfig { recompute, ..step_config(2, 1e-3) };
+        let mut state = state(&config);
+        assert_eq!(train_step(&mut state, &batch(0, 8), &step).expect("finite").n_reads, 1);
+        assert_eq!(plainly(|| train_step(&mut state, &batch(8, 8), &step)).expect("finite").n_reads, 1);
+    }
 }

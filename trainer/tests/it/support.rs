@@ -12,12 +12,15 @@ use moe_shards::{
 };
 use moe_train::config::{RunConfig, Values};
 use moe_train::data::{Batch, Corpus, DataDigest, SampleSource};
-use moe_train::kernel::Kernels;
 use moe_train::metrics::Interval;
+use moe_train::model::attention::grouped_query::GroupedQuerySettings;
 use moe_train::model::config::{
-    AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig, ScoreFunction,
+    AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig,
 };
+use moe_train::model::moe::balance::{Bias, Sequence, Switch, Z};
+use moe_train::model::moe::router::top_k::TopKSettings;
 use moe_train::model::{Model, PADDING};
+use moe_train::ops::routing::Score;
 use moe_train::optim::{AdamWConfig, Optimizer, Schedule, ScheduleKind};
 use moe_train::random::{Stream, mix};
 use moe_train::run::{Observer, Progress, Run, Summary, Validation, Validator, run};
@@ -39,20 +42,39 @@ pub fn tiny_model() -> ModelConfig {
         tie_embeddings: false,
         init_std: 0.3,
         compute: Compute::F32,
-        attention: AttentionConfig { n_heads: 2, n_kv_heads: 1, rope_theta: 1e4 },
+        attention: AttentionConfig::GroupedQuery(GroupedQuerySettings {
+            heads: 2,
+            kv_heads: 1,
+            rope_theta: 1e4,
+        }),
         moe: MoeConfig {
             n_experts: 5,
             top_k: 2,
             n_shared: 1,
             expert_ffn: 7,
-            router: RouterConfig { score: ScoreFunction::Sigmoid, norm_weights: true, route_scale: 1.5 },
+            router: router(Score::Sigmoid),
             balance: no_balance(),
         },
     }
 }
 
 pub fn no_balance() -> BalanceConfig {
-    BalanceConfig { bias_rate: 0.0, switch: 0.0, sequence: 0.0, z: 0.0 }
+    BalanceConfig::default()
+}
+
+/// Balancers of these strengths.
+pub fn balance(bias_rate: f64, switch: f64, sequence: f64, z: f64) -> BalanceConfig {
+    BalanceConfig {
+        bias: Bias { bias_rate },
+        switch: Switch { switch },
+        sequence: Sequence { sequence },
+        z: Z { z },
+    }
+}
+
+/// A router of these scores.
+pub fn router(score: Score) -> RouterConfig {
+    RouterConfig::TopK(TopKSettings { score, norm_weights: true, route_scale: 1.5 })
 }
 
 pub fn autodiff() -> Device {
@@ -109,7 +131,7 @@ pub fn state(config: &ModelConfig) -> TrainState {
 
 pub fn state_on(config: &ModelConfig, device: &Device) -> TrainState {
     let model = Model::new(config, 3, &device.clone().autodiff());
-    let adamw = AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
+    let adamw = AdamWConfig::default();
     let optimizer = Optimizer::new(adamw, &model);
     TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() }
 }
@@ -117,7 +139,7 @@ pub fn state_on(config: &ModelConfig, device: &Device) -> TrainState {
 pub fn step_config(micro_batch: usize, rate: f64) -> StepConfig {
     let kind = ScheduleKind::Wsd;
     let schedule = Schedule { kind, peak: rate, warmup: 0, decay: 0, floor: 1.0, n_steps: 1000 };
-    StepConfig { micro_batch, clip: 1.0, schedule, bias_rate: 0.0, kernels: Kernels::Host, recompute: false }
+    StepConfig { micro_batch, clip: 1.0, schedule, seed: 1, recompute: false }
 }
 
 struct Synthetic;
@@ -214,7 +236,7 @@ pub fn train(
     let corpus = corpus();
     let (state, interval) = state.unwrap_or_else(|| {
         let model = Model::new(&config.model(VOCAB, SEQ), config.seed, &autodiff());
-        let optimizer = Optimizer::new(config.adamw.clone(), &model);
+        let optimizer = Optimizer::new(config.rule.clone(), &model);
         let digest = DataDigest::new();
         (TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest }, Interval::default())
     });
@@ -404,4 +426,12 @@ fn write_plan_with(dir: &Path, seed: u64, holds_out: bool) {
     };
     lock.seal().expect("seal");
     lock.write(dir).expect("plan");
+}
+
+/// Checks that CONTRIBUTING.md shows an example, word for word, but for its title and its test.
+pub fn assert_shown(own: &str) {
+    let is_shown = |part: &&str| !part.contains("mod registry") && !part.contains("#[test]");
+    let shown: Vec<&str> = own.split("\n\n").skip(1).take_while(is_shown).collect();
+    let page = include_str!("../../../CONTRIBUTING.md");
+    assert!(page.contains(&shown.join("\n\n")), "CONTRIBUTING.md shows something else than this file");
 }

@@ -1,32 +1,34 @@
 //! The mixture-of-experts feed-forward.
 //!
 //! ```text
-//! x -> router -> (expert, weight) x k per token -> dispatch -> experts -> combine -> + shared(x)
+//! x -> router -> (expert, weight) x k per token -> rows by expert -> experts -> combine -> + shared(x)
+//!         |
+//!         +-> counts -> balancers -> losses, values for the metrics
 //! ```
 //! Every token reaches all of its k experts; no token is dropped.
 
-mod balance;
-mod dispatch;
+pub mod balance;
 mod experts;
-mod gpu_routing;
-mod host_routing;
-mod router;
-mod stats;
+mod load;
+pub mod router;
+mod routing;
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::Tensor;
 
-pub use balance::{LoadSummary, RouterStats, bias_step, bias_step_on_device};
-pub use dispatch::{Dispatch, ExpertWeights};
-pub use experts::Experts;
-pub use router::{Routed, Router};
-pub use stats::{DeviceStats, Stats};
+pub use balance::BalanceConfig;
+pub use experts::{ExpertWeights, Experts};
+pub use load::{LoadSummary, RouterStats};
+pub use router::{Route, Router, RouterConfig, RouterShape};
+pub use routing::{Routed, Routing};
 
-use super::config::{BalanceConfig, ModelConfig};
+use super::config::ModelConfig;
+use super::context::Context;
+use super::cost::Cost;
 use super::feed_forward::SwiGlu;
 use super::init::Init;
-use super::input::ValidMask;
-use crate::kernel::Kernels;
+use super::record::{Merge, Named};
+use crate::ops::routing::{count, sort_by_expert};
 
 /// A router, its experts, and the experts that every token shares.
 #[derive(Module, Debug)]
@@ -34,6 +36,9 @@ pub struct MoeLayer {
     router: Router,
     experts: Experts,
     shared: Option<SwiGlu>,
+    layer: usize,
+    #[module(skip)]
+    balance: BalanceConfig,
 }
 
 /// What a mixture of experts leaves behind besides its output.
@@ -41,78 +46,120 @@ pub struct MoeLayer {
 pub struct MoeRecord {
     /// Sum of the balancing losses, each times its coefficient, `[1]`.
     pub auxiliary: Option<Tensor<1>>,
-    /// Counts and values for the balancer and the metrics.
-    pub stats: Stats,
+    /// Tokens sent to each expert, `[experts]`, f32.
+    pub load: Tensor<1>,
+    /// How often each expert would be chosen without bias, `[experts]`, f32.
+    pub choices: Tensor<1>,
+    /// What the metrics report.
+    pub values: Vec<Named>,
 }
 
 impl MoeLayer {
-    /// The layer of one block; `out_scale` as in [`SwiGlu::new`].
-    pub fn new(config: &ModelConfig, out_scale: f64, name: &str, init: &Init) -> Self {
+    /// The mixture of block `layer`; `out_scale` as in [`SwiGlu::new`].
+    pub fn new(config: &ModelConfig, layer: usize, out_scale: f64, name: &str, init: &Init) -> Self {
         let moe = &config.moe;
         let shared_width = moe.n_shared * moe.expert_ffn;
         Self {
-            router: Router::new(config, &format!("{name}.router"), init),
+            router: moe.router.build(router_shape(config), &format!("{name}.router"), init),
             experts: Experts::new(config, out_scale, &format!("{name}.experts"), init),
             shared: (shared_width > 0).then(|| {
                 SwiGlu::new(config.d_model, shared_width, out_scale, &format!("{name}.shared"), init)
             }),
+            layer,
+            balance: moe.balance.clone(),
         }
+    }
+
+    /// What the mixture of one block costs.
+    pub fn cost(config: &ModelConfig) -> Cost {
+        let moe = &config.moe;
+        let shared_width = moe.n_shared * moe.expert_ffn;
+        // Router, experts and shared experts keep one input together.
+        let shared = SwiGlu::cost(config.d_model, shared_width);
+        moe.router.cost(router_shape(config)) + Experts::cost(config) + shared
     }
 
     /// # Shapes
     /// - x: `[tokens, d_model]`, and so is the result
-    pub fn forward(
-        &self,
-        x: Tensor<2>,
-        valid: &ValidMask,
-        kernels: Kernels,
-        balance: &BalanceConfig,
-    ) -> (Tensor<2>, MoeRecord) {
-        let routed = self.route(x.clone(), valid, kernels, balance);
-        let y = self.experts.forward(x.clone(), routed.weights, &routed.dispatch);
+    pub fn forward(&self, x: Tensor<2>, ctx: &Context) -> (Tensor<2>, MoeRecord) {
+        let routed = Routed::new(self.router.route(x.clone(), ctx), self.layer, ctx);
+        let routes = sort_by_expert(&routed.routing.choices, routed.n_experts());
+        let y = self.experts.forward(x.clone(), routed.routing.weights.clone(), &routes);
         let y = match &self.shared {
             Some(shared) => y + shared.forward(x),
             None => y,
         };
-        (y, MoeRecord { auxiliary: routed.auxiliary, stats: routed.stats })
+        (y, self.record(&routed))
     }
 
-    /// The experts of each token.
-    ///
-    /// # Shapes
-    /// - x: `[tokens, d_model]`
-    pub fn route(
-        &self,
-        x: Tensor<2>,
-        valid: &ValidMask,
-        kernels: Kernels,
-        balance: &BalanceConfig,
-    ) -> Routed {
-        self.router.forward(x, valid, kernels, balance)
+    /// What the balancers say of an answer of the router.
+    fn record(&self, routed: &Routed) -> MoeRecord {
+        let n_experts = routed.n_experts();
+        let load = count(routed.routing.choices.clone(), 1, n_experts).reshape([n_experts]);
+        let mut values = vec![Named::new(load::LOAD, Merge::Sum, load.clone())];
+        values.extend(self.router.bias().map(|bias| Named::new(load::BIAS, Merge::Same, bias)));
+        let mut auxiliary = None;
+        let detached = routed.detached();
+        for balancer in self.balance.all().into_iter() {
+            let coefficient = balancer.coefficient();
+            let is_on = coefficient > 0.0;
+            let (factor, routed) = if is_on { (coefficient, routed) } else { (1.0, &detached) };
+            let Some(loss) = balancer.loss(routed, factor) else { continue };
+            let value = loss.clone().without_autodiff() * (1.0 / factor);
+            values.push(Named::new(balancer.name(), Merge::Sum, value));
+            if is_on {
+                auxiliary = Some(match auxiliary {
+                    Some(sum) => sum + loss,
+                    None => loss,
+                });
+            }
+        }
+        let [largest, smallest] = extremes(routed);
+        values.push(Named::new(load::LOGIT_MAX, Merge::Max, largest));
+        values.push(Named::new(load::LOGIT_MIN, Merge::Min, smallest));
+        let choices = routed.counts.clone().sum_dim(0).reshape([n_experts]);
+        MoeRecord { auxiliary, load, choices, values }
     }
 
-    /// The router's matrix, `[d_model, experts]`.
-    pub fn router_weight(&self) -> Tensor<2> {
-        self.router.weight()
+    /// The router.
+    pub fn router(&self) -> &Router {
+        &self.router
     }
 
-    /// The experts' matrices.
-    pub fn expert_weights(&self) -> ExpertWeights {
-        self.experts.weights()
+    /// The routed experts.
+    pub fn experts(&self) -> &Experts {
+        &self.experts
     }
 
-    /// The bias of each expert's selection.
-    pub fn balance_bias(&self) -> &Param<Tensor<1>> {
-        self.router.balance_bias()
+    /// The selection bias after a step in which `load` tokens went to each expert, `[experts]`; none if no
+    /// balancer moves it.
+    pub fn next_bias(&self, load: &Tensor<1>) -> Option<Tensor<1>> {
+        let bias = self.router.bias()?;
+        self.balance.all().into_iter().find_map(|balancer| balancer.next_bias(bias.clone(), load.clone()))
     }
 
-    /// The same layer with another selection bias, `[experts]`.
-    pub fn with_balance_bias(self, bias: &[f32]) -> Self {
-        Self { router: self.router.with_balance_bias(bias), ..self }
+    /// Whether a balancer needs the choices of the whole batch.
+    pub fn counts_batch(&self) -> bool {
+        self.balance.all().into_iter().any(|balancer| balancer.coefficient() > 0.0 && balancer.counts_batch())
     }
 
-    /// The same with a bias that is on the device already, outside of any graph.
-    pub fn with_bias_tensor(self, bias: Tensor<1>) -> Self {
-        Self { router: self.router.with_bias_tensor(bias), ..self }
+    /// The same layer with another selection bias, `[experts]`, which lies outside of any graph.
+    pub fn with_bias(self, bias: Tensor<1>) -> Self {
+        Self { router: self.router.with_bias(bias), ..self }
     }
+}
+
+/// What the routers of a model must know.
+pub fn router_shape(config: &ModelConfig) -> RouterShape {
+    let moe = &config.moe;
+    let bias_rate = moe.balance.bias.bias_rate;
+    RouterShape { d_model: config.d_model, n_experts: moe.n_experts, top_k: moe.top_k, bias_rate }
+}
+
+/// The largest and the smallest logit of real tokens, `[1]` each.
+fn extremes(routed: &Routed) -> [Tensor<1>; 2] {
+    let logits = routed.routing.logits.clone().without_autodiff();
+    // Padding is moved out of the way of both.
+    let away = (routed.ctx.valid.column().without_autodiff() - 1.0) * 1e30;
+    [(logits.clone() + away.clone()).max(), (logits - away).min()]
 }

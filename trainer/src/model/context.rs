@@ -1,0 +1,116 @@
+//! What every layer is told besides its input: when and for what it computes, where documents begin, which
+//! tokens are real, and the counts of the whole batch, of which its input may be a part.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Int, Tensor};
+
+use super::input::{Input, ValidMask};
+use super::rope::{Ropes, Rotary};
+use crate::random::Stream;
+
+/// What a forward pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A step of training: noise and dropout are on.
+    Train,
+    /// Validation, or text: every layer computes what it has learnt, without noise.
+    Eval,
+}
+
+/// When a forward pass happens, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// Optimizer steps made before it.
+    pub step: u64,
+    /// What it is for.
+    pub mode: Mode,
+    /// Seed of the run.
+    pub seed: u64,
+}
+
+/// Counts of all samples of an optimizer step, however many micro-batches they come in.
+#[derive(Debug, Clone)]
+pub struct BatchCounts {
+    /// Tokens that are not padding.
+    pub n_tokens: usize,
+    /// Samples with such a token.
+    pub n_samples: usize,
+    /// How often each expert would be chosen without bias, `[experts]`, by layer; empty when this input
+    /// is the whole batch, and when no balancer asks for it.
+    pub choices: BTreeMap<usize, Tensor<1>>,
+}
+
+/// What a layer knows besides its input.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// When, and what for.
+    pub pass: Pass,
+    /// Number of the first sample in the plan.
+    pub first_sample: u64,
+    /// Which tokens are real.
+    pub valid: ValidMask,
+    /// Counts of the whole batch.
+    pub counts: BatchCounts,
+    /// Position in its sample of the first token that each token may see, `[tokens]`.
+    pub first: Tensor<1, Int>,
+    rotary: Vec<Rotary>,
+}
+
+impl Pass {
+    /// A pass that trains nothing.
+    pub const EVAL: Self = Self { step: 0, mode: Mode::Eval, seed: 0 };
+}
+
+impl BatchCounts {
+    /// The counts of a batch of these tokens.
+    pub fn of(valid: &ValidMask) -> Self {
+        let n_samples = valid.tokens_of_samples().into_iter().filter(|&n| n > 0).count();
+        Self { n_tokens: valid.n_valid(), n_samples, choices: BTreeMap::new() }
+    }
+}
+
+impl Context {
+    /// The context of an input, with tables for the rotary positions of `ropes`.
+    pub fn new(input: &Input, pass: Pass, counts: BatchCounts, ropes: &Ropes) -> Self {
+        Self {
+            pass,
+            first_sample: input.first_sample,
+            valid: input.valid.clone(),
+            counts,
+            first: input.first_visible(),
+            rotary: ropes.tables(&input.positions, &input.tokens.device()),
+        }
+    }
+
+    /// Whether this is a step of training.
+    pub fn is_training(&self) -> bool {
+        self.pass.mode == Mode::Train
+    }
+
+    /// Samples, and tokens of each.
+    pub fn dims(&self) -> [usize; 2] {
+        [self.valid.n_samples(), self.valid.n_tokens() / self.valid.n_samples()]
+    }
+
+    /// Random numbers for a layer of this name: the same in every run of this seed, and others in every
+    /// step. Address them by [`Context::index`], so that they do not depend on the micro-batch.
+    pub fn random(&self, name: &str) -> Stream {
+        Stream::new(self.pass.seed, &format!("{name}/{}", self.pass.step))
+    }
+
+    /// Number of a token of this input in the plan.
+    pub fn index(&self, token: usize) -> u64 {
+        let [_, seq] = self.dims();
+        self.first_sample * seq as u64 + token as u64
+    }
+
+    /// The tables of a rotation.
+    ///
+    /// # Panics
+    /// When the model was built without them.
+    pub fn rotary(&self, head_dim: usize, theta: f64) -> &Rotary {
+        let found = self.rotary.iter().find(|rotary| rotary.is_of(head_dim, theta));
+        found.expect("a model makes the tables of all its layers")
+    }
+}

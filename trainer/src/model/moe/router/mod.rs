@@ -1,0 +1,179 @@
+//! Routers: from the tokens of a batch to the experts of each.
+//!
+//! A router is one file here and one line of the registry below. Nothing after it asks which one it was.
+
+pub mod top_k;
+
+use burn::tensor::Tensor;
+
+pub use top_k::TopK;
+
+use super::routing::Routing;
+use crate::model::context::Context;
+use crate::model::cost::Cost;
+use crate::model::init::Init;
+use crate::settings::Section;
+
+/// What a router must know of its block.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RouterShape {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Routed experts.
+    pub n_experts: usize,
+    /// Experts that each token visits.
+    pub top_k: usize,
+    /// Step by which a balancer moves the selection bias; 0 if none does.
+    pub bias_rate: f64,
+}
+
+/// What a router does.
+pub trait Route: Sized {
+    /// What can be set about it.
+    type Settings: Section;
+
+    /// The router of one block; parameters are called `NAME.` and the name of their field.
+    fn new(settings: &Self::Settings, shape: RouterShape, name: &str, init: &Init) -> Self;
+
+    /// What is wrong with such a router, each with the reason; nothing if it will do.
+    fn problems(settings: &Self::Settings, shape: RouterShape) -> Vec<String> {
+        let (_, _) = (settings, shape);
+        Vec::new()
+    }
+
+    /// What is allowed and yet unlikely to be meant, each with the reason.
+    fn warnings(settings: &Self::Settings, shape: RouterShape) -> Vec<String> {
+        let (_, _) = (settings, shape);
+        Vec::new()
+    }
+
+    /// What it costs.
+    fn cost(settings: &Self::Settings, shape: RouterShape) -> Cost;
+
+    /// Chooses experts for each token.
+    ///
+    /// # Shapes
+    /// - x: `[tokens, d_model]`
+    fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing;
+
+    /// What is added to the scores when experts are chosen, `[experts]`; none for a router that cannot.
+    fn bias(&self) -> Option<Tensor<1>> {
+        None
+    }
+
+    /// The same router with another bias, which lies outside of any graph.
+    fn with_bias(self, bias: Tensor<1>) -> Self {
+        let _ = bias;
+        self
+    }
+}
+
+/// Makes the registry of routers: their settings as `RouterConfig`, chosen by `moe.router.kind`, and the
+/// routers as `Router`.
+#[macro_export]
+macro_rules! routers {
+    ($($(#[doc = $doc:literal])+ $kind:literal => $variant:ident($router:ty);)+) => {
+        /// Settings of a router.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum RouterConfig {
+            $($(#[doc = $doc])+ $variant(<$router as $crate::model::moe::Route>::Settings),)+
+        }
+
+        /// A router.
+        #[derive(burn::module::Module, Debug)]
+        pub enum Router {
+            $($(#[doc = $doc])+ $variant($router),)+
+        }
+
+        impl RouterConfig {
+            /// The kinds of routers.
+            pub const KINDS: &'static [&'static str] = &[$($kind),+];
+
+            /// The keys of all kinds, and the kind of each.
+            pub fn keys() -> Vec<(&'static str, Vec<$crate::settings::Key>)> {
+                use $crate::settings::Section;
+                vec![$(($kind, <<$router as $crate::model::moe::Route>::Settings>::keys())),+]
+            }
+
+            /// The settings of a kind.
+            ///
+            /// # Errors
+            /// Why there are none.
+            pub fn read(kind: &str, values: &dyn $crate::settings::Values) -> Result<Self, String> {
+                match kind {
+                    $($kind => Ok(Self::$variant($crate::settings::read(values)?)),)+
+                    other => Err($crate::settings::unknown_kind("moe.router.kind", Self::KINDS, other)),
+                }
+            }
+
+            /// What is wrong with such a router, each with the reason.
+            pub fn problems(&self, shape: $crate::model::moe::RouterShape) -> Vec<String> {
+                match self {
+                    $(Self::$variant(settings) => <$router as $crate::model::moe::Route>::problems(settings, shape),)+
+                }
+            }
+
+            /// What is allowed and yet unlikely to be meant, each with the reason.
+            pub fn warnings(&self, shape: $crate::model::moe::RouterShape) -> Vec<String> {
+                match self {
+                    $(Self::$variant(settings) => <$router as $crate::model::moe::Route>::warnings(settings, shape),)+
+                }
+            }
+
+            /// What the router of one block costs.
+            pub fn cost(&self, shape: $crate::model::moe::RouterShape) -> $crate::model::cost::Cost {
+                match self {
+                    $(Self::$variant(settings) => <$router as $crate::model::moe::Route>::cost(settings, shape),)+
+                }
+            }
+
+            /// The router of one block.
+            pub fn build(
+                &self,
+                shape: $crate::model::moe::RouterShape,
+                name: &str,
+                init: &$crate::model::init::Init,
+            ) -> Router {
+                match self {
+                    $(Self::$variant(settings) => Router::$variant(
+                        <$router as $crate::model::moe::Route>::new(settings, shape, name, init),
+                    ),)+
+                }
+            }
+        }
+
+        impl Router {
+            /// See [`Route::route`]($crate::model::moe::Route::route).
+            pub fn route(
+                &self,
+                x: burn::tensor::Tensor<2>,
+                ctx: &$crate::model::context::Context,
+            ) -> $crate::model::moe::Routing {
+                match self {
+                    $(Self::$variant(router) => $crate::model::moe::Route::route(router, x, ctx),)+
+                }
+            }
+
+            /// See [`Route::bias`]($crate::model::moe::Route::bias).
+            pub fn bias(&self) -> Option<burn::tensor::Tensor<1>> {
+                match self {
+                    $(Self::$variant(router) => $crate::model::moe::Route::bias(router),)+
+                }
+            }
+
+            /// See [`Route::with_bias`]($crate::model::moe::Route::with_bias).
+            pub fn with_bias(self, bias: burn::tensor::Tensor<1>) -> Self {
+                match self {
+                    $(Self::$variant(router) => {
+                        Self::$variant($crate::model::moe::Route::with_bias(router, bias))
+                    })+
+                }
+            }
+        }
+    };
+}
+
+routers! {
+    /// Every token goes to the k experts of highest score.
+    "top_k" => TopK(TopK);
+}

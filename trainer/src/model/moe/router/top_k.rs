@@ -1,0 +1,140 @@
+//! Every token goes to the k experts of highest score, with or without a bias of the selection.
+//!
+//! Scores and weights are computed in f32 and differentiated. The choice itself has no gradient; ties
+//! break by the lowest expert.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use super::{Route, RouterShape};
+use crate::model::context::Context;
+use crate::model::cost::Cost;
+use crate::model::init::Init;
+use crate::model::moe::routing::Routing;
+use crate::ops::linear::cast_f32;
+use crate::ops::routing::{Score, choose, scores, scores_for_choice};
+use crate::settings;
+use crate::settings::float;
+use crate::settings::value::{Kind, Value};
+
+settings! {
+    /// How scores become choices and weights.
+    pub struct TopKSettings in "moe.router" {
+        /// function from router logits to scores
+        score: Score = Score::Sigmoid, Kind::Choice(&["softmax", "sigmoid"]);
+        /// divide the weights of the chosen experts by their sum
+        norm_weights: bool = true, Kind::Bool;
+        /// factor of the weights, after the division
+        route_scale: f64 = 1.0, float(1e-3, 1e3);
+    }
+}
+
+impl From<Score> for Value {
+    fn from(score: Score) -> Self {
+        match score {
+            Score::Softmax => "softmax".into(),
+            Score::Sigmoid => "sigmoid".into(),
+        }
+    }
+}
+
+/// Logits `z = x W`, scores `softmax(z)` or `sigmoid(z)`, and a selection bias.
+#[derive(Module, Debug)]
+pub struct TopK {
+    /// `[d_model, experts]`
+    weight: Param<Tensor<2>>,
+    /// Added to the scores when experts are chosen and never to the weights
+    /// (DeepSeek-V3, arXiv 2412.19437, section 2.1.2). Not trained by gradients.
+    balance_bias: Param<Tensor<1>>,
+    top_k: usize,
+    /// Whether the bias may be other than zero.
+    is_biased: bool,
+    #[module(skip)]
+    settings: TopKSettings,
+}
+
+impl TopK {
+    /// The matrix from hidden states to logits, `[d_model, experts]`.
+    pub fn weight(&self) -> Tensor<2> {
+        self.weight.val()
+    }
+}
+
+impl Route for TopK {
+    type Settings = TopKSettings;
+
+    fn new(settings: &TopKSettings, shape: RouterShape, name: &str, init: &Init) -> Self {
+        let RouterShape { d_model, n_experts, top_k, bias_rate } = shape;
+        let bias = Tensor::<1>::zeros([n_experts], init.device());
+        Self {
+            weight: init.normal(&format!("{name}.weight"), [d_model, n_experts], 1.0),
+            balance_bias: Param::from_tensor(bias).set_require_grad(false),
+            top_k,
+            is_biased: bias_rate > 0.0,
+            settings: settings.clone(),
+        }
+    }
+
+    fn problems(settings: &TopKSettings, shape: RouterShape) -> Vec<String> {
+        let mut problems = Vec::new();
+        if shape.top_k == 1 && settings.norm_weights {
+            problems.push(
+                "moe.top_k = 1 with moe.router.norm_weights = true makes every weight 1, so the loss \
+                 cannot train the router; set moe.router.norm_weights = false"
+                    .to_string(),
+            );
+        }
+        problems
+    }
+
+    fn warnings(settings: &TopKSettings, shape: RouterShape) -> Vec<String> {
+        let RouterShape { bias_rate, n_experts, .. } = shape;
+        if bias_rate > 0.0 && settings.score == Score::Softmax {
+            return vec![format!(
+                "moe.balance.bias_rate = {bias_rate} with softmax scores, which are about 1 / {n_experts} here: the \
+                 bias may outweigh them; the method was made for moe.router.score = sigmoid"
+            )];
+        }
+        Vec::new()
+    }
+
+    /// Its input in f32; logits, scores and shares for weights and losses.
+    fn cost(_: &TopKSettings, shape: RouterShape) -> Cost {
+        let (d, n, k) = (shape.d_model as u64, shape.n_experts as u64, shape.top_k as u64);
+        Cost { f32_values: d + 4 * n + 3 * k, ..Cost::of_weights(d * n) }
+    }
+
+    fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
+        // In f32 whatever the type of x: small differences of logits decide.
+        let logits = cast_f32(x).matmul(self.weight.val());
+        let keys = scores_for_choice(logits.clone(), self.settings.score);
+        let bias = self.balance_bias.val().without_autodiff();
+        let choices = choose(keys.clone(), bias.clone(), ctx.valid.flags(), self.top_k);
+        let unbiased = match self.is_biased {
+            true => choose(keys, bias.zeros_like(), ctx.valid.flags(), self.top_k),
+            false => choices.clone(),
+        };
+        let scores = scores(logits.clone(), self.settings.score);
+        // Any expert will do for padding: its weight is zero.
+        let mut weights = scores.clone().gather(1, choices.clone().clamp_min(0));
+        if self.settings.norm_weights {
+            // Scores are positive; the constant only guards a row of underflowed sigmoids.
+            weights = weights.clone() / weights.sum_dim(1).add_scalar(1e-20);
+        }
+        let weights = weights * ctx.valid.column() * self.settings.route_scale;
+        let is_distribution = self.settings.score == Score::Softmax;
+        Routing { choices, unbiased, weights, logits, scores, is_distribution }
+    }
+
+    fn bias(&self) -> Option<Tensor<1>> {
+        Some(self.balance_bias.val().without_autodiff())
+    }
+
+    fn with_bias(mut self, bias: Tensor<1>) -> Self {
+        let is_autodiff = self.balance_bias.val().is_autodiff();
+        let bias = if is_autodiff { Tensor::from_inner(bias) } else { bias };
+        self.balance_bias = Param::initialized(self.balance_bias.id, bias).set_require_grad(false);
+        self.is_biased = true;
+        self
+    }
+}

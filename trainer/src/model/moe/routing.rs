@@ -1,0 +1,78 @@
+//! What a router answers, and the counts that follow from it.
+
+use burn::tensor::{Int, Tensor};
+
+use crate::model::context::Context;
+use crate::ops::routing::count;
+
+/// The experts of each token.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    /// The chosen experts, `[tokens, k]`, -1 on padding.
+    pub choices: Tensor<2, Int>,
+    /// The same without selection bias: what losses count.
+    pub unbiased: Tensor<2, Int>,
+    /// The weight of each choice, `[tokens, k]`, f32, zero on padding.
+    pub weights: Tensor<2>,
+    /// `[tokens, experts]`, f32
+    pub logits: Tensor<2>,
+    /// `[tokens, experts]`, f32
+    pub scores: Tensor<2>,
+    /// Whether the scores of a token add up to 1.
+    pub is_distribution: bool,
+}
+
+/// A router's answer beside its counts: what balancers judge.
+#[derive(Debug, Clone)]
+pub struct Routed<'a> {
+    /// The answer.
+    pub routing: Routing,
+    /// How often each expert would be chosen without bias, `[samples, experts]`, f32.
+    pub counts: Tensor<2>,
+    /// The same over all samples of the optimizer step, `[1, experts]`.
+    pub batch_counts: Tensor<2>,
+    /// What else is known.
+    pub ctx: &'a Context,
+}
+
+impl Routing {
+    /// The scores of each token divided by their sum, `[tokens, experts]`.
+    pub fn shares(&self) -> Tensor<2> {
+        match self.is_distribution {
+            true => self.scores.clone(),
+            // Scores are positive; the constant only guards a row of underflowed sigmoids.
+            false => self.scores.clone() / self.scores.clone().sum_dim(1).add_scalar(1e-20),
+        }
+    }
+}
+
+impl<'a> Routed<'a> {
+    /// The counts of an answer by the router of block `layer`.
+    pub fn new(routing: Routing, layer: usize, ctx: &'a Context) -> Self {
+        let [_, n_experts] = routing.logits.dims();
+        let counts = count(routing.unbiased.clone(), ctx.valid.n_samples(), n_experts);
+        let batch_counts = match ctx.counts.choices.get(&layer) {
+            Some(counts) => counts.clone().reshape([1, n_experts]),
+            None => counts.clone().sum_dim(0),
+        };
+        Self { routing, counts, batch_counts, ctx }
+    }
+
+    /// The same without a gradient.
+    pub fn detached(&self) -> Self {
+        let mut routing = self.routing.clone();
+        routing.logits = routing.logits.detach();
+        routing.scores = routing.scores.detach();
+        Self { routing, ..self.clone() }
+    }
+
+    /// Routed experts.
+    pub fn n_experts(&self) -> usize {
+        self.routing.logits.dims()[1]
+    }
+
+    /// Experts of each token.
+    pub fn top_k(&self) -> usize {
+        self.routing.choices.dims()[1]
+    }
+}

@@ -1,0 +1,5 @@
+//! What is minimised besides the losses of routers.
+
+mod cross_entropy;
+
+pub use cross_entropy::{CrossEntropy, Targets, bits_per_byte, cross_entropy, token_losses};

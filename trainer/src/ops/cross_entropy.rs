@@ -1,0 +1,169 @@
+//! The head and its cross-entropy, for a chunk of tokens whose logits fit into memory: losses, and the
+//! gradients of hidden states and head, outside of the graph.
+
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use moe_kernels::cross_entropy::{cross_entropy_rows, cross_entropy_rows_plain};
+use rayon::prelude::*;
+
+use super::Form;
+use super::flex::{BLOCK_ROWS, shape2, softmax_row, tensor, values};
+use super::linear::cast_f32;
+
+/// Tokens of one chunk on the CPU: large enough for the products, small enough to stay in the cache.
+const CPU_CHUNK_TOKENS: usize = 512;
+
+/// Logits of one chunk elsewhere: enough to fill a GPU, few beside its memory.
+const CHUNK_LOGITS: usize = 1 << 27;
+
+/// Tokens whose logits are computed at once.
+pub fn chunk_tokens(vocab: usize, form: Form) -> usize {
+    match form {
+        Form::Cpu => CPU_CHUNK_TOKENS,
+        Form::Plain | Form::Gpu => (CHUNK_LOGITS / vocab.max(1)).max(512),
+    }
+}
+
+/// The targets of some tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Targets<'a> {
+    /// The token to predict at each position.
+    pub ids: &'a [u32],
+    /// Whether it counts.
+    pub mask: &'a [bool],
+}
+
+/// Losses of a chunk and their gradients.
+#[derive(Debug)]
+pub struct Scored {
+    /// `-ln p(target)` of each token in nats; 0 where the mask is false. `[tokens]`, f32
+    pub losses: Tensor<1>,
+    /// Of the sum of losses times the scale; none without one.
+    pub gradients: Option<Gradients>,
+}
+
+/// The gradients of a chunk.
+#[derive(Debug)]
+pub struct Gradients {
+    /// `[tokens, d_model]`
+    pub hidden: Tensor<2>,
+    /// `[d_model, vocab]`, f32
+    pub head: Tensor<2>,
+}
+
+/// Cross-entropy of `softmax(hidden * head)` against the targets, and with a scale its gradients.
+///
+/// # Shapes
+/// - hidden: `[tokens, d_model]`
+/// - head: `[d_model, vocab]`, of the type of hidden
+pub fn head_cross_entropy(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    targets: Targets,
+    scale: Option<f64>,
+) -> Scored {
+    let rows = match Form::of(&hidden) {
+        Form::Cpu => return head_cross_entropy_on_cpu(hidden, head, targets, scale),
+        Form::Gpu => cross_entropy_rows,
+        Form::Plain => cross_entropy_rows_plain,
+    };
+    let device = hidden.device();
+    let n = targets.ids.len();
+    let ids: Vec<i32> = targets.ids.iter().map(|&id| id as i32).collect();
+    let ids = Tensor::from_data(TensorData::new(ids, [n]), &device);
+    let factors = column(targets, scale.unwrap_or(0.0), &device);
+    let (losses, logits) = rows(hidden.clone().matmul(head.clone()), ids, factors);
+    let gradients = scale.map(|_| Gradients {
+        hidden: logits.clone().matmul(head.transpose()),
+        head: cast_f32(hidden.transpose().matmul(logits)),
+    });
+    Scored { losses: unmasked(losses, targets), gradients }
+}
+
+/// The factor of each row is applied to the narrow side of both products.
+fn head_cross_entropy_on_cpu(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    targets: Targets,
+    scale: Option<f64>,
+) -> Scored {
+    let device = hidden.device();
+    let n = targets.ids.len();
+    let columns: Vec<i64> = targets.ids.iter().map(|&t| i64::from(t)).collect();
+    let columns = Tensor::<2, Int>::from_data(TensorData::new(columns, [n, 1]), &device);
+    let logits = hidden.clone().matmul(head.clone());
+    let target_logit = logits.clone().gather(1, columns.clone());
+    let (probabilities, log_sum) = Dispatch::k_softmax(logits.into_dispatch());
+    let (probabilities, log_sum) =
+        (Tensor::<2>::from_dispatch(probabilities), Tensor::<2>::from_dispatch(log_sum));
+    let losses = unmasked((log_sum - target_logit).reshape([n]), targets);
+    let gradients = scale.map(|scale| {
+        let minus_one = Tensor::<2>::full([n, 1], -1.0, &device);
+        let gradient = probabilities.scatter(1, columns, minus_one, IndexingUpdateOp::Add);
+        let factor = column(targets, scale, &device).reshape([n, 1]);
+        Gradients {
+            hidden: gradient.clone().matmul(head.transpose()) * factor.clone(),
+            head: (hidden * factor).transpose().matmul(gradient),
+        }
+    });
+    Scored { losses, gradients }
+}
+
+/// A masked loss may be anything, also not a number: it is replaced rather than multiplied.
+fn unmasked(losses: Tensor<1>, targets: Targets) -> Tensor<1> {
+    let is_masked = column(targets, 1.0, &losses.device()).equal_elem(0.0);
+    losses.mask_fill(is_masked, 0.0)
+}
+
+/// `value` where the mask is true, 0 elsewhere, `[tokens]`.
+fn column(targets: Targets, value: f64, device: &Device) -> Tensor<1> {
+    let values: Vec<f32> = targets.mask.iter().map(|&m| if m { value as f32 } else { 0.0 }).collect();
+    Tensor::from_data(TensorData::new(values, [targets.mask.len()]), device)
+}
+
+/// What is not a product, in the form of the CPU; it has no gradient, since it is part of one.
+#[backend_extension(Flex)]
+trait SoftmaxRows: Backend {
+    /// Softmax of each row, and the logarithm of its sum of exponentials, `[rows, 1]`.
+    fn k_softmax(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl SoftmaxRows for Flex {
+    fn k_softmax(x: FlexTensor) -> (FlexTensor, FlexTensor) {
+        let (rows, columns) = shape2(&x);
+        let x = x.to_contiguous();
+        let x = values(&x);
+        let (mut out, mut log_sums) = (vec![0.0f32; rows * columns], vec![0.0f32; rows]);
+        let work = out.par_chunks_mut(BLOCK_ROWS * columns).zip(log_sums.par_chunks_mut(BLOCK_ROWS));
+        work.enumerate().for_each(|(block, (out, log_sums))| {
+            for (i, (out, log_sum)) in out.chunks_exact_mut(columns).zip(log_sums).enumerate() {
+                let row = block * BLOCK_ROWS + i;
+                *log_sum = softmax_row(out, &x[row * columns..(row + 1) * columns], 1.0);
+            }
+        });
+        (tensor(out, [rows, columns]), tensor(log_sums, [rows, 1]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plainly;
+    use super::super::testing::{close, noise};
+    use super::*;
+
+    #[test]
+    fn the_fast_form_equals_the_plain_one() {
+        let (hidden, head) = (noise(1, [131, 19]).without_autodiff(), noise(2, [19, 37]).without_autodiff());
+        let ids: Vec<u32> = (0..131).map(|i| i * 5 % 37).collect();
+        let mask: Vec<bool> = (0..131).map(|i| i % 7 != 3).collect();
+        let targets = Targets { ids: &ids, mask: &mask };
+        let run = || head_cross_entropy(hidden.clone(), head.clone(), targets, Some(0.5));
+        let (fast, plain) = (run(), plainly(run));
+        close("losses", fast.losses, plain.losses);
+        let (fast, plain) = (fast.gradients.expect("a scale"), plain.gradients.expect("a scale"));
+        close("hidden", fast.hidden, plain.hidden);
+        close("head", fast.head, plain.head);
+    }
+}

@@ -1,0 +1,102 @@
+//! The norm of all gradients together, and the factor that clips it (Pascanu et al. 2013, arXiv
+//! 1211.5063, algorithm 1). Both stay on the device.
+
+use burn::tensor::{Tensor, TensorData};
+use moe_kernels::adamw::{sum_of_squares, sum_of_squares_plain};
+
+use super::{Form, widened};
+
+/// Values whose squares are summed at once. burn sums 2^22 values and more on all threads, in an
+/// order that follows which thread is free; below that it sums in one fixed order.
+const BLOCK: usize = 1 << 20;
+
+/// Euclidean norm of all gradients together, `[1]`; `None` without any gradient. Each block is summed in
+/// f32, the blocks in f64 on the CPU and in f32 elsewhere, both in a fixed order: the norm does not depend on
+/// the number of threads.
+pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor<1>>) -> Option<Tensor<1>> {
+    let squares = |gradient: &Tensor<1>| match Form::of(gradient) {
+        Form::Plain => sum_of_squares_plain(gradient.clone()),
+        Form::Cpu => block_squares(gradient),
+        Form::Gpu => sum_of_squares(gradient.clone()),
+    };
+    let squares: Vec<Tensor<1>> = gradients.into_iter().map(squares).collect();
+    (!squares.is_empty()).then(|| widened(Tensor::cat(squares, 0)).sum().sqrt())
+}
+
+/// The sum of the squares of each block of a tensor, `[blocks]`.
+fn block_squares(tensor: &Tensor<1>) -> Tensor<1> {
+    let [n] = tensor.dims();
+    let sums = (0..n).step_by(BLOCK).map(|start| {
+        let block = tensor.clone().narrow(0, start, BLOCK.min(n - start));
+        (block.clone() * block).sum()
+    });
+    Tensor::cat(sums.collect(), 0)
+}
+
+/// The factor that brings a gradient of this norm to at most `max_norm`, `[1]`; not a number when norm or
+/// loss are not finite.
+pub fn clip_factor(norm: Tensor<1>, loss: Tensor<1>, max_norm: f64) -> Tensor<1> {
+    let loss = loss.cast(norm.dtype());
+    let poison = (norm.clone() + loss) * 0.0;
+    // Not a product with the inverse, which rounds twice.
+    let largest = TensorData::new(vec![max_norm], [1]).convert_dtype(norm.dtype());
+    let largest = Tensor::<1>::from_data(largest, (&norm.device(), norm.dtype()));
+    (largest / norm).clamp_max(1.0) + poison
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plainly;
+    use super::*;
+    use burn::tensor::Device;
+
+    fn tensor<const N: usize>(values: [f32; N]) -> Tensor<1> {
+        Tensor::from_data(TensorData::from(values), &Device::flex())
+    }
+
+    fn number(x: Tensor<1>) -> f64 {
+        x.into_data().iter().next().expect("one value")
+    }
+
+    #[test]
+    fn norm_is_taken_over_all_tensors() {
+        let gradients = [tensor([3.0, 4.0]), tensor([12.0, 0.0])];
+        for norm in [global_norm(&gradients), plainly(|| global_norm(&gradients))] {
+            // sqrt(3^2 + 4^2 + 12^2) = 13
+            let norm = norm.expect("gradients");
+            assert!((number(norm.clone()) - 13.0).abs() < 1e-6);
+            assert_eq!(number(clip_factor(norm.clone(), tensor([1.0]), 26.0)), 1.0);
+            assert!((number(clip_factor(norm.clone(), tensor([1.0]), 1.3)) - 0.1).abs() < 1e-7);
+            assert!(number(clip_factor(norm, tensor([f32::INFINITY]), 1.3)).is_nan());
+        }
+        assert!(global_norm(&[]).is_none());
+    }
+
+    #[test]
+    fn the_norm_of_four_million_values_depends_on_no_thread() {
+        let device = Device::flex();
+        let stream = crate::random::Stream::new(1, "gradient");
+        let few: Vec<f32> = (0..1 << 16).map(|i| stream.normal(i) as f32).collect();
+        // Every value is there many times, but no two blocks are scaled alike.
+        let scaled = |n: usize| -> Vec<f32> {
+            (0..n).map(|i| few[i % few.len()] * (1.0 + (i / few.len()) as f32 / 7.0)).collect()
+        };
+        for n in [1 << 22, (1 << 22) + 12_345, (1 << 24) + 1] {
+            let gradient = [Tensor::from_data(TensorData::new(scaled(n), [n]), &device)];
+            let norm = || number(global_norm(&gradient).expect("a gradient"));
+            let exact = scaled(n).iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            let expected = norm();
+            assert!((expected / exact - 1.0).abs() < 1e-5, "{expected} {exact}");
+            for threads in [1, 2, 3, 8] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+                for _ in 0..8 {
+                    let found = pool.install(|| {
+                        // Other work in the same pool, so that pieces are stolen at random.
+                        rayon::join(norm, || scaled(1 << 16).len()).0
+                    });
+                    assert_eq!(found.to_bits(), expected.to_bits(), "{n} values, {threads} threads");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Which parameters move by which rule: groups by name, of which the last that matches counts.
+
+use std::sync::Arc;
+
+use glob::Pattern;
+
+use super::rule::Rule;
+use crate::error::{Error, Result};
+
+/// Parameters that move alike.
+#[derive(Debug, Clone)]
+pub struct Group {
+    names: Vec<Pattern>,
+    /// How they move.
+    pub rule: Arc<dyn Rule>,
+    /// Factor of the learning rate.
+    pub rate: f64,
+    /// Whether they stay as they are: no update, no decay, no state, no part in the norm of the gradient,
+    /// and no step of a router's selection bias.
+    pub is_frozen: bool,
+}
+
+/// Groups of which the first takes every parameter.
+#[derive(Debug, Clone)]
+pub struct Groups(Vec<Group>);
+
+impl Group {
+    /// A group that moves by a rule at the full learning rate. Names are those of
+    /// [`parameters`](crate::model::parameters::parameters), with `*` for any characters, as in
+    /// `*.router.*`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a pattern is none.
+    pub fn new(names: &[&str], rule: Arc<dyn Rule>) -> Result<Self> {
+        let pattern = |name: &&str| {
+            Pattern::new(name).map_err(|error| {
+                Error::Config(vec![format!("{name:?} is no pattern of names of parameters: {error}")])
+            })
+        };
+        let names = names.iter().map(pattern).collect::<Result<_>>()?;
+        Ok(Self { names, rule, rate: 1.0, is_frozen: false })
+    }
+
+    /// The same group, at a share of the learning rate.
+    pub fn at_rate(self, rate: f64) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// The same group, which stays as it is.
+    pub fn frozen(self) -> Self {
+        Self { is_frozen: true, ..self }
+    }
+}
+
+impl Groups {
+    /// One group of all parameters.
+    pub fn of_all(rule: Arc<dyn Rule>) -> Self {
+        Self(vec![Group { names: Vec::new(), rule, rate: 1.0, is_frozen: false }])
+    }
+
+    /// The same with another group, whose names no longer count for the earlier ones.
+    pub fn with(mut self, group: Group) -> Self {
+        self.0.push(group);
+        self
+    }
+
+    /// The group of a parameter: the last that matches, or else the first.
+    pub fn of(&self, name: &str) -> &Group {
+        let matches = |group: &&Group| group.names.iter().any(|pattern| pattern.matches(name));
+        self.0.iter().rev().find(matches).unwrap_or(&self.0[0])
+    }
+}
+
+impl From<Arc<dyn Rule>> for Groups {
+    fn from(rule: Arc<dyn Rule>) -> Self {
+        Self::of_all(rule)
+    }
+}
+
+impl<R: Rule + 'static> From<R> for Groups {
+    fn from(rule: R) -> Self {
+        Self::of_all(Arc::new(rule))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::AdamWConfig;
+
+    #[test]
+    fn the_last_group_that_matches_counts() {
+        let adamw = || Arc::new(AdamWConfig::default());
+        let group = |names: &[&str]| Group::new(names, adamw()).expect("patterns");
+        let groups = Groups::of_all(adamw())
+            .with(group(&["blocks.*"]).at_rate(0.5))
+            .with(group(&["*.router.*", "embedding"]).frozen());
+        let found = |name: &str| (groups.of(name).rate, groups.of(name).is_frozen);
+        assert_eq!(found("norm.weight"), (1.0, false));
+        assert_eq!(found("blocks.1.attention.w_out"), (0.5, false));
+        assert_eq!(found("blocks.1.feed_forward.router.balance_bias"), (1.0, true));
+        assert_eq!(found("embedding"), (1.0, true));
+        assert!(Group::new(&["***"], adamw()).is_err());
+    }
+}
