@@ -333,7 +333,9 @@ fn holds_word(text: &str, word: &str) -> bool {
     let is_of_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | '+');
     !word.is_empty()
         && text.match_indices(word).any(|(at, _)| {
-            !text[..at].ends_with(is_of_name) && !text[at + word.len()..].starts_with(is_of_name)
+            let (before, behind) = (&text[..at], &text[at + word.len()..]);
+            // The value of a JSON key begins behind its colon.
+            (!before.ends_with(is_of_name) || before.ends_with("\":")) && !behind.starts_with(is_of_name)
         })
 }
 

@@ -266,8 +266,8 @@ fn check_continuation(dir: &Path, lock: &PlanLock, number: usize) -> Result<()> 
 }
 
 /// What to do about a shard that is not the one that the plan was made for.
-const CHANGED: &str = "a build has changed the documents of this shard since the plan was made; build from the old input again, and \
-    give new documents a source of their own behind the others (docs/extending.md), or make a new plan with `moe-data mix --force`";
+const CHANGED: &str = "a build has changed the documents of this shard since the plan was made; build from the old input again and add \
+    documents as docs/extending.md says, or make a new plan with `moe-data mix --force`";
 
 fn open_shards(dir: &Path, manifest: &Manifest, pool: &PoolLock) -> Result<Vec<(u32, Shard)>> {
     let mut shards = Vec::new();

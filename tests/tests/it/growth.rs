@@ -76,10 +76,9 @@ fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     let killed = state(dir, "runs/grown").2;
     assert!(killed < 8, "the kill came too late, at step {killed}");
 
-    // More documents of the source itself change its shards: the build says what hangs on them, and the old input brings them back.
-    fs::write(dir.join("a.jsonl"), documents("a", 0..90)).unwrap();
-    let output = command("moe-data", dir, &["build", "--recipe", "r.toml"]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
+    // A document that goes changes a shard: the build says what hangs on it, and the old input brings it back.
+    fs::write(dir.join("a.jsonl"), documents("a", 1..80)).unwrap();
+    let said = build(dir);
     for part in [
         "samples from 1 shards that this build changes (a-v0-00000)",
         "runs/grown (at sample ",
@@ -90,17 +89,19 @@ fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     let said = fail("moe-data", dir, &["mix", "--extend", "--from", "64", "--epochs", "3"], 3);
     assert!(said.contains("a build has changed the documents of this shard"), "{said}");
     fs::write(dir.join("a.jsonl"), documents("a", 0..80)).unwrap();
-    succeed("moe-data", dir, &["build", "--recipe", "r.toml"]);
+    assert!(!build(dir).contains("keeps its shards"));
     assert_eq!(shards(dir, "a-"), bytes);
 
-    // A new source, before the old one in the recipe, and more of the old one as a source behind it.
+    // More documents of the source, a new source in front of it, and more of the same as a source behind it.
+    fs::write(dir.join("a.jsonl"), documents("a", 0..100)).unwrap();
     fs::write(dir.join("b.jsonl"), documents("b", 0..40)).unwrap();
-    fs::write(dir.join("more.jsonl"), documents("a", 80..110) + &documents("a", 0..5)).unwrap();
+    fs::write(dir.join("more.jsonl"), documents("a", 100..110) + &documents("a", 0..5)).unwrap();
     recipe(dir, "r.toml", &[("b", "b.jsonl"), ("a", "a.jsonl"), ("a-more", "more.jsonl")], file);
-    let output = command("moe-data", dir, &["build", "--recipe", "r.toml"]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && !said.contains("that this build changes"), "{said}");
-    assert_eq!(shards(dir, "a-v0"), bytes);
+    let said = build(dir);
+    assert!(said.contains("documents that they do not have are in a-v0-00000-g1"), "{said}");
+    assert!(!said.contains("that this build changes"), "{said}");
+    let now = shards(dir, "a-v0-00000.");
+    assert_eq!(now, bytes);
     fs::write(
         dir.join("m.toml"),
         "[mix]\nepochs = 3\nseq_len = 64\nholdout = 0.1\n[[pool]]\nname = \"a\"\nsource = [\"a\", \"a-more\"]\n[[pool]]\nsource = \"b\"\n",
@@ -112,12 +113,54 @@ fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     let plan = Plan::open(&dir.join("out")).unwrap();
     assert_eq!(plan.pool_names(), ["a", "a@t64", "a@g1", "b"]);
     // The five documents that the old shards have are not taken in again.
-    let n_docs = |name: &str| plan.manifest().shards.iter().find(|shard| shard.name == name).unwrap().n_docs;
-    assert_eq!((n_docs("a-v0-00000"), n_docs("a-more-v0-00000"), n_docs("b-v0-00000")), (80, 30, 40));
+    let n_docs = |plan: &Plan, name: &str| {
+        plan.manifest().shards.iter().find(|shard| shard.name == name).unwrap().n_docs
+    };
+    let names = ["a-v0-00000", "a-v0-00000-g1", "a-more-v0-00000", "b-v0-00000"];
+    assert_eq!(names.map(|name| n_docs(&plan, name)), [80, 20, 10, 40]);
 
     // The run goes on, and is the run that had the extended plan from the start.
     succeed("moe-train", dir, &["resume", "runs/grown"]);
     succeed("moe-train", dir, &train("runs/straight"));
     assert_eq!(state(dir, "runs/grown"), state(dir, "runs/straight"));
     succeed("moe-data", dir, &["verify", "out"]);
+
+    // Once more; kills on the way change nothing.
+    fs::write(dir.join("a.jsonl"), documents("a", 0..100) + &documents("a", 110..115)).unwrap();
+    for delay in [20, 60, 100, 140, 180] {
+        e2e::kill_after(
+            command("moe-data", dir, &["build", "--recipe", "r.toml"]),
+            Duration::from_millis(delay),
+        );
+    }
+    build_and_extend_again(dir, &plan);
+    assert_eq!(samples(dir, 64), before);
+}
+
+/// Builds, checks that the shards of the plan are as they were, and extends the plan at its end.
+fn build_and_extend_again(dir: &Path, plan: &Plan) {
+    build(dir);
+    let of_plan: BTreeMap<String, Hash> = (plan.manifest().shards.iter())
+        .flat_map(|shard| {
+            [
+                (format!("{}.mdx", shard.name), shard.mdx_blake3),
+                (format!("{}.bin", shard.name), shard.bin_blake3),
+            ]
+        })
+        .collect();
+    let now = e2e::digests(&dir.join("out/shards"));
+    assert!(of_plan.iter().all(|(name, digest)| now.get(name) == Some(digest)));
+    assert_eq!(now.len(), of_plan.len() + 2, "{now:?}");
+    assert!(now.contains_key("a-v0-00000-g2.mdx"));
+    let end = plan.len().to_string();
+    succeed("moe-data", dir, &["mix", "--extend", "--from", &end, "--epochs", "4"]);
+    succeed("moe-data", dir, &["verify", "out"]);
+}
+
+/// What a build says on standard error.
+fn build(dir: &Path) -> String {
+    let output = command("moe-data", dir, &["build", "--recipe", "r.toml"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    said
 }

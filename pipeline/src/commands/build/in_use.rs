@@ -37,7 +37,7 @@ pub(super) fn warning(out: &Path, results: &Results) -> Option<String> {
     };
     Some(format!(
         "plan {} of {} samples from {} shards that this build changes ({}{more}), so it can then be neither trained on nor extended{runs}\n  \
-         hint: building from the old input again brings the shards back; new documents belong into a source of their own, behind the others, with the tokenizer as a file (docs/extending.md)",
+         hint: building from the old input again brings the shards back; docs/extending.md says how data is added so that shards stay",
         lock.id.short(),
         out.join(PlanLock::FILE).display(),
         changed.len(),

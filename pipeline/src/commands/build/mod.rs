@@ -7,6 +7,7 @@ mod dedup;
 mod filter;
 mod forecast;
 mod in_use;
+mod published;
 mod quality;
 mod rephrased;
 mod run;
@@ -149,6 +150,12 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let tokenizer = run.tokenizer(&parts)?;
     run.tokenize(&mut parts, &tokenizer)?;
     run.shard(&parts, &tokenizer)?;
+    for name in published::keep(&args.out, &mut run.results)? {
+        printer.note(&format!(
+            "the plan in {} keeps its shards as they are; documents that they do not have are in {name}",
+            args.out.display()
+        ));
+    }
     if let Some(warning) = in_use::warning(&args.out, &run.results) {
         printer.warn(&warning);
     }
