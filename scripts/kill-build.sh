@@ -1,7 +1,8 @@
 #!/bin/bash
 # Kills build, mix, mix --extend and export at random moments, COUNT times each (100 unless told), starts each again until it is
 # through, and compares all that is left with an undisturbed run, byte for byte. Needs python3.
-#   scripts/kill-build.sh [COUNT] [SEED]     MOE_DATA names the binary, else target/release/moe-data
+#   scripts/kill-build.sh [COUNT] [SEED]
+# MOE_DATA names the binary (else target/release/moe-data), STEPS the commands (else "build mix extend export").
 set -eu
 repo=$(cd "$(dirname "$0")/.." && pwd)
 count=${1:-100}
@@ -34,34 +35,36 @@ name = "length"
 [tokenizer]
 train = { vocab_size = 400 }
 R
-build() { "$moe_data" -q build --recipe r.toml --out "$1" --threads 2; }
-mix() { "$moe_data" -q mix --out "$1" --epochs 2 --seq-len 64; }
-extend() { "$moe_data" -q mix --out "$1" --extend --from 20 --epochs 3 --seq-len 64; }
-export_all() { "$moe_data" -q export --out "$1" --megatron --npy --plan-npy --rows; }
+declare -A steps=(
+  [build]="build --recipe r.toml --threads 2"
+  [mix]="mix --epochs 2 --seq-len 64"
+  [extend]="mix --extend --from 20 --epochs 3 --seq-len 64"
+  [export]="export --megatron --npy --plan-npy --rows"
+)
+# Words of the command of a step are split on purpose.
+run() { exec "$moe_data" -q ${steps[$1]} --out "$2" > /dev/null; }
 
 # Digests of all files but those of the work folder, which is nobody's result.
 digests() { (cd "$1" && find . -type f ! -path './work/*' ! -name .lock -print0 | sort -z | xargs -0 sha256sum); }
 # Seconds that a command takes.
-seconds() { local start end; start=$(date +%s.%N); "$@" > /dev/null; end=$(date +%s.%N); echo "$start $end" | awk '{print $2 - $1}'; }
+seconds() { local start end; start=$(date +%s.%N); ("$@"); end=$(date +%s.%N); echo "$start $end" | awk '{print $2 - $1}'; }
 
 before=""
-for step in build mix extend export_all; do
+for step in ${STEPS:-build mix extend export}; do
   rm -rf whole killed base
   if [ -n "$before" ]; then cp -a "$before" base; cp -a base whole; fi
-  took=$(seconds "$step" whole)
+  took=$(seconds run "$step" whole)
   digests whole > whole.sums
   hits=0
   for round in $(seq "$count"); do
     rm -rf killed
     if [ -n "$before" ]; then cp -a base killed; fi
     after=$(awk -v took="$took" -v r="$RANDOM" 'BEGIN { print took * r / 32768 }')
-    ("$step" killed > /dev/null 2>&1) & pid=$!
+    run "$step" killed 2> /dev/null & pid=$!
     sleep "$after"
-    # The shell and the program that it waits for.
-    children=$(cat "/proc/$pid/task/$pid/children" 2> /dev/null || true)
-    if kill -9 $children "$pid" 2> /dev/null; then hits=$((hits + 1)); fi
+    if kill -9 "$pid" 2> /dev/null; then hits=$((hits + 1)); fi
     wait "$pid" 2> /dev/null || true
-    "$step" killed > /dev/null
+    (run "$step" killed)
     digests killed > killed.sums
     if ! cmp -s whole.sums killed.sums; then
       echo "FAIL: $step, round $round, killed after $after s"

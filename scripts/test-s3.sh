@@ -102,16 +102,6 @@ echo "the same bytes from objects as from files"
 "$binary" build --recipe objects.toml --out from-objects 2>&1 | grep -q "nothing changed"
 echo "objects that did not change are not read again"
 
-s3 put run1/shards/stale-00000.bin
-"$binary" build --recipe objects.toml --out s3://result/run1 --work from-objects -q
-s3 down
-for name in MANIFEST.json ledger.json recipe.lock.toml tokenizer.json token_bytes.u16 shards; do
-    diff -r "from-objects/$name" "down/run1/$name"
-done
-test ! -e down/run1/work
-"$binary" verify down/run1 > /dev/null
-echo "the copy in the store is the output folder, without what was there before"
-
 fails() {
     local expected=$1 status=0
     shift
@@ -122,6 +112,27 @@ fails() {
         exit 1
     fi
 }
+s3 put taken/shards/notes.bin
+fails "holds other things, such as .shards/notes.bin" build --recipe objects.toml --out s3://result/taken --work from-objects -q
+"$binary" build --recipe objects.toml --out s3://result/run1 --work from-objects -q
+s3 put run1/shards/mine.bin
+s3 down
+test -e down/run1/shards/bible-v0-00000.bin
+rm -r down
+# Under another name: what the first copy had and this one has not goes away, and what others put there stays.
+sed 's/"bible"/"books"/' objects.toml > renamed.toml
+"$binary" build --recipe renamed.toml --out s3://result/run1 --work from-objects -q
+s3 down
+test -e down/run1/shards/mine.bin
+rm down/run1/shards/mine.bin
+for name in MANIFEST.json ledger.json recipe.lock.toml tokenizer.json token_bytes.u16 shards .moe-data/build.json; do
+    diff -r "from-objects/$name" "down/run1/$name"
+done
+test ! -e down/run1/work
+"$binary" verify down/run1 > /dev/null
+fails "written by this program" build --input s3://result/run1/ --out none
+echo "the copy in the store is the output folder, without what an earlier copy had and beside what others put there"
+
 fails "no file is there" build --input s3://corpus/nothing/ --out none
 fails "nowhere" build --input s3://nowhere/a.jsonl --out none
 fails "needs --work" build --recipe files.toml --out s3://result/run2
