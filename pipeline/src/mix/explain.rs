@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moe_shards::{Hash, Manifest, PassLock, Plan, Shard};
+use moe_shards::{Hash, Manifest, PassLock, Plan, Sample, Shard};
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
