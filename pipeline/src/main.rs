@@ -13,7 +13,7 @@ use moe_data::Error;
 use moe_data::commands::{build, dups, explain, filters, inspect, mix, verify, why};
 use moe_data::printer::{Level, Printer};
 use moe_shards::memory::Allocator;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::cli::{Cli, Dups, Verb};
 
@@ -38,11 +38,19 @@ fn main() -> ExitCode {
         (false, true) => Level::Verbose,
         (false, false) => Level::Normal,
     });
-    let outcome = moe_shards::exit_when_maps_are_lost().map_err(Error::from);
-    match outcome.and_then(|()| run(cli.verb, &printer)).and_then(|()| printer.finish()) {
+    let outcome = listen().and_then(|()| run(cli.verb, &printer));
+    match outcome.and_then(|()| printer.finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, &printer),
     }
+}
+
+/// Has signals that would end the program without a word become errors.
+fn listen() -> moe_data::Result<()> {
+    moe_shards::exit_when_maps_are_lost()?;
+    // Beyond `ulimit -f` a write fails then.
+    let listened = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    listened.map(drop).map_err(|e| Error::Machine(format!("cannot listen to signal {SIGXFSZ}: {e}")))
 }
 
 fn fail(error: &Error, printer: &Printer) -> ExitCode {

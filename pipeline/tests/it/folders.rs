@@ -276,6 +276,24 @@ fn memory_that_is_not_there_ends_in_exit_code_5() {
     assert!(said.err.contains("--memory is") && said.err.contains("this machine"), "{}", said.err);
 }
 
+/// A file may have 50 kB: to the program that is a disk that is full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_in_exit_code_7() {
+    let scratch = Scratch::new();
+    scratch.write("a.jsonl", lines(0..2000));
+    scratch.write("r.toml", small_recipe("\"a.jsonl\"", ""));
+    let script = format!("ulimit -f 100; exec {} build --recipe r.toml", env!("CARGO_BIN_EXE_moe-data"));
+    let output =
+        std::process::Command::new("sh").args(["-c", &script]).current_dir(scratch.path(".")).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains("out/work/") && said.contains("cannot write"), "{said}");
+    // With room again, the same command goes on.
+    scratch.ok(&["build", "--recipe", "r.toml", "-q"]);
+}
+
 #[test]
 fn a_folder_without_permission_ends_in_exit_code_7() {
     let scratch = built();
