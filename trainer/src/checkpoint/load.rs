@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::model::parameters::{self, from_host};
 use crate::model::size;
 use crate::ops::{Compute, is_cpu};
-use crate::optim::Optimizer;
+use crate::optim::{self, Groups, Optimizer};
 use crate::train::TrainState;
 
 /// What a checkpoint says about itself, verified.
@@ -87,12 +87,12 @@ impl Loaded {
         let model = load_model(self, device)?;
         let path = self.path.join(OPTIM);
         let mut file = TensorFile::open(&path)?;
-        let optimizer = Optimizer::new(self.config.rule.clone(), &model);
-        let state = optimizer.state(&model);
-        let expected: Vec<_> = state.iter().map(|p| (p.name.clone(), p.shape.as_slice())).collect();
+        let groups = Groups::from(self.config.rule.clone());
+        let kept = optim::kept(&groups, &model);
+        let expected: Vec<_> = kept.iter().map(|(name, shape)| (name.clone(), shape.as_slice())).collect();
         file.expect(&expected)?;
         let inner = device.clone().without_autodiff();
-        let optimizer = optimizer.restored(&model, |name| Ok(from_host(file.read(name)?, &inner)))?;
+        let optimizer = Optimizer::restore(groups, &model, |name| Ok(from_host(file.read(name)?, &inner)))?;
         Ok(TrainState {
             optimizer,
             model,

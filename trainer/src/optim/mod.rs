@@ -43,13 +43,15 @@ impl Optimizer {
         Self { groups, states }
     }
 
-    /// The same optimizer with tensors that are given by name, flat, each asked for once in the order of
-    /// [`Optimizer::state`].
+    /// An optimizer with tensors that are given by name, flat, each asked for once in the order of [`kept`].
     ///
     /// # Errors
     /// What `tensor` refuses.
-    pub fn restored(self, model: &Model, mut tensor: impl FnMut(&str) -> Result<Tensor<1>>) -> Result<Self> {
-        let Self { groups, .. } = self;
+    pub fn restore(
+        groups: Groups,
+        model: &Model,
+        mut tensor: impl FnMut(&str) -> Result<Tensor<1>>,
+    ) -> Result<Self> {
         let mut states = Vec::new();
         for Parameter { name, .. } in trained(model) {
             let of_parameter = names(&groups, &name).iter().map(|kind| tensor(&format!("{kind}.{name}")));
@@ -103,6 +105,15 @@ impl Optimizer {
         }
         parameters::replace_trained(model, values)
     }
+}
+
+/// Names and shapes of all tensors that the rules keep, by parameter in the order of [`trained`].
+pub fn kept(groups: &Groups, model: &Model) -> Vec<(String, Vec<usize>)> {
+    let of_parameter = |p: Parameter| {
+        let kinds = names(groups, &p.name).iter();
+        kinds.map(|kind| (format!("{kind}.{}", p.name), p.shape.clone())).collect::<Vec<_>>()
+    };
+    trained(model).into_iter().flat_map(of_parameter).collect()
 }
 
 /// Names of the tensors that are kept of a parameter.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use burn::tensor::Tensor;
 use moe_shards::Hash;
 use serde_json::{Map, Value};
 
@@ -202,11 +203,15 @@ impl Metrics {
 /// Root of the mean square by which the trained parameters moved.
 fn update_rms(before: Vec<Parameter>, model: &Model) -> f64 {
     let n: usize = before.iter().map(Parameter::len).sum();
-    let after = optim::trained(model).into_iter();
-    let moved: Vec<_> =
-        before.into_iter().zip(after).map(|(before, after)| after.value - before.value).collect();
-    let norm: Option<f64> = global_norm(&moved).and_then(|norm| norm.into_data().iter().next());
-    norm.unwrap_or_default() / (n.max(1) as f64).sqrt()
+    // One difference at a time: together they would be another copy of the model.
+    let moved = before.into_iter().zip(optim::trained(model));
+    let norms: Vec<Tensor<1>> =
+        moved.filter_map(|(before, after)| global_norm([&(after.value - before.value)])).collect();
+    if norms.is_empty() {
+        return 0.0;
+    }
+    let squares: f64 = Tensor::cat(norms, 0).into_data().iter::<f64>().map(|norm| norm * norm).sum();
+    (squares / n.max(1) as f64).sqrt()
 }
 
 fn progress(
