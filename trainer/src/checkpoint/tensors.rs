@@ -229,7 +229,7 @@ mod tests {
         assert!(file.expect(&[a.clone(), b.clone()]).is_ok());
         let problem =
             |expected: &[(String, &[usize])]| file.expect(expected).expect_err("refused").to_string();
-        assert!(problem(&[a.clone()]).contains("tensor b is no part of the model"));
+        assert!(problem(std::slice::from_ref(&a)).contains("tensor b is no part of the model"));
         assert!(
             problem(&[a.clone(), ("b".into(), &[1usize, 2][..])]).contains("[1, 2] expected, [2, 1] found")
         );
