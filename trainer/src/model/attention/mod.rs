@@ -130,7 +130,7 @@ macro_rules! attentions {
         }
 
         impl Attention {
-            /// See [`Attend::forward`]($crate::model::attention::Attend::forward).
+            /// As `Attend::forward`.
             pub fn forward(
                 &self,
                 x: burn::tensor::Tensor<2>,

@@ -53,7 +53,12 @@ impl<'a> Routed<'a> {
         let counts = count(routing.unbiased.clone(), ctx.valid.n_samples(), n_experts);
         let batch_counts = match ctx.counts.choices.get(&layer) {
             Some(counts) => counts.clone().reshape([1, n_experts]),
-            None => counts.clone().sum_dim(0),
+            // The whole batch, or a part that stands for it where no loss depends on the rest.
+            None => {
+                let (batch, part) = (ctx.counts.n_tokens, ctx.valid.n_valid());
+                let counts = counts.clone().sum_dim(0);
+                if batch == part { counts } else { counts * (batch as f64 / part.max(1) as f64) }
+            }
         };
         Self { routing, counts, batch_counts, ctx }
     }

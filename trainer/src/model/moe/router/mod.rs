@@ -143,7 +143,7 @@ macro_rules! routers {
         }
 
         impl Router {
-            /// See [`Route::route`]($crate::model::moe::Route::route).
+            /// As `Route::route`.
             pub fn route(
                 &self,
                 x: burn::tensor::Tensor<2>,
@@ -154,14 +154,14 @@ macro_rules! routers {
                 }
             }
 
-            /// See [`Route::bias`]($crate::model::moe::Route::bias).
+            /// As `Route::bias`.
             pub fn bias(&self) -> Option<burn::tensor::Tensor<1>> {
                 match self {
                     $(Self::$variant(router) => $crate::model::moe::Route::bias(router),)+
                 }
             }
 
-            /// See [`Route::with_bias`]($crate::model::moe::Route::with_bias).
+            /// As `Route::with_bias`.
             pub fn with_bias(self, bias: burn::tensor::Tensor<1>) -> Self {
                 match self {
                     $(Self::$variant(router) => {
