@@ -75,6 +75,12 @@ pub(super) fn text(bytes: &[u8], named: Option<Charset>) -> Option<Decoded<'_>> 
         return Some(known(encoding, &bytes[mark..]))
             .filter(|_| encoding != UTF_8 || is_utf8(&bytes[mark..]));
     }
+    // Zeros are valid in UTF-8, so they are looked at first.
+    if named.is_none()
+        && let Some(encoding) = without_mark(bytes)
+    {
+        return Some(known(encoding, bytes));
+    }
     match (named, std::str::from_utf8(bytes)) {
         (Some(Charset(encoding)), _) if encoding != UTF_8 => Some(known(encoding, bytes)),
         (_, Ok(text)) => Some(Decoded { text: Cow::Borrowed(text), guessed: None }),
@@ -97,9 +103,6 @@ fn is_utf8(bytes: &[u8]) -> bool {
 /// What bytes that are not UTF-8 are most likely; `None` when they are damaged UTF-8.
 fn guess(bytes: &[u8]) -> Option<&'static Encoding> {
     let bytes = &bytes[..bytes.len().min(GUESS_BYTES)];
-    if let Some(encoding) = without_mark(bytes) {
-        return Some(encoding);
-    }
     let chunks = bytes.utf8_chunks();
     let (good, bad) = chunks.fold((0, 0), |(good, bad), chunk| {
         let wide = chunk.valid().chars().filter(|c| !c.is_ascii()).count();

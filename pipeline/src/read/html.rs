@@ -53,7 +53,7 @@ fn depth(page: &str) -> usize {
         let is_any = |names: &[&str]| names.contains(&tag.name.as_str());
         if !tag.is_end && is_any(&RAW) {
             // What looks like tags inside is text, up to the end tag.
-            at += tag.content_end(&page[at..]) + 2;
+            at = page.len().min(at + tag.content_end(&page[at..]) + 2);
             continue;
         }
         at += tag.source.len();

@@ -103,6 +103,8 @@ impl JsonReader {
         loop {
             let bytes = match self.stream.fill()? {
                 Ok([]) => {
+                    // Said once is enough.
+                    self.in_array = false;
                     let message = "the file ends inside of a value";
                     return Ok(Some(fault.unwrap_or_else(|| Fault::new(Cause::BadJson, message))));
                 }
