@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use moe_data::ledger::SourceLedger;
+use moe_data::work::documents::{Columns, DocumentBatches};
 use serde_json::json;
 
 use crate::support::{Said, Scratch, line, lines, quarantine, small_recipe, text};
@@ -47,9 +48,16 @@ fn ids(scratch: &Scratch) -> Vec<String> {
 
 /// The normalised text of a document.
 fn text_of(scratch: &Scratch, id: &str) -> String {
-    let said = scratch.ok(&["why", id, "--json"]);
-    let story: serde_json::Value = serde_json::from_str(&said.out).unwrap();
-    story["documents"][0]["document"]["text"].as_str().unwrap_or_default().to_owned()
+    for part in fs::read_dir(scratch.path("out/work/read")).unwrap() {
+        let path = part.unwrap().path().join("documents.parquet");
+        for batch in DocumentBatches::open(&path, Columns::All).unwrap() {
+            let batch = batch.unwrap();
+            if let Some((_, document)) = batch.documents().find(|(_, document)| document.id == id) {
+                return document.text.to_owned();
+            }
+        }
+    }
+    panic!("no document is called {id}")
 }
 
 #[test]
