@@ -41,7 +41,7 @@ enum Member {
     File {
         name: String,
         n_bytes: u64,
-        stream: Stream,
+        stream: Box<Stream>,
     },
     /// A file that cannot be read; what it is and what to do.
     Skipped {
@@ -105,7 +105,7 @@ impl ArchiveReader {
             Member::File { name, n_bytes, stream } => {
                 let place = PathBuf::from(&name);
                 let full = self.start(name);
-                let sniff::Sniffed { kind, stream } = sniff::sniff(stream, &place, self.form)?;
+                let sniff::Sniffed { kind, stream } = sniff::sniff(*stream, &place, self.form)?;
                 let (form, fields, limits) = (self.form, &self.fields, self.limits);
                 let kind = match kind {
                     Kind::Archive(_) => Kind::Refused(magic::NESTED),

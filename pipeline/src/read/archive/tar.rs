@@ -199,7 +199,7 @@ impl Members for Tar {
         }
         let bytes = FileBytes { archive: self.archive.clone() };
         let stream = Stream::of(&self.path, Box::new(BufReader::new(bytes))).unpacked(self.limits)?;
-        Ok(Member::File { name, n_bytes, stream })
+        Ok(Member::File { name, n_bytes, stream: Box::new(stream) })
     }
 
     fn consumed_bytes(&self) -> u64 {

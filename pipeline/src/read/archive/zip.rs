@@ -205,7 +205,7 @@ impl Members for Zip {
             stream = stream.packed_as(packing, self.limits)?;
             stream = Stream::of(&self.path, Box::new(BufReader::new(Bytes(stream))));
         }
-        Ok(Member::File { name, n_bytes, stream: stream.unpacked(self.limits)? })
+        Ok(Member::File { name, n_bytes, stream: Box::new(stream.unpacked(self.limits)?) })
     }
 
     fn consumed_bytes(&self) -> u64 {

@@ -22,6 +22,12 @@ pub(in crate::read) struct ArcReader {
     ended: bool,
 }
 
+/// The header and the block of a record.
+type Found = (Header, Vec<u8>);
+
+/// The first bytes of what was taken and how many there were, or damage.
+type Taken = std::result::Result<(Vec<u8>, u64), Cause>;
+
 impl ArcReader {
     pub fn new(stream: Stream, fields: &FieldPaths, limits: Limits) -> ArcReader {
         let mut fields = fields.clone();
@@ -31,12 +37,7 @@ impl ArcReader {
     }
 
     /// Reads up to `n` bytes, or to the end of the line; keeps at most `keep` of them. The inner error is damage.
-    fn take(
-        &mut self,
-        n: u64,
-        keep: usize,
-        line: bool,
-    ) -> Result<std::result::Result<(Vec<u8>, u64), Cause>> {
+    fn take(&mut self, n: u64, keep: usize, line: bool) -> Result<Taken> {
         let (mut bytes, mut taken) = (Vec::new(), 0u64);
         while taken < n {
             let part = match self.stream.fill()? {
@@ -59,7 +60,7 @@ impl ArcReader {
     }
 
     /// The header and the block of the next record; `None` at the end.
-    fn read_record(&mut self) -> Result<std::result::Result<Option<(Header, Vec<u8>)>, Fault>> {
+    fn read_record(&mut self) -> Result<std::result::Result<Option<Found>, Fault>> {
         let line = loop {
             match self.take(MAX_LINE_BYTES as u64, MAX_LINE_BYTES, true)? {
                 Ok((line, 0)) if line.is_empty() => return Ok(Ok(None)),
