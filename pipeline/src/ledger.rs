@@ -80,6 +80,15 @@ pub struct SourceLedger {
     /// Documents whose tokens do not give their text back: the tokenizer changes it, or knows no token for it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub not_given_back: u64,
+    /// What lay among the files and was passed over without being read, or held no text, by what it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped_files: BTreeMap<String, u64>,
+    /// Documents whose encoding nobody named and that are not UTF-8, by what they were taken for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub guessed_encodings: BTreeMap<String, u64>,
+    /// Names that several documents share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeated_ids: Option<RepeatedIds>,
     /// How much the texts of declared families differ, where fuzzy deduplication compared them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variants: Option<VariantLedger>,
@@ -87,6 +96,18 @@ pub struct SourceLedger {
 
 fn is_zero(n: &u64) -> bool {
     *n == 0
+}
+
+/// Names that several documents of a source share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepeatedIds {
+    /// How many names.
+    pub ids: u64,
+    /// Documents that have one of them.
+    pub documents: u64,
+    /// Some of them.
+    pub examples: Vec<String>,
 }
 
 /// Texts of declared families beside their originals.

@@ -64,8 +64,8 @@ pub use error::{Error, Result};
 
 /// Version of everything that decides the bytes of a build. It is part of all fingerprints, so a
 /// program that would make other bytes does not continue the work of this one.
-pub const BUILD_VERSION: u32 = 2;
+pub const BUILD_VERSION: u32 = 3;
 
 /// Version of the files that stages leave for each other. It is part of the fingerprints of tasks, but not of the
 /// identity of a data set: another version makes the same shards.
-pub const WORK_VERSION: u32 = 3;
+pub const WORK_VERSION: u32 = 4;

@@ -31,10 +31,11 @@ pub enum Unicode {
 
 /// Brings a text into the one form.
 ///
-/// `\r\n`, `\r` and U+0085 become `\n`; other characters of category Cc are removed except tab
-/// and `\n`; a byte order mark at the start is removed.
+/// Everything that ends a line or a page becomes `\n`: `\r\n`, `\r`, vertical tab, form feed, the separators U+001C to
+/// U+001E, U+0085, U+2028 and U+2029. The unit separator U+001F becomes a blank. Other characters of category Cc are
+/// removed except tab and `\n`, and so are byte order marks at the start of a line, which joined files have.
 pub fn normalize(text: &str, config: NormalizeConfig) -> Cow<'_, str> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = text.trim_start_matches(BYTE_ORDER_MARK);
     let found = look(text);
     // Composition comes last: a control character may stand between two characters that compose.
     let clean = if found.controls { Cow::Owned(strip_controls(text)) } else { Cow::Borrowed(text) };
@@ -46,9 +47,11 @@ pub fn normalize(text: &str, config: NormalizeConfig) -> Cow<'_, str> {
     }
 }
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// What there may be to do for a text.
 struct Found {
-    /// Controls other than tab and `\n`.
+    /// Controls other than tab and `\n`, line separators that are not controls, and byte order marks.
     controls: bool,
     /// Characters that are not known to stay as they are in NFC.
     may_compose: bool,
@@ -69,7 +72,8 @@ fn look(text: &str) -> Found {
         }
         // `at` is always the start of a character.
         for c in text[at..].chars() {
-            found.controls |= c.is_control() && c != '\n' && c != '\t';
+            found.controls |= c.is_control() && c != '\n' && c != '\t'
+                || matches!(c, '\u{2028}' | '\u{2029}' | BYTE_ORDER_MARK);
             found.may_compose |= !stays_in_nfc(c);
             at += c.len_utf8();
             if at >= end {
@@ -96,7 +100,11 @@ fn strip_controls(text: &str) -> String {
         match c {
             // The `\n` of `\r\n` comes next and is kept.
             '\r' if chars.peek() == Some(&'\n') => {}
-            '\r' | '\u{85}' => clean.push('\n'),
+            '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
+                clean.push('\n')
+            }
+            '\u{1f}' => clean.push(' '),
+            BYTE_ORDER_MARK if clean.is_empty() || clean.ends_with('\n') => {}
             '\n' | '\t' => clean.push(c),
             c if c.is_control() => {}
             c => clean.push(c),
@@ -129,6 +137,21 @@ mod tests {
     }
 
     #[test]
+    fn separators_of_lines_and_pages_join_no_words() {
+        check("page\u{c}Next", "page\nNext");
+        check("a\u{b}b\u{1c}c\u{1d}d\u{1e}e\u{2028}f\u{2029}g", "a\nb\nc\nd\ne\nf\ng");
+        check("a\u{1f}b", "a b");
+    }
+
+    #[test]
+    fn marks_of_joined_files_are_removed() {
+        check("one\n\u{feff}two\r\n\0\u{feff}\u{feff}three", "one\ntwo\nthree");
+        check("\u{feff}\u{feff}a", "a");
+        // Inside a line it is a character that joins words.
+        check("a\u{feff}b", "a\u{feff}b");
+    }
+
+    #[test]
     fn characters_that_stay_are_those_the_tables_call_normal() {
         for c in ('\0'..=char::MAX).filter(|&c| stays_in_nfc(c)) {
             assert_eq!(is_nfc_quick(std::iter::once(c)), IsNormalized::Yes, "{c:?}");
@@ -139,7 +162,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_quick_look_changes_no_text(text in "([ -~]{0,40}|[\0-\u{a0}]{0,3}|\\PC{0,5}|[e\u{301}\u{1100}\u{1161}가]{0,4}){0,6}") {
-            let clean = strip_controls(text.strip_prefix('\u{feff}').unwrap_or(&text));
+            let clean = strip_controls(text.trim_start_matches(BYTE_ORDER_MARK));
             let expected: String = clean.nfc().collect();
             prop_assert_eq!(normalize(&text, NormalizeConfig::default()), expected);
         }

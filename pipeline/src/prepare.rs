@@ -1,6 +1,8 @@
 //! From flags to a checked plan of a build: the recipe, its files, and everything that can be
 //! found wrong before any work.
 
+mod fields;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,7 @@ use std::path::{Path, PathBuf};
 use moe_shards::Hash;
 use serde_json::json;
 
+use self::fields::first_field_names;
 use crate::dedup::against::OtherBuild;
 use crate::error::{Error, Problem, Result};
 use crate::filter::{Chain, RuleFile};
@@ -15,19 +18,16 @@ use crate::json;
 use crate::nearest;
 use crate::normalize::Unicode;
 use crate::objects;
-use crate::read::{Limits, peek};
+use crate::read::{self, Limits};
 use crate::recipe::decontaminate::BenchmarkConfig;
 use crate::recipe::dedup::AGAINST_WITHOUT_METHOD;
-use crate::recipe::inputs::{self, Found, InputFile};
+use crate::recipe::inputs::{self, Found, InputFile, Skipped};
 use crate::recipe::{ORIGINAL, Recipe, SourceConfig, decode};
 use crate::rephrase::record;
 use crate::stage::decontaminate::load::Benchmark;
 
 /// The recipe that `moe-data build` reads when none is named.
 pub const DEFAULT_RECIPE: &str = "configs/build.toml";
-
-/// Files of a source that are looked into before the work starts.
-const PEEK_FILES: usize = 8;
 
 /// A build that is ready to start.
 #[derive(Clone, Debug)]
@@ -38,6 +38,10 @@ pub struct Prepared {
     pub origin: String,
     /// The files of each source, in the order of the sources.
     pub inputs: Vec<Vec<InputFile>>,
+    /// What lies among the files of each source and is passed over.
+    pub skipped: Vec<Vec<Skipped>>,
+    /// Fields of the first records of each source, where records have fields.
+    pub first_fields: Vec<Option<BTreeSet<String>>>,
     /// For each source the variants that rephrasing made of it, if there are any.
     pub rephrased: Vec<Option<InputFile>>,
     /// The tokenizer file, if the recipe names one.
@@ -95,6 +99,8 @@ impl Prepared {
             recipe,
             origin,
             inputs: Vec::new(),
+            skipped: Vec::new(),
+            first_fields: Vec::new(),
             rephrased: Vec::new(),
             tokenizer: None,
             benchmarks: Vec::new(),
@@ -218,13 +224,24 @@ impl Prepared {
     fn find_files(&mut self, base: &Path, source_base: &Path) -> Vec<Problem> {
         let mut problems = Vec::new();
         for source in &self.recipe.source {
+            let key = format!("source.{}.paths", source.name);
             let found = inputs::find_input(source_base, &source.paths).unwrap_or_else(|messages| {
-                let key = format!("source.{}.paths", source.name);
                 problems.extend(messages.into_iter().map(|message| self.problem(&key, message)));
                 Found::default()
             });
+            // In a folder such a file is passed over; who names it means it.
+            for path in &found.named {
+                match read::refusal(path, source.form(), self.recipe.limits.of_readers()) {
+                    Ok(None) => {}
+                    Ok(Some(what)) => {
+                        problems.push(self.problem(&key, format!("{} is {what}", path.display())));
+                    }
+                    Err(error) => problems.push(self.problem(&key, error.to_string())),
+                }
+            }
             self.warnings.extend(found.warnings());
             self.inputs.push(found.files);
+            self.skipped.push(found.skipped);
         }
         problems.extend(self.find_filter_files(base));
         if let Some(file) = &self.recipe.tokenizer.file {
@@ -265,36 +282,6 @@ impl Prepared {
             }
         }
         wrong.into_iter().map(|(key, message)| self.problem(&key, message)).collect()
-    }
-
-    /// Looks into the first files of each source for the fields that the recipe names. For
-    /// sources of `--input`, a field `id` is used when there is one.
-    ///
-    /// # Errors
-    /// [`Error::Recipe`] naming each field that no record has, with the nearest that they have.
-    pub fn check_fields(&mut self) -> Result<()> {
-        let mut problems = Vec::new();
-        for (source, files) in self.recipe.source.iter().zip(&self.inputs) {
-            let Some(names) = first_field_names(source, files, self.recipe.limits.of_readers())? else {
-                continue;
-            };
-            let fields = source.fields();
-            let wanted = [
-                ("text", Some(fields.text)),
-                ("id", fields.id),
-                ("family", fields.family),
-                ("variant", fields.variant),
-            ];
-            let metadata = fields.metadata.named().map(|(key, field)| (key, Some(field.to_owned())));
-            for (key, field) in wanted.into_iter().chain(metadata) {
-                let Some(field) = field.filter(|field| !names.contains(field)) else { continue };
-                let hint = nearest::hint(&field, names.iter().map(String::as_str));
-                let place = files.first().map_or_else(String::new, |file| file.path.display().to_string());
-                let message = format!("no record of {place} has a field `{field}`; {hint}");
-                problems.push(self.problem(&format!("source.{}.{key}", source.name), message));
-            }
-        }
-        if problems.is_empty() { Ok(()) } else { Err(Error::Recipe { problems }) }
     }
 
     fn problem(&self, key: &str, message: String) -> Problem {
@@ -380,20 +367,6 @@ fn rule_file(base: &Path, name: &str) -> std::result::Result<RuleFile, String> {
         Ok(bytes) => Ok(RuleFile { name: name.to_owned(), path, blake3: Hash::of(&bytes) }),
         Err(e) => Err(format!("`{name}`: cannot read {}: {e}", path.display())),
     }
-}
-
-fn first_field_names(
-    source: &SourceConfig,
-    files: &[InputFile],
-    limits: Limits,
-) -> Result<Option<BTreeSet<String>>> {
-    let mut names: Option<BTreeSet<String>> = None;
-    for file in files.iter().take(PEEK_FILES) {
-        if let Some(found) = peek::field_names(&file.path, source.format, limits)? {
-            names.get_or_insert_default().extend(found);
-        }
-    }
-    Ok(names)
 }
 
 /// One source for each path, named after its stem.

@@ -34,8 +34,10 @@ pub fn run(args: &WhyArgs, printer: &Printer) -> Result<()> {
     let build = Build::open(&args.out)?;
     let found = build.find(&args.id)?;
     let stories = found.into_iter().map(|found| build.story(found)).collect::<Result<Vec<Story>>>()?;
-    let quarantined = if stories.is_empty() { build.quarantined(&args.id)? } else { Vec::new() };
-    if stories.is_empty() && quarantined.is_empty() {
+    let left_out = build.left_out(&args.id)?;
+    let is_known = !stories.is_empty() || !left_out.is_empty();
+    let quarantined = if is_known { Vec::new() } else { build.quarantined(&args.id)? };
+    if !is_known && quarantined.is_empty() {
         let message = format!(
             "no document of {} is called `{}`, and no record in quarantine holds it in its first bytes; \
              ids are `source/name` or `name`, as in the audit tables",
@@ -45,12 +47,21 @@ pub fn run(args: &WhyArgs, printer: &Printer) -> Result<()> {
         return Err(Error::Usage(message));
     }
     if args.json {
-        printer.data(&format!("{}\n", json!({ "documents": stories, "quarantined": quarantined })));
+        printer.data(&format!(
+            "{}\n",
+            json!({ "documents": stories, "left_out": left_out, "quarantined": quarantined })
+        ));
         return Ok(());
     }
     let mut lines = Vec::new();
     for story in &stories {
         tell(story, &mut lines);
+    }
+    for row in &left_out {
+        let status = row.get("measured").and_then(serde_json::Value::as_f64);
+        let status = status.map_or_else(String::new, |status| format!(" ({status})"));
+        let (source, id) = (str_of(row, "source"), str_of(row, "id"));
+        lines.push(format!("{source}/{id}: left out while reading, {}{status}", str_of(row, "reason")));
     }
     for record in &quarantined {
         let text = |key: &str| record[key].as_str().unwrap_or_default().to_owned();
@@ -61,6 +72,9 @@ pub fn run(args: &WhyArgs, printer: &Printer) -> Result<()> {
             text("cause")
         ));
         lines.push(format!("  read       {}, offset {}", text("file"), record["offset"]));
+        if !text("detail").is_empty() {
+            lines.push(format!("  because    {}", text("detail")));
+        }
         lines.push(format!("  starts     {}", text("first_bytes")));
     }
     printer.data(&format!("{}\n", lines.join("\n")));

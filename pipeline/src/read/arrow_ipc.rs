@@ -58,6 +58,7 @@ pub(super) struct ArrowReader {
     sliced: usize,
     columns: Columns,
     at: usize,
+    seen: u8,
     /// Rows of the file handed out, given up, or before the slice.
     row: u64,
     /// Bytes of the stream in which messages start.
@@ -95,6 +96,7 @@ impl ArrowReader {
             sliced: 0,
             columns: Columns::default(),
             at: 0,
+            seen: 0,
             row: 0,
             end: u64::MAX,
             done: false,
@@ -374,6 +376,7 @@ impl Reader for ArrowReader {
                     match self.columns_of(&slice) {
                         Ok(columns) => {
                             self.sliced += n;
+                            self.seen |= columns.present;
                             (self.columns, self.at) = (columns, 0);
                         }
                         Err(cause) => {
@@ -417,6 +420,10 @@ impl Reader for ArrowReader {
 
     fn unit(&self) -> Unit {
         Unit::Row
+    }
+
+    fn seen(&self) -> u8 {
+        self.seen
     }
 }
 

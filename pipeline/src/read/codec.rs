@@ -1,14 +1,18 @@
-//! Decoders of compressed files, one frame at a time: a frame is a gzip member (RFC 1952) or a zstd frame
-//! (RFC 8878). A file is a sequence of them, and each can be decoded without the others, so that damage
-//! costs one frame.
+//! Decoders of compressed files, one frame at a time: a frame is a gzip member (RFC 1952), a zstd frame
+//! (RFC 8878), a stream of bzip2 or of xz, or the deflated bytes of a zip archive. A file is a sequence of them, and each can
+//! be decoded without the others, so that damage costs one frame.
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
+use liblzma::stream as xz;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use super::Cause;
 
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
+/// What a decoder of xz takes beside its window.
+const XZ_BYTES: u64 = 1 << 20;
 /// A gzip header with longer names is taken for damage.
 const MAX_HEADER_BYTES: usize = 1 << 16;
 /// CRC-32 and length, at the end of a member.
@@ -19,6 +23,10 @@ const TRAILER_BYTES: usize = 8;
 pub(super) enum Packing {
     Gzip,
     Zstd,
+    Bzip2,
+    Xz,
+    /// Deflate without a head (RFC 1951), with the CRC-32 of what comes out.
+    Deflate(u32),
 }
 
 impl Packing {
@@ -26,7 +34,11 @@ impl Packing {
     pub fn of(magic: &[u8]) -> Option<Packing> {
         match magic {
             _ if magic.starts_with(GZIP_MAGIC) => Some(Packing::Gzip),
+            // The second is a frame without data, which some programs write first.
             _ if magic.starts_with(ZSTD_MAGIC) => Some(Packing::Zstd),
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Packing::Zstd),
+            _ if is_bzip2(magic) => Some(Packing::Bzip2),
+            _ if magic.starts_with(XZ_MAGIC) => Some(Packing::Xz),
             _ => None,
         }
     }
@@ -47,9 +59,18 @@ impl Packing {
             }
             // The reserved bit of the frame header is 0.
             Packing::Zstd => window.starts_with(ZSTD_MAGIC) && window[4] & 0x08 == 0,
+            Packing::Bzip2 => is_bzip2(window),
+            Packing::Xz => window.starts_with(XZ_MAGIC),
+            Packing::Deflate(_) => false,
         };
         bytes.windows(Packing::START_BYTES).position(is_start)
     }
+}
+
+/// A head with the size of its blocks, then a block, or the end of an empty stream.
+fn is_bzip2(magic: &[u8]) -> bool {
+    matches!(magic, [b'B', b'Z', b'h', b'1'..=b'9', rest @ ..]
+        if rest.starts_with(b"1AY&SY") || rest.starts_with(b"\x17rE8P\x90"))
 }
 
 /// What one step of a decoder did.
@@ -66,10 +87,17 @@ pub(super) struct Step {
 pub(super) enum Codec {
     Gzip(Box<Gunzip>),
     Zstd(Decoder<'static>),
+    Bzip2(Box<bzip2::Decompress>),
+    Xz(Box<xz::Stream>, u64),
+    Deflate(Box<Gunzip>, u32),
+}
+
+fn xz_decoder(limit: u64) -> Result<Box<xz::Stream>, xz::Error> {
+    xz::Stream::new_stream_decoder(limit, 0).map(Box::new)
 }
 
 impl Codec {
-    /// A decoder. A zstd frame that refers back further than `max_window_bytes` is refused, since that much
+    /// A decoder. A frame that refers back further than `max_window_bytes` is refused, since that much
     /// memory would be needed.
     pub fn new(packing: Packing, max_window_bytes: u64) -> std::io::Result<Codec> {
         Ok(match packing {
@@ -81,6 +109,12 @@ impl Codec {
                 decoder.set_parameter(DParameter::WindowLogMax(log))?;
                 Codec::Zstd(decoder)
             }
+            Packing::Bzip2 => Codec::Bzip2(Box::new(bzip2::Decompress::new(false))),
+            Packing::Xz => {
+                let limit = max_window_bytes.saturating_add(XZ_BYTES);
+                Codec::Xz(xz_decoder(limit)?, limit)
+            }
+            Packing::Deflate(crc) => Codec::Deflate(Box::new(Gunzip::bare()), crc),
         })
     }
 
@@ -89,6 +123,9 @@ impl Codec {
         match self {
             Codec::Gzip(gunzip) => **gunzip = Gunzip::default(),
             Codec::Zstd(decoder) => decoder.reinit().map_err(|_| Cause::CorruptStream)?,
+            Codec::Bzip2(decoder) => **decoder = bzip2::Decompress::new(false),
+            Codec::Xz(decoder, limit) => *decoder = xz_decoder(*limit).map_err(|_| Cause::CorruptStream)?,
+            Codec::Deflate(inflate, _) => **inflate = Gunzip::bare(),
         }
         Ok(())
     }
@@ -108,6 +145,35 @@ impl Codec {
                     if needs_memory { Cause::WindowTooLarge } else { Cause::CorruptStream }
                 })?;
                 Ok(Step { used: input.pos(), made: output.pos(), ended: hint == 0 })
+            }
+            Codec::Bzip2(decoder) => {
+                let (before_in, before_out) = (decoder.total_in(), decoder.total_out());
+                let status = decoder.decompress(input, output).map_err(|_| Cause::CorruptStream)?;
+                Ok(Step {
+                    used: (decoder.total_in() - before_in) as usize,
+                    made: (decoder.total_out() - before_out) as usize,
+                    ended: status == bzip2::Status::StreamEnd,
+                })
+            }
+            Codec::Xz(decoder, _) => {
+                let (before_in, before_out) = (decoder.total_in(), decoder.total_out());
+                let status = decoder.process(input, output, xz::Action::Run).map_err(|e| match e {
+                    xz::Error::MemLimit => Cause::WindowTooLarge,
+                    _ => Cause::CorruptStream,
+                })?;
+                Ok(Step {
+                    used: (decoder.total_in() - before_in) as usize,
+                    made: (decoder.total_out() - before_out) as usize,
+                    ended: status == xz::Status::StreamEnd,
+                })
+            }
+            Codec::Deflate(inflate, crc) => {
+                let step = inflate.step(input, output)?;
+                match inflate.part {
+                    Part::Trailer if inflate.crc.sum() != *crc => Err(Cause::CorruptStream),
+                    Part::Trailer => Ok(Step { ended: true, ..step }),
+                    _ => Ok(step),
+                }
             }
         }
     }
@@ -136,6 +202,11 @@ impl Default for Gunzip {
 }
 
 impl Gunzip {
+    /// Behind a header.
+    fn bare() -> Gunzip {
+        Gunzip { part: Part::Body, ..Gunzip::default() }
+    }
+
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, Cause> {
         let step = |used, made, ended| Ok(Step { used, made, ended });
         match self.part {
@@ -280,5 +351,27 @@ mod tests {
         assert_eq!(Packing::Gzip.find_start(&hidden[..20]), None);
         let packed = zstd::encode_all(&b"text"[..], 3).unwrap();
         assert_eq!(Packing::Zstd.find_start(&[b"ab", &packed[..]].concat()), Some(2));
+    }
+
+    #[test]
+    fn bzip2_and_xz_are_decoded() {
+        let text = b"a text that is a bit longer than the buffer of the test";
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bzip2.write_all(text).unwrap();
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(text).unwrap();
+        for (packing, packed) in
+            [(Packing::Bzip2, bzip2.finish().unwrap()), (Packing::Xz, xz.finish().unwrap())]
+        {
+            assert_eq!(Packing::of(&packed), Some(packing));
+            assert_eq!(packing.find_start(&[b"ab", &packed[..]].concat()), Some(2));
+            let followed = [&packed[..], b"more"].concat();
+            for piece in 1..20 {
+                assert_eq!(decode(packing, &followed, piece), Ok((text.to_vec(), packed.len())));
+            }
+            for cut in 0..packed.len() {
+                assert!(decode(packing, &packed[..cut], 9).is_err(), "{cut}");
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::object::Wanted;
 use super::{Cause, MetadataFields, Raw};
 
 /// Names of the fields, dotted for nested ones (`metadata.url`).
@@ -37,12 +38,26 @@ impl FieldPaths {
         keys
     }
 
-    /// Takes the fields out of a JSON object. Numbers and booleans count as names, not as text.
-    pub(super) fn extract(&self, object: &mut Value) -> Result<Raw, Cause> {
+    /// What of a JSON object matters.
+    pub(super) fn wanted(&self) -> Wanted {
+        let names = [&self.id, &self.family, &self.variant].into_iter().flatten().cloned().collect();
+        Wanted { keys: self.keys(), names }
+    }
+
+    /// The fields with metadata that are there, whatever they hold: bit `i` is the `i`-th of [`MetadataFields::named`].
+    pub(super) fn present(&self, object: &mut Value) -> u8 {
+        let fields = self.metadata.named().enumerate();
+        fields.fold(0, |bits, (i, (_, field))| bits | u8::from(lookup(object, field).is_some()) << i)
+    }
+
+    /// Takes the fields out of a JSON object. Numbers and booleans count as names, not as text; a number is the name
+    /// that it was written as, which `digits` knows by path.
+    pub(super) fn extract(&self, object: &mut Value, digits: &[(String, String)]) -> Result<Raw, Cause> {
         let raw = Raw {
-            id: self.name_field(object, self.id.as_deref(), Cause::MissingId)?,
-            family: self.name_field(object, self.family.as_deref(), Cause::MissingFamily)?,
-            variant: self.name_field(object, self.variant.as_deref(), Cause::MissingVariant)?,
+            id: self.name_field(object, digits, self.id.as_deref(), Cause::MissingId)?,
+            family: self.name_field(object, digits, self.family.as_deref(), Cause::MissingFamily)?,
+            variant: self.name_field(object, digits, self.variant.as_deref(), Cause::MissingVariant)?,
+            guessed: None,
             // The text last: it is moved out, and another key may name the same field.
             metadata: self.metadata.extract(object)?,
             text: match lookup(object, &self.text) {
@@ -58,13 +73,19 @@ impl FieldPaths {
     fn name_field(
         &self,
         object: &mut Value,
+        digits: &[(String, String)],
         path: Option<&str>,
         missing: Cause,
     ) -> Result<Option<String>, Cause> {
         let Some(path) = path else { return Ok(None) };
         match lookup(object, path) {
             Some(Value::String(name)) => Ok(Some(name.clone())),
-            Some(other @ (Value::Number(_) | Value::Bool(_))) => Ok(Some(other.to_string())),
+            Some(Value::Bool(name)) => Ok(Some(name.to_string())),
+            Some(Value::Number(number)) => {
+                let written =
+                    digits.iter().find(|(place, _)| place == path).map(|(_, digits)| digits.clone());
+                Ok(Some(written.unwrap_or_else(|| number.to_string())))
+            }
             _ => Err(missing),
         }
     }
@@ -92,7 +113,7 @@ mod tests {
             metadata: MetadataFields::default(),
         };
         let mut object = serde_json::from_str(json).unwrap();
-        assert_eq!(fields.extract(&mut object), expected, "{json}");
+        assert_eq!(fields.extract(&mut object, &[]), expected, "{json}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use rs_trafilatura::Options;
 
+use super::white_space::{self, Tag};
 use super::{Cause, guard};
 
 /// Longer pages are refused: the library takes time that grows faster than the page.
@@ -17,7 +18,8 @@ pub(super) fn text(page: &str) -> Result<String, Cause> {
     if page.len() > MAX_HTML_BYTES || depth(page) > MAX_DEPTH {
         return Err(Cause::HtmlFailed);
     }
-    let extract = || guard::caught(|| rs_trafilatura::extract_with_options(page, &Options::default()));
+    let page = white_space::collapse(page);
+    let extract = || guard::caught(|| rs_trafilatura::extract_with_options(&page, &Options::default()));
     let on_large_stack = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("html".to_owned()).stack_size(STACK_BYTES);
         thread.spawn_scoped(scope, extract).ok().map(|thread| thread.join().ok().flatten())
@@ -25,7 +27,7 @@ pub(super) fn text(page: &str) -> Result<String, Cause> {
     // Where the system has no thread to give, the stack at hand has to do.
     match on_large_stack.unwrap_or_else(extract) {
         Some(Ok(found)) if found.content_text.trim().is_empty() => Err(Cause::EmptyText),
-        Some(Ok(found)) => Ok(found.content_text),
+        Some(Ok(found)) => Ok(white_space::tidy(&found.content_text)),
         _ => Err(Cause::HtmlFailed),
     }
 }
@@ -39,32 +41,32 @@ fn depth(page: &str) -> usize {
         "track", "wbr", "p", "li", "td", "th", "tr", "dt", "dd", "option", "tbody", "thead",
     ];
     const RAW: [&str; 3] = ["script", "style", "textarea"];
-    let bytes = page.as_bytes();
-    let (mut depth, mut deepest, mut at) = (0usize, 0, 0);
-    while let Some(next) = memchr::memchr(b'<', &bytes[at..]) {
-        at += next + 1;
-        let rest = &bytes[at..];
-        let (is_end, rest) = rest.strip_prefix(b"/").map_or((false, rest), |rest| (true, rest));
-        let n = rest.iter().take(12).take_while(|b| b.is_ascii_alphanumeric()).count();
-        if n == 0 || !rest[0].is_ascii_alphabetic() {
+    /// Of the elements inside of these, `/>` is the end, as in XML.
+    const FOREIGN: [&str; 2] = ["svg", "math"];
+    let (mut depth, mut deepest, mut foreign, mut at) = (0usize, 0, 0usize, 0);
+    while let Some(next) = memchr::memchr(b'<', &page.as_bytes()[at..]) {
+        at += next;
+        let Some(tag) = Tag::at(&page[at..]) else {
+            at += 1;
             continue;
-        }
-        let name = rest[..n].to_ascii_lowercase();
-        let is_any = |names: &[&str]| names.iter().any(|other| other.as_bytes() == name);
-        if is_any(&LEFT_OUT) {
-            continue;
-        }
-        if !is_end && is_any(&RAW) {
+        };
+        let is_any = |names: &[&str]| names.contains(&tag.name.as_str());
+        if !tag.is_end && is_any(&RAW) {
             // What looks like tags inside is text, up to the end tag.
-            let ends = memchr::memmem::find_iter(rest, b"</");
-            let end = ends
-                .map(|end| end + 2)
-                .find(|end| rest.get(*end..end + n).is_some_and(|word| word.eq_ignore_ascii_case(&name)));
-            at += end.unwrap_or(rest.len());
+            at = page.len().min(at + tag.content_end(&page[at..]) + 2);
             continue;
         }
-        depth = if is_end { depth.saturating_sub(1) } else { depth + 1 };
+        at += tag.source.len();
+        let is_foreign = is_any(&FOREIGN);
+        if is_any(&LEFT_OUT) || tag.is_closed && (foreign > 0 || is_foreign) {
+            continue;
+        }
+        let step = |n: usize| if tag.is_end { n.saturating_sub(1) } else { n + 1 };
+        depth = step(depth);
         deepest = deepest.max(depth);
+        if is_foreign {
+            foreign = step(foreign);
+        }
     }
     deepest
 }
@@ -88,9 +90,32 @@ mod tests {
             ("<div><script>if (a<b) s = '<div><div><div>'</SCRIPT></div>", 1),
             ("<script><div>", 0),
             ("<DIV><div><Div>", 3),
+            // The slash means something inside foreign elements only.
+            ("<svg><path d='a>b'/><g><path/><path/></g></svg><div/><div/>", 2),
         ] {
             assert_eq!(depth(page), expected, "{page}");
         }
+    }
+
+    #[test]
+    fn white_space_is_as_a_browser_shows_it() {
+        let page = format!(
+            "<!DOCTYPE html><html><body><article><h1>The mill</h1>\n<p>{SENTENCE}</p>\n<p>line one\n          line two</p><p>{SENTENCE}\n\n {SENTENCE}</p><p>{SENTENCE}</p></article></body></html>"
+        );
+        let found = text(&page).unwrap();
+        let lines: Vec<&str> = found.lines().filter(|line| !line.is_empty()).collect();
+        assert!(lines.contains(&"line one line two"), "{found}");
+        assert_eq!(lines.iter().filter(|line| line.starts_with(SENTENCE.trim())).count(), 3, "{found}");
+    }
+
+    #[test]
+    fn a_page_with_many_paths_of_a_picture_is_read() {
+        let paths = "<path d='M0 0'/>".repeat(MAX_DEPTH + 100);
+        let page = format!(
+            "<html><body><article><svg>{paths}</svg><p>{}</p></article></body></html>",
+            SENTENCE.repeat(5)
+        );
+        assert!(text(&page).is_ok());
     }
 
     #[test]

@@ -121,7 +121,8 @@ impl Lines {
                 break;
             }
         }
-        if start == 0 && self.line.starts_with(BYTE_ORDER_MARK) {
+        // Files that were joined have one in the middle.
+        while self.line.starts_with(BYTE_ORDER_MARK) {
             self.line.drain(..BYTE_ORDER_MARK.len());
         }
         Ok(Some(Line { offset: start, n_bytes, cause }))

@@ -51,6 +51,11 @@ impl MetadataFields {
             .filter_map(|(key, field)| field.as_deref().map(|field| (key, field)))
     }
 
+    /// Fields that hold numbers.
+    pub(super) fn numbers(&self) -> Vec<&str> {
+        [&self.quality, &self.score].into_iter().flatten().map(String::as_str).collect()
+    }
+
     /// Takes the metadata out of a JSON object.
     pub(super) fn extract(&self, object: &mut Value) -> Result<OwnedMetadata, Cause> {
         let mut field = |path: &Option<String>| match lookup(object, path.as_deref()?) {

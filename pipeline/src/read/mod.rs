@@ -2,28 +2,38 @@
 //! document comes out as [`Bad`] with its cause and place, and reading goes on behind it. Only
 //! the operating system's refusal is an error.
 
+mod archive;
 mod arrow_ipc;
-mod charset;
+mod cause;
+pub mod charset;
 mod codec;
+mod csv;
 mod expansion;
 mod fields;
 mod html;
 mod input;
 mod jsonl;
 mod lines;
+mod magic;
 mod metadata;
+mod object;
 mod parquet;
 pub mod peek;
 pub mod slice;
 mod sniff;
 mod stream;
 mod text;
+mod values;
 mod warc;
+mod white_space;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use self::cause::Fault;
+pub use self::cause::{Bad, Cause};
+pub use self::charset::Charset;
 pub use self::fields::FieldPaths;
 pub use self::metadata::{MAX_TAG_BYTES, MetadataFields};
 pub use self::slice::Slice;
@@ -46,10 +56,33 @@ pub enum Format {
     Arrow,
     /// WARC, and WET, which is WARC with text: one record a document.
     Warc,
+    /// ARC, the format of crawls before WARC.
+    Arc,
     /// One web page a file.
     Html,
     /// One document a file.
     Text,
+    /// JSON objects that are elements of an array, or follow each other over several lines.
+    Json,
+    /// Rows of fields between commas, the first one their names.
+    Csv,
+    /// Rows of fields between tabs, the first one their names.
+    Tsv,
+}
+
+/// What is known of the files of a source before they are opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// The format; by content and name when absent.
+    pub format: Option<Format>,
+    /// The encoding of text; UTF-8 or what can be found out when absent.
+    pub encoding: Option<Charset>,
+}
+
+impl From<Option<Format>> for Form {
+    fn from(format: Option<Format>) -> Form {
+        Form { format, encoding: None }
+    }
 }
 
 /// What one record, and one compressed file, may ask of a reader.
@@ -106,6 +139,16 @@ pub trait Reader {
     fn unit(&self) -> Unit {
         Unit::Byte
     }
+
+    /// The file of an archive that the last record came from.
+    fn member(&self) -> Option<&str> {
+        None
+    }
+
+    /// Which fields with metadata the records had so far, as [`FieldPaths::present`]; all where that is not known.
+    fn seen(&self) -> u8 {
+        u8::MAX
+    }
 }
 
 /// What a reader found at one place.
@@ -121,6 +164,13 @@ pub struct Record {
     pub content: std::result::Result<Raw, Bad>,
 }
 
+impl Record {
+    /// One bad record.
+    pub fn bad(offset: u64, n_bytes: u64, bad: Bad) -> Record {
+        Record { offset, n_bytes, n_records: 1, content: Err(bad) }
+    }
+}
+
 /// The fields of a document as they were read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Raw {
@@ -134,194 +184,105 @@ pub struct Raw {
     pub variant: Option<String>,
     /// What the record says beside the text.
     pub metadata: OwnedMetadata,
-}
-
-/// A record that is not a document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bad {
-    /// Why.
-    pub cause: Cause,
-    /// The first [`FIRST_BYTES`] bytes of the record.
-    pub first_bytes: Vec<u8>,
-}
-
-impl Bad {
-    /// A bad record that starts with `bytes`.
-    pub fn new(cause: Cause, bytes: &[u8]) -> Bad {
-        Bad { cause, first_bytes: bytes[..bytes.len().min(FIRST_BYTES)].to_vec() }
-    }
-}
-
-/// Why a record is in quarantine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The line is not a JSON object.
-    BadJson,
-    /// The bytes are not UTF-8.
-    InvalidUtf8,
-    /// Longer than `limits.max_doc_bytes`.
-    TooLong,
-    /// No text field.
-    MissingText,
-    /// The text field holds something else than text.
-    TextNotAString,
-    /// The text is empty, or nothing is left of it after normalisation.
-    EmptyText,
-    /// No id field, though the recipe names one.
-    MissingId,
-    /// No family field, though the recipe names one.
-    MissingFamily,
-    /// No variant field, though the recipe names one.
-    MissingVariant,
-    /// A value of the variant field that the recipe does not list.
-    UnknownVariant,
-    /// The quality field holds no bucket (an integer from 0 to 255), or with `quality_edges` no number.
-    BadQuality,
-    /// The language field holds no language code.
-    BadLanguage,
-    /// The tags field holds something else than a text or a list of texts of up to 64 bytes.
-    BadTags,
-    /// The date field holds no ISO 8601 date.
-    BadDate,
-    /// The score field holds no finite number.
-    BadScore,
-    /// The address field holds something else than text.
-    BadUrl,
-    /// The compressed stream ends too early; what came before it was read.
-    TruncatedStream,
-    /// The compressed stream is damaged; what came before it was read.
-    CorruptStream,
-    /// The file grows beyond `limits.max_expansion` as it is decoded; what came before was read.
-    TooMuchExpansion,
-    /// The zstd stream needs more memory than `limits.max_window_bytes`.
-    WindowTooLarge,
-    /// The Parquet file or a part of it cannot be decoded.
-    CorruptParquet,
-    /// The Arrow stream or a batch of it cannot be decoded.
-    CorruptArrow,
-    /// The header of the WARC record is damaged, or its length is not that of the record.
-    BadWarc,
-    /// The HTTP message in the record is damaged.
-    BadHttp,
-    /// The body is compressed in a way that we do not know.
-    UnknownEncoding,
-    /// The text of the page cannot be extracted: it is too long or too deep, or the extractor failed.
-    HtmlFailed,
-    /// Skipped: a WARC record that describes the file.
-    WarcInfo,
-    /// Skipped: the request of a crawler.
-    WarcRequest,
-    /// Skipped: a WARC record that describes another one.
-    WarcMetadata,
-    /// Skipped: a page that had not changed since another visit.
-    WarcRevisit,
-    /// Skipped: a WARC record of any other type.
-    WarcOther,
-    /// Skipped: something else than a web page.
-    NotHtml,
-    /// Skipped: the server did not answer with success.
-    HttpStatus,
-    /// A file without any record.
-    EmptyFile,
-}
-
-impl Cause {
-    /// Name in the ledger and the quarantine.
-    pub fn name(self) -> &'static str {
-        match self {
-            Cause::BadJson => "bad_json",
-            Cause::InvalidUtf8 => "invalid_utf8",
-            Cause::TooLong => "too_long",
-            Cause::MissingText => "missing_text",
-            Cause::TextNotAString => "text_not_a_string",
-            Cause::EmptyText => "empty_text",
-            Cause::MissingId => "missing_id",
-            Cause::MissingFamily => "missing_family",
-            Cause::MissingVariant => "missing_variant",
-            Cause::UnknownVariant => "unknown_variant",
-            Cause::BadQuality => "bad_quality",
-            Cause::BadLanguage => "bad_language",
-            Cause::BadTags => "bad_tags",
-            Cause::BadDate => "bad_date",
-            Cause::BadScore => "bad_score",
-            Cause::BadUrl => "bad_url",
-            Cause::TruncatedStream => "truncated_stream",
-            Cause::CorruptStream => "corrupt_stream",
-            Cause::TooMuchExpansion => "too_much_expansion",
-            Cause::WindowTooLarge => "window_too_large",
-            Cause::CorruptParquet => "corrupt_parquet",
-            Cause::CorruptArrow => "corrupt_arrow",
-            Cause::BadWarc => "bad_warc",
-            Cause::BadHttp => "bad_http",
-            Cause::UnknownEncoding => "unknown_encoding",
-            Cause::HtmlFailed => "html_failed",
-            Cause::WarcInfo => "warc_warcinfo",
-            Cause::WarcRequest => "warc_request",
-            Cause::WarcMetadata => "warc_metadata",
-            Cause::WarcRevisit => "warc_revisit",
-            Cause::WarcOther => "warc_other",
-            Cause::NotHtml => "not_html",
-            Cause::HttpStatus => "http_status",
-            Cause::EmptyFile => "empty_file",
-        }
-    }
-
-    /// Whether nothing is wrong with the record: it is of a kind that holds no document. The ledger counts it
-    /// among the dropped.
-    pub fn is_skipped(self) -> bool {
-        matches!(
-            self,
-            Cause::WarcInfo
-                | Cause::WarcRequest
-                | Cause::WarcMetadata
-                | Cause::WarcRevisit
-                | Cause::WarcOther
-                | Cause::NotHtml
-                | Cause::HttpStatus
-        )
-    }
+    /// Name of the encoding, where it was guessed.
+    pub guessed: Option<&'static str>,
 }
 
 /// Opens a file, or a slice of it.
 ///
-/// The format is taken from the content unless `format` says it, with the name (`.jsonl`, `.parquet`, `.warc`)
-/// deciding where damage hides the start; all else is text. `name` is the id of a document that is a whole file.
+/// The format is taken from the content unless `form` says it, with the name (`.txt`, `.jsonl`, `.csv`) deciding where
+/// the content could be several; all else is text. `name` is the id of a document that is a whole file.
 ///
 /// # Errors
 /// The file cannot be opened.
 pub fn open(
     path: &Path,
     name: &str,
-    format: Option<Format>,
+    form: impl Into<Form>,
     slice: Slice,
     fields: &FieldPaths,
     limits: Limits,
 ) -> Result<Box<dyn Reader>> {
-    let max_doc_bytes = limits.max_doc_bytes;
+    let (form, max_doc_bytes) = (form.into(), limits.max_doc_bytes);
     if let Slice::Bytes { start, end } = slice {
         return Ok(Box::new(jsonl::JsonlReader::slice(path, start, end, fields.clone(), max_doc_bytes)?));
     }
     if let Slice::Batches(batches) = slice {
         return Ok(Box::new(arrow_ipc::ArrowReader::slice(path, batches, fields, limits)?));
     }
-    if sniff::is_parquet(path, format)? {
+    if sniff::is_parquet(path, form.format)? {
         let file = input::RandomAccess::open(path)?;
         return Ok(Box::new(parquet::ParquetReader::open(path, file, slice, fields, limits)?));
     }
-    let sniff::Sniffed { format, stream } = sniff::sniff(path, format, limits)?;
-    Ok(match format {
-        Format::Arrow => Box::new(arrow_ipc::ArrowReader::new(stream, fields, limits)),
-        Format::Warc => {
-            let n_bytes = input::RandomAccess::open(path)?.n_bytes(path)?;
-            Box::new(warc::WarcReader::new(stream, n_bytes, fields, limits))
+    let stream = stream::Stream::open(path, limits)?;
+    let sniff::Sniffed { kind, stream } = sniff::sniff(stream, path, form)?;
+    // For an object this is a request.
+    let n_bytes = match kind {
+        sniff::Kind::Format(Format::Warc) | sniff::Kind::Refused(_) => {
+            input::RandomAccess::open(path)?.n_bytes(path)?
         }
-        Format::Jsonl => Box::new(jsonl::JsonlReader::new(stream, fields.clone(), max_doc_bytes)),
-        Format::Html => {
-            Box::new(text::TextReader::new(stream, name, fields, max_doc_bytes, text::Kind::Html))
-        }
-        Format::Text | Format::Parquet => {
-            Box::new(text::TextReader::new(stream, name, fields, max_doc_bytes, text::Kind::Plain))
-        }
+        _ => 0,
+    };
+    let whole = Whole { name, n_bytes, form, fields, limits };
+    match kind {
+        sniff::Kind::Archive(archive) => archive::ArchiveReader::open(archive, path, stream, &whole),
+        kind => Ok(whole.reader(kind, stream)),
+    }
+}
+
+/// Why no text can be read of a file, for people: what it is and what to do. `None` where it can.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn refusal(path: &Path, form: impl Into<Form>, limits: Limits) -> Result<Option<&'static str>> {
+    let form = form.into();
+    if sniff::is_parquet(path, form.format)? {
+        return Ok(None);
+    }
+    let stream = stream::Stream::open(path, limits)?;
+    Ok(match sniff::sniff(stream, path, form)?.kind {
+        sniff::Kind::Refused(what) => Some(what),
+        _ => None,
     })
+}
+
+/// A file, or a file in an archive, that is read from its start to its end.
+struct Whole<'a> {
+    /// As of [`open`].
+    name: &'a str,
+    /// Its size.
+    n_bytes: u64,
+    form: Form,
+    fields: &'a FieldPaths,
+    limits: Limits,
+}
+
+impl Whole<'_> {
+    fn reader(&self, kind: sniff::Kind, stream: stream::Stream) -> Box<dyn Reader> {
+        let Whole { name, n_bytes, form, fields, limits } = *self;
+        let max_doc_bytes = limits.max_doc_bytes;
+        let text = |stream, kind| {
+            Box::new(text::TextReader::new(stream, name, form.encoding, fields, max_doc_bytes, kind))
+        };
+        let format = match kind {
+            sniff::Kind::Format(format) => format,
+            sniff::Kind::Refused(what) => return Box::new(text::Refused::new(name, n_bytes, what)),
+            sniff::Kind::Archive(_) => {
+                return Box::new(text::Refused::new(name, n_bytes, magic::NESTED));
+            }
+        };
+        match format {
+            Format::Arrow => Box::new(arrow_ipc::ArrowReader::new(stream, fields, limits)),
+            Format::Arc => Box::new(warc::arc::ArcReader::new(stream, fields, limits)),
+            Format::Warc => Box::new(warc::WarcReader::new(stream, n_bytes, fields, limits)),
+            Format::Jsonl => Box::new(jsonl::JsonlReader::new(stream, fields.clone(), max_doc_bytes)),
+            Format::Json => Box::new(values::JsonReader::new(stream, fields.clone(), max_doc_bytes)),
+            Format::Csv => Box::new(csv::CsvReader::new(stream, b',', fields, max_doc_bytes)),
+            Format::Tsv => Box::new(csv::CsvReader::new(stream, b'\t', fields, max_doc_bytes)),
+            Format::Html => text(stream, text::Kind::Html),
+            // Of a compressed file the end cannot be read first.
+            Format::Parquet => Box::new(text::Refused::new(name, n_bytes, magic::PACKED_PARQUET)),
+            Format::Text => text(stream, text::Kind::Plain),
+        }
+    }
 }

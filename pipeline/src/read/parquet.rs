@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, RecordBatch};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, RecordBatch, UInt64Array};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{cast, take};
 use arrow::datatypes::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -35,6 +36,7 @@ pub(super) struct ParquetReader {
     /// Rows of the file handed out, given up, or before the slice.
     row: u64,
     state: State,
+    seen: u8,
 }
 
 /// A row group of the file.
@@ -73,6 +75,8 @@ pub(super) struct Columns {
     family: Option<LargeStringArray>,
     variant: Option<LargeStringArray>,
     metadata: MetadataColumns,
+    /// The fields with metadata that have a column, as [`FieldPaths::present`].
+    pub present: u8,
 }
 
 impl ParquetReader {
@@ -111,6 +115,7 @@ impl ParquetReader {
             done_bytes: 0,
             row: 0,
             state,
+            seen: 0,
         })
     }
 
@@ -224,7 +229,10 @@ impl Reader for ParquetReader {
                 }))
             });
             match next.unwrap_or(Some(Err(Cause::CorruptParquet))) {
-                Some(Ok((left, next))) => (self.group.left_bytes, *columns, *at) = (left, next, 0),
+                Some(Ok((left, next))) => {
+                    self.seen |= next.present;
+                    (self.group.left_bytes, *columns, *at) = (left, next, 0);
+                }
                 None if self.row >= self.group.end_row => self.end_group(),
                 Some(Err(cause)) => return self.broken_group(cause),
                 // The row group holds fewer rows than the footer says.
@@ -242,6 +250,10 @@ impl Reader for ParquetReader {
     fn unit(&self) -> Unit {
         Unit::Row
     }
+
+    fn seen(&self) -> u8 {
+        self.seen
+    }
 }
 
 impl Columns {
@@ -256,6 +268,8 @@ impl Columns {
             family: fields.family.as_deref().and_then(column).and_then(as_text),
             variant: fields.variant.as_deref().and_then(column).and_then(as_text),
             metadata: MetadataColumns::of(batch, &fields.metadata),
+            present: (fields.metadata.named().enumerate())
+                .fold(0, |bits, (i, (_, field))| bits | u8::from(column(field).is_some()) << i),
         }
     }
 
@@ -287,6 +301,7 @@ impl Columns {
                 family: name(&fields.family, &self.family, Cause::MissingFamily)?,
                 variant: name(&fields.variant, &self.variant, Cause::MissingVariant)?,
                 metadata: self.metadata.row(row, &fields.metadata)?,
+                guessed: None,
             })
         };
         fields().map_err(|cause| Bad::new(cause, text.unwrap_or_default().as_bytes()))
@@ -310,142 +325,37 @@ pub(super) fn as_text(column: ArrayRef) -> Option<LargeStringArray> {
     cast(&column, &DataType::LargeUtf8).ok()?.as_string_opt::<i64>().cloned()
 }
 
-/// The column at a dotted path; a column whose own name holds dots is found first.
+/// The column at a dotted path; a column whose own name holds dots is found first. A value whose parent is null is
+/// null, whatever lies in its place.
 pub(super) fn find(batch: &RecordBatch, path: &str) -> Option<ArrayRef> {
     if let Some(column) = batch.column_by_name(path) {
         return Some(column.clone());
     }
-    let mut steps = path.split('.');
-    let mut column = batch.column_by_name(steps.next()?)?.clone();
-    for step in steps {
-        column = column.as_struct_opt()?.column_by_name(step)?.clone();
-    }
-    Some(column)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{Int64Array, StringArray, StructArray};
-    use arrow::datatypes::Field;
-    use parquet::arrow::ArrowWriter;
-
-    use super::*;
-    use crate::read::MetadataFields;
-
-    fn records(bytes: &[u8]) -> Vec<Record> {
-        slice(bytes, Slice::Whole)
-    }
-
-    fn slice(bytes: &[u8], slice: Slice) -> Vec<Record> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), bytes).unwrap();
-        let fields = FieldPaths {
-            id: Some("meta.id".into()),
-            text: "text".into(),
-            family: None,
-            variant: None,
-            metadata: MetadataFields::default(),
-        };
-        let opened = RandomAccess::open(file.path()).unwrap();
-        let limits = Limits { max_doc_bytes: 5, ..Limits::default() };
-        let mut reader = ParquetReader::open(file.path(), opened, slice, &fields, limits).unwrap();
-        std::iter::from_fn(|| reader.next_record().unwrap()).collect()
-    }
-
-    fn sample() -> Vec<u8> {
-        let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), Some(2), None, Some(4)]));
-        let meta = StructArray::from(vec![(Arc::new(Field::new("id", DataType::Int64, true)), ids)]);
-        let text = StringArray::from(vec![Some("one"), None, Some("three"), Some("far too long")]);
-        let batch = RecordBatch::try_from_iter([
-            ("meta", Arc::new(meta) as ArrayRef),
-            ("unread", Arc::new(Int64Array::from(vec![0; 4])) as ArrayRef),
-            ("text", Arc::new(text) as ArrayRef),
-        ])
-        .unwrap();
-        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
-        writer.write(&batch).unwrap();
-        writer.into_inner().unwrap()
-    }
-
-    #[test]
-    fn rows_become_records() {
-        let found = records(&sample());
-        let one = Raw { id: Some("1".into()), text: "one".into(), ..Raw::default() };
-        assert_eq!(found[0], Record { offset: 0, n_bytes: 3, n_records: 1, content: Ok(one) });
-        let causes: Vec<_> =
-            found[1..].iter().map(|r| (r.offset, r.content.clone().unwrap_err().cause)).collect();
-        assert_eq!(causes, [(1, Cause::MissingText), (2, Cause::MissingId), (3, Cause::TooLong)]);
-    }
-
-    #[test]
-    fn a_cut_file_is_one_bad_record_and_an_empty_one_is_named() {
-        let bytes = sample();
-        let cut = records(&bytes[..bytes.len() - 9]);
-        assert_eq!(cut.len(), 1);
-        assert_eq!(cut[0].n_bytes, bytes.len() as u64 - 9);
-        assert_eq!(cut[0].content.clone().unwrap_err().cause, Cause::CorruptParquet);
-        assert_eq!(records(b"")[0].content.clone().unwrap_err().cause, Cause::EmptyFile);
-    }
-
-    /// Six row groups of two rows; the bytes of the text column of the third are damaged.
-    fn damaged() -> Vec<u8> {
-        let column = |range: std::ops::Range<usize>| {
-            let texts = range.map(|i| format!("t{i}"));
-            Arc::new(StringArray::from_iter_values(texts)) as ArrayRef
-        };
-        let ids = StructArray::from(vec![(
-            Arc::new(Field::new("id", DataType::Int64, true)),
-            Arc::new(Int64Array::from((0..12).collect::<Vec<i64>>())) as ArrayRef,
-        )]);
-        let batch =
-            RecordBatch::try_from_iter([("meta", Arc::new(ids) as ArrayRef), ("text", column(0..12))])
-                .unwrap();
-        let properties = parquet::file::properties::WriterProperties::builder()
-            .set_max_row_group_row_count(Some(2))
-            .set_dictionary_enabled(false)
-            .build();
-        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
-        writer.write(&batch).unwrap();
-        let mut bytes = writer.into_inner().unwrap();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), &bytes).unwrap();
-        let metadata =
-            ArrowReaderMetadata::load(&std::fs::File::open(file.path()).unwrap(), Default::default())
-                .unwrap();
-        let (start, length) = metadata.metadata().row_group(2).column(1).byte_range();
-        bytes[start as usize..(start + length) as usize].fill(0xff);
-        bytes
-    }
-
-    #[test]
-    fn damage_costs_one_row_group_and_slices_hold_what_the_file_holds() {
-        let bytes = damaged();
-        let whole = records(&bytes);
-        let found: Vec<_> = whole.iter().map(|r| (r.offset, r.n_records, r.content.is_ok())).collect();
-        let good = |row| (row, 1, true);
-        let rows = [5, 6, 7, 8, 9, 10].map(|row| good(row + 1));
-        assert_eq!(found, [&[good(0), good(1), good(2), good(3), (4, 2, false)][..], &rows].concat());
-        assert!(whole[4].n_bytes > 0);
-        let slices = (0..6).flat_map(|i| slice(&bytes, Slice::RowGroups { start: i, end: i + 1 }));
-        assert_eq!(slices.collect::<Vec<_>>(), whole);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn damaged_bytes_give_records_or_causes(
-            changes in proptest::collection::vec(
-                (proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>()),
-                1..6,
-            ),
-        ) {
-            let mut bytes = sample();
-            for (at, byte) in changes {
-                let at = at.index(bytes.len());
-                bytes[at] = byte;
-            }
-            proptest::prop_assert!(records(&bytes).len() <= 100_000);
+    let (head, rest) = path.split_once('.')?;
+    let (column, parents) = below(batch.column_by_name(head)?, None, rest)?;
+    match parents.filter(|nulls| nulls.null_count() > 0) {
+        None => Some(column),
+        Some(nulls) => {
+            let rows = (0..column.len() as u64).map(|row| nulls.is_valid(row as usize).then_some(row));
+            take(&column, &UInt64Array::from_iter(rows), None).ok()
         }
     }
 }
+
+/// The column at a path below another one, and where any of its parents is null.
+fn below(
+    column: &ArrayRef,
+    parents: Option<NullBuffer>,
+    path: &str,
+) -> Option<(ArrayRef, Option<NullBuffer>)> {
+    let parent = column.as_struct_opt()?;
+    let parents = NullBuffer::union(parents.as_ref(), parent.nulls());
+    if let Some(found) = parent.column_by_name(path) {
+        return Some((found.clone(), parents));
+    }
+    let (head, rest) = path.split_once('.')?;
+    below(parent.column_by_name(head)?, parents, rest)
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,32 +8,35 @@ use arrow::datatypes::Fields;
 use serde_json::Value;
 
 use super::arrow_ipc::ArrowReader;
-use super::jsonl;
+use super::csv::CsvReader;
 use super::lines::Lines;
+use super::sniff::Kind;
+use super::stream::Stream;
 use super::warc::WarcReader;
-use super::{Format, Limits, input, parquet, sniff};
+use super::{Form, Format, Limits, input, object, parquet, sniff, values};
 use crate::error::Result;
 
 /// Records looked at in each file.
 const RECORDS: usize = 32;
 
 /// Dotted names of the fields in the first records of a file; `None` for text files, which have
-/// none, and for files without a readable record.
+/// none, for archives, and for files without a readable record.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn field_names(path: &Path, format: Option<Format>, limits: Limits) -> Result<Option<BTreeSet<String>>> {
-    let mut names = BTreeSet::new();
-    if sniff::is_parquet(path, format)? {
+pub fn field_names(path: &Path, form: impl Into<Form>, limits: Limits) -> Result<Option<BTreeSet<String>>> {
+    let (form, mut names) = (form.into(), BTreeSet::new());
+    if sniff::is_parquet(path, form.format)? {
         let file = input::RandomAccess::open(path)?;
         if let Some(metadata) = parquet::metadata_of(path, &file)? {
             columns(metadata.schema().fields(), "", &mut names);
         }
         return Ok((!names.is_empty()).then_some(names));
     }
-    let sniff::Sniffed { format, stream } = sniff::sniff(path, format, limits)?;
+    let sniff::Sniffed { kind, stream } = sniff::sniff(Stream::open(path, limits)?, path, form)?;
+    let Kind::Format(format) = kind else { return Ok(None) };
     match format {
-        Format::Text | Format::Html | Format::Parquet => {}
+        Format::Text | Format::Html | Format::Parquet | Format::Arc => {}
         Format::Arrow => {
             if let Some(schema) = ArrowReader::schema_of(stream, limits)? {
                 columns(schema.fields(), "", &mut names);
@@ -45,12 +48,19 @@ pub fn field_names(path: &Path, format: Option<Format>, limits: Limits) -> Resul
             for _ in 0..RECORDS {
                 let Some(line) = lines.next_line()? else { break };
                 if line.cause.is_none()
-                    && let Ok(object) = jsonl::parse(lines.bytes(), None)
+                    && let Ok(parsed) = object::parse(lines.bytes(), None)
                 {
-                    keys(&object, "", &mut names);
+                    keys(&parsed.object, "", &mut names);
                 }
             }
         }
+        Format::Json => {
+            for object in values::first_objects(stream, RECORDS, limits.max_doc_bytes)? {
+                keys(&object, "", &mut names);
+            }
+        }
+        Format::Csv => names = CsvReader::field_names(stream, b',', limits.max_doc_bytes)?,
+        Format::Tsv => names = CsvReader::field_names(stream, b'\t', limits.max_doc_bytes)?,
     }
     Ok((!names.is_empty()).then_some(names))
 }

@@ -2,14 +2,16 @@
 //! give exactly the records of the whole file, with the same offsets.
 //!
 //! Plain JSONL is cut by bytes, Parquet by row groups, plain Arrow by batches. A compressed stream has to be read from its
-//! start, a text file is one document, and WARC files come in many pieces anyway, so these stay whole.
+//! start, a text file is one document, CSV and arrays of JSON have to be read from their start to know where a record begins, and WARC files come in many
+//! pieces anyway, so these stay whole.
 
 use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Format, Limits, arrow_ipc::batches, input, parquet, sniff};
+use super::stream::Stream;
+use super::{Form, Format, Limits, arrow_ipc::batches, input, parquet, sniff};
 use crate::error::Result;
 use crate::objects;
 
@@ -69,17 +71,18 @@ impl Slice {
 /// The file cannot be opened.
 pub fn cut(
     path: &Path,
-    format: Option<Format>,
+    form: impl Into<Form>,
     n_bytes: u64,
     slice_bytes: u64,
     limits: Limits,
 ) -> Result<Vec<(Slice, u64)>> {
+    let form = form.into();
     let whole = vec![(Slice::Whole, n_bytes)];
     let slice_bytes = slice_bytes.max(1);
     if n_bytes <= slice_bytes {
         return Ok(whole);
     }
-    if sniff::is_parquet(path, format)? {
+    if sniff::is_parquet(path, form.format)? {
         let file = input::RandomAccess::open(path)?;
         // What is wrong with a file that cannot be read, the reader says.
         let Some(metadata) = parquet::metadata_of(path, &file)? else { return Ok(whole) };
@@ -92,7 +95,8 @@ pub fn cut(
                 .collect(),
         });
     }
-    let sniff::Sniffed { format, stream } = sniff::sniff(path, format, limits)?;
+    let sniff::Sniffed { kind, stream } = sniff::sniff(Stream::open(path, limits)?, path, form)?;
+    let sniff::Kind::Format(format) = kind else { return Ok(whole) };
     match format {
         _ if !stream.is_plain() => Ok(whole),
         // In a store every head that is looked at is a request.

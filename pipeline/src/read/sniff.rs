@@ -1,37 +1,85 @@
-//! The guess of a file's format, by what is in it; its name decides only where damage hides the start.
+//! The guess of a file's format, by what is in it; its name decides where the content could be several, and where damage
+//! hides the start.
 
 use std::path::Path;
 
+use encoding_rs::{Encoding, UTF_8};
+
 use super::stream::Stream;
-use super::{Format, Limits, arrow_ipc, input};
+use super::warc::arc;
+use super::{Form, Format, arrow_ipc, charset, input, magic};
 use crate::error::Result;
 
 const PARQUET_MAGIC: &[u8] = b"PAR1";
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// An opened file of known format. Parquet is read from its end, so it is not a stream.
+/// An opened file of known kind. Parquet is read from its end, so it is not a stream.
 pub(super) struct Sniffed {
-    pub format: Format,
+    pub kind: Kind,
     pub stream: Stream,
 }
 
-/// Opens a file and finds out what it is.
-pub(super) fn sniff(path: &Path, format: Option<Format>, limits: Limits) -> Result<Sniffed> {
-    let mut stream = Stream::open(path, limits)?;
-    if let Some(format) = format {
-        return Ok(Sniffed { format, stream });
-    }
-    let is_plain = stream.is_plain();
-    let (by_content, is_html) = match stream.fill()? {
-        Ok(start) => (of_content(start, is_plain), starts_like_html(start)),
-        Err(_) => (None, false),
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Format(Format),
+    Archive(Archive),
+    /// No text that can be read; what it is and what to do.
+    Refused(&'static str),
+}
+
+/// A file of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Archive {
+    Tar,
+    Zip,
+}
+
+/// Finds out what a stream is that was just opened. `name` is that of the file.
+pub(super) fn sniff(mut stream: Stream, name: &Path, form: Form) -> Result<Sniffed> {
+    let start = stream.peek(magic::START_BYTES)?.unwrap_or_default();
+    let by_name = of_name(name);
+    // A book about formats may start with the magic of one.
+    let is_prose = by_name == Some(Format::Text) && magic::looks_like_text(start);
+    let archive = match () {
+        () if is_prose => None,
+        () if magic::is_tar(start) => Some(Archive::Tar),
+        () if magic::is_zip(start) => Some(Archive::Zip),
+        () => None,
     };
-    // An error page may be the first line of a JSONL file, so here the name is the better evidence.
-    let format = by_content.or_else(|| of_name(path));
-    let format = format.unwrap_or(if is_html { Format::Html } else { Format::Text });
-    // Of a compressed file the end cannot be read first.
-    let format = if format == Format::Parquet && !is_plain { Format::Text } else { format };
-    Ok(Sniffed { format, stream })
+    if let Some(archive) = archive {
+        return Ok(Sniffed { kind: Kind::Archive(archive), stream });
+    }
+    if let (false, Some(what)) = (is_prose, magic::refused(start)) {
+        return Ok(Sniffed { kind: Kind::Refused(what), stream });
+    }
+    // Pages and text files say or show their encoding themselves, and are held as a whole.
+    let wide = form.encoding.map(|named| named.0).filter(|e| *e != UTF_8).or_else(|| wide(start));
+    let decoded = wide.map(|encoding| encoding.decode(start).0.into_owned());
+    let text = decoded.as_deref().map_or(start, str::as_bytes);
+    let format = match form.format {
+        Some(format) => Some(format),
+        None if wide.is_some() => of_content(text).filter(|format| is_lines(*format)),
+        None => of_content(text),
+    };
+    let format = match (format, by_name) {
+        // Prose may start like anything else, whereas an error page may be the first line of a JSONL file.
+        (_, Some(Format::Text)) if form.format.is_none() && is_prose => Format::Text,
+        (Some(format), _) => format,
+        (None, Some(by_name)) => by_name,
+        (None, None) if starts_like_html(text) => Format::Html,
+        (None, None) => Format::Text,
+    };
+    if form.format.is_none()
+        && matches!(format, Format::Text | Format::Html)
+        && let Some(what) = magic::is_binary(start)
+    {
+        return Ok(Sniffed { kind: Kind::Refused(what), stream });
+    }
+    if let (true, Some(encoding)) = (is_lines(format), wide) {
+        stream.recode(encoding);
+    }
+    Ok(Sniffed { kind: Kind::Format(format), stream })
 }
 
 /// Whether a file is Parquet, without reading more of it than the first bytes.
@@ -43,35 +91,62 @@ pub(super) fn is_parquet(path: &Path, format: Option<Format>) -> Result<bool> {
     Ok(magic == PARQUET_MAGIC || (of_name(path) == Some(Format::Parquet) && magic.first() != Some(&0x1f)))
 }
 
-fn of_content(start: &[u8], is_plain: bool) -> Option<Format> {
+/// Formats whose records are found in text as it is read.
+fn is_lines(format: Format) -> bool {
+    matches!(format, Format::Jsonl | Format::Json | Format::Csv | Format::Tsv)
+}
+
+/// UTF-16, which shows.
+fn wide(start: &[u8]) -> Option<&'static Encoding> {
+    let marked = Encoding::for_bom(start).map(|(encoding, _)| encoding).filter(|encoding| *encoding != UTF_8);
+    marked.or_else(|| charset::without_mark(start))
+}
+
+fn of_content(start: &[u8]) -> Option<Format> {
     match start {
-        _ if is_plain && start.starts_with(PARQUET_MAGIC) => Some(Format::Parquet),
+        _ if start.starts_with(PARQUET_MAGIC) => Some(Format::Parquet),
         _ if arrow_ipc::is_arrow(start) => Some(Format::Arrow),
         _ if start.starts_with(b"WARC/") => Some(Format::Warc),
-        _ if starts_like_json(start) => Some(Format::Jsonl),
-        _ => None,
+        _ if start.starts_with(arc::MAGIC) => Some(Format::Arc),
+        _ => of_json(start),
     }
 }
 
 /// By the extension, compression suffixes aside.
 fn of_name(path: &Path) -> Option<Format> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let stem = [".gz", ".zst", ".zstd"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
+    let packed = [".gz", ".zst", ".zstd", ".bz2", ".xz"];
+    let stem = packed.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(&name);
     match stem.rsplit_once('.')?.1 {
         "jsonl" | "ndjson" | "json" => Some(Format::Jsonl),
         "parquet" => Some(Format::Parquet),
         "arrow" | "arrows" | "feather" | "ipc" => Some(Format::Arrow),
         "warc" | "wet" => Some(Format::Warc),
         "html" | "htm" | "xhtml" => Some(Format::Html),
+        "csv" => Some(Format::Csv),
+        "tsv" | "tab" => Some(Format::Tsv),
+        "txt" | "text" | "md" | "markdown" | "rst" | "tex" => Some(Format::Text),
         _ => None,
     }
 }
 
-/// `{`, then a key or the end of the object: `{% templates %}` are text.
-fn starts_like_json(start: &[u8]) -> bool {
+/// `{`, then a key or the end of the object: `{% templates %}` are text. An array of objects, and an object that goes on behind its
+/// first line, are not JSONL.
+fn of_json(start: &[u8]) -> Option<Format> {
     let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);
     let mut solid = text.iter().filter(|b| !b.is_ascii_whitespace());
-    solid.next() == Some(&b'{') && matches!(solid.next(), Some(b'"' | b'}'))
+    match (solid.next(), solid.next(), solid.next()) {
+        (Some(b'['), Some(b'{'), Some(b'"' | b'}')) => Some(Format::Json),
+        (Some(b'{'), Some(b'"' | b'}'), _) => {
+            let mut lines = text.trim_ascii_start().split(|b| *b == b'\n');
+            let mut line = || lines.next().unwrap_or_default().trim_ascii();
+            let (first, second) = (line(), line());
+            let goes_on = first.ends_with(b"{") || first.ends_with(b",") || first.ends_with(b"[");
+            let is_key = second.starts_with(b"\"") || (first.ends_with(b"[") && !second.is_empty());
+            Some(if goes_on && is_key { Format::Json } else { Format::Jsonl })
+        }
+        _ => None,
+    }
 }
 
 fn starts_like_html(start: &[u8]) -> bool {
@@ -86,6 +161,7 @@ fn starts_like_html(start: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Limits;
     use super::*;
 
     #[test]
@@ -94,6 +170,12 @@ mod tests {
             (&b"{\"a\":1}"[..], Some(Format::Jsonl)),
             (b"\xef\xbb\xbf \n{ \"a\":1}", Some(Format::Jsonl)),
             (b"{}", Some(Format::Jsonl)),
+            (b"{\"a\":1,\n{\"a\":2}\n", Some(Format::Jsonl)),
+            (b"{\n  \"a\": 1\n}", Some(Format::Json)),
+            (b"{\"a\": 1,\n \"b\": 2\n}", Some(Format::Json)),
+            (b"[\n {\"a\": 1}, {\"a\": 2}]", Some(Format::Json)),
+            (b"[1, 2]", None),
+            (b"[{link}](x)", None),
             (b"{% extends %}", None),
             (b"Some {\"text\"}", None),
             (b"", None),
@@ -104,9 +186,16 @@ mod tests {
             (b"\xff\xff\xff\xff\xff\xff\xff\xff", None),
             (b"PAR1", Some(Format::Parquet)),
         ] {
-            assert_eq!(of_content(bytes, true), format, "{bytes:?}");
+            assert_eq!(of_content(bytes), format, "{bytes:?}");
         }
-        assert_eq!(of_content(b"PAR1", false), None);
+    }
+
+    fn kind(name: &str, bytes: &[u8]) -> Kind {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let stream = Stream::open(&path, Limits::default()).unwrap();
+        sniff(stream, &path, Form::default()).unwrap().kind
     }
 
     #[test]
@@ -121,14 +210,27 @@ mod tests {
         ] {
             assert_eq!(starts_like_html(bytes), is_html, "{bytes:?}");
         }
-        let folder = tempfile::tempdir().unwrap();
-        let format = |name: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, "<html>502 Bad Gateway</html>\n{\"text\":\"a\"}\n").unwrap();
-            sniff(&path, None, Limits::default()).unwrap().format
-        };
-        assert_eq!(format("a.jsonl"), Format::Jsonl);
-        assert_eq!(format("a"), Format::Html);
+        let page = b"<html>502 Bad Gateway</html>\n{\"text\":\"a\"}\n";
+        assert_eq!(kind("a.jsonl", page), Kind::Format(Format::Jsonl));
+        assert_eq!(kind("a", page), Kind::Format(Format::Html));
+    }
+
+    #[test]
+    fn prose_is_text_by_its_name_whatever_it_starts_with() {
+        for start in [
+            &b"{\"a quoted beginning\" of a text}\n"[..],
+            b"<!DOCTYPE html> is the line that every page starts with.",
+            b"WARC/1.0 is a format",
+            b"PAR1 is the magic of Parquet",
+            b"%PDF-1.7 is another",
+            b"[{\"a\": 1}]",
+        ] {
+            assert_eq!(kind("a.html.txt", start), Kind::Format(Format::Text), "{start:?}");
+        }
+        assert!(matches!(kind("a.txt", b"%PDF-1.7\n\xe2\xe3\xcf\xd3\0\x01\x02\x03"), Kind::Refused(_)));
+        assert!(matches!(kind("a.bin", &[1, 0, 2, 0, 0xff, 0xfe, 0x80, 0]), Kind::Refused(_)));
+        assert_eq!(kind("a.csv", b"id,text\n"), Kind::Format(Format::Csv));
+        assert_eq!(kind("empty", b""), Kind::Format(Format::Text));
     }
 
     #[test]
@@ -137,7 +239,8 @@ mod tests {
             ("a/b.jsonl.gz", Some(Format::Jsonl)),
             ("B.JSONL", Some(Format::Jsonl)),
             ("jsonl", None),
-            ("a.jsonl.txt", None),
+            ("a.jsonl.txt", Some(Format::Text)),
+            ("a.csv.xz", Some(Format::Csv)),
             ("CC-MAIN.warc.wet.gz", Some(Format::Warc)),
             ("data-00000-of-00001.arrow", Some(Format::Arrow)),
         ] {

@@ -1,8 +1,12 @@
-//! A file as a stream of decompressed bytes. Damage of the compressed data is told apart from a failing
-//! disk, costs one frame (see [`Packing`]), and what a small file can grow to is bounded.
+//! A file as a stream of decompressed bytes, in UTF-8 where it is text in another encoding that is known. Damage of the
+//! compressed data is told apart from a failing disk, costs one frame (see [`Packing`]), and what a small file can grow to is
+//! bounded.
 
-use std::io::{self, BufRead};
+use std::fmt;
+use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
+
+use encoding_rs::{Decoder, Encoding};
 
 use super::codec::{Codec, Packing};
 use super::input::open_at;
@@ -24,7 +28,49 @@ pub(super) struct Stream {
     position: u64,
     /// The furthest such place; reading goes back after damage.
     furthest: u64,
+    /// Whether `raw` can be opened again at another place.
+    is_file: bool,
     packed: Option<Packed>,
+    recoded: Option<Recoded>,
+    /// First bytes that were looked at before.
+    head: Vec<u8>,
+    head_at: usize,
+}
+
+/// Damage of the bytes that a stream is made of, when another stream makes them.
+#[derive(Debug)]
+struct Damage(Cause);
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+impl std::error::Error for Damage {}
+
+/// The error by which a [`Read`] tells the stream above of damage.
+pub(super) fn damage(cause: Cause) -> io::Error {
+    io::Error::other(Damage(cause))
+}
+
+/// A stream as the bytes of another one.
+pub(super) struct Bytes(pub Stream);
+
+impl Read for Bytes {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.0.read_full(out)
+    }
+}
+
+/// State of the change to UTF-8.
+struct Recoded {
+    decoder: Decoder,
+    /// Bytes that come before those of the stream.
+    pending: Vec<u8>,
+    out: Vec<u8>,
+    at: usize,
+    ended: bool,
 }
 
 /// State of the decompression.
@@ -50,39 +96,176 @@ struct Packed {
 impl Stream {
     /// A file from its start, decompressed if its first bytes say so.
     pub fn open(path: &Path, limits: Limits) -> Result<Stream> {
-        let mut stream = Stream::plain_from(path, 0)?;
-        let magic = loop {
-            match stream.raw.fill_buf() {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => break other.map_err(Error::io(path, "read"))?,
-            }
-        };
-        if let Some(packing) = Packing::of(magic) {
-            stream.packed = Some(Packed::new(packing, limits).map_err(Error::io(path, "read"))?);
-        }
-        Ok(stream)
+        Stream::plain_from(path, 0)?.unpacked(limits)
     }
 
     /// The bytes of a file from a byte on, as they lie on the disk.
     pub fn plain_from(path: &Path, start: u64) -> Result<Stream> {
-        let raw = open_at(path, start)?;
-        Ok(Stream { path: path.to_owned(), raw, start, position: start, furthest: start, packed: None })
+        let mut stream = Stream::of(path, open_at(path, start)?);
+        (stream.start, stream.position, stream.furthest, stream.is_file) = (start, start, start, true);
+        Ok(stream)
     }
 
-    /// Whether the file is not compressed.
+    /// Bytes that are not a file; `path` is for messages.
+    pub fn of(path: &Path, raw: Box<dyn BufRead + Send>) -> Stream {
+        Stream {
+            path: path.to_owned(),
+            raw,
+            start: 0,
+            position: 0,
+            furthest: 0,
+            is_file: false,
+            packed: None,
+            recoded: None,
+            head: Vec::new(),
+            head_at: 0,
+        }
+    }
+
+    /// The same, decompressed if its first bytes say so.
+    pub fn unpacked(mut self, limits: Limits) -> Result<Stream> {
+        // What is damaged in the first bytes comes out when they are read.
+        let magic = fill_raw(&mut *self.raw, &self.path)?.unwrap_or_default();
+        match Packing::of(magic) {
+            Some(packing) => self.packed_as(packing, limits),
+            None => Ok(self),
+        }
+    }
+
+    /// The same, decompressed.
+    pub fn packed_as(mut self, packing: Packing, limits: Limits) -> Result<Stream> {
+        self.packed = Some(Packed::new(packing, limits).map_err(Error::io(&self.path, "read"))?);
+        Ok(self)
+    }
+
+    /// Whether places in the stream are places in a file.
     pub fn is_plain(&self) -> bool {
-        self.packed.is_none()
+        self.packed.is_none() && self.recoded.is_none()
+    }
+
+    /// At the start: the first `n` bytes, or more, fewer where there are no more before the end or damage. Of a WARC file one frame is
+    /// enough.
+    pub fn peek(&mut self, n: usize) -> Result<std::result::Result<&[u8], Cause>> {
+        let is_enough = match self.fill()? {
+            Ok(bytes) => bytes.len() >= n || bytes.is_empty() || bytes.starts_with(b"WARC/"),
+            Err(_) => true,
+        };
+        if is_enough || self.head_at > 0 {
+            return self.fill();
+        }
+        while self.head.len() < n {
+            let part = match self.fill_recoded()? {
+                Ok([]) | Err(_) => break,
+                Ok(part) => part.to_vec(),
+            };
+            self.consume_recoded(part.len());
+            self.head.extend(part);
+        }
+        self.fill()
+    }
+
+    /// At the start: takes the bytes for text in this encoding, unless a byte order mark says another, and makes UTF-8 of it.
+    pub fn recode(&mut self, encoding: &'static Encoding) {
+        let pending = std::mem::take(&mut self.head).split_off(self.head_at);
+        let decoder = encoding.new_decoder();
+        self.head_at = 0;
+        self.recoded = Some(Recoded { decoder, pending, out: Vec::new(), at: 0, ended: false });
     }
 
     /// The next bytes, empty at the end; the inner error is damage of the data, which stays until
     /// [`Stream::resume`]. The bytes of a compressed file are of one frame.
     pub fn fill(&mut self) -> Result<std::result::Result<&[u8], Cause>> {
+        match self.head_at < self.head.len() {
+            true => Ok(Ok(&self.head[self.head_at..])),
+            false => self.fill_recoded(),
+        }
+    }
+
+    /// Marks `n` of the bytes of [`Stream::fill`] as used.
+    pub fn consume(&mut self, n: usize) {
+        match self.head_at < self.head.len() {
+            true => self.head_at += n,
+            false => self.consume_recoded(n),
+        }
+    }
+
+    /// Fills `out` for a reader of another stream; fewer bytes only before the end or damage.
+    pub fn read_full(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut made = 0;
+        while made < out.len() {
+            let n = match self.fill() {
+                Ok(Ok([])) => break,
+                Ok(Ok(bytes)) => {
+                    let n = bytes.len().min(out.len() - made);
+                    out[made..made + n].copy_from_slice(&bytes[..n]);
+                    n
+                }
+                // It stays until it is asked for again.
+                Ok(Err(_)) if made > 0 => break,
+                Ok(Err(cause)) => return Err(damage(cause)),
+                Err(Error::Io { source, .. }) => return Err(source),
+                Err(other) => return Err(io::Error::other(other)),
+            };
+            self.consume(n);
+            made += n;
+        }
+        Ok(made)
+    }
+
+    fn fill_recoded(&mut self) -> Result<std::result::Result<&[u8], Cause>> {
+        if self.recoded.is_none() {
+            return self.fill_unpacked();
+        }
+        loop {
+            // Taken out, since the bytes come from the rest of the stream.
+            let Some(mut recoded) = self.recoded.take() else { return self.fill_unpacked() };
+            if recoded.at < recoded.out.len() || recoded.ended {
+                let recoded = self.recoded.insert(recoded);
+                return Ok(Ok(&recoded.out[recoded.at..]));
+            }
+            let used = match recoded.pending.is_empty() {
+                false => {
+                    let pending = std::mem::take(&mut recoded.pending);
+                    recoded.advance(&pending);
+                    0
+                }
+                true => match self.fill_unpacked() {
+                    Ok(Ok(bytes)) => {
+                        recoded.advance(bytes);
+                        bytes.len()
+                    }
+                    Ok(Err(damage)) => {
+                        self.recoded = Some(recoded);
+                        return Ok(Err(damage));
+                    }
+                    Err(error) => {
+                        self.recoded = Some(recoded);
+                        return Err(error);
+                    }
+                },
+            };
+            self.recoded = Some(recoded);
+            self.consume_unpacked(used);
+        }
+    }
+
+    fn consume_recoded(&mut self, n: usize) {
+        match &mut self.recoded {
+            Some(recoded) => recoded.at += n,
+            None => self.consume_unpacked(n),
+        }
+    }
+
+    fn fill_unpacked(&mut self) -> Result<std::result::Result<&[u8], Cause>> {
         let Some(packed) = &mut self.packed else {
-            return fill_raw(&mut *self.raw, &self.path).map(Ok);
+            return fill_raw(&mut *self.raw, &self.path);
         };
         while packed.at == packed.end && !packed.ended && packed.damage.is_none() {
-            let input = fill_raw(&mut *self.raw, &self.path)?;
-            let used = match packed.advance(input, self.position) {
+            let used = match fill_raw(&mut *self.raw, &self.path)? {
+                Ok(input) => packed.advance(input, self.position),
+                Err(damage) => Err(damage),
+            };
+            let used = match used {
                 Ok(used) => used,
                 Err(damage) => {
                     packed.damage = Some(damage);
@@ -99,8 +282,7 @@ impl Stream {
         }
     }
 
-    /// Marks `n` of the bytes of [`Stream::fill`] as used.
-    pub fn consume(&mut self, n: usize) {
+    fn consume_unpacked(&mut self, n: usize) {
         match &mut self.packed {
             Some(packed) => {
                 packed.at += n;
@@ -149,6 +331,11 @@ impl Stream {
     pub fn resume(&mut self, accept: impl Fn(&[u8]) -> bool) -> Result<bool> {
         loop {
             let Some(packed) = &mut self.packed else { return Ok(false) };
+            if !self.is_file {
+                packed.ended = true;
+                packed.damage = None;
+                return Ok(false);
+            }
             if packed.damage.take() == Some(Cause::TooMuchExpansion) {
                 packed.ended = true;
                 return Ok(false);
@@ -174,7 +361,7 @@ impl Stream {
         let mut raw = open_at(&self.path, from)?;
         let (mut held, mut held_start) = (Vec::new(), from);
         loop {
-            let block = fill_raw(&mut *raw, &self.path)?;
+            let block = fill_raw(&mut *raw, &self.path)?.unwrap_or_default();
             if block.is_empty() {
                 return Ok(None);
             }
@@ -193,18 +380,41 @@ impl Stream {
 
     /// Bytes of the file that have been used.
     pub fn consumed_bytes(&self) -> u64 {
-        self.furthest - self.start
+        // Of a plain file the bytes that were only looked at are still to come.
+        let ahead = if self.is_plain() { self.head.len() - self.head_at } else { 0 };
+        self.furthest - self.start - ahead as u64
     }
 }
 
-fn fill_raw<'r>(raw: &'r mut (dyn BufRead + Send), path: &Path) -> Result<&'r [u8]> {
+fn fill_raw<'r>(
+    raw: &'r mut (dyn BufRead + Send),
+    path: &Path,
+) -> Result<std::result::Result<&'r [u8], Cause>> {
     loop {
         match raw.fill_buf() {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Error::io(path, "read")(e)),
+            Err(e) => {
+                return match e.get_ref().and_then(|inner| inner.downcast_ref::<Damage>()) {
+                    Some(Damage(cause)) => Ok(Err(*cause)),
+                    None => Err(Error::io(path, "read")(e)),
+                };
+            }
             // Asked a second time because the borrow checker does not see that the first answer is not kept.
-            Ok(_) => return raw.fill_buf().map_err(Error::io(path, "read")),
+            Ok(_) => return raw.fill_buf().map(Ok).map_err(Error::io(path, "read")),
         }
+    }
+}
+
+impl Recoded {
+    /// Decodes all of these bytes; none are the end.
+    fn advance(&mut self, bytes: &[u8]) {
+        let is_last = bytes.is_empty();
+        self.at = 0;
+        let needed = self.decoder.max_utf8_buffer_length(bytes.len());
+        self.out.resize(needed.unwrap_or(bytes.len() * 3 + 16), 0);
+        let (_, _, made, _) = self.decoder.decode_to_utf8(bytes, &mut self.out, is_last);
+        self.out.truncate(made);
+        self.ended = is_last;
     }
 }
 
@@ -233,9 +443,9 @@ impl Packed {
                 self.ended = true;
                 return Ok(0);
             }
-            // Zeros between and behind members are padding, as gzip itself has it.
+            // Zeros between and behind members are padding, as gzip and xz themselves have it.
             let padding = input.iter().take_while(|byte| **byte == 0).count();
-            if padding > 0 && self.packing == Packing::Gzip {
+            if padding > 0 && matches!(self.packing, Packing::Gzip | Packing::Xz) {
                 return Ok(padding);
             }
             (self.in_frame, self.frame_start, self.is_first) = (true, position, true);
@@ -263,118 +473,4 @@ impl Packed {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn gzip(text: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(text).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    fn zstd(text: &[u8]) -> Vec<u8> {
-        zstd::encode_all(text, 1).unwrap()
-    }
-
-    /// All bytes of a file, `!` for each damage, and the damages.
-    fn read(bytes: &[u8]) -> (Vec<u8>, Vec<Cause>) {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(bytes).unwrap();
-        let mut stream = Stream::open(file.path(), Limits::default()).unwrap();
-        let (mut out, mut damages) = (Vec::new(), Vec::new());
-        loop {
-            let n = match stream.fill().unwrap() {
-                Ok([]) => return (out, damages),
-                Ok(part) => {
-                    out.extend_from_slice(part);
-                    part.len()
-                }
-                Err(damage) => {
-                    damages.push(damage);
-                    out.push(b'!');
-                    if !stream.resume(|_| true).unwrap() {
-                        return (out, damages);
-                    }
-                    0
-                }
-            };
-            stream.consume(n);
-        }
-    }
-
-    #[test]
-    fn members_and_frames_follow_each_other() {
-        assert_eq!(read(b"plain"), (b"plain".to_vec(), vec![]));
-        let padded = [&gzip(b"one ")[..], &[0; 5], &gzip(b""), &gzip(b"two"), &[0; 9]].concat();
-        assert_eq!(read(&padded), (b"one two".to_vec(), vec![]));
-        assert_eq!(read(&[zstd(b"one "), zstd(b"two")].concat()), (b"one two".to_vec(), vec![]));
-    }
-
-    #[test]
-    fn damage_costs_one_frame() {
-        for pack in [gzip, zstd] {
-            let (a, b, c) = (pack(b"first "), pack(b"second "), pack(b"third"));
-            // Of the header, so that nothing is decoded.
-            let mut damaged = b.clone();
-            damaged[3] ^= 0xff;
-            let (text, damages) = read(&[&a[..], &damaged, &c].concat());
-            let text = String::from_utf8_lossy(&text).into_owned();
-            assert!(text.starts_with("first ") && text.ends_with("!third"), "{text}");
-            assert_eq!(damages.len(), 1);
-            let (text, damages) = read(&[&a[..], &c[..c.len() - 3]].concat());
-            assert!(text.starts_with(b"first ") && text.ends_with(b"!"));
-            assert_eq!(damages, [Cause::TruncatedStream]);
-        }
-        // A member that stops early makes the next one look like its end.
-        let (a, b, c) = (gzip(b"first "), gzip(b"second "), gzip(b"third"));
-        let (text, damages) = read(&[&a[..], &b[..b.len() - 5], &c].concat());
-        let text = String::from_utf8_lossy(&text).into_owned();
-        assert!(text.starts_with("first ") && text.ends_with("!third"), "{text}");
-        assert_eq!(damages.len(), 1);
-        let (text, damages) = read(&[&gzip(b"first")[..], b"no member"].concat());
-        assert_eq!((&text[..], &damages[..]), (&b"first!"[..], &[Cause::CorruptStream][..]));
-    }
-
-    #[test]
-    fn bombs_stop_at_the_limit() {
-        let zeros = vec![0; 100 << 20];
-        for pack in [gzip, zstd] {
-            let (text, damages) = read(&[&pack(&zeros)[..], &pack(b"next")].concat());
-            assert_eq!(damages, [Cause::TooMuchExpansion]);
-            assert!(text.len() as u64 <= FREE_EXPANSION_BYTES + 1);
-        }
-    }
-
-    #[test]
-    fn a_window_over_the_limit_is_refused() {
-        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-        encoder.window_log(28).unwrap();
-        encoder.write_all(b"text").unwrap();
-        let long = encoder.finish().unwrap();
-        let (text, damages) = read(&[&long[..], &zstd(b"next")].concat());
-        assert_eq!((&text[..], &damages[..]), (&b"!next"[..], &[Cause::WindowTooLarge][..]));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_end(
-            frames in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..60)), 0..5),
-            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-        ) {
-            let mut bytes: Vec<u8> =
-                frames.iter().flat_map(|(zip, text)| if *zip { gzip(text) } else { zstd(text) }).collect();
-            for (at, byte) in flips {
-                if !bytes.is_empty() {
-                    let at = at.index(bytes.len());
-                    bytes[at] = byte;
-                }
-            }
-            let (_, damages) = read(&bytes);
-            prop_assert!(damages.len() <= bytes.len() + 1);
-        }
-    }
-}
+mod tests;

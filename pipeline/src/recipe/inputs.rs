@@ -1,25 +1,29 @@
 //! Finds the files that the paths of a recipe mean. The list is sorted, so that the order of the
 //! parts does not depend on the file system.
 
+pub mod any_path;
 mod identity;
 mod ours;
+mod walk;
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 pub use self::identity::Place;
 use self::ours::Ours;
+use self::walk::Walk;
 use crate::objects;
 
 /// A file to read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InputFile {
     /// Absolute where the recipe's folder is; or the URL of an object.
+    #[serde(with = "any_path")]
     pub path: PathBuf,
-    /// Its place below the listed folder, with `/`: the id of a text file's document.
+    /// Its place below the listed folder, with `/`: the id of a text file's document. Bytes that are not UTF-8 are
+    /// written as `\xE9`.
     pub name: String,
     /// Size on the disk.
     pub n_bytes: u64,
@@ -40,12 +44,29 @@ pub struct Found {
     pub files: Vec<InputFile>,
     /// How many files of ours were left out, by the folder of ours that they lie in.
     pub left_out: BTreeMap<PathBuf, u64>,
+    /// What is there and cannot be read, sorted.
+    pub skipped: Vec<Skipped>,
+    /// Files that were named themselves, not by a folder or a pattern.
+    pub named: BTreeSet<PathBuf>,
+}
+
+/// Something that lies among the files and is passed over.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Skipped {
+    /// Its kind, as the ledger counts it.
+    pub kind: &'static str,
+    /// Its path, and more about it.
+    pub place: String,
 }
 
 impl Found {
-    /// What was left out, for people.
+    /// What was left out or passed over, for people.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.left_out.iter().map(|(folder, n)| {
+        let skipped = self.skipped.chunk_by(|a, b| a.kind == b.kind).map(|same| {
+            let more = if same.len() > 1 { format!(" and {} more", same.len() - 1) } else { String::new() };
+            format!("passed over a {}: {}{more}", same[0].kind, same[0].place)
+        });
+        let left_out = self.left_out.iter().map(|(folder, n)| {
             let (is_file, folder) = (folder.is_file(), folder.display());
             match is_file {
                 true => format!("{folder} is where this command prints to, and is left out of the input"),
@@ -53,7 +74,8 @@ impl Found {
                     format!("{folder} was made by this program: {n} files in it are left out of the input")
                 }
             }
-        })
+        });
+        left_out.chain(skipped)
     }
 }
 
@@ -81,11 +103,12 @@ fn search(base: &Path, paths: &[String], is_input: bool) -> Result<Found, Vec<St
     let mut wrong = Vec::new();
     let mut ours = Ours::new();
     for path in paths {
-        let mut files = Vec::new();
+        let mut walk = Walk::default();
         let result = match objects::is_url(Path::new(path)) {
-            true => find_objects(path, is_input, &mut files, &mut found.left_out),
-            false => find_one(&base.join(objects::without_file_scheme(path)), &mut files).map(|()| 0),
+            true => find_objects(path, is_input, &mut walk.files, &mut found.left_out),
+            false => walk.one(&base.join(objects::without_file_scheme(path))).map(|()| 0),
         };
+        let mut files = walk.files;
         let n_before: u64 = found.left_out.values().sum();
         if is_input {
             files.retain(|file| match ours.folder_of(&file.path) {
@@ -103,12 +126,19 @@ fn search(base: &Path, paths: &[String], is_input: bool) -> Result<Found, Vec<St
                 "`{path}`: all {} files there were written by this program, whose output is no input; copy what you want to read elsewhere",
                 n_left_out + n_objects
             )),
-            Ok(_) if files.is_empty() => wrong.push(format!("`{path}`: no file is there")),
+            Ok(_) if files.is_empty() => {
+                let why = walk.skipped.first().map(|s| format!("; {}: {}", s.kind, s.place)).unwrap_or_default();
+                wrong.push(format!("`{path}`: no file is there{why}"));
+            }
             Ok(_) => found.files.append(&mut files),
         }
+        found.skipped.append(&mut walk.skipped);
+        found.named.extend(walk.named);
     }
     found.files.sort();
     found.files.dedup_by(|a, b| a.path == b.path);
+    found.skipped.sort();
+    found.skipped.dedup();
     if wrong.is_empty() { Ok(found) } else { Err(wrong) }
 }
 
@@ -132,53 +162,12 @@ fn find_objects(
     Ok(n_left_out)
 }
 
-fn find_one(path: &Path, files: &mut Vec<InputFile>) -> Result<(), String> {
-    let text = path.to_string_lossy();
-    // A file whose own name holds such a character is taken as it is.
-    if text.contains(['*', '?', '[']) && !path.exists() {
-        let matches = glob::glob(&text).map_err(|e| format!("is not a pattern: {e}"))?;
-        for found in matches {
-            let found = found.map_err(|e| e.to_string())?;
-            if found.is_file() {
-                add(&found, &file_name(&found), files)?;
-            }
-        }
-        return Ok(());
-    }
-    let kind = fs::metadata(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => format!("does not exist ({})", path.display()),
-        _ => e.to_string(),
-    })?;
-    if kind.is_dir() { walk(path, "", files) } else { add(path, &file_name(path), files) }
-}
-
-fn walk(folder: &Path, prefix: &str, files: &mut Vec<InputFile>) -> Result<(), String> {
-    let entries = fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    for entry in entries {
-        let path = entry.map_err(|e| format!("{}: {e}", folder.display()))?.path();
-        let name = file_name(&path);
-        if name.starts_with('.') {
-            continue;
-        }
-        let name = format!("{prefix}{name}");
-        if path.is_dir() { walk(&path, &format!("{name}/"), files)? } else { add(&path, &name, files)? }
-    }
-    Ok(())
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn add(path: &Path, name: &str, files: &mut Vec<InputFile>) -> Result<(), String> {
-    let refused = |e: std::io::Error| format!("{}: {e}", path.display());
-    let path = fs::canonicalize(path).map_err(refused)?;
-    files.push(InputFile::of_file(&path, name.to_owned()).map_err(refused)?);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
@@ -200,5 +189,34 @@ mod tests {
         assert_eq!(wrong.len(), 2);
         assert!(wrong[0].contains("does not exist"), "{wrong:?}");
         assert!(wrong[1].contains("no file is there"), "{wrong:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_passed_over_with_a_note() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = |name: &str| dir.path().join(name);
+        fs::create_dir(inside("sub")).unwrap();
+        fs::write(inside("sub/a.txt"), "x").unwrap();
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, inside(name)).unwrap();
+        link(".", "loop");
+        link("sub", "again");
+        link("nowhere", "dangling");
+        let odd = dir.path().join(OsStr::from_bytes(b"latin-\xe9.txt"));
+        fs::write(&odd, "x").unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(inside("socket")).unwrap();
+        let found = search(dir.path(), &[".".to_owned()], true).unwrap();
+        let names: Vec<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["latin-\\xE9.txt", "sub/a.txt"]);
+        let kinds: Vec<&str> = found.skipped.iter().map(|skipped| skipped.kind).collect();
+        let again = "link to a folder that is read already";
+        assert_eq!(kinds, ["link that leads nowhere", again, again, "socket"]);
+        let text = serde_json::to_string(&found.files).unwrap();
+        let again = serde_json::from_str::<Vec<InputFile>>(&text).unwrap();
+        assert!(again.iter().zip(&found.files).all(|(a, b)| a.path == b.path));
+        for name in ["socket", "dangling"] {
+            assert!(search(dir.path(), &[name.to_owned()], true).is_err(), "{name}");
+        }
+        let wrong = search(dir.path(), &["s*t".to_owned()], true).unwrap_err();
+        assert!(wrong[0].contains("no file is there; socket"), "{wrong:?}");
     }
 }

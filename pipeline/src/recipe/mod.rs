@@ -31,7 +31,7 @@ use crate::filter;
 pub use crate::filter::FilterConfig;
 use crate::json;
 use crate::normalize::NormalizeConfig;
-use crate::read::{FieldPaths, Format, Limits, MetadataFields};
+use crate::read::{Charset, FieldPaths, Form, Format, Limits, MetadataFields};
 use crate::strict_toml::{Fault, Section};
 use crate::tokenizer::{EOD, EncoderOptions, EngineChoice, SpecialInText, train};
 
@@ -70,6 +70,8 @@ pub struct SourceConfig {
     pub paths: Vec<String>,
     /// Format of the files; by content when absent.
     pub format: Option<Format>,
+    /// Encoding of text, JSONL, CSV and web pages, such as `windows-1252`; UTF-8, or what the files say or show, when absent.
+    pub encoding: Option<Charset>,
     /// Field with the document's name, dotted for nested ones; from the text's hash when absent.
     pub id: Option<String>,
     /// Field with the text.
@@ -102,6 +104,7 @@ impl Default for SourceConfig {
             name: String::new(),
             paths: Vec::new(),
             format: None,
+            encoding: None,
             id: None,
             text: "text".to_owned(),
             family: None,
@@ -119,6 +122,11 @@ impl Default for SourceConfig {
 }
 
 impl SourceConfig {
+    /// What is known of the files before they are opened.
+    pub fn form(&self) -> Form {
+        Form { format: self.format, encoding: self.encoding }
+    }
+
     /// The fields that readers look for.
     pub fn fields(&self) -> FieldPaths {
         FieldPaths {
@@ -133,7 +141,12 @@ impl SourceConfig {
     /// What decides how its records become documents.
     fn identity(&self) -> Value {
         let SourceConfig { name, id, text, family, variant, variants, .. } = self;
-        json!([name, id, text, family, variant, variants, self.metadata()])
+        let mut identity = json!([name, id, text, family, variant, variants, self.metadata()]);
+        // Absent where it is not given, so that old identities stay.
+        if let (Some(encoding), Some(items)) = (self.encoding, identity.as_array_mut()) {
+            items.push(json!(encoding));
+        }
+        identity
     }
 
     fn metadata(&self) -> MetadataFields {

@@ -125,6 +125,12 @@ pub struct Report {
     pub first_bad: BTreeMap<String, String>,
     /// Tags of the records or, from filters, of the documents passed on, while they are at most [`moe_shards::Names::MAX_TAGS`].
     pub tags: BTreeSet<String>,
+    /// Documents whose encoding was guessed, by encoding.
+    pub guessed: BTreeMap<String, Tally>,
+    /// Files that hold no text, by what they are.
+    pub unreadable: BTreeMap<String, Tally>,
+    /// Which fields with metadata any record had, as [`crate::read::FieldPaths::present`].
+    pub fields_seen: u8,
     /// Tokens with one end of document each, by variant.
     pub tokens: BTreeMap<u8, u64>,
     /// Tokens that stand for text which the vocabulary has no token for.
@@ -135,6 +141,33 @@ pub struct Report {
     pub not_given_back: u64,
     /// The shard that was made; absent when it would be empty.
     pub shard: Option<ShardInfo>,
+}
+
+/// How many, and one of them by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// How many.
+    pub n: u64,
+    /// The first.
+    pub example: String,
+}
+
+impl Tally {
+    /// Counts one in a file, or in a member of it.
+    pub fn add(&mut self, member: Option<&str>, file: &str) {
+        if self.n == 0 {
+            self.example = member.map_or_else(|| file.to_owned(), |member| format!("{file}/{member}"));
+        }
+        self.n += 1;
+    }
+
+    /// Adds those of a later part.
+    pub fn merge(&mut self, later: &Tally) {
+        if self.n == 0 {
+            self.example.clone_from(&later.example);
+        }
+        self.n += later.n;
+    }
 }
 
 const REPORT: &str = "report.json";

@@ -1,7 +1,7 @@
 //! Stage 1: a slice of an input file to normalised documents. Records that cannot be documents go to
 //! quarantine with their place; records of a kind that holds no document are counted among the dropped.
 //!
-//! Writes `documents.parquet`, and `quarantine.jsonl` when there is any.
+//! Writes `documents.parquet` and `ids.rows`, and where there is anything to write `quarantine.jsonl` and `drops.parquet`.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,13 @@ use super::{Report, Task};
 use crate::document::{Count, DocumentId, TextHash, family_of_field, family_of_text};
 use crate::error::{Error, Result};
 use crate::normalize::{NormalizeConfig, normalize};
-use crate::read::{self, Bad, Cause, FieldPaths, Format, Limits, Raw, Slice, Unit};
+use crate::read::{self, Bad, Cause, Charset, FieldPaths, Form, Format, Limits, Raw, Reader, Slice};
 use crate::recipe::inputs::InputFile;
 use crate::watch::Watch;
+use crate::work::audit::{Drop, Drops};
 use crate::work::documents::{Document, DocumentWriter};
-use crate::work::{DOCUMENTS, QUARANTINE};
+use crate::work::rows::{self, IdRow};
+use crate::work::{DOCUMENT_IDS, DOCUMENTS, DROPS, QUARANTINE};
 
 /// What to read and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +33,9 @@ pub struct ReadParams {
     pub slice: Slice,
     /// Its format, where the recipe says it.
     pub format: Option<Format>,
+    /// Its encoding, where the recipe says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Charset>,
     /// Names of the fields.
     pub fields: FieldPaths,
     /// Values of the variant field.
@@ -55,10 +60,12 @@ fn is_sampled(text: TextHash, per_million: u32) -> bool {
 /// The file or the disk cannot be used; bad content is not an error.
 pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
     let input = &params.input;
-    let mut reader =
-        read::open(&input.path, &input.name, params.format, params.slice, &params.fields, params.limits)?;
+    let form = Form { format: params.format, encoding: params.encoding };
+    let mut reader = read::open(&input.path, &input.name, form, params.slice, &params.fields, params.limits)?;
     let mut documents = DocumentWriter::create(&task.file(DOCUMENTS))?;
     let mut quarantine = Quarantine { task, file: None };
+    let mut drops = Drops::default();
+    let mut ids = Vec::new();
     let mut report = Report::default();
     let mut consumed = 0;
     while let Some(record) = reader.next_record()? {
@@ -68,19 +75,27 @@ pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
         if let Ok(raw) = &record.content {
             report.tags.extend(raw.metadata.as_ref().tags().map(str::to_owned));
             check_tags(&report.tags, &params.source)?;
+            if let Some(encoding) = raw.guessed {
+                report.guessed.entry(encoding.to_owned()).or_default().add(reader.member(), &input.name);
+            }
         }
         let accepted = record.content.and_then(|raw| accept(params, raw, &mut documents));
         match accepted {
             Ok(written) => {
-                if written? {
+                if let Some(document_id) = written? {
                     report.kept += count;
+                    ids.push(IdRow { document_id: document_id.0 });
                 }
             }
             Err(bad) if bad.cause.is_skipped() => {
                 *report.dropped.entry(bad.cause.name().to_owned()).or_default() += count;
+                drops.push(&skipped(params, &bad, record.offset, count.bytes).as_drop(&params.source, &bad));
+                if bad.cause == Cause::UnreadableFormat {
+                    report.unreadable.entry(bad.detail).or_default().add(reader.member(), &input.name);
+                }
             }
             Err(bad) => {
-                let place = quarantine.add(params, (record.offset, reader.unit()), &bad)?;
+                let place = quarantine.add(params, (record.offset, &*reader), &bad)?;
                 *report.quarantined.entry(bad.cause.name().to_owned()).or_default() += count;
                 report.first_bad.entry(bad.cause.name().to_owned()).or_insert(place);
             }
@@ -91,8 +106,42 @@ pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
     }
     documents.finish()?;
     quarantine.finish()?;
+    drops.write(&task.file(DROPS))?;
+    ids.sort_unstable();
+    rows::write(&task.file(DOCUMENT_IDS), &ids)?;
+    report.fields_seen = reader.seen();
     Ok(report)
 }
+
+/// What is noted of a record that was skipped.
+struct Left {
+    id: String,
+    document_id: DocumentId,
+    raw_bytes: u64,
+}
+
+fn skipped(params: &ReadParams, bad: &Bad, offset: u64, raw_bytes: u64) -> Left {
+    let id = bad.id.clone().unwrap_or_else(|| format!("{}:{offset}", params.input.name));
+    Left { document_id: DocumentId::new(&params.source, &id), id, raw_bytes }
+}
+
+impl Left {
+    fn as_drop<'a>(&'a self, source: &'a str, bad: &Bad) -> Drop<'a> {
+        Drop {
+            id: &self.id,
+            document_id: self.document_id,
+            source,
+            stage: STAGE,
+            reason: bad.cause.name(),
+            measured: bad.measured.map_or(f64::NAN, f64::from),
+            threshold: f64::NAN,
+            raw_bytes: self.raw_bytes,
+        }
+    }
+}
+
+/// Name of the stage in the audit of what it dropped.
+pub const STAGE: &str = "read";
 
 /// A shard has a bit for each tag, so a field that is no small set of tags ends the build at once.
 ///
@@ -111,13 +160,13 @@ pub fn check_tags(tags: &BTreeSet<String>, source: &str) -> Result<()> {
     Err(Error::Usage(message))
 }
 
-/// Normalises a record and appends it, unless there is a sample and it is not in it; the outer error is the record's
-/// fault.
+/// Normalises a record and appends it, unless there is a sample and it is not in it, and returns its id; the outer error is
+/// the record's fault.
 fn accept(
     params: &ReadParams,
     raw: Raw,
     documents: &mut DocumentWriter,
-) -> std::result::Result<Result<bool>, Bad> {
+) -> std::result::Result<Result<Option<DocumentId>>, Bad> {
     let bad = |cause| Bad::new(cause, raw.text.as_bytes());
     let variant = match (&params.fields.variant, &raw.variant) {
         (None, _) => 0,
@@ -135,7 +184,7 @@ fn accept(
     let Ok(raw_bytes) = u32::try_from(raw.text.len()) else { return Err(bad(Cause::TooLong)) };
     let text_hash = TextHash::of(&text);
     if params.sample.is_some_and(|per_million| !is_sampled(text_hash, per_million)) {
-        return Ok(Ok(false));
+        return Ok(Ok(None));
     }
     let id = raw.id.clone().unwrap_or_else(|| text_hash.as_id());
     let family = raw
@@ -153,7 +202,7 @@ fn accept(
         metadata: raw.metadata.as_ref(),
         text: &text,
     };
-    Ok(documents.append(&document).map(|()| true))
+    Ok(documents.append(&document).map(|()| Some(document_id)))
 }
 
 struct Quarantine<'a> {
@@ -163,14 +212,19 @@ struct Quarantine<'a> {
 
 impl Quarantine<'_> {
     /// Writes a line, and returns the place as text.
-    fn add(&mut self, params: &ReadParams, (offset, unit): (u64, Unit), bad: &Bad) -> Result<String> {
+    fn add(
+        &mut self,
+        params: &ReadParams,
+        (offset, reader): (u64, &dyn Reader),
+        bad: &Bad,
+    ) -> Result<String> {
         let mut file = match self.file.take() {
             Some(file) => file,
             None => AtomicFile::create(&self.task.file(QUARANTINE))?,
         };
         let path = params.input.path.display();
-        let unit = unit.in_words();
-        let line = json!({
+        let unit = reader.unit().in_words();
+        let mut line = json!({
             "source": params.source,
             "file": path.to_string(),
             "offset": offset,
@@ -178,9 +232,19 @@ impl Quarantine<'_> {
             "cause": bad.cause.name(),
             "first_bytes": String::from_utf8_lossy(&bad.first_bytes),
         });
+        let mut add = |key: &str, value: Option<&str>| {
+            if let (Some(value), Some(map)) = (value.filter(|value| !value.is_empty()), line.as_object_mut())
+            {
+                map.insert(key.to_owned(), value.into());
+            }
+        };
+        add("member", reader.member());
+        add("detail", Some(&bad.detail));
         file.write(format!("{line}\n").as_bytes())?;
         self.file = Some(file);
-        Ok(format!("{path}, {unit} {offset}"))
+        let member = reader.member().map_or_else(String::new, |name| format!(", {name}"));
+        let detail = if bad.detail.is_empty() { String::new() } else { format!(" ({})", bad.detail) };
+        Ok(format!("{path}{member}, {unit} {offset}{detail}"))
     }
 
     fn finish(self) -> Result<()> {

@@ -291,6 +291,23 @@ impl Build {
         Ok(found)
     }
 
+    /// Rows of the audit of records of this name that were left out while reading: they are no documents.
+    ///
+    /// # Errors
+    /// A table cannot be read.
+    pub fn left_out(&self, name: &str) -> Result<Vec<AuditRow>> {
+        let mut rows = Vec::new();
+        let prefix = format!("drops-{}-", crate::stage::read::STAGE);
+        audit::for_each(&self.out, &prefix, &[], |row| {
+            let (source, id) = (str_of(&row, "source"), str_of(&row, "id"));
+            let inner = name.strip_prefix(source).and_then(|rest| rest.strip_prefix('/'));
+            if id == name || inner == Some(id) {
+                rows.push(row);
+            }
+        })?;
+        Ok(rows)
+    }
+
     /// Lines of the quarantine whose first bytes hold `name` as a whole word: a record there is no document and has no id.
     ///
     /// # Errors

@@ -35,6 +35,8 @@ use crate::error::{Error, Result};
 
 /// Documents of a part.
 pub const DOCUMENTS: &str = "documents.parquet";
+/// Ids of these documents, sorted.
+pub const DOCUMENT_IDS: &str = "ids.rows";
 /// Records of a part that are no documents.
 pub const QUARANTINE: &str = "quarantine.jsonl";
 /// What rules measured of the documents of a part.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::filter::FilterConfig;
 use crate::json;
+use crate::recipe::inputs::any_path;
 
 /// Name of the file in the work folder.
 pub const FILE: &str = "parts.json";
@@ -33,6 +34,7 @@ pub struct PartPlace {
     /// Name of its source.
     pub source: String,
     /// The input file.
+    #[serde(with = "any_path")]
     pub file: PathBuf,
     /// Which part of the file, in words; empty for all of it.
     pub slice: String,

@@ -74,6 +74,14 @@ row! {
 }
 
 row! {
+    /// A document that was read.
+    IdRow {
+        /// Document id.
+        document_id: u64,
+    }
+}
+
+row! {
     /// A document in one band of its MinHash signature. Rows with one key are candidate pairs, so the
     /// rows of all bands and documents are sorted together.
     BandRow {

@@ -37,6 +37,8 @@ mod filters;
 mod folders;
 /// What a dry run predicts, beside what comes.
 mod forecast;
+/// Archives, tables, almost-JSON, encodings, odd files in folders: what is read of them, and what is said.
+mod formats;
 /// Documents that a language model grades.
 mod grade;
 /// What a second build of a changed recipe does again, and what not.

@@ -11,6 +11,7 @@ mod published;
 mod quality;
 mod rephrased;
 mod run;
+mod sources;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

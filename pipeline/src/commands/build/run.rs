@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use moe_shards::{Hash, Shard, TokenId, TokenWidth, TokenizerInfo, atomic};
 
+use super::sources::SourceNotes;
 use crate::document::Count;
 use crate::engine::{Engine, LocalEngine};
 use crate::error::{Error, Result};
@@ -163,8 +164,8 @@ impl<'a> Run<'a> {
         let mut n_files = 0;
         for (i, (source, inputs)) in prepared.recipe.source.iter().zip(&prepared.inputs).enumerate() {
             for input in inputs {
-                let (format, readers) = (source.format, limits.of_readers());
-                let slices = slice::cut(&input.path, format, input.n_bytes, limits.slice_bytes.0, readers)?;
+                let (form, readers) = (source.form(), limits.of_readers());
+                let slices = slice::cut(&input.path, form, input.n_bytes, limits.slice_bytes.0, readers)?;
                 let is_cut = slices.len() > 1;
                 for (n, (slice, weight)) in slices.into_iter().enumerate() {
                     let in_words = slice.in_words();
@@ -173,6 +174,7 @@ impl<'a> Run<'a> {
                         input: input.clone(),
                         slice,
                         format: source.format,
+                        encoding: source.encoding,
                         fields: source.fields(),
                         variants: source.variants.clone(),
                         normalize: prepared.recipe.normalize,
@@ -214,7 +216,9 @@ impl<'a> Run<'a> {
             }
         }
         let mut tags = BTreeSet::new();
+        let mut notes = SourceNotes::new(prepared);
         for (part, (task, report)) in parts.iter_mut().zip(self.map("read", tasks)?) {
+            notes.add(part, &task, &report);
             tags.extend(report.tags);
             read::check_tags(&tags, &self.source_name(part))?;
             part.read = task.file(work::DOCUMENTS);
@@ -232,8 +236,10 @@ impl<'a> Run<'a> {
             }
             let name = format!("{}-{:05}.jsonl", self.source_name(part), part.file);
             self.results.add_quarantine(task.file(work::QUARANTINE), name);
+            self.results.add_audit(task.file(work::DROPS), format!("drops-read-{}.parquet", part.label));
         }
         self.tags = tags;
+        self.note_sources(notes)?;
         let left = left(&parts);
         let slices =
             if parts.len() > n_files { format!(" in {} slices", parts.len()) } else { String::new() };

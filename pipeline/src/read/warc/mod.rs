@@ -5,6 +5,7 @@
 //! A bad record costs one record. Where the file is compressed record by record, as the standard recommends, the next one is
 //! found at the next gzip member, else at the next line that starts like a record.
 
+pub(super) mod arc;
 mod content;
 mod header;
 mod http;
@@ -126,7 +127,8 @@ impl WarcReader {
             return self.bad_record(start, Cause::BadWarc);
         }
         let content = content::document(&header, &self.window.bytes()[n..end], &self.fields, self.limits);
-        let content = content.map_err(|cause| Bad::new(cause, self.window.bytes()));
+        let id = content::name(&header, &self.fields);
+        let content = content.map_err(|fault| Bad { id, ..fault.at(self.window.bytes()) });
         self.window.consume(end + newlines);
         Ok(self.record(start, header.content_length, content))
     }

@@ -1,0 +1,148 @@
+//! Goes through folders. What cannot be read is passed over with a note: a pipe, which would make the build wait for ever, a
+//! link that leads nowhere or round in a circle, a folder that is closed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, FileType, Metadata};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::{InputFile, Skipped};
+
+/// A search below one path.
+#[derive(Default)]
+pub(super) struct Walk {
+    /// The files, in no order.
+    pub files: Vec<InputFile>,
+    /// What was passed over.
+    pub skipped: Vec<Skipped>,
+    /// The file, if the path is that of one.
+    pub named: Option<PathBuf>,
+    /// Device and inode of the folders that were visited.
+    seen: BTreeSet<(u64, u64)>,
+    /// Links to folders, which are visited last, so that what lies in a folder itself keeps its name.
+    links: Vec<(PathBuf, String)>,
+}
+
+impl Walk {
+    /// Searches.
+    pub fn one(&mut self, path: &Path) -> Result<(), String> {
+        let text = path.to_string_lossy();
+        // A file whose own name holds such a character is taken as it is.
+        if text.contains(['*', '?', '[']) && !path.exists() {
+            let matches = glob::glob(&text).map_err(|e| format!("is not a pattern: {e}"))?;
+            for found in matches {
+                match found {
+                    Ok(found) if found.is_dir() => {}
+                    Ok(found) => self.entry(&found, file_name(&found)),
+                    Err(e) => self.skip("unreadable folder", e.path(), e.error()),
+                }
+            }
+            return Ok(());
+        }
+        let data = fs::metadata(path).map_err(|e| match (e.kind(), path.is_symlink()) {
+            (std::io::ErrorKind::NotFound, true) => {
+                format!("is a link that leads nowhere ({})", path.display())
+            }
+            (std::io::ErrorKind::NotFound, false) => format!("does not exist ({})", path.display()),
+            _ => e.to_string(),
+        })?;
+        if data.is_dir() {
+            // The one folder that was asked for has to be there.
+            fs::read_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
+            self.folder(path, "", &data);
+            while let Some((path, name)) = self.links.pop() {
+                match fs::metadata(&path) {
+                    Ok(data) => self.folder(&path, &name, &data),
+                    Err(e) => self.skip("unreadable folder", &path, &e),
+                }
+            }
+            return Ok(());
+        }
+        if let Some(kind) = special(data.file_type()) {
+            return Err(format!("is a {kind}; expected a file or a folder"));
+        }
+        let file = input_file(path, file_name(path)).map_err(|e| format!("{}: {e}", path.display()))?;
+        self.named = Some(file.path.clone());
+        self.files.push(file);
+        Ok(())
+    }
+
+    fn folder(&mut self, folder: &Path, prefix: &str, data: &Metadata) {
+        if !self.seen.insert((data.dev(), data.ino())) {
+            self.skipped.push(Skipped {
+                kind: "link to a folder that is read already",
+                place: folder.display().to_string(),
+            });
+            return;
+        }
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(e) => return self.skip("unreadable folder", folder, &e),
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            match entry {
+                Ok(entry) => paths.push(entry.path()),
+                Err(e) => self.skip("unreadable folder", folder, &e),
+            }
+        }
+        // Which of two links to one folder is followed does not depend on the file system.
+        paths.sort();
+        for path in paths {
+            let name = file_name(&path);
+            if name.starts_with('.') {
+                continue;
+            }
+            let name = format!("{prefix}{name}");
+            match fs::metadata(&path) {
+                Ok(data) if data.is_dir() && path.is_symlink() => self.links.push((path, format!("{name}/"))),
+                Ok(data) if data.is_dir() => self.folder(&path, &format!("{name}/"), &data),
+                _ => self.entry(&path, name),
+            }
+        }
+    }
+
+    /// Something in a folder that is none itself.
+    fn entry(&mut self, path: &Path, name: String) {
+        match fs::metadata(path) {
+            Ok(data) => match special(data.file_type()) {
+                Some(kind) => self.skipped.push(Skipped { kind, place: path.display().to_string() }),
+                None => match input_file(path, name) {
+                    Ok(file) => self.files.push(file),
+                    Err(e) => self.skip("unreadable file", path, &e),
+                },
+            },
+            Err(e) if path.is_symlink() => self.skip("link that leads nowhere", path, &e),
+            Err(e) => self.skip("unreadable file", path, &e),
+        }
+    }
+
+    fn skip(&mut self, kind: &'static str, path: &Path, error: &std::io::Error) {
+        self.skipped.push(Skipped { kind, place: format!("{} ({error})", path.display()) });
+    }
+}
+
+/// What is neither a file nor a folder: reading it would wait, or never end.
+fn special(kind: FileType) -> Option<&'static str> {
+    match () {
+        () if kind.is_fifo() => Some("named pipe"),
+        () if kind.is_socket() => Some("socket"),
+        () if kind.is_char_device() || kind.is_block_device() => Some("device"),
+        () => None,
+    }
+}
+
+/// The last part of a path as text; bytes that are not UTF-8 are written as `\xE9`.
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    name.utf8_chunks().fold(String::new(), |mut text, chunk| {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|b| format!("\\x{b:02X}")));
+        text
+    })
+}
+
+fn input_file(path: &Path, name: String) -> std::io::Result<InputFile> {
+    InputFile::of_file(&fs::canonicalize(path)?, name)
+}
