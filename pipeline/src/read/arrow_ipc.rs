@@ -52,7 +52,7 @@ pub(super) struct ArrowReader {
     batch: Option<RecordBatch>,
     /// What the rows of the batch that are left may be decoded to.
     batch_bytes: u64,
-    /// The same for dictionaries, for all batches together: a file with one is read from front to back.
+    /// Bytes of the texts of all dictionaries, each of which a batch may show once whatever its size.
     dictionary_bytes: u64,
     /// Row in the batch behind the last one in `columns`.
     sliced: usize,
@@ -214,8 +214,12 @@ impl ArrowReader {
         let allowed = body_bytes.saturating_mul(self.limits.max_expansion);
         self.batch_bytes = allowed.max(expansion::FREE_BATCH_BYTES);
         let decoded = guard::caught(|| self.decode(&message, &body)).unwrap_or(Err(Cause::CorruptArrow));
-        if let Ok(Message::Dictionary) = decoded {
-            self.dictionary_bytes = self.dictionary_bytes.saturating_add(self.batch_bytes);
+        match decoded {
+            Ok(Message::Dictionary) => {
+                let texts = || self.dictionaries.values().map(|texts| expansion::array_bytes(texts)).sum();
+                self.dictionary_bytes = guard::caught(texts).unwrap_or(0);
+            }
+            _ => self.batch_bytes = self.batch_bytes.saturating_add(self.dictionary_bytes),
         }
         Ok(decoded.unwrap_or_else(|cause| {
             // Without a schema nothing that follows can be read.
@@ -268,14 +272,11 @@ impl ArrowReader {
         batch.map_err(|_| Cause::CorruptArrow)
     }
 
-    /// The wanted columns of some rows, if they are not larger than what is left for the batch and for dictionaries.
+    /// The wanted columns of some rows, if they are not larger than what is left for the batch.
     fn columns_of(&mut self, rows: &RecordBatch) -> std::result::Result<Columns, Cause> {
         // A panic of the library here is damage that its own checks let pass.
         let n_bytes = guard::caught(|| expansion::decoded_bytes(rows)).ok_or(Cause::CorruptArrow)?;
-        let of_dictionaries = n_bytes.saturating_sub(self.batch_bytes);
-        self.batch_bytes -= n_bytes.min(self.batch_bytes);
-        let left = self.dictionary_bytes.checked_sub(of_dictionaries);
-        self.dictionary_bytes = left.ok_or(Cause::TooMuchExpansion)?;
+        self.batch_bytes = self.batch_bytes.checked_sub(n_bytes).ok_or(Cause::TooMuchExpansion)?;
         guard::caught(|| Columns::of(rows, &self.fields)).ok_or(Cause::CorruptArrow)
     }
 

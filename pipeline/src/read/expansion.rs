@@ -15,7 +15,7 @@ const ROW_BYTES: u64 = 64;
 /// Memory for the rows of a row group that are decoded at a time, where a dictionary may make a long text of each.
 const BATCH_BYTES: u64 = 512 << 20;
 /// What a batch of Arrow may be decoded to, however small it is.
-pub(super) const FREE_BATCH_BYTES: u64 = 1 << 20;
+pub(super) const FREE_BATCH_BYTES: u64 = 256 << 10;
 
 /// Bytes of the texts of some rows, and a little for each row.
 pub(super) fn decoded_bytes(batch: &RecordBatch) -> u64 {
@@ -23,7 +23,8 @@ pub(super) fn decoded_bytes(batch: &RecordBatch) -> u64 {
     columns.fold(batch.num_rows() as u64 * ROW_BYTES, u64::saturating_add)
 }
 
-fn array_bytes(array: &dyn Array) -> u64 {
+/// Bytes of the texts of an array, as often as it shows them.
+pub(super) fn array_bytes(array: &dyn Array) -> u64 {
     match array.data_type() {
         DataType::Struct(_) => {
             array.as_struct().columns().iter().map(|column| array_bytes(column)).fold(0, u64::saturating_add)

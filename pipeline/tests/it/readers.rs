@@ -144,7 +144,7 @@ fn dictionaries_of_parquet_and_arrow_that_expand_without_end_stop_at_the_limit()
         // Where that is wanted it is read.
         scratch.write(
             "r.toml",
-            small_recipe(&format!("{name:?}, \"b.jsonl\""), &limits("max_expansion = 4000\n")),
+            small_recipe(&format!("{name:?}, \"b.jsonl\""), &limits("max_expansion = 20000\n")),
         );
         scratch.ok(&["build", "--recipe", "r.toml"]);
         assert_eq!(scratch.ledger("out").sources["a"].quarantined.len(), 0, "{name}");

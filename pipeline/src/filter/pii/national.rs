@@ -25,9 +25,15 @@ const CUES: [&str; 15] = [
 const CUE_BYTES: usize = 24;
 const MAX_GROUPS: usize = 6;
 
-/// The number whose first digit, or the parenthesis before it, is at `start`, as place and bytes.
+/// The number whose first digit is at `at`, with the parenthesis around its area, as place and bytes.
 pub(super) fn phone(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let start = if before(bytes, at) == Some(b'(') { at - 1 } else { at };
+    let in_parentheses = || (before(bytes, at) == Some(b'(')).then(|| from(bytes, at, at - 1)).flatten();
+    // The parenthesis may be around more than the area.
+    in_parentheses().or_else(|| from(bytes, at, at))
+}
+
+/// The same, from `start` on.
+fn from(bytes: &[u8], at: usize, start: usize) -> Option<(usize, usize)> {
     let is_part = |b: u8| is_word(b) || matches!(b, b'.' | b'-' | b'/' | b'#' | b'=' | b'+' | b',' | b'$');
     let cue = has_cue(&bytes[..start]);
     // `Tel.:0301234` may have no space.

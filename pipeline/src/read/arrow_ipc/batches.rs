@@ -10,8 +10,7 @@ use super::{ArrowReader, FREE_ROWS, Message};
 use crate::error::Result;
 
 /// Each batch of a plain file; `None` where a reader that begins in the middle could give other records than one that reads all:
-/// where the file is damaged outside of the bodies of batches, and where there are dictionaries, whose texts count for all
-/// batches together.
+/// where the file is damaged outside of the bodies of batches, and where dictionaries come between batches.
 pub(in crate::read) fn of_file(
     stream: Stream,
     file_bytes: u64,
@@ -29,7 +28,8 @@ pub(in crate::read) fn of_file(
         let Ok(message) = ipc::root_as_message(&head.metadata) else { return Ok(None) };
         let Some(batch) = message.header_as_record_batch() else {
             // What cannot be decoded is a bad record, which a slice would not count.
-            let is_read = batches.is_empty() && matches!(reader.read_body(&head)?, Message::Schema(_));
+            let is_read = batches.is_empty()
+                && matches!(reader.read_body(&head)?, Message::Schema(_) | Message::Dictionary);
             if is_read {
                 continue;
             }
