@@ -129,7 +129,7 @@ impl Holdout {
     /// The least `ppm` with which the family is held out.
     pub fn least_ppm(self, family: FamilyId) -> u32 {
         // Below a million, since the draw is below 2^64.
-        (u128::from(self.draw(family)) * 1_000_000 >> 64) as u32 + 1
+        ((u128::from(self.draw(family)) * 1_000_000) >> 64) as u32 + 1
     }
 
     fn draw(self, family: FamilyId) -> u64 {
@@ -365,7 +365,8 @@ impl PassRule {
         let others = den.saturating_sub(num);
         // Passes `0..p` show at least `p num / den - 1` originals and `p others / den - 1` other texts, which rotate, and a text
         // of which it is never the turn shows nothing anyway.
-        let passes = |uses: u128, share: u128| if share == 0 { 0 } else { (uses + 1) * den / share + 1 };
+        let passes =
+            |uses: u128, share: u128| ((uses + 1) * den).checked_div(share).map_or(0, |passes| passes + 1);
         let alone = if self.variant_order.len() < table.len() as u64 { max } else { 0 };
         let with_variants = match most_texts {
             1 => 0,

@@ -52,8 +52,9 @@ pub fn exit_when_maps_are_lost() -> Result<()> {
             let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
             // `File` writes without a buffer or a lock: one system call, which a handler may make. If it fails,
             // nobody listens, and the exit code still speaks.
-            if stderr.write_all(LOST).is_err() {}
-            signal_hook::low_level::exit(3)
+            match stderr.write_all(LOST) {
+                Ok(()) | Err(_) => signal_hook::low_level::exit(3),
+            }
         };
         // SAFETY: the handler makes two system calls that are safe in one, and does not return.
         unsafe { signal_hook::low_level::register(signal_hook::consts::SIGBUS, say_and_exit) }
