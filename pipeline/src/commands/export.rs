@@ -47,8 +47,6 @@ pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     let to = args.to.clone().unwrap_or_else(|| args.out.join("export"));
     let is_inside = args.to.is_none() || args.megatron;
     let _lock = is_inside.then(|| OutputLock::acquire(&args.out)).transpose()?;
-    let mut listings = claim(args, &manifest, &to)?;
-    let mut files: Vec<Exported> = Vec::new();
     let n_bytes: u64 = manifest.shards.iter().map(|shard| shard.bin_bytes).sum();
     // Nothing is written of damaged shards.
     let shards = intact::open_all(&args.out, &manifest)?;
@@ -56,6 +54,8 @@ pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     let checked = intact::check(&shards, &watch);
     watch.finish();
     checked?;
+    let mut listings = claim(args, &manifest, &to)?;
+    let mut files: Vec<Exported> = Vec::new();
     let watch = Watch::new(stop.clone(), printer.bar("export", if args.npy { n_bytes } else { 0 }));
     for shard in &shards {
         let mdx = shard.path().to_owned();

@@ -108,7 +108,7 @@ mod tests {
         let plan = dir.path().join("plan");
         for file in [
             "0123456789ab/a-p000.pack",
-            "0123456789ab/a-p001.pack.77.tmp",
+            "0123456789ab/a-p001.pack.77.0.moe-tmp",
             "0123456789ab/phase-000.counts",
             "ba9876543210/notes.txt",
             "ba9876543210/b-p000.pack",

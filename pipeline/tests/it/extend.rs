@@ -253,7 +253,7 @@ fn stray_folders_of_plans_are_cleaned_up_and_nothing_else() {
     let a = families(300, 1, 40, 1);
     generated_build(&scratch.path("out"), 5000, &[source("a", &a)]);
     scratch.write("out/plan/0123456789ab/a-p000.pack", "stray");
-    scratch.write("out/plan/0123456789ab/a-p001.pack.77.tmp", "stray");
+    scratch.write("out/plan/0123456789ab/a-p001.pack.77.0.moe-tmp", "stray");
     scratch.write("out/plan/mine/notes.txt", "mine");
     scratch.ok(&["mix", "--epochs", "2", "--seq-len", "64"]);
     let folders = || std::fs::read_dir(scratch.path("out/plan")).unwrap().count();

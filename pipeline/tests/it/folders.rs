@@ -72,6 +72,7 @@ fn a_folder_of_others_is_refused_and_left_alone() {
     scratch.ok(&["mix", "--epochs", "3", "--seq-len", "64", "--force", "-q"]);
     scratch.ok(&["export", "--npy", "--megatron", "-q"]);
     scratch.ok(&["build", "--recipe", "r.toml", "-q", "--fresh"]);
+    scratch.ok(&["mix", "--epochs", "3", "--seq-len", "64", "--force", "-q"]);
     for name in &precious {
         assert_eq!(fs::read(scratch.path(&format!("out/{name}"))).unwrap(), b"precious", "{name}");
     }
