@@ -35,7 +35,7 @@ fn runs_killed_while_they_save_end_with_the_same_parameters() {
     let straight = json(&world.train("straight", &SAVING));
     let whole = start.elapsed();
 
-    let (mut kills, mut runs, mut torn) = (0, 0, 0);
+    let (mut kills, mut tries, mut runs, mut torn) = (0, 0, 0, 0);
     while kills < n_kills {
         let run = format!("killed-{runs}");
         runs += 1;
@@ -51,7 +51,9 @@ fn runs_killed_while_they_save_end_with_the_same_parameters() {
                 .spawn()
                 .expect("the program starts");
             if kills < n_kills {
-                std::thread::sleep(Duration::from_nanos(mix(kills) % whole.as_nanos() as u64));
+                // Another moment for each try: one that comes after the end of a run would do so again.
+                std::thread::sleep(Duration::from_nanos(mix(tries) % whole.as_nanos() as u64));
+                tries += 1;
                 let is_working = child.try_wait().expect("asked").is_none();
                 child.kill().expect("SIGKILL");
                 kills += u64::from(is_working);
