@@ -44,7 +44,7 @@ impl Prepared {
     }
 
     /// Says which of the fields that records may lack no record of a source had. `seen` is what
-    /// [`read::FieldPaths`] calls present, over all records.
+    /// `FieldPaths` of the reader calls present, over all records.
     pub fn missing_fields(&self, source: usize, seen: u8) -> Vec<Problem> {
         let Some(config) = self.recipe.source.get(source) else { return Vec::new() };
         let fields = config.fields();

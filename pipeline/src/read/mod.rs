@@ -145,7 +145,7 @@ pub trait Reader {
         None
     }
 
-    /// Which fields with metadata the records had so far, as [`FieldPaths::present`]; all where that is not known.
+    /// Which fields with metadata the records had so far, as `FieldPaths::present` says; all where that is not known.
     fn seen(&self) -> u8 {
         u8::MAX
     }

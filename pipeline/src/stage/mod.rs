@@ -129,7 +129,7 @@ pub struct Report {
     pub guessed: BTreeMap<String, Tally>,
     /// Files that hold no text, by what they are.
     pub unreadable: BTreeMap<String, Tally>,
-    /// Which fields with metadata any record had, as [`crate::read::FieldPaths::present`].
+    /// Which fields with metadata any record had, as `FieldPaths::present` of the reader says.
     pub fields_seen: u8,
     /// Tokens with one end of document each, by variant.
     pub tokens: BTreeMap<u8, u64>,
