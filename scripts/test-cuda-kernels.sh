@@ -36,6 +36,8 @@ ln -s "$target/debug/libcuda_emulator.so" "$work/driver/libcuda.so"
 export LD_LIBRARY_PATH="$work/driver"
 # What cubecl runs to learn how fast the device is.
 export CUDA_EMULATOR_SKIP=memory_direct_throughput,prime_buffer
+# The loader of Vulkan, where it is compiled in, looks for a display there, and says so when it is missing.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$work}"
 
 if [ -n "${TRAIN:-}" ]; then
     "$TRAIN" "$@"

@@ -72,7 +72,7 @@ fn temporary_name(name: &OsStr, n: u32) -> OsString {
 }
 
 /// The name under which a file with this temporary name was to appear; `None` for other names.
-fn final_name(temporary: &str) -> Option<&str> {
+pub fn final_name(temporary: &str) -> Option<&str> {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let (rest, n) = temporary.strip_suffix(ENDING)?.rsplit_once('.')?;
     let (name, pid) = rest.rsplit_once('.')?;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use moe_shards::atomic;
+
 use super::{LATEST, checkpoint_name};
 use crate::error::{Error, Result};
 
@@ -50,13 +52,9 @@ pub(super) fn is_unused(parent: &Path) -> Result<bool> {
     Ok(entries(parent)?.iter().all(|(name, _)| is_left(name)))
 }
 
-/// `NAME` of `NAME` and of `NAME.PID.tmp`, as which a file is written before it appears.
+/// The name itself, or of a file that is being written the one under which it will appear.
 pub(super) fn whole_name(name: &str) -> &str {
-    let unfinished = name.strip_suffix(".tmp").and_then(|rest| rest.rsplit_once('.'));
-    match unfinished {
-        Some((whole, pid)) if !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()) => whole,
-        _ => name,
-    }
+    atomic::final_name(name).unwrap_or(name)
 }
 
 /// Removes all but the newest `keep` checkpoints up to `step`; later ones, left from before a

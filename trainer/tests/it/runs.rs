@@ -65,7 +65,9 @@ fn latest_comes_back_though_no_step_is_left() {
 fn a_start_that_was_killed_before_its_first_checkpoint_starts_again() {
     let world = World::new();
     fs::create_dir_all(world.path("r/checkpoints/.tmp-step-00000000")).expect("folder");
-    for file in [".lock", "config.lock.toml", "metrics.jsonl", "checkpoints/.tmp-step-00000000/state.json"] {
+    let state = "checkpoints/.tmp-step-00000000/state.json";
+    let half = ["config.lock.toml.17.0.moe-tmp", "checkpoints/latest.17.0.moe-tmp"];
+    for file in [".lock", "config.lock.toml", "metrics.jsonl", state, half[0], half[1]] {
         fs::write(world.path("r").join(file), "").expect("write");
     }
     let (code, text) = said(&world, &["resume", "r"]);
