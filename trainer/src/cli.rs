@@ -15,6 +15,7 @@ use crate::device::DeviceChoice;
         moe-train --shards out/                          train the preset `tiny`\n  \
         moe-train --shards out/ --preset smoke           see in seconds whether everything works\n  \
         moe-train --shards out/ --set moe.top_k=1 --set moe.router.norm_weights=false\n  \
+        moe-train plan --shards out/ --measure           size, memory, passes and time before it starts\n  \
         moe-train resume runs/tiny                       go on after an interruption\n  \
         moe-train sample runs/tiny --prompt \"In the\"\n  \
         moe-train config --explain moe.balance.switch"
@@ -51,6 +52,10 @@ pub enum Verb {
     Config(ConfigArgs),
     /// Where the time of a training step goes, on made-up tokens.
     Bench(BenchArgs),
+    /// What a run would take before it starts: size, work, memory, passes over each source, time.
+    Plan(PlanArgs),
+    /// Prove on your own configuration that a killed and resumed run is the run without a stop, bit for bit.
+    VerifyResume(VerifyResumeArgs),
 }
 
 /// How a configuration is put together: defaults < preset or file < --set.
@@ -85,6 +90,18 @@ pub struct TrainArgs {
     /// Folder of the run; it must not exist [default: runs/PRESET].
     #[arg(long, value_name = "DIR")]
     pub run: Option<PathBuf>,
+    /// How it ends.
+    #[command(flatten)]
+    pub end: EndArgs,
+}
+
+/// How training ends.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct EndArgs {
+    /// Save after this step and stop, with exit code 0; `resume` goes on. Learning rates stay those of the whole
+    /// run.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub stop_after: Option<u64>,
     /// Print the summary as JSON on stdout.
     #[arg(long)]
     pub json: bool,
@@ -102,7 +119,8 @@ impl TrainArgs {
             ("--steps", self.steps.is_some()),
             ("--device", self.device.is_some()),
             ("--run", self.run.is_some()),
-            ("--json", self.json),
+            ("--stop-after", self.end.stop_after.is_some()),
+            ("--json", self.end.json),
         ];
         flags.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
     }
@@ -123,22 +141,26 @@ pub struct ResumeArgs {
     /// change a learning rate of the past.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
-    /// Go on in a run of its own and leave this one as it is: a decay, or another length, from the same
-    /// checkpoint.
+    /// Go on in a run of its own, in this folder, and leave this one as it is: a decay, another length, other
+    /// balancing, another plan. Everything may differ but the tensors; what does is listed, and recorded with the
+    /// parent in parent.json.
     #[arg(long, value_name = "DIR")]
-    pub into: Option<PathBuf>,
+    pub fork: Option<PathBuf>,
+    /// Configuration of a fork [default: that of the run].
+    #[arg(long, value_name = "FILE", requires = "fork")]
+    pub config: Option<PathBuf>,
     /// Samples read ahead.
     #[arg(long, value_name = "N")]
     pub prefetch: Option<u64>,
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
-    /// A key that does not change what was learnt, as in run.log_every=1; may be repeated.
+    /// A key that does not change what was learnt, as in run.log_every=1, or any of a fork; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print the summary as JSON on stdout.
-    #[arg(long)]
-    pub json: bool,
+    /// How it ends.
+    #[command(flatten)]
+    pub end: EndArgs,
 }
 
 /// Arguments of `eval`.
@@ -222,6 +244,56 @@ pub struct BenchArgs {
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
+    /// Print JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Folder of the shards and the plan [default: out].
+    #[arg(long, value_name = "DIR")]
+    pub shards: Option<PathBuf>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Optimizer steps [default: what the plan has samples for].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: Option<u64>,
+    /// Device: auto, cpu, cuda or cuda:N [default: auto].
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
+    /// Measure the time of N steps on made-up tokens [default: 3], after three for warming up.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "3",
+          value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "tokens_per_second")]
+    pub measure: Option<u64>,
+    /// Speed by which to tell the time, as `moe-train bench` or the metrics of another run have it.
+    #[arg(long, value_name = "X", value_parser = positive)]
+    pub tokens_per_second: Option<f64>,
+    /// Print JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `verify-resume`.
+#[derive(Debug, Args)]
+pub struct VerifyResumeArgs {
+    /// Folder of the shards and the plan [default: out].
+    #[arg(long, value_name = "DIR")]
+    pub shards: Option<PathBuf>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub source: ConfigSource,
+    /// Steps of each run. The second is killed after half of them.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..))]
+    pub steps: u64,
+    /// Device: auto, cpu, cuda or cuda:N [default: auto].
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
+    /// Folder of both runs; it must not exist, and goes when they are the same.
+    #[arg(long, value_name = "DIR", default_value = "runs/verify-resume")]
+    pub work: PathBuf,
     /// Print JSON on stdout.
     #[arg(long)]
     pub json: bool,

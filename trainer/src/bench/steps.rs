@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::{Setup, WARM_UP, batch};
-use crate::data::DataDigest;
 use crate::model::Model;
 use crate::ops;
 use crate::optim::Optimizer;
@@ -34,12 +33,15 @@ pub struct Steps {
 }
 
 impl Steps {
-    pub(super) fn measure(setup: &Setup) -> crate::Result<Self> {
+    /// Runs steps on made-up tokens.
+    ///
+    /// # Errors
+    /// When the device fails, or a step's loss is not finite.
+    pub fn measure(setup: &Setup) -> crate::Result<Self> {
         let config = &setup.geometry;
         let model = Model::new(config, 1, &setup.device.clone().autodiff());
         let optimizer = Optimizer::new(setup.rule.clone(), &model);
-        let mut state =
-            TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() };
+        let mut state = TrainState::new(model, optimizer);
         let (mut times, mut waited) = (Vec::new(), 0.0);
         let mut last = None;
         for step in 0..u64::from(WARM_UP) + setup.n_steps {

@@ -98,6 +98,7 @@ impl Loaded {
             model,
             step: self.state.step,
             t: self.state.t,
+            origin: self.state.origin.unwrap_or_default(),
             tokens_seen: self.state.tokens_seen,
             digest: DataDigest::resume(self.state.data_hash),
         })
@@ -117,12 +118,21 @@ fn check_state(path: &Path, state: &StateFile, config: &RunConfig) -> Result<()>
     if !(1..=MAX_SEQ_LEN).contains(&seq_len) {
         return refused(format!("seq_len from 1 to {MAX_SEQ_LEN} expected, {seq_len} found"));
     }
-    if step.checked_mul(config.batch as u64) != Some(t) {
-        return refused(format!("t = {t} is not step = {step} times data.batch = {}", config.batch));
-    }
-    if t.checked_mul(seq_len as u64).is_none_or(|tokens| tokens_seen > tokens) {
+    let (origin, batch) = (state.origin.unwrap_or_default(), config.data.batch as u64);
+    let read = step.checked_sub(origin.step).and_then(|steps| steps.checked_mul(batch));
+    if read.and_then(|read| read.checked_add(origin.t)) != Some(t) {
         return refused(format!(
-            "tokens_seen = {tokens_seen} is more than {t} samples of {seq_len} tokens have"
+            "t = {t} is not {} and {} steps of data.batch = {batch}",
+            origin.t,
+            step.saturating_sub(origin.step)
+        ));
+    }
+    let (samples, learnt) = (t - origin.t, tokens_seen.checked_sub(origin.tokens_seen));
+    let most = samples.checked_mul(seq_len as u64);
+    if learnt.zip(most).is_none_or(|(learnt, most)| learnt > most) {
+        return refused(format!(
+            "tokens_seen = {tokens_seen} is not {} and what {samples} samples of {seq_len} tokens have",
+            origin.tokens_seen
         ));
     }
     Ok(())

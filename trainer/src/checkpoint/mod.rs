@@ -27,6 +27,7 @@ use serde_json::Value;
 
 use crate::config::Values;
 use crate::error::Result;
+use crate::train::Position;
 
 pub use find::{has_begun, later_than, resolve, tidy};
 pub use load::{Loaded, load, load_model};
@@ -72,6 +73,9 @@ pub struct StateFile {
     pub seq_len: usize,
     /// The end-of-document token.
     pub eod: u32,
+    /// Where the run began, if that was in another run; absent for step 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Position>,
     /// What was measured since the last line of the metrics; absent in version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Value>,

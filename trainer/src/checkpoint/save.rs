@@ -15,7 +15,7 @@ use crate::config::Values;
 use crate::data::Corpus;
 use crate::error::{Error, Result};
 use crate::model::parameters;
-use crate::train::TrainState;
+use crate::train::{Position, TrainState};
 
 /// What a checkpoint holds besides the state.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ pub fn save(run: &Path, state: &TrainState, with: Circumstances) -> Result<PathB
         vocab_size: corpus.vocab_size,
         seq_len: corpus.samples.seq_len(),
         eod: corpus.eod,
+        origin: (state.origin != Position::default()).then_some(state.origin),
         interval: Some(interval),
     };
     let model = all.into_iter().map(|p| Named { name: p.name, shape: p.shape, values: p.value });

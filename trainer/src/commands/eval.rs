@@ -36,7 +36,7 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     printer.say(format!("device {}", chosen.reason));
     let model = checkpoint::load_model(&loaded, &chosen.device)?;
     let n_samples = args.samples.unwrap_or(u64::MAX);
-    let validator = Validator::new(&corpus, n_samples, loaded.config.micro_batch)?.ok_or_else(|| {
+    let validator = Validator::new(&corpus, n_samples, loaded.config.data.samples_per_pass())?.ok_or_else(|| {
         Error::Data(format!(
             "{}: the plan holds out no documents to evaluate on; a plan of `moe-data mix` with a holdout does",
             args.shards.display()

@@ -3,12 +3,15 @@
 mod bench;
 mod config;
 mod eval;
+mod fork;
 mod inspect;
+mod memory;
 mod plan;
 mod resume;
 mod sample;
 mod source;
 mod train;
+mod verify_resume;
 
 use std::fs::File;
 use std::path::Path;
@@ -17,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
 
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, EndArgs, Verb};
 use crate::config::RunConfig;
 use crate::data::Corpus;
 use crate::error::{Error, Result};
@@ -48,6 +51,8 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
         Some(Verb::Inspect(args)) => inspect::run(args, printer),
         Some(Verb::Config(args)) => config::run(args, printer),
         Some(Verb::Bench(args)) => bench::run(args, printer),
+        Some(Verb::Plan(args)) => plan::run(args, printer),
+        Some(Verb::VerifyResume(args)) => verify_resume::run(args, printer),
     }
 }
 
@@ -80,7 +85,7 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
 
 /// The validation set of a run; none where the plan holds nothing out, which is said.
 fn validator(config: &RunConfig, corpus: &Corpus, printer: &Printer) -> Result<Option<Validator>> {
-    let validator = Validator::new(corpus, config.validation_samples, config.micro_batch)?;
+    let validator = Validator::new(corpus, config.data.validation_samples, config.data.samples_per_pass())?;
     if validator.is_none() {
         printer.say(
             "the plan holds no documents out: training without validation (`holdout` of `moe-data mix`)",
@@ -102,17 +107,18 @@ fn train_and_report(
     state: TrainState,
     begun: Begun,
     interval: Interval,
-    as_json: bool,
+    end: EndArgs,
     printer: &mut Printer,
 ) -> Result<u8> {
     let Begun { dir, config, corpus, validator } = begun;
     let stop = stop_flag()?;
-    printer.start_steps(state.step, config.steps.unwrap_or_default());
-    let run = Run { dir, config, corpus, validator, interval, stop: &stop };
+    printer.start_steps(state.step, config.run.steps.unwrap_or_default());
+    let stop_after = end.stop_after;
+    let run = Run { dir, config, corpus, validator, interval, stop: &stop, stop_after };
     let summary = crate::run::run(state, run, printer)?;
     printer.finish_steps();
     report(&summary, dir, printer);
-    if as_json {
+    if end.json {
         let validation = summary.validation.as_ref();
         let record = json!({
             "run": dir,
@@ -127,16 +133,14 @@ fn train_and_report(
         });
         printer.data(format!("{record:#}"))?;
     }
-    Ok(if summary.interrupted { INTERRUPTED } else { 0 })
+    // What was asked for is no interruption.
+    let is_as_asked = end.stop_after.is_some_and(|last| summary.step >= last);
+    Ok(if summary.interrupted && !is_as_asked { INTERRUPTED } else { 0 })
 }
 
 fn report(summary: &Summary, dir: &Path, printer: &Printer) {
     if summary.interrupted {
-        printer.say(format!(
-            "interrupted after step {}; saved {}",
-            summary.step,
-            summary.checkpoint.display()
-        ));
+        printer.say(format!("stopped after step {}; saved {}", summary.step, summary.checkpoint.display()));
         printer.say(format!("go on with: moe-train resume {}", dir.display()));
         return;
     }

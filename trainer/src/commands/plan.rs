@@ -1,55 +1,281 @@
-//! The memory of a run, and the refusal of one that cannot fit.
+//! `moe-train plan`: what a run would take, before it starts.
 
-use burn::tensor::Device;
+use moe_shards::Plan;
+use serde_json::{Value, json};
 
+use super::memory::{self, gib};
+use super::{bench, source};
+use crate::bench::Steps;
+use crate::cli::PlanArgs;
 use crate::config::RunConfig;
+use crate::data::Corpus;
 use crate::device;
-use crate::error::{Error, Result};
-use crate::model::ModelConfig;
+use crate::error::Result;
+use crate::model::cost::Cost;
 use crate::model::memory::MemoryPlan;
+use crate::model::{Model, ModelConfig};
 use crate::ops::Form;
 use crate::printer::Printer;
 
-/// Says how much memory a run needs, and refuses it where the machine has less. How much a GPU has is
-/// known only to its allocator.
-pub(super) fn check(
-    config: &RunConfig,
-    geometry: &ModelConfig,
-    device: &Device,
-    printer: &Printer,
-) -> Result<()> {
-    let form = Form::on(device);
-    let plan = MemoryPlan::new(geometry, config.micro_batch, form, config.recompute);
-    let of_model = plan.parameters + plan.casts + plan.gradients + plan.moments;
-    printer.say(format!(
-        "memory about {:.2} GiB: parameters, gradients and moments {:.2}, activations of {} samples {:.2}, \
-         attention scores {:.2}, logits {:.2}",
-        gib(plan.total()),
-        gib(of_model),
-        config.micro_batch,
-        gib(plan.activations),
-        gib(plan.scores),
-        gib(plan.logits)
-    ));
-    let Some(limit) = device::memory_limit().filter(|_| form == Form::Cpu) else { return Ok(()) };
-    if plan.total() <= limit {
-        return Ok(());
+pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
+    let mut source = source::read(&args.source)?;
+    source.apply(args.shards.as_deref(), args.steps, args.device);
+    let config = RunConfig::new(source.values, source.problems)?;
+    moe_kernels::allow_tensor_cores(config.precision.tensor_cores);
+    let chosen = device::open(config.run.device)?;
+    printer.say(format!("device {}", chosen.reason));
+    printer.say(&source.origin);
+    config.warnings().iter().for_each(|warning| printer.warn(warning));
+    let corpus = Corpus::open(&config.data.shards)?;
+    let config = config.with_plan_len(corpus.samples.len())?;
+    let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
+    device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
+    let form = Form::on(&chosen.device);
+    let memory = MemoryPlan::new(&geometry, config.data.samples_per_pass(), form, config.run.recompute);
+    // What cannot fit is told as a whole, and not measured.
+    let fits = memory::fits(&config, &geometry, &chosen.device);
+    let speed = match (args.tokens_per_second, args.measure, &fits) {
+        (Some(speed), _, _) => Some(speed),
+        (None, Some(n_steps), Ok(())) => {
+            printer.say(format!("measuring {n_steps} steps"));
+            let setup = bench::setup(&config, geometry.clone(), chosen, n_steps);
+            Some(Steps::measure(&setup)?.tokens_per_second)
+        }
+        _ => None,
+    };
+    let n_samples = config.run.steps.unwrap_or_default() * config.data.batch as u64;
+    let shares = shares(&Plan::open(&config.data.shards)?, n_samples)?;
+    let report = Report {
+        config: &config,
+        geometry: &geometry,
+        memory,
+        keeps_scores: form == Form::Cpu,
+        shares,
+        speed,
+    };
+    match args.json {
+        true => printer.data(format!("{:#}", report.json(&corpus)))?,
+        false => printer.data(report.text(&corpus).trim_end())?,
     }
-    let with = |micro_batch, recompute| gib(MemoryPlan::new(geometry, micro_batch, form, recompute).total());
-    Err(Error::Config(vec![format!(
-        "the run needs about {:.2} GiB of memory, this process may use {:.2}; three settings help:\n    \
-         data.micro_batch = 1: {:.2} GiB\n    \
-         run.recompute = true: {:.2} GiB, with data.micro_batch = 1 {:.2} GiB\n    \
-         model.layers, moe.experts, moe.expert_ffn: of the model's size alone come {:.2} GiB",
-        gib(plan.total()),
-        gib(limit),
-        with(1, config.recompute),
-        with(config.micro_batch, true),
-        with(1, true),
-        gib(of_model)
-    )]))
+    fits.map(|()| 0)
 }
 
-fn gib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1u32 << 30)
+/// What a run reads of a source.
+struct Share {
+    name: String,
+    samples: u64,
+    /// Whole and part passes over its families.
+    passes: f64,
+}
+
+/// What the first `n_samples` samples of a plan are, by pool.
+fn shares(plan: &Plan, n_samples: u64) -> Result<Vec<Share>> {
+    let pools = &plan.lock().pools;
+    let mut used = vec![0; pools.len()];
+    for phase in plan.lock().phases.iter().filter(|phase| phase.t_start < n_samples.min(phase.t_end())) {
+        let last = phase.t_end().min(n_samples) - 1;
+        let (_, counts) = plan.counts_before(last)?;
+        counts.iter().zip(&mut used).for_each(|(count, used)| *used += count);
+        used[usize::from(plan.locate(last)?.pool)] += 1;
+    }
+    let share = |((pool, lock), &samples): ((&moe_shards::Pool, &moe_shards::PoolLock), &u64)| {
+        let passes = match samples.checked_sub(1) {
+            None => 0.0,
+            Some(last) => {
+                let (pass, bin) = pool.pass_of(last)?;
+                let n_bins = lock.pass(pass).map_or(1, moe_shards::PassLock::n_bins).max(1);
+                // The first pass of a pool that continues another one is what that one has left of it.
+                let before = lock.continues.filter(|c| c.pass == pass).map_or(0, |c| c.bins);
+                f64::from(pass) + (before + bin + 1) as f64 / (before + n_bins) as f64
+            }
+        };
+        Ok(Share { name: lock.name.clone(), samples, passes })
+    };
+    plan.pools().iter().zip(pools).zip(&used).map(share).collect()
+}
+
+/// What is told.
+struct Report<'a> {
+    config: &'a RunConfig,
+    geometry: &'a ModelConfig,
+    memory: MemoryPlan,
+    /// Whether attention keeps its scores, as on a CPU.
+    keeps_scores: bool,
+    shares: Vec<Share>,
+    /// Tokens per second.
+    speed: Option<f64>,
+}
+
+impl Report<'_> {
+    fn steps(&self) -> u64 {
+        self.config.run.steps.unwrap_or_default()
+    }
+
+    fn tokens(&self) -> u64 {
+        self.steps() * (self.config.data.batch * self.geometry.seq_len) as u64
+    }
+
+    /// Bytes that the backward pass needs of one token.
+    fn kept(&self, cost: &Cost) -> u64 {
+        let scores = if self.keeps_scores { cost.scores } else { 0 };
+        cost.values * self.geometry.compute.bytes() + 4 * (cost.f32_values + scores)
+    }
+
+    /// Bytes that must pass through memory for one token at least: in each forward pass weights are read, in each
+    /// backward pass read again, and their gradients written; each step reads parameter, gradient and both moments
+    /// and writes all but the gradient; what the backward pass needs is written and read.
+    fn moved(&self, cost: &Cost) -> u64 {
+        let weights = cost.parameters;
+        let per_pass = weights * (2 * self.geometry.compute.bytes() + 4);
+        let tokens = |samples: usize| (samples * self.geometry.seq_len).max(1) as u64;
+        let (pass, step) = (tokens(self.config.data.samples_per_pass()), tokens(self.config.data.batch));
+        per_pass / pass + weights * 28 / step + 2 * self.kept(cost)
+    }
+
+    /// Mean rows of an expert in a step, and in a forward pass; none without mixtures.
+    fn rows(&self) -> Option<[f64; 2]> {
+        let (data, moe) = (&self.config.data, &self.geometry.moe);
+        let has_mixture = self.geometry.n_dense_layers < self.geometry.n_layers;
+        let rows =
+            |samples: usize| (samples * self.geometry.seq_len * moe.top_k) as f64 / moe.n_experts as f64;
+        has_mixture.then(|| [rows(data.batch), rows(data.samples_per_pass())])
+    }
+
+    fn purposes(&self) -> [(&'static str, u64); 7] {
+        let MemoryPlan { parameters, casts, gradients, moments, activations, scores, logits } = self.memory;
+        [
+            ("parameters", parameters),
+            ("copies in the type of products", casts),
+            ("gradients", gradients),
+            ("moments", moments),
+            ("activations", activations),
+            ("attention scores", scores),
+            ("logits", logits),
+        ]
+    }
+
+    fn json(&self, corpus: &Corpus) -> Value {
+        let whole = Model::cost(self.geometry);
+        let parts: serde_json::Map<String, Value> = Model::costs(self.geometry)
+            .iter()
+            .map(|(name, cost)| {
+                let part = json!({
+                    "parameters": cost.parameters,
+                    "active": cost.active,
+                    "flops_per_token": cost.flops,
+                    "bytes_kept_per_token": self.kept(cost),
+                });
+                ((*name).to_string(), part)
+            })
+            .collect();
+        let sources: serde_json::Map<String, Value> = self
+            .shares
+            .iter()
+            .map(|share| (share.name.clone(), json!({ "samples": share.samples, "passes": share.passes })))
+            .collect();
+        json!({
+            "parameters": whole.parameters,
+            "active_parameters": whole.active,
+            "parts": parts,
+            "per_token": {
+                "flops": whole.flops,
+                "bytes_kept": self.kept(&whole),
+                "bytes_moved": self.moved(&whole),
+            },
+            "memory": { "bytes": self.memory, "total": self.memory.total(), "limit": device::memory_limit() },
+            "plan": corpus.plan_id,
+            "steps": self.steps(),
+            "tokens": self.tokens(),
+            "flops": self.tokens() as f64 * whole.flops as f64,
+            "sources": sources,
+            "rows_per_expert": self.rows().map(|[step, pass]| json!({ "of_a_step": step, "of_a_pass": pass })),
+            "tokens_per_second": self.speed,
+            "seconds": self.speed.map(|speed| self.tokens() as f64 / speed),
+        })
+    }
+
+    fn text(&self, corpus: &Corpus) -> String {
+        let whole = Model::cost(self.geometry);
+        let mut text = String::new();
+        let mut line = |cells: std::fmt::Arguments| text.push_str(&format!("{cells}\n"));
+        line(format_args!(
+            "{:<20} {:>15} {:>15} {:>15} {:>17}",
+            "part", "parameters", "active", "MFLOP/token", "bytes kept/token"
+        ));
+        let all = [("together", whole)];
+        for (name, cost) in Model::costs(self.geometry).iter().chain(&all) {
+            line(format_args!(
+                "{name:<20} {:>15} {:>15} {:>15.3} {:>17}",
+                cost.parameters,
+                cost.active,
+                cost.flops as f64 / 1e6,
+                self.kept(cost)
+            ));
+        }
+        let (moved, flops) = (self.moved(&whole), whole.flops);
+        line(format_args!(
+            "at least {moved} bytes pass through memory for a token, {:.1} FLOP for each\n",
+            flops as f64 / moved.max(1) as f64
+        ));
+
+        line(format_args!("{:<35} {:>10}", "memory", "GiB"));
+        for (name, bytes) in self.purposes().iter().filter(|(_, bytes)| *bytes > 0) {
+            line(format_args!("{name:<35} {:>10.3}", gib(*bytes)));
+        }
+        let limit = device::memory_limit().filter(|_| self.keeps_scores);
+        let of = limit
+            .map_or_else(String::new, |limit| format!(" of {:.3} that this process may use", gib(limit)));
+        line(format_args!("{:<35} {:>10.3}{of}\n", "together", gib(self.memory.total())));
+
+        let (steps, batch) = (self.steps(), self.config.data.batch);
+        line(format_args!(
+            "plan {}: {steps} steps of {batch} samples of {} tokens = {} tokens, {:.3e} FLOP",
+            corpus.plan_id.short(),
+            self.geometry.seq_len,
+            self.tokens(),
+            self.tokens() as f64 * flops as f64
+        ));
+        line(format_args!("{:<35} {:>10} {:>8} {:>8}", "source", "samples", "share", "passes"));
+        let n_samples = (steps * batch as u64).max(1);
+        for Share { name, samples, passes } in &self.shares {
+            let share = 100.0 * *samples as f64 / n_samples as f64;
+            line(format_args!("{name:<35} {samples:>10} {share:>6.1} % {passes:>8.2}"));
+        }
+        if let Some([step, pass]) = self.rows() {
+            let experts = self.geometry.moe.n_experts;
+            line(format_args!(
+                "rows of each of {experts} experts, on average: {step:.1} of a step, {pass:.1} of a forward pass"
+            ));
+        }
+        match self.speed {
+            Some(speed) => {
+                let time = duration(self.tokens() as f64 / speed);
+                line(format_args!("time at {speed:.0} tokens/s: {time}, without validation and saving"));
+            }
+            None => line(format_args!("time: --measure times some steps on this device")),
+        }
+        text
+    }
+}
+
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60) {
+        (0, 0, 0, _) => format!("{seconds:.1} s"),
+        (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
+        (days, hours, _, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_are_told_in_two_units() {
+        let told = [0.25, 59.0, 61.0, 7300.0, 180_000.0].map(duration);
+        assert_eq!(told, ["0.2 s", "59.0 s", "1 min 1 s", "2 h 1 min", "2 d 2 h"]);
+    }
 }

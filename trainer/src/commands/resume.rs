@@ -1,11 +1,9 @@
 //! `moe-train resume`: goes on with a run, as it was or with another future.
 
-use std::path::Path;
-
 use moe_shards::PlanLock;
-use serde_json::json;
 
-use super::{Begun, lock, plan, source, train_and_report, validator};
+use super::fork::{self, Fork};
+use super::{Begun, lock, memory, source, train_and_report, validator};
 use crate::checkpoint::{self, Loaded};
 use crate::cli::ResumeArgs;
 use crate::config::value::Value;
@@ -15,36 +13,37 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::metrics::Interval;
 use crate::printer::Printer;
+use crate::train::Position;
 
 pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     if !args.run.is_dir() {
         return Err(Error::checkpoint(&args.run, "no such run; `moe-train --shards DIR` starts one"));
     }
-    // A run that another one branches off stays as it is.
-    let _lock = match &args.into {
-        Some(_) => None,
+    // A run that another one leaves stays as it is.
+    let _lock = match &args.fork {
+        Some(dir) => {
+            fork::refuse_begun(dir)?;
+            None
+        }
         None => Some(lock(&args.run)?),
     };
-    if args.into.is_none() {
+    if args.fork.is_none() {
         checkpoint::tidy(&args.run)?;
     }
     let path = checkpoint::resolve(&args.run, args.from.as_deref())?;
     let loaded = checkpoint::load(&path)?;
     let (config, changes) = changed(&args, &loaded)?;
-    moe_kernels::allow_tensor_cores(config.tensor_cores);
-    let chosen = device::open(config.device)?;
+    moe_kernels::allow_tensor_cores(config.precision.tensor_cores);
+    let chosen = device::open(config.run.device)?;
     printer.say(format!("device {}", chosen.reason));
     config.warnings().iter().for_each(|warning| printer.warn(warning));
-    let corpus = open_corpus(&args, &loaded, &config)?;
-    let config = config.with_plan_len(corpus.samples.len())?;
+    let (corpus, position) = open_corpus(&args, &loaded, &config)?;
+    let config = config.with_plan(corpus.samples.len(), position)?;
     keep_the_past(&args, &loaded, &config, &changes)?;
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
     device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
-    plan::check(&config, &geometry, &chosen.device, printer)?;
-    let steps = config.steps.unwrap_or_default();
-    printer.say(format!("resuming {} at step {} of {steps}", path.display(), loaded.state.step));
-    changes.iter().for_each(|change| printer.say(format!("  {}", change.text)));
-
+    memory::check(&config, &geometry, &chosen.device, printer)?;
+    let steps = config.run.steps.unwrap_or_default();
     let interval = match loaded.state.interval.clone() {
         None => Interval::default(),
         Some(value) => Interval::from_json(value).map_err(|problem| {
@@ -52,64 +51,91 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
         })?,
     };
     let validator = validator(&config, &corpus, printer)?;
-    let state = loaded.train_state(&chosen.device.autodiff())?;
-    let dir = args.into.as_deref().unwrap_or(&args.run);
-    let _lock_of_branch = match &args.into {
-        None => None,
-        Some(branch) => Some(begin_branch(branch, &args.run, &loaded)?),
+    let device = chosen.device.autodiff();
+    let (from, step) = (path.display(), loaded.state.step);
+    let (state, _lock_of_fork) = match &args.fork {
+        None => {
+            printer.say(format!("resuming {from} at step {step} of {steps}"));
+            changes.iter().for_each(|change| printer.say(format!("  {}", change.text)));
+            (loaded.train_state(&device)?, None)
+        }
+        Some(dir) => {
+            let (plan_id, parent) = (corpus.plan_id, args.run.as_path());
+            let fork = Fork { dir, parent, config: &config, changes: &changes, plan_id, position };
+            printer.say(format!("forking {from} at step {step} of {steps}"));
+            fork.differences(&loaded).iter().for_each(|line| printer.say(format!("  {line}")));
+            if let Some(first) = fork::first_other_rate(&loaded, &config) {
+                printer.warn(&format!(
+                    "step {} was made at another learning rate than this configuration has for it",
+                    first + 1
+                ));
+            }
+            let forked = fork.loaded(loaded.clone(), corpus.samples.seq_len());
+            let state = forked.train_state(&device).map_err(|error| fork.explain(error))?;
+            (state, Some(fork.begin(&loaded)?))
+        }
     };
+    let dir = args.fork.as_deref().unwrap_or(&args.run);
     checkpoint::write_config_lock(dir, &config.values)?;
-    if args.from.is_some() && args.into.is_none() && checkpoint::resolve(&args.run, None).is_err() {
+    if args.from.is_some() && args.fork.is_none() && checkpoint::resolve(&args.run, None).is_err() {
         checkpoint::write_latest(&args.run, &checkpoint::checkpoint_name(loaded.state.step))?;
     }
     let begun = Begun { dir, config: &config, corpus: &corpus, validator: validator.as_ref() };
-    train_and_report(state, begun, interval, args.json, printer)
+    train_and_report(state, begun, interval, args.end, printer)
 }
 
 /// The run's configuration with the changes asked for, and those of them that decide what is learnt:
 /// nothing but the learning rates of its future may.
 fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<(RunConfig, Vec<Change>)> {
     let saved = &loaded.config.values;
-    let mut source = source::Source::new(saved.clone());
+    let mut source = match &args.config {
+        None => source::Source::new(saved.clone()),
+        Some(path) => {
+            let mut source = source::of_file(path)?;
+            let shards = "data.shards";
+            if let (false, Some(folder)) = (source.values.is_given(shards), saved.get(shards)) {
+                source.values.set(shards, folder);
+            }
+            source
+        }
+    };
     for assignment in &args.set {
         source.values.read_assignment(assignment, &mut source.problems);
     }
-    if let Some(shards) = &args.shards {
-        source.set_path("--shards", "data.shards", shards);
-    }
-    let flags = [
-        ("run.steps", args.steps.map(|n| n.to_string())),
-        ("data.prefetch", args.prefetch.map(|n| n.to_string())),
-        ("run.device", args.device.map(|device| device.to_string())),
-    ];
-    for (key, value) in flags {
-        if let Some(value) = value {
-            source.values.read_assignment(&format!("{key}={value}"), &mut source.problems);
-        }
+    source.apply(args.shards.as_deref(), args.steps, args.device);
+    if let Some(n) = args.prefetch {
+        source.values.read_assignment(&format!("data.prefetch={n}"), &mut source.problems);
     }
     let source::Source { mut values, mut problems, .. } = source;
     // A share of another number of steps would be another warm-up: it stays as long as it was.
     let is_changed = |key: &str| values.get(key) != saved.get(key);
     let warmup = ["schedule.warmup", "schedule.warmup_steps"];
-    if is_changed("run.steps") && !warmup.into_iter().any(is_changed) {
-        let steps = loaded.config.schedule(loaded.config.steps.unwrap_or_default()).warmup;
+    if args.config.is_none() && is_changed("run.steps") && !warmup.into_iter().any(is_changed) {
+        let steps = loaded.config.schedule(loaded.config.run.steps.unwrap_or_default()).warmup;
         values.set("schedule.warmup_steps", Value::Int(i64::try_from(steps).unwrap_or(i64::MAX)));
     }
     let changes = saved.identity_changes(&values);
-    let learnt: Vec<&str> =
-        changes.iter().filter(|change| !keys::is_of_schedule(change.key)).map(|c| c.text.as_str()).collect();
+    let learnt: Vec<&str> = match args.fork.is_some() {
+        true => Vec::new(),
+        false => changes
+            .iter()
+            .filter(|change| !keys::is_of_schedule(change.key))
+            .map(|c| c.text.as_str())
+            .collect(),
+    };
     if !learnt.is_empty() {
         problems.push(format!(
-            "a resumed run cannot change what is learnt; start another run for:\n    {}",
+            "a resumed run cannot change what is learnt; `--fork DIR` does so in a run of its own, for:\n    {}",
             learnt.join("\n    ")
         ));
     }
     Ok((RunConfig::new(values, problems)?, changes))
 }
 
-/// Opens the plan of the run, or an extension that does not differ in what the run has read.
-fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result<Corpus> {
-    let (shards, state) = (&config.shards, &loaded.state);
+/// Opens the plan of the run, or an extension that does not differ in what the run has read; for a fork any plan of
+/// the same tokenizer, which it reads from its first sample on. Also says where the run goes on.
+fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result<(Corpus, Position)> {
+    let (shards, state) = (&config.data.shards, &loaded.state);
     let is_there = shards.join(PlanLock::FILE).is_file();
     if !is_there {
         let here = std::env::current_dir().map_or_else(|_| ".".to_string(), |dir| dir.display().to_string());
@@ -124,7 +150,20 @@ fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result
         )));
     }
     let corpus = Corpus::open(shards)?;
-    if !PlanLock::read(shards)?.continues_run(state.plan_id, state.t) {
+    let position = Position { step: state.step, t: state.t, tokens_seen: state.tokens_seen };
+    let continues = PlanLock::read(shards)?.continues_run(state.plan_id, state.t);
+    if !continues && args.fork.is_some() {
+        if corpus.tokenizer != loaded.tokenizer {
+            return Err(Error::Data(format!(
+                "{}: is of another tokenizer than {}, whose embedding has a row for each of its tokens; build the \
+                 data with the tokenizer of the run",
+                shards.display(),
+                loaded.path.display()
+            )));
+        }
+        return Ok((corpus, Position { t: 0, ..position }));
+    }
+    if !continues {
         return Err(Error::checkpoint(
             &loaded.path,
             format!(
@@ -152,53 +191,38 @@ fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result
             ),
         ));
     }
-    Ok(corpus)
+    Ok((corpus, position))
 }
 
-/// Refuses a future in which the past would have been another one.
+/// Refuses a future that is over, and unless it is a fork one in which the past would have been another.
 fn keep_the_past(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig, changes: &[Change]) -> Result<()> {
-    let step = loaded.state.step;
-    let (was, will) = (loaded.config.steps.unwrap_or_default(), config.steps.unwrap_or_default());
+    let (step, will) = (loaded.state.step, config.run.steps.unwrap_or_default());
+    if step > will {
+        return Err(Error::Config(vec![format!("step {step} is after the last one, run.steps = {will}")]));
+    }
+    if args.fork.is_some() {
+        return Ok(());
+    }
+    let was = loaded.config.run.steps.unwrap_or_default();
     let (old, new) = (loaded.config.schedule(was), config.schedule(will));
     let changes: Vec<&str> = changes.iter().map(|change| change.text.as_str()).collect();
-    if let Some(first) = (0..step).find(|&step| old.rate(step).to_bits() != new.rate(step).to_bits()) {
+    if let Some(first) = fork::first_other_rate(loaded, config) {
         return Err(Error::Config(vec![format!(
             "step {} was made at a learning rate of {:e}, which would have been {:e}; go on from step-{first:08} or \
-             before (--from), or leave as it was:\n    {}",
+             before (--from), go another way in a run of its own (--fork DIR), or leave as it was:\n    {}",
             first + 1,
             old.rate(first),
             new.rate(first),
             changes.join("\n    ")
         )]));
     }
-    if step > will {
-        return Err(Error::Config(vec![format!("step {step} is after the last one, run.steps = {will}")]));
-    }
     let later = checkpoint::later_than(&args.run, step)?;
-    if let (Some(last), None, false) = (later.last(), &args.into, changes.is_empty()) {
+    if let (Some(last), false) = (later.last(), changes.is_empty()) {
         return Err(Error::Config(vec![format!(
-            "{} went on to {last} as it was configured; `--into DIR` goes another way in a run of its own:\n    {}",
+            "{} went on to {last} as it was configured; `--fork DIR` goes another way in a run of its own:\n    {}",
             args.run.display(),
             changes.join("\n    ")
         )]));
     }
     Ok(())
-}
-
-/// Makes and locks the folder of a run that branches off another one, and writes down which.
-fn begin_branch(branch: &Path, run: &Path, loaded: &Loaded) -> Result<std::fs::File> {
-    if checkpoint::has_begun(branch)? {
-        let problem = format!("--into {}: exists; name a folder that does not", branch.display());
-        return Err(Error::Usage(problem));
-    }
-    std::fs::create_dir_all(branch).map_err(Error::io("create", branch))?;
-    let lock = lock(branch)?;
-    let parent = json!({
-        "run": std::path::absolute(run).map_err(Error::io("find", run))?,
-        "step": loaded.state.step,
-        "parameter_hash": loaded.state.parameter_hash,
-        "config_fingerprint": loaded.state.config_fingerprint,
-    });
-    moe_shards::atomic::write_file(&branch.join("parent.json"), format!("{parent:#}\n").as_bytes())?;
-    Ok(lock)
 }

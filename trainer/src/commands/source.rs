@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::cli::ConfigSource;
 use crate::config::value::Value;
 use crate::config::{PRESETS, Preset, Values};
+use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 
 /// Preset of a run for which nothing was asked.
@@ -34,6 +35,22 @@ impl Source {
             None => self.problems.push(format!("{flag} {}: expected a path that is UTF-8", path.display())),
         }
     }
+
+    /// Flags of single keys are the last word.
+    pub(super) fn apply(&mut self, shards: Option<&Path>, steps: Option<u64>, device: Option<DeviceChoice>) {
+        if let Some(shards) = shards {
+            self.set_path("--shards", "data.shards", shards);
+        }
+        let flags = [
+            ("run.steps", steps.map(|steps| steps.to_string())),
+            ("run.device", device.map(|device| device.to_string())),
+        ];
+        for (key, value) in flags {
+            if let Some(value) = value {
+                self.values.read_assignment(&format!("{key}={value}"), &mut self.problems);
+            }
+        }
+    }
 }
 
 /// Reads preset or file, then `--set`.
@@ -41,10 +58,9 @@ pub(super) fn read(source: &ConfigSource) -> Result<Source> {
     let (mut values, mut problems) = (Values::default(), Vec::new());
     let (name, origin) = match (&source.config, &source.preset) {
         (Some(path), _) => {
-            let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-            values.read_toml(&text, &path.display().to_string(), &mut problems);
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            (name, format!("configuration {}", path.display()))
+            let file = of_file(path)?;
+            (values, problems) = (file.values, file.problems);
+            (file.name, file.origin)
         }
         (None, asked) => {
             let name = asked.as_deref().unwrap_or(DEFAULT_PRESET);
@@ -58,6 +74,16 @@ pub(super) fn read(source: &ConfigSource) -> Result<Source> {
         values.read_assignment(assignment, &mut problems);
     }
     Ok(Source { values, problems, name, origin })
+}
+
+/// Reads a file.
+pub(super) fn of_file(path: &Path) -> Result<Source> {
+    let mut source = Source::new(Values::default());
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    source.values.read_toml(&text, &path.display().to_string(), &mut source.problems);
+    source.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    source.origin = format!("configuration {}", path.display());
+    Ok(source)
 }
 
 fn unknown_preset(name: &str) -> Error {

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Begun, lock, plan, source, train_and_report, validator};
+use super::{Begun, lock, memory, source, train_and_report, validator};
 use crate::checkpoint;
 use crate::cli::TrainArgs;
 use crate::config::RunConfig;
-use crate::data::{Corpus, DataDigest};
+use crate::data::Corpus;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::metrics::Interval;
@@ -17,46 +17,33 @@ use crate::train::TrainState;
 
 pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
     let mut source = source::read(&args.source)?;
-    apply_flags(&args, &mut source);
+    source.apply(args.shards.as_deref(), args.steps, args.device);
     let config = RunConfig::new(source.values, source.problems)?;
     let dir = args.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&source.name));
     refuse_begun(&dir)?;
-    moe_kernels::allow_tensor_cores(config.tensor_cores);
-    let chosen = device::open(config.device)?;
+    moe_kernels::allow_tensor_cores(config.precision.tensor_cores);
+    let chosen = device::open(config.run.device)?;
     printer.say(format!("device {}", chosen.reason));
     printer.say(&source.origin);
     config.warnings().iter().for_each(|warning| printer.warn(warning));
-    let corpus = Corpus::open(&config.shards)?;
+    let corpus = Corpus::open(&config.data.shards)?;
     let config = config.with_plan_len(corpus.samples.len())?;
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
     device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
     describe(&config, &geometry, &corpus, printer);
-    plan::check(&config, &geometry, &chosen.device, printer)?;
+    memory::check(&config, &geometry, &chosen.device, printer)?;
     let validator = validator(&config, &corpus, printer)?;
 
-    let model = Model::new(&geometry, config.seed, &chosen.device.autodiff());
+    let model = Model::new(&geometry, config.run.seed, &chosen.device.autodiff());
     let optimizer = Optimizer::new(config.rule.clone(), &model);
-    let state = TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() };
+    let state = TrainState::new(model, optimizer);
     // Only what can refuse nothing any more comes after the folder is made.
     std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
     let _lock = lock(&dir)?;
     refuse_begun(&dir)?;
     checkpoint::write_config_lock(&dir, &config.values)?;
     let begun = Begun { dir: &dir, config: &config, corpus: &corpus, validator: validator.as_ref() };
-    train_and_report(state, begun, Interval::default(), args.json, printer)
-}
-
-/// Flags of single keys are the last word.
-fn apply_flags(args: &TrainArgs, source: &mut source::Source) {
-    if let Some(shards) = &args.shards {
-        source.set_path("--shards", "data.shards", shards);
-    }
-    if let Some(steps) = args.steps {
-        source.values.read_assignment(&format!("run.steps={steps}"), &mut source.problems);
-    }
-    if let Some(device) = args.device {
-        source.values.read_assignment(&format!("run.device={device}"), &mut source.problems);
-    }
+    train_and_report(state, begun, Interval::default(), args.end, printer)
 }
 
 fn refuse_begun(dir: &Path) -> Result<()> {
@@ -78,13 +65,13 @@ fn describe(config: &RunConfig, geometry: &ModelConfig, corpus: &Corpus, printer
         millions(size.active),
         geometry.vocab_size
     ));
-    let steps = config.steps.unwrap_or_default();
+    let steps = config.run.steps.unwrap_or_default();
     printer.say(format!(
         "plan {}: {} samples of {} tokens; {steps} steps of {} samples = {:.2} M tokens",
         corpus.plan_id.short(),
         corpus.samples.len(),
         geometry.seq_len,
-        config.batch,
-        millions(steps * (config.batch * geometry.seq_len) as u64)
+        config.data.batch,
+        millions(steps * (config.data.batch * geometry.seq_len) as u64)
     ));
 }

@@ -6,66 +6,43 @@
 pub mod keys;
 mod parse;
 mod preset;
-mod schedule;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::device::DeviceChoice;
+use crate::data::DataSettings;
 use crate::error::{Error, Result};
-use crate::model::config::{AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig};
+use crate::model::PrecisionSettings;
+use crate::model::config::{AttentionConfig, BalanceConfig, ModelConfig, MoeConfig, RouterConfig};
 use crate::model::moe::router_shape;
-use crate::optim::{Rule, Schedule, rule};
-use crate::train::StepConfig;
+use crate::optim::{OptimSettings, Rule, Schedule, ScheduleSettings, rule};
+use crate::run::RunSettings;
+use crate::settings;
+use crate::train::{Position, StepConfig};
 
 pub use crate::settings::value;
 use crate::settings::value::Value;
 pub use parse::{Change, Values};
 pub use preset::{PRESETS, Preset};
-use schedule::ScheduleShape;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
 pub struct RunConfig {
     /// The values it was made from.
     pub values: Values,
-    /// Seed of the initial parameters.
-    pub seed: u64,
-    /// Optimizer steps; absent until the plan is known.
-    pub steps: Option<u64>,
-    /// Device asked for.
-    pub device: DeviceChoice,
-    /// Steps between lines of the metrics.
-    pub log_every: u64,
-    /// Steps between validations.
-    pub eval_every: u64,
-    /// Steps between checkpoints.
-    pub save_every: u64,
-    /// Peak of the device in TFLOP/s.
-    pub peak_tflops: Option<f64>,
-    /// Checkpoints kept.
-    pub keep: usize,
-    /// Folder of the shards and the plan.
-    pub shards: PathBuf,
-    /// Whether our kernels may use tensor cores.
-    pub tensor_cores: bool,
-    /// Whether a block's activations are computed again in the backward pass.
-    pub recompute: bool,
-    /// Samples of a step.
-    pub batch: usize,
-    /// Samples of a forward pass.
-    pub micro_batch: usize,
-    /// Samples read ahead.
-    pub prefetch: usize,
-    /// Validation samples used.
-    pub validation_samples: u64,
+    /// Length, device and rhythm. Its steps are absent until the plan is known.
+    pub run: RunSettings,
+    /// Shards and batches.
+    pub data: DataSettings,
+    /// Types of numbers.
+    pub precision: PrecisionSettings,
     /// The model, with vocabulary and sequence length still 0.
     model: ModelConfig,
     /// The rule by which parameters move.
     pub rule: Arc<dyn Rule>,
-    /// Largest gradient norm.
-    pub clip: f64,
-    schedule: ScheduleShape,
+    /// What all rules share.
+    pub optim: OptimSettings,
+    /// The shape of the learning rate.
+    pub schedule: ScheduleSettings,
 }
 
 impl RunConfig {
@@ -86,25 +63,37 @@ impl RunConfig {
         if problems.is_empty() { Ok(config) } else { Err(Error::Config(problems)) }
     }
 
-    /// The run's length, once the plan's is known; it is then one of the values.
+    /// The length of a run from its start, once the plan's is known; it is then one of the values.
     ///
     /// # Errors
     /// [`Error::Config`] when the plan is too short for the steps asked for.
-    pub fn with_plan_len(mut self, n_samples: u64) -> Result<Self> {
-        let possible = n_samples / self.batch as u64;
-        let steps = self.steps.unwrap_or(possible);
+    pub fn with_plan_len(self, n_samples: u64) -> Result<Self> {
+        self.with_plan(n_samples, Position::default())
+    }
+
+    /// The same for a run that goes on from somewhere.
+    ///
+    /// # Errors
+    /// As [`RunConfig::with_plan_len`].
+    pub fn with_plan(mut self, n_samples: u64, from: Position) -> Result<Self> {
+        let possible = from.step + n_samples.saturating_sub(from.t) / self.data.batch as u64;
+        let steps = self.run.steps.unwrap_or(possible);
         if possible == 0 || steps > possible {
-            let asked = match self.steps {
-                Some(steps) => format!("run.steps = {steps} with data.batch = {}", self.batch),
-                None => format!("one batch of data.batch = {}", self.batch),
+            let asked = match self.run.steps {
+                Some(steps) => format!("run.steps = {steps} with data.batch = {}", self.data.batch),
+                None => format!("one batch of data.batch = {}", self.data.batch),
             };
             return Err(Error::Config(vec![format!(
-                "{asked} needs more than the {n_samples} samples of the plan; lower it, or make a longer \
-                 plan with `moe-data mix --epochs N`"
+                "{asked} needs more than the {n_samples} samples of the plan{}; lower it, or make a longer \
+                 plan with `moe-data mix --epochs N`",
+                match from.step {
+                    0 => String::new(),
+                    step => format!(", of which step {} begins at sample {}", step + 1, from.t),
+                }
             )]));
         }
         self.schedule.check_steps(steps).map_err(|problem| Error::Config(vec![problem]))?;
-        self.steps = Some(steps);
+        self.run.steps = Some(steps);
         self.values.set("run.steps", Value::Int(steps as i64));
         Ok(self)
     }
@@ -117,17 +106,17 @@ impl RunConfig {
     /// What a training step needs, for a run of `n_steps` steps.
     pub fn step_config(&self, n_steps: u64) -> StepConfig {
         StepConfig {
-            micro_batch: self.micro_batch,
-            clip: self.clip,
+            micro_batch: self.data.samples_per_pass(),
+            clip: self.optim.clip,
             schedule: self.schedule(n_steps),
-            seed: self.seed,
-            recompute: self.recompute,
+            seed: self.run.seed,
+            recompute: self.run.recompute,
         }
     }
 
     /// The learning rates of a run of `n_steps` steps.
     pub fn schedule(&self, n_steps: u64) -> Schedule {
-        self.schedule.of(n_steps)
+        self.schedule.of(self.optim.lr, n_steps)
     }
 
     /// What is allowed and yet unlikely to be meant.
@@ -141,52 +130,29 @@ impl RunConfig {
     /// # Errors
     /// The first word that names none of them, which every key's own check should have found.
     fn build(values: Values) -> Result<Self, String> {
-        let from = Reader(&values);
-        let compute = from.text("precision.compute");
-        let compute =
-            Compute::find(&compute).ok_or_else(|| format!("`precision.compute`: no type {compute:?}"))?;
-        let batch = from.int("data.batch") as usize;
-        let model = ModelConfig {
-            vocab_size: 0,
-            seq_len: 0,
-            d_model: from.int("model.d_model") as usize,
-            n_layers: from.int("model.layers") as usize,
-            n_dense_layers: from.int("model.dense_layers") as usize,
-            dense_ffn: from.int("model.dense_ffn") as usize,
-            norm_eps: from.float("model.norm_eps"),
-            tie_embeddings: from.bool("model.tie_embeddings"),
-            init_std: from.float("model.init_std"),
-            compute,
-            attention: AttentionConfig::read(&from.text("attention.kind"), &values)?,
-            moe: MoeConfig {
-                n_experts: from.int("moe.experts") as usize,
-                top_k: from.int("moe.top_k") as usize,
-                n_shared: from.int("moe.shared") as usize,
-                expert_ffn: from.int("moe.expert_ffn") as usize,
-                router: RouterConfig::read(&from.text("moe.router.kind"), &values)?,
-                balance: BalanceConfig::read(&values)?,
-            },
+        let word = |key: &str| match values.get(key) {
+            Some(Value::Text(word)) => Ok(word),
+            other => Err(format!("`{key}`: expected a word, found {other:?}")),
         };
+        let precision: PrecisionSettings = settings::read(&values)?;
+        let model = ModelConfig::new(
+            settings::read(&values)?,
+            precision.compute,
+            AttentionConfig::read(&word("attention.kind")?, &values)?,
+            MoeConfig::new(
+                settings::read(&values)?,
+                RouterConfig::read(&word("moe.router.kind")?, &values)?,
+                BalanceConfig::read(&values)?,
+            ),
+        );
         Ok(Self {
-            seed: from.int("run.seed") as u64,
-            steps: from.optional_int("run.steps").map(|n| n as u64),
-            device: from.text("run.device").parse()?,
-            log_every: from.int("run.log_every") as u64,
-            eval_every: from.int("run.eval_every") as u64,
-            save_every: from.int("run.save_every") as u64,
-            peak_tflops: from.optional_float("run.peak_tflops"),
-            keep: from.int("run.keep") as usize,
-            shards: from.text("data.shards").into(),
-            tensor_cores: from.bool("precision.tensor_cores"),
-            recompute: from.bool("run.recompute"),
-            batch,
-            micro_batch: from.optional_int("data.micro_batch").map_or(batch, |n| n as usize),
-            prefetch: from.int("data.prefetch") as usize,
-            validation_samples: from.int("data.validation_samples") as u64,
+            run: settings::read(&values)?,
+            data: settings::read(&values)?,
+            precision,
             model,
-            rule: rule::read(&from.text("optim.kind"), &values)?,
-            clip: from.float("optim.clip"),
-            schedule: ScheduleShape::new(&from)?,
+            rule: rule::read(&word("optim.kind")?, &values)?,
+            optim: settings::read(&values)?,
+            schedule: settings::read(&values)?,
             values,
         })
     }
@@ -207,10 +173,11 @@ impl RunConfig {
             format!("model.dense_layers = {n_dense_layers} is more than model.layers = {n_layers}"),
         );
         let (k, n) = (moe.top_k, moe.n_experts);
+        let (micro_batch, batch) = (self.data.samples_per_pass(), self.data.batch);
         require(k <= n, format!("moe.top_k = {k} is more than moe.experts = {n}"));
         require(
-            self.micro_batch <= self.batch,
-            format!("data.micro_batch = {} is more than data.batch = {}", self.micro_batch, self.batch),
+            micro_batch <= batch,
+            format!("data.micro_batch = {micro_batch} is more than data.batch = {batch}"),
         );
         let problem = self.schedule.problem();
         require(problem.is_none(), problem.unwrap_or_default());
@@ -231,45 +198,6 @@ impl RunConfig {
 
 /// No machine has memory for so many, and counts of bytes and operations stay below 2^64.
 const MOST_PARAMETERS: f64 = 1e15;
-
-/// Reads values that are known to be there: every key that is read so has a default, and every
-/// value was checked against the key's kind, so the fallbacks below are never used.
-struct Reader<'a>(&'a Values);
-
-impl Reader<'_> {
-    fn optional_int(&self, name: &str) -> Option<i64> {
-        match self.0.get(name) {
-            Some(Value::Int(n)) => Some(n),
-            _ => None,
-        }
-    }
-
-    fn int(&self, name: &str) -> i64 {
-        self.optional_int(name).unwrap_or_default()
-    }
-
-    fn optional_float(&self, name: &str) -> Option<f64> {
-        match self.0.get(name) {
-            Some(Value::Float(x)) => Some(x),
-            _ => None,
-        }
-    }
-
-    fn float(&self, name: &str) -> f64 {
-        self.optional_float(name).unwrap_or_default()
-    }
-
-    fn bool(&self, name: &str) -> bool {
-        self.0.get(name) == Some(Value::Bool(true))
-    }
-
-    fn text(&self, name: &str) -> String {
-        match self.0.get(name) {
-            Some(Value::Text(text)) => text.into_owned(),
-            _ => String::new(),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -302,7 +230,7 @@ mod tests {
     fn steps_come_from_the_plan() {
         let config = with(&["data.batch=8"]).expect("valid");
         let config = config.with_plan_len(50).expect("long enough");
-        assert_eq!(config.steps, Some(6));
+        assert_eq!(config.run.steps, Some(6));
         assert!(with(&["run.steps=7"]).expect("valid").with_plan_len(50).is_err());
         assert!(with(&[]).expect("valid").with_plan_len(3).is_err());
     }

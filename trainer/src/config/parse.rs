@@ -25,6 +25,11 @@ impl Values {
         self.0.get(name).cloned().or_else(|| keys::find(name).and_then(|key| key.default.clone()))
     }
 
+    /// Whether a key was given.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Whether a key belongs to the kinds of parts that are chosen.
     pub fn applies(&self, key: &Key) -> bool {
         key.of.is_none_or(|(kind, word)| self.get(kind) == Some(Value::Text(word.into())))

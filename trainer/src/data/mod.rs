@@ -5,8 +5,10 @@ pub mod checked_plan;
 mod corpus;
 mod digest;
 mod loader;
+mod settings;
 
 pub use batch::Batch;
 pub use corpus::Corpus;
 pub use digest::DataDigest;
 pub use loader::{Loader, SampleSource};
+pub use settings::DataSettings;

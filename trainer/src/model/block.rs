@@ -34,6 +34,19 @@ enum FeedForward {
     Moe(MoeLayer),
 }
 
+/// What the parts of a block cost; of its feed-forwards one is nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BlockCost {
+    /// Both normalisations.
+    pub norms: Cost,
+    /// Attention.
+    pub attention: Cost,
+    /// Dense feed-forward.
+    pub dense: Cost,
+    /// Mixture of experts.
+    pub mixture: Cost,
+}
+
 impl Block {
     /// Block `layer` (from 0) of a model.
     pub fn new(config: &ModelConfig, layer: usize, init: &Init) -> Self {
@@ -57,12 +70,19 @@ impl Block {
 
     /// What block `layer` (from 0) of a model costs.
     pub fn cost(config: &ModelConfig, layer: usize) -> Cost {
-        let feed_forward = match config.is_moe(layer) {
-            true => MoeLayer::cost(config),
-            false => SwiGlu::cost(config.d_model, config.dense_ffn),
-        };
+        let BlockCost { norms, attention, dense, mixture } = Self::costs(config, layer);
+        norms + attention + dense + mixture
+    }
+
+    /// The same by part.
+    pub fn costs(config: &ModelConfig, layer: usize) -> BlockCost {
         let norm = RmsNorm::cost(config.d_model);
-        norm + config.attention.cost(config.d_model, config.seq_len) + norm + feed_forward
+        let (dense, mixture) = match config.is_moe(layer) {
+            true => (Cost::default(), MoeLayer::cost(config)),
+            false => (SwiGlu::cost(config.d_model, config.dense_ffn), Cost::default()),
+        };
+        let attention = config.attention.cost(config.d_model, config.seq_len);
+        BlockCost { norms: norm + norm, attention, dense, mixture }
     }
 
     /// # Shapes

@@ -4,6 +4,9 @@ pub use super::attention::AttentionConfig;
 pub use super::moe::{BalanceConfig, RouterConfig};
 pub use crate::ops::Compute;
 
+use super::moe::MoeSettings;
+use super::settings::ModelSettings;
+
 /// A decoder-only language model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
@@ -50,7 +53,47 @@ pub struct MoeConfig {
     pub balance: BalanceConfig,
 }
 
+impl MoeConfig {
+    /// The mixture of these settings.
+    pub fn new(settings: MoeSettings, router: RouterConfig, balance: BalanceConfig) -> Self {
+        let MoeSettings { experts: n_experts, top_k, shared: n_shared, expert_ffn } = settings;
+        Self { n_experts, top_k, n_shared, expert_ffn, router, balance }
+    }
+}
+
 impl ModelConfig {
+    /// The model of these settings, with vocabulary and sequence length, which are the data's, still 0.
+    pub fn new(
+        settings: ModelSettings,
+        compute: Compute,
+        attention: AttentionConfig,
+        moe: MoeConfig,
+    ) -> Self {
+        let ModelSettings {
+            d_model,
+            layers: n_layers,
+            dense_layers: n_dense_layers,
+            dense_ffn,
+            norm_eps,
+            tie_embeddings,
+            init_std,
+        } = settings;
+        Self {
+            vocab_size: 0,
+            seq_len: 0,
+            d_model,
+            n_layers,
+            n_dense_layers,
+            dense_ffn,
+            norm_eps,
+            tie_embeddings,
+            init_std,
+            compute,
+            attention,
+            moe,
+        }
+    }
+
     /// Width of the widest attention head.
     pub fn head_dim(&self) -> usize {
         self.attention.head_dim(self.d_model)

@@ -12,7 +12,7 @@ use crate::ops::Form;
 use crate::ops::cross_entropy::chunk_tokens;
 
 /// Bytes on the device, by purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct MemoryPlan {
     /// Parameters, f32.
     pub parameters: u64,

@@ -17,14 +17,16 @@ pub mod norm;
 pub mod parameters;
 pub mod record;
 pub mod rope;
+mod settings;
 pub mod size;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-pub use block::Block;
+pub use block::{Block, BlockCost};
 pub use config::ModelConfig;
 pub use input::{Input, PADDING, ValidMask};
+pub use settings::{ModelSettings, PrecisionSettings};
 
 use crate::ops::embedding::embed;
 use config::Compute;
@@ -81,16 +83,36 @@ impl Model {
         }
     }
 
-    /// What a model costs: the table of embeddings, all blocks, the last normalisation, and the head.
+    /// What a model costs.
     pub fn cost(config: &ModelConfig) -> Cost {
+        Self::costs(config).into_iter().map(|(_, cost)| cost).sum()
+    }
+
+    /// What its parts cost, over all blocks: the table of embeddings, attention, dense feed-forwards, mixtures of
+    /// experts, normalisations, and the head.
+    pub fn costs(config: &ModelConfig) -> [(&'static str, Cost); 6] {
         let table = (config.vocab_size * config.d_model) as u64;
         let embedding = Cost { flops: 0, ..Cost::of_weights(table) };
         let head = match config.tie_embeddings {
             true => Cost { parameters: 0, active: 0, ..Cost::of_weights(table) },
             false => Cost::of_weights(table),
         };
-        let blocks: Cost = (0..config.n_layers).map(|layer| Block::cost(config, layer)).sum();
-        embedding + blocks + Cost::of_weights(config.d_model as u64) + head
+        let mut of_blocks = BlockCost::default();
+        for layer in 0..config.n_layers {
+            let BlockCost { norms, attention, dense, mixture } = Block::costs(config, layer);
+            of_blocks.norms = of_blocks.norms + norms;
+            of_blocks.attention = of_blocks.attention + attention;
+            of_blocks.dense = of_blocks.dense + dense;
+            of_blocks.mixture = of_blocks.mixture + mixture;
+        }
+        [
+            ("embedding", embedding),
+            ("attention", of_blocks.attention),
+            ("dense feed-forward", of_blocks.dense),
+            ("mixture of experts", of_blocks.mixture),
+            ("normalisation", of_blocks.norms + Cost::of_weights(config.d_model as u64)),
+            ("head", head),
+        ]
     }
 
     /// Hidden states of a batch, in the type of computation.

@@ -32,7 +32,8 @@ use crate::error::{Error, Result};
 
 /// Type of activations and products. Parameters, their gradients and moments, the router, softmax,
 /// norms and the loss are f32 either way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Compute {
     /// 32-bit floats.
     F32,
@@ -55,11 +56,6 @@ impl Compute {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
         }
-    }
-
-    /// The type of this name.
-    pub fn find(name: &str) -> Option<Self> {
-        [Self::F32, Self::Bf16].into_iter().find(|compute| compute.name() == name)
     }
 
     /// Bytes of a value.

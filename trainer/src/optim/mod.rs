@@ -3,12 +3,14 @@
 mod group;
 pub mod rule;
 mod schedule;
+mod settings;
 
 use burn::tensor::Tensor;
 
 pub use group::{Group, Groups};
 pub use rule::{AdamWConfig, Rule, Update};
 pub use schedule::{Schedule, ScheduleKind};
+pub use settings::{OptimSettings, ScheduleSettings};
 
 use crate::error::Result;
 use crate::model::Model;

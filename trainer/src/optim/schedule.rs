@@ -18,7 +18,8 @@ pub struct Schedule {
 }
 
 /// What follows the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ScheduleKind {
     /// Constant, then a linear fall (Hu et al. 2024, arXiv 2404.06395, section 4).
     Wsd,
@@ -27,14 +28,6 @@ pub enum ScheduleKind {
     Cosine,
     /// Nothing: the highest rate to the end.
     Constant,
-}
-
-impl ScheduleKind {
-    /// The kind of this name.
-    pub fn find(name: &str) -> Option<Self> {
-        let kinds = [("wsd", Self::Wsd), ("cosine", Self::Cosine), ("constant", Self::Constant)];
-        kinds.into_iter().find(|(word, _)| *word == name).map(|(_, kind)| kind)
-    }
 }
 
 impl Schedule {

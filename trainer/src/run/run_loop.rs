@@ -35,6 +35,8 @@ pub struct Run<'a> {
     pub interval: Interval,
     /// Set by a signal: finish the step, save, stop.
     pub stop: &'a AtomicBool,
+    /// Step after which the same happens.
+    pub stop_after: Option<u64>,
 }
 
 /// Told about what happens, as it happens.
@@ -71,7 +73,7 @@ pub struct Progress {
 pub struct Summary {
     /// Steps done.
     pub step: u64,
-    /// Whether a signal ended it before its last step.
+    /// Whether a signal or the step to stop after ended it before its last step.
     pub interrupted: bool,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
@@ -89,21 +91,21 @@ pub struct Summary {
 /// [`Error::Diverged`] when loss or gradient is not finite; anything that reading samples or
 /// writing files refuses.
 pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Result<Summary> {
-    let Run { dir, config, corpus, validator, stop, interval } = run;
+    let Run { dir, config, corpus, validator, stop, stop_after, interval } = run;
     // Set by `RunConfig::with_plan_len` before any run.
-    let n_steps = config.steps.unwrap_or(state.step);
+    let n_steps = config.run.steps.unwrap_or(state.step);
     let step_config = config.step_config(n_steps);
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
-    let last_t = state.t + (n_steps - state.step.min(n_steps)) * config.batch as u64;
-    let mut loader = Loader::new(corpus.samples.clone(), state.t..last_t, config.prefetch, state.digest);
-    let mut metrics = Metrics::open(dir, state.step, interval, geometry, config.peak_tflops)?;
+    let last_t = state.t + (n_steps - state.step.min(n_steps)) * config.data.batch as u64;
+    let mut loader = Loader::new(corpus.samples.clone(), state.t..last_t, config.data.prefetch, state.digest);
+    let mut metrics = Metrics::open(dir, state.step, interval, geometry, config.run.peak_tflops)?;
     let mut validation = None;
     let save = |state: &TrainState, metrics: &Metrics| {
         let interval = metrics.interval.to_json();
         checkpoint::save(
             dir,
             state,
-            Circumstances { config: &config.values, corpus, interval, keep: config.keep },
+            Circumstances { config: &config.values, corpus, interval, keep: config.run.keep },
         )
     };
 
@@ -111,13 +113,13 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
         // With this, a run can be resumed after a kill at any moment.
         observer.saved(&save(&state, &metrics)?);
     }
-    let mut interrupted = false;
+    let mut interrupted = stop_after.is_some_and(|last| state.step >= last);
     while state.step < n_steps && !interrupted {
         let start = Instant::now();
-        let batch = loader.next_batch(config.batch)?;
+        let batch = loader.next_batch(config.data.batch)?;
         let waited = start.elapsed().as_secs_f64();
         let due = |step: u64, every: u64| step.is_multiple_of(every) || step == n_steps;
-        let logged = due(state.step + 1, config.log_every);
+        let logged = due(state.step + 1, config.run.log_every);
         let before = logged.then(|| optim::trained(&state.model));
         let report = match train_step(&mut state, &batch, &step_config) {
             Ok(report) => report,
@@ -130,14 +132,14 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
         let seconds = start.elapsed().as_secs_f64();
         metrics.interval.add(&report, &batch, corpus, Took { seconds, waited });
 
-        interrupted = stop.load(Ordering::SeqCst);
+        interrupted = stop.load(Ordering::SeqCst) || stop_after.is_some_and(|last| state.step >= last);
         validation = None;
         observer.step(&progress(&state, n_steps, &report, &batch, seconds, logged));
         if let Some(before) = before {
-            let is_due = state.step.is_multiple_of(config.log_every);
+            let is_due = state.step.is_multiple_of(config.run.log_every);
             metrics.write(&state, corpus, update_rms(before, &state.model), is_due)?;
         }
-        if let Some(validator) = validator.filter(|_| due(state.step, config.eval_every)) {
+        if let Some(validator) = validator.filter(|_| due(state.step, config.run.eval_every)) {
             let result = validator.run(&state.model, corpus)?;
             let Validation { losses, unigram, routers } = &result;
             let line = validation_record(state.step, losses, *unigram, routers, corpus);
@@ -145,7 +147,7 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
             observer.validation(state.step, &result);
             validation = Some(result);
         }
-        if due(state.step, config.save_every) || interrupted {
+        if due(state.step, config.run.save_every) || interrupted {
             metrics.file.sync()?;
             observer.saved(&save(&state, &metrics)?);
         }

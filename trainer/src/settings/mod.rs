@@ -3,6 +3,7 @@
 
 pub mod value;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use value::{Kind, Value};
@@ -34,6 +35,12 @@ pub trait Section: DeserializeOwned {
     fn keys() -> Vec<Key>;
 }
 
+/// Largest number of things that are counted, such as steps.
+pub const MANY: i64 = 1 << 40;
+
+/// Largest width of a part.
+pub const WIDE: i64 = 1 << 20;
+
 /// A whole number from `min` to `max`.
 pub const fn int(min: i64, max: i64) -> Kind {
     Kind::Int { min, max }
@@ -49,7 +56,8 @@ pub const fn without_space(doc: &'static str) -> &'static str {
     doc.split_at(1).1
 }
 
-/// Makes a struct of settings from its fields: documentation, name, type, default, and [`Kind`].
+/// Makes a struct of settings from its fields: documentation, name, type, default, [`Kind`], and `free` for one that
+/// the trained parameters do not depend on. A field that may be absent is an `Option`.
 ///
 /// ```
 /// use moe_train::settings::{Section, float};
@@ -71,7 +79,7 @@ macro_rules! settings {
     (
         $(#[doc = $about:literal])+
         pub struct $name:ident in $section:literal {
-            $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr, $kind:expr;)+
+            $($(#[doc = $doc:literal])+ $field:ident: $type:ty = $default:expr, $kind:expr $(, $free:ident)?;)+
         }
     ) => {
         $(#[doc = $about])+
@@ -94,14 +102,31 @@ macro_rules! settings {
                 vec![$($crate::settings::Key {
                     name: concat!($section, ".", stringify!($field)),
                     kind: $kind,
-                    default: Some($crate::settings::value::Value::from($default)),
-                    identity: true,
+                    default: $crate::settings::default_of::<$type>(&$default),
+                    identity: $crate::settings!(@identity $($free)?),
                     doc: $crate::settings::without_space(concat!($($doc),+)),
                     of: None,
                 }),+]
             }
         }
     };
+    (@identity) => { true };
+    (@identity free) => { false };
+}
+
+/// The default of a setting as a value; none for one that is absent.
+///
+/// # Panics
+/// When the type of a setting is neither a number nor a switch nor a word, which the first look at any key finds.
+pub fn default_of<T: Serialize>(default: &T) -> Option<Value> {
+    use serde_json::Value as Json;
+    match serde_json::to_value(default) {
+        Ok(Json::Null) => None,
+        Ok(Json::Bool(b)) => Some(Value::Bool(b)),
+        Ok(Json::String(text)) => Some(Value::Text(text.into())),
+        Ok(Json::Number(n)) => n.as_i64().map(Value::Int).or_else(|| n.as_f64().map(Value::Float)),
+        other => panic!("a setting is a number, a switch or a word, and not {other:?}"),
+    }
 }
 
 /// Where settings are read from: the value of each key, given or default.

@@ -18,30 +18,6 @@ pub enum Value {
     Text(Cow<'static, str>),
 }
 
-impl From<f64> for Value {
-    fn from(value: f64) -> Self {
-        Self::Float(value)
-    }
-}
-
-impl From<usize> for Value {
-    fn from(value: usize) -> Self {
-        Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
-    }
-}
-
-impl From<bool> for Value {
-    fn from(value: bool) -> Self {
-        Self::Bool(value)
-    }
-}
-
-impl From<&'static str> for Value {
-    fn from(value: &'static str) -> Self {
-        Self::Text(value.into())
-    }
-}
-
 impl From<Value> for toml::Value {
     fn from(value: Value) -> Self {
         match value {

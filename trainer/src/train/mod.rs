@@ -4,5 +4,5 @@ mod micro_step;
 mod state;
 mod step;
 
-pub use state::TrainState;
+pub use state::{Position, TrainState};
 pub use step::{StepConfig, StepError, StepReport, train_step};

@@ -4,6 +4,18 @@ use crate::data::{Batch, DataDigest};
 use crate::model::Model;
 use crate::optim::Optimizer;
 
+/// A place in a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Steps done.
+    pub step: u64,
+    /// First sample of the next one.
+    pub t: u64,
+    /// Targets learnt from.
+    pub tokens_seen: u64,
+}
+
 /// The state of a run: what a checkpoint holds, and nothing else.
 #[derive(Debug, Clone)]
 pub struct TrainState {
@@ -15,6 +27,8 @@ pub struct TrainState {
     pub step: u64,
     /// Samples read; the next step starts at this t.
     pub t: u64,
+    /// Where the run began: step 0, or where it left another one.
+    pub origin: Position,
     /// Targets learnt from, padding and masked tokens excluded.
     pub tokens_seen: u64,
     /// Hash of all samples read.
@@ -22,6 +36,13 @@ pub struct TrainState {
 }
 
 impl TrainState {
+    /// The state before the first step.
+    pub fn new(model: Model, optimizer: Optimizer) -> Self {
+        let origin = Position::default();
+        let Position { step, t, tokens_seen } = origin;
+        Self { model, optimizer, step, t, origin, tokens_seen, digest: DataDigest::new() }
+    }
+
     /// Counts a step that was made on this batch.
     pub(super) fn advance(&mut self, batch: &Batch) {
         self.step += 1;

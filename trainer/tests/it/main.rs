@@ -24,6 +24,9 @@ mod damage;
 /// Runs that were damaged, moved, made longer, or refused before they began.
 mod runs;
 
+/// Runs that leave others, stop where they are told to, and what is told before they begin.
+mod forks;
+
 /// Runs that are killed while they save.
 mod kills;
 

@@ -216,14 +216,14 @@ fn a_stable_part_is_extended_and_decays_branch_off_it() {
     json(&world.train("long", &[&STABLE[..], &["--steps", "18"]].concat()));
 
     // The decay of the short run, which began after step 8, from the stable part of the long one.
-    let branch = ["resume", "long", "--from", "step-00000006", "--into", "branch", "--steps", "12", "--json"];
+    let branch = ["resume", "long", "--from", "step-00000006", "--fork", "branch", "--steps", "12", "--json"];
     let branched = json(&world.run(&branch));
     assert_eq!(branched["step"], 12);
     assert_eq!(hash(&world, "branch", 12), hash(&world, "short", 12));
     assert!(world.path("branch/parent.json").is_file() && checkpoints(&world.path("long")).len() == 8);
 
     // The short run made longer: past its first length, and so without its own decay.
-    let args = ["resume", "short", "--from", "step-00000006", "--into", "longer", "--steps", "18", "--json"];
+    let args = ["resume", "short", "--from", "step-00000006", "--fork", "longer", "--steps", "18", "--json"];
     assert_eq!(json(&world.run(&args))["step"], 18);
     assert_eq!(hash(&world, "longer", 18), hash(&world, "long", 18));
 
@@ -265,16 +265,15 @@ fn a_future_that_would_change_the_past_is_refused_by_name() {
     );
     refused(&["--from", "step-00000006", "--set", "optim.lr=0.5"], &["step 1 was made", "optim.lr"]);
     refused(&["--from", "step-00000006", "--set", "schedule.kind=cosine"], &["schedule.kind"]);
-    refused(&["--from", "step-00000006", "--steps", "18"], &["step-00000012", "--into DIR"]);
+    refused(&["--from", "step-00000006", "--steps", "18"], &["step-00000012", "--fork DIR"]);
     refused(&["--from", "step-00000006", "--steps", "7"], &["step 4 was made"]);
     refused(&["--from", "step-00000006", "--steps", "5"], &["schedule.decay_steps = 4"]);
     refused(
-        &["--from", "step-00000006", "--set", "optim.beta1=0.5", "--into", "b"],
-        &["optim.beta1: 0.9 -> 0.5"],
+        &["--from", "step-00000006", "--set", "optim.beta1=0.5"],
+        &["optim.beta1: 0.9 -> 0.5", "--fork DIR"],
     );
-    assert!(!world.path("b").exists());
     assert_eq!(
-        said(&world, &["resume", "r", "--from", "step-00000006", "--steps", "18", "--into", "out"]).0,
+        said(&world, &["resume", "r", "--from", "step-00000006", "--steps", "18", "--fork", "out"]).0,
         2
     );
 }

@@ -11,7 +11,7 @@ use moe_shards::{
     TokenizerInfo, ValidationLock,
 };
 use moe_train::config::{RunConfig, Values};
-use moe_train::data::{Batch, Corpus, DataDigest, SampleSource};
+use moe_train::data::{Batch, Corpus, SampleSource};
 use moe_train::metrics::Interval;
 use moe_train::model::attention::grouped_query::GroupedQuerySettings;
 use moe_train::model::config::{
@@ -133,7 +133,7 @@ pub fn state_on(config: &ModelConfig, device: &Device) -> TrainState {
     let model = Model::new(config, 3, &device.clone().autodiff());
     let adamw = AdamWConfig::default();
     let optimizer = Optimizer::new(adamw, &model);
-    TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest: DataDigest::new() }
+    TrainState::new(model, optimizer)
 }
 
 pub fn step_config(micro_batch: usize, rate: f64) -> StepConfig {
@@ -235,17 +235,25 @@ pub fn train(
     std::fs::create_dir_all(dir).expect("folder");
     let corpus = corpus();
     let (state, interval) = state.unwrap_or_else(|| {
-        let model = Model::new(&config.model(VOCAB, SEQ), config.seed, &autodiff());
+        let model = Model::new(&config.model(VOCAB, SEQ), config.run.seed, &autodiff());
         let optimizer = Optimizer::new(config.rule.clone(), &model);
-        let digest = DataDigest::new();
-        (TrainState { model, optimizer, step: 0, t: 0, tokens_seen: 0, digest }, Interval::default())
+        (TrainState::new(model, optimizer), Interval::default())
     });
-    let validator = Validator::new(&corpus, config.validation_samples, config.micro_batch).expect("samples");
+    let validator = Validator::new(&corpus, config.data.validation_samples, config.data.samples_per_pass())
+        .expect("samples");
     let mut observer = Silent { stop_after, ..Silent::default() };
     let stop = observer.stop.clone();
     // The observer runs before the loop looks at the flag of the next step, so the loop stops one
     // step later than it is told to; what matters here is that it saves there.
-    let run_of = Run { dir, config, corpus: &corpus, validator: validator.as_ref(), interval, stop: &stop };
+    let run_of = Run {
+        dir,
+        config,
+        corpus: &corpus,
+        validator: validator.as_ref(),
+        interval,
+        stop: &stop,
+        stop_after: None,
+    };
     run(state, run_of, &mut observer).expect("a run")
 }
 

@@ -12,6 +12,7 @@ mod experts;
 mod load;
 pub mod router;
 mod routing;
+mod settings;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -21,6 +22,7 @@ pub use experts::{ExpertWeights, Experts};
 pub use load::{LoadSummary, RouterStats};
 pub use router::{Route, Router, RouterConfig, RouterShape};
 pub use routing::{Routed, Routing};
+pub use settings::MoeSettings;
 
 use super::config::ModelConfig;
 use super::context::Context;

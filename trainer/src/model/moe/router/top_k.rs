@@ -15,7 +15,7 @@ use crate::ops::linear::cast_f32;
 use crate::ops::routing::{Score, choose, scores, scores_for_choice};
 use crate::settings;
 use crate::settings::float;
-use crate::settings::value::{Kind, Value};
+use crate::settings::value::Kind;
 
 settings! {
     /// How scores become choices and weights.
@@ -26,15 +26,6 @@ settings! {
         norm_weights: bool = true, Kind::Bool;
         /// factor of the weights, after the division
         route_scale: f64 = 1.0, float(1e-3, 1e3);
-    }
-}
-
-impl From<Score> for Value {
-    fn from(score: Score) -> Self {
-        match score {
-            Score::Softmax => "softmax".into(),
-            Score::Sigmoid => "sigmoid".into(),
-        }
     }
 }
 

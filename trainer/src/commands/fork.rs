@@ -1,0 +1,115 @@
+//! `moe-train resume --fork`: a run of its own that begins where another one stands, under any configuration whose
+//! tensors are the same.
+
+use std::fs::File;
+use std::path::Path;
+
+use moe_shards::Hash;
+use serde_json::json;
+
+use super::lock;
+use crate::checkpoint::{self, Loaded};
+use crate::config::{Change, RunConfig};
+use crate::error::{Error, Result};
+use crate::train::Position;
+
+/// How a fork differs from the run that it leaves.
+pub(super) struct Fork<'a> {
+    /// Its folder.
+    pub(super) dir: &'a Path,
+    /// The run that it leaves.
+    pub(super) parent: &'a Path,
+    /// Its configuration, steps included.
+    pub(super) config: &'a RunConfig,
+    /// The keys that decide what is learnt and differ.
+    pub(super) changes: &'a [Change],
+    /// Its plan.
+    pub(super) plan_id: Hash,
+    /// Where it begins.
+    pub(super) position: Position,
+}
+
+impl Fork<'_> {
+    /// The differences, a line each.
+    pub(super) fn differences(&self, loaded: &Loaded) -> Vec<String> {
+        let mut lines: Vec<String> = self.changes.iter().map(|change| change.text.clone()).collect();
+        let (old, new) = (loaded.state.plan_id, self.plan_id);
+        if old != new {
+            let from = match self.position.t {
+                0 if loaded.state.t > 0 => "read from its first sample on".to_string(),
+                t => format!("the same up to sample {t}, where it goes on"),
+            };
+            lines.push(format!("plan: {} -> {}, {from}", old.short(), new.short()));
+        }
+        lines
+    }
+
+    /// The checkpoint under the configuration of the fork; tensors of another model are refused when they are read.
+    pub(super) fn loaded(&self, loaded: Loaded, seq_len: usize) -> Loaded {
+        let mut state = loaded.state;
+        (state.t, state.seq_len, state.plan_id) = (self.position.t, seq_len, self.plan_id);
+        state.origin = Some(self.position);
+        Loaded { state, config: self.config.clone(), ..loaded }
+    }
+
+    /// Says which keys may stand in the way of an error that tensors of another model brought.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        let Error::Checkpoint { path, problem } = error else { return error };
+        let is_of_model = |change: &&Change| {
+            ["model.", "moe.", "attention.", "optim.kind"].iter().any(|part| change.key.starts_with(part))
+        };
+        let keys: Vec<&str> = self.changes.iter().filter(is_of_model).map(|c| c.text.as_str()).collect();
+        if keys.is_empty() {
+            return Error::Checkpoint { path, problem };
+        }
+        let problem = format!(
+            "{problem}; a fork keeps all tensors of the run that it leaves. Among these keys is one that wants \
+             others:\n    {}",
+            keys.join("\n    ")
+        );
+        Error::Checkpoint { path, problem }
+    }
+
+    /// Makes and locks the folder, and writes `parent.json`.
+    ///
+    /// # Errors
+    /// When the folder holds a run already, or cannot be written to.
+    pub(super) fn begin(&self, loaded: &Loaded) -> Result<File> {
+        refuse_begun(self.dir)?;
+        std::fs::create_dir_all(self.dir).map_err(Error::io("create", self.dir))?;
+        let lock = lock(self.dir)?;
+        let state = &loaded.state;
+        let parent = json!({
+            "run": std::path::absolute(self.parent).map_err(Error::io("find", self.parent))?,
+            "step": state.step,
+            "t": state.t,
+            "plan_id": state.plan_id,
+            "parameter_hash": state.parameter_hash,
+            "data_hash": state.data_hash,
+            "config_fingerprint": state.config_fingerprint,
+            "first_step_at_another_rate": first_other_rate(loaded, self.config).map(|step| step + 1),
+            "differences": self.differences(loaded),
+        });
+        moe_shards::atomic::write_file(&self.dir.join("parent.json"), format!("{parent:#}\n").as_bytes())?;
+        Ok(lock)
+    }
+}
+
+/// Refuses a folder in which a run has begun.
+///
+/// # Errors
+/// That it has.
+pub(super) fn refuse_begun(dir: &Path) -> Result<()> {
+    if checkpoint::has_begun(dir)? {
+        let problem = format!("--fork {}: exists; name a folder that does not", dir.display());
+        return Err(Error::Usage(problem));
+    }
+    Ok(())
+}
+
+/// The first step of the past, from 0, whose learning rate would have been another one.
+pub(super) fn first_other_rate(loaded: &Loaded, config: &RunConfig) -> Option<u64> {
+    let steps = |config: &RunConfig| config.run.steps.unwrap_or_default();
+    let (old, new) = (loaded.config.schedule(steps(&loaded.config)), config.schedule(steps(config)));
+    (0..loaded.state.step).find(|&step| old.rate(step).to_bits() != new.rate(step).to_bits())
+}

@@ -1,0 +1,65 @@
+//! The memory of a run, and the refusal of one that cannot fit.
+
+use burn::tensor::Device;
+
+use crate::config::RunConfig;
+use crate::device;
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+use crate::model::memory::MemoryPlan;
+use crate::ops::Form;
+use crate::printer::Printer;
+
+/// Says how much memory a run needs, and refuses it where the machine has less.
+pub(super) fn check(
+    config: &RunConfig,
+    geometry: &ModelConfig,
+    device: &Device,
+    printer: &Printer,
+) -> Result<()> {
+    let plan =
+        MemoryPlan::new(geometry, config.data.samples_per_pass(), Form::on(device), config.run.recompute);
+    let of_model = plan.parameters + plan.casts + plan.gradients + plan.moments;
+    printer.say(format!(
+        "memory about {:.2} GiB: parameters, gradients and moments {:.2}, activations of {} samples {:.2}, \
+         attention scores {:.2}, logits {:.2}",
+        gib(plan.total()),
+        gib(of_model),
+        config.data.samples_per_pass(),
+        gib(plan.activations),
+        gib(plan.scores),
+        gib(plan.logits)
+    ));
+    fits(config, geometry, device)
+}
+
+/// Refuses a run that needs more memory than the machine has. How much a GPU has is known only to its allocator.
+///
+/// # Errors
+/// [`Error::Config`] with the settings that help.
+pub(super) fn fits(config: &RunConfig, geometry: &ModelConfig, device: &Device) -> Result<()> {
+    let form = Form::on(device);
+    let plan = MemoryPlan::new(geometry, config.data.samples_per_pass(), form, config.run.recompute);
+    let of_model = plan.parameters + plan.casts + plan.gradients + plan.moments;
+    let Some(limit) = device::memory_limit().filter(|_| form == Form::Cpu) else { return Ok(()) };
+    if plan.total() <= limit {
+        return Ok(());
+    }
+    let with = |micro_batch, recompute| gib(MemoryPlan::new(geometry, micro_batch, form, recompute).total());
+    Err(Error::Config(vec![format!(
+        "the run needs about {:.2} GiB of memory, this process may use {:.2}; three settings help:\n    \
+         data.micro_batch = 1: {:.2} GiB\n    \
+         run.recompute = true: {:.2} GiB, with data.micro_batch = 1 {:.2} GiB\n    \
+         model.layers, moe.experts, moe.expert_ffn: of the model's size alone come {:.2} GiB",
+        gib(plan.total()),
+        gib(limit),
+        with(1, config.run.recompute),
+        with(config.data.samples_per_pass(), true),
+        with(1, true),
+        gib(of_model)
+    )]))
+}
+
+pub(super) fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1u32 << 30)
+}

@@ -1,0 +1,203 @@
+//! `moe-train verify-resume`: two runs of the same configuration, one of them killed half way and resumed, and what they
+//! end with beside each other. Each part is a process of its own, so that nothing survives but what is on the disk.
+
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::source;
+use crate::checkpoint::{self, checkpoint_name, checkpoints_dir};
+use crate::cli::VerifyResumeArgs;
+use crate::config::RunConfig;
+use crate::config::value::Value as Setting;
+use crate::error::{Error, Result};
+use crate::printer::Printer;
+
+/// How often the run that is to be killed is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
+    let (steps, half) = (args.steps, args.steps / 2);
+    let mut source = source::read(&args.source)?;
+    source.apply(args.shards.as_deref(), None, args.device);
+    let mut values = source.values;
+    // A checkpoint where the kill comes, a line of the metrics that begins before it and ends after it, and a validation.
+    let rhythm =
+        [("run.save_every", half), ("run.log_every", half + 1), ("run.eval_every", steps), ("run.keep", 9)];
+    rhythm.into_iter().for_each(|(key, n)| values.set(key, Setting::Int(n as i64)));
+    let config = RunConfig::new(values, source.problems)?;
+
+    let work = &args.work;
+    if work.exists() {
+        return Err(Error::Usage(format!(
+            "--work {}: exists; name a folder that does not, or remove what an earlier check left there",
+            work.display()
+        )));
+    }
+    std::fs::create_dir_all(work).map_err(Error::io("create", work))?;
+    let file = work.join("config.toml");
+    moe_shards::atomic::write_file(&file, config.values.to_toml(false).as_bytes())?;
+
+    let (straight, killed) = (work.join("straight"), work.join("killed"));
+    let end = ["--stop-after".to_string(), steps.to_string()];
+    printer.say(format!("{steps} steps without a stop"));
+    if let Some(code) =
+        failed(program()?.arg("train").arg("--config").arg(&file).arg("--run").arg(&straight).args(&end))?
+    {
+        return give_up(work, code);
+    }
+    let done = checkpoint::load(&checkpoint::resolve(&straight, None)?)?.state.step;
+    if done < steps {
+        std::fs::remove_dir_all(work).map_err(Error::io("remove", work))?;
+        return Err(Error::Usage(format!("--steps {steps}: the run has only {done} steps; give fewer")));
+    }
+    printer.say(format!("{steps} steps, killed (SIGKILL) after step {half}"));
+    let mut begin = program()?;
+    begin.arg("train").arg("--config").arg(&file).arg("--run").arg(&killed).args(&end);
+    if let Some(code) = kill_after(&mut begin, &checkpoints_dir(&killed).join(checkpoint_name(half)))? {
+        return give_up(work, code);
+    }
+    printer.say("and resumed");
+    let from = checkpoint_name(half);
+    if let Some(code) = failed(program()?.arg("resume").arg(&killed).arg("--from").arg(from).args(&end))? {
+        return give_up(work, code);
+    }
+
+    let [one, other] = [End::of(&straight, steps)?, End::of(&killed, steps)?];
+    let differing = one.differing(&other);
+    if args.json {
+        let record = json!({
+            "steps": steps,
+            "killed_after": half,
+            "without_a_stop": one.json(),
+            "killed_and_resumed": other.json(),
+            "exact": differing.is_empty(),
+        });
+        printer.data(format!("{record:#}"))?;
+    } else {
+        printer.data(format!("{:<22} {:<12} {}", "", "no stop", "killed and resumed"))?;
+        for ((name, a), (_, b)) in one.0.iter().zip(&other.0) {
+            let verdict = if a == b { "the same" } else { "DIFFERENT" };
+            printer.data(format!("{name:<22} {a:<12} {b:<12} {verdict}"))?;
+        }
+    }
+    if !differing.is_empty() {
+        let problem = format!(
+            "a resumed run is not the run without a stop: {} differ; both runs were kept",
+            differing.join(", ")
+        );
+        return Err(Error::checkpoint(work, problem));
+    }
+    std::fs::remove_dir_all(work).map_err(Error::io("remove", work))?;
+    printer.say("exact: a run that is killed and resumed is, bit for bit, the run without a stop");
+    Ok(0)
+}
+
+/// This program, quiet.
+fn program() -> Result<Command> {
+    let path = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
+    let mut command = Command::new(path);
+    command.arg("--quiet").stdin(Stdio::null()).stdout(Stdio::null());
+    Ok(command)
+}
+
+/// Runs a command to its end; its exit code if it failed, after it has said why.
+fn failed(command: &mut Command) -> Result<Option<u8>> {
+    let status = command.status().map_err(Error::io("run", Path::new("moe-train")))?;
+    Ok((!status.success()).then(|| code_of(status)))
+}
+
+/// The exit code to pass on; a process without one was ended by a signal.
+fn code_of(status: ExitStatus) -> u8 {
+    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+}
+
+/// Runs a command and kills it once a folder appears; its exit code if it failed before.
+fn kill_after(command: &mut Command, folder: &Path) -> Result<Option<u8>> {
+    let io = |action| Error::io(action, Path::new("moe-train"));
+    let mut child = command.spawn().map_err(io("run"))?;
+    while !folder.is_dir() {
+        if let Some(status) = child.try_wait().map_err(io("wait for"))? {
+            // It may have come to its end between the two looks.
+            let has_ended = status.success() && folder.is_dir();
+            return Ok((!has_ended).then(|| code_of(status)));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    child.kill().map_err(io("kill"))?;
+    child.wait().map_err(io("wait for"))?;
+    Ok(None)
+}
+
+/// Removes what was begun; the run that failed has said why.
+fn give_up(work: &Path, code: u8) -> Result<u8> {
+    std::fs::remove_dir_all(work).map_err(Error::io("remove", work))?;
+    Ok(code)
+}
+
+/// What a run ends with: names, and digests that are short enough to read.
+struct End(Vec<(&'static str, String)>);
+
+impl End {
+    fn of(run: &Path, step: u64) -> Result<Self> {
+        let path = checkpoints_dir(run).join(checkpoint_name(step));
+        let state = checkpoint::load(&path)?.state;
+        let optimizer = moe_shards::Hash::of_file(&path.join("optim.safetensors"))?;
+        let metrics = moe_shards::Hash::of(lines_without_clock(&run.join("metrics.jsonl"))?.as_bytes());
+        let hashes = [
+            ("parameters", state.parameter_hash),
+            ("optimizer state", optimizer),
+            ("samples read", state.data_hash),
+            ("lines of the metrics", metrics),
+        ];
+        Ok(Self(hashes.map(|(name, hash)| (name, hash.short().to_string())).into()))
+    }
+
+    /// Names of what differs.
+    fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = self.0.iter().zip(&other.0);
+        pairs.filter(|(a, b)| a != b).map(|((name, _), _)| *name).collect()
+    }
+
+    fn json(&self) -> Map<String, Value> {
+        self.0.iter().map(|(name, hash)| ((*name).to_string(), hash.clone().into())).collect()
+    }
+}
+
+/// The metrics of a run without what a clock measured.
+fn lines_without_clock(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let mut lines = String::new();
+    for line in text.lines() {
+        let damaged = |error| Error::Data(format!("{}: a line is no JSON: {error}", path.display()));
+        let mut record: Map<String, Value> = serde_json::from_str(line).map_err(damaged)?;
+        record.retain(|key, _| !key.starts_with("perf/"));
+        lines.push_str(&format!("{}\n", Value::Object(record)));
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_named_and_the_clock_does_not_count() {
+        let dir = tempfile::tempdir().expect("dir");
+        let lines = |text: &str| {
+            let path = dir.path().join("metrics.jsonl");
+            std::fs::write(&path, text).expect("write");
+            lines_without_clock(&path).expect("lines")
+        };
+        let one = lines("{\"step\":1,\"train/ce\":2.5,\"perf/tokens_per_s\":10.0}\n");
+        assert_eq!(one, lines("{\"step\":1,\"perf/tokens_per_s\":11.0,\"train/ce\":2.5}\n"));
+        assert_ne!(one, lines("{\"step\":1,\"train/ce\":2.5000001}\n"));
+
+        let end =
+            |optimizer: &str| End(vec![("parameters", "aa".into()), ("optimizer state", optimizer.into())]);
+        assert!(end("bb").differing(&end("bb")).is_empty());
+        assert_eq!(end("bb").differing(&end("bc")), ["optimizer state"]);
+    }
+}

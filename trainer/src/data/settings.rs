@@ -1,0 +1,31 @@
+//! What can be set about the data and how it is batched.
+
+use std::path::PathBuf;
+
+use crate::settings;
+use crate::settings::value::Kind;
+use crate::settings::{MANY, WIDE, int};
+
+settings! {
+    /// Shards, batches and reading ahead.
+    pub struct DataSettings in "data" {
+        /// folder of the shards and the plan
+        shards: PathBuf = "out".into(), Kind::Path, free;
+        /// samples of one optimizer step
+        batch: usize = 8, int(1, WIDE);
+        /// samples of one forward pass; absent: the whole batch. Changes memory and the rounding of sums; with
+        /// moe.balance.switch, less than the batch costs another forward pass, which counts
+        micro_batch: Option<usize> = None, int(1, WIDE), free;
+        /// samples read ahead by a thread; 0 reads when needed
+        prefetch: usize = 16, int(0, WIDE), free;
+        /// validation samples used, from the first
+        validation_samples: u64 = 64, int(1, MANY), free;
+    }
+}
+
+impl DataSettings {
+    /// Samples of one forward pass.
+    pub fn samples_per_pass(&self) -> usize {
+        self.micro_batch.unwrap_or(self.batch)
+    }
+}

@@ -1,0 +1,32 @@
+//! What can be set about a run.
+
+use crate::device::DeviceChoice;
+use crate::settings;
+use crate::settings::value::Kind;
+use crate::settings::{MANY, float, int};
+
+settings! {
+    /// Length, device and rhythm of a run.
+    pub struct RunSettings in "run" {
+        /// seed of the initial parameters; the order of the data is the plan's
+        seed: u64 = 1, int(0, i64::MAX);
+        /// optimizer steps; absent: as many whole batches as the plan has samples for. A resumed run may be made
+        /// longer or shorter where that changes no learning rate of its past: before the fall of wsd, or constant
+        steps: Option<u64> = None, int(1, MANY);
+        /// auto, cpu, cuda or cuda:N
+        device: DeviceChoice = DeviceChoice::Auto, Kind::Device, free;
+        /// steps between lines of metrics.jsonl
+        log_every: u64 = 10, int(1, MANY), free;
+        /// steps between validations; one more follows the last step
+        eval_every: u64 = 200, int(1, MANY), free;
+        /// steps between checkpoints; one more follows the last step
+        save_every: u64 = 200, int(1, MANY), free;
+        /// keep only the input of each block and compute the block again in the backward pass: a third more work,
+        /// far less memory, the same gradients
+        recompute: bool = false, Kind::Bool, free;
+        /// peak of the device in TFLOP/s, of which perf/mfu in the metrics is a share; absent: no such share
+        peak_tflops: Option<f64> = None, float(1e-3, 1e7), free;
+        /// checkpoints to keep, the newest ones
+        keep: usize = 3, int(1, 1_000_000), free;
+    }
+}
