@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use crate::data::DataSettings;
 use crate::model::config::{AttentionConfig, BalanceConfig, RouterConfig};
-use crate::model::moe::MoeSettings;
+use crate::model::moe::{CapacitySettings, MoeSettings};
 use crate::model::{ModelSettings, PrecisionSettings};
 use crate::optim::{OptimSettings, ScheduleSettings, rule};
 use crate::run::RunSettings;
@@ -33,6 +33,7 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         MoeSettings::keys(),
         choice("moe.router.kind", RouterConfig::KINDS, "how tokens find their experts", RouterConfig::keys()),
         BalanceConfig::keys(),
+        CapacitySettings::keys(),
         choice("optim.kind", rules, "rule by which parameters move", of_rules),
         OptimSettings::keys(),
         ScheduleSettings::keys(),

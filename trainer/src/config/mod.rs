@@ -143,6 +143,7 @@ impl RunConfig {
                 settings::read(&values)?,
                 RouterConfig::read(&word("moe.router.kind")?, &values)?,
                 BalanceConfig::read(&values)?,
+                settings::read(&values)?,
             ),
         );
         Ok(Self {

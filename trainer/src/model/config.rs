@@ -1,7 +1,7 @@
 //! The geometry of a model: what is needed to build it, and nothing about training.
 
 pub use super::attention::AttentionConfig;
-pub use super::moe::{BalanceConfig, RouterConfig};
+pub use super::moe::{BalanceConfig, CapacitySettings, RouterConfig};
 pub use crate::ops::Compute;
 
 use super::moe::MoeSettings;
@@ -51,13 +51,20 @@ pub struct MoeConfig {
     pub router: RouterConfig,
     /// What keeps the experts evenly loaded.
     pub balance: BalanceConfig,
+    /// What becomes of a load that is not.
+    pub capacity: CapacitySettings,
 }
 
 impl MoeConfig {
     /// The mixture of these settings.
-    pub fn new(settings: MoeSettings, router: RouterConfig, balance: BalanceConfig) -> Self {
+    pub fn new(
+        settings: MoeSettings,
+        router: RouterConfig,
+        balance: BalanceConfig,
+        capacity: CapacitySettings,
+    ) -> Self {
         let MoeSettings { experts: n_experts, top_k, shared: n_shared, expert_ffn } = settings;
-        Self { n_experts, top_k, n_shared, expert_ffn, router, balance }
+        Self { n_experts, top_k, n_shared, expert_ffn, router, balance, capacity }
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
+use rayon::prelude::*;
 
 use super::input::{Input, ValidMask};
 use super::rope::{Ropes, Rotary};
@@ -39,6 +40,8 @@ pub struct BatchCounts {
     /// How often each expert would be chosen without bias, `[experts]`, by layer; empty when this input
     /// is the whole batch, and when no balancer asks for it.
     pub choices: BTreeMap<usize, Tensor<1>>,
+    /// What balancers have asked for besides, `[experts]`, by layer and name.
+    pub sums: BTreeMap<(usize, &'static str), Tensor<1>>,
 }
 
 /// What a layer knows besides its input.
@@ -66,7 +69,7 @@ impl BatchCounts {
     /// The counts of a batch of these tokens.
     pub fn of(valid: &ValidMask) -> Self {
         let n_samples = valid.tokens_of_samples().into_iter().filter(|&n| n > 0).count();
-        Self { n_tokens: valid.n_valid(), n_samples, choices: BTreeMap::new() }
+        Self { n_tokens: valid.n_valid(), n_samples, choices: BTreeMap::new(), sums: BTreeMap::new() }
     }
 }
 
@@ -97,6 +100,25 @@ impl Context {
     /// step. Address them by [`Context::index`], so that they do not depend on the micro-batch.
     pub fn random(&self, name: &str) -> Stream {
         Stream::new(self.pass.seed, &format!("{name}/{}", self.pass.step))
+    }
+
+    /// Numbers in [0, 1) for a layer of this name, `[tokens, width]`, as [`Context::random`].
+    pub fn uniform(&self, name: &str, width: usize) -> Tensor<2> {
+        let stream = self.random(name);
+        self.draws(width, |index| stream.uniform(index))
+    }
+
+    /// Normal numbers of mean 0 and variance 1 for a layer of this name, `[tokens, width]`, as [`Context::random`].
+    pub fn normal(&self, name: &str, width: usize) -> Tensor<2> {
+        let stream = self.random(name);
+        self.draws(width, |index| stream.normal(index))
+    }
+
+    fn draws(&self, width: usize, draw: impl Fn(u64) -> f64 + Sync) -> Tensor<2> {
+        let tokens = self.valid.n_tokens();
+        let number = |i: usize| draw(self.index(i / width) * width as u64 + (i % width) as u64) as f32;
+        let values: Vec<f32> = (0..tokens * width).into_par_iter().map(number).collect();
+        Tensor::from_data(TensorData::new(values, [tokens, width]), &self.valid.column().device())
     }
 
     /// Number of a token of this input in the plan.

@@ -89,16 +89,23 @@ impl Gradients {
     }
 }
 
-/// Adds the choices of some samples to the counts of their batch, without a gradient.
-pub(super) fn count_choices(model: &Model, micro: &Micro, choices: &mut BTreeMap<usize, Tensor<1>>) {
+/// Adds the choices of some samples, and what else balancers ask for, to the sums of their batch, without a gradient.
+pub(super) fn count_choices(model: &Model, micro: &Micro, counts: &mut BatchCounts) {
     for (layer, record) in model.valid().forward(&micro.input, &micro.ctx).records {
-        let new = record.choices.without_autodiff();
-        let sum = match choices.remove(&layer) {
-            Some(sum) => sum + new,
-            None => new,
-        };
-        choices.insert(layer, sum);
+        add(&mut counts.choices, layer, record.choices);
+        for (name, new) in record.sums {
+            add(&mut counts.sums, (layer, name), new);
+        }
     }
+}
+
+fn add<K: Ord>(sums: &mut BTreeMap<K, Tensor<1>>, key: K, new: Tensor<1>) {
+    let new = new.without_autodiff();
+    let sum = match sums.remove(&key) {
+        Some(sum) => sum + new,
+        None => new,
+    };
+    sums.insert(key, sum);
 }
 
 /// Adds the gradients of some samples of a batch, normalised by the counts of the whole batch.

@@ -122,13 +122,14 @@ fn gradients(
         n_tokens: batch.n_valid(),
         n_samples: batch.n_samples_with_tokens(),
         choices: Default::default(),
+        sums: Default::default(),
     };
     if size < batch.len() && model.mixtures().any(|(_, moe)| moe.counts_batch()) {
-        let mut choices = Default::default();
+        let mut sums = counts.clone();
         for samples in samples() {
-            count_choices(model, &Micro::new(model, batch, samples, pass, &counts), &mut choices);
+            count_choices(model, &Micro::new(model, batch, samples, pass, &counts), &mut sums);
         }
-        counts.choices = choices;
+        counts = sums;
     }
     let run = if config.recompute { recomputed_micro_step } else { micro_step };
     let mut gradients = Gradients::default();

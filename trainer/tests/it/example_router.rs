@@ -37,11 +37,6 @@ impl Route for Random {
         Self { n_experts, top_k, scale: settings.scale, name: name.to_string() }
     }
 
-    fn problems(_: &RandomSettings, shape: RouterShape) -> Vec<String> {
-        let biased = "moe.balance.bias_rate has nothing to move in moe.router.kind = \"random\"";
-        if shape.bias_rate > 0.0 { vec![biased.to_string()] } else { Vec::new() }
-    }
-
     // No parameters, and the logits that are kept say nothing.
     fn cost(_: &RandomSettings, shape: RouterShape) -> Cost {
         Cost { f32_values: shape.n_experts as u64, ..Cost::default() }
@@ -62,7 +57,15 @@ impl Route for Random {
         let weights = ctx.valid.column().expand([tokens, self.top_k]) * (self.scale / self.top_k as f64);
         let logits = Tensor::<2>::zeros([tokens, self.n_experts], &device);
         let scores = logits.clone() + 1.0 / self.n_experts as f64;
-        Routing { unbiased: choices.clone(), choices, weights, logits, scores, is_distribution: true }
+        Routing {
+            unbiased: choices.clone(),
+            choices,
+            weights,
+            logits,
+            scores,
+            is_distribution: true,
+            likelihood: None,
+        }
     }
 }
 
@@ -100,10 +103,11 @@ fn contributing_shows_this_router_and_it_works() {
             (name == "moe.router.random.scale").then_some(Value::Float(2.0))
         }
     }
-    let shape = RouterShape { d_model: 4, n_experts: 5, top_k: 2, bias_rate: 0.0 };
+    let shape = RouterShape { d_model: 4, n_experts: 5, top_k: 2, bias_rate: 0.0, needs_likelihood: false };
     let config = RouterConfig::read("random", &Given).expect("its settings");
     assert!(RouterConfig::read("rnadom", &Given).is_err_and(|problem| problem.contains("top_k, random")));
-    assert_eq!(config.problems(RouterShape { bias_rate: 0.1, ..shape }).len(), 1);
+    let biased = RouterShape { bias_rate: 0.1, needs_likelihood: true, ..shape };
+    assert_eq!(config.problems(biased).len(), 2);
     let device = Device::flex();
     let router = config.build(shape, "router", &Init::new(1, 0.1, &device));
     let route = |first_sample: u64, n: usize, step: u64| {

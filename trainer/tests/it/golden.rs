@@ -28,7 +28,7 @@ fn h(seed: u64, i: u64) -> f64 {
 }
 
 /// The values of an input that is given by its seed.
-fn input(spec: &Value) -> Vec<f32> {
+pub fn input(spec: &Value) -> Vec<f32> {
     let number = |key: &str| spec[key].as_f64().expect("a number");
     let n: u64 =
         spec["shape"].as_array().expect("a shape").iter().map(|n| n.as_u64().expect("a size")).product();
@@ -37,14 +37,14 @@ fn input(spec: &Value) -> Vec<f32> {
 }
 
 /// All numbers of nested lists, in order.
-fn flat(value: &Value) -> Vec<f32> {
+pub fn flat(value: &Value) -> Vec<f32> {
     match value.as_array() {
         Some(list) => list.iter().flat_map(flat).collect(),
         None => vec![value.as_f64().expect("a number") as f32],
     }
 }
 
-fn read(text: &str) -> Value {
+pub fn read(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
@@ -82,6 +82,7 @@ fn balancing_losses_and_their_gradients() {
                 logits: logits.clone(),
                 scores,
                 is_distribution: score == Score::Softmax,
+                likelihood: None,
             };
             let loss = balancer.loss(&Routed::new(routing, 0, &ctx), 1.0).expect("a loss");
             let gradient = host(logits.grad(&loss.backward()).expect("tracked"));

@@ -35,10 +35,31 @@ const OTHER: &[(&str, &str)] = &[
     ("moe.router.score", "softmax"),
     ("moe.router.norm_weights", "false"),
     ("moe.router.route_scale", "1.5"),
+    ("moe.router.group_limited.groups", "2"),
+    ("moe.router.group_limited.kept_groups", "1"),
+    ("moe.router.group_limited.group_score", "max"),
+    ("moe.router.group_limited.score", "softmax"),
+    ("moe.router.group_limited.norm_weights", "false"),
+    ("moe.router.group_limited.route_scale", "1.5"),
+    ("moe.router.switch.jitter", "0.3"),
+    ("moe.router.switch.init_scale", "2.0"),
+    ("moe.router.gshard.second", "all"),
+    ("moe.router.gshard.norm_weights", "false"),
+    ("moe.router.noisy_top_k.noise", "0.5"),
+    ("moe.router.hierarchical.groups", "4"),
+    ("moe.router.hierarchical.top_groups", "1"),
     ("moe.balance.bias_rate", "0.02"),
     ("moe.balance.switch", "0.1"),
     ("moe.balance.sequence", "0.1"),
     ("moe.balance.z", "0.1"),
+    ("moe.balance.importance", "1.0"),
+    ("moe.balance.load", "1.0"),
+    ("moe.capacity.factor", "0.5"),
+    ("moe.capacity.eval_factor", "0.5"),
+    ("moe.capacity.min", "14"),
+    ("moe.capacity.policy", "probs"),
+    ("moe.capacity.order", "rank"),
+    ("moe.capacity.renormalize", "true"),
     ("optim.lr", "0.02"),
     ("optim.beta1", "0.8"),
     ("optim.beta2", "0.9"),
@@ -59,10 +80,33 @@ const UNTRIED: &[(&str, &str)] = &[
     ("run.device", "there is one device here"),
     ("data.shards", "the samples are made up; `train_eval_sample_inspect_and_the_refusals` reads a plan"),
     ("attention.kind", "there is one kind"),
-    ("moe.router.kind", "there is one kind"),
+    ("moe.router.kind", "`every_router_learns_and_leaves_padding_alone`"),
+    ("moe.router.expert_choice.allow_noncausal", "`expert_choice_is_not_causal_and_must_be_asked_for`"),
     ("optim.kind", "there is one kind"),
     ("data.micro_batch", "changes the rounding of sums: `the_micro_batch_does_not_change_the_step`"),
     ("precision.compute", "bf16 needs a GPU: `bf16_learns_nearly_the_same`"),
+];
+
+/// What keys of this beginning need, to have an effect.
+const NEEDED: &[(&str, &[&str])] = &[
+    ("moe.router.group_limited.", &["moe.router.kind=group_limited", "moe.experts=8"]),
+    ("moe.router.switch.", &["moe.router.kind=switch", "moe.balance.bias_rate=0", "moe.top_k=1"]),
+    ("moe.router.gshard.", &["moe.router.kind=gshard", "moe.balance.bias_rate=0"]),
+    ("moe.router.noisy_top_k.", &["moe.router.kind=noisy_top_k", "moe.balance.bias_rate=0"]),
+    (
+        "moe.router.hierarchical.",
+        &[
+            "moe.router.kind=hierarchical",
+            "moe.balance.bias_rate=0",
+            "moe.experts=8",
+            "moe.router.hierarchical.groups=2",
+        ],
+    ),
+    ("moe.balance.load", &["moe.router.kind=noisy_top_k", "moe.balance.bias_rate=0"]),
+    ("moe.capacity.m", &["moe.capacity.factor=0.5", "moe.capacity.min=1"]),
+    ("moe.capacity.p", &["moe.capacity.factor=0.5", "moe.capacity.min=1"]),
+    ("moe.capacity.o", &["moe.capacity.factor=0.5", "moe.capacity.min=1"]),
+    ("moe.capacity.r", &["moe.capacity.factor=0.5", "moe.capacity.min=1"]),
 ];
 
 fn base(assignments: &[&str]) -> RunConfig {
@@ -81,14 +125,18 @@ fn every_key_has_an_effect_or_is_known_to_have_none_on_results() {
     let dir = tempfile::tempdir().expect("dir");
     let hash =
         |name: &str, config: &RunConfig| train(&dir.path().join(name), config, None, None).parameter_hash;
-    let expected = hash("base", &base(&[]));
+    let mut hashes = std::collections::BTreeMap::new();
     for (index, (name, value)) in OTHER.iter().enumerate() {
         let key = KEYS.iter().find(|key| key.name == *name).expect("a key");
-        let config = base(&[format!("{name}={value}").as_str()]);
-        assert_ne!(config.values.get(name), base(&[]).values.get(name), "{name} = {value} is no other value");
+        let needed =
+            NEEDED.iter().find(|(begin, _)| name.starts_with(begin)).map_or(&[][..], |(_, all)| *all);
+        let plain = base(needed);
+        let expected = *hashes.entry(needed).or_insert_with(|| hash(&format!("base of {index}"), &plain));
+        let config = base(&[needed, &[format!("{name}={value}").as_str()]].concat());
+        assert_ne!(config.values.get(name), plain.values.get(name), "{name} = {value} is no other value");
         let found = hash(&index.to_string(), &config);
         assert_eq!(found != expected, key.identity, "{name} = {value}");
-        let is_other = config.values.fingerprint() != base(&[]).values.fingerprint();
+        let is_other = config.values.fingerprint() != plain.values.fingerprint();
         assert_eq!(is_other, key.identity, "{name} in the fingerprint");
     }
 }

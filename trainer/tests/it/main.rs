@@ -36,6 +36,9 @@ mod keys;
 /// Numbers of reference implementations.
 mod golden;
 
+/// Every kind of router, and capacity: reference numbers, padding, causality, micro-batches.
+mod routers;
+
 /// The examples of CONTRIBUTING.md.
 mod example_balancer;
 mod example_op;

@@ -15,7 +15,7 @@ use moe_train::data::{Batch, Corpus, SampleSource};
 use moe_train::metrics::Interval;
 use moe_train::model::attention::grouped_query::GroupedQuerySettings;
 use moe_train::model::config::{
-    AttentionConfig, BalanceConfig, Compute, ModelConfig, MoeConfig, RouterConfig,
+    AttentionConfig, BalanceConfig, CapacitySettings, Compute, ModelConfig, MoeConfig, RouterConfig,
 };
 use moe_train::model::moe::balance::{Bias, Sequence, Switch, Z};
 use moe_train::model::moe::router::top_k::TopKSettings;
@@ -54,6 +54,7 @@ pub fn tiny_model() -> ModelConfig {
             expert_ffn: 7,
             router: router(Score::Sigmoid),
             balance: no_balance(),
+            capacity: CapacitySettings::default(),
         },
     }
 }
@@ -69,6 +70,7 @@ pub fn balance(bias_rate: f64, switch: f64, sequence: f64, z: f64) -> BalanceCon
         switch: Switch { switch },
         sequence: Sequence { sequence },
         z: Z { z },
+        ..BalanceConfig::default()
     }
 }
 

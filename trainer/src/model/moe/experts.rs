@@ -1,7 +1,6 @@
 //! The routed experts: `E` SwiGLUs with stacked weights.
 //!
-//! Rows are sorted by expert and lie without gaps; each expert multiplies its own, so that no token is
-//! dropped and no padding multiplied.
+//! Rows are sorted by expert and lie without gaps; each expert multiplies its own, so that no padding is multiplied.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;

@@ -7,7 +7,7 @@ use crate::model::record::Values;
 pub struct RouterStats {
     /// Tokens dispatched to each expert.
     pub load: Vec<u64>,
-    /// Tokens that were not dispatched to a chosen expert; always 0 here, and counted all the same.
+    /// Choices that found their expert full.
     pub n_dropped: u64,
     /// Real tokens.
     pub n_tokens: u64,
@@ -38,6 +38,8 @@ pub struct LoadSummary {
 
 /// Name of the loads among the values of a router.
 pub(super) const LOAD: &str = "load";
+/// Name of the number of dropped choices among the values of a router.
+pub(super) const DROPPED: &str = "dropped";
 /// Name of the selection biases among the values of a router.
 pub(super) const BIAS: &str = "bias";
 /// Name of the largest logit among the values of a router.
@@ -52,6 +54,7 @@ impl RouterStats {
         for (name, numbers) in values.iter() {
             match name {
                 LOAD => stats.load = numbers.iter().map(|&n| n as u64).collect(),
+                DROPPED => stats.n_dropped = numbers[0] as u64,
                 BIAS => stats.bias = numbers.iter().map(|&b| b as f32).collect(),
                 LOGIT_MAX => stats.logit_max = numbers[0] as f32,
                 LOGIT_MIN => stats.logit_min = numbers[0] as f32,

@@ -1,13 +1,13 @@
 //! The mixture-of-experts feed-forward.
 //!
 //! ```text
-//! x -> router -> (expert, weight) x k per token -> rows by expert -> experts -> combine -> + shared(x)
+//! x -> router -> (expert, weight) x k per token -> capacity -> rows by expert -> experts -> combine -> + shared(x)
 //!         |
 //!         +-> counts -> balancers -> losses, values for the metrics
 //! ```
-//! Every token reaches all of its k experts; no token is dropped.
 
 pub mod balance;
+pub mod capacity;
 mod experts;
 mod load;
 pub mod router;
@@ -15,9 +15,10 @@ mod routing;
 mod settings;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
 pub use balance::BalanceConfig;
+pub use capacity::CapacitySettings;
 pub use experts::{ExpertWeights, Experts};
 pub use load::{LoadSummary, RouterStats};
 pub use router::{Route, Router, RouterConfig, RouterShape};
@@ -39,8 +40,13 @@ pub struct MoeLayer {
     experts: Experts,
     shared: Option<SwiGlu>,
     layer: usize,
+    top_k: usize,
     #[module(skip)]
     balance: BalanceConfig,
+    #[module(skip)]
+    capacity: CapacitySettings,
+    #[module(skip)]
+    name: String,
 }
 
 /// What a mixture of experts leaves behind besides its output.
@@ -52,6 +58,8 @@ pub struct MoeRecord {
     pub load: Tensor<1>,
     /// How often each expert would be chosen without bias, `[experts]`, f32.
     pub choices: Tensor<1>,
+    /// What balancers need of the whole batch, `[experts]` each, by name.
+    pub sums: Vec<(&'static str, Tensor<1>)>,
     /// What the metrics report.
     pub values: Vec<Named>,
 }
@@ -68,7 +76,10 @@ impl MoeLayer {
                 SwiGlu::new(config.d_model, shared_width, out_scale, &format!("{name}.shared"), init)
             }),
             layer,
+            top_k: moe.top_k,
             balance: moe.balance.clone(),
+            capacity: moe.capacity.clone(),
+            name: name.to_string(),
         }
     }
 
@@ -84,21 +95,27 @@ impl MoeLayer {
     /// # Shapes
     /// - x: `[tokens, d_model]`, and so is the result
     pub fn forward(&self, x: Tensor<2>, ctx: &Context) -> (Tensor<2>, MoeRecord) {
-        let routed = Routed::new(self.router.route(x.clone(), ctx), self.layer, ctx);
+        let routing = self.router.route(x.clone(), ctx);
+        let asked = routing.choices.clone();
+        let routing = self.capacity.drop(routing, self.top_k, &self.name, ctx);
+        let routed = Routed::new(routing, self.layer, ctx);
         let routes = sort_by_expert(&routed.routing.choices, routed.n_experts());
         let y = self.experts.forward(x.clone(), routed.routing.weights.clone(), &routes);
         let y = match &self.shared {
             Some(shared) => y + shared.forward(x),
             None => y,
         };
-        (y, self.record(&routed))
+        (y, self.record(&routed, asked))
     }
 
-    /// What the balancers say of an answer of the router.
-    fn record(&self, routed: &Routed) -> MoeRecord {
+    /// What the balancers say of an answer of the router, which had asked for these choices.
+    fn record(&self, routed: &Routed, asked: Tensor<2, Int>) -> MoeRecord {
         let n_experts = routed.n_experts();
         let load = count(routed.routing.choices.clone(), 1, n_experts).reshape([n_experts]);
         let mut values = vec![Named::new(load::LOAD, Merge::Sum, load.clone())];
+        let made = |choices: Tensor<2, Int>| choices.greater_equal_elem(0).float().sum();
+        let dropped = made(asked) - made(routed.routing.choices.clone());
+        values.push(Named::new(load::DROPPED, Merge::Sum, dropped));
         values.extend(self.router.bias().map(|bias| Named::new(load::BIAS, Merge::Same, bias)));
         let mut auxiliary = None;
         let detached = routed.detached();
@@ -120,7 +137,10 @@ impl MoeLayer {
         values.push(Named::new(load::LOGIT_MAX, Merge::Max, largest));
         values.push(Named::new(load::LOGIT_MIN, Merge::Min, smallest));
         let choices = routed.counts.clone().sum_dim(0).reshape([n_experts]);
-        MoeRecord { auxiliary, load, choices, values }
+        let on = self.balance.all().into_iter().filter(|balancer| balancer.coefficient() > 0.0);
+        let sums =
+            on.filter_map(|balancer| Some((balancer.name(), balancer.batch_sum(&detached)?))).collect();
+        MoeRecord { auxiliary, load, choices, sums, values }
     }
 
     /// The router.
@@ -140,7 +160,7 @@ impl MoeLayer {
         self.balance.all().into_iter().find_map(|balancer| balancer.next_bias(bias.clone(), load.clone()))
     }
 
-    /// Whether a balancer needs the choices of the whole batch.
+    /// Whether a balancer needs counts or sums of the whole batch.
     pub fn counts_batch(&self) -> bool {
         self.balance.all().into_iter().any(|balancer| balancer.coefficient() > 0.0 && balancer.counts_batch())
     }
@@ -154,8 +174,13 @@ impl MoeLayer {
 /// What the routers of a model must know.
 pub fn router_shape(config: &ModelConfig) -> RouterShape {
     let moe = &config.moe;
-    let bias_rate = moe.balance.bias.bias_rate;
-    RouterShape { d_model: config.d_model, n_experts: moe.n_experts, top_k: moe.top_k, bias_rate }
+    RouterShape {
+        d_model: config.d_model,
+        n_experts: moe.n_experts,
+        top_k: moe.top_k,
+        bias_rate: moe.balance.bias.bias_rate,
+        needs_likelihood: moe.balance.likely_load.load > 0.0,
+    }
 }
 
 /// The largest and the smallest logit of real tokens, `[1]` each.

@@ -1,6 +1,6 @@
 //! What a router answers, and the counts that follow from it.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use crate::model::context::Context;
 use crate::ops::routing::count;
@@ -20,6 +20,13 @@ pub struct Routing {
     pub scores: Tensor<2>,
     /// Whether the scores of a token add up to 1.
     pub is_distribution: bool,
+    /// How likely each expert is chosen when the noise is drawn again, `[tokens, experts]`, f32; of noisy routers only.
+    pub likelihood: Option<Tensor<2>>,
+}
+
+/// `[tokens, n]` choices with -1 wherever `flags`, `[tokens, n]` or `[tokens, 1]`, is 0.
+pub fn only(choices: Tensor<2, Int>, flags: Tensor<2, Int>) -> Tensor<2, Int> {
+    choices * flags.clone() + (flags - 1)
 }
 
 /// A router's answer beside its counts: what balancers judge.
@@ -33,6 +40,7 @@ pub struct Routed<'a> {
     pub batch_counts: Tensor<2>,
     /// What else is known.
     pub ctx: &'a Context,
+    layer: usize,
 }
 
 impl Routing {
@@ -60,7 +68,18 @@ impl<'a> Routed<'a> {
                 if batch == part { counts } else { counts * (batch as f64 / part.max(1) as f64) }
             }
         };
-        Self { routing, counts, batch_counts, ctx }
+        Self { routing, counts, batch_counts, ctx, layer }
+    }
+
+    /// The sum over the whole batch that a balancer has asked for under this name, `[experts]`; where it was not counted,
+    /// what `otherwise` says.
+    pub fn batch_sum(&self, name: &str, otherwise: impl FnOnce() -> Tensor<1>) -> Tensor<1> {
+        let found = self.ctx.counts.sums.iter().find(|((layer, of), _)| (*layer, *of) == (self.layer, name));
+        match found {
+            Some((_, sum)) if self.routing.logits.is_autodiff() => Tensor::from_inner(sum.clone()),
+            Some((_, sum)) => sum.clone(),
+            None => otherwise(),
+        }
     }
 
     /// The same without a gradient.
@@ -68,6 +87,8 @@ impl<'a> Routed<'a> {
         let mut routing = self.routing.clone();
         routing.logits = routing.logits.detach();
         routing.scores = routing.scores.detach();
+        routing.weights = routing.weights.detach();
+        routing.likelihood = routing.likelihood.map(Tensor::detach);
         Self { routing, ..self.clone() }
     }
 
@@ -76,8 +97,18 @@ impl<'a> Routed<'a> {
         self.routing.logits.dims()[1]
     }
 
-    /// Experts of each token.
-    pub fn top_k(&self) -> usize {
-        self.routing.choices.dims()[1]
+    /// Choices of each token that losses count.
+    pub fn n_counted(&self) -> usize {
+        self.routing.unbiased.dims()[1]
+    }
+
+    /// The sum of the weights of each expert, `[experts]`, with gradient: its importance.
+    pub fn importance(&self) -> Tensor<1> {
+        let Routing { choices, weights, logits, .. } = &self.routing;
+        let [tokens, n_experts] = logits.dims();
+        // The weight of a choice that was not made is zero.
+        let at = choices.clone().clamp_min(0);
+        let none = Tensor::zeros([tokens, n_experts], &logits.device());
+        none.scatter(1, at, weights.clone(), IndexingUpdateOp::Add).sum_dim(0).reshape([n_experts])
     }
 }

@@ -7,8 +7,11 @@
 //! batch of an optimizer step, so that no loss depends on the micro-batches it comes in.
 
 mod bias;
+mod importance;
+mod likely_load;
 mod sequence;
 mod switch;
+mod variation;
 mod z;
 
 use std::fmt::Debug;
@@ -16,6 +19,8 @@ use std::fmt::Debug;
 use burn::tensor::Tensor;
 
 pub use bias::Bias;
+pub use importance::Importance;
+pub use likely_load::LikelyLoad;
 pub use sequence::Sequence;
 pub use switch::Switch;
 pub use z::Z;
@@ -38,6 +43,13 @@ pub trait Balance: Debug + Send + Sync {
     /// are several micro-batches.
     fn counts_batch(&self) -> bool {
         false
+    }
+
+    /// What the loss needs as a sum over all tokens of the batch, `[experts]`; it finds it as [`Routed::batch_sum`] under its
+    /// name, at the cost of another forward pass when there are several micro-batches.
+    fn batch_sum(&self, routed: &Routed) -> Option<Tensor<1>> {
+        let _ = routed;
+        None
     }
 
     /// The selection bias after a step in which `load` tokens went to each expert; none if it stays.
@@ -92,6 +104,10 @@ balancers! {
     sequence: Sequence;
     /// Keeps logits small.
     z: Z;
+    /// Keeps the weights that experts collect alike.
+    importance: Importance;
+    /// Keeps the numbers of tokens alike that experts of a noisy router may expect.
+    likely_load: LikelyLoad;
 }
 
 #[cfg(test)]
@@ -127,6 +143,7 @@ pub(super) mod testing {
             scores: scores(logits.clone(), score),
             logits,
             is_distribution: score == Score::Softmax,
+            likelihood: None,
         };
         let loss = balance.loss(&Routed::new(routing, 0, &ctx), 1.0).expect("a loss");
         f64::from(loss.into_scalar::<f32>())

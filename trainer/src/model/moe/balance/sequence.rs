@@ -25,7 +25,7 @@ impl Balance for Sequence {
     }
 
     fn loss(&self, routed: &Routed, factor: f64) -> Option<Tensor<1>> {
-        let (n, k) = (routed.n_experts(), routed.top_k() as f64);
+        let (n, k) = (routed.n_experts(), routed.n_counted() as f64);
         let [samples, seq] = routed.ctx.dims();
         let n_samples = routed.ctx.counts.n_samples.max(1) as f64;
         // One factor of T for the share of the choices, one for the mean over tokens. A sample without

@@ -31,7 +31,7 @@ impl Balance for Switch {
     }
 
     fn loss(&self, routed: &Routed, factor: f64) -> Option<Tensor<1>> {
-        let (n, k) = (routed.n_experts() as f64, routed.top_k() as f64);
+        let (n, k) = (routed.n_experts() as f64, routed.n_counted() as f64);
         let tokens = routed.ctx.counts.n_tokens.max(1) as f64;
         // One factor of T for the share of the choices, one for the mean over tokens.
         let weights = routed.batch_counts.clone() * (1.0 / (k * tokens * tokens)) * (n * factor);

@@ -2,10 +2,23 @@
 //!
 //! A router is one file here and one line of the registry below. Nothing after it asks which one it was.
 
+pub mod expert_choice;
+pub mod group_limited;
+pub mod gshard;
+pub mod hierarchical;
+pub mod noisy_top_k;
+pub mod switch;
 pub mod top_k;
 
+use burn::module::Param;
 use burn::tensor::Tensor;
 
+pub use expert_choice::ExpertChoice;
+pub use group_limited::GroupLimited;
+pub use gshard::GShard;
+pub use hierarchical::Hierarchical;
+pub use noisy_top_k::NoisyTopK;
+pub use switch::Switch;
 pub use top_k::TopK;
 
 use super::routing::Routing;
@@ -25,12 +38,20 @@ pub struct RouterShape {
     pub top_k: usize,
     /// Step by which a balancer moves the selection bias; 0 if none does.
     pub bias_rate: f64,
+    /// Whether a balancer needs [`Routing::likelihood`].
+    pub needs_likelihood: bool,
 }
 
 /// What a router does.
 pub trait Route: Sized {
     /// What can be set about it.
     type Settings: Section;
+
+    /// Whether it has a selection bias for a balancer to move.
+    const HAS_BIAS: bool = false;
+
+    /// Whether its answers have a [`Routing::likelihood`].
+    const HAS_LIKELIHOOD: bool = false;
 
     /// The router of one block; parameters are called `NAME.` and the name of their field.
     fn new(settings: &Self::Settings, shape: RouterShape, name: &str, init: &Init) -> Self;
@@ -66,6 +87,36 @@ pub trait Route: Sized {
         let _ = bias;
         self
     }
+}
+
+/// The balancers that a router of this kind cannot serve, each with the reason.
+pub fn unfit<R: Route>(kind: &str, shape: RouterShape) -> Vec<String> {
+    let mut problems = Vec::new();
+    if shape.bias_rate > 0.0 && !R::HAS_BIAS {
+        problems.push(format!("moe.balance.bias_rate has nothing to move in moe.router.kind = {kind:?}"));
+    }
+    if shape.needs_likelihood && !R::HAS_LIKELIHOOD {
+        problems.push(format!(
+            "moe.balance.load is a loss of noisy routers, such as moe.router.kind = \"noisy_top_k\"; found {kind:?}"
+        ));
+    }
+    problems
+}
+
+/// The problem of weights that are all 1.
+fn without_weight_of_one(top_k: usize, is_normalized: bool, section: &str) -> Option<String> {
+    (top_k == 1 && is_normalized).then(|| {
+        format!(
+            "moe.top_k = 1 with {section}.norm_weights = true makes every weight 1, so the loss cannot train the \
+             router; set {section}.norm_weights = false"
+        )
+    })
+}
+
+/// A selection bias with other values, which lie outside of any graph.
+fn replaced(old: Param<Tensor<1>>, bias: Tensor<1>) -> Param<Tensor<1>> {
+    let bias = if old.val().is_autodiff() { Tensor::from_inner(bias) } else { bias };
+    Param::initialized(old.id, bias).set_require_grad(false)
 }
 
 /// Makes the registry of routers: their settings as `RouterConfig`, chosen by `moe.router.kind`, and the
@@ -109,7 +160,11 @@ macro_rules! routers {
             /// What is wrong with such a router, each with the reason.
             pub fn problems(&self, shape: $crate::model::moe::RouterShape) -> Vec<String> {
                 match self {
-                    $(Self::$variant(settings) => <$router as $crate::model::moe::Route>::problems(settings, shape),)+
+                    $(Self::$variant(settings) => [
+                        $crate::model::moe::router::unfit::<$router>($kind, shape),
+                        <$router as $crate::model::moe::Route>::problems(settings, shape),
+                    ]
+                    .concat(),)+
                 }
             }
 
@@ -176,4 +231,16 @@ macro_rules! routers {
 routers! {
     /// Every token goes to the k experts of highest score.
     "top_k" => TopK(TopK);
+    /// The same among the experts of the best groups.
+    "group_limited" => GroupLimited(GroupLimited);
+    /// Every token goes to one expert, with the probability of it as weight.
+    "switch" => Switch(Switch);
+    /// Every token goes to its best expert, and to the second by chance.
+    "gshard" => GShard(GShard);
+    /// Scores with learnt noise.
+    "noisy_top_k" => NoisyTopK(NoisyTopK);
+    /// Groups first, then experts of each chosen group.
+    "hierarchical" => Hierarchical(Hierarchical);
+    /// Every expert takes the tokens of highest score.
+    "expert_choice" => ExpertChoice(ExpertChoice);
 }

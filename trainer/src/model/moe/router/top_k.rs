@@ -4,7 +4,7 @@
 //! break by the lowest expert.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
 use super::{Route, RouterShape};
 use crate::model::context::Context;
@@ -44,6 +44,28 @@ pub struct TopK {
     settings: TopKSettings,
 }
 
+impl TopKSettings {
+    /// The answer of a router of such scores and weights that has made these choices.
+    pub(super) fn answer(
+        &self,
+        logits: Tensor<2>,
+        choices: Tensor<2, Int>,
+        unbiased: Tensor<2, Int>,
+        ctx: &Context,
+    ) -> Routing {
+        let scores = scores(logits.clone(), self.score);
+        // Any expert will do for padding: its weight is zero.
+        let mut weights = scores.clone().gather(1, choices.clone().clamp_min(0));
+        if self.norm_weights {
+            // Scores are positive; the constant only guards a row of underflowed sigmoids.
+            weights = weights.clone() / weights.sum_dim(1).add_scalar(1e-20);
+        }
+        let weights = weights * ctx.valid.column() * self.route_scale;
+        let is_distribution = self.score == Score::Softmax;
+        Routing { choices, unbiased, weights, logits, scores, is_distribution, likelihood: None }
+    }
+}
+
 impl TopK {
     /// The matrix from hidden states to logits, `[d_model, experts]`.
     pub fn weight(&self) -> Tensor<2> {
@@ -54,8 +76,10 @@ impl TopK {
 impl Route for TopK {
     type Settings = TopKSettings;
 
+    const HAS_BIAS: bool = true;
+
     fn new(settings: &TopKSettings, shape: RouterShape, name: &str, init: &Init) -> Self {
-        let RouterShape { d_model, n_experts, top_k, bias_rate } = shape;
+        let RouterShape { d_model, n_experts, top_k, bias_rate, .. } = shape;
         let bias = Tensor::<1>::zeros([n_experts], init.device());
         Self {
             weight: init.normal(&format!("{name}.weight"), [d_model, n_experts], 1.0),
@@ -67,15 +91,8 @@ impl Route for TopK {
     }
 
     fn problems(settings: &TopKSettings, shape: RouterShape) -> Vec<String> {
-        let mut problems = Vec::new();
-        if shape.top_k == 1 && settings.norm_weights {
-            problems.push(
-                "moe.top_k = 1 with moe.router.norm_weights = true makes every weight 1, so the loss \
-                 cannot train the router; set moe.router.norm_weights = false"
-                    .to_string(),
-            );
-        }
-        problems
+        let problem = super::without_weight_of_one(shape.top_k, settings.norm_weights, "moe.router");
+        problem.into_iter().collect()
     }
 
     fn warnings(settings: &TopKSettings, shape: RouterShape) -> Vec<String> {
@@ -105,16 +122,7 @@ impl Route for TopK {
             true => choose(keys, bias.zeros_like(), ctx.valid.flags(), self.top_k),
             false => choices.clone(),
         };
-        let scores = scores(logits.clone(), self.settings.score);
-        // Any expert will do for padding: its weight is zero.
-        let mut weights = scores.clone().gather(1, choices.clone().clamp_min(0));
-        if self.settings.norm_weights {
-            // Scores are positive; the constant only guards a row of underflowed sigmoids.
-            weights = weights.clone() / weights.sum_dim(1).add_scalar(1e-20);
-        }
-        let weights = weights * ctx.valid.column() * self.settings.route_scale;
-        let is_distribution = self.settings.score == Score::Softmax;
-        Routing { choices, unbiased, weights, logits, scores, is_distribution }
+        self.settings.answer(logits, choices, unbiased, ctx)
     }
 
     fn bias(&self) -> Option<Tensor<1>> {
@@ -122,9 +130,7 @@ impl Route for TopK {
     }
 
     fn with_bias(mut self, bias: Tensor<1>) -> Self {
-        let is_autodiff = self.balance_bias.val().is_autodiff();
-        let bias = if is_autodiff { Tensor::from_inner(bias) } else { bias };
-        self.balance_bias = Param::initialized(self.balance_bias.id, bias).set_require_grad(false);
+        self.balance_bias = super::replaced(self.balance_bias, bias);
         self.is_biased = true;
         self
     }
