@@ -115,6 +115,8 @@ pub enum Cause {
     UnknownEncoding,
     /// The text of the page cannot be extracted: it is too long or too deep, or the extractor failed.
     HtmlFailed,
+    /// A web page, and this program was built without the feature `html`.
+    BuiltWithoutHtml,
     /// Skipped: a WARC record that describes the file.
     WarcInfo,
     /// Skipped: the request of a crawler.
@@ -167,6 +169,7 @@ impl Cause {
             Cause::BadHttp => "bad_http",
             Cause::UnknownEncoding => "unknown_encoding",
             Cause::HtmlFailed => "html_failed",
+            Cause::BuiltWithoutHtml => "built_without_html",
             Cause::WarcInfo => "warc_warcinfo",
             Cause::WarcRequest => "warc_request",
             Cause::WarcMetadata => "warc_metadata",

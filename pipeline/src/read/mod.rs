@@ -10,6 +10,10 @@ mod codec;
 mod csv;
 mod expansion;
 mod fields;
+#[cfg(feature = "html")]
+mod html;
+#[cfg(not(feature = "html"))]
+#[path = "without_html.rs"]
 mod html;
 mod input;
 mod jsonl;
@@ -25,6 +29,7 @@ mod stream;
 mod text;
 mod values;
 mod warc;
+#[cfg(feature = "html")]
 mod white_space;
 
 use std::path::Path;

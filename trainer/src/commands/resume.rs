@@ -65,7 +65,7 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
             printer.say(format!("forking {from} at step {step} of {steps}"));
             fork.differences(&loaded).iter().for_each(|line| printer.say(format!("  {line}")));
             if let Some(first) = fork::first_other_rate(&loaded, &config) {
-                printer.warn(&format!(
+                printer.warn(format!(
                     "step {} was made at another learning rate than this configuration has for it",
                     first + 1
                 ));
