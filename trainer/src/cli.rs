@@ -171,6 +171,10 @@ pub struct EvalArgs {
     /// Folder of the shards and the plan.
     #[arg(long, value_name = "DIR")]
     pub shards: PathBuf,
+    /// Capacities of experts to try, as shares of their even load, as in 1,1.25,2,inf; prints loss and dropped choices of
+    /// each.
+    #[arg(long, value_name = "X,...", value_delimiter = ',', value_parser = capacity)]
+    pub capacity: Vec<f64>,
     /// Validation samples to use [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub samples: Option<u64>,
@@ -304,6 +308,11 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err(format!("expected a whole number from 1, found {text:?}")),
         Ok(n) => Ok(n),
     }
+}
+
+/// A capacity; 0 is without a limit, as in `moe.capacity.eval_factor`.
+fn capacity(text: &str) -> Result<f64, String> {
+    if text == "inf" { Ok(0.0) } else { positive(text) }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

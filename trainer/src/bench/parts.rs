@@ -140,7 +140,7 @@ impl<'a> Bench<'a> {
             times,
         };
         let gathered = gather_rows(x.clone(), &routes).detach().require_grad();
-        let [forward_ms, backward_ms] = self.both(|| experts.on_rows(gathered.clone(), &routes))?;
+        let [forward_ms, backward_ms] = self.both(|| experts.on_rows(gathered.clone(), &routes, None))?;
         let experts = Part {
             name: "experts",
             forward_ms,

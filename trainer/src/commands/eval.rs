@@ -3,12 +3,14 @@
 use moe_shards::Hash;
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Loaded};
 use crate::cli::EvalArgs;
 use crate::data::Corpus;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::metrics::Mean;
+use crate::model::Model;
+use crate::model::moe::{CapacitySettings, RouterStats};
 use crate::printer::{Printer, describe_validation};
 use crate::run::Validator;
 
@@ -42,6 +44,9 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
             args.shards.display()
         ))
     })?;
+    if !args.capacity.is_empty() {
+        return sweep(&args, &loaded, model, &validator, &corpus, printer);
+    }
     let validation = validator.run(&model, &corpus)?;
 
     let sources: Vec<(String, Mean)> =
@@ -67,6 +72,46 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
                 mean.n_targets
             ))?;
         }
+    }
+    Ok(0)
+}
+
+/// The loss at several capacities, and the share of choices that found their expert full.
+fn sweep(
+    args: &EvalArgs,
+    loaded: &Loaded,
+    mut model: Model,
+    validator: &Validator,
+    corpus: &Corpus,
+    printer: &Printer,
+) -> Result<u8> {
+    if model.mixtures().next().is_none() {
+        return Err(Error::Usage("--capacity: the model has no mixture of experts".into()));
+    }
+    let geometry = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
+    let mut records = Vec::new();
+    for &eval_factor in &args.capacity {
+        // Exactly what was asked for, however few tokens there are.
+        let capacity = CapacitySettings { eval_factor, min: 0, ..geometry.moe.capacity.clone() };
+        model = model.with_capacity(&capacity);
+        let validation = validator.run(&model, corpus)?;
+        let sum =
+            |count: fn(&RouterStats) -> u64| validation.routers.iter().map(|(_, r)| count(r)).sum::<u64>();
+        let (sent, dropped) = (sum(|r| r.load.iter().sum()), sum(|r| r.n_dropped));
+        let share = dropped as f64 / (sent + dropped).max(1) as f64;
+        let factor = if eval_factor == 0.0 { "inf".to_string() } else { eval_factor.to_string() };
+        let mean = &validation.losses.all;
+        if args.json {
+            records.push(json!({ "capacity": factor, "ce": mean.nats(), "bpb": mean.bits_per_byte(), "dropped": share }));
+        } else {
+            let nats = mean.nats().unwrap_or(f64::NAN);
+            printer
+                .data(format!("capacity {factor:>6}: loss {nats:.4}  {:>6.2} % dropped", 100.0 * share))?;
+        }
+    }
+    if args.json {
+        let record = json!({ "checkpoint": loaded.path, "step": loaded.state.step, "capacities": records });
+        printer.data(format!("{record:#}"))?;
     }
     Ok(0)
 }

@@ -4,7 +4,7 @@ pub use super::attention::AttentionConfig;
 pub use super::moe::{BalanceConfig, CapacitySettings, RouterConfig};
 pub use crate::ops::Compute;
 
-use super::moe::MoeSettings;
+use super::moe::{Activation, MoeSettings};
 use super::settings::ModelSettings;
 
 /// A decoder-only language model.
@@ -47,6 +47,12 @@ pub struct MoeConfig {
     pub n_shared: usize,
     /// Hidden width of one expert.
     pub expert_ffn: usize,
+    /// What routed experts compute between their matrices.
+    pub expert_activation: Activation,
+    /// Whether the shared experts have a gate.
+    pub shared_gate: bool,
+    /// Share of the hidden values of routed experts that are dropped in training.
+    pub expert_dropout: f64,
     /// How scores become choices and weights.
     pub router: RouterConfig,
     /// What keeps the experts evenly loaded.
@@ -63,8 +69,27 @@ impl MoeConfig {
         balance: BalanceConfig,
         capacity: CapacitySettings,
     ) -> Self {
-        let MoeSettings { experts: n_experts, top_k, shared: n_shared, expert_ffn } = settings;
-        Self { n_experts, top_k, n_shared, expert_ffn, router, balance, capacity }
+        let MoeSettings {
+            experts: n_experts,
+            top_k,
+            shared: n_shared,
+            expert_ffn,
+            expert_activation,
+            shared_gate,
+            expert_dropout,
+        } = settings;
+        Self {
+            n_experts,
+            top_k,
+            n_shared,
+            expert_ffn,
+            expert_activation,
+            shared_gate,
+            expert_dropout,
+            router,
+            balance,
+            capacity,
+        }
     }
 }
 

@@ -33,7 +33,7 @@ use config::Compute;
 use context::{BatchCounts, Context, Pass};
 use cost::Cost;
 use init::Init;
-use moe::{MoeLayer, MoeRecord};
+use moe::{CapacitySettings, MoeLayer, MoeRecord};
 use norm::RmsNorm;
 use rope::Ropes;
 
@@ -173,6 +173,13 @@ impl Model {
     /// The mixtures of experts, by layer number.
     pub fn mixtures(&self) -> impl Iterator<Item = (usize, &MoeLayer)> {
         self.blocks.iter().enumerate().filter_map(|(layer, block)| Some((layer, block.moe()?)))
+    }
+
+    /// The same model with another capacity of its experts.
+    pub fn with_capacity(mut self, capacity: &CapacitySettings) -> Self {
+        let change = |block: Block| block.map_moe(|moe| moe.with_capacity(capacity.clone()));
+        self.blocks = self.blocks.into_iter().map(change).collect();
+        self
     }
 
     /// The same model with another selection bias in the router of `layer`, outside of any graph.

@@ -214,3 +214,21 @@ fn a_plan_tells_size_work_memory_and_passes() {
     );
     assert!(!world.path("runs").exists());
 }
+
+#[test]
+fn losses_at_several_capacities_are_told_with_what_is_dropped() {
+    let world = World::new();
+    json(&world.train("r", &["--steps", "4"]));
+    let args = ["eval", "r", "--shards", "out", "--capacity", "0.5,1,inf"];
+    let told = json(&world.run(&[&args[..], &["--json"]].concat()));
+    let all = told["capacities"].as_array().expect("a list");
+    let number = |i: usize, key: &str| all[i][key].as_f64().expect("a number");
+    assert_eq!(all.len(), 3);
+    assert!(number(0, "dropped") >= number(1, "dropped") && number(0, "dropped") > 0.4);
+    assert_eq!(number(2, "dropped"), 0.0);
+    let plain = json(&world.run(&["eval", "r", "--shards", "out", "--json"]));
+    assert_eq!(plain["all"]["ce"], all[2]["ce"]);
+    let text = world.run(&args);
+    assert!(String::from_utf8_lossy(&text.stdout).contains("capacity    inf: loss"));
+    assert_eq!(world.run(&["eval", "r", "--shards", "out", "--capacity", "0"]).status.code(), Some(2));
+}

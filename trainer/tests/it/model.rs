@@ -109,6 +109,7 @@ fn check_oracle(score: Score) {
     assert_eq!(load.iter().sum::<f32>(), 2.0 * 9.0);
 
     let ExpertWeights { gate, up, down } = layer.experts().weights();
+    let gate = gate.expect("SwiGLU");
     let Router::TopK(router) = layer.router() else { panic!("the router of the oracle") };
     let leaf = |w: Tensor<3>| Tensor::from_inner(w.without_autodiff()).require_grad();
     let oracle = Oracle {

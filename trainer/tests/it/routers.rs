@@ -357,3 +357,65 @@ fn dropped_choices_are_counted_and_lose_nothing_else() {
     let slots = config.moe.capacity.slots(true, stats.n_tokens as usize, 2, 8).expect("fewer") as u64;
     assert!(stats.n_dropped > 0 && stats.load.iter().all(|n| *n <= slots), "{:?} of {slots}", stats.load);
 }
+
+#[test]
+fn experts_of_squared_relu_gates_of_shared_ones_and_dropout_do_what_they_say() {
+    let config = model_of(KINDS[0].0, &["moe.expert_activation=relu2", "moe.shared_gate=true"]);
+    let layer = MoeLayer::new(&config, 0, 1.0, "layer", &Init::new(5, 0.5, &autodiff()));
+    let (x, ctx) = (noise(2, 9 * config.d_model), context(9, 0, Mode::Train));
+    let (choices, weights, y) = routed(&config, &x, &ctx);
+    let weights_of = layer.experts().weights();
+    assert!(weights_of.gate.is_none());
+    let (up, down) = (host(weights_of.up), host(weights_of.down));
+    let (d, f) = (config.d_model, config.moe.expert_ffn);
+    // The routed part by loops; the shared part is what the gate of one half would leave of it.
+    let no_shared = model_of(KINDS[0].0, &["moe.expert_activation=relu2", "moe.shared=0"]);
+    let alone = routed(&no_shared, &x, &ctx).2;
+    for t in 0..9 {
+        let mut expected = vec![0.0f32; d];
+        for j in 0..2 {
+            let expert = choices[2 * t + j] as usize;
+            for h in 0..f {
+                let z: f32 = (0..d).map(|i| x[t * d + i] * up[(expert * d + i) * f + h]).sum();
+                let value = z.max(0.0).powi(2) * weights[2 * t + j];
+                (0..d).for_each(|i| expected[i] += value * down[(expert * f + h) * d + i]);
+            }
+        }
+        assert!(distance(&alone[t * d..(t + 1) * d], &expected) < 1e-4, "token {t}");
+    }
+    let gates: Vec<f32> = y.iter().zip(&alone).map(|(all, routed)| all - routed).collect();
+    let ungated = model_of(KINDS[0].0, &["moe.expert_activation=relu2"]);
+    let full: Vec<f32> =
+        routed(&ungated, &x, &ctx).2.iter().zip(&alone).map(|(all, routed)| all - routed).collect();
+    for t in 0..9 {
+        let ratio = |i: usize| gates[t * d + i] / full[t * d + i];
+        let best =
+            (0..d).max_by(|&a, &b| full[t * d + a].abs().total_cmp(&full[t * d + b].abs())).expect("d");
+        let gate = ratio(best);
+        assert!((0.0..1.0).contains(&gate), "token {t}: {gate}");
+        (0..d).for_each(|i| assert!((gates[t * d + i] - gate * full[t * d + i]).abs() < 1e-4, "token {t}"));
+    }
+
+    let dropped = model_of(KINDS[0].0, &["moe.expert_dropout=0.5", "moe.shared=0"]);
+    let plain = model_of(KINDS[0].0, &["moe.shared=0"]);
+    let eval = context(9, 0, Mode::Eval);
+    assert_eq!(routed(&dropped, &x, &eval).2, routed(&plain, &x, &eval).2);
+    assert_ne!(routed(&dropped, &x, &ctx).2, routed(&plain, &x, &ctx).2);
+    // Over many steps its mean is what there is without.
+    let n = 600;
+    let mut mean = vec![0.0f32; 9 * d];
+    for step in 0..n {
+        let mut ctx = ctx.clone();
+        ctx.pass.step = step;
+        mean.iter_mut().zip(routed(&dropped, &x, &ctx).2).for_each(|(sum, y)| *sum += y / n as f32);
+    }
+    let expected = routed(&plain, &x, &ctx).2;
+    let size = expected.iter().map(|y| y.abs()).fold(0.0, f32::max);
+    assert!(distance(&mean, &expected) < 0.25 * size, "{} of {size}", distance(&mean, &expected));
+    // The micro-batch changes no draw.
+    let loss = |micro_batch: usize| {
+        let report = train_step(&mut state(&dropped), &batch(0, 4), &step_config(micro_batch, 1e-3));
+        report.expect("finite").cross_entropy
+    };
+    assert!((loss(4) - loss(1)).abs() < 1e-5, "{} {}", loss(4), loss(1));
+}

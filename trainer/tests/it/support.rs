@@ -17,6 +17,7 @@ use moe_train::model::attention::grouped_query::GroupedQuerySettings;
 use moe_train::model::config::{
     AttentionConfig, BalanceConfig, CapacitySettings, Compute, ModelConfig, MoeConfig, RouterConfig,
 };
+use moe_train::model::moe::Activation;
 use moe_train::model::moe::balance::{Bias, Sequence, Switch, Z};
 use moe_train::model::moe::router::top_k::TopKSettings;
 use moe_train::model::{Model, PADDING};
@@ -52,6 +53,9 @@ pub fn tiny_model() -> ModelConfig {
             top_k: 2,
             n_shared: 1,
             expert_ffn: 7,
+            expert_activation: Activation::Swiglu,
+            shared_gate: false,
+            expert_dropout: 0.0,
             router: router(Score::Sigmoid),
             balance: no_balance(),
             capacity: CapacitySettings::default(),

@@ -14,8 +14,8 @@ pub mod router;
 mod routing;
 mod settings;
 
-use burn::module::Module;
-use burn::tensor::{Int, Tensor};
+use burn::module::{Module, Param};
+use burn::tensor::{Int, Tensor, activation};
 
 pub use balance::BalanceConfig;
 pub use capacity::CapacitySettings;
@@ -23,7 +23,7 @@ pub use experts::{ExpertWeights, Experts};
 pub use load::{LoadSummary, RouterStats};
 pub use router::{Route, Router, RouterConfig, RouterShape};
 pub use routing::{Routed, Routing};
-pub use settings::MoeSettings;
+pub use settings::{Activation, MoeSettings};
 
 use super::config::ModelConfig;
 use super::context::Context;
@@ -31,6 +31,7 @@ use super::cost::Cost;
 use super::feed_forward::SwiGlu;
 use super::init::Init;
 use super::record::{Merge, Named};
+use crate::ops::linear::linear;
 use crate::ops::routing::{count, sort_by_expert};
 
 /// A router, its experts, and the experts that every token shares.
@@ -39,6 +40,8 @@ pub struct MoeLayer {
     router: Router,
     experts: Experts,
     shared: Option<SwiGlu>,
+    /// `[d_model, 1]`
+    shared_gate: Option<Param<Tensor<2>>>,
     layer: usize,
     top_k: usize,
     #[module(skip)]
@@ -75,6 +78,8 @@ impl MoeLayer {
             shared: (shared_width > 0).then(|| {
                 SwiGlu::new(config.d_model, shared_width, out_scale, &format!("{name}.shared"), init)
             }),
+            shared_gate: (shared_width > 0 && moe.shared_gate)
+                .then(|| init.normal(&format!("{name}.shared_gate"), [config.d_model, 1], 1.0)),
             layer,
             top_k: moe.top_k,
             balance: moe.balance.clone(),
@@ -89,7 +94,11 @@ impl MoeLayer {
         let shared_width = moe.n_shared * moe.expert_ffn;
         // Router, experts and shared experts keep one input together.
         let shared = SwiGlu::cost(config.d_model, shared_width);
-        moe.router.cost(router_shape(config)) + Experts::cost(config) + shared
+        let gate = match shared_width > 0 && moe.shared_gate {
+            true => Cost { values: config.d_model as u64 + 1, ..Cost::of_weights(config.d_model as u64) },
+            false => Cost::default(),
+        };
+        moe.router.cost(router_shape(config)) + Experts::cost(config) + shared + gate
     }
 
     /// # Shapes
@@ -100,10 +109,13 @@ impl MoeLayer {
         let routing = self.capacity.drop(routing, self.top_k, &self.name, ctx);
         let routed = Routed::new(routing, self.layer, ctx);
         let routes = sort_by_expert(&routed.routing.choices, routed.n_experts());
-        let y = self.experts.forward(x.clone(), routed.routing.weights.clone(), &routes);
-        let y = match &self.shared {
-            Some(shared) => y + shared.forward(x),
-            None => y,
+        let y = self.experts.forward(x.clone(), routed.routing.weights.clone(), &routes, ctx);
+        let y = match (&self.shared, &self.shared_gate) {
+            (Some(shared), Some(gate)) => {
+                y + shared.forward(x.clone()) * activation::sigmoid(linear(x, gate.val()))
+            }
+            (Some(shared), None) => y + shared.forward(x),
+            (None, _) => y,
         };
         (y, self.record(&routed, asked))
     }
@@ -163,6 +175,11 @@ impl MoeLayer {
     /// Whether a balancer needs counts or sums of the whole batch.
     pub fn counts_batch(&self) -> bool {
         self.balance.all().into_iter().any(|balancer| balancer.coefficient() > 0.0 && balancer.counts_batch())
+    }
+
+    /// The same layer with another capacity.
+    pub fn with_capacity(self, capacity: CapacitySettings) -> Self {
+        Self { capacity, ..self }
     }
 
     /// The same layer with another selection bias, `[experts]`, which lies outside of any graph.

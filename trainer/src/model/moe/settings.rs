@@ -1,7 +1,18 @@
 //! What can be set about every mixture of experts.
 
 use crate::settings;
-use crate::settings::{WIDE, int};
+use crate::settings::value::Kind;
+use crate::settings::{WIDE, float, int};
+
+/// What routed experts compute between their matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// SwiGLU.
+    Swiglu,
+    /// Squared ReLU.
+    Relu2,
+}
 
 settings! {
     /// Numbers and width of experts.
@@ -14,5 +25,13 @@ settings! {
         shared: usize = 1, int(0, 1024);
         /// hidden width of one expert
         expert_ffn: usize = 128, int(1, WIDE);
+        /// swiglu: (silu(x W_gate) * x W_up) W_down; relu2: relu(x W_up)^2 W_down (So et al. 2021, arXiv 2109.08668), a
+        /// third fewer parameters. Shared experts and dense feed-forwards are SwiGLU either way
+        expert_activation: Activation = Activation::Swiglu, Kind::Choice(&["swiglu", "relu2"]);
+        /// multiply the shared experts by sigmoid(x w), a number for each token that is 0.5 at first (Qwen2-MoE)
+        shared_gate: bool = false, Kind::Bool;
+        /// share of the hidden values of routed experts that are zero in training, the others divided by the rest (Fedus
+        /// et al. 2021, arXiv 2101.03961, section 2.4); for fine-tuning
+        expert_dropout: f64 = 0.0, float(0.0, 0.9);
     }
 }
