@@ -35,13 +35,16 @@ pub(super) struct RouterPart {
     pub(super) layer: usize,
     /// Tokens sent to each expert, `[experts]`.
     pub(super) load: Tensor<1>,
+    /// What the balancer that sets the selection bias needs to know, `[experts]`.
+    pub(super) statistic: Option<Tensor<1>>,
     /// What the metrics report.
     pub(super) values: Vec<Named>,
 }
 
 impl RouterPart {
     fn new(layer: usize, record: MoeRecord) -> Self {
-        Self { layer, load: record.load.without_autodiff(), values: record.values }
+        let statistic = record.statistic.map(Tensor::without_autodiff);
+        Self { layer, load: record.load.without_autodiff(), statistic, values: record.values }
     }
 }
 

@@ -144,12 +144,14 @@ fn with_next_biases(mut model: Model, optimizer: &Optimizer, parts: &[Part]) -> 
     for index in 0..layers {
         let loads = parts.iter().map(|part| part.routers[index].load.clone());
         let Some(load) = loads.reduce(|a, b| a + b) else { continue };
+        let statistics = parts.iter().filter_map(|part| part.routers[index].statistic.clone());
+        let statistic = statistics.reduce(|a, b| a + b);
         let layer = parts[0].routers[index].layer;
         if optimizer.is_frozen(&format!("blocks.{layer}.feed_forward.router.{BALANCE_BIAS}")) {
             continue;
         }
         let next = model.mixtures().find(|(found, _)| *found == layer);
-        if let Some(bias) = next.and_then(|(_, moe)| moe.next_bias(&load)) {
+        if let Some(bias) = next.and_then(|(_, moe)| moe.next_bias(&load, statistic.as_ref())) {
             model = model.with_bias(layer, bias);
         }
     }

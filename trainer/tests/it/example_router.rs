@@ -103,7 +103,14 @@ fn contributing_shows_this_router_and_it_works() {
             (name == "moe.router.random.scale").then_some(Value::Float(2.0))
         }
     }
-    let shape = RouterShape { d_model: 4, n_experts: 5, top_k: 2, bias_rate: 0.0, needs_likelihood: false };
+    let shape = RouterShape {
+        d_model: 4,
+        n_experts: 5,
+        top_k: 2,
+        bias_rate: 0.0,
+        by_logits: false,
+        needs_likelihood: false,
+    };
     let config = RouterConfig::read("random", &Given).expect("its settings");
     assert!(RouterConfig::read("rnadom", &Given).is_err_and(|problem| problem.contains("top_k, random")));
     let biased = RouterShape { bias_rate: 0.1, needs_likelihood: true, ..shape };

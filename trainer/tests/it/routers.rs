@@ -2,7 +2,7 @@ use burn::tensor::{Device, Int, Tensor};
 use moe_train::model::config::ModelConfig;
 use moe_train::model::context::{BatchCounts, Context, Mode, Pass};
 use moe_train::model::init::Init;
-use moe_train::model::moe::balance::{Balance, Importance, LikelyLoad, Switch};
+use moe_train::model::moe::balance::{Balance, Importance, LikelyLoad, Quantile, Switch};
 use moe_train::model::moe::capacity::{CapacitySettings, Order, Policy};
 use moe_train::model::moe::router::group_limited::{GroupLimitedSettings, GroupScore};
 use moe_train::model::moe::router::gshard::{GShardSettings, Second};
@@ -300,7 +300,9 @@ fn expert_choice_is_not_causal_and_must_be_asked_for() {
 
 #[test]
 fn contradictions_of_routers_are_refused_with_the_reason() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["moe.balance.quantile=true", "moe.balance.bias_rate=0.1"], "leave one of them off"),
+        (&["moe.balance.quantile=true", "moe.router.kind=gshard"], "sets a bias of logits"),
         (&["moe.router.kind=switch"], "moe.top_k = 1 expected, found 2"),
         (&["moe.router.kind=gshard", "moe.top_k=3"], "moe.top_k = 2 expected, found 3"),
         (&["moe.router.kind=gshard", "moe.balance.bias_rate=0.1"], "nothing to move"),
@@ -418,4 +420,45 @@ fn experts_of_squared_relu_gates_of_shared_ones_and_dropout_do_what_they_say() {
         report.expect("finite").cross_entropy
     };
     assert!((loss(4) - loss(1)).abs() < 1e-5, "{} {}", loss(4), loss(1));
+}
+
+#[test]
+fn quantiles_set_the_bias_of_the_reference() {
+    let golden = read(include_str!("../data/golden/quantile_balancing.json"));
+    let (quantile, ctx) = (Quantile { quantile: true }, context(16, 0, Mode::Train));
+    let mut bias = Tensor::<1>::zeros([4], &Device::flex());
+    for step in golden["steps"].as_array().expect("steps") {
+        let mut logits = input(&step["logits"]);
+        logits.iter_mut().step_by(4).for_each(|z| *z += 0.8);
+        near("bias before", bias.clone(), &step["grug_bias_in"]);
+        let (mut counts, mut sum) = (vec![0i64; 4], Tensor::<1>::zeros([4], &Device::flex()));
+        for micro in logits.chunks(64) {
+            let logits = tensor(micro, [16, 4], &Device::flex());
+            let biased = logits.clone() + bias.clone().reshape([1, 4]);
+            let routing = Routing { logits, ..top_two(biased, &ctx) };
+            for choice in routing.choices.clone().into_data().iter::<i64>() {
+                counts[choice as usize] += 1;
+            }
+            let statistic = quantile.statistic(&Routed::new(routing, 0, &ctx), bias.clone());
+            // The context is of half of the batch.
+            sum = sum + statistic.expect("on") * 0.5;
+        }
+        assert_eq!(serde_json::json!(counts), step["grug_counts"]);
+        near("quantile", sum.clone(), &step["grug_beta"]);
+        bias = quantile.next_bias(bias, Tensor::zeros([4], &Device::flex()), Some(sum)).expect("on");
+    }
+    near("bias after", bias, &golden["steps"][2]["grug_bias_out"]);
+}
+
+#[test]
+fn quantile_balancing_evens_the_load() {
+    let violation = |quantile: bool| {
+        let switch = format!("moe.balance.quantile={quantile}");
+        let config = model_of(&["moe.balance.bias_rate=0"], &[&switch, "moe.router.score=softmax"]);
+        let (mut state, step) = (state(&config), step_config(4, 1e-3));
+        let last = (0..30).map(|_| train_step(&mut state, &batch(0, 8), &step).expect("finite")).last();
+        last.expect("steps").routers[0].1.summary().max_violation
+    };
+    let (with, without) = (violation(true), violation(false));
+    assert!(with < 0.3 && with < without / 2.0, "{with} {without}");
 }

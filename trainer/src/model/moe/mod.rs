@@ -61,6 +61,8 @@ pub struct MoeRecord {
     pub load: Tensor<1>,
     /// How often each expert would be chosen without bias, `[experts]`, f32.
     pub choices: Tensor<1>,
+    /// What the balancer that sets the selection bias needs to know, `[experts]`.
+    pub statistic: Option<Tensor<1>>,
     /// What balancers need of the whole batch, `[experts]` each, by name.
     pub sums: Vec<(&'static str, Tensor<1>)>,
     /// What the metrics report.
@@ -152,7 +154,10 @@ impl MoeLayer {
         let on = self.balance.all().into_iter().filter(|balancer| balancer.coefficient() > 0.0);
         let sums =
             on.filter_map(|balancer| Some((balancer.name(), balancer.batch_sum(&detached)?))).collect();
-        MoeRecord { auxiliary, load, choices, sums, values }
+        let statistic = self.router.bias().and_then(|bias| {
+            self.balance.all().into_iter().find_map(|balancer| balancer.statistic(&detached, bias.clone()))
+        });
+        MoeRecord { auxiliary, load, choices, statistic, sums, values }
     }
 
     /// The router.
@@ -167,9 +172,12 @@ impl MoeLayer {
 
     /// The selection bias after a step in which `load` tokens went to each expert, `[experts]`; none if no
     /// balancer moves it.
-    pub fn next_bias(&self, load: &Tensor<1>) -> Option<Tensor<1>> {
+    pub fn next_bias(&self, load: &Tensor<1>, statistic: Option<&Tensor<1>>) -> Option<Tensor<1>> {
         let bias = self.router.bias()?;
-        self.balance.all().into_iter().find_map(|balancer| balancer.next_bias(bias.clone(), load.clone()))
+        let next = |balancer: &dyn balance::Balance| {
+            balancer.next_bias(bias.clone(), load.clone(), statistic.cloned())
+        };
+        self.balance.all().into_iter().find_map(next)
     }
 
     /// Whether a balancer needs counts or sums of the whole batch.
@@ -196,6 +204,7 @@ pub fn router_shape(config: &ModelConfig) -> RouterShape {
         n_experts: moe.n_experts,
         top_k: moe.top_k,
         bias_rate: moe.balance.bias.bias_rate,
+        by_logits: moe.balance.quantile.quantile,
         needs_likelihood: moe.balance.likely_load.load > 0.0,
     }
 }

@@ -31,7 +31,7 @@ impl Balance for Bias {
         None
     }
 
-    fn next_bias(&self, bias: Tensor<1>, load: Tensor<1>) -> Option<Tensor<1>> {
+    fn next_bias(&self, bias: Tensor<1>, load: Tensor<1>, _: Option<Tensor<1>>) -> Option<Tensor<1>> {
         if self.bias_rate == 0.0 {
             return None;
         }
@@ -56,7 +56,8 @@ mod tests {
             Tensor::<1>::from_data(TensorData::new(values.to_vec(), [values.len()]), &Device::flex())
         };
         let step = |bias: &[f32], load: &[f32]| -> Vec<f32> {
-            let moved = Bias { bias_rate: 0.1 }.next_bias(tensor(bias), tensor(load)).expect("it moves");
+            let moved =
+                Bias { bias_rate: 0.1 }.next_bias(tensor(bias), tensor(load), None).expect("it moves");
             moved.into_data().try_into_vec().expect("f32")
         };
         let bias = step(&[0.0; 4], &[10.0, 1.0, 1.0, 0.0]);
@@ -66,6 +67,6 @@ mod tests {
         }
         assert!(bias.iter().sum::<f32>().abs() < 1e-7);
         assert_eq!(step(&[0.5, -0.5], &[3.0, 3.0]), [0.5, -0.5]);
-        assert!(Bias { bias_rate: 0.0 }.next_bias(tensor(&[0.0]), tensor(&[1.0])).is_none());
+        assert!(Bias { bias_rate: 0.0 }.next_bias(tensor(&[0.0]), tensor(&[1.0]), None).is_none());
     }
 }

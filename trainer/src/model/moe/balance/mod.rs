@@ -9,6 +9,7 @@
 mod bias;
 mod importance;
 mod likely_load;
+mod quantile;
 mod sequence;
 mod switch;
 mod variation;
@@ -21,6 +22,7 @@ use burn::tensor::Tensor;
 pub use bias::Bias;
 pub use importance::Importance;
 pub use likely_load::LikelyLoad;
+pub use quantile::Quantile;
 pub use sequence::Sequence;
 pub use switch::Switch;
 pub use z::Z;
@@ -52,12 +54,19 @@ pub trait Balance: Debug + Send + Sync {
         None
     }
 
+    /// What [`Balance::next_bias`] needs to know of an answer that was made with this selection bias, `[experts]`; that of
+    /// micro-batches adds up.
+    fn statistic(&self, routed: &Routed, bias: Tensor<1>) -> Option<Tensor<1>> {
+        let (_, _) = (routed, bias);
+        None
+    }
+
     /// The selection bias after a step in which `load` tokens went to each expert; none if it stays.
     ///
     /// # Shapes
-    /// - bias, load: `[experts]`, f32, and so is the result
-    fn next_bias(&self, bias: Tensor<1>, load: Tensor<1>) -> Option<Tensor<1>> {
-        let (_, _) = (bias, load);
+    /// - bias, load, statistic: `[experts]`, f32, and so is the result
+    fn next_bias(&self, bias: Tensor<1>, load: Tensor<1>, statistic: Option<Tensor<1>>) -> Option<Tensor<1>> {
+        let (_, _, _) = (bias, load, statistic);
         None
     }
 }
@@ -104,6 +113,8 @@ balancers! {
     sequence: Sequence;
     /// Keeps logits small.
     z: Z;
+    /// Sets the selection bias so that the last choices would have been even.
+    quantile: Quantile;
     /// Keeps the weights that experts collect alike.
     importance: Importance;
     /// Keeps the numbers of tokens alike that experts of a noisy router may expect.

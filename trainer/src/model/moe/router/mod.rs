@@ -38,6 +38,8 @@ pub struct RouterShape {
     pub top_k: usize,
     /// Step by which a balancer moves the selection bias; 0 if none does.
     pub bias_rate: f64,
+    /// Whether a balancer sets a selection bias of logits instead of scores.
+    pub by_logits: bool,
     /// Whether a balancer needs [`Routing::likelihood`].
     pub needs_likelihood: bool,
 }
@@ -49,6 +51,9 @@ pub trait Route: Sized {
 
     /// Whether it has a selection bias for a balancer to move.
     const HAS_BIAS: bool = false;
+
+    /// Whether it can choose by logits and that bias.
+    const CHOOSES_BY_LOGITS: bool = false;
 
     /// Whether its answers have a [`Routing::likelihood`].
     const HAS_LIKELIHOOD: bool = false;
@@ -94,6 +99,23 @@ pub fn unfit<R: Route>(kind: &str, shape: RouterShape) -> Vec<String> {
     let mut problems = Vec::new();
     if shape.bias_rate > 0.0 && !R::HAS_BIAS {
         problems.push(format!("moe.balance.bias_rate has nothing to move in moe.router.kind = {kind:?}"));
+    }
+    if shape.by_logits && !R::CHOOSES_BY_LOGITS {
+        problems.push(format!(
+            "moe.balance.quantile sets a bias of logits, as moe.router.kind = \"top_k\" has; found {kind:?}"
+        ));
+    }
+    if shape.by_logits && shape.bias_rate > 0.0 {
+        problems.push(
+            "moe.balance.quantile and moe.balance.bias_rate both set the selection bias; leave one of them off".to_string(),
+        );
+    }
+    if shape.by_logits && shape.top_k >= shape.n_experts {
+        problems.push(format!(
+            "moe.balance.quantile compares each expert with the best that is left out: moe.top_k = {} must be less than \
+             moe.experts = {}",
+            shape.top_k, shape.n_experts
+        ));
     }
     if shape.needs_likelihood && !R::HAS_LIKELIHOOD {
         problems.push(format!(

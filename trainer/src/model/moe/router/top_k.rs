@@ -40,6 +40,8 @@ pub struct TopK {
     top_k: usize,
     /// Whether the bias may be other than zero.
     is_biased: bool,
+    /// Whether experts are chosen by logits, to which the bias belongs, instead of scores.
+    by_logits: bool,
     #[module(skip)]
     settings: TopKSettings,
 }
@@ -77,15 +79,17 @@ impl Route for TopK {
     type Settings = TopKSettings;
 
     const HAS_BIAS: bool = true;
+    const CHOOSES_BY_LOGITS: bool = true;
 
     fn new(settings: &TopKSettings, shape: RouterShape, name: &str, init: &Init) -> Self {
-        let RouterShape { d_model, n_experts, top_k, bias_rate, .. } = shape;
+        let RouterShape { d_model, n_experts, top_k, bias_rate, by_logits, .. } = shape;
         let bias = Tensor::<1>::zeros([n_experts], init.device());
         Self {
             weight: init.normal(&format!("{name}.weight"), [d_model, n_experts], 1.0),
             balance_bias: Param::from_tensor(bias).set_require_grad(false),
             top_k,
-            is_biased: bias_rate > 0.0,
+            is_biased: bias_rate > 0.0 || by_logits,
+            by_logits,
             settings: settings.clone(),
         }
     }
@@ -115,7 +119,10 @@ impl Route for TopK {
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
         // In f32 whatever the type of x: small differences of logits decide.
         let logits = cast_f32(x).matmul(self.weight.val());
-        let keys = scores_for_choice(logits.clone(), self.settings.score);
+        let keys = match self.by_logits {
+            true => logits.clone().without_autodiff(),
+            false => scores_for_choice(logits.clone(), self.settings.score),
+        };
         let bias = self.balance_bias.val().without_autodiff();
         let choices = choose(keys.clone(), bias.clone(), ctx.valid.flags(), self.top_k);
         let unbiased = match self.is_biased {
