@@ -3,6 +3,7 @@ use moe_train::model::config::ModelConfig;
 use moe_train::model::parameters::{Parameter, parameters};
 use moe_train::train::{StepReport, train_step};
 
+use crate::routers::{KINDS, model_of};
 use crate::support::*;
 
 /// The GPU under test: CUDA where there is one, else whatever Vulkan has.
@@ -15,6 +16,11 @@ fn gpu() -> Device {
     return Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
     #[cfg(not(feature = "wgpu"))]
     panic!("this test needs a CUDA device or the feature `wgpu`")
+}
+
+/// On tensor cores burn multiplies matrices of f32 as TF32, which has 10 bits after the point.
+fn is_tf32() -> bool {
+    cfg!(feature = "cuda") && !Device::enumerate(burn::tensor::DeviceType::Cuda).is_empty()
 }
 
 /// Two steps of two micro-batches: parameters, and what the steps reported.
@@ -31,8 +37,7 @@ fn a_gpu_makes_the_steps_of_the_cpu() {
     config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let (cpu, cpu_reports) = two_steps(&config, Device::flex());
     let (gpu_parameters, reports) = two_steps(&config, gpu());
-    // On tensor cores burn multiplies matrices of f32 as TF32, which has 10 bits after the point.
-    let is_tf32 = cfg!(feature = "cuda") && !Device::enumerate(burn::tensor::DeviceType::Cuda).is_empty();
+    let is_tf32 = is_tf32();
     let (loss_limit, norm_limit) = if is_tf32 { (5e-4, 5e-3) } else { (1e-5, 1e-4) };
     for (cpu, gpu) in cpu_reports.iter().zip(&reports) {
         assert!(
@@ -54,5 +59,41 @@ fn a_gpu_makes_the_steps_of_the_cpu() {
         let moved = cpu_values.iter().zip(&gpu_values).filter(|(a, b)| (*a - *b).abs() > moved_limit).count();
         let share = if is_tf32 { 10 } else { 100 };
         assert!(moved * share <= cpu_values.len(), "{}: {moved} of {}", cpu.name, cpu_values.len());
+    }
+}
+
+#[test]
+fn every_router_and_expert_makes_the_step_of_the_cpu() {
+    let more: [&[&str]; 3] = [
+        &["moe.router.kind=top_k", "moe.balance.bias_rate=0", "moe.balance.quantile=true"],
+        &[
+            "moe.router.kind=top_k",
+            "moe.capacity.factor=1.0",
+            "moe.capacity.min=0",
+            "moe.capacity.policy=probs",
+        ],
+        &[
+            "moe.router.kind=top_k",
+            "moe.expert_activation=relu2",
+            "moe.shared_gate=true",
+            "moe.expert_dropout=0.2",
+        ],
+    ];
+    let limit = if is_tf32() { 1e-2 } else { 1e-4 };
+    for kind in KINDS.iter().map(|(kind, _)| *kind).chain(more) {
+        let config = model_of(kind, &[]);
+        let [cpu, gpu] = [Device::flex(), gpu()].map(|device| {
+            train_step(&mut state_on(&config, &device), &batch(0, 4), &step_config(4, 1e-3)).expect("finite")
+        });
+        let off = (cpu.cross_entropy - gpu.cross_entropy).abs();
+        assert!(off < limit, "{kind:?}: {} {}", cpu.cross_entropy, gpu.cross_entropy);
+        // Where two experts are nearly alike, rounding chooses.
+        assert!(
+            (cpu.grad_norm / gpu.grad_norm - 1.0).abs() < 10.0 * limit,
+            "{kind:?}: {} {}",
+            cpu.grad_norm,
+            gpu.grad_norm
+        );
+        assert_eq!(gpu.routers[0].1.n_tokens, cpu.routers[0].1.n_tokens);
     }
 }

@@ -194,7 +194,7 @@ fn full_experts_drop_by_position_and_by_weight() {
 }
 
 /// Assignments for each kind of router, and whether it is causal.
-const KINDS: &[(&[&str], bool)] = &[
+pub const KINDS: &[(&[&str], bool)] = &[
     (&["moe.router.kind=top_k"], true),
     (&["moe.router.kind=group_limited", "moe.router.group_limited.kept_groups=2"], true),
     (&["moe.router.kind=switch", "moe.balance.bias_rate=0", "moe.top_k=1"], true),
@@ -211,7 +211,7 @@ const KINDS: &[(&[&str], bool)] = &[
     ),
 ];
 
-fn model_of(kind: &[&str], more: &[&str]) -> ModelConfig {
+pub fn model_of(kind: &[&str], more: &[&str]) -> ModelConfig {
     let base = ["moe.experts=8", "model.d_model=12", "model.init_std=0.3"];
     run_config(&[&base[..], kind, more].concat()).model(VOCAB, SEQ)
 }
