@@ -124,6 +124,10 @@ impl Observer for Printer {
         self.say(format!("step {step}  {}", describe_validation(validation)));
     }
 
+    fn alarm(&mut self, step: u64, message: &str) {
+        self.warn(format!("step {step}: {message}"));
+    }
+
     fn saved(&mut self, path: &Path) {
         if self.verbosity == Verbosity::Verbose {
             self.say(format!("saved {}", path.display()));

@@ -87,7 +87,8 @@ impl Values {
         }
     }
 
-    /// Adds one `key=value` of the command line. A value that is no TOML is taken as a word.
+    /// Adds one `key=value` of the command line. A value that is no TOML is taken as a word. Another kind of a part takes
+    /// away the settings of the kind that it replaces, which a preset or a file may have given.
     pub fn read_assignment(&mut self, assignment: &str, problems: &mut Vec<String>) {
         let Some((name, text)) = assignment.split_once('=') else {
             problems.push(format!("--set {assignment}: expected key=value, as in --set moe.top_k=2"));
@@ -96,8 +97,16 @@ impl Values {
         let (name, text) = (name.trim(), text.trim());
         let parsed = format!("v = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
         let value = parsed.unwrap_or_else(|| toml::Value::String(text.to_string()));
-        if let Err(problem) = self.put(name, &value) {
-            problems.push(format!("--set {assignment}: {problem}"));
+        let before = self.get(name);
+        match self.put(name, &value) {
+            Err(problem) => problems.push(format!("--set {assignment}: {problem}")),
+            Ok(()) if self.get(name) != before => {
+                let of_kind = KEYS.iter().filter(|key| key.of.is_some_and(|(kind, _)| kind == name));
+                for key in of_kind.filter(|key| !self.applies(key)).collect::<Vec<_>>() {
+                    self.0.remove(key.name);
+                }
+            }
+            Ok(()) => {}
         }
     }
 
@@ -235,6 +244,17 @@ mod tests {
         let other = Key { of: Some(("moe.router.kind", "random")), ..own.clone() };
         let problem = "`moe.router.score` is a setting of moe.router.kind = \"random\", and moe.router.kind is \"top_k\"";
         assert_eq!(values.strangers(&[other]), [problem]);
+    }
+
+    #[test]
+    fn another_kind_takes_the_settings_of_the_one_before_away() {
+        let (mut values, mut found) = (Values::default(), Vec::new());
+        values.read_toml("[moe.router]\nscore = \"softmax\"\n", "preset", &mut found);
+        values.read_assignment("moe.router.kind=gshard", &mut found);
+        assert!(found.is_empty() && values.strangers(KEYS.as_slice()).is_empty(), "{found:?}");
+        // What is asked for after it is meant.
+        values.read_assignment("moe.router.score=softmax", &mut found);
+        assert_eq!(values.strangers(KEYS.as_slice()).len(), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A run from its first step to its last: the order of reading, stepping, measuring, validating and
 //! saving.
 
+mod alarms;
 mod run_loop;
 mod settings;
 mod validate;

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use moe_shards::Hash;
 use serde_json::{Map, Value};
 
+use super::alarms::Alarms;
 use super::validate::{Validation, Validator};
 use crate::checkpoint::{self, Circumstances, parameter_hash};
 use crate::config::RunConfig;
@@ -45,6 +46,8 @@ pub trait Observer {
     fn step(&mut self, progress: &Progress);
     /// After each validation.
     fn validation(&mut self, step: u64, validation: &Validation);
+    /// When something is wrong that can still be helped.
+    fn alarm(&mut self, step: u64, message: &str);
     /// After each checkpoint.
     fn saved(&mut self, path: &Path);
 }
@@ -100,6 +103,7 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
     let mut loader = Loader::new(corpus.samples.clone(), state.t..last_t, config.data.prefetch, state.digest);
     let mut metrics = Metrics::open(dir, state.step, interval, geometry, config.run.peak_tflops)?;
     let mut validation = None;
+    let mut alarms = Alarms::default();
     let save = |state: &TrainState, metrics: &Metrics| {
         let interval = metrics.interval.to_json();
         checkpoint::save(
@@ -134,6 +138,9 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
 
         interrupted = stop.load(Ordering::SeqCst) || stop_after.is_some_and(|last| state.step >= last);
         validation = None;
+        for message in alarms.step(report.cross_entropy, &report.routers, [seconds, waited]) {
+            observer.alarm(state.step, &message);
+        }
         observer.step(&progress(&state, n_steps, &report, &batch, seconds, logged));
         if let Some(before) = before {
             let is_due = state.step.is_multiple_of(config.run.log_every);

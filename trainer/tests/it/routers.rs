@@ -462,3 +462,15 @@ fn quantile_balancing_evens_the_load() {
     let (with, without) = (violation(true), violation(false));
     assert!(with < 0.3 && with < without / 2.0, "{with} {without}");
 }
+
+#[test]
+fn the_page_on_models_names_every_kind() {
+    let page = include_str!("../../../docs/models.md");
+    for kind in moe_train::model::moe::RouterConfig::KINDS {
+        assert!(page.contains(&format!("\n| `{kind}` |")), "{kind}");
+    }
+    for key in moe_train::model::moe::BalanceConfig::keys() {
+        let name = key.name.rsplit('.').next().expect("a name");
+        assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
+    }
+}

@@ -227,6 +227,8 @@ impl Observer for Silent {
 
     fn validation(&mut self, _: u64, _: &Validation) {}
 
+    fn alarm(&mut self, _: u64, _: &str) {}
+
     fn saved(&mut self, _: &Path) {}
 }
 

@@ -1,0 +1,190 @@
+//! What a run should be told about while it can still be helped: experts that get nothing, routers that use few experts,
+//! losses far off, and waiting for data. Nothing here changes the run; what was seen starts anew on resume.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::model::moe::RouterStats;
+
+/// Steps in a row after which experts without a token, or a router that uses few, are worth a word.
+const PATIENCE: u32 = 100;
+/// Losses that a new one is compared with; as many as SkipStep's window in OLMo-core.
+const WINDOW: usize = 128;
+/// Fewest of them.
+const LEAST: usize = 32;
+/// Deviations from their mean that are a spike.
+const DEVIATIONS: f64 = 6.0;
+/// Steps over which waiting is judged, and the share of their time that is too much.
+const WAITED_STEPS: u32 = 50;
+const WAITED_SHARE: f64 = 0.5;
+
+/// Watches the steps of a run.
+#[derive(Debug, Default)]
+pub(super) struct Alarms {
+    losses: VecDeque<f64>,
+    /// Steps without a token in a row, of each expert, by layer.
+    idle: BTreeMap<usize, Vec<u32>>,
+    /// Steps in a row in which few experts had nearly all, by layer.
+    narrow: BTreeMap<usize, u32>,
+    waited: f64,
+    seconds: f64,
+    n_timed: u32,
+}
+
+impl Alarms {
+    /// What there is to say after a step of this loss (nats), these routers (by layer), and seconds, of which some were
+    /// waited for data.
+    pub(super) fn step(
+        &mut self,
+        loss: f64,
+        routers: &[(usize, RouterStats)],
+        [seconds, waited]: [f64; 2],
+    ) -> Vec<String> {
+        let mut said = Vec::new();
+        said.extend(self.spike(loss));
+        for (layer, stats) in routers {
+            said.extend(self.dead(*layer, stats));
+            said.extend(self.collapse(*layer, stats));
+        }
+        said.extend(self.stalled(seconds, waited));
+        said
+    }
+
+    fn spike(&mut self, loss: f64) -> Option<String> {
+        let n = self.losses.len() as f64;
+        let mean = self.losses.iter().sum::<f64>() / n.max(1.0);
+        let variance = self.losses.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let off = (loss - mean) / variance.sqrt().max(1e-12);
+        let is_spike = self.losses.len() >= LEAST && off > DEVIATIONS;
+        self.losses.push_back(loss);
+        if self.losses.len() > WINDOW {
+            self.losses.pop_front();
+        }
+        is_spike.then(|| {
+            format!(
+                "the loss {loss:.3} is {off:.0} standard deviations above the mean of the {n} steps before, {mean:.3}; if that \
+                 happens often, lower optim.lr or optim.clip, and look at the samples with `moe-data explain`"
+            )
+        })
+    }
+
+    fn dead(&mut self, layer: usize, stats: &RouterStats) -> Option<String> {
+        let idle = self.idle.entry(layer).or_insert_with(|| vec![0; stats.load.len()]);
+        for (steps, load) in idle.iter_mut().zip(&stats.load) {
+            *steps = if *load == 0 { steps.saturating_add(1) } else { 0 };
+        }
+        let now: Vec<String> = (0..idle.len())
+            .filter(|&expert| idle[expert] == PATIENCE)
+            .map(|expert| expert.to_string())
+            .collect();
+        (!now.is_empty()).then(|| {
+            format!(
+                "layer {layer}: no token has reached expert {} for {PATIENCE} steps; raise moe.balance.bias_rate (sigmoid scores) \
+                 or moe.balance.switch, or take fewer moe.experts",
+                now.join(", ")
+            )
+        })
+    }
+
+    fn collapse(&mut self, layer: usize, stats: &RouterStats) -> Option<String> {
+        let (sent, tokens) = (stats.load.iter().sum::<u64>() + stats.n_dropped, stats.n_tokens.max(1));
+        // Experts of a token, on average.
+        let k = sent as f64 / tokens as f64;
+        let (n_experts, used) = (stats.load.len() as f64, stats.summary().effective_experts);
+        let narrow = self.narrow.entry(layer).or_default();
+        // Of two experts of each token among four or more, less than two and a half are in use.
+        let is_narrow = n_experts >= 2.0 * k && used < 1.25 * k.max(1.0);
+        *narrow = if is_narrow { narrow.saturating_add(1) } else { 0 };
+        (*narrow == PATIENCE).then(|| {
+            format!(
+                "layer {layer}: nearly all tokens have gone to {used:.1} of {n_experts} experts for {PATIENCE} steps, the router has \
+                 collapsed; go back to an earlier checkpoint with more balancing (moe.balance.bias_rate, moe.balance.switch: \
+                 `moe-train resume RUN --from STEP --fork DIR --set ...`) or a lower optim.lr"
+            )
+        })
+    }
+
+    fn stalled(&mut self, seconds: f64, waited: f64) -> Option<String> {
+        self.seconds += seconds;
+        self.waited += waited;
+        self.n_timed += 1;
+        if self.n_timed < WAITED_STEPS {
+            return None;
+        }
+        let share = self.waited / self.seconds.max(1e-9);
+        (self.seconds, self.waited, self.n_timed) = (0.0, 0.0, 0);
+        (share > WAITED_SHARE).then(|| {
+            format!(
+                "{:.0} % of the time of the last {WAITED_STEPS} steps was waiting for samples; raise data.prefetch, or put the \
+                 shards on a faster disk",
+                100.0 * share
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stats(load: &[u64]) -> Vec<(usize, RouterStats)> {
+        let n_tokens = load.iter().sum::<u64>() / 2;
+        vec![(3, RouterStats { load: load.to_vec(), n_tokens, ..RouterStats::default() })]
+    }
+
+    /// Steps with an alarm, from 1, and what the first said.
+    fn alarms(
+        n: usize,
+        mut step: impl FnMut(usize) -> (f64, Vec<(usize, RouterStats)>, [f64; 2]),
+    ) -> (Vec<usize>, String) {
+        let (mut alarms, mut steps, mut first) = (Alarms::default(), Vec::new(), String::new());
+        for number in 1..=n {
+            let (loss, routers, times) = step(number);
+            let said = alarms.step(loss, &routers, times);
+            if !said.is_empty() {
+                steps.push(number);
+                first = if first.is_empty() { said.join("; ") } else { first };
+            }
+        }
+        (steps, first)
+    }
+
+    #[test]
+    fn a_spike_is_told_once_there_is_something_to_compare_it_with() {
+        let even = stats(&[5, 5, 5, 5]);
+        let loss = |number: usize| match number {
+            10 | 60 => 9.0,
+            n => 3.0 + 0.01 * (n % 5) as f64,
+        };
+        // Step 10 is too early, and its loss is in the window that step 60 is compared with.
+        let (steps, _) = alarms(70, |n| (loss(n), even.clone(), [1.0, 0.0]));
+        assert_eq!(steps, [60]);
+        let (steps, said) = alarms(70, |n| (if n == 10 { 3.0 } else { loss(n) }, even.clone(), [1.0, 0.0]));
+        assert_eq!(steps, [60]);
+        assert!(said.contains("9.000") && said.contains("optim.lr"), "{said}");
+    }
+
+    #[test]
+    fn experts_without_a_token_are_named_after_a_hundred_steps() {
+        let load = |n: usize| if n == 50 { stats(&[5, 5, 5, 5]) } else { stats(&[5, 0, 8, 7]) };
+        let (steps, said) = alarms(160, |n| (3.0, load(n), [1.0, 0.0]));
+        assert_eq!(steps, [150]);
+        assert!(said.contains("layer 3") && said.contains("expert 1 "), "{said}");
+    }
+
+    #[test]
+    fn a_collapsed_router_is_told_and_an_even_one_is_not() {
+        let (steps, said) = alarms(120, |_| (3.0, stats(&[10, 9, 1, 0]), [1.0, 0.0]));
+        // Expert 3 is dead at the same time.
+        assert_eq!(steps, [100]);
+        assert!(said.contains("collapsed") && said.contains("expert 3 "), "{said}");
+        assert!(alarms(120, |_| (3.0, stats(&[6, 5, 5, 4]), [1.0, 0.0])).0.is_empty());
+    }
+
+    #[test]
+    fn waiting_for_data_is_told() {
+        let (steps, said) =
+            alarms(100, |n| (3.0, stats(&[5, 5, 5, 5]), [1.0, if n <= 50 { 0.6 } else { 0.4 }]));
+        assert_eq!(steps, [50]);
+        assert!(said.contains("60 %") && said.contains("data.prefetch"), "{said}");
+    }
+}
