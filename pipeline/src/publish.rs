@@ -18,6 +18,7 @@ use crate::ledger::decontamination::Decontamination;
 use crate::listing::{self, Entry, Listing, Maker};
 use crate::prepare::Prepared;
 use crate::tokenizer::EncoderOptions;
+use crate::work::parts::{self, Parts};
 use crate::work::{
     self, clear_work, entries, remove_dry_run, remove_file, remove_if_empty, remove_work, texts,
 };
@@ -75,6 +76,9 @@ pub struct StoredTokenizer {
 struct Finished {
     fingerprint: Hash,
     manifest: Hash,
+    /// Digest of `work/parts.json`; versions that exported no texts did not write it.
+    #[serde(default)]
+    parts: Option<Hash>,
 }
 
 const FINISHED: &str = "work/finished.json";
@@ -270,7 +274,11 @@ pub fn write_data(
     let work = out.join("work");
     remove_dry_run(&work)?;
     clear_work(&work, &results.used.iter().cloned().collect())?;
-    let finished = Finished { fingerprint: prepared.fingerprint(), manifest: manifest.hash()? };
+    let finished = Finished {
+        fingerprint: prepared.fingerprint(),
+        manifest: manifest.hash()?,
+        parts: Some(Hash::of_file(&work.join(parts::FILE))?),
+    };
     Ok(atomic::write_file(&out.join(FINISHED), &json::canonical(&finished))?)
 }
 
@@ -281,7 +289,8 @@ fn finished(out: &Path) -> Option<Finished> {
 /// Whether the folder holds exactly the build of this fingerprint. Looks at names and sizes only;
 /// `moe-data verify` reads everything.
 pub fn is_finished(out: &Path, fingerprint: Hash) -> bool {
-    let Some(finished) = finished(out).filter(|finished| finished.fingerprint == fingerprint) else {
+    let is_it = |finished: &Finished| finished.fingerprint == fingerprint && finished.parts.is_some();
+    let Some(finished) = finished(out).filter(is_it) else {
         return false;
     };
     let Ok(manifest) = Manifest::read(out) else { return false };
@@ -293,6 +302,26 @@ pub fn is_finished(out: &Path, fingerprint: Hash) -> bool {
     manifest.hash().is_ok_and(|hash| hash == finished.manifest)
         && listing.files().iter().all(is_there)
         && Ledger::read(out).is_ok()
+}
+
+/// Where the tables of a finished build are, for commands that read its texts.
+///
+/// # Errors
+/// There is no finished build, or another one has begun since.
+pub fn finished_parts(out: &Path) -> Result<Parts> {
+    let work = out.join("work");
+    let usage = |message: &str| Error::Usage(format!("{} {message}", out.display()));
+    let Some(finished) = finished(out).filter(|_| work.join(parts::FILE).exists()) else {
+        return Err(usage(
+            "is no finished build with its work folder; run moe-data build first (texts are taken from the work folder)",
+        ));
+    };
+    let digest = Hash::of_file(&work.join(parts::FILE))?;
+    match finished.parts {
+        Some(parts) if parts == digest => Parts::read(&work),
+        Some(_) => Err(usage("has a build that was stopped; run moe-data build again to finish it")),
+        None => Err(usage("is of a version that exported no texts; run moe-data build again")),
+    }
 }
 
 /// Refuses a folder with other things in it, and one in which something of others lies where a build writes.

@@ -150,6 +150,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     }
     let tokenizer = run.tokenizer(&parts)?;
     run.tokenize(&mut parts, &tokenizer)?;
+    run.write_parts(&parts)?;
     run.shard(&parts, &tokenizer)?;
     for name in published::keep(&args.out, &mut run.results)? {
         printer.note(&format!(
