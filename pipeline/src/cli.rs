@@ -57,6 +57,7 @@ pub enum Verb {
   moe-data build                                     # configs/build.toml to out/
   moe-data build --input corpus/ --out corpus-out/   # no recipe: built-in defaults
   moe-data build --against old/out                   # without the documents of an earlier build
+  moe-data build --text-only && moe-data export --jsonl text/   # curation alone, without tokens
   moe-data build --recipe my.toml --dry-run          # check it, and predict from 1 % what would come of it")]
     Build(Build),
     /// Train, import, check and measure tokenizers
@@ -180,6 +181,9 @@ pub struct Build {
     /// [default: the recipe's tokenizer.verify_every]
     #[arg(long, value_name = "N")]
     pub verify_every: Option<u64>,
+    /// Stop before the tokenizer: curated text alone, for moe-data export --jsonl or --parquet
+    #[arg(long, conflicts_with_all = ["dry_run", "verify_every"])]
+    pub text_only: bool,
     /// Check everything, say what would be done, and predict from a sample what would be kept, its tokens, disk and time
     #[arg(long)]
     pub dry_run: bool,

@@ -108,6 +108,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 fresh: flags.fresh,
                 work: flags.work,
                 verify_every: flags.verify_every,
+                text_only: flags.text_only,
                 dry_run: flags.dry_run,
                 sample: flags.sample,
                 json: flags.json,

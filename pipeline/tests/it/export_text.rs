@@ -241,3 +241,67 @@ fn only_a_finished_build_is_exported() {
     let said = scratch.run(&["export", "--jsonl", "text", "--file-size", "3"]);
     assert!(said.code == Some(2) && said.err.contains("at least 1KiB"), "{}", said.err);
 }
+
+#[test]
+fn a_build_of_text_alone_needs_no_tokenizer_and_exports_the_same_texts() {
+    let scratch = mixed();
+    scratch.ok(&["export", "--jsonl", "text"]);
+    let recipe = fs::read_to_string(scratch.path("r.toml")).unwrap();
+    let (without, tokenizer) = recipe.split_once("[tokenizer]").unwrap();
+    scratch.write("text.toml", without);
+    let said = scratch.fail(&["build", "--recipe", "text.toml", "--out", "curated"], 2);
+    assert!(said.err.contains("[tokenizer]"), "{}", said.err);
+    let build = ["build", "--text-only", "--recipe", "text.toml", "--out", "curated"];
+    let said = scratch.ok(&build);
+    assert!(said.err.contains("next: moe-data export --jsonl text/ --out curated"), "{}", said.err);
+    let ledger = scratch.ledger("curated");
+    let (found, mut expected) = (&ledger.sources["a"], scratch.ledger("out").sources["a"].clone());
+    assert!(expected.kept.tokens > 0);
+    expected.kept.tokens = 0;
+    assert_eq!(found, &expected);
+    for name in ["MANIFEST.json", "shards", "tokenizer.json", "work/tokenize"] {
+        assert!(!scratch.path("curated").join(name).exists(), "{name}");
+    }
+    assert!(scratch.ok(&build).err.contains("nothing changed"));
+    scratch.ok(&["export", "--jsonl", "curated-text", "--out", "curated"]);
+    assert_same(&files(&scratch.path("curated-text")), &files(&scratch.path("text")));
+
+    scratch.ok(&["verify", "curated"]);
+    assert!(scratch.ok(&["inspect", "curated"]).out.contains("duplicate_variant: 1"));
+    assert!(scratch.ok(&["why", "d1", "--out", "curated"]).out.contains("duplicate_variant"));
+    let said = scratch.fail(&["mix", "--out", "curated"], 2);
+    assert!(said.err.contains("--text-only"), "{}", said.err);
+
+    // A build with shards is not taken away; one without grows into one with them.
+    let said = scratch.fail(&["build", "--text-only", "--recipe", "text.toml"], 2);
+    assert!(said.err.contains("has shards"), "{}", said.err);
+    scratch.write("full.toml", format!("{without}[tokenizer]{tokenizer}"));
+    scratch.ok(&["build", "--recipe", "full.toml", "--out", "curated"]);
+    assert_same(&scratch.results("curated"), &scratch.results("out"));
+    scratch.ok(&["build", "--text-only", "--fresh", "--recipe", "text.toml", "--out", "curated"]);
+    assert!(!scratch.path("curated/shards").exists());
+}
+
+#[test]
+fn what_is_cut_is_counted_without_tokens_too() {
+    let scratch = Scratch::new();
+    let paragraph = "This paragraph stands in every document of the corpus, word for word.";
+    let lines: String = (0..20)
+        .map(|n| {
+            format!(
+                "{}\n",
+                json!({ "id": format!("doc-{n}"), "text": format!("{}\n\n{paragraph}", text(n)) })
+            )
+        })
+        .collect();
+    scratch.write("a.jsonl", lines);
+    let cuts = "[dedup]\n[dedup.paragraph]\nmin_chars = 30\nmin_documents = 2\n";
+    scratch.write("r.toml", small_recipe("\"a.jsonl\"", cuts));
+    scratch.ok(&["build", "--text-only", "--recipe", "r.toml"]);
+    assert!(scratch.ledger("out").sources["a"].cut["paragraph"].docs >= 19);
+    scratch.ok(&["export", "--jsonl", "text"]);
+    let texts = records(&scratch.path("text"));
+    assert_eq!(texts.len(), 20);
+    let n_whole = texts.iter().filter(|record| record["text"].as_str().unwrap().contains(paragraph)).count();
+    assert!(n_whole <= 1, "{n_whole}");
+}
