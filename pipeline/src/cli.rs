@@ -2,6 +2,7 @@
 
 pub mod classifier;
 pub mod decontaminate;
+pub mod export;
 pub mod grade;
 pub mod rephrase;
 pub mod server;
@@ -56,6 +57,7 @@ pub enum Verb {
   moe-data build                                     # configs/build.toml to out/
   moe-data build --input corpus/ --out corpus-out/   # no recipe: built-in defaults
   moe-data build --against old/out                   # without the documents of an earlier build
+  moe-data build --text-only && moe-data export --jsonl text/   # curation alone, without tokens
   moe-data build --recipe my.toml --dry-run          # check it, and predict from 1 % what would come of it")]
     Build(Build),
     /// Train, import, check and measure tokenizers
@@ -122,13 +124,15 @@ pub enum Verb {
   moe-data diff out/ other-out/
   moe-data diff out/ other-out/ --json | jq .first_difference")]
     Diff(Diff),
-    /// Give shards and plans to other programs: Megatron-LM, NumPy, PyTorch
+    /// Give shards, plans and curated text to other programs: Megatron-LM, NumPy, PyTorch, Hugging Face
     #[command(before_long_help = "Examples:
   moe-data export --megatron                        # out/shards/NAME.idx beside the same NAME.bin
   moe-data export --npy                             # out/export/NAME.npy, a copy of the tokens
   moe-data export --plan-npy                        # out/export/{plan.json,samples.npy,pieces.npy}
-  moe-data export --plan-npy --range 0..1000 --rows # and the sequences themselves")]
-    Export(Export),
+  moe-data export --plan-npy --range 0..1000 --rows # and the sequences themselves
+  moe-data export --jsonl text/                     # the kept documents: text/NAME-00000.jsonl.zst
+  moe-data export --parquet text/ --file-size 1GiB")]
+    Export(export::Export),
     /// Show what is in an output folder, a shard or a ledger
     #[command(before_long_help = "Examples:
   moe-data inspect out/
@@ -177,6 +181,9 @@ pub struct Build {
     /// [default: the recipe's tokenizer.verify_every]
     #[arg(long, value_name = "N")]
     pub verify_every: Option<u64>,
+    /// Stop before the tokenizer: curated text alone, for moe-data export --jsonl or --parquet
+    #[arg(long, conflicts_with_all = ["dry_run", "verify_every"])]
+    pub text_only: bool,
     /// Check everything, say what would be done, and predict from a sample what would be kept, its tokens, disk and time
     #[arg(long)]
     pub dry_run: bool,
@@ -348,36 +355,6 @@ pub struct Verify {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Print JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Flags of `export`.
-#[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["megatron", "npy", "plan_npy"])))]
-pub struct Export {
-    /// Write Megatron-LM's .idx beside each shard; the tokens are not copied
-    #[arg(long)]
-    pub megatron: bool,
-    /// Write the tokens of each shard, and the ends of its documents, as .npy
-    #[arg(long)]
-    pub npy: bool,
-    /// Write which tokens make up each sample of the plan, as .npy
-    #[arg(long)]
-    pub plan_npy: bool,
-    /// Samples of the plan, such as 0..1000 [default: all]
-    #[arg(long, value_name = "A..B", requires = "plan_npy", value_parser = moe_data::commands::export::parse_range)]
-    pub range: Option<std::ops::Range<u64>>,
-    /// Write the sequences too: tokens, targets, segments
-    #[arg(long, requires = "plan_npy")]
-    pub rows: bool,
-    /// Folder of the .npy files [default: OUT/export]
-    #[arg(long, value_name = "DIR")]
-    pub to: Option<PathBuf>,
-    /// Folder of the build and its plan
-    #[arg(long, value_name = "DIR", default_value = "out")]
-    pub out: PathBuf,
-    /// List the files as JSON on stdout
     #[arg(long)]
     pub json: bool,
 }

@@ -97,6 +97,11 @@ impl LocalEngine {
         LocalEngine { memory_bytes: memory_bytes.max(MIN_MEMORY_BYTES), ..self }
     }
 
+    /// Runs what uses the threads by itself.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+
     /// Tasks that run at once.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()

@@ -27,21 +27,24 @@ pub enum Maker {
     Build,
     /// `mix`.
     Mix,
-    /// `export`.
+    /// `export`, of shards and plans.
     Export,
+    /// `export`, of texts: these are input for any build.
+    Text,
     /// `rephrase`.
     Rephrase,
 }
 
 impl Maker {
     /// All of them.
-    pub const ALL: [Maker; 4] = [Maker::Build, Maker::Mix, Maker::Export, Maker::Rephrase];
+    pub const ALL: [Maker; 5] = [Maker::Build, Maker::Mix, Maker::Export, Maker::Text, Maker::Rephrase];
 
     fn name(self) -> &'static str {
         match self {
             Maker::Build => "build",
             Maker::Mix => "mix",
             Maker::Export => "export",
+            Maker::Text => "text",
             Maker::Rephrase => "rephrase",
         }
     }

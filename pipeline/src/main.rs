@@ -108,6 +108,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 fresh: flags.fresh,
                 work: flags.work,
                 verify_every: flags.verify_every,
+                text_only: flags.text_only,
                 dry_run: flags.dry_run,
                 sample: flags.sample,
                 json: flags.json,
@@ -158,19 +159,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             let args = moe_data::commands::diff::DiffArgs { a, b, limit, json };
             moe_data::commands::diff::run(&args, printer, stop_on_signals()?)
         }
-        Verb::Export(flags) => {
-            let args = moe_data::commands::export::ExportArgs {
-                out: flags.out,
-                to: flags.to,
-                megatron: flags.megatron,
-                npy: flags.npy,
-                plan_npy: flags.plan_npy,
-                range: flags.range,
-                rows: flags.rows,
-                json: flags.json,
-            };
-            moe_data::commands::export::run(&args, printer, stop_on_signals()?)
-        }
+        Verb::Export(flags) => moe_data::commands::export::run(&flags.into(), printer, stop_on_signals()?),
         Verb::Inspect(flags) => inspect::run(&flags.path, flags.json, printer),
         Verb::Verify(flags) => {
             let args = verify::VerifyArgs {

@@ -22,7 +22,7 @@ use crate::read::{self, Limits};
 use crate::recipe::decontaminate::BenchmarkConfig;
 use crate::recipe::dedup::AGAINST_WITHOUT_METHOD;
 use crate::recipe::inputs::{self, Found, InputFile, Skipped};
-use crate::recipe::{ORIGINAL, Recipe, SourceConfig, decode};
+use crate::recipe::{ORIGINAL, Recipe, SourceConfig, TokenizerConfig, decode};
 use crate::rephrase::record;
 use crate::stage::decontaminate::load::Benchmark;
 
@@ -56,6 +56,15 @@ pub struct Prepared {
     file: Option<PathBuf>,
 }
 
+/// What a build is to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Shards, which need a tokenizer.
+    Shards,
+    /// Curated text alone: what the recipe says of a tokenizer counts for nothing.
+    Texts,
+}
+
 impl Prepared {
     /// Reads the recipe and finds its files.
     ///
@@ -65,7 +74,12 @@ impl Prepared {
     ///
     /// # Errors
     /// [`Error::Recipe`] with every problem; [`Error::Io`] when the recipe cannot be read.
-    pub fn new(recipe: Option<&Path>, input: &[PathBuf], against: &[PathBuf]) -> Result<Prepared> {
+    pub fn new(
+        recipe: Option<&Path>,
+        input: &[PathBuf],
+        against: &[PathBuf],
+        goal: Goal,
+    ) -> Result<Prepared> {
         let default = Path::new(DEFAULT_RECIPE);
         let file = match recipe {
             Some(file) => Some(file),
@@ -81,10 +95,16 @@ impl Prepared {
         let mut recipe = match file {
             Some(file) => {
                 let text = fs::read_to_string(file).map_err(Error::io(file, "read"))?;
-                decode::decode(&text, file)?
+                match goal {
+                    Goal::Shards => decode::decode(&text, file)?,
+                    Goal::Texts => decode::decode_without_tokenizer(&text, file)?,
+                }
             }
             None => Recipe::built_in(Vec::new()),
         };
+        if goal == Goal::Texts {
+            recipe.tokenizer = TokenizerConfig::default();
+        }
         let base = file.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
         let source_base = if input.is_empty() { base.clone() } else { PathBuf::new() };
         if !input.is_empty() {
@@ -432,13 +452,17 @@ mod tests {
         let head = "[[source]]\nname = \"a\"\npaths = [\"a.jsonl\"]\ntext = \"txt\"\nid = \"idnt\"\n";
         let tail = "[tokenizer]\ntrain = { vocab_size = 300 }\n";
         fs::write(&recipe, format!("{head}{tail}")).unwrap();
-        let error = Prepared::new(Some(&recipe), &[], &[]).unwrap().check_fields().unwrap_err().to_string();
+        let error = Prepared::new(Some(&recipe), &[], &[], Goal::Shards)
+            .unwrap()
+            .check_fields()
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("`txt`; did you mean `text`?"), "{error}");
         assert!(error.contains("`idnt`; did you mean `ident`?"), "{error}");
 
         let more = "[[source]]\nname = \"b\"\npaths = [\"b.jsonl\", \"c/*.jsonl\"]\n";
         fs::write(&recipe, format!("{head}{more}{tail}")).unwrap();
-        let error = Prepared::new(Some(&recipe), &[], &[]).unwrap_err().to_string();
+        let error = Prepared::new(Some(&recipe), &[], &[], Goal::Shards).unwrap_err().to_string();
         assert_eq!(error.lines().count(), 2, "{error}");
     }
 }

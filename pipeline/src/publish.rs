@@ -2,14 +2,18 @@
 //! take the space of one. What is there and not in the list of our files ([`listing`]) is left alone. `MANIFEST.json` goes first and comes back last: while it is there, all
 //! that it lists is there and belongs together, whenever the process is killed.
 
+mod finished;
+
+pub use self::finished::{finished_parts, is_finished, is_text};
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use moe_shards::atomic::AtomicFile;
 use moe_shards::{Hash, Manifest, ShardInfo, SourceInfo, TokenizerInfo, atomic};
-use serde::{Deserialize, Serialize};
 
+use self::finished::{FINISHED, finish};
 use crate::error::{Error, Result};
 use crate::export;
 use crate::json;
@@ -18,9 +22,7 @@ use crate::ledger::decontamination::Decontamination;
 use crate::listing::{self, Entry, Listing, Maker};
 use crate::prepare::Prepared;
 use crate::tokenizer::EncoderOptions;
-use crate::work::{
-    self, clear_work, entries, remove_dry_run, remove_file, remove_if_empty, remove_work, texts,
-};
+use crate::work::{self, entries, remove_file, remove_if_empty, remove_work, texts};
 
 /// Files of the work folder that a build shows, each with the name it gets.
 #[derive(Clone, Debug, Default)]
@@ -70,14 +72,6 @@ pub struct StoredTokenizer {
     pub options: EncoderOptions,
 }
 
-/// What the last finished build was, in the work folder.
-#[derive(Serialize, Deserialize)]
-struct Finished {
-    fingerprint: Hash,
-    manifest: Hash,
-}
-
-const FINISHED: &str = "work/finished.json";
 const RECIPE_LOCK: &str = "recipe.lock.toml";
 /// File of the lengths of tokens in bytes.
 pub const TOKEN_BYTES: &str = "token_bytes.u16";
@@ -231,9 +225,7 @@ pub fn write_data(
         (folder.join(&name), name)
     });
     let files = [("shards", shards.collect::<Vec<_>>()), ("dedup", texts.collect())];
-    let recipe = prepared.recipe.to_toml().map_err(|e| Error::data(&out.join(RECIPE_LOCK), e.to_string()))?;
-    let head = "# The recipe of this build with every default written out; paths are as they were given.";
-    let lock = format!("{head}\n# fingerprint, without the paths: {}\n{recipe}", manifest.build);
+    let lock = recipe_lock(out, prepared, manifest.build)?;
 
     let mut listing = open(out)?;
     let names = files
@@ -267,32 +259,33 @@ pub fn write_data(
     listing.note(Manifest::FILE, Entry::of(&manifest.to_bytes()?));
     listing.finish()?;
     manifest.write(out)?;
-    let work = out.join("work");
-    remove_dry_run(&work)?;
-    clear_work(&work, &results.used.iter().cloned().collect())?;
-    let finished = Finished { fingerprint: prepared.fingerprint(), manifest: manifest.hash()? };
-    Ok(atomic::write_file(&out.join(FINISHED), &json::canonical(&finished))?)
+    finish(out, prepared, Some(manifest.hash()?), results)
 }
 
-fn finished(out: &Path) -> Option<Finished> {
-    fs::read(out.join(FINISHED)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+/// What a build of text alone leaves beside its reports; shards of a build that was killed go.
+///
+/// # Errors
+/// A file that is not ours is in the way, or the disk refuses.
+pub fn write_text(out: &Path, prepared: &Prepared, results: &Results) -> Result<()> {
+    let mut listing = open(out)?;
+    listing.claim([RECIPE_LOCK.to_owned()])?;
+    let of_shards = |name: &str| {
+        name.starts_with("shards/")
+            || name.starts_with("dedup/")
+            || [work::TOKENIZER, TOKEN_BYTES].contains(&name)
+    };
+    remove_ours(out, &mut listing, of_shards)?;
+    let lock = recipe_lock(out, prepared, prepared.identity(None)?)?;
+    listing.write_file(RECIPE_LOCK, lock.as_bytes())?;
+    listing.finish()?;
+    finish(out, prepared, None, results)
 }
 
-/// Whether the folder holds exactly the build of this fingerprint. Looks at names and sizes only;
-/// `moe-data verify` reads everything.
-pub fn is_finished(out: &Path, fingerprint: Hash) -> bool {
-    let Some(finished) = finished(out).filter(|finished| finished.fingerprint == fingerprint) else {
-        return false;
-    };
-    let Ok(manifest) = Manifest::read(out) else { return false };
-    // Of a version without lists: the files are linked once more, and the list is made.
-    let Ok(Some(listing)) = Listing::read(out, Maker::Build) else { return false };
-    let is_there = |(name, entry): (&String, &Option<Entry>)| {
-        entry.is_some_and(|entry| fs::metadata(out.join(name)).is_ok_and(|data| data.len() == entry.bytes))
-    };
-    manifest.hash().is_ok_and(|hash| hash == finished.manifest)
-        && listing.files().iter().all(is_there)
-        && Ledger::read(out).is_ok()
+/// The recipe of a build, as its folder has it.
+fn recipe_lock(out: &Path, prepared: &Prepared, build: Hash) -> Result<String> {
+    let recipe = prepared.recipe.to_toml().map_err(|e| Error::data(&out.join(RECIPE_LOCK), e.to_string()))?;
+    let head = "# The recipe of this build with every default written out; paths are as they were given.";
+    Ok(format!("{head}\n# fingerprint, without the paths: {build}\n{recipe}"))
 }
 
 /// Refuses a folder with other things in it, and one in which something of others lies where a build writes.

@@ -1,4 +1,6 @@
-//! `moe-data export`: shards and plans for other programs.
+//! `moe-data export`: shards, plans and texts for other programs.
+
+pub mod text;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -8,7 +10,8 @@ use std::sync::atomic::AtomicBool;
 use moe_shards::{Manifest, Plan};
 use serde_json::json;
 
-use crate::error::Result;
+use self::text::TextArgs;
+use crate::error::{Error, Result};
 use crate::export::{self, Exported, PlanExport};
 use crate::intact;
 use crate::listing::{Entry, Listing, Maker};
@@ -34,6 +37,8 @@ pub struct ExportArgs {
     pub range: Option<Range<u64>>,
     /// The sequences of the plan too.
     pub rows: bool,
+    /// The texts of the documents.
+    pub texts: Vec<TextArgs>,
     /// Print as JSON.
     pub json: bool,
 }
@@ -43,6 +48,31 @@ pub struct ExportArgs {
 /// # Errors
 /// The build or the plan is missing or damaged, the range is past the end, a file that is not ours is in the way, or the disk refuses.
 pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    if let [first, second] = &args.texts[..]
+        && first.to == second.to
+    {
+        return Err(Error::Usage("--jsonl and --parquet need folders of their own".to_owned()));
+    }
+    let mut files: Vec<Exported> = Vec::new();
+    for wanted in &args.texts {
+        files.extend(text::run(&args.out, wanted, printer, &stop)?);
+    }
+    if args.megatron || args.npy || args.plan_npy {
+        files.extend(arrays(args, printer, stop)?);
+    }
+    if args.json {
+        printer.data(&format!("{}\n", json!({ "files": files })));
+    } else {
+        let lines = files.iter().map(|file| format!("{}  {}\n", file.path.display(), ByteSize(file.bytes)));
+        printer.data(&lines.collect::<String>());
+    }
+    let sum = ByteSize(files.iter().map(|file| file.bytes).sum());
+    printer.note(&format!("{} files, {sum}; docs/interop.md says how to read them", files.len()));
+    Ok(())
+}
+
+/// Writes what is made of shards and of the plan.
+fn arrays(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<Vec<Exported>> {
     let manifest = Manifest::read(&args.out)?;
     let to = args.to.clone().unwrap_or_else(|| args.out.join("export"));
     let is_inside = args.to.is_none() || args.megatron;
@@ -87,15 +117,7 @@ pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
         }
     }
     listings.into_iter().try_for_each(|(_, listing)| listing.finish())?;
-    if args.json {
-        printer.data(&format!("{}\n", json!({ "files": files })));
-    } else {
-        let lines = files.iter().map(|file| format!("{}  {}\n", file.path.display(), ByteSize(file.bytes)));
-        printer.data(&lines.collect::<String>());
-    }
-    let sum = ByteSize(files.iter().map(|file| file.bytes).sum());
-    printer.note(&format!("{} files, {sum}; docs/interop.md says how to read them", files.len()));
-    Ok(())
+    Ok(files)
 }
 
 /// Notes what is about to be written, by folder.

@@ -10,6 +10,7 @@ use super::profile::Profile;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::printer::Printer;
+use crate::publish;
 use crate::recipe::ByteSize;
 
 /// Runs the command: a tree for people, or one JSON object.
@@ -39,6 +40,10 @@ fn bytes_per_token(n_text_bytes: u64, n_tokens: u64) -> f64 {
 }
 
 fn folder(path: &Path) -> Result<(String, Value)> {
+    if publish::is_text(path) {
+        let ledger = Ledger::read(path)?;
+        return Ok((ledger.table(path), json!(ledger)));
+    }
     let manifest = Manifest::read(path)?;
     let total = totals(manifest.shards.iter());
     let mut lines = vec![

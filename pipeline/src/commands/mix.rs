@@ -15,6 +15,7 @@ use crate::mix::mixture::Mixture;
 use crate::mix::worth::PoolWorth;
 use crate::mix::{self, Extension, MixOptions, MixOutcome};
 use crate::printer::Printer;
+use crate::publish;
 use crate::watch::Watch;
 
 /// Where the mixture is looked for when no file is named.
@@ -57,6 +58,10 @@ pub struct MixArgs {
 /// Everything in [`Error`]; its exit code is the command's.
 pub fn run(args: &MixArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let (mixture, origin) = read_mixture(args)?;
+    if publish::is_text(&args.out) {
+        let message = "was built with --text-only and has no shards; run moe-data build without it first";
+        return Err(Error::Usage(format!("{} {message}", args.out.display())));
+    }
     // Before the lock, which would make the folder of a mistyped --out.
     Manifest::read(&args.out)?;
     let _lock = OutputLock::acquire(&args.out)?;

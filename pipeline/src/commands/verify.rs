@@ -157,7 +157,7 @@ fn check_listing(folder: &Path, maker: Maker, is_build: bool, found: &mut Found)
             let written: &[&str] = match maker {
                 Maker::Build => &["recipe.lock.toml", Decontamination::FILE, "audit", "quarantine"],
                 Maker::Mix => &[MIXTURE_FILE],
-                Maker::Export | Maker::Rephrase => &[],
+                Maker::Export | Maker::Text | Maker::Rephrase => &[],
             };
             let there = written.iter().map(|name| folder.join(name)).filter(|path| path.exists());
             found.not_covered.extend(there.map(|path| path.display().to_string()));
@@ -172,7 +172,7 @@ fn check_listing(folder: &Path, maker: Maker, is_build: bool, found: &mut Found)
             is_build && (in_shards || by_manifest)
         }
         Maker::Mix => name.starts_with("plan/"),
-        Maker::Export | Maker::Rephrase => false,
+        Maker::Export | Maker::Text | Maker::Rephrase => false,
     };
     let verified = listing.verify(is_checked);
     // Ledger, manifest, plan and texts of documents were counted with what is told of them.

@@ -1,10 +1,11 @@
 //! Shards and plans for programs that are not ours: Megatron-LM's index beside the same tokens,
-//! NumPy files, and a plan as an index that Python reads with `numpy.load`. The layouts are in
+//! NumPy files, a plan as an index that Python reads with `numpy.load`, and the texts themselves. The layouts are in
 //! `docs/interop.md`.
 
 mod megatron;
 mod npy;
 mod plan;
+pub mod text;
 mod tokens;
 
 pub use self::megatron::{is_index, megatron};
@@ -17,7 +18,8 @@ use moe_shards::Hash;
 use moe_shards::atomic::AtomicFile;
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::work::io_error;
 
 /// A file that an export wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,5 +55,19 @@ impl HashedFile {
     fn commit(self) -> Result<Exported> {
         self.file.commit()?;
         Ok(Exported { path: self.path, bytes: self.bytes, blake3: Hash(*self.hasher.finalize().as_bytes()) })
+    }
+}
+
+impl std::io::Write for HashedFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        HashedFile::write(self, bytes).map_err(|e| match e {
+            Error::Shards(e) => io_error(e),
+            e => std::io::Error::other(e),
+        })?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -41,14 +41,28 @@ const SECTIONS: [&str; 11] = [
 /// # Errors
 /// [`crate::Error::Recipe`] with everything that is wrong.
 pub fn decode(text: &str, file: &Path) -> Result<Recipe> {
+    decode_with(text, file, |decoder| {
+        decoder.problem(1, "tokenizer", "is missing; write a [tokenizer] section with `file` or `train`");
+    })
+}
+
+/// Decodes the text of a recipe that may lack `[tokenizer]`.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_without_tokenizer(text: &str, file: &Path) -> Result<Recipe> {
+    decode_with(text, file, |_| {})
+}
+
+fn decode_with(text: &str, file: &Path, no_tokenizer: fn(&mut Decoder<'_>)) -> Result<Recipe> {
     let mut decoder = Decoder::new(text, file);
     let tables = decoder.parse(&SECTIONS);
-    let recipe = tables.map(|tables| decoder.recipe(tables.get_ref())).unwrap_or_default();
+    let recipe = tables.map(|tables| decoder.recipe(tables.get_ref(), no_tokenizer)).unwrap_or_default();
     decoder.finish(recipe)
 }
 
 impl Decoder<'_> {
-    fn recipe(&mut self, spans: &DeTable<'_>) -> Recipe {
+    fn recipe(&mut self, spans: &DeTable<'_>, no_tokenizer: fn(&mut Decoder<'_>)) -> Recipe {
         let tables = self.tables(spans, "source");
         let name_lines: Vec<usize> = tables.iter().map(|table| table.line_of("name")).collect();
         let source: Vec<SourceConfig> = tables.into_iter().map(|table| self.section(table)).collect();
@@ -67,7 +81,7 @@ impl Decoder<'_> {
             dedup,
             decontaminate,
             quality,
-            tokenizer: self.tokenizer(spans),
+            tokenizer: self.tokenizer(spans, no_tokenizer),
             shard: self.one(spans, "shard"),
             limits: self.one(spans, "limits"),
             rephrase,
@@ -234,9 +248,9 @@ impl Decoder<'_> {
         Some(config)
     }
 
-    fn tokenizer(&mut self, spans: &DeTable<'_>) -> TokenizerConfig {
+    fn tokenizer(&mut self, spans: &DeTable<'_>, missing: fn(&mut Decoder<'_>)) -> TokenizerConfig {
         let Some(table) = self.table(spans, "tokenizer") else {
-            self.problem(1, "tokenizer", "is missing; write a [tokenizer] section with `file` or `train`");
+            missing(self);
             return TokenizerConfig::default();
         };
         // The section's own check wants to see whether `train` is there, and its good values.

@@ -429,6 +429,12 @@ impl Recipe {
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         drop_absent(&mut value);
+        // That of a build of text alone.
+        if self.tokenizer == TokenizerConfig::default()
+            && let Some(recipe) = value.as_object_mut()
+        {
+            recipe.remove("tokenizer");
+        }
         // A recipe without filters has no such key any more.
         for filter in value.get_mut("filter").and_then(Value::as_array_mut).into_iter().flatten() {
             filter.as_object_mut().and_then(|filter| filter.remove("files"));

@@ -1,18 +1,16 @@
 //! The documents that are rephrased: originals that a finished build has kept, with their text after all cuts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use moe_shards::FamilyId;
 
 use crate::document::{DocumentId, OwnedMetadata, TextHash};
 use crate::error::{Error, Result};
-use crate::work::cuts::Cuts;
-use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::families::Families;
+use crate::work::documents::Columns;
+use crate::work::kept::{Kept, KeptReader};
 use crate::work::parts::{PartPlace, Parts};
 use crate::work::rows;
-use crate::work::scores;
 
 /// An original with its text.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,79 +140,50 @@ impl ParentsAt<'_> {
     }
 }
 
-struct PartReader {
-    batches: DocumentBatches,
-    cuts: Cuts,
-    /// Documents that deduplication put into other families: they are no originals any more.
-    families: Families,
-    /// Scores that decide the quality, by row, and the edges of their buckets.
-    scores: BTreeMap<u32, u32>,
-    edges: Vec<f64>,
-    survivors: std::iter::Peekable<std::vec::IntoIter<u32>>,
-}
+struct PartReader(KeptReader);
 
 impl PartReader {
     fn open(originals: &Originals, part: &PartPlace) -> Result<PartReader> {
         let work = &originals.work;
         let survivors = rows::survivors(&work.join(&part.kept), &work.join(&part.removed))?;
-        let survivors: Vec<u32> = survivors.into_iter().map(|row| row.row).collect();
-        Ok(PartReader {
-            batches: DocumentBatches::open(&work.join(&part.documents), Columns::All)?,
-            cuts: Cuts::read(&work.join(&part.cuts))?,
-            families: Families::read(&work.join(&part.families))?,
-            scores: match &part.scores {
-                Some(scores) => scores::read(&work.join(scores))?,
-                None => BTreeMap::new(),
-            },
-            edges: originals.edges.clone(),
-            survivors: survivors.into_iter().peekable(),
-        })
+        let survivors = survivors.into_iter().map(|row| row.row).collect();
+        Ok(PartReader(KeptReader::open(work, part, &originals.edges, Columns::All, survivors)?))
     }
 
-    /// Appends the originals of the next batch that are wanted; false at the end.
+    /// Appends the originals of the next batch that are wanted; false at the end. Documents that deduplication put into other
+    /// families are no originals any more.
     fn next_batch(
         &mut self,
         part: &PartPlace,
         wanted: Option<&dyn Fn(u32) -> bool>,
         found: &mut VecDeque<(u32, Parent)>,
     ) -> Result<bool> {
-        let Some(batch) = self.batches.next() else { return Ok(false) };
-        for (row, document) in batch?.documents() {
-            let document = self.families.place(row, document);
-            let is_kept = self.survivors.next_if_eq(&row).is_some();
-            if !is_kept || document.variant != 0 || wanted.is_some_and(|wanted| !wanted(row)) {
-                continue;
+        self.0.next_batch(&mut |kept| {
+            let Kept { row, document, cuts, .. } = kept;
+            if document.variant != 0 || wanted.is_some_and(|wanted| !wanted(row)) {
+                return Ok(());
             }
-            let cuts = self.cuts.of(row);
-            let text = cuts.apply(document.text)?.into_owned();
+            let text = kept.text()?.into_owned();
             let text_hash = if cuts.is_empty() { document.text_hash } else { TextHash::of(&text) };
             let metadata = &document.metadata;
-            found.push_back((
-                row,
-                Parent {
-                    source: part.source.clone(),
-                    id: document.id.to_owned(),
-                    document_id: document.document_id,
-                    family: document.family,
-                    text_hash,
-                    metadata: OwnedMetadata {
-                        quality: metadata.quality.or_else(|| bucket(&self.scores, &self.edges, row)),
-                        language: metadata.language.map(str::to_owned),
-                        tags: metadata.tags.to_owned(),
-                        date: metadata.date.map(str::to_owned),
-                        score: metadata.score,
-                        url: metadata.url.map(str::to_owned),
-                    },
-                    text,
+            let parent = Parent {
+                source: part.source.clone(),
+                id: document.id.to_owned(),
+                document_id: document.document_id,
+                family: document.family,
+                text_hash,
+                metadata: OwnedMetadata {
+                    quality: kept.quality,
+                    language: metadata.language.map(str::to_owned),
+                    tags: metadata.tags.to_owned(),
+                    date: metadata.date.map(str::to_owned),
+                    score: metadata.score,
+                    url: metadata.url.map(str::to_owned),
                 },
-            ));
-        }
-        Ok(true)
+                text,
+            };
+            found.push_back((row, parent));
+            Ok(())
+        })
     }
-}
-
-/// The bucket of a document's score, if it has one.
-fn bucket(scores: &BTreeMap<u32, u32>, edges: &[f64], row: u32) -> Option<u8> {
-    let score = scores::from_bits(*scores.get(&row)?)?;
-    u8::try_from(edges.partition_point(|edge| *edge <= score)).ok()
 }

@@ -242,6 +242,14 @@ impl DocumentBatches {
     /// # Errors
     /// It is missing or damaged.
     pub fn open(path: &Path, columns: Columns) -> Result<DocumentBatches> {
+        DocumentBatches::open_at(path, columns, 0)
+    }
+
+    /// Opens a part at a row; what lies before it is not decoded.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn open_at(path: &Path, columns: Columns, first_row: u32) -> Result<DocumentBatches> {
         let file = File::open(path).map_err(Error::io(path, "open"))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(Error::parquet(path))?;
         let n_columns = schema().fields().len();
@@ -250,9 +258,10 @@ impl DocumentBatches {
         let reader = builder
             .with_projection(mask)
             .with_batch_size(BATCH_ROWS)
+            .with_offset(first_row as usize)
             .build()
             .map_err(Error::parquet(path))?;
-        Ok(DocumentBatches { path: path.to_owned(), reader, next_row: 0 })
+        Ok(DocumentBatches { path: path.to_owned(), reader, next_row: first_row })
     }
 }
 
@@ -371,5 +380,9 @@ mod tests {
             }
             assert_eq!(next, texts.len());
         }
+        let first = BATCH_ROWS as u32 + 5;
+        let mut batches = DocumentBatches::open_at(&path, Columns::All, first).unwrap();
+        let batch = batches.next().unwrap().unwrap();
+        assert_eq!(batch.documents().next(), Some((first, document(first as usize))));
     }
 }

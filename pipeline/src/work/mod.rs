@@ -11,6 +11,7 @@ pub mod cuts;
 pub mod dedup_rows;
 pub mod documents;
 pub mod families;
+pub mod kept;
 pub mod measures;
 pub mod names;
 pub mod near_duplicates;
@@ -202,6 +203,15 @@ pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths.map_err(Error::io(folder, "read"))?.into_iter().collect())
 }
 
+/// An error of a file for a library that writes into it.
+pub fn io_error(error: moe_shards::Error) -> io::Error {
+    match error {
+        // The kind decides the exit code.
+        moe_shards::Error::Io { ref source, .. } => io::Error::new(source.kind(), error),
+        error => io::Error::other(error),
+    }
+}
+
 /// An [`AtomicFile`] that Parquet can write into.
 pub struct Sink(AtomicFile);
 
@@ -225,11 +235,7 @@ impl Sink {
 
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(|e| match e {
-            // The kind decides the exit code.
-            moe_shards::Error::Io { ref source, .. } => io::Error::new(source.kind(), e),
-            e => io::Error::other(e),
-        })?;
+        self.0.write(bytes).map_err(io_error)?;
         Ok(bytes.len())
     }
 

@@ -57,6 +57,12 @@ pub struct PartPlace {
     /// Scores that decide the quality of its documents, where `[quality]` made them.
     #[serde(default)]
     pub scores: Option<PathBuf>,
+    /// Folder of the tags that filters gave, where they gave any.
+    #[serde(default)]
+    pub tags: Option<PathBuf>,
+    /// Folder of its tokens; absent in a build of text alone.
+    #[serde(default)]
+    pub tokens: Option<PathBuf>,
     /// Whether it holds variants that `moe-data rephrase` made.
     pub is_rephrased: bool,
 }
@@ -65,7 +71,8 @@ impl PartPlace {
     /// Everything that is relative to the work folder.
     fn tables(&self) -> impl Iterator<Item = &Path> {
         let always = [&self.read, &self.documents, &self.kept, &self.removed, &self.cuts, &self.families];
-        always.into_iter().chain(&self.measures).chain(&self.scores).map(PathBuf::as_path)
+        let sometimes = [&self.measures, &self.scores, &self.tags, &self.tokens];
+        always.into_iter().chain(sometimes.into_iter().flatten()).map(PathBuf::as_path)
     }
 }
 
@@ -131,6 +138,8 @@ mod tests {
             cuts: PathBuf::new(),
             families: PathBuf::new(),
             scores: None,
+            tags: None,
+            tokens: None,
             is_rephrased: false,
         };
         for (read, is_good) in [("read/0/documents.parquet", true), ("../a", false), ("/etc/passwd", false)] {

@@ -6,6 +6,8 @@ mod support;
 
 /// Files for Megatron-LM, NumPy and PyTorch.
 mod export;
+/// Texts for other programs.
+mod export_text;
 /// What `where`, `diff` and `verify` say of a plan.
 mod plans;
 

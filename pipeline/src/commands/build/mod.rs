@@ -12,6 +12,7 @@ mod quality;
 mod rephrased;
 mod run;
 mod sources;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::lock::OutputLock;
 use crate::objects;
-use crate::prepare::Prepared;
+use crate::prepare::{Goal, Prepared};
 use crate::printer::Printer;
 use crate::publish;
 use crate::recipe::{ByteSize, LimitsConfig};
@@ -56,6 +57,8 @@ pub struct BuildArgs {
     pub fresh: bool,
     /// Of how many documents one is encoded by the reference too; the recipe's when absent.
     pub verify_every: Option<u64>,
+    /// Stop before the tokenizer.
+    pub text_only: bool,
     /// Say what would be done, and predict from a sample what would come of it.
     pub dry_run: bool,
     /// Share of the texts that a dry run looks at, above 0, up to 1.
@@ -69,6 +72,9 @@ pub struct BuildArgs {
 /// # Errors
 /// Everything in [`Error`]; its exit code is the command's.
 pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    if args.text_only {
+        text::check_folder(args)?;
+    }
     let url = args.out.to_string_lossy();
     let folder = match (objects::is_url(&args.out), &args.work) {
         (false, None) => return build(args, printer, stop),
@@ -98,7 +104,8 @@ pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
 }
 
 fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
-    let mut prepared = Prepared::new(args.recipe.as_deref(), &args.input, &args.against)?;
+    let goal = if args.text_only { Goal::Texts } else { Goal::Shards };
+    let mut prepared = Prepared::new(args.recipe.as_deref(), &args.input, &args.against, goal)?;
     if let Some(verify_every) = args.verify_every {
         prepared.recipe.tokenizer.verify_every = verify_every;
     }
@@ -148,8 +155,12 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
             "no document is left; quarantine/ and audit/ in this folder say why each was refused or dropped";
         return Err(Error::data(&args.out, format!("{message}\n{}", run.ledger.table(&args.out))));
     }
+    if args.text_only {
+        return text::finish(args, &prepared, run, &parts, printer);
+    }
     let tokenizer = run.tokenizer(&parts)?;
     run.tokenize(&mut parts, &tokenizer)?;
+    run.write_parts(&parts)?;
     run.shard(&parts, &tokenizer)?;
     for name in published::keep(&args.out, &mut run.results)? {
         printer.note(&format!(
@@ -277,7 +288,8 @@ fn say_result(args: &BuildArgs, printer: &Printer, ledger: &Ledger, status: &str
     printer.note(&ledger.table(&args.out));
     let out =
         if args.out == Path::new("out") { String::new() } else { format!(" --out {}", args.out.display()) };
-    printer.note(&format!("next: moe-data mix --epochs 4{out}"));
+    let next = if args.text_only { "export --jsonl text/" } else { "mix --epochs 4" };
+    printer.note(&format!("next: moe-data {next}{out}"));
 }
 
 fn describe(out: &Path, prepared: &Prepared) -> String {

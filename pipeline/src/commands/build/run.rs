@@ -79,8 +79,8 @@ pub(super) struct Part {
     pub families: PathBuf,
     /// List of the cuts so far.
     pub cuts: PathBuf,
-    /// Folder of the tokens.
-    tokens: PathBuf,
+    /// Folder of the tokens, once there are any.
+    tokens: Option<PathBuf>,
     /// What the last stage passed on.
     pub left: Count,
     /// Tokens with ends of document, by variant.
@@ -125,6 +125,8 @@ impl<'a> Run<'a> {
             kept: inside(&part.kept),
             removed: inside(&part.removed),
             scores: part.scores.as_deref().map(inside),
+            tags: part.tags.as_deref().map(inside),
+            tokens: part.tokens.as_deref().map(inside),
             is_rephrased: part.accepted.is_some(),
             cuts: inside(&part.cuts),
             families: inside(&part.families),
@@ -341,7 +343,7 @@ impl<'a> Run<'a> {
             first_refused = first_refused.or_else(|| first.cloned());
             let audit = format!("drops-tokenize-{}.parquet", part.label);
             self.results.add_audit(task.file(work::DROPS), audit);
-            part.tokens = task.output;
+            part.tokens = Some(task.output);
         }
         let left = left(parts);
         let tokens: u64 = parts.iter().flat_map(|part| part.n_tokens.values()).sum();
@@ -412,7 +414,7 @@ impl<'a> Run<'a> {
         let recipe = &self.prepared.recipe;
         let source = &recipe.source[source_index];
         let parts: Vec<&Part> = parts.iter().filter(|part| part.source == source_index).collect();
-        let inputs: Vec<PathBuf> = parts.iter().map(|part| part.tokens.clone()).collect();
+        let inputs: Vec<PathBuf> = parts.iter().filter_map(|part| part.tokens.clone()).collect();
         // Deduplication may have made more variants than the source declares.
         let largest = parts.iter().filter_map(|part| part.n_tokens.keys().max()).max().copied().unwrap_or(0);
         let n_variants = self.prepared.variants(source_index).len().max(usize::from(largest) + 1);
