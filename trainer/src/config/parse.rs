@@ -218,6 +218,7 @@ mod tests {
         let mut found = Vec::new();
         values.read_assignment("optim.lr=1e-3", &mut found);
         values.read_assignment("moe.router.score=softmax", &mut found);
+        values.read_assignment("optim.kind=muon", &mut found);
         assert!(found.is_empty(), "{found:?}");
         let mut again = Values::default();
         again.read_toml(&values.to_toml(true), "lock", &mut found);
