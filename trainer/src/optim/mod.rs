@@ -13,8 +13,8 @@ pub use schedule::{Schedule, ScheduleKind};
 pub use settings::{OptimSettings, ScheduleSettings};
 
 use crate::error::Result;
-use crate::model::Model;
 use crate::model::parameters::{self, Parameter};
+use crate::model::{Model, ModelConfig};
 
 /// Groups of parameters, and what their rules keep of every trained parameter, in the model's order.
 #[derive(Debug, Clone)]
@@ -109,6 +109,13 @@ impl Optimizer {
 /// Names and shapes of all tensors that the rules keep, by parameter in the order of [`trained`].
 pub fn kept(groups: &Groups, model: &Model) -> Vec<(String, Vec<usize>)> {
     trained(model).iter().flat_map(|parameter| groups.kept(parameter)).collect()
+}
+
+/// Number of values that the rules keep of a model that need not be there.
+pub fn kept_values(groups: &Groups, config: &ModelConfig) -> u64 {
+    let trained = parameters::outline(config).into_iter().filter(|p| parameters::is_trained(&p.name));
+    let shapes = trained.flat_map(|parameter| groups.kept(&parameter)).map(|(_, shape)| shape);
+    shapes.map(|shape| shape.iter().map(|n| *n as u64).product::<u64>()).sum()
 }
 
 /// The parameters that gradients train, in the model's order.

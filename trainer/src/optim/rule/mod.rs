@@ -73,8 +73,8 @@ pub trait Rule: Debug + Send + Sync {
         parameter.shape.clone()
     }
 
-    /// The rule that moves a parameter of a kind that this one is not made for.
-    fn instead(&self, _parameter: &Parameter) -> Option<Arc<dyn Rule>> {
+    /// The rule that moves a parameter of a kind that this one is not made for, and the word for it.
+    fn instead(&self, _parameter: &Parameter) -> Option<(&'static str, Arc<dyn Rule>)> {
         None
     }
 
@@ -133,8 +133,14 @@ pub fn kinds() -> Vec<&'static str> {
 /// # Errors
 /// Why there is none.
 pub fn read(kind: &str, values: &dyn Values) -> Result<Arc<dyn Rule>, String> {
-    match REGISTRY.iter().find(|entry| entry.kind == kind) {
-        Some(entry) => (entry.read)(values),
-        None => Err(settings::unknown_kind("optim.kind", &kinds(), kind)),
-    }
+    (find(kind)?.read)(values)
+}
+
+/// The line of a kind.
+///
+/// # Errors
+/// That there is none.
+pub fn find(kind: &str) -> Result<&'static Entry, String> {
+    let entry = REGISTRY.iter().find(|entry| entry.kind == kind);
+    entry.ok_or_else(|| settings::unknown_kind("optim.kind", &kinds(), kind))
 }

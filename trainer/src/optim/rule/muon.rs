@@ -91,10 +91,10 @@ impl Rule for Muon {
         &["momentum"]
     }
 
-    fn instead(&self, parameter: &Parameter) -> Option<Arc<dyn Rule>> {
+    fn instead(&self, parameter: &Parameter) -> Option<(&'static str, Arc<dyn Rule>)> {
         let Self { beta1, beta2, eps, weight_decay, .. } = *self;
-        let adamw = || Arc::new(AdamWConfig { beta1, beta2, eps, weight_decay }) as Arc<dyn Rule>;
-        (!is_hidden(parameter, self.routers)).then(adamw)
+        let adamw = AdamWConfig { beta1, beta2, eps, weight_decay };
+        (!is_hidden(parameter, self.routers)).then(|| ("adamw", Arc::new(adamw) as Arc<dyn Rule>))
     }
 
     fn update(
