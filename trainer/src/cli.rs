@@ -329,6 +329,9 @@ pub struct ConfigArgs {
     #[command(flatten)]
     pub source: ConfigSource,
     /// Explain one key.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", conflicts_with = "groups")]
     pub explain: Option<String>,
+    /// Show which parameter falls into which group of the optimizer, why, and how it moves.
+    #[arg(long)]
+    pub groups: bool,
 }

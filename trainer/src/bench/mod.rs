@@ -9,14 +9,13 @@ mod report;
 mod roofline;
 mod steps;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::data::Batch;
 use crate::model::ModelConfig;
-use crate::optim::Rule;
+use crate::optim::Groups;
 use crate::random::Stream;
 use crate::train::StepConfig;
 
@@ -30,8 +29,8 @@ pub use steps::Steps;
 pub struct Setup {
     /// The model.
     pub geometry: ModelConfig,
-    /// The rule by which parameters move.
-    pub rule: Arc<dyn Rule>,
+    /// By which rules which parameters move.
+    pub groups: Groups,
     /// The step; its schedule must allow all steps.
     pub step: StepConfig,
     /// Samples of a step.

@@ -13,7 +13,7 @@ use crate::objective::{Targets, cross_entropy};
 use crate::ops::global_norm::global_norm;
 use crate::ops::routing::sort_by_expert;
 use crate::ops::rows::{combine_rows, gather_rows};
-use crate::optim::{Optimizer, Update, trained};
+use crate::optim::{Optimizer, Update, kept_values, trained};
 
 /// One part, on one micro-batch (the optimizer: on all parameters).
 #[derive(Debug, Clone, serde::Serialize)]
@@ -205,7 +205,8 @@ impl<'a> Bench<'a> {
 
     fn optimizer(&self) -> crate::Result<Part> {
         let model = Model::new(&self.setup.geometry, 1, &self.autodiff);
-        let mut optimizer = Optimizer::new(self.setup.rule.clone(), &model);
+        let kept = kept_values(&self.setup.groups, &self.setup.geometry);
+        let mut optimizer = Optimizer::new(self.setup.groups.clone(), &model);
         let gradients: Vec<Option<Tensor<1>>> =
             trained(&model).into_iter().map(|p| Some(p.value.zeros_like() + 1e-3)).collect();
         let mut model = Some(model);
@@ -222,8 +223,8 @@ impl<'a> Bench<'a> {
             forward_ms: 1e3 * seconds,
             backward_ms: 0.0,
             flops: 0.0,
-            // The gradient is read twice; value and both moments are read and written.
-            bytes: 32.0 * size(&self.setup.geometry).total as f64,
+            // The gradient is read twice; the value and what its rule keeps are read and written.
+            bytes: 16.0 * size(&self.setup.geometry).total as f64 + 8.0 * kept as f64,
             times: 1,
         })
     }

@@ -8,6 +8,7 @@ use super::{Part, Roofline, Setup, Steps};
 use crate::model::memory::MemoryPlan;
 use crate::model::size::size;
 use crate::ops::Form;
+use crate::optim::kept_values;
 
 /// Everything that was measured.
 #[derive(Debug, Clone, Serialize)]
@@ -79,6 +80,7 @@ impl Report {
         let model_tflops = size.flops_per_token as f64 * steps.tokens_per_second / 1e12;
         let peak_tflops = setup.peak_tflops.unwrap_or(roofline.matmul_tflops);
         let samples = setup.step.micro_batch.min(setup.batch);
+        let kept = kept_values(&setup.groups, config);
         Self {
             version: env!("CARGO_PKG_VERSION"),
             device: setup.device_name.clone(),
@@ -91,8 +93,14 @@ impl Report {
             parameters: size.total,
             active_parameters: size.active,
             flops_per_token: size.flops_per_token,
-            planned_memory: MemoryPlan::new(config, samples, Form::on(&setup.device), setup.step.recompute)
-                .total(),
+            planned_memory: MemoryPlan::new(
+                config,
+                kept,
+                samples,
+                Form::on(&setup.device),
+                setup.step.recompute,
+            )
+            .total(),
             roofline,
             other_ms: steps.ms - explained,
             model_tflops,

@@ -40,7 +40,7 @@ impl Steps {
     pub fn measure(setup: &Setup) -> crate::Result<Self> {
         let config = &setup.geometry;
         let model = Model::new(config, 1, &setup.device.clone().autodiff());
-        let optimizer = Optimizer::new(setup.rule.clone(), &model);
+        let optimizer = Optimizer::new(setup.groups.clone(), &model);
         let mut state = TrainState::new(model, optimizer);
         let (mut times, mut waited) = (Vec::new(), 0.0);
         let mut last = None;

@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::model::parameters::{self, from_host};
 use crate::model::size;
 use crate::ops::{Compute, is_cpu};
-use crate::optim::{self, Groups, Optimizer};
+use crate::optim::{self, Optimizer};
 use crate::train::TrainState;
 
 /// What a checkpoint says about itself, verified.
@@ -87,7 +87,7 @@ impl Loaded {
         let model = load_model(self, device)?;
         let path = self.path.join(OPTIM);
         let mut file = TensorFile::open(&path)?;
-        let groups = Groups::from(self.config.rule.clone());
+        let groups = self.config.groups.clone();
         let kept = optim::kept(&groups, &model);
         let expected: Vec<_> = kept.iter().map(|(name, shape)| (name.clone(), shape.as_slice())).collect();
         file.expect(&expected)?;

@@ -16,7 +16,7 @@ const SCHEDULE_STEPS: u64 = 1 << 20;
 pub(super) fn setup(config: &RunConfig, geometry: ModelConfig, chosen: Chosen, n_steps: u64) -> Setup {
     Setup {
         geometry,
-        rule: config.rule.clone(),
+        groups: config.groups.clone(),
         step: config.step_config(SCHEDULE_STEPS),
         batch: config.data.batch,
         n_steps,

@@ -56,7 +56,9 @@ impl Fork<'_> {
     pub(super) fn explain(&self, error: Error) -> Error {
         let Error::Checkpoint { path, problem } = error else { return error };
         let is_of_model = |change: &&Change| {
-            ["model.", "moe.", "attention.", "optim.kind"].iter().any(|part| change.key.starts_with(part))
+            ["model.", "moe.", "attention.", "optim.kind", "optim.group"]
+                .iter()
+                .any(|part| change.key.starts_with(part))
         };
         let keys: Vec<&str> = self.changes.iter().filter(is_of_model).map(|c| c.text.as_str()).collect();
         if keys.is_empty() {

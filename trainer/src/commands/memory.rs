@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::model::memory::MemoryPlan;
 use crate::ops::Form;
+use crate::optim::kept_values;
 use crate::printer::Printer;
 
 /// Says how much memory a run needs, and refuses it where the machine has less.
@@ -17,8 +18,7 @@ pub(super) fn check(
     device: &Device,
     printer: &Printer,
 ) -> Result<()> {
-    let plan =
-        MemoryPlan::new(geometry, config.data.samples_per_pass(), Form::on(device), config.run.recompute);
+    let plan = plan(config, geometry, Form::on(device));
     let of_model = plan.parameters + plan.casts + plan.gradients + plan.moments;
     printer.say(format!(
         "memory about {:.2} GiB: parameters, gradients and moments {:.2}, activations of {} samples {:.2}, \
@@ -39,13 +39,15 @@ pub(super) fn check(
 /// [`Error::Config`] with the settings that help.
 pub(super) fn fits(config: &RunConfig, geometry: &ModelConfig, device: &Device) -> Result<()> {
     let form = Form::on(device);
-    let plan = MemoryPlan::new(geometry, config.data.samples_per_pass(), form, config.run.recompute);
+    let plan = plan(config, geometry, form);
     let of_model = plan.parameters + plan.casts + plan.gradients + plan.moments;
     let Some(limit) = device::memory_limit().filter(|_| form == Form::Cpu) else { return Ok(()) };
     if plan.total() <= limit {
         return Ok(());
     }
-    let with = |micro_batch, recompute| gib(MemoryPlan::new(geometry, micro_batch, form, recompute).total());
+    let kept = kept_values(&config.groups, geometry);
+    let with =
+        |micro_batch, recompute| gib(MemoryPlan::new(geometry, kept, micro_batch, form, recompute).total());
     Err(Error::Config(vec![format!(
         "the run needs about {:.2} GiB of memory, this process may use {:.2}; three settings help:\n    \
          data.micro_batch = 1: {:.2} GiB\n    \
@@ -58,6 +60,12 @@ pub(super) fn fits(config: &RunConfig, geometry: &ModelConfig, device: &Device) 
         with(1, true),
         gib(of_model)
     )]))
+}
+
+/// The memory of a run's steps.
+pub(super) fn plan(config: &RunConfig, geometry: &ModelConfig, form: Form) -> MemoryPlan {
+    let kept = kept_values(&config.groups, geometry);
+    MemoryPlan::new(geometry, kept, config.data.samples_per_pass(), form, config.run.recompute)
 }
 
 pub(super) fn gib(bytes: u64) -> f64 {

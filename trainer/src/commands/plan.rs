@@ -31,7 +31,7 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
     device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
     let form = Form::on(&chosen.device);
-    let memory = MemoryPlan::new(&geometry, config.data.samples_per_pass(), form, config.run.recompute);
+    let memory = memory::plan(&config, &geometry, form);
     // What cannot fit is told as a whole, and not measured.
     let fits = memory::fits(&config, &geometry, &chosen.device);
     let speed = match (args.tokens_per_second, args.measure, &fits) {

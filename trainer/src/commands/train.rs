@@ -35,7 +35,7 @@ pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
     let validator = validator(&config, &corpus, printer)?;
 
     let model = Model::new(&geometry, config.run.seed, &chosen.device.autodiff());
-    let optimizer = Optimizer::new(config.rule.clone(), &model);
+    let optimizer = Optimizer::new(config.groups.clone(), &model);
     let state = TrainState::new(model, optimizer);
     // Only what can refuse nothing any more comes after the folder is made.
     std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;

@@ -19,7 +19,7 @@ pub use crate::settings::Key;
 pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     let rules: &'static [&'static str] = Vec::leak(rule::kinds());
     let of_rules = rule::REGISTRY.iter().map(|entry| (entry.kind, (entry.keys)())).collect();
-    [
+    let keys = [
         RunSettings::keys(),
         DataSettings::keys(),
         ModelSettings::keys(),
@@ -37,9 +37,26 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         choice("optim.kind", rules, "rule by which parameters move", of_rules),
         OptimSettings::keys(),
         ScheduleSettings::keys(),
-    ]
-    .concat()
+    ];
+    by_section(keys.concat())
 });
+
+/// The keys with each section in one piece, at its first key: TOML has a section only once.
+fn by_section(mut keys: Vec<Key>) -> Vec<Key> {
+    let mut sections: Vec<&str> = Vec::new();
+    for key in &keys {
+        if !sections.contains(&section(key)) {
+            sections.push(section(key));
+        }
+    }
+    keys.sort_by_key(|key| sections.iter().position(|found| *found == section(key)));
+    keys
+}
+
+/// The section of a key.
+fn section(key: &Key) -> &'static str {
+    key.name.rsplit_once('.').map_or("", |(section, _)| section)
+}
 
 /// The key that chooses among kinds of a part, and the keys of each kind.
 fn choice(

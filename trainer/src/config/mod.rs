@@ -3,24 +3,24 @@
 //! Defaults < preset or file < `--set` < the flags of single keys. What the data knows (vocabulary,
 //! sequence length, number of samples) is never typed in.
 
+mod groups;
 pub mod keys;
 mod parse;
 mod preset;
-
-use std::sync::Arc;
 
 use crate::data::DataSettings;
 use crate::error::{Error, Result};
 use crate::model::PrecisionSettings;
 use crate::model::config::{AttentionConfig, BalanceConfig, ModelConfig, MoeConfig, RouterConfig};
 use crate::model::moe::router_shape;
-use crate::optim::{OptimSettings, Rule, Schedule, ScheduleSettings, rule};
+use crate::optim::{Groups, OptimSettings, Schedule, ScheduleSettings};
 use crate::run::RunSettings;
 use crate::settings;
 use crate::train::{Position, StepConfig};
 
 pub use crate::settings::value;
 use crate::settings::value::Value;
+pub use groups::{GROUP, GROUP_DOC, Movement};
 pub use parse::{Change, Values};
 pub use preset::{PRESETS, Preset};
 
@@ -37,8 +37,8 @@ pub struct RunConfig {
     pub precision: PrecisionSettings,
     /// The model, with vocabulary and sequence length still 0.
     model: ModelConfig,
-    /// The rule by which parameters move.
-    pub rule: Arc<dyn Rule>,
+    /// By which rules which parameters move.
+    pub groups: Groups,
     /// What all rules share.
     pub optim: OptimSettings,
     /// The shape of the learning rate.
@@ -52,7 +52,7 @@ impl RunConfig {
     /// [`Error::Config`] with `problems` and all that are found here.
     pub fn new(values: Values, mut problems: Vec<String>) -> Result<Self> {
         problems.extend(values.strangers(&keys::KEYS));
-        let config = match Self::build(values) {
+        let config = match Self::build(values, &mut problems) {
             Ok(config) => config,
             Err(problem) => {
                 problems.push(problem);
@@ -60,7 +60,11 @@ impl RunConfig {
             }
         };
         config.check(&mut problems);
-        if problems.is_empty() { Ok(config) } else { Err(Error::Config(problems)) }
+        if !problems.is_empty() {
+            return Err(Error::Config(problems));
+        }
+        config.check_groups()?;
+        Ok(config)
     }
 
     /// The length of a run from its start, once the plan's is known; it is then one of the values.
@@ -129,11 +133,8 @@ impl RunConfig {
     ///
     /// # Errors
     /// The first word that names none of them, which every key's own check should have found.
-    fn build(values: Values) -> Result<Self, String> {
-        let word = |key: &str| match values.get(key) {
-            Some(Value::Text(word)) => Ok(word),
-            other => Err(format!("`{key}`: expected a word, found {other:?}")),
-        };
+    fn build(values: Values, problems: &mut Vec<String>) -> Result<Self, String> {
+        let word = |key: &str| values.word(key);
         let precision: PrecisionSettings = settings::read(&values)?;
         let model = ModelConfig::new(
             settings::read(&values)?,
@@ -151,7 +152,7 @@ impl RunConfig {
             data: settings::read(&values)?,
             precision,
             model,
-            rule: rule::read(&word("optim.kind")?, &values)?,
+            groups: groups::groups(&values, problems)?,
             optim: settings::read(&values)?,
             schedule: settings::read(&values)?,
             values,

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use super::groups::{self, GROUP, GroupValues};
 use super::keys::{self, KEYS, Key};
 use crate::settings;
 use crate::settings::value::Value;
 
 /// Checked values of the keys that were given.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Values(BTreeMap<&'static str, Value>);
+pub struct Values {
+    keys: BTreeMap<&'static str, Value>,
+    groups: Vec<GroupValues>,
+}
 
 /// A key whose value differs between two configurations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,22 +26,42 @@ pub struct Change {
 impl Values {
     /// The value of a key: given, or its default.
     pub fn get(&self, name: &str) -> Option<Value> {
-        self.0.get(name).cloned().or_else(|| keys::find(name).and_then(|key| key.default.clone()))
+        self.keys.get(name).cloned().or_else(|| keys::find(name).and_then(|key| key.default.clone()))
+    }
+
+    /// The word that is the value of a key.
+    ///
+    /// # Errors
+    /// That it is none.
+    pub fn word(&self, name: &str) -> Result<String, String> {
+        match self.get(name) {
+            Some(Value::Text(word)) => Ok(word.into_owned()),
+            other => Err(format!("`{name}`: expected a word, found {other:?}")),
+        }
+    }
+
+    /// The groups of parameters that were given.
+    pub(super) fn groups(&self) -> &[GroupValues] {
+        &self.groups
     }
 
     /// Whether a key was given.
     pub fn is_given(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.keys.contains_key(name)
     }
 
     /// Whether a key belongs to the kinds of parts that are chosen.
     pub fn applies(&self, key: &Key) -> bool {
-        key.of.is_none_or(|(kind, word)| self.get(kind) == Some(Value::Text(word.into())))
+        let is_of_group =
+            |kind, word| kind == "optim.kind" && self.groups.iter().any(|group| group.rule() == Some(word));
+        key.of.is_none_or(|(kind, word)| {
+            self.get(kind) == Some(Value::Text(word.into())) || is_of_group(kind, word)
+        })
     }
 
     /// The given keys that belong to a kind of a part that is not chosen, each with the reason.
     pub fn strangers(&self, keys: &[Key]) -> Vec<String> {
-        let strange = |key: &&Key| self.0.contains_key(key.name) && !self.applies(key);
+        let strange = |key: &&Key| self.keys.contains_key(key.name) && !self.applies(key);
         let problem = |key: &Key| {
             let (kind, word) = key.of?;
             let chosen = self.get(kind).map_or_else(|| "absent".to_string(), |value| value.to_string());
@@ -48,7 +72,7 @@ impl Values {
 
     /// Gives a key a value that is known to fit it.
     pub fn set(&mut self, name: &'static str, value: Value) {
-        self.0.insert(name, value);
+        self.keys.insert(name, value);
     }
 
     /// Adds the keys of a TOML text; problems go to `problems`, each with the `origin` of the text.
@@ -77,6 +101,13 @@ impl Values {
                 toml::Value::Table(inner) if is_section(&full) => {
                     self.read_table(inner, &full, text, origin, problems);
                 }
+                value if full == GROUP => {
+                    let at = |index: usize, key: Option<&str>| match line_of_group(text, index, key) {
+                        Some(line) => format!("{origin}, line {line}"),
+                        None => at(),
+                    };
+                    self.groups = groups::read(value, at, problems);
+                }
                 toml::Value::Table(_) => problems.push(format!("{}: {}", at(), unknown_section(&full))),
                 value => {
                     if let Err(problem) = self.put(&full, value) {
@@ -97,6 +128,11 @@ impl Values {
         let (name, text) = (name.trim(), text.trim());
         let parsed = format!("v = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
         let value = parsed.unwrap_or_else(|| toml::Value::String(text.to_string()));
+        if name == GROUP {
+            let at = |index: usize, _: Option<&str>| format!("--set {GROUP}, group {}", index + 1);
+            self.groups = groups::read(&value, at, problems);
+            return;
+        }
         let before = self.get(name);
         match self.put(name, &value) {
             Err(problem) => problems.push(format!("--set {assignment}: {problem}")),
@@ -117,19 +153,14 @@ impl Values {
                 None => format!("unknown key `{name}`; `moe-train config` lists all keys"),
             });
         };
-        let value = match value {
-            toml::Value::Integer(n) => Value::Int(*n),
-            toml::Value::Float(x) => Value::Float(*x),
-            toml::Value::Boolean(b) => Value::Bool(*b),
-            toml::Value::String(text) => Value::Text(text.clone().into()),
-            other => return Err(format!("`{name}`: expected {}, found {other}", key.kind)),
-        };
+        let expected = || format!("`{name}`: expected {}, found {value}", key.kind);
+        let value = Value::of_toml(value).ok_or_else(expected)?;
         let value = key.kind.check(&value).map_err(|problem| format!("`{name}`: {problem}"))?;
-        self.0.insert(key.name, value);
+        self.keys.insert(key.name, value);
         Ok(())
     }
 
-    /// All keys as TOML, in the order of the table; keys without a value are left out. With
+    /// All keys as TOML, in the order of the table, and the groups behind them; keys without a value are left out. With
     /// `docs`, each has its description above it.
     pub fn to_toml(&self, docs: bool) -> String {
         let mut text = String::new();
@@ -145,6 +176,9 @@ impl Values {
             let doc = if docs { format!("# {}\n", key.doc) } else { String::new() };
             text.push_str(&format!("{doc}{name} = {value}\n"));
         }
+        for group in &self.groups {
+            text.push_str(&format!("\n[[{GROUP}]]\n{}\n", group.lines().join("\n")));
+        }
         text
     }
 
@@ -156,15 +190,22 @@ impl Values {
             text: format!("{}: {} -> {}", key.name, show(self.get(key.name)), show(other.get(key.name))),
         };
         let differs = |key: &&Key| key.identity && self.get(key.name) != other.get(key.name);
-        KEYS.iter().filter(differs).map(change).collect()
+        let mut changes: Vec<Change> = KEYS.iter().filter(differs).map(change).collect();
+        if self.groups != other.groups {
+            let text =
+                format!("{GROUP}: {} -> {}", groups_in_line(&self.groups), groups_in_line(&other.groups));
+            changes.push(Change { key: GROUP, text });
+        }
+        changes
     }
 
-    /// The hash of all identity keys and their values.
+    /// The hash of all identity keys and their values, and of the groups.
     pub fn fingerprint(&self) -> moe_shards::Hash {
         let lines: Vec<String> = KEYS
             .iter()
             .filter(|key| key.identity && self.applies(key))
             .filter_map(|key| Some(format!("{} = {}\n", key.name, self.get(key.name)?)))
+            .chain(self.groups.iter().map(|group| format!("[[{GROUP}]]\n{}\n", group.lines().join("\n"))))
             .collect();
         moe_shards::Hash::of(lines.concat().as_bytes())
     }
@@ -185,6 +226,28 @@ fn unknown_section(name: &str) -> String {
     let near =
         sections.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
     format!("unknown section [{name}]; did you mean [{}]?", near.unwrap_or_default())
+}
+
+/// The groups as a list of TOML.
+fn groups_in_line(groups: &[GroupValues]) -> String {
+    let tables: Vec<String> =
+        groups.iter().map(|group| format!("{{ {} }}", group.lines().join(", "))).collect();
+    if tables.is_empty() { "absent".to_string() } else { format!("[{}]", tables.join(", ")) }
+}
+
+/// The line, from 1, on which the group of this number begins, or a key of it stands.
+fn line_of_group(text: &str, index: usize, key: Option<&str>) -> Option<usize> {
+    let is_header = |line: &str| line.split_whitespace().collect::<String>().starts_with("[[optim.group]]");
+    let (header, _) = text.lines().enumerate().filter(|(_, line)| is_header(line)).nth(index)?;
+    let of_key = key.and_then(|key| {
+        let lines = text.lines().enumerate().skip(header + 1);
+        let mut of_group = lines.take_while(|(_, line)| !line.trim_start().starts_with('['));
+        let stands = |line: &str| {
+            line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        of_group.find(|(_, line)| stands(line)).map(|(at, _)| at)
+    });
+    Some(of_key.unwrap_or(header) + 1)
 }
 
 /// The line, from 1, on which a key or section of this name stands.
@@ -227,6 +290,7 @@ mod tests {
         let mut found = Vec::new();
         values.read_assignment("optim.lr=1e-3", &mut found);
         values.read_assignment("moe.router.score=softmax", &mut found);
+        values.read_assignment("optim.kind=muon", &mut found);
         assert!(found.is_empty(), "{found:?}");
         let mut again = Values::default();
         again.read_toml(&values.to_toml(true), "lock", &mut found);

@@ -12,6 +12,8 @@ use crate::random::Stream;
 pub struct Init<'a> {
     /// Absent: zeros.
     seed: Option<u64>,
+    /// Whether there are shapes only.
+    is_outline: bool,
     std: f64,
     device: &'a Device,
 }
@@ -19,12 +21,17 @@ pub struct Init<'a> {
 impl<'a> Init<'a> {
     /// Normal values of standard deviation `std`.
     pub fn new(seed: u64, std: f64, device: &'a Device) -> Self {
-        Self { seed: Some(seed), std, device }
+        Self { seed: Some(seed), is_outline: false, std, device }
     }
 
     /// Zeros, which cost neither time nor, on a CPU, memory before they are written to.
     pub fn zeros(device: &'a Device) -> Self {
-        Self { seed: None, std: 0.0, device }
+        Self { seed: None, is_outline: false, std: 0.0, device }
+    }
+
+    /// Shapes: one zero stands for all values, so that a model of any size costs no memory.
+    pub fn outline(device: &'a Device) -> Self {
+        Self { is_outline: true, ..Self::zeros(device) }
     }
 
     /// The device on which parameters are made.
@@ -36,6 +43,10 @@ impl<'a> Init<'a> {
     ///
     /// `name` must be the parameter's full name, so that no two draw the same numbers.
     pub fn normal<const D: usize>(&self, name: &str, shape: [usize; D], scale: f64) -> Param<Tensor<D>> {
+        if self.is_outline {
+            let zero = Tensor::<D>::zeros([1; D], self.device);
+            return Param::from_tensor(zero.expand(shape));
+        }
         let Some(seed) = self.seed else { return Param::from_tensor(Tensor::zeros(shape, self.device)) };
         let stream = Stream::new(seed, name);
         let std = self.std * scale;

@@ -1,6 +1,6 @@
 //! How much memory a training step needs, before it starts.
 //!
-//! Per parameter: 4 bytes for itself, its gradient and each of both moments, and with bf16 a copy of
+//! Per parameter: 4 bytes for itself and its gradient, what the rule by which it moves keeps, and with bf16 a copy of
 //! 2 bytes that products keep for the backward pass. Per token and block: what the gradients of its
 //! operations need, as each part says in its [`Cost`](super::cost::Cost). On a CPU attention also keeps its
 //! scores, sequence length squared per head. The allocator's own slack is not in it.
@@ -20,7 +20,7 @@ pub struct MemoryPlan {
     pub casts: u64,
     /// Gradients, f32.
     pub gradients: u64,
-    /// Both moments, f32.
+    /// What the rules of the optimizer keep, f32.
     pub moments: u64,
     /// What the backward pass needs of the forward pass.
     pub activations: u64,
@@ -32,8 +32,9 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The plan for micro-batches of `samples` samples, computed by these forms of operations.
-    pub fn new(config: &ModelConfig, samples: usize, form: Form, recompute: bool) -> Self {
+    /// The plan for micro-batches of `samples` samples, computed by these forms of operations, with `of_rules` values
+    /// that the rules of the optimizer keep.
+    pub fn new(config: &ModelConfig, of_rules: u64, samples: usize, form: Form, recompute: bool) -> Self {
         let parameters = 4 * size(config).total;
         let bytes = config.compute.bytes();
         let tokens = samples.saturating_mul(config.seq_len);
@@ -58,7 +59,7 @@ impl MemoryPlan {
             parameters,
             casts: if config.compute == Compute::Bf16 { parameters / 2 } else { 0 },
             gradients: parameters,
-            moments: 2 * parameters,
+            moments: product(&[4, of_rules]),
             activations: product(&[tokens as u64, kept]),
             scores: if form == Form::Cpu { product(&[tokens as u64, scores, 4]) } else { 0 },
             // Logits, and the gradient that takes their place.
@@ -93,7 +94,7 @@ mod tests {
     #[test]
     fn mini_1b_by_hand() {
         let config = preset("mini-1b");
-        let plan = MemoryPlan::new(&config, 16, Form::Gpu, false);
+        let plan = MemoryPlan::new(&config, 2 * 1_239_114_752, 16, Form::Gpu, false);
         assert_eq!(plan.scores, 0);
         // 1,239,114,752 parameters at 4 bytes; two moments; half of it again in bf16.
         assert_eq!(plan.parameters, 4_956_459_008);
@@ -107,7 +108,7 @@ mod tests {
         assert_eq!(plan.activations, 32_768 * per_token);
         // A chunk of 2^27 logits in bf16, and its gradient.
         assert_eq!(plan.logits, 1 << 29);
-        let again = MemoryPlan::new(&config, 16, Form::Gpu, true);
+        let again = MemoryPlan::new(&config, 2 * 1_239_114_752, 16, Form::Gpu, true);
         assert_eq!(again.activations, 32_768 * (12 * 1024 * 2 + 32_768 * 2 + 1316 * 4));
     }
 
@@ -116,8 +117,8 @@ mod tests {
         // 3 blocks, 4 heads, 8 samples of 2048 tokens: 1.6 GB kept, and as much as two blocks beside it.
         let config = preset("tiny");
         let of_block = 8 * 4 * 2048 * 2048 * 4;
-        assert_eq!(MemoryPlan::new(&config, 8, Form::Cpu, false).scores, 5 * of_block);
-        assert_eq!(MemoryPlan::new(&config, 8, Form::Cpu, true).scores, 3 * of_block);
-        assert_eq!(MemoryPlan::new(&config, usize::MAX, Form::Cpu, false).total(), u64::MAX);
+        assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Cpu, false).scores, 5 * of_block);
+        assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Cpu, true).scores, 3 * of_block);
+        assert_eq!(MemoryPlan::new(&config, 0, usize::MAX, Form::Cpu, false).total(), u64::MAX);
     }
 }

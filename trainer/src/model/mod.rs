@@ -71,6 +71,11 @@ impl Model {
         Self::with(config, &Init::zeros(device))
     }
 
+    /// A model that has names and shapes, but no memory for values, and can compute nothing.
+    fn outline(config: &ModelConfig) -> Self {
+        Self::with(config, &Init::outline(&Device::flex()))
+    }
+
     fn with(config: &ModelConfig, init: &Init) -> Self {
         let (vocab, width) = (config.vocab_size, config.d_model);
         Self {

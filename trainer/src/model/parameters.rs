@@ -6,7 +6,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
-use super::Model;
+use super::{Model, ModelConfig};
 
 /// The last part of the name of a router's selection bias, which no gradient trains.
 pub const BALANCE_BIAS: &str = "balance_bias";
@@ -70,8 +70,15 @@ pub fn is_trained(name: &str) -> bool {
 
 /// All parameters of a model.
 pub fn parameters(model: &Model) -> Vec<Parameter> {
-    let mut collect = Collect { path: Path::default(), found: Vec::new() };
+    let mut collect = Collect { path: Path::default(), found: Vec::new(), has_values: true };
     model.visit(&mut collect);
+    collect.found
+}
+
+/// Names and shapes of all parameters of a model that need not be there, in the same order; the values are one zero.
+pub fn outline(config: &ModelConfig) -> Vec<Parameter> {
+    let mut collect = Collect { path: Path::default(), found: Vec::new(), has_values: false };
+    Model::outline(config).visit(&mut collect);
     collect.found
 }
 
@@ -122,6 +129,7 @@ impl Path {
 struct Collect {
     path: Path,
     found: Vec<Parameter>,
+    has_values: bool,
 }
 
 impl ModuleVisitor for Collect {
@@ -136,7 +144,10 @@ impl ModuleVisitor for Collect {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val().without_autodiff();
         let shape = value.dims().to_vec();
-        let value = flat(value);
+        let value = match self.has_values {
+            true => flat(value),
+            false => Tensor::zeros([1], &value.device()),
+        };
         self.found.push(Parameter { name: self.path.name(), shape, value });
     }
 }

@@ -17,6 +17,7 @@ pub mod flex;
 pub mod global_norm;
 pub mod grouped;
 pub mod linear;
+pub mod newton_schulz;
 pub mod rms_norm;
 pub mod rotary;
 pub mod routing;

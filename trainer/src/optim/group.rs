@@ -6,6 +6,7 @@ use glob::Pattern;
 
 use super::rule::Rule;
 use crate::error::{Error, Result};
+use crate::model::parameters::Parameter;
 
 /// Parameters that move alike.
 #[derive(Debug, Clone)]
@@ -41,6 +42,11 @@ impl Group {
         Ok(Self { names, rule, rate: 1.0, is_frozen: false })
     }
 
+    /// The rule that moves a parameter of the group.
+    pub fn rule_of(&self, parameter: &Parameter) -> Arc<dyn Rule> {
+        self.rule.instead(parameter).map_or_else(|| self.rule.clone(), |(_, rule)| rule)
+    }
+
     /// The same group, at a share of the learning rate.
     pub fn at_rate(self, rate: f64) -> Self {
         Self { rate, ..self }
@@ -66,8 +72,26 @@ impl Groups {
 
     /// The group of a parameter: the last that matches, or else the first.
     pub fn of(&self, name: &str) -> &Group {
-        let matches = |group: &&Group| group.names.iter().any(|pattern| pattern.matches(name));
-        self.0.iter().rev().find(matches).unwrap_or(&self.0[0])
+        &self.0[self.find(name).0]
+    }
+
+    /// The number of that group, from 0, and its pattern that matches.
+    pub fn find(&self, name: &str) -> (usize, Option<&str>) {
+        let groups = self.0.iter().enumerate().rev();
+        let mut patterns = groups.flat_map(|(index, group)| group.names.iter().map(move |p| (index, p)));
+        let found = patterns.find(|(_, pattern)| pattern.matches(name));
+        found.map_or((0, None), |(index, pattern)| (index, Some(pattern.as_str())))
+    }
+
+    /// Names and shapes of the tensors that are kept of a parameter.
+    pub fn kept(&self, parameter: &Parameter) -> Vec<(String, Vec<usize>)> {
+        let group = self.of(&parameter.name);
+        if group.is_frozen {
+            return Vec::new();
+        }
+        let rule = group.rule_of(parameter);
+        let tensor = |kind: &&str| (format!("{kind}.{}", parameter.name), rule.state_shape(kind, parameter));
+        rule.state().iter().map(tensor).collect()
     }
 }
 

@@ -8,13 +8,13 @@ mod settings;
 use burn::tensor::Tensor;
 
 pub use group::{Group, Groups};
-pub use rule::{AdamWConfig, Rule, Update};
+pub use rule::{AdamWConfig, Lion, Muon, NorMuon, Rule, Scale, Sgd, Update};
 pub use schedule::{Schedule, ScheduleKind};
 pub use settings::{OptimSettings, ScheduleSettings};
 
 use crate::error::Result;
-use crate::model::Model;
 use crate::model::parameters::{self, Parameter};
+use crate::model::{Model, ModelConfig};
 
 /// Groups of parameters, and what their rules keep of every trained parameter, in the model's order.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Optimizer {
 pub struct StateTensor {
     /// Its name, as in `m.embedding`.
     pub name: String,
-    /// Shape of the parameter.
+    /// Its shape.
     pub shape: Vec<usize>,
     /// The values, flat.
     pub value: Tensor<1>,
@@ -39,7 +39,9 @@ impl Optimizer {
     pub fn new(groups: impl Into<Groups>, model: &Model) -> Self {
         let groups = groups.into();
         let zeros = |p: Parameter| -> Vec<Tensor<1>> {
-            names(&groups, &p.name).iter().map(|_| p.value.zeros_like()).collect()
+            let options = (&p.value.device(), p.value.dtype());
+            let shapes = groups.kept(&p).into_iter().map(|(_, shape)| shape);
+            shapes.map(|shape| Tensor::zeros([shape.iter().product::<usize>()], options)).collect()
         };
         let states = trained(model).into_iter().map(zeros).collect();
         Self { groups, states }
@@ -55,8 +57,8 @@ impl Optimizer {
         mut tensor: impl FnMut(&str) -> Result<Tensor<1>>,
     ) -> Result<Self> {
         let mut states = Vec::new();
-        for Parameter { name, .. } in trained(model) {
-            let of_parameter = names(&groups, &name).iter().map(|kind| tensor(&format!("{kind}.{name}")));
+        for parameter in trained(model) {
+            let of_parameter = groups.kept(&parameter).into_iter().map(|(name, _)| tensor(&name));
             states.push(of_parameter.collect::<Result<_>>()?);
         }
         Ok(Self { groups, states })
@@ -65,13 +67,8 @@ impl Optimizer {
     /// All tensors that the rules keep, by parameter in the order of [`trained`].
     pub fn state(&self, model: &Model) -> Vec<StateTensor> {
         let tensors = |(p, state): (Parameter, &Vec<Tensor<1>>)| -> Vec<StateTensor> {
-            let names = names(&self.groups, &p.name).iter().map(|kind| format!("{kind}.{}", p.name));
-            let tensor = |(name, value): (String, &Tensor<1>)| StateTensor {
-                name,
-                shape: p.shape.clone(),
-                value: value.clone(),
-            };
-            names.zip(state).map(tensor).collect()
+            let kept = self.groups.kept(&p).into_iter().zip(state);
+            kept.map(|((name, shape), value)| StateTensor { name, shape, value: value.clone() }).collect()
         };
         trained(model).into_iter().zip(&self.states).flat_map(tensors).collect()
     }
@@ -101,7 +98,7 @@ impl Optimizer {
             }
             let update = Update { rate: update.rate * group.rate, ..*update };
             let gradient = gradient.unwrap_or_else(|| parameter.value.zeros_like());
-            let (value, state) = group.rule.update(&parameter, gradient, state, &update);
+            let (value, state) = group.rule_of(&parameter).update(&parameter, gradient, state, &update);
             values.push(value);
             self.states.push(state);
         }
@@ -111,17 +108,14 @@ impl Optimizer {
 
 /// Names and shapes of all tensors that the rules keep, by parameter in the order of [`trained`].
 pub fn kept(groups: &Groups, model: &Model) -> Vec<(String, Vec<usize>)> {
-    let of_parameter = |p: Parameter| {
-        let kinds = names(groups, &p.name).iter();
-        kinds.map(|kind| (format!("{kind}.{}", p.name), p.shape.clone())).collect::<Vec<_>>()
-    };
-    trained(model).into_iter().flat_map(of_parameter).collect()
+    trained(model).iter().flat_map(|parameter| groups.kept(parameter)).collect()
 }
 
-/// Names of the tensors that are kept of a parameter.
-fn names(groups: &Groups, parameter: &str) -> &'static [&'static str] {
-    let group = groups.of(parameter);
-    if group.is_frozen { &[] } else { group.rule.state() }
+/// Number of values that the rules keep of a model that need not be there.
+pub fn kept_values(groups: &Groups, config: &ModelConfig) -> u64 {
+    let trained = parameters::outline(config).into_iter().filter(|p| parameters::is_trained(&p.name));
+    let shapes = trained.flat_map(|parameter| groups.kept(&parameter)).map(|(_, shape)| shape);
+    shapes.map(|shape| shape.iter().map(|n| *n as u64).product::<u64>()).sum()
 }
 
 /// The parameters that gradients train, in the model's order.

@@ -18,6 +18,19 @@ pub enum Value {
     Text(Cow<'static, str>),
 }
 
+impl Value {
+    /// The value of a TOML value; none of a list, a table or a date.
+    pub fn of_toml(value: &toml::Value) -> Option<Self> {
+        match value {
+            toml::Value::Integer(n) => Some(Self::Int(*n)),
+            toml::Value::Float(x) => Some(Self::Float(*x)),
+            toml::Value::Boolean(b) => Some(Self::Bool(*b)),
+            toml::Value::String(text) => Some(Self::Text(text.clone().into())),
+            toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_) => None,
+        }
+    }
+}
+
 impl From<Value> for toml::Value {
     fn from(value: Value) -> Self {
         match value {
@@ -81,7 +94,8 @@ impl Kind {
     }
 }
 
-fn nearest<'a>(words: &[&'a str], word: &str) -> Option<&'a str> {
+/// The word that is most like another, if any is close.
+pub fn nearest<'a>(words: &[&'a str], word: &str) -> Option<&'a str> {
     words
         .iter()
         .map(|candidate| (strsim::jaro_winkler(candidate, word), *candidate))

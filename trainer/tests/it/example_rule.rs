@@ -32,13 +32,11 @@ impl Rule for Momentum {
     ) -> (Tensor<1>, Vec<Tensor<1>>) {
         let value = parameter.value.clone();
         let old = state.into_iter().next().unwrap_or_else(|| value.zeros_like());
-        let factor = update.factor.clone().cast(value.dtype());
-        let momentum = old.clone() * self.beta + gradient * factor.clone();
-        let decay = if parameter.is_decayed() { 1.0 - update.rate * self.weight_decay } else { 1.0 };
+        let momentum = old.clone() * self.beta + update.clipped(gradient);
+        let decay = update.decay(parameter, self.weight_decay);
         let moved = value.clone() * decay - momentum.clone() * update.rate;
-        // A factor that is not finite leaves everything as it is.
-        let is_off = factor.is_finite().bool_not().expand(value.dims());
-        (moved.mask_where(is_off.clone(), value), vec![momentum.mask_where(is_off, old)])
+        // A factor of clipping that is not finite leaves everything as it is.
+        (update.unless_off(moved, value), vec![update.unless_off(momentum, old)])
     }
 }
 

@@ -9,9 +9,10 @@ use moe_train::model::moe::balance::{Balance, Sequence, Switch, Z};
 use moe_train::model::moe::{Routed, Routing};
 use moe_train::model::parameters::Parameter;
 use moe_train::model::rope::Ropes;
+use moe_train::ops::newton_schulz::newton_schulz;
 use moe_train::ops::plainly;
 use moe_train::ops::routing::{Score, choose, scores};
-use moe_train::optim::{AdamWConfig, Rule, Update};
+use moe_train::optim::{AdamWConfig, Lion, Muon, NorMuon, Rule, Scale, Sgd, Update};
 use serde_json::Value;
 
 use crate::support::*;
@@ -95,24 +96,110 @@ fn balancing_losses_and_their_gradients() {
     plainly(check);
 }
 
+/// The values of a parameter after each update by a rule, and what the rule kept at the end.
+fn updates(
+    rule: &dyn Rule,
+    shape: &[usize],
+    value: &[f32],
+    gradients: &[Vec<f32>],
+    rate: f64,
+) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
+    let device = Device::flex();
+    let vector = |values: &[f32]| tensor(values, [values.len()], &device);
+    let mut parameter = Parameter { name: "w".into(), shape: shape.to_vec(), value: vector(value) };
+    let zeros = |kind: &&str| vector(&vec![0.0; rule.state_shape(kind, &parameter).iter().product()]);
+    let mut state: Vec<Tensor<1>> = rule.state().iter().map(zeros).collect();
+    let factor = Tensor::ones([1], &device);
+    let mut found = Vec::new();
+    for (gradient, number) in gradients.iter().zip(1..) {
+        let update = Update { number, rate, factor: &factor };
+        let off = Update { factor: &Tensor::full([1], f32::NAN, &device), ..update };
+        let (kept, same) = rule.update(&parameter, vector(gradient), state.clone(), &off);
+        assert_eq!(host(kept), parameter.to_host(), "a factor that is not finite moves nothing");
+        assert!(same.iter().zip(&state).all(|(a, b)| host(a.clone()) == host(b.clone())));
+        (parameter.value, state) = rule.update(&parameter, vector(gradient), state, &update);
+        found.push(parameter.to_host());
+    }
+    (found, state.into_iter().map(host).collect())
+}
+
+fn inputs(list: &Value) -> Vec<Vec<f32>> {
+    list.as_array().expect("a list").iter().map(input).collect()
+}
+
+/// The same matrix with rows and columns exchanged.
+fn turned(values: &[f32], [rows, columns]: [usize; 2]) -> Vec<f32> {
+    (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect()
+}
+
 #[test]
-fn adamw_makes_the_steps_of_torch() {
-    let golden = read(include_str!("../data/golden/adamw.json"));
+fn elementwise_rules_make_the_steps_of_torch_and_of_olmo() {
+    let golden = read(include_str!("../data/golden/optim_small.json"));
     let adamw = AdamWConfig { beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
+    let lion = Lion { beta1: 0.9, beta2: 0.99, weight_decay: 0.1 };
+    let sgd = Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.01 };
+    let nesterov = Sgd { nesterov: true, ..sgd.clone() };
+    let rules: [(&str, &dyn Rule, f64); 4] = [
+        ("adamw", &adamw, 0.01),
+        ("lion", &lion, 0.01),
+        ("sgd", &sgd, 0.1),
+        ("sgd_nesterov", &nesterov, 0.1),
+    ];
     let check = || {
-        let device = Device::flex();
-        let vector = |values: Vec<f32>| tensor(&values, [12], &device);
-        let shape = vec![3, 4];
-        let mut parameter = Parameter { name: "w".into(), shape, value: vector(input(&golden["weight"])) };
-        let mut state = vec![vector(vec![0.0; 12]); 2];
-        let factor = Tensor::ones([1], &device);
-        for step in 0..3 {
-            let update = Update { number: step as u64 + 1, rate: 0.01, factor: &factor };
-            let gradient = vector(input(&golden["grads"][step]));
-            (parameter.value, state) = adamw.update(&parameter, gradient, state, &update);
-            assert!(distance(&parameter.to_host(), &flat(&golden["adamw"][step])) < 3e-7, "step {step}");
+        for (name, rule, rate) in rules {
+            let gradients = inputs(&golden["grads"]);
+            let (found, _) = updates(rule, &[3, 4], &input(&golden["weight"]), &gradients, rate);
+            for (step, values) in found.iter().enumerate() {
+                assert!(distance(values, &flat(&golden[name][step])) < 3e-7, "{name}, step {step}");
+            }
         }
     };
     check();
     plainly(check);
+}
+
+#[test]
+fn newton_schulz_takes_each_matrix_of_a_stack_by_itself() {
+    let golden = read(include_str!("../data/golden/muon.json"));
+    let mut matrices = input(&golden["g"]);
+    matrices[24..48].iter_mut().for_each(|x| *x *= 100.0);
+    matrices[48..].iter_mut().for_each(|x| *x *= 1e-3);
+    let found = host(newton_schulz(tensor(&matrices, [3, 4, 6], &Device::flex())));
+    assert!(distance(&found, &flat(&golden["ns_fp64"])) < 2e-5);
+}
+
+#[test]
+fn muon_makes_the_steps_of_moonlight_and_slices_are_matrices_of_their_own() {
+    let golden = &read(include_str!("../data/golden/muon.json"))["moonlight"];
+    let muon = Muon { weight_decay: 0.1, momentum: 0.95, ..Muon::default() };
+    let (value, gradients) = (input(&golden["weight"]), inputs(&golden["grads"]));
+    let (found, state) = updates(&muon, &[3, 4, 6], &value, &gradients, 0.02);
+    for (step, values) in found.iter().enumerate() {
+        assert!(distance(values, &flat(&golden["steps"][step]["weight"])) < 1e-6, "step {step}");
+    }
+    assert!(distance(&state[0], &flat(&golden["steps"][1]["momentum"])) < 1e-6);
+    for slice in 0..3 {
+        let of = |values: &Vec<f32>| values[slice * 24..(slice + 1) * 24].to_vec();
+        let gradients: Vec<Vec<f32>> = gradients.iter().map(of).collect();
+        let (alone, _) = updates(&muon, &[4, 6], &of(&value), &gradients, 0.02);
+        assert_eq!(alone, found.iter().map(of).collect::<Vec<_>>(), "slice {slice}");
+    }
+}
+
+#[test]
+fn normuon_makes_the_steps_of_its_authors_and_of_dion() {
+    let golden = read(include_str!("../data/golden/normuon.json"));
+    // Theirs are `[out, in]`, ours `[in, out]`.
+    let value = turned(&input(&golden["weight"]), [6, 4]);
+    let gradients: Vec<Vec<f32>> = inputs(&golden["grads"]).iter().map(|g| turned(g, [6, 4])).collect();
+    for (form, scale) in [("original", Scale::Original), ("dion_rms", Scale::MatchRms)] {
+        let rule = NorMuon { momentum: 0.95, neurons: 0.95, weight_decay: 0.1, scale, ..NorMuon::default() };
+        let (found, state) = updates(&rule, &[4, 6], &value, &gradients, 0.02);
+        for (step, values) in found.iter().enumerate() {
+            let expected = turned(&flat(&golden[form]["steps"][step]["weight"]), [6, 4]);
+            assert!(distance(values, &expected) < 2e-6, "{form}, step {step}");
+        }
+        assert_eq!(state[1].len(), 6, "one value for each output");
+        assert!(distance(&state[1], &flat(&golden[form]["steps"][1]["second"])) < 1e-6, "{form}");
+    }
 }

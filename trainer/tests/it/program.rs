@@ -86,7 +86,7 @@ fn train_eval_sample_inspect_and_the_refusals() {
 #[test]
 fn bad_input_has_an_exit_code_and_no_panic() {
     let world = World::new();
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&["--shards", "nowhere"], 3, "no such folder"),
         (&["--shards", "out", "--set", "moe.topk=2"], 2, "did you mean `moe.top_k`?"),
         (&["--shards", "out", "--preset", "huge"], 2, "smoke, tiny, char"),
@@ -94,6 +94,7 @@ fn bad_input_has_an_exit_code_and_no_panic() {
         (&["--shards", "out", "--device", "cuda:9"], 5, "cuda:9"),
         (&["resume", "nowhere"], 4, "no such run"),
         (&["config", "--explain", "moe.balance.swich"], 2, "moe.balance.switch"),
+        (&["config", "--set", "optim.group=[{names=['x'], lr=1.0}]"], 2, "the name of no parameter"),
     ];
     for (args, code, text) in cases {
         let output = world.run(args);
@@ -111,6 +112,16 @@ fn every_key_is_explained() {
         let output = world.run(&["config", "--explain", key.name]);
         assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains(key.doc));
     }
+    let explained = world.run(&["config", "--explain", "optim.group"]);
+    assert!(explained.status.success() && String::from_utf8_lossy(&explained.stdout).contains("frozen"));
+    let group = "optim.group=[{names=['*.attention.*'], rule='muon'}, {names=['embedding'], frozen=true}]";
+    let groups = world.run(&["config", "--preset", "moonlet-7b", "--groups", "--set", group]);
+    let shown = String::from_utf8_lossy(&groups.stdout).into_owned();
+    let cells: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(cells.contains(&vec!["embedding", "2", "embedding", "frozen", "-", "no"]), "{shown}");
+    let is_muon =
+        |cells: &Vec<&str>| cells[0].contains("attention") && cells[1..4] == ["1", "*.attention.*", "muon"];
+    assert!(cells.iter().any(is_muon), "{shown}");
     let whole = world.run(&["config", "--preset", "smoke"]);
     let text = String::from_utf8_lossy(&whole.stdout).into_owned();
     assert!(text.parse::<toml::Table>().is_ok(), "{text}");

@@ -58,6 +58,67 @@ fn a_resumed_run_is_bit_for_bit_the_run_without_interruption() {
     assert!(steps.is_sorted_by(|a, b| a < b), "no step twice: {steps:?}");
 }
 
+#[test]
+fn every_rule_resumes_bit_for_bit() {
+    let dir = tempfile::tempdir().expect("dir");
+    for kind in moe_train::optim::rule::kinds() {
+        let folder = |name: &str| dir.path().join(format!("{kind}-{name}"));
+        let config = run_config(&["run.steps=6", "run.save_every=3", &format!("optim.kind={kind}")]);
+        let whole = train(&folder("straight"), &config, None, None);
+        train(&folder("broken"), &config, None, Some(2));
+        let path = checkpoint::resolve(&folder("broken"), None).expect("a checkpoint");
+        let second = train(&folder("broken"), &config, Some(loaded(&path)), None);
+        assert_eq!(second.parameter_hash, whole.parameter_hash, "{kind}");
+    }
+}
+
+#[test]
+fn groups_of_the_configuration_train_and_resume_bit_for_bit() {
+    let dir = tempfile::tempdir().expect("dir");
+    let groups = "optim.group=[{names=['blocks.*'], rule='normuon', lr=0.02}, {names=['*.router.*'], frozen=true}, \
+                  {names=['head'], rule='lion', lr=1e-3, beta2=0.5}]";
+    let base = ["run.steps=6", "run.save_every=3", "model.tie_embeddings=false"];
+    let config = run_config(&[&base[..], &[groups]].concat());
+    let whole = train(&dir.path().join("straight"), &config, None, None);
+    let broken = dir.path().join("broken");
+    train(&broken, &config, None, Some(2));
+    let (start, _) = loaded(&checkpoint::resolve(&broken, Some("step-00000000")).expect("a checkpoint"));
+    let path = checkpoint::resolve(&broken, None).expect("a checkpoint");
+    let found = checkpoint::load(&path).expect("whole");
+    assert_eq!(found.config.values.to_toml(false), config.values.to_toml(false));
+    let (state, interval) = loaded(&path);
+    let parameters =
+        |state: &moe_train::train::TrainState| moe_train::model::parameters::parameters(&state.model);
+    for (old, new) in parameters(&start).iter().zip(parameters(&state)) {
+        assert_eq!(old.to_host() == new.to_host(), old.name.contains(".router."), "{}", old.name);
+    }
+    let kept: Vec<String> =
+        state.optimizer.state(&state.model).into_iter().map(|tensor| tensor.name).collect();
+    assert!(kept.contains(&"m.head".to_string()) && !kept.contains(&"v.head".to_string()), "{kept:?}");
+    assert!(kept.contains(&"v.embedding".to_string()) && !kept.iter().any(|name| name.contains("router")));
+    let second = train(&broken, &config, Some((state, interval)), None);
+    assert_eq!(second.parameter_hash, whole.parameter_hash);
+    let plain = train(&dir.path().join("plain"), &run_config(&base), None, None);
+    assert_ne!(whole.parameter_hash, plain.parameter_hash);
+}
+
+#[test]
+fn muon_keeps_momentum_of_hidden_matrices_and_moments_of_the_rest() {
+    let dir = tempfile::tempdir().expect("dir");
+    train(dir.path(), &run_config(&["run.steps=1", "optim.kind=normuon"]), None, None);
+    let (state, _) = loaded(&checkpoint::resolve(dir.path(), None).expect("a checkpoint"));
+    let kept = state.optimizer.state(&state.model);
+    let shape = |name: &str| kept.iter().find(|tensor| tensor.name == name).map(|t| t.shape.clone());
+    let experts = "blocks.1.feed_forward.experts.w_up";
+    assert_eq!(shape(&format!("momentum.{experts}")), Some(vec![5, 12, 7]));
+    assert_eq!(shape(&format!("neurons.{experts}")), Some(vec![5, 1, 7]));
+    assert_eq!(shape(&format!("m.{experts}")), None);
+    for name in ["embedding", "norm.weight", "blocks.1.feed_forward.router.weight"] {
+        assert!(shape(&format!("m.{name}")).is_some(), "{name}: {:?}", kept.iter().map(|t| &t.name));
+        assert_eq!(shape(&format!("momentum.{name}")), None);
+    }
+}
+
 fn metrics_with_clock(dir: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()

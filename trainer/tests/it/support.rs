@@ -244,7 +244,7 @@ pub fn train(
     let corpus = corpus();
     let (state, interval) = state.unwrap_or_else(|| {
         let model = Model::new(&config.model(VOCAB, SEQ), config.run.seed, &autodiff());
-        let optimizer = Optimizer::new(config.rule.clone(), &model);
+        let optimizer = Optimizer::new(config.groups.clone(), &model);
         (TrainState::new(model, optimizer), Interval::default())
     });
     let validator = Validator::new(&corpus, config.data.validation_samples, config.data.samples_per_pass())

@@ -43,13 +43,12 @@ impl Rule for AdamWConfig {
             beta1,
             beta2,
             eps,
-            decay: if parameter.is_decayed() { 1.0 - update.rate * weight_decay } else { 1.0 },
+            decay: update.decay(parameter, weight_decay),
             rate: update.rate,
             correction1: 1.0 - beta1.powi(number),
             correction2: (1.0 - beta2.powi(number)).sqrt(),
         };
-        // Cannot fail: an optimizer keeps as many tensors as `state` names.
-        let moments: [Tensor<1>; 2] = state.try_into().expect("two moments");
+        let moments = super::kept(state);
         let (value, moments) = adamw(parameter.value.clone(), gradient, moments, update.factor, constants);
         (value, moments.to_vec())
     }

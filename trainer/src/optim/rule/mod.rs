@@ -1,9 +1,14 @@
 //! Rules by which parameters move.
 //!
 //! A rule is one file here and one line of [`REGISTRY`]. It sees one parameter at a time, with its name and
-//! shape, and keeps as many tensors of that shape as it names; checkpoints hold them under these names.
+//! shape, and keeps as many tensors as it names, of that shape if it names no other; checkpoints hold them under these
+//! names.
 
 mod adamw;
+mod lion;
+mod muon;
+mod normuon;
+mod sgd;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -11,6 +16,10 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 pub use adamw::AdamWConfig;
+pub use lion::Lion;
+pub use muon::{Muon, Scale};
+pub use normuon::NorMuon;
+pub use sgd::Sgd;
 
 use crate::model::parameters::Parameter;
 use crate::settings::{self, Key, Section, Values};
@@ -27,15 +36,53 @@ pub struct Update<'a> {
     pub factor: &'a Tensor<1>,
 }
 
+impl Update<'_> {
+    /// The gradient times the factor.
+    pub fn clipped(&self, gradient: Tensor<1>) -> Tensor<1> {
+        let factor = self.factor.clone().cast(gradient.dtype());
+        gradient * factor
+    }
+
+    /// What remains of a parameter by decay alone, for a decay per unit of learning rate.
+    pub fn decay(&self, parameter: &Parameter, weight_decay: f64) -> f64 {
+        if parameter.is_decayed() { 1.0 - self.rate * weight_decay } else { 1.0 }
+    }
+
+    /// The new values, or the old ones where the factor is not finite.
+    pub fn unless_off(&self, new: Tensor<1>, old: Tensor<1>) -> Tensor<1> {
+        let is_off = self.factor.clone().is_finite().bool_not().expand(old.dims());
+        new.mask_where(is_off, old)
+    }
+}
+
+/// The tensors of a rule that keeps `N` of each parameter.
+///
+/// # Panics
+/// When there are others than [`Rule::state`] names, which an optimizer never hands over.
+fn kept<const N: usize>(state: Vec<Tensor<1>>) -> [Tensor<1>; N] {
+    state.try_into().expect("as many tensors as the rule names")
+}
+
 /// A rule.
 pub trait Rule: Debug + Send + Sync {
     /// Names of the tensors it keeps for each parameter, all zero at first.
     fn state(&self) -> &'static [&'static str];
 
+    /// The shape of one of them.
+    fn state_shape(&self, _name: &str, parameter: &Parameter) -> Vec<usize> {
+        parameter.shape.clone()
+    }
+
+    /// The rule that moves a parameter of a kind that this one is not made for, and the word for it.
+    fn instead(&self, _parameter: &Parameter) -> Option<(&'static str, Arc<dyn Rule>)> {
+        None
+    }
+
     /// The new value and state. Called outside of any graph.
     ///
     /// # Shapes
-    /// - gradient and state: flat, with as many values as the parameter, and so are the results
+    /// - gradient: flat, with as many values as the parameter, and so is the new value
+    /// - state: flat, with as many values as its shapes have, and so is the new one
     fn update(
         &self,
         parameter: &Parameter,
@@ -68,7 +115,13 @@ impl Entry {
 }
 
 /// All rules.
-pub const REGISTRY: &[Entry] = &[Entry::of::<AdamWConfig>("adamw")];
+pub const REGISTRY: &[Entry] = &[
+    Entry::of::<AdamWConfig>("adamw"),
+    Entry::of::<Sgd>("sgd"),
+    Entry::of::<Lion>("lion"),
+    Entry::of::<Muon>("muon"),
+    Entry::of::<NorMuon>("normuon"),
+];
 
 /// The kinds of rules.
 pub fn kinds() -> Vec<&'static str> {
@@ -80,8 +133,14 @@ pub fn kinds() -> Vec<&'static str> {
 /// # Errors
 /// Why there is none.
 pub fn read(kind: &str, values: &dyn Values) -> Result<Arc<dyn Rule>, String> {
-    match REGISTRY.iter().find(|entry| entry.kind == kind) {
-        Some(entry) => (entry.read)(values),
-        None => Err(settings::unknown_kind("optim.kind", &kinds(), kind)),
-    }
+    (find(kind)?.read)(values)
+}
+
+/// The line of a kind.
+///
+/// # Errors
+/// That there is none.
+pub fn find(kind: &str) -> Result<&'static Entry, String> {
+    let entry = REGISTRY.iter().find(|entry| entry.kind == kind);
+    entry.ok_or_else(|| settings::unknown_kind("optim.kind", &kinds(), kind))
 }

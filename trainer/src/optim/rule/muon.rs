@@ -1,0 +1,131 @@
+//! Muon (Jordan et al. 2024) as Moonlight uses it (Liu et al. 2025, arXiv 2502.16982, section 2.2): momentum whose
+//! singular values are all brought near 1, for each matrix by itself, experts included.
+//!
+//! It is a rule for hidden matrices. Tables of embeddings, the output projection, norms, biases and routers move by
+//! AdamW, at the same learning rate.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::{AdamWConfig, Rule, Update};
+use crate::model::parameters::Parameter;
+use crate::ops::newton_schulz::newton_schulz;
+use crate::settings;
+use crate::settings::float;
+use crate::settings::value::Kind;
+
+settings! {
+    /// Settings of Muon, and of AdamW for what is no hidden matrix.
+    pub struct Muon in "optim.muon" {
+        /// memory of the sum of gradients
+        momentum: f64 = 0.95, float(0.0, 0.999_999);
+        /// whether a step looks ahead by the momentum it will have
+        nesterov: bool = true, Kind::Bool;
+        /// size of a step of a matrix from n to m features: match_rms: 0.2 sqrt(max(n, m)), for learning rates of AdamW;
+        /// rms_operator: sqrt(m / n); original: sqrt(max(1, m / n))
+        scale: Scale = Scale::MatchRms, Kind::Choice(Scale::WORDS);
+        /// decay of matrices per step and unit of learning rate, routers included; norms, biases, embeddings and the
+        /// output projection have none
+        weight_decay: f64 = 0.1, float(0.0, 10.0);
+        /// whether routers move by it too, and not by AdamW
+        routers: bool = false, Kind::Bool;
+        /// memory of the mean of gradients of AdamW, for what is no hidden matrix
+        beta1: f64 = 0.9, float(0.0, 0.999_999);
+        /// memory of the mean of squared gradients of AdamW
+        beta2: f64 = 0.95, float(0.0, 0.999_999);
+        /// added to the root of the second moment of AdamW
+        eps: f64 = 1e-8, float(1e-20, 1.0);
+    }
+}
+
+/// What the size of a step follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// The root of the mean square of an update of AdamW (Liu et al. 2025, section 2.2).
+    MatchRms,
+    /// The change of outputs of root mean square 1 (Bernstein & Newhouse 2024, arXiv 2409.20325).
+    RmsOperator,
+    /// As first published (Jordan et al. 2024).
+    Original,
+}
+
+impl Scale {
+    /// The words for them, in the order of declaration.
+    pub(super) const WORDS: &[&str] = &["match_rms", "rms_operator", "original"];
+
+    /// The factor for a matrix from `inputs` to `outputs` features.
+    pub(super) fn factor(self, inputs: usize, outputs: usize) -> f64 {
+        let (inputs, outputs) = (inputs.max(1) as f64, outputs as f64);
+        match self {
+            Self::MatchRms => 0.2 * inputs.max(outputs).sqrt(),
+            Self::RmsOperator => (outputs / inputs).sqrt(),
+            Self::Original => (outputs / inputs).max(1.0).sqrt(),
+        }
+    }
+}
+
+/// Whether a parameter is a matrix, or a stack of them, between hidden features; routers are if asked for.
+pub(super) fn is_hidden(parameter: &Parameter, routers: bool) -> bool {
+    parameter.is_decayed() && (routers || !parameter.name.contains(".router."))
+}
+
+/// The momentum after a gradient, and the direction of a step with singular values near 1.
+pub(super) fn orthogonal_momentum(
+    parameter: &Parameter,
+    gradient: Tensor<1>,
+    old: Tensor<1>,
+    memory: f64,
+    nesterov: bool,
+) -> (Tensor<1>, Tensor<3>) {
+    let momentum = old * memory + gradient.clone();
+    let ahead = if nesterov { gradient + momentum.clone() * memory } else { momentum.clone() };
+    (momentum, newton_schulz(parameter.matrices(ahead)))
+}
+
+impl Rule for Muon {
+    /// Decaying sum of gradients.
+    fn state(&self) -> &'static [&'static str] {
+        &["momentum"]
+    }
+
+    fn instead(&self, parameter: &Parameter) -> Option<(&'static str, Arc<dyn Rule>)> {
+        let Self { beta1, beta2, eps, weight_decay, .. } = *self;
+        let adamw = AdamWConfig { beta1, beta2, eps, weight_decay };
+        (!is_hidden(parameter, self.routers)).then(|| ("adamw", Arc::new(adamw) as Arc<dyn Rule>))
+    }
+
+    fn update(
+        &self,
+        parameter: &Parameter,
+        gradient: Tensor<1>,
+        state: Vec<Tensor<1>>,
+        update: &Update,
+    ) -> (Tensor<1>, Vec<Tensor<1>>) {
+        let value = parameter.value.clone();
+        let [old] = super::kept(state);
+        let gradient = update.clipped(gradient);
+        let (momentum, direction) =
+            orthogonal_momentum(parameter, gradient, old.clone(), self.momentum, self.nesterov);
+        let [_, inputs, outputs] = direction.dims();
+        let step = direction.reshape(value.dims()) * (update.rate * self.scale.factor(inputs, outputs));
+        let moved = value.clone() * update.decay(parameter, self.weight_decay) - step;
+        (update.unless_off(moved, value), vec![update.unless_off(momentum, old)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_steps_by_hand() {
+        let factors = |inputs, outputs| {
+            [Scale::MatchRms, Scale::RmsOperator, Scale::Original].map(|scale| scale.factor(inputs, outputs))
+        };
+        assert_eq!(factors(4, 16), [0.8, 2.0, 2.0]);
+        assert_eq!(factors(16, 4), [0.8, 0.5, 1.0]);
+    }
+}

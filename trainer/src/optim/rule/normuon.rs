@@ -1,0 +1,91 @@
+//! NorMuon (Li et al. 2025, arXiv 2510.05491, algorithm 1): Muon whose steps have the same size for each output neuron
+//! over time. What is no hidden matrix moves by AdamW, as under Muon.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+
+use super::muon::{Scale, is_hidden, orthogonal_momentum};
+use super::{AdamWConfig, Rule, Update};
+use crate::model::parameters::Parameter;
+use crate::ops::newton_schulz::frobenius_norms;
+use crate::settings;
+use crate::settings::float;
+use crate::settings::value::Kind;
+
+settings! {
+    /// Settings of NorMuon, and of AdamW for what is no hidden matrix.
+    pub struct NorMuon in "optim.normuon" {
+        /// memory of the sum of gradients
+        momentum: f64 = 0.95, float(0.0, 0.999_999);
+        /// whether a step looks ahead by the momentum it will have
+        nesterov: bool = true, Kind::Bool;
+        /// memory of the mean square of the steps of each output neuron
+        neurons: f64 = 0.95, float(0.0, 0.999_999);
+        /// size of a step of a matrix from n to m features: match_rms: 0.2 sqrt(max(n, m)), for learning rates of AdamW;
+        /// rms_operator: sqrt(m / n); original: sqrt(max(1, m / n))
+        scale: Scale = Scale::MatchRms, Kind::Choice(Scale::WORDS);
+        /// decay of matrices per step and unit of learning rate, routers included; norms, biases, embeddings and the
+        /// output projection have none
+        weight_decay: f64 = 0.1, float(0.0, 10.0);
+        /// whether routers move by it too, and not by AdamW
+        routers: bool = false, Kind::Bool;
+        /// memory of the mean of gradients of AdamW, for what is no hidden matrix
+        beta1: f64 = 0.9, float(0.0, 0.999_999);
+        /// memory of the mean of squared gradients of AdamW
+        beta2: f64 = 0.95, float(0.0, 0.999_999);
+        /// added to the root of the second moment of AdamW
+        eps: f64 = 1e-8, float(1e-20, 1.0);
+    }
+}
+
+/// Added to roots and norms that are divided by; steps of a neuron are of the order of 1.
+const EPS: f64 = 1e-8;
+
+impl Rule for NorMuon {
+    /// Decaying sum of gradients, and decaying mean square of the steps of each output neuron.
+    fn state(&self) -> &'static [&'static str] {
+        &["momentum", "neurons"]
+    }
+
+    fn state_shape(&self, kind: &str, parameter: &Parameter) -> Vec<usize> {
+        let mut shape = parameter.shape.clone();
+        if let (Some(rows), "neurons") = (shape.len().checked_sub(2), kind) {
+            shape[rows] = 1;
+        }
+        shape
+    }
+
+    fn instead(&self, parameter: &Parameter) -> Option<(&'static str, Arc<dyn Rule>)> {
+        let Self { beta1, beta2, eps, weight_decay, .. } = *self;
+        let adamw = AdamWConfig { beta1, beta2, eps, weight_decay };
+        (!is_hidden(parameter, self.routers)).then(|| ("adamw", Arc::new(adamw) as Arc<dyn Rule>))
+    }
+
+    fn update(
+        &self,
+        parameter: &Parameter,
+        gradient: Tensor<1>,
+        state: Vec<Tensor<1>>,
+        update: &Update,
+    ) -> (Tensor<1>, Vec<Tensor<1>>) {
+        let value = parameter.value.clone();
+        let [old_momentum, old_squares] = super::kept(state);
+        let gradient = update.clipped(gradient);
+        let (momentum, direction) =
+            orthogonal_momentum(parameter, gradient, old_momentum.clone(), self.momentum, self.nesterov);
+        let [stack, inputs, outputs] = direction.dims();
+        let new_squares = (direction.clone() * direction.clone()).mean_dim(1);
+        let squares = old_squares.clone().reshape([stack, 1, outputs]) * self.neurons
+            + new_squares * (1.0 - self.neurons);
+        let norm = frobenius_norms(direction.clone());
+        let direction = direction / (squares.clone().sqrt() + EPS);
+        // The step as a whole stays as long as it was.
+        let direction = direction.clone() * (norm / (frobenius_norms(direction) + EPS));
+        let step = direction.reshape(value.dims()) * (update.rate * self.scale.factor(inputs, outputs));
+        let moved = value.clone() * update.decay(parameter, self.weight_decay) - step;
+        let squares = squares.reshape(old_squares.dims());
+        let state = vec![update.unless_off(momentum, old_momentum), update.unless_off(squares, old_squares)];
+        (update.unless_off(moved, value), state)
+    }
+}
