@@ -45,14 +45,8 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
     };
     let n_samples = config.run.steps.unwrap_or_default() * config.data.batch as u64;
     let shares = shares(&Plan::open(&config.data.shards)?, n_samples)?;
-    let report = Report {
-        config: &config,
-        geometry: &geometry,
-        memory,
-        keeps_scores: form == Form::Cpu,
-        shares,
-        speed,
-    };
+    let report =
+        Report { config: &config, geometry: &geometry, memory, is_cpu: form == Form::Cpu, shares, speed };
     match args.json {
         true => printer.data(format!("{:#}", report.json(&corpus)))?,
         false => printer.data(report.text(&corpus).trim_end())?,
@@ -99,8 +93,8 @@ struct Report<'a> {
     config: &'a RunConfig,
     geometry: &'a ModelConfig,
     memory: MemoryPlan,
-    /// Whether attention keeps its scores, as on a CPU.
-    keeps_scores: bool,
+    /// Whether this is about the CPU.
+    is_cpu: bool,
     shares: Vec<Share>,
     /// Tokens per second.
     speed: Option<f64>,
@@ -117,7 +111,7 @@ impl Report<'_> {
 
     /// Bytes that the backward pass needs of one token.
     fn kept(&self, cost: &Cost) -> u64 {
-        let scores = if self.keeps_scores { cost.scores } else { 0 };
+        let scores = if self.is_cpu { cost.scores } else { cost.gpu_scores };
         cost.values * self.geometry.compute.bytes() + 4 * (cost.f32_values + scores)
     }
 
@@ -222,7 +216,7 @@ impl Report<'_> {
         for (name, bytes) in self.purposes().iter().filter(|(_, bytes)| *bytes > 0) {
             line(format_args!("{name:<35} {:>10.3}", gib(*bytes)));
         }
-        let limit = device::memory_limit().filter(|_| self.keeps_scores);
+        let limit = device::memory_limit().filter(|_| self.is_cpu);
         let of = limit
             .map_or_else(String::new, |limit| format!(" of {:.3} that this process may use", gib(limit)));
         line(format_args!("{:<35} {:>10.3}{of}\n", "together", gib(self.memory.total())));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::data::DataSettings;
 use crate::error::{Error, Result};
 use crate::model::PrecisionSettings;
-use crate::model::config::{AttentionConfig, BalanceConfig, ModelConfig, MoeConfig, RouterConfig};
+use crate::model::config::{AttentionPattern, BalanceConfig, ModelConfig, MoeConfig, RouterConfig};
 use crate::model::moe::router_shape;
 use crate::optim::{OptimSettings, Rule, Schedule, ScheduleSettings, rule};
 use crate::run::RunSettings;
@@ -138,7 +138,7 @@ impl RunConfig {
         let model = ModelConfig::new(
             settings::read(&values)?,
             precision.compute,
-            AttentionConfig::read(&word("attention.kind")?, &values)?,
+            AttentionPattern::read(&values)?,
             MoeConfig::new(
                 settings::read(&values)?,
                 RouterConfig::read(&word("moe.router.kind")?, &values)?,
@@ -158,7 +158,7 @@ impl RunConfig {
     }
 
     fn check(&self, problems: &mut Vec<String>) {
-        problems.extend(self.model.attention.problems(self.model.d_model));
+        problems.extend(self.model.attention.problems(self.model.d_model, self.model.n_layers));
         if self.model.n_dense_layers < self.model.n_layers {
             problems.extend(self.model.moe.router.problems(router_shape(&self.model)));
         }
@@ -185,7 +185,10 @@ impl RunConfig {
         let [d, ffn, experts, width] =
             [self.model.d_model, self.model.dense_ffn, moe.n_experts + moe.n_shared, moe.expert_ffn]
                 .map(|n| n as f64);
-        let about = *n_layers as f64 * d * (4.0 * d + 3.0 * ffn + 3.0 * experts * width);
+        let attention: f64 = (0..*n_layers)
+            .map(|layer| self.model.attention(layer).cost(self.model.d_model, 0).parameters as f64)
+            .sum();
+        let about = attention + *n_layers as f64 * d * (3.0 * ffn + 3.0 * experts * width);
         require(
             about < MOST_PARAMETERS,
             format!(

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::support::*;
 
 /// The i-th number in [-1, 1) of a seed.
-fn h(seed: u64, i: u64) -> f64 {
+pub fn h(seed: u64, i: u64) -> f64 {
     let mut x = ((i + 1) * 2_654_435_761 + seed * 40_503) & 0xFFFF_FFFF;
     for _ in 0..2 {
         x ^= x >> 16;
@@ -28,7 +28,7 @@ fn h(seed: u64, i: u64) -> f64 {
 }
 
 /// The values of an input that is given by its seed.
-fn input(spec: &Value) -> Vec<f32> {
+pub fn input(spec: &Value) -> Vec<f32> {
     let number = |key: &str| spec[key].as_f64().expect("a number");
     let n: u64 =
         spec["shape"].as_array().expect("a shape").iter().map(|n| n.as_u64().expect("a size")).product();
@@ -37,14 +37,14 @@ fn input(spec: &Value) -> Vec<f32> {
 }
 
 /// All numbers of nested lists, in order.
-fn flat(value: &Value) -> Vec<f32> {
+pub fn flat(value: &Value) -> Vec<f32> {
     match value.as_array() {
         Some(list) => list.iter().flat_map(flat).collect(),
         None => vec![value.as_f64().expect("a number") as f32],
     }
 }
 
-fn read(text: &str) -> Value {
+pub fn read(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
