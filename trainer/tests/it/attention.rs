@@ -7,7 +7,7 @@ use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use moe_train::config::{RunConfig, Values};
 use moe_train::model::attention::grouped_query::{Gate, RotaryBlocks};
-use moe_train::model::attention::{Attention, GroupedQuerySettings, Place};
+use moe_train::model::attention::{Attention, GroupedQuerySettings, LatentSettings, Place};
 use moe_train::model::config::{AttentionConfig, AttentionPattern, ModelConfig};
 use moe_train::model::context::{BatchCounts, Context, Pass};
 use moe_train::model::init::Init;
@@ -33,6 +33,32 @@ const KINDS: &[&[&str]] = &[
     &["attention.kind=swa", "attention.swa.window=3", "attention.rotary=window"],
     &["attention.kind=swa", "attention.swa.window=4", "attention.sinks=true", "attention.qk_norm=true"],
     &["attention.kind=swa", "attention.swa.window=9", "attention.gate=head"],
+    &[
+        "attention.kind=mla",
+        "attention.mla.heads=2",
+        "attention.mla.kv_rank=5",
+        "attention.mla.nope_dim=3",
+        "attention.mla.rope_dim=2",
+        "attention.mla.value_dim=5",
+    ],
+    &[
+        "attention.kind=mla",
+        "attention.mla.heads=3",
+        "attention.mla.kv_rank=4",
+        "attention.mla.q_rank=6",
+        "attention.mla.nope_dim=4",
+        "attention.mla.rope_dim=0",
+        "attention.mla.value_dim=3",
+    ],
+    &[
+        "attention.kind=mla",
+        "attention.mla.heads=2",
+        "attention.mla.kv_rank=4",
+        "attention.mla.q_rank=6",
+        "attention.mla.nope_dim=0",
+        "attention.mla.rope_dim=4",
+        "attention.mla.value_dim=2",
+    ],
 ];
 
 /// The attention of these assignments, of six heads where it does not say otherwise.
@@ -166,6 +192,7 @@ fn oracle(config: &AttentionConfig) -> Oracle {
             let turns = settings.heads.rotary != RotaryBlocks::None;
             Box::new(move |w, x| grouped_query(&settings.heads, settings.window.window, turns, w, x))
         }
+        AttentionConfig::Latent(settings) => Box::new(move |w, x| latent(&settings, w, x)),
     }
 }
 
@@ -228,6 +255,32 @@ fn grouped_query(s: &GroupedQuerySettings, window: usize, turns: bool, w: &Named
             Gate::Head => y * gate(h, 1),
             Gate::Channel => y * gate(h * dim, dim),
         }
+    });
+    Tensor::cat(heads.collect(), 1).matmul(w["w_out"].clone())
+}
+
+fn latent(s: &LatentSettings, w: &Named, x: Tensor<2>) -> Tensor<2> {
+    let query = match s.q_rank {
+        Some(_) => rms(x.clone().matmul(w["w_q_latent"].clone()), &w["q_norm.weight"], 1e-6),
+        None => x.clone(),
+    };
+    let query = query.matmul(w["w_q"].clone());
+    let down = x.matmul(w["w_latent"].clone());
+    let kv = rms(down.clone().narrow(1, 0, s.kv_rank), &w["kv_norm.weight"], 1e-6).matmul(w["w_kv"].clone());
+    let (key_dim, kv_dim) = (s.nope_dim + s.rope_dim, s.nope_dim + s.value_dim);
+    let heads = (0..s.heads).map(|h| {
+        let mut parts = [Vec::new(), Vec::new()];
+        if s.nope_dim > 0 {
+            parts[0].push(query.clone().narrow(1, h * key_dim, s.nope_dim));
+            parts[1].push(kv.clone().narrow(1, h * kv_dim, s.nope_dim));
+        }
+        if s.rope_dim > 0 {
+            let q = query.clone().narrow(1, h * key_dim + s.nope_dim, s.rope_dim);
+            parts[0].push(turned(q, s.rope_dim, s.rope_theta));
+            parts[1].push(turned(down.clone().narrow(1, s.kv_rank, s.rope_dim), s.rope_dim, s.rope_theta));
+        }
+        let [q, k] = parts.map(|parts| Tensor::cat(parts, 1));
+        head([q, k, kv.clone().narrow(1, h * kv_dim + s.nope_dim, s.value_dim)], usize::MAX, None)
     });
     Tensor::cat(heads.collect(), 1).matmul(w["w_out"].clone())
 }

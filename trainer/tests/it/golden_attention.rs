@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use moe_train::model::attention::Place;
 use moe_train::ops::plainly;
+use serde_json::Value;
 
 use crate::attention::{PLACE, context, gradients, kind, layer};
 use crate::golden::{flat, input, read};
@@ -145,4 +146,67 @@ fn gated_attention_is_that_of_qwen3_next() {
             }
         }
     });
+}
+
+#[test]
+fn latent_attention_is_that_of_deepseek_v3() {
+    let golden = read(include_str!("../data/golden/mla_tiny.json"));
+    let check = |case: &Value| {
+        let of = |name: &str| input(&case["weights"][format!("{name}.weight")]);
+        let is_interleaved = case["rope_interleave"] == true;
+        // Pairs side by side are pairs of our halves in another order of rows.
+        let order: &[usize] = if is_interleaved { &[0, 2, 1, 3] } else { &[0, 1, 2, 3] };
+        let permuted = |rows: Vec<&[f32]>, group: usize| {
+            let all = rows.chunks(group).flat_map(|group| {
+                let (nope, rope) = group.split_at(group.len() - 4);
+                nope.iter()
+                    .copied()
+                    .chain(order.iter().map(|&i| rope[i]))
+                    .map(<[f32]>::to_vec)
+                    .collect::<Vec<_>>()
+            });
+            let all: Vec<Vec<f32>> = all.collect();
+            columns(&all.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        };
+        let has_low_rank = !case["q_lora_rank"].is_null();
+        let (latent, kv, out) = (of("kv_a_proj_with_mqa"), of("kv_b_proj"), of("o_proj"));
+        let mut give = BTreeMap::from([
+            ("w_latent", permuted(rows(&latent, 16), 10)),
+            ("kv_norm.weight", of("kv_a_layernorm")),
+            ("w_kv", columns(&rows(&kv, 6))),
+            ("w_out", columns(&rows(&out, 10))),
+        ]);
+        if has_low_rank {
+            give.insert("w_q_latent", columns(&rows(&of("q_a_proj"), 16)));
+            give.insert("q_norm.weight", of("q_a_layernorm"));
+            give.insert("w_q", permuted(rows(&of("q_b_proj"), 8), 10));
+        } else {
+            give.insert("w_q", permuted(rows(&of("q_proj"), 16), 10));
+        }
+        let mut assignments: Vec<String> =
+            ["heads=2", "kv_rank=6", "nope_dim=6", "rope_dim=4", "value_dim=5", "rope_theta=100"]
+                .map(|assignment| format!("attention.mla.{assignment}"))
+                .to_vec();
+        assignments.push("attention.kind=mla".into());
+        if has_low_rank {
+            assignments.push("attention.mla.q_rank=8".into());
+        }
+        let config = kind(&assignments.iter().map(String::as_str).collect::<Vec<_>>());
+        let place = Place { d_model: 16, ..PLACE };
+        let layer = layer(&config, place, |name, _| give[name].clone());
+        let x = leaf(&input(&case["x"]), [7, 16]);
+        let y = layer.forward(x.clone(), &context(&config, &[0; 7], &[0, 1, 2, 3, 4, 5, 6], 1));
+        near("output", &host(y.clone()), &flat(&case["output"]), 1e-5);
+        let grads = (y * tensor(&input(&case["coef"]), [7, 16], &autodiff())).sum().backward();
+        near("grad_x", &host(x.grad(&grads).expect("x")), &flat(&case["grad_x"]), 1e-5);
+        let found = host(gradients(&layer, &grads)["w_latent"].clone().transpose());
+        let mut own = found.clone();
+        for (ours, &theirs) in order.iter().enumerate() {
+            own[(6 + theirs) * 16..(7 + theirs) * 16]
+                .copy_from_slice(&found[(6 + ours) * 16..(7 + ours) * 16]);
+        }
+        near("grad_kv_a", &own, &flat(&case["grad_kv_a"]), 1e-5);
+    };
+    // The third case stretches positions (YaRN).
+    both(|| golden["cases"].as_array().expect("cases")[..2].iter().for_each(check));
 }

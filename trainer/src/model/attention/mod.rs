@@ -3,6 +3,7 @@
 //! A kind of attention is one file here and one line of the registry below.
 
 pub mod grouped_query;
+pub mod latent;
 pub mod pattern;
 pub mod sliding_window;
 
@@ -11,6 +12,7 @@ use std::fmt::Debug;
 use burn::tensor::Tensor;
 
 pub use grouped_query::{GroupedQuery, GroupedQuerySettings};
+pub use latent::{Latent, LatentSettings};
 pub use pattern::{AttentionPattern, PatternSettings};
 pub use sliding_window::SlidingWindowSettings;
 
@@ -186,4 +188,6 @@ attentions! {
     "gqa" => GroupedQuery(GroupedQuerySettings => GroupedQuery);
     /// The same, of the last tokens alone.
     "swa" => SlidingWindow(SlidingWindowSettings => GroupedQuery);
+    /// Keys and values of all heads come from one narrow vector.
+    "mla" => Latent(LatentSettings => Latent);
 }
