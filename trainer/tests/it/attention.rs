@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::activation::{sigmoid, silu, softmax, softplus};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use moe_train::config::{RunConfig, Values};
+use moe_train::model::attention::delta::Decay;
 use moe_train::model::attention::grouped_query::{Gate, RotaryBlocks};
-use moe_train::model::attention::{Attention, GroupedQuerySettings, LatentSettings, Place};
+use moe_train::model::attention::{Attention, DeltaSettings, GroupedQuerySettings, LatentSettings, Place};
 use moe_train::model::config::{AttentionConfig, AttentionPattern, ModelConfig};
 use moe_train::model::context::{BatchCounts, Context, Pass};
 use moe_train::model::init::Init;
@@ -59,6 +60,15 @@ const KINDS: &[&[&str]] = &[
         "attention.mla.rope_dim=4",
         "attention.mla.value_dim=2",
     ],
+    &["attention.kind=kda", "attention.kda.heads=2", "attention.kda.key_dim=3", "attention.kda.value_dim=5"],
+    &[
+        "attention.kind=kda",
+        "attention.kda.heads=3",
+        "attention.kda.key_dim=4",
+        "attention.kda.value_dim=2",
+        "attention.kda.conv=2",
+        "attention.kda.decay=head",
+    ],
 ];
 
 /// The attention of these assignments, of six heads where it does not say otherwise.
@@ -71,9 +81,9 @@ pub fn kind(assignments: &[&str]) -> AttentionConfig {
     config.model(VOCAB, SEQ).attention(0).clone()
 }
 
-/// Two samples of 13 tokens: documents of 5, 1 and 7 tokens; of 1 and 9 tokens, and padding.
-const LENGTHS: [&[usize]; 2] = [&[5, 1, 7], &[1, 9]];
-const TOKENS: usize = 13;
+/// Two samples of 37 tokens: documents of 5, 1 and 31 tokens; of 1 and 33 tokens, and padding.
+const LENGTHS: [&[usize]; 2] = [&[5, 1, 31], &[1, 33]];
+const TOKENS: usize = 37;
 
 fn layout() -> (Vec<u32>, Vec<u32>) {
     let (mut segments, mut positions) = (Vec::new(), Vec::new());
@@ -193,6 +203,7 @@ fn oracle(config: &AttentionConfig) -> Oracle {
             Box::new(move |w, x| grouped_query(&settings.heads, settings.window.window, turns, w, x))
         }
         AttentionConfig::Latent(settings) => Box::new(move |w, x| latent(&settings, w, x)),
+        AttentionConfig::Delta(settings) => Box::new(move |w, x| delta(&settings, w, x)),
     }
 }
 
@@ -281,6 +292,52 @@ fn latent(s: &LatentSettings, w: &Named, x: Tensor<2>) -> Tensor<2> {
         }
         let [q, k] = parts.map(|parts| Tensor::cat(parts, 1));
         head([q, k, kv.clone().narrow(1, h * kv_dim + s.nope_dim, s.value_dim)], usize::MAX, None)
+    });
+    Tensor::cat(heads.collect(), 1).matmul(w["w_out"].clone())
+}
+
+/// Token by token, each of which sees all before it through the state.
+fn delta(s: &DeltaSettings, w: &Named, x: Tensor<2>) -> Tensor<2> {
+    let (n, key_dim, value_dim) = (x.dims()[0], s.key_dim, s.value_dim);
+    let qkv = x.clone().matmul(w["w_qkv"].clone());
+    let columns = qkv.dims()[1];
+    let conv = w["conv"].clone().reshape([columns, s.conv]);
+    let rows = (0..n).map(|t| {
+        let taps = (0..s.conv.min(t + 1)).map(|back| {
+            qkv.clone().narrow(0, t - back, 1) * conv.clone().narrow(1, s.conv - 1 - back, 1).transpose()
+        });
+        taps.reduce(|sum, tap| sum + tap).expect("a tap")
+    });
+    let qkv = silu(Tensor::cat(rows.collect(), 0));
+    let decay_of = match s.decay {
+        Decay::Channel => x.clone().matmul(w["w_decay_in"].clone()),
+        Decay::Head => x.clone(),
+    };
+    let step = softplus(decay_of.matmul(w["w_decay"].clone()) + w["dt_bias"].clone(), 1.0);
+    let beta = sigmoid(x.clone().matmul(w["w_beta"].clone()));
+    let gate = x.matmul(w["w_gate_in"].clone()).matmul(w["w_gate"].clone());
+    let gate = sigmoid(gate + w["b_gate"].clone());
+    let unit = |x: Tensor<2>| x.clone() / ((x.clone() * x).sum_dim(1) + 1e-6).sqrt();
+    let heads = (0..s.heads).map(|h| {
+        let part = |from: usize, width: usize| qkv.clone().narrow(1, from + h * width, width);
+        let (q, k) = (unit(part(0, key_dim)), unit(part(s.heads * key_dim, key_dim)));
+        let v = part(2 * s.heads * key_dim, value_dim);
+        let step = match s.decay {
+            Decay::Channel => step.clone().narrow(1, h * key_dim, key_dim),
+            Decay::Head => step.clone().narrow(1, h, 1).expand([n, key_dim]),
+        };
+        let kept = (step * w["a_log"].clone().narrow(1, h, 1).exp().neg()).exp();
+        let mut state = Tensor::<2>::zeros([key_dim, value_dim], &qkv.device());
+        let rows = (0..n).map(|t| {
+            let of = |x: &Tensor<2>| x.clone().narrow(0, t, 1);
+            state = state.clone() * of(&kept).transpose();
+            let error = of(&v) - of(&k).matmul(state.clone());
+            let share = of(&beta).narrow(1, h, 1);
+            state = state.clone() + of(&k).transpose().matmul(error) * share;
+            of(&q).matmul(state.clone()) / (key_dim as f64).sqrt()
+        });
+        let y = Tensor::cat(rows.collect(), 0);
+        rms(y, &w["norm.weight"], PLACE.norm_eps) * gate.clone().narrow(1, h * value_dim, value_dim)
     });
     Tensor::cat(heads.collect(), 1).matmul(w["w_out"].clone())
 }

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
+use burn::tensor::activation::{sigmoid, softplus};
 use moe_train::model::attention::Place;
+use moe_train::ops::attention::{by_head, by_token};
+use moe_train::ops::delta_rule::{DeltaInput, gated_delta_rule};
 use moe_train::ops::plainly;
+use moe_train::ops::short_conv::short_conv;
 use serde_json::Value;
 
 use crate::attention::{PLACE, context, gradients, kind, layer};
-use crate::golden::{flat, input, read};
+use crate::golden::{flat, h, input, read};
 use crate::support::*;
 
 /// A matrix that is given by the rows of its transpose.
@@ -209,4 +213,73 @@ fn latent_attention_is_that_of_deepseek_v3() {
     };
     // The third case stretches positions (YaRN).
     both(|| golden["cases"].as_array().expect("cases")[..2].iter().for_each(check));
+}
+
+/// Positions at which the documents of 8 and 4 tokens of a golden file begin.
+const STARTS: [usize; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 8, 8, 8, 8];
+
+/// Two heads of 12 tokens, divided by their length.
+fn unit(x: Tensor<2>) -> Tensor<4> {
+    let x = by_head(x, 12, 2);
+    let square = (x.clone() * x.clone()).sum_dim(3);
+    x / (square + 1e-6).sqrt()
+}
+
+#[test]
+fn the_delta_rule_is_that_of_kimi_linear() {
+    let golden = read(include_str!("../data/golden/kda_two_documents.json"));
+    let of = |name: &str, width: usize| leaf(&input(&golden[name]), [12, width]);
+    let [q, k, v, f, b] =
+        [("q", 8), ("k", 8), ("v", 6), ("f", 8), ("b", 2)].map(|(name, width)| of(name, width));
+    let (a_log, dt_bias) = (leaf(&input(&golden["a_log"]), [1, 2]), leaf(&input(&golden["dt_bias"]), [1, 8]));
+    let step = softplus(f.clone() + dt_bias.clone(), 1.0);
+    let decay = by_head(step, 12, 2) * a_log.clone().exp().neg().reshape([1, 2, 1, 1]);
+    near("g", &host(by_token(decay.clone())), &flat(&golden["g"]), 1e-5);
+    let rule = DeltaInput {
+        query: unit(q.clone()) * 0.5,
+        key: unit(k.clone()),
+        value: by_head(v.clone(), 12, 2),
+        decay,
+        beta: by_head(sigmoid(b.clone()), 12, 2),
+    };
+    let y = by_token(gated_delta_rule(rule.clone(), &STARTS));
+    near("output", &host(y.clone()), &flat(&golden["output"]), 1e-5);
+    let leaky = by_token(gated_delta_rule(rule, &[0; 12])).narrow(0, 8, 1);
+    near("no reset", &host(leaky), &flat(&golden["first_output_of_document_2_without_reset"]), 1e-5);
+    let grads = (y * of("coef", 6).detach()).sum().backward();
+    let inputs = [("q", q), ("k", k), ("v", v), ("f", f), ("b", b)];
+    for (name, x) in inputs {
+        near(name, &host(x.grad(&grads).expect("tracked")), &flat(&golden["grad"][name]), 1e-5);
+    }
+    for (name, x) in [("grad_a_log", a_log), ("grad_dt_bias", dt_bias)] {
+        near(name, &host(x.grad(&grads).expect("tracked")), &flat(&golden[name]), 1e-5);
+    }
+}
+
+#[test]
+fn one_decay_for_each_head_is_a_gated_delta_network() {
+    let golden = read(include_str!("../data/golden/gated_delta_net.json"));
+    let of = |name: &str, width: usize| leaf(&input(&golden[name]), [12, width]);
+    let of_seed =
+        |seed: u64| tensor(&(0..24).map(|i| h(seed, i) as f32).collect::<Vec<_>>(), [12, 2], &autodiff());
+    let rule = DeltaInput {
+        query: unit(of("q", 8)) * 0.5,
+        key: unit(of("k", 8)),
+        value: by_head(of("v", 6), 12, 2),
+        decay: by_head(softplus(of_seed(124), 1.0).neg(), 12, 2).expand([1, 2, 12, 4]),
+        beta: by_head(sigmoid(of_seed(125)), 12, 2),
+    };
+    let y = by_token(gated_delta_rule(rule, &[0; 12]));
+    near("output", &host(y), &flat(&golden["output"]), 1e-5);
+}
+
+#[test]
+fn short_convolutions_begin_with_the_document() {
+    let golden = read(include_str!("../data/golden/short_conv.json"));
+    let x = leaf(&input(&golden["x"]), [12, 5]);
+    let weight = tensor(&input(&golden["weight"]), [20], &autodiff());
+    let y = short_conv(x.clone(), weight, &STARTS, 12);
+    near("output", &host(y.clone()), &flat(&golden["output"]), 1e-5);
+    let grads = (y * leaf(&input(&golden["coef"]), [12, 5]).detach()).sum().backward();
+    near("grad_x", &host(x.grad(&grads).expect("tracked")), &flat(&golden["grad_x"]), 1e-5);
 }

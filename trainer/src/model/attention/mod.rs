@@ -2,6 +2,7 @@
 //!
 //! A kind of attention is one file here and one line of the registry below.
 
+pub mod delta;
 pub mod grouped_query;
 pub mod latent;
 pub mod pattern;
@@ -11,6 +12,7 @@ use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 
+pub use delta::{Delta, DeltaSettings};
 pub use grouped_query::{GroupedQuery, GroupedQuerySettings};
 pub use latent::{Latent, LatentSettings};
 pub use pattern::{AttentionPattern, PatternSettings};
@@ -190,4 +192,6 @@ attentions! {
     "swa" => SlidingWindow(SlidingWindowSettings => GroupedQuery);
     /// Keys and values of all heads come from one narrow vector.
     "mla" => Latent(LatentSettings => Latent);
+    /// Each head keeps a matrix that tokens correct.
+    "kda" => Delta(DeltaSettings => Delta);
 }
