@@ -290,7 +290,7 @@ pub struct VerifyResumeArgs {
     #[command(flatten)]
     pub source: ConfigSource,
     /// Steps of each run. The second is killed after half of them.
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..))]
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..=1 << 40))]
     pub steps: u64,
     /// Device: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]

@@ -121,7 +121,8 @@ pub fn check(device: &Device, compute: Compute, head_dim: usize) -> Result<()> {
     let widest = moe_kernels::attention::MAX_HEAD_DIM;
     if !is_cpu && head_dim > widest {
         problems.push(format!(
-            "model.d_model / attention.heads = {head_dim}: heads are at most {widest} wide on a GPU; use more heads"
+            "attention has heads of {head_dim} channels, and on a GPU they have at most {widest}: use more heads, or set \
+             attention.head_dim"
         ));
     }
     if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }

@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::{Setup, batch, noise, time};
 use crate::model::Model;
+use crate::model::attention::{AttentionConfig, Place};
 use crate::model::context::{BatchCounts, Context, Pass};
 use crate::model::init::Init;
 use crate::model::moe::MoeLayer;
@@ -19,7 +20,7 @@ use crate::optim::{Optimizer, Update, kept_values, trained};
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Part {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// Milliseconds forward.
     pub forward_ms: f64,
     /// Milliseconds backward; 0 where there is none.
@@ -57,7 +58,18 @@ pub(super) fn measure(setup: &Setup) -> crate::Result<Vec<Part>> {
     if n_moe > 0 {
         parts.extend(bench.mixture(n_moe)?);
     }
-    parts.push(bench.attention()?);
+    let mut kinds: Vec<(&AttentionConfig, usize)> = Vec::new();
+    for layer in 0..config.n_layers {
+        let kind = config.attention(layer);
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, n_blocks)) => *n_blocks += 1,
+            None => kinds.push((kind, 1)),
+        }
+    }
+    for (kind, n_blocks) in &kinds {
+        let name = if kinds.len() == 1 { "attention".into() } else { format!("attention, {}", kind.kind()) };
+        parts.push(bench.attention(kind, *n_blocks, name)?);
+    }
     parts.push(bench.loss()?);
     parts.push(bench.optimizer()?);
     Ok(parts)
@@ -118,7 +130,7 @@ impl<'a> Bench<'a> {
         let [forward_ms, backward_ms] = self.both(|| router.route(x.clone(), &self.ctx).weights)?;
         let routing = router.route(x.clone(), &self.ctx);
         let router = Part {
-            name: "router",
+            name: "router".into(),
             forward_ms,
             backward_ms,
             flops: (6 * self.tokens() * d * config.moe.n_experts) as f64,
@@ -130,7 +142,7 @@ impl<'a> Bench<'a> {
         let [forward_ms, backward_ms] =
             self.both(|| combine_rows(gather_rows(x.clone(), &routes), weights.clone(), &routes))?;
         let rows = Part {
-            name: "dispatch and combine",
+            name: "dispatch and combine".into(),
             forward_ms,
             backward_ms,
             flops: 0.0,
@@ -142,7 +154,7 @@ impl<'a> Bench<'a> {
         let gathered = gather_rows(x.clone(), &routes).detach().require_grad();
         let [forward_ms, backward_ms] = self.both(|| experts.on_rows(gathered.clone(), &routes, None))?;
         let experts = Part {
-            name: "experts",
+            name: "experts".into(),
             forward_ms,
             backward_ms,
             flops: 18.0 * n_rows * (d * config.moe.expert_ffn) as f64,
@@ -161,22 +173,23 @@ impl<'a> Bench<'a> {
         values as f64 * config.compute.bytes() as f64
     }
 
-    fn attention(&self) -> crate::Result<Part> {
+    fn attention(&self, kind: &AttentionConfig, n_blocks: usize, name: String) -> crate::Result<Part> {
         let config = &self.setup.geometry;
         let init = Init::new(1, config.init_std, &self.autodiff);
-        let layer = config.attention.build(config.d_model, 1.0, "bench", &init);
-        let cost = config.attention.cost(config.d_model, config.seq_len);
+        let place = Place { d_model: config.d_model, norm_eps: config.norm_eps, out_scale: 1.0 };
+        let layer = kind.build(place, "bench", &init);
+        let cost = kind.cost(config.d_model, config.seq_len);
         let x = self.leaf("x", [self.tokens(), config.d_model]);
         let [forward_ms, backward_ms] = self.both(|| layer.forward(x.clone(), &self.ctx))?;
         let values = self.tokens() as u64 * 3 * cost.values + 3 * cost.parameters;
         Ok(Part {
-            name: "attention",
+            name,
             forward_ms,
             backward_ms,
             // What is computed twice counts once.
             flops: self.tokens() as f64 * cost.flops as f64,
             bytes: (values * config.compute.bytes()) as f64,
-            times: config.n_layers * self.micro_batches,
+            times: n_blocks * self.micro_batches,
         })
     }
 
@@ -193,7 +206,7 @@ impl<'a> Bench<'a> {
         })?;
         let logits = (self.tokens() * vocab) as f64;
         Ok(Part {
-            name: "head and loss",
+            name: "head and loss".into(),
             forward_ms: 1e3 * seconds,
             backward_ms: 0.0,
             flops: 6.0 * logits * d as f64,
@@ -219,7 +232,7 @@ impl<'a> Bench<'a> {
             model = Some(optimizer.step(old, gradients.clone(), &update));
         })?;
         Ok(Part {
-            name: "norm and optimizer",
+            name: "norm and optimizer".into(),
             forward_ms: 1e3 * seconds,
             backward_ms: 0.0,
             flops: 0.0,

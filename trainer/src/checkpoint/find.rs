@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use moe_shards::atomic;
 
 use super::load::verify;
-use super::{LATEST, MANIFEST, checkpoints_dir, retain};
+use super::{LATEST, MANIFEST, PARENT, checkpoints_dir, retain};
 use crate::error::{Error, Result};
 
 /// The checkpoint meant by a path: itself, or of a run the one named `from`, or else the latest.
@@ -37,6 +37,11 @@ pub fn resolve(path: &Path, from: Option<&str>) -> Result<PathBuf> {
     }
 }
 
+/// The run of a path that is a checkpoint; none for other paths.
+pub fn run_of(path: &Path) -> Option<&Path> {
+    path.join(MANIFEST).is_file().then(|| path.parent()?.parent()).flatten()
+}
+
 /// Whether a run in this folder has begun: whether anything is in it that is not what a start leaves
 /// that was killed before its first checkpoint.
 ///
@@ -50,7 +55,7 @@ pub fn has_begun(run: &Path) -> Result<bool> {
         let entry = entry.map_err(Error::io("read", run))?;
         let name = entry.file_name();
         let is_of_a_start = match name.to_str().map(retain::whole_name) {
-            Some(".lock" | "config.lock.toml") => true,
+            Some(".lock" | "config.lock.toml" | PARENT) => true,
             Some("metrics.jsonl") => entry.metadata().is_ok_and(|metadata| metadata.len() == 0),
             Some("checkpoints") => entry.path().is_dir() && retain::is_unused(&entry.path())?,
             _ => false,

@@ -26,10 +26,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::Values;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::train::Position;
 
-pub use find::{has_begun, later_than, resolve, tidy};
+pub use find::{has_begun, later_than, resolve, run_of, tidy};
 pub use load::{Loaded, load, load_model};
 pub use save::{Circumstances, save, write_latest};
 pub use tensors::parameter_hash;
@@ -44,6 +44,8 @@ const CONFIG: &str = "config.toml";
 const TOKENIZER: &str = "tokenizer.json";
 const MANIFEST: &str = "manifest.json";
 const LATEST: &str = "latest";
+/// Of a fork: what it left.
+pub const PARENT: &str = "parent.json";
 
 /// `state.json`: where a run stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +105,18 @@ struct FileEntry {
 /// When the file cannot be written.
 pub fn write_config_lock(run: &Path, config: &Values) -> Result<()> {
     Ok(moe_shards::atomic::write_file(&run.join("config.lock.toml"), config.to_toml(false).as_bytes())?)
+}
+
+/// Removes what a fork that was killed before its first checkpoint has said of itself, for another run to begin there.
+///
+/// # Errors
+/// When the file cannot be removed.
+pub fn forget_parent(run: &Path) -> Result<()> {
+    let path = run.join(PARENT);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// The folder of a run's checkpoints.

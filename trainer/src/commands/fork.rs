@@ -77,7 +77,7 @@ impl Fork<'_> {
     /// # Errors
     /// When the folder holds a run already, or cannot be written to.
     pub(super) fn begin(&self, loaded: &Loaded) -> Result<File> {
-        refuse_begun(self.dir)?;
+        refuse(self.dir, self.parent)?;
         std::fs::create_dir_all(self.dir).map_err(Error::io("create", self.dir))?;
         let lock = lock(self.dir)?;
         let state = &loaded.state;
@@ -92,16 +92,38 @@ impl Fork<'_> {
             "first_step_at_another_rate": first_other_rate(loaded, self.config).map(|step| step + 1),
             "differences": self.differences(loaded),
         });
-        moe_shards::atomic::write_file(&self.dir.join("parent.json"), format!("{parent:#}\n").as_bytes())?;
+        moe_shards::atomic::write_file(
+            &self.dir.join(checkpoint::PARENT),
+            format!("{parent:#}\n").as_bytes(),
+        )?;
         Ok(lock)
     }
 }
 
-/// Refuses a folder in which a run has begun.
+/// Refuses a folder in which a run has begun, and one in the run that is left.
 ///
 /// # Errors
-/// That it has.
-pub(super) fn refuse_begun(dir: &Path) -> Result<()> {
+/// That it is one of these.
+pub(super) fn refuse(dir: &Path, parent: &Path) -> Result<()> {
+    let absolute = |path: &Path| {
+        // What is not there yet lies where the nearest folder above it that is there is.
+        let path = std::path::absolute(path).map_err(Error::io("find", path))?;
+        let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+        let rest = |above: &Path| path.strip_prefix(above).unwrap_or(Path::new("")).to_path_buf();
+        Ok::<_, Error>(there.map_or_else(|| path.clone(), |(above, real)| real.join(rest(above))))
+    };
+    if absolute(dir)?.starts_with(absolute(parent)?) {
+        let problem = format!(
+            "--fork {}: lies in the run that it leaves, which stays as it is; name a folder outside of {}",
+            dir.display(),
+            parent.display()
+        );
+        return Err(Error::Usage(problem));
+    }
+    if std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink()) && !dir.exists() {
+        let problem = format!("--fork {}: is a link to nothing; name a folder", dir.display());
+        return Err(Error::Usage(problem));
+    }
     if checkpoint::has_begun(dir)? {
         let problem = format!("--fork {}: exists; name a folder that does not", dir.display());
         return Err(Error::Usage(problem));

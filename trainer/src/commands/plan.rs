@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::model::cost::Cost;
 use crate::model::memory::MemoryPlan;
 use crate::model::{Model, ModelConfig};
-use crate::ops::Form;
+use crate::ops::{Compute, Form, is_cpu};
 use crate::printer::Printer;
 
 pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
@@ -29,11 +29,21 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
     let corpus = Corpus::open(&config.data.shards)?;
     let config = config.with_plan_len(corpus.samples.len())?;
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
-    device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
-    let form = Form::on(&chosen.device);
+    // A run for another machine can be planned here, if not measured.
+    let is_elsewhere = args.measure.is_none() && geometry.compute == Compute::Bf16 && is_cpu(&chosen.device);
+    let form = match is_elsewhere {
+        true => {
+            printer.say("bf16 wants a GPU: memory as on one");
+            Form::Gpu
+        }
+        false => {
+            device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
+            Form::on(&chosen.device)
+        }
+    };
     let memory = memory::plan(&config, &geometry, form);
     // What cannot fit is told as a whole, and not measured.
-    let fits = memory::fits(&config, &geometry, &chosen.device);
+    let fits = if is_elsewhere { Ok(()) } else { memory::fits(&config, &geometry, &chosen.device) };
     let speed = match (args.tokens_per_second, args.measure, &fits) {
         (Some(speed), _, _) => Some(speed),
         (None, Some(n_steps), Ok(())) => {
@@ -45,14 +55,8 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
     };
     let n_samples = config.run.steps.unwrap_or_default() * config.data.batch as u64;
     let shares = shares(&Plan::open(&config.data.shards)?, n_samples)?;
-    let report = Report {
-        config: &config,
-        geometry: &geometry,
-        memory,
-        keeps_scores: form == Form::Cpu,
-        shares,
-        speed,
-    };
+    let report =
+        Report { config: &config, geometry: &geometry, memory, is_cpu: form == Form::Cpu, shares, speed };
     match args.json {
         true => printer.data(format!("{:#}", report.json(&corpus)))?,
         false => printer.data(report.text(&corpus).trim_end())?,
@@ -99,8 +103,8 @@ struct Report<'a> {
     config: &'a RunConfig,
     geometry: &'a ModelConfig,
     memory: MemoryPlan,
-    /// Whether attention keeps its scores, as on a CPU.
-    keeps_scores: bool,
+    /// Whether this is about the CPU.
+    is_cpu: bool,
     shares: Vec<Share>,
     /// Tokens per second.
     speed: Option<f64>,
@@ -117,7 +121,7 @@ impl Report<'_> {
 
     /// Bytes that the backward pass needs of one token.
     fn kept(&self, cost: &Cost) -> u64 {
-        let scores = if self.keeps_scores { cost.scores } else { 0 };
+        let scores = if self.is_cpu { cost.scores } else { cost.gpu_scores };
         cost.values * self.geometry.compute.bytes() + 4 * (cost.f32_values + scores)
     }
 
@@ -222,7 +226,7 @@ impl Report<'_> {
         for (name, bytes) in self.purposes().iter().filter(|(_, bytes)| *bytes > 0) {
             line(format_args!("{name:<35} {:>10.3}", gib(*bytes)));
         }
-        let limit = device::memory_limit().filter(|_| self.keeps_scores);
+        let limit = device::memory_limit().filter(|_| self.is_cpu);
         let of = limit
             .map_or_else(String::new, |limit| format!(" of {:.3} that this process may use", gib(limit)));
         line(format_args!("{:<35} {:>10.3}{of}\n", "together", gib(self.memory.total())));

@@ -19,10 +19,20 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     if !args.run.is_dir() {
         return Err(Error::checkpoint(&args.run, "no such run; `moe-train --shards DIR` starts one"));
     }
+    let of_checkpoint = checkpoint::run_of(&args.run);
+    if let (Some(run), None) = (of_checkpoint, &args.fork) {
+        let problem = format!(
+            "is a checkpoint: `moe-train resume {} --from {}` goes on from it, and with --fork DIR in a run of its own",
+            run.display(),
+            args.run.file_name().unwrap_or_default().display()
+        );
+        return Err(Error::checkpoint(&args.run, problem));
+    }
+    let parent = of_checkpoint.unwrap_or(&args.run);
     // A run that another one leaves stays as it is.
     let _lock = match &args.fork {
         Some(dir) => {
-            fork::refuse_begun(dir)?;
+            fork::refuse(dir, parent)?;
             None
         }
         None => Some(lock(&args.run)?),
@@ -32,13 +42,15 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     }
     let path = checkpoint::resolve(&args.run, args.from.as_deref())?;
     let loaded = checkpoint::load(&path)?;
-    let (config, changes) = changed(&args, &loaded)?;
+    let config = changed(&args, &loaded)?;
     moe_kernels::allow_tensor_cores(config.precision.tensor_cores);
     let chosen = device::open(config.run.device)?;
     printer.say(format!("device {}", chosen.reason));
     config.warnings().iter().for_each(|warning| printer.warn(warning));
     let (corpus, position) = open_corpus(&args, &loaded, &config)?;
     let config = config.with_plan(corpus.samples.len(), position)?;
+    let changes = loaded.config.values.identity_changes(&config.values);
+    refuse_past_stop(&args, loaded.state.step)?;
     keep_the_past(&args, &loaded, &config, &changes)?;
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
     device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
@@ -60,7 +72,7 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
             (loaded.train_state(&device)?, None)
         }
         Some(dir) => {
-            let (plan_id, parent) = (corpus.plan_id, args.run.as_path());
+            let plan_id = corpus.plan_id;
             let fork = Fork { dir, parent, config: &config, changes: &changes, plan_id, position };
             printer.say(format!("forking {from} at step {step} of {steps}"));
             fork.differences(&loaded).iter().for_each(|line| printer.say(format!("  {line}")));
@@ -77,16 +89,27 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     };
     let dir = args.fork.as_deref().unwrap_or(&args.run);
     checkpoint::write_config_lock(dir, &config.values)?;
-    if args.from.is_some() && args.fork.is_none() && checkpoint::resolve(&args.run, None).is_err() {
+    if args.from.is_some() && args.fork.is_none() {
+        // From here on this is the newest: the lines of later steps go.
         checkpoint::write_latest(&args.run, &checkpoint::checkpoint_name(loaded.state.step))?;
     }
     let begun = Begun { dir, config: &config, corpus: &corpus, validator: validator.as_ref() };
     train_and_report(state, begun, interval, args.end, printer)
 }
 
-/// The run's configuration with the changes asked for, and those of them that decide what is learnt:
-/// nothing but the learning rates of its future may.
-fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<(RunConfig, Vec<Change>)> {
+/// Refuses to stop after a step that is past.
+fn refuse_past_stop(args: &ResumeArgs, step: u64) -> Result<()> {
+    match args.end.stop_after {
+        Some(last) if last < step => {
+            Err(Error::Usage(format!("--stop-after {last}: is past, the checkpoint is of step {step}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The run's configuration with the changes asked for. Of what decides what is learnt nothing but the learning rates of
+/// its future may change, unless it is a fork.
+fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
     let saved = &loaded.config.values;
     let mut source = match &args.config {
         None => source::Source::new(saved.clone()),
@@ -129,7 +152,16 @@ fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<(RunConfig, Vec<Change>
             learnt.join("\n    ")
         ));
     }
-    Ok((RunConfig::new(values, problems)?, changes))
+    let config = RunConfig::new(values, problems)?;
+    let samples = |config: &RunConfig| config.data.samples_per_pass();
+    let (was, will) = (samples(&loaded.config), samples(&config));
+    if args.fork.is_none() && was != will && config.depends_on_micro_batch() {
+        return Err(Error::Config(vec![format!(
+            "data.micro_batch: {was} -> {will}: with moe.capacity, moe.balance.quantile or moe.router.kind = \"expert_choice\" \
+             it decides what is learnt; leave it, or use `--fork DIR`"
+        )]));
+    }
+    Ok(config)
 }
 
 /// Opens the plan of the run, or an extension that does not differ in what the run has read; for a fork any plan of

@@ -41,6 +41,7 @@ pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
     std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
     let _lock = lock(&dir)?;
     refuse_begun(&dir)?;
+    checkpoint::forget_parent(&dir)?;
     checkpoint::write_config_lock(&dir, &config.values)?;
     let begun = Begun { dir: &dir, config: &config, corpus: &corpus, validator: validator.as_ref() };
     train_and_report(state, begun, Interval::default(), args.end, printer)

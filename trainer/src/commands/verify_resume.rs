@@ -3,11 +3,12 @@
 
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::source;
+use super::{INTERRUPTED, source, stop_flag};
 use crate::checkpoint::{self, checkpoint_name, checkpoints_dir};
 use crate::cli::VerifyResumeArgs;
 use crate::config::RunConfig;
@@ -28,6 +29,10 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
         [("run.save_every", half), ("run.log_every", half + 1), ("run.eval_every", steps), ("run.keep", 9)];
     rhythm.into_iter().for_each(|(key, n)| values.set(key, Setting::Int(n as i64)));
     let config = RunConfig::new(values, source.problems)?;
+    if let Some(all) = config.run.steps.filter(|all| *all < steps) {
+        return Err(Error::Usage(format!("--steps {steps}: the run has only {all} steps; give fewer")));
+    }
+    let stop = stop_flag()?;
 
     let work = &args.work;
     if work.exists() {
@@ -43,9 +48,12 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
     let (straight, killed) = (work.join("straight"), work.join("killed"));
     let end = ["--stop-after".to_string(), steps.to_string()];
     printer.say(format!("{steps} steps without a stop"));
-    if let Some(code) =
-        failed(program()?.arg("train").arg("--config").arg(&file).arg("--run").arg(&straight).args(&end))?
-    {
+    let train = |run: &Path| -> Result<Command> {
+        let mut command = program()?;
+        command.arg("train").arg("--config").arg(&file).arg("--run").arg(run).args(&end);
+        Ok(command)
+    };
+    if let Some(code) = run_child(&mut train(&straight)?, None, &stop)? {
         return give_up(work, code);
     }
     let done = checkpoint::load(&checkpoint::resolve(&straight, None)?)?.state.step;
@@ -54,14 +62,15 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
         return Err(Error::Usage(format!("--steps {steps}: the run has only {done} steps; give fewer")));
     }
     printer.say(format!("{steps} steps, killed (SIGKILL) after step {half}"));
-    let mut begin = program()?;
-    begin.arg("train").arg("--config").arg(&file).arg("--run").arg(&killed).args(&end);
-    if let Some(code) = kill_after(&mut begin, &checkpoints_dir(&killed).join(checkpoint_name(half)))? {
+    let until = checkpoints_dir(&killed).join(checkpoint_name(half));
+    if let Some(code) = run_child(&mut train(&killed)?, Some(&until), &stop)? {
         return give_up(work, code);
     }
     printer.say("and resumed");
     let from = checkpoint_name(half);
-    if let Some(code) = failed(program()?.arg("resume").arg(&killed).arg("--from").arg(from).args(&end))? {
+    let mut resume = program()?;
+    resume.arg("resume").arg(&killed).arg("--from").arg(from).args(&end);
+    if let Some(code) = run_child(&mut resume, None, &stop)? {
         return give_up(work, code);
     }
 
@@ -103,32 +112,31 @@ fn program() -> Result<Command> {
     Ok(command)
 }
 
-/// Runs a command to its end; its exit code if it failed, after it has said why.
-fn failed(command: &mut Command) -> Result<Option<u8>> {
-    let status = command.status().map_err(Error::io("run", Path::new("moe-train")))?;
-    Ok((!status.success()).then(|| code_of(status)))
-}
-
 /// The exit code to pass on; a process without one was ended by a signal.
 fn code_of(status: ExitStatus) -> u8 {
     status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
-/// Runs a command and kills it once a folder appears; its exit code if it failed before.
-fn kill_after(command: &mut Command, folder: &Path) -> Result<Option<u8>> {
+/// Runs a command to its end, or until a folder appears, at which it is killed. Its exit code if it failed, after it has
+/// said why; a signal to this program ends it too.
+fn run_child(command: &mut Command, until: Option<&Path>, stop: &AtomicBool) -> Result<Option<u8>> {
     let io = |action| Error::io(action, Path::new("moe-train"));
     let mut child = command.spawn().map_err(io("run"))?;
-    while !folder.is_dir() {
+    loop {
+        let is_there = until.is_some_and(Path::is_dir);
+        let is_over = stop.load(Ordering::SeqCst);
+        if is_there || is_over {
+            child.kill().map_err(io("kill"))?;
+            child.wait().map_err(io("wait for"))?;
+            return Ok(is_over.then_some(INTERRUPTED));
+        }
         if let Some(status) = child.try_wait().map_err(io("wait for"))? {
             // It may have come to its end between the two looks.
-            let has_ended = status.success() && folder.is_dir();
-            return Ok((!has_ended).then(|| code_of(status)));
+            let has_done = status.success() && until.is_none_or(Path::is_dir);
+            return Ok((!has_done).then(|| code_of(status)));
         }
         std::thread::sleep(LOOK_EVERY);
     }
-    child.kill().map_err(io("kill"))?;
-    child.wait().map_err(io("wait for"))?;
-    Ok(None)
 }
 
 /// Removes what was begun; the run that failed has said why.

@@ -4,11 +4,13 @@
 use std::sync::LazyLock;
 
 use crate::data::DataSettings;
+use crate::model::attention::PatternSettings;
+use crate::model::attention::pattern::FULL;
 use crate::model::config::{AttentionConfig, BalanceConfig, RouterConfig};
 use crate::model::moe::{CapacitySettings, MoeSettings};
 use crate::model::{ModelSettings, PrecisionSettings};
 use crate::optim::{OptimSettings, ScheduleSettings, rule};
-use crate::run::RunSettings;
+use super::RunSettings;
 use crate::settings::Section;
 use crate::settings::value::{Kind, Value};
 
@@ -24,12 +26,7 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         DataSettings::keys(),
         ModelSettings::keys(),
         PrecisionSettings::keys(),
-        choice(
-            "attention.kind",
-            AttentionConfig::KINDS,
-            "kind of attention of every block",
-            AttentionConfig::keys(),
-        ),
+        attention(),
         MoeSettings::keys(),
         choice("moe.router.kind", RouterConfig::KINDS, "how tokens find their experts", RouterConfig::keys()),
         BalanceConfig::keys(),
@@ -67,10 +64,26 @@ fn choice(
 ) -> Vec<Key> {
     let default = Some(Value::Text(kinds[0].into()));
     let chosen = Key { name, kind: Kind::Choice(kinds), default, identity: true, doc, of: None };
-    let of = |(word, keys): (&'static str, Vec<Key>)| {
-        keys.into_iter().map(move |key| Key { of: Some((name, word)), ..key })
-    };
-    std::iter::once(chosen).chain(keys.into_iter().flat_map(of)).collect()
+    let mut all = vec![chosen];
+    for (word, keys) in keys {
+        for key in keys {
+            // Kinds may share keys.
+            match all.iter_mut().find(|known| known.name == key.name) {
+                Some(known) => known.of.iter_mut().for_each(|(_, words)| words.push(word)),
+                None => all.push(Key { of: Some((name, vec![word])), ..key }),
+            }
+        }
+    }
+    all
+}
+
+/// The keys of attention: its kind, which counts where the pattern asks for it, the pattern, and the keys of each kind.
+fn attention() -> Vec<Key> {
+    let doc = "kind of attention of every block, or of those that attention.pattern calls \"full\"";
+    let mut all = choice("attention.kind", AttentionConfig::KINDS, doc, AttentionConfig::keys());
+    all[0].of = Some(("attention.pattern", vec![FULL]));
+    all.splice(1..1, PatternSettings::keys());
+    all
 }
 
 /// The key of this name.

@@ -7,14 +7,14 @@ mod groups;
 pub mod keys;
 mod parse;
 mod preset;
+mod run;
 
 use crate::data::DataSettings;
 use crate::error::{Error, Result};
 use crate::model::PrecisionSettings;
-use crate::model::config::{AttentionConfig, BalanceConfig, ModelConfig, MoeConfig, RouterConfig};
+use crate::model::config::{AttentionPattern, BalanceConfig, ModelConfig, MoeConfig, RouterConfig};
 use crate::model::moe::router_shape;
 use crate::optim::{Groups, OptimSettings, Schedule, ScheduleSettings};
-use crate::run::RunSettings;
 use crate::settings;
 use crate::train::{Position, StepConfig};
 
@@ -23,6 +23,7 @@ use crate::settings::value::Value;
 pub use groups::{GROUP, GROUP_DOC, Movement};
 pub use parse::{Change, Values};
 pub use preset::{PRESETS, Preset};
+pub use run::RunSettings;
 
 /// A checked configuration.
 #[derive(Debug, Clone)]
@@ -123,6 +124,14 @@ impl RunConfig {
         self.schedule.of(self.optim.lr, n_steps)
     }
 
+    /// Whether the samples of a forward pass compete with each other, so that `data.micro_batch` decides what is learnt.
+    pub fn depends_on_micro_batch(&self) -> bool {
+        let moe = &self.model.moe;
+        let has_mixture = self.model.n_dense_layers < self.model.n_layers;
+        has_mixture
+            && (moe.capacity.factor > 0.0 || moe.balance.quantile.quantile || moe.router.sees_the_pass())
+    }
+
     /// What is allowed and yet unlikely to be meant.
     pub fn warnings(&self) -> Vec<String> {
         let has_router = self.model.n_dense_layers < self.model.n_layers;
@@ -139,7 +148,7 @@ impl RunConfig {
         let model = ModelConfig::new(
             settings::read(&values)?,
             precision.compute,
-            AttentionConfig::read(&word("attention.kind")?, &values)?,
+            AttentionPattern::read(&values)?,
             MoeConfig::new(
                 settings::read(&values)?,
                 RouterConfig::read(&word("moe.router.kind")?, &values)?,
@@ -160,7 +169,7 @@ impl RunConfig {
     }
 
     fn check(&self, problems: &mut Vec<String>) {
-        problems.extend(self.model.attention.problems(self.model.d_model));
+        problems.extend(self.model.attention.problems(self.model.d_model, self.model.n_layers));
         if self.model.n_dense_layers < self.model.n_layers {
             problems.extend(self.model.moe.router.problems(router_shape(&self.model)));
         }
@@ -187,7 +196,10 @@ impl RunConfig {
         let [d, ffn, experts, width] =
             [self.model.d_model, self.model.dense_ffn, moe.n_experts + moe.n_shared, moe.expert_ffn]
                 .map(|n| n as f64);
-        let about = *n_layers as f64 * d * (4.0 * d + 3.0 * ffn + 3.0 * experts * width);
+        let attention: f64 = (0..*n_layers)
+            .map(|layer| self.model.attention(layer).cost(self.model.d_model, 0).parameters as f64)
+            .sum();
+        let about = attention + *n_layers as f64 * d * (3.0 * ffn + 3.0 * experts * width);
         require(
             about < MOST_PARAMETERS,
             format!(

@@ -1,9 +1,10 @@
 //! From TOML and `--set` to checked values; every problem is found before any is reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::groups::{self, GROUP, GroupValues};
 use super::keys::{self, KEYS, Key};
+use crate::model::attention::pattern;
 use crate::settings;
 use crate::settings::value::Value;
 
@@ -52,20 +53,38 @@ impl Values {
 
     /// Whether a key belongs to the kinds of parts that are chosen.
     pub fn applies(&self, key: &Key) -> bool {
-        let is_of_group =
-            |kind, word| kind == "optim.kind" && self.groups.iter().any(|group| group.rule() == Some(word));
-        key.of.is_none_or(|(kind, word)| {
-            self.get(kind) == Some(Value::Text(word.into())) || is_of_group(kind, word)
+        let is_of_group = |kind: &str, words: &[&str]| {
+            kind == "optim.kind"
+                && self.groups.iter().any(|group| group.rule().is_some_and(|rule| words.contains(&rule)))
+        };
+        key.of.as_ref().is_none_or(|(kind, words)| {
+            let chosen = self.chosen(kind);
+            words.iter().any(|word| chosen.contains(*word)) || is_of_group(kind, words)
         })
+    }
+
+    /// The words that a key chooses: several where blocks differ.
+    fn chosen(&self, key: &str) -> BTreeSet<String> {
+        match (key, self.get(key)) {
+            ("attention.kind", _) => pattern::kinds(self),
+            ("attention.pattern", _) => pattern::words(self),
+            (_, Some(Value::Text(word))) => BTreeSet::from([word.into_owned()]),
+            _ => BTreeSet::new(),
+        }
     }
 
     /// The given keys that belong to a kind of a part that is not chosen, each with the reason.
     pub fn strangers(&self, keys: &[Key]) -> Vec<String> {
         let strange = |key: &&Key| self.keys.contains_key(key.name) && !self.applies(key);
         let problem = |key: &Key| {
-            let (kind, word) = key.of?;
-            let chosen = self.get(kind).map_or_else(|| "absent".to_string(), |value| value.to_string());
-            Some(format!("`{}` is a setting of {kind} = {word:?}, and {kind} is {chosen}", key.name))
+            let (kind, words) = key.of.as_ref()?;
+            let list = |words: Vec<String>, or: &str| match words.is_empty() {
+                true => "absent".to_string(),
+                false => words.join(or),
+            };
+            let words = list(words.iter().map(|word| format!("{word:?}")).collect(), " or ");
+            let chosen = list(self.chosen(kind).iter().map(|word| format!("{word:?}")).collect(), " and ");
+            Some(format!("`{}` is a setting of {kind} = {words}, and {kind} is {chosen}", key.name))
         };
         keys.iter().filter(strange).filter_map(problem).collect()
     }
@@ -137,9 +156,10 @@ impl Values {
         match self.put(name, &value) {
             Err(problem) => problems.push(format!("--set {assignment}: {problem}")),
             Ok(()) if self.get(name) != before => {
-                let of_kind = KEYS.iter().filter(|key| key.of.is_some_and(|(kind, _)| kind == name));
+                let of_kind =
+                    KEYS.iter().filter(|key| key.of.as_ref().is_some_and(|(kind, _)| *kind == name));
                 for key in of_kind.filter(|key| !self.applies(key)).collect::<Vec<_>>() {
-                    self.0.remove(key.name);
+                    self.keys.remove(key.name);
                 }
             }
             Ok(()) => {}
@@ -305,7 +325,7 @@ mod tests {
         values.set("moe.router.score", Value::Text("softmax".into()));
         let own = keys::find("moe.router.score").expect("a key");
         assert!(values.applies(own) && values.strangers(KEYS.as_slice()).is_empty());
-        let other = Key { of: Some(("moe.router.kind", "random")), ..own.clone() };
+        let other = Key { of: Some(("moe.router.kind", vec!["random"])), ..own.clone() };
         let problem = "`moe.router.score` is a setting of moe.router.kind = \"random\", and moe.router.kind is \"top_k\"";
         assert_eq!(values.strangers(&[other]), [problem]);
     }
@@ -319,6 +339,36 @@ mod tests {
         // What is asked for after it is meant.
         values.read_assignment("moe.router.score=softmax", &mut found);
         assert_eq!(values.strangers(KEYS.as_slice()).len(), 1);
+    }
+
+    #[test]
+    fn a_pattern_decides_which_keys_of_attention_count() {
+        let with = |assignments: &[&str]| {
+            let (mut values, mut problems) = (Values::default(), Vec::new());
+            assignments.iter().for_each(|assignment| values.read_assignment(assignment, &mut problems));
+            problems.extend(values.strangers(KEYS.as_slice()));
+            (values, problems)
+        };
+        let (_, problems) = with(&["attention.swa.window=8"]);
+        assert_eq!(
+            problems,
+            [
+                "`attention.swa.window` is a setting of attention.kind = \"swa\", and attention.kind is \"gqa\""
+            ]
+        );
+        let (values, problems) = with(&["attention.pattern=[\"swa\", \"full\"]", "attention.swa.window=8"]);
+        assert!(problems.is_empty(), "{problems:?}");
+        let text = values.to_toml(false);
+        assert!(text.contains("kind = \"gqa\"\npattern = [\"swa\", \"full\"]\n"), "{text}");
+        // No block is \"full\", so the kind that it stands for has no effect.
+        let (_, problems) = with(&["attention.pattern=[\"swa\"]", "attention.kind=gqa"]);
+        let problem =
+            "`attention.kind` is a setting of attention.pattern = \"full\", and attention.pattern is \"swa\"";
+        assert_eq!(problems, [problem]);
+        let (_, problems) =
+            with(&["attention.pattern=[\"swa\"]", "attention.kind=gqa", "attention.last=full"]);
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(with(&["attention.pattern=[]"]).1.len(), 1);
     }
 
     #[test]

@@ -14,7 +14,8 @@ settings! {
         /// samples of one optimizer step
         batch: usize = 8, int(1, WIDE);
         /// samples of one forward pass; absent: the whole batch. Changes memory and the rounding of sums; with
-        /// moe.balance.switch, less than the batch costs another forward pass, which counts
+        /// moe.balance.switch, less than the batch costs another forward pass, which counts. With moe.capacity, quantile
+        /// balancing or expert choice it decides what is learnt: a resumed run then keeps it
         micro_batch: Option<usize> = None, int(1, WIDE), free;
         /// samples read ahead by a thread; 0 reads when needed
         prefetch: usize = 16, int(0, WIDE), free;

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::attention::Attention;
+use super::attention::{Attention, Place};
 use super::config::ModelConfig;
 use super::context::Context;
 use super::cost::Cost;
@@ -60,9 +60,10 @@ impl Block {
         } else {
             FeedForward::Dense(SwiGlu::new(config.d_model, config.dense_ffn, out_scale, &ffn, init))
         };
+        let place = Place { d_model: config.d_model, norm_eps: config.norm_eps, out_scale };
         Self {
             attention_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
-            attention: config.attention.build(config.d_model, out_scale, &format!("{name}.attention"), init),
+            attention: config.attention(layer).build(place, &format!("{name}.attention"), init),
             feed_forward_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
             feed_forward,
         }
@@ -81,7 +82,7 @@ impl Block {
             true => (Cost::default(), MoeLayer::cost(config)),
             false => (SwiGlu::cost(config.d_model, config.dense_ffn), Cost::default()),
         };
-        let attention = config.attention.cost(config.d_model, config.seq_len);
+        let attention = config.attention(layer).cost(config.d_model, config.seq_len);
         BlockCost { norms: norm + norm, attention, dense, mixture }
     }
 

@@ -1,6 +1,6 @@
 //! The geometry of a model: what is needed to build it, and nothing about training.
 
-pub use super::attention::AttentionConfig;
+pub use super::attention::{AttentionConfig, AttentionPattern};
 pub use super::moe::{BalanceConfig, CapacitySettings, RouterConfig};
 pub use crate::ops::Compute;
 
@@ -30,8 +30,8 @@ pub struct ModelConfig {
     pub init_std: f64,
     /// Type of activations and products.
     pub compute: Compute,
-    /// Attention of every block.
-    pub attention: AttentionConfig,
+    /// Attention of each block.
+    pub attention: AttentionPattern,
     /// Mixture of experts of the blocks after the dense ones.
     pub moe: MoeConfig,
 }
@@ -98,7 +98,7 @@ impl ModelConfig {
     pub fn new(
         settings: ModelSettings,
         compute: Compute,
-        attention: AttentionConfig,
+        attention: AttentionPattern,
         moe: MoeConfig,
     ) -> Self {
         let ModelSettings {
@@ -126,9 +126,14 @@ impl ModelConfig {
         }
     }
 
-    /// Width of the widest attention head.
+    /// The attention of block `layer` (from 0).
+    pub fn attention(&self, layer: usize) -> &AttentionConfig {
+        self.attention.of(layer, self.n_layers)
+    }
+
+    /// Width of the widest attention head that kernels for GPUs meet.
     pub fn head_dim(&self) -> usize {
-        self.attention.head_dim(self.d_model)
+        (0..self.n_layers).map(|layer| self.attention(layer).head_dim(self.d_model)).max().unwrap_or(0)
     }
 
     /// Whether block `layer` (from 0) holds a mixture of experts.

@@ -57,6 +57,8 @@ pub struct Context {
     pub counts: BatchCounts,
     /// Position in its sample of the first token that each token may see, `[tokens]`.
     pub first: Tensor<1, Int>,
+    /// The same on the host.
+    pub starts: Vec<usize>,
     rotary: Vec<Rotary>,
 }
 
@@ -76,12 +78,15 @@ impl BatchCounts {
 impl Context {
     /// The context of an input, with tables for the rotary positions of `ropes`.
     pub fn new(input: &Input, pass: Pass, counts: BatchCounts, ropes: &Ropes) -> Self {
+        let starts = input.starts();
+        let first: Vec<i32> = starts.iter().map(|&start| start as i32).collect();
         Self {
             pass,
             first_sample: input.first_sample,
             valid: input.valid.clone(),
             counts,
-            first: input.first_visible(),
+            first: Tensor::from_data(TensorData::new(first, [starts.len()]), &input.tokens.device()),
+            starts,
             rotary: ropes.tables(&input.positions, &input.tokens.device()),
         }
     }

@@ -18,7 +18,13 @@ pub struct Cost {
     pub f32_values: u64,
     /// The same in f32 where attention keeps its scores, as on the CPU.
     pub scores: u64,
+    /// The same on a GPU: none where a kernel computes the attention.
+    pub gpu_scores: u64,
 }
+
+/// How many values of each score the plain form of attention keeps: what is exponentiated, its exponential, and the
+/// softmax.
+pub const PLAIN_SCORES: u64 = 3;
 
 impl Cost {
     /// The cost of weights that every token is multiplied by: forward one multiplication and one addition
@@ -39,6 +45,7 @@ impl Add for Cost {
             values: self.values + other.values,
             f32_values: self.f32_values + other.f32_values,
             scores: self.scores + other.scores,
+            gpu_scores: self.gpu_scores + other.gpu_scores,
         }
     }
 }

@@ -39,19 +39,40 @@ impl<'a> Init<'a> {
         self.device
     }
 
+    /// A parameter of values that a function makes of numbers spread evenly over (0, 1).
+    ///
+    /// `name` must be the parameter's full name, so that no two draw the same numbers.
+    pub fn uniform<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+        value: impl Fn(f64) -> f64 + Sync,
+    ) -> Param<Tensor<D>> {
+        self.random(name, shape, |stream, i| value(stream.uniform(i)))
+    }
+
     /// A parameter of normal values with standard deviation `scale * std`.
     ///
     /// `name` must be the parameter's full name, so that no two draw the same numbers.
     pub fn normal<const D: usize>(&self, name: &str, shape: [usize; D], scale: f64) -> Param<Tensor<D>> {
+        let std = self.std * scale;
+        self.random(name, shape, |stream, i| stream.normal(i) * std)
+    }
+
+    fn random<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+        value: impl Fn(Stream, u64) -> f64 + Sync,
+    ) -> Param<Tensor<D>> {
         if self.is_outline {
             let zero = Tensor::<D>::zeros([1; D], self.device);
             return Param::from_tensor(zero.expand(shape));
         }
         let Some(seed) = self.seed else { return Param::from_tensor(Tensor::zeros(shape, self.device)) };
         let stream = Stream::new(seed, name);
-        let std = self.std * scale;
         let n = shape.iter().product::<usize>() as u64;
-        let values: Vec<f32> = (0..n).into_par_iter().map(|i| (stream.normal(i) * std) as f32).collect();
+        let values: Vec<f32> = (0..n).into_par_iter().map(|i| value(stream, i) as f32).collect();
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), self.device))
     }
 }

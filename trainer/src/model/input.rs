@@ -62,22 +62,21 @@ impl Input {
         Self { first_sample, ..self }
     }
 
-    /// Position in its sample of the first token of each token's document piece, `[tokens]`; the tokens of
-    /// a piece lie side by side.
-    pub fn first_visible(&self) -> Tensor<1, Int> {
+    /// Position in its sample of the first token of each token's document piece; the tokens of a piece lie
+    /// side by side.
+    pub fn starts(&self) -> Vec<usize> {
         let [_, seq] = self.tokens.dims();
-        let mut first = Vec::with_capacity(self.segments.len());
+        let mut starts = Vec::with_capacity(self.segments.len());
         for sample in self.segments.chunks_exact(seq) {
             let mut start = 0;
             for (i, segment) in sample.iter().enumerate() {
                 if i > 0 && *segment != sample[i - 1] {
                     start = i;
                 }
-                first.push(start as i32);
+                starts.push(start);
             }
         }
-        let n = first.len();
-        Tensor::from_data(TensorData::new(first, [n]), &self.tokens.device())
+        starts
     }
 }
 
@@ -132,8 +131,7 @@ mod tests {
     fn each_piece_begins_where_its_number_changes() {
         let segments = [0, 0, 1, 0, 1, PADDING];
         let input = Input::new(&[0; 6], &[0; 6], &segments, [2, 3], &Device::flex());
-        let first: Vec<i64> = input.first_visible().into_data().iter().collect();
-        assert_eq!(first, [0, 0, 2, 0, 1, 2]);
+        assert_eq!(input.starts(), [0, 0, 2, 0, 1, 2]);
         assert_eq!(input.valid.tokens_of_samples(), [3, 2]);
     }
 }

@@ -24,8 +24,8 @@ pub struct MemoryPlan {
     pub moments: u64,
     /// What the backward pass needs of the forward pass.
     pub activations: u64,
-    /// Attention scores that the backward pass needs, and those being computed; 0 on a GPU, whose kernel
-    /// never keeps any.
+    /// Attention scores that the backward pass needs, and those being computed; 0 on a GPU where a kernel
+    /// computes the attention, which never keeps any.
     pub scores: u64,
     /// Logits of one chunk of the loss and their gradient.
     pub logits: u64,
@@ -51,7 +51,10 @@ impl MemoryPlan {
             layers.map(block).sum()
         };
         // Softmax of each block that is kept; and of one block the scores before it, and both gradients.
-        let scores = (0..config.n_layers).map(|layer| Block::cost(config, layer).scores);
+        let scores = (0..config.n_layers).map(|layer| match form {
+            Form::Gpu => Block::cost(config, layer).gpu_scores,
+            Form::Cpu | Form::Plain => Block::cost(config, layer).scores,
+        });
         let largest = scores.clone().max().unwrap_or(0);
         let scores = if recompute { largest } else { scores.sum() } + 2 * largest;
         let chunk = chunk_tokens(config.vocab_size, form).min(tokens) as u64;
@@ -61,7 +64,7 @@ impl MemoryPlan {
             gradients: parameters,
             moments: product(&[4, of_rules]),
             activations: product(&[tokens as u64, kept]),
-            scores: if form == Form::Cpu { product(&[tokens as u64, scores, 4]) } else { 0 },
+            scores: product(&[tokens as u64, scores, 4]),
             // Logits, and the gradient that takes their place.
             logits: product(&[2, chunk, config.vocab_size as u64, bytes]),
         }

@@ -46,7 +46,8 @@ impl Ropes {
 
     /// The tables of a model.
     pub fn of(config: &ModelConfig) -> Self {
-        Self::new(config.seq_len, config.attention.rotary(config.d_model))
+        let of_layer = |layer| config.attention(layer).rotary(config.d_model);
+        Self::new(config.seq_len, (0..config.n_layers).filter_map(of_layer))
     }
 
     /// The rows of tokens at some positions, each below the number of positions of the tables.

@@ -12,6 +12,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod cross_entropy;
+pub mod delta_rule;
 pub mod embedding;
 pub mod flex;
 pub mod global_norm;
@@ -22,6 +23,7 @@ pub mod rms_norm;
 pub mod rotary;
 pub mod routing;
 pub mod rows;
+pub mod short_conv;
 pub mod swiglu;
 
 use std::cell::Cell;

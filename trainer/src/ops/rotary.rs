@@ -29,6 +29,30 @@ pub fn rotate(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, n_heads: usize) -> T
     }
 }
 
+/// [`rotate`] of the first channels of each head.
+///
+/// # Shapes
+/// - x: `[tokens, columns]`, of which the first `n_heads * width` are the heads that turn; of each the first `2 * half`
+///   channels do
+/// - cos, sin: `[tokens, half]`
+/// - result: as x
+pub fn rotate_part(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, n_heads: usize, width: usize) -> Tensor<2> {
+    let ([tokens, columns], part) = (x.dims(), 2 * cos.dims()[1]);
+    if part == width {
+        return rotate(x, cos, sin, n_heads);
+    }
+    let heads = x.clone().narrow(1, 0, n_heads * width).reshape([tokens, n_heads, width]);
+    let turned =
+        rotate(heads.clone().narrow(2, 0, part).reshape([tokens, n_heads * part]), cos, sin, n_heads);
+    let turned = turned.reshape([tokens, n_heads, part]);
+    let heads = Tensor::cat(vec![turned, heads.narrow(2, part, width - part)], 2);
+    let heads = heads.reshape([tokens, n_heads * width]);
+    match columns - n_heads * width {
+        0 => heads,
+        rest => Tensor::cat(vec![heads, x.narrow(1, n_heads * width, rest)], 1),
+    }
+}
+
 /// The form of the CPU.
 #[backend_extension(Flex, Autodiff)]
 trait RotateRows: Backend {
@@ -114,6 +138,8 @@ impl RotateRows for Flex {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, TensorData};
+
     use super::super::testing::{check, noise};
     use super::*;
 
@@ -123,5 +149,18 @@ mod tests {
         let (cos, sin) = (noise(5, [131, 3]).detach(), noise(6, [131, 3]).detach());
         check([1, 1], |x, _| rotate(x.narrow(1, 0, 18), cos.clone(), sin.clone(), 2));
         check([1, 1], |x, _| rotate(x.narrow(1, 0, 12), cos.clone(), sin.clone(), 2));
+        // Six of eight channels.
+        check([1, 1], |x, _| rotate_part(x, cos.clone(), sin.clone(), 2, 8));
+    }
+
+    #[test]
+    fn a_part_of_each_head_turns() {
+        let values =
+            |v: &[f32]| Tensor::<2>::from_data(TensorData::new(v.to_vec(), [1, v.len()]), &Device::flex());
+        // Two heads of three channels, of which two turn by a right angle, and a channel that is no head's.
+        let x = values(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+        let turned = rotate_part(x, values(&[0.0]), values(&[1.0]), 2, 3);
+        let turned: Vec<f32> = turned.into_data().try_into_vec().expect("f32");
+        assert_eq!(turned, [-2.0, 1.0, 3.0, -5.0, 4.0, 6.0, 7.0]);
     }
 }

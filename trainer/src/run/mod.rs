@@ -3,9 +3,7 @@
 
 mod alarms;
 mod run_loop;
-mod settings;
 mod validate;
 
 pub use run_loop::{Observer, Progress, Run, Summary, run};
-pub use settings::RunSettings;
 pub use validate::{Validation, Validator};

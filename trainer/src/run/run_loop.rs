@@ -113,8 +113,8 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
         )
     };
 
-    if state.step == 0 {
-        // With this, a run can be resumed after a kill at any moment.
+    if !checkpoint::checkpoints_dir(dir).join(checkpoint::checkpoint_name(state.step)).is_dir() {
+        // With this, a run that begins here can be resumed after a kill at any moment.
         observer.saved(&save(&state, &metrics)?);
     }
     let mut interrupted = stop_after.is_some_and(|last| state.step >= last);

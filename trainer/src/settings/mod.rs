@@ -22,8 +22,8 @@ pub struct Key {
     pub identity: bool,
     /// What it does, with its unit.
     pub doc: &'static str,
-    /// The key and the word that it belongs to, where only one kind of a part has it.
-    pub of: Option<(&'static str, &'static str)>,
+    /// The key and the words for it that this one belongs to, where only some kinds of a part have it.
+    pub of: Option<(&'static str, Vec<&'static str>)>,
 }
 
 /// A struct of settings.
@@ -124,6 +124,9 @@ pub fn default_of<T: Serialize>(default: &T) -> Option<Value> {
         Ok(Json::Null) => None,
         Ok(Json::Bool(b)) => Some(Value::Bool(b)),
         Ok(Json::String(text)) => Some(Value::Text(text.into())),
+        Ok(Json::Array(words)) => {
+            Some(Value::Words(words.iter().filter_map(|word| Some(word.as_str()?.to_string())).collect()))
+        }
         Ok(Json::Number(n)) => n.as_i64().map(Value::Int).or_else(|| n.as_f64().map(Value::Float)),
         other => panic!("a setting is a number, a switch or a word, and not {other:?}"),
     }

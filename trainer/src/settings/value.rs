@@ -16,6 +16,8 @@ pub enum Value {
     Bool(bool),
     /// A word.
     Text(Cow<'static, str>),
+    /// Words.
+    Words(Vec<String>),
 }
 
 impl Value {
@@ -26,6 +28,9 @@ impl Value {
             toml::Value::Float(x) => Some(Self::Float(*x)),
             toml::Value::Boolean(b) => Some(Self::Bool(*b)),
             toml::Value::String(text) => Some(Self::Text(text.clone().into())),
+            toml::Value::Array(values) if values.iter().all(toml::Value::is_str) => {
+                Some(Self::Words(values.iter().filter_map(|word| Some(word.as_str()?.to_string())).collect()))
+            }
             toml::Value::Array(_) | toml::Value::Table(_) | toml::Value::Datetime(_) => None,
         }
     }
@@ -38,6 +43,7 @@ impl From<Value> for toml::Value {
             Value::Float(x) => Self::Float(x),
             Value::Bool(b) => Self::Boolean(b),
             Value::Text(text) => Self::String(text.into_owned()),
+            Value::Words(words) => Self::Array(words.into_iter().map(Self::String).collect()),
         }
     }
 }
@@ -63,6 +69,8 @@ pub enum Kind {
     Bool,
     /// One of some words.
     Choice(&'static [&'static str]),
+    /// A list of such words, at least one.
+    Words(&'static [&'static str]),
     /// The name of a device.
     Device,
     /// A folder.
@@ -88,6 +96,11 @@ impl Kind {
                     None => expected(),
                 },
             },
+            (Self::Words(of), Value::Words(words)) if !words.is_empty() => {
+                let check = |word: &String| Self::Choice(of).check(&Value::Text(word.clone().into()));
+                words.iter().try_for_each(|word| check(word).map(|_| ()))?;
+                Ok(value.clone())
+            }
             (Self::Device, Value::Text(name)) => name.parse::<DeviceChoice>().map(|_| value.clone()),
             _ => expected(),
         }
@@ -115,6 +128,7 @@ impl fmt::Display for Kind {
                 let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
                 f.write_str(&words.join(" or "))
             }
+            Self::Words(words) => write!(f, "a list of words, each {}", Self::Choice(words)),
             Self::Path => f.write_str("a folder"),
             Self::Device => f.write_str("\"auto\", \"cpu\", \"cuda\" or \"cuda:N\""),
         }
@@ -129,6 +143,7 @@ impl fmt::Display for Value {
             Self::Float(x) => write!(f, "{x:?}"),
             Self::Bool(b) => write!(f, "{b}"),
             Self::Text(text) => write!(f, "{text:?}"),
+            Self::Words(words) => write!(f, "{words:?}"),
         }
     }
 }
@@ -145,5 +160,10 @@ mod tests {
         assert!(Kind::Int { min: 1, max: 2 }.check(&Value::Float(1.0)).is_err());
         let error = Kind::Choice(&["softmax", "sigmoid"]).check(&Value::Text("softmx".into()));
         assert!(error.is_err_and(|e| e.contains("did you mean \"softmax\"?")));
+        let words = |words: &[&str]| Value::Words(words.iter().map(|word| word.to_string()).collect());
+        let kind = Kind::Words(&["swa", "full"]);
+        assert_eq!(kind.check(&words(&["swa", "full", "swa"])), Ok(words(&["swa", "full", "swa"])));
+        assert!(kind.check(&words(&[])).is_err() && kind.check(&words(&["swa", "ful"])).is_err());
+        assert_eq!(words(&["swa", "full"]).to_string(), "[\"swa\", \"full\"]");
     }
 }

@@ -149,7 +149,9 @@ pub(super) fn recomputed_micro_step(model: &Model, micro: &Micro, gradients: &mu
     let ce = micro.loss(model, model.last_norm(last.clone()));
     let mut found = ce.surrogate.backward();
     let mut slope = gradient_of(&last, &mut found);
-    gradients.add(parameters::take_gradients(model, &mut found));
+    // Summed by themselves first, in the order of the pass that keeps everything.
+    let mut own = Gradients::default();
+    own.add(parameters::take_gradients(model, &mut found));
     for layer in (0..model.n_layers()).rev() {
         let x = leaf(inputs.pop());
         let (y, record) = model.block(layer, x.clone(), &micro.ctx);
@@ -160,10 +162,11 @@ pub(super) fn recomputed_micro_step(model: &Model, micro: &Micro, gradients: &mu
         }
         let mut found = objective.backward();
         slope = gradient_of(&x, &mut found);
-        gradients.add(parameters::take_gradients(model, &mut found));
+        own.add(parameters::take_gradients(model, &mut found));
     }
     let mut found = (embedded * Tensor::from_inner(slope)).sum().backward();
-    gradients.add(parameters::take_gradients(model, &mut found));
+    own.add(parameters::take_gradients(model, &mut found));
+    gradients.add(own.into_inner());
     Part { losses: ce.losses, routers }
 }
 

@@ -91,6 +91,7 @@ fn contributing_shows_this_balancer_and_it_works() {
         scores: scores(logits.clone(), moe_train::ops::routing::Score::Softmax),
         logits,
         is_distribution: true,
+        n_counted: 1,
         likelihood: None,
     };
     let loss = Importance { coefficient: 1.0 }.loss(&Routed::new(routing, 0, &ctx), 2.0).expect("a loss");

@@ -64,6 +64,7 @@ impl Route for Random {
             logits,
             scores,
             is_distribution: true,
+            n_counted: self.top_k,
             likelihood: None,
         }
     }

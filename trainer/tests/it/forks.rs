@@ -115,7 +115,14 @@ fn a_fork_that_cannot_be_is_refused_and_leaves_nothing() {
     refused(&with(&["--steps", "4"]), 2, &["step 6 is after the last one"]);
     refused(&with(&["--steps", "100000"]), 2, &["step 7 begins at sample 12"]);
     refused(&with(&["--shards", "nowhere"]), 3, &["nowhere"]);
-    refused(&["--fork", "r"], 2, &["--fork r: exists"]);
+    refused(&["--fork", "r"], 2, &["lies in the run that it leaves"]);
+    refused(&["--fork", "r/checkpoints/step-00000005"], 2, &["lies in the run that it leaves"]);
+    refused(&with(&["--stop-after", "5"]), 2, &["--stop-after 5: is past"]);
+    json(&world.train("s", &["--steps", "2"]));
+    refused(&["--fork", "s"], 2, &["--fork s: exists"]);
+    let output = world.run(&["resume", "r/checkpoints/step-00000006"]);
+    assert!(stderr(&output).contains("moe-train resume r --from step-00000006"), "{}", stderr(&output));
+    assert!(!world.path("r/checkpoints/step-00000006/.lock").exists());
     refused(&["--config", "small.toml"], 2, &["--fork"]);
 }
 
@@ -127,8 +134,49 @@ fn stopping_after_a_step_keeps_the_learning_rates_of_the_whole_run() {
     assert_eq!((json(&output)["step"].as_u64(), output.status.code()), (Some(7), Some(0)));
     assert!(stderr(&output).contains("stopped after step 7"), "{}", stderr(&output));
     assert_eq!(json(&world.run(&["resume", "part", "--json"]))["parameter_hash"], whole["parameter_hash"]);
-    // A step that is past changes nothing.
-    assert_eq!(json(&world.run(&["resume", "part", "--stop-after", "3", "--json"]))["step"], 24);
+    assert_eq!(world.run(&["resume", "part", "--stop-after", "3"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_fork_can_be_resumed_from_its_very_beginning() {
+    let world = World::new();
+    json(&world.train("r", &["--steps", "12", "--set", "run.keep=99"]));
+    // No step of its own is left, and yet it is a whole run.
+    json(&world.run(&[&FROM_6[..], &["--fork", "f", "--stop-after", "6", "--json"]].concat()));
+    assert_eq!(state(&world, "f", 6)["parameter_hash"], state(&world, "r", 6)["parameter_hash"]);
+    assert_eq!(json(&world.run(&["resume", "f", "--json"]))["step"], 12);
+    // One that was killed before its first checkpoint begins again.
+    fs::create_dir(world.path("g")).expect("folder");
+    for file in [".lock", "config.lock.toml", "metrics.jsonl", "parent.json"] {
+        fs::write(world.path("g").join(file), "").expect("write");
+    }
+    json(&world.run(&[&FROM_6[..], &["--fork", "g", "--json"]].concat()));
+    assert_eq!(state(&world, "g", 12)["parameter_hash"], state(&world, "r", 12)["parameter_hash"]);
+}
+
+#[test]
+fn a_run_that_goes_back_to_an_earlier_step_goes_on_from_there() {
+    let world = World::new();
+    json(&world.train("r", &["--steps", "12", "--set", "run.keep=99"]));
+    json(&world.run(&[&FROM_6[..], &["--stop-after", "6", "--json"]].concat()));
+    // Lines of later steps are gone, and so `latest` names the step that they were cut back to.
+    assert_eq!(json(&world.run(&["inspect", "r", "--json"]))["state"]["step"], 6);
+    json(&world.run(&["resume", "r", "--json"]));
+    let lines = fs::read_to_string(world.path("r/metrics.jsonl")).expect("read");
+    let steps = lines.lines().filter(|line| line.contains("train/ce")).count();
+    assert_eq!(steps, 12, "{lines}");
+}
+
+#[test]
+fn a_run_whose_samples_compete_keeps_its_micro_batch() {
+    let world = World::new();
+    let capacity = ["--steps", "12", "--set", "moe.capacity.factor=0.5", "--stop-after", "6"];
+    json(&world.train("r", &capacity));
+    let output = world.run(&["resume", "r", "--set", "data.micro_batch=1"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("data.micro_batch: 2 -> 1"), "{}", stderr(&output));
+    json(&world.train("s", &["--steps", "12", "--stop-after", "6"]));
+    json(&world.run(&["resume", "s", "--set", "data.micro_batch=1", "--json"]));
 }
 
 #[test]
@@ -145,6 +193,30 @@ fn resuming_is_verified_on_the_configuration_of_the_user() {
 
     let text = world.run(&args);
     assert_eq!(String::from_utf8_lossy(&text.stdout).matches("the same").count(), 4, "{}", stderr(&text));
+
+    // A signal ends the run that is being checked as well.
+    #[cfg(unix)]
+    {
+        let long = [
+            "verify-resume",
+            "--shards",
+            "out",
+            "--config",
+            "small.toml",
+            "--steps",
+            "24",
+            "--work",
+            "stopped",
+        ];
+        let mut child = world.command(&long).spawn().expect("the program starts");
+        while !world.path("stopped/straight/checkpoints/step-00000000").exists() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        let killed = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(killed.expect("kill").success());
+        assert_eq!(child.wait().expect("an end").code(), Some(130));
+        assert!(!world.path("stopped").exists());
+    }
 
     // What is there stays, what is too short is told, and a run that fails says why.
     fs::create_dir(world.path("mine")).expect("folder");

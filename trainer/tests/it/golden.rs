@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::support::*;
 
 /// The i-th number in [-1, 1) of a seed.
-fn h(seed: u64, i: u64) -> f64 {
+pub fn h(seed: u64, i: u64) -> f64 {
     let mut x = ((i + 1) * 2_654_435_761 + seed * 40_503) & 0xFFFF_FFFF;
     for _ in 0..2 {
         x ^= x >> 16;
@@ -83,6 +83,7 @@ fn balancing_losses_and_their_gradients() {
                 logits: logits.clone(),
                 scores,
                 is_distribution: score == Score::Softmax,
+                n_counted: 2,
                 likelihood: None,
             };
             let loss = balancer.loss(&Routed::new(routing, 0, &ctx), 1.0).expect("a loss");

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use moe_train::config::RunConfig;
-use moe_train::config::keys::KEYS;
+use moe_train::config::keys::{KEYS, Key};
 
 use crate::support::*;
 
@@ -27,9 +27,32 @@ const OTHER: &[(&str, &str)] = &[
     ("model.tie_embeddings", "false"),
     ("model.init_std", "0.03"),
     ("precision.tensor_cores", "false"),
+    ("attention.kind", "mla"),
+    ("attention.pattern", "[\"mla\", \"full\"]"),
+    ("attention.last", "mla"),
     ("attention.heads", "1"),
     ("attention.kv_heads", "2"),
     ("attention.rope_theta", "100.0"),
+    ("attention.head_dim", "4"),
+    ("attention.rotary", "none"),
+    ("attention.rotary_fraction", "0.7"),
+    ("attention.qk_norm", "true"),
+    ("attention.gate", "head"),
+    ("attention.gate", "channel"),
+    ("attention.sinks", "true"),
+    ("attention.swa.window", "3"),
+    ("attention.mla.heads", "2"),
+    ("attention.mla.kv_rank", "8"),
+    ("attention.mla.q_rank", "8"),
+    ("attention.mla.nope_dim", "8"),
+    ("attention.mla.rope_dim", "0"),
+    ("attention.mla.value_dim", "8"),
+    ("attention.mla.rope_theta", "100.0"),
+    ("attention.kda.heads", "2"),
+    ("attention.kda.key_dim", "8"),
+    ("attention.kda.value_dim", "8"),
+    ("attention.kda.conv", "2"),
+    ("attention.kda.decay", "head"),
     ("moe.experts", "6"),
     ("moe.top_k", "3"),
     ("moe.shared", "0"),
@@ -111,7 +134,6 @@ const OTHER: &[(&str, &str)] = &[
 const UNTRIED: &[(&str, &str)] = &[
     ("run.device", "there is one device here"),
     ("data.shards", "the samples are made up; `train_eval_sample_inspect_and_the_refusals` reads a plan"),
-    ("attention.kind", "there is one kind"),
     ("moe.router.kind", "`every_router_learns_and_leaves_padding_alone`"),
     ("moe.router.expert_choice.allow_noncausal", "`expert_choice_is_not_causal_and_must_be_asked_for`"),
     ("data.micro_batch", "changes the rounding of sums: `the_micro_batch_does_not_change_the_step`"),
@@ -148,6 +170,12 @@ fn base(assignments: &[&str]) -> RunConfig {
     run_config(&[&few[..], &kept, assignments].concat())
 }
 
+/// What must be chosen for a key to count.
+fn choice(key: &Key) -> Option<String> {
+    let (kind, words) = key.of.as_ref()?;
+    (*kind != "attention.pattern").then(|| format!("{kind}={}", words[0]))
+}
+
 #[test]
 fn every_key_has_an_effect_or_is_known_to_have_none_on_results() {
     for key in KEYS.iter() {
@@ -161,8 +189,9 @@ fn every_key_has_an_effect_or_is_known_to_have_none_on_results() {
     for (index, (name, value)) in OTHER.iter().enumerate() {
         let key = KEYS.iter().find(|key| key.name == *name).expect("a key");
         // A setting of one kind of a part is tried where that kind is chosen, with what else it takes.
-        let kind = key.of.map(|(chooser, word)| format!("{chooser}={word}"));
-        let needed = NEEDED.iter().find(|(begin, _)| name.starts_with(begin)).map_or(&[][..], |(_, all)| *all);
+        let kind = choice(key);
+        let needed =
+            NEEDED.iter().find(|(begin, _)| name.starts_with(begin)).map_or(&[][..], |(_, all)| *all);
         let needed: Vec<&str> = kind.iter().map(String::as_str).chain(needed.iter().copied()).collect();
         let without = base(&needed);
         let config = base(&[&needed[..], &[format!("{name}={value}").as_str()]].concat());

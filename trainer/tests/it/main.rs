@@ -6,6 +6,9 @@ mod support;
 /// What the model computes: masks, causality, oracles.
 mod model;
 
+/// Every kind of attention beside a naive one, in packs, and later tokens.
+mod attention;
+
 /// Gradients against finite differences.
 mod gradients;
 
@@ -35,6 +38,7 @@ mod keys;
 
 /// Numbers of reference implementations.
 mod golden;
+mod golden_attention;
 
 /// Every kind of router, and capacity: reference numbers, padding, causality, micro-batches.
 mod routers;

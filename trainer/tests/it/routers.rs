@@ -170,7 +170,16 @@ fn top_two(logits: Tensor<2>, ctx: &Context) -> Routing {
     let choices = choose(scores.clone(), Tensor::zeros([n_experts], &Device::flex()), ctx.valid.flags(), 2);
     let weights = scores.clone().gather(1, choices.clone().clamp_min(0)) * ctx.valid.column();
     let unbiased: Tensor<2, Int> = choices.clone();
-    Routing { choices, unbiased, weights, logits, scores, is_distribution: true, likelihood: None }
+    Routing {
+        choices,
+        unbiased,
+        weights,
+        logits,
+        scores,
+        is_distribution: true,
+        n_counted: 2,
+        likelihood: None,
+    }
 }
 
 #[test]

@@ -208,9 +208,14 @@ fn clipped_steps_of_a_four_million_embedding_depend_on_no_thread() {
 }
 
 /// Parameters, biases and report after three steps in micro-batches of 3, every loss switched on.
-fn three_steps(recompute: bool, compute: Compute) -> (Vec<f32>, Vec<f32>, moe_train::train::StepReport) {
+fn three_steps(
+    recompute: bool,
+    is_tied: bool,
+    compute: Compute,
+) -> (Vec<f32>, Vec<f32>, moe_train::train::StepReport) {
     let mut config = tiny_model();
     config.compute = compute;
+    config.tie_embeddings = is_tied;
     config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let mut state = state(&config);
     let step = moe_train::train::StepConfig { recompute, ..step_config(3, 1e-3) };
@@ -224,11 +229,13 @@ fn three_steps(recompute: bool, compute: Compute) -> (Vec<f32>, Vec<f32>, moe_tr
 #[test]
 fn recomputation_changes_no_bit() {
     let check = || {
-        let (kept, kept_bias, kept_report) = three_steps(false, Compute::F32);
-        let (again, bias, report) = three_steps(true, Compute::F32);
-        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&kept), bits(&again));
-        assert_eq!((kept_bias, kept_report.losses), (bias, report.losses));
+        for is_tied in [false, true] {
+            let (kept, kept_bias, kept_report) = three_steps(false, is_tied, Compute::F32);
+            let (again, bias, report) = three_steps(true, is_tied, Compute::F32);
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&kept), bits(&again), "tied: {is_tied}");
+            assert_eq!((kept_bias, kept_report.losses), (bias, report.losses));
+        }
     };
     check();
     plainly(check);
@@ -236,8 +243,8 @@ fn recomputation_changes_no_bit() {
 
 #[test]
 fn fast_and_plain_forms_make_the_same_steps() {
-    let (cpu, cpu_bias, cpu_report) = three_steps(false, Compute::F32);
-    let (gpu, gpu_bias, report) = plainly(|| three_steps(false, Compute::F32));
+    let (cpu, cpu_bias, cpu_report) = three_steps(false, false, Compute::F32);
+    let (gpu, gpu_bias, report) = plainly(|| three_steps(false, false, Compute::F32));
     // As for micro-batches: Adam makes rounding visible where a gradient is nearly zero.
     let moved = cpu.iter().zip(&gpu).filter(|(a, b)| (*a - *b).abs() > 2e-5).count();
     assert!(moved * 500 < cpu.len(), "{moved} of {} parameters differ", cpu.len());
@@ -259,8 +266,8 @@ fn fast_and_plain_forms_make_the_same_steps() {
 
 #[test]
 fn bf16_learns_nearly_the_same() {
-    let (exact, _, exact_report) = plainly(|| three_steps(false, Compute::F32));
-    let (rounded, _, report) = three_steps(true, Compute::Bf16);
+    let (exact, _, exact_report) = plainly(|| three_steps(false, false, Compute::F32));
+    let (rounded, _, report) = three_steps(true, false, Compute::Bf16);
     let difference = (report.cross_entropy - exact_report.cross_entropy).abs();
     assert!(difference > 0.0, "bf16 must round");
     assert!(difference < 0.02 * exact_report.cross_entropy, "{difference}");

@@ -47,7 +47,9 @@ pub fn tiny_model() -> ModelConfig {
             heads: 2,
             kv_heads: 1,
             rope_theta: 1e4,
-        }),
+            ..GroupedQuerySettings::default()
+        })
+        .into(),
         moe: MoeConfig {
             n_experts: 5,
             top_k: 2,
@@ -184,6 +186,12 @@ pub fn corpus() -> Corpus {
     }
 }
 
+/// Whether some block has heads of `attention.heads`.
+pub fn has_shared_heads(assignments: &[&str]) -> bool {
+    let kind = assignments.iter().find_map(|assignment| assignment.strip_prefix("attention.kind="));
+    kind.is_none_or(|kind| ["gqa", "swa"].contains(&kind))
+}
+
 /// A run of 20 steps of the model above.
 pub fn run_config(assignments: &[&str]) -> RunConfig {
     let base = [
@@ -204,7 +212,9 @@ pub fn run_config(assignments: &[&str]) -> RunConfig {
         "optim.lr=0.01",
     ];
     let (mut values, mut problems) = (Values::default(), Vec::new());
-    for assignment in base.iter().chain(assignments) {
+    let of_heads = |assignment: &str| assignment.starts_with("attention.");
+    let base = base.iter().filter(|assignment| has_shared_heads(assignments) || !of_heads(assignment));
+    for assignment in base.chain(assignments) {
         values.read_assignment(assignment, &mut problems);
     }
     let config = RunConfig::new(values, problems).expect("a valid configuration");

@@ -1,67 +1,167 @@
-//! Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245, section 2.2).
+//! Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245, section 2.2), of a whole document or of a sliding
+//! window, with what the field adds to it: normalised queries and keys (Henry et al. 2020, arXiv 2010.04245, with
+//! RMSNorm as in Qwen3), gated outputs (Qiu et al. 2025, arXiv 2505.06708, G1), sinks (OpenAI 2025, gpt-oss), and
+//! rotary positions in a part of the channels or the blocks.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use burn::tensor::activation::sigmoid;
+use serde::{Deserialize, Serialize};
 
-use super::Attend;
+use super::{Attend, Forward, Place};
 use crate::model::context::Context;
-use crate::model::cost::Cost;
+use crate::model::cost::{Cost, PLAIN_SCORES};
 use crate::model::init::Init;
-use crate::ops::attention::{AttentionShape, attention};
-use crate::ops::linear::linear;
-use crate::ops::rotary::rotate;
+use crate::model::norm::RmsNorm;
+use crate::ops::attention::{
+    AttentionShape, attend_in_window, attention, attention_in_window, by_head, by_token,
+};
+use crate::ops::linear::{cast_f32, cast_like, linear};
+use crate::ops::rotary::rotate_part;
 use crate::settings;
-use crate::settings::{float, int};
+use crate::settings::value::Kind;
+use crate::settings::{Key, Section, Values, float, int};
 
 settings! {
     /// Grouped-query attention with rotary positions.
     pub struct GroupedQuerySettings in "attention" {
-        /// query heads; the width of a head is d_model / heads
+        /// query heads
         heads: usize = 4, int(1, 4096);
         /// key and value heads; divides attention.heads
         kv_heads: usize = 2, int(1, 4096);
+        /// width of a head, in channels. Absent: model.d_model / attention.heads
+        head_dim: Option<usize> = None, int(1, 4096);
         /// base of the rotary frequencies
         rope_theta: f64 = 10_000.0, float(1.0, 1e9);
+        /// blocks with rotary positions: all, those that see a window only, or none
+        rotary: RotaryBlocks = RotaryBlocks::All, Kind::Choice(&["all", "window", "none"]);
+        /// share of the channels of a head, from the first, that rotary positions turn
+        rotary_fraction: f64 = 1.0, float(0.01, 1.0);
+        /// normalise each head of queries and keys by its root mean square, before rotary positions, with one
+        /// trained scale for each channel
+        qk_norm: bool = false, Kind::Bool;
+        /// multiply outputs, before the projection back, by the sigmoid of a product with the block's normalised
+        /// input: one gate for each head or for each channel
+        gate: Gate = Gate::None, Kind::Choice(&["none", "head", "channel"]);
+        /// give each head a trained logit, 0 at the start, that takes its share of the softmax and has no value
+        sinks: bool = false, Kind::Bool;
     }
 }
 
+/// Which blocks have rotary positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RotaryBlocks {
+    /// All.
+    All,
+    /// Those that see a window.
+    Window,
+    /// None: order is known from causality alone.
+    None,
+}
+
+/// Gates of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gate {
+    /// No gate.
+    None,
+    /// One for each head.
+    Head,
+    /// One for each channel of each head.
+    Channel,
+}
+
 /// `softmax(q k^T / sqrt(h) + mask) v` for each query head, where groups of query heads share one
-/// key and value head; h is the width of a head.
+/// key and value head; h is the width of a head. A sink adds `e^sink` to the denominator of its head's softmax.
 #[derive(Module, Debug)]
 pub struct GroupedQuery {
     /// Queries, keys and values in one product, in this order.
     w_qkv: Param<Tensor<2>>,
     w_out: Param<Tensor<2>>,
+    q_norm: Option<RmsNorm>,
+    k_norm: Option<RmsNorm>,
+    /// `[d_model, heads]` or `[d_model, heads * head_dim]`.
+    w_gate: Option<Param<Tensor<2>>>,
+    /// `[heads]`
+    sinks: Option<Param<Tensor<1>>>,
     n_heads: usize,
     n_kv_heads: usize,
     head_dim: usize,
-    rope_theta: f64,
+    /// Channels of a head that turn, and the base of their frequencies.
+    rotary: Option<(usize, f64)>,
+    /// Tokens that a token sees, itself included.
+    window: Option<usize>,
 }
 
-impl Attend for GroupedQuery {
-    type Settings = GroupedQuerySettings;
-
-    fn new(settings: &GroupedQuerySettings, d_model: usize, out_scale: f64, name: &str, init: &Init) -> Self {
-        let GroupedQuerySettings { heads, kv_heads, rope_theta } = *settings;
-        let head_dim = d_model / heads;
-        let qkv = (heads + 2 * kv_heads) * head_dim;
-        Self {
-            w_qkv: init.normal(&format!("{name}.w_qkv"), [d_model, qkv], 1.0),
-            w_out: init.normal(&format!("{name}.w_out"), [heads * head_dim, d_model], out_scale),
+impl GroupedQuerySettings {
+    /// The attention of one block, of the last `window` tokens or of all.
+    pub(super) fn layer(&self, window: Option<usize>, place: Place, name: &str, init: &Init) -> GroupedQuery {
+        let Self { heads, kv_heads, .. } = *self;
+        let head_dim = self.dim(place.d_model);
+        let (qkv, out) = ((heads + 2 * kv_heads) * head_dim, heads * head_dim);
+        let norm = || self.qk_norm.then(|| RmsNorm::new(head_dim, place.norm_eps, init.device()));
+        let gate = |width| init.normal(&format!("{name}.w_gate"), [place.d_model, width], 1.0);
+        GroupedQuery {
+            w_qkv: init.normal(&format!("{name}.w_qkv"), [place.d_model, qkv], 1.0),
+            w_out: init.normal(&format!("{name}.w_out"), [out, place.d_model], place.out_scale),
+            q_norm: norm(),
+            k_norm: norm(),
+            w_gate: (self.gate != Gate::None).then(|| gate(self.gate_width(out))),
+            sinks: self.sinks.then(|| Param::from_tensor(Tensor::zeros([heads], init.device()))),
             n_heads: heads,
             n_kv_heads: kv_heads,
             head_dim,
-            rope_theta,
+            rotary: self.turned(place.d_model, window.is_some()),
+            window,
         }
     }
 
-    fn problems(settings: &GroupedQuerySettings, d_model: usize) -> Vec<String> {
-        let GroupedQuerySettings { heads, kv_heads, .. } = *settings;
+    /// Width of a head, in channels.
+    pub(super) fn dim(&self, d_model: usize) -> usize {
+        self.head_dim.unwrap_or(d_model / self.heads)
+    }
+
+    fn gate_width(&self, out: usize) -> usize {
+        match self.gate {
+            Gate::None => 0,
+            Gate::Head => self.heads,
+            Gate::Channel => out,
+        }
+    }
+
+    /// Channels of a head that turn, and the base of their frequencies.
+    pub(super) fn turned(&self, d_model: usize, has_window: bool) -> Option<(usize, f64)> {
+        let turns = match self.rotary {
+            RotaryBlocks::All => true,
+            RotaryBlocks::Window => has_window,
+            RotaryBlocks::None => false,
+        };
+        let width = (self.rotary_fraction * self.dim(d_model) as f64) as usize;
+        turns.then_some((width, self.rope_theta))
+    }
+
+    /// What is wrong, whatever the window.
+    pub(super) fn all_problems(&self, d_model: usize) -> Vec<String> {
+        let Self { heads, kv_heads, rotary, rotary_fraction: fraction, .. } = *self;
         let mut problems = Vec::new();
-        if !d_model.is_multiple_of(heads) || !(d_model / heads).is_multiple_of(2) {
+        let dim = self.dim(d_model);
+        let is_fixed = self.head_dim.is_some();
+        let (is_whole, turns) = (is_fixed || d_model.is_multiple_of(heads), rotary != RotaryBlocks::None);
+        let turned = self.turned(d_model, true).map_or(0, |(width, _)| width);
+        if !is_fixed && (!is_whole || turns && fraction == 1.0 && !dim.is_multiple_of(2)) {
             problems.push(format!(
                 "model.d_model = {d_model} is not an even multiple of attention.heads = {heads}: rotary \
                  positions turn pairs of channels of a head"
+            ));
+        } else if turns && (turned == 0 || !turned.is_multiple_of(2)) {
+            problems.push(format!(
+                "attention.rotary_fraction = {fraction} of heads of {dim} channels is {turned}: rotary positions turn \
+                 pairs of channels"
+            ));
+        } else if !turns && fraction < 1.0 {
+            problems.push(format!(
+                "attention.rotary_fraction = {fraction} has no effect with attention.rotary = \"none\""
             ));
         }
         if !heads.is_multiple_of(kv_heads) {
@@ -72,38 +172,128 @@ impl Attend for GroupedQuery {
         problems
     }
 
-    /// Its input, queries, keys and values and its output are kept, and a statistic of each head. A token
-    /// sees half of its sequence on average.
-    fn cost(settings: &GroupedQuerySettings, d_model: usize, seq_len: usize) -> Cost {
-        let (d, seq, dim) = (d_model as u64, seq_len as u64, Self::head_dim(settings, d_model) as u64);
-        let (heads, kv_heads) = (settings.heads as u64, settings.kv_heads as u64);
+    /// What the attention costs where a token is compared with `compared` keys, of which it sees `seen` on average.
+    ///
+    /// Its input, queries, keys and values and its output are kept, and a statistic of each head.
+    pub(super) fn cost_of(&self, d_model: usize, compared: u64, seen: f64) -> Cost {
+        let (heads, kv_heads) = (self.heads as u64, self.kv_heads as u64);
+        let (d, dim) = (d_model as u64, self.dim(d_model) as u64);
         let (qkv, out) = ((heads + 2 * kv_heads) * dim, heads * dim);
-        let weights = Cost::of_weights(d * qkv + out * d);
+        let gate = self.gate_width(out as usize) as u64;
+        let (norms, sinks) = (u64::from(self.qk_norm), u64::from(self.sinks));
+        let weights = Cost::of_weights(d * qkv + out * d + d * gate);
+        let few = 2 * dim * norms + heads * sinks;
+        // A gate keeps its logits, itself and what it multiplies; a norm its input.
+        let gated = if gate > 0 { 2 * gate + out } else { 0 };
+        let normed = norms * (heads + kv_heads) * dim;
+        // No fast form knows sinks.
+        let in_plain = sinks * PLAIN_SCORES * heads * (compared + 1);
         Cost {
-            flops: weights.flops + 6 * seq * out,
-            values: d + qkv + out,
-            f32_values: heads,
-            scores: heads * seq,
-            ..weights
+            parameters: weights.parameters + few,
+            active: weights.active + few,
+            flops: weights.flops + (12.0 * seen * out as f64) as u64,
+            values: d + qkv + out + gated + normed,
+            f32_values: heads + norms * (heads + kv_heads),
+            scores: if self.sinks { in_plain } else { heads * compared },
+            gpu_scores: in_plain,
         }
     }
+}
 
-    fn head_dim(settings: &GroupedQuerySettings, d_model: usize) -> usize {
-        d_model / settings.heads
+impl Attend for GroupedQuerySettings {
+    type Layer = GroupedQuery;
+
+    fn keys() -> Vec<Key> {
+        <Self as Section>::keys()
     }
 
-    fn rotary(settings: &GroupedQuerySettings, d_model: usize) -> Option<(usize, f64)> {
-        Some((Self::head_dim(settings, d_model), settings.rope_theta))
+    fn read(values: &dyn Values) -> Result<Self, String> {
+        settings::read(values)
     }
 
-    fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
+    fn build(&self, place: Place, name: &str, init: &Init) -> GroupedQuery {
+        self.layer(None, place, name, init)
+    }
+
+    fn problems(&self, d_model: usize) -> Vec<String> {
+        self.all_problems(d_model)
+    }
+
+    /// A token sees half of its sequence on average.
+    fn cost(&self, d_model: usize, seq_len: usize) -> Cost {
+        self.cost_of(d_model, seq_len as u64, seq_len as f64 / 2.0)
+    }
+
+    fn head_dim(&self, d_model: usize) -> usize {
+        self.dim(d_model)
+    }
+
+    fn rotary(&self, d_model: usize) -> Option<(usize, f64)> {
+        self.turned(d_model, false)
+    }
+}
+
+impl GroupedQuery {
+    /// Queries and keys normalised, each head by itself; values as they are.
+    ///
+    /// # Shapes
+    /// - qkv: `[tokens, (heads + 2 * kv_heads) * head_dim]`, and so is the result
+    fn normed(&self, qkv: Tensor<2>) -> Tensor<2> {
+        let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) else { return qkv };
+        let (tokens, dim) = (qkv.dims()[0], self.head_dim);
+        let columns = |from: usize, n: usize| qkv.clone().narrow(1, from * dim, n * dim);
+        let by_head = |norm: &RmsNorm, from: usize, n: usize| {
+            norm.forward(columns(from, n).reshape([tokens * n, dim])).reshape([tokens, n * dim])
+        };
+        let (heads, kv_heads) = (self.n_heads, self.n_kv_heads);
+        let query = by_head(q_norm, 0, heads);
+        let key = by_head(k_norm, heads, kv_heads);
+        Tensor::cat(vec![query, key, columns(heads + kv_heads, kv_heads)], 1)
+    }
+
+    /// # Shapes
+    /// - qkv: `[tokens, (heads + 2 * kv_heads) * head_dim]`
+    /// - result: `[tokens, heads * head_dim]`
+    fn attend(&self, qkv: Tensor<2>, ctx: &Context) -> Tensor<2> {
         let (heads, kv_heads, head_dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
-        let qkv = linear(x, self.w_qkv.val());
-        let rotary = ctx.rotary(head_dim, self.rope_theta);
-        // Queries and keys turn by the same angles, so they turn together.
-        let turned = rotate(qkv, rotary.cos.clone(), rotary.sin.clone(), heads + kv_heads);
         let [_, seq] = ctx.dims();
         let shape = AttentionShape { seq, heads, kv_heads, head_dim };
-        linear(attention(turned, ctx.first.clone(), shape), self.w_out.val())
+        match (self.window, &self.sinks) {
+            (None, None) => attention(qkv, ctx.first.clone(), shape),
+            (Some(window), None) => attention_in_window(qkv, &ctx.starts, window, shape),
+            (window, Some(sinks)) => {
+                let columns = |from: usize, n: usize| {
+                    by_head(qkv.clone().narrow(1, from * head_dim, n * head_dim), seq, n)
+                };
+                let parts =
+                    [columns(0, heads), columns(heads, kv_heads), columns(heads + kv_heads, kv_heads)];
+                let (window, scale) = (window.unwrap_or(seq), (head_dim as f64).powf(-0.5));
+                by_token(attend_in_window(parts, &ctx.starts, window, scale, Some(sinks.val())))
+            }
+        }
+    }
+}
+
+impl Forward for GroupedQuery {
+    fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
+        let gate = self.w_gate.as_ref().map(|w_gate| linear(x.clone(), w_gate.val()));
+        let qkv = self.normed(linear(x, self.w_qkv.val()));
+        let turned = match self.rotary {
+            None => qkv,
+            Some((width, theta)) => {
+                let rotary = ctx.rotary(width, theta);
+                // Queries and keys turn by the same angles, so they turn together.
+                let n_turned = self.n_heads + self.n_kv_heads;
+                rotate_part(qkv, rotary.cos.clone(), rotary.sin.clone(), n_turned, self.head_dim)
+            }
+        };
+        let mut y = self.attend(turned, ctx);
+        if let Some(gate) = gate {
+            let [tokens, columns] = y.dims();
+            let n_gates = gate.dims()[1];
+            let gate = cast_like(sigmoid(cast_f32(gate)), &y).unsqueeze_dim::<3>(2);
+            y = (y.reshape([tokens, n_gates, columns / n_gates]) * gate).reshape([tokens, columns]);
+        }
+        linear(y, self.w_out.val())
     }
 }

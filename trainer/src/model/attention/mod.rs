@@ -2,71 +2,106 @@
 //!
 //! A kind of attention is one file here and one line of the registry below.
 
+pub mod delta;
 pub mod grouped_query;
+pub mod latent;
+pub mod pattern;
+pub mod sliding_window;
+
+use std::fmt::Debug;
 
 use burn::tensor::Tensor;
 
-pub use grouped_query::GroupedQuery;
+pub use delta::{Delta, DeltaSettings};
+pub use grouped_query::{GroupedQuery, GroupedQuerySettings};
+pub use latent::{Latent, LatentSettings};
+pub use pattern::{AttentionPattern, PatternSettings};
+pub use sliding_window::SlidingWindowSettings;
 
 use crate::model::context::Context;
 use crate::model::cost::Cost;
 use crate::model::init::Init;
-use crate::settings::Section;
+use crate::settings::{Key, Values};
 
-/// What attention does.
-pub trait Attend: Sized {
-    /// What can be set about it.
-    type Settings: Section;
+/// What an attention must know of its block to be built.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Added to the mean square in normalisations.
+    pub norm_eps: f64,
+    /// Factor of the initial standard deviation of the projection back into the residual stream.
+    pub out_scale: f64,
+}
 
-    /// The attention of one block; `out_scale` multiplies the initial standard deviation of the projection
-    /// back into the residual stream, and parameters are called `NAME.` and the name of their field.
-    fn new(settings: &Self::Settings, d_model: usize, out_scale: f64, name: &str, init: &Init) -> Self;
+/// Settings of a kind of attention, and what follows from them.
+pub trait Attend: Debug + Clone + PartialEq {
+    /// The attention of one block.
+    type Layer: Forward;
+
+    /// The keys of the settings.
+    fn keys() -> Vec<Key>;
+
+    /// The settings from the values of their keys.
+    ///
+    /// # Errors
+    /// Why there are none.
+    fn read(values: &dyn Values) -> Result<Self, String>;
+
+    /// The attention of one block; its parameters are called `NAME.` and the name of their field.
+    fn build(&self, place: Place, name: &str, init: &Init) -> Self::Layer;
 
     /// What is wrong with such an attention, each with the reason; nothing if it will do.
-    fn problems(settings: &Self::Settings, d_model: usize) -> Vec<String>;
+    fn problems(&self, d_model: usize) -> Vec<String>;
 
     /// What it costs.
-    fn cost(settings: &Self::Settings, d_model: usize, seq_len: usize) -> Cost;
+    fn cost(&self, d_model: usize, seq_len: usize) -> Cost;
 
-    /// Width of its widest head, in channels.
-    fn head_dim(settings: &Self::Settings, d_model: usize) -> usize;
+    /// Width of its heads in kernels for GPUs, in channels; 0 if there are none.
+    fn head_dim(&self, d_model: usize) -> usize;
 
-    /// Head width and theta of the rotary tables that it needs.
-    fn rotary(settings: &Self::Settings, d_model: usize) -> Option<(usize, f64)>;
+    /// Turned channels of a head and theta of the rotary tables that it needs.
+    fn rotary(&self, d_model: usize) -> Option<(usize, f64)>;
+}
 
+/// What the attention of one block does.
+pub trait Forward {
+    /// Each token sees tokens of its own document up to itself.
+    ///
     /// # Shapes
     /// - x: `[batch * seq, d_model]`, and so is the result
     fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2>;
 }
 
-/// Makes the registry of attentions: their settings as `AttentionConfig`, chosen by `attention.kind`, and
-/// the attentions as `Attention`.
+/// Makes the registry of attentions: their settings as `AttentionConfig`, chosen by `attention.kind` and
+/// `attention.pattern`, and the attentions as `Attention`. A line has the word for a kind, its settings, and what they
+/// build.
 #[macro_export]
 macro_rules! attentions {
-    ($($(#[doc = $doc:literal])+ $kind:literal => $variant:ident($attention:ty);)+) => {
+    ($($(#[doc = $doc:literal])+ $kind:literal => $variant:ident($settings:ty => $layer:ty);)+) => {
         /// Settings of an attention.
         #[derive(Debug, Clone, PartialEq)]
         pub enum AttentionConfig {
-            $($(#[doc = $doc])+ $variant(<$attention as $crate::model::attention::Attend>::Settings),)+
+            $($(#[doc = $doc])+ $variant($settings),)+
         }
 
         /// An attention.
         #[derive(burn::module::Module, Debug)]
         pub enum Attention {
-            $($(#[doc = $doc])+ $variant($attention),)+
+            $($(#[doc = $doc])+ $variant($layer),)+
         }
 
         impl AttentionConfig {
             /// The kinds of attention.
             pub const KINDS: &'static [&'static str] = &[$($kind),+];
 
+            /// The words for a block's attention: its kind, or `full` for the kind that is chosen.
+            pub const WORDS: &'static [&'static str] = &[$crate::model::attention::pattern::FULL, $($kind),+];
+
             /// The keys of all kinds, each with the kind.
             pub fn keys() -> Vec<(&'static str, Vec<$crate::settings::Key>)> {
-                use $crate::settings::Section;
-                vec![$((
-                    $kind,
-                    <<$attention as $crate::model::attention::Attend>::Settings>::keys(),
-                )),+]
+                use $crate::model::attention::Attend;
+                vec![$(($kind, <$settings as Attend>::keys())),+]
             }
 
             /// The settings of a kind.
@@ -74,9 +109,17 @@ macro_rules! attentions {
             /// # Errors
             /// Why there are none.
             pub fn read(kind: &str, values: &dyn $crate::settings::Values) -> Result<Self, String> {
+                use $crate::model::attention::Attend;
                 match kind {
-                    $($kind => Ok(Self::$variant($crate::settings::read(values)?)),)+
+                    $($kind => Ok(Self::$variant(<$settings as Attend>::read(values)?)),)+
                     other => Err($crate::settings::unknown_kind("attention.kind", Self::KINDS, other)),
+                }
+            }
+
+            /// The word for its kind.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $kind,)+
                 }
             }
 
@@ -84,7 +127,7 @@ macro_rules! attentions {
             pub fn problems(&self, d_model: usize) -> Vec<String> {
                 use $crate::model::attention::Attend;
                 match self {
-                    $(Self::$variant(settings) => <$attention>::problems(settings, d_model),)+
+                    $(Self::$variant(settings) => settings.problems(d_model),)+
                 }
             }
 
@@ -92,51 +135,48 @@ macro_rules! attentions {
             pub fn cost(&self, d_model: usize, seq_len: usize) -> $crate::model::cost::Cost {
                 use $crate::model::attention::Attend;
                 match self {
-                    $(Self::$variant(settings) => <$attention>::cost(settings, d_model, seq_len),)+
+                    $(Self::$variant(settings) => settings.cost(d_model, seq_len),)+
                 }
             }
 
-            /// Width of the widest head, in channels.
+            /// Width of the heads in kernels for GPUs, in channels; 0 if there are none.
             pub fn head_dim(&self, d_model: usize) -> usize {
                 use $crate::model::attention::Attend;
                 match self {
-                    $(Self::$variant(settings) => <$attention>::head_dim(settings, d_model),)+
+                    $(Self::$variant(settings) => settings.head_dim(d_model),)+
                 }
             }
 
-            /// Head width and theta of the rotary tables that it needs.
+            /// Turned channels of a head and theta of the rotary tables that it needs.
             pub fn rotary(&self, d_model: usize) -> Option<(usize, f64)> {
                 use $crate::model::attention::Attend;
                 match self {
-                    $(Self::$variant(settings) => <$attention>::rotary(settings, d_model),)+
+                    $(Self::$variant(settings) => settings.rotary(d_model),)+
                 }
             }
 
             /// The attention of one block.
             pub fn build(
                 &self,
-                d_model: usize,
-                out_scale: f64,
+                place: $crate::model::attention::Place,
                 name: &str,
                 init: &$crate::model::init::Init,
             ) -> Attention {
                 use $crate::model::attention::Attend;
                 match self {
-                    $(Self::$variant(settings) => {
-                        Attention::$variant(<$attention>::new(settings, d_model, out_scale, name, init))
-                    })+
+                    $(Self::$variant(settings) => Attention::$variant(settings.build(place, name, init)),)+
                 }
             }
         }
 
         impl Attention {
-            /// As `Attend::forward`.
+            /// As `Forward::forward`.
             pub fn forward(
                 &self,
                 x: burn::tensor::Tensor<2>,
                 ctx: &$crate::model::context::Context,
             ) -> burn::tensor::Tensor<2> {
-                use $crate::model::attention::Attend;
+                use $crate::model::attention::Forward;
                 match self {
                     $(Self::$variant(attention) => attention.forward(x, ctx),)+
                 }
@@ -147,5 +187,11 @@ macro_rules! attentions {
 
 attentions! {
     /// Groups of query heads share one head of keys and values.
-    "gqa" => GroupedQuery(GroupedQuery);
+    "gqa" => GroupedQuery(GroupedQuerySettings => GroupedQuery);
+    /// The same, of the last tokens alone.
+    "swa" => SlidingWindow(SlidingWindowSettings => GroupedQuery);
+    /// Keys and values of all heads come from one narrow vector.
+    "mla" => Latent(LatentSettings => Latent);
+    /// Each head keeps a matrix that tokens correct.
+    "kda" => Delta(DeltaSettings => Delta);
 }

@@ -5,7 +5,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation};
 
-use super::Activation;
+use super::{Activation, router_shape};
 use crate::model::config::ModelConfig;
 use crate::model::context::Context;
 use crate::model::cost::Cost;
@@ -57,6 +57,8 @@ impl Experts {
     pub fn cost(config: &ModelConfig) -> Cost {
         let (d, f) = (config.d_model as u64, config.moe.expert_ffn as u64);
         let (n, k) = (config.moe.n_experts as u64, config.moe.top_k as u64);
+        // Rows are made for all choices that a token may have.
+        let slots = config.moe.router.slots(router_shape(config)) as u64;
         let (matrices, mut hidden) = match config.moe.expert_activation {
             Activation::Swiglu => (3, 3),
             Activation::Relu2 => (2, 3),
@@ -65,7 +67,7 @@ impl Experts {
             hidden += 2;
         }
         let visited = Cost::of_weights(matrices * k * d * f);
-        Cost { parameters: matrices * n * d * f, values: k * (2 * d + hidden * f), ..visited }
+        Cost { parameters: matrices * n * d * f, values: slots * (2 * d + hidden * f), ..visited }
     }
 
     /// All matrices.

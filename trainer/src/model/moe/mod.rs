@@ -100,7 +100,15 @@ impl MoeLayer {
             true => Cost { values: config.d_model as u64 + 1, ..Cost::of_weights(config.d_model as u64) },
             false => Cost::default(),
         };
-        moe.router.cost(router_shape(config)) + Experts::cost(config) + shared + gate
+        let shape = router_shape(config);
+        let capacity = match moe.capacity.factor > 0.0 {
+            // Which expert each choice counts for, and its rank there, before and after the sum.
+            true => {
+                Cost { f32_values: 3 * (moe.router.slots(shape) * moe.n_experts) as u64, ..Cost::default() }
+            }
+            false => Cost::default(),
+        };
+        moe.router.cost(shape) + Experts::cost(config) + shared + gate + capacity
     }
 
     /// # Shapes

@@ -12,6 +12,8 @@ pub struct Routing {
     pub choices: Tensor<2, Int>,
     /// The same without selection bias: what losses count.
     pub unbiased: Tensor<2, Int>,
+    /// How many of these a token has, on average.
+    pub n_counted: usize,
     /// The weight of each choice, `[tokens, k]`, f32, zero on padding.
     pub weights: Tensor<2>,
     /// `[tokens, experts]`, f32
@@ -99,7 +101,7 @@ impl<'a> Routed<'a> {
 
     /// Choices of each token that losses count.
     pub fn n_counted(&self) -> usize {
-        self.routing.unbiased.dims()[1]
+        self.routing.n_counted
     }
 
     /// The sum of the weights of each expert, `[experts]`, with gradient: its importance.

@@ -154,6 +154,7 @@ pub(super) mod testing {
             scores: scores(logits.clone(), score),
             logits,
             is_distribution: score == Score::Softmax,
+            n_counted: 1,
             likelihood: None,
         };
         let loss = balance.loss(&Routed::new(routing, 0, &ctx), 1.0).expect("a loss");

@@ -6,7 +6,7 @@
 use burn::tensor::Tensor;
 
 use super::{Balance, Routed};
-use crate::ops::routing::choose;
+use crate::ops::routing::{choose, from_integers};
 use crate::settings;
 use crate::settings::value::Kind;
 
@@ -51,7 +51,8 @@ impl Balance for Quantile {
         let above = (logits - next) * is_real.clone() + (is_real - 1.0) * -OUT;
         let slots = (n_valid * k / n_experts).max(1);
         let sorted = above.swap_dims(0, 1).sort_descending(1);
-        let quantile = sorted.slice([0..n_experts, slots - 1..slots]).reshape([n_experts]);
+        let at = from_integers(vec![slots as i64 - 1], [1], &sorted.device());
+        let quantile = sorted.select(1, at).reshape([n_experts]);
         Some(quantile * (n_valid as f64 / routed.ctx.counts.n_tokens.max(1) as f64))
     }
 

@@ -36,6 +36,8 @@ pub struct ExpertChoice {
 impl Route for ExpertChoice {
     type Settings = ExpertChoiceSettings;
 
+    const SEES_THE_PASS: bool = true;
+
     fn new(_: &ExpertChoiceSettings, shape: RouterShape, name: &str, init: &Init) -> Self {
         let weight = init.normal(&format!("{name}.weight"), [shape.d_model, shape.n_experts], 1.0);
         Self { weight, top_k: shape.top_k }
@@ -51,6 +53,10 @@ impl Route for ExpertChoice {
             );
         }
         problems
+    }
+
+    fn slots(shape: RouterShape) -> usize {
+        shape.n_experts
     }
 
     fn cost(_: &ExpertChoiceSettings, shape: RouterShape) -> Cost {
@@ -86,6 +92,7 @@ pub fn answer(logits: Tensor<2>, top_k: usize, ctx: &Context) -> Routing {
         logits,
         scores,
         is_distribution: true,
+        n_counted: top_k,
         likelihood: None,
     }
 }

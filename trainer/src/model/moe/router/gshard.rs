@@ -108,6 +108,15 @@ impl GShardSettings {
         let weights = weights * sent.clone() * ctx.valid.column();
         let first = both.clone().slice([0..tokens, 0..1]);
         let choices = only(both, sent.int());
-        Routing { choices, unbiased: first, weights, logits, scores, is_distribution: true, likelihood: None }
+        Routing {
+            choices,
+            unbiased: first,
+            weights,
+            logits,
+            scores,
+            is_distribution: true,
+            n_counted: 1,
+            likelihood: None,
+        }
     }
 }

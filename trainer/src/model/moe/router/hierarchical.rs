@@ -74,7 +74,7 @@ impl Route for Hierarchical {
         if top_k == 1 {
             problems.push(
                 "moe.router.kind = \"hierarchical\" divides weights by their sum: with moe.top_k = 1 all are 1, and the loss \
-                 cannot train the router"
+                 cannot train the router; take 2 or more, or moe.router.kind = \"switch\""
                     .to_string(),
             );
         }
@@ -133,6 +133,7 @@ pub fn answer(primary: Tensor<2>, secondary: Tensor<3>, top: [usize; 2], ctx: &C
         logits,
         scores,
         is_distribution: true,
+        n_counted: top_groups * top_inner,
         likelihood: None,
     }
 }

@@ -55,6 +55,9 @@ pub trait Route: Sized {
     /// Whether it can choose by logits and that bias.
     const CHOOSES_BY_LOGITS: bool = false;
 
+    /// Whether what a token gets depends on the other tokens of the forward pass.
+    const SEES_THE_PASS: bool = false;
+
     /// Whether its answers have a [`Routing::likelihood`].
     const HAS_LIKELIHOOD: bool = false;
 
@@ -71,6 +74,11 @@ pub trait Route: Sized {
     fn warnings(settings: &Self::Settings, shape: RouterShape) -> Vec<String> {
         let (_, _) = (settings, shape);
         Vec::new()
+    }
+
+    /// Choices for which a token has room.
+    fn slots(shape: RouterShape) -> usize {
+        shape.top_k
     }
 
     /// What it costs.
@@ -176,6 +184,20 @@ macro_rules! routers {
                 match kind {
                     $($kind => Ok(Self::$variant($crate::settings::read(values)?)),)+
                     other => Err($crate::settings::unknown_kind("moe.router.kind", Self::KINDS, other)),
+                }
+            }
+
+            /// As `Route::SEES_THE_PASS`.
+            pub fn sees_the_pass(&self) -> bool {
+                match self {
+                    $(Self::$variant(_) => <$router as $crate::model::moe::Route>::SEES_THE_PASS,)+
+                }
+            }
+
+            /// As `Route::slots`.
+            pub fn slots(&self, shape: $crate::model::moe::RouterShape) -> usize {
+                match self {
+                    $(Self::$variant(_) => <$router as $crate::model::moe::Route>::slots(shape),)+
                 }
             }
 

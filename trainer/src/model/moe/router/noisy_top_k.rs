@@ -64,7 +64,7 @@ impl Route for NoisyTopK {
         if top_k == 1 {
             problems.push(
                 "moe.router.kind = \"noisy_top_k\" divides weights by their sum: with moe.top_k = 1 all are 1, and the loss \
-                 cannot train the router"
+                 cannot train the router; take 2 or more, or moe.router.kind = \"switch\""
                     .to_string(),
             );
         }
@@ -115,6 +115,7 @@ pub fn answer(
         logits,
         scores,
         is_distribution: true,
+        n_counted: top_k,
         likelihood: Some(likelihood * ctx.valid.column()),
     }
 }

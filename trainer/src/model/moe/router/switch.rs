@@ -84,6 +84,7 @@ impl Route for Switch {
             logits,
             scores,
             is_distribution: true,
+            n_counted: 1,
             likelihood: None,
         }
     }

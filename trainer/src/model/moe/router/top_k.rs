@@ -64,7 +64,8 @@ impl TopKSettings {
         }
         let weights = weights * ctx.valid.column() * self.route_scale;
         let is_distribution = self.score == Score::Softmax;
-        Routing { choices, unbiased, weights, logits, scores, is_distribution, likelihood: None }
+        let [_, n_counted] = unbiased.dims();
+        Routing { n_counted, choices, unbiased, weights, logits, scores, is_distribution, likelihood: None }
     }
 }
 

@@ -1,0 +1,173 @@
+//! The gated delta rule (Yang et al. 2024, arXiv 2412.06464, section 3), with a decay for each channel of a key as in
+//! Kimi Delta Attention (Kimi Team 2025, arXiv 2510.26692, section 3).
+//!
+//! Each head keeps a matrix `S` of keys by values: `S <- diag(exp g) S`, `S <- S + beta k (v - k^T S)^T`, `o = q^T S`. `S`
+//! is 0 where a document begins.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::linear::cast_f32;
+
+/// Tokens that are computed at once, a power of two.
+pub const CHUNK: usize = 16;
+
+/// What the layers below a delta rule are given for each token, by head.
+#[derive(Debug, Clone)]
+pub struct DeltaInput {
+    /// `[batch, heads, seq, key_width]`
+    pub query: Tensor<4>,
+    /// As the queries.
+    pub key: Tensor<4>,
+    /// `[batch, heads, seq, value_width]`
+    pub value: Tensor<4>,
+    /// Logarithm of the factor of each channel of the state, at most 0; as the keys.
+    pub decay: Tensor<4>,
+    /// Share of the error that is corrected, `[batch, heads, seq, 1]`.
+    pub beta: Tensor<4>,
+}
+
+/// The gated delta rule, in f32. Inside of a chunk tokens meet each other in products (the WY form), and the state
+/// goes from chunk to chunk, so that time and memory grow with the length. All exponents are at most 0.
+///
+/// # Shapes
+/// - starts: `[batch * seq]`, the position inside of the sample at which the token's document piece begins
+/// - result: as the values
+pub fn gated_delta_rule(input: DeltaInput, starts: &[usize]) -> Tensor<4> {
+    let [batch, heads, seq, value_width] = input.value.dims();
+    let key_width = input.key.dims()[3];
+    let device = input.value.device();
+    let n_chunks = seq.div_ceil(CHUNK);
+    let chunks = |x: Tensor<4>| in_chunks(cast_f32(x), n_chunks);
+    let (query, key) = (chunks(input.query), chunks(input.key));
+    let (value, beta) = (chunks(input.value), chunks(input.beta));
+    let masks = Masks::new(starts, seq, n_chunks, &device);
+
+    // Decay from the start of the chunk up to each token.
+    let decay = constant(|i, j| i >= j, &device).matmul(chunks(input.decay));
+    let between = decay.clone().unsqueeze_dim::<6>(4) - decay.clone().unsqueeze_dim::<6>(3);
+    // Later keys are masked; their factors would not be finite.
+    let between = between.clamp_max(0.0).exp() * key.clone().unsqueeze_dim::<6>(3);
+    let met = |x: &Tensor<5>| {
+        let products = x.clone().unsqueeze_dim::<6>(4) * between.clone();
+        products.sum_dim(5).reshape([batch, heads, n_chunks, CHUNK, CHUNK]) * masks.same.clone()
+    };
+    let attention = met(&query);
+    let errors = met(&key) * beta.clone() * constant(|i, j| i > j, &device);
+    let inverse = inverse_of_unit(errors, &device);
+    let from_start = decay.clone().exp() * masks.from_before.clone();
+    let end = decay.clone().narrow(3, CHUNK - 1, 1);
+    let to_end = key.clone() * (end.clone() - decay).exp() * masks.to_end;
+    let end = (end.exp() * masks.keeps).swap_dims(3, 4);
+    let corrected = inverse.clone().matmul(value * beta.clone());
+    let seen = inverse.matmul(key * from_start.clone() * beta);
+    let query = query * from_start;
+
+    let mut state = Tensor::<4>::zeros([batch, heads, key_width, value_width], &device);
+    let mut outputs = Vec::with_capacity(n_chunks);
+    for chunk in 0..n_chunks {
+        let of = |x: &Tensor<5>| {
+            let [_, _, _, rows, columns] = x.dims();
+            x.clone().narrow(2, chunk, 1).reshape([batch, heads, rows, columns])
+        };
+        let value = of(&corrected) - of(&seen).matmul(state.clone());
+        outputs.push(of(&query).matmul(state.clone()) + of(&attention).matmul(value.clone()));
+        state = state * of(&end) + of(&to_end).swap_dims(2, 3).matmul(value);
+    }
+    Tensor::cat(outputs, 2).narrow(2, 0, seq)
+}
+
+/// Chunks of a sample, the last one filled up with zeros: `[batch, heads, chunks, CHUNK, width]`.
+fn in_chunks(x: Tensor<4>, n_chunks: usize) -> Tensor<5> {
+    let [batch, heads, seq, width] = x.dims();
+    let rest = n_chunks * CHUNK - seq;
+    let x = match rest {
+        0 => x,
+        _ => Tensor::cat(vec![x.clone(), Tensor::zeros([batch, heads, rest, width], &x.device())], 2),
+    };
+    x.reshape([batch, heads, n_chunks, CHUNK, width])
+}
+
+/// 1 where it holds, else 0, for each row and column of a chunk.
+fn constant(holds: impl Fn(usize, usize) -> bool, device: &Device) -> Tensor<5> {
+    let value = |i: usize| f32::from(u8::from(holds(i / CHUNK, i % CHUNK)));
+    let values: Vec<f32> = (0..CHUNK * CHUNK).map(value).collect();
+    Tensor::from_data(TensorData::new(values, [1, 1, 1, CHUNK, CHUNK]), device)
+}
+
+/// `(I + x)^-1` for `x` below the diagonal: of blocks of 1, 2, 4 ... rows, each from the two on its diagonal.
+fn inverse_of_unit(x: Tensor<5>, device: &Device) -> Tensor<5> {
+    let mut inverse = constant(|i, j| i == j, device);
+    let mut size = 1;
+    while size < CHUNK {
+        let lower = constant(|i, j| i / (2 * size) == j / (2 * size) && i / size > j / size, device);
+        let below = inverse.clone().matmul(x.clone() * lower).matmul(inverse.clone());
+        inverse = inverse - below;
+        size *= 2;
+    }
+    inverse
+}
+
+/// What documents hide from each other, 1 where something is seen and 0 elsewhere.
+struct Masks {
+    /// Whether a token sees another one of its chunk, `[batch, 1, chunks, CHUNK, CHUNK]`.
+    same: Tensor<5>,
+    /// Whether a token sees the state before its chunk, `[batch, 1, chunks, CHUNK, 1]`.
+    from_before: Tensor<5>,
+    /// Whether a token is in the state behind its chunk, as `from_before`.
+    to_end: Tensor<5>,
+    /// Whether the state before a chunk is a part of the one behind it, `[batch, 1, chunks, 1, 1]`.
+    keeps: Tensor<5>,
+}
+
+impl Masks {
+    fn new(starts: &[usize], seq: usize, n_chunks: usize, device: &Device) -> Self {
+        let batch = starts.len() / seq;
+        // What is behind the end goes on with the last document, and nothing reads it.
+        let start = |sample: usize, token: usize| starts[sample * seq + token.min(seq - 1)];
+        let (mut same, mut before, mut to_end, mut keeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (sample, chunk) in (0..batch * n_chunks).map(|i| (i / n_chunks, i % n_chunks)) {
+            let first = chunk * CHUNK;
+            let last_start = start(sample, first + CHUNK - 1);
+            for i in first..first + CHUNK {
+                let start = start(sample, i);
+                same.extend((first..first + CHUNK).map(|j| start <= j && j <= i));
+                before.push(start < first);
+                to_end.push(last_start <= i);
+            }
+            keeps.push(last_start < first);
+        }
+        let tensor = |flags: Vec<bool>, [rows, columns]: [usize; 2]| {
+            let values: Vec<f32> = flags.into_iter().map(|flag| f32::from(u8::from(flag))).collect();
+            Tensor::from_data(TensorData::new(values, [batch, 1, n_chunks, rows, columns]), device)
+        };
+        Self {
+            same: tensor(same, [CHUNK, CHUNK]),
+            from_before: tensor(before, [CHUNK, 1]),
+            to_end: tensor(to_end, [CHUNK, 1]),
+            keeps: tensor(keeps, [1, 1]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_comes_again_is_corrected() {
+        // Keys 1, values 4 and 8, half of the error each time, nothing forgotten: 2, then 2 + (8 - 2) / 2 = 5.
+        let of = |values: [f32; 3]| {
+            Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, 1, 3, 1]), &Device::flex())
+        };
+        let input = DeltaInput {
+            query: of([1.0; 3]),
+            key: of([1.0; 3]),
+            value: of([4.0, 8.0, 6.0]),
+            decay: of([0.0; 3]),
+            beta: of([0.5; 3]),
+        };
+        let found: Vec<f32> = gated_delta_rule(input, &[0, 0, 2]).into_data().try_into_vec().expect("f32");
+        // The third token is a document of its own.
+        assert_eq!(found, [2.0, 5.0, 3.0]);
+    }
+}
