@@ -80,6 +80,8 @@ pub struct OwnedMetadata {
     pub score: Option<f64>,
     /// As [`Metadata::url`].
     pub url: Option<String>,
+    /// As [`Metadata::kept`].
+    pub kept: String,
 }
 
 /// What is known of a document beside its text.
@@ -97,6 +99,8 @@ pub struct Metadata<'a> {
     pub score: Option<f64>,
     /// Address that the document was found at.
     pub url: Option<&'a str>,
+    /// JSON object of the fields that the recipe carries to exported texts; empty where there are none.
+    pub kept: &'a str,
 }
 
 impl OwnedMetadata {
@@ -109,6 +113,7 @@ impl OwnedMetadata {
             date: self.date.as_deref(),
             score: self.score,
             url: self.url.as_deref(),
+            kept: &self.kept,
         }
     }
 }
@@ -137,10 +142,14 @@ impl<'a> Metadata<'a> {
             bytes.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             bytes.extend_from_slice(part.unwrap_or_default());
         }
-        // An absent address counts for nothing, as before there were any.
+        // An absent address and absent fields count for nothing, as before there were any.
         if let Some(url) = self.url {
             bytes.extend_from_slice(&(url.len() as u64).to_le_bytes());
             bytes.extend_from_slice(url.as_bytes());
+        }
+        if !self.kept.is_empty() {
+            bytes.extend_from_slice(&(self.kept.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(self.kept.as_bytes());
         }
         xxh3_64(&bytes)
     }
@@ -202,6 +211,7 @@ mod tests {
             Metadata { date: Some("en"), ..none },
             Metadata { score: Some(0.0), ..none },
             Metadata { url: Some("en"), ..none },
+            Metadata { kept: "{}", ..none },
             none,
         ];
         let hashes: std::collections::BTreeSet<u64> = others.iter().map(Metadata::hash).collect();

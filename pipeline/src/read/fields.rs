@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::object::Wanted;
-use super::{Cause, MetadataFields, Raw};
+use super::{Cause, MetadataFields, Raw, kept};
+use crate::document::OwnedMetadata;
 
 /// Names of the fields, dotted for nested ones (`metadata.url`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct FieldPaths {
     pub variant: Option<String>,
     /// What the records say beside the text.
     pub metadata: MetadataFields,
+    /// What is carried to exported texts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
 }
 
 impl FieldPaths {
@@ -27,6 +31,7 @@ impl FieldPaths {
         std::iter::once(self.text.as_str())
             .chain([&self.id, &self.family, &self.variant].into_iter().filter_map(|name| name.as_deref()))
             .chain(self.metadata.named().map(|(_, field)| field))
+            .chain(self.keep.iter().map(String::as_str))
     }
 
     /// Keys of an object under which the fields are: each name, and what stands before its first dot.
@@ -59,7 +64,10 @@ impl FieldPaths {
             variant: self.name_field(object, digits, self.variant.as_deref(), Cause::MissingVariant)?,
             guessed: None,
             // The text last: it is moved out, and another key may name the same field.
-            metadata: self.metadata.extract(object)?,
+            metadata: OwnedMetadata {
+                kept: kept::of_object(object, &self.keep),
+                ..self.metadata.extract(object)?
+            },
             text: match lookup(object, &self.text) {
                 None | Some(Value::Null) => return Err(Cause::MissingText),
                 Some(Value::String(text)) if text.is_empty() => return Err(Cause::EmptyText),
@@ -110,7 +118,7 @@ mod tests {
             text: "text".into(),
             family: Some("f".into()),
             variant: None,
-            metadata: MetadataFields::default(),
+            ..FieldPaths::default()
         };
         let mut object = serde_json::from_str(json).unwrap();
         assert_eq!(fields.extract(&mut object, &[]), expected, "{json}");

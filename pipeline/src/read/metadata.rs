@@ -114,6 +114,7 @@ impl MetadataFields {
             date,
             score,
             url,
+            kept: String::new(),
         })
     }
 
@@ -344,6 +345,7 @@ mod tests {
             date: Some("2024-05".into()),
             score: Some(-1.5),
             url: Some("http://a.example/".into()),
+            ..OwnedMetadata::default()
         };
         check(&[], all, Ok(found));
         check(&[], json!({ "lang": null, "tags": [], "date": "", "m": 3 }), Ok(OwnedMetadata::default()));
@@ -423,8 +425,8 @@ mod tests {
             language: Some("de".into()),
             tags: "a\nb".into(),
             date: Some("2022-01-08".into()),
-            score: None,
             url: Some("http://a.example/".into()),
+            ..OwnedMetadata::default()
         };
         assert_eq!(columns.row(0, &fields(&[])), Ok(first));
         assert_eq!(columns.row(1, &fields(&[])), Ok(OwnedMetadata::default()));

@@ -17,6 +17,7 @@ mod html;
 mod html;
 mod input;
 mod jsonl;
+mod kept;
 mod lines;
 mod magic;
 mod metadata;

@@ -14,8 +14,10 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::ParquetMetaData;
 
 use super::input::RandomAccess;
+use super::kept::KeptColumns;
 use super::metadata::MetadataColumns;
 use super::{Bad, Cause, FieldPaths, Limits, Raw, Reader, Record, Slice, Unit, expansion, guard};
+use crate::document::OwnedMetadata;
 use crate::error::Result;
 
 /// Rows decoded at a time: texts of the longest allowed size still fit in memory.
@@ -75,6 +77,7 @@ pub(super) struct Columns {
     family: Option<LargeStringArray>,
     variant: Option<LargeStringArray>,
     metadata: MetadataColumns,
+    kept: KeptColumns,
     /// The fields with metadata that have a column, as [`FieldPaths::present`].
     pub present: u8,
 }
@@ -268,6 +271,7 @@ impl Columns {
             family: fields.family.as_deref().and_then(column).and_then(as_text),
             variant: fields.variant.as_deref().and_then(column).and_then(as_text),
             metadata: MetadataColumns::of(batch, &fields.metadata),
+            kept: KeptColumns::of(batch, &fields.keep),
             present: (fields.metadata.named().enumerate())
                 .fold(0, |bits, (i, (_, field))| bits | u8::from(column(field).is_some()) << i),
         }
@@ -300,7 +304,10 @@ impl Columns {
                 text,
                 family: name(&fields.family, &self.family, Cause::MissingFamily)?,
                 variant: name(&fields.variant, &self.variant, Cause::MissingVariant)?,
-                metadata: self.metadata.row(row, &fields.metadata)?,
+                metadata: OwnedMetadata {
+                    kept: self.kept.row(row),
+                    ..self.metadata.row(row, &fields.metadata)?
+                },
                 guessed: None,
             })
         };

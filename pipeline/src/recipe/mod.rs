@@ -96,6 +96,8 @@ pub struct SourceConfig {
     pub score: Option<String>,
     /// Field with the address that the document was found at.
     pub url: Option<String>,
+    /// Other fields that exported texts have too, under the same names.
+    pub keep_fields: Vec<String>,
 }
 
 impl Default for SourceConfig {
@@ -117,6 +119,7 @@ impl Default for SourceConfig {
             date: None,
             score: None,
             url: None,
+            keep_fields: Vec::new(),
         }
     }
 }
@@ -135,6 +138,7 @@ impl SourceConfig {
             family: self.family.clone(),
             variant: self.variant.clone(),
             metadata: self.metadata(),
+            keep: self.keep_fields.clone(),
         }
     }
 
@@ -164,6 +168,10 @@ impl SourceConfig {
 
 /// Name of the only variant of a source that names none.
 pub const ORIGINAL: &str = "original";
+
+/// Columns that exported texts have anyway.
+const TEXT_COLUMNS: [&str; 11] =
+    ["id", "text", "source", "family", "variant", "quality", "language", "tags", "score", "url", "date"];
 
 /// Most variants of one source: the variant is a byte in the shard.
 const MAX_VARIANTS: usize = 256;
@@ -199,6 +207,10 @@ impl Section for SourceConfig {
         }
         if let Some(twice) = self.variants.iter().enumerate().find(|(i, v)| self.variants[..*i].contains(v)) {
             wrong.push(("variants", format!("names `{}` twice", twice.1)));
+        }
+        if let Some(name) = self.keep_fields.iter().find(|name| TEXT_COLUMNS.contains(&name.as_str())) {
+            let message = format!("`{name}` is a column of exported texts already; leave it out");
+            wrong.push(("keep_fields", message));
         }
         let edges = &self.quality_edges;
         if !edges.is_empty() && self.quality.is_none() {

@@ -179,6 +179,7 @@ impl PartReader {
                     date: metadata.date.map(str::to_owned),
                     score: metadata.score,
                     url: metadata.url.map(str::to_owned),
+                    kept: metadata.kept.to_owned(),
                 },
                 text,
             };

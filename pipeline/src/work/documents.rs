@@ -65,6 +65,8 @@ fn schema() -> Arc<Schema> {
         maybe("date", DataType::Utf8),
         maybe("score", DataType::Float64),
         maybe("url", DataType::Utf8),
+        // Absent in parts that earlier versions wrote.
+        field("kept", DataType::Utf8),
         field("text", DataType::Utf8),
     ]))
 }
@@ -107,6 +109,7 @@ pub struct DocumentWriter {
     date: StringBuilder,
     score: PrimitiveBuilder<Float64Type>,
     url: StringBuilder,
+    kept: StringBuilder,
     text: StringBuilder,
 }
 
@@ -136,6 +139,7 @@ impl DocumentWriter {
             date: StringBuilder::new(),
             score: PrimitiveBuilder::new(),
             url: StringBuilder::new(),
+            kept: StringBuilder::new(),
             text: StringBuilder::new(),
         })
     }
@@ -163,6 +167,7 @@ impl DocumentWriter {
         self.date.append_option(metadata.date);
         self.score.append_option(metadata.score);
         self.url.append_option(metadata.url);
+        self.kept.append_value(metadata.kept);
         self.text.append_value(document.text);
         let is_full = self.id.len() >= BATCH_ROWS || self.text.values_slice().len() >= BATCH_BYTES;
         if is_full { self.flush() } else { Ok(()) }
@@ -182,6 +187,7 @@ impl DocumentWriter {
             Arc::new(self.date.finish()),
             Arc::new(self.score.finish()),
             Arc::new(self.url.finish()),
+            Arc::new(self.kept.finish()),
             Arc::new(self.text.finish()),
         ];
         let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(Error::parquet(&self.path))?;
@@ -233,6 +239,7 @@ pub struct DocumentBatch {
     date: StringArray,
     score: PrimitiveArray<Float64Type>,
     url: StringArray,
+    kept: Option<StringArray>,
     text: Option<StringArray>,
 }
 
@@ -252,7 +259,7 @@ impl DocumentBatches {
     pub fn open_at(path: &Path, columns: Columns, first_row: u32) -> Result<DocumentBatches> {
         let file = File::open(path).map_err(Error::io(path, "open"))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(Error::parquet(path))?;
-        let n_columns = schema().fields().len();
+        let n_columns = builder.schema().fields().len();
         let wanted = 0..if columns == Columns::All { n_columns } else { n_columns - 1 };
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
         let reader = builder
@@ -305,6 +312,7 @@ impl DocumentBatch {
             date: texts("date")?,
             score: numbers(batch, "score")?,
             url: texts("url")?,
+            kept: texts("kept"),
             text,
         })
     }
@@ -328,6 +336,7 @@ impl DocumentBatch {
                     date: self.date.is_valid(i).then(|| self.date.value(i)),
                     score: self.score.is_valid(i).then(|| self.score.value(i)),
                     url: self.url.is_valid(i).then(|| self.url.value(i)),
+                    kept: self.kept.as_ref().map_or("", |kept| kept.value(i)),
                 },
                 text: self.text.as_ref().map_or("", |text| text.value(i)),
             };
@@ -359,6 +368,7 @@ mod tests {
                 date: i.is_multiple_of(7).then_some("2024"),
                 score: i.is_multiple_of(2).then_some(i as f64 / 3.0),
                 url: i.is_multiple_of(11).then_some("http://a.example/"),
+                kept: ["", "{\"a\":1}"][i % 2],
             },
             text: &texts[i],
         };

@@ -119,6 +119,53 @@ fn records_are_the_documents_of_the_shards_with_what_is_known_of_them() {
 }
 
 #[test]
+fn fields_that_the_recipe_keeps_are_carried_along() {
+    let scratch = Scratch::new();
+    let record = |n: usize, more: Value| {
+        let mut record = json!({ "id": format!("doc-{n}"), "text": text(n) });
+        record.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        format!("{record}\n")
+    };
+    let lines = [
+        record(0, json!({ "group": "g", "m": { "n": 7, "other": 1 }, "list": ["a", 2] })),
+        record(1, json!({ "group": null, "m": 3 })),
+    ];
+    scratch.write("a.jsonl", lines.concat());
+    let keep = |names: &str| {
+        let recipe = small_recipe("\"a.jsonl\"", "");
+        scratch.write("r.toml", recipe.replace("id = \"id\"\n", &format!("id = \"id\"\n{names}")));
+    };
+    keep("");
+    scratch.ok(&["build", "--recipe", "r.toml"]);
+    let expected = scratch.results("out");
+    keep("keep_fields = [\"group\", \"m.n\", \"list\", \"none\"]\n");
+    scratch.ok(&["build", "--recipe", "r.toml"]);
+    // What is carried is no part of the shards.
+    let shards = |results: &BTreeMap<String, Vec<u8>>| {
+        results
+            .iter()
+            .filter(|(name, _)| name.starts_with("shards/"))
+            .map(|(n, b)| (n.clone(), b.clone()))
+            .collect()
+    };
+    assert_same(&shards(&scratch.results("out")), &shards(&expected));
+    scratch.ok(&["export", "--jsonl", "text", "--parquet", "table"]);
+    let kept = |records: Vec<Value>| -> Vec<Value> {
+        let keys = ["group", "list", "m.n"];
+        assert!(records.iter().all(|record| record.get("none").is_none()));
+        records.iter().map(|record| keys.iter().map(|key| record[key].clone()).collect()).collect()
+    };
+    assert_eq!(kept(records(&scratch.path("text"))), [json!(["g", ["a", 2], 7]), json!([null, null, null])]);
+    assert_eq!(
+        kept(rows(&scratch.path("table"))),
+        [json!(["g", "[\"a\",2]", "7"]), json!([null, null, null])]
+    );
+    keep("keep_fields = [\"url\"]\n");
+    let said = scratch.fail(&["build", "--recipe", "r.toml"], 2);
+    assert!(said.err.contains("`url` is a column of exported texts already"), "{}", said.err);
+}
+
+#[test]
 fn texts_are_those_that_were_tokenized_for_any_threads_and_split() {
     let scratch = Scratch::new();
     let cuts = "[dedup]\n[dedup.paragraph]\nmin_chars = 30\nmin_documents = 2\n";

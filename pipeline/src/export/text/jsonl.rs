@@ -46,7 +46,7 @@ struct JsonlFile<W> {
 
 impl<W: Write> RecordWriter for JsonlFile<W> {
     fn append(&mut self, record: &Record<'_>) -> Result<()> {
-        let mut line = serde_json::to_vec(&Line { record, columns: self.columns })
+        let mut line = serde_json::to_vec(&Line { record, columns: &self.columns })
             .map_err(|e| Error::data(&self.path, format!("document `{}`: {e}", record.id)))?;
         line.push(b'\n');
         self.encoder.write_all(&line).map_err(Error::io(&self.path, "write"))
@@ -59,7 +59,7 @@ impl<W: Write> RecordWriter for JsonlFile<W> {
 
 struct Line<'r> {
     record: &'r Record<'r>,
-    columns: Columns,
+    columns: &'r Columns,
 }
 
 impl Serialize for Line<'_> {
@@ -87,6 +87,9 @@ impl Serialize for Line<'_> {
         if columns.date {
             map.serialize_entry("date", &record.date)?;
         }
+        for name in &columns.kept {
+            map.serialize_entry(name, &record.kept.get(name))?;
+        }
         map.end()
     }
 }
@@ -111,13 +114,21 @@ mod tests {
             score: Some(0.5),
             url: None,
             date: Some("2024"),
+            kept: [("n".to_owned(), 7.into())].into_iter().collect(),
         };
-        let line = |columns| serde_json::to_string(&Line { record: &record, columns }).unwrap();
+        let line = |columns: &Columns| serde_json::to_string(&Line { record: &record, columns }).unwrap();
         let start =
             r#"{"id":"a","text":"one\n\"two\"","source":"s","family":"00000000000000ab","variant":2,"#;
-        assert_eq!(line(Columns::default()), format!(r#"{start}"tags":["x","y"]}}"#));
-        let all = Columns { quality: true, language: true, score: true, url: true, date: true };
-        let rest = r#""quality":7,"language":null,"tags":["x","y"],"score":0.5,"url":null,"date":"2024"}"#;
-        assert_eq!(line(all), format!("{start}{rest}"));
+        assert_eq!(line(&Columns::default()), format!(r#"{start}"tags":["x","y"]}}"#));
+        let all = Columns {
+            quality: true,
+            language: true,
+            score: true,
+            url: true,
+            date: true,
+            kept: ["m", "n"].map(str::to_owned).into(),
+        };
+        let rest = r#""quality":7,"language":null,"tags":["x","y"],"score":0.5,"url":null,"date":"2024","m":null,"n":7}"#;
+        assert_eq!(line(&all), format!("{start}{rest}"));
     }
 }

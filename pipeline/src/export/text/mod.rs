@@ -20,6 +20,7 @@ use std::path::Path;
 
 use moe_shards::FamilyId;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::Exported;
 use crate::document::Count;
@@ -75,6 +76,7 @@ struct Record<'a> {
     score: Option<f64>,
     url: Option<&'a str>,
     date: Option<&'a str>,
+    kept: Map<String, Value>,
 }
 
 /// Where records go.
@@ -101,7 +103,7 @@ pub fn write(
     (format, compression): (TextFormat, TextCompression),
     watch: &Watch,
 ) -> Result<(Exported, Count)> {
-    let columns = selection.columns;
+    let columns = selection.columns.clone();
     let mut writer: Box<dyn RecordWriter> = match format {
         TextFormat::Jsonl => jsonl::create(path, columns, compression)?,
         TextFormat::Parquet => Box::new(parquet::ParquetFile::create(path, columns, compression)?),
@@ -127,6 +129,7 @@ pub fn write(
                 score: metadata.score.or(kept.score),
                 url: metadata.url,
                 date: metadata.date,
+                kept: select::kept_fields(metadata.kept, document.id)?,
             })?;
             count += Count::one(u64::from(kept.left_bytes()));
             watch.advance(u64::from(document.raw_bytes))

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use serde_json::Value;
 
 use super::{Columns, Record, RecordWriter, TextCompression, family_name};
 use crate::error::{Error, Result};
@@ -36,16 +37,18 @@ pub(super) struct ParquetFile {
     score: Float64Builder,
     url: StringBuilder,
     date: StringBuilder,
+    /// Of the carried fields, in their order.
+    kept: Vec<StringBuilder>,
 }
 
 fn tag_field() -> Field {
     Field::new("item", DataType::Utf8, false)
 }
 
-fn schema(columns: Columns) -> Schema {
+fn schema(columns: &Columns) -> Schema {
     let always = |name: &str, kind| Some(Field::new(name, kind, false));
     let maybe = |is_there: bool, name: &str, kind| is_there.then(|| Field::new(name, kind, true));
-    let fields = [
+    let fixed = [
         always("id", DataType::Utf8),
         always("text", DataType::Utf8),
         always("source", DataType::Utf8),
@@ -58,7 +61,8 @@ fn schema(columns: Columns) -> Schema {
         maybe(columns.url, "url", DataType::Utf8),
         maybe(columns.date, "date", DataType::Utf8),
     ];
-    Schema::new(fields.into_iter().flatten().collect::<Vec<Field>>())
+    let kept = columns.kept.iter().map(|name| Field::new(name, DataType::Utf8, true));
+    Schema::new(fixed.into_iter().flatten().chain(kept).collect::<Vec<Field>>())
 }
 
 impl ParquetFile {
@@ -74,11 +78,13 @@ impl ParquetFile {
             .set_statistics_enabled(EnabledStatistics::None)
             .build();
         let file = HashedFile::create(path)?;
-        let writer = ArrowWriter::try_new(file, Arc::new(schema(columns)), Some(properties))
+        let writer = ArrowWriter::try_new(file, Arc::new(schema(&columns)), Some(properties))
             .map_err(Error::parquet(path))?;
+        let kept = columns.kept.iter().map(|_| StringBuilder::new()).collect();
         Ok(ParquetFile {
             path: path.to_owned(),
             columns,
+            kept,
             writer,
             n_rows: 0,
             id: StringBuilder::new(),
@@ -97,7 +103,7 @@ impl ParquetFile {
 
     fn flush(&mut self) -> Result<()> {
         self.n_rows = 0;
-        let columns = self.columns;
+        let columns = &self.columns;
         let always = |column: ArrayRef| Some(column);
         let maybe = |is_there: bool, column: ArrayRef| is_there.then_some(column);
         let arrays = [
@@ -114,7 +120,8 @@ impl ParquetFile {
             maybe(columns.date, Arc::new(self.date.finish())),
         ];
         let wrong = || Error::parquet(&self.path);
-        let arrays = arrays.into_iter().flatten().collect();
+        let kept = self.kept.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef);
+        let arrays = arrays.into_iter().flatten().chain(kept).collect();
         let batch =
             RecordBatch::try_new(Arc::new(schema(columns)), arrays).map_err(Error::parquet(&self.path))?;
         self.writer.write(&batch).map_err(wrong())?;
@@ -140,6 +147,13 @@ impl RecordWriter for ParquetFile {
         self.score.append_option(record.score);
         self.url.append_option(record.url);
         self.date.append_option(record.date);
+        for (name, column) in self.columns.kept.iter().zip(&mut self.kept) {
+            match record.kept.get(name) {
+                None | Some(Value::Null) => column.append_null(),
+                Some(Value::String(text)) => column.append_value(text),
+                Some(value) => column.append_value(value.to_string()),
+            }
+        }
         let is_full = self.n_rows >= BATCH_ROWS || self.text.values_slice().len() >= BATCH_BYTES;
         if is_full { self.flush() } else { Ok(()) }
     }

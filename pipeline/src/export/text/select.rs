@@ -1,14 +1,15 @@
 //! Which documents of the parts are in the data set: those that deduplication left, without those of which the tokenizer made
 //! nothing, and of several documents with one family and variant the one that the shards have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rayon::prelude::*;
+use serde_json::{Map, Value};
 
 use super::layout::sources;
 use crate::document::DocumentId;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::watch::Watch;
 use crate::work::TOKEN_ROWS;
 use crate::work::documents;
@@ -17,7 +18,7 @@ use crate::work::parts::{PartPlace, Parts};
 use crate::work::rows::{self, Table, TokenRow};
 
 /// What any document of the data set says; what none says has no column.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
     /// A quality bucket.
     pub quality: bool,
@@ -29,29 +30,47 @@ pub struct Columns {
     pub url: bool,
     /// A date.
     pub date: bool,
+    /// Fields that the recipe carries.
+    pub kept: BTreeSet<String>,
 }
 
 impl Columns {
-    fn of(kept: &Kept<'_>) -> Columns {
+    fn see(&mut self, kept: &Kept<'_>) -> Result<()> {
         let metadata = &kept.document.metadata;
-        Columns {
+        for (name, _) in kept_fields(metadata.kept, kept.document.id)? {
+            if !self.kept.contains(&name) {
+                self.kept.insert(name);
+            }
+        }
+        self.add(Columns {
             quality: kept.quality.is_some(),
             language: metadata.language.is_some(),
             score: metadata.score.or(kept.score).is_some(),
             url: metadata.url.is_some(),
             date: metadata.date.is_some(),
-        }
+            kept: BTreeSet::new(),
+        });
+        Ok(())
     }
 
-    fn or(self, other: Columns) -> Columns {
-        Columns {
-            quality: self.quality || other.quality,
-            language: self.language || other.language,
-            score: self.score || other.score,
-            url: self.url || other.url,
-            date: self.date || other.date,
-        }
+    fn add(&mut self, other: Columns) {
+        self.quality |= other.quality;
+        self.language |= other.language;
+        self.score |= other.score;
+        self.url |= other.url;
+        self.date |= other.date;
+        self.kept.extend(other.kept);
     }
+}
+
+/// The fields of a document that the recipe carries.
+pub(super) fn kept_fields(kept: &str, id: &str) -> Result<Map<String, Value>> {
+    if kept.is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_str(kept).map_err(|e| {
+        Error::Usage(format!("document `{id}` has damaged fields ({e}); run moe-data build --fresh"))
+    })
 }
 
 /// A document whose family has another text of its variant.
@@ -123,7 +142,7 @@ impl Selection {
             let rows = self.rows(work, parts, *number)?;
             reader(work, parts, part, documents::Columns::Ids, rows)?.for_each(|kept| {
                 slots.push(slot(&kept));
-                columns = columns.or(Columns::of(&kept));
+                columns.see(&kept)?;
                 watch.advance(u64::from(kept.document.raw_bytes))
             })?;
             Ok((slots, columns))
@@ -131,7 +150,7 @@ impl Selection {
         let mut slots = Vec::new();
         for (of_part, columns) in seen.collect::<Result<Vec<(Vec<u64>, Columns)>>>()? {
             slots.extend(of_part);
-            self.columns = self.columns.or(columns);
+            self.columns.add(columns);
         }
         slots.par_sort_unstable();
         let mut repeated: Vec<u64> =

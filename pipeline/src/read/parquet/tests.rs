@@ -14,13 +14,7 @@ fn records(bytes: &[u8]) -> Vec<Record> {
 fn slice(bytes: &[u8], slice: Slice) -> Vec<Record> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    let fields = FieldPaths {
-        id: Some("meta.id".into()),
-        text: "text".into(),
-        family: None,
-        variant: None,
-        metadata: MetadataFields::default(),
-    };
+    let fields = FieldPaths { id: Some("meta.id".into()), text: "text".into(), ..FieldPaths::default() };
     let opened = RandomAccess::open(file.path()).unwrap();
     let limits = Limits { max_doc_bytes: 5, ..Limits::default() };
     let mut reader = ParquetReader::open(file.path(), opened, slice, &fields, limits).unwrap();
