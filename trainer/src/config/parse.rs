@@ -139,7 +139,7 @@ impl Values {
             Ok(()) if self.get(name) != before => {
                 let of_kind = KEYS.iter().filter(|key| key.of.is_some_and(|(kind, _)| kind == name));
                 for key in of_kind.filter(|key| !self.applies(key)).collect::<Vec<_>>() {
-                    self.0.remove(key.name);
+                    self.keys.remove(key.name);
                 }
             }
             Ok(()) => {}

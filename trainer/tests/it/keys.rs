@@ -162,7 +162,8 @@ fn every_key_has_an_effect_or_is_known_to_have_none_on_results() {
         let key = KEYS.iter().find(|key| key.name == *name).expect("a key");
         // A setting of one kind of a part is tried where that kind is chosen, with what else it takes.
         let kind = key.of.map(|(chooser, word)| format!("{chooser}={word}"));
-        let needed = NEEDED.iter().find(|(begin, _)| name.starts_with(begin)).map_or(&[][..], |(_, all)| *all);
+        let needed =
+            NEEDED.iter().find(|(begin, _)| name.starts_with(begin)).map_or(&[][..], |(_, all)| *all);
         let needed: Vec<&str> = kind.iter().map(String::as_str).chain(needed.iter().copied()).collect();
         let without = base(&needed);
         let config = base(&[&needed[..], &[format!("{name}={value}").as_str()]].concat());
