@@ -18,16 +18,21 @@ settings! {
 settings! {
     /// A schedule before the number of steps is known.
     pub struct ScheduleSettings in "schedule" {
-        /// wsd: constant, then a linear fall; cosine: falls from the warm-up to the end; constant: never falls
-        kind: ScheduleKind = ScheduleKind::Wsd, Kind::Choice(&["wsd", "cosine", "constant"]);
+        /// wsd: constant, then a linear fall; cosine, linear: falls from the warm-up to the end; inverse_sqrt: as the root
+        /// of warm-up / steps, without an end; constant: never falls
+        kind: ScheduleKind = ScheduleKind::Wsd,
+            Kind::Choice(&["wsd", "cosine", "linear", "inverse_sqrt", "constant"]);
         /// share of the steps in which the rate rises
         warmup: f64 = 0.05, float(0.0, 1.0);
         /// steps in which the rate rises; absent: the share schedule.warmup of all steps
         warmup_steps: Option<u64> = None, int(0, MANY);
-        /// share of the steps in which wsd falls, 0 for never; without effect on cosine and constant
+        /// share of the steps in which wsd falls, 0 for never; without effect on the others
         decay: f64 = 0.3, float(0.0, 1.0);
         /// last steps in which wsd falls, 0 for never; absent: the share schedule.decay of all steps
         decay_steps: Option<u64> = None, int(0, MANY);
+        /// steps after which wsd has fallen and begins again at the highest rate; schedule.decay is then a share of them;
+        /// absent: it falls once, at the end
+        period_steps: Option<u64> = None, int(1, MANY);
         /// last rate as a share of the highest
         floor: f64 = 0.1, float(0.0, 1.0);
     }
@@ -44,9 +49,18 @@ impl ScheduleSettings {
     pub fn of(&self, peak: f64, n_steps: u64) -> Schedule {
         let warmup = self.warmup_steps.unwrap_or_else(|| share_of(self.warmup, n_steps)).min(n_steps);
         let least = u64::from(self.decay > 0.0);
-        let decay = self.decay_steps.unwrap_or_else(|| share_of(self.decay, n_steps).max(least));
+        let period = self.period_steps.map_or(n_steps, |period| period.min(n_steps));
+        let decay = self.decay_steps.unwrap_or_else(|| share_of(self.decay, period).max(least));
         let decay = decay.min(n_steps - warmup);
-        Schedule { kind: self.kind, peak, warmup, decay, floor: self.floor, n_steps }
+        Schedule {
+            kind: self.kind,
+            peak,
+            warmup,
+            decay,
+            period: self.period_steps,
+            floor: self.floor,
+            n_steps,
+        }
     }
 
     /// What is wrong with it for a run of any length.
@@ -66,7 +80,7 @@ impl ScheduleSettings {
         let warmup = self.warmup_steps.unwrap_or(0);
         let decay = match self.kind {
             ScheduleKind::Wsd => self.decay_steps.unwrap_or(0),
-            ScheduleKind::Cosine | ScheduleKind::Constant => 0,
+            _ => 0,
         };
         if warmup.saturating_add(decay) <= n_steps {
             return Ok(());

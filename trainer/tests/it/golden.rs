@@ -12,7 +12,7 @@ use moe_train::model::rope::Ropes;
 use moe_train::ops::newton_schulz::newton_schulz;
 use moe_train::ops::plainly;
 use moe_train::ops::routing::{Score, choose, scores};
-use moe_train::optim::{AdamWConfig, Lion, Muon, NorMuon, Rule, Scale, Sgd, Update};
+use moe_train::optim::{AdamWConfig, Lion, Muon, NorMuon, Rule, Scale, Schedule, ScheduleKind, Sgd, Update};
 use serde_json::Value;
 
 use crate::support::*;
@@ -202,5 +202,30 @@ fn normuon_makes_the_steps_of_its_authors_and_of_dion() {
         }
         assert_eq!(state[1].len(), 6, "one value for each output");
         assert!(distance(&state[1], &flat(&golden[form]["steps"][1]["second"])) < 1e-6, "{form}");
+    }
+}
+
+#[test]
+fn schedules_have_the_rates_of_olmo() {
+    let golden = read(include_str!("../data/golden/schedules.json"));
+    let kinds = [
+        ("constant_with_warmup", ScheduleKind::Constant, 0.0),
+        ("wsd", ScheduleKind::Wsd, 0.0),
+        ("linear", ScheduleKind::Linear, 0.1),
+        ("cosine", ScheduleKind::Cosine, 0.1),
+        ("inv_sqrt", ScheduleKind::InverseSqrt, 0.0),
+    ];
+    for (name, kind, floor) in kinds {
+        let schedule = Schedule { kind, peak: 1.0, warmup: 10, decay: 20, period: None, floor, n_steps: 100 };
+        let cases = golden["cases"].as_array().expect("cases");
+        let rates = cases.iter().find(|case| case["name"] == name).expect("a case")["lr"].as_array();
+        for (point, expected) in
+            golden["points"].as_array().expect("points").iter().zip(rates.expect("rates"))
+        {
+            // Theirs is the rate before so many updates, ours that of the last of them; theirs of wsd goes on below 0.
+            let Some(step) = point.as_u64().and_then(|point| point.checked_sub(1)) else { continue };
+            let expected = expected.as_f64().expect("a rate").max(0.0);
+            assert!((schedule.rate(step) - expected).abs() < 1e-9, "{name}, step {step}");
+        }
     }
 }

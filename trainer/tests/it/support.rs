@@ -146,7 +146,8 @@ pub fn state_on(config: &ModelConfig, device: &Device) -> TrainState {
 
 pub fn step_config(micro_batch: usize, rate: f64) -> StepConfig {
     let kind = ScheduleKind::Wsd;
-    let schedule = Schedule { kind, peak: rate, warmup: 0, decay: 0, floor: 1.0, n_steps: 1000 };
+    let schedule =
+        Schedule { kind, peak: rate, warmup: 0, decay: 0, period: None, floor: 1.0, n_steps: 1000 };
     StepConfig { micro_batch, clip: 1.0, schedule, seed: 1, recompute: false }
 }
 
