@@ -127,7 +127,6 @@ impl Attend for LatentSettings {
             f32_values: 1 + u64::from(q_rank > 0),
             scores: heads * seq,
             gpu_scores: PLAIN_SCORES * heads * seq,
-            ..weights
         }
     }
 

@@ -87,6 +87,10 @@ macro_rules! attentions {
 
         /// An attention.
         #[derive(burn::module::Module, Debug)]
+        #[expect(
+            clippy::large_enum_variant,
+            reason = "a model has a few dozen blocks, and `Module` is not made for `Box`"
+        )]
         pub enum Attention {
             $($(#[doc = $doc])+ $variant($layer),)+
         }
