@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use super::RunSettings;
 use crate::data::DataSettings;
 use crate::model::attention::PatternSettings;
 use crate::model::attention::pattern::FULL;
@@ -10,7 +11,6 @@ use crate::model::config::{AttentionConfig, BalanceConfig, RouterConfig};
 use crate::model::moe::{CapacitySettings, MoeSettings};
 use crate::model::{ModelSettings, PrecisionSettings};
 use crate::optim::{OptimSettings, ScheduleSettings, rule};
-use super::RunSettings;
 use crate::settings::Section;
 use crate::settings::value::{Kind, Value};
 
