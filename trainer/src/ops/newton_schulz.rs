@@ -61,8 +61,9 @@ mod tests {
                     for row in &mut a {
                         (row[p], row[q]) = (cos * row[p] - sin * row[q], sin * row[p] + cos * row[q]);
                     }
-                    for k in 0..n {
-                        (a[p][k], a[q][k]) = (cos * a[p][k] - sin * a[q][k], sin * a[p][k] + cos * a[q][k]);
+                    let (above, below) = a.split_at_mut(q);
+                    for (x, y) in above[p].iter_mut().zip(&mut below[0]) {
+                        (*x, *y) = (cos * *x - sin * *y, sin * *x + cos * *y);
                     }
                 }
             }

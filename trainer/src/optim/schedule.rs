@@ -66,7 +66,9 @@ impl Schedule {
         let progress = ((step + 1).saturating_sub(start) as f64 / fall as f64).min(1.0);
         let remaining = match self.kind {
             ScheduleKind::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
-            _ => 1.0 - progress,
+            ScheduleKind::Wsd | ScheduleKind::Linear | ScheduleKind::InverseSqrt | ScheduleKind::Constant => {
+                1.0 - progress
+            }
         };
         self.peak * (self.floor + (1.0 - self.floor) * remaining)
     }

@@ -80,7 +80,10 @@ impl ScheduleSettings {
         let warmup = self.warmup_steps.unwrap_or(0);
         let decay = match self.kind {
             ScheduleKind::Wsd => self.decay_steps.unwrap_or(0),
-            _ => 0,
+            ScheduleKind::Cosine
+            | ScheduleKind::Linear
+            | ScheduleKind::InverseSqrt
+            | ScheduleKind::Constant => 0,
         };
         if warmup.saturating_add(decay) <= n_steps {
             return Ok(());
