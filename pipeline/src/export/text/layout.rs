@@ -90,17 +90,20 @@ impl Cutter {
 mod tests {
     use super::*;
 
+    /// Part, first and last row.
+    type Rows = (usize, u32, u32);
+
     /// Files of documents, each given as (part, row, bytes), by 100 bytes.
-    fn check(documents: &[(usize, u32, u64)], expected: &[(u64, &[(usize, u32, u32)])]) {
+    fn check(documents: &[(usize, u32, u64)], expected: &[(u64, &[Rows])]) {
         let mut cutter = Cutter { file_bytes: 100, before: 0, files: Vec::new() };
         documents.iter().for_each(|&(part, row, n_bytes)| cutter.add(part, row, n_bytes));
-        let found: Vec<(u64, Vec<(usize, u32, u32)>)> = (cutter.files.iter())
+        let found: Vec<(u64, Vec<Rows>)> = (cutter.files.iter())
             .map(|(_, file)| {
                 let pieces = file.pieces.iter();
                 (file.n_bytes, pieces.map(|p| (p.part, *p.rows.start(), *p.rows.end())).collect())
             })
             .collect();
-        let expected: Vec<(u64, Vec<(usize, u32, u32)>)> =
+        let expected: Vec<(u64, Vec<Rows>)> =
             expected.iter().map(|(n_bytes, pieces)| (*n_bytes, pieces.to_vec())).collect();
         assert_eq!(found, expected);
     }
