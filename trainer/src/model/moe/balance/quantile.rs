@@ -46,7 +46,7 @@ impl Balance for Quantile {
         let [tokens, _] = logits.dims();
         let biased = logits.clone() + bias.clone().reshape([1, n_experts]);
         let ranked = choose(biased.clone(), bias.zeros_like(), routed.ctx.valid.flags(), k + 1);
-        let next = biased.gather(1, ranked.slice([0..tokens, k..k + 1]).clamp_min(0));
+        let next = biased.gather(1, ranked.clamp_min(0)).slice([0..tokens, k..k + 1]);
         let is_real = routed.ctx.valid.column().without_autodiff();
         let above = (logits - next) * is_real.clone() + (is_real - 1.0) * -OUT;
         let slots = (n_valid * k / n_experts).max(1);
