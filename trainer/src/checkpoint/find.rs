@@ -55,7 +55,9 @@ pub fn has_begun(run: &Path) -> Result<bool> {
         let entry = entry.map_err(Error::io("read", run))?;
         let name = entry.file_name();
         let is_of_a_start = match name.to_str().map(retain::whole_name) {
-            Some(".lock" | "config.lock.toml" | PARENT) => true,
+            Some(".lock" | "config.lock.toml") => true,
+            // A fork locks its folder first, so that a file of this name without a lock is somebody else's.
+            Some(PARENT) => run.join(".lock").is_file(),
             Some("metrics.jsonl") => entry.metadata().is_ok_and(|metadata| metadata.len() == 0),
             Some("checkpoints") => entry.path().is_dir() && retain::is_unused(&entry.path())?,
             _ => false,

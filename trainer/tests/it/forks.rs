@@ -151,6 +151,12 @@ fn a_fork_can_be_resumed_from_its_very_beginning() {
         fs::write(world.path("g").join(file), "").expect("write");
     }
     json(&world.run(&[&FROM_6[..], &["--fork", "g", "--json"]].concat()));
+    // A file of somebody else that is called so is neither replaced nor removed.
+    fs::create_dir(world.path("theirs")).expect("folder");
+    fs::write(world.path("theirs/parent.json"), "notes").expect("write");
+    assert_eq!(world.run(&[&FROM_6[..], &["--fork", "theirs"]].concat()).status.code(), Some(2));
+    assert_eq!(world.train("theirs", &[]).status.code(), Some(2));
+    assert_eq!(fs::read(world.path("theirs/parent.json")).expect("read"), b"notes");
     assert_eq!(state(&world, "g", 12)["parameter_hash"], state(&world, "r", 12)["parameter_hash"]);
 }
 
