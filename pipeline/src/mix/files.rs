@@ -40,30 +40,57 @@ pub(super) fn check(out: &Path) -> Result<()> {
 /// The disk refuses.
 pub(super) fn install(out: &Path, lock: &PlanLock, resolved: &str) -> Result<bool> {
     let mixture = format!("{HEADER}{resolved}");
-    let bytes = lock.to_bytes()?;
-    let mut files = BTreeMap::from([
-        (MIXTURE_FILE.to_owned(), Entry::of(mixture.as_bytes())),
-        (PlanLock::FILE.to_owned(), Entry::of(&bytes)),
-    ]);
-    for PackRef { file, blake3 } in packs(lock) {
-        let path = out.join(file);
-        let bytes = std::fs::metadata(&path).map_err(Error::io(&path, "read"))?.len();
-        files.insert(file.clone(), Entry { bytes, blake3: *blake3 });
-    }
+    let files = files(out, lock, Some(Entry::of(mixture.as_bytes())))?;
     let mut listing = open(out)?;
-    let is_listed = listing.files().len() == files.len()
-        && files.iter().all(|(name, entry)| listing.files().get(name) == Some(&Some(*entry)));
-    if is_listed && PlanLock::read(out).is_ok_and(|old| old == *lock) {
+    let is_old = PlanLock::read(out).is_ok_and(|old| old == *lock);
+    if is_old && *listing.files() == files {
         return Ok(false);
     }
-    let is_new = PlanLock::read(out).map_or(true, |old| old != *lock);
     listing.claim([MIXTURE_FILE, PlanLock::FILE].map(str::to_owned))?;
     moe_shards::atomic::write_file(&out.join(MIXTURE_FILE), mixture.as_bytes())?;
     lock.write(out)?;
+    list(listing, &files)?;
+    Ok(!is_old)
+}
+
+/// Brings the list up to the plan that is in place: a command that was killed after it wrote `plan.lock` has left that to us.
+///
+/// # Errors
+/// A file of the plan is missing, or the disk refuses.
+pub(super) fn finish(out: &Path, lock: &PlanLock) -> Result<()> {
+    let listing = open(out)?;
+    let path = out.join(MIXTURE_FILE);
+    let mixture = match listing.files().get(MIXTURE_FILE) {
+        Some(Some(entry)) => Some(*entry),
+        Some(None) if path.exists() => Some(Entry::of_file(&path)?),
+        _ => None,
+    };
+    let files = files(out, lock, mixture)?;
+    match *listing.files() == files {
+        true => Ok(()),
+        false => list(listing, &files),
+    }
+}
+
+/// The files of a plan as a list has them.
+fn files(out: &Path, lock: &PlanLock, mixture: Option<Entry>) -> Result<BTreeMap<String, Option<Entry>>> {
+    let mut files = BTreeMap::from([(PlanLock::FILE.to_owned(), Some(Entry::of(&lock.to_bytes()?)))]);
+    files.extend(mixture.map(|entry| (MIXTURE_FILE.to_owned(), Some(entry))));
+    for PackRef { file, blake3 } in packs(lock) {
+        let path = out.join(file);
+        let bytes = std::fs::metadata(&path).map_err(Error::io(&path, "read"))?.len();
+        files.insert(file.clone(), Some(Entry { bytes, blake3: *blake3 }));
+    }
+    Ok(files)
+}
+
+/// Removes what the plan no longer has, and writes the list.
+fn list(mut listing: Listing, files: &BTreeMap<String, Option<Entry>>) -> Result<()> {
     listing.remove(|name| files.contains_key(name))?;
-    files.iter().for_each(|(name, entry)| listing.note(name, *entry));
-    listing.finish()?;
-    Ok(is_new)
+    for (name, entry) in files {
+        entry.iter().for_each(|entry| listing.note(name, *entry));
+    }
+    listing.finish()
 }
 
 #[cfg(test)]
@@ -90,5 +117,12 @@ mod tests {
         check(dir.path()).unwrap();
         assert!(install(dir.path(), &lock, "").unwrap());
         assert!(!install(dir.path(), &lock, "").unwrap());
+        // As after a kill between plan.lock and the list.
+        let path = Listing::path(dir.path(), Maker::Mix);
+        let whole = std::fs::read(&path).unwrap();
+        open(dir.path()).unwrap().claim([MIXTURE_FILE, PlanLock::FILE].map(str::to_owned)).unwrap();
+        assert_ne!(std::fs::read(&path).unwrap(), whole);
+        finish(dir.path(), &lock).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
     }
 }

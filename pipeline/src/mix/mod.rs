@@ -109,6 +109,7 @@ pub fn make_plan(
         && let Some(lock) = extension.already_made(out, manifest, &resolved, options)?
     {
         if !options.dry_run {
+            files::finish(out, &lock)?;
             folder::clean(out)?;
         }
         return Ok(MixOutcome::unchanged(lock));

@@ -310,6 +310,14 @@ fn kills_during_an_extension_leave_the_same_files() {
         Plan::open(&scratch.path("killed")).unwrap().sample(99).unwrap();
     }
     scratch.ok(&extend("killed"));
+    // The moment that kills seldom meet: the plan is in place, and the list of its files is not.
+    let list = scratch.path("killed").join(".moe-data/mix.json");
+    let mut unfinished: serde_json::Value = serde_json::from_slice(&std::fs::read(&list).unwrap()).unwrap();
+    for name in ["plan.toml", "plan.lock"] {
+        unfinished["files"][name] = serde_json::Value::Null;
+    }
+    std::fs::write(&list, format!("{unfinished:#}\n")).unwrap();
+    scratch.ok(&extend("killed"));
     let files = |out: &str| -> BTreeMap<String, moe_shards::Hash> {
         let root = scratch.path(out);
         let name = |path: String| path.strip_prefix(root.to_str().unwrap()).unwrap().to_owned();
