@@ -28,4 +28,6 @@ else
     step moe-train --shards out/
 fi
 step moe-train sample runs/tiny --prompt "And the LORD said unto" --max-tokens 60
+step moe-data report
+step moe-train report runs/tiny
 printf '\nquickstart: %d s without compiling\n' $((SECONDS - started))

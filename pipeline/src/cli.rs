@@ -139,6 +139,11 @@ pub enum Verb {
   moe-data inspect out/shards/bible-v0-00000.mdx
   moe-data inspect out/ --json | jq .total")]
     Inspect(OnPath),
+    /// Draw a page about a build and its plan: what was kept, what was not and why, measured values and their limits
+    #[command(before_long_help = "Examples:
+  moe-data report                                   # out/report.html
+  moe-data report text/ -o text.html --figures figures/")]
+    Report(Report),
     /// Check every hash and invariant of an output folder or a shard
     #[command(before_long_help = "Examples:
   moe-data verify out/
@@ -261,6 +266,23 @@ fn parse_share(text: &str) -> Result<f64, String> {
         true => Ok(share),
         false => Err(format!("{share} is no share; expected more than 0, up to 1")),
     }
+}
+
+/// Flags of `report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Folder of the build
+    #[arg(value_name = "DIR", default_value = "out")]
+    pub path: PathBuf,
+    /// Where to write the page [default: report.html in the folder of the build]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write each figure as an SVG file into this folder, too
+    #[arg(long, value_name = "DIR")]
+    pub figures: Option<PathBuf>,
+    /// Print the numbers of all figures as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `why`.

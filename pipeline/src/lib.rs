@@ -58,6 +58,8 @@ pub mod prepare;
 pub mod publish;
 pub mod story;
 
+pub mod report;
+
 pub mod commands;
 
 pub use error::{Error, Result};

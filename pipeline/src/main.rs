@@ -161,6 +161,11 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
         }
         Verb::Export(flags) => moe_data::commands::export::run(&flags.into(), printer, stop_on_signals()?),
         Verb::Inspect(flags) => inspect::run(&flags.path, flags.json, printer),
+        Verb::Report(flags) => {
+            let cli::Report { path, output, figures, json } = flags;
+            let args = moe_data::commands::report::ReportArgs { path, output, figures, json };
+            moe_data::commands::report::run(&args, printer, stop_on_signals()?)
+        }
         Verb::Verify(flags) => {
             let args = verify::VerifyArgs {
                 path: flags.path,

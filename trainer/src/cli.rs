@@ -54,6 +54,8 @@ pub enum Verb {
     Bench(BenchArgs),
     /// What a run would take before it starts: size, work, memory, passes over each source, time.
     Plan(PlanArgs),
+    /// A page with the curves of one or several runs, from what they have written down so far.
+    Report(ReportArgs),
     /// Prove on your own configuration that a killed and resumed run is the run without a stop, bit for bit.
     VerifyResume(VerifyResumeArgs),
 }
@@ -124,6 +126,26 @@ impl TrainArgs {
         ];
         flags.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
     }
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folders of runs; the first is the one that the others are compared with.
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Where to write the page [default: report.html in the folder of the run; for several runs, here].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write each figure as an SVG file into this folder, too.
+    #[arg(long, value_name = "DIR")]
+    pub figures: Option<PathBuf>,
+    /// Write the metrics as an event file for TensorBoard into `tensorboard/` in the folder of each run, too.
+    #[arg(long)]
+    pub tensorboard: bool,
+    /// Print the numbers of all figures as JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `resume`.

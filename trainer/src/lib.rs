@@ -22,6 +22,7 @@ pub mod ops;
 pub mod optim;
 pub mod printer;
 pub mod random;
+pub mod report;
 pub mod run;
 pub mod settings;
 pub mod train;

@@ -16,6 +16,7 @@ pub mod inspect;
 pub mod mix;
 mod profile;
 pub mod rephrase;
+pub mod report;
 pub mod server;
 pub mod tokenizer;
 pub mod verify;

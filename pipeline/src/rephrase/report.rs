@@ -2,8 +2,10 @@
 //! limits. One file that needs nothing else, so that it can be sent around.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
+use maud::{Markup, html};
+use moe_report::{Histogram, Limit, Page, Section, Table, number};
+use moe_shards::terminal::escape;
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -19,7 +21,7 @@ const MAX_WORDS: usize = 400;
 
 /// How the title of every page starts.
 pub const TITLE: &str = "Rephrasing with";
-const STYLE: &str = include_str!("report.css");
+const GENERATOR: &str = "moe-data rephrase report";
 
 /// Collects what the page shows.
 pub struct Report {
@@ -41,9 +43,8 @@ struct Sample {
 
 #[derive(Default)]
 struct Values {
-    values: Vec<f32>,
-    limit: f64,
-    is_least: bool,
+    values: Vec<f64>,
+    limit: Limit,
     n_missed: u64,
 }
 
@@ -61,8 +62,8 @@ impl Report {
         for verdict in judged.chunks.iter().flat_map(|chunk| &chunk.verdicts).chain(&judged.whole) {
             let Some(value) = verdict.value else { continue };
             let values = by_rule.entry(verdict.rule.clone()).or_default();
-            values.values.push(value as f32);
-            (values.limit, values.is_least) = (verdict.limit, verdict.is_least);
+            values.values.push(value);
+            values.limit = Limit { value: verdict.limit, is_least: verdict.is_least };
             values.n_missed += u64::from(!verdict.passes());
         }
         let kept = &mut self.samples.entry(style).or_default()[usize::from(judged.refusal.is_some())];
@@ -73,81 +74,80 @@ impl Report {
 
     /// The page.
     pub fn html(&self, ledger: &Ledger, model: &str) -> String {
-        let mut page = String::new();
-        let title = format!("{TITLE} {model}");
-        // Writing to a String cannot fail.
-        let _ = write!(
-            page,
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{0}</title>\n<style>\n{STYLE}</style></head>\n<body>\n<h1>{0}</h1>\n",
-            escape(&title)
-        );
-        self.counts(ledger, &mut page);
-        for (style, by_rule) in &self.values {
-            let _ = write!(
-                page,
-                "<h2 id=\"{0}\">{0}</h2>\n<h3>Measured values</h3>\n<div class=\"charts\">\n",
-                escape(style)
-            );
-            let order: Vec<&str> =
-                gates::rules().map(|rule| rule.name).chain([gates::VARIANT_RULE]).collect();
-            for rule in order {
-                if let Some(values) = by_rule.get(rule) {
-                    chart(rule, values, &mut page);
+        let mut sections = vec![Section::new("counts", "Counts", counts(ledger))];
+        for (i, (style, by_rule)) in self.values.iter().enumerate() {
+            let order = gates::rules().map(|rule| rule.name).chain([gates::VARIANT_RULE]);
+            let charts = order.filter_map(|rule| Some((rule, by_rule.get(rule)?)));
+            let samples =
+                self.samples.get(style).map(|samples| ["Accepted", "Rejected"].into_iter().zip(samples));
+            let body = html! {
+                h3 { "Measured values" }
+                div class="grid3" { @for (rule, values) in charts { (chart(&format!("style-{i}-{rule}"), rule, values)) } }
+                @for (name, samples) in samples.into_iter().flatten() {
+                    h3 { (name) ", " (samples.len()) " samples" }
+                    @for sample in samples { (side_by_side(sample, name)) }
                 }
-            }
-            page.push_str("</div>\n");
-            let Some(samples) = self.samples.get(style) else { continue };
-            for (name, samples) in ["Accepted", "Rejected"].iter().zip(samples) {
-                let _ = writeln!(page, "<h3>{name}, {} samples</h3>", samples.len());
-                samples.iter().for_each(|sample| side_by_side(sample, name, &mut page));
-            }
+            };
+            sections.push(Section::new(&format!("style-{i}"), style, body));
         }
-        page.push_str("</body></html>\n");
-        page
+        let page = Page {
+            title: format!("{TITLE} {model}"),
+            subtitle: format!(
+                "{} of {} originals were chosen. Limits are marked in the charts; a document counts only when all of its chunks pass.",
+                number::count(ledger.documents),
+                number::count(ledger.originals)
+            ),
+            facts: Vec::new(),
+            sections,
+            generator: GENERATOR.to_owned(),
+        };
+        page.html()
     }
+}
 
-    fn counts(&self, ledger: &Ledger, page: &mut String) {
-        let _ = writeln!(
-            page,
-            "<p>{} of {} originals were chosen. Limits are marked in the charts; a document counts only when all of its chunks pass.</p>",
-            ledger.documents, ledger.originals
-        );
-        page.push_str("<table><tr><th>style</th><th>asked</th><th>accepted</th><th>share</th><th>rejected</th><th>poisoned</th><th>waiting</th><th>tokens written</th><th>of accepted</th></tr>\n");
-        for (name, style) in &ledger.styles {
-            let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
-            let rejected = sum(&style.rejected);
-            let share = 100.0 * style.accepted as f64 / (style.accepted + rejected).max(1) as f64;
-            let _ = writeln!(
-                page,
-                "<tr><td><a href=\"#{0}\">{0}</a></td><td>{1}</td><td>{2}</td><td>{share:.0} %</td><td>{rejected}</td><td>{3}</td><td>{4}</td><td>{5}</td><td>{6}</td></tr>",
-                escape(name),
-                style.asked,
-                style.accepted,
-                sum(&style.poisoned),
-                style.waiting,
-                style.completion_tokens,
-                style.accepted_tokens
-            );
-        }
-        page.push_str(
-            "</table>\n<h2>Rejected, by the first rule that was missed</h2>\n<table><tr><th>rule</th>",
-        );
-        for name in ledger.styles.keys() {
-            let _ = write!(page, "<th>{}</th>", escape(name));
-        }
-        page.push_str("</tr>\n");
-        let mut rules: Vec<&str> =
-            ledger.styles.values().flat_map(|style| style.rejected.keys()).map(String::as_str).collect();
-        rules.sort_unstable();
-        rules.dedup();
-        for rule in rules {
-            let _ = write!(page, "<tr><td>{}</td>", escape(rule));
-            for style in ledger.styles.values() {
-                let _ = write!(page, "<td>{}</td>", style.rejected.get(rule).copied().unwrap_or(0));
-            }
-            page.push_str("</tr>\n");
-        }
-        page.push_str("</table>\n");
+/// What became of the texts of each style, and the rules that refused them.
+fn counts(ledger: &Ledger) -> Markup {
+    let mut by_style = Table::new([
+        "style",
+        "asked",
+        "accepted",
+        "share",
+        "rejected",
+        "poisoned",
+        "waiting",
+        "tokens written",
+        "of accepted",
+    ]);
+    let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
+    for (name, style) in &ledger.styles {
+        let rejected = sum(&style.rejected);
+        by_style.push([
+            name.as_str().into(),
+            style.asked.into(),
+            style.accepted.into(),
+            number::percent(style.accepted as f64, (style.accepted + rejected) as f64).into(),
+            rejected.into(),
+            sum(&style.poisoned).into(),
+            style.waiting.into(),
+            style.completion_tokens.into(),
+            style.accepted_tokens.into(),
+        ]);
+    }
+    let mut rules: Vec<&str> =
+        ledger.styles.values().flat_map(|style| style.rejected.keys()).map(String::as_str).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    let columns = std::iter::once("rule".to_owned()).chain(ledger.styles.keys().cloned()).collect();
+    let rows = rules.iter().map(|rule| {
+        let counts =
+            ledger.styles.values().map(|style| style.rejected.get(*rule).copied().unwrap_or(0).into());
+        std::iter::once((*rule).into()).chain(counts).collect()
+    });
+    let refused = Table { columns, rows: rows.collect() };
+    html! {
+        (by_style.html())
+        h3 { "Rejected, by the first rule that was missed" }
+        (refused.html())
     }
 }
 
@@ -175,78 +175,43 @@ fn sample(outcome: &Outcome<'_>, judged: &Judged) -> Sample {
     }
 }
 
-/// A histogram as SVG: values from the least to the greatest, the limit as a line, what misses it in another colour.
-fn chart(rule: &str, values: &Values, page: &mut String) {
-    let finite = values.values.iter().copied();
-    let low = finite.clone().fold(f64::INFINITY, |low, x| low.min(f64::from(x))).min(values.limit);
-    let high = finite.fold(f64::NEG_INFINITY, |high, x| high.max(f64::from(x))).max(values.limit);
-    let width = if high > low { high - low } else { 1.0 };
-    let bin_of = |x: f64| (((x - low) / width * BINS as f64) as usize).min(BINS - 1);
-    let mut bins = [[0u32; 2]; BINS];
-    for &value in &values.values {
-        let value = f64::from(value);
-        let misses = if values.is_least { value < values.limit } else { value > values.limit };
-        bins[bin_of(value)][usize::from(misses)] += 1;
-    }
-    let most = bins.iter().map(|bin| bin[0] + bin[1]).max().unwrap_or(0).max(1);
-    let side = if values.is_least { "at least" } else { "at most" };
-    let _ = write!(
-        page,
-        "<figure><figcaption><b>{}</b> {side} {} &middot; {} of {} miss it</figcaption><svg viewBox=\"0 0 300 80\" role=\"img\">",
-        escape(rule),
-        values.limit,
-        values.n_missed,
-        values.values.len()
+/// How the values of a rule are spread, with its limit.
+fn chart(id: &str, rule: &str, values: &Values) -> Markup {
+    let mut histogram = Histogram::of(&values.values, std::slice::from_ref(&values.limit), BINS);
+    histogram.id = id.replace('_', "-");
+    histogram.title = rule.to_owned();
+    histogram.note = format!(
+        "{} of {} miss it.",
+        number::count(values.n_missed),
+        number::count(values.values.len() as u64)
     );
-    for (i, [passes, misses]) in bins.iter().enumerate() {
-        let height = |n: u32| f64::from(n) / f64::from(most) * 60.0;
-        let (a, b) = (height(*passes), height(*misses));
-        let x = i * 10;
-        let _ = write!(
-            page,
-            "<rect class=\"pass\" x=\"{x}\" y=\"{:.1}\" width=\"9\" height=\"{a:.1}\"/><rect class=\"miss\" x=\"{x}\" y=\"{:.1}\" width=\"9\" height=\"{b:.1}\"/>",
-            62.0 - a,
-            62.0 - a - b
-        );
-    }
-    let at = (values.limit - low) / width * 300.0;
-    let _ = writeln!(
-        page,
-        "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"0\" y2=\"64\"/><text x=\"0\" y=\"76\">{low:.3}</text><text x=\"300\" y=\"76\" text-anchor=\"end\">{high:.3}</text></svg></figure>"
-    );
+    histogram.x_label = "value".to_owned();
+    histogram.unit = "texts".to_owned();
+    histogram.figure().html()
 }
 
 /// Source and answer with the words that only one of them has marked.
-fn side_by_side(sample: &Sample, kind: &str, page: &mut String) {
+fn side_by_side(sample: &Sample, kind: &str) -> Markup {
     let source: Vec<&str> = sample.source.split_inclusive(char::is_whitespace).take(MAX_WORDS).collect();
     let answer: Vec<&str> = sample.answer.split_inclusive(char::is_whitespace).take(MAX_WORDS).collect();
     let plain = |words: &[&str]| words.iter().map(|word| word.trim_end().to_lowercase()).collect::<Vec<_>>();
-    let (mut left, mut right) = (String::new(), String::new());
-    for change in capture_diff_slices(Algorithm::Myers, &plain(&source), &plain(&answer)) {
-        let (tag, old, new) = change.as_tag_tuple();
-        let (old, new) = (escape(&source[old].concat()), escape(&answer[new].concat()));
-        match tag {
-            DiffTag::Equal => {
-                left.push_str(&old);
-                right.push_str(&new);
-            }
-            _ => {
-                let _ = write!(left, "<del>{old}</del>");
-                let _ = write!(right, "<ins>{new}</ins>");
+    let changes = capture_diff_slices(Algorithm::Myers, &plain(&source), &plain(&answer));
+    let parts: Vec<(bool, String, String)> = (changes.iter())
+        .map(|change| {
+            let (tag, old, new) = change.as_tag_tuple();
+            let visible = |words: &[&str]| escape(&words.concat()).into_owned();
+            (tag == DiffTag::Equal, visible(&source[old]), visible(&answer[new]))
+        })
+        .collect();
+    html! {
+        article class=(kind.to_lowercase()) {
+            h4 { (escape(&sample.title)) " " small { (sample.why) } }
+            div class="sides" {
+                p { @for (is_equal, old, _) in &parts { @if *is_equal { (old) } @else if !old.is_empty() { del { (old) } } } }
+                p { @for (is_equal, _, new) in &parts { @if *is_equal { (new) } @else if !new.is_empty() { ins { (new) } } } }
             }
         }
     }
-    let _ = writeln!(
-        page,
-        "<article class=\"{}\"><h4>{} <small>{}</small></h4><div><p>{left}</p><p>{right}</p></div></article>",
-        kind.to_lowercase(),
-        escape(&sample.title),
-        escape(&sample.why)
-    );
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -255,7 +220,6 @@ mod tests {
 
     #[test]
     fn text_cannot_break_the_page() {
-        let mut page = String::new();
         let sample = Sample {
             rank: 0,
             title: "a<b".into(),
@@ -263,19 +227,20 @@ mod tests {
             source: "one <script> two".into(),
             answer: "one & two".into(),
         };
-        side_by_side(&sample, "Accepted", &mut page);
+        let page = side_by_side(&sample, "Accepted").into_string();
         assert!(!page.contains("<script>") && page.contains("a&lt;b"), "{page}");
         assert!(page.contains("<del>&lt;script&gt; </del>") && page.contains("<ins>&amp; </ins>"), "{page}");
     }
 
     #[test]
     fn charts_show_the_limit_between_the_values() {
-        let mut page = String::new();
-        let values = Values { values: vec![0.0, 1.0], limit: 0.5, is_least: true, n_missed: 1 };
-        chart("names_kept", &values, &mut page);
-        assert!(page.contains("x1=\"150.0\"") && page.contains("1 of 2 miss it"), "{page}");
+        let limit = |value, is_least| Limit { value, is_least };
+        let values = Values { values: vec![0.0, 1.0], limit: limit(0.5, true), n_missed: 1 };
+        let page = chart("a", "names_kept", &values).into_string();
+        assert!(page.contains("at least 0.5") && page.contains("1 of 2 miss it"), "{page}");
         // Equal values and limit: no division by zero.
-        chart("x", &Values { values: vec![1.0], limit: 1.0, is_least: true, n_missed: 0 }, &mut page);
+        let values = Values { values: vec![1.0], limit: limit(1.0, false), n_missed: 0 };
+        let page = chart("a", "x", &values).into_string();
         assert!(!page.contains("NaN"), "{page}");
     }
 }

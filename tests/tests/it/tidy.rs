@@ -30,6 +30,7 @@ const PIPELINE: &[&str] = &[
     "stage | mix | export | plans | grade",
     "engine dedup ledger",
     "prepare publish story",
+    "report",
     "commands",
     "cli",
 ];
@@ -43,11 +44,14 @@ const TRAINER: &[&str] = &[
     "objective | optim | generate",
     "train",
     "config",
-    "checkpoint | metrics | bench",
+    "checkpoint | metrics | bench | report",
     "run",
     "printer cli",
     "commands",
 ];
+
+const REPORT: &[&str] =
+    &["number scale", "figure", "lines | heat | bars | histogram | shares", "page | tensorboard"];
 
 const KERNELS: &[&str] = &[
     "launch reduce",
@@ -77,7 +81,10 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn all_files() -> Vec<PathBuf> {
-    ["shards", "pipeline", "trainer", "tests"].iter().flat_map(|dir| rust_files(&repo().join(dir))).collect()
+    ["shards", "report", "pipeline", "trainer", "tests"]
+        .iter()
+        .flat_map(|dir| rust_files(&repo().join(dir)))
+        .collect()
 }
 
 /// (layer, group in the layer) of each module.
@@ -101,6 +108,7 @@ fn imports_point_one_way() {
     let mut wrong = Vec::new();
     for (name, table) in [
         ("shards", SHARDS),
+        ("report", REPORT),
         ("pipeline/llm", LLM),
         ("pipeline", PIPELINE),
         ("trainer/kernels", KERNELS),
@@ -140,7 +148,8 @@ fn imports_point_one_way() {
 #[test]
 fn crates_know_only_what_they_may() {
     for (name, forbidden) in [
-        ("shards", &["moe-data", "moe-llm", "moe-train"][..]),
+        ("shards", &["moe-report", "moe-data", "moe-llm", "moe-train"][..]),
+        ("report", &["moe-shards", "moe-data", "moe-llm", "moe-train"]),
         ("pipeline/llm", &["moe-data", "moe-train"]),
         ("pipeline", &["moe-train"]),
         ("trainer/kernels", &["moe-shards", "moe-data", "moe-llm", "moe-train"]),

@@ -138,7 +138,11 @@ fn check_state(path: &Path, state: &StateFile, config: &RunConfig) -> Result<()>
     Ok(())
 }
 
-fn read_state(path: &Path) -> Result<StateFile> {
+/// Where a run stood at a checkpoint, without a look at its other files.
+///
+/// # Errors
+/// [`Error::Checkpoint`] when it is damaged or newer than this program.
+pub fn read_state(path: &Path) -> Result<StateFile> {
     let path = path.join(STATE);
     let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
     let damaged = |error| Error::checkpoint(&path, format!("is damaged: {error}"));

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::train::Position;
 
 pub use find::{has_begun, later_than, resolve, run_of, tidy};
-pub use load::{Loaded, load, load_model};
+pub use load::{Loaded, load, load_model, read_state};
 pub use save::{Circumstances, save, write_latest};
 pub use tensors::parameter_hash;
 

@@ -7,6 +7,7 @@ mod fork;
 mod inspect;
 mod memory;
 mod plan;
+mod report;
 mod resume;
 mod sample;
 mod source;
@@ -52,6 +53,7 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
         Some(Verb::Config(args)) => config::run(args, printer),
         Some(Verb::Bench(args)) => bench::run(args, printer),
         Some(Verb::Plan(args)) => plan::run(args, printer),
+        Some(Verb::Report(args)) => report::run(args, printer),
         Some(Verb::VerifyResume(args)) => verify_resume::run(args, printer),
     }
 }

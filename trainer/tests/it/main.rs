@@ -52,3 +52,6 @@ mod example_rule;
 /// The path of a GPU on one, if only of software; needs the feature `wgpu` or `cuda`.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;
+
+/// Pages about runs.
+mod report;

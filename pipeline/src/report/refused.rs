@@ -1,0 +1,104 @@
+//! Examples of what was dropped, for each reason, so that a rule can be judged by what it does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use maud::html;
+use moe_report::number;
+use moe_shards::terminal;
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Part;
+use crate::error::Result;
+use crate::ledger::Ledger;
+use crate::story::Build;
+use crate::story::audit::{self, str_of};
+
+/// Examples of each reason.
+const N_EXAMPLES: usize = 3;
+/// Bytes of text beyond which texts are not looked up, since that reads all of it.
+const MAX_BYTES: u64 = 512 << 20;
+/// Letters of an example that are shown.
+const MAX_LETTERS: usize = 600;
+
+struct Example {
+    /// Order: a hash of the name, so that examples do not depend on the order of documents.
+    rank: u64,
+    source: String,
+    id: String,
+    measured: Option<f64>,
+    threshold: Option<f64>,
+}
+
+pub(super) fn part(out: &Path, ledger: &Ledger) -> Result<Part> {
+    let mut by_reason: BTreeMap<String, Vec<Example>> = BTreeMap::new();
+    audit::for_each(out, "drops-", &[], |row| {
+        let (source, id) = (str_of(&row, "source"), str_of(&row, "id"));
+        let value = |column: &str| row.get(column).and_then(Value::as_f64);
+        let examples = by_reason.entry(str_of(&row, "reason").to_owned()).or_default();
+        let rank = xxh3_64(format!("{source}\0{id}").as_bytes());
+        if examples.len() == N_EXAMPLES && examples.last().is_some_and(|last| last.rank <= rank) {
+            return;
+        }
+        let example = Example {
+            rank,
+            source: source.to_owned(),
+            id: id.to_owned(),
+            measured: value("measured"),
+            threshold: value("threshold"),
+        };
+        examples.push(example);
+        examples.sort_by_key(|example| example.rank);
+        examples.truncate(N_EXAMPLES);
+    })?;
+    let mut part = Part::new("dropped", "Examples of what was dropped", "wide", Vec::new());
+    if by_reason.is_empty() {
+        return Ok(part);
+    }
+    let n_bytes: u64 = ledger.sources.values().map(|source| source.read.bytes).sum();
+    let has_texts = n_bytes <= MAX_BYTES && out.join("work").join(crate::work::parts::FILE).exists();
+    let build = if has_texts { Some(Build::open(out)?) } else { None };
+    let mut shown = Vec::new();
+    for (reason, examples) in &by_reason {
+        let mut texts = Vec::new();
+        for example in examples {
+            let text = match &build {
+                Some(build) => build.text(&example.source, &example.id)?,
+                None => None,
+            };
+            texts.push((example, text.map(|text| beginning(&text))));
+        }
+        shown.push((reason, texts));
+    }
+    part.more = html! {
+        p { "Chosen by a hash of their names. " code { "moe-data why ID" } " tells all that was measured of a document." }
+        @for (reason, examples) in &shown {
+            h3 { (reason) }
+            @for (example, text) in examples {
+                article class="dropped" {
+                    h4 {
+                        (visible(&format!("{}/{}", example.source, example.id)))
+                        @if let Some(measured) = example.measured {
+                            small { "measured " (number::digits(measured)) @if let Some(limit) = example.threshold { ", limit " (number::digits(limit)) } }
+                        }
+                    }
+                    @if let Some(text) = text { p { (text) } }
+                }
+            }
+        }
+    };
+    Ok(part)
+}
+
+fn beginning(text: &str) -> String {
+    match text.char_indices().nth(MAX_LETTERS) {
+        Some((end, _)) => format!("{}…", visible(&text[..end])),
+        None => visible(text),
+    }
+}
+
+/// Control characters and marks that turn the direction of text become visible.
+fn visible(text: &str) -> String {
+    terminal::escape(text).into_owned()
+}

@@ -1,0 +1,256 @@
+//! What a run has written down, by key: the columns that figures are drawn from.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// Metrics and circumstances of a run.
+#[derive(Debug, Default)]
+pub struct RunLog {
+    /// Its name in legends.
+    pub name: String,
+    /// Lines about training.
+    pub train: Columns,
+    /// Lines about validation.
+    pub validation: Columns,
+    /// Its configuration, every key with its value.
+    pub config: BTreeMap<String, String>,
+    /// What else there is to say of it, by name.
+    pub facts: Vec<(String, String)>,
+    /// Operations for one token, forward and backward, where the model is known.
+    pub flops_per_token: Option<f64>,
+    /// Tokens of a sample, padding included, where they are known.
+    pub seq_len: Option<f64>,
+}
+
+/// Values by key and line.
+#[derive(Debug, Default)]
+pub struct Columns {
+    /// The step of each line.
+    pub steps: Vec<f64>,
+    /// Numbers by key, one for each line; not a number where a line lacks the key.
+    numbers: BTreeMap<String, Vec<f64>>,
+    /// Lists of numbers by key, one for each line; empty where a line lacks the key.
+    lists: BTreeMap<String, Vec<Vec<f64>>>,
+}
+
+impl Columns {
+    fn push(&mut self, step: f64, record: &serde_json::Map<String, Value>) {
+        let n = self.steps.len();
+        self.steps.push(step);
+        for (key, value) in record {
+            match value {
+                Value::Number(number) => {
+                    let column = self.numbers.entry(key.clone()).or_default();
+                    column.resize(n, f64::NAN);
+                    column.push(number.as_f64().unwrap_or(f64::NAN));
+                }
+                Value::Array(values) => {
+                    let column = self.lists.entry(key.clone()).or_default();
+                    column.resize(n, Vec::new());
+                    column.push(values.iter().map(|x| x.as_f64().unwrap_or(f64::NAN)).collect());
+                }
+                // Digests of the data.
+                _ => {}
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        let n = self.steps.len();
+        self.numbers.values_mut().for_each(|column| column.resize(n, f64::NAN));
+        self.lists.values_mut().for_each(|column| column.resize(n, Vec::new()));
+    }
+
+    /// The numbers of a key.
+    pub fn numbers(&self, key: &str) -> Option<&[f64]> {
+        self.numbers.get(key).map(Vec::as_slice)
+    }
+
+    /// The numbers of a line by key.
+    pub fn line(&self, i: usize) -> impl Iterator<Item = (&str, f64)> {
+        let numbers = self.numbers.iter().map(move |(key, column)| (key.as_str(), column[i]));
+        numbers.filter(|(key, value)| !value.is_nan() && !matches!(*key, "step" | "schema"))
+    }
+
+    /// The lists of a key.
+    pub fn lists(&self, key: &str) -> Option<&[Vec<f64>]> {
+        self.lists.get(key).map(Vec::as_slice)
+    }
+
+    /// The last number of a key.
+    pub fn last(&self, key: &str) -> Option<f64> {
+        self.numbers(key)?.iter().rev().copied().find(|x| x.is_finite())
+    }
+
+    /// What stands between `prefix` and `suffix` in keys of numbers, in the order of numbers where it is one.
+    pub fn middles(&self, prefix: &str, suffix: &str) -> Vec<String> {
+        let keys = self.numbers.keys().chain(self.lists.keys());
+        let mut found: Vec<String> = keys
+            .filter_map(|key| key.strip_prefix(prefix)?.strip_suffix(suffix))
+            .map(str::to_owned)
+            .collect();
+        found.sort_by(|a, b| (a.parse::<u64>().ok(), a).cmp(&(b.parse::<u64>().ok(), b)));
+        found.dedup();
+        found
+    }
+
+    /// Points of a key over the steps; lines without it are left out.
+    pub fn points(&self, key: &str) -> Vec<(f64, f64)> {
+        let numbers = self.numbers(key).unwrap_or_default();
+        self.steps.iter().copied().zip(numbers.iter().copied()).filter(|point| !point.1.is_nan()).collect()
+    }
+}
+
+impl RunLog {
+    /// Reads `metrics.jsonl`. A last line that is not finished is one that is being written.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the line that is no record of ours; an empty file; the file cannot be read.
+    pub fn read(name: &str, path: &Path) -> Result<RunLog> {
+        let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+        let mut run = RunLog { name: name.to_owned(), ..RunLog::default() };
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        for n in 1u64.. {
+            line.clear();
+            reader.read_until(b'\n', &mut line).map_err(Error::io("read", path))?;
+            if line.last() != Some(&b'\n') {
+                break;
+            }
+            let record: Value = serde_json::from_slice(&line).unwrap_or_default();
+            let (Some(record), Some(step)) = (record.as_object(), record.get("step").and_then(Value::as_f64))
+            else {
+                let problem = "expected an object with `step`; the file was changed by hand or damaged: bring it back from a copy, or take the line out";
+                return Err(Error::Data(format!("{}, line {n}: {problem}", path.display())));
+            };
+            let is_validation = record.contains_key("validation/ce");
+            let columns = if is_validation { &mut run.validation } else { &mut run.train };
+            columns.push(step, record);
+        }
+        run.train.finish();
+        run.validation.finish();
+        if run.train.steps.is_empty() && run.validation.steps.is_empty() {
+            return Err(Error::Data(format!(
+                "{}: has no line yet; a run writes one every `run.log_every` steps",
+                path.display()
+            )));
+        }
+        Ok(run)
+    }
+
+    /// Steps done at the last line.
+    pub fn last_step(&self) -> f64 {
+        self.train.steps.iter().chain(&self.validation.steps).copied().fold(0.0, f64::max)
+    }
+
+    /// Targets learned from after a step.
+    pub fn tokens_at(&self, step: f64) -> f64 {
+        self.at(step, self.train.numbers("data/tokens_seen").unwrap_or_default())
+    }
+
+    /// Tokens read after a step, padding included; `None` where the length of a sample is not known.
+    pub fn read_at(&self, step: f64) -> Option<f64> {
+        Some(self.seq_len? * self.at(step, self.train.numbers("data/t")?))
+    }
+
+    /// A column at the last line about training up to a step; before the first line it grows evenly from zero.
+    fn at(&self, step: f64, column: &[f64]) -> f64 {
+        let n = self.train.steps.partition_point(|s| *s <= step);
+        let last = column[..n.min(column.len())].iter().rev().copied().find(|x| x.is_finite());
+        match (last, self.train.steps.first(), column.first()) {
+            (Some(last), ..) => last,
+            (None, Some(steps), Some(value)) if *steps > 0.0 => value * step / steps,
+            _ => 0.0,
+        }
+    }
+
+    /// Seconds of training after each line about it, by its own measure of speed.
+    pub fn seconds(&self) -> Option<Vec<f64>> {
+        let (seq_len, samples) = (self.seq_len?, self.train.numbers("data/t")?);
+        let speeds = self.train.numbers("perf/tokens_per_s")?;
+        let (mut sum, mut before) = (0.0, 0.0);
+        let seconds = samples.iter().zip(speeds).map(|(samples, speed)| {
+            if *speed > 0.0 && *samples > before {
+                sum += (samples - before) * seq_len / speed;
+                before = *samples;
+            }
+            sum
+        });
+        Some(seconds.collect())
+    }
+}
+
+/// Every key of a configuration with its value, as one flat table; tables in lists are numbered from 0.
+///
+/// # Errors
+/// The text is no TOML.
+pub fn flat_config(text: &str) -> Result<BTreeMap<String, String>, toml::de::Error> {
+    let table: toml::Table = text.parse()?;
+    let mut flat = BTreeMap::new();
+    flatten("", &toml::Value::Table(table), &mut flat);
+    Ok(flat)
+}
+
+fn flatten(key: &str, value: &toml::Value, flat: &mut BTreeMap<String, String>) {
+    let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match value {
+        toml::Value::Table(table) => {
+            table.iter().for_each(|(name, value)| flatten(&below(name), value, flat))
+        }
+        toml::Value::Array(values) if values.iter().any(toml::Value::is_table) => {
+            values.iter().enumerate().for_each(|(i, value)| flatten(&below(&i.to_string()), value, flat));
+        }
+        toml::Value::String(text) => {
+            flat.insert(key.to_owned(), text.clone());
+        }
+        _ => {
+            flat.insert(key.to_owned(), value.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<RunLog> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        std::fs::write(&path, text).unwrap();
+        RunLog::read("a", &path)
+    }
+
+    #[test]
+    fn lines_become_columns_with_gaps() {
+        let text = "{\"step\":10,\"train/ce\":5.0,\"data/tokens_seen\":100,\"data/hash\":\"ab\"}\n\
+                    {\"step\":20,\"train/ce\":4.0,\"data/tokens_seen\":200,\"router/1/load\":[0.25,0.75],\"train/pass/10/ce\":1}\n\
+                    {\"step\":20,\"validation/ce\":4.5}\n{\"step\":30,\"tra";
+        let run = read(text).unwrap();
+        assert_eq!(run.train.points("train/ce"), [(10.0, 5.0), (20.0, 4.0)]);
+        assert_eq!(run.train.points("train/pass/10/ce"), [(20.0, 1.0)]);
+        assert_eq!(run.train.lists("router/1/load").unwrap(), [vec![], vec![0.25, 0.75]]);
+        assert_eq!(run.validation.points("validation/ce"), [(20.0, 4.5)]);
+        assert_eq!((run.tokens_at(5.0), run.tokens_at(15.0), run.tokens_at(99.0)), (50.0, 100.0, 200.0));
+        assert_eq!(run.train.middles("train/pass/", "/ce"), ["10"]);
+    }
+
+    #[test]
+    fn a_line_that_is_no_record_is_named() {
+        let error = read("{\"step\":1}\n<html>\n{\"step\":2}\n").unwrap_err().to_string();
+        assert!(error.contains("line 2"), "{error}");
+        assert!(read("").unwrap_err().to_string().contains("no line yet"));
+        assert!(read("{\"step\":1}").unwrap_err().to_string().contains("no line yet"));
+    }
+
+    #[test]
+    fn configurations_are_flat() {
+        let flat = flat_config("[run]\nseed = 1\n[[optim.group]]\nnames = [\"a\"]\nlr = 0.5\n").unwrap();
+        let flat: Vec<_> = flat.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(flat, ["optim.group.0.lr=0.5", "optim.group.0.names=[\"a\"]", "run.seed=1"]);
+    }
+}

@@ -1,0 +1,170 @@
+//! Figures of routing: who gets how much, layer by layer and over time.
+
+use moe_report::{Figure, Heat, Series};
+
+use super::curves::{lines_over_steps, of_run};
+use super::log::RunLog;
+
+/// Cells of all heat maps of a page together: it stays below some megabytes.
+const MAX_CELLS: usize = 60_000;
+/// Columns of a heat map: no more than can be told apart, no fewer than show a course.
+const COLUMNS: (usize, usize) = (12, 120);
+
+/// Curves of one value of every layer.
+struct Measure {
+    key: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    note: &'static str,
+    healthy: Option<(f64, f64)>,
+    is_log: bool,
+}
+
+const MEASURES: [Measure; 8] = [
+    Measure {
+        key: "maxvio",
+        title: "Load violation",
+        unit: "MaxVio",
+        note: "(largest load - mean load) / mean load of a step, averaged over the interval (arXiv 2408.15664). 0 is perfect balance; experts / k - 1 is collapse. Shaded: below 1.",
+        healthy: Some((0.0, 1.0)),
+        is_log: false,
+    },
+    Measure {
+        key: "e_eff",
+        title: "Effective experts",
+        unit: "experts",
+        note: "The exponential of the entropy of the load.",
+        healthy: None,
+        is_log: false,
+    },
+    Measure {
+        key: "h_norm",
+        title: "Entropy of the load",
+        unit: "share of its maximum",
+        note: "1 is perfect balance. Shaded: above 0.9.",
+        healthy: Some((0.9, 1.0)),
+        is_log: false,
+    },
+    Measure {
+        key: "dead",
+        title: "Experts without a token",
+        unit: "experts",
+        note: "",
+        healthy: None,
+        is_log: false,
+    },
+    Measure {
+        key: "dropped",
+        title: "Dropped choices",
+        unit: "choices",
+        note: "Choices that found their expert full.",
+        healthy: None,
+        is_log: false,
+    },
+    Measure {
+        key: "bias_range",
+        title: "Range of the selection bias",
+        unit: "bias",
+        note: "",
+        healthy: None,
+        is_log: false,
+    },
+    Measure {
+        key: "logit_max",
+        title: "Largest router logit",
+        unit: "logit",
+        note: "",
+        healthy: None,
+        is_log: false,
+    },
+    Measure {
+        key: "z",
+        title: "Router z-loss",
+        unit: "z-loss",
+        note: "Without its coefficient.",
+        healthy: None,
+        is_log: false,
+    },
+];
+
+/// Load of each expert over time, a map for each layer of each run.
+pub(super) fn loads(runs: &[RunLog]) -> Vec<Figure> {
+    let layers = |run: &RunLog| run.train.middles("router/", "/load");
+    let lists = |run: &RunLog, layer: &str| {
+        run.train.lists(&format!("router/{layer}/load")).unwrap_or_default().to_vec()
+    };
+    let n_experts = |loads: &[Vec<f64>]| loads.iter().map(Vec::len).max().unwrap_or(0);
+    let n_rows: usize = runs
+        .iter()
+        .flat_map(|run| layers(run).into_iter().map(move |layer| n_experts(&lists(run, &layer))))
+        .sum();
+    let max_columns = (MAX_CELLS / n_rows.max(1)).clamp(COLUMNS.0, COLUMNS.1);
+    let mut figures = Vec::new();
+    for (i, run) in runs.iter().enumerate() {
+        for layer in layers(run) {
+            let loads = lists(run, &layer);
+            let n = n_experts(&loads);
+            if n == 0 {
+                continue;
+            }
+            let of_expert = |expert: usize| {
+                loads.iter().map(|load| load.get(expert).copied().unwrap_or(f64::NAN)).collect()
+            };
+            let heat = Heat {
+                id: if runs.len() == 1 { format!("load-{layer}") } else { format!("load-{i}-{layer}") },
+                title: of_run(runs, run, &format!("layer {layer}: load of each expert")),
+                note: String::new(),
+                x_label: "steps".to_owned(),
+                value_label: "share of choices".to_owned(),
+                rows: (0..n).map(|expert| expert.to_string()).collect(),
+                columns: run.train.steps.iter().map(|step| step.to_string()).collect(),
+                values: (0..n).map(of_expert).collect(),
+                // The middle shade is an even load.
+                range: (0.0, 2.0 / n as f64),
+                max_columns,
+            };
+            figures.push(heat.figure());
+        }
+    }
+    figures
+}
+
+/// One figure for each measure, a curve for each layer.
+pub(super) fn measures(runs: &[RunLog]) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for measure in &MEASURES {
+        let series = curves(runs, "router/", measure.key, false);
+        // What is zero from beginning to end says nothing in a picture.
+        let is_zero = series.iter().flat_map(|series| &series.points).all(|point| point.1 == 0.0);
+        if series.is_empty() || is_zero && measure.key != "dead" {
+            continue;
+        }
+        let id = format!("router-{}", measure.key.replace('_', "-"));
+        let mut lines = lines_over_steps(&id, measure.title, measure.note, measure.unit, series);
+        lines.healthy = measure.healthy;
+        lines.y.is_log = measure.is_log;
+        figures.push(lines.figure());
+    }
+    let series = curves(runs, "validation/router/", "maxvio", true);
+    if !series.is_empty() {
+        let note = "MaxVio of the whole validation set: what experts in parallel would feel.";
+        let lines =
+            lines_over_steps("router-maxvio-global", "Load violation in validation", note, "MaxVio", series);
+        figures.push(lines.figure());
+    }
+    figures
+}
+
+fn curves(runs: &[RunLog], prefix: &str, key: &str, is_validation: bool) -> Vec<Series> {
+    let mut series = Vec::new();
+    for run in runs {
+        let columns = if is_validation { &run.validation } else { &run.train };
+        for layer in columns.middles(prefix, &format!("/{key}")) {
+            let points = columns.points(&format!("{prefix}{layer}/{key}"));
+            if !points.is_empty() {
+                series.push(Series { name: of_run(runs, run, &format!("layer {layer}")), points });
+            }
+        }
+    }
+    series
+}
