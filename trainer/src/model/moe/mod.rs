@@ -133,8 +133,13 @@ impl MoeLayer {
     /// What the balancers say of an answer of the router, which had asked for these choices.
     fn record(&self, routed: &Routed, asked: Tensor<2, Int>) -> MoeRecord {
         let n_experts = routed.n_experts();
-        let load = count(routed.routing.choices.clone(), 1, n_experts).reshape([n_experts]);
-        let mut values = vec![Named::new(load::LOAD, Merge::Sum, load.clone())];
+        let n_samples = routed.ctx.valid.n_samples();
+        let loads = count(routed.routing.choices.clone(), n_samples, n_experts);
+        let load = loads.clone().sum_dim(0).reshape([n_experts]);
+        let mut values = vec![
+            Named::new(load::LOAD, Merge::Sum, load.clone()),
+            Named::new(load::LOADS, Merge::Append, loads.reshape([n_samples * n_experts])),
+        ];
         let made = |choices: Tensor<2, Int>| choices.greater_equal_elem(0).float().sum();
         let dropped = made(asked) - made(routed.routing.choices.clone());
         values.push(Named::new(load::DROPPED, Merge::Sum, dropped));
