@@ -86,6 +86,8 @@ fn every_parameter_has_the_gradient_of_the_loss() {
         config.tie_embeddings = true;
         config.moe.router = router(Score::Softmax);
         check(&config, None);
+        config.moe.latent = 6;
+        check(&config, Some("feed_forward"));
     };
     every();
     plainly(every);

@@ -57,6 +57,7 @@ const OTHER: &[(&str, &str)] = &[
     ("moe.top_k", "3"),
     ("moe.shared", "0"),
     ("moe.expert_ffn", "8"),
+    ("moe.latent", "5"),
     ("moe.expert_activation", "relu2"),
     ("moe.shared_gate", "true"),
     ("moe.expert_dropout", "0.3"),

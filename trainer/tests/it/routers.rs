@@ -18,7 +18,7 @@ use crate::golden::{flat, input, read};
 use crate::support::*;
 
 /// The context of one sample of `n` real tokens in training, and of `padding` more.
-fn context(n: usize, padding: usize, mode: Mode) -> Context {
+pub fn context(n: usize, padding: usize, mode: Mode) -> Context {
     let segments: Vec<u32> = (0..n + padding).map(|i| if i < n { 0 } else { PADDING }).collect();
     let ids = vec![0; n + padding];
     let input = Input::new(&ids, &ids, &segments, [1, n + padding], &autodiff());
