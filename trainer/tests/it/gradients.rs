@@ -103,5 +103,9 @@ fn the_balancing_losses_reach_the_router() {
             check(&config, Some("router"));
             plainly(|| check(&config, Some("router")));
         }
+        let mut config = tiny_model();
+        config.moe.router = router(score);
+        config.moe.balance.orthogonality.orthogonality = 3.0;
+        check(&config, Some("router"));
     }
 }

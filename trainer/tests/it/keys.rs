@@ -84,6 +84,7 @@ const OTHER: &[(&str, &str)] = &[
     ("moe.balance.quantile", "true"),
     ("moe.balance.importance", "1.0"),
     ("moe.balance.load", "1.0"),
+    ("moe.balance.orthogonality", "1.0"),
     ("moe.capacity.factor", "0.5"),
     ("moe.capacity.eval_factor", "0.5"),
     ("moe.capacity.min", "14"),

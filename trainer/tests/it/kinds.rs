@@ -1,11 +1,72 @@
 use burn::tensor::Device;
+use moe_train::checkpoint::parameter_hash;
 use moe_train::model::Model;
 use moe_train::model::context::Mode;
+use moe_train::model::facts::table;
+use moe_train::model::moe::{BalanceConfig, RouterConfig};
 use moe_train::model::parameters::{parameters, replace_all};
 use moe_train::train::train_step;
 
 use crate::routers::{KINDS, context, model_of};
 use crate::support::*;
+
+/// The page with its tables as the registries have them.
+fn page_of_registries(page: &str) -> String {
+    let tables = [
+        ("routers", table("kind", &RouterConfig::facts())),
+        ("balancers", table("key", &BalanceConfig::facts())),
+    ];
+    tables.into_iter().fold(page.to_string(), |page, (name, table)| {
+        let (begin, end) = (format!("<!-- table of {name} -->\n"), "\n<!-- end of table -->");
+        let (before, rest) = page.split_once(&begin).expect("the beginning of a table");
+        let (_, after) = rest.split_once(end).expect("the end of a table");
+        format!("{before}{begin}{table}{end}{after}")
+    })
+}
+
+#[test]
+fn the_page_on_models_has_the_tables_of_the_registries() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/models.md");
+    let page = std::fs::read_to_string(path).expect("docs/models.md");
+    let expected = page_of_registries(&page);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &expected).expect("writable");
+        return;
+    }
+    assert!(
+        page == expected,
+        "docs/models.md is out of date; write it: UPDATE_DOCS=1 cargo test --workspace --test it -- the_page_on_models"
+    );
+}
+
+#[test]
+fn kinds_are_exact_on_the_cpu_where_their_facts_say_so() {
+    for (kind, _) in KINDS {
+        let name = kind[0].split_once('=').expect("an assignment").1;
+        let facts = RouterConfig::facts().into_iter().find(|(found, _)| *found == name).expect("a kind").1;
+        // Every balancer with one router at least.
+        let mut config = model_of(kind, &[]);
+        let balance = &mut config.moe.balance;
+        (balance.switch.switch, balance.sequence.sequence, balance.z.z) = (0.1, 0.1, 0.1);
+        balance.importance.importance = 0.1;
+        balance.orthogonality.orthogonality = 0.1;
+        balance.likely_load.load = if name == "noisy_top_k" { 0.1 } else { 0.0 };
+        balance.quantile.quantile = name == "top_k";
+        balance.bias.bias_rate = if name == "group_limited" { 0.1 } else { 0.0 };
+        let hash = |n_threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().expect("threads");
+            pool.install(|| {
+                let (mut state, step) = (state(&config), step_config(4, 1e-3));
+                (0..2).for_each(|t| {
+                    train_step(&mut state, &batch(8 * t, 8), &step).expect("finite");
+                });
+                parameter_hash(&parameters(&state.model))
+            })
+        };
+        assert_eq!(hash(1) == hash(3), facts.is_exact, "{name}");
+    }
+    assert!(BalanceConfig::facts().iter().all(|(_, facts)| facts.is_exact));
+}
 
 #[test]
 fn loads_of_samples_add_up_and_do_not_depend_on_the_micro_batch() {

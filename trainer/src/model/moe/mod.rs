@@ -128,7 +128,7 @@ impl MoeLayer {
         let routing = self.router.route(x.clone(), ctx);
         let asked = routing.choices.clone();
         let routing = self.capacity.drop(routing, self.top_k, &self.name, ctx);
-        let routed = Routed::new(routing, self.layer, ctx);
+        let routed = Routed::new(routing, self.layer, ctx).with_matrix(self.router.matrix());
         let routes = sort_by_expert(&routed.routing.choices, routed.n_experts());
         let on_experts = |x: Tensor<2>| self.experts.forward(x, routed.routing.weights.clone(), &routes, ctx);
         let y = match &self.latent {
@@ -234,6 +234,7 @@ pub fn router_shape(config: &ModelConfig) -> RouterShape {
         bias_rate: moe.balance.bias.bias_rate,
         by_logits: moe.balance.quantile.quantile,
         needs_likelihood: moe.balance.likely_load.load > 0.0,
+        needs_matrix: moe.balance.orthogonality.orthogonality > 0.0,
     }
 }
 
