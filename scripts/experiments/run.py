@@ -8,7 +8,7 @@ NAME.toml was written before the first run: arms, seeds, metrics, the rule of de
 and hold the hash of NAME.toml; another hash is refused. A run that was killed goes on where it stopped. --steps and --seeds make an
 experiment smaller; receipts say so. `nice` and RAYON_NUM_THREADS change the time alone: runs are the same bit for bit.
 """
-import argparse, hashlib, json, math, os, pathlib, platform, shutil, subprocess, sys, time, tomllib
+import argparse, concurrent.futures, hashlib, json, math, os, pathlib, platform, shutil, subprocess, sys, time, tomllib
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- tables: made by scripts/experiments/run.py -->", "<!-- end of tables -->"
@@ -24,7 +24,7 @@ def run(command):
     """A command that must succeed; what it prints on stdout."""
     done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        fail(f"exit code {done.returncode}: {' '.join(map(str, command))}")
+        raise RuntimeError(f"exit code {done.returncode}: {' '.join(map(str, command))}")
     return done.stdout
 
 
@@ -59,7 +59,7 @@ def make_run(plan, digest, arm, seed, steps, programs, work, data):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = {kind: [line for line in lines if line["step"] == steps and f"{kind}/ce" in line] for kind in ("train", "validation")}
     if not all(last.values()):
-        fail(f"{folder}: metrics.jsonl has no lines of step {steps}")
+        raise RuntimeError(f"{folder}: metrics.jsonl has no lines of step {steps}")
     state = json.loads(run([trainer, "inspect", folder, "--json"]))["state"]
     sweep = json.loads(run([trainer, "-q", "eval", folder, "--shards", data, "--device", "cpu", "--capacity", ",".join(plan["capacities"]), "--json"]))
     receipt = {
@@ -122,13 +122,16 @@ def tables(plan, digest, receipts):
         if arm == plan["control"]:
             return "0"
         mean, half = interval(differences(arm, name))
+        if math.isnan(half):
+            return f"{mean:+.3f}"
         text = f"{mean:+.3f} ± {half:.3f}"
         return f"**{text}**" if abs(mean) > half else text
 
     out.append("Means over seeds:")
     values = {(arm, name): [metric(receipts[arm, seed], name) for seed in seeds] for arm in arms for name in names}
     out.append(grid(["arm", *names], [[f"`{arm}`", *(f"{interval(values[arm, name])[0]:.3f}" for name in names)] for arm in arms]))
-    out.append(f"Difference to `{plan['control']}` of the same seed: mean over seeds and 95 % interval, bold where it excludes 0:")
+    of_interval = "mean over seeds and 95 % interval, bold where it excludes 0" if len(seeds) > 1 else "one seed has no interval"
+    out.append(f"Difference to `{plan['control']}` of the same seed ({of_interval}):")
     out.append(grid(["arm", *names], [[f"`{arm}`", *(told(arm, name) for name in names)] for arm in arms]))
     capacities = plan["capacities"]
 
@@ -153,6 +156,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=REPO / "target" / "experiments", help="folder of data and runs")
     parser.add_argument("--steps", type=int, help="fewer steps than preregistered")
     parser.add_argument("--seeds", type=int, help="the first so many seeds only")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; RAYON_NUM_THREADS=1 gives each one thread")
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()
     text = args.plan.read_bytes()
@@ -168,11 +172,17 @@ def main():
         # All arms of a seed before the next seed, so that pairs are whole wherever it stops.
         wanted = [(arm, seed) for seed in plan["seeds"][: args.seeds] for arm in plan["arm"] if (arm["name"], seed) not in receipts]
         data = make_data(plan, args.programs, args.work) if wanted else None
-        for number, (arm, seed) in enumerate(wanted, 1):
-            receipt = make_run(plan, digest, arm, seed, steps, args.programs, args.work, data)
-            write(folder / f"{arm['name']}-{seed}.json", json.dumps(receipt, indent=1) + "\n")
-            receipts[arm["name"], seed] = receipt
-            print(f"{number}/{len(wanted)} {arm['name']} seed {seed}: loss {metric(receipt, 'loss'):.4f}, {receipt['seconds']:.0f} s", flush=True)
+        with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+            begun = [pool.submit(make_run, plan, digest, arm, seed, steps, args.programs, args.work, data) for arm, seed in wanted]
+            for number, done in enumerate(concurrent.futures.as_completed(begun), 1):
+                if done.exception():
+                    pool.shutdown(cancel_futures=True)
+                    fail(done.exception())
+                receipt = done.result()
+                arm, seed = receipt["arm"], receipt["seed"]
+                write(folder / f"{arm}-{seed}.json", json.dumps(receipt, indent=1) + "\n")
+                receipts[arm, seed] = receipt
+                print(f"{number}/{len(wanted)} {arm} seed {seed}: loss {metric(receipt, 'loss'):.4f}, {receipt['seconds']:.0f} s", flush=True)
     before, _, rest = page.read_text().partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
@@ -181,4 +191,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RuntimeError as error:
+        fail(error)
