@@ -58,10 +58,6 @@ unsafe impl GlobalAlloc for Allocator {
 /// Bytes of memory that this process can get at most: of the machine, its control group and its own limit of addresses
 /// (`ulimit -v`). `None` where the system does not say.
 pub fn machine_bytes() -> Option<u64> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let number = |text: &str| text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok());
-    let behind =
-        |text: &str, label: &str| text.lines().find_map(|line| line.strip_prefix(label)).and_then(number);
     let limits = [
         behind(&read("/proc/meminfo"), "MemTotal:").map(|kib| kib.saturating_mul(1024)),
         number(&read("/sys/fs/cgroup/memory.max")),
@@ -71,14 +67,35 @@ pub fn machine_bytes() -> Option<u64> {
     limits.into_iter().flatten().min()
 }
 
+/// Bytes of memory that this process holds for itself now; pages of files that it has mapped are not in them. `None` where the
+/// system does not say.
+pub fn held_bytes() -> Option<u64> {
+    behind(&read("/proc/self/status"), "RssAnon:").map(|kib| kib.saturating_mul(1024))
+}
+
+/// The text of a file of the system; empty where there is none.
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The number at the start of a text.
+fn number(text: &str) -> Option<u64> {
+    text.split_whitespace().next().and_then(|word| word.parse().ok())
+}
+
+/// The number behind a label at the start of a line.
+fn behind(text: &str, label: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(label)).and_then(number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_has_more_than_a_megabyte_and_less_than_an_exabyte() {
-        if let Some(n_bytes) = machine_bytes() {
-            assert!((1 << 20..1 << 60).contains(&n_bytes), "{n_bytes}");
+    fn machine_and_process_have_more_than_a_few_pages_and_less_than_an_exabyte() {
+        for n_bytes in [machine_bytes(), held_bytes()].into_iter().flatten() {
+            assert!((1 << 16..1 << 60).contains(&n_bytes), "{n_bytes}");
         }
     }
 

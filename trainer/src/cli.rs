@@ -66,7 +66,8 @@ pub struct ConfigSource {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub config: Option<PathBuf>,
-    /// Configuration that is part of the program: smoke, tiny, char, mini-1b, wide-1b, speedrun-moe64 or moonlet-7b.
+    /// Configuration that is part of the program: smoke, tiny, char, mini-1b, wide-1b, speedrun-moe64,
+    /// moonlet-7b, mixtral-8x7b or olmoe-1b-7b.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// One key of the configuration, as in moe.top_k=2; may be repeated.

@@ -121,6 +121,7 @@ impl<'a> Bench<'a> {
         let init = Init::new(1, config.init_std, &self.autodiff);
         let layer = MoeLayer::new(config, 0, 1.0, "bench", &init);
         let (d, k) = (config.d_model, config.moe.top_k);
+        let narrow = config.expert_width();
         let x = self.leaf("x", [self.tokens(), d]);
         let (router, experts) = (layer.router(), layer.experts());
         let n_rows = (self.tokens() * k) as f64;
@@ -139,6 +140,7 @@ impl<'a> Bench<'a> {
         };
         let routes = sort_by_expert(&routing.choices, config.moe.n_experts);
         let weights = routing.weights.detach();
+        let (x, width) = (self.leaf("rows", [self.tokens(), narrow]), width * narrow as f64 / d as f64);
         let [forward_ms, backward_ms] =
             self.both(|| combine_rows(gather_rows(x.clone(), &routes), weights.clone(), &routes))?;
         let rows = Part {
@@ -157,7 +159,7 @@ impl<'a> Bench<'a> {
             name: "experts".into(),
             forward_ms,
             backward_ms,
-            flops: 18.0 * n_rows * (d * config.moe.expert_ffn) as f64,
+            flops: 18.0 * n_rows * (narrow * config.moe.expert_ffn) as f64,
             bytes: self.expert_bytes(),
             times,
         };
@@ -167,7 +169,7 @@ impl<'a> Bench<'a> {
     /// Rows in and out, gate and up, and the matrices, once each way.
     fn expert_bytes(&self) -> f64 {
         let config = &self.setup.geometry;
-        let (d, f, e) = (config.d_model, config.moe.expert_ffn, config.moe.n_experts);
+        let (d, f, e) = (config.expert_width(), config.moe.expert_ffn, config.moe.n_experts);
         let rows = self.tokens() * config.moe.top_k;
         let values = 3 * (rows * (2 * d + 3 * f) + 3 * e * d * f);
         values as f64 * config.compute.bytes() as f64

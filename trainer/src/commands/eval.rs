@@ -8,7 +8,7 @@ use crate::cli::EvalArgs;
 use crate::data::Corpus;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::metrics::Mean;
+use crate::metrics::{Mean, ValidatedRouter, information, shares};
 use crate::model::Model;
 use crate::model::moe::{CapacitySettings, RouterStats};
 use crate::printer::{Printer, describe_validation};
@@ -60,6 +60,7 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
             "all": describe(&validation.losses.all),
             "unigram_ce": validation.unigram,
             "sources": by_source,
+            "routers": validation.routers.iter().map(|r| describe_router(r, &corpus)).collect::<Vec<_>>(),
         });
         printer.data(format!("{record:#}"))?;
     } else {
@@ -72,8 +73,47 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
                 mean.n_targets
             ))?;
         }
+        for router in &validation.routers {
+            print_router(router, &corpus, printer)?;
+        }
     }
     Ok(0)
+}
+
+/// How even the load of a router is, and where the tokens of each source go.
+fn print_router(router: &ValidatedRouter, corpus: &Corpus, printer: &Printer) -> Result<()> {
+    let (summary, sources) = (router.stats.summary(), &router.groups.sources);
+    let mut line = format!(
+        "  layer {}: MaxVio {:.2}  {:.1} of {} experts in effect",
+        router.layer,
+        summary.max_violation,
+        summary.effective_experts,
+        router.stats.load.len()
+    );
+    if sources.len() > 1 {
+        line += &format!("  source and expert share {:.3} nats", information(sources.values()));
+    }
+    printer.data(line)?;
+    for (pool, load) in sources.iter().filter(|_| sources.len() > 1) {
+        let percent: Vec<String> = shares(load).iter().map(|share| format!("{:.1}", 100.0 * share)).collect();
+        printer.data(format!("    {}: {} % of choices", corpus.pool_name(*pool), percent.join(" ")))?;
+    }
+    Ok(())
+}
+
+fn describe_router(router: &ValidatedRouter, corpus: &Corpus) -> Value {
+    let summary = router.stats.summary();
+    let sources = &router.groups.sources;
+    let loads: Map<String, Value> =
+        sources.iter().map(|(pool, load)| (corpus.pool_name(*pool), shares(load).into())).collect();
+    json!({
+        "layer": router.layer,
+        "maxvio": summary.max_violation,
+        "e_eff": summary.effective_experts,
+        "dead": summary.n_dead,
+        "sources": loads,
+        "source_information": information(sources.values()),
+    })
 }
 
 /// The loss at several capacities, and the share of choices that found their expert full.
@@ -96,7 +136,7 @@ fn sweep(
         model = model.with_capacity(&capacity);
         let validation = validator.run(&model, corpus)?;
         let sum =
-            |count: fn(&RouterStats) -> u64| validation.routers.iter().map(|(_, r)| count(r)).sum::<u64>();
+            |count: fn(&RouterStats) -> u64| validation.routers.iter().map(|r| count(&r.stats)).sum::<u64>();
         let (sent, dropped) = (sum(|r| r.load.iter().sum()), sum(|r| r.n_dropped));
         let share = dropped as f64 / (sent + dropped).max(1) as f64;
         let factor = if eval_factor == 0.0 { "inf".to_string() } else { eval_factor.to_string() };

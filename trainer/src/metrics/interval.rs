@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::groups::GroupLosses;
+use super::loads::GroupLoads;
 use crate::data::{Batch, Corpus};
 use crate::model::moe::RouterStats;
 use crate::train::StepReport;
@@ -37,6 +38,7 @@ pub(super) struct RouterInterval {
     pub(super) n_tokens: u64,
     pub(super) n_dropped: u64,
     pub(super) load: Vec<u64>,
+    pub(super) groups: GroupLoads,
     pub(super) fewest_rows: u64,
     pub(super) most_rows: u64,
     pub(super) losses: Vec<LossSum>,
@@ -105,6 +107,7 @@ impl Interval {
                 self.routers.push(RouterInterval::new(*layer, stats.load.len()));
             }
             self.routers[index].add(stats);
+            self.routers[index].groups.add(batch, stats);
         }
     }
 }

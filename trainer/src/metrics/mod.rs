@@ -4,10 +4,12 @@ mod crash;
 mod groups;
 mod interval;
 mod jsonl;
+mod loads;
 mod record;
 
 pub use crash::write_crash;
 pub use groups::{GroupLosses, Mean};
 pub use interval::{Interval, Took};
 pub use jsonl::MetricsFile;
-pub use record::{Facts, SCHEMA, validation_record};
+pub use loads::{GroupLoads, information, shares};
+pub use record::{Facts, SCHEMA, ValidatedRouter, validation_record};

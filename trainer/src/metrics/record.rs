@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::groups::{GroupLosses, Mean};
 use super::interval::{Interval, RouterInterval};
+use super::loads::{GroupLoads, information, shares};
 use crate::data::Corpus;
 use crate::model::config::BalanceConfig;
 use crate::model::moe::RouterStats;
@@ -75,6 +76,7 @@ impl Interval {
         put(&mut line, "data/hash", state.digest.hash().to_string());
         for of_layer in &self.routers {
             router(&mut line, of_layer);
+            loads(&mut line, &format!("router/{}", of_layer.layer), &of_layer.groups, corpus);
         }
         line
     }
@@ -109,12 +111,23 @@ impl Interval {
     }
 }
 
-/// The line of a validation; `routers` are the loads of the whole validation set, by layer.
+/// What one router did with a validation set.
+#[derive(Debug, Clone)]
+pub struct ValidatedRouter {
+    /// Its block.
+    pub layer: usize,
+    /// Over the whole set.
+    pub stats: RouterStats,
+    /// By source.
+    pub groups: GroupLoads,
+}
+
+/// The line of a validation; `routers` are by layer.
 pub fn validation_record(
     step: u64,
     losses: &GroupLosses,
     unigram: f64,
-    routers: &[(usize, RouterStats)],
+    routers: &[ValidatedRouter],
     corpus: &Corpus,
 ) -> Map<String, Value> {
     let mut line = Map::new();
@@ -125,14 +138,32 @@ pub fn validation_record(
     for (pool, losses) in &losses.sources {
         mean(&mut line, &format!("validation/source/{}", corpus.pool_name(*pool)), losses);
     }
-    for (layer, stats) in routers {
-        let summary = stats.summary();
-        put(&mut line, &format!("validation/router/{layer}/maxvio"), summary.max_violation);
-        put(&mut line, &format!("validation/router/{layer}/e_eff"), summary.effective_experts);
-        put(&mut line, &format!("validation/router/{layer}/dead"), summary.n_dead);
-        put(&mut line, &format!("validation/router/{layer}/max_load"), summary.max_load);
+    for router in routers {
+        let (summary, prefix) = (router.stats.summary(), format!("validation/router/{}", router.layer));
+        put(&mut line, &format!("{prefix}/maxvio"), summary.max_violation);
+        put(&mut line, &format!("{prefix}/e_eff"), summary.effective_experts);
+        put(&mut line, &format!("{prefix}/dead"), summary.n_dead);
+        put(&mut line, &format!("{prefix}/max_load"), summary.max_load);
+        loads(&mut line, &prefix, &router.groups, corpus);
     }
     line
+}
+
+/// The loads of each source and pass; of one alone the load of all says as much.
+fn loads(line: &mut Map<String, Value>, prefix: &str, groups: &GroupLoads, corpus: &Corpus) {
+    let GroupLoads { sources, passes } = groups;
+    if sources.len() > 1 {
+        for (pool, load) in sources {
+            put(line, &format!("{prefix}/source/{}/load", corpus.pool_name(*pool)), shares(load));
+        }
+        put(line, &format!("{prefix}/source_information"), information(sources.values()));
+    }
+    if passes.len() > 1 {
+        for (pass, load) in passes {
+            put(line, &format!("{prefix}/pass/{pass}/load"), shares(load));
+        }
+        put(line, &format!("{prefix}/pass_information"), information(passes.values()));
+    }
 }
 
 fn router(line: &mut Map<String, Value>, router: &RouterInterval) {

@@ -47,6 +47,8 @@ pub struct MoeConfig {
     pub n_shared: usize,
     /// Hidden width of one expert.
     pub expert_ffn: usize,
+    /// Width on which routed experts work; 0: that of the residual stream.
+    pub latent: usize,
     /// What routed experts compute between their matrices.
     pub expert_activation: Activation,
     /// Whether the shared experts have a gate.
@@ -74,6 +76,7 @@ impl MoeConfig {
             top_k,
             shared: n_shared,
             expert_ffn,
+            latent,
             expert_activation,
             shared_gate,
             expert_dropout,
@@ -83,6 +86,7 @@ impl MoeConfig {
             top_k,
             n_shared,
             expert_ffn,
+            latent,
             expert_activation,
             shared_gate,
             expert_dropout,
@@ -134,6 +138,11 @@ impl ModelConfig {
     /// Width of the widest attention head that kernels for GPUs meet.
     pub fn head_dim(&self) -> usize {
         (0..self.n_layers).map(|layer| self.attention(layer).head_dim(self.d_model)).max().unwrap_or(0)
+    }
+
+    /// Width on which routed experts work.
+    pub fn expert_width(&self) -> usize {
+        if self.moe.latent == 0 { self.d_model } else { self.moe.latent }
     }
 
     /// Whether block `layer` (from 0) holds a mixture of experts.

@@ -8,6 +8,7 @@ mod block;
 pub mod config;
 pub mod context;
 pub mod cost;
+pub mod facts;
 pub mod feed_forward;
 pub mod init;
 mod input;

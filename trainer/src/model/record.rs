@@ -16,6 +16,8 @@ pub enum Merge {
     Min,
     /// They are all the same.
     Same,
+    /// One follows the other.
+    Append,
 }
 
 /// A value on the device, `[n]`, f32, outside of any graph.
@@ -48,6 +50,7 @@ impl Values {
             numbers = rest;
             let own = own.iter().copied().map(f64::from);
             match self.0.iter_mut().find(|(found, _)| found == name) {
+                Some((_, all)) if *merge == Merge::Append => all.extend(own),
                 Some((_, all)) => all.iter_mut().zip(own).for_each(|(sum, new)| *sum = merge.of(*sum, new)),
                 None => self.0.push((name, own.collect())),
             }
@@ -67,7 +70,7 @@ impl Merge {
             Self::Sum => a + b,
             Self::Max => a.max(b),
             Self::Min => a.min(b),
-            Self::Same => b,
+            Self::Same | Self::Append => b,
         }
     }
 }
@@ -88,5 +91,9 @@ mod tests {
             values.merge(&[named(merge, 2)], &[3.0, 4.0]);
             assert_eq!(values.iter().collect::<Vec<_>>(), [("x", &expected[..])]);
         }
+        let mut values = Values::default();
+        values.merge(&[named(Merge::Append, 2)], &[1.0, 2.0]);
+        values.merge(&[named(Merge::Append, 1)], &[3.0]);
+        assert_eq!(values.iter().collect::<Vec<_>>(), [("x", &[1.0, 2.0, 3.0][..])]);
     }
 }

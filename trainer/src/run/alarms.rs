@@ -1,5 +1,5 @@
 //! What a run should be told about while it can still be helped: experts that get nothing, routers that use few experts,
-//! losses far off, and waiting for data. Nothing here changes the run; what was seen starts anew on resume.
+//! losses far off, waiting for data, and memory that grows. Nothing here changes the run; what was seen starts anew on resume.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,6 +16,13 @@ const DEVIATIONS: f64 = 6.0;
 /// Steps over which waiting is judged, and the share of their time that is too much.
 const WAITED_STEPS: u32 = 50;
 const WAITED_SHARE: f64 = 0.5;
+/// Steps between two looks at the memory of the process.
+const MEMORY_STEPS: u32 = 100;
+/// So many looks, each of which finds more than the one before, are growth if it comes to this share and to these bytes: what
+/// is allocated once, or now and then by chance, does not grow for so long.
+const MEMORY_LOOKS: usize = 8;
+const MEMORY_SHARE: f64 = 0.05;
+const MEMORY_BYTES: u64 = 32 << 20;
 
 /// Watches the steps of a run.
 #[derive(Debug, Default)]
@@ -28,6 +35,8 @@ pub(super) struct Alarms {
     waited: f64,
     seconds: f64,
     n_timed: u32,
+    n_unseen: u32,
+    held: VecDeque<u64>,
 }
 
 impl Alarms {
@@ -47,6 +56,41 @@ impl Alarms {
         }
         said.extend(self.stalled(seconds, waited));
         said
+    }
+
+    /// What there is to say of the memory of this process, by its bytes, after a step.
+    pub(super) fn memory(&mut self, held_bytes: impl FnOnce() -> Option<u64>) -> Option<String> {
+        self.n_unseen += 1;
+        if self.n_unseen < MEMORY_STEPS {
+            return None;
+        }
+        self.n_unseen = 0;
+        self.grown(held_bytes()?)
+    }
+
+    fn grown(&mut self, now: u64) -> Option<String> {
+        if self.held.back().is_some_and(|last| now <= *last) {
+            self.held.clear();
+        }
+        self.held.push_back(now);
+        if self.held.len() <= MEMORY_LOOKS {
+            return None;
+        }
+        let first = self.held.pop_front().unwrap_or(now);
+        let more = now.saturating_sub(first);
+        if more < MEMORY_BYTES || (more as f64) < MEMORY_SHARE * first as f64 {
+            return None;
+        }
+        self.held.clear();
+        let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
+        Some(format!(
+            "the memory of this process has grown without a break over {} steps, from {:.2} to {:.2} GiB; lower data.prefetch, and \
+             if it goes on, stop (Ctrl-C saves) and go on with `moe-train resume` before the machine has none left: that is a \
+             defect of the program, worth a report",
+            MEMORY_LOOKS as u32 * MEMORY_STEPS,
+            gib(first),
+            gib(now)
+        ))
     }
 
     fn spike(&mut self, loss: f64) -> Option<String> {
@@ -178,6 +222,34 @@ mod tests {
         assert_eq!(steps, [100]);
         assert!(said.contains("collapsed") && said.contains("expert 3 "), "{said}");
         assert!(alarms(120, |_| (3.0, stats(&[6, 5, 5, 4]), [1.0, 0.0])).0.is_empty());
+    }
+
+    #[test]
+    fn memory_that_grows_without_a_break_is_told_once() {
+        let mib = |n: u64| Some(n << 20);
+        // Looks with an alarm, from 1, and what the first said.
+        let looks = |n: u64, held: &dyn Fn(u64) -> Option<u64>| {
+            let (mut alarms, mut found) = (Alarms::default(), Vec::new());
+            for look in 1..=n {
+                for _ in 1..MEMORY_STEPS {
+                    assert!(alarms.memory(|| panic!("it looks every {MEMORY_STEPS} steps")).is_none());
+                }
+                found.extend(alarms.memory(|| held(look)).map(|said| (look, said)));
+            }
+            found
+        };
+        // 8 steps up from 1010 to 1090 MiB are 8 %.
+        let found = looks(12, &|look| mib(1000 + 10 * look));
+        assert_eq!(found.iter().map(|(look, _)| *look).collect::<Vec<_>>(), [9]);
+        assert!(found[0].1.contains("800 steps, from 0.99 to 1.06 GiB"), "{}", found[0].1);
+        // It is told again where it goes on.
+        assert_eq!(looks(18, &|look| mib(1000 + 10 * look)).len(), 2);
+        // A jump, a break, too little, or nothing known.
+        assert!(looks(40, &|look| mib(if look < 20 { 1000 } else { 3000 })).is_empty());
+        assert!(looks(40, &|look| mib(1000 + 10 * (look % 7))).is_empty());
+        assert!(looks(40, &|look| mib(1000 + look)).is_empty());
+        assert!(looks(40, &|look| mib(10 + 3 * look)).is_empty());
+        assert!(looks(40, &|_| None).is_empty());
     }
 
     #[test]

@@ -138,7 +138,8 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
 
         interrupted = stop.load(Ordering::SeqCst) || stop_after.is_some_and(|last| state.step >= last);
         validation = None;
-        for message in alarms.step(report.cross_entropy, &report.routers, [seconds, waited]) {
+        let said = alarms.step(report.cross_entropy, &report.routers, [seconds, waited]);
+        for message in said.into_iter().chain(alarms.memory(moe_shards::memory::held_bytes)) {
             observer.alarm(state.step, &message);
         }
         observer.step(&progress(&state, n_steps, &report, &batch, seconds, logged));

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::data::{Batch, Corpus};
 use crate::error::Result;
-use crate::metrics::GroupLosses;
+use crate::metrics::{GroupLoads, GroupLosses, ValidatedRouter};
 use crate::model::Model;
 use crate::model::moe::RouterStats;
 use crate::model::record::Values;
@@ -20,7 +20,7 @@ pub struct Validation {
     /// Cross-entropy in nats of the unigram model of the training tokens on the same targets.
     pub unigram: f64,
     /// What each router did with the whole validation set, by layer.
-    pub routers: Vec<(usize, RouterStats)>,
+    pub routers: Vec<ValidatedRouter>,
 }
 
 /// The validation set of a run, ready to be used again and again.
@@ -59,7 +59,7 @@ impl Validator {
     pub fn run(&self, model: &Model, corpus: &Corpus) -> Result<Validation> {
         let model = model.valid();
         let mut losses = GroupLosses::default();
-        let mut routers: Vec<(usize, RouterStats)> = Vec::new();
+        let mut routers: Vec<ValidatedRouter> = Vec::new();
         for batch in &self.batches {
             let input = batch.input(0..batch.len(), &model.device());
             let output = model.forward(&input, &model.eval_context(&input));
@@ -73,8 +73,15 @@ impl Validator {
                 values.merge(&record.values, &read(Tensor::cat(numbers, 0))?);
                 let stats = RouterStats::new(&values, n_tokens);
                 match routers.get_mut(index) {
-                    Some((_, sum)) => sum.merge(&stats),
-                    None => routers.push((layer, stats)),
+                    Some(router) => {
+                        router.groups.add(batch, &stats);
+                        router.stats.merge(&stats);
+                    }
+                    None => {
+                        let mut groups = GroupLoads::default();
+                        groups.add(batch, &stats);
+                        routers.push(ValidatedRouter { layer, stats, groups });
+                    }
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 // In the crate: `use super::Balance;`, `use super::super::routing::Routed;` and `crate` for `moe_train`.
 use burn::tensor::Tensor;
+use moe_train::model::facts::Facts;
 use moe_train::model::moe::Routed;
 use moe_train::model::moe::balance::Balance;
 use moe_train::settings;
@@ -17,6 +18,11 @@ settings! {
 }
 
 impl Balance for Importance {
+    // A line of the table in docs/models.md.
+    fn facts(&self) -> Facts {
+        Facts::plain("loss: squared variation of the scores that experts collect", "arXiv 1701.06538")
+    }
+
     fn name(&self) -> &'static str {
         "importance"
     }

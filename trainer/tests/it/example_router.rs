@@ -5,6 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use moe_train::model::context::Context;
 use moe_train::model::cost::Cost;
+use moe_train::model::facts::Facts;
 use moe_train::model::init::Init;
 use moe_train::model::moe::{Route, RouterShape, Routing};
 use moe_train::ops::routing::choose;
@@ -31,6 +32,10 @@ pub struct Random {
 
 impl Route for Random {
     type Settings = RandomSettings;
+
+    // A line of the table in docs/models.md: causal, exact, in plain form, and in no other program.
+    const FACTS: Facts =
+        Facts::plain("k experts drawn anew in every step, of equal weight", "arXiv 2110.04260");
 
     fn new(settings: &RandomSettings, shape: RouterShape, name: &str, _: &Init) -> Self {
         let RouterShape { n_experts, top_k, .. } = shape;
@@ -111,11 +116,12 @@ fn contributing_shows_this_router_and_it_works() {
         bias_rate: 0.0,
         by_logits: false,
         needs_likelihood: false,
+        needs_matrix: false,
     };
     let config = RouterConfig::read("random", &Given).expect("its settings");
     assert!(RouterConfig::read("rnadom", &Given).is_err_and(|problem| problem.contains("top_k, random")));
-    let biased = RouterShape { bias_rate: 0.1, needs_likelihood: true, ..shape };
-    assert_eq!(config.problems(biased).len(), 2);
+    let biased = RouterShape { bias_rate: 0.1, needs_likelihood: true, needs_matrix: true, ..shape };
+    assert_eq!(config.problems(biased).len(), 3);
     let device = Device::flex();
     let router = config.build(shape, "router", &Init::new(1, 0.1, &device));
     let route = |first_sample: u64, n: usize, step: u64| {

@@ -77,6 +77,8 @@ fn every_router_and_expert_makes_the_step_of_the_cpu() {
             "moe.expert_activation=relu2",
             "moe.shared_gate=true",
             "moe.expert_dropout=0.2",
+            "moe.latent=6",
+            "moe.balance.orthogonality=0.1",
         ],
     ];
     let limit = if is_tf32() { 1e-2 } else { 1e-4 };

@@ -86,6 +86,8 @@ fn every_parameter_has_the_gradient_of_the_loss() {
         config.tie_embeddings = true;
         config.moe.router = router(Score::Softmax);
         check(&config, None);
+        config.moe.latent = 6;
+        check(&config, Some("feed_forward"));
     };
     every();
     plainly(every);
@@ -101,5 +103,9 @@ fn the_balancing_losses_reach_the_router() {
             check(&config, Some("router"));
             plainly(|| check(&config, Some("router")));
         }
+        let mut config = tiny_model();
+        config.moe.router = router(score);
+        config.moe.balance.orthogonality.orthogonality = 3.0;
+        check(&config, Some("router"));
     }
 }

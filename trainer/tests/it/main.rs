@@ -43,6 +43,9 @@ mod golden_attention;
 /// Every kind of router, and capacity: reference numbers, padding, causality, micro-batches.
 mod routers;
 
+/// What the documentation says of kinds, and parts that belong to no kind of router.
+mod kinds;
+
 /// The examples of CONTRIBUTING.md.
 mod example_balancer;
 mod example_op;

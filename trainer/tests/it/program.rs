@@ -65,6 +65,13 @@ fn train_eval_sample_inspect_and_the_refusals() {
     assert_eq!(inspected["state"]["parameter_hash"], trained["parameter_hash"]);
     let evaluated = json(&world.run(&["eval", "runs/a", "--shards", "out", "--samples", "4", "--json"]));
     assert!((evaluated["all"]["ce"].as_f64().expect("a loss") - loss).abs() < 1e-6);
+    let router = &evaluated["routers"][0];
+    for (source, loads) in router["sources"].as_object().expect("sources") {
+        let sum: f64 = loads.as_array().expect("shares").iter().filter_map(serde_json::Value::as_f64).sum();
+        assert!((sum - 1.0).abs() < 1e-3, "{source}: {loads}");
+    }
+    let told = world.run(&["eval", "runs/a", "--shards", "out", "--samples", "4"]);
+    assert!(String::from_utf8_lossy(&told.stdout).contains("experts in effect"), "{told:?}");
     let sampled = |seed: &str| {
         let args = ["sample", "runs/a", "--prompt", "a b", "--max-tokens", "8", "--seed", seed, "--json"];
         json(&world.run(&args))["text"].as_str().expect("text").to_string()

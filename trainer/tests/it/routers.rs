@@ -18,7 +18,7 @@ use crate::golden::{flat, input, read};
 use crate::support::*;
 
 /// The context of one sample of `n` real tokens in training, and of `padding` more.
-fn context(n: usize, padding: usize, mode: Mode) -> Context {
+pub fn context(n: usize, padding: usize, mode: Mode) -> Context {
     let segments: Vec<u32> = (0..n + padding).map(|i| if i < n { 0 } else { PADDING }).collect();
     let ids = vec![0; n + padding];
     let input = Input::new(&ids, &ids, &segments, [1, n + padding], &autodiff());
@@ -309,13 +309,17 @@ fn expert_choice_is_not_causal_and_must_be_asked_for() {
 
 #[test]
 fn contradictions_of_routers_are_refused_with_the_reason() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["moe.balance.quantile=true", "moe.balance.bias_rate=0.1"], "leave one of them off"),
         (&["moe.balance.quantile=true", "moe.router.kind=gshard"], "sets a bias of logits"),
         (&["moe.router.kind=switch"], "moe.top_k = 1 expected, found 2"),
         (&["moe.router.kind=gshard", "moe.top_k=3"], "moe.top_k = 2 expected, found 3"),
         (&["moe.router.kind=gshard", "moe.balance.bias_rate=0.1"], "nothing to move"),
         (&["moe.balance.load=0.1"], "noisy_top_k"),
+        (
+            &["moe.router.kind=hierarchical", "moe.balance.bias_rate=0", "moe.balance.orthogonality=0.1"],
+            "compares the columns of one matrix",
+        ),
         (&["moe.router.kind=noisy_top_k", "moe.top_k=8"], "less than moe.experts = 8"),
         (
             &["moe.router.kind=hierarchical", "moe.router.hierarchical.groups=3"],
@@ -470,16 +474,4 @@ fn quantile_balancing_evens_the_load() {
     };
     let (with, without) = (violation(true), violation(false));
     assert!(with < 0.3 && with < without / 2.0, "{with} {without}");
-}
-
-#[test]
-fn the_page_on_models_names_every_kind() {
-    let page = include_str!("../../../docs/models.md");
-    for kind in moe_train::model::moe::RouterConfig::KINDS {
-        assert!(page.contains(&format!("\n| `{kind}` |")), "{kind}");
-    }
-    for key in moe_train::model::moe::BalanceConfig::keys() {
-        let name = key.name.rsplit('.').next().expect("a name");
-        assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
-    }
 }

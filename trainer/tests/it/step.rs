@@ -106,6 +106,13 @@ fn the_switch_loss_does_not_depend_on_the_micro_batch() {
 }
 
 #[test]
+fn the_orthogonality_loss_does_not_depend_on_the_micro_batch() {
+    let mut strong = balance(0.0, 0.0, 0.0, 0.0);
+    strong.orthogonality.orthogonality = 30.0;
+    check_objective(strong);
+}
+
+#[test]
 fn the_bias_moves_once_a_step_against_the_load_and_not_in_validation() {
     let mut config = tiny_model();
     config.moe.balance.bias.bias_rate = 0.1;

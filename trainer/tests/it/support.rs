@@ -55,6 +55,7 @@ pub fn tiny_model() -> ModelConfig {
             top_k: 2,
             n_shared: 1,
             expert_ffn: 7,
+            latent: 0,
             expert_activation: Activation::Swiglu,
             shared_gate: false,
             expert_dropout: 0.0,

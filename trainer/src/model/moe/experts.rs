@@ -33,16 +33,16 @@ pub struct ExpertWeights {
     pub gate: Option<Tensor<3>>,
     /// Into the values.
     pub up: Tensor<3>,
-    /// Back into the residual stream.
+    /// Back to the width of the input.
     pub down: Tensor<3>,
 }
 
 impl Experts {
-    /// The experts of one block; `out_scale` as in
+    /// The experts of one block, as wide as [`ModelConfig::expert_width`]; `out_scale` as in
     /// [`SwiGlu::new`](crate::model::feed_forward::SwiGlu::new).
     pub fn new(config: &ModelConfig, out_scale: f64, name: &str, init: &Init) -> Self {
         let moe = &config.moe;
-        let (n, width, hidden) = (moe.n_experts, config.d_model, moe.expert_ffn);
+        let (n, width, hidden) = (moe.n_experts, config.expert_width(), moe.expert_ffn);
         let into = |part: &str| init.normal(&format!("{name}.{part}"), [n, width, hidden], 1.0);
         Self {
             w_gate: (moe.expert_activation == Activation::Swiglu).then(|| into("w_gate")),
@@ -55,7 +55,7 @@ impl Experts {
 
     /// What they cost: rows before and after them, gate, up and their product are kept, and what dropout leaves.
     pub fn cost(config: &ModelConfig) -> Cost {
-        let (d, f) = (config.d_model as u64, config.moe.expert_ffn as u64);
+        let (d, f) = (config.expert_width() as u64, config.moe.expert_ffn as u64);
         let (n, k) = (config.moe.n_experts as u64, config.moe.top_k as u64);
         // Rows are made for all choices that a token may have.
         let slots = config.moe.router.slots(router_shape(config)) as u64;
@@ -77,7 +77,7 @@ impl Experts {
     }
 
     /// # Shapes
-    /// - x: `[tokens, d_model]`, and so is the result
+    /// - x: `[tokens, width]`, and so is the result
     /// - weights: `[tokens, k]`, f32, zero on padding
     pub fn forward(&self, x: Tensor<2>, weights: Tensor<2>, routes: &Routes, ctx: &Context) -> Tensor<2> {
         let keep = (ctx.is_training() && self.dropout > 0.0).then(|| self.kept(routes, ctx));
@@ -87,7 +87,7 @@ impl Experts {
     /// Each expert on its rows; `keep`, `[rows, hidden]`, multiplies the hidden values.
     ///
     /// # Shapes
-    /// - rows: `[rows, d_model]`, and so is the result
+    /// - rows: `[rows, width]`, and so is the result
     pub fn on_rows(&self, rows: Tensor<2>, routes: &Routes, keep: Option<Tensor<2>>) -> Tensor<2> {
         let ExpertWeights { gate, up, down } = self.weights();
         let inner = match gate {

@@ -7,6 +7,8 @@ use crate::model::record::Values;
 pub struct RouterStats {
     /// Tokens dispatched to each expert.
     pub load: Vec<u64>,
+    /// The same of each sample, one after the other.
+    pub loads: Vec<u64>,
     /// Choices that found their expert full.
     pub n_dropped: u64,
     /// Real tokens.
@@ -38,6 +40,8 @@ pub struct LoadSummary {
 
 /// Name of the loads among the values of a router.
 pub(super) const LOAD: &str = "load";
+/// Name of the loads of each sample among the values of a router.
+pub(super) const LOADS: &str = "loads";
 /// Name of the number of dropped choices among the values of a router.
 pub(super) const DROPPED: &str = "dropped";
 /// Name of the selection biases among the values of a router.
@@ -54,6 +58,7 @@ impl RouterStats {
         for (name, numbers) in values.iter() {
             match name {
                 LOAD => stats.load = numbers.iter().map(|&n| n as u64).collect(),
+                LOADS => stats.loads = numbers.iter().map(|&n| n as u64).collect(),
                 DROPPED => stats.n_dropped = numbers[0] as u64,
                 BIAS => stats.bias = numbers.iter().map(|&b| b as f32).collect(),
                 LOGIT_MAX => stats.logit_max = numbers[0] as f32,
@@ -64,11 +69,17 @@ impl RouterStats {
         stats
     }
 
-    /// Adds another step.
+    /// Tokens of each sample that were dispatched to each expert.
+    pub fn by_sample(&self) -> std::slice::ChunksExact<'_, u64> {
+        self.loads.chunks_exact(self.load.len().max(1))
+    }
+
+    /// Adds another step; of single samples the sum knows nothing any more.
     pub fn merge(&mut self, other: &Self) {
         for (sum, n) in self.load.iter_mut().zip(&other.load) {
             *sum += n;
         }
+        self.loads.clear();
         self.n_dropped += other.n_dropped;
         let (a, b) = (self.n_tokens as f64, other.n_tokens as f64);
         for ((_, mean), (_, new)) in self.losses.iter_mut().zip(&other.losses) {

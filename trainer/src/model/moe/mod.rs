@@ -9,6 +9,7 @@
 pub mod balance;
 pub mod capacity;
 mod experts;
+mod latent;
 mod load;
 pub mod router;
 mod routing;
@@ -25,6 +26,7 @@ pub use router::{Route, Router, RouterConfig, RouterShape};
 pub use routing::{Routed, Routing};
 pub use settings::{Activation, MoeSettings};
 
+use self::latent::Latent;
 use super::config::ModelConfig;
 use super::context::Context;
 use super::cost::Cost;
@@ -39,6 +41,7 @@ use crate::ops::routing::{count, sort_by_expert};
 pub struct MoeLayer {
     router: Router,
     experts: Experts,
+    latent: Option<Latent>,
     shared: Option<SwiGlu>,
     /// `[d_model, 1]`
     shared_gate: Option<Param<Tensor<2>>>,
@@ -74,9 +77,13 @@ impl MoeLayer {
     pub fn new(config: &ModelConfig, layer: usize, out_scale: f64, name: &str, init: &Init) -> Self {
         let moe = &config.moe;
         let shared_width = moe.n_shared * moe.expert_ffn;
+        // What returns to the residual stream is scaled once.
+        let expert_scale = if moe.latent == 0 { out_scale } else { 1.0 };
         Self {
             router: moe.router.build(router_shape(config), &format!("{name}.router"), init),
-            experts: Experts::new(config, out_scale, &format!("{name}.experts"), init),
+            experts: Experts::new(config, expert_scale, &format!("{name}.experts"), init),
+            latent: (moe.latent > 0)
+                .then(|| Latent::new(config.d_model, moe.latent, out_scale, &format!("{name}.latent"), init)),
             shared: (shared_width > 0).then(|| {
                 SwiGlu::new(config.d_model, shared_width, out_scale, &format!("{name}.shared"), init)
             }),
@@ -108,7 +115,11 @@ impl MoeLayer {
             }
             false => Cost::default(),
         };
-        moe.router.cost(shape) + Experts::cost(config) + shared + gate + capacity
+        let latent = match moe.latent {
+            0 => Cost::default(),
+            width => Latent::cost(config.d_model, width),
+        };
+        moe.router.cost(shape) + Experts::cost(config) + latent + shared + gate + capacity
     }
 
     /// # Shapes
@@ -117,9 +128,13 @@ impl MoeLayer {
         let routing = self.router.route(x.clone(), ctx);
         let asked = routing.choices.clone();
         let routing = self.capacity.drop(routing, self.top_k, &self.name, ctx);
-        let routed = Routed::new(routing, self.layer, ctx);
+        let routed = Routed::new(routing, self.layer, ctx).with_matrix(self.router.matrix());
         let routes = sort_by_expert(&routed.routing.choices, routed.n_experts());
-        let y = self.experts.forward(x.clone(), routed.routing.weights.clone(), &routes, ctx);
+        let on_experts = |x: Tensor<2>| self.experts.forward(x, routed.routing.weights.clone(), &routes, ctx);
+        let y = match &self.latent {
+            Some(latent) => latent.up(on_experts(latent.down(x.clone()))),
+            None => on_experts(x.clone()),
+        };
         let y = match (&self.shared, &self.shared_gate) {
             (Some(shared), Some(gate)) => {
                 y + shared.forward(x.clone()) * activation::sigmoid(linear(x, gate.val()))
@@ -133,8 +148,13 @@ impl MoeLayer {
     /// What the balancers say of an answer of the router, which had asked for these choices.
     fn record(&self, routed: &Routed, asked: Tensor<2, Int>) -> MoeRecord {
         let n_experts = routed.n_experts();
-        let load = count(routed.routing.choices.clone(), 1, n_experts).reshape([n_experts]);
-        let mut values = vec![Named::new(load::LOAD, Merge::Sum, load.clone())];
+        let n_samples = routed.ctx.valid.n_samples();
+        let loads = count(routed.routing.choices.clone(), n_samples, n_experts);
+        let load = loads.clone().sum_dim(0).reshape([n_experts]);
+        let mut values = vec![
+            Named::new(load::LOAD, Merge::Sum, load.clone()),
+            Named::new(load::LOADS, Merge::Append, loads.reshape([n_samples * n_experts])),
+        ];
         let made = |choices: Tensor<2, Int>| choices.greater_equal_elem(0).float().sum();
         let dropped = made(asked) - made(routed.routing.choices.clone());
         values.push(Named::new(load::DROPPED, Merge::Sum, dropped));
@@ -214,6 +234,7 @@ pub fn router_shape(config: &ModelConfig) -> RouterShape {
         bias_rate: moe.balance.bias.bias_rate,
         by_logits: moe.balance.quantile.quantile,
         needs_likelihood: moe.balance.likely_load.load > 0.0,
+        needs_matrix: moe.balance.orthogonality.orthogonality > 0.0,
     }
 }
 

@@ -43,6 +43,7 @@ pub struct Routed<'a> {
     /// What else is known.
     pub ctx: &'a Context,
     layer: usize,
+    matrix: Option<Tensor<2>>,
 }
 
 impl Routing {
@@ -70,7 +71,18 @@ impl<'a> Routed<'a> {
                 if batch == part { counts } else { counts * (batch as f64 / part.max(1) as f64) }
             }
         };
-        Self { routing, counts, batch_counts, ctx, layer }
+        Self { routing, counts, batch_counts, ctx, layer, matrix: None }
+    }
+
+    /// The same with the router's matrix.
+    pub fn with_matrix(self, matrix: Option<Tensor<2>>) -> Self {
+        Self { matrix, ..self }
+    }
+
+    /// The router's matrix from hidden states to logits, `[d_model, experts]`, with gradient; none for a router without
+    /// one.
+    pub fn matrix(&self) -> Option<Tensor<2>> {
+        self.matrix.clone()
     }
 
     /// The sum over the whole batch that a balancer has asked for under this name, `[experts]`; where it was not counted,
@@ -91,7 +103,8 @@ impl<'a> Routed<'a> {
         routing.scores = routing.scores.detach();
         routing.weights = routing.weights.detach();
         routing.likelihood = routing.likelihood.map(Tensor::detach);
-        Self { routing, ..self.clone() }
+        let matrix = self.matrix.clone().map(Tensor::detach);
+        Self { routing, matrix, ..self.clone() }
     }
 
     /// Routed experts.

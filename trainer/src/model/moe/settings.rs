@@ -25,6 +25,9 @@ settings! {
         shared: usize = 1, int(0, 1024);
         /// hidden width of one expert
         expert_ffn: usize = 128, int(1, WIDE);
+        /// width on which routed experts work, between a projection down and one up that all of them share; 0: that of the
+        /// residual stream. Router and shared experts see the residual stream either way (NVIDIA's LatentMoE)
+        latent: usize = 0, int(0, WIDE);
         /// swiglu: (silu(x W_gate) * x W_up) W_down; relu2: relu(x W_up)^2 W_down (So et al. 2021, arXiv 2109.08668), a
         /// third fewer parameters. Shared experts and dense feed-forwards are SwiGLU either way
         expert_activation: Activation = Activation::Swiglu, Kind::Choice(&["swiglu", "relu2"]);

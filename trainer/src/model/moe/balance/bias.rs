@@ -4,6 +4,7 @@
 use burn::tensor::{FloatDType, Tensor};
 
 use super::{Balance, Routed};
+use crate::model::facts::Facts;
 use crate::ops::widened;
 use crate::settings;
 use crate::settings::float;
@@ -19,6 +20,16 @@ settings! {
 }
 
 impl Balance for Bias {
+    fn facts(&self) -> Facts {
+        Facts {
+            elsewhere: "Glm4Moe, DeepseekV3",
+            ..Facts::plain(
+                "moves the selection bias against the load after each step, once for all micro-batches",
+                "arXiv 2408.15664",
+            )
+        }
+    }
+
     fn name(&self) -> &'static str {
         "bias"
     }

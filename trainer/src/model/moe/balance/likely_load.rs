@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::variation::variation;
 use super::{Balance, Routed};
+use crate::model::facts::Facts;
 use crate::settings;
 use crate::settings::float;
 
@@ -18,6 +19,13 @@ settings! {
 }
 
 impl Balance for LikelyLoad {
+    fn facts(&self) -> Facts {
+        Facts::plain(
+            "loss: squared variation of the tokens that experts of `noisy_top_k` may expect, exact for any micro-batch",
+            "arXiv 1701.06538",
+        )
+    }
+
     fn name(&self) -> &'static str {
         "likely_load"
     }

@@ -9,6 +9,7 @@
 mod bias;
 mod importance;
 mod likely_load;
+mod orthogonality;
 mod quantile;
 mod sequence;
 mod switch;
@@ -22,15 +23,20 @@ use burn::tensor::Tensor;
 pub use bias::Bias;
 pub use importance::Importance;
 pub use likely_load::LikelyLoad;
+pub use orthogonality::Orthogonality;
 pub use quantile::Quantile;
 pub use sequence::Sequence;
 pub use switch::Switch;
 pub use z::Z;
 
 use super::routing::Routed;
+use crate::model::facts::Facts;
 
 /// What a balancer does.
 pub trait Balance: Debug + Send + Sync {
+    /// What the documentation says of it.
+    fn facts(&self) -> Facts;
+
     /// Its name in the metrics.
     fn name(&self) -> &'static str;
 
@@ -88,6 +94,15 @@ macro_rules! balancers {
                 [$(<$balancer>::keys()),+].concat()
             }
 
+            /// The first key of each balancer, and what the documentation says of it.
+            pub fn facts() -> Vec<(&'static str, $crate::model::facts::Facts)> {
+                use $crate::settings::Section;
+                vec![$((
+                    <$balancer>::keys()[0].name.rsplit('.').next().unwrap_or_default(),
+                    $crate::model::moe::balance::Balance::facts(&<$balancer>::default()),
+                )),+]
+            }
+
             /// The settings of all balancers.
             ///
             /// # Errors
@@ -119,6 +134,8 @@ balancers! {
     importance: Importance;
     /// Keeps the numbers of tokens alike that experts of a noisy router may expect.
     likely_load: LikelyLoad;
+    /// Keeps the directions of experts in the router apart.
+    orthogonality: Orthogonality;
 }
 
 #[cfg(test)]

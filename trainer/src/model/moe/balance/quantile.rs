@@ -6,6 +6,7 @@
 use burn::tensor::Tensor;
 
 use super::{Balance, Routed};
+use crate::model::facts::Facts;
 use crate::ops::routing::{choose, from_integers};
 use crate::settings;
 use crate::settings::value::Kind;
@@ -24,6 +25,13 @@ settings! {
 const OUT: f64 = -1e30;
 
 impl Balance for Quantile {
+    fn facts(&self) -> Facts {
+        Facts::plain(
+            "sets the selection bias so that the last choices would have been even: the mean over micro-batches",
+            "Su 2026; the rule of Levanter's grug",
+        )
+    }
+
     fn name(&self) -> &'static str {
         "quantile"
     }

@@ -4,6 +4,7 @@
 use burn::tensor::{Tensor, TensorData};
 
 use super::{Balance, Routed};
+use crate::model::facts::Facts;
 use crate::settings;
 use crate::settings::float;
 
@@ -16,6 +17,13 @@ settings! {
 }
 
 impl Balance for Sequence {
+    fn facts(&self) -> Facts {
+        Facts::plain(
+            "loss: the same over each sequence, exact for any micro-batch",
+            "DeepSeek-V3, arXiv 2412.19437",
+        )
+    }
+
     fn name(&self) -> &'static str {
         "aux_sequence"
     }

@@ -6,6 +6,7 @@
 use burn::tensor::Tensor;
 
 use super::{Balance, Routed};
+use crate::model::facts::Facts;
 use crate::settings;
 use crate::settings::float;
 
@@ -18,6 +19,13 @@ settings! {
 }
 
 impl Balance for Switch {
+    fn facts(&self) -> Facts {
+        Facts::plain(
+            "loss: choices times mean scores over the whole batch, exact for any micro-batch",
+            "arXiv 2101.03961; over the global batch as in arXiv 2501.11873",
+        )
+    }
+
     fn name(&self) -> &'static str {
         "aux_switch"
     }

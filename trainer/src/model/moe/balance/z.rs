@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{Balance, Routed};
+use crate::model::facts::Facts;
 use crate::settings;
 use crate::settings::float;
 
@@ -17,6 +18,10 @@ settings! {
 }
 
 impl Balance for Z {
+    fn facts(&self) -> Facts {
+        Facts::plain("loss: keeps logits small, exact for any micro-batch", "ST-MoE, arXiv 2202.08906")
+    }
+
     fn name(&self) -> &'static str {
         "z"
     }

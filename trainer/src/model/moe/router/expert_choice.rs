@@ -10,6 +10,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use super::{Route, RouterShape};
 use crate::model::context::Context;
 use crate::model::cost::Cost;
+use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::{Routing, only};
 use crate::ops::linear::cast_f32;
@@ -35,6 +36,15 @@ pub struct ExpertChoice {
 
 impl Route for ExpertChoice {
     type Settings = ExpertChoiceSettings;
+
+    const FACTS: Facts = Facts {
+        is_causal: false,
+        ..Facts::plain(
+            "experts take tokens, equally many each; weights are the probabilities; needs `allow_noncausal = true`",
+            "arXiv 2202.09368",
+        )
+    };
+    const HAS_MATRIX: bool = true;
 
     const SEES_THE_PASS: bool = true;
 
@@ -67,6 +77,10 @@ impl Route for ExpertChoice {
 
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
         answer(cast_f32(x).matmul(self.weight.val()), self.top_k, ctx)
+    }
+
+    fn matrix(&self) -> Option<Tensor<2>> {
+        Some(self.weight.val())
     }
 }
 

@@ -8,6 +8,7 @@ use super::top_k::TopKSettings;
 use super::{Route, RouterShape};
 use crate::model::context::Context;
 use crate::model::cost::Cost;
+use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
@@ -61,6 +62,16 @@ pub struct GroupLimited {
 
 impl Route for GroupLimited {
     type Settings = GroupLimitedSettings;
+
+    const FACTS: Facts = Facts {
+        elsewhere: "sigmoid, `top_two`: Glm4Moe, DeepseekV3",
+        ..Facts::plain(
+            "the same among the best groups, which are judged by their best or their two best scores; weights as `top_k`",
+            "DeepSeek-V2, arXiv 2405.04434; V3, arXiv 2412.19437",
+        )
+    }
+    .with_fast_choice();
+    const HAS_MATRIX: bool = true;
 
     const HAS_BIAS: bool = true;
 
@@ -121,6 +132,10 @@ impl Route for GroupLimited {
     fn with_bias(mut self, bias: Tensor<1>) -> Self {
         self.balance_bias = super::replaced(self.balance_bias, bias);
         self
+    }
+
+    fn matrix(&self) -> Option<Tensor<2>> {
+        Some(self.weight.val())
     }
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use super::{Route, RouterShape};
 use crate::model::context::Context;
 use crate::model::cost::Cost;
+use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::{Routing, only};
 use crate::ops::linear::cast_f32;
@@ -56,6 +57,14 @@ pub struct GShard {
 impl Route for GShard {
     type Settings = GShardSettings;
 
+    const FACTS: Facts = Facts::plain(
+        "the best, and the second always, by chance, or above a share of 0.2; weights are both probabilities, divided by \
+         their sum or not",
+        "arXiv 2006.16668; Mesh TensorFlow; ST-MoE, arXiv 2202.08906",
+    )
+    .with_fast_choice();
+    const HAS_MATRIX: bool = true;
+
     fn new(settings: &GShardSettings, shape: RouterShape, name: &str, init: &Init) -> Self {
         Self {
             weight: init.normal(&format!("{name}.weight"), [shape.d_model, shape.n_experts], 1.0),
@@ -83,6 +92,10 @@ impl Route for GShard {
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
         let draws = ctx.is_training().then(|| ctx.uniform(&self.name, 1));
         self.settings.answer(cast_f32(x).matmul(self.weight.val()), draws, ctx)
+    }
+
+    fn matrix(&self) -> Option<Tensor<2>> {
+        Some(self.weight.val())
     }
 }
 

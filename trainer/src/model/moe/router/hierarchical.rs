@@ -7,6 +7,7 @@ use burn::tensor::{Int, Tensor, activation};
 use super::{Route, RouterShape};
 use crate::model::context::Context;
 use crate::model::cost::Cost;
+use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::{Routing, only};
 use crate::ops::linear::cast_f32;
@@ -38,6 +39,12 @@ pub struct Hierarchical {
 
 impl Route for Hierarchical {
     type Settings = HierarchicalSettings;
+
+    const FACTS: Facts = Facts::plain(
+        "groups first, then experts of each chosen group; weights are products of both gates",
+        "arXiv 1701.06538, appendix B, without noise",
+    )
+    .with_fast_choice();
 
     fn new(settings: &HierarchicalSettings, shape: RouterShape, name: &str, init: &Init) -> Self {
         let HierarchicalSettings { groups, top_groups } = *settings;

@@ -24,6 +24,7 @@ pub use top_k::TopK;
 use super::routing::Routing;
 use crate::model::context::Context;
 use crate::model::cost::Cost;
+use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::settings::Section;
 
@@ -42,12 +43,17 @@ pub struct RouterShape {
     pub by_logits: bool,
     /// Whether a balancer needs [`Routing::likelihood`].
     pub needs_likelihood: bool,
+    /// Whether a balancer needs [`Route::matrix`].
+    pub needs_matrix: bool,
 }
 
 /// What a router does.
 pub trait Route: Sized {
     /// What can be set about it.
     type Settings: Section;
+
+    /// What the documentation says of it.
+    const FACTS: Facts;
 
     /// Whether it has a selection bias for a balancer to move.
     const HAS_BIAS: bool = false;
@@ -60,6 +66,9 @@ pub trait Route: Sized {
 
     /// Whether its answers have a [`Routing::likelihood`].
     const HAS_LIKELIHOOD: bool = false;
+
+    /// Whether it has a [`Route::matrix`].
+    const HAS_MATRIX: bool = false;
 
     /// The router of one block; parameters are called `NAME.` and the name of their field.
     fn new(settings: &Self::Settings, shape: RouterShape, name: &str, init: &Init) -> Self;
@@ -89,6 +98,11 @@ pub trait Route: Sized {
     /// # Shapes
     /// - x: `[tokens, d_model]`
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing;
+
+    /// The matrix from hidden states to logits, `[d_model, experts]`; none for a router without one.
+    fn matrix(&self) -> Option<Tensor<2>> {
+        None
+    }
 
     /// What is added to the scores when experts are chosen, `[experts]`; none for a router that cannot.
     fn bias(&self) -> Option<Tensor<1>> {
@@ -130,6 +144,11 @@ pub fn unfit<R: Route>(kind: &str, shape: RouterShape) -> Vec<String> {
             "moe.balance.load is a loss of noisy routers, such as moe.router.kind = \"noisy_top_k\"; found {kind:?}"
         ));
     }
+    if shape.needs_matrix && !R::HAS_MATRIX {
+        problems.push(format!(
+            "moe.balance.orthogonality compares the columns of one matrix, which moe.router.kind = {kind:?} does not have"
+        ));
+    }
     problems
 }
 
@@ -169,6 +188,11 @@ macro_rules! routers {
         impl RouterConfig {
             /// The kinds of routers.
             pub const KINDS: &'static [&'static str] = &[$($kind),+];
+
+            /// The kinds, and what the documentation says of each.
+            pub fn facts() -> Vec<(&'static str, $crate::model::facts::Facts)> {
+                vec![$(($kind, <$router as $crate::model::moe::Route>::FACTS)),+]
+            }
 
             /// The keys of all kinds, and the kind of each.
             pub fn keys() -> Vec<(&'static str, Vec<$crate::settings::Key>)> {
@@ -250,6 +274,13 @@ macro_rules! routers {
             ) -> $crate::model::moe::Routing {
                 match self {
                     $(Self::$variant(router) => $crate::model::moe::Route::route(router, x, ctx),)+
+                }
+            }
+
+            /// As `Route::matrix`.
+            pub fn matrix(&self) -> Option<burn::tensor::Tensor<2>> {
+                match self {
+                    $(Self::$variant(router) => $crate::model::moe::Route::matrix(router),)+
                 }
             }
 

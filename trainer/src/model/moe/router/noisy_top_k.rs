@@ -7,6 +7,7 @@ use burn::tensor::{Int, Tensor, activation};
 use super::{Route, RouterShape};
 use crate::model::context::Context;
 use crate::model::cost::Cost;
+use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
@@ -37,6 +38,13 @@ pub struct NoisyTopK {
 
 impl Route for NoisyTopK {
     type Settings = NoisyTopKSettings;
+
+    const FACTS: Facts = Facts::plain(
+        "the k of highest logit with noise of a learnt width; weights are the softmax over those",
+        "arXiv 1701.06538",
+    )
+    .with_fast_choice();
+    const HAS_MATRIX: bool = true;
 
     const HAS_LIKELIHOOD: bool = true;
 
@@ -84,6 +92,10 @@ impl Route for NoisyTopK {
         let is_noisy = ctx.is_training() && self.noise > 0.0;
         let noise = is_noisy.then(|| ctx.normal(&self.name, n_experts) * self.noise);
         answer(logits, width, noise, self.top_k, ctx)
+    }
+
+    fn matrix(&self) -> Option<Tensor<2>> {
+        Some(self.weight.val())
     }
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use super::{Route, RouterShape};
 use crate::model::context::Context;
 use crate::model::cost::Cost;
+use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
@@ -36,6 +37,13 @@ pub struct Switch {
 
 impl Route for Switch {
     type Settings = SwitchSettings;
+
+    const FACTS: Facts = Facts::plain(
+        "the one of highest probability, which is the weight; input jitter in training, small initial weights",
+        "arXiv 2101.03961",
+    )
+    .with_fast_choice();
+    const HAS_MATRIX: bool = true;
 
     fn new(settings: &SwitchSettings, shape: RouterShape, name: &str, init: &Init) -> Self {
         let size = [shape.d_model, shape.n_experts];
@@ -87,5 +95,9 @@ impl Route for Switch {
             n_counted: 1,
             likelihood: None,
         }
+    }
+
+    fn matrix(&self) -> Option<Tensor<2>> {
+        Some(self.weight.val())
     }
 }

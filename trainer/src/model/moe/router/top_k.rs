@@ -9,6 +9,7 @@ use burn::tensor::{Int, Tensor};
 use super::{Route, RouterShape};
 use crate::model::context::Context;
 use crate::model::cost::Cost;
+use crate::model::facts::{Facts, Written};
 use crate::model::init::Init;
 use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
@@ -69,15 +70,20 @@ impl TopKSettings {
     }
 }
 
-impl TopK {
-    /// The matrix from hidden states to logits, `[d_model, experts]`.
-    pub fn weight(&self) -> Tensor<2> {
-        self.weight.val()
-    }
-}
-
 impl Route for TopK {
     type Settings = TopKSettings;
+
+    const FACTS: Facts = Facts {
+        cpu: Written::Fast,
+        gpu: Written::Fast,
+        elsewhere: "softmax: Mixtral, Qwen2Moe, Qwen3Moe, Olmoe; sigmoid: Glm4Moe, DeepseekV3",
+        ..Facts::plain(
+            "the k of highest softmax or sigmoid score, with or without selection bias; weights are the scores, divided by \
+             their sum or not, times `route_scale`",
+            "DeepSeek-V3, arXiv 2412.19437; Mixtral, arXiv 2401.04088",
+        )
+    };
+    const HAS_MATRIX: bool = true;
 
     const HAS_BIAS: bool = true;
     const CHOOSES_BY_LOGITS: bool = true;
@@ -141,5 +147,9 @@ impl Route for TopK {
         self.balance_bias = super::replaced(self.balance_bias, bias);
         self.is_biased = true;
         self
+    }
+
+    fn matrix(&self) -> Option<Tensor<2>> {
+        Some(self.weight.val())
     }
 }

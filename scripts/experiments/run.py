@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""Runs a preregistered experiment, one receipt for each run, and makes the tables of its page from the receipts.
+
+    run.py docs/experiments/NAME.toml --programs DIR --work DIR     run what has no receipt yet, then make the tables
+    run.py docs/experiments/NAME.toml --table                       make the tables only
+
+NAME.toml was written before the first run: arms, seeds, metrics, the rule of decision. Receipts are in docs/experiments/NAME/ARM-SEED.json
+and hold the hash of NAME.toml; another hash is refused. A run that was killed goes on where it stopped. --steps and --seeds make an
+experiment smaller; receipts say so. `nice` and RAYON_NUM_THREADS change the time alone: runs are the same bit for bit.
+"""
+import argparse, concurrent.futures, hashlib, json, math, os, pathlib, platform, shutil, subprocess, sys, time, tomllib
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+BEGIN, END = "<!-- tables: made by scripts/experiments/run.py -->", "<!-- end of tables -->"
+# 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom; 1.96 beyond.
+T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086]
+
+
+def fail(message):
+    sys.exit(f"run.py: {message}")
+
+
+def run(command):
+    """A command that must succeed; what it prints on stdout."""
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"exit code {done.returncode}: {' '.join(map(str, command))}")
+    return done.stdout
+
+
+def machine():
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    return {"system": platform.system(), "processor": processor, "cores": os.cpu_count(), "threads": os.environ.get("RAYON_NUM_THREADS", "all")}
+
+
+def make_data(plan, programs, work):
+    data = work / "data"
+    if not (data / "plan.lock").exists():
+        run([programs / "moe-data", "-q", "build", "--recipe", REPO / plan["recipe"], "--out", data])
+        run([programs / "moe-data", "-q", "mix", "--mixture", REPO / plan["mixture"], "--epochs", plan["epochs"], "--out", data])
+    return data
+
+
+def make_run(plan, digest, arm, seed, steps, programs, work, data):
+    """Trains, evaluates, and returns the receipt."""
+    folder, trainer = work / "runs" / f"{plan['name']}-{arm['name']}-{seed}", programs / "moe-train"
+    settings = plan.get("set", []) + arm["set"] + [f"run.seed={seed}", "run.save_every=100", f"run.eval_every={steps}"]
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    started, is_resumed = time.monotonic(), (folder / "checkpoints" / "latest").exists()
+    if is_resumed:
+        run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
+    else:
+        run([trainer, "-q", "--shards", data, "--preset", plan["preset"], "--steps", steps, "--device", "cpu", "--run", folder, *flags])
+    seconds = time.monotonic() - started
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    last = {kind: [line for line in lines if line["step"] == steps and f"{kind}/ce" in line] for kind in ("train", "validation")}
+    if not all(last.values()):
+        raise RuntimeError(f"{folder}: metrics.jsonl has no lines of step {steps}")
+    state = json.loads(run([trainer, "inspect", folder, "--json"]))["state"]
+    sweep = json.loads(run([trainer, "-q", "eval", folder, "--shards", data, "--device", "cpu", "--capacity", ",".join(plan["capacities"]), "--json"]))
+    receipt = {
+        "experiment": plan["name"], "preregistration": digest, "arm": arm["name"], "seed": seed, "steps": steps, "settings": settings,
+        "program": state["program"], "config": state["config_fingerprint"], "plan": state["plan_id"], "data": state["data_hash"],
+        "parameters": state["parameter_hash"], "seconds": round(seconds, 1), "resumed": is_resumed, "machine": machine(),
+        "train": {key: value for key, value in last["train"][-1].items() if not key.startswith("perf/")},
+        "validation": last["validation"][-1], "capacities": sweep["capacities"],
+    }
+    shutil.rmtree(folder)
+    return receipt
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def metric(receipt, name):
+    validation = receipt["validation"]
+    layers = [value for key, value in validation.items() if key.startswith("validation/router/") and key.endswith("/" + {"maxvio": "maxvio", "effective": "e_eff"}.get(name, "?"))]
+    if name == "loss":
+        return validation["validation/ce"]
+    if name == "dropped":
+        return next(100 * found["dropped"] for found in receipt["capacities"] if found["capacity"] == "1.25")
+    if not layers:
+        fail(f"receipts have no metric {name!r}")
+    return sum(layers) / len(layers)
+
+
+def interval(values):
+    """Mean and half of the 95 % interval; no interval for one value."""
+    mean, n = sum(values) / len(values), len(values)
+    if n < 2:
+        return mean, math.nan
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+    return mean, (T[n - 2] if n - 2 < len(T) else 1.96) * deviation / math.sqrt(n)
+
+
+def grid(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def tables(plan, digest, receipts):
+    arms = [arm["name"] for arm in plan["arm"]]
+    seeds = [seed for seed in plan["seeds"] if all((arm, seed) in receipts for arm in arms)]
+    if not seeds:
+        fail("no seed has a receipt for every arm yet")
+    steps = sorted({receipt["steps"] for receipt in receipts.values()})
+    out = [f"Preregistration `{digest[:16]}`, seeds {', '.join(map(str, seeds))}, {', '.join(map(str, steps))} steps, plan `{receipts[arms[0], seeds[0]]['plan'][:12]}`."]
+    names = [each["name"] for each in plan["metric"]]
+
+    def differences(arm, name):
+        return [metric(receipts[arm, seed], name) - metric(receipts[plan["control"], seed], name) for seed in seeds]
+
+    def told(arm, name):
+        if arm == plan["control"]:
+            return "0"
+        mean, half = interval(differences(arm, name))
+        if math.isnan(half):
+            return f"{mean:+.3f}"
+        text = f"{mean:+.3f} ± {half:.3f}"
+        return f"**{text}**" if abs(mean) > half else text
+
+    out.append("Means over seeds:")
+    values = {(arm, name): [metric(receipts[arm, seed], name) for seed in seeds] for arm in arms for name in names}
+    out.append(grid(["arm", *names], [[f"`{arm}`", *(f"{interval(values[arm, name])[0]:.3f}" for name in names)] for arm in arms]))
+    of_interval = "mean over seeds and 95 % interval, bold where it excludes 0" if len(seeds) > 1 else "one seed has no interval"
+    out.append(f"Difference to `{plan['control']}` of the same seed ({of_interval}):")
+    out.append(grid(["arm", *names], [[f"`{arm}`", *(told(arm, name) for name in names)] for arm in arms]))
+    capacities = plan["capacities"]
+
+    def at(arm, capacity, key):
+        found = [each[key] for seed in seeds for each in receipts[arm, seed]["capacities"] if each["capacity"] == capacity]
+        return sum(found) / len(found)
+
+    out.append("Loss, and percent of dropped choices, when the same parameters are evaluated with so many slots for each expert:")
+    cells = [[f"`{arm}`", *(f"{at(arm, c, 'ce'):.3f}, {100 * at(arm, c, 'dropped'):.1f} %" for c in capacities)] for arm in arms]
+    out.append(grid(["arm", *capacities], cells))
+    for each in plan["metric"]:
+        out.append(f"`{each['name']}`: {each['what']}. Expected: {each['expected']}.")
+        rows = [[f"`{arm}`", *(f"{value:.4f}" for value in values[arm, each["name"]])] for arm in arms]
+        out.append(grid(["arm", *(f"seed {seed}" for seed in seeds)], rows))
+    return "\n\n".join(out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", type=pathlib.Path, help="the preregistration")
+    parser.add_argument("--programs", type=pathlib.Path, default=REPO / "target" / "release", help="folder of moe-data and moe-train")
+    parser.add_argument("--work", type=pathlib.Path, default=REPO / "target" / "experiments", help="folder of data and runs")
+    parser.add_argument("--steps", type=int, help="fewer steps than preregistered")
+    parser.add_argument("--seeds", type=int, help="the first so many seeds only")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; RAYON_NUM_THREADS=1 gives each one thread")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    args = parser.parse_args()
+    text = args.plan.read_bytes()
+    plan, digest = tomllib.loads(text.decode()), hashlib.sha256(text).hexdigest()
+    page, folder, steps = args.plan.parent / plan["page"], args.plan.parent / plan["name"], args.steps or plan["steps"]
+    receipts = {}
+    for path in sorted(folder.glob("*.json")):
+        receipt = json.loads(path.read_text())
+        if receipt["preregistration"] != digest:
+            fail(f"{path} is of another preregistration, {receipt['preregistration'][:16]}; this one is {digest[:16]}")
+        receipts[receipt["arm"], receipt["seed"]] = receipt
+    if not args.table:
+        # All arms of a seed before the next seed, so that pairs are whole wherever it stops.
+        wanted = [(arm, seed) for seed in plan["seeds"][: args.seeds] for arm in plan["arm"] if (arm["name"], seed) not in receipts]
+        data = make_data(plan, args.programs, args.work) if wanted else None
+        with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+            begun = [pool.submit(make_run, plan, digest, arm, seed, steps, args.programs, args.work, data) for arm, seed in wanted]
+            for number, done in enumerate(concurrent.futures.as_completed(begun), 1):
+                if done.exception():
+                    pool.shutdown(cancel_futures=True)
+                    fail(done.exception())
+                receipt = done.result()
+                arm, seed = receipt["arm"], receipt["seed"]
+                write(folder / f"{arm}-{seed}.json", json.dumps(receipt, indent=1) + "\n")
+                receipts[arm, seed] = receipt
+                print(f"{number}/{len(wanted)} {arm} seed {seed}: loss {metric(receipt, 'loss'):.4f}, {receipt['seconds']:.0f} s", flush=True)
+    before, _, rest = page.read_text().partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        fail(f"{page} has no lines {BEGIN!r} and {END!r}")
+    write(page, before + BEGIN + "\n\n" + tables(plan, digest, receipts) + "\n\n" + END + after)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RuntimeError as error:
+        fail(error)
