@@ -191,9 +191,9 @@ pub struct EvalArgs {
 pub struct SampleArgs {
     /// A run or one of its checkpoints.
     pub path: PathBuf,
-    /// Text to continue.
+    /// Text to continue; may be repeated, and each is continued as if it were alone.
     #[arg(long, default_value = "The")]
-    pub prompt: String,
+    pub prompt: Vec<String>,
     /// Tokens to make at most.
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub max_tokens: usize,
@@ -203,13 +203,16 @@ pub struct SampleArgs {
     /// Draw among so many most likely tokens.
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = at_least_one)]
     pub top_k: usize,
+    /// Of these, draw among the fewest that have at least this probability together, above 0 and up to 1.
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = share)]
+    pub top_p: f64,
     /// Seed of the draws.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
-    /// Print prompt and continuation as JSON on stdout.
+    /// Print a JSON object for each prompt, one on a line: prompt, text, tokens, and how many of them are new.
     #[arg(long)]
     pub json: bool,
 }
@@ -313,6 +316,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 /// A capacity; 0 is without a limit, as in `moe.capacity.eval_factor`.
 fn capacity(text: &str) -> Result<f64, String> {
     if text == "inf" { Ok(0.0) } else { positive(text) }
+}
+
+/// A number above 0, at most 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 1.0 => Ok(x),
+        _ => Err(format!("expected a number above 0 and at most 1, found {text:?}")),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {
