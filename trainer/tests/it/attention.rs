@@ -68,6 +68,23 @@ pub const KINDS: &[&[&str]] = &[
         "attention.kda.conv=2",
         "attention.kda.decay=head",
     ],
+    &[
+        "attention.kind=nsa",
+        "attention.nsa.heads=4",
+        "attention.nsa.kv_heads=2",
+        "attention.nsa.head_dim=4",
+        "attention.nsa.block=3",
+        "attention.nsa.selected=3",
+        "attention.nsa.window=4",
+    ],
+    &[
+        "attention.kind=nsa",
+        "attention.nsa.heads=3",
+        "attention.nsa.head_dim=2",
+        "attention.nsa.block=4",
+        "attention.nsa.selected=1",
+        "attention.nsa.window=40",
+    ],
 ];
 
 /// The attention of these assignments, of six heads where it does not say otherwise.

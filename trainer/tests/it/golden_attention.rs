@@ -6,8 +6,9 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, softplus};
 use moe_train::model::attention::Place;
 use moe_train::model::rope::Stretch;
-use moe_train::ops::attention::{by_head, by_token};
+use moe_train::ops::attention::{Scoring, by_head, by_token};
 use moe_train::ops::delta_rule::{DeltaInput, gated_delta_rule};
+use moe_train::ops::native_sparse::{Branches, sparse_attention};
 use moe_train::ops::plainly;
 use moe_train::ops::short_conv::short_conv;
 use serde_json::Value;
@@ -286,4 +287,24 @@ fn short_convolutions_begin_with_the_document() {
     near("output", &host(y.clone()), &flat(&golden["output"]), 1e-5);
     let grads = (y * leaf(&input(&golden["coef"]), [12, 5]).detach()).sum().backward();
     near("grad_x", &host(x.grad(&grads).expect("tracked")), &flat(&golden["grad_x"]), 1e-5);
+}
+
+#[test]
+fn sparse_attention_is_that_of_its_reference() {
+    let golden = read(include_str!("../data/golden/nsa_tiny.json"));
+    let of = |name: &str, heads: usize| leaf(&input(&golden[name]), [18, 4 * heads]);
+    let [q, k, v] = [("q", 4), ("k", 2), ("v", 2)].map(|(name, heads)| of(name, heads));
+    let gates: Vec<f32> = (0..18 * 4 * 3).map(|i| h(134, i) as f32).collect();
+    let gates = by_head(sigmoid(tensor(&gates, [18, 12], &autodiff())), 18, 4);
+    let branches = Branches { block: 4, selected: 2, window: 5 };
+    both(|| {
+        let parts = [(&q, 4), (&k, 2), (&v, 2)].map(|(x, heads)| by_head(x.clone(), 18, heads));
+        let scoring = Scoring::scaled(0.5, 1024);
+        let y = by_token(sparse_attention(parts, gates.clone(), &[0; 18], branches, &scoring));
+        near("output", &host(y.clone()), &flat(&golden["output"]), 1e-5);
+        let grads = (y * of("coef", 4).detach()).sum().backward();
+        for (name, x) in [("grad_q", &q), ("grad_k", &k), ("grad_v", &v)] {
+            near(name, &host(x.grad(&grads).expect("tracked")), &flat(&golden[name]), 1e-5);
+        }
+    });
 }

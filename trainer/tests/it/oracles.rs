@@ -4,7 +4,7 @@ use burn::tensor::activation::{sigmoid, silu, softmax, softplus};
 use burn::tensor::{Int, Tensor, TensorData};
 use moe_train::model::attention::delta::Decay;
 use moe_train::model::attention::grouped_query::{Gate, RotaryBlocks};
-use moe_train::model::attention::{DeltaSettings, GroupedQuerySettings, LatentSettings};
+use moe_train::model::attention::{DeltaSettings, GroupedQuerySettings, LatentSettings, SparseSettings};
 use moe_train::model::config::AttentionConfig;
 
 use crate::attention::{Named, PLACE};
@@ -26,6 +26,7 @@ pub fn oracle(config: &AttentionConfig) -> Oracle {
         }
         AttentionConfig::Latent(settings) => Box::new(move |w, x| latent(&settings, w, x)),
         AttentionConfig::Delta(settings) => Box::new(move |w, x| delta(&settings, w, x)),
+        AttentionConfig::Sparse(settings) => Box::new(move |w, x| sparse(&settings, w, x)),
     }
 }
 
@@ -171,4 +172,66 @@ fn delta(s: &DeltaSettings, w: &Named, x: Tensor<2>) -> Tensor<2> {
         rms(y, &w["norm.weight"], PLACE.norm_eps) * gate.clone().narrow(1, h * value_dim, value_dim)
     });
     Tensor::cat(heads.collect(), 1).matmul(w["w_out"].clone())
+}
+
+/// The softmax of a query over some rows of keys, and their values weighted by it.
+fn look(q: Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, rows: Vec<usize>) -> (Vec<f32>, Tensor<2>) {
+    let n = rows.len();
+    let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
+    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &q.device());
+    let width = q.dims()[1] as f64;
+    let scores = q.matmul(k.clone().select(0, rows.clone()).transpose()) / width.sqrt();
+    let p = softmax(scores, 1);
+    (host(p.clone()), p.matmul(v.clone().select(0, rows)))
+}
+
+/// Token by token, branch by branch.
+fn sparse(s: &SparseSettings, w: &Named, x: Tensor<2>) -> Tensor<2> {
+    let (n, dim, block) = (x.dims()[0], s.head_dim, s.block);
+    let qkv = x.clone().matmul(w["w_qkv"].clone());
+    let gates = sigmoid(x.matmul(w["w_gate"].clone()));
+    let part = |number: usize| qkv.clone().narrow(1, number * dim, dim);
+    let group = s.heads / s.kv_heads;
+    let mut heads = Vec::new();
+    for kv in 0..s.kv_heads {
+        let key = turned(part(s.heads + kv), dim, s.rope_theta);
+        let value = part(s.heads + s.kv_heads + kv);
+        let queries: Vec<Tensor<2>> =
+            (0..group).map(|g| turned(part(kv * group + g), dim, s.rope_theta)).collect();
+        let mean = |x: &Tensor<2>, c: usize| x.clone().narrow(0, c * block, block).mean_dim(0);
+        let means = |x: &Tensor<2>| Tensor::cat((0..n / block).map(|c| mean(x, c)).collect::<Vec<_>>(), 0);
+        let mut rows: Vec<Vec<Tensor<2>>> = vec![Vec::new(); group];
+        for t in 0..n {
+            let done = (t + 1) / block;
+            let mut shares = vec![0.0; done];
+            let mut of_means = Vec::new();
+            for query in &queries {
+                of_means.push((done > 0).then(|| {
+                    let query = query.clone().narrow(0, t, 1);
+                    let (p, y) = look(query, &means(&key), &means(&value), (0..done).collect());
+                    shares.iter_mut().zip(p).for_each(|(sum, p)| *sum += p);
+                    y
+                }));
+            }
+            let own = t / block;
+            let mut selected: Vec<usize> = (0..done).filter(|&c| c != own).collect();
+            selected.sort_by(|&a, &b| shares[b].total_cmp(&shares[a]));
+            selected.truncate(s.selected - 1);
+            selected.push(own);
+            let selected: Vec<usize> = (0..=t).filter(|j| selected.contains(&(j / block))).collect();
+            let last: Vec<usize> = (0..=t).filter(|j| t - j < s.window).collect();
+            for (g, of_means) in of_means.into_iter().enumerate() {
+                let query = queries[g].clone().narrow(0, t, 1);
+                let gate = |c: usize| gates.clone().narrow(0, t, 1).narrow(1, 3 * (kv * group + g) + c, 1);
+                let mut y = look(query.clone(), &key, &value, selected.clone()).1 * gate(1)
+                    + look(query, &key, &value, last.clone()).1 * gate(2);
+                if let Some(of_means) = of_means {
+                    y = y + of_means * gate(0);
+                }
+                rows[g].push(y);
+            }
+        }
+        heads.extend(rows.into_iter().map(|rows| Tensor::cat(rows, 0)));
+    }
+    Tensor::cat(heads, 1).matmul(w["w_out"].clone())
 }

@@ -8,6 +8,7 @@ pub mod grouped_query;
 pub mod latent;
 pub mod pattern;
 pub mod sliding_window;
+pub mod sparse;
 
 use std::fmt::Debug;
 
@@ -18,6 +19,7 @@ pub use grouped_query::{GroupedQuery, GroupedQuerySettings};
 pub use latent::{Latent, LatentSettings};
 pub use pattern::{AttentionPattern, PatternSettings};
 pub use sliding_window::SlidingWindowSettings;
+pub use sparse::{Sparse, SparseSettings};
 
 use crate::model::context::Context;
 use crate::model::cost::Cost;
@@ -252,4 +254,6 @@ attentions! {
     "mla" => Latent(LatentSettings => Latent);
     /// Each head keeps a matrix that tokens correct.
     "kda" => Delta(DeltaSettings => Delta);
+    /// Means of blocks, the blocks of which they look best, and the last tokens.
+    "nsa" => Sparse(SparseSettings => Sparse);
 }
