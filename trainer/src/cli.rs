@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::device::DeviceChoice;
+use crate::model::config::AttentionConfig;
 
 /// Trains mixture-of-experts language models from the shards and the plan of moe-data.
 #[derive(Debug, Parser)]
@@ -248,6 +249,17 @@ pub struct BenchArgs {
     /// Peak of the device in TFLOP/s, of which the MFU is a share [default: a large product, measured].
     #[arg(long, value_name = "X", value_parser = positive)]
     pub peak_tflops: Option<f64>,
+    /// Measure another thing: time and memory of one attention of each kind, forward and backward, on one document. Each
+    /// is measured in a process of its own.
+    #[arg(long, conflicts_with_all = ["seq_len", "vocab", "steps", "repeats", "peak_tflops"])]
+    pub attention: bool,
+    /// With --attention: lengths of the document, in tokens.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [256, 1024, 4096, 16384],
+          value_parser = at_least_one, requires = "attention")]
+    pub lengths: Vec<usize>,
+    /// With --attention: only this kind.
+    #[arg(long, value_name = "KIND", value_parser = AttentionConfig::KINDS.to_vec(), requires = "attention")]
+    pub kind: Option<String>,
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,

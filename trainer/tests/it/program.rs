@@ -258,3 +258,18 @@ fn a_model_that_compares_tokens_reads_the_whole_text_for_each_new_one() {
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     assert!(stderr(&out).contains("moe.capacity.eval_factor"), "{}", stderr(&out));
 }
+
+#[test]
+fn each_kind_of_attention_is_measured_over_each_length() {
+    let world = World::new();
+    let small = ["--set", "model.d_model=16", "--kind", "swa", "--lengths", "8,24"];
+    let out = world.run(&[&["bench", "--attention", "--json"][..], &small].concat());
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let cells = json(&out);
+    let tokens = |i: usize| cells[i]["tokens"].as_u64();
+    assert_eq!([tokens(0), tokens(1), tokens(2)], [Some(8), Some(24), None]);
+    assert!(cells[1]["seconds"].as_f64().expect("a time") > 0.0 && cells[1]["kind"] == "swa");
+    let wrong =
+        world.run(&["bench", "--attention", "--kind", "swa", "--lengths", "8", "--set", "model.d_model=3"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
+}
