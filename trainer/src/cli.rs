@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::device::DeviceChoice;
+use crate::model::config::AttentionConfig;
 
 /// Trains mixture-of-experts language models from the shards and the plan of moe-data.
 #[derive(Debug, Parser)]
@@ -214,9 +215,9 @@ pub struct EvalArgs {
 pub struct SampleArgs {
     /// A run or one of its checkpoints.
     pub path: PathBuf,
-    /// Text to continue.
+    /// Text to continue; may be repeated, and each is continued as if it were alone.
     #[arg(long, default_value = "The")]
-    pub prompt: String,
+    pub prompt: Vec<String>,
     /// Tokens to make at most.
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub max_tokens: usize,
@@ -226,13 +227,16 @@ pub struct SampleArgs {
     /// Draw among so many most likely tokens.
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = at_least_one)]
     pub top_k: usize,
+    /// Of these, draw among the fewest that have at least this probability together, above 0 and up to 1.
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = share)]
+    pub top_p: f64,
     /// Seed of the draws.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
-    /// Print prompt and continuation as JSON on stdout.
+    /// Print a JSON object for each prompt, one on a line: prompt, text, tokens, and how many of them are new.
     #[arg(long)]
     pub json: bool,
 }
@@ -268,6 +272,17 @@ pub struct BenchArgs {
     /// Peak of the device in TFLOP/s, of which the MFU is a share [default: a large product, measured].
     #[arg(long, value_name = "X", value_parser = positive)]
     pub peak_tflops: Option<f64>,
+    /// Measure another thing: time and memory of one attention of each kind, forward and backward, on one document. Each
+    /// is measured in a process of its own.
+    #[arg(long, conflicts_with_all = ["seq_len", "vocab", "steps", "repeats", "peak_tflops"])]
+    pub attention: bool,
+    /// With --attention: lengths of the document, in tokens.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [256, 1024, 4096, 16384],
+          value_parser = at_least_one, requires = "attention")]
+    pub lengths: Vec<usize>,
+    /// With --attention: only this kind.
+    #[arg(long, value_name = "KIND", value_parser = AttentionConfig::KINDS.to_vec(), requires = "attention")]
+    pub kind: Option<String>,
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
@@ -336,6 +351,14 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 /// A capacity; 0 is without a limit, as in `moe.capacity.eval_factor`.
 fn capacity(text: &str) -> Result<f64, String> {
     if text == "inf" { Ok(0.0) } else { positive(text) }
+}
+
+/// A number above 0, at most 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x <= 1.0 => Ok(x),
+        _ => Err(format!("expected a number above 0 and at most 1, found {text:?}")),
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

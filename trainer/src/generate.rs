@@ -1,7 +1,9 @@
 //! Text from a model, one token after the other.
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 
+use crate::model::attention::AttentionCache;
 use crate::model::{Input, Model};
 use crate::ops::linear::cast_f32;
 use crate::random::Stream;
@@ -15,19 +17,38 @@ pub struct Sampling {
     pub temperature: f64,
     /// Only so many of the most likely tokens can be drawn.
     pub top_k: usize,
+    /// Of these only the fewest of which one is drawn with at least this probability; 1 is all.
+    pub top_p: f64,
     /// Seed of the draws: the same seed gives the same text.
     pub seed: u64,
 }
 
-/// Continues `prompt` (not empty) and returns the new tokens. The model sees the last `context`
-/// tokens, which is as many as it was trained on.
-pub fn generate(model: &Model, prompt: &[u32], eod: u32, context: usize, sampling: &Sampling) -> Vec<u32> {
-    let model = model.valid();
+/// How a model reads a text that grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Each token once; attentions keep what they need of the tokens before. When the model has read as many tokens as it
+    /// was trained on, it begins again with the later half of them.
+    Once,
+    /// All tokens again for each new one, for models in which a token's output depends on later tokens; the last ones, as
+    /// many as the model was trained on.
+    Whole,
+}
+
+/// Continues `prompt` (not empty) and returns the new tokens. The model sees `context` tokens at most, which is as many
+/// as it was trained on.
+pub fn generate(
+    model: &Model,
+    prompt: &[u32],
+    eod: u32,
+    context: usize,
+    reading: Reading,
+    sampling: &Sampling,
+) -> Vec<u32> {
+    let mut reader = Reader::new(model.valid(), context, reading);
     let stream = Stream::new(sampling.seed, "sample");
     let mut tokens = prompt.to_vec();
     for draw in 0..sampling.max_tokens {
-        let window = &tokens[tokens.len().saturating_sub(context)..];
-        let next = choose(&next_logits(&model, window), sampling, stream.uniform(draw as u64));
+        let next = choose(&reader.next_logits(&tokens), sampling, stream.uniform(draw as u64));
         if next == eod {
             break;
         }
@@ -36,20 +57,58 @@ pub fn generate(model: &Model, prompt: &[u32], eod: u32, context: usize, samplin
     tokens.split_off(prompt.len())
 }
 
-/// Logits of the token after `window`.
-fn next_logits(model: &Model, window: &[u32]) -> Vec<f32> {
-    let n = window.len();
-    let positions: Vec<u32> = (0..n as u32).collect();
-    let input = Input::new(window, &positions, &vec![0; n], [1, n], &model.device());
-    let hidden = model.forward(&input, &model.eval_context(&input)).hidden;
-    let [_, width] = hidden.dims();
-    let logits = cast_f32(hidden.slice([n - 1..n, 0..width])).matmul(model.head());
-    // Cannot fail: logits are f32.
-    logits.into_data().try_into_vec().expect("f32 logits")
+/// A model and what it has read.
+struct Reader {
+    model: Model,
+    context: usize,
+    reading: Reading,
+    caches: Vec<AttentionCache>,
+    /// The first token that the model sees, and the first that it has not read.
+    first: usize,
+    next: usize,
 }
 
-/// The token at the quantile `uniform` of the tempered distribution over the `top_k` most likely
-/// tokens; ties go to the lowest token.
+impl Reader {
+    fn new(model: Model, context: usize, reading: Reading) -> Self {
+        let caches = model.caches();
+        Self { model, context, reading, caches, first: 0, next: 0 }
+    }
+
+    /// Logits of the token behind `tokens`, which go on from those of the last call.
+    fn next_logits(&mut self, tokens: &[u32]) -> Vec<f32> {
+        let n = tokens.len();
+        let hidden = match self.reading {
+            Reading::Whole => {
+                let input = self.input(&tokens[n.saturating_sub(self.context)..], 0);
+                self.model.forward(&input, &self.model.eval_context(&input)).hidden
+            }
+            Reading::Once => {
+                if n - self.first > self.context {
+                    let kept = if self.next == 0 { self.context } else { (self.context / 2).max(1) };
+                    (self.first, self.next) = (n - kept, n - kept);
+                    self.caches = self.model.caches();
+                }
+                let input = self.input(&tokens[self.next..], self.next - self.first);
+                self.next = n;
+                self.model.extend(&input, &mut self.caches)
+            }
+        };
+        let [rows, _] = hidden.dims();
+        let logits: Tensor<2> = cast_f32(hidden.narrow(0, rows - 1, 1)).matmul(self.model.head());
+        // Cannot fail: logits are f32.
+        logits.into_data().try_into_vec().expect("f32 logits")
+    }
+
+    /// Tokens of one document from a position on.
+    fn input(&self, tokens: &[u32], position: usize) -> Input {
+        let n = tokens.len();
+        let positions: Vec<u32> = (position as u32..(position + n) as u32).collect();
+        Input::new(tokens, &positions, &vec![0; n], [1, n], &self.model.device())
+    }
+}
+
+/// The token at the quantile `uniform` of the tempered distribution over the most likely tokens that can be drawn; ties go
+/// to the lowest token.
 fn choose(logits: &[f32], sampling: &Sampling, uniform: f64) -> u32 {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
     order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
@@ -59,6 +118,16 @@ fn choose(logits: &[f32], sampling: &Sampling, uniform: f64) -> u32 {
         return order[0];
     }
     let weight = |token: u32| ((f64::from(logits[token as usize]) - best) / sampling.temperature).exp();
+    let total: f64 = order.iter().map(|&token| weight(token)).sum();
+    if sampling.top_p < 1.0 {
+        let mut sum = 0.0;
+        let is_enough = |&token: &u32| {
+            sum += weight(token);
+            sum >= sampling.top_p * total
+        };
+        let n = order.iter().position(is_enough).map_or(order.len(), |last| last + 1);
+        order.truncate(n);
+    }
     let total: f64 = order.iter().map(|&token| weight(token)).sum();
     let mut rest = uniform * total;
     for &token in &order {
@@ -75,7 +144,7 @@ mod tests {
     use super::*;
 
     fn sampling(temperature: f64, top_k: usize) -> Sampling {
-        Sampling { max_tokens: 1, temperature, top_k, seed: 1 }
+        Sampling { max_tokens: 1, temperature, top_k, top_p: 1.0, seed: 1 }
     }
 
     #[test]
@@ -86,5 +155,14 @@ mod tests {
         assert_eq!(choose(&logits, &sampling(1.0, 2), 0.76), 0);
         assert_eq!(choose(&logits, &sampling(0.0, 3), 0.99), 1);
         assert_eq!(choose(&[1.0, 1.0], &sampling(1.0, 1), 0.99), 0);
+    }
+
+    #[test]
+    fn the_fewest_likely_tokens_are_drawn_from() {
+        // Probabilities 1/2, 3/10, 1/5.
+        let logits = [2f32.ln(), 5f32.ln(), 3f32.ln()];
+        let of = |top_p, uniform| choose(&logits, &Sampling { top_p, ..sampling(1.0, 3) }, uniform);
+        assert_eq!([of(0.45, 0.99), of(0.55, 0.62), of(0.55, 0.63), of(0.75, 0.99)], [1, 1, 2, 2]);
+        assert_eq!([of(0.85, 0.99), of(1.0, 0.99)], [0, 0]);
     }
 }

@@ -4,6 +4,7 @@
 //! Tokens are made up, and each sample is one document, the most work for attention. Parts are measured
 //! on one micro-batch of one block; a part's time in a step is that times its blocks and micro-batches.
 
+mod attention;
 mod parts;
 mod report;
 mod roofline;
@@ -19,6 +20,7 @@ use crate::optim::Groups;
 use crate::random::Stream;
 use crate::train::StepConfig;
 
+pub use attention::{Measured, measure_attention, table};
 pub use parts::Part;
 pub use report::Report;
 pub use roofline::Roofline;

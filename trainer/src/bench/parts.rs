@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::{Setup, batch, noise, time};
 use crate::model::Model;
-use crate::model::attention::{AttentionConfig, Place};
+use crate::model::attention::AttentionConfig;
 use crate::model::context::{BatchCounts, Context, Pass};
 use crate::model::init::Init;
 use crate::model::moe::MoeLayer;
@@ -178,8 +178,7 @@ impl<'a> Bench<'a> {
     fn attention(&self, kind: &AttentionConfig, n_blocks: usize, name: String) -> crate::Result<Part> {
         let config = &self.setup.geometry;
         let init = Init::new(1, config.init_std, &self.autodiff);
-        let place = Place { d_model: config.d_model, norm_eps: config.norm_eps, out_scale: 1.0 };
-        let layer = kind.build(place, "bench", &init);
+        let layer = kind.build(config.place(1.0), "bench", &init);
         let cost = kind.cost(config.d_model, config.seq_len);
         let x = self.leaf("x", [self.tokens(), config.d_model]);
         let [forward_ms, backward_ms] = self.both(|| layer.forward(x.clone(), &self.ctx))?;

@@ -1,12 +1,16 @@
 //! `moe-train bench`: where the time of a step goes.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use super::{memory, source};
-use crate::bench::{self, Setup};
+use crate::bench::{self, Measured, Setup};
 use crate::cli::BenchArgs;
 use crate::config::RunConfig;
 use crate::device::{self, Chosen};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::model::config::AttentionConfig;
 use crate::printer::Printer;
 
 /// Steps of the schedule: far more than any benchmark makes, so that the rate stays in its warm-up.
@@ -28,6 +32,9 @@ pub(super) fn setup(config: &RunConfig, geometry: ModelConfig, chosen: Chosen, n
 }
 
 pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
+    if args.attention {
+        return attention(&args, printer);
+    }
     let source = source::read(&args.source)?;
     let config = RunConfig::new(source.values, source.problems)?;
     moe_kernels::allow_tensor_cores(config.precision.tensor_cores);
@@ -49,4 +56,67 @@ pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
         false => printer.data(report.to_string().trim_end())?,
     }
     Ok(0)
+}
+
+/// Entries of a vocabulary that attention does not see.
+const NO_VOCAB: usize = 1;
+
+/// One attention here, or several in a process each, whose peak of memory is then its own.
+fn attention(args: &BenchArgs, printer: &mut Printer) -> Result<u8> {
+    let source = source::read(&args.source)?;
+    let config = RunConfig::new(source.values, source.problems)?;
+    let kinds = match &args.kind {
+        Some(kind) => vec![kind.as_str()],
+        None => AttentionConfig::KINDS.to_vec(),
+    };
+    let mut measured = Vec::new();
+    if let ([kind], [tokens]) = (&kinds[..], &args.lengths[..]) {
+        let geometry = config.model(NO_VOCAB, *tokens);
+        let attention =
+            AttentionConfig::read(kind, &config.values).map_err(|problem| Error::Config(vec![problem]))?;
+        let problems = attention.problems(geometry.d_model);
+        if !problems.is_empty() {
+            return Err(Error::Config(problems));
+        }
+        let chosen = device::open(args.device)?;
+        device::check(&chosen.device, geometry.compute, attention.head_dim(geometry.d_model))?;
+        printer.say(format!("device {}; {}", chosen.reason, source.origin));
+        measured.push(bench::measure_attention(&attention, &geometry, &chosen.device)?);
+    } else {
+        for kind in kinds {
+            for &tokens in &args.lengths {
+                printer.say(format!("measuring {kind} over {tokens} tokens"));
+                measured.extend(in_a_process(args, kind, tokens)?);
+            }
+        }
+    }
+    match args.json {
+        // Cannot fail: it holds numbers and names.
+        true => printer.data(serde_json::to_string_pretty(&measured).expect("numbers and names"))?,
+        false => printer.data(bench::table(&measured))?,
+    }
+    Ok(0)
+}
+
+/// What this program measures when it is asked for one kind and one length.
+fn in_a_process(args: &BenchArgs, kind: &str, tokens: usize) -> Result<Vec<Measured>> {
+    let program = Path::new("this program");
+    let mut command = Command::new(std::env::current_exe().map_err(Error::io("find", program))?);
+    command.args(["--quiet", "bench", "--attention", "--json", "--kind", kind]);
+    command.args(["--lengths", &tokens.to_string(), "--device", &args.device.to_string()]);
+    if let Some(config) = &args.source.config {
+        command.arg("--config").arg(config);
+    }
+    if let Some(preset) = &args.source.preset {
+        command.args(["--preset", preset]);
+    }
+    command.args(args.source.set.iter().flat_map(|assignment| ["--set", assignment]));
+    let output =
+        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(Error::io("run", program))?;
+    let failed =
+        |what: String| Error::Device(format!("{kind} over {tokens} tokens could not be measured: {what}"));
+    if !output.status.success() {
+        return Err(failed(output.status.to_string()));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))
 }

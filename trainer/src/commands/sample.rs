@@ -1,5 +1,7 @@
 //! `moe-train sample`: text from a checkpoint.
 
+use std::time::Instant;
+
 use serde_json::json;
 use tokenizers::Tokenizer;
 
@@ -7,7 +9,7 @@ use crate::checkpoint;
 use crate::cli::SampleArgs;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::generate::{Sampling, generate};
+use crate::generate::{Reading, Sampling, generate};
 use crate::printer::Printer;
 
 pub(super) fn run(args: SampleArgs, printer: &mut Printer) -> Result<u8> {
@@ -19,32 +21,51 @@ pub(super) fn run(args: SampleArgs, printer: &mut Printer) -> Result<u8> {
     let refused = |problem: String| Error::checkpoint(&loaded.path.join("tokenizer.json"), problem);
     let tokenizer = Tokenizer::from_bytes(&loaded.tokenizer)
         .map_err(|error| refused(format!("is no tokenizer: {error}")))?;
-    let prompt = tokenizer
-        .encode(args.prompt.as_str(), false)
-        .map_err(|error| refused(format!("cannot encode the prompt: {error}")))?;
-    if prompt.get_ids().is_empty() {
-        return Err(Error::Usage("--prompt: at least one token is needed to go on from".into()));
-    }
+    let encode = |prompt: &String| {
+        let encoded = tokenizer
+            .encode(prompt.as_str(), false)
+            .map_err(|error| refused(format!("cannot encode the prompt: {error}")))?;
+        match encoded.get_ids() {
+            [] => Err(Error::Usage("--prompt: at least one token is needed to go on from".into())),
+            ids => Ok(ids.to_vec()),
+        }
+    };
+    let prompts = args.prompt.iter().map(encode).collect::<Result<Vec<_>>>()?;
     let chosen = device::open(args.device)?;
     printer.say(format!("device {}; step {}", chosen.reason, loaded.state.step));
     let model = checkpoint::load_model(&loaded, &chosen.device)?;
+    let (eod, context) = (loaded.state.eod, loaded.state.seq_len);
+    let reading = match loaded.config.model(loaded.state.vocab_size, context).sees_later_tokens() {
+        None => Reading::Once,
+        Some(reason) => {
+            printer.say(format!("every new token takes a forward pass of the whole text: {reason}"));
+            Reading::Whole
+        }
+    };
     let sampling = Sampling {
         max_tokens: args.max_tokens,
         temperature: args.temperature,
         top_k: args.top_k,
+        top_p: args.top_p,
         seed: args.seed,
     };
-    let new = generate(&model, prompt.get_ids(), loaded.state.eod, loaded.state.seq_len, &sampling);
-    // Decoded together: a character may be split over the seam.
-    let all: Vec<u32> = prompt.get_ids().iter().chain(&new).copied().collect();
-    let text = tokenizer
-        .decode(&all, false)
-        .map_err(|error| refused(format!("cannot decode the sample: {error}")))?;
-    if args.json {
-        let record = json!({ "prompt": args.prompt, "text": text, "tokens": all, "new_tokens": new.len() });
-        printer.data(format!("{record:#}"))?;
-    } else {
-        printer.data(text)?;
+    let (started, mut n_new) = (Instant::now(), 0);
+    for (prompt, ids) in args.prompt.iter().zip(prompts) {
+        let new = generate(&model, &ids, eod, context, reading, &sampling);
+        n_new += new.len();
+        // Decoded together: a character may be split over the seam.
+        let all: Vec<u32> = ids.iter().chain(&new).copied().collect();
+        let text = tokenizer
+            .decode(&all, false)
+            .map_err(|error| refused(format!("cannot decode the sample: {error}")))?;
+        if args.json {
+            let record = json!({ "prompt": prompt, "text": text, "tokens": all, "new_tokens": new.len() });
+            printer.data(record.to_string())?;
+        } else {
+            printer.data(text)?;
+        }
     }
+    let seconds = started.elapsed().as_secs_f64();
+    printer.say(format!("{n_new} tokens in {seconds:.1} s"));
     Ok(0)
 }

@@ -9,6 +9,7 @@ use crate::model::attention::PatternSettings;
 use crate::model::attention::pattern::FULL;
 use crate::model::config::{AttentionConfig, BalanceConfig, RouterConfig};
 use crate::model::moe::{CapacitySettings, MoeSettings};
+use crate::model::rope::RopeSettings;
 use crate::model::{ModelSettings, PrecisionSettings};
 use crate::optim::{OptimSettings, ScheduleSettings, rule};
 use crate::settings::Section;
@@ -82,7 +83,7 @@ fn attention() -> Vec<Key> {
     let doc = "kind of attention of every block, or of those that attention.pattern calls \"full\"";
     let mut all = choice("attention.kind", AttentionConfig::KINDS, doc, AttentionConfig::keys());
     all[0].of = Some(("attention.pattern", vec![FULL]));
-    all.splice(1..1, PatternSettings::keys());
+    all.splice(1..1, [PatternSettings::keys(), RopeSettings::keys()].concat());
     all
 }
 

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::attention::{Attention, Place};
+use super::attention::{Attention, AttentionCache};
 use super::config::ModelConfig;
 use super::context::Context;
 use super::cost::Cost;
@@ -60,10 +60,13 @@ impl Block {
         } else {
             FeedForward::Dense(SwiGlu::new(config.d_model, config.dense_ffn, out_scale, &ffn, init))
         };
-        let place = Place { d_model: config.d_model, norm_eps: config.norm_eps, out_scale };
         Self {
             attention_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
-            attention: config.attention(layer).build(place, &format!("{name}.attention"), init),
+            attention: config.attention(layer).build(
+                config.place(out_scale),
+                &format!("{name}.attention"),
+                init,
+            ),
             feed_forward_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
             feed_forward,
         }
@@ -82,7 +85,7 @@ impl Block {
             true => (Cost::default(), MoeLayer::cost(config)),
             false => (SwiGlu::cost(config.d_model, config.dense_ffn), Cost::default()),
         };
-        let attention = config.attention(layer).cost(config.d_model, config.seq_len);
+        let attention = config.attention.cost(layer, config.n_layers, config.d_model, config.seq_len);
         BlockCost { norms: norm + norm, attention, dense, mixture }
     }
 
@@ -90,6 +93,24 @@ impl Block {
     /// - x: `[batch * seq, d_model]`, and so is the result
     pub fn forward(&self, x: Tensor<2>, ctx: &Context) -> (Tensor<2>, Option<MoeRecord>) {
         let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), ctx);
+        self.feed_forward(x, ctx)
+    }
+
+    /// [`Block::forward`] of the next tokens of one document, whose tokens so far are in the cache.
+    ///
+    /// # Shapes
+    /// - x: `[tokens, d_model]`, and so is the result
+    pub fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut AttentionCache) -> Tensor<2> {
+        let x = x.clone() + self.attention.extend(self.attention_norm.forward(x), ctx, cache);
+        self.feed_forward(x, ctx).0
+    }
+
+    /// What its attention keeps of no tokens.
+    pub fn cache(&self) -> AttentionCache {
+        self.attention.cache()
+    }
+
+    fn feed_forward(&self, x: Tensor<2>, ctx: &Context) -> (Tensor<2>, Option<MoeRecord>) {
         let normed = self.feed_forward_norm.forward(x.clone());
         match &self.feed_forward {
             FeedForward::Dense(dense) => (x + dense.forward(normed), None),

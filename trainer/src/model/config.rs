@@ -4,6 +4,7 @@ pub use super::attention::{AttentionConfig, AttentionPattern};
 pub use super::moe::{BalanceConfig, CapacitySettings, RouterConfig};
 pub use crate::ops::Compute;
 
+use super::attention::Place;
 use super::moe::{Activation, MoeSettings};
 use super::settings::ModelSettings;
 
@@ -133,6 +134,29 @@ impl ModelConfig {
     /// The attention of block `layer` (from 0).
     pub fn attention(&self, layer: usize) -> &AttentionConfig {
         self.attention.of(layer, self.n_layers)
+    }
+
+    /// What the attention of a block must know to be built; `out_scale` is the factor of the initial standard deviation of
+    /// its projection back into the residual stream.
+    pub fn place(&self, out_scale: f64) -> Place {
+        Place {
+            tile_from: self.attention.tile_from(),
+            stretch: self.attention.stretch(),
+            ..Place::new(self.d_model, self.norm_eps, out_scale)
+        }
+    }
+
+    /// Why a token's output depends on the tokens behind it, or on how many there are; none if it does not.
+    pub fn sees_later_tokens(&self) -> Option<&'static str> {
+        if self.n_dense_layers >= self.n_layers {
+            None
+        } else if self.moe.router.sees_the_pass() {
+            Some("its router compares the tokens of a forward pass with each other")
+        } else if self.moe.capacity.eval_factor > 0.0 {
+            Some("moe.capacity.eval_factor counts the tokens of a forward pass")
+        } else {
+            None
+        }
     }
 
     /// Width of the widest attention head that kernels for GPUs meet.

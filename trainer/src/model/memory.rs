@@ -2,8 +2,8 @@
 //!
 //! Per parameter: 4 bytes for itself and its gradient, what the rule by which it moves keeps, and with bf16 a copy of
 //! 2 bytes that products keep for the backward pass. Per token and block: what the gradients of its
-//! operations need, as each part says in its [`Cost`](super::cost::Cost). On a CPU attention also keeps its
-//! scores, sequence length squared per head. The allocator's own slack is not in it.
+//! operations need, as each part says in its [`Cost`](super::cost::Cost). On a CPU attention also keeps the scores
+//! of samples that are shorter than `attention.tile_from`, sequence length squared per head. The allocator's own slack is not in it.
 
 use super::config::Compute;
 use super::size::size;
@@ -117,11 +117,13 @@ mod tests {
 
     #[test]
     fn a_cpu_keeps_the_scores_of_every_block() {
-        // 3 blocks, 4 heads, 8 samples of 2048 tokens: 1.6 GB kept, and as much as two blocks beside it.
-        let config = preset("tiny");
-        let of_block = 8 * 4 * 2048 * 2048 * 4;
+        // 3 blocks, 4 heads, 8 samples of 512 tokens: 100 MB kept, and as much as two blocks beside it.
+        let config = ModelConfig { seq_len: 512, ..preset("tiny") };
+        let of_block = 8 * 4 * 512 * 512 * 4;
         assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Cpu, false).scores, 5 * of_block);
         assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Cpu, true).scores, 3 * of_block);
         assert_eq!(MemoryPlan::new(&config, 0, usize::MAX, Form::Cpu, false).total(), u64::MAX);
+        // Long samples are computed tile by tile.
+        assert_eq!(MemoryPlan::new(&preset("tiny"), 0, 8, Form::Cpu, false).scores, 0);
     }
 }

@@ -30,6 +30,7 @@ pub use input::{Input, PADDING, ValidMask};
 pub use settings::{ModelSettings, PrecisionSettings};
 
 use crate::ops::embedding::embed;
+use attention::AttentionCache;
 use config::Compute;
 use context::{BatchCounts, Context, Pass};
 use cost::Cost;
@@ -131,6 +132,25 @@ impl Model {
             records.extend(record.map(|record| (layer, record)));
         }
         Output { hidden: self.last_norm(x), records }
+    }
+
+    /// Caches of no tokens, one for each block.
+    pub fn caches(&self) -> Vec<AttentionCache> {
+        self.blocks.iter().map(Block::cache).collect()
+    }
+
+    /// Hidden states of the next tokens of one document, whose tokens so far are in the caches: those of
+    /// [`Model::forward`] of the whole document, where no router looks at other tokens. The input is one sample whose
+    /// positions follow those of the caches.
+    ///
+    /// # Shapes
+    /// - result: `[tokens, d_model]`, after the last normalisation
+    pub fn extend(&self, input: &Input, caches: &mut [AttentionCache]) -> Tensor<2> {
+        let (mut x, ctx) = (self.embed(input), self.eval_context(input));
+        for (block, cache) in self.blocks.iter().zip(caches) {
+            x = block.extend(x, &ctx, cache);
+        }
+        self.last_norm(x)
     }
 
     /// What all layers need to know of an input, which is a part of the batch of these counts.

@@ -33,6 +33,19 @@ pub struct DeltaInput {
 /// - starts: `[batch * seq]`, the position inside of the sample at which the token's document piece begins
 /// - result: as the values
 pub fn gated_delta_rule(input: DeltaInput, starts: &[usize]) -> Tensor<4> {
+    gated_delta_rule_from(input, starts, None).0
+}
+
+/// [`gated_delta_rule`] of documents of which those at the start of a sample go on from a state, if there is one, and the
+/// state behind the last token.
+///
+/// # Shapes
+/// - before: `[batch, heads, key_width, value_width]`, and so is the state behind the last token
+pub fn gated_delta_rule_from(
+    input: DeltaInput,
+    starts: &[usize],
+    before: Option<Tensor<4>>,
+) -> (Tensor<4>, Tensor<4>) {
     let [batch, heads, seq, value_width] = input.value.dims();
     let key_width = input.key.dims()[3];
     let device = input.value.device();
@@ -40,7 +53,7 @@ pub fn gated_delta_rule(input: DeltaInput, starts: &[usize]) -> Tensor<4> {
     let chunks = |x: Tensor<4>| in_chunks(cast_f32(x), n_chunks);
     let (query, key) = (chunks(input.query), chunks(input.key));
     let (value, beta) = (chunks(input.value), chunks(input.beta));
-    let masks = Masks::new(starts, seq, n_chunks, &device);
+    let masks = Masks::new(starts, seq, n_chunks, before.is_some(), &device);
 
     // Decay from the start of the chunk up to each token.
     let decay = constant(|i, j| i >= j, &device).matmul(chunks(input.decay));
@@ -62,7 +75,8 @@ pub fn gated_delta_rule(input: DeltaInput, starts: &[usize]) -> Tensor<4> {
     let seen = inverse.matmul(key * from_start.clone() * beta);
     let query = query * from_start;
 
-    let mut state = Tensor::<4>::zeros([batch, heads, key_width, value_width], &device);
+    let zeros = || Tensor::<4>::zeros([batch, heads, key_width, value_width], &device);
+    let mut state = before.unwrap_or_else(zeros);
     let mut outputs = Vec::with_capacity(n_chunks);
     for chunk in 0..n_chunks {
         let of = |x: &Tensor<5>| {
@@ -73,7 +87,7 @@ pub fn gated_delta_rule(input: DeltaInput, starts: &[usize]) -> Tensor<4> {
         outputs.push(of(&query).matmul(state.clone()) + of(&attention).matmul(value.clone()));
         state = state * of(&end) + of(&to_end).swap_dims(2, 3).matmul(value);
     }
-    Tensor::cat(outputs, 2).narrow(2, 0, seq)
+    (Tensor::cat(outputs, 2).narrow(2, 0, seq), state)
 }
 
 /// Chunks of a sample, the last one filled up with zeros: `[batch, heads, chunks, CHUNK, width]`.
@@ -120,7 +134,8 @@ struct Masks {
 }
 
 impl Masks {
-    fn new(starts: &[usize], seq: usize, n_chunks: usize, device: &Device) -> Self {
+    /// Documents at the start of a sample go on from a state if `is_continued`.
+    fn new(starts: &[usize], seq: usize, n_chunks: usize, is_continued: bool, device: &Device) -> Self {
         let batch = starts.len() / seq;
         // What is behind the end goes on with the last document, and nothing reads it.
         let start = |sample: usize, token: usize| starts[sample * seq + token.min(seq - 1)];
@@ -131,10 +146,10 @@ impl Masks {
             for i in first..first + CHUNK {
                 let start = start(sample, i);
                 same.extend((first..first + CHUNK).map(|j| start <= j && j <= i));
-                before.push(start < first);
+                before.push(start < first || is_continued && start == 0);
                 to_end.push(last_start <= i);
             }
-            keeps.push(last_start < first);
+            keeps.push(last_start < first || is_continued && last_start == 0);
         }
         let tensor = |flags: Vec<bool>, [rows, columns]: [usize; 2]| {
             let values: Vec<f32> = flags.into_iter().map(|flag| f32::from(u8::from(flag))).collect();

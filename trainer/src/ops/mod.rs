@@ -18,6 +18,7 @@ pub mod flex;
 pub mod global_norm;
 pub mod grouped;
 pub mod linear;
+pub mod native_sparse;
 pub mod newton_schulz;
 pub mod rms_norm;
 pub mod rotary;

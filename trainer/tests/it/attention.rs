@@ -3,33 +3,32 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::activation::{sigmoid, silu, softmax, softplus};
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor};
 use moe_train::config::{RunConfig, Values};
-use moe_train::model::attention::delta::Decay;
-use moe_train::model::attention::grouped_query::{Gate, RotaryBlocks};
-use moe_train::model::attention::{Attention, DeltaSettings, GroupedQuerySettings, LatentSettings, Place};
+use moe_train::model::attention::{Attention, Place};
 use moe_train::model::config::{AttentionConfig, AttentionPattern, ModelConfig};
 use moe_train::model::context::{BatchCounts, Context, Pass};
 use moe_train::model::init::Init;
 use moe_train::model::memory::MemoryPlan;
 use moe_train::model::parameters::{Parameter, parameters};
-use moe_train::model::rope::Ropes;
+use moe_train::model::rope::{Ropes, Stretch};
 use moe_train::model::size::size;
 use moe_train::model::{Input, Model, PADDING};
 use moe_train::ops::{Form, plainly};
 
+use crate::oracles::oracle;
 use crate::support::*;
 
-pub const PLACE: Place = Place { d_model: 12, norm_eps: 1e-5, out_scale: 1.0 };
+pub const PLACE: Place = Place::new(12, 1e-5, 1.0);
 
 /// Settings of all kinds and of all that can be set about them.
-const KINDS: &[&[&str]] = &[
+pub const KINDS: &[&[&str]] = &[
     &[],
     &["attention.kv_heads=1", "attention.head_dim=6"],
     &["attention.qk_norm=true", "attention.head_dim=4", "attention.rotary_fraction=0.5"],
     &["attention.gate=head", "attention.rotary=none", "attention.head_dim=3"],
     &["attention.gate=channel", "attention.sinks=true"],
+    &["attention.softcap=0.2"],
     &["attention.kind=swa", "attention.swa.window=1"],
     &["attention.kind=swa", "attention.swa.window=3", "attention.rotary=window"],
     &["attention.kind=swa", "attention.swa.window=4", "attention.sinks=true", "attention.qk_norm=true"],
@@ -69,6 +68,23 @@ const KINDS: &[&[&str]] = &[
         "attention.kda.conv=2",
         "attention.kda.decay=head",
     ],
+    &[
+        "attention.kind=nsa",
+        "attention.nsa.heads=4",
+        "attention.nsa.kv_heads=2",
+        "attention.nsa.head_dim=4",
+        "attention.nsa.block=3",
+        "attention.nsa.selected=3",
+        "attention.nsa.window=4",
+    ],
+    &[
+        "attention.kind=nsa",
+        "attention.nsa.heads=3",
+        "attention.nsa.head_dim=2",
+        "attention.nsa.block=4",
+        "attention.nsa.selected=1",
+        "attention.nsa.window=40",
+    ],
 ];
 
 /// The attention of these assignments, of six heads where it does not say otherwise.
@@ -100,9 +116,19 @@ fn layout() -> (Vec<u32>, Vec<u32>) {
 }
 
 pub fn context(config: &AttentionConfig, segments: &[u32], positions: &[u32], batch: usize) -> Context {
+    stretched_context(config, segments, positions, batch, None)
+}
+
+pub fn stretched_context(
+    config: &AttentionConfig,
+    segments: &[u32],
+    positions: &[u32],
+    batch: usize,
+    stretch: Option<Stretch>,
+) -> Context {
     let (n, device) = (segments.len(), autodiff());
     let input = Input::new(&vec![0; n], positions, segments, [batch, n / batch], &device);
-    let ropes = Ropes::new(n, config.rotary(PLACE.d_model));
+    let ropes = Ropes::new(n, config.rotary(PLACE.d_model), stretch);
     Context::new(&input, Pass::EVAL, BatchCounts::of(&input.valid), &ropes)
 }
 
@@ -189,159 +215,6 @@ pub fn gradients(layer: &Attention, gradients: &Gradients) -> Named {
     collect.2
 }
 
-/// A naive attention: weights by name, the tokens of one document, and their result.
-type Oracle = Box<dyn Fn(&Named, Tensor<2>) -> Tensor<2>>;
-
-fn oracle(config: &AttentionConfig) -> Oracle {
-    match config.clone() {
-        AttentionConfig::GroupedQuery(settings) => {
-            let turns = settings.rotary == RotaryBlocks::All;
-            Box::new(move |w, x| grouped_query(&settings, usize::MAX, turns, w, x))
-        }
-        AttentionConfig::SlidingWindow(settings) => {
-            let turns = settings.heads.rotary != RotaryBlocks::None;
-            Box::new(move |w, x| grouped_query(&settings.heads, settings.window.window, turns, w, x))
-        }
-        AttentionConfig::Latent(settings) => Box::new(move |w, x| latent(&settings, w, x)),
-        AttentionConfig::Delta(settings) => Box::new(move |w, x| delta(&settings, w, x)),
-    }
-}
-
-fn rms(x: Tensor<2>, weight: &Tensor<2>, eps: f64) -> Tensor<2> {
-    let mean = (x.clone() * x.clone()).mean_dim(1);
-    x / (mean + eps).sqrt() * weight.clone()
-}
-
-/// The first channels turned by the number of the row.
-fn turned(x: Tensor<2>, width: usize, theta: f64) -> Tensor<2> {
-    let ([n, columns], half) = (x.dims(), width / 2);
-    let table = |f: fn(f64) -> f64| {
-        let angle = |i: usize| (i / half) as f64 * theta.powf(-2.0 * (i % half) as f64 / width as f64);
-        let values: Vec<f32> = (0..n * half).map(|i| f(angle(i)) as f32).collect();
-        tensor(&values, [n, half], &x.device())
-    };
-    let (cos, sin) = (table(f64::cos), table(f64::sin));
-    let (a, b) = (x.clone().narrow(1, 0, half), x.clone().narrow(1, half, half));
-    let mut parts = vec![a.clone() * cos.clone() - b.clone() * sin.clone(), a * sin + b * cos];
-    if columns > width {
-        parts.push(x.narrow(1, width, columns - width));
-    }
-    Tensor::cat(parts, 1)
-}
-
-/// One head, query by query over the keys that it sees.
-fn head([q, k, v]: [Tensor<2>; 3], window: usize, sink: Option<Tensor<2>>) -> Tensor<2> {
-    let [n, width] = q.dims();
-    let rows = (0..n).map(|t| {
-        let seen: Vec<i64> = (0..=t).filter(|&j| t - j < window).map(|j| j as i64).collect();
-        let n_seen = seen.len();
-        let seen = Tensor::<1, Int>::from_data(TensorData::new(seen, [n_seen]), &q.device());
-        let query = q.clone().narrow(0, t, 1).transpose();
-        let scores = k.clone().select(0, seen.clone()).matmul(query) / (width as f64).sqrt();
-        let scores = Tensor::cat(std::iter::once(scores).chain(sink.clone()).collect(), 0);
-        let p = softmax(scores, 0).narrow(0, 0, n_seen);
-        p.transpose().matmul(v.clone().select(0, seen))
-    });
-    Tensor::cat(rows.collect(), 0)
-}
-
-fn grouped_query(s: &GroupedQuerySettings, window: usize, turns: bool, w: &Named, x: Tensor<2>) -> Tensor<2> {
-    let dim = s.head_dim.unwrap_or(PLACE.d_model / s.heads);
-    let qkv = x.clone().matmul(w["w_qkv"].clone());
-    let positioned = |mut x: Tensor<2>, norm: &str| {
-        if s.qk_norm {
-            x = rms(x, &w[norm], PLACE.norm_eps);
-        }
-        if turns { turned(x, (dim as f64 * s.rotary_fraction) as usize, s.rope_theta) } else { x }
-    };
-    let heads = (0..s.heads).map(|h| {
-        let part = |number: usize| qkv.clone().narrow(1, number * dim, dim);
-        let kv = s.heads + h / (s.heads / s.kv_heads);
-        let (q, k) = (positioned(part(h), "q_norm.weight"), positioned(part(kv), "k_norm.weight"));
-        let sink = s.sinks.then(|| w["sinks"].clone().narrow(1, h, 1));
-        let y = head([q, k, part(kv + s.kv_heads)], window, sink);
-        let gate = |from, n| sigmoid(x.clone().matmul(w["w_gate"].clone().narrow(1, from, n)));
-        match s.gate {
-            Gate::None => y,
-            Gate::Head => y * gate(h, 1),
-            Gate::Channel => y * gate(h * dim, dim),
-        }
-    });
-    Tensor::cat(heads.collect(), 1).matmul(w["w_out"].clone())
-}
-
-fn latent(s: &LatentSettings, w: &Named, x: Tensor<2>) -> Tensor<2> {
-    let query = match s.q_rank {
-        Some(_) => rms(x.clone().matmul(w["w_q_latent"].clone()), &w["q_norm.weight"], 1e-6),
-        None => x.clone(),
-    };
-    let query = query.matmul(w["w_q"].clone());
-    let down = x.matmul(w["w_latent"].clone());
-    let kv = rms(down.clone().narrow(1, 0, s.kv_rank), &w["kv_norm.weight"], 1e-6).matmul(w["w_kv"].clone());
-    let (key_dim, kv_dim) = (s.nope_dim + s.rope_dim, s.nope_dim + s.value_dim);
-    let heads = (0..s.heads).map(|h| {
-        let mut parts = [Vec::new(), Vec::new()];
-        if s.nope_dim > 0 {
-            parts[0].push(query.clone().narrow(1, h * key_dim, s.nope_dim));
-            parts[1].push(kv.clone().narrow(1, h * kv_dim, s.nope_dim));
-        }
-        if s.rope_dim > 0 {
-            let q = query.clone().narrow(1, h * key_dim + s.nope_dim, s.rope_dim);
-            parts[0].push(turned(q, s.rope_dim, s.rope_theta));
-            parts[1].push(turned(down.clone().narrow(1, s.kv_rank, s.rope_dim), s.rope_dim, s.rope_theta));
-        }
-        let [q, k] = parts.map(|parts| Tensor::cat(parts, 1));
-        head([q, k, kv.clone().narrow(1, h * kv_dim + s.nope_dim, s.value_dim)], usize::MAX, None)
-    });
-    Tensor::cat(heads.collect(), 1).matmul(w["w_out"].clone())
-}
-
-/// Token by token, each of which sees all before it through the state.
-fn delta(s: &DeltaSettings, w: &Named, x: Tensor<2>) -> Tensor<2> {
-    let (n, key_dim, value_dim) = (x.dims()[0], s.key_dim, s.value_dim);
-    let qkv = x.clone().matmul(w["w_qkv"].clone());
-    let columns = qkv.dims()[1];
-    let conv = w["conv"].clone().reshape([columns, s.conv]);
-    let rows = (0..n).map(|t| {
-        let taps = (0..s.conv.min(t + 1)).map(|back| {
-            qkv.clone().narrow(0, t - back, 1) * conv.clone().narrow(1, s.conv - 1 - back, 1).transpose()
-        });
-        taps.reduce(|sum, tap| sum + tap).expect("a tap")
-    });
-    let qkv = silu(Tensor::cat(rows.collect(), 0));
-    let decay_of = match s.decay {
-        Decay::Channel => x.clone().matmul(w["w_decay_in"].clone()),
-        Decay::Head => x.clone(),
-    };
-    let step = softplus(decay_of.matmul(w["w_decay"].clone()) + w["dt_bias"].clone(), 1.0);
-    let beta = sigmoid(x.clone().matmul(w["w_beta"].clone()));
-    let gate = x.matmul(w["w_gate_in"].clone()).matmul(w["w_gate"].clone());
-    let gate = sigmoid(gate + w["b_gate"].clone());
-    let unit = |x: Tensor<2>| x.clone() / ((x.clone() * x).sum_dim(1) + 1e-6).sqrt();
-    let heads = (0..s.heads).map(|h| {
-        let part = |from: usize, width: usize| qkv.clone().narrow(1, from + h * width, width);
-        let (q, k) = (unit(part(0, key_dim)), unit(part(s.heads * key_dim, key_dim)));
-        let v = part(2 * s.heads * key_dim, value_dim);
-        let step = match s.decay {
-            Decay::Channel => step.clone().narrow(1, h * key_dim, key_dim),
-            Decay::Head => step.clone().narrow(1, h, 1).expand([n, key_dim]),
-        };
-        let kept = (step * w["a_log"].clone().narrow(1, h, 1).exp().neg()).exp();
-        let mut state = Tensor::<2>::zeros([key_dim, value_dim], &qkv.device());
-        let rows = (0..n).map(|t| {
-            let of = |x: &Tensor<2>| x.clone().narrow(0, t, 1);
-            state = state.clone() * of(&kept).transpose();
-            let error = of(&v) - of(&k).matmul(state.clone());
-            let share = of(&beta).narrow(1, h, 1);
-            state = state.clone() + of(&k).transpose().matmul(error) * share;
-            of(&q).matmul(state.clone()) / (key_dim as f64).sqrt()
-        });
-        let y = Tensor::cat(rows.collect(), 0);
-        rms(y, &w["norm.weight"], PLACE.norm_eps) * gate.clone().narrow(1, h * value_dim, value_dim)
-    });
-    Tensor::cat(heads.collect(), 1).matmul(w["w_out"].clone())
-}
-
 /// Rows at which documents begin, and their lengths; padding is one too.
 fn documents() -> Vec<(usize, usize)> {
     let mut found = Vec::new();
@@ -369,19 +242,22 @@ fn direction() -> Tensor<2> {
     tensor(&values, [2 * TOKENS, PLACE.d_model], &autodiff())
 }
 
-fn for_each(check: impl Fn(&str, AttentionConfig)) {
+/// Each kind as it is, tile by tile, and by plain forms.
+fn for_each(check: impl Fn(&str, AttentionConfig, Place)) {
+    let tiled = Place { tile_from: 1, ..PLACE };
     for assignments in KINDS {
         let name = format!("{assignments:?}");
-        check(&name, kind(assignments));
-        plainly(|| check(&format!("{name}, plainly"), kind(assignments)));
+        check(&name, kind(assignments), PLACE);
+        check(&format!("{name}, in tiles"), kind(assignments), tiled);
+        plainly(|| check(&format!("{name}, plainly"), kind(assignments), PLACE));
     }
 }
 
 #[test]
 fn every_kind_equals_its_naive_oracle_forward_and_backward() {
     let (segments, positions) = layout();
-    for_each(|name, config| {
-        let layer = layer(&config, PLACE, some);
+    for_each(|name, config, place| {
+        let layer = layer(&config, place, some);
         let ctx = context(&config, &segments, &positions, 2);
         let (x1, x2) = (x(1), x(1));
         let y = layer.forward(x1.clone(), &ctx);
@@ -415,8 +291,8 @@ fn every_kind_equals_its_naive_oracle_forward_and_backward() {
 #[test]
 fn documents_alone_are_documents_in_a_pack() {
     let (segments, positions) = layout();
-    for_each(|name, config| {
-        let layer = layer(&config, PLACE, some);
+    for_each(|name, config, place| {
+        let layer = layer(&config, place, some);
         let pack = x(2);
         let y = layer.forward(pack.clone(), &context(&config, &segments, &positions, 2));
         let grad = host(pack.grad(&(y.clone() * direction()).sum().backward()).expect("x"));
@@ -439,8 +315,8 @@ fn documents_alone_are_documents_in_a_pack() {
 
 #[test]
 fn no_kind_sees_later_tokens() {
-    for_each(|name, config| {
-        let layer = layer(&config, PLACE, some);
+    for_each(|name, config, place| {
+        let layer = layer(&config, place, some);
         let positions: Vec<u32> = (0..2 * TOKENS as u32).collect();
         let ctx = context(&config, &[0; 2 * TOKENS], &positions, 1);
         let before = host(layer.forward(x(3), &ctx));
@@ -455,7 +331,7 @@ fn no_kind_sees_later_tokens() {
 }
 
 /// A model of these attentions in turn.
-fn model_of(kinds: &[&[&str]]) -> ModelConfig {
+pub fn model_of(kinds: &[&[&str]]) -> ModelConfig {
     let in_turn = kinds.iter().map(|assignments| kind(assignments)).collect();
     ModelConfig { attention: AttentionPattern::in_turn(in_turn), n_layers: kinds.len(), ..tiny_model() }
 }

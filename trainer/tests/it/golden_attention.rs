@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, softplus};
 use moe_train::model::attention::Place;
-use moe_train::ops::attention::{by_head, by_token};
+use moe_train::model::rope::Stretch;
+use moe_train::ops::attention::{Scoring, by_head, by_token};
 use moe_train::ops::delta_rule::{DeltaInput, gated_delta_rule};
+use moe_train::ops::native_sparse::{Branches, sparse_attention};
 use moe_train::ops::plainly;
 use moe_train::ops::short_conv::short_conv;
 use serde_json::Value;
 
-use crate::attention::{PLACE, context, gradients, kind, layer};
+use crate::attention::{PLACE, context, gradients, kind, layer, stretched_context};
 use crate::golden::{flat, h, input, read};
 use crate::support::*;
 
@@ -63,7 +65,7 @@ fn normed_windowed_and_sunk_attention_is_that_of_gpt_oss() {
     ]);
     let heads = ["attention.heads=4", "attention.head_dim=6", "attention.rope_theta=50"];
     let window = ["attention.kind=swa", "attention.swa.window=4"];
-    let place = Place { d_model: d, norm_eps: 1e-6, out_scale: 1.0 };
+    let place = Place::new(d, 1e-6, 1.0);
     both(|| {
         for case in golden["cases"].as_array().expect("cases") {
             let name = case["name"].as_str().expect("a name");
@@ -196,10 +198,14 @@ fn latent_attention_is_that_of_deepseek_v3() {
             assignments.push("attention.mla.q_rank=8".into());
         }
         let config = kind(&assignments.iter().map(String::as_str).collect::<Vec<_>>());
-        let place = Place { d_model: 16, ..PLACE };
+        // Where scores are sharper than the root of the width, positions are stretched to 4 times 16 tokens.
+        let is_stretched = case["scaling"].as_f64().is_some_and(|scale| scale > 0.32);
+        let stretch = is_stretched.then_some(Stretch::Yarn { factor: 4.0, original: 16 });
+        let place = Place { d_model: 16, stretch, ..PLACE };
         let layer = layer(&config, place, |name, _| give[name].clone());
         let x = leaf(&input(&case["x"]), [7, 16]);
-        let y = layer.forward(x.clone(), &context(&config, &[0; 7], &[0, 1, 2, 3, 4, 5, 6], 1));
+        let y = layer
+            .forward(x.clone(), &stretched_context(&config, &[0; 7], &[0, 1, 2, 3, 4, 5, 6], 1, stretch));
         near("output", &host(y.clone()), &flat(&case["output"]), 1e-5);
         let grads = (y * tensor(&input(&case["coef"]), [7, 16], &autodiff())).sum().backward();
         near("grad_x", &host(x.grad(&grads).expect("x")), &flat(&case["grad_x"]), 1e-5);
@@ -211,8 +217,7 @@ fn latent_attention_is_that_of_deepseek_v3() {
         }
         near("grad_kv_a", &own, &flat(&case["grad_kv_a"]), 1e-5);
     };
-    // The third case stretches positions (YaRN).
-    both(|| golden["cases"].as_array().expect("cases")[..2].iter().for_each(check));
+    both(|| golden["cases"].as_array().expect("cases").iter().for_each(check));
 }
 
 /// Positions at which the documents of 8 and 4 tokens of a golden file begin.
@@ -282,4 +287,24 @@ fn short_convolutions_begin_with_the_document() {
     near("output", &host(y.clone()), &flat(&golden["output"]), 1e-5);
     let grads = (y * leaf(&input(&golden["coef"]), [12, 5]).detach()).sum().backward();
     near("grad_x", &host(x.grad(&grads).expect("tracked")), &flat(&golden["grad_x"]), 1e-5);
+}
+
+#[test]
+fn sparse_attention_is_that_of_its_reference() {
+    let golden = read(include_str!("../data/golden/nsa_tiny.json"));
+    let of = |name: &str, heads: usize| leaf(&input(&golden[name]), [18, 4 * heads]);
+    let [q, k, v] = [("q", 4), ("k", 2), ("v", 2)].map(|(name, heads)| of(name, heads));
+    let gates: Vec<f32> = (0..18 * 4 * 3).map(|i| h(134, i) as f32).collect();
+    let gates = by_head(sigmoid(tensor(&gates, [18, 12], &autodiff())), 18, 4);
+    let branches = Branches { block: 4, selected: 2, window: 5 };
+    both(|| {
+        let parts = [(&q, 4), (&k, 2), (&v, 2)].map(|(x, heads)| by_head(x.clone(), 18, heads));
+        let scoring = Scoring::scaled(0.5, 1024);
+        let y = by_token(sparse_attention(parts, gates.clone(), &[0; 18], branches, &scoring));
+        near("output", &host(y.clone()), &flat(&golden["output"]), 1e-5);
+        let grads = (y * of("coef", 4).detach()).sum().backward();
+        for (name, x) in [("grad_q", &q), ("grad_k", &k), ("grad_v", &v)] {
+            near(name, &host(x.grad(&grads).expect("tracked")), &flat(&golden[name]), 1e-5);
+        }
+    });
 }

@@ -40,6 +40,10 @@ const OTHER: &[(&str, &str)] = &[
     ("attention.gate", "head"),
     ("attention.gate", "channel"),
     ("attention.sinks", "true"),
+    ("attention.softcap", "0.05"),
+    ("attention.tile_from", "1"),
+    ("attention.rope.factor", "8.0"),
+    ("attention.rope.original", "1000"),
     ("attention.swa.window", "3"),
     ("attention.mla.heads", "2"),
     ("attention.mla.kv_rank", "8"),
@@ -53,6 +57,13 @@ const OTHER: &[(&str, &str)] = &[
     ("attention.kda.value_dim", "8"),
     ("attention.kda.conv", "2"),
     ("attention.kda.decay", "head"),
+    ("attention.nsa.heads", "2"),
+    ("attention.nsa.kv_heads", "2"),
+    ("attention.nsa.head_dim", "8"),
+    ("attention.nsa.block", "3"),
+    ("attention.nsa.selected", "1"),
+    ("attention.nsa.window", "3"),
+    ("attention.nsa.rope_theta", "100.0"),
     ("moe.experts", "6"),
     ("moe.top_k", "3"),
     ("moe.shared", "0"),
@@ -141,12 +152,18 @@ const UNTRIED: &[(&str, &str)] = &[
     ("data.shards", "the samples are made up; `train_eval_sample_inspect_and_the_refusals` reads a plan"),
     ("moe.router.kind", "`every_router_learns_and_leaves_padding_alone`"),
     ("moe.router.expert_choice.allow_noncausal", "`expert_choice_is_not_causal_and_must_be_asked_for`"),
+    ("attention.rope.scaling", "needs other keys: `stretched_positions_are_another_model`"),
     ("data.micro_batch", "changes the rounding of sums: `the_micro_batch_does_not_change_the_step`"),
     ("precision.compute", "bf16 needs a GPU: `bf16_learns_nearly_the_same`"),
 ];
 
 /// What keys of this beginning need, to have an effect.
 const NEEDED: &[(&str, &[&str])] = &[
+    (
+        "attention.rope.",
+        &["attention.rope.scaling=yarn", "attention.rope.factor=4", "attention.rope.original=8"],
+    ),
+    ("attention.nsa.", &["attention.nsa.block=2", "attention.nsa.selected=2", "attention.nsa.window=2"]),
     ("moe.router.group_limited.", &["moe.router.kind=group_limited", "moe.experts=8"]),
     ("moe.router.switch.", &["moe.router.kind=switch", "moe.balance.bias_rate=0", "moe.top_k=1"]),
     ("moe.router.gshard.", &["moe.router.kind=gshard", "moe.balance.bias_rate=0"]),

@@ -8,6 +8,10 @@ mod model;
 
 /// Every kind of attention beside a naive one, in packs, and later tokens.
 mod attention;
+mod oracles;
+
+/// Reading token by token beside reading the whole.
+mod generation;
 
 /// Gradients against finite differences.
 mod gradients;

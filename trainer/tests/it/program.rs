@@ -78,6 +78,18 @@ fn train_eval_sample_inspect_and_the_refusals() {
     };
     assert_eq!(sampled("1"), sampled("1"));
     assert!(sampled("1").starts_with("a b"));
+    // Prompts are continued as if they were alone, further than the model was trained to see.
+    let of = |prompts: &[&str]| -> Vec<serde_json::Value> {
+        let prompts = prompts.iter().flat_map(|prompt| ["--prompt", prompt]);
+        let args = ["sample", "runs/a", "--max-tokens", "60", "--top-p", "0.9", "--json"];
+        let out = world.run(&args.into_iter().chain(prompts).collect::<Vec<_>>());
+        let text = String::from_utf8_lossy(&out.stdout);
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let both = of(&["a b", "c"]);
+    assert_eq!(both, [of(&["a b"]), of(&["c"])].concat());
+    assert_eq!((&both[1]["prompt"], both.len()), (&serde_json::json!("c"), 2));
+    assert_eq!(world.run(&["sample", "runs/a", "--top-p", "0"]).status.code(), Some(2));
 
     let again = world.train("runs/a", &[]);
     assert_eq!(again.status.code(), Some(2));
@@ -243,4 +255,28 @@ fn a_run_with_recomputation_learns_bit_for_bit_the_same() {
     assert_eq!(hash(&kept), hash(&again));
     let err = String::from_utf8_lossy(&kept.stderr);
     assert!(err.contains("memory about") && err.contains("activations of 2 samples"), "{err}");
+}
+
+#[test]
+fn a_model_that_compares_tokens_reads_the_whole_text_for_each_new_one() {
+    let world = World::new();
+    world.train("runs/a", &["--steps", "2", "--set", "moe.capacity.eval_factor=1.0"]);
+    let out = world.run(&["sample", "runs/a", "--max-tokens", "4"]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert!(stderr(&out).contains("moe.capacity.eval_factor"), "{}", stderr(&out));
+}
+
+#[test]
+fn each_kind_of_attention_is_measured_over_each_length() {
+    let world = World::new();
+    let small = ["--set", "model.d_model=16", "--kind", "swa", "--lengths", "8,24"];
+    let out = world.run(&[&["bench", "--attention", "--json"][..], &small].concat());
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    let cells = json(&out);
+    let tokens = |i: usize| cells[i]["tokens"].as_u64();
+    assert_eq!([tokens(0), tokens(1), tokens(2)], [Some(8), Some(24), None]);
+    assert!(cells[1]["seconds"].as_f64().expect("a time") > 0.0 && cells[1]["kind"] == "swa");
+    let wrong =
+        world.run(&["bench", "--attention", "--kind", "swa", "--lengths", "8", "--set", "model.d_model=3"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", stderr(&wrong));
 }

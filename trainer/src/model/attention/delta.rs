@@ -7,13 +7,14 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, softplus};
 use serde::{Deserialize, Serialize};
 
+use super::cache::Kept;
 use super::{Attend, Forward, Place};
 use crate::model::context::Context;
 use crate::model::cost::Cost;
 use crate::model::init::Init;
 use crate::model::norm::RmsNorm;
 use crate::ops::attention::{by_head, by_token};
-use crate::ops::delta_rule::{CHUNK, DeltaInput, gated_delta_rule};
+use crate::ops::delta_rule::{CHUNK, DeltaInput, gated_delta_rule, gated_delta_rule_from};
 use crate::ops::linear::{cast_f32, cast_like, linear};
 use crate::ops::short_conv::short_conv;
 use crate::settings;
@@ -173,11 +174,9 @@ impl Attend for DeltaSettings {
 }
 
 impl Delta {
-    /// Queries, keys and values of each head, queries and keys of length 1, in f32.
-    fn inputs(&self, x: Tensor<2>, ctx: &Context) -> [Tensor<4>; 3] {
-        let [_, seq] = ctx.dims();
+    /// Queries, keys and values of each head from what the convolutions gave, queries and keys of length 1, in f32.
+    fn parts(&self, qkv: Tensor<2>, seq: usize) -> [Tensor<4>; 3] {
         let (heads, width) = (self.n_heads, self.n_heads * self.key_dim);
-        let qkv = short_conv(linear(x, self.w_qkv.val()), self.conv.val(), &ctx.starts, seq);
         let part =
             |from: usize, columns: usize| by_head(cast_f32(qkv.clone().narrow(1, from, columns)), seq, heads);
         let unit = |x: Tensor<4>| {
@@ -200,21 +199,56 @@ impl Delta {
         let [batch, _, _, _] = decay.dims();
         decay.expand([batch, heads, seq, self.key_dim])
     }
+
+    /// What the delta rule is given.
+    fn input(&self, x: &Tensor<2>, qkv: Tensor<2>, seq: usize) -> DeltaInput {
+        let [query, key, value] = self.parts(qkv, seq);
+        let query = query * (self.key_dim as f64).powf(-0.5);
+        let decay = self.decay(x.clone(), seq);
+        let beta = by_head(sigmoid(cast_f32(linear(x.clone(), self.w_beta.val()))), seq, self.n_heads);
+        DeltaInput { query, key, value, decay, beta }
+    }
+
+    /// What the delta rule gave, normalised, gated and projected back.
+    fn output(&self, x: &Tensor<2>, y: Tensor<4>) -> Tensor<2> {
+        let ([tokens, _], heads, value_dim) = (x.dims(), self.n_heads, self.value_dim);
+        let y = by_token(y).reshape([tokens * heads, value_dim]);
+        let y = self.norm.forward(y).reshape([tokens, heads * value_dim]);
+        let gate = linear(linear(x.clone(), self.w_gate_in.val()), self.w_gate.val());
+        let gate = sigmoid(cast_f32(gate) + self.b_gate.val().unsqueeze_dim::<2>(0));
+        linear(cast_like(y * gate, x), self.w_out.val())
+    }
+}
+
+/// What a delta rule keeps of a document.
+#[derive(Debug, Default)]
+pub struct DeltaCache {
+    /// What convolutions see of the tokens so far, `[tokens, channels]`.
+    tail: Kept<2>,
+    /// `[1, heads, key_dim, value_dim]`
+    state: Option<Tensor<4>>,
 }
 
 impl Forward for Delta {
+    type Cache = DeltaCache;
+
     fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
-        let ([_, seq], [tokens, _]) = (ctx.dims(), x.dims());
-        let (heads, value_dim) = (self.n_heads, self.value_dim);
-        let [query, key, value] = self.inputs(x.clone(), ctx);
-        let query = query * (self.key_dim as f64).powf(-0.5);
-        let decay = self.decay(x.clone(), seq);
-        let beta = by_head(sigmoid(cast_f32(linear(x.clone(), self.w_beta.val()))), seq, heads);
-        let y = by_token(gated_delta_rule(DeltaInput { query, key, value, decay, beta }, &ctx.starts));
-        let y =
-            self.norm.forward(y.reshape([tokens * heads, value_dim])).reshape([tokens, heads * value_dim]);
-        let gate = linear(linear(x.clone(), self.w_gate_in.val()), self.w_gate.val());
-        let gate = sigmoid(cast_f32(gate) + self.b_gate.val().unsqueeze_dim::<2>(0));
-        linear(cast_like(y * gate, &x), self.w_out.val())
+        let [_, seq] = ctx.dims();
+        let qkv = short_conv(linear(x.clone(), self.w_qkv.val()), self.conv.val(), &ctx.starts, seq);
+        let y = gated_delta_rule(self.input(&x, qkv, seq), &ctx.starts);
+        self.output(&x, y)
+    }
+
+    fn extend(&self, x: Tensor<2>, _: &Context, cache: &mut DeltaCache) -> Tensor<2> {
+        let [tokens, _] = x.dims();
+        let rows = cache.tail.push(linear(x.clone(), self.w_qkv.val()), 0);
+        let [n, channels] = rows.dims();
+        let conv = self.conv.val();
+        cache.tail.only_last(conv.dims()[0] / channels - 1, 0);
+        let qkv = short_conv(rows, conv, &vec![0; n], n).narrow(0, n - tokens, tokens);
+        let (y, state) =
+            gated_delta_rule_from(self.input(&x, qkv, tokens), &vec![0; tokens], cache.state.take());
+        cache.state = Some(state);
+        self.output(&x, y)
     }
 }

@@ -3,18 +3,21 @@
 //! RMSNorm as in Qwen3), gated outputs (Qiu et al. 2025, arXiv 2505.06708, G1), sinks (OpenAI 2025, gpt-oss), and
 //! rotary positions in a part of the channels or the blocks.
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 use serde::{Deserialize, Serialize};
 
+use super::cache::KeyValueCache;
 use super::{Attend, Forward, Place};
 use crate::model::context::Context;
 use crate::model::cost::{Cost, PLAIN_SCORES};
 use crate::model::init::Init;
 use crate::model::norm::RmsNorm;
 use crate::ops::attention::{
-    AttentionShape, attend_in_window, attention, attention_in_window, by_head, by_token,
+    AttentionShape, Scoring, Spans, attend, attention, attention_in_window, by_head, by_token,
 };
 use crate::ops::linear::{cast_f32, cast_like, linear};
 use crate::ops::rotary::rotate_part;
@@ -45,6 +48,8 @@ settings! {
         gate: Gate = Gate::None, Kind::Choice(&["none", "head", "channel"]);
         /// give each head a trained logit, 0 at the start, that takes its share of the softmax and has no value
         sinks: bool = false, Kind::Bool;
+        /// bound c of scores, which become c tanh(score / c) before the softmax. Absent: none
+        softcap: Option<f64> = None, float(1e-2, 1e6);
     }
 }
 
@@ -92,6 +97,10 @@ pub struct GroupedQuery {
     rotary: Option<(usize, f64)>,
     /// Tokens that a token sees, itself included.
     window: Option<usize>,
+    softcap: Option<f64>,
+    /// Factor of turned queries and keys.
+    sharpness: f64,
+    tile_from: usize,
 }
 
 impl GroupedQuerySettings {
@@ -114,6 +123,9 @@ impl GroupedQuerySettings {
             head_dim,
             rotary: self.turned(place.d_model, window.is_some()),
             window,
+            softcap: self.softcap,
+            sharpness: place.stretch.map_or(1.0, |stretch| stretch.sharpness()),
+            tile_from: place.tile_from,
         }
     }
 
@@ -186,15 +198,16 @@ impl GroupedQuerySettings {
         // A gate keeps its logits, itself and what it multiplies; a norm its input.
         let gated = if gate > 0 { 2 * gate + out } else { 0 };
         let normed = norms * (heads + kv_heads) * dim;
-        // No fast form knows sinks.
-        let in_plain = sinks * PLAIN_SCORES * heads * (compared + 1);
+        // No kernel for GPUs knows sinks or a cap, and no form of the CPU that keeps scores.
+        let is_plain = !self.sinks && self.softcap.is_none();
+        let in_plain = if is_plain { 0 } else { PLAIN_SCORES * heads * (compared + 1) };
         Cost {
             parameters: weights.parameters + few,
             active: weights.active + few,
             flops: weights.flops + (12.0 * seen * out as f64) as u64,
             values: d + qkv + out + gated + normed,
             f32_values: heads + norms * (heads + kv_heads),
-            scores: if self.sinks { in_plain } else { heads * compared },
+            scores: if is_plain { heads * compared } else { 0 },
             gpu_scores: in_plain,
         }
     }
@@ -251,43 +264,33 @@ impl GroupedQuery {
         Tensor::cat(vec![query, key, columns(heads + kv_heads, kv_heads)], 1)
     }
 
+    /// Queries, keys and values side by side, queries and keys normalised and turned.
+    ///
     /// # Shapes
-    /// - qkv: `[tokens, (heads + 2 * kv_heads) * head_dim]`
-    /// - result: `[tokens, heads * head_dim]`
-    fn attend(&self, qkv: Tensor<2>, ctx: &Context) -> Tensor<2> {
-        let (heads, kv_heads, head_dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
-        let [_, seq] = ctx.dims();
-        let shape = AttentionShape { seq, heads, kv_heads, head_dim };
-        match (self.window, &self.sinks) {
-            (None, None) => attention(qkv, ctx.first.clone(), shape),
-            (Some(window), None) => attention_in_window(qkv, &ctx.starts, window, shape),
-            (window, Some(sinks)) => {
-                let columns = |from: usize, n: usize| {
-                    by_head(qkv.clone().narrow(1, from * head_dim, n * head_dim), seq, n)
-                };
-                let parts =
-                    [columns(0, heads), columns(heads, kv_heads), columns(heads + kv_heads, kv_heads)];
-                let (window, scale) = (window.unwrap_or(seq), (head_dim as f64).powf(-0.5));
-                by_token(attend_in_window(parts, &ctx.starts, window, scale, Some(sinks.val())))
+    /// - x: `[tokens, d_model]`
+    /// - result: `[tokens, (heads + 2 * kv_heads) * head_dim]`
+    fn qkv(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
+        let qkv = self.normed(linear(x, self.w_qkv.val()));
+        match self.rotary {
+            None => qkv,
+            Some((width, theta)) => {
+                let [cos, sin] = ctx.rotary(width, theta).times(self.sharpness);
+                // Queries and keys turn by the same angles, so they turn together.
+                rotate_part(qkv, cos, sin, self.n_heads + self.n_kv_heads, self.head_dim)
             }
         }
     }
-}
 
-impl Forward for GroupedQuery {
-    fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
-        let gate = self.w_gate.as_ref().map(|w_gate| linear(x.clone(), w_gate.val()));
-        let qkv = self.normed(linear(x, self.w_qkv.val()));
-        let turned = match self.rotary {
-            None => qkv,
-            Some((width, theta)) => {
-                let rotary = ctx.rotary(width, theta);
-                // Queries and keys turn by the same angles, so they turn together.
-                let n_turned = self.n_heads + self.n_kv_heads;
-                rotate_part(qkv, rotary.cos.clone(), rotary.sin.clone(), n_turned, self.head_dim)
-            }
-        };
-        let mut y = self.attend(turned, ctx);
+    fn scoring(&self) -> Scoring {
+        Scoring {
+            softcap: self.softcap,
+            sinks: self.sinks.as_ref().map(Param::val),
+            ..Scoring::scaled((self.head_dim as f64).powf(-0.5), self.tile_from)
+        }
+    }
+
+    /// The heads of each token, `[tokens, heads * head_dim]`, through the gate and back into the residual stream.
+    fn output(&self, mut y: Tensor<2>, gate: Option<Tensor<2>>) -> Tensor<2> {
         if let Some(gate) = gate {
             let [tokens, columns] = y.dims();
             let n_gates = gate.dims()[1];
@@ -295,5 +298,42 @@ impl Forward for GroupedQuery {
             y = (y.reshape([tokens, n_gates, columns / n_gates]) * gate).reshape([tokens, columns]);
         }
         linear(y, self.w_out.val())
+    }
+
+    fn gate(&self, x: &Tensor<2>) -> Option<Tensor<2>> {
+        self.w_gate.as_ref().map(|w_gate| linear(x.clone(), w_gate.val()))
+    }
+}
+
+impl Forward for GroupedQuery {
+    type Cache = KeyValueCache;
+
+    fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
+        let gate = self.gate(&x);
+        let (qkv, scoring, [_, seq]) = (self.qkv(x, ctx), self.scoring(), ctx.dims());
+        let (heads, kv_heads, head_dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
+        let shape = AttentionShape { seq, heads, kv_heads, head_dim };
+        let y = match self.window {
+            None => attention(qkv, ctx.first.clone(), &ctx.starts, shape, &scoring),
+            Some(window) => attention_in_window(qkv, &ctx.starts, window, shape, &scoring),
+        };
+        self.output(y, gate)
+    }
+
+    /// Keys and values of all tokens are kept; of a window, those of its tokens.
+    fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut KeyValueCache) -> Tensor<2> {
+        let (gate, [tokens, _]) = (self.gate(&x), x.dims());
+        let qkv = self.qkv(x, ctx);
+        let (heads, kv_heads, dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
+        let columns = |from: usize, n: usize| by_head(qkv.clone().narrow(1, from * dim, n * dim), tokens, n);
+        let [key, value] = cache.push(columns(heads, kv_heads), columns(heads + kv_heads, kv_heads));
+        let keys = key.dims()[2];
+        let window = self.window.unwrap_or(keys);
+        let first: Vec<usize> = (keys - tokens..keys).map(|at| (at + 1).saturating_sub(window)).collect();
+        let spans = Arc::new(Spans::causal(&first, tokens, keys));
+        let y = attend([columns(0, heads), key, value], &spans, &self.scoring());
+        // The next token sees itself.
+        cache.only_last(self.window.map_or(usize::MAX, |window| window - 1));
+        self.output(by_token(y), gate)
     }
 }

@@ -1,16 +1,19 @@
 //! Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434, section 2.1): keys and values of all heads come
 //! from one narrow vector of each token, and positions turn channels of their own, of which keys have one head.
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use super::cache::Kept;
 use super::{Attend, Forward, Place};
 use crate::model::context::Context;
 use crate::model::cost::{Cost, PLAIN_SCORES};
 use crate::model::init::Init;
 use crate::model::norm::RmsNorm;
-use crate::ops::attention::{attend, by_head, by_token};
-use crate::ops::linear::linear;
+use crate::ops::attention::{Scoring, Spans, attend, by_head, by_token};
+use crate::ops::linear::{cast_like, linear};
 use crate::ops::rotary::rotate;
 use crate::settings;
 use crate::settings::{Key, Section, Values, WIDE, float, int};
@@ -59,6 +62,9 @@ pub struct Latent {
     rope_dim: usize,
     value_dim: usize,
     rope_theta: f64,
+    /// Factor of the products of queries and keys.
+    scale: f64,
+    tile_from: usize,
 }
 
 impl Attend for LatentSettings {
@@ -91,6 +97,10 @@ impl Attend for LatentSettings {
             rope_dim,
             value_dim,
             rope_theta,
+            // As in DeepSeek's models, all of a score is sharper where positions are stretched.
+            scale: place.stretch.filter(|_| rope_dim > 0).map_or(1.0, |stretch| stretch.sharpness().powi(2))
+                * ((nope_dim + rope_dim) as f64).powf(-0.5),
+            tile_from: place.tile_from,
         }
     }
 
@@ -155,32 +165,89 @@ impl Latent {
         let rotary = ctx.rotary(self.rope_dim, self.rope_theta);
         rotate(x, rotary.cos.clone(), rotary.sin.clone(), n_heads)
     }
-}
 
-impl Forward for Latent {
-    fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
-        let Self { n_heads: heads, kv_rank, nope_dim: nope, rope_dim: rope, value_dim, .. } = *self;
-        let ([_, seq], [tokens, _]) = (ctx.dims(), x.dims());
+    /// Queries of each head, without and with positions; the latent vectors; and the key with positions that heads share.
+    fn down(&self, x: Tensor<2>, ctx: &Context) -> Down {
+        let Self { n_heads: heads, kv_rank, nope_dim: nope, rope_dim: rope, .. } = *self;
+        let [_, seq] = ctx.dims();
         let latent = linear(x.clone(), self.w_latent.val());
-        let kv = linear(self.kv_norm.forward(latent.clone().narrow(1, 0, kv_rank)), self.w_kv.val());
+        let kv = self.kv_norm.forward(latent.clone().narrow(1, 0, kv_rank));
         let query = match (&self.w_q_latent, &self.q_norm) {
             (Some(w_q_latent), Some(norm)) => norm.forward(linear(x, w_q_latent.val())),
             _ => x,
         };
         let query = linear(query, self.w_q.val());
+        Down {
+            nope: (nope > 0).then(|| by_head(self.part(query.clone(), 0, nope), seq, heads)),
+            rope: (rope > 0).then(|| {
+                let query = by_head(self.turn(self.part(query, nope, rope), heads, ctx), seq, heads);
+                (query, by_head(self.turn(latent.narrow(1, kv_rank, rope), 1, ctx), seq, 1))
+            }),
+            kv,
+        }
+    }
+}
+
+/// What attention is made of, by head: `[batch, heads, seq, width]`.
+struct Down {
+    /// Queries without positions.
+    nope: Option<Tensor<4>>,
+    /// Queries and the key with positions.
+    rope: Option<(Tensor<4>, Tensor<4>)>,
+    /// Normalised latent vectors, `[tokens, kv_rank]`.
+    kv: Tensor<2>,
+}
+
+impl Forward for Latent {
+    /// Latent vectors, and behind each the key with positions.
+    type Cache = Kept<4>;
+
+    fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
+        let Self { n_heads: heads, nope_dim: nope, value_dim, .. } = *self;
+        let [batch, seq] = ctx.dims();
+        let Down { nope: query, rope, kv } = self.down(x, ctx);
+        let kv = linear(kv, self.w_kv.val());
         let (mut queries, mut keys) = (Vec::new(), Vec::new());
-        if nope > 0 {
-            queries.push(by_head(self.part(query.clone(), 0, nope), seq, heads));
+        if let Some(query) = query {
+            queries.push(query);
             keys.push(by_head(self.part(kv.clone(), 0, nope), seq, heads));
         }
-        if rope > 0 {
-            queries.push(by_head(self.turn(self.part(query, nope, rope), heads, ctx), seq, heads));
-            let key = self.turn(latent.narrow(1, kv_rank, rope), 1, ctx);
-            keys.push(by_head(key, seq, 1).expand([tokens / seq, heads, seq, rope]));
+        if let Some((query, key)) = rope {
+            queries.push(query);
+            keys.push(key.expand([batch, heads, seq, self.rope_dim]));
         }
         let value = by_head(self.part(kv, nope, value_dim), seq, heads);
-        let scale = ((nope + rope) as f64).powf(-0.5);
-        let y = attend(Tensor::cat(queries, 3), Tensor::cat(keys, 3), value, &ctx.starts, scale, None);
+        let spans = Arc::new(Spans::causal(&ctx.starts, seq, seq));
+        let parts = [Tensor::cat(queries, 3), Tensor::cat(keys, 3), value];
+        let y = attend(parts, &spans, &Scoring::scaled(self.scale, self.tile_from));
         linear(by_token(y), self.w_out.val())
+    }
+
+    /// Queries go through the matrix of keys and outputs through that of values (section 2.1.2), so that all heads
+    /// attend to the latent vectors as they are.
+    fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut Kept<4>) -> Tensor<2> {
+        let Self { n_heads: heads, kv_rank, nope_dim: nope, value_dim, .. } = *self;
+        let [tokens, _] = x.dims();
+        let Down { nope: query, rope, kv } = self.down(x, ctx);
+        let w_kv = cast_like(self.w_kv.val(), &kv).reshape([1, kv_rank, heads, nope + value_dim]);
+        let w_kv = w_kv.swap_dims(1, 2);
+        let device = kv.device();
+        let kv = by_head(kv, tokens, 1);
+        // Without channels of that kind all of a score comes from positions.
+        let query = match query {
+            Some(query) => query.matmul(w_kv.clone().narrow(3, 0, nope).swap_dims(2, 3)),
+            None => Tensor::zeros([1, heads, tokens, kv_rank], (&device, kv.dtype())),
+        };
+        let (mut queries, mut rows) = (vec![query], vec![kv]);
+        if let Some((query, key)) = rope {
+            queries.push(query);
+            rows.push(key);
+        }
+        let key = cache.push(Tensor::cat(rows, 3), 2);
+        let (value, keys) = (key.clone().narrow(3, 0, kv_rank), key.dims()[2]);
+        let spans = Arc::new(Spans::causal(&vec![0; tokens], tokens, keys));
+        let scoring = Scoring::scaled(self.scale, self.tile_from);
+        let y = attend([Tensor::cat(queries, 3), key, value], &spans, &scoring);
+        linear(by_token(y.matmul(w_kv.narrow(3, nope, value_dim))), self.w_out.val())
     }
 }

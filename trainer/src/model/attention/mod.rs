@@ -2,11 +2,13 @@
 //!
 //! A kind of attention is one file here and one line of the registry below.
 
+pub mod cache;
 pub mod delta;
 pub mod grouped_query;
 pub mod latent;
 pub mod pattern;
 pub mod sliding_window;
+pub mod sparse;
 
 use std::fmt::Debug;
 
@@ -17,10 +19,12 @@ pub use grouped_query::{GroupedQuery, GroupedQuerySettings};
 pub use latent::{Latent, LatentSettings};
 pub use pattern::{AttentionPattern, PatternSettings};
 pub use sliding_window::SlidingWindowSettings;
+pub use sparse::{Sparse, SparseSettings};
 
 use crate::model::context::Context;
 use crate::model::cost::Cost;
 use crate::model::init::Init;
+use crate::model::rope::Stretch;
 use crate::settings::{Key, Values};
 
 /// What an attention must know of its block to be built.
@@ -32,6 +36,17 @@ pub struct Place {
     pub norm_eps: f64,
     /// Factor of the initial standard deviation of the projection back into the residual stream.
     pub out_scale: f64,
+    /// On the CPU, tokens of a sample from which on attention keeps no scores.
+    pub tile_from: usize,
+    /// How rotary positions are stretched.
+    pub stretch: Option<Stretch>,
+}
+
+impl Place {
+    /// A place in a model with the default of everything else.
+    pub const fn new(d_model: usize, norm_eps: f64, out_scale: f64) -> Self {
+        Self { d_model, norm_eps, out_scale, tile_from: pattern::TILE_FROM, stretch: None }
+    }
 }
 
 /// Settings of a kind of attention, and what follows from them.
@@ -66,11 +81,20 @@ pub trait Attend: Debug + Clone + PartialEq {
 
 /// What the attention of one block does.
 pub trait Forward {
+    /// What it keeps of the tokens so far for [`Forward::extend`].
+    type Cache: Debug + Default;
+
     /// Each token sees tokens of its own document up to itself.
     ///
     /// # Shapes
     /// - x: `[batch * seq, d_model]`, and so is the result
     fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2>;
+
+    /// [`Forward::forward`] of the next tokens of one document, whose tokens so far are in the cache; it takes these up.
+    ///
+    /// # Shapes
+    /// - x: `[tokens, d_model]`, and so is the result; the context is of one sample of one document
+    fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut Self::Cache) -> Tensor<2>;
 }
 
 /// Makes the registry of attentions: their settings as `AttentionConfig`, chosen by `attention.kind` and
@@ -93,6 +117,12 @@ macro_rules! attentions {
         )]
         pub enum Attention {
             $($(#[doc = $doc])+ $variant($layer),)+
+        }
+
+        /// What an attention keeps of the tokens so far.
+        #[derive(Debug)]
+        pub enum AttentionCache {
+            $($(#[doc = $doc])+ $variant(<$layer as $crate::model::attention::Forward>::Cache),)+
         }
 
         impl AttentionConfig {
@@ -185,6 +215,32 @@ macro_rules! attentions {
                     $(Self::$variant(attention) => attention.forward(x, ctx),)+
                 }
             }
+
+            /// A cache of no tokens.
+            pub fn cache(&self) -> AttentionCache {
+                match self {
+                    $(Self::$variant(_) => AttentionCache::$variant(Default::default()),)+
+                }
+            }
+
+            /// As `Forward::extend`.
+            ///
+            /// # Panics
+            /// When the cache is one of another kind.
+            pub fn extend(
+                &self,
+                x: burn::tensor::Tensor<2>,
+                ctx: &$crate::model::context::Context,
+                cache: &mut AttentionCache,
+            ) -> burn::tensor::Tensor<2> {
+                use $crate::model::attention::Forward;
+                match (self, cache) {
+                    $((Self::$variant(attention), AttentionCache::$variant(cache)) => {
+                        attention.extend(x, ctx, cache)
+                    })+
+                    (_, cache) => panic!("{cache:?} is the cache of another attention"),
+                }
+            }
         }
     };
 }
@@ -198,4 +254,6 @@ attentions! {
     "mla" => Latent(LatentSettings => Latent);
     /// Each head keeps a matrix that tokens correct.
     "kda" => Delta(DeltaSettings => Delta);
+    /// Means of blocks, the blocks of which they look best, and the last tokens.
+    "nsa" => Sparse(SparseSettings => Sparse);
 }

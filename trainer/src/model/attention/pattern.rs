@@ -4,9 +4,14 @@ use std::collections::BTreeSet;
 
 use super::AttentionConfig;
 use super::grouped_query::RotaryBlocks;
+use crate::model::cost::Cost;
+use crate::model::rope::{RopeSettings, Stretch};
 use crate::settings;
 use crate::settings::value::{Kind, Value};
-use crate::settings::{Values, read};
+use crate::settings::{MANY, Values, int, read};
+
+/// Where attention keeps scores on the CPU unless it is told otherwise: in samples shorter than this.
+pub const TILE_FROM: usize = 1024;
 
 /// The word for the kind that `attention.kind` chooses.
 pub const FULL: &str = "full";
@@ -19,6 +24,9 @@ settings! {
         pattern: Option<Vec<String>> = None, Kind::Words(AttentionConfig::WORDS);
         /// kind of attention of the last block, whatever its turn
         last: Option<String> = None, Kind::Choice(AttentionConfig::WORDS);
+        /// tokens of a sample from which on the CPU attends tile by tile, with memory that grows with the length and
+        /// not with its square; rounding differs. GPUs keep no scores in any case
+        tile_from: usize = TILE_FROM, int(1, MANY);
     }
 }
 
@@ -27,11 +35,13 @@ settings! {
 pub struct AttentionPattern {
     in_turn: Vec<AttentionConfig>,
     last: Option<AttentionConfig>,
+    tile_from: usize,
+    rope: RopeSettings,
 }
 
 impl From<AttentionConfig> for AttentionPattern {
     fn from(config: AttentionConfig) -> Self {
-        Self { in_turn: vec![config], last: None }
+        Self::in_turn(vec![config])
     }
 }
 
@@ -42,7 +52,7 @@ impl AttentionPattern {
     /// If there are none.
     pub fn in_turn(in_turn: Vec<AttentionConfig>) -> Self {
         assert!(!in_turn.is_empty(), "a block has some attention");
-        Self { in_turn, last: None }
+        Self { in_turn, last: None, tile_from: TILE_FROM, rope: RopeSettings::default() }
     }
 
     /// The attentions that the keys describe.
@@ -50,13 +60,13 @@ impl AttentionPattern {
     /// # Errors
     /// Why there are none.
     pub fn read(values: &dyn Values) -> Result<Self, String> {
-        let PatternSettings { pattern, last } = read(values)?;
+        let PatternSettings { pattern, last, tile_from } = read(values)?;
         let of = |word: &String| AttentionConfig::read(&kind_of(word, values)?, values);
         let in_turn = match pattern {
             Some(words) => words.iter().map(of).collect::<Result<_, _>>()?,
             None => vec![of(&FULL.to_string())?],
         };
-        Ok(Self { in_turn, last: last.as_ref().map(of).transpose()? })
+        Ok(Self { in_turn, last: last.as_ref().map(of).transpose()?, tile_from, rope: read(values)? })
     }
 
     /// The attention of block `layer` (from 0) of `n_layers`.
@@ -67,6 +77,22 @@ impl AttentionPattern {
         }
     }
 
+    /// Tokens of a sample from which on the CPU keeps no scores.
+    pub fn tile_from(&self) -> usize {
+        self.tile_from
+    }
+
+    /// How rotary positions are stretched.
+    pub fn stretch(&self) -> Option<Stretch> {
+        self.rope.stretch()
+    }
+
+    /// What the attention of block `layer` (from 0) of `n_layers` costs.
+    pub fn cost(&self, layer: usize, n_layers: usize, d_model: usize, seq_len: usize) -> Cost {
+        let cost = self.of(layer, n_layers).cost(d_model, seq_len);
+        if seq_len >= self.tile_from { Cost { scores: 0, ..cost } } else { cost }
+    }
+
     /// What is wrong with these attentions, each with the reason.
     pub fn problems(&self, d_model: usize, n_layers: usize) -> Vec<String> {
         let all = || self.in_turn.iter().chain(&self.last);
@@ -75,6 +101,10 @@ impl AttentionPattern {
             if !problems.contains(&problem) {
                 problems.push(problem);
             }
+        }
+        problems.extend(self.rope.problems());
+        if self.stretch().is_some() && all().all(|config| config.rotary(d_model).is_none()) {
+            problems.push("attention.rope.scaling: no block has rotary positions".to_string());
         }
         let n = self.in_turn.len();
         if n > n_layers {
@@ -131,7 +161,7 @@ mod tests {
         let full = AttentionConfig::GroupedQuery(GroupedQuerySettings::default());
         let local = AttentionConfig::SlidingWindow(SlidingWindowSettings::default());
         let in_turn = vec![local.clone(), local.clone(), full.clone()];
-        let pattern = AttentionPattern { in_turn, last: Some(full.clone()) };
+        let pattern = AttentionPattern { last: Some(full.clone()), ..AttentionPattern::in_turn(in_turn) };
         let kinds: Vec<bool> = (0..5).map(|layer| *pattern.of(layer, 5) == full).collect();
         assert_eq!(kinds, [false, false, true, false, true]);
         assert!(pattern.problems(64, 3).is_empty());
