@@ -65,6 +65,8 @@ mod readers;
 mod recipe;
 /// Rephrasing through a scripted server: asked once, judged again, taken up, killed.
 mod rephrase;
+/// Variants that other programs wrote.
+mod rephrase_import;
 /// The external sort within its memory limit.
 mod sort;
 /// What `why` and `dups` say.
