@@ -216,7 +216,7 @@ class PlanStream:
             if self._skip > 0:
                 self._t, self._skip = end, self._skip - 1
                 continue
-            arrays = self.plan.batch(start, end, self.rank, self.world, ignore_index=IGNORE_INDEX)
+            arrays: dict[str, Any] = self.plan.batch(start, end, self.rank, self.world, ignore_index=IGNORE_INDEX)
             arrays["tokens"] = arrays["tokens"].astype(np.int64)
             arrays["targets"] = arrays["targets"].astype(np.int64)
             arrays["next_t"] = end

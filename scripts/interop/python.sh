@@ -17,12 +17,15 @@ moe_data=$(realpath "$moe_data")
 # Its dependencies have other features than those of the programs.
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/python
 export CARGO_TARGET_DIR=$target
+# What maturin sets, so that clippy finds the dependencies compiled.
+export PYO3_BUILD_EXTENSION_MODULE=1
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 python3 -m venv "$scratch/venv"
 "$scratch/venv/bin/pip" install --quiet --disable-pip-version-check 'maturin==1.*' numpy
 cargo fmt --manifest-path python/Cargo.toml --check
+cargo clippy --quiet --locked --manifest-path python/Cargo.toml -- -D warnings
 "$scratch/venv/bin/maturin" build --quiet --locked --manifest-path python/Cargo.toml --out "$scratch"
 "$scratch/venv/bin/pip" install --quiet --disable-pip-version-check "$scratch"/moe_shards-*.whl
 
