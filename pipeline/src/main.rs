@@ -115,6 +115,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             };
             build::run(&args, printer, stop_on_signals()?)
         }
+        Verb::Import(flags) => moe_data::commands::import::run(&flags.into(), printer, stop_on_signals()?),
         Verb::Rephrase(flags) => run_rephrase(*flags, printer),
         Verb::Grade(flags) => moe_data::commands::grade::run(&(*flags).into(), printer, stop_on_signals()?),
         Verb::Mix(flags) => {

@@ -8,6 +8,8 @@ mod support;
 mod export;
 /// Texts for other programs.
 mod export_text;
+/// Tokens of other programs.
+mod import;
 /// What `where`, `diff` and `verify` say of a plan.
 mod plans;
 
