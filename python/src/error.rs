@@ -68,7 +68,12 @@ pub fn number(value: &Bound<'_, PyAny>, what: &str, len: u64) -> PyResult<u64> {
             value.get_type().name().map_or_else(|_| "something else".to_owned(), |name| name.to_string());
         pyo3::exceptions::PyTypeError::new_err(format!("{what}: expected an integer, found {found}"))
     })?;
-    Err(python::OutOfRangeError::new_err(format!(
+    Err(out_of_range(what, number, len))
+}
+
+/// There is no such number.
+pub fn out_of_range(what: &str, number: impl std::fmt::Display, len: u64) -> PyErr {
+    python::OutOfRangeError::new_err(format!(
         "{what} {number} does not exist, there are {len}, numbered from 0"
-    )))
+    ))
 }

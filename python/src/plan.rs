@@ -210,9 +210,12 @@ impl PlanReader {
         said.set_item("padding", sample.tokens.len() - shown)?;
         let pieces = PyList::empty(py);
         for piece in &sample.pieces {
-            let Some(info) = plan.manifest().shards.get(piece.shard as usize) else { continue };
+            let missing = || {
+                exception(&moe_shards::Error::Quota(format!("shard number {} is in no pool", piece.shard)))
+            };
+            let info = plan.manifest().shards.get(piece.shard as usize).ok_or_else(missing)?;
             let named = |(_, lock): &(&Shard, &moe_shards::ShardRef)| lock.name == info.name;
-            let Some((shard, _)) = shards.iter().zip(&pool.shards).find(named) else { continue };
+            let (shard, _) = shards.iter().zip(&pool.shards).find(named).ok_or_else(missing)?;
             let source = plan.manifest().sources.get(usize::from(info.source));
             let variant_name = source.and_then(|source| source.variants.get(usize::from(piece.variant)));
             let of_shard = || Ok((shard.id(piece.doc)?, shard.span(piece.doc)?.1));

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySlice};
 
-use crate::error::{detached, exception, number};
+use crate::error::{detached, exception, number, out_of_range};
 
 /// A file of tokenized documents of one source and one variant (docs/shard-format.md).
 #[pyclass(frozen, module = "moe_shards", name = "Shard")]
@@ -117,7 +117,7 @@ impl ShardReader {
     fn document(&self, py: Python<'_>, doc: &Bound<'_, PyAny>) -> PyResult<DocumentView> {
         let n = u64::from(self.shard.n_docs());
         let doc = number(doc, "document", n)?;
-        let doc = u32::try_from(doc).unwrap_or(u32::MAX);
+        let doc = u32::try_from(doc).map_err(|_| out_of_range("document", doc, n))?;
         let tokens = self.view(py, doc)?;
         let shard = &self.shard;
         let of_index = || -> moe_shards::Result<_> {

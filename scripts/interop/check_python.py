@@ -201,6 +201,8 @@ def mistakes(plan, out):
     shard = Shard.open(plan.shards[0].path)
     with refused(moe_shards.OutOfRangeError, "document", str(len(shard))):
         shard.document(len(shard))
+    with refused(moe_shards.OutOfRangeError, "document 4294967296 does not exist"):
+        shard.document(2**32)
     assert plan.batch(3, 3)["tokens"].shape == (0, plan.seq_len)
 
 
