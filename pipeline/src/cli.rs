@@ -4,6 +4,7 @@ pub mod classifier;
 pub mod decontaminate;
 pub mod export;
 pub mod grade;
+pub mod import;
 pub mod rephrase;
 pub mod server;
 pub mod tokenizer;
@@ -133,6 +134,12 @@ pub enum Verb {
   moe-data export --jsonl text/                     # the kept documents: text/NAME-00000.jsonl.zst
   moe-data export --parquet text/ --file-size 1GiB")]
     Export(export::Export),
+    /// Make shards of tokens that other programs wrote: Megatron-LM, NumPy, datatrove
+    #[command(before_long_help = "Examples:
+  moe-data import --megatron data/pile_text_document --tokenizer tokenizer.json --out out/
+  moe-data import --npy 'tokens/*.npy' --tokenizer tokenizer.json --source web
+  moe-data import --datatrove tokenized/ --tokenizer tokenizer.json")]
+    Import(import::Import),
     /// Show what is in an output folder, a shard or a ledger
     #[command(before_long_help = "Examples:
   moe-data inspect out/

@@ -55,6 +55,7 @@ pub mod ledger;
 pub mod lock;
 pub mod prepare;
 
+pub mod import;
 pub mod publish;
 pub mod story;
 

@@ -115,6 +115,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             };
             build::run(&args, printer, stop_on_signals()?)
         }
+        Verb::Import(flags) => moe_data::commands::import::run(&flags.into(), printer, stop_on_signals()?),
         Verb::Rephrase(flags) => run_rephrase(*flags, printer),
         Verb::Grade(flags) => moe_data::commands::grade::run(&(*flags).into(), printer, stop_on_signals()?),
         Verb::Mix(flags) => {
@@ -220,11 +221,25 @@ fn run_rephrase(flags: cli::rephrase::Rephrase, printer: &Printer) -> moe_data::
         }
         Some(RephraseVerb::ImportBatch(flags)) => {
             let (out, answers, exported) = (&flags.out, &flags.answers, &flags.exported);
-            rephrase::import(out, answers, exported, flags.json, printer, stop_on_signals()?)
+            rephrase::import_batch(out, answers, exported, flags.json, printer, stop_on_signals()?)
+        }
+        Some(RephraseVerb::Import(flags)) => {
+            let args = rephrase::ImportArgs {
+                files: flags.files,
+                out: flags.out,
+                to: flags.to,
+                layout: flags.layout.into(),
+                style: flags.style,
+                model: flags.model,
+                styles_dir: flags.styles_dir,
+                licence: flags.licence,
+                json: flags.json,
+            };
+            rephrase::import(&args, printer, stop_on_signals()?)
         }
         None => {
             let flags = flags.ask;
-            let missing = "--base-url is missing; name a server, or use one of validate, report, export-batch, import-batch";
+            let missing = "--base-url is missing; name a server, or use one of validate, report, import, export-batch, import-batch";
             let args = rephrase::AskArgs {
                 server: flags.server.into_args().ok_or_else(|| moe_data::Error::Usage(missing.to_owned()))?,
                 what: flags.what.into_args()?,

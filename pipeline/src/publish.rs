@@ -72,7 +72,8 @@ pub struct StoredTokenizer {
     pub options: EncoderOptions,
 }
 
-const RECIPE_LOCK: &str = "recipe.lock.toml";
+/// The recipe of a build with all its values.
+pub const RECIPE_LOCK: &str = "recipe.lock.toml";
 /// File of the lengths of tokens in bytes.
 pub const TOKEN_BYTES: &str = "token_bytes.u16";
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Reads the same tokenized samples with moe-shards, mosaicml-streaming and litdata, one after the other on this machine, and
+# Reads the same tokenized samples with moe-shards in Rust and in Python, mosaicml-streaming and litdata, one after the other on this machine, and
 # prints one table: samples a second in order and shuffled, and the time to resume at half an epoch. Needs Python 3, pip and
 # 4 GB of disk (both peers need torch), and takes about five minutes after the installation.
 #   scripts/bench/mix-peers.sh FOLDER [DOCUMENTS]
@@ -9,7 +9,9 @@ docs=${2:-200000}
 cd "$(dirname "$0")/../.."
 
 [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q mosaicml-streaming==0.13.0 litdata==0.2.76
+"$work/venv/bin/pip" install -q mosaicml-streaming==0.13.0 litdata==0.2.76 'maturin==1.*'
+"$work/venv/bin/maturin" build --quiet --release --locked --manifest-path python/Cargo.toml --out "$work/wheels"
+"$work/venv/bin/pip" install -q --no-deps --force-reinstall "$work"/wheels/moe_shards-*.whl
 
 bench() { cargo bench -q -p moe-shards --bench "$@"; }
 [ -f "$work/build/MANIFEST.json" ] || bench synthetic_build -- --out "$work/build" --docs "$docs" --tokens

@@ -1,4 +1,5 @@
-"""Times mosaicml-streaming and litdata on exported samples and prints them beside moe-shards' own figures.
+"""Times the Python package of moe-shards on a plan, mosaicml-streaming and litdata on its exported samples, and prints them beside the
+figures of the reader in Rust.
 
 mix_peers.py SAMPLES.u32 OURS.json WORKDIR: called by mix-peers.sh. Each loader iterates in one process without workers, as
 moe-shards does, over a local copy that the page cache holds; the second of two passes counts.
@@ -47,6 +48,28 @@ def resume_ms(make_loader):
         next(iter(loader))
         times.append((time.perf_counter() - started) * 1e3)
     return statistics.median(times)
+
+
+def ours_in_python(plan_dir, n):
+    """Sample by sample, and batches as a training loop takes them. Both also give targets, masks, segments and positions."""
+    from moe_shards import Plan, PlanStream
+
+    plan = Plan.open(plan_dir)
+    scattered = np.random.default_rng(1).permutation(n).tolist()
+
+    def stream(start):
+        return PlanStream(plan, BATCH, start=start, stop=n)
+
+    def resume():
+        started = time.perf_counter()
+        next(iter(PlanStream(plan_dir, BATCH, start=n // 2)))
+        return (time.perf_counter() - started) * 1e3
+
+    ordered = rate(lambda: map(plan.sample, range(n)), lambda sample: sample.tokens)
+    shuffled = rate(lambda: map(plan.sample, scattered), lambda sample: sample.tokens)
+    batches = rate(lambda: stream(0), lambda batch: batch["tokens"]) * BATCH
+    resumed = statistics.median(resume() for _ in range(RESUMES))
+    return [("moe-shards in Python, samples", ordered, shuffled, resumed), (f"moe-shards in Python, batches of {BATCH}", batches, None, resumed)]
 
 
 def mosaicml(samples, folder):
@@ -110,13 +133,14 @@ def main():
     ours = json.loads(ours_path.read_text())
     samples = np.memmap(path, dtype=np.uint32, mode="r").reshape(-1, ours["seq_len"])
     rows = [("moe-shards", ours["in_order_per_s"], ours["random_per_s"], ours["resume_ms"])]
+    rows += ours_in_python(work / "build", len(samples))
     rows.append((f"mosaicml-streaming {version('mosaicml-streaming')}", *mosaicml(samples, work / "mds")))
     rows.append((f"litdata {version('litdata')}", *litdata(samples, work / "litdata", path)))
     print(f"\n{len(samples)} samples of {samples.shape[1]} tokens\n")
     print("| loader | in order, samples/s | shuffled, samples/s | resume at half an epoch, ms |")
     print("| --- | ---: | ---: | ---: |")
     for name, in_order, shuffled, resume in rows:
-        print(f"| {name} | {in_order:,.0f} | {shuffled:,.0f} | {resume:,.1f} |")
+        print(f"| {name} | {in_order:,.0f} | {f'{shuffled:,.0f}' if shuffled else '-'} | {resume:,.1f} |")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use moe_data::commands::rephrase::WhatArgs;
+use moe_data::rephrase::import::Layout;
 
 use super::server::ServerFlags;
 
@@ -26,6 +27,8 @@ pub enum RephraseVerb {
     Validate(Validate),
     /// Write a page with samples side by side, counts, and histograms of what the gates measured
     Report(Report),
+    /// Judge variants that another program wrote, and keep those that pass
+    Import(Import),
     /// Write the open questions as a batch file (JSON lines) instead of asking a server
     ExportBatch(ExportBatch),
     /// Read the answers of a batch, and judge them
@@ -135,6 +138,59 @@ pub struct ImportBatch {
     /// Print the ledger as JSON on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// Flags of `rephrase import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Files of records: JSON Lines, Parquet, Arrow, CSV, also compressed; folders and patterns
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Folder for what passes [default: OUT/rephrase-import]
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// Which program wrote the records
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = LayoutFlag::Plain)]
+    pub layout: LayoutFlag,
+    /// Style of records that name none
+    #[arg(long, value_name = "NAME")]
+    pub style: Option<String>,
+    /// Model of records that name none
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Folder of the style files, whose limits decide; a style without file has the default limits
+    #[arg(long, value_name = "DIR", default_value = "configs/styles")]
+    pub styles_dir: PathBuf,
+    /// Licence of what the model wrote, noted beside every variant
+    #[arg(long, value_name = "TEXT")]
+    pub licence: Option<String>,
+    /// Print the ledger as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Layouts of imported records.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LayoutFlag {
+    /// Fields id, style, text, model
+    Plain,
+    /// What distilabel's TextGeneration adds to id and style: generation, model_name
+    Distilabel,
+    /// datatrove's InferenceRunner: id, and metadata.rollout_results
+    Datatrove,
+}
+
+impl From<LayoutFlag> for Layout {
+    fn from(flag: LayoutFlag) -> Layout {
+        match flag {
+            LayoutFlag::Plain => Layout::Plain,
+            LayoutFlag::Distilabel => Layout::Distilabel,
+            LayoutFlag::Datatrove => Layout::Datatrove,
+        }
+    }
 }
 
 impl What {

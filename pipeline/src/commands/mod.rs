@@ -12,6 +12,7 @@ mod documents;
 pub mod dups;
 pub mod explain;
 pub mod grade;
+pub mod import;
 pub mod inspect;
 pub mod mix;
 mod profile;

@@ -18,6 +18,8 @@ pub struct Document {
     pub id: String,
     /// Its text, normalised as a build with default settings does.
     pub text: String,
+    /// Other fields that were asked for, as a JSON object; empty where the record has none.
+    pub kept: String,
 }
 
 /// Files with documents.
@@ -33,12 +35,20 @@ impl Files {
     /// # Errors
     /// [`Error::Recipe`] with every path that leads nowhere.
     pub fn find(paths: &[PathBuf], text: &str, id: Option<&str>) -> Result<Files> {
+        let fields = FieldPaths { text: text.to_owned(), id: id.map(str::to_owned), ..FieldPaths::default() };
+        Files::with_fields(paths, fields)
+    }
+
+    /// The same with any fields.
+    ///
+    /// # Errors
+    /// As [`Files::find`].
+    pub fn with_fields(paths: &[PathBuf], fields: FieldPaths) -> Result<Files> {
         let paths: Vec<String> = paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let files = inputs::find(Path::new(""), &paths).map_err(|messages| {
             let problem = |message| Problem { file: None, line: None, key: String::new(), message };
             Error::Recipe { problems: messages.into_iter().map(problem).collect() }
         })?;
-        let fields = FieldPaths { text: text.to_owned(), id: id.map(str::to_owned), ..FieldPaths::default() };
         Ok(Files { files, fields })
     }
 
@@ -100,7 +110,7 @@ impl Documents<'_> {
                 Ok(raw) => {
                     let id = raw.id.unwrap_or_else(|| format!("{}:{}", file.name, record.offset));
                     let text = normalize(&raw.text, NormalizeConfig::default()).into_owned();
-                    return Ok(Some(Document { id, text }));
+                    return Ok(Some(Document { id, text, kept: raw.metadata.kept }));
                 }
                 Err(bad) if bad.cause.is_skipped() => {}
                 Err(bad) => {

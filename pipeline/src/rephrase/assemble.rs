@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moe_llm::{Cache, Sampling};
+use moe_shards::Hash;
 use moe_shards::atomic::{self, AtomicFile};
 use rayon::prelude::*;
 
@@ -115,6 +116,7 @@ impl Assembly<'_> {
             version: record::VERSION,
             originals: self.selection.originals,
             documents: self.selection.chosen.len() as u64,
+            unreadable: 0,
             styles: self
                 .styles
                 .iter()
@@ -135,7 +137,10 @@ impl Assembly<'_> {
             book(entry, outcome);
             let Fate::Judged(judged) = &outcome.fate else { return Ok(()) };
             let (kind, line) = match &judged.refusal {
-                None => (Some(outcome.parent.source.clone()), self.accepted(outcome, judged)?),
+                None => (
+                    Some(outcome.parent.source.clone()),
+                    accepted(outcome, judged, &self.origin(outcome.style))?,
+                ),
                 Some(_) => (None, rejected(outcome, judged)?),
             };
             spool.append(kind, outcome.parent.document_id.0, outcome.style.name(), &line)
@@ -151,32 +156,11 @@ impl Assembly<'_> {
         Ok(ledger)
     }
 
-    fn accepted(&self, outcome: &Outcome<'_>, judged: &Judged) -> Result<Vec<u8>> {
-        let Outcome { parent, style, answers, .. } = outcome;
-        let mut served_by: Vec<String> =
-            answers.iter().map(|answer| answer.completion.model.clone()).collect();
-        served_by.sort();
-        served_by.dedup();
-        let metadata = &parent.metadata;
+    fn origin(&self, style: &Style) -> Origin<'_> {
         let prompt = &style.style;
-        line(&Accepted {
-            version: record::VERSION,
-            source: parent.source.clone(),
-            parent: parent.id.clone(),
-            parent_document: parent.document_id.to_string(),
-            parent_text: format!("{:032x}", parent.text_hash.0),
-            family: format!("{:016x}", parent.family.0),
-            style: style.name().to_owned(),
-            text: judged.text.clone(),
-            quality: metadata.quality,
-            language: metadata.language.clone(),
-            tags: metadata.tags.lines().map(str::to_owned).collect(),
-            date: metadata.date.clone(),
-            score: metadata.score,
-            url: metadata.url.clone(),
-            model: self.model.name.clone(),
-            revision: self.model.revision.clone(),
-            served_by,
+        Origin {
+            model: &self.model.name,
+            revision: &self.model.revision,
             template: style.template(),
             sampling: Sampling {
                 temperature: Some(prompt.temperature),
@@ -184,13 +168,58 @@ impl Assembly<'_> {
                 max_tokens: Some(prompt.max_tokens),
                 ..Sampling::default()
             },
-            keys: answers.iter().map(|answer| answer.key).collect(),
-            gates: judged.worst(),
-            prompt_tokens: answers.iter().map(|answer| answer.completion.usage.prompt_tokens).sum(),
-            completion_tokens: answers.iter().map(|answer| answer.completion.usage.completion_tokens).sum(),
-            licence: self.licence.map(str::to_owned),
-        })
+            licence: self.licence,
+        }
     }
+}
+
+/// Who wrote a variant, and how.
+pub(super) struct Origin<'a> {
+    /// Name of the model.
+    pub model: &'a str,
+    /// Its revision.
+    pub revision: &'a str,
+    /// Digest of the template.
+    pub template: Hash,
+    /// How answers were drawn.
+    pub sampling: Sampling,
+    /// Licence of what it writes.
+    pub licence: Option<&'a str>,
+}
+
+/// The line of an accepted variant.
+pub(super) fn accepted(outcome: &Outcome<'_>, judged: &Judged, origin: &Origin<'_>) -> Result<Vec<u8>> {
+    let Outcome { parent, style, answers, .. } = outcome;
+    let mut served_by: Vec<String> = answers.iter().map(|answer| answer.completion.model.clone()).collect();
+    served_by.sort();
+    served_by.dedup();
+    let metadata = &parent.metadata;
+    line(&Accepted {
+        version: record::VERSION,
+        source: parent.source.clone(),
+        parent: parent.id.clone(),
+        parent_document: parent.document_id.to_string(),
+        parent_text: format!("{:032x}", parent.text_hash.0),
+        family: format!("{:016x}", parent.family.0),
+        style: style.name().to_owned(),
+        text: judged.text.clone(),
+        quality: metadata.quality,
+        language: metadata.language.clone(),
+        tags: metadata.tags.lines().map(str::to_owned).collect(),
+        date: metadata.date.clone(),
+        score: metadata.score,
+        url: metadata.url.clone(),
+        model: origin.model.to_owned(),
+        revision: origin.revision.to_owned(),
+        served_by,
+        template: origin.template,
+        sampling: origin.sampling.clone(),
+        keys: answers.iter().map(|answer| answer.key).collect(),
+        gates: judged.worst(),
+        prompt_tokens: answers.iter().map(|answer| answer.completion.usage.prompt_tokens).sum(),
+        completion_tokens: answers.iter().map(|answer| answer.completion.usage.completion_tokens).sum(),
+        licence: origin.licence.map(str::to_owned),
+    })
 }
 
 /// Judges the variants of one document in the order of their styles; each is compared with those accepted before it.
@@ -214,7 +243,7 @@ fn judge_family<'a>(jobs: Vec<(Job<'a>, Replay)>) -> Vec<Outcome<'a>> {
     outcomes
 }
 
-fn book(entry: &mut StyleLedger, outcome: &Outcome<'_>) {
+pub(super) fn book(entry: &mut StyleLedger, outcome: &Outcome<'_>) {
     match &outcome.fate {
         Fate::Waiting => entry.waiting += 1,
         Fate::Poisoned(reason) => *entry.poisoned.entry(reason.clone()).or_default() += 1,
@@ -232,7 +261,8 @@ fn book(entry: &mut StyleLedger, outcome: &Outcome<'_>) {
     }
 }
 
-fn rejected(outcome: &Outcome<'_>, judged: &Judged) -> Result<Vec<u8>> {
+/// The line of a rejected variant.
+pub(super) fn rejected(outcome: &Outcome<'_>, judged: &Judged) -> Result<Vec<u8>> {
     let Some(refusal) = judged.refusal.clone() else { return Ok(Vec::new()) };
     let chunk = judged.chunks.get(refusal.chunk);
     line(&Rejected {
@@ -255,7 +285,7 @@ fn line<T: serde::Serialize>(record: &T) -> Result<Vec<u8>> {
 }
 
 /// Lines in the order in which they come, to be written in the order of their documents: only their places are in memory.
-struct Spool {
+pub(super) struct Spool {
     path: PathBuf,
     file: BufWriter<File>,
     n_bytes: u64,
@@ -273,12 +303,12 @@ struct SpoolLine {
 }
 
 impl Spool {
-    fn create(folder: &Path) -> Result<Spool> {
+    pub fn create(folder: &Path) -> Result<Spool> {
         let (path, file) = atomic::create_temporary(&folder.join("lines"))?;
         Ok(Spool { path, file: BufWriter::new(file), n_bytes: 0, lines: Vec::new() })
     }
 
-    fn append(&mut self, source: Option<String>, document: u64, style: &str, line: &[u8]) -> Result<()> {
+    pub fn append(&mut self, source: Option<String>, document: u64, style: &str, line: &[u8]) -> Result<()> {
         self.file.write_all(line).map_err(Error::io(&self.path, "write"))?;
         let (start, n_bytes) = (self.n_bytes, line.len() as u64);
         self.lines.push(SpoolLine { source, document, style: style.to_owned(), start, n_bytes });
@@ -287,7 +317,7 @@ impl Spool {
     }
 
     /// Writes all files and deletes those of sources without any line. Returns the accepted lines of each style.
-    fn finish(mut self, folder: &Path, listing: &mut Listing) -> Result<BTreeMap<String, u64>> {
+    pub fn finish(mut self, folder: &Path, listing: &mut Listing) -> Result<BTreeMap<String, u64>> {
         self.file.flush().map_err(Error::io(&self.path, "write"))?;
         let blob = Blob::open(&self.path)?;
         self.lines.sort_unstable();

@@ -29,4 +29,5 @@ pub mod record;
 pub mod settings;
 
 pub mod assemble;
+pub mod import;
 pub mod report;

@@ -44,9 +44,12 @@ pub fn messages(
     ]
 }
 
-/// Takes the sentinel and the marks of the passage off an answer. The flag says whether the sentinel was there.
+/// Takes the sentinel and the marks of the passage off an answer. The flag says whether the sentinel was there, or none is asked for.
 pub fn strip<'a>(answer: &'a str, sentinel: &str) -> (&'a str, bool) {
     let answer = answer.trim();
+    if sentinel.is_empty() {
+        return (answer, true);
+    }
     // Models like to set the line in bold or as a heading, with or without its colon.
     let bare = answer.trim_start_matches(['*', '#', '"', ' ']);
     let (rest, has_sentinel) = match bare.strip_prefix(sentinel) {

@@ -70,11 +70,11 @@ pub struct Accepted {
     pub revision: String,
     /// Models that answered, as the server names them.
     pub served_by: Vec<String>,
-    /// Digest of the style's template.
+    /// Digest of the style's template; zero where it is not known, as of a variant that was imported.
     pub template: Hash,
     /// How answers were drawn; the seed is different for each chunk and part of its key.
     pub sampling: Sampling,
-    /// Keys of the completions, one for each chunk.
+    /// Keys of the completions, one for each chunk; of a variant that was imported, the digest of its text as it came.
     pub keys: Vec<Key>,
     /// The worst value of each rule.
     pub gates: BTreeMap<String, f64>,
@@ -215,8 +215,15 @@ pub struct Ledger {
     pub originals: u64,
     /// Those of them that were chosen.
     pub documents: u64,
+    /// Records of imported files that could not be read, or have no text.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreadable: u64,
     /// By style.
     pub styles: BTreeMap<String, StyleLedger>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Pairs of a document and one style.
@@ -241,6 +248,24 @@ pub struct StyleLedger {
     pub completion_tokens: u64,
     /// Tokens of the answers of accepted variants.
     pub accepted_tokens: u64,
+}
+
+impl StyleLedger {
+    /// Adds the counts of other pairs.
+    pub fn add(&mut self, other: &StyleLedger) {
+        self.asked += other.asked;
+        self.accepted += other.accepted;
+        self.waiting += other.waiting;
+        self.chunks += other.chunks;
+        self.prompt_tokens += other.prompt_tokens;
+        self.completion_tokens += other.completion_tokens;
+        self.accepted_tokens += other.accepted_tokens;
+        for (own, others) in [(&mut self.rejected, &other.rejected), (&mut self.poisoned, &other.poisoned)] {
+            for (reason, n) in others {
+                *own.entry(reason.clone()).or_default() += n;
+            }
+        }
+    }
 }
 
 impl Ledger {

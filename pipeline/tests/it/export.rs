@@ -87,7 +87,7 @@ fn npy_files_hold_the_tokens_and_the_ends() {
     }
 }
 
-/// What `scripts/interop/moe_plan.py` does, in Rust: samples from the index and the `.bin` files alone.
+/// What a reader in another language does, in Rust: samples from the index and the `.bin` files alone.
 #[test]
 fn the_exported_plan_gives_the_same_samples() {
     let scratch = built();

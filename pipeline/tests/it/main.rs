@@ -8,6 +8,8 @@ mod support;
 mod export;
 /// Texts for other programs.
 mod export_text;
+/// Tokens of other programs.
+mod import;
 /// What `where`, `diff` and `verify` say of a plan.
 mod plans;
 
@@ -65,6 +67,8 @@ mod readers;
 mod recipe;
 /// Rephrasing through a scripted server: asked once, judged again, taken up, killed.
 mod rephrase;
+/// Variants that other programs wrote.
+mod rephrase_import;
 /// The external sort within its memory limit.
 mod sort;
 /// What `why` and `dups` say.

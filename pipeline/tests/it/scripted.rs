@@ -107,7 +107,7 @@ pub fn answer(body: &Value) -> Value {
 }
 
 /// The words of a passage with another one in every fourth place.
-fn rewritten(passage: &str, filler: &str) -> String {
+pub fn rewritten(passage: &str, filler: &str) -> String {
     let mut out = String::new();
     for (i, word) in passage.split_inclusive(char::is_whitespace).enumerate() {
         if i % 4 == 3 {

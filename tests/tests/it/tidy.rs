@@ -29,7 +29,7 @@ const PIPELINE: &[&str] = &[
     "rephrase",
     "stage | mix | export | plans | grade",
     "engine dedup ledger",
-    "prepare publish story",
+    "prepare publish story import",
     "report",
     "commands",
     "cli",
@@ -81,7 +81,7 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn all_files() -> Vec<PathBuf> {
-    ["shards", "report", "pipeline", "trainer", "tests"]
+    ["shards", "report", "pipeline", "trainer", "tests", "python/src"]
         .iter()
         .flat_map(|dir| rust_files(&repo().join(dir)))
         .collect()
@@ -154,6 +154,7 @@ fn crates_know_only_what_they_may() {
         ("pipeline", &["moe-train"]),
         ("trainer/kernels", &["moe-shards", "moe-data", "moe-llm", "moe-train"]),
         ("trainer", &["moe-data", "moe-llm"]),
+        ("python", &["moe-data", "moe-llm", "moe-train"]),
     ] {
         let manifest = fs::read_to_string(repo().join(name).join("Cargo.toml")).unwrap();
         let dependencies = manifest.split("[dependencies]").nth(1).unwrap();

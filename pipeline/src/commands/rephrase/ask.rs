@@ -67,7 +67,7 @@ pub fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
         return dry_run::show(&setup, &selection, n_chosen, &cache, &summary, printer, stop);
     }
     let ledger = judge::assemble(&setup, &selection, &cache, out, printer, stop, |_| Ok(()))?;
-    say(printer, out, &ledger, args.json);
+    say(printer, &folder(out), &ledger, args.json);
     Ok(())
 }
 

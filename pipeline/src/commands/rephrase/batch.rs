@@ -86,6 +86,6 @@ pub fn import(
     }
     let selection = setup.choose()?;
     let ledger = judge::assemble(&setup, &selection, &cache, out, printer, stop, |_| Ok(()))?;
-    say(printer, out, &ledger, json);
+    say(printer, &folder(out), &ledger, json);
     Ok(())
 }

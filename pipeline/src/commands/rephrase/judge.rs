@@ -28,7 +28,7 @@ pub fn validate(out: &Path, json: bool, printer: &Printer, stop: Arc<AtomicBool>
     let selection = setup.choose()?;
     let cache = open(out, printer)?;
     let ledger = assemble(&setup, &selection, &cache, out, printer, stop, |_| Ok(()))?;
-    say(printer, out, &ledger, json);
+    say(printer, &folder(out), &ledger, json);
     Ok(())
 }
 

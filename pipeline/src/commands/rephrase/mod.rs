@@ -7,6 +7,7 @@
 mod ask;
 mod batch;
 mod dry_run;
+mod import;
 mod judge;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 use moe_llm::Cache;
 
 pub use self::ask::{AskArgs, run as ask};
-pub use self::batch::{export, import};
+pub use self::batch::{export, import as import_batch};
+pub use self::import::{ImportArgs, run as import};
 pub use self::judge::{report, validate};
 use crate::commands::server::sound;
 use crate::error::{Error, Result};
@@ -23,7 +25,7 @@ use crate::rephrase::choice::{Choice, Selection};
 use crate::rephrase::job::Model;
 use crate::rephrase::parents::Originals;
 use crate::rephrase::record::Ledger;
-use crate::rephrase::settings::Settings;
+use crate::rephrase::settings::{self, Settings};
 use crate::rephrase::style::{self, Style};
 
 /// What decides which questions are asked.
@@ -133,7 +135,7 @@ fn read_cache(out: &Path, printer: &Printer) -> Result<Option<Cache>> {
 }
 
 /// Says what was made and what comes next.
-fn say(printer: &Printer, out: &Path, ledger: &Ledger, json: bool) {
+fn say(printer: &Printer, folder: &Path, ledger: &Ledger, json: bool) {
     if json {
         // A ledger is always JSON.
         printer.data(&format!("{}\n", serde_json::to_value(ledger).unwrap_or_default()));
@@ -152,9 +154,10 @@ fn say(printer: &Printer, out: &Path, ledger: &Ledger, json: bool) {
         printer.note("nothing was accepted; moe-data rephrase report shows why");
         return;
     }
-    let folder = folder(out);
+    // The report shows what a server was asked.
+    let look = if folder.join(settings::FILE).exists() { "moe-data rephrase report, then " } else { "" };
     printer.note(&format!(
-        "next: moe-data rephrase report, then add to the recipe\n  [rephrase]\n  from = {:?}   # relative to the recipe\n  styles = [{}]\nand run moe-data build again",
+        "next: {look}add to the recipe\n  [rephrase]\n  from = {:?}   # relative to the recipe\n  styles = [{}]\nand run moe-data build again",
         folder.display().to_string(),
         styles.join(", ")
     ));

@@ -1,0 +1,136 @@
+//! `moe-data import`: shards from tokens of other programs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use moe_shards::Manifest;
+use serde_json::json;
+
+use crate::error::{Error, Problem, Result};
+use crate::import::{self, Corpus, Imported, Kind, Tokenizer};
+use crate::listing::{Listing, Maker};
+use crate::lock::OutputLock;
+use crate::printer::Printer;
+use crate::publish;
+use crate::recipe::ByteSize;
+use crate::recipe::inputs::{self, InputFile};
+use crate::tokenizer::{Encoder, EncoderOptions};
+use crate::watch::Watch;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct ImportArgs {
+    /// What files are read.
+    pub kind: Kind,
+    /// The files, folders and patterns.
+    pub paths: Vec<PathBuf>,
+    /// The tokenizer that made the tokens.
+    pub tokenizer: PathBuf,
+    /// Its end-of-document token, where the file does not say it.
+    pub eod: Option<String>,
+    /// Name of the source.
+    pub source: String,
+    /// Folder of the shards.
+    pub out: PathBuf,
+    /// Most bytes of a shard.
+    pub shard_bytes: ByteSize,
+    /// Print the ledger as JSON.
+    pub json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A file is not what its kind says, an id is not in the vocabulary, the folder holds other things, or the disk refuses.
+pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    if args.source.is_empty() || !args.source.bytes().all(allowed) {
+        return Err(Error::Usage(format!("--source {:?} may hold only a-z, 0-9, `_` and `-`", args.source)));
+    }
+    let files = files(args)?;
+    let options = EncoderOptions { eod: args.eod.clone(), ..EncoderOptions::default() };
+    let encoder = Encoder::shared(&args.tokenizer, &options)?;
+    let tokenizer_file = std::fs::read(&args.tokenizer).map_err(Error::io(&args.tokenizer, "read"))?;
+    let tokenizer = Tokenizer {
+        vocabulary: encoder.vocabulary(),
+        vocab_size: encoder.vocab_size(),
+        eod: encoder.eod().0,
+    };
+    check_folder(&args.out)?;
+    let _lock = OutputLock::acquire(&args.out)?;
+    let bar = printer.work_bar("import", 0, "documents");
+    let watch = Watch::new(stop, bar.clone());
+    let corpora = files.iter().map(|file| Corpus::open(args.kind, file, tokenizer.eod, &watch));
+    let corpora = corpora.collect::<Result<Vec<Corpus>>>()?;
+    // Once to find the families, once to write.
+    bar.set_length(2 * corpora.iter().map(|corpus| corpus.len() as u64).sum::<u64>());
+    let reading = import::read(&corpora, &tokenizer, &watch)?;
+    if reading.rows.is_empty() {
+        return Err(Error::Usage("the files have no documents".to_owned()));
+    }
+    for file in &files {
+        file.check_read()?;
+    }
+    let imported = Imported {
+        corpora: &corpora,
+        reading,
+        source: &args.source,
+        tokenizer: &tokenizer,
+        tokenizer_file: &tokenizer_file,
+        shard_bytes: args.shard_bytes.0,
+    };
+    let ledger = import::write(imported, &args.out, &watch);
+    watch.finish();
+    let ledger = ledger?;
+    if args.json {
+        printer.data(&format!("{}\n", json!(ledger)));
+    } else {
+        printer.data(&ledger.table(&args.out));
+    }
+    printer.note(&format!("next: moe-data mix --out {}", args.out.display()));
+    Ok(())
+}
+
+/// The files of the kind behind the paths.
+fn files(args: &ImportArgs) -> Result<Vec<InputFile>> {
+    let path = |path: &PathBuf| {
+        let path = path.to_string_lossy().into_owned();
+        // Megatron's own programs take the path without its ending.
+        match args.kind == Kind::Megatron && !Path::new(&path).is_dir() && !path.ends_with(".idx") {
+            true => format!("{}.idx", path.strip_suffix(".bin").unwrap_or(&path)),
+            false => path,
+        }
+    };
+    let paths: Vec<String> = args.paths.iter().map(path).collect();
+    let found = inputs::find(Path::new(""), &paths).map_err(|messages| {
+        let problem = |message| Problem { file: None, line: None, key: String::new(), message };
+        Error::Recipe { problems: messages.into_iter().map(problem).collect() }
+    })?;
+    let files: Vec<InputFile> = found.into_iter().filter(|file| args.kind.takes(&file.path)).collect();
+    if files.is_empty() {
+        let expected = match args.kind {
+            Kind::Megatron => "NAME.idx",
+            Kind::Npy => "NAME.npy",
+            Kind::Datatrove => "NAME.ds",
+        };
+        return Err(Error::Usage(format!("{} has no files {expected}", paths.join(", "))));
+    }
+    Ok(files)
+}
+
+/// Refuses a folder that holds a finished data set, or things that are not ours.
+fn check_folder(out: &Path) -> Result<()> {
+    publish::check_folder(out)?;
+    let mut listing = Listing::open(out, Maker::Build, [])?;
+    // Builds leave their recipe; what a killed import left goes.
+    if out.join(Manifest::FILE).exists() || out.join("work").exists() || listing.has(publish::RECIPE_LOCK) {
+        let message = "holds a data set already; choose an empty or new folder";
+        return Err(Error::Usage(format!("--out {} {message}", out.display())));
+    }
+    if !listing.files().is_empty() {
+        listing.remove(|_| false)?;
+        listing.finish()?;
+    }
+    Ok(())
+}

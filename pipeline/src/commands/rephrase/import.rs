@@ -1,0 +1,111 @@
+//! `moe-data rephrase import`: variants that another program wrote pass the same gates, into the same files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::say;
+use crate::error::{Error, Result};
+use crate::grade::documents::Files;
+use crate::lock::OutputLock;
+use crate::printer::Printer;
+use crate::read::FieldPaths;
+use crate::rephrase::import::{Candidates, Layout, plain_style};
+use crate::rephrase::parents::Originals;
+use crate::rephrase::style::Style;
+use crate::watch::Watch;
+
+/// What the user asked for.
+#[derive(Clone, Debug)]
+pub struct ImportArgs {
+    /// Files of records.
+    pub files: Vec<PathBuf>,
+    /// Folder of the build.
+    pub out: PathBuf,
+    /// Folder for what passes.
+    pub to: Option<PathBuf>,
+    /// Which program wrote the records.
+    pub layout: Layout,
+    /// Style of records that name none.
+    pub style: Option<String>,
+    /// Model of records that name none.
+    pub model: Option<String>,
+    /// Folder of the style files.
+    pub styles_dir: PathBuf,
+    /// Licence of what the model wrote.
+    pub licence: Option<String>,
+    /// Print the ledger as JSON.
+    pub json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The build, a file or a style cannot be used; a record names no style.
+pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let originals = Originals::open(&args.out)?;
+    let fields = FieldPaths {
+        text: args.layout.text_field().to_owned(),
+        id: Some("id".to_owned()),
+        keep: args.layout.fields(),
+        ..FieldPaths::default()
+    };
+    let files = Files::with_fields(&args.files, fields)?;
+    let _lock = OutputLock::acquire(&args.out)?;
+    let folder = args.to.clone().unwrap_or_else(|| args.out.join("rephrase-import"));
+    let mut candidates = Candidates::create(&folder)?;
+    let mut documents = files.documents();
+    for document in documents.by_ref() {
+        let document = document?;
+        let wrong = |message: &str| {
+            Error::Usage(format!("record `{}`: {message}", moe_shards::terminal::escape_line(&document.id)))
+        };
+        let variants = args.layout.variants(&document.text, &document.kept).map_err(|e| wrong(&e))?;
+        for mut variant in variants {
+            let style = variant.style.clone().or_else(|| args.style.clone());
+            let style = style.ok_or_else(|| wrong("names no style; give one with --style"))?;
+            if style.is_empty()
+                || !style.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            {
+                return Err(wrong(&format!("style `{style}`: expected one or more of a-z, 0-9 and `-`")));
+            }
+            variant.model = variant.model.or_else(|| args.model.clone());
+            if variant.model.is_none() {
+                return Err(wrong("names no model; give one with --model"));
+            }
+            candidates.add(&document.id, &style, &variant)?;
+        }
+    }
+    let unreadable = documents.n_bad;
+    if let Some(first) = &documents.first_bad {
+        printer.warn(&format!("{unreadable} records have no text or cannot be read; the first: {first}"));
+    }
+    if candidates.is_empty() {
+        return Err(Error::Usage("the files have no variants".to_owned()));
+    }
+    let styles = candidates.styles().iter().map(|name| style(&args.styles_dir, name, printer));
+    let styles = styles.collect::<Result<Vec<Style>>>()?;
+    let watch = Watch::new(stop, printer.work_bar("judge", candidates.len(), "variants"));
+    let licence = args.licence.as_deref();
+    let ledger = candidates.judge(&originals, &styles, licence, unreadable, &folder, &watch);
+    watch.finish();
+    say(printer, &folder, &ledger?, args.json);
+    Ok(())
+}
+
+/// The style of a file, without its sentinel, which nobody may have asked for; or one with the default limits.
+fn style(folder: &Path, name: &str, printer: &Printer) -> Result<Style> {
+    let path = folder.join(format!("{name}.toml"));
+    let mut style = match path.exists() {
+        true => Style::read(&path)?,
+        false => {
+            printer.note(&format!(
+                "style `{name}`: {} does not exist, so the default limits count",
+                path.display()
+            ));
+            plain_style(name)
+        }
+    };
+    style.gates.off.insert("sentinel".to_owned());
+    Ok(style)
+}

@@ -1,0 +1,159 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use moe_shards::{Manifest, Shard};
+
+use crate::support::{Scratch, lines, small_recipe};
+
+const DOCS: u64 = 60;
+
+/// A build of some documents, two of them equal when one takes deduplication away, with its exports.
+fn built() -> Scratch {
+    let scratch = Scratch::new();
+    scratch.write("a.jsonl", lines(0..DOCS as usize));
+    scratch.write("r.toml", small_recipe("\"a.jsonl\"", ""));
+    scratch.ok(&["build", "--recipe", "r.toml"]);
+    scratch.ok(&["export", "--megatron", "--npy"]);
+    scratch
+}
+
+/// Tokens of all documents by family.
+fn documents(out: &Path) -> BTreeMap<u64, Vec<u32>> {
+    let manifest = Manifest::read(out).unwrap();
+    let mut found = BTreeMap::new();
+    for info in &manifest.shards {
+        let shard = Shard::open(&Manifest::mdx_path(out, &info.name)).unwrap();
+        for doc in 0..shard.n_docs() {
+            found.insert(shard.family(doc).unwrap().0, shard.tokens(doc).unwrap().to_vec());
+        }
+    }
+    found
+}
+
+fn import<'a>(kind: &'a str, path: &'a str, out: &'a str) -> Vec<&'a str> {
+    vec!["import", kind, path, "--tokenizer", "out/tokenizer.json", "--out", out]
+}
+
+/// Writes all tokens of the build as datatrove does: `NAME.ds`, `NAME.ds.index`, `NAME.ds.metadata`.
+fn write_datatrove(scratch: &Scratch) {
+    let documents = documents(&scratch.path("out"));
+    let (mut tokens, mut index, mut n) = (Vec::new(), Vec::new(), 0u64);
+    for ids in documents.values() {
+        tokens.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes()));
+        n += ids.len() as u64;
+        index.extend(n.to_le_bytes());
+    }
+    scratch.write("ds/x_00000.ds", tokens);
+    scratch.write("ds/x_00000.ds.index", index);
+    scratch.write("ds/x_00000.ds.metadata", format!("out/tokenizer.json|2\n{n}\n1.00 kT"));
+}
+
+#[test]
+fn tokens_of_three_programs_become_the_shards_of_a_build() {
+    let scratch = built();
+    write_datatrove(&scratch);
+    let expected = documents(&scratch.path("out"));
+    assert_eq!(expected.len() as u64, DOCS);
+    let name = Manifest::read(&scratch.path("out")).unwrap().shards[0].name.clone();
+    let prefix = format!("out/shards/{name}");
+    for (kind, path, to) in
+        [("--megatron", prefix.as_str(), "m"), ("--npy", "out/export", "n"), ("--datatrove", "ds", "d")]
+    {
+        scratch.ok(&import(kind, path, to));
+        // Families are those of the texts, so these are the same documents also for later builds.
+        assert_eq!(documents(&scratch.path(to)), expected, "{kind}");
+        let ledger = scratch.ledger(to);
+        let (built, imported) = (scratch.ledger("out"), &ledger.sources["imported"]);
+        let kept = built.sources.values().next().unwrap().kept;
+        assert_eq!((imported.kept.docs, imported.kept.tokens), (kept.docs, kept.tokens), "{kind}");
+        scratch.ok(&["verify", to]);
+        scratch.ok(&["mix", "--out", to, "--epochs", "2", "--seq-len", "64"]);
+        let said = scratch.ok(&["explain", "0", "--out", to]);
+        assert!(said.out.contains("imported"), "{}", said.out);
+        let said = scratch.fail(&import(kind, path, to), 2);
+        assert!(said.err.contains("holds a data set already"), "{}", said.err);
+    }
+    // The same corpus twice is one corpus.
+    let twice = [
+        "import",
+        "--datatrove",
+        "ds/x_00000.ds",
+        "ds/y.ds",
+        "--tokenizer",
+        "out/tokenizer.json",
+        "--out",
+        "t",
+    ];
+    for ending in ["", ".index", ".metadata"] {
+        fs::copy(scratch.path(&format!("ds/x_00000.ds{ending}")), scratch.path(&format!("ds/y.ds{ending}")))
+            .unwrap();
+    }
+    scratch.ok(&twice);
+    assert_eq!(documents(&scratch.path("t")), expected);
+    assert_eq!(scratch.ledger("t").sources["imported"].dropped["exact_duplicate"].docs, DOCS);
+    // Small shards hold the same documents.
+    let small = [&import("--datatrove", "ds/x_00000.ds", "s")[..], &["--shard-bytes", "2KiB"]].concat();
+    scratch.ok(&small);
+    assert_eq!(documents(&scratch.path("s")), expected);
+    assert!(Manifest::read(&scratch.path("s")).unwrap().shards.len() > 2);
+    scratch.ok(&["verify", "s"]);
+}
+
+#[test]
+fn counts_and_ids_that_do_not_fit_are_refused() {
+    let scratch = built();
+    write_datatrove(&scratch);
+    let whole = fs::read(scratch.path("ds/x_00000.ds")).unwrap();
+    let mut wrong = whole.clone();
+    wrong[6..8].copy_from_slice(&60_000u16.to_le_bytes());
+    scratch.write("ds/x_00000.ds", &wrong);
+    let said = scratch.fail(&import("--datatrove", "ds", "d"), 3);
+    assert!(
+        said.err.contains("token 3 of document 0 is 60000, the tokenizer has the ids 0 to"),
+        "{}",
+        said.err
+    );
+    scratch.write("ds/x_00000.ds", &whole[..whole.len() - 2]);
+    let said = scratch.fail(&import("--datatrove", "ds", "d"), 3);
+    assert!(said.err.contains("bytes, expected"), "{}", said.err);
+    scratch.write("ds/x_00000.ds", &whole);
+    scratch.write("ds/x_00000.ds.metadata", "gpt2|2\n17\n17 T");
+    let said = scratch.fail(&import("--datatrove", "ds", "d"), 3);
+    assert!(said.err.contains("line 2 has another number of tokens"), "{}", said.err);
+    scratch.write("ds/x_00000.ds.metadata", "gpt2\n17\n17 T");
+    let said = scratch.fail(&import("--datatrove", "ds", "d"), 3);
+    assert!(said.err.contains("expected 2 or 4 bytes of a token"), "{}", said.err);
+
+    // Every header of an index that is cut short or changed is refused or read; nothing panics.
+    let name = Manifest::read(&scratch.path("out")).unwrap().shards[0].name.clone();
+    let idx = fs::read(scratch.path(&format!("out/shards/{name}.idx"))).unwrap();
+    fs::copy(scratch.path(&format!("out/shards/{name}.bin")), scratch.path("x.bin")).unwrap();
+    for (at, byte) in
+        [(0, 0), (9, 2), (17, 6), (18, 9), (25, 255), (26, 1), (33, 255), (34, 255), (37, 255), (300, 7)]
+    {
+        let mut changed = idx.clone();
+        changed[at] = byte;
+        scratch.write("x.idx", &changed);
+        let said = scratch.fail(&import("--megatron", "x", "d"), 3);
+        assert!(said.err.contains("x.idx") || said.err.contains("x.bin"), "{at}: {}", said.err);
+    }
+    scratch.write("x.idx", &idx[..20]);
+    scratch.fail(&import("--megatron", "x", "d"), 3);
+
+    let npy = fs::read(scratch.path(&format!("out/export/{name}.npy"))).unwrap();
+    for (text, expected) in
+        [("'<u2'", "'<f4'"), ("'shape': (", "'shape': (1, "), ("\u{1}NUMPY", "\u{1}NUMBY")]
+    {
+        let at = npy.windows(text.len()).position(|window| window == text.as_bytes());
+        let Some(at) = at else { continue };
+        let mut changed = npy[..at].to_vec();
+        changed.extend_from_slice(expected.as_bytes());
+        changed.extend_from_slice(&npy[at + text.len()..]);
+        scratch.write("x.npy", changed);
+        let said = scratch.fail(&import("--npy", "x.npy", "d"), 3);
+        assert!(said.err.contains("x.npy"), "{}", said.err);
+    }
+    assert!(scratch.fail(&import("--npy", "ds", "d"), 2).err.contains("has no files NAME.npy"));
+    assert!(!scratch.path("d/MANIFEST.json").exists());
+}

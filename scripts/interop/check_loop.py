@@ -1,0 +1,46 @@
+"""Kills train_loop.py (SIGKILL) again and again, and compares where it ends with a run that nobody stopped.
+
+Usage: check_loop.py OUT SCRATCH [KILLS] [SCRIPT]
+"""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+out, scratch = sys.argv[1:3]
+kills = int(sys.argv[3]) if len(sys.argv) > 3 else 3
+script = sys.argv[4] if len(sys.argv) > 4 else str(Path(__file__).with_name("train_loop.py"))
+chance = random.Random(1)
+
+
+def start(name):
+    command = [sys.executable, script, out, f"{scratch}/{name}", "--batch", "16", "--stop", "1200"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def last(text):
+    """The lines that a run ends with: digests of its parameters and of the numbers of its samples."""
+    return text.splitlines()[-2:]
+
+
+whole, _ = start("whole").communicate()
+expected = last(whole)
+places = []
+while len(places) < kills:
+    run = start("killed")
+    # Not before its first step, and a moment later, so in the midst of a step or of saving.
+    for _ in range(chance.randint(1, 3)):
+        line = run.stdout.readline()
+    time.sleep(chance.random() * 0.02)
+    if run.poll() is not None:
+        raise SystemExit("the run ended before it could be killed: make it longer")
+    run.kill()
+    run.wait()
+    places.append(json.loads(line)["step"])
+rest, _ = start("killed").communicate()
+if last(rest) != expected:
+    raise SystemExit(f"after kills behind steps {places} the run ends with {last(rest)}, without them with {expected}")
+print(f"training loop: killed behind steps {places}, ends with the parameters and samples of a run without a stop")
