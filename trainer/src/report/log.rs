@@ -99,6 +99,13 @@ impl Columns {
         found
     }
 
+    /// As [`Columns::middles`], of one part of a key: without those that hold a slash.
+    pub fn parts(&self, prefix: &str, suffix: &str) -> Vec<String> {
+        let mut found = self.middles(prefix, suffix);
+        found.retain(|middle| !middle.contains('/'));
+        found
+    }
+
     /// Points of a key over the steps; lines without it are left out.
     pub fn points(&self, key: &str) -> Vec<(f64, f64)> {
         let numbers = self.numbers(key).unwrap_or_default();

@@ -47,6 +47,7 @@ pub fn report(runs: &[RunLog], generator: &str) -> Report {
     parts.push(("parts", "Loss by source, pass and variant", curves::parts(runs)));
     let mut routing = routers::measures(runs);
     routing.extend(routers::loads(runs));
+    routing.extend(routers::sources(runs));
     parts.push(("routing", "Routing", routing));
     parts.push(("optimization", "Optimization", curves::scalars(runs, &curves::OPTIMIZATION)));
     parts.push(("speed", "Speed", curves::scalars(runs, &curves::SPEED)));
@@ -185,7 +186,7 @@ mod tests {
             let step = (i + 1) * 10;
             text.push_str(&format!(
                 "{{\"step\":{step},\"train/ce\":{loss},\"data/tokens_seen\":{},\"data/t\":{},\"perf/tokens_per_s\":100.0,\"router/1/load\":[0.5,0.5],\
-                 \"router/1/maxvio\":0.1,\"train/source/<b>/ce\":{loss},\"train/source/b/ce\":{loss}}}\n\
+                 \"router/1/maxvio\":0.1,\"router/1/source/a/load\":[1.0,0.0],\"router/1/source/b/load\":[0.0,1.0],\"train/source/<b>/ce\":{loss},\"train/source/b/ce\":{loss}}}\n\
                  {{\"step\":{step},\"validation/ce\":{loss}}}\n",
                 step * 50,
                 step * 2
@@ -214,6 +215,8 @@ mod tests {
         );
         let load = report.figures.iter().find(|figure| figure.id == "load-1").unwrap();
         assert_eq!(load.table.rows.len(), 3);
+        let sources = report.figures.iter().find(|figure| figure.id == "sources-1").unwrap();
+        assert_eq!(sources.table.rows[1], [Cell::Text("b".to_owned()), Cell::Value(0.0), Cell::Value(1.0)]);
     }
 
     #[test]

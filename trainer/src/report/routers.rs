@@ -3,7 +3,7 @@
 use moe_report::{Figure, Heat, Series};
 
 use super::curves::{lines_over_steps, of_run};
-use super::log::RunLog;
+use super::log::{Columns, RunLog};
 
 /// Cells of all heat maps of a page together: it stays below some megabytes.
 const MAX_CELLS: usize = 60_000;
@@ -20,7 +20,7 @@ struct Measure {
     is_log: bool,
 }
 
-const MEASURES: [Measure; 8] = [
+const MEASURES: [Measure; 9] = [
     Measure {
         key: "maxvio",
         title: "Load violation",
@@ -78,6 +78,14 @@ const MEASURES: [Measure; 8] = [
         is_log: false,
     },
     Measure {
+        key: "source_information",
+        title: "What the expert says about the source",
+        unit: "nats",
+        note: "Mutual information of source and expert: 0 where all sources use the experts alike.",
+        healthy: None,
+        is_log: false,
+    },
+    Measure {
         key: "z",
         title: "Router z-loss",
         unit: "z-loss",
@@ -89,7 +97,7 @@ const MEASURES: [Measure; 8] = [
 
 /// Load of each expert over time, a map for each layer of each run.
 pub(super) fn loads(runs: &[RunLog]) -> Vec<Figure> {
-    let layers = |run: &RunLog| run.train.middles("router/", "/load");
+    let layers = |run: &RunLog| run.train.parts("router/", "/load");
     let lists = |run: &RunLog, layer: &str| {
         run.train.lists(&format!("router/{layer}/load")).unwrap_or_default().to_vec()
     };
@@ -129,6 +137,46 @@ pub(super) fn loads(runs: &[RunLog]) -> Vec<Figure> {
     figures
 }
 
+/// Load of each expert by source at the end of each run, a map for each layer: of validation where it was measured there, or else of the last
+/// interval of training that had several sources.
+pub(super) fn sources(runs: &[RunLog]) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (i, run) in runs.iter().enumerate() {
+        for layer in run.train.parts("router/", "/load") {
+            let of = |columns: &Columns, prefix: &str| -> Vec<(String, Vec<f64>)> {
+                let prefix = format!("{prefix}router/{layer}/source/");
+                let last = |name: String| {
+                    let lists = columns.lists(&format!("{prefix}{name}/load"))?;
+                    Some((name, lists.iter().rev().find(|list| !list.is_empty())?.clone()))
+                };
+                columns.middles(&prefix, "/load").into_iter().filter_map(last).collect()
+            };
+            let (mut rows, mut when) = (of(&run.validation, "validation/"), "of the last validation");
+            if rows.len() < 2 {
+                (rows, when) = (of(&run.train, ""), "of the last interval");
+            }
+            let n = rows.iter().map(|(_, loads)| loads.len()).max().unwrap_or(0);
+            if rows.len() < 2 || n == 0 {
+                continue;
+            }
+            let heat = Heat {
+                id: if runs.len() == 1 { format!("sources-{layer}") } else { format!("sources-{i}-{layer}") },
+                title: of_run(runs, run, &format!("layer {layer}: load of each expert by source")),
+                note: format!("Shares of the choices {when}. Rows that look alike use the experts alike."),
+                x_label: "expert".to_owned(),
+                value_label: "share of choices".to_owned(),
+                columns: (0..n).map(|expert| expert.to_string()).collect(),
+                range: (0.0, 2.0 / n as f64),
+                max_columns: n,
+                values: rows.iter().map(|(_, loads)| loads.clone()).collect(),
+                rows: rows.into_iter().map(|(name, _)| name).collect(),
+            };
+            figures.push(heat.figure());
+        }
+    }
+    figures
+}
+
 /// One figure for each measure, a curve for each layer.
 pub(super) fn measures(runs: &[RunLog]) -> Vec<Figure> {
     let mut figures = Vec::new();
@@ -159,7 +207,7 @@ fn curves(runs: &[RunLog], prefix: &str, key: &str, is_validation: bool) -> Vec<
     let mut series = Vec::new();
     for run in runs {
         let columns = if is_validation { &run.validation } else { &run.train };
-        for layer in columns.middles(prefix, &format!("/{key}")) {
+        for layer in columns.parts(prefix, &format!("/{key}")) {
             let points = columns.points(&format!("{prefix}{layer}/{key}"));
             if !points.is_empty() {
                 series.push(Series { name: of_run(runs, run, &format!("layer {layer}")), points });
