@@ -165,14 +165,15 @@ impl Figure {
         }
     }
 
-    /// The picture as a file of its own.
-    pub fn svg(&self) -> String {
-        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n", self.element(true).into_string())
+    /// The picture as a file of its own, made by the command `generator`.
+    pub fn svg(&self, generator: &str) -> String {
+        let picture = self.element(true).into_string();
+        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!-- {generator} -->\n{picture}\n")
     }
 
-    /// Whether the first bytes of a file are those of a figure of this crate.
-    pub fn is_svg(start: &str) -> bool {
-        start.contains("<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"figure\"")
+    /// Whether the first bytes of a file are those of a picture of this command.
+    pub fn is_svg_by(start: &str, generator: &str) -> bool {
+        start.starts_with(&format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!-- {generator} -->\n<svg"))
     }
 
     /// Title and numbers as JSON.
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_file_brings_its_styles() {
-        let svg = figure().svg();
+        let svg = figure().svg("a test");
         assert!(
             svg.starts_with("<?xml") && svg.contains("<style>") && svg.contains("viewBox=\"0 0 10 5\""),
             "{svg}"

@@ -4,6 +4,14 @@
 /// Name of the file in its folder; TensorBoard looks for `tfevents`.
 pub const FILE: &str = "events.out.tfevents.0.moe";
 
+/// Whether the first bytes of a file are those of an event file.
+pub fn is_events(start: &[u8]) -> bool {
+    start.windows(VERSION.len()).any(|window| window == VERSION)
+}
+
+/// What the first event says.
+const VERSION: &[u8] = b"brain.Event:2";
+
 /// An event file.
 #[derive(Clone, Debug)]
 pub struct Events {
@@ -14,7 +22,7 @@ impl Default for Events {
     fn default() -> Events {
         let mut events = Events { bytes: Vec::new() };
         let mut event = Vec::new();
-        string(&mut event, 3, b"brain.Event:2");
+        string(&mut event, 3, VERSION);
         events.record(&event);
         events
     }
@@ -88,6 +96,7 @@ mod tests {
     fn bytes_are_those_of_tensorboard() {
         let mut events = Events::default();
         events.push(1.5, 300, [("loss", 4.25)]);
+        assert!(is_events(&events.bytes[..40]) && !is_events(b"notes"));
         let hex: String = events.into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,

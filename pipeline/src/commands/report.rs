@@ -50,8 +50,8 @@ pub fn run(args: &ReportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
         args.figures.iter().flat_map(|dir| report.figures.iter().map(move |figure| (dir, figure)))
     {
         let path = dir.join(format!("{}.svg", figure.id));
-        check_single(&path, Figure::is_svg)?;
-        files.push((path, figure.svg()));
+        check_single(&path, |start| Figure::is_svg_by(start, GENERATOR))?;
+        files.push((path, figure.svg(GENERATOR)));
     }
     for (path, text) in &files {
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {

@@ -27,18 +27,21 @@ pub(super) fn run(args: ReportArgs, printer: &mut Printer) -> Result<u8> {
         _ => PathBuf::from(PAGE),
     });
     // Everything that is in the way is found before anything is written.
-    check_ours(&output, |start| Page::is_by(start, GENERATOR))?;
+    check_ours(&output, |start| Page::is_by(&String::from_utf8_lossy(start), GENERATOR))?;
     let mut files = vec![(output.clone(), report.page.html().into_bytes())];
     if let Some(dir) = &args.figures {
         for figure in &report.figures {
             let path = dir.join(format!("{}.svg", figure.id));
-            check_ours(&path, Figure::is_svg)?;
-            files.push((path, figure.svg().into_bytes()));
+            check_ours(&path, |start| Figure::is_svg_by(&String::from_utf8_lossy(start), GENERATOR))?;
+            files.push((path, figure.svg(GENERATOR).into_bytes()));
         }
     }
     if args.tensorboard {
-        let logs = args.runs.iter().zip(&runs);
-        files.extend(logs.map(|(dir, run)| (dir.join("tensorboard").join(tensorboard::FILE), events(run))));
+        for (dir, run) in args.runs.iter().zip(&runs) {
+            let path = dir.join("tensorboard").join(tensorboard::FILE);
+            check_ours(&path, tensorboard::is_events)?;
+            files.push((path, events(run)));
+        }
     }
     for (path, bytes) in &files {
         write(path, bytes)?;
@@ -84,7 +87,7 @@ fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
     let lock = dir.join("config.lock.toml");
     let text = std::fs::read_to_string(&lock).map_err(Error::io("read", &lock))?;
     run.config = flat_config(&text)
-        .map_err(|error| Error::Data(format!("{}: is no TOML: {error}", lock.display())))?;
+        .map_err(|error| Error::Data(format!("{}: is not valid TOML: {error}", lock.display())))?;
     if !checkpoint::checkpoints_dir(dir).join("latest").is_file() {
         printer.say(format!("{}: no checkpoint yet: the page has no size, work and time", dir.display()));
         return Ok(run);
@@ -96,6 +99,7 @@ fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
     let size = size::size(&config.model(state.vocab_size, state.seq_len));
     run.flops_per_token = Some(size.flops_per_token as f64);
     run.seq_len = Some(state.seq_len as f64);
+    run.first_sample = state.origin.unwrap_or_default().t as f64;
     run.facts = vec![
         ("parameters".to_owned(), moe_report::number::short(size.total as f64)),
         ("active per token".to_owned(), moe_report::number::short(size.active as f64)),
@@ -121,14 +125,14 @@ fn events(run: &RunLog) -> Vec<u8> {
 }
 
 /// Refuses to replace a file that this command did not write.
-fn check_ours(path: &Path, is_ours: impl Fn(&str) -> bool) -> Result<()> {
+fn check_ours(path: &Path, is_ours: impl Fn(&[u8]) -> bool) -> Result<()> {
     let mut start = Vec::new();
     match std::fs::File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::io("read", path)(error)),
         Ok(file) => file.take(4096).read_to_end(&mut start).map_err(Error::io("read", path))?,
     };
-    match is_ours(&String::from_utf8_lossy(&start)) {
+    match is_ours(&start) {
         true => Ok(()),
         false => Err(Error::Usage(format!(
             "{}: is there, and moe-train report did not write it; move it away or choose another place",

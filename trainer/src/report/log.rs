@@ -25,6 +25,8 @@ pub struct RunLog {
     pub flops_per_token: Option<f64>,
     /// Tokens of a sample, padding included, where they are known.
     pub seq_len: Option<f64>,
+    /// The first sample that it read itself: a fork's is not 0.
+    pub first_sample: f64,
 }
 
 /// Values by key and line.
@@ -160,9 +162,10 @@ impl RunLog {
         self.at(step, self.train.numbers("data/tokens_seen").unwrap_or_default())
     }
 
-    /// Tokens read after a step, padding included; `None` where the length of a sample is not known.
+    /// Tokens that this run has read after a step, padding included; `None` where the length of a sample is not known.
     pub fn read_at(&self, step: f64) -> Option<f64> {
-        Some(self.seq_len? * self.at(step, self.train.numbers("data/t")?))
+        let samples = self.at(step, self.train.numbers("data/t")?) - self.first_sample;
+        Some(self.seq_len? * samples.max(0.0))
     }
 
     /// A column at the last line about training up to a step; before the first line it grows evenly from zero.
@@ -180,7 +183,7 @@ impl RunLog {
     pub fn seconds(&self) -> Option<Vec<f64>> {
         let (seq_len, samples) = (self.seq_len?, self.train.numbers("data/t")?);
         let speeds = self.train.numbers("perf/tokens_per_s")?;
-        let (mut sum, mut before) = (0.0, 0.0);
+        let (mut sum, mut before) = (0.0, self.first_sample);
         let seconds = samples.iter().zip(speeds).map(|(samples, speed)| {
             if *speed > 0.0 && *samples > before {
                 sum += (samples - before) * seq_len / speed;

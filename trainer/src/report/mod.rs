@@ -220,6 +220,15 @@ mod tests {
     }
 
     #[test]
+    fn time_and_work_of_a_fork_are_its_own() {
+        let mut fork = run("a", &[5.0, 4.0]);
+        fork.first_sample = 10.0;
+        // 30 more samples of 30 tokens at 100 tokens a second.
+        assert_eq!(fork.seconds().unwrap(), [3.0, 9.0]);
+        assert_eq!(fork.read_at(20.0), Some(900.0));
+    }
+
+    #[test]
     fn runs_are_compared_with_the_first_one() {
         let report = report(&[run("a", &[5.0, 4.0]), run("b", &[5.0, 3.5, 3.0])], "test");
         let difference = report.figures.iter().find(|figure| figure.id == "differences").unwrap();
