@@ -6,7 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 programs=$(realpath "${1:-${CARGO_TARGET_DIR:-target}/debug}")
 command -v chromium > /dev/null || {
-    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null
+    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+    $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends chromium > /dev/null
 }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -49,6 +50,7 @@ for page in out/report.html:build.json runs/smoke/report.html:run.json; do
     html=${page%%:*} json=${page##*:}
     for width in 400 1400; do
         chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --enable-logging=stderr --user-data-dir="$work/browser" \
+            --no-first-run --disable-background-networking --disable-component-update --disable-sync \
             --window-size=$width,2000 --screenshot="$work/shot-$width.png" --dump-dom "file://$work/$html" > dom.html 2> console.log
         python3 - "$html" "$json" "$width" << 'PYTHON'
 import json, re, sys

@@ -46,8 +46,9 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Sorts values into stretches; limits widen the range. Values that are not finite are left out.
+    /// Sorts values into stretches; limits widen the range. Values and limits that are not finite are left out.
     pub fn of(values: &[f64], limits: &[Limit], n_bins: usize) -> Histogram {
+        let limits: Vec<Limit> = limits.iter().filter(|limit| limit.value.is_finite()).cloned().collect();
         let finite = values.iter().copied().filter(|x| x.is_finite());
         let ends = finite.clone().chain(limits.iter().map(|limit| limit.value));
         let (low, high) =
@@ -66,7 +67,7 @@ impl Histogram {
             let bin = ((x - low) / width * n_bins as f64) as usize;
             bins[bin.min(last)][usize::from(fails)] += 1;
         }
-        Histogram { range: (low, low + width), bins, limits: limits.to_vec(), ..Histogram::default() }
+        Histogram { range: (low, low + width), bins, limits, ..Histogram::default() }
     }
 
     /// The figure.
@@ -133,5 +134,7 @@ mod tests {
             let sum: u64 = Histogram::of(&values, &[], 10).bins.iter().map(|bin| bin[0]).sum();
             assert_eq!(sum, values.len() as u64);
         }
+        let limit = Limit { value: f64::INFINITY, is_least: false };
+        assert!(Histogram::of(&[1.0, 2.0], &[limit], 10).limits.is_empty());
     }
 }

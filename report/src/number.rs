@@ -43,9 +43,12 @@ pub fn percent(part: f64, whole: f64) -> String {
     let share = 100.0 * part / whole;
     let decimals = match share.abs() {
         0.0 => 0,
-        x if x >= 99.95 => 0,
-        x if x >= 1.0 => 1,
-        _ => 2,
+        x if x < 0.01 => return format!("{} %", digits(share)),
+        x if x < 1.0 => 2,
+        x if x < 99.95 => 1,
+        // All but a few are not all.
+        x if x < 100.0 => return format!("{} %", (share * 100.0).trunc() / 100.0),
+        _ => 0,
     };
     format!("{share:.decimals$} %")
 }
@@ -88,6 +91,8 @@ mod tests {
         assert_eq!(percent(1.0, 3.0), "33.3 %");
         assert_eq!(percent(1.0, 3000.0), "0.03 %");
         assert_eq!(percent(5.0, 5.0), "100 %");
+        assert_eq!(percent(9999.0, 10000.0), "99.99 %");
+        assert_eq!(percent(3.0, 1e6), "0.0003 %");
         assert_eq!(percent(0.0, 0.0), "0 %");
         assert_eq!(digits(0.001_234_56), "0.001235");
         assert_eq!(digits(4.314_7), "4.315");

@@ -1,9 +1,10 @@
 //! Clusters of duplicates by size, and how alike near-duplicates were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use moe_report::{Bar, Bars, Figure, Histogram, number};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Part;
 use crate::error::Result;
@@ -15,26 +16,33 @@ const N_BINS: usize = 30;
 const SINGLE: u64 = 3;
 
 pub(super) fn part(out: &Path) -> Result<Part> {
-    // Removed documents by cluster: of near-duplicates by its number, else by what stayed.
-    let mut sizes: BTreeMap<(String, String, Option<u64>), u64> = BTreeMap::new();
-    let mut alike = Vec::new();
+    // Removed documents by a hash of their cluster: its number for near-duplicates, else what stayed.
+    let mut sizes: HashMap<u64, u32> = HashMap::new();
+    let mut alike = Histogram { range: (0.0, 1.0), bins: vec![[0; 2]; N_BINS], ..Histogram::default() };
+    let mut n_alike = 0;
     audit::for_each(out, "dups-", &[], |row| {
         if STAYING.contains(&str_of(&row, "method")) {
             return;
         }
         let cluster = row.get("cluster").and_then(serde_json::Value::as_u64);
-        let kept = if cluster.is_some() { "" } else { str_of(&row, "kept") };
-        *sizes.entry((str_of(&row, "kept_source").to_owned(), kept.to_owned(), cluster)).or_default() += 1;
-        if str_of(&row, "method") != "exact" {
-            alike.extend(row.get("jaccard").and_then(serde_json::Value::as_f64));
+        let name = match cluster {
+            Some(cluster) => cluster.to_string(),
+            None => format!("{}\0{}", str_of(&row, "kept_source"), str_of(&row, "kept")),
+        };
+        *sizes.entry(xxh3_64(name.as_bytes())).or_default() += 1;
+        let jaccard = row.get("jaccard").and_then(serde_json::Value::as_f64);
+        if let Some(jaccard) = jaccard.filter(|_| str_of(&row, "method") != "exact") {
+            let bin = (jaccard * N_BINS as f64) as usize;
+            alike.bins[bin.min(N_BINS - 1)][0] += 1;
+            n_alike += 1;
         }
     })?;
     let mut figures = Vec::new();
     if !sizes.is_empty() {
-        figures.push(by_size(sizes.into_values()));
+        figures.push(by_size(sizes.into_values().map(u64::from)));
     }
-    if !alike.is_empty() {
-        let mut histogram = Histogram::of(&alike, &[], N_BINS);
+    if n_alike > 0 {
+        let mut histogram = alike;
         histogram.id = "jaccard".to_owned();
         histogram.title = "How alike removed near-duplicates are".to_owned();
         histogram.note = "Jaccard index with what stayed, of the pairs that were compared.".to_owned();

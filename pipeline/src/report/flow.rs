@@ -65,9 +65,7 @@ fn funnel(all: &SourceLedger, of: impl Fn(&Count) -> u64, kept: u64, unit: &str)
     if unit.starts_with("bytes") {
         taken.extend(sorted(&all.cut, "cut: "));
     }
-    let read =
-        of(&all.read) + if unit.starts_with("bytes") { 0 } else { all.quarantined.values().map(&of).sum() };
-    Bars::funnel(("read", read), &taken, ("kept", kept), unit)
+    Bars::funnel(("read", of(&all.read)), &taken, ("kept", kept), unit)
 }
 
 /// Reasons by source, in documents.
@@ -97,7 +95,8 @@ mod tests {
     fn bars_of_the_funnel_add_up_to_what_was_read() {
         let count = |docs, bytes| Count { docs, bytes };
         let source = SourceLedger {
-            read: count(10, 100),
+            read: count(11, 110),
+            quarantined: [("bad".to_owned(), count(1, 10))].into(),
             kept: crate::ledger::Kept { docs: 7, bytes: 55, tokens: 9 },
             dropped: [("a".to_owned(), count(1, 10)), ("b".to_owned(), count(2, 30))].into(),
             cut: [("c".to_owned(), count(3, 5))].into(),
@@ -105,8 +104,8 @@ mod tests {
         };
         let docs = funnel(&source, |count| count.docs, 7, "documents");
         let names: Vec<&str> = docs.bars.iter().map(|bar| bar.name.as_str()).collect();
-        assert_eq!(names, ["read", "b", "a", "kept"]);
-        assert_eq!(docs.bars[2].start, 7.0, "the last one hangs where the rest ends");
+        assert_eq!(names, ["read", "quarantined: bad", "b", "a", "kept"]);
+        assert_eq!(docs.bars[3].start, 7.0, "the last one hangs where the rest ends");
         let bytes = funnel(&source, |count| count.bytes, 55, "bytes of text");
         assert_eq!(bytes.bars[bytes.bars.len() - 2].start, 55.0);
     }

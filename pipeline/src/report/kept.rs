@@ -31,6 +31,7 @@ pub(super) fn part(out: &Path, manifest: &Manifest, watch: &Watch) -> Result<Par
     for info in &manifest.shards {
         watch.advance(1)?;
         let shard = Shard::open(&Manifest::mdx_path(out, &info.name))?;
+        let mut languages: BTreeMap<u16, [u64; 2]> = BTreeMap::new();
         for doc in 0..shard.n_docs() {
             let (meta, (_, tokens)) = (shard.meta(doc)?, shard.span(doc)?);
             if number.is_multiple_of(every) {
@@ -39,21 +40,12 @@ pub(super) fn part(out: &Path, manifest: &Manifest, watch: &Watch) -> Result<Par
             number += 1;
             let quality = sums.quality.entry(meta.quality).or_default();
             (quality[0], quality[1]) = (quality[0] + 1, quality[1] + tokens);
-            let language = shard.language(doc)?;
-            // Most neighbors have the same one, and a lookup by `&str` needs no new string.
-            match language.is_some() && sums.language.keys().any(|known| known.as_deref() == language) {
-                true => {
-                    for (known, sum) in &mut sums.language {
-                        if known.as_deref() == language {
-                            (sum[0], sum[1]) = (sum[0] + 1, sum[1] + tokens);
-                        }
-                    }
-                }
-                false => {
-                    let sum = sums.language.entry(language.map(str::to_owned)).or_default();
-                    (sum[0], sum[1]) = (sum[0] + 1, sum[1] + tokens);
-                }
-            }
+            let sum = languages.entry(meta.language).or_default();
+            (sum[0], sum[1]) = (sum[0] + 1, sum[1] + tokens);
+        }
+        for (code, [docs, tokens]) in languages {
+            let sum = sums.language.entry(shard.names().language(code).map(str::to_owned)).or_default();
+            (sum[0], sum[1]) = (sum[0] + docs, sum[1] + tokens);
         }
     }
     let mut figures = vec![lengths(&sums.lengths, every)];

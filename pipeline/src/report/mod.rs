@@ -1,6 +1,6 @@
-//! `moe-data report`: a page about a build and its plan. Counts come from the ledger and the headers of the shards, measured values from
-//! a sample of the tables in the work folder, examples from the audit: no text is read but that of the examples, so the page of a large
-//! build takes seconds.
+//! `moe-data report`: a page about a build and its plan. Counts come from the ledger and the indexes of the shards, measured values from
+//! a sample of the tables in the work folder, examples from the audit: no text is read but that of the examples, so the
+//! time for a page grows with the number of documents and not with their length.
 
 mod duplicates;
 mod flow;
