@@ -43,7 +43,7 @@ impl Batches {
         }
         parts.push(Part { first_step, before, batch: batch as u64 });
         let is_no_multiple =
-            |pair: &&[Part]| pair[1].batch <= pair[0].batch || pair[1].batch % pair[0].batch != 0;
+            |pair: &&[Part]| pair[1].batch <= pair[0].batch || !pair[1].batch.is_multiple_of(pair[0].batch);
         if let Some(pair) = parts.windows(2).find(is_no_multiple) {
             return Err(format!(
                 "data.batch_ramp: {} samples follow {}; each batch must be a multiple of the one before, and data.batch = \
