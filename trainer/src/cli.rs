@@ -199,6 +199,9 @@ pub struct EvalArgs {
     /// each.
     #[arg(long, value_name = "X,...", value_delimiter = ',', value_parser = capacity)]
     pub capacity: Vec<f64>,
+    /// Evaluate the moving average of the weights, which runs with run.ema_decay have.
+    #[arg(long)]
+    pub ema: bool,
     /// Validation samples to use [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub samples: Option<u64>,
@@ -215,6 +218,9 @@ pub struct EvalArgs {
 pub struct SampleArgs {
     /// A run or one of its checkpoints.
     pub path: PathBuf,
+    /// Sample from the moving average of the weights, which runs with run.ema_decay have.
+    #[arg(long)]
+    pub ema: bool,
     /// Text to continue; may be repeated, and each is continued as if it were alone.
     #[arg(long, default_value = "The")]
     pub prompt: Vec<String>,

@@ -14,6 +14,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod exact;
 pub mod generate;
 pub mod metrics;
 pub mod model;

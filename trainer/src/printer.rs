@@ -139,8 +139,10 @@ impl Observer for Printer {
 pub fn describe_validation(validation: &Validation) -> String {
     let all = &validation.losses.all;
     let bits = all.bits_per_byte().map_or_else(|| "?".to_string(), |bits| format!("{bits:.3}"));
+    let average = validation.average.and_then(|mean| mean.nats());
+    let average = average.map_or_else(String::new, |nats| format!("; average of weights {nats:.4}"));
     format!(
-        "validation loss {:.4} (unigram model {:.4})  {bits} bits per byte",
+        "validation loss {:.4} (unigram model {:.4})  {bits} bits per byte{average}",
         all.nats().unwrap_or(f64::NAN),
         validation.unigram
     )

@@ -36,7 +36,7 @@ const PIPELINE: &[&str] = &[
 ];
 const LLM: &[&str] = &["error json", "completion request", "cache", "client", "batch"];
 const TRAINER: &[&str] = &[
-    "error random",
+    "error random exact",
     "device ops",
     "settings",
     "model",

@@ -10,11 +10,12 @@ use crate::model::init::Init;
 use crate::model::moe::MoeLayer;
 use crate::model::rope::Ropes;
 use crate::model::size::size;
+use crate::model::transfer::Multipliers;
 use crate::objective::{Targets, cross_entropy};
 use crate::ops::global_norm::global_norm;
 use crate::ops::routing::sort_by_expert;
 use crate::ops::rows::{combine_rows, gather_rows};
-use crate::optim::{Optimizer, Update, kept_values, trained};
+use crate::optim::{Optimizer, Update, kept_bytes, trained};
 
 /// One part, on one micro-batch (the optimizer: on all parameters).
 #[derive(Debug, Clone, serde::Serialize)]
@@ -219,7 +220,7 @@ impl<'a> Bench<'a> {
 
     fn optimizer(&self) -> crate::Result<Part> {
         let model = Model::new(&self.setup.geometry, 1, &self.autodiff);
-        let kept = kept_values(&self.setup.groups, &self.setup.geometry);
+        let kept = kept_bytes(&self.setup.groups, &self.setup.geometry);
         let mut optimizer = Optimizer::new(self.setup.groups.clone(), &model);
         let gradients: Vec<Option<Tensor<1>>> =
             trained(&model).into_iter().map(|p| Some(p.value.zeros_like() + 1e-3)).collect();
@@ -229,8 +230,9 @@ impl<'a> Bench<'a> {
             let norm = global_norm(gradients.iter().flatten()).expect("every parameter has a gradient");
             let factor = norm * 0.0 + 1.0;
             let old = model.take().expect("put back by every call");
-            let update = Update { number: 1, rate: 1e-3, factor: &factor };
-            model = Some(optimizer.step(old, gradients.clone(), &update));
+            let multipliers = Multipliers::default();
+            let update = Update { number: 1, rate: 1e-3, factor: &factor, multipliers };
+            model = Some(optimizer.step(old, gradients.clone(), &update, &[]));
         })?;
         Ok(Part {
             name: "norm and optimizer".into(),
@@ -238,7 +240,7 @@ impl<'a> Bench<'a> {
             backward_ms: 0.0,
             flops: 0.0,
             // The gradient is read twice; the value and what its rule keeps are read and written.
-            bytes: 16.0 * size(&self.setup.geometry).total as f64 + 8.0 * kept as f64,
+            bytes: 16.0 * size(&self.setup.geometry).total as f64 + 2.0 * kept.moments as f64,
             times: 1,
         })
     }

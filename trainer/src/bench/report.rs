@@ -8,7 +8,7 @@ use super::{Part, Roofline, Setup, Steps};
 use crate::model::memory::MemoryPlan;
 use crate::model::size::size;
 use crate::ops::Form;
-use crate::optim::kept_values;
+use crate::optim::kept_bytes;
 
 /// Everything that was measured.
 #[derive(Debug, Clone, Serialize)]
@@ -80,7 +80,7 @@ impl Report {
         let model_tflops = size.flops_per_token as f64 * steps.tokens_per_second / 1e12;
         let peak_tflops = setup.peak_tflops.unwrap_or(roofline.matmul_tflops);
         let samples = setup.step.micro_batch.min(setup.batch);
-        let kept = kept_values(&setup.groups, config);
+        let kept = kept_bytes(&setup.groups, config).moments;
         Self {
             version: env!("CARGO_PKG_VERSION"),
             device: setup.device_name.clone(),

@@ -7,7 +7,9 @@ use moe_shards::Hash;
 
 use super::find::{file_name, newest_whole};
 use super::tensors::TensorFile;
-use super::{CONFIG, FilesManifest, MANIFEST, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION, retain};
+use super::{
+    AVERAGE, CONFIG, FilesManifest, MANIFEST, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION, retain,
+};
 use crate::config::{RunConfig, Values};
 use crate::data::DataDigest;
 use crate::device;
@@ -17,7 +19,7 @@ use crate::model::parameters::{self, from_host};
 use crate::model::size;
 use crate::ops::{Compute, is_cpu};
 use crate::optim::{self, Optimizer};
-use crate::train::TrainState;
+use crate::train::{Average, TrainState};
 
 /// What a checkpoint says about itself, verified.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub struct Loaded {
     pub config: RunConfig,
     /// Content of the tokenizer's file.
     pub tokenizer: Vec<u8>,
+    /// Whether it holds a moving average of the weights.
+    pub has_average: bool,
 }
 
 /// Reads and verifies everything but the tensors.
@@ -38,7 +42,7 @@ pub struct Loaded {
 /// [`Error::Checkpoint`] when a file is missing or is not what the manifest says; the message
 /// names the newest earlier checkpoint that is whole.
 pub fn load(path: &Path) -> Result<Loaded> {
-    verify(path).map_err(|error| with_previous(error, path))?;
+    let has_average = verify(path).map_err(|error| with_previous(error, path))?;
     let state = read_state(path)?;
     let config_path = path.join(CONFIG);
     let text = std::fs::read_to_string(&config_path).map_err(Error::io("read", &config_path))?;
@@ -48,7 +52,7 @@ pub fn load(path: &Path) -> Result<Loaded> {
     check_state(&path.join(STATE), &state, &config)?;
     let tokenizer_path = path.join(TOKENIZER);
     let tokenizer = std::fs::read(&tokenizer_path).map_err(Error::io("read", &tokenizer_path))?;
-    Ok(Loaded { path: path.to_path_buf(), state, config, tokenizer })
+    Ok(Loaded { path: path.to_path_buf(), state, config, tokenizer, has_average })
 }
 
 /// The model of a checkpoint. Its tensors are read one after the other into a model of zeros.
@@ -78,6 +82,29 @@ pub fn load_model(loaded: &Loaded, device: &Device) -> Result<Model> {
     Ok(parameters::replace_all(model, values))
 }
 
+/// The model of a checkpoint with the moving average of its weights; what no gradient trains is that of the model.
+///
+/// # Errors
+/// [`Error::Checkpoint`] when it holds none; and as [`load_model`].
+pub fn load_average(loaded: &Loaded, device: &Device) -> Result<Model> {
+    if !loaded.has_average {
+        let problem = "holds no moving average of weights, which `run.ema_decay` makes";
+        return Err(Error::checkpoint(&loaded.path, problem));
+    }
+    let model = load_model(loaded, device)?;
+    Ok(read_average(loaded, &model, device)?.model(&model))
+}
+
+fn read_average(loaded: &Loaded, model: &Model, device: &Device) -> Result<Average> {
+    let mut file = TensorFile::open(&loaded.path.join(AVERAGE))?;
+    let trained = optim::trained(model);
+    let expected: Vec<_> = trained.iter().map(|p| (p.name.clone(), p.shape.as_slice())).collect();
+    file.expect(&expected)?;
+    let inner = device.clone().without_autodiff();
+    let values = trained.iter().map(|p| Ok(from_host(file.read(&p.name)?, &inner)));
+    Ok(Average(values.collect::<Result<_>>()?))
+}
+
 impl Loaded {
     /// The whole state, ready to go on.
     ///
@@ -89,11 +116,14 @@ impl Loaded {
         let mut file = TensorFile::open(&path)?;
         let groups = self.config.groups.clone();
         let kept = optim::kept(&groups, &model);
-        let expected: Vec<_> = kept.iter().map(|(name, shape)| (name.clone(), shape.as_slice())).collect();
+        let expected: Vec<_> = kept.iter().map(|kept| (kept.name.clone(), kept.shape.as_slice())).collect();
         file.expect(&expected)?;
         let inner = device.clone().without_autodiff();
         let optimizer = Optimizer::restore(groups, &model, |name| Ok(from_host(file.read(name)?, &inner)))?;
+        let is_averaged = self.has_average && self.config.run.ema_decay.is_some();
         Ok(TrainState {
+            average: is_averaged.then(|| read_average(self, &model, device)).transpose()?,
+            spikes: self.state.spikes.clone().unwrap_or_default(),
             optimizer,
             model,
             step: self.state.step,
@@ -118,13 +148,14 @@ fn check_state(path: &Path, state: &StateFile, config: &RunConfig) -> Result<()>
     if !(1..=MAX_SEQ_LEN).contains(&seq_len) {
         return refused(format!("seq_len from 1 to {MAX_SEQ_LEN} expected, {seq_len} found"));
     }
-    let (origin, batch) = (state.origin.unwrap_or_default(), config.data.batch as u64);
-    let read = step.checked_sub(origin.step).and_then(|steps| steps.checked_mul(batch));
+    let origin = state.origin.unwrap_or_default();
+    let read = step.checked_sub(origin.step).map(|_| config.batches.between(origin.step, step));
     if read.and_then(|read| read.checked_add(origin.t)) != Some(t) {
         return refused(format!(
-            "t = {t} is not {} and {} steps of data.batch = {batch}",
+            "t = {t} is not {} and {} steps of data.batch = {}",
             origin.t,
-            step.saturating_sub(origin.step)
+            step.saturating_sub(origin.step),
+            config.data.batch
         ));
     }
     let (samples, learnt) = (t - origin.t, tokens_seen.checked_sub(origin.tokens_seen));
@@ -135,7 +166,10 @@ fn check_state(path: &Path, state: &StateFile, config: &RunConfig) -> Result<()>
             origin.tokens_seen
         ));
     }
-    Ok(())
+    match state.spikes.as_ref().and_then(|spikes| spikes.problem(step)) {
+        Some(problem) => refused(problem),
+        None => Ok(()),
+    }
 }
 
 /// Where a run stood at a checkpoint, without a look at its other files.
@@ -160,8 +194,8 @@ pub fn read_state(path: &Path) -> Result<StateFile> {
     serde_json::from_value(value).map_err(damaged)
 }
 
-/// Compares each file with the manifest.
-pub(super) fn verify(path: &Path) -> Result<()> {
+/// Compares each file with the manifest, and says whether one of them is a moving average of the weights.
+pub(super) fn verify(path: &Path) -> Result<bool> {
     let manifest_path = path.join(MANIFEST);
     let text = std::fs::read_to_string(&manifest_path)
         .map_err(|error| Error::checkpoint(&manifest_path, format!("cannot be read: {error}")))?;
@@ -172,7 +206,8 @@ pub(super) fn verify(path: &Path) -> Result<()> {
     if let Some(missing) = known.iter().find(|name| !is_listed(name)) {
         return Err(Error::checkpoint(&manifest_path, format!("is damaged: {missing} is not in it")));
     }
-    for entry in manifest.files.iter().filter(|entry| known.contains(&entry.name.as_str())) {
+    let is_known = |name: &str| known.contains(&name) || name == AVERAGE;
+    for entry in manifest.files.iter().filter(|entry| is_known(&entry.name)) {
         let file = path.join(&entry.name);
         let refused = |problem: String| Err(Error::checkpoint(&file, problem));
         let found = match std::fs::metadata(&file) {
@@ -191,7 +226,7 @@ pub(super) fn verify(path: &Path) -> Result<()> {
             ));
         }
     }
-    Ok(())
+    Ok(is_listed(&AVERAGE))
 }
 
 /// Adds the newest earlier checkpoint that is whole to an error.

@@ -6,6 +6,7 @@
 //! RUN/checkpoints/step-00001000/
 //!   model.safetensors                    parameters and router biases, f32, by name
 //!   optim.safetensors                    moments: `m.NAME` and `v.NAME`, f32
+//!   ema.safetensors                      only with `run.ema_decay`: moving average of the trained parameters, f32
 //!   state.json                           step, t, identities, unwritten metrics
 //!   config.toml                          the resolved configuration
 //!   tokenizer.json                       a copy, so that text can be sampled
@@ -27,10 +28,10 @@ use serde_json::Value;
 
 use crate::config::Values;
 use crate::error::{Error, Result};
-use crate::train::Position;
+use crate::train::{Position, Spikes};
 
 pub use find::{has_begun, later_than, resolve, run_of, tidy};
-pub use load::{Loaded, load, load_model, read_state};
+pub use load::{Loaded, load, load_average, load_model, read_state};
 pub use save::{Circumstances, save, write_latest};
 pub use tensors::parameter_hash;
 
@@ -39,6 +40,7 @@ pub const VERSION: u32 = 2;
 
 const MODEL: &str = "model.safetensors";
 const OPTIM: &str = "optim.safetensors";
+const AVERAGE: &str = "ema.safetensors";
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.toml";
 const TOKENIZER: &str = "tokenizer.json";
@@ -48,7 +50,7 @@ const LATEST: &str = "latest";
 pub const PARENT: &str = "parent.json";
 
 /// `state.json`: where a run stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateFile {
     /// [`VERSION`] of the program that wrote it.
@@ -81,6 +83,9 @@ pub struct StateFile {
     /// What was measured since the last line of the metrics; absent in version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Value>,
+    /// What tells a spike from a step, and how many were skipped; absent where nothing of it is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spikes: Option<Spikes>,
 }
 
 /// `manifest.json`: what the other files must be.

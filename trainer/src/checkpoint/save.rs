@@ -8,14 +8,15 @@ use serde_json::Value;
 use super::hashed::HashedFile;
 use super::tensors::{self, Named};
 use super::{
-    CONFIG, FilesManifest, LATEST, MANIFEST, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION,
+    AVERAGE, CONFIG, FilesManifest, LATEST, MANIFEST, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION,
     checkpoint_name, checkpoints_dir, parameter_hash, retain,
 };
 use crate::config::Values;
 use crate::data::Corpus;
 use crate::error::{Error, Result};
 use crate::model::parameters;
-use crate::train::{Position, TrainState};
+use crate::optim;
+use crate::train::{Position, Spikes, TrainState};
 
 /// What a checkpoint holds besides the state.
 #[derive(Debug)]
@@ -62,17 +63,24 @@ pub fn save(run: &Path, state: &TrainState, with: Circumstances) -> Result<PathB
         eod: corpus.eod,
         origin: (state.origin != Position::default()).then_some(state.origin),
         interval: Some(interval),
+        spikes: (state.spikes != Spikes::default()).then(|| state.spikes.clone()),
     };
     let model = all.into_iter().map(|p| Named { name: p.name, shape: p.shape, values: p.value });
     let kept = state.optimizer.state(&state.model).into_iter();
     let kept = kept.map(|tensor| Named { name: tensor.name, shape: tensor.shape, values: tensor.value });
-    let files = vec![
+    let mut files = vec![
         tensors::write(&temp.join(MODEL), model.collect())?,
         tensors::write(&temp.join(OPTIM), kept.collect())?,
         write(&temp.join(STATE), &json(&temp, &state_file)?)?,
         write(&temp.join(CONFIG), config.to_toml(false).as_bytes())?,
         write(&temp.join(TOKENIZER), &corpus.tokenizer)?,
     ];
+    if let Some(average) = &state.average {
+        let trained = optim::trained(&state.model).into_iter().zip(&average.0);
+        let averages =
+            trained.map(|(p, value)| Named { name: p.name, shape: p.shape, values: value.clone() }).collect();
+        files.push(tensors::write(&temp.join(AVERAGE), averages)?);
+    }
     let manifest = FilesManifest { version: VERSION, files };
     write(&temp.join(MANIFEST), &json(&temp, &manifest)?)?;
     atomic::sync_dir(&temp)?;

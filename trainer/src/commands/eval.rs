@@ -36,7 +36,10 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     }
     let chosen = device::open(args.device)?;
     printer.say(format!("device {}", chosen.reason));
-    let model = checkpoint::load_model(&loaded, &chosen.device)?;
+    let model = match args.ema {
+        true => checkpoint::load_average(&loaded, &chosen.device)?,
+        false => checkpoint::load_model(&loaded, &chosen.device)?,
+    };
     let n_samples = args.samples.unwrap_or(u64::MAX);
     let validator = Validator::new(&corpus, n_samples, loaded.config.data.samples_per_pass())?.ok_or_else(|| {
         Error::Data(format!(
@@ -57,6 +60,7 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
         let record = json!({
             "checkpoint": loaded.path,
             "step": loaded.state.step,
+            "ema": args.ema,
             "all": describe(&validation.losses.all),
             "unigram_ce": validation.unigram,
             "sources": by_source,

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::model::memory::MemoryPlan;
 use crate::ops::Form;
-use crate::optim::kept_values;
+use crate::optim::kept_bytes;
 use crate::printer::Printer;
 
 /// Says how much memory a run needs, and refuses it where the machine has less.
@@ -19,7 +19,7 @@ pub(super) fn check(
     printer: &Printer,
 ) -> Result<()> {
     let plan = plan(config, geometry, Form::on(device));
-    let of_model = plan.parameters + plan.casts + plan.gradients + plan.moments;
+    let of_model = plan.of_model();
     printer.say(format!(
         "memory about {:.2} GiB: parameters, gradients and moments {:.2}, activations of {} samples {:.2}, \
          attention scores {:.2}, logits {:.2}",
@@ -40,14 +40,12 @@ pub(super) fn check(
 pub(super) fn fits(config: &RunConfig, geometry: &ModelConfig, device: &Device) -> Result<()> {
     let form = Form::on(device);
     let plan = plan(config, geometry, form);
-    let of_model = plan.parameters + plan.casts + plan.gradients + plan.moments;
+    let of_model = plan.of_model();
     let Some(limit) = device::memory_limit().filter(|_| form == Form::Cpu) else { return Ok(()) };
     if plan.total() <= limit {
         return Ok(());
     }
-    let kept = kept_values(&config.groups, geometry);
-    let with =
-        |micro_batch, recompute| gib(MemoryPlan::new(geometry, kept, micro_batch, form, recompute).total());
+    let with = |micro_batch, recompute| gib(planned(config, geometry, form, micro_batch, recompute).total());
     Err(Error::Config(vec![format!(
         "the run needs about {:.2} GiB of memory, this process may use {:.2}; three settings help:\n    \
          data.micro_batch = 1: {:.2} GiB\n    \
@@ -64,8 +62,19 @@ pub(super) fn fits(config: &RunConfig, geometry: &ModelConfig, device: &Device) 
 
 /// The memory of a run's steps.
 pub(super) fn plan(config: &RunConfig, geometry: &ModelConfig, form: Form) -> MemoryPlan {
-    let kept = kept_values(&config.groups, geometry);
-    MemoryPlan::new(geometry, kept, config.data.samples_per_pass(), form, config.run.recompute)
+    planned(config, geometry, form, config.data.samples_per_pass(), config.run.recompute)
+}
+
+fn planned(
+    config: &RunConfig,
+    geometry: &ModelConfig,
+    form: Form,
+    micro_batch: usize,
+    recompute: bool,
+) -> MemoryPlan {
+    let kept = kept_bytes(&config.groups, geometry);
+    let average = if config.run.ema_decay.is_some() { kept.average } else { 0 };
+    MemoryPlan { average, ..MemoryPlan::new(geometry, kept.moments, micro_batch, form, recompute) }
 }
 
 pub(super) fn gib(bytes: u64) -> f64 {

@@ -53,7 +53,7 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
         }
         _ => None,
     };
-    let n_samples = config.run.steps.unwrap_or_default() * config.data.batch as u64;
+    let n_samples = config.batches.before(config.run.steps.unwrap_or_default());
     let shares = shares(&Plan::open(&config.data.shards)?, n_samples)?;
     let report =
         Report { config: &config, geometry: &geometry, memory, is_cpu: form == Form::Cpu, shares, speed };
@@ -116,7 +116,7 @@ impl Report<'_> {
     }
 
     fn tokens(&self) -> u64 {
-        self.steps() * (self.config.data.batch * self.geometry.seq_len) as u64
+        self.config.batches.before(self.steps()).saturating_mul(self.geometry.seq_len as u64)
     }
 
     /// Bytes that the backward pass needs of one token.
@@ -145,13 +145,15 @@ impl Report<'_> {
         has_mixture.then(|| [rows(data.batch), rows(data.samples_per_pass())])
     }
 
-    fn purposes(&self) -> [(&'static str, u64); 7] {
-        let MemoryPlan { parameters, casts, gradients, moments, activations, scores, logits } = self.memory;
+    fn purposes(&self) -> [(&'static str, u64); 8] {
+        let MemoryPlan { parameters, casts, gradients, moments, average, activations, scores, logits } =
+            self.memory;
         [
             ("parameters", parameters),
             ("copies in the type of products", casts),
             ("gradients", gradients),
             ("moments", moments),
+            ("moving average of weights", average),
             ("activations", activations),
             ("attention scores", scores),
             ("logits", logits),
@@ -232,15 +234,16 @@ impl Report<'_> {
         line(format_args!("{:<35} {:>10.3}{of}\n", "together", gib(self.memory.total())));
 
         let (steps, batch) = (self.steps(), self.config.data.batch);
+        let up_to = if self.config.batches.is_ramp() { "up to " } else { "" };
         line(format_args!(
-            "plan {}: {steps} steps of {batch} samples of {} tokens = {} tokens, {:.3e} FLOP",
+            "plan {}: {steps} steps of {up_to}{batch} samples of {} tokens = {} tokens, {:.3e} FLOP",
             corpus.plan_id.short(),
             self.geometry.seq_len,
             self.tokens(),
             self.tokens() as f64 * flops as f64
         ));
         line(format_args!("{:<35} {:>10} {:>8} {:>8}", "source", "samples", "share", "passes"));
-        let n_samples = (steps * batch as u64).max(1);
+        let n_samples = self.config.batches.before(steps).max(1);
         for Share { name, samples, passes } in &self.shares {
             let share = 100.0 * *samples as f64 / n_samples as f64;
             line(format_args!("{name:<35} {samples:>10} {share:>6.1} % {passes:>8.2}"));

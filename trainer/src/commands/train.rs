@@ -68,11 +68,12 @@ fn describe(config: &RunConfig, geometry: &ModelConfig, corpus: &Corpus, printer
     ));
     let steps = config.run.steps.unwrap_or_default();
     printer.say(format!(
-        "plan {}: {} samples of {} tokens; {steps} steps of {} samples = {:.2} M tokens",
+        "plan {}: {} samples of {} tokens; {steps} steps of {}{} samples = {:.2} M tokens",
         corpus.plan_id.short(),
         corpus.samples.len(),
         geometry.seq_len,
+        if config.batches.is_ramp() { "up to " } else { "" },
         config.data.batch,
-        millions(steps * (config.data.batch * geometry.seq_len) as u64)
+        millions(config.batches.before(steps).saturating_mul(geometry.seq_len as u64))
     ));
 }

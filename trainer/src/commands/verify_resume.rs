@@ -151,16 +151,20 @@ struct End(Vec<(&'static str, String)>);
 impl End {
     fn of(run: &Path, step: u64) -> Result<Self> {
         let path = checkpoints_dir(run).join(checkpoint_name(step));
-        let state = checkpoint::load(&path)?.state;
+        let loaded = checkpoint::load(&path)?;
+        let state = loaded.state;
         let optimizer = moe_shards::Hash::of_file(&path.join("optim.safetensors"))?;
         let metrics = moe_shards::Hash::of(lines_without_clock(&run.join("metrics.jsonl"))?.as_bytes());
-        let hashes = [
+        let mut hashes = vec![
             ("parameters", state.parameter_hash),
             ("optimizer state", optimizer),
             ("samples read", state.data_hash),
             ("lines of the metrics", metrics),
         ];
-        Ok(Self(hashes.map(|(name, hash)| (name, hash.short().to_string())).into()))
+        if loaded.has_average {
+            hashes.push(("average of weights", moe_shards::Hash::of_file(&path.join("ema.safetensors"))?));
+        }
+        Ok(Self(hashes.into_iter().map(|(name, hash)| (name, hash.short().to_string())).collect()))
     }
 
     /// Names of what differs.

@@ -9,8 +9,9 @@ use super::RunConfig;
 use super::parse::Values;
 use crate::error::{Error, Result};
 use crate::model::parameters::{self, Parameter};
+use crate::model::transfer::Transfer;
 use crate::optim::rule::{self, Entry};
-use crate::optim::{Group, Groups};
+use crate::optim::{Group, Groups, Moments};
 use crate::settings::value::{Kind, Value, nearest};
 use crate::settings::{self, Key, float};
 
@@ -22,6 +23,8 @@ pub const GROUP_DOC: &str = "parameters that move otherwise than the rest; the l
   names    patterns of names of parameters, as in [\"blocks.*.feed_forward.experts.*\"]; * is any characters
   rule     rule by which they move; absent: optim.kind
   lr       their highest learning rate; absent: optim.lr
+  clip     largest norm of their gradients, which are then no part of the norm that optim.clip limits; absent: they are
+  moments  as optim.moments; absent: that
   frozen   true: they stay as they are, with no memory for moments; alone beside names
   and every setting of the rule, as in weight_decay; absent: that of the rule for all
   example  [[optim.group]]
@@ -47,9 +50,15 @@ impl PartialEq for GroupValues {
 }
 
 /// The keys of groups whatever their rule.
-fn own_keys() -> [(&'static str, Kind); 3] {
+fn own_keys() -> [(&'static str, Kind); 5] {
     static RULES: LazyLock<Vec<&str>> = LazyLock::new(rule::kinds);
-    [("rule", Kind::Choice(&RULES)), ("lr", float(0.0, 10.0)), ("frozen", Kind::Bool)]
+    [
+        ("rule", Kind::Choice(&RULES)),
+        ("lr", float(0.0, 10.0)),
+        ("clip", float(1e-6, 1e9)),
+        ("moments", Kind::Choice(Moments::WORDS)),
+        ("frozen", Kind::Bool),
+    ]
 }
 
 /// The name of a key in its section.
@@ -138,6 +147,10 @@ impl GroupValues {
         self.word("rule")
     }
 
+    fn moments(&self) -> Option<Moments> {
+        self.word("moments").map(moments_of)
+    }
+
     fn is_frozen(&self) -> bool {
         self.settings.get("frozen") == Some(&Value::Bool(true))
     }
@@ -160,7 +173,8 @@ impl GroupValues {
         };
         let entry = rule::find(&word)?;
         let keys: Vec<&str> = (entry.keys)().iter().map(short).collect();
-        let strange = |name: &&&str| !keys.contains(*name) && !["rule", "lr", "frozen"].contains(*name);
+        let is_own = |name: &str| own_keys().iter().any(|(own, _)| *own == name);
+        let strange = |name: &&&str| !keys.contains(*name) && !is_own(name);
         if let Some(name) = self.settings.keys().find(strange) {
             return Err(format!(
                 "`{name}` is no setting of the rule {word:?}, which has {}",
@@ -179,6 +193,11 @@ impl GroupValues {
         if self.is_frozen() {
             return Ok(group.frozen());
         }
+        let group = group.remembering(self.moments().unwrap_or(moments(values)));
+        let group = match self.settings.get("clip") {
+            Some(Value::Float(norm)) => group.clipped(*norm),
+            _ => group,
+        };
         match (self.settings.get("lr"), values.get("optim.lr")) {
             (Some(Value::Float(_)), Some(Value::Float(0.0))) => {
                 Err("`lr`: schedules are shares of optim.lr, which is 0; give it a rate above 0".to_string())
@@ -187,6 +206,16 @@ impl GroupValues {
             _ => Ok(group),
         }
     }
+}
+
+/// The type of a word that its key has checked.
+fn moments_of(word: &str) -> Moments {
+    if word == "bf16" { Moments::Bf16 } else { Moments::F32 }
+}
+
+/// The type of what the rule of all parameters remembers.
+fn moments(values: &Values) -> Moments {
+    values.word("optim.moments").map_or(Moments::F32, |word| moments_of(&word))
 }
 
 /// Settings of a group's rule: its own before those of the rule for all.
@@ -206,7 +235,8 @@ impl settings::Values for OfGroup<'_> {
 
 /// The rule of all parameters and the groups of some, of values that are checked one by one. Problems go to `problems`.
 pub(super) fn groups(values: &Values, problems: &mut Vec<String>) -> Result<Groups, String> {
-    let mut groups = Groups::of_all(rule::read(&values.word("optim.kind")?, values)?);
+    let rule = rule::read(&values.word("optim.kind")?, values)?;
+    let mut groups = Groups::of_all(rule).remembering(moments(values));
     for group in values.groups() {
         match group.group(values) {
             Ok(group) => groups = groups.with(group),
@@ -237,6 +267,8 @@ impl RunConfig {
     /// How each parameter moves, in the model's order.
     pub fn movements(&self) -> Vec<Movement> {
         let given: Vec<&GroupValues> = self.values.groups().iter().collect();
+        let model = self.model(1, 1);
+        let transfer = Transfer::of(&model);
         let movement = |parameter: Parameter| {
             let (index, pattern) = self.groups.find(&parameter.name);
             let group = self.groups.of(&parameter.name);
@@ -248,17 +280,18 @@ impl RunConfig {
                 Some((other, _)) => format!("{other} for {word}"),
                 None => word,
             };
+            let factors = transfer.multipliers(&parameter, group.rule_of(&parameter).kind());
             let moves = !group.is_frozen && parameters::is_trained(&parameter.name);
             Movement {
                 group: pattern.map(|pattern| (index, pattern.to_string())),
                 rule: moves.then_some(rule),
                 is_frozen: group.is_frozen,
-                rate: self.optim.lr * group.rate,
+                rate: self.optim.lr * group.rate * factors.rate,
                 is_decayed: moves && parameter.is_decayed(),
                 parameter: parameter.name,
             }
         };
-        parameters::outline(&self.model(1, 1)).into_iter().map(movement).collect()
+        parameters::outline(&model).into_iter().map(movement).collect()
     }
 
     /// Refuses groups with a pattern that no parameter has, or with a decay of what has none.
@@ -369,11 +402,23 @@ mod tests {
     fn frozen_parameters_and_rules_of_one_tensor_take_less_memory() {
         let kept = |text: &str| {
             let config = of(text).expect("valid");
-            crate::optim::kept_values(&config.groups, &config.model(100, 8))
+            crate::optim::kept_bytes(&config.groups, &config.model(100, 8)).moments
         };
         let all = crate::model::size::size(&of("").expect("valid").model(100, 8)).total;
-        assert_eq!((kept(""), kept("[optim]\nkind = \"lion\"\n")), (2 * all, all));
+        assert_eq!((kept(""), kept("[optim]\nkind = \"lion\"\n")), (8 * all, 4 * all));
         assert_eq!(kept("[[optim.group]]\nnames = [\"*\"]\nfrozen = true\n"), 0);
+        let average = |text: &str| {
+            let config = of(text).expect("valid");
+            crate::optim::kept_bytes(&config.groups, &config.model(100, 8)).average
+        };
+        assert_eq!(average(""), 4 * all);
+        assert_eq!(average("[[optim.group]]\nnames = [\"*\"]\nfrozen = true\n"), 0);
+        // Of AdamW the second moment stays in f32.
+        assert_eq!(kept("[optim]\nmoments = \"bf16\"\n"), 6 * all);
+        assert_eq!(
+            kept("[optim]\nkind = \"lion\"\n[[optim.group]]\nnames = [\"*\"]\nmoments = \"bf16\"\n"),
+            2 * all
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::RunSettings;
 use crate::data::DataSettings;
 use crate::model::attention::PatternSettings;
 use crate::model::attention::pattern::FULL;
-use crate::model::config::{AttentionConfig, BalanceConfig, RouterConfig};
+use crate::model::config::{AttentionConfig, BalanceConfig, Parametrization, RouterConfig};
 use crate::model::moe::{CapacitySettings, MoeSettings};
 use crate::model::rope::RopeSettings;
 use crate::model::{ModelSettings, PrecisionSettings};
@@ -26,6 +26,7 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         RunSettings::keys(),
         DataSettings::keys(),
         ModelSettings::keys(),
+        choice("model.parametrization", Parametrization::KINDS, PARAMETRIZATION, Parametrization::keys()),
         PrecisionSettings::keys(),
         attention(),
         MoeSettings::keys(),
@@ -38,6 +39,10 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     ];
     by_section(keys.concat())
 });
+
+const PARAMETRIZATION: &str = "what follows from the shape of the model, so that settings tuned on the model of model.base \
+     serve it. standard: nothing but the scale of initial weights; mup: initial weights, learning rates, scores of attention \
+     and logits by width; complete: the same, decay and outputs of blocks by width, depth and active width of experts";
 
 /// The keys with each section in one piece, at its first key: TOML has a section only once.
 fn by_section(mut keys: Vec<Key>) -> Vec<Key> {

@@ -9,14 +9,17 @@ mod parse;
 mod preset;
 mod run;
 
-use crate::data::DataSettings;
+use crate::data::{Batches, DataSettings};
 use crate::error::{Error, Result};
 use crate::model::PrecisionSettings;
-use crate::model::config::{AttentionPattern, BalanceConfig, ModelConfig, MoeConfig, RouterConfig};
+use crate::model::config::{
+    AttentionPattern, BalanceConfig, ModelConfig, MoeConfig, Parametrization, RouterConfig,
+};
 use crate::model::moe::router_shape;
+use crate::model::transfer::{ParametrizationKind, StepKind};
 use crate::optim::{Groups, OptimSettings, Schedule, ScheduleSettings};
 use crate::settings;
-use crate::train::{Position, StepConfig};
+use crate::train::{Position, SkipConfig, StepConfig};
 
 pub use crate::settings::value;
 use crate::settings::value::Value;
@@ -34,6 +37,8 @@ pub struct RunConfig {
     pub run: RunSettings,
     /// Shards and batches.
     pub data: DataSettings,
+    /// Samples of each step.
+    pub batches: Batches,
     /// Types of numbers.
     pub precision: PrecisionSettings,
     /// The model, with vocabulary and sequence length still 0.
@@ -81,7 +86,7 @@ impl RunConfig {
     /// # Errors
     /// As [`RunConfig::with_plan_len`].
     pub fn with_plan(mut self, n_samples: u64, from: Position) -> Result<Self> {
-        let possible = from.step + n_samples.saturating_sub(from.t) / self.data.batch as u64;
+        let possible = from.step + self.batches.steps(from.step, n_samples.saturating_sub(from.t));
         let steps = self.run.steps.unwrap_or(possible);
         if possible == 0 || steps > possible {
             let asked = match self.run.steps {
@@ -113,10 +118,18 @@ impl RunConfig {
         StepConfig {
             micro_batch: self.data.samples_per_pass(),
             clip: self.optim.clip,
+            skip: self.skip(),
+            average: self.run.average(),
             schedule: self.schedule(n_steps),
             seed: self.run.seed,
             recompute: self.run.recompute,
         }
+    }
+
+    /// When updates are skipped; absent: never.
+    pub fn skip(&self) -> Option<SkipConfig> {
+        let window = self.optim.skip_window.unwrap_or(SKIP_WINDOW);
+        self.optim.skip_sigma.map(|sigma| SkipConfig { sigma, window })
     }
 
     /// The learning rates of a run of `n_steps` steps.
@@ -147,6 +160,7 @@ impl RunConfig {
         let precision: PrecisionSettings = settings::read(&values)?;
         let model = ModelConfig::new(
             settings::read(&values)?,
+            Parametrization::read(&word("model.parametrization")?, &values)?,
             precision.compute,
             AttentionPattern::read(&values)?,
             MoeConfig::new(
@@ -156,9 +170,15 @@ impl RunConfig {
                 settings::read(&values)?,
             ),
         );
+        let data: DataSettings = settings::read(&values)?;
+        let batches = data.batches().or_else(|problem| {
+            problems.push(problem);
+            Batches::new(&[], data.batch)
+        })?;
         Ok(Self {
             run: settings::read(&values)?,
-            data: settings::read(&values)?,
+            data,
+            batches,
             precision,
             model,
             groups: groups::groups(&values, problems)?,
@@ -190,6 +210,18 @@ impl RunConfig {
             micro_batch <= batch,
             format!("data.micro_batch = {micro_batch} is more than data.batch = {batch}"),
         );
+        let unused = |key: &str, of: &str| format!("{key} has no effect without {of}");
+        let is_unused = self.optim.skip_window.is_some() && self.optim.skip_sigma.is_none();
+        require(!is_unused, unused("optim.skip_window", "optim.skip_sigma"));
+        let is_unused = self.run.ema_from.is_some() && self.run.ema_decay.is_none();
+        require(!is_unused, unused("run.ema_from", "run.ema_decay"));
+        let follows_gradients = self.groups.all().iter().any(|group| group.rule.kind() == StepKind::Gradient);
+        require(
+            !follows_gradients || self.model.parametrization.kind != ParametrizationKind::Complete,
+            "model.parametrization = \"complete\" is for rules whose steps do not grow with the gradient: adamw, lion, muon, \
+             normuon; take \"mup\" or \"standard\" with sgd"
+                .into(),
+        );
         let problem = self.schedule.problem();
         require(problem.is_none(), problem.unwrap_or_default());
         // In floating point, which such numbers cannot overflow.
@@ -209,6 +241,9 @@ impl RunConfig {
         );
     }
 }
+
+/// Steps that a new one is compared with, as in OLMo-core.
+const SKIP_WINDOW: usize = 128;
 
 /// No machine has memory for so many, and counts of bytes and operations stay below 2^64.
 const MOST_PARAMETERS: f64 = 1e15;

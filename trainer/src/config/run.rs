@@ -4,6 +4,7 @@ use crate::device::DeviceChoice;
 use crate::settings;
 use crate::settings::value::Kind;
 use crate::settings::{MANY, float, int};
+use crate::train::AverageConfig;
 
 settings! {
     /// Length, device and rhythm of a run.
@@ -24,9 +25,21 @@ settings! {
         /// keep only the input of each block and compute the block again in the backward pass: a third more work,
         /// far less memory, the same gradients
         recompute: bool = false, Kind::Bool, free;
+        /// share that stays, in each update, of a moving average of the weights, which is evaluated and saved beside them;
+        /// absent: there is none
+        ema_decay: Option<f64> = None, float(0.0, 0.999_999_999), free;
+        /// steps before the moving average of weights begins, with the weights after them; absent: none
+        ema_from: Option<u64> = None, int(0, MANY), free;
         /// peak of the device in TFLOP/s, of which perf/mfu in the metrics is a share; absent: no such share
         peak_tflops: Option<f64> = None, float(1e-3, 1e7), free;
         /// checkpoints to keep, the newest ones
         keep: usize = 3, int(1, 1_000_000), free;
+    }
+}
+
+impl RunSettings {
+    /// How weights are averaged; absent: not at all.
+    pub fn average(&self) -> Option<AverageConfig> {
+        self.ema_decay.map(|decay| AverageConfig { decay, from: self.ema_from.unwrap_or(0) })
     }
 }

@@ -1,6 +1,7 @@
 //! From the plan to batches: reading ahead, and proving which tokens were read.
 
 mod batch;
+mod batches;
 pub mod checked_plan;
 mod corpus;
 mod digest;
@@ -8,6 +9,7 @@ mod loader;
 mod settings;
 
 pub use batch::Batch;
+pub use batches::Batches;
 pub use corpus::Corpus;
 pub use digest::DataDigest;
 pub use loader::{Loader, SampleSource};

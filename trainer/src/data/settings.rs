@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Batches;
 use crate::settings;
 use crate::settings::value::Kind;
 use crate::settings::{MANY, WIDE, int};
@@ -13,6 +14,9 @@ settings! {
         shards: PathBuf = "out".into(), Kind::Path, free;
         /// samples of one optimizer step
         batch: usize = 8, int(1, WIDE);
+        /// fewer samples in the first steps, as in ["2 until step 100", "4 until sample 2000"]: a pure function of the step,
+        /// each a multiple of the one before, and data.batch of the last. Schedules count steps whatever they take
+        batch_ramp: Option<Vec<String>> = None, Kind::Texts("[\"2 until step 100\", \"4 until sample 2000\"]");
         /// samples of one forward pass; absent: the whole batch. Changes memory and the rounding of sums; with
         /// moe.balance.switch, less than the batch costs another forward pass, which counts. With moe.capacity, quantile
         /// balancing or expert choice it decides what is learnt: a resumed run then keeps it
@@ -25,6 +29,14 @@ settings! {
 }
 
 impl DataSettings {
+    /// Samples of each step.
+    ///
+    /// # Errors
+    /// What is wrong with the ramp.
+    pub fn batches(&self) -> Result<Batches, String> {
+        Batches::new(self.batch_ramp.as_deref().unwrap_or_default(), self.batch)
+    }
+
     /// Samples of one forward pass.
     pub fn samples_per_pass(&self) -> usize {
         self.micro_batch.unwrap_or(self.batch)

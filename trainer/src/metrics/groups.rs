@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::interval::exact;
 use crate::data::{Batch, Corpus};
+use crate::exact;
 
 /// A sum of losses over targets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::groups::GroupLosses;
 use super::loads::GroupLoads;
 use crate::data::{Batch, Corpus};
+use crate::exact;
 use crate::model::moe::RouterStats;
 use crate::train::StepReport;
 
@@ -15,6 +16,7 @@ use crate::train::StepReport;
 pub struct Interval {
     pub(super) n_steps: u64,
     pub(super) n_clipped: u64,
+    pub(super) n_skipped: u64,
     pub(super) n_tokens: u64,
     #[serde(with = "exact")]
     pub(super) seconds: f64,
@@ -96,6 +98,7 @@ impl Interval {
     pub fn add(&mut self, report: &StepReport, batch: &Batch, corpus: &Corpus, took: Took) {
         self.n_steps += 1;
         self.n_clipped += u64::from(report.clip_factor < 1.0);
+        self.n_skipped += u64::from(report.is_skipped);
         self.n_tokens += batch.tokens.len() as u64;
         self.seconds += took.seconds;
         self.waited += took.waited;
@@ -160,26 +163,6 @@ impl RouterInterval {
         self.effective_sum += summary.effective_experts;
         self.max_load_sum += summary.max_load;
         self.dead_sum += summary.n_dead as u64;
-    }
-}
-
-/// Numbers as text that brings back every bit, also of what is not finite. As JSON numbers they would
-/// come back rounded, and infinity not at all.
-pub(super) mod exact {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(in crate::metrics) fn serialize<S: Serializer>(
-        value: &f64,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("{value:?}"))
-    }
-
-    pub(in crate::metrics) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<f64, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|_| D::Error::custom(format!("a number expected, {text:?} found")))
     }
 }
 

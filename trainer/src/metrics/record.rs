@@ -24,10 +24,29 @@ pub struct Facts<'a> {
     pub balance: &'a BalanceConfig,
     /// Root of the mean square by which the last step moved a parameter.
     pub update_rms: f64,
+    /// Root of the mean square of a trained parameter.
+    pub weight_rms: f64,
+    /// The same of each group, the rest first; none where there is one group only.
+    pub groups: Vec<GroupFacts>,
+    /// Samples of the last step, where steps differ.
+    pub batch: Option<usize>,
+    /// Whether updates may be skipped.
+    pub can_skip: bool,
     /// Floating-point operations of a token.
     pub flops_per_token: u64,
     /// Peak of the device in TFLOP/s, where it is known.
     pub peak_tflops: Option<f64>,
+}
+
+/// What a line needs to know of a group.
+#[derive(Debug)]
+pub struct GroupFacts {
+    /// Root of the mean square by which the last step moved a parameter of it.
+    pub update_rms: f64,
+    /// Root of the mean square of a parameter of it.
+    pub weight_rms: f64,
+    /// Norm of its gradients in the last step, before clipping.
+    pub grad_norm: f64,
 }
 
 impl Interval {
@@ -70,8 +89,21 @@ impl Interval {
         put(&mut line, "optim/grad_norm", self.grad_norm);
         put(&mut line, "optim/clip_frac", self.n_clipped as f64 / self.n_steps.max(1) as f64);
         put(&mut line, "optim/update_rms", facts.update_rms);
+        put(&mut line, "optim/weight_rms", facts.weight_rms);
+        for (index, group) in facts.groups.iter().enumerate() {
+            put(&mut line, &format!("optim/group/{index}/grad_norm"), group.grad_norm);
+            put(&mut line, &format!("optim/group/{index}/update_rms"), group.update_rms);
+            put(&mut line, &format!("optim/group/{index}/weight_rms"), group.weight_rms);
+        }
+        if facts.can_skip {
+            put(&mut line, "optim/skipped", self.n_skipped);
+            put(&mut line, "optim/updates", state.updates());
+        }
         self.speed(&mut line, facts);
         put(&mut line, "data/t", state.t);
+        if let Some(batch) = facts.batch {
+            put(&mut line, "data/batch", batch);
+        }
         put(&mut line, "data/tokens_seen", state.tokens_seen);
         put(&mut line, "data/hash", state.digest.hash().to_string());
         for of_layer in &self.routers {
@@ -122,10 +154,11 @@ pub struct ValidatedRouter {
     pub groups: GroupLoads,
 }
 
-/// The line of a validation; `routers` are by layer.
+/// The line of a validation; `average` is the loss of the moving average of the weights, `routers` are by layer.
 pub fn validation_record(
     step: u64,
     losses: &GroupLosses,
+    average: Option<&Mean>,
     unigram: f64,
     routers: &[ValidatedRouter],
     corpus: &Corpus,
@@ -134,6 +167,9 @@ pub fn validation_record(
     put(&mut line, "schema", SCHEMA);
     put(&mut line, "step", step);
     mean(&mut line, "validation", &losses.all);
+    if let Some(average) = average {
+        self::mean(&mut line, "validation/ema", average);
+    }
     put(&mut line, "validation/unigram_ce", unigram);
     for (pool, losses) in &losses.sources {
         mean(&mut line, &format!("validation/source/{}", corpus.pool_name(*pool)), losses);

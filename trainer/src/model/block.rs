@@ -11,6 +11,8 @@ use super::feed_forward::SwiGlu;
 use super::init::Init;
 use super::moe::{MoeLayer, MoeRecord};
 use super::norm::RmsNorm;
+use super::scaled;
+use super::transfer::Transfer;
 
 /// A pre-norm transformer block.
 #[derive(Module, Debug)]
@@ -19,6 +21,8 @@ pub struct Block {
     attention: Attention,
     feed_forward_norm: RmsNorm,
     feed_forward: FeedForward,
+    /// Factor of both outputs.
+    branches: f64,
 }
 
 /// What follows the attention.
@@ -51,9 +55,9 @@ impl Block {
     /// Block `layer` (from 0) of a model.
     pub fn new(config: &ModelConfig, layer: usize, init: &Init) -> Self {
         let name = format!("blocks.{layer}");
-        // The residual stream adds two outputs per block; scaling them keeps its variance from
-        // growing with depth (Radford et al. 2019, section 2.3).
-        let out_scale = (2.0 * config.n_layers as f64).powf(-0.5);
+        // The residual stream adds two outputs per block; scaling them keeps its variance from growing with depth.
+        let transfer = Transfer::of(config);
+        let out_scale = transfer.residual_init(config.n_layers);
         let ffn = format!("{name}.feed_forward");
         let feed_forward = if config.is_moe(layer) {
             FeedForward::Moe(MoeLayer::new(config, layer, out_scale, &ffn, init))
@@ -69,6 +73,7 @@ impl Block {
             ),
             feed_forward_norm: RmsNorm::new(config.d_model, config.norm_eps, init.device()),
             feed_forward,
+            branches: transfer.branches(),
         }
     }
 
@@ -92,7 +97,8 @@ impl Block {
     /// # Shapes
     /// - x: `[batch * seq, d_model]`, and so is the result
     pub fn forward(&self, x: Tensor<2>, ctx: &Context) -> (Tensor<2>, Option<MoeRecord>) {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), ctx);
+        let attended = self.attention.forward(self.attention_norm.forward(x.clone()), ctx);
+        let x = x + scaled(attended, self.branches);
         self.feed_forward(x, ctx)
     }
 
@@ -101,8 +107,8 @@ impl Block {
     /// # Shapes
     /// - x: `[tokens, d_model]`, and so is the result
     pub fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut AttentionCache) -> Tensor<2> {
-        let x = x.clone() + self.attention.extend(self.attention_norm.forward(x), ctx, cache);
-        self.feed_forward(x, ctx).0
+        let attended = self.attention.extend(self.attention_norm.forward(x.clone()), ctx, cache);
+        self.feed_forward(x + scaled(attended, self.branches), ctx).0
     }
 
     /// What its attention keeps of no tokens.
@@ -113,12 +119,17 @@ impl Block {
     fn feed_forward(&self, x: Tensor<2>, ctx: &Context) -> (Tensor<2>, Option<MoeRecord>) {
         let normed = self.feed_forward_norm.forward(x.clone());
         match &self.feed_forward {
-            FeedForward::Dense(dense) => (x + dense.forward(normed), None),
+            FeedForward::Dense(dense) => (x + scaled(dense.forward(normed), self.branches), None),
             FeedForward::Moe(moe) => {
                 let (y, record) = moe.forward(normed, ctx);
-                (x + y, Some(record))
+                (x + scaled(y, self.branches), Some(record))
             }
         }
+    }
+
+    /// The attention.
+    pub(super) fn attention(&self) -> &Attention {
+        &self.attention
     }
 
     /// The mixture of experts, where the block has one.

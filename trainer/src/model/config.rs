@@ -2,6 +2,7 @@
 
 pub use super::attention::{AttentionConfig, AttentionPattern};
 pub use super::moe::{BalanceConfig, CapacitySettings, RouterConfig};
+pub use super::transfer::Parametrization;
 pub use crate::ops::Compute;
 
 use super::attention::Place;
@@ -29,6 +30,8 @@ pub struct ModelConfig {
     pub tie_embeddings: bool,
     /// Standard deviation of the initial weights.
     pub init_std: f64,
+    /// What follows from the shape, and the shape that settings were tuned for.
+    pub parametrization: Parametrization,
     /// Type of activations and products.
     pub compute: Compute,
     /// Attention of each block.
@@ -102,6 +105,7 @@ impl ModelConfig {
     /// The model of these settings, with vocabulary and sequence length, which are the data's, still 0.
     pub fn new(
         settings: ModelSettings,
+        parametrization: Parametrization,
         compute: Compute,
         attention: AttentionPattern,
         moe: MoeConfig,
@@ -125,6 +129,7 @@ impl ModelConfig {
             norm_eps,
             tie_embeddings,
             init_std,
+            parametrization,
             compute,
             attention,
             moe,

@@ -5,6 +5,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+use super::transfer::Transfer;
 use crate::random::Stream;
 
 /// Makes parameters on one device from one seed.
@@ -16,22 +17,33 @@ pub struct Init<'a> {
     is_outline: bool,
     std: f64,
     device: &'a Device,
+    transfer: Transfer,
 }
 
 impl<'a> Init<'a> {
     /// Normal values of standard deviation `std`.
     pub fn new(seed: u64, std: f64, device: &'a Device) -> Self {
-        Self { seed: Some(seed), is_outline: false, std, device }
+        Self { seed: Some(seed), is_outline: false, std, device, transfer: Transfer::default() }
     }
 
     /// Zeros, which cost neither time nor, on a CPU, memory before they are written to.
     pub fn zeros(device: &'a Device) -> Self {
-        Self { seed: None, is_outline: false, std: 0.0, device }
+        Self { seed: None, is_outline: false, std: 0.0, device, transfer: Transfer::default() }
     }
 
     /// Shapes: one zero stands for all values, so that a model of any size costs no memory.
     pub fn outline(device: &'a Device) -> Self {
         Self { is_outline: true, ..Self::zeros(device) }
+    }
+
+    /// The same under a parametrization.
+    pub fn under(self, transfer: Transfer) -> Self {
+        Self { transfer, ..self }
+    }
+
+    /// What the parametrization multiplies.
+    pub fn transfer(&self) -> &Transfer {
+        &self.transfer
     }
 
     /// The device on which parameters are made.
@@ -51,11 +63,11 @@ impl<'a> Init<'a> {
         self.random(name, shape, |stream, i| value(stream.uniform(i)))
     }
 
-    /// A parameter of normal values with standard deviation `scale * std`.
+    /// A parameter of normal values with standard deviation `scale * std`, and what the parametrization makes of it.
     ///
     /// `name` must be the parameter's full name, so that no two draw the same numbers.
     pub fn normal<const D: usize>(&self, name: &str, shape: [usize; D], scale: f64) -> Param<Tensor<D>> {
-        let std = self.std * scale;
+        let std = self.std * scale * self.transfer.init(name, D);
         self.random(name, shape, |stream, i| stream.normal(i) * std)
     }
 

@@ -20,8 +20,10 @@ pub struct MemoryPlan {
     pub casts: u64,
     /// Gradients, f32.
     pub gradients: u64,
-    /// What the rules of the optimizer keep, f32.
+    /// What the rules of the optimizer keep.
     pub moments: u64,
+    /// A moving average of the weights, f32; 0 without one.
+    pub average: u64,
     /// What the backward pass needs of the forward pass.
     pub activations: u64,
     /// Attention scores that the backward pass needs, and those being computed; 0 on a GPU where a kernel
@@ -32,8 +34,8 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The plan for micro-batches of `samples` samples, computed by these forms of operations, with `of_rules` values
-    /// that the rules of the optimizer keep.
+    /// The plan for micro-batches of `samples` samples, computed by these forms of operations, with `of_rules` bytes
+    /// that the rules of the optimizer keep, and no moving average of weights.
     pub fn new(config: &ModelConfig, of_rules: u64, samples: usize, form: Form, recompute: bool) -> Self {
         let parameters = 4 * size(config).total;
         let bytes = config.compute.bytes();
@@ -62,7 +64,8 @@ impl MemoryPlan {
             parameters,
             casts: if config.compute == Compute::Bf16 { parameters / 2 } else { 0 },
             gradients: parameters,
-            moments: product(&[4, of_rules]),
+            moments: of_rules,
+            average: 0,
             activations: product(&[tokens as u64, kept]),
             scores: product(&[tokens as u64, scores, 4]),
             // Logits, and the gradient that takes their place.
@@ -72,9 +75,14 @@ impl MemoryPlan {
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        let Self { parameters, casts, gradients, moments, activations, scores, logits } = *self;
-        let parts = [parameters, casts, gradients, moments, activations, scores, logits];
-        parts.into_iter().fold(0, u64::saturating_add)
+        let Self { activations, scores, logits, .. } = *self;
+        [self.of_model(), activations, scores, logits].into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// What the size of the model alone decides.
+    pub fn of_model(&self) -> u64 {
+        let Self { parameters, casts, gradients, moments, average, .. } = *self;
+        [parameters, casts, gradients, moments, average].into_iter().fold(0, u64::saturating_add)
     }
 }
 
@@ -97,7 +105,7 @@ mod tests {
     #[test]
     fn mini_1b_by_hand() {
         let config = preset("mini-1b");
-        let plan = MemoryPlan::new(&config, 2 * 1_239_114_752, 16, Form::Gpu, false);
+        let plan = MemoryPlan::new(&config, 8 * 1_239_114_752, 16, Form::Gpu, false);
         assert_eq!(plan.scores, 0);
         // 1,239,114,752 parameters at 4 bytes; two moments; half of it again in bf16.
         assert_eq!(plan.parameters, 4_956_459_008);
@@ -111,7 +119,7 @@ mod tests {
         assert_eq!(plan.activations, 32_768 * per_token);
         // A chunk of 2^27 logits in bf16, and its gradient.
         assert_eq!(plan.logits, 1 << 29);
-        let again = MemoryPlan::new(&config, 2 * 1_239_114_752, 16, Form::Gpu, true);
+        let again = MemoryPlan::new(&config, 8 * 1_239_114_752, 16, Form::Gpu, true);
         assert_eq!(again.activations, 32_768 * (12 * 1024 * 2 + 32_768 * 2 + 1316 * 4));
     }
 

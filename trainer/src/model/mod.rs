@@ -20,6 +20,7 @@ pub mod record;
 pub mod rope;
 mod settings;
 pub mod size;
+pub mod transfer;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -38,6 +39,7 @@ use init::Init;
 use moe::{CapacitySettings, MoeLayer, MoeRecord};
 use norm::RmsNorm;
 use rope::Ropes;
+use transfer::Transfer;
 
 /// A decoder-only transformer with mixture-of-experts feed-forwards.
 #[derive(Module, Debug)]
@@ -51,6 +53,8 @@ pub struct Model {
     ropes: Ropes,
     #[module(skip)]
     compute: Compute,
+    #[module(skip)]
+    transfer: Transfer,
 }
 
 /// What a forward pass leaves.
@@ -65,7 +69,8 @@ pub struct Output {
 impl Model {
     /// A model with initial values from `seed`, on `device`.
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
-        Self::with(config, &Init::new(seed, config.init_std, device))
+        let init = Init::new(seed, config.init_std, device);
+        Self::with(config, &init.under(Transfer::of(config)))
     }
 
     /// A model whose values are to be replaced, on `device`.
@@ -87,6 +92,7 @@ impl Model {
             head: (!config.tie_embeddings).then(|| init.normal("head", [width, vocab], 1.0)),
             ropes: Ropes::of(config),
             compute: config.compute,
+            transfer: Transfer::of(config),
         }
     }
 
@@ -178,9 +184,24 @@ impl Model {
         self.blocks[layer].forward(x, ctx)
     }
 
-    /// The normalisation after the last block.
+    /// The normalisation after the last block, with what the parametrization makes of logits.
     pub fn last_norm(&self, x: Tensor<2>) -> Tensor<2> {
-        self.norm.forward(x)
+        scaled(self.norm.forward(x), self.transfer.logits())
+    }
+
+    /// What the parametrization multiplies.
+    pub fn transfer(&self) -> &Transfer {
+        &self.transfer
+    }
+
+    /// Columns of the matrices that a parameter of this name holds side by side; none where it is one matrix.
+    pub(crate) fn side_by_side(&self, name: &str) -> Vec<usize> {
+        let parts = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
+        let block = parts.and_then(|(layer, field)| {
+            let layer: usize = layer.parse().ok()?;
+            Some((self.blocks.get(layer)?, field.strip_prefix("attention.")?))
+        });
+        block.map_or_else(Vec::new, |(block, field)| block.attention().side_by_side(field))
     }
 
     /// Number of blocks.
@@ -222,4 +243,9 @@ impl Model {
     pub fn device(&self) -> Device {
         self.norm.weight.val().device()
     }
+}
+
+/// A product with a factor that is mostly 1.
+fn scaled<const D: usize>(x: Tensor<D>, factor: f64) -> Tensor<D> {
+    if factor == 1.0 { x } else { x * factor }
 }

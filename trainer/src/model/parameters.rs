@@ -3,6 +3,8 @@
 //! Names are paths through the model, such as `blocks.1.feed_forward.experts.w_up`. Every list
 //! is in the model's own order, which never changes for a given configuration.
 
+use std::ops::Range;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
@@ -20,6 +22,8 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// The values, flat, outside of any gradient graph.
     pub value: Tensor<1>,
+    /// Columns of the matrices that it holds side by side; none where it is one matrix.
+    pub widths: Vec<usize>,
 }
 
 impl Parameter {
@@ -51,6 +55,19 @@ impl Parameter {
         flat.reshape([stack, rows, columns])
     }
 
+    /// The columns of each matrix that is to be treated by itself.
+    pub fn side_by_side(&self) -> Vec<Range<usize>> {
+        if self.widths.is_empty() {
+            return std::iter::once(0..self.shape.last().copied().unwrap_or(1)).collect();
+        }
+        let mut end = 0;
+        let columns = self.widths.iter().map(|width| {
+            end += width;
+            end - width..end
+        });
+        columns.collect()
+    }
+
     /// The values on the host.
     pub fn to_host(&self) -> Vec<f32> {
         host(self.value.clone())
@@ -72,14 +89,19 @@ pub fn is_trained(name: &str) -> bool {
 pub fn parameters(model: &Model) -> Vec<Parameter> {
     let mut collect = Collect { path: Path::default(), found: Vec::new(), has_values: true };
     model.visit(&mut collect);
-    collect.found
+    with_widths(model, collect.found)
+}
+
+fn with_widths(model: &Model, found: Vec<Parameter>) -> Vec<Parameter> {
+    found.into_iter().map(|p| Parameter { widths: model.side_by_side(&p.name), ..p }).collect()
 }
 
 /// Names and shapes of all parameters of a model that need not be there, in the same order; the values are one zero.
 pub fn outline(config: &ModelConfig) -> Vec<Parameter> {
     let mut collect = Collect { path: Path::default(), found: Vec::new(), has_values: false };
-    Model::outline(config).visit(&mut collect);
-    collect.found
+    let model = Model::outline(config);
+    model.visit(&mut collect);
+    with_widths(&model, collect.found)
 }
 
 /// Takes the gradients of all trained parameters, flat, in the order of [`parameters`]; `None`
@@ -148,7 +170,7 @@ impl ModuleVisitor for Collect {
             true => flat(value),
             false => Tensor::zeros([1], &value.device()),
         };
-        self.found.push(Parameter { name: self.path.name(), shape, value });
+        self.found.push(Parameter { name: self.path.name(), shape, value, widths: Vec::new() });
     }
 }
 

@@ -14,12 +14,20 @@ const BLOCK: usize = 1 << 20;
 /// f32, the blocks in f64 on the CPU and in f32 elsewhere, both in a fixed order: the norm does not depend on
 /// the number of threads.
 pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor<1>>) -> Option<Tensor<1>> {
-    let squares = |gradient: &Tensor<1>| match Form::of(gradient) {
+    norm_of(gradients.into_iter().map(squares).collect())
+}
+
+/// The sums of squares of a gradient's blocks, `[blocks]`.
+pub fn squares(gradient: &Tensor<1>) -> Tensor<1> {
+    match Form::of(gradient) {
         Form::Plain => sum_of_squares_plain(gradient.clone()),
         Form::Cpu => block_squares(gradient),
         Form::Gpu => sum_of_squares(gradient.clone()),
-    };
-    let squares: Vec<Tensor<1>> = gradients.into_iter().map(squares).collect();
+    }
+}
+
+/// The norm of all gradients with these [`squares`], `[1]`; `None` without any.
+pub fn norm_of(squares: Vec<Tensor<1>>) -> Option<Tensor<1>> {
     (!squares.is_empty()).then(|| widened(Tensor::cat(squares, 0)).sum().sqrt())
 }
 
@@ -42,6 +50,16 @@ pub fn clip_factor(norm: Tensor<1>, loss: Tensor<1>, max_norm: f64) -> Tensor<1>
     let largest = TensorData::new(vec![max_norm], [1]).convert_dtype(norm.dtype());
     let largest = Tensor::<1>::from_data(largest, (&norm.device(), norm.dtype()));
     (largest / norm).clamp_max(1.0) + poison
+}
+
+/// A value, or not a number where it or another one is above its limit; a limit that is not a number is none.
+///
+/// # Shapes
+/// All `[1]`.
+pub fn within(value: Tensor<1>, limit: f64, other: Tensor<1>, other_limit: f64) -> Tensor<1> {
+    let other = other.cast(value.dtype());
+    let is_off = value.clone().greater_elem(limit).bool_or(other.greater_elem(other_limit));
+    value.mask_fill(is_off, f32::NAN)
 }
 
 #[cfg(test)]
@@ -70,6 +88,15 @@ mod tests {
             assert!(number(clip_factor(norm, tensor([f32::INFINITY]), 1.3)).is_nan());
         }
         assert!(global_norm(&[]).is_none());
+    }
+
+    #[test]
+    fn what_is_above_its_limit_is_no_number() {
+        let value =
+            |limit: f64, other_limit: f64| number(within(tensor([2.0]), limit, tensor([5.0]), other_limit));
+        assert_eq!(value(2.0, 5.0), 2.0);
+        assert!(value(1.9, 5.0).is_nan() && value(2.0, 4.9).is_nan());
+        assert_eq!(value(f64::NAN, f64::INFINITY), 2.0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use burn::tensor::FloatDType;
 use glob::Pattern;
 
 use super::rule::Rule;
@@ -16,9 +17,48 @@ pub struct Group {
     pub rule: Arc<dyn Rule>,
     /// Factor of the learning rate.
     pub rate: f64,
+    /// Largest norm of their gradients; absent: they are clipped with all others that have none of their own.
+    pub clip: Option<f64>,
+    /// Type in which what the rule remembers is kept, where it may be rounded.
+    pub moments: Moments,
     /// Whether they stay as they are: no update, no decay, no state, no part in the norm of the gradient,
     /// and no step of a router's selection bias.
     pub is_frozen: bool,
+}
+
+/// Types of what rules remember.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moments {
+    /// All of it in f32.
+    #[default]
+    F32,
+    /// Sums and means of gradients in bf16; means of squares stay in f32, in which steps far smaller than the mean count.
+    Bf16,
+}
+
+impl Moments {
+    /// The words for them, in the order of declaration.
+    pub const WORDS: &[&str] = &["f32", "bf16"];
+}
+
+/// A tensor that a rule keeps of a parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// Its name, as in `m.embedding`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its type in memory; checkpoints hold it in f32, which has every value of bf16.
+    pub dtype: FloatDType,
+}
+
+impl Kept {
+    /// Bytes in memory.
+    pub fn bytes(&self) -> u64 {
+        let size = if self.dtype == FloatDType::BF16 { 2 } else { 4 };
+        size * self.shape.iter().map(|n| *n as u64).product::<u64>()
+    }
 }
 
 /// Groups of which the first takes every parameter.
@@ -38,8 +78,11 @@ impl Group {
                 Error::Config(vec![format!("{name:?} is no pattern of names of parameters: {error}")])
             })
         };
-        let names = names.iter().map(pattern).collect::<Result<_>>()?;
-        Ok(Self { names, rule, rate: 1.0, is_frozen: false })
+        Ok(Self { names: names.iter().map(pattern).collect::<Result<_>>()?, ..Self::of_rule(rule) })
+    }
+
+    fn of_rule(rule: Arc<dyn Rule>) -> Self {
+        Self { names: Vec::new(), rule, rate: 1.0, clip: None, moments: Moments::F32, is_frozen: false }
     }
 
     /// The rule that moves a parameter of the group.
@@ -52,6 +95,16 @@ impl Group {
         Self { rate, ..self }
     }
 
+    /// The same group, clipped by itself to a norm of its gradients.
+    pub fn clipped(self, norm: f64) -> Self {
+        Self { clip: Some(norm), ..self }
+    }
+
+    /// The same group, with what it remembers in this type.
+    pub fn remembering(self, moments: Moments) -> Self {
+        Self { moments, ..self }
+    }
+
     /// The same group, which stays as it is.
     pub fn frozen(self) -> Self {
         Self { is_frozen: true, ..self }
@@ -61,7 +114,18 @@ impl Group {
 impl Groups {
     /// One group of all parameters.
     pub fn of_all(rule: Arc<dyn Rule>) -> Self {
-        Self(vec![Group { names: Vec::new(), rule, rate: 1.0, is_frozen: false }])
+        Self(vec![Group::of_rule(rule)])
+    }
+
+    /// The same with what the first group remembers in this type.
+    pub fn remembering(mut self, moments: Moments) -> Self {
+        self.0[0].moments = moments;
+        self
+    }
+
+    /// All groups, that of all parameters first.
+    pub fn all(&self) -> &[Group] {
+        &self.0
     }
 
     /// The same with another group, whose names no longer count for the earlier ones.
@@ -83,14 +147,21 @@ impl Groups {
         found.map_or((0, None), |(index, pattern)| (index, Some(pattern.as_str())))
     }
 
-    /// Names and shapes of the tensors that are kept of a parameter.
-    pub fn kept(&self, parameter: &Parameter) -> Vec<(String, Vec<usize>)> {
+    /// The tensors that are kept of a parameter.
+    pub fn kept(&self, parameter: &Parameter) -> Vec<Kept> {
         let group = self.of(&parameter.name);
         if group.is_frozen {
             return Vec::new();
         }
         let rule = group.rule_of(parameter);
-        let tensor = |kind: &&str| (format!("{kind}.{}", parameter.name), rule.state_shape(kind, parameter));
+        let tensor = |kind: &&str| Kept {
+            name: format!("{kind}.{}", parameter.name),
+            shape: rule.state_shape(kind, parameter),
+            dtype: match group.moments == Moments::Bf16 && rule.may_round(kind) {
+                true => FloatDType::BF16,
+                false => FloatDType::F32,
+            },
+        };
         rule.state().iter().map(tensor).collect()
     }
 }

@@ -1,13 +1,15 @@
 //! The optimizer: which parameters move how.
 
+mod clip;
 mod group;
 pub mod rule;
 mod schedule;
 mod settings;
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, FloatDType, Tensor};
 
-pub use group::{Group, Groups};
+pub use clip::{Clipping, Norms};
+pub use group::{Group, Groups, Kept, Moments};
 pub use rule::{AdamWConfig, Lion, Muon, NorMuon, Rule, Scale, Sgd, Update};
 pub use schedule::{Schedule, ScheduleKind};
 pub use settings::{OptimSettings, ScheduleSettings};
@@ -30,7 +32,7 @@ pub struct StateTensor {
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// The values, flat.
+    /// The values, flat, f32.
     pub value: Tensor<1>,
 }
 
@@ -39,9 +41,14 @@ impl Optimizer {
     pub fn new(groups: impl Into<Groups>, model: &Model) -> Self {
         let groups = groups.into();
         let zeros = |p: Parameter| -> Vec<Tensor<1>> {
-            let options = (&p.value.device(), p.value.dtype());
-            let shapes = groups.kept(&p).into_iter().map(|(_, shape)| shape);
-            shapes.map(|shape| Tensor::zeros([shape.iter().product::<usize>()], options)).collect()
+            let kept = groups.kept(&p).into_iter();
+            let zeros = |kept: Kept| {
+                Tensor::zeros(
+                    [kept.shape.iter().product::<usize>()],
+                    (&p.value.device(), DType::from(kept.dtype)),
+                )
+            };
+            kept.map(zeros).collect()
         };
         let states = trained(model).into_iter().map(zeros).collect();
         Self { groups, states }
@@ -58,7 +65,8 @@ impl Optimizer {
     ) -> Result<Self> {
         let mut states = Vec::new();
         for parameter in trained(model) {
-            let of_parameter = groups.kept(&parameter).into_iter().map(|(name, _)| tensor(&name));
+            let kept = groups.kept(&parameter).into_iter();
+            let of_parameter = kept.map(|kept| Ok(in_type(tensor(&kept.name)?, kept.dtype)));
             states.push(of_parameter.collect::<Result<_>>()?);
         }
         Ok(Self { groups, states })
@@ -68,9 +76,18 @@ impl Optimizer {
     pub fn state(&self, model: &Model) -> Vec<StateTensor> {
         let tensors = |(p, state): (Parameter, &Vec<Tensor<1>>)| -> Vec<StateTensor> {
             let kept = self.groups.kept(&p).into_iter().zip(state);
-            kept.map(|((name, shape), value)| StateTensor { name, shape, value: value.clone() }).collect()
+            kept.map(|(Kept { name, shape, .. }, value)| {
+                let value = in_type(value.clone(), FloatDType::F32);
+                StateTensor { name, shape, value }
+            })
+            .collect()
         };
         trained(model).into_iter().zip(&self.states).flat_map(tensors).collect()
+    }
+
+    /// The groups.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// Whether a parameter stays as it is.
@@ -85,37 +102,72 @@ impl Optimizer {
     }
 
     /// The model after one update. `gradients` are in the order of [`trained`]; an absent one is a gradient
-    /// of zero, which moves a parameter by what its rule remembers.
-    pub fn step(&mut self, model: Model, gradients: Vec<Option<Tensor<1>>>, update: &Update) -> Model {
+    /// of zero, which moves a parameter by what its rule remembers. `own` has the factors of groups that are clipped by
+    /// themselves.
+    pub fn step(
+        &mut self,
+        model: Model,
+        gradients: Vec<Option<Tensor<1>>>,
+        update: &Update,
+        own: &[Option<Tensor<1>>],
+    ) -> Model {
         let states = std::mem::take(&mut self.states);
         let mut values = Vec::with_capacity(states.len());
         for ((parameter, gradient), state) in trained(&model).into_iter().zip(gradients).zip(states) {
-            let group = self.groups.of(&parameter.name);
+            let (index, _) = self.groups.find(&parameter.name);
+            let group = &self.groups.all()[index];
             if group.is_frozen {
                 values.push(parameter.value);
                 self.states.push(state);
                 continue;
             }
-            let update = Update { rate: update.rate * group.rate, ..*update };
+            let rule = group.rule_of(&parameter);
+            let multipliers = model.transfer().multipliers(&parameter, rule.kind());
+            let update = Update {
+                rate: update.rate * group.rate * multipliers.rate,
+                factor: own.get(index).and_then(Option::as_ref).unwrap_or(update.factor),
+                multipliers,
+                ..*update
+            };
             let gradient = gradient.unwrap_or_else(|| parameter.value.zeros_like());
-            let (value, state) = group.rule_of(&parameter).update(&parameter, gradient, state, &update);
+            let kept = self.groups.kept(&parameter);
+            let state = state.into_iter().map(|tensor| in_type(tensor, FloatDType::F32)).collect();
+            let (value, state) = rule.update(&parameter, gradient, state, &update);
             values.push(value);
-            self.states.push(state);
+            self.states
+                .push(state.into_iter().zip(kept).map(|(new, kept)| in_type(new, kept.dtype)).collect());
         }
         parameters::replace_trained(model, values)
     }
 }
 
-/// Names and shapes of all tensors that the rules keep, by parameter in the order of [`trained`].
-pub fn kept(groups: &Groups, model: &Model) -> Vec<(String, Vec<usize>)> {
+/// A tensor in a type, itself if it has it.
+fn in_type(tensor: Tensor<1>, dtype: FloatDType) -> Tensor<1> {
+    if tensor.dtype() == DType::from(dtype) { tensor } else { tensor.cast(dtype) }
+}
+
+/// All tensors that the rules keep, by parameter in the order of [`trained`].
+pub fn kept(groups: &Groups, model: &Model) -> Vec<Kept> {
     trained(model).iter().flat_map(|parameter| groups.kept(parameter)).collect()
 }
 
-/// Number of values that the rules keep of a model that need not be there.
-pub fn kept_values(groups: &Groups, config: &ModelConfig) -> u64 {
+/// Bytes of a model that need not be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptBytes {
+    /// Of what the rules keep.
+    pub moments: u64,
+    /// Of a moving average of what is not frozen, f32.
+    pub average: u64,
+}
+
+/// What is kept of a model beside its parameters and their gradients.
+pub fn kept_bytes(groups: &Groups, config: &ModelConfig) -> KeptBytes {
     let trained = parameters::outline(config).into_iter().filter(|p| parameters::is_trained(&p.name));
-    let shapes = trained.flat_map(|parameter| groups.kept(&parameter)).map(|(_, shape)| shape);
-    shapes.map(|shape| shape.iter().map(|n| *n as u64).product::<u64>()).sum()
+    trained.fold(KeptBytes::default(), |sum, parameter| {
+        let average = if groups.of(&parameter.name).is_frozen { 0 } else { 4 * parameter.len() as u64 };
+        let moments: u64 = groups.kept(&parameter).iter().map(Kept::bytes).sum();
+        KeptBytes { moments: sum.moments + moments, average: sum.average + average }
+    })
 }
 
 /// The parameters that gradients train, in the model's order.

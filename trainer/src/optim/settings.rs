@@ -1,6 +1,6 @@
 //! What can be set about every optimizer, and the shape of the learning rate whatever the length of the run.
 
-use super::{Schedule, ScheduleKind};
+use super::{Moments, Schedule, ScheduleKind};
 use crate::settings;
 use crate::settings::value::Kind;
 use crate::settings::{MANY, float, int};
@@ -12,6 +12,14 @@ settings! {
         lr: f64 = 2e-3, float(0.0, 10.0);
         /// largest norm of all gradients together
         clip: f64 = 1.0, float(1e-6, 1e9);
+        /// type of sums and means of gradients that rules remember; absent: f32. bf16 halves their memory; means of squares
+        /// stay in f32
+        moments: Option<Moments> = None, Kind::Choice(Moments::WORDS);
+        /// skip the update of a step whose loss or gradient norm is more than so many standard deviations above the mean of
+        /// the steps before it; absent: none is skipped
+        skip_sigma: Option<f64> = None, float(0.0, 1e9);
+        /// steps that a new one is compared with, once half of them are there; absent: 128, with optim.skip_sigma
+        skip_window: Option<usize> = None, int(6, 1_000_000);
     }
 }
 

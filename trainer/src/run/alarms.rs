@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::model::moe::RouterStats;
+use crate::train::{Limits, StepReport};
 
 /// Steps in a row after which experts without a token, or a router that uses few, are worth a word.
 const PATIENCE: u32 = 100;
@@ -23,6 +24,18 @@ const MEMORY_STEPS: u32 = 100;
 const MEMORY_LOOKS: usize = 8;
 const MEMORY_SHARE: f64 = 0.05;
 const MEMORY_BYTES: u64 = 32 << 20;
+
+/// What there is to say of a step whose update was skipped.
+pub(super) fn skipped(report: &StepReport) -> String {
+    let StepReport { cross_entropy: loss, grad_norm: norm, .. } = report;
+    let limits = report.limits.map_or_else(String::new, |Limits { loss, norm }| {
+        format!("; optim.skip_sigma allows {loss:.3} and {norm:.3} after the steps before it")
+    });
+    format!(
+        "the update was skipped: loss {loss:.3} and gradient norm {norm:.3}{limits}. If that happens often, lower optim.lr or \
+         look at the samples with `moe-data explain`"
+    )
+}
 
 /// Watches the steps of a run.
 #[derive(Debug, Default)]

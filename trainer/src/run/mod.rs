@@ -2,6 +2,7 @@
 //! saving.
 
 mod alarms;
+mod motion;
 mod run_loop;
 mod validate;
 

@@ -4,20 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::tensor::Tensor;
 use moe_shards::Hash;
 use serde_json::{Map, Value};
 
-use super::alarms::Alarms;
+use super::alarms::{Alarms, skipped};
+use super::motion::motion;
 use super::validate::{Validation, Validator};
 use crate::checkpoint::{self, Circumstances, parameter_hash};
 use crate::config::RunConfig;
 use crate::data::{Batch, Corpus, Loader};
 use crate::error::{Error, Result};
-use crate::metrics::{Facts, Interval, MetricsFile, Took, validation_record, write_crash};
-use crate::model::parameters::{Parameter, parameters};
-use crate::model::{Model, ModelConfig, size};
-use crate::ops::global_norm::global_norm;
+use crate::metrics::{Facts, GroupFacts, Interval, MetricsFile, Took, validation_record, write_crash};
+use crate::model::parameters::parameters;
+use crate::model::{ModelConfig, size};
 use crate::optim;
 use crate::train::{StepError, StepReport, TrainState, train_step};
 
@@ -99,9 +98,9 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
     let n_steps = config.run.steps.unwrap_or(state.step);
     let step_config = config.step_config(n_steps);
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
-    let last_t = state.t + (n_steps - state.step.min(n_steps)) * config.data.batch as u64;
+    let last_t = state.t + config.batches.between(state.step, n_steps);
     let mut loader = Loader::new(corpus.samples.clone(), state.t..last_t, config.data.prefetch, state.digest);
-    let mut metrics = Metrics::open(dir, state.step, interval, geometry, config.run.peak_tflops)?;
+    let mut metrics = Metrics::open(dir, state.step, interval, geometry)?;
     let mut validation = None;
     let mut alarms = Alarms::default();
     let save = |state: &TrainState, metrics: &Metrics| {
@@ -120,7 +119,7 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
     let mut interrupted = stop_after.is_some_and(|last| state.step >= last);
     while state.step < n_steps && !interrupted {
         let start = Instant::now();
-        let batch = loader.next_batch(config.data.batch)?;
+        let batch = loader.next_batch(config.batches.size(state.step))?;
         let waited = start.elapsed().as_secs_f64();
         let due = |step: u64, every: u64| step.is_multiple_of(every) || step == n_steps;
         let logged = due(state.step + 1, config.run.log_every);
@@ -142,15 +141,44 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
         for message in said.into_iter().chain(alarms.memory(moe_shards::memory::held_bytes)) {
             observer.alarm(state.step, &message);
         }
+        if report.is_skipped {
+            observer.alarm(state.step, &skipped(&report));
+        }
         observer.step(&progress(&state, n_steps, &report, &batch, seconds, logged));
         if let Some(before) = before {
             let is_due = state.step.is_multiple_of(config.run.log_every);
-            metrics.write(&state, corpus, update_rms(before, &state.model), is_due)?;
+            let (all, of_groups) = motion(before, &state.model, state.optimizer.groups());
+            let norms = report.group_norms.iter();
+            let facts = Facts {
+                state: &state,
+                corpus,
+                balance: &metrics.geometry.moe.balance,
+                update_rms: all.update_rms,
+                weight_rms: all.weight_rms,
+                groups: of_groups
+                    .iter()
+                    .zip(norms)
+                    .map(|(motion, norm)| GroupFacts {
+                        update_rms: motion.update_rms,
+                        weight_rms: motion.weight_rms,
+                        grad_norm: *norm,
+                    })
+                    .collect(),
+                batch: config.batches.is_ramp().then_some(batch.len()),
+                can_skip: step_config.skip.is_some(),
+                flops_per_token: size::size(&metrics.geometry).flops_per_token,
+                peak_tflops: config.run.peak_tflops,
+            };
+            let line = metrics.interval.record(&facts);
+            metrics.write(line, is_due)?;
         }
         if let Some(validator) = validator.filter(|_| due(state.step, config.run.eval_every)) {
-            let result = validator.run(&state.model, corpus)?;
-            let Validation { losses, unigram, routers } = &result;
-            let line = validation_record(state.step, losses, *unigram, routers, corpus);
+            let mut result = validator.run(&state.model, corpus)?;
+            if let Some(average) = &state.average {
+                result.average = Some(validator.run(&average.model(&state.model), corpus)?.losses.all);
+            }
+            let Validation { losses, unigram, routers, average } = &result;
+            let line = validation_record(state.step, losses, average.as_ref(), *unigram, routers, corpus);
             metrics.file.append(line)?;
             observer.validation(state.step, &result);
             validation = Some(result);
@@ -175,53 +203,24 @@ struct Metrics {
     file: MetricsFile,
     interval: Interval,
     geometry: ModelConfig,
-    peak_tflops: Option<f64>,
     last: Option<Map<String, Value>>,
 }
 
 impl Metrics {
-    fn open(
-        dir: &Path,
-        step: u64,
-        interval: Interval,
-        geometry: ModelConfig,
-        peak_tflops: Option<f64>,
-    ) -> Result<Self> {
+    fn open(dir: &Path, step: u64, interval: Interval, geometry: ModelConfig) -> Result<Self> {
         let file = MetricsFile::open(&dir.join("metrics.jsonl"), step)?;
-        Ok(Self { file, interval, geometry, peak_tflops, last: None })
+        Ok(Self { file, interval, geometry, last: None })
     }
 
     /// Writes a line. Where it is due, the interval ends with it; the last line of a run that is not
     /// due leaves the interval for a run that is made longer.
-    fn write(&mut self, state: &TrainState, corpus: &Corpus, update_rms: f64, is_due: bool) -> Result<()> {
-        let line = self.interval.record(&Facts {
-            state,
-            corpus,
-            balance: &self.geometry.moe.balance,
-            update_rms,
-            flops_per_token: size::size(&self.geometry).flops_per_token,
-            peak_tflops: self.peak_tflops,
-        });
+    fn write(&mut self, line: Map<String, Value>, is_due: bool) -> Result<()> {
         if is_due {
             self.interval = Interval::default();
         }
         self.last = Some(line.clone());
         self.file.append(line)
     }
-}
-
-/// Root of the mean square by which the trained parameters moved.
-fn update_rms(before: Vec<Parameter>, model: &Model) -> f64 {
-    let n: usize = before.iter().map(Parameter::len).sum();
-    // One difference at a time: together they would be another copy of the model.
-    let moved = before.into_iter().zip(optim::trained(model));
-    let norms: Vec<Tensor<1>> =
-        moved.filter_map(|(before, after)| global_norm([&(after.value - before.value)])).collect();
-    if norms.is_empty() {
-        return 0.0;
-    }
-    let squares: f64 = Tensor::cat(norms, 0).into_data().iter::<f64>().map(|norm| norm * norm).sum();
-    (squares / n.max(1) as f64).sqrt()
 }
 
 fn progress(

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::data::{Batch, Corpus};
 use crate::error::Result;
-use crate::metrics::{GroupLoads, GroupLosses, ValidatedRouter};
+use crate::metrics::{GroupLoads, GroupLosses, Mean, ValidatedRouter};
 use crate::model::Model;
 use crate::model::moe::RouterStats;
 use crate::model::record::Values;
@@ -21,6 +21,8 @@ pub struct Validation {
     pub unigram: f64,
     /// What each router did with the whole validation set, by layer.
     pub routers: Vec<ValidatedRouter>,
+    /// Loss of the moving average of the weights, where there is one.
+    pub average: Option<Mean>,
 }
 
 /// The validation set of a run, ready to be used again and again.
@@ -85,7 +87,7 @@ impl Validator {
                 }
             }
         }
-        Ok(Validation { losses, unigram: self.unigram, routers })
+        Ok(Validation { losses, unigram: self.unigram, routers, average: None })
     }
 }
 

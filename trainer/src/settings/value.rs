@@ -71,6 +71,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A list of such words, at least one.
     Words(&'static [&'static str]),
+    /// A list of texts, at least one, such as this; what reads them checks them.
+    Texts(&'static str),
     /// The name of a device.
     Device,
     /// A folder.
@@ -101,6 +103,7 @@ impl Kind {
                 words.iter().try_for_each(|word| check(word).map(|_| ()))?;
                 Ok(value.clone())
             }
+            (Self::Texts(_), Value::Words(texts)) if !texts.is_empty() => Ok(value.clone()),
             (Self::Device, Value::Text(name)) => name.parse::<DeviceChoice>().map(|_| value.clone()),
             _ => expected(),
         }
@@ -129,6 +132,7 @@ impl fmt::Display for Kind {
                 f.write_str(&words.join(" or "))
             }
             Self::Words(words) => write!(f, "a list of words, each {}", Self::Choice(words)),
+            Self::Texts(such) => write!(f, "a list as in {such}"),
             Self::Path => f.write_str("a folder"),
             Self::Device => f.write_str("\"auto\", \"cpu\", \"cuda\" or \"cuda:N\""),
         }

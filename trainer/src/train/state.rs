@@ -1,5 +1,6 @@
 //! Everything a training step changes.
 
+use super::{Average, Spikes};
 use crate::data::{Batch, DataDigest};
 use crate::model::Model;
 use crate::optim::Optimizer;
@@ -33,6 +34,10 @@ pub struct TrainState {
     pub tokens_seen: u64,
     /// Hash of all samples read.
     pub digest: DataDigest,
+    /// Losses and norms that tell a spike from a step, and how many were skipped.
+    pub spikes: Spikes,
+    /// The moving average of the weights, once it has begun.
+    pub average: Option<Average>,
 }
 
 impl TrainState {
@@ -40,13 +45,32 @@ impl TrainState {
     pub fn new(model: Model, optimizer: Optimizer) -> Self {
         let origin = Position::default();
         let Position { step, t, tokens_seen } = origin;
-        Self { model, optimizer, step, t, origin, tokens_seen, digest: DataDigest::new() }
+        Self {
+            model,
+            optimizer,
+            step,
+            t,
+            origin,
+            tokens_seen,
+            digest: DataDigest::new(),
+            spikes: Spikes::default(),
+            average: None,
+        }
     }
 
-    /// Counts a step that was made on this batch.
-    pub(super) fn advance(&mut self, batch: &Batch) {
+    /// Updates made: steps that were not skipped.
+    pub fn updates(&self) -> u64 {
+        self.step.saturating_sub(self.spikes.skipped)
+    }
+
+    /// Counts a step on this batch, from which nothing was learnt if it was skipped.
+    pub(super) fn advance(&mut self, batch: &Batch, is_skipped: bool) {
         self.step += 1;
         self.t = batch.first_t + batch.len() as u64;
-        self.tokens_seen += batch.n_targets() as u64;
+        if is_skipped {
+            self.spikes.skipped += 1;
+        } else {
+            self.tokens_seen += batch.n_targets() as u64;
+        }
     }
 }

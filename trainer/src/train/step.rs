@@ -5,6 +5,7 @@ use burn::tensor::{FloatDType, Tensor};
 
 use super::micro_step::{Gradients, Micro, Part, count_choices, micro_step, recomputed_micro_step};
 use super::state::TrainState;
+use super::{Average, AverageConfig, Limits, SkipConfig};
 use crate::data::Batch;
 use crate::error::Error;
 use crate::model::Model;
@@ -12,8 +13,10 @@ use crate::model::context::{BatchCounts, Mode, Pass};
 use crate::model::moe::RouterStats;
 use crate::model::parameters::BALANCE_BIAS;
 use crate::model::record::Values;
-use crate::ops::{global_norm, read, reads};
-use crate::optim::{Optimizer, Schedule, Update};
+use crate::model::transfer::Multipliers;
+use crate::ops::global_norm::within;
+use crate::ops::{read, reads};
+use crate::optim::{Clipping, Optimizer, Schedule, Update};
 
 /// What a step needs besides state and data.
 #[derive(Debug, Clone)]
@@ -22,6 +25,10 @@ pub struct StepConfig {
     pub micro_batch: usize,
     /// Largest norm of the gradient.
     pub clip: f64,
+    /// When an update is skipped; absent: never.
+    pub skip: Option<SkipConfig>,
+    /// How weights are averaged; absent: not at all.
+    pub average: Option<AverageConfig>,
     /// Learning rate of each step.
     pub schedule: Schedule,
     /// Seed of the run.
@@ -41,8 +48,14 @@ pub struct StepReport {
     pub routers: Vec<(usize, RouterStats)>,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Factor by which it was clipped; 1 if it was not.
+    /// The norm of each group before clipping; none where there is one group only.
+    pub group_norms: Vec<f64>,
+    /// Factor by which what has no largest norm of its own was clipped; 1 if it was not.
     pub clip_factor: f64,
+    /// Whether loss or norm were above their limits and nothing was learnt.
+    pub is_skipped: bool,
+    /// The limits, where there were any.
+    pub limits: Option<Limits>,
     /// Learning rate.
     pub rate: f64,
     /// How often the step waited for values of the device.
@@ -81,31 +94,48 @@ pub fn train_step(
     let gradients = state.optimizer.unfrozen(&state.model, gradients);
     let losses = Tensor::cat(parts.iter().map(|part| part.losses.clone()).collect(), 0);
     let rate = config.schedule.rate(state.step);
-    let norm = global_norm::global_norm(gradients.iter().flatten())
-        .unwrap_or_else(|| losses.clone().zeros_like().sum());
-    let factor = global_norm::clip_factor(norm.clone(), losses.clone().sum(), config.clip);
+    let norms = state.optimizer.norms(&state.model, &gradients);
+    let limits = config.skip.and_then(|skip| state.spikes.limits(&skip));
+    let loss = match limits {
+        Some(Limits { loss, norm }) => {
+            let sum = loss * batch.n_targets().max(1) as f64;
+            within(losses.clone().sum(), sum, norms.all.clone(), norm)
+        }
+        None => losses.clone().sum(),
+    };
+    let clipping = state.optimizer.clip(norms, loss, config.clip);
     // A factor that is not finite leaves everything as it is.
-    let update = Update { number: state.step + 1, rate, factor: &factor };
-    let model = state.optimizer.step(state.model.clone(), gradients, &update);
-
-    let report = StepReport::read(norm, losses, &parts, batch)?;
-    let report = StepReport {
-        clip_factor: clip_factor(report.grad_norm, config.clip),
+    let update = Update {
+        number: state.updates() + 1,
         rate,
+        factor: &clipping.factor,
+        multipliers: Multipliers::default(),
+    };
+    let model = state.optimizer.step(state.model.clone(), gradients, &update, &clipping.own);
+
+    let report = StepReport::read(&clipping, losses, &parts, batch)?;
+    let report = StepReport {
+        clip_factor: state.optimizer.clip_factor(report.grad_norm, &report.group_norms, config.clip),
+        rate,
+        limits,
         n_reads: reads() - reads_before,
         ..report
     };
     if !(report.cross_entropy.is_finite() && report.grad_norm.is_finite()) {
         return Err(StepError::NotFinite(Box::new(report)));
     }
-    state.model = with_next_biases(model, &state.optimizer, &parts);
-    state.advance(batch);
+    state.spikes.push(config.skip.as_ref(), report.cross_entropy, report.grad_norm);
+    if !report.is_skipped {
+        let model = with_next_biases(model, &state.optimizer, &parts);
+        if let Some(AverageConfig { decay, .. }) = config.average.filter(|average| state.step >= average.from)
+        {
+            let old = state.average.take().unwrap_or_else(|| Average::of(&state.model));
+            state.average = Some(old.then(&model, &state.optimizer, decay));
+        }
+        state.model = model;
+    }
+    state.advance(batch, report.is_skipped);
     Ok(report)
-}
-
-/// The factor that brings a gradient of this norm to at most `max_norm`.
-fn clip_factor(norm: f64, max_norm: f64) -> f64 {
-    if norm > max_norm { max_norm / norm } else { 1.0 }
 }
 
 /// The gradients of a batch, and what its micro-batches have left.
@@ -159,12 +189,16 @@ fn with_next_biases(mut model: Model, optimizer: &Optimizer, parts: &[Part]) -> 
 }
 
 impl StepReport {
-    /// Everything that is to be known, in one transfer: the norm, the losses, the routers' values.
-    fn read(norm: Tensor<1>, losses: Tensor<1>, parts: &[Part], batch: &Batch) -> Result<Self, Error> {
-        let mut all = vec![norm.cast(FloatDType::F32), losses];
+    /// Everything that is to be known, in one transfer: norms, the factor of clipping, losses, the routers' values.
+    fn read(clipping: &Clipping, losses: Tensor<1>, parts: &[Part], batch: &Batch) -> Result<Self, Error> {
+        let numbers = [&clipping.norm, &clipping.factor].into_iter().chain(&clipping.of_groups);
+        let mut all: Vec<Tensor<1>> = numbers.map(|number| number.clone().cast(FloatDType::F32)).collect();
+        let n_numbers = all.len();
+        all.push(losses);
         all.extend(parts.iter().flat_map(|p| &p.routers).flat_map(|r| &r.values).map(|v| v.value.clone()));
         let values = read(Tensor::cat(all, 0))?;
-        let (losses, mut rest) = values[1..].split_at(batch.tokens.len());
+        let (numbers, rest) = values.split_at(n_numbers);
+        let (losses, mut rest) = rest.split_at(batch.tokens.len());
         let mut routers: Vec<(usize, Values)> = Vec::new();
         for part in parts {
             for (index, router) in part.routers.iter().enumerate() {
@@ -183,8 +217,11 @@ impl StepReport {
                 .iter()
                 .map(|(layer, values)| (*layer, RouterStats::new(values, n_tokens)))
                 .collect(),
-            grad_norm: f64::from(values[0]),
+            grad_norm: f64::from(numbers[0]),
+            group_norms: numbers[2..].iter().copied().map(f64::from).collect(),
             clip_factor: 1.0,
+            is_skipped: !numbers[1].is_finite(),
+            limits: None,
             rate: 0.0,
             n_reads: 0,
         })

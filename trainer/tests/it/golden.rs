@@ -9,6 +9,7 @@ use moe_train::model::moe::balance::{Balance, Sequence, Switch, Z};
 use moe_train::model::moe::{Routed, Routing};
 use moe_train::model::parameters::Parameter;
 use moe_train::model::rope::Ropes;
+use moe_train::model::transfer::Multipliers;
 use moe_train::ops::newton_schulz::newton_schulz;
 use moe_train::ops::plainly;
 use moe_train::ops::routing::{Score, choose, scores};
@@ -107,13 +108,14 @@ fn updates(
 ) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let device = Device::flex();
     let vector = |values: &[f32]| tensor(values, [values.len()], &device);
-    let mut parameter = Parameter { name: "w".into(), shape: shape.to_vec(), value: vector(value) };
+    let mut parameter =
+        Parameter { name: "w".into(), shape: shape.to_vec(), value: vector(value), widths: Vec::new() };
     let zeros = |kind: &&str| vector(&vec![0.0; rule.state_shape(kind, &parameter).iter().product()]);
     let mut state: Vec<Tensor<1>> = rule.state().iter().map(zeros).collect();
     let factor = Tensor::ones([1], &device);
     let mut found = Vec::new();
     for (gradient, number) in gradients.iter().zip(1..) {
-        let update = Update { number, rate, factor: &factor };
+        let update = Update { number, rate, factor: &factor, multipliers: Multipliers::default() };
         let off = Update { factor: &Tensor::full([1], f32::NAN, &device), ..update };
         let (kept, same) = rule.update(&parameter, vector(gradient), state.clone(), &off);
         assert_eq!(host(kept), parameter.to_host(), "a factor that is not finite moves nothing");

@@ -37,6 +37,9 @@ mod forks;
 /// Runs that are killed while they save.
 mod kills;
 
+/// Skipped steps, averages of weights, groups, fused matrices, batch ramps, parametrizations.
+mod optim;
+
 /// What each configuration key changes.
 mod keys;
 

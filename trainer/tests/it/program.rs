@@ -91,6 +91,10 @@ fn train_eval_sample_inspect_and_the_refusals() {
     assert_eq!((&both[1]["prompt"], both.len()), (&serde_json::json!("c"), 2));
     assert_eq!(world.run(&["sample", "runs/a", "--top-p", "0"]).status.code(), Some(2));
 
+    let no_average = world.run(&["eval", "runs/a", "--shards", "out", "--ema"]);
+    assert_eq!(no_average.status.code(), Some(4));
+    assert!(stderr(&no_average).contains("run.ema_decay"), "{}", stderr(&no_average));
+
     let again = world.train("runs/a", &[]);
     assert_eq!(again.status.code(), Some(2));
     assert!(stderr(&again).contains("moe-train resume runs/a"), "{}", stderr(&again));
@@ -100,6 +104,30 @@ fn train_eval_sample_inspect_and_the_refusals() {
     write_plan(&world.path("other"), 2);
     let elsewhere = world.run(&["resume", "runs/a", "--shards", "other"]);
     assert_eq!(elsewhere.status.code(), Some(4), "{}", stderr(&elsewhere));
+}
+
+#[test]
+fn averages_are_evaluated_and_skipped_updates_told() {
+    let world = World::new();
+    let sets =
+        ["run.ema_decay=0.5", "optim.skip_sigma=0", "optim.skip_window=6", "run.eval_every=8", "run.steps=8"];
+    let sets: Vec<&str> = sets.iter().flat_map(|assignment| ["--set", assignment]).collect();
+    let trained = world.train("runs/a", &sets);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+    let told = stderr(&trained);
+    assert!(told.contains("the update was skipped: loss") && told.contains("average of weights"), "{told}");
+    let loss = |more: &[&str]| {
+        let args = [&["eval", "runs/a", "--shards", "out", "--samples", "4", "--json"], more].concat();
+        json(&world.run(&args))["all"]["ce"].as_f64().expect("a loss")
+    };
+    assert_ne!(loss(&["--ema"]), loss(&[]));
+    assert!(world.run(&["sample", "runs/a", "--ema", "--prompt", "a", "--max-tokens", "2"]).status.success());
+    let planned = json(
+        &world.run(&[&["plan", "--shards", "out", "--config", "small.toml", "--json"], &sets[..]].concat()),
+    );
+    let bytes = |purpose: &str| planned["memory"]["bytes"][purpose].as_u64().expect("bytes");
+    // Two moments and the average of the trained parameters; selection biases have neither.
+    assert!(bytes("average") > 0 && 2 * bytes("average") == bytes("moments"));
 }
 
 #[test]

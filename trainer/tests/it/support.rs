@@ -15,7 +15,8 @@ use moe_train::data::{Batch, Corpus, SampleSource};
 use moe_train::metrics::Interval;
 use moe_train::model::attention::grouped_query::GroupedQuerySettings;
 use moe_train::model::config::{
-    AttentionConfig, BalanceConfig, CapacitySettings, Compute, ModelConfig, MoeConfig, RouterConfig,
+    AttentionConfig, BalanceConfig, CapacitySettings, Compute, ModelConfig, MoeConfig, Parametrization,
+    RouterConfig,
 };
 use moe_train::model::moe::Activation;
 use moe_train::model::moe::balance::{Bias, Sequence, Switch, Z};
@@ -42,6 +43,7 @@ pub fn tiny_model() -> ModelConfig {
         norm_eps: 1e-5,
         tie_embeddings: false,
         init_std: 0.3,
+        parametrization: Parametrization::default(),
         compute: Compute::F32,
         attention: AttentionConfig::GroupedQuery(GroupedQuerySettings {
             heads: 2,
@@ -149,7 +151,7 @@ pub fn step_config(micro_batch: usize, rate: f64) -> StepConfig {
     let kind = ScheduleKind::Wsd;
     let schedule =
         Schedule { kind, peak: rate, warmup: 0, decay: 0, period: None, floor: 1.0, n_steps: 1000 };
-    StepConfig { micro_batch, clip: 1.0, schedule, seed: 1, recompute: false }
+    StepConfig { micro_batch, clip: 1.0, skip: None, average: None, schedule, seed: 1, recompute: false }
 }
 
 struct Synthetic;

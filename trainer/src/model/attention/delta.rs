@@ -251,4 +251,9 @@ impl Forward for Delta {
         cache.state = Some(state);
         self.output(&x, y)
     }
+
+    fn side_by_side(&self, field: &str) -> Vec<usize> {
+        let (key, value) = (self.n_heads * self.key_dim, self.n_heads * self.value_dim);
+        if field == "w_qkv" { vec![key, key, value] } else { Vec::new() }
+    }
 }

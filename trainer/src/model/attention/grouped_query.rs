@@ -101,6 +101,8 @@ pub struct GroupedQuery {
     /// Factor of turned queries and keys.
     sharpness: f64,
     tile_from: usize,
+    /// Factor of queries.
+    query_scale: f64,
 }
 
 impl GroupedQuerySettings {
@@ -126,6 +128,7 @@ impl GroupedQuerySettings {
             softcap: self.softcap,
             sharpness: place.stretch.map_or(1.0, |stretch| stretch.sharpness()),
             tile_from: place.tile_from,
+            query_scale: init.transfer().queries(head_dim),
         }
     }
 
@@ -264,6 +267,19 @@ impl GroupedQuery {
         Tensor::cat(vec![query, key, columns(heads + kv_heads, kv_heads)], 1)
     }
 
+    /// Queries as the parametrization wants them; keys and values as they are.
+    ///
+    /// # Shapes
+    /// As in `normed`.
+    fn scaled(&self, qkv: Tensor<2>) -> Tensor<2> {
+        if self.query_scale == 1.0 {
+            return qkv;
+        }
+        let (columns, of_queries) = (qkv.dims()[1], self.n_heads * self.head_dim);
+        let queries = qkv.clone().narrow(1, 0, of_queries) * self.query_scale;
+        Tensor::cat(vec![queries, qkv.narrow(1, of_queries, columns - of_queries)], 1)
+    }
+
     /// Queries, keys and values side by side, queries and keys normalised and turned.
     ///
     /// # Shapes
@@ -271,14 +287,15 @@ impl GroupedQuery {
     /// - result: `[tokens, (heads + 2 * kv_heads) * head_dim]`
     fn qkv(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
         let qkv = self.normed(linear(x, self.w_qkv.val()));
-        match self.rotary {
+        let turned = match self.rotary {
             None => qkv,
             Some((width, theta)) => {
                 let [cos, sin] = ctx.rotary(width, theta).times(self.sharpness);
                 // Queries and keys turn by the same angles, so they turn together.
                 rotate_part(qkv, cos, sin, self.n_heads + self.n_kv_heads, self.head_dim)
             }
-        }
+        };
+        self.scaled(turned)
     }
 
     fn scoring(&self) -> Scoring {
@@ -335,5 +352,10 @@ impl Forward for GroupedQuery {
         // The next token sees itself.
         cache.only_last(self.window.map_or(usize::MAX, |window| window - 1));
         self.output(by_token(y), gate)
+    }
+
+    fn side_by_side(&self, field: &str) -> Vec<usize> {
+        let (query, key) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
+        if field == "w_qkv" { vec![query, key, key] } else { Vec::new() }
     }
 }

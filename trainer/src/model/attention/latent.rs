@@ -99,7 +99,8 @@ impl Attend for LatentSettings {
             rope_theta,
             // As in DeepSeek's models, all of a score is sharper where positions are stretched.
             scale: place.stretch.filter(|_| rope_dim > 0).map_or(1.0, |stretch| stretch.sharpness().powi(2))
-                * ((nope_dim + rope_dim) as f64).powf(-0.5),
+                * ((nope_dim + rope_dim) as f64).powf(-0.5)
+                * init.transfer().queries(nope_dim + rope_dim),
             tile_from: place.tile_from,
         }
     }

@@ -95,6 +95,10 @@ pub trait Forward {
     /// # Shapes
     /// - x: `[tokens, d_model]`, and so is the result; the context is of one sample of one document
     fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut Self::Cache) -> Tensor<2>;
+    /// Columns of the matrices that a parameter in this field holds side by side; none where it is one matrix.
+    fn side_by_side(&self, _field: &str) -> Vec<usize> {
+        Vec::new()
+    }
 }
 
 /// Makes the registry of attentions: their settings as `AttentionConfig`, chosen by `attention.kind` and
@@ -239,6 +243,14 @@ macro_rules! attentions {
                         attention.extend(x, ctx, cache)
                     })+
                     (_, cache) => panic!("{cache:?} is the cache of another attention"),
+                }
+            }
+
+            /// As `Forward::side_by_side`.
+            pub fn side_by_side(&self, field: &str) -> Vec<usize> {
+                use $crate::model::attention::Forward;
+                match self {
+                    $(Self::$variant(attention) => attention.side_by_side(field),)+
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::{Attend, Forward, Place};
 use crate::model::context::Context;
 use crate::model::cost::{Cost, PLAIN_SCORES};
 use crate::model::init::Init;
+use crate::model::scaled;
 use crate::ops::attention::{Scoring, by_head, by_token};
 use crate::ops::linear::{cast_f32, cast_like, linear};
 use crate::ops::native_sparse::{Branches, sparse_attention};
@@ -53,6 +54,8 @@ pub struct Sparse {
     /// Factor of turned queries and keys.
     sharpness: f64,
     tile_from: usize,
+    /// Factor of queries.
+    query_scale: f64,
     #[module(skip)]
     branches: Branches,
 }
@@ -81,6 +84,7 @@ impl Attend for SparseSettings {
             rope_theta,
             sharpness: place.stretch.map_or(1.0, |stretch| stretch.sharpness()),
             tile_from: place.tile_from,
+            query_scale: init.transfer().queries(head_dim),
             branches: Branches { block, selected, window },
         }
     }
@@ -149,7 +153,8 @@ impl Sparse {
         let [cos, sin] = ctx.rotary(dim, self.rope_theta).times(self.sharpness);
         let qkv = rotate(linear(x, self.w_qkv.val()), cos, sin, heads + kv_heads);
         let columns = |from: usize, n: usize| by_head(qkv.clone().narrow(1, from * dim, n * dim), seq, n);
-        ([columns(0, heads), columns(heads, kv_heads), columns(heads + kv_heads, kv_heads)], gate)
+        let query = scaled(columns(0, heads), self.query_scale);
+        ([query, columns(heads, kv_heads), columns(heads + kv_heads, kv_heads)], gate)
     }
 
     fn attend(&self, parts: [Tensor<4>; 3], gate: Tensor<4>, starts: &[usize]) -> Tensor<2> {
@@ -173,5 +178,10 @@ impl Forward for Sparse {
         let [key, value] = cache.push(key, value);
         let starts = vec![0; key.dims()[2]];
         self.attend([query, key, value], gate, &starts)
+    }
+
+    fn side_by_side(&self, field: &str) -> Vec<usize> {
+        let (query, key) = (self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim);
+        if field == "w_qkv" { vec![query, key, key] } else { Vec::new() }
     }
 }

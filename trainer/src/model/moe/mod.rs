@@ -33,6 +33,8 @@ use super::cost::Cost;
 use super::feed_forward::SwiGlu;
 use super::init::Init;
 use super::record::{Merge, Named};
+use super::scaled;
+use super::transfer::Transfer;
 use crate::ops::linear::linear;
 use crate::ops::routing::{count, sort_by_expert};
 
@@ -47,6 +49,8 @@ pub struct MoeLayer {
     shared_gate: Option<Param<Tensor<2>>>,
     layer: usize,
     top_k: usize,
+    /// Factor of the sum of routed experts.
+    routed: f64,
     #[module(skip)]
     balance: BalanceConfig,
     #[module(skip)]
@@ -91,6 +95,7 @@ impl MoeLayer {
                 .then(|| init.normal(&format!("{name}.shared_gate"), [config.d_model, 1], 1.0)),
             layer,
             top_k: moe.top_k,
+            routed: Transfer::of(config).routed(),
             balance: moe.balance.clone(),
             capacity: moe.capacity.clone(),
             name: name.to_string(),
@@ -135,6 +140,7 @@ impl MoeLayer {
             Some(latent) => latent.up(on_experts(latent.down(x.clone()))),
             None => on_experts(x.clone()),
         };
+        let y = scaled(y, self.routed);
         let y = match (&self.shared, &self.shared_gate) {
             (Some(shared), Some(gate)) => {
                 y + shared.forward(x.clone()) * activation::sigmoid(linear(x, gate.val()))

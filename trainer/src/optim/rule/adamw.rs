@@ -30,6 +30,10 @@ impl Rule for AdamWConfig {
         &["m", "v"]
     }
 
+    fn may_round(&self, name: &str) -> bool {
+        name != "v"
+    }
+
     fn update(
         &self,
         parameter: &Parameter,
@@ -42,7 +46,7 @@ impl Rule for AdamWConfig {
         let constants = AdamW {
             beta1,
             beta2,
-            eps,
+            eps: eps * update.multipliers.eps,
             decay: update.decay(parameter, weight_decay),
             rate: update.rate,
             correction1: 1.0 - beta1.powi(number),
@@ -58,6 +62,7 @@ impl Rule for AdamWConfig {
 mod tests {
     use super::*;
     use crate::model::parameters::host;
+    use crate::model::transfer::Multipliers;
     use burn::tensor::{Device, TensorData};
 
     fn one(value: f32) -> Tensor<1> {
@@ -67,8 +72,10 @@ mod tests {
     /// Value and moments after the first update of a parameter of value 2 by a gradient of 3.
     fn first_update(name: &str, shape: &[usize], factor: f32) -> [f32; 3] {
         let adamw = AdamWConfig { beta1: 0.9, beta2: 0.99, eps: 0.0, weight_decay: 0.1 };
-        let parameter = Parameter { name: name.into(), shape: shape.to_vec(), value: one(2.0) };
-        let update = Update { number: 1, rate: 0.5, factor: &one(factor) };
+        let parameter =
+            Parameter { name: name.into(), shape: shape.to_vec(), value: one(2.0), widths: Vec::new() };
+        let update =
+            Update { number: 1, rate: 0.5, factor: &one(factor), multipliers: Multipliers::default() };
         let (value, state) = adamw.update(&parameter, one(3.0), vec![one(0.0); 2], &update);
         [value, state[0].clone(), state[1].clone()].map(|x| host(x)[0])
     }

@@ -22,6 +22,7 @@ pub use normuon::NorMuon;
 pub use sgd::Sgd;
 
 use crate::model::parameters::Parameter;
+use crate::model::transfer::{Multipliers, StepKind};
 use crate::settings::{self, Key, Section, Values};
 
 /// What one update needs besides parameter and gradient.
@@ -34,6 +35,8 @@ pub struct Update<'a> {
     /// Factor of the gradient, from clipping, `[1]`. One that is not finite must leave value and state as
     /// they are.
     pub factor: &'a Tensor<1>,
+    /// What `model.parametrization` makes of rate (already in [`Update::rate`]), decay and eps for the parameter.
+    pub multipliers: Multipliers,
 }
 
 impl Update<'_> {
@@ -45,7 +48,7 @@ impl Update<'_> {
 
     /// What remains of a parameter by decay alone, for a decay per unit of learning rate.
     pub fn decay(&self, parameter: &Parameter, weight_decay: f64) -> f64 {
-        if parameter.is_decayed() { 1.0 - self.rate * weight_decay } else { 1.0 }
+        if parameter.is_decayed() { 1.0 - self.rate * (weight_decay * self.multipliers.decay) } else { 1.0 }
     }
 
     /// The new values, or the old ones where the factor is not finite.
@@ -71,6 +74,16 @@ pub trait Rule: Debug + Send + Sync {
     /// The shape of one of them.
     fn state_shape(&self, _name: &str, parameter: &Parameter) -> Vec<usize> {
         parameter.shape.clone()
+    }
+
+    /// Whether one of them may be kept in bf16, in which an addition of less than a 256th of a value is lost.
+    fn may_round(&self, _name: &str) -> bool {
+        true
+    }
+
+    /// What the size of its steps follows from.
+    fn kind(&self) -> StepKind {
+        StepKind::Adaptive
     }
 
     /// The rule that moves a parameter of a kind that this one is not made for, and the word for it.

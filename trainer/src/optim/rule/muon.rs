@@ -1,9 +1,11 @@
 //! Muon (Jordan et al. 2024) as Moonlight uses it (Liu et al. 2025, arXiv 2502.16982, section 2.2): momentum whose
-//! singular values are all brought near 1, for each matrix by itself, experts included.
+//! singular values are all brought near 1, for each matrix by itself: experts, and queries, keys and values of a fused
+//! projection, included.
 //!
 //! It is a rule for hidden matrices. Tables of embeddings, the output projection, norms, biases and routers move by
 //! AdamW, at the same learning rate.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AdamWConfig, Rule, Update};
 use crate::model::parameters::Parameter;
+use crate::model::transfer::StepKind;
 use crate::ops::newton_schulz::newton_schulz;
 use crate::settings;
 use crate::settings::float;
@@ -72,17 +75,27 @@ pub(super) fn is_hidden(parameter: &Parameter, routers: bool) -> bool {
     parameter.is_decayed() && (routers || !parameter.name.contains(".router."))
 }
 
-/// The momentum after a gradient, and the direction of a step with singular values near 1.
+/// The momentum after a gradient, and the matrices of the parameter with singular values near 1, each with its columns.
 pub(super) fn orthogonal_momentum(
     parameter: &Parameter,
     gradient: Tensor<1>,
     old: Tensor<1>,
     memory: f64,
     nesterov: bool,
-) -> (Tensor<1>, Tensor<3>) {
+) -> (Tensor<1>, Vec<(Range<usize>, Tensor<3>)>) {
     let momentum = old * memory + gradient.clone();
     let ahead = if nesterov { gradient + momentum.clone() * memory } else { momentum.clone() };
-    (momentum, newton_schulz(parameter.matrices(ahead)))
+    let ahead = parameter.matrices(ahead);
+    let matrices = parameter.side_by_side().into_iter().map(|columns| {
+        let matrix = ahead.clone().narrow(2, columns.start, columns.len());
+        (columns, newton_schulz(matrix))
+    });
+    (momentum, matrices.collect())
+}
+
+/// The step of a parameter, flat, from those of its matrices.
+pub(super) fn step_of(matrices: Vec<Tensor<3>>) -> Tensor<1> {
+    Tensor::cat(matrices, 2).flatten(0, 2)
 }
 
 impl Rule for Muon {
@@ -97,6 +110,10 @@ impl Rule for Muon {
         (!is_hidden(parameter, self.routers)).then(|| ("adamw", Arc::new(adamw) as Arc<dyn Rule>))
     }
 
+    fn kind(&self) -> StepKind {
+        StepKind::Orthogonal
+    }
+
     fn update(
         &self,
         parameter: &Parameter,
@@ -107,10 +124,13 @@ impl Rule for Muon {
         let value = parameter.value.clone();
         let [old] = super::kept(state);
         let gradient = update.clipped(gradient);
-        let (momentum, direction) =
+        let (momentum, matrices) =
             orthogonal_momentum(parameter, gradient, old.clone(), self.momentum, self.nesterov);
-        let [_, inputs, outputs] = direction.dims();
-        let step = direction.reshape(value.dims()) * (update.rate * self.scale.factor(inputs, outputs));
+        let sized = matrices.into_iter().map(|(_, direction)| {
+            let [_, inputs, outputs] = direction.dims();
+            direction * (update.rate * self.scale.factor(inputs, outputs))
+        });
+        let step = step_of(sized.collect());
         let moved = value.clone() * update.decay(parameter, self.weight_decay) - step;
         (update.unless_off(moved, value), vec![update.unless_off(momentum, old)])
     }

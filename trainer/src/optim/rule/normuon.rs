@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use super::muon::{Scale, is_hidden, orthogonal_momentum};
+use super::muon::{Scale, is_hidden, orthogonal_momentum, step_of};
 use super::{AdamWConfig, Rule, Update};
 use crate::model::parameters::Parameter;
+use crate::model::transfer::StepKind;
 use crate::ops::newton_schulz::frobenius_norms;
 use crate::settings;
 use crate::settings::float;
@@ -62,6 +63,14 @@ impl Rule for NorMuon {
         (!is_hidden(parameter, self.routers)).then(|| ("adamw", Arc::new(adamw) as Arc<dyn Rule>))
     }
 
+    fn may_round(&self, name: &str) -> bool {
+        name != "neurons"
+    }
+
+    fn kind(&self) -> StepKind {
+        StepKind::Orthogonal
+    }
+
     fn update(
         &self,
         parameter: &Parameter,
@@ -72,19 +81,25 @@ impl Rule for NorMuon {
         let value = parameter.value.clone();
         let [old_momentum, old_squares] = super::kept(state);
         let gradient = update.clipped(gradient);
-        let (momentum, direction) =
+        let (momentum, matrices) =
             orthogonal_momentum(parameter, gradient, old_momentum.clone(), self.momentum, self.nesterov);
-        let [stack, inputs, outputs] = direction.dims();
-        let new_squares = (direction.clone() * direction.clone()).mean_dim(1);
-        let squares = old_squares.clone().reshape([stack, 1, outputs]) * self.neurons
-            + new_squares * (1.0 - self.neurons);
-        let norm = frobenius_norms(direction.clone());
-        let direction = direction / (squares.clone().sqrt() + EPS);
-        // The step as a whole stays as long as it was.
-        let direction = direction.clone() * (norm / (frobenius_norms(direction) + EPS));
-        let step = direction.reshape(value.dims()) * (update.rate * self.scale.factor(inputs, outputs));
-        let moved = value.clone() * update.decay(parameter, self.weight_decay) - step;
-        let squares = squares.reshape(old_squares.dims());
+        let columns = parameter.shape.last().copied().unwrap_or(1);
+        let all_squares = old_squares.clone().reshape([-1, 1, columns as i32]);
+        let (mut steps, mut squares) = (Vec::new(), Vec::new());
+        for (columns, direction) in matrices {
+            let [_, inputs, outputs] = direction.dims();
+            let new_squares = (direction.clone() * direction.clone()).mean_dim(1);
+            let old = all_squares.clone().narrow(2, columns.start, columns.len());
+            let new = old * self.neurons + new_squares * (1.0 - self.neurons);
+            let norm = frobenius_norms(direction.clone());
+            let direction = direction / (new.clone().sqrt() + EPS);
+            // The step of a matrix as a whole stays as long as it was.
+            let direction = direction.clone() * (norm / (frobenius_norms(direction) + EPS));
+            steps.push(direction * (update.rate * self.scale.factor(inputs, outputs)));
+            squares.push(new);
+        }
+        let moved = value.clone() * update.decay(parameter, self.weight_decay) - step_of(steps);
+        let squares = step_of(squares);
         let state = vec![update.unless_off(momentum, old_momentum), update.unless_off(squares, old_squares)];
         (update.unless_off(moved, value), state)
     }

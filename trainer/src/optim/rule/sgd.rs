@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::{Rule, Update};
 use crate::model::parameters::Parameter;
+use crate::model::transfer::StepKind;
 use crate::settings;
 use crate::settings::float;
 use crate::settings::value::Kind;
@@ -28,6 +29,10 @@ impl Rule for Sgd {
         &["momentum"]
     }
 
+    fn kind(&self) -> StepKind {
+        StepKind::Gradient
+    }
+
     fn update(
         &self,
         parameter: &Parameter,
@@ -39,7 +44,7 @@ impl Rule for Sgd {
         let [old] = super::kept(state);
         let clipped = update.clipped(gradient);
         let gradient = match parameter.is_decayed() && self.weight_decay > 0.0 {
-            true => clipped + value.clone() * self.weight_decay,
+            true => clipped + value.clone() * (self.weight_decay * update.multipliers.decay),
             false => clipped,
         };
         let momentum = old.clone() * self.momentum + gradient.clone();

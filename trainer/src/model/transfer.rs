@@ -1,0 +1,375 @@
+//! What must be multiplied by what, so that settings which were tuned on a small dense model serve a wider, deeper or
+//! sparser one: maximal update parametrization (Yang et al. 2022, arXiv 2203.03466) as Megatron-LM has it, and CompleteP
+//! (Dey et al. 2025, arXiv 2505.01618, alpha = 1) with mixtures of experts as dense feed-forwards of their active width.
+//!
+//! `docs/optimizers.md` has the table.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::ModelConfig;
+use super::parameters::Parameter;
+use crate::settings;
+use crate::settings::{Key, Section, Values, WIDE, int};
+
+settings! {
+    /// The width at which settings were tuned.
+    pub struct WidthBase in "model.base" {
+        /// model.d_model of the model on which the settings were tuned
+        d_model: usize = 128, int(2, WIDE);
+        /// width of an attention head of that model; scores are multiplied by its root over the width of a head. Absent:
+        /// by 1 over the width of a head
+        head_dim: Option<usize> = None, int(1, 4096);
+    }
+}
+
+settings! {
+    /// The depth and the hidden width at which settings were tuned.
+    pub struct DepthBase in "model.base" {
+        /// model.layers of the model on which the settings were tuned
+        layers: usize = 4, int(1, 10_000);
+        /// hidden width of a feed-forward of that model: of all experts that a token visits together, or of a dense one
+        ffn: usize = 384, int(1, WIDE);
+    }
+}
+
+/// Parametrizations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParametrizationKind {
+    /// Nothing follows from the shape but the scale of projections back into the residual stream.
+    #[default]
+    Standard,
+    /// By width.
+    Mup,
+    /// By width, depth, and the active width of feed-forwards.
+    Complete,
+}
+
+/// A parametrization, and what it is relative to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parametrization {
+    /// Which.
+    pub kind: ParametrizationKind,
+    /// The width at which settings were tuned.
+    pub width: WidthBase,
+    /// The rest of that model.
+    pub depth: DepthBase,
+}
+
+impl Parametrization {
+    /// The words for parametrizations, in the order of declaration.
+    pub const KINDS: &'static [&'static str] = &["standard", "mup", "complete"];
+
+    /// The keys of all kinds, each with the kind.
+    pub fn keys() -> Vec<(&'static str, Vec<Key>)> {
+        let complete = [WidthBase::keys(), DepthBase::keys()].concat();
+        vec![("standard", Vec::new()), ("mup", WidthBase::keys()), ("complete", complete)]
+    }
+
+    /// The parametrization of a word, from the values of its keys.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn read(word: &str, values: &dyn Values) -> Result<Self, String> {
+        let kind = match word {
+            "standard" => ParametrizationKind::Standard,
+            "mup" => ParametrizationKind::Mup,
+            "complete" => ParametrizationKind::Complete,
+            other => return Err(settings::unknown_kind("model.parametrization", Self::KINDS, other)),
+        };
+        Ok(Self { kind, width: settings::read(values)?, depth: settings::read(values)? })
+    }
+}
+
+/// What the size of a rule's steps follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    /// The learning rate, whatever the size of the gradient: Adam, Lion.
+    Adaptive,
+    /// The gradient.
+    Gradient,
+    /// The learning rate and the shape of the matrix.
+    Orthogonal,
+}
+
+/// Factors of what moves one parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Multipliers {
+    /// Of the learning rate.
+    pub rate: f64,
+    /// Of the weight decay, which is per unit of learning rate.
+    pub decay: f64,
+    /// Of what AdamW adds to the root of the second moment.
+    pub eps: f64,
+}
+
+impl Default for Multipliers {
+    fn default() -> Self {
+        Self { rate: 1.0, decay: 1.0, eps: 1.0 }
+    }
+}
+
+/// All multipliers of one model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Transfer {
+    kind: ParametrizationKind,
+    /// Width over that of the base.
+    width: f64,
+    /// Layers over those of the base.
+    depth: f64,
+    /// Hidden width of dense feed-forwards over that of the base.
+    dense: f64,
+    /// Hidden width of all experts that a token visits over that of the base.
+    experts: f64,
+    /// Routed experts that a token visits.
+    top_k: f64,
+    /// Width of a head of the base.
+    head_dim: f64,
+}
+
+/// What a parameter is to a parametrization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Embedding,
+    Head,
+    /// Norms, biases and all else with one dimension.
+    Vector,
+    /// From the residual stream, or back into it from attention: as many inputs as the width has.
+    Hidden,
+    /// From the hidden channels of a dense feed-forward.
+    DenseDown,
+    /// From the hidden channels of experts.
+    ExpertDown,
+}
+
+impl Role {
+    fn of(name: &str, dimensions: usize) -> Self {
+        match name {
+            "embedding" => Self::Embedding,
+            "head" => Self::Head,
+            _ if dimensions < 2 => Self::Vector,
+            name if name.ends_with(".feed_forward.w_down") => Self::DenseDown,
+            name if [".experts.w_down", ".shared.w_down"].iter().any(|end| name.ends_with(end)) => {
+                Self::ExpertDown
+            }
+            _ => Self::Hidden,
+        }
+    }
+}
+
+impl Default for Transfer {
+    /// Nothing is multiplied.
+    fn default() -> Self {
+        let kind = ParametrizationKind::Standard;
+        Self { kind, width: 1.0, depth: 1.0, dense: 1.0, experts: 1.0, top_k: 1.0, head_dim: 1.0 }
+    }
+}
+
+impl Transfer {
+    /// The multipliers of a model.
+    pub fn of(config: &ModelConfig) -> Self {
+        let Parametrization { kind, width, depth } = &config.parametrization;
+        let ratio = |of: usize, base: usize| of as f64 / base.max(1) as f64;
+        let moe = &config.moe;
+        let active = (moe.top_k + moe.n_shared).saturating_mul(moe.expert_ffn);
+        Self {
+            kind: *kind,
+            width: ratio(config.d_model, width.d_model),
+            depth: ratio(config.n_layers, depth.layers),
+            dense: ratio(config.dense_ffn, depth.ffn),
+            experts: ratio(active, depth.ffn),
+            top_k: moe.top_k as f64,
+            head_dim: width.head_dim.unwrap_or(1) as f64,
+        }
+    }
+
+    /// Inputs of a matrix over those that it has in the base.
+    fn inputs(&self, role: Role) -> f64 {
+        match (self.kind, role) {
+            (_, Role::Embedding | Role::Vector) => 1.0,
+            (ParametrizationKind::Complete, Role::DenseDown) => self.dense,
+            (ParametrizationKind::Complete, Role::ExpertDown) => self.experts,
+            (_, Role::Head | Role::Hidden | Role::DenseDown | Role::ExpertDown) => self.width,
+        }
+    }
+
+    /// Factors of what moves a parameter.
+    pub fn multipliers(&self, parameter: &Parameter, steps: StepKind) -> Multipliers {
+        let role = Role::of(&parameter.name, parameter.shape.len());
+        let inputs = self.inputs(role);
+        let none = Multipliers::default();
+        match (self.kind, steps) {
+            (ParametrizationKind::Standard, _) | (_, StepKind::Orthogonal) => none,
+            (ParametrizationKind::Mup, StepKind::Adaptive) => {
+                Multipliers { rate: 1.0 / inputs, eps: 1.0 / inputs, ..none }
+            }
+            (ParametrizationKind::Mup | ParametrizationKind::Complete, StepKind::Gradient) => {
+                Multipliers { rate: if role == Role::Vector { self.width } else { 1.0 }, ..none }
+            }
+            (ParametrizationKind::Complete, StepKind::Adaptive) => {
+                let eps = 1.0 / (self.depth * self.width);
+                match role {
+                    Role::Embedding | Role::Head | Role::Vector => Multipliers { eps, ..none },
+                    Role::Hidden | Role::DenseDown | Role::ExpertDown => {
+                        Multipliers { rate: 1.0 / inputs, decay: inputs, eps }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Factor of the initial standard deviation of a parameter.
+    pub(super) fn init(&self, name: &str, dimensions: usize) -> f64 {
+        let role = Role::of(name, dimensions);
+        match (self.kind, role) {
+            (ParametrizationKind::Standard, _) | (_, Role::Head) => 1.0,
+            (ParametrizationKind::Mup | ParametrizationKind::Complete, _) => self.inputs(role).powf(-0.5),
+        }
+    }
+
+    /// Factor of the initial standard deviation of projections back into the residual stream, to which a model of
+    /// `layers` blocks adds two outputs in each (Radford et al. 2019, section 2.3). Complete scales the outputs instead.
+    pub(super) fn residual_init(&self, layers: usize) -> f64 {
+        match self.kind {
+            ParametrizationKind::Standard | ParametrizationKind::Mup => (2.0 * layers as f64).powf(-0.5),
+            ParametrizationKind::Complete => 1.0,
+        }
+    }
+
+    /// Factor of what attention and feed-forward add to the residual stream.
+    pub(super) fn branches(&self) -> f64 {
+        match self.kind {
+            ParametrizationKind::Standard | ParametrizationKind::Mup => 1.0,
+            ParametrizationKind::Complete => 1.0 / self.depth,
+        }
+    }
+
+    /// Factor of logits.
+    pub(super) fn logits(&self) -> f64 {
+        match self.kind {
+            ParametrizationKind::Standard => 1.0,
+            ParametrizationKind::Mup | ParametrizationKind::Complete => 1.0 / self.width,
+        }
+    }
+
+    /// Factor of queries of `head_dim` channels, whose products with keys are divided by the root of it.
+    pub(super) fn queries(&self, head_dim: usize) -> f64 {
+        match self.kind {
+            ParametrizationKind::Standard => 1.0,
+            ParametrizationKind::Mup | ParametrizationKind::Complete => {
+                (self.head_dim / head_dim.max(1) as f64).sqrt()
+            }
+        }
+    }
+
+    /// Factor of the sum of routed experts, whose weights sum to 1: as many as are in it.
+    pub(super) fn routed(&self) -> f64 {
+        match self.kind {
+            ParametrizationKind::Standard | ParametrizationKind::Mup => 1.0,
+            ParametrizationKind::Complete => self.top_k,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{RunConfig, Values};
+    use burn::tensor::{Device, Tensor};
+
+    /// Width 4 times, depth 8 times, a dense feed-forward 3 times and experts 2 times those of the base.
+    fn transfer(kind: &str) -> Transfer {
+        let (mut values, mut problems) = (Values::default(), Vec::new());
+        let shape = [
+            "model.d_model=512",
+            "model.layers=32",
+            "model.dense_ffn=720",
+            "moe.top_k=4",
+            "moe.expert_ffn=96",
+        ];
+        let base = ["model.base.d_model=128", "model.base.layers=4", "model.base.ffn=240"];
+        let base = &base[..if kind == "complete" { 3 } else { usize::from(kind == "mup") }];
+        let kind = format!("model.parametrization={kind}");
+        for assignment in std::iter::once(kind.as_str()).chain(shape).chain(base.iter().copied()) {
+            values.read_assignment(assignment, &mut problems);
+        }
+        Transfer::of(&RunConfig::new(values, problems).expect("valid").model(100, 8))
+    }
+
+    const NAMES: [(&str, usize); 7] = [
+        ("embedding", 2),
+        ("head", 2),
+        ("norm.weight", 1),
+        ("blocks.1.attention.w_qkv", 2),
+        ("blocks.0.feed_forward.w_down", 2),
+        ("blocks.1.feed_forward.experts.w_down", 3),
+        ("blocks.1.feed_forward.router.weight", 2),
+    ];
+
+    fn all(transfer: &Transfer, steps: StepKind, part: fn(Multipliers) -> f64) -> [f64; 7] {
+        NAMES.map(|(name, dimensions)| {
+            let value = Tensor::zeros([1], &Device::flex());
+            let parameter =
+                Parameter { name: name.into(), shape: vec![1; dimensions], value, widths: Vec::new() };
+            part(transfer.multipliers(&parameter, steps))
+        })
+    }
+
+    fn init(transfer: &Transfer) -> [f64; 7] {
+        NAMES.map(|(name, dimensions)| transfer.init(name, dimensions))
+    }
+
+    #[test]
+    fn standard_multiplies_nothing() {
+        let standard = transfer("standard");
+        for steps in [StepKind::Adaptive, StepKind::Gradient, StepKind::Orthogonal] {
+            assert_eq!(all(&standard, steps, |m| m.rate * m.decay * m.eps), [1.0; 7]);
+        }
+        assert_eq!((init(&standard), standard.residual_init(32)), ([1.0; 7], 0.125));
+        let [branches, logits, routed] = [standard.branches(), standard.logits(), standard.routed()];
+        assert_eq!([branches, logits, routed, standard.queries(64)], [1.0; 4]);
+    }
+
+    #[test]
+    fn mup_by_hand() {
+        let mup = transfer("mup");
+        let quarter = [1.0, 0.25, 1.0, 0.25, 0.25, 0.25, 0.25];
+        assert_eq!(all(&mup, StepKind::Adaptive, |m| m.rate), quarter);
+        assert_eq!(all(&mup, StepKind::Adaptive, |m| m.eps), quarter);
+        assert_eq!(all(&mup, StepKind::Adaptive, |m| m.decay), [1.0; 7]);
+        assert_eq!(all(&mup, StepKind::Gradient, |m| m.rate), [1.0, 1.0, 4.0, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(all(&mup, StepKind::Orthogonal, |m| m.rate), [1.0; 7]);
+        assert_eq!(init(&mup), [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5]);
+        assert_eq!(
+            (mup.residual_init(32), mup.branches(), mup.logits(), mup.routed()),
+            (0.125, 1.0, 0.25, 1.0)
+        );
+        // 1 / 64 instead of the root of it.
+        assert_eq!(mup.queries(64), 0.125);
+        assert_eq!(Transfer { head_dim: 16.0, ..mup }.queries(64), 0.5);
+    }
+
+    #[test]
+    fn complete_by_hand() {
+        let complete = transfer("complete");
+        let close = |found: [f64; 7], expected: [f64; 7]| {
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?} {expected:?}");
+        };
+        close(all(&complete, StepKind::Adaptive, |m| m.rate), [1.0, 1.0, 1.0, 0.25, 1.0 / 3.0, 0.5, 0.25]);
+        close(all(&complete, StepKind::Adaptive, |m| m.decay), [1.0, 1.0, 1.0, 4.0, 3.0, 2.0, 4.0]);
+        close(all(&complete, StepKind::Adaptive, |m| m.eps), [1.0 / 32.0; 7]);
+        close(init(&complete), [1.0, 1.0, 1.0, 0.5, 3f64.powf(-0.5), 2f64.powf(-0.5), 0.5]);
+        assert_eq!((complete.residual_init(32), complete.branches(), complete.logits()), (1.0, 0.125, 0.25));
+        assert_eq!((complete.routed(), complete.queries(64)), (4.0, 0.125));
+    }
+
+    #[test]
+    fn a_rule_that_follows_gradients_has_no_complete_parametrization() {
+        let (mut values, mut problems) = (Values::default(), Vec::new());
+        for assignment in ["optim.kind=sgd", "model.parametrization=complete"] {
+            values.read_assignment(assignment, &mut problems);
+        }
+        let error = RunConfig::new(values, problems).expect_err("refused").to_string();
+        assert!(error.contains("is for rules whose steps do not grow with the gradient"), "{error}");
+    }
+}
