@@ -3,7 +3,7 @@
 //! ```text
 //! plan -> data (batches) -> model -> objective -> optim   train: one step of these
 //!                           ops                          run: steps, validations, checkpoints
-//!                           checkpoint, metrics: the only writers of files
+//!                           checkpoint, metrics, export: the only writers of files
 //! ```
 
 pub mod bench;
@@ -14,6 +14,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod export;
 pub mod generate;
 pub mod metrics;
 pub mod model;

@@ -3,7 +3,9 @@
 mod bench;
 mod config;
 mod eval;
+mod export;
 mod fork;
+mod import;
 mod inspect;
 mod memory;
 mod plan;
@@ -48,6 +50,8 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
         Some(Verb::Train(args)) => train::run(args, printer),
         Some(Verb::Resume(args)) => resume::run(args, printer),
         Some(Verb::Eval(args)) => eval::run(args, printer),
+        Some(Verb::Export(args)) => export::run(args, printer),
+        Some(Verb::Import(args)) => import::run(args, printer),
         Some(Verb::Sample(args)) => sample::run(args, printer),
         Some(Verb::Inspect(args)) => inspect::run(args, printer),
         Some(Verb::Config(args)) => config::run(args, printer),

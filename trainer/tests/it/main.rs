@@ -37,6 +37,9 @@ mod forks;
 /// Runs that are killed while they save.
 mod kills;
 
+/// Models that leave for other programs and come from them.
+mod export;
+
 /// What each configuration key changes.
 mod keys;
 
