@@ -204,6 +204,12 @@ pub struct EvalArgs {
     /// each.
     #[arg(long, value_name = "X,...", value_delimiter = ',', value_parser = capacity)]
     pub capacity: Vec<f64>,
+    /// Also write loss and rank of every target, as a NumPy array of records; the file must not be there.
+    #[arg(long, value_name = "FILE.npy", conflicts_with = "capacity")]
+    pub per_token: Option<PathBuf>,
+    /// Also write all logits, with tokens, positions and documents, as safetensors; the file must not be there.
+    #[arg(long, value_name = "FILE", requires = "samples", conflicts_with = "capacity")]
+    pub logits: Option<PathBuf>,
     /// Validation samples to use [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub samples: Option<u64>,

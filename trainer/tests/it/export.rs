@@ -262,6 +262,22 @@ fn a_run_leaves_and_comes_back_and_trains_on() {
     let unknown = world.run(&["export", "runs/a", "--to", "onnx", "x"]);
     assert!(unknown.status.code() == Some(2) && stderr(&unknown).contains("--to onnx: hf"));
 
+    let scored = world.run(&["eval", "runs/a", "--shards", "out", "--per-token", "scores.npy", "--json"]);
+    let all = &json(&scored)["all"];
+    let bytes = std::fs::read(world.path("scores.npy")).expect("scores");
+    let head = 10 + usize::from(bytes[8]) + 256 * usize::from(bytes[9]);
+    let records: Vec<&[u8]> = bytes[head..].chunks_exact(28).collect();
+    assert_eq!(Some(records.len() as u64), all["targets"].as_u64());
+    let mean = |at: usize, of: fn([u8; 4]) -> f32| {
+        let sum: f32 = records.iter().map(|r| of([r[at], r[at + 1], r[at + 2], r[at + 3]])).sum();
+        f64::from(sum) / records.len() as f64
+    };
+    let (loss, rank) = (mean(24, f32::from_le_bytes), mean(20, |b| u32::from_le_bytes(b) as f32));
+    assert!(
+        (loss - all["ce"].as_f64().expect("a loss")).abs() < 1e-4 && rank > 0.1 && rank < 4.0,
+        "{loss} {rank}"
+    );
+
     let from = ["import", "--from", "hf", "hf", "--shards", "out", "--config", "small.toml", "--json"];
     let imported = json(&world.run(&from));
     assert_eq!((&imported["step"], imported["run"].as_str()), (&0.into(), Some("runs/hf")));
