@@ -9,6 +9,9 @@ pub fn card(loaded: &Loaded, class: &Class, facts: Facts) -> String {
     let state = &loaded.state;
     let size = size::size(facts.model);
     let millions = |n: u64| format!("{:.2} M", n as f64 / 1e6);
+    // Where the data lies is nobody else's business.
+    let toml = loaded.config.values.to_toml(false);
+    let toml: Vec<&str> = toml.lines().filter(|line| !line.starts_with("shards = ")).collect();
     format!(
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- moe-train\n---\n\n\
          # {architecture}\n\n\
@@ -26,7 +29,7 @@ pub fn card(loaded: &Loaded, class: &Class, facts: Facts) -> String {
          ```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
          model = AutoModelForCausalLM.from_pretrained(\".\")\ntokenizer = AutoTokenizer.from_pretrained(\".\")\n```\n\n\
          Documents were trained with token {eod} behind each and nothing before it.\n\n\
-         ## Configuration\n\n```toml\n{toml}```\n",
+         ## Configuration\n\n```toml\n{toml}\n```\n",
         architecture = class.architecture,
         version = env!("CARGO_PKG_VERSION"),
         total = millions(size.total),
@@ -41,6 +44,6 @@ pub fn card(loaded: &Loaded, class: &Class, facts: Facts) -> String {
         config = state.config_fingerprint,
         program = state.program,
         eod = state.eod,
-        toml = loaded.config.values.to_toml(false),
+        toml = toml.join("\n"),
     )
 }
