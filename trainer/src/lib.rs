@@ -27,5 +27,6 @@ pub mod report;
 pub mod run;
 pub mod settings;
 pub mod train;
+pub mod upcycle;
 
 pub use error::{Error, Result};

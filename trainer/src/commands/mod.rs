@@ -16,6 +16,7 @@ mod resume;
 mod sample;
 mod source;
 mod train;
+mod upcycle;
 mod verify_resume;
 
 use std::fs::File;
@@ -54,6 +55,7 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
         Some(Verb::Eval(args)) => eval::run(args, printer),
         Some(Verb::Export(args)) => export::run(args, printer),
         Some(Verb::Import(args)) => import::run(args, printer),
+        Some(Verb::Upcycle(args)) => upcycle::run(args, printer),
         Some(Verb::Sample(args)) => sample::run(args, printer),
         Some(Verb::Inspect(args)) => inspect::run(args, printer),
         Some(Verb::Config(args)) => config::run(args, printer),

@@ -20,4 +20,4 @@ pub use folder::{Exported, SHARD_BYTES, export};
 pub use mapping::Mapped;
 pub use read::Folder;
 pub use tokenizer::same_tokens;
-pub use verify::{Difference, verify};
+pub use verify::{Difference, apart, verify};

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::Device;
 
 use super::read::Folder;
@@ -37,18 +38,32 @@ pub fn verify(loaded: &Loaded, dir: &Path) -> Result<Difference> {
     let config = folder.config(Values::default(), Vec::new())?;
     let geometry = config.model(folder.vocab_size, folder.max_positions);
     let vocab = loaded.state.vocab_size;
-    let n = geometry.seq_len.min(TOKENS);
     // One model after the other, so that there is only one.
-    let theirs = logits(&folder.model(&config.values, &geometry, &device)?, n, vocab)?;
-    let ours = logits(&load_model(loaded, &device)?, n, vocab)?;
-    let max = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    let rows = ours.chunks(vocab).zip(theirs.chunks(vocab));
-    let same = rows.filter(|(a, b)| best(a) == best(b)).count();
-    Ok(Difference { max, same, n: 2 * n })
+    let of = |model: Model| logits(&model, geometry.seq_len, vocab);
+    let theirs = of(folder.model(&config.values, &geometry, &device)?)?;
+    Ok(difference(&of(load_model(loaded, &device)?)?, &theirs, vocab))
 }
 
-/// Logits of two samples of `n` tokens, `[2 * n * vocab]`.
-fn logits(model: &Model, n: usize, vocab: usize) -> Result<Vec<f32>> {
+/// Compares two models of the same vocabulary on such samples, of at most `seq_len` tokens.
+///
+/// # Errors
+/// When the device failed.
+pub fn apart(a: &Model, b: &Model, seq_len: usize, vocab: usize) -> Result<Difference> {
+    Ok(difference(&logits(a, seq_len, vocab)?, &logits(b, seq_len, vocab)?, vocab))
+}
+
+fn difference(a: &[f32], b: &[f32], vocab: usize) -> Difference {
+    // What is no number is as far away as can be.
+    let far = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { (a - b).abs() };
+    let max = a.iter().zip(b).map(far).fold(0.0, |most, x| if x <= most { most } else { x });
+    let rows = a.chunks(vocab).zip(b.chunks(vocab));
+    let same = rows.filter(|(a, b)| best(a) == best(b)).count();
+    Difference { max, same, n: a.len() / vocab.max(1) }
+}
+
+/// Logits of two samples of at most `seq_len` tokens, `[tokens * vocab]`.
+fn logits(model: &Model, seq_len: usize, vocab: usize) -> Result<Vec<f32>> {
+    let (model, n) = (model.valid(), seq_len.min(TOKENS));
     let tokens: Vec<u32> = (0..2 * n as u64).map(|i| (mix(i) % vocab as u64) as u32).collect();
     // The first sample is one document, the second has three.
     let third = n.div_ceil(3) as u32;

@@ -40,6 +40,9 @@ mod kills;
 /// Models that leave for other programs and come from them.
 mod export;
 
+/// Mixtures of experts that begin as dense models.
+mod upcycle;
+
 /// What each configuration key changes.
 mod keys;
 
