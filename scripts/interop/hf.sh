@@ -49,6 +49,9 @@ PY
 venv/bin/python "$here/check_hf.py"
 check glm4 --set attention.qk_norm=true --set attention.rotary_fraction=0.5
 check glm4-groups --set moe.router.kind=group_limited --set moe.router.group_limited.route_scale=2.5
+yarn="--set attention.rope.scaling=yarn --set attention.rope.factor=4 --set attention.rope.original=64"
+check glm4-yarn $yarn --set attention.rotary_fraction=0.5
+check deepseek-yarn $yarn --set attention.kind=mla --set attention.mla.q_rank=48
 check deepseek --set attention.kind=mla --set attention.mla.q_rank=48 --set model.norm_eps=1e-6
 check deepseek-no-q-rank --set attention.kind=mla
 check qwen3-moe $softmax --set moe.shared=0 --set attention.qk_norm=true --set model.dense_layers=0

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 
 use crate::error::{Error, Result};
 use crate::model::moe::{Activation, RouterConfig};
-use crate::model::parameters::{Parameter, from_host, parameters, replace_all};
+use crate::model::parameters::{BALANCE_BIAS, Parameter, from_host, parameters, replace_all};
 use crate::model::{Model, ModelConfig};
 use crate::random::Stream;
 
@@ -52,6 +52,7 @@ impl Upcycling {
         for (key, n) in [("moe.experts", moe.n_experts), ("moe.top_k", moe.top_k)] {
             require(n.is_multiple_of(g), format!("{key} = {n} is not a multiple of --granularity {g}"));
         }
+        require(moe.latent == 0, format!("moe.latent = {}: 0 would do", moe.latent));
         require(moe.n_shared == 0, format!("moe.shared = {}: 0 would do", moe.n_shared));
         require(moe.expert_activation == Activation::Swiglu, "moe.expert_activation: swiglu would do".into());
         let is_normed = match &moe.router {
@@ -111,10 +112,14 @@ impl Upcycling {
             let dense = old.get(&format!("{block}.{matrix}"))?.to_host();
             return Some(self.experts(new, matrix, &dense, geometry, seed));
         }
-        match new.name.ends_with(".router.weight") {
-            true => Some(self.grouped(new.to_host(), geometry.moe.n_experts)),
-            // Selection biases, which are zero.
-            false => Some(new.to_host()),
+        let last = new.name.rsplit('.').next().unwrap_or_default();
+        match last {
+            "weight" if new.name.ends_with(".router.weight") => {
+                Some(self.grouped(new.to_host(), geometry.moe.n_experts))
+            }
+            // Zero.
+            BALANCE_BIAS => Some(new.to_host()),
+            _ => None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
-use moe_train::checkpoint::{self, Loaded, Number, TensorHead, TensorWriter, parameter_hash};
+use moe_train::checkpoint::{self, Loaded, Number, TensorFile, TensorHead, TensorWriter, parameter_hash};
 use moe_train::config::{RunConfig, Values};
 use moe_train::export::{CLASSES, Facts, Folder, SHARD_BYTES, export, gguf, verify};
 use moe_train::model::Input;
@@ -142,11 +142,12 @@ fn a_model_of_every_class_comes_back_bit_for_bit() {
         "attention.mla.rope_dim=4",
         "attention.mla.nope_dim=3",
     ];
+    let yarn = ["attention.rope.scaling=yarn", "attention.rope.factor=4", "attention.rope.original=8"];
     let glm =
         ["attention.qk_norm=true", "attention.head_dim=8", "attention.rotary_fraction=0.5", "moe.shared=2"];
     let groups = ["moe.router.kind=group_limited", "moe.experts=6", "moe.router.group_limited.groups=3"];
     let all: [(&str, Vec<&str>); 8] = [
-        ("Glm4MoeForCausalLM", glm.to_vec()),
+        ("Glm4MoeForCausalLM", [&glm[..], &yarn].concat()),
         ("Glm4MoeForCausalLM", groups.to_vec()),
         (
             "DeepseekV3ForCausalLM",
@@ -238,8 +239,15 @@ fn folders_that_are_no_model_of_ours_are_refused_with_the_reason() {
     assert_eq!(problem("hidden_act", "silu".into()), "");
     assert!(problem("hidden_act", "gelu".into()).contains("hidden_act: \"silu\" expected, \"gelu\" found"));
     assert!(problem("architectures", serde_json::json!(["Bert"])).contains("Bert found"));
-    let yarn = serde_json::json!({ "rope_type": "yarn", "rope_theta": 1e4 });
-    assert!(problem("rope_parameters", yarn).contains("rope_type: \"default\" expected, \"yarn\" found"));
+    let rope = |kind: &str, fast: f64| {
+        serde_json::json!({ "rope_type": kind, "rope_theta": 1e4, "factor": 2.0, "beta_fast": fast,
+            "partial_rotary_factor": 1.0, "original_max_position_embeddings": 8 })
+    };
+    assert_eq!(problem("rope_parameters", rope("yarn", 32.0)), "");
+    assert!(problem("rope_parameters", rope("yarn", 16.0)).contains("beta_fast: 32 expected, 16 found"));
+    assert!(
+        problem("rope_parameters", rope("linear", 32.0)).contains("default or yarn expected, linear found")
+    );
     assert!(problem("hidden_size", 30.into()).contains("model.embed_tokens.weight: shape [40, 30] expected"));
     assert!(problem("n_shared_experts", 0.into()).contains("shared_experts.down_proj.weight is no part"));
     assert!(problem("num_hidden_layers", 3.into()).contains("tensor model.layers.2"));
@@ -277,6 +285,31 @@ fn a_run_leaves_and_comes_back_and_trains_on() {
         (loss - all["ce"].as_f64().expect("a loss")).abs() < 1e-4 && rank > 0.1 && rank < 4.0,
         "{loss} {rank}"
     );
+
+    let scored = json(&world.run(&[
+        "eval",
+        "runs/a",
+        "--shards",
+        "out",
+        "--samples",
+        "2",
+        "--logits",
+        "logits",
+        "--json",
+    ]));
+    let mut file = TensorFile::open(&world.path("logits")).expect("logits");
+    let read = |file: &mut TensorFile, name: &str| file.read(name).expect("a tensor");
+    let (tokens, segments) = (read(&mut file, "tokens"), read(&mut file, "segments"));
+    let (mut sum, mut n) = (0.0, 0);
+    for (at, logits) in read(&mut file, "logits").chunks(9).enumerate() {
+        if at % 32 < 31 && segments[at] >= 0.0 && segments[at] == segments[at + 1] {
+            let total: f32 = logits.iter().map(|x| x.exp()).sum();
+            sum += f64::from(total.ln() - logits[tokens[at + 1] as usize]);
+            n += 1;
+        }
+    }
+    assert_eq!((2 * 32, Some(n)), (tokens.len(), scored["all"]["targets"].as_u64()));
+    assert!((sum / n as f64 - scored["all"]["ce"].as_f64().expect("a loss")).abs() < 1e-4, "{sum} {n}");
 
     let from = ["import", "--from", "hf", "hf", "--shards", "out", "--config", "small.toml", "--json"];
     let imported = json(&world.run(&from));

@@ -29,7 +29,6 @@ pub const CLASS: Class = Class {
         ("hidden_act", "\"silu\""),
         ("attention_bias", "false"),
         ("rope_interleave", "true"),
-        ("rope_scaling", "null"),
         ("scoring_func", "\"sigmoid\""),
         ("topk_method", "\"noaux_tc\""),
     ],

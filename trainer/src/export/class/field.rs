@@ -40,6 +40,9 @@ pub struct Router {
     pub has_groups: bool,
 }
 
+const SCALING: &str = "attention.rope.scaling";
+const FACTOR: &str = "attention.rope.factor";
+const ORIGINAL: &str = "attention.rope.original";
 const KIND: &str = "moe.router.kind";
 const GROUPS: &str = "moe.router.group_limited.groups";
 const KEPT: &str = "moe.router.group_limited.kept_groups";
@@ -64,7 +67,9 @@ impl Field {
             Self::Same(key, _) | Self::Either(key, _) | Self::Only(key, _) => vec![key],
             Self::Written(..) => Vec::new(),
             Self::HeadDim => vec!["attention.head_dim"],
-            Self::Rope(theta, fraction) => [Some(theta), fraction].into_iter().flatten().collect(),
+            Self::Rope(theta, fraction) => {
+                [Some(theta), fraction].into_iter().flatten().chain([SCALING, FACTOR, ORIGINAL]).collect()
+            }
             Self::DenseList => vec!["model.dense_layers"],
             Self::SharedWidth => vec!["moe.shared"],
             Self::Router(_) => OF_ROUTERS.to_vec(),
@@ -80,6 +85,7 @@ impl Field {
             Self::SharedWidth if facts.number("moe.shared") == 0 => {
                 vec!["moe.shared = 0: 1 or more would do".into()]
             }
+            Self::Rope(..) => only(facts, SCALING, &["none", "yarn"]).into_iter().collect(),
             Self::Router(router) => router.problems(facts),
             _ => Vec::new(),
         }
@@ -99,6 +105,14 @@ impl Field {
             Self::HeadDim => put("head_dim", facts.model.attention(0).head_dim(facts.model.d_model).into()),
             Self::Rope(theta, fraction) => {
                 let mut rope = json!({ "rope_type": "default", "rope_theta": facts.json(theta) });
+                let mut before = Json::Null;
+                if facts.text(SCALING) == "yarn" {
+                    for (name, value) in yarn(facts, is_latent(theta)) {
+                        rope[name] = value;
+                    }
+                    before = rope.clone();
+                    before["type"] = "yarn".into();
+                }
                 if let Some(fraction) = fraction {
                     rope["partial_rotary_factor"] = facts.json(fraction);
                     put("partial_rotary_factor", facts.json(fraction));
@@ -106,6 +120,7 @@ impl Field {
                 put("rope_parameters", rope);
                 // Versions of transformers before 5 look here.
                 put("rope_theta", facts.json(theta));
+                put("rope_scaling", before);
             }
             Self::DenseList => {
                 put("mlp_only_layers", (0..facts.model.n_dense_layers).collect::<Vec<_>>().into());
@@ -263,17 +278,63 @@ fn not(name: &str, expected: &str, config: &Map<String, Json>) -> String {
     format!("{name}: {expected} expected, {} found", config.get(name).unwrap_or(&Json::Null))
 }
 
+/// Whether a theta is that of latent attention.
+fn is_latent(theta: &str) -> bool {
+    theta.starts_with("attention.mla.")
+}
+
+/// Frequencies of YaRN. Latent attention sharpens whole scores, which takes both factors to be 1.
+fn yarn(facts: Facts, is_latent: bool) -> Vec<(&'static str, Json)> {
+    let mut fields = vec![
+        ("rope_type", "yarn".into()),
+        ("factor", facts.json(FACTOR)),
+        ("original_max_position_embeddings", facts.json(ORIGINAL)),
+    ];
+    fields.extend(YARN_TURNS.map(|(name, turns)| (name, turns.into())));
+    if is_latent {
+        fields.extend(YARN_SHARPNESS.map(|name| (name, 1.0.into())));
+    }
+    fields
+}
+
+/// Turns between which YaRN goes over from one frequency to the other.
+const YARN_TURNS: [(&str, f64); 2] = [("beta_fast", 32.0), ("beta_slow", 1.0)];
+const YARN_SHARPNESS: [&str; 2] = ["mscale", "mscale_all_dim"];
+
 fn rope(config: &Map<String, Json>, theta: &str, fraction: Option<&str>) -> Result<Vec<String>, String> {
     let none = Map::new();
-    let parameters = config.get("rope_parameters").and_then(Json::as_object).unwrap_or(&none);
-    let scaling = parameters.get("rope_type").unwrap_or(&Json::Null);
-    if !scaling.is_null() && scaling != "default" {
-        return Err(format!("rope_parameters.rope_type: \"default\" expected, {scaling} found"));
-    }
-    let of = |name: &str| parameters.get(name).or_else(|| config.get(name)).filter(|value| value.is_number());
-    let base = of("rope_theta").ok_or("rope_theta is missing")?;
-    let share = of("partial_rotary_factor");
+    let table = |name: &str| config.get(name).and_then(Json::as_object);
+    // The second of versions of transformers before 5.
+    let parameters = table("rope_parameters").or_else(|| table("rope_scaling")).unwrap_or(&none);
+    let of = |name: &str| parameters.get(name).filter(|value| !value.is_null());
+    let kind = of("rope_type").or_else(|| of("type")).and_then(Json::as_str).unwrap_or("default");
+    let base = of("rope_theta").or_else(|| config.get("rope_theta")).ok_or("rope_theta is missing")?;
     let mut settings = vec![format!("{theta}={base}")];
+    match kind {
+        "default" => settings.push(format!("{SCALING}=none")),
+        "yarn" => {
+            let number = |name: &str| number(parameters, name);
+            settings.push(format!("{SCALING}=yarn"));
+            settings.push(format!("{FACTOR}={}", number("factor")?));
+            settings.push(format!("{ORIGINAL}={}", number("original_max_position_embeddings")?));
+            let sharpness = YARN_SHARPNESS.map(|name| (name, is_latent(theta).then_some(1.0), None));
+            let turns = YARN_TURNS.map(|(name, turns)| (name, Some(turns), Some(turns)));
+            let whole = [("attention_factor", None, None)];
+            for (name, expected, absent) in turns.into_iter().chain(sharpness).chain(whole) {
+                let found = of(name).and_then(Json::as_f64).or(absent);
+                if found != expected {
+                    let show = |value: Option<f64>| value.map_or("nothing".to_string(), |x| x.to_string());
+                    return Err(format!(
+                        "rope_parameters.{name}: {} expected, {} found",
+                        show(expected),
+                        show(found)
+                    ));
+                }
+            }
+        }
+        other => return Err(format!("rope_parameters.rope_type: default or yarn expected, {other} found")),
+    }
+    let share = of("partial_rotary_factor").or_else(|| config.get("partial_rotary_factor"));
     match (fraction, share) {
         (Some(key), Some(share)) => settings.push(format!("{key}={share}")),
         // The default of the only class that has it.

@@ -12,11 +12,6 @@ pub const CLASS: Class = Class {
     gguf: Some("llama"),
     is_moe: false,
     fields: &[COMMON, HEADS, DENSE],
-    constants: &[
-        ("hidden_act", "\"silu\""),
-        ("attention_bias", "false"),
-        ("mlp_bias", "false"),
-        ("rope_scaling", "null"),
-    ],
+    constants: &[("hidden_act", "\"silu\""), ("attention_bias", "false"), ("mlp_bias", "false")],
     names: PLAIN,
 };

@@ -54,8 +54,9 @@ pub const CLASSES: &[&Class] = &[
     &llama::CLASS,
 ];
 
-/// Settings that only training knows, by the beginning of their names.
-const OF_TRAINING: &[&str] = &["model.init_std", "moe.expert_dropout", "moe.balance.", "moe.capacity."];
+/// Settings that only training knows, or that decide only how something is computed, by the beginning of their names.
+const OF_TRAINING: &[&str] =
+    &["model.init_std", "attention.tile_from", "moe.expert_dropout", "moe.balance.", "moe.capacity."];
 
 /// Settings that are among those and still decide what a model computes.
 const OF_THE_MODEL: &[&str] = &["moe.balance.quantile"];
@@ -301,13 +302,19 @@ mod tests {
         assert!(gated.contains("attention.gate = head") && gated.contains("moe.shared_gate"), "{gated}");
         let switch = problem(&["moe.router.kind=switch", "moe.top_k=1"]);
         assert!(switch.contains("moe.router.kind = switch: top_k or group_limited would do"), "{switch}");
+        let scaled = problem(&["attention.rope.scaling=ntk", "attention.rope.factor=4"]);
+        assert!(scaled.contains("attention.rope.scaling = ntk: none or yarn would do"), "{scaled}");
         let window = problem(&["attention.pattern=[\"swa\",\"full\"]"]);
         assert!(window.contains("attention.pattern") && window.contains("absent would do"), "{window}");
     }
 
     #[test]
     fn a_description_reads_back_as_the_same_settings() {
-        let all: [&[&str]; 9] = [
+        const YARN: [&str; 3] =
+            ["attention.rope.scaling=yarn", "attention.rope.factor=4", "attention.rope.original=16"];
+        let all: [&[&str]; 11] = [
+            &YARN,
+            &["attention.kind=mla", YARN[0], YARN[1], YARN[2]],
             &["attention.rotary_fraction=0.5", "attention.head_dim=64", "moe.router.route_scale=2.5"],
             &["moe.router.kind=group_limited", "moe.router.group_limited.route_scale=2.5", "moe.shared=2"],
             &["attention.kind=mla", "attention.mla.q_rank=24", "model.tie_embeddings=false"],

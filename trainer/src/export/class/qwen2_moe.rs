@@ -28,7 +28,6 @@ pub const CLASS: Class = Class {
         ("qkv_bias", "false"),
         ("decoder_sparse_step", "1"),
         ("use_sliding_window", "false"),
-        ("rope_scaling", "null"),
     ],
     names: Names { shared: Some("shared_expert"), shared_gate: Some("shared_expert_gate"), ..PLAIN },
 };

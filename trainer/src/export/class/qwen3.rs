@@ -16,11 +16,6 @@ pub const CLASS: Class = Class {
     gguf: Some("qwen3"),
     is_moe: false,
     fields: &[COMMON, HEADS, DENSE, &[Field::Only("attention.qk_norm", &["true"])]],
-    constants: &[
-        ("hidden_act", "\"silu\""),
-        ("attention_bias", "false"),
-        ("use_sliding_window", "false"),
-        ("rope_scaling", "null"),
-    ],
+    constants: &[("hidden_act", "\"silu\""), ("attention_bias", "false"), ("use_sliding_window", "false")],
     names: PLAIN,
 };

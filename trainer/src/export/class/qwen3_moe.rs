@@ -34,7 +34,6 @@ pub const CLASS: Class = Class {
         ("attention_bias", "false"),
         ("decoder_sparse_step", "1"),
         ("use_sliding_window", "false"),
-        ("rope_scaling", "null"),
     ],
     names: PLAIN,
 };

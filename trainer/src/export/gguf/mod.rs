@@ -77,6 +77,10 @@ fn arch(class: &Class, facts: Facts) -> Result<&'static str, Vec<String>> {
         ]);
     };
     let mut problems = Vec::new();
+    let scaling = facts.text("attention.rope.scaling");
+    if scaling != "none" {
+        problems.push(format!("attention.rope.scaling = {scaling}: none would do"));
+    }
     if arch == "deepseek2" && facts.number("attention.mla.q_rank") == 0 {
         problems.push("attention.mla.q_rank is absent: a rank would do".into());
     }
