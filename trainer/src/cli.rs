@@ -1,11 +1,15 @@
 //! The command line: types only.
 
+mod models;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::device::DeviceChoice;
 use crate::model::config::AttentionConfig;
+
+pub use models::{ExportArgs, ExportNumber, Format, ImportArgs, UpcycleArgs};
 
 /// Trains mixture-of-experts language models from the shards and the plan of moe-data.
 #[derive(Debug, Parser)]
@@ -47,6 +51,12 @@ pub enum Verb {
     Eval(EvalArgs),
     /// Text from a checkpoint.
     Sample(SampleArgs),
+    /// A checkpoint as a folder of transformers, or a file of llama.cpp.
+    Export(ExportArgs),
+    /// Begin a run with the weights of a folder of transformers.
+    Import(ImportArgs),
+    /// Begin a run of a mixture of experts that computes what a dense model does.
+    Upcycle(UpcycleArgs),
     /// What a checkpoint holds.
     Inspect(InspectArgs),
     /// The configuration as it would be used, or what a key means.
@@ -202,6 +212,12 @@ pub struct EvalArgs {
     /// Evaluate the moving average of the weights, which runs with run.ema_decay have.
     #[arg(long)]
     pub ema: bool,
+    /// Also write loss and rank of every target, as a NumPy array of records; the file must not be there.
+    #[arg(long, value_name = "FILE.npy", conflicts_with = "capacity")]
+    pub per_token: Option<PathBuf>,
+    /// Also write all logits, with tokens, positions and documents, as safetensors; the file must not be there.
+    #[arg(long, value_name = "FILE", requires = "samples", conflicts_with = "capacity")]
+    pub logits: Option<PathBuf>,
     /// Validation samples to use [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub samples: Option<u64>,

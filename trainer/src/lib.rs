@@ -3,7 +3,7 @@
 //! ```text
 //! plan -> data (batches) -> model -> objective -> optim   train: one step of these
 //!                           ops                          run: steps, validations, checkpoints
-//!                           checkpoint, metrics: the only writers of files
+//!                           checkpoint, metrics, export: the only writers of files
 //! ```
 
 pub mod bench;
@@ -15,6 +15,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod exact;
+pub mod export;
 pub mod generate;
 pub mod metrics;
 pub mod model;
@@ -27,5 +28,6 @@ pub mod report;
 pub mod run;
 pub mod settings;
 pub mod train;
+pub mod upcycle;
 
 pub use error::{Error, Result};

@@ -45,7 +45,7 @@ const TRAINER: &[&str] = &[
     "train",
     "config",
     "checkpoint | metrics | bench | report",
-    "run",
+    "run | export | upcycle",
     "printer cli",
     "commands",
 ];

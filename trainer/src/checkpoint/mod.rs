@@ -33,12 +33,13 @@ use crate::train::{Position, Spikes};
 pub use find::{has_begun, later_than, resolve, run_of, tidy};
 pub use load::{Loaded, load, load_average, load_model, read_state};
 pub use save::{Circumstances, save, write_latest};
-pub use tensors::parameter_hash;
+pub use tensors::{Number, TensorFile, TensorHead, TensorWriter, parameter_hash};
 
 /// Version of the folder's layout and of `state.json`. Version 1 had no [`StateFile::interval`].
 pub const VERSION: u32 = 2;
 
-const MODEL: &str = "model.safetensors";
+/// The file of the parameters in a checkpoint's folder.
+pub const MODEL: &str = "model.safetensors";
 const OPTIM: &str = "optim.safetensors";
 const AVERAGE: &str = "ema.safetensors";
 const STATE: &str = "state.json";
@@ -96,12 +97,16 @@ struct FilesManifest {
     files: Vec<FileEntry>,
 }
 
+/// A file, and what it must be.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FileEntry {
-    name: String,
-    bytes: u64,
-    blake3: Hash,
+pub struct FileEntry {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest.
+    pub blake3: Hash,
 }
 
 /// Writes `config.lock.toml`, the resolved configuration of a run, into its folder.

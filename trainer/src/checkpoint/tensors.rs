@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, bf16, f16};
 use moe_shards::Hash;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
@@ -41,7 +41,7 @@ pub fn parameter_hash(parameters: &[Parameter]) -> Hash {
             hasher.update(&(*dimension as u64).to_le_bytes());
         }
         for chunk in parameter.to_host().chunks(CHUNK) {
-            hasher.update(&to_bytes(chunk));
+            hasher.update(&Number::F32.encode(chunk));
         }
     }
     Hash(*hasher.finalize().as_bytes())
@@ -49,40 +49,161 @@ pub fn parameter_hash(parameters: &[Parameter]) -> Hash {
 
 /// Writes a safetensors file, its tensors by name.
 pub(super) fn write(path: &Path, mut tensors: Vec<Named>) -> Result<FileEntry> {
-    let refused = |problem: String| Error::checkpoint(path, format!("cannot be encoded: {problem}"));
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut end = 0;
-    let infos = tensors.iter().map(|tensor| {
-        let start = end;
-        end += 4 * tensor.shape.iter().product::<usize>();
-        let info = TensorInfo { dtype: Dtype::F32, shape: tensor.shape.clone(), data_offsets: (start, end) };
-        (tensor.name.clone(), info)
-    });
-    let metadata = Metadata::new(None, infos.collect()).map_err(|error| refused(error.to_string()))?;
-    let mut header = serde_json::to_vec(&metadata).map_err(|error| refused(error.to_string()))?;
-    // Values are to lie at multiples of 8 bytes.
-    header.resize(header.len().next_multiple_of(8), b' ');
-
-    let mut file = HashedFile::create(path)?;
-    file.write(&(header.len() as u64).to_le_bytes())?;
-    file.write(&header)?;
+    let head = |tensor: &Named| TensorHead {
+        name: tensor.name.clone(),
+        shape: tensor.shape.clone(),
+        number: Number::F32,
+    };
+    let mut file = TensorWriter::create(path, tensors.iter().map(head).collect())?;
     for tensor in tensors {
-        for chunk in host(tensor.values).chunks(CHUNK) {
-            file.write(&to_bytes(chunk))?;
-        }
+        file.write(&host(tensor.values))?;
     }
     file.finish()
 }
 
+/// How the numbers of a tensor are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Number {
+    /// 32 bits.
+    F32,
+    /// 16 bits with the exponent of f32, rounded to the nearest, ties to even.
+    Bf16,
+    /// 16 bits of IEEE 754, rounded to the nearest, ties to even.
+    F16,
+}
+
+impl Number {
+    /// Bytes of one.
+    pub const fn n_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
+    /// The numbers of these values, little-endian.
+    pub fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::Bf16 => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
+            Self::F16 => values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
+        }
+    }
+
+    fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+        match self {
+            Self::F32 => {
+                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
+            Self::Bf16 => halves().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+            Self::F16 => halves().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
+        }
+    }
+
+    fn of_word(word: &str) -> Option<Self> {
+        [Self::F32, Self::Bf16, Self::F16].into_iter().find(|number| format!("{:?}", number.dtype()) == word)
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::Bf16 => Dtype::BF16,
+            Self::F16 => Dtype::F16,
+        }
+    }
+}
+
+/// A tensor that a file will hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorHead {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its numbers.
+    pub number: Number,
+}
+
+impl TensorHead {
+    /// Bytes of its values.
+    pub fn n_bytes(&self) -> u64 {
+        self.shape.iter().map(|&size| size as u64).product::<u64>() * self.number.n_bytes() as u64
+    }
+}
+
+/// A safetensors file that is written one tensor after the other.
+pub struct TensorWriter {
+    file: HashedFile,
+    left: std::vec::IntoIter<TensorHead>,
+    /// Type of the tensor at hand, and how many of its values are still to come.
+    number: Number,
+    missing: usize,
+}
+
+impl TensorWriter {
+    /// Writes the header of a file of these tensors, in their order.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn create(path: &Path, tensors: Vec<TensorHead>) -> Result<Self> {
+        let refused = |problem: String| Error::checkpoint(path, format!("cannot be encoded: {problem}"));
+        let mut end = 0;
+        let infos = tensors.iter().map(|tensor| {
+            let start = end;
+            end += tensor.number.n_bytes() * tensor.shape.iter().product::<usize>();
+            let data_offsets = (start, end);
+            let info = TensorInfo { dtype: tensor.number.dtype(), shape: tensor.shape.clone(), data_offsets };
+            (tensor.name.clone(), info)
+        });
+        // What transformers asks for; the values are as other programs expect them either way.
+        let about = [("format".to_string(), "pt".to_string())].into();
+        let metadata =
+            Metadata::new(Some(about), infos.collect()).map_err(|error| refused(error.to_string()))?;
+        let mut header = serde_json::to_vec(&metadata).map_err(|error| refused(error.to_string()))?;
+        // Values are to lie at multiples of 8 bytes.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut file = HashedFile::create(path)?;
+        file.write(&(header.len() as u64).to_le_bytes())?;
+        file.write(&header)?;
+        Ok(Self { file, left: tensors.into_iter(), number: Number::F32, missing: 0 })
+    }
+
+    /// Writes the next values of the tensor at hand, or the first of the next one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&mut self, values: &[f32]) -> Result<()> {
+        if let (0, Some(head)) = (self.missing, self.left.as_slice().first()) {
+            (self.number, self.missing) = (head.number, head.shape.iter().product());
+            self.left.next();
+        }
+        self.missing = self.missing.saturating_sub(values.len());
+        values.chunks(CHUNK).try_for_each(|chunk| self.file.write(&self.number.encode(chunk)))
+    }
+
+    /// Makes the file survive a loss of power, and says what it must be from now on.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn finish(self) -> Result<FileEntry> {
+        self.file.finish()
+    }
+}
+
 /// An open safetensors file whose header has been checked against its size.
-pub(super) struct TensorFile {
+#[derive(Debug)]
+pub struct TensorFile {
     path: PathBuf,
     file: File,
     tensors: BTreeMap<String, Place>,
 }
 
 /// Where a tensor lies.
+#[derive(Debug)]
 struct Place {
+    number: Number,
     shape: Vec<usize>,
     start: u64,
 }
@@ -96,8 +217,27 @@ struct Entry {
 }
 
 impl TensorFile {
-    /// Opens a file. Nothing is allocated by a number that the file's own size does not bear out.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    /// Opens a file of a checkpoint, whose values are f32.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open_any`], and when it holds another type.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = Self::open_any(path)?;
+        match file.tensors.iter().find(|(_, place)| place.number != Number::F32) {
+            None => Ok(file),
+            Some((name, place)) => {
+                let problem =
+                    format!("is damaged: tensor {name}: type F32 expected, {:?} found", place.number.dtype());
+                Err(Error::checkpoint(path, problem))
+            }
+        }
+    }
+
+    /// Opens a file of f32, bf16 or f16. Nothing is allocated by a number that the file's own size does not bear out.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no such file.
+    pub fn open_any(path: &Path) -> Result<Self> {
         let refused = |problem: String| Error::checkpoint(path, format!("is damaged: {problem}"));
         let mut file = File::open(path).map_err(Error::io("open", path))?;
         let size = file.metadata().map_err(Error::io("read", path))?.len();
@@ -119,31 +259,37 @@ impl TensorFile {
         for (name, value) in entries.into_iter().filter(|(name, _)| name != "__metadata__") {
             let of_tensor = |problem: String| refused(format!("tensor {name}: {problem}"));
             let entry: Entry = serde_json::from_value(value).map_err(|error| of_tensor(error.to_string()))?;
-            if entry.dtype != "F32" {
-                return Err(of_tensor(format!("type F32 expected, {} found", entry.dtype)));
-            }
-            let bytes = entry.shape.iter().try_fold(4u64, |n, &size| n.checked_mul(size as u64));
+            let Some(number) = Number::of_word(&entry.dtype) else {
+                return Err(of_tensor(format!("type F32, BF16 or F16 expected, {} found", entry.dtype)));
+            };
+            let of_one = number.n_bytes() as u64;
+            let bytes = entry.shape.iter().try_fold(of_one, |n, &size| n.checked_mul(size as u64));
             let [start, end] = entry.data_offsets;
             if bytes.is_none() || bytes != end.checked_sub(start) {
                 return Err(of_tensor(format!("shape {:?} does not fill bytes {start}..{end}", entry.shape)));
             }
-            places.push((start, end, name, entry.shape));
+            places.push((start, end, name, entry.shape, number));
         }
-        places.sort();
+        places.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
         let mut tensors = BTreeMap::new();
         let mut filled = 0;
-        for (start, end, name, shape) in places {
+        for (start, end, name, shape, number) in places {
             if start != filled {
                 return Err(refused(format!("tensor {name} begins at byte {start} instead of {filled}")));
             }
             filled = end;
-            tensors.insert(name, Place { shape, start: 8 + length + start });
+            tensors.insert(name, Place { number, shape, start: 8 + length + start });
         }
         if filled != size - 8 - length {
             let found = size - 8 - length;
             return Err(refused(format!("its tensors have {filled} bytes, but {found} follow the header")));
         }
         Ok(Self { path: path.to_path_buf(), file, tensors })
+    }
+
+    /// Names and shapes of all tensors, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|(name, place)| (name.as_str(), place.shape.as_slice()))
     }
 
     /// Values of all tensors.
@@ -153,7 +299,10 @@ impl TensorFile {
     }
 
     /// Refuses a file that holds other tensors, naming the first that differs.
-    pub(super) fn expect(&self, expected: &[(String, &[usize])]) -> Result<()> {
+    ///
+    /// # Errors
+    /// Which one.
+    pub fn expect(&self, expected: &[(String, &[usize])]) -> Result<()> {
         let refused = |problem: String| {
             Err(Error::checkpoint(
                 &self.path,
@@ -179,26 +328,25 @@ impl TensorFile {
         }
     }
 
-    /// The values of a tensor that [`TensorFile::expect`] has seen.
-    pub(super) fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+    /// The values of a tensor.
+    ///
+    /// # Errors
+    /// When there is none of that name, or the file cannot be read.
+    pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
         let Some(place) = self.tensors.get(name) else {
             return Err(Error::checkpoint(&self.path, format!("tensor {name} is missing")));
         };
-        let n = place.shape.iter().product();
+        let (n, of_one) = (place.shape.iter().product(), place.number.n_bytes());
         self.file.seek(SeekFrom::Start(place.start)).map_err(Error::io("read", &self.path))?;
         let mut values = Vec::with_capacity(n);
-        let mut bytes = vec![0; 4 * CHUNK.min(n)];
+        let mut bytes = vec![0; of_one * CHUNK.min(n)];
         while values.len() < n {
-            let bytes = &mut bytes[..4 * CHUNK.min(n - values.len())];
+            let bytes = &mut bytes[..of_one * CHUNK.min(n - values.len())];
             self.file.read_exact(bytes).map_err(Error::io("read", &self.path))?;
-            values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+            values.extend(place.number.decode(bytes));
         }
         Ok(values)
     }
-}
-
-fn to_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use moe_shards::Hash;
 use serde_json::{Map, Value, json};
 
+use super::{logits, per_token};
 use crate::checkpoint::{self, Loaded};
 use crate::cli::EvalArgs;
 use crate::data::Corpus;
@@ -34,6 +35,12 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
             loaded.state.seq_len
         )));
     }
+    if let Some(path) = args.per_token.as_ref().filter(|path| path.exists()) {
+        return Err(Error::Usage(format!(
+            "--per-token {}: exists; name a file that does not",
+            path.display()
+        )));
+    }
     let chosen = device::open(args.device)?;
     printer.say(format!("device {}", chosen.reason));
     let model = match args.ema {
@@ -51,6 +58,14 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
         return sweep(&args, &loaded, model, &validator, &corpus, printer);
     }
     let validation = validator.run(&model, &corpus)?;
+    if let Some(path) = &args.per_token {
+        per_token::write(path, &validator.scores(&model)?)?;
+        printer.say(format!("loss and rank of each target: {}", path.display()));
+    }
+    if let Some(path) = &args.logits {
+        logits::write(path, &validator, &model)?;
+        printer.say(format!("logits: {}", path.display()));
+    }
 
     let sources: Vec<(String, Mean)> =
         validation.losses.sources.iter().map(|(pool, mean)| (corpus.pool_name(*pool), *mean)).collect();

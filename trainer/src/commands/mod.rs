@@ -3,15 +3,20 @@
 mod bench;
 mod config;
 mod eval;
+mod export;
 mod fork;
+mod import;
 mod inspect;
+mod logits;
 mod memory;
+mod per_token;
 mod plan;
 mod report;
 mod resume;
 mod sample;
 mod source;
 mod train;
+mod upcycle;
 mod verify_resume;
 
 use std::fs::File;
@@ -48,6 +53,9 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
         Some(Verb::Train(args)) => train::run(args, printer),
         Some(Verb::Resume(args)) => resume::run(args, printer),
         Some(Verb::Eval(args)) => eval::run(args, printer),
+        Some(Verb::Export(args)) => export::run(args, printer),
+        Some(Verb::Import(args)) => import::run(args, printer),
+        Some(Verb::Upcycle(args)) => upcycle::run(args, printer),
         Some(Verb::Sample(args)) => sample::run(args, printer),
         Some(Verb::Inspect(args)) => inspect::run(args, printer),
         Some(Verb::Config(args)) => config::run(args, printer),

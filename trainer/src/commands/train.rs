@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
+
 use super::{Begun, lock, memory, source, train_and_report, validator};
 use crate::checkpoint;
-use crate::cli::TrainArgs;
+use crate::cli::{EndArgs, TrainArgs};
 use crate::config::RunConfig;
 use crate::data::Corpus;
 use crate::device;
@@ -18,13 +20,37 @@ use crate::train::TrainState;
 pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
     let mut source = source::read(&args.source)?;
     source.apply(args.shards.as_deref(), args.steps, args.device);
-    let config = RunConfig::new(source.values, source.problems)?;
     let dir = args.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&source.name));
-    refuse_begun(&dir)?;
+    let config = RunConfig::new(source.values, source.problems)?;
+    let seed = config.run.seed;
+    let start = Start { config, origin: source.origin, dir: &dir, end: args.end };
+    begin(start, printer, |geometry, _, device, _| Ok(Model::new(geometry, seed, device)))
+}
+
+/// A run that is about to begin.
+pub(super) struct Start<'a> {
+    /// Its configuration.
+    pub(super) config: RunConfig,
+    /// Where that comes from.
+    pub(super) origin: String,
+    /// Its folder, in which no run has begun.
+    pub(super) dir: &'a Path,
+    /// How it ends.
+    pub(super) end: EndArgs,
+}
+
+/// Begins a run with the model that `make` makes for its geometry and data, on a device.
+pub(super) fn begin(
+    start: Start,
+    printer: &mut Printer,
+    make: impl FnOnce(&ModelConfig, &Corpus, &Device, &Printer) -> Result<Model>,
+) -> Result<u8> {
+    let Start { config, origin, dir, end } = start;
+    refuse_begun(dir)?;
     moe_kernels::allow_tensor_cores(config.precision.tensor_cores);
     let chosen = device::open(config.run.device)?;
     printer.say(format!("device {}", chosen.reason));
-    printer.say(&source.origin);
+    printer.say(&origin);
     config.warnings().iter().for_each(|warning| printer.warn(warning));
     let corpus = Corpus::open(&config.data.shards)?;
     let config = config.with_plan_len(corpus.samples.len())?;
@@ -34,17 +60,17 @@ pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
     memory::check(&config, &geometry, &chosen.device, printer)?;
     let validator = validator(&config, &corpus, printer)?;
 
-    let model = Model::new(&geometry, config.run.seed, &chosen.device.autodiff());
+    let model = make(&geometry, &corpus, &chosen.device.autodiff(), printer)?;
     let optimizer = Optimizer::new(config.groups.clone(), &model);
     let state = TrainState::new(model, optimizer);
     // Only what can refuse nothing any more comes after the folder is made.
-    std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-    let _lock = lock(&dir)?;
-    refuse_begun(&dir)?;
-    checkpoint::forget_parent(&dir)?;
-    checkpoint::write_config_lock(&dir, &config.values)?;
-    let begun = Begun { dir: &dir, config: &config, corpus: &corpus, validator: validator.as_ref() };
-    train_and_report(state, begun, Interval::default(), args.end, printer)
+    std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    let _lock = lock(dir)?;
+    refuse_begun(dir)?;
+    checkpoint::forget_parent(dir)?;
+    checkpoint::write_config_lock(dir, &config.values)?;
+    let begun = Begun { dir, config: &config, corpus: &corpus, validator: validator.as_ref() };
+    train_and_report(state, begun, Interval::default(), end, printer)
 }
 
 fn refuse_begun(dir: &Path) -> Result<()> {

@@ -11,6 +11,7 @@ use burn::tensor::Tensor;
 use crate::error::Result;
 use crate::ops::cross_entropy::{Gradients, chunk_tokens, head_cross_entropy};
 use crate::ops::linear::{cast_f32, cast_like};
+use crate::ops::routing::from_integers;
 use crate::ops::{Form, read};
 
 pub use crate::ops::cross_entropy::Targets;
@@ -70,6 +71,28 @@ pub fn token_losses(hidden: Tensor<2>, head: Tensor<2>, targets: Targets) -> Res
     read(Tensor::cat(losses.collect(), 0))
 }
 
+/// How many tokens have a higher logit than the target, of each token; of those whose mask is false it means nothing.
+///
+/// # Shapes
+/// As in [`cross_entropy`].
+///
+/// # Errors
+/// When the device failed.
+pub fn token_ranks(hidden: Tensor<2>, head: Tensor<2>, targets: Targets) -> Result<Vec<u32>> {
+    let hidden = hidden.without_autodiff();
+    let head = cast_like(head.without_autodiff(), &hidden);
+    let ranks = chunks(hidden, &head, targets).map(|(chunk, targets)| {
+        let n = targets.ids.len();
+        let logits = chunk.matmul(head.clone());
+        let ids: Vec<i64> = targets.ids.iter().map(|&id| i64::from(id)).collect();
+        let of_target = logits.clone().gather(1, from_integers(ids, [n, 1], &logits.device()));
+        // A vocabulary has fewer entries than f32 can count.
+        let is_above = logits.clone().greater(of_target.expand(logits.dims()));
+        is_above.float().sum_dim(1).reshape([n])
+    });
+    Ok(read(Tensor::cat(ranks.collect(), 0))?.into_iter().map(|rank| rank as u32).collect())
+}
+
 /// The hidden states of each chunk of tokens, with their targets.
 fn chunks<'a>(
     hidden: Tensor<2>,
@@ -123,6 +146,21 @@ mod tests {
     fn loss_and_gradient_by_hand() {
         check_by_hand();
         plainly(check_by_hand);
+    }
+
+    #[test]
+    fn ranks_count_what_is_more_likely() {
+        let device = Device::flex();
+        let ranks = || {
+            token_ranks(
+                tensor(&[1.0, -1.0], [2, 1], &device),
+                tensor(&[3.0, 1.0, 2.0, 2.0], [1, 4], &device),
+                Targets { ids: &[2, 0], mask: &[true, true] },
+            )
+            .expect("on the host")
+        };
+        assert_eq!(ranks(), [1, 3]);
+        assert_eq!(plainly(ranks), [1, 3]);
     }
 
     #[test]

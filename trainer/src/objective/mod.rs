@@ -2,4 +2,4 @@
 
 mod cross_entropy;
 
-pub use cross_entropy::{CrossEntropy, Targets, bits_per_byte, cross_entropy, token_losses};
+pub use cross_entropy::{CrossEntropy, Targets, bits_per_byte, cross_entropy, token_losses, token_ranks};

@@ -7,4 +7,4 @@ mod run_loop;
 mod validate;
 
 pub use run_loop::{Observer, Progress, Run, Summary, run};
-pub use validate::{Validation, Validator};
+pub use validate::{TokenScore, Validation, Validator};

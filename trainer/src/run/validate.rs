@@ -9,7 +9,7 @@ use crate::metrics::{GroupLoads, GroupLosses, Mean, ValidatedRouter};
 use crate::model::Model;
 use crate::model::moe::RouterStats;
 use crate::model::record::Values;
-use crate::objective::{Targets, token_losses};
+use crate::objective::{Targets, token_losses, token_ranks};
 use crate::ops::read;
 
 /// A validation, beside what knowing the frequencies of tokens alone would give.
@@ -89,6 +89,59 @@ impl Validator {
         }
         Ok(Validation { losses, unigram: self.unigram, routers, average: None })
     }
+
+    /// The samples.
+    pub fn batches(&self) -> &[Batch] {
+        &self.batches
+    }
+
+    /// What a model thinks of each target, in the order of the samples.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn scores(&self, model: &Model) -> Result<Vec<TokenScore>> {
+        let model = model.valid();
+        let mut scores = Vec::new();
+        for batch in &self.batches {
+            let input = batch.input(0..batch.len(), &model.device());
+            let hidden = model.forward(&input, &model.eval_context(&input)).hidden;
+            let targets = Targets { ids: &batch.targets, mask: &batch.loss_mask };
+            let losses = token_losses(hidden.clone(), model.head(), targets)?;
+            let ranks = token_ranks(hidden, model.head(), targets)?;
+            for (index, (loss, rank)) in losses.into_iter().zip(ranks).enumerate() {
+                if !batch.loss_mask[index] {
+                    continue;
+                }
+                let (sample, position) = (index / batch.seq_len, index % batch.seq_len);
+                scores.push(TokenScore {
+                    sample: batch.first_t + sample as u64,
+                    position: position as u32,
+                    source: u32::from(batch.ids[sample].pool),
+                    token: batch.targets[index],
+                    rank,
+                    loss,
+                });
+            }
+        }
+        Ok(scores)
+    }
+}
+
+/// What a model thinks of one target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenScore {
+    /// The validation sample.
+    pub sample: u64,
+    /// Where in it the token stands that the target follows.
+    pub position: u32,
+    /// Number of the source.
+    pub source: u32,
+    /// The target.
+    pub token: u32,
+    /// Tokens that the model holds for more likely.
+    pub rank: u32,
+    /// Negative logarithm of its probability, in nats.
+    pub loss: f32,
 }
 
 /// Mean unigram loss over the targets that count.

@@ -40,6 +40,12 @@ mod kills;
 /// Skipped steps, averages of weights, groups, fused matrices, batch ramps, parametrizations.
 mod optim;
 
+/// Models that leave for other programs and come from them.
+mod export;
+
+/// Mixtures of experts that begin as dense models.
+mod upcycle;
+
 /// What each configuration key changes.
 mod keys;
 

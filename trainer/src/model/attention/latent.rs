@@ -19,7 +19,7 @@ use crate::settings;
 use crate::settings::{Key, Section, Values, WIDE, float, int};
 
 /// Added to the mean square of latent vectors whatever `model.norm_eps` is, as in the published models.
-const LATENT_EPS: f64 = 1e-6;
+pub const LATENT_EPS: f64 = 1e-6;
 
 settings! {
     /// Multi-head latent attention.

@@ -1,0 +1,46 @@
+//! Logits of a few validation samples, with what was read, for other programs to compare theirs with.
+
+use std::path::Path;
+
+use burn::module::Module;
+
+use crate::checkpoint::{Number, TensorHead, TensorWriter};
+use crate::error::Result;
+use crate::model::{Model, PADDING};
+use crate::ops::linear::cast_f32;
+use crate::ops::read;
+use crate::run::Validator;
+
+/// Writes a safetensors file of f32: `tokens`, `positions` and `segments`, -1 on padding, `[samples, seq_len]` each, and `logits`,
+/// `[samples, seq_len, vocab]`.
+///
+/// # Errors
+/// When the device failed or the file cannot be written.
+pub(super) fn write(path: &Path, validator: &Validator, model: &Model) -> Result<()> {
+    let batches = validator.batches();
+    let [_, vocab] = model.head().dims();
+    let (n, seq_len) =
+        (batches.iter().map(|batch| batch.len()).sum(), batches.first().map_or(0, |batch| batch.seq_len));
+    let head = |name: &str, shape: Vec<usize>| TensorHead { name: name.into(), shape, number: Number::F32 };
+    let heads = ["tokens", "positions", "segments"].map(|name| head(name, vec![n, seq_len]));
+    let heads = heads.into_iter().chain([head("logits", vec![n, seq_len, vocab])]).collect();
+    let mut file = TensorWriter::create(path, heads)?;
+    let all = |of: fn(&crate::data::Batch) -> &[u32]| -> Vec<f32> {
+        let number = |&value: &u32| if value == PADDING { -1.0 } else { value as f32 };
+        batches.iter().flat_map(of).map(number).collect()
+    };
+    file.write(&all(|batch| &batch.tokens))?;
+    file.write(&all(|batch| &batch.positions))?;
+    file.write(&all(|batch| &batch.segments))?;
+    let model = model.valid();
+    for batch in batches {
+        for sample in 0..batch.len() {
+            let input = batch.input(sample..sample + 1, &model.device());
+            let hidden = model.forward(&input, &model.eval_context(&input)).hidden;
+            let logits = cast_f32(hidden).matmul(model.head());
+            file.write(&read(logits.reshape([seq_len * vocab]))?)?;
+        }
+    }
+    file.finish()?;
+    Ok(())
+}

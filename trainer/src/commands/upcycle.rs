@@ -1,0 +1,61 @@
+//! `moe-train upcycle`: a mixture of experts that begins as a dense model.
+
+use std::path::PathBuf;
+
+use moe_shards::Hash;
+
+use super::source::Source;
+use super::train::{Start, begin};
+use crate::checkpoint;
+use crate::cli::{EndArgs, UpcycleArgs};
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::export::apart;
+use crate::printer::Printer;
+use crate::upcycle::Upcycling;
+
+pub(super) fn run(args: UpcycleArgs, printer: &mut Printer) -> Result<u8> {
+    let loaded = checkpoint::load(&checkpoint::resolve(&args.path, None)?)?;
+    let dense_geometry = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
+    let g = args.granularity;
+    let mut source = Source::new(loaded.config.values.clone());
+    let of_the_mixture = [
+        format!("model.dense_layers={}", args.dense_layers),
+        format!("moe.experts={}", args.experts),
+        format!("moe.top_k={}", args.top_k.unwrap_or(2 * g)),
+        format!("moe.expert_ffn={}", (dense_geometry.dense_ffn / g).max(1)),
+        "moe.shared=0".to_string(),
+    ];
+    for assignment in of_the_mixture.iter().chain(&args.set) {
+        source.values.read_assignment(assignment, &mut source.problems);
+    }
+    source.apply(args.shards.as_deref(), args.steps, args.device);
+    let config = RunConfig::new(source.values, source.problems)?;
+    let how = Upcycling { granularity: g, redraw: args.redraw };
+    let problems =
+        how.problems(&dense_geometry, &config.model(loaded.state.vocab_size, loaded.state.seq_len));
+    if !problems.is_empty() {
+        return Err(Error::Config(problems));
+    }
+    let seed = config.run.seed;
+    let origin = format!("from {}, step {}", loaded.path.display(), loaded.state.step);
+    // Saved before its first step, which `resume` makes.
+    let end = EndArgs { stop_after: Some(0), json: args.json };
+    let run: PathBuf = args.run;
+    begin(Start { config, origin, dir: &run, end }, printer, |geometry, corpus, device, printer| {
+        let (trained, found) = (Hash::of(&loaded.tokenizer), Hash::of(&corpus.tokenizer));
+        if trained != found {
+            return Err(Error::Data(format!(
+                "the shards have tokenizer {}, the dense model {}; build the data with the tokenizer of the model",
+                found.short(),
+                trained.short()
+            )));
+        }
+        let dense = checkpoint::load_model(&loaded, &device.clone().without_autodiff())?;
+        let model = how.apply((&dense_geometry, &dense), geometry, seed, device)?;
+        let seq_len = geometry.seq_len.min(dense_geometry.seq_len);
+        let gap = apart(&dense, &model, seq_len, geometry.vocab_size)?.max;
+        printer.say(format!("logits differ from those of the dense model by at most {gap:.1e}"));
+        Ok(model)
+    })
+}

@@ -1,0 +1,98 @@
+//! Tokenizer files of other programs, and whether two tokenizers are the same.
+
+use serde_json::{Value as Json, json};
+use tokenizers::Tokenizer;
+
+/// The files beside `tokenizer.json`, with their names.
+pub fn files(tokenizer: &Tokenizer, eod: u32, seq_len: usize) -> [(&'static str, Json); 2] {
+    let end = tokenizer.id_to_token(eod);
+    // Only batches of texts of different lengths have padding, and their masks hide it.
+    let special = json!({ "eos_token": end, "pad_token": end });
+    let config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": seq_len,
+        "clean_up_tokenization_spaces": false,
+        "eos_token": end,
+        "pad_token": end,
+        "bos_token": null,
+        "unk_token": null,
+    });
+    [("tokenizer_config.json", config), ("special_tokens_map.json", special)]
+}
+
+/// Whether two files of tokenizers make the same tokens of the same text.
+///
+/// # Errors
+/// What differs.
+pub fn same_tokens(ours: &[u8], theirs: &[u8]) -> Result<(), String> {
+    if ours == theirs {
+        return Ok(());
+    }
+    let parse = |bytes| serde_json::from_slice::<Json>(bytes).map_err(|error| format!("is no JSON: {error}"));
+    let (ours, theirs) = (parse(ours)?, parse(theirs)?);
+    let added = |file: &Json| -> Vec<(u64, String)> {
+        let tokens = file["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
+        let one = |token: &Json| Some((token["id"].as_u64()?, token["content"].as_str()?.to_string()));
+        tokens.iter().filter_map(one).collect()
+    };
+    if added(&ours) != added(&theirs) {
+        return Err("added_tokens differ".into());
+    }
+    for part in ["normalizer", "pre_tokenizer"] {
+        if ours[part] != theirs[part] {
+            return Err(format!(
+                "{part} differs: {} expected, {} found",
+                short(&ours[part]),
+                short(&theirs[part])
+            ));
+        }
+    }
+    let (old, new) = (&ours["model"], &theirs["model"]);
+    if old["vocab"] != new["vocab"] {
+        return Err("model.vocab differs".into());
+    }
+    if merges(&old["merges"]) != merges(&new["merges"]) {
+        return Err("model.merges differ".into());
+    }
+    Ok(())
+}
+
+/// Merges as pairs, which older files have as one text.
+pub fn merges(list: &Json) -> Vec<[String; 2]> {
+    let pair = |merge: &Json| match merge {
+        Json::String(text) => text.split_once(' ').map(|(a, b)| [a.to_string(), b.to_string()]),
+        other => {
+            let part = |at: usize| other.get(at).and_then(Json::as_str).map(str::to_string);
+            Some([part(0)?, part(1)?])
+        }
+    };
+    list.as_array().map_or(&[][..], Vec::as_slice).iter().filter_map(pair).collect()
+}
+
+fn short(value: &Json) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        None => text,
+        Some((end, _)) => format!("{}...", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokenizers_are_the_same_by_what_they_do() {
+        let of = |merges: Json, id: u64, truncation: Json| {
+            json!({ "truncation": truncation, "added_tokens": [{ "id": id, "content": "<e>" }], "normalizer": null,
+                    "pre_tokenizer": null, "model": { "vocab": { "a": 0 }, "merges": merges } })
+            .to_string()
+        };
+        let ours = of(json!(["a b"]), 1, Json::Null);
+        assert_eq!(same_tokens(ours.as_bytes(), of(json!([["a", "b"]]), 1, json!(1)).as_bytes()), Ok(()));
+        let problem = |other: String| same_tokens(ours.as_bytes(), other.as_bytes()).expect_err("differs");
+        assert_eq!(problem(of(json!(["b a"]), 1, Json::Null)), "model.merges differ");
+        assert_eq!(problem(of(json!(["a b"]), 2, Json::Null)), "added_tokens differ");
+        assert!(problem("x".into()).starts_with("is no JSON"));
+    }
+}
