@@ -1,6 +1,7 @@
 //! Prints what rules say of texts, to compare them with those of another program.
 //!
 //! `filter_verdicts normalize < docs.jsonl` prints each `text` in the normal form that rules see, one JSON string a line.
+//! `filter_verdicts words < docs.jsonl` prints the words of each `text` as rules see them, a JSON list a line.
 //! `filter_verdicts RULE... < docs.jsonl` prints for each text the reasons of the rules with their defaults, with tabs
 //! between them; `-` stands for none. A line may hold `words`, the words of the text in its order: they replace our own.
 
@@ -26,6 +27,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let line: Line = serde_json::from_str(&line?)?;
             let text = normalize(&line.text, NormalizeConfig::default());
             writeln!(out, "{}", serde_json::to_string(&text)?)?;
+        }
+        return Ok(out.flush()?);
+    }
+    if rules == ["words"] {
+        for line in lines {
+            let line: Line = serde_json::from_str(&line?)?;
+            let scratch = Scratch::default();
+            let text = scratch.text(&line.text, Metadata::default());
+            let words: Vec<&str> = text.words().all().iter().map(|word| word.of(&line.text)).collect();
+            writeln!(out, "{}", serde_json::to_string(&words)?)?;
         }
         return Ok(out.flush()?);
     }

@@ -5,6 +5,7 @@ pub mod decontaminate;
 pub mod export;
 pub mod grade;
 pub mod import;
+pub mod label;
 pub mod rephrase;
 pub mod server;
 pub mod tokenizer;
@@ -12,7 +13,9 @@ pub mod tokenizer;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use moe_data::mix::count;
+use moe_data::printer::Color;
 use moe_data::recipe::ByteSize;
 
 /// Raw text to curated, deduplicated, tokenized, memory-mapped shards and a multi-epoch plan.
@@ -25,6 +28,9 @@ pub struct Cli {
     /// Say more
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// When to color labels of messages
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: When,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
@@ -48,6 +54,27 @@ pub fn with_global_flags_first(args: impl IntoIterator<Item = OsString>) -> Vec<
     }
     first.extend(others);
     first
+}
+
+/// When to use color.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum When {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl From<When> for Color {
+    fn from(when: When) -> Color {
+        match when {
+            When::Auto => Color::Auto,
+            When::Always => Color::Always,
+            When::Never => Color::Never,
+        }
+    }
 }
 
 /// The verbs.
@@ -84,6 +111,12 @@ pub enum Verb {
   moe-data grade corpus/ --max-docs 2000 --base-url http://127.0.0.1:8000/v1 --model NAME --output grades.jsonl
   moe-data grade corpus/ --max-docs 2000 --model NAME --scores scores.jsonl   # from the cache, beside other scores")]
     Grade(Box<grade::Grade>),
+    /// Label some documents as good or bad, and see how far profiles and a classifier agree with you
+    #[command(before_long_help = "Examples:
+  moe-data label corpus/ --n 100                       # asks for each document; add more at any time
+  moe-data label --compare labels.jsonl                # the published profiles and length alone
+  moe-data label --compare labels.jsonl --model quality.moecls")]
+    Label(label::Label),
     /// Make the multi-epoch plan of a build and say what it is worth
     #[command(before_long_help = "Examples:
   moe-data mix --epochs 4                    # configs/mix.toml if it is there, else built-in defaults
@@ -93,6 +126,12 @@ pub enum Verb {
   moe-data mix --extend --from 20000 --epochs 6              # keep samples 0 to 19999, then two more passes
   moe-data mix --extend --from 20000 --takedown ids.txt      # hide documents from sample 20000 on")]
     Mix(Mix),
+    /// Show all keys of recipes and mixtures with their defaults, or what one means
+    #[command(before_long_help = "Examples:
+  moe-data config                              # all of them, as TOML with comments
+  moe-data config --explain mix.epochs
+  moe-data config --explain filter.gopher_quality.min_words --json")]
+    Config(Config),
     /// Show the rules that filters can name, and the profiles with all their limits
     #[command(before_long_help = "Examples:
   moe-data filters                             # all rules with their defaults, and the profiles
@@ -168,6 +207,15 @@ pub struct Build {
     /// source named after its stem
     #[arg(long, value_name = "PATH")]
     pub input: Vec<PathBuf>,
+    /// Of the files of --input read only those that match this pattern, as in a .gitignore; may be repeated
+    #[arg(long, value_name = "PATTERN", requires = "input")]
+    pub include: Vec<String>,
+    /// Pass over files of --input that match this pattern, as in a .gitignore; may be repeated
+    #[arg(long, value_name = "PATTERN", requires = "input")]
+    pub exclude: Vec<String>,
+    /// Read at most so many records of each source, such as 10K, to try a recipe out
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
+    pub limit: Option<u64>,
     /// Output folder of another build, of which no document is taken in again; repeat for several
     #[arg(long, value_name = "DIR")]
     pub against: Vec<PathBuf>,
@@ -210,11 +258,11 @@ pub struct Build {
 /// Flags of `mix`.
 #[derive(Debug, Args)]
 pub struct Mix {
-    /// Passes over every family, at most [default: the mixture's]
+    /// Passes over every family, at most; 1.5 are one and half of a second [default: the mixture's]
     #[arg(long, value_name = "N")]
-    pub epochs: Option<u32>,
+    pub epochs: Option<f64>,
     /// Tokens of a training sequence [default: the mixture's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::parse_u32)]
     pub seq_len: Option<u32>,
     /// Seed of all shuffling [default: the mixture's]
     #[arg(long, value_name = "N")]
@@ -229,19 +277,19 @@ pub struct Mix {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// Keep this share of the families and budgets: repeats, variants and phases stay as in the whole plan
-    #[arg(long, value_name = "1/N", value_parser = moe_data::mix::count::parse_fraction)]
+    #[arg(long, value_name = "1/N", value_parser = count::parse_fraction)]
     pub proxy: Option<[u64; 2]>,
     /// Parameters of the model, such as 7B: warns when there are too many for the text
     #[arg(long, value_name = "N")]
-    pub params: Option<moe_data::mix::count::Count>,
+    pub params: Option<count::Count>,
     /// Extend the plan that is there: its samples below --from stay, the mixture decides the rest
     #[arg(long, requires = "from")]
     pub extend: bool,
     /// First sample that may change
-    #[arg(long, value_name = "T", requires = "extend")]
+    #[arg(long, value_name = "T", requires = "extend", value_parser = count::parse_u64)]
     pub from: Option<u64>,
-    /// File with names of documents, one a line, that are hidden from sample --from on; without --mixture and
-    /// --epochs nothing else changes
+    /// File with names of documents, one a line, that are hidden from sample --from on, behind `family:` with all texts of their
+    /// families; without --mixture and --epochs nothing else changes
     #[arg(long, value_name = "FILE", requires = "extend")]
     pub takedown: Option<PathBuf>,
     /// Replace another plan of the same shards
@@ -255,6 +303,17 @@ pub struct Mix {
     pub json: bool,
 }
 
+/// Flags of `config`.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// A key such as `mix.epochs` or `epochs`, or a section such as `dedup.minhash`
+    #[arg(long, value_name = "KEY")]
+    pub explain: Option<String>,
+    /// Print JSON on stdout, a key a line
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Flags of `filters`.
 #[derive(Debug, Args)]
 pub struct Filters {
@@ -264,6 +323,14 @@ pub struct Filters {
     /// Print JSON on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+/// A count above 0.
+fn parse_limit(text: &str) -> Result<u64, String> {
+    match count::parse_u64(text)? {
+        0 => Err("0 records are none; expected 1 or more".to_owned()),
+        n => Ok(n),
+    }
 }
 
 /// A number above 0, up to 1.

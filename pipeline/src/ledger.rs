@@ -258,11 +258,17 @@ impl Ledger {
                 format!("    cut by {method}: {} from {} documents", ByteSize(count.bytes), count.docs)
             }));
         }
-        lines.extend(self.minhash_estimate.iter().map(|estimate| format!("near-duplicates: {estimate}")));
+        lines.extend(self.minhash_estimate.iter().map(|e| format!("near-duplicates: {}", e.summary())));
         for (name, summary) in self.decontamination.iter().flatten() {
             lines.push(format!("evaluation set {name}: {summary}"));
         }
         lines.join("\n")
+    }
+
+    /// The table with all that is known of near-duplicates.
+    pub fn full_table(&self, title: &Path) -> String {
+        let estimate = self.minhash_estimate.iter().map(|estimate| format!("\nnear-duplicates: {estimate}"));
+        self.table(title) + &estimate.collect::<String>()
     }
 
     /// Records read, and records in quarantine.

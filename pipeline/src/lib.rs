@@ -20,6 +20,7 @@ mod json;
 pub mod listing;
 pub mod lookup;
 mod nearest;
+mod numbers;
 pub mod printer;
 pub mod strict_toml;
 pub mod watch;
@@ -29,6 +30,7 @@ pub mod objects;
 
 pub mod classifier;
 pub mod decontaminate;
+mod spacy;
 
 pub mod filter;
 pub mod minhash;
@@ -57,6 +59,7 @@ pub mod prepare;
 
 pub mod import;
 pub mod publish;
+pub mod reference;
 pub mod story;
 
 pub mod report;

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use moe_data::Error;
-use moe_data::commands::{build, dups, explain, filters, inspect, mix, verify, why};
-use moe_data::printer::{Level, Printer};
+use moe_data::commands::{build, config, dups, explain, filters, inspect, label, mix, verify, why};
+use moe_data::prepare::InputFilters;
+use moe_data::printer::{Color, Level, Printer};
 use moe_shards::memory::Allocator;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
@@ -33,11 +34,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(answer) => return say(&answer),
     };
-    let printer = Printer::new(match (cli.quiet, cli.verbose) {
+    let level = match (cli.quiet, cli.verbose) {
         (true, _) => Level::Quiet,
         (false, true) => Level::Verbose,
         (false, false) => Level::Normal,
-    });
+    };
+    let printer = Printer::new(level, cli.color.into());
     let outcome = listen().and_then(|()| run(cli.verb, &printer));
     match outcome.and_then(|()| printer.finish()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,12 +67,12 @@ fn fail(error: &Error, printer: &Printer) -> ExitCode {
 fn say(answer: &clap::Error) -> ExitCode {
     if answer.use_stderr() {
         // An argument may be a file name that the shell put there.
-        Printer::new(Level::Quiet).refused_flags(&answer.render().to_string());
+        Printer::new(Level::Quiet, Color::Auto).refused_flags(&answer.render().to_string());
         return ExitCode::from(2);
     }
     match answer.print().and_then(|()| io::stdout().flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => fail(&Error::Output(e), &Printer::new(Level::Quiet)),
+        Err(e) => fail(&Error::Output(e), &Printer::new(Level::Quiet, Color::Auto)),
     }
 }
 
@@ -100,6 +102,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             let args = build::BuildArgs {
                 recipe: flags.recipe,
                 input: flags.input,
+                filters: InputFilters { include: flags.include, exclude: flags.exclude, limit: flags.limit },
                 against: flags.against,
                 out: flags.out,
                 threads: flags.threads.map(usize::from),
@@ -117,6 +120,10 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
         }
         Verb::Import(flags) => moe_data::commands::import::run(&flags.into(), printer, stop_on_signals()?),
         Verb::Rephrase(flags) => run_rephrase(*flags, printer),
+        Verb::Label(flags) => match flags.into_args() {
+            cli::label::Labelling::Compare(args) => label::compare(&args, printer),
+            cli::label::Labelling::Ask(args) => label::run(&args, io::stdin().lock(), printer),
+        },
         Verb::Grade(flags) => moe_data::commands::grade::run(&(*flags).into(), printer, stop_on_signals()?),
         Verb::Mix(flags) => {
             let args = mix::MixArgs {
@@ -135,6 +142,10 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
                 json: flags.json,
             };
             mix::run(&args, printer, stop_on_signals()?)
+        }
+        Verb::Config(flags) => {
+            let args = config::ConfigArgs { explain: flags.explain, json: flags.json };
+            config::run(&args, printer)
         }
         Verb::Filters(flags) => {
             let args = filters::FiltersArgs { profile: flags.profile, json: flags.json };
@@ -199,7 +210,7 @@ fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
         }
         std::thread::sleep(GRACE);
         let error = moe_data::Error::Interrupted;
-        Printer::new(Level::Quiet).error(&error.to_string());
+        Printer::new(Level::Quiet, Color::Auto).error(&error.to_string());
         signal_hook::low_level::exit(i32::from(error.exit_code()));
     });
     Ok(stop)
@@ -210,11 +221,23 @@ fn run_rephrase(flags: cli::rephrase::Rephrase, printer: &Printer) -> moe_data::
     use moe_data::commands::rephrase;
 
     match flags.verb {
-        Some(RephraseVerb::Validate(flags)) => {
-            rephrase::validate(&flags.out, flags.json, printer, stop_on_signals()?)
-        }
+        Some(RephraseVerb::Validate(flags)) => rephrase::validate(
+            &flags.out,
+            flags.styles_dir.as_deref(),
+            flags.json,
+            printer,
+            stop_on_signals()?,
+        ),
         Some(RephraseVerb::Report(flags)) => {
-            rephrase::report(&flags.out, &flags.output, flags.samples, printer, stop_on_signals()?)
+            let styles_dir = flags.styles_dir.as_deref();
+            rephrase::report(
+                &flags.out,
+                &flags.output,
+                styles_dir,
+                flags.samples,
+                printer,
+                stop_on_signals()?,
+            )
         }
         Some(RephraseVerb::ExportBatch(flags)) => {
             rephrase::export(&flags.what.into_args()?, &flags.file, flags.retry_poisoned, printer)

@@ -1,24 +1,29 @@
 //! The nearest right name for a wrong one, for error messages.
 
+/// Bytes of the shortest name that is near a longer one that begins with it.
+const MIN_PREFIX: usize = 4;
+
 /// `did you mean ...?` when a name is near, else the names that are possible.
 pub fn hint<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
-    match nearest(wrong, &names) {
+    match near(wrong, &names) {
         Some(name) => format!("did you mean `{name}`?"),
         None if names.is_empty() => "there are none".to_owned(),
         None => format!("expected one of `{}`", names.join("`, `")),
     }
 }
 
-fn nearest<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
-    // A third of the letters may differ, but not all: `txt` is near `text`, `a` is not near `b`.
+/// The name that is near a wrong one, if one is.
+pub fn near<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
+    // A third of the letters may differ, but not all: `txt` is near `text`, `date` is not near `name`, nor `a` near `b`.
     let n_chars = wrong.chars().count();
-    let limit = n_chars.div_ceil(3).min(n_chars.saturating_sub(1));
+    let limit = ((n_chars + 1) / 3).max(1).min(n_chars.saturating_sub(1));
     let distance = |name: &str| strsim::damerau_levenshtein(wrong, name);
-    let by_prefix = |name: &&&str| name.starts_with(wrong) || wrong.starts_with(**name);
+    let by_prefix = |name: &&&str| {
+        name.len().min(wrong.len()) >= MIN_PREFIX && (name.starts_with(wrong) || wrong.starts_with(**name))
+    };
     let near = names.iter().filter(|name| distance(name) <= limit).min_by_key(|name| distance(name));
-    near.or_else(|| names.iter().filter(|name| !name.is_empty() && !wrong.is_empty()).find(by_prefix))
-        .copied()
+    near.or_else(|| names.iter().find(by_prefix)).copied()
 }
 
 #[cfg(test)]
@@ -31,6 +36,10 @@ mod tests {
         assert_eq!(hint("txt", names), "did you mean `text`?");
         assert_eq!(hint("faimly", names), "did you mean `family`?");
         assert_eq!(hint("gopher", names), "did you mean `gopher_quality`?");
+        // Neither half of the letters nor the first one alone makes a name near.
+        assert_eq!(hint("date", ["name", "rate"]), "did you mean `rate`?");
+        assert_eq!(hint("date", ["name"]), "expected one of `name`");
+        assert_eq!(hint("b", ["bible"]), "expected one of `bible`");
         assert_eq!(hint("c", ["a", "b"]), "expected one of `a`, `b`");
         assert_eq!(hint("xyz", ["a", "b"]), "expected one of `a`, `b`");
         assert_eq!(hint("xyz", []), "there are none");

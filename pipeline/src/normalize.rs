@@ -6,17 +6,23 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-use crate::strict_toml::Section;
+use crate::strict_toml::{Docs, Section, documented};
 
-/// The recipe's `[normalize]`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NormalizeConfig {
-    /// Unicode normalisation form.
-    pub unicode: Unicode,
+documented! {
+    /// The recipe's `[normalize]`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct NormalizeConfig {
+        /// Unicode normalisation form.
+        pub unicode: Unicode,
+    }
 }
 
-impl Section for NormalizeConfig {}
+impl Section for NormalizeConfig {
+    fn docs() -> Docs {
+        NormalizeConfig::DOCS
+    }
+}
 
 /// Unicode normalisation form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 //! found wrong before any work.
 
 mod fields;
+mod sources;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,21 +11,25 @@ use std::path::{Path, PathBuf};
 use moe_shards::Hash;
 use serde_json::json;
 
-use self::fields::first_field_names;
+pub use self::sources::InputFilters;
+use self::sources::sources_of;
 use crate::dedup::against::OtherBuild;
 use crate::error::{Error, Problem, Result};
-use crate::filter::{Chain, RuleFile};
+use crate::filter::{self, Chain, FilterConfig, RuleFile};
 use crate::json;
 use crate::nearest;
 use crate::normalize::Unicode;
 use crate::objects;
-use crate::read::{self, Limits};
+use crate::read;
 use crate::recipe::decontaminate::BenchmarkConfig;
 use crate::recipe::dedup::AGAINST_WITHOUT_METHOD;
 use crate::recipe::inputs::{self, Found, InputFile, Skipped};
-use crate::recipe::{ORIGINAL, Recipe, SourceConfig, TokenizerConfig, decode};
+use crate::recipe::{ORIGINAL, Recipe, TokenizerConfig, decode};
 use crate::rephrase::record;
 use crate::stage::decontaminate::load::Benchmark;
+
+/// Names under which fastText gives out its model of languages.
+const LANGUAGE_MODELS: [&str; 2] = ["lid.176.ftz", "lid.176.bin"];
 
 /// The recipe that `moe-data build` reads when none is named.
 pub const DEFAULT_RECIPE: &str = "configs/build.toml";
@@ -79,6 +84,7 @@ impl Prepared {
         input: &[PathBuf],
         against: &[PathBuf],
         goal: Goal,
+        filters: &InputFilters,
     ) -> Result<Prepared> {
         let default = Path::new(DEFAULT_RECIPE);
         let file = match recipe {
@@ -92,23 +98,27 @@ impl Prepared {
                 return Err(Error::Usage(message));
             }
         };
-        let mut recipe = match file {
+        let (mut recipe, mut problems) = match file {
             Some(file) => {
                 let text = fs::read_to_string(file).map_err(Error::io(file, "read"))?;
                 match goal {
-                    Goal::Shards => decode::decode(&text, file)?,
-                    Goal::Texts => decode::decode_without_tokenizer(&text, file)?,
+                    Goal::Shards => decode::decode_as_far(&text, file),
+                    Goal::Texts => decode::decode_as_far_without_tokenizer(&text, file),
                 }
             }
-            None => Recipe::built_in(Vec::new()),
+            None => (Recipe::built_in(Vec::new()), Vec::new()),
         };
+        let is_whole = problems.is_empty();
         if goal == Goal::Texts {
             recipe.tokenizer = TokenizerConfig::default();
         }
         let base = file.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
         let source_base = if input.is_empty() { base.clone() } else { PathBuf::new() };
         if !input.is_empty() {
-            recipe.source = sources_of(input)?;
+            recipe.source = sources_of(input, filters)?;
+        }
+        if let Some(limit) = filters.limit {
+            recipe.source.iter_mut().for_each(|source| source.max_records = Some(limit));
         }
         let origin = match (file, input.is_empty()) {
             (Some(file), true) => file.display().to_string(),
@@ -128,10 +138,13 @@ impl Prepared {
             warnings: Vec::new(),
             file: file.filter(|_| input.is_empty()).map(Path::to_owned),
         };
-        let mut problems = prepared.find_files(&base, &source_base);
+        problems.extend(prepared.find_files(&base, &source_base));
         problems.extend(prepared.find_benchmarks(&base));
         problems.extend(prepared.find_builds(&base, against));
-        problems.extend(prepared.find_rephrased(&base));
+        // Of a recipe with other sources than were meant it would say what is not so.
+        if is_whole {
+            problems.extend(prepared.find_rephrased(&base));
+        }
         if problems.is_empty() { Ok(prepared) } else { Err(Error::Recipe { problems }) }
     }
 
@@ -243,12 +256,14 @@ impl Prepared {
 
     fn find_files(&mut self, base: &Path, source_base: &Path) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for source in &self.recipe.source {
+        // A source without paths is told of already.
+        for source in self.recipe.source.iter().filter(|source| !source.paths.is_empty()) {
             let key = format!("source.{}.paths", source.name);
-            let found = inputs::find_input(source_base, &source.paths).unwrap_or_else(|messages| {
-                problems.extend(messages.into_iter().map(|message| self.problem(&key, message)));
-                Found::default()
-            });
+            let found =
+                inputs::find_input(source_base, &source.paths, &source.choice()).unwrap_or_else(|messages| {
+                    problems.extend(messages.into_iter().map(|message| self.problem(&key, message)));
+                    Found::default()
+                });
             // In a folder such a file is passed over; who names it means it.
             for path in &found.named {
                 match read::refusal(path, source.form(), self.recipe.limits.of_readers()) {
@@ -288,6 +303,12 @@ impl Prepared {
         let mut wrong = Vec::new();
         for config in &mut self.recipe.filter {
             let key = format!("filter.{}", config.name);
+            if let Some(model) = language_model(config, base) {
+                self.warnings.push(format!(
+                    "{key}: {model} lies beside the recipe and finds the languages, in the place of the built-in detector"
+                ));
+                config.settings.insert("model".to_owned(), model.into());
+            }
             let n_wrong = wrong.len();
             for name in config.file_names() {
                 match rule_file(base, &name) {
@@ -380,6 +401,13 @@ impl Prepared {
     }
 }
 
+/// fastText's model of languages, if it lies beside the recipe and the filter of languages names no other.
+fn language_model(config: &FilterConfig, base: &Path) -> Option<&'static str> {
+    let is_open = config.name == filter::LANGUAGE
+        && config.settings.get("model").is_none_or(serde_json::Value::is_null);
+    LANGUAGE_MODELS.into_iter().find(|name| is_open && base.join(name).is_file())
+}
+
 /// A file that a filter reads. A folder or a pattern is none: it would name files that settings have no place for.
 fn rule_file(base: &Path, name: &str) -> std::result::Result<RuleFile, String> {
     let path = base.join(name);
@@ -389,60 +417,9 @@ fn rule_file(base: &Path, name: &str) -> std::result::Result<RuleFile, String> {
     }
 }
 
-/// One source for each path, named after its stem.
-fn sources_of(input: &[PathBuf]) -> Result<Vec<SourceConfig>> {
-    let mut sources: Vec<SourceConfig> = Vec::new();
-    for path in input {
-        let name = stem(path);
-        if let Some(other) = sources.iter().find(|source| source.name == name) {
-            let message = format!(
-                "--input {} and {} would both be called `{name}`; rename one or write a recipe",
-                other.paths[0],
-                path.display()
-            );
-            return Err(Error::Usage(message));
-        }
-        let mut source = SourceConfig {
-            name,
-            paths: vec![path.to_string_lossy().into_owned()],
-            ..SourceConfig::default()
-        };
-        // What an unreadable path is, the search for its files says better.
-        let files = inputs::find_input(Path::new(""), &source.paths).unwrap_or_default().files;
-        let names = first_field_names(&source, &files, Limits::default())?;
-        source.id = names.filter(|names| names.contains("id")).map(|_| "id".to_owned());
-        sources.push(source);
-    }
-    Ok(sources)
-}
-
-/// The file name up to its first dot, in the characters of a source name.
-fn stem(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let stem = name.trim_start_matches('.').split('.').next().unwrap_or_default();
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-    let stem: String = stem.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
-    if stem.is_empty() { "input".to_owned() } else { stem }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_come_from_stems() {
-        for (path, name) in
-            [("a/Web Text.jsonl.gz", "web_text"), ("x.parquet", "x"), ("..", "input"), ("é", "_")]
-        {
-            assert_eq!(stem(Path::new(path)), name, "{path}");
-        }
-    }
-
-    #[test]
-    fn two_inputs_of_one_name_are_refused() {
-        let error = sources_of(&["a/x.txt".into(), "b/x.jsonl".into()]).unwrap_err();
-        assert!(error.to_string().contains("`x`"), "{error}");
-    }
 
     #[test]
     fn every_missing_file_and_field_is_named_at_once() {
@@ -452,7 +429,7 @@ mod tests {
         let head = "[[source]]\nname = \"a\"\npaths = [\"a.jsonl\"]\ntext = \"txt\"\nid = \"idnt\"\n";
         let tail = "[tokenizer]\ntrain = { vocab_size = 300 }\n";
         fs::write(&recipe, format!("{head}{tail}")).unwrap();
-        let error = Prepared::new(Some(&recipe), &[], &[], Goal::Shards)
+        let error = Prepared::new(Some(&recipe), &[], &[], Goal::Shards, &InputFilters::default())
             .unwrap()
             .check_fields()
             .unwrap_err()
@@ -462,7 +439,25 @@ mod tests {
 
         let more = "[[source]]\nname = \"b\"\npaths = [\"b.jsonl\", \"c/*.jsonl\"]\n";
         fs::write(&recipe, format!("{head}{more}{tail}")).unwrap();
-        let error = Prepared::new(Some(&recipe), &[], &[], Goal::Shards).unwrap_err().to_string();
+        let error = Prepared::new(Some(&recipe), &[], &[], Goal::Shards, &InputFilters::default())
+            .unwrap_err()
+            .to_string();
         assert_eq!(error.lines().count(), 2, "{error}");
+    }
+
+    #[test]
+    fn a_bad_name_does_not_hide_a_missing_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = dir.path().join("r.toml");
+        let text = "[[source]]\nname = \"Bad Name\"\npaths = [\"nowhere.jsonl\"]\n[[filter]]\nname = \"lenght\"\n\
+                    [tokenizer]\nfile = \"no-tokenizer.json\"\n";
+        fs::write(&recipe, text).unwrap();
+        let error = Prepared::new(Some(&recipe), &[], &[], Goal::Shards, &InputFilters::default());
+        let error = error.unwrap_err().to_string();
+        for expected in
+            ["`Bad Name` may hold only", "nowhere.jsonl", "did you mean `length`?", "no-tokenizer.json"]
+        {
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The only place that writes to the terminal: data to stdout, talk to stderr, progress bars on a
-//! terminal only. There is no colour, so NO_COLOR needs no attention.
+//! terminal only. Colour is for the words `error:` and `warning:` alone.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
@@ -21,20 +21,52 @@ pub enum Level {
     Verbose,
 }
 
+/// When to use colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Whatever stderr is.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    fn is_used(self) -> bool {
+        match self {
+            Color::Auto => {
+                io::stderr().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+            Color::Always => true,
+            Color::Never => false,
+        }
+    }
+}
+
 /// Why standard output, of which a process has one, took no more.
 static REFUSED: OnceLock<io::ErrorKind> = OnceLock::new();
+
+/// A line without a label, which alone has a color.
+const PLAIN: (&str, &str) = ("", "");
+/// Colors of labels.
+const RED: &str = "31";
+const YELLOW: &str = "33";
 
 /// Writes to the terminal.
 #[derive(Clone, Copy, Debug)]
 pub struct Printer {
     level: Level,
     bars: bool,
+    color: bool,
 }
 
 impl Printer {
     /// A printer; bars appear when stderr is a terminal and the level is not quiet.
-    pub fn new(level: Level) -> Printer {
-        Printer { level, bars: level > Level::Quiet && io::stderr().is_terminal() }
+    pub fn new(level: Level, color: Color) -> Printer {
+        Printer { level, bars: level > Level::Quiet && io::stderr().is_terminal(), color: color.is_used() }
     }
 
     /// Data, to stdout, as text or JSON; what a terminal would obey or hide is escaped. What cannot be written ends the
@@ -59,33 +91,37 @@ impl Printer {
 
     /// Talk, to stderr.
     pub fn note(&self, text: &str) {
-        self.talk(Level::Normal, text);
+        self.talk(Level::Normal, PLAIN, text);
     }
 
     /// Talk that only `-v` shows.
     pub fn detail(&self, text: &str) {
-        self.talk(Level::Verbose, text);
+        self.talk(Level::Verbose, PLAIN, text);
     }
 
     /// An error, whatever the level.
     pub fn error(&self, text: &str) {
-        self.talk(Level::Quiet, &format!("error: {text}"));
+        self.talk(Level::Quiet, ("error: ", RED), text);
     }
 
     /// What the parser of the command line says about flags that it refuses, whatever the level.
     pub fn refused_flags(&self, text: &str) {
-        self.talk(Level::Quiet, text.trim_end());
+        self.talk(Level::Quiet, PLAIN, text.trim_end());
     }
 
     /// Something the user should know though the work goes on.
     pub fn warn(&self, text: &str) {
-        self.talk(Level::Normal, &format!("warning: {text}"));
+        self.talk(Level::Normal, ("warning: ", YELLOW), text);
     }
 
-    fn talk(&self, level: Level, text: &str) {
+    fn talk(&self, level: Level, (label, color): (&str, &str), text: &str) {
         if self.level >= level {
+            let label = match self.color && !color.is_empty() {
+                true => format!("\u{1b}[{color}m{label}\u{1b}[0m"),
+                false => label.to_owned(),
+            };
             // There is nobody left to tell when stderr is closed.
-            writeln!(io::stderr(), "{}", terminal::escape(text)).ok();
+            writeln!(io::stderr(), "{label}{}", terminal::escape(text)).ok();
         }
     }
 
@@ -146,6 +182,6 @@ mod tests {
     #[test]
     fn quiet_is_below_normal_and_without_bars() {
         assert!(Level::Quiet < Level::Normal && Level::Normal < Level::Verbose);
-        assert!(Printer::new(Level::Quiet).bar("read", 1).is_hidden());
+        assert!(Printer::new(Level::Quiet, Color::Auto).bar("read", 1).is_hidden());
     }
 }

@@ -165,13 +165,15 @@ fn earlier_files(out: &Path) -> Vec<String> {
 ///
 /// # Errors
 /// A file that is not ours is in the way, or the disk refuses.
-pub fn write_reports(out: &Path, results: &Results, ledger: &Ledger) -> Result<()> {
+pub fn write_reports(out: &Path, prepared: &Prepared, results: &Results, ledger: &Ledger) -> Result<()> {
+    let tokenizer = prepared.tokenizer.as_ref().map(|file| Hash::of_file(&file.path)).transpose()?;
+    let lock = recipe_lock(out, prepared, prepared.identity(tokenizer)?)?;
     let mut listing = open(out)?;
     let files = [("audit", &results.audits), ("quarantine", &results.quarantines)];
     let names = files
         .iter()
         .flat_map(|(folder, files)| files.iter().map(move |(_, name)| format!("{folder}/{name}")));
-    let fixed = [Ledger::FILE, Decontamination::FILE].map(str::to_owned);
+    let fixed = [Ledger::FILE, Decontamination::FILE, RECIPE_LOCK].map(str::to_owned);
     listing.claim(names.chain(fixed))?;
     remove_file(&out.join(FINISHED))?;
     remove_ours(out, &mut listing, |name| name == Manifest::FILE)?;
@@ -182,6 +184,8 @@ pub fn write_reports(out: &Path, results: &Results, ledger: &Ledger) -> Result<(
         Some(report) => listing.write_file(Decontamination::FILE, &json::canonical(report))?,
         None => remove_ours(out, &mut listing, |name| name == Decontamination::FILE)?,
     }
+    // Also where the build fails behind this: what it was made of belongs to the reports.
+    listing.write_file(RECIPE_LOCK, lock.as_bytes())?;
     listing.write_file(Ledger::FILE, &json::canonical(ledger))?;
     listing.finish()
 }

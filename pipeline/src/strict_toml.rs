@@ -11,12 +11,41 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Problem, Result};
 use crate::nearest;
+use crate::numbers::{COUNTS, with_unit};
 
 /// A key with what is wrong with its value.
 pub type Fault = (&'static str, String);
 
+/// Keys with their documentation.
+pub type Docs = &'static [(&'static str, &'static str)];
+
+/// Makes a struct whose fields are keys as it stands, and keeps their documentation in `DOCS`, from which `moe-data config` has it.
+macro_rules! documented {
+    (
+        $(#[$attribute:meta])*
+        pub struct $name:ident {
+            $($(#[doc = $doc:literal])+ $(#[serde $serde:tt])* pub $field:ident: $type:ty,)+
+        }
+    ) => {
+        $(#[$attribute])*
+        pub struct $name {
+            $($(#[doc = $doc])+ $(#[serde $serde])* pub $field: $type,)+
+        }
+
+        impl $name {
+            const DOCS: $crate::strict_toml::Docs = &[$((stringify!($field), concat!($($doc),+))),+];
+        }
+    };
+}
+pub(crate) use documented;
+
 /// One section of a file: its defaults are its known keys.
 pub trait Section: Serialize + serde::de::DeserializeOwned + Default {
+    /// What its keys mean.
+    fn docs() -> Docs {
+        &[]
+    }
+
     /// Says what is wrong with the values.
     fn check(&self) -> Vec<Fault> {
         Vec::new()
@@ -78,14 +107,17 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// [`Error::Recipe`] with all of them, in the order of their lines.
-    pub(crate) fn finish<T>(mut self, value: T) -> Result<T> {
+    pub(crate) fn finish<T>(self, value: T) -> Result<T> {
         match self.problems.is_empty() {
             true => Ok(value),
-            false => {
-                self.problems.sort_by_key(|p| p.line);
-                Err(Error::Recipe { problems: self.problems })
-            }
+            false => Err(Error::Recipe { problems: self.into_problems() }),
         }
+    }
+
+    /// What is wrong, in the order of the lines.
+    pub(crate) fn into_problems(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|p| p.line);
+        self.problems
     }
 
     pub(crate) fn one<T: Section>(&mut self, spans: &DeTable<'_>, name: &'static str) -> T {
@@ -96,8 +128,9 @@ impl<'a> Decoder<'a> {
         let Ok(Value::Object(defaults)) = serde_json::to_value(T::default()) else {
             return T::default();
         };
-        let accepts =
-            |value: &Value| serde_json::from_value::<T>(value.clone()).map(drop).map_err(|e| e.to_string());
+        let accepts = |value: &Value| {
+            serde_json::from_value::<T>(value.clone()).map(drop).map_err(|e| plain(&e.to_string()))
+        };
         let values = self.values(&table, defaults, &accepts);
         let section = serde_json::from_value(Value::Object(values)).unwrap_or_default();
         let faulty: Vec<String> = self.problems.iter().map(|p| p.key.clone()).collect();
@@ -155,9 +188,20 @@ impl<'a> Decoder<'a> {
             }
             let mut tried = values.clone();
             tried.insert(key.clone(), value.clone());
+            let accepts_at = |key: &str, value: Value| {
+                let mut tried = tried.clone();
+                tried.insert(key.to_owned(), value);
+                accepts(&Value::Object(tried)).is_ok()
+            };
             match accepts(&Value::Object(tried.clone())) {
-                Ok(()) => values = tried,
-                Err(message) => self.problem(table.line_of(key), &full, message),
+                Ok(()) => values = tried.clone(),
+                Err(message) => match value.as_str().and_then(|text| with_unit(text, &COUNTS)) {
+                    // A whole number with a unit, such as `seq_len = "8K"`.
+                    Some(number) if accepts_at(key, number.into()) => {
+                        values.insert(key.clone(), number.into());
+                    }
+                    _ => self.problem(table.line_of(key), &full, message),
+                },
             }
         }
         values
@@ -223,6 +267,35 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// The message of the JSON library in our words: `invalid type: string "a", expected u32` names what was found and types of Rust.
+pub(crate) fn plain(message: &str) -> String {
+    let found = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let Some((found, expected)) = found.and_then(|rest| rest.rsplit_once(", expected ")) else {
+        return message.replace("unknown variant", "unknown value");
+    };
+    let found = match found.split_once(' ') {
+        Some(("string", text)) => format!("`{}`", text.trim_matches('"')),
+        Some(("integer", number)) => number.to_owned(),
+        Some(("floating", rest)) => rest.trim_start_matches("point ").to_owned(),
+        Some(("boolean", value)) => value.to_owned(),
+        _ => format!("a {}", found.replace("sequence", "list").replace("map", "table")),
+    };
+    let expected = match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number from 0 on",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a sequence" => "a list such as [\"a\", \"b\"]",
+        "a string" | "path string" => "a text in quotes",
+        "a boolean" => "true or false",
+        "a map" => "a table",
+        other => other,
+    };
+    format!("expected {expected}, found {found}")
+}
+
 /// `section.key`.
 pub(crate) fn join(section: &str, key: &str) -> String {
     if key.is_empty() { section.to_owned() } else { format!("{section}.{key}") }
@@ -245,5 +318,31 @@ fn to_json(value: &DeValue<'_>) -> Value {
         DeValue::Table(table) => Value::Object(
             table.iter().map(|(k, v)| (k.get_ref().to_string(), to_json(v.get_ref()))).collect(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_no_types_of_rust() {
+        for (message, expected) in [
+            (
+                "invalid type: string \"a\", expected u32",
+                "expected a whole number from 0 to 4294967295, found `a`",
+            ),
+            ("invalid value: integer `-1`, expected u64", "expected a whole number from 0 on, found `-1`"),
+            (
+                "invalid type: floating point `1.5`, expected usize",
+                "expected a whole number from 0 on, found `1.5`",
+            ),
+            ("invalid type: boolean `true`, expected f64", "expected a number, found `true`"),
+            ("invalid type: map, expected a string", "expected a text in quotes, found a table"),
+            ("unknown variant `a`, expected `b` or `c`", "unknown value `a`, expected `b` or `c`"),
+            ("unknown field `a`, expected `b`", "unknown field `a`, expected `b`"),
+        ] {
+            assert_eq!(plain(message), expected);
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::manifest::Manifest;
 use crate::permute::{Permutation, Purpose, mix64, stream_key};
 use crate::reader::{Shard, Tokens};
 use crate::selection::{Selection, ShardSelection};
-use crate::variant::OriginalShare;
+use crate::variant::TextRule;
 
 /// The documents of a pool: its shards one after the other, numbered from 0.
 #[derive(Debug)]
@@ -304,7 +304,7 @@ impl Rows<'_> {
 pub struct PassRule {
     seed: u64,
     pool: u64,
-    share: OriginalShare,
+    texts: TextRule,
     max_uses: Option<u32>,
     variant_order: Permutation,
 }
@@ -315,7 +315,7 @@ impl PassRule {
     pub fn new(
         seed: u64,
         pool: u64,
-        share: OriginalShare,
+        texts: TextRule,
         max_uses: Option<u32>,
         table: &FamilyTable,
     ) -> PassRule {
@@ -323,7 +323,7 @@ impl PassRule {
         PassRule {
             seed,
             pool,
-            share,
+            texts,
             max_uses,
             variant_order: Permutation::new(table.n_with_variants(), key),
         }
@@ -348,7 +348,7 @@ impl PassRule {
             n => {
                 let rank = self.variant_order.forward(u64::from(table.variant_ranks[i]));
                 let n_ranks = self.variant_order.len();
-                self.share.text_and_uses(pass, rank, n_ranks, table.id(i), n as u64 - 1)
+                self.texts.text_and_uses(pass, rank, n_ranks, table.id(i), n as u64 - 1)
             }
         };
         (texts[text as usize], uses)
@@ -361,7 +361,12 @@ impl PassRule {
         }
         let max = u128::from(self.max_uses?);
         let most_texts = (0..table.len()).map(|i| table.texts(i).len()).max().unwrap_or(1) as u128;
-        let (num, den) = (u128::from(self.share.num), u128::from(self.share.den.max(1)));
+        let share = match self.texts {
+            TextRule::Share(share) => share,
+            // All texts were shown equally often whenever it is the first one's turn.
+            TextRule::EachOnce => return Some(u32::try_from(most_texts * max).unwrap_or(u32::MAX)),
+        };
+        let (num, den) = (u128::from(share.num), u128::from(share.den.max(1)));
         let others = den.saturating_sub(num);
         // Passes `0..p` show at least `p num / den - 1` originals and `p others / den - 1` other texts, which rotate, and a text
         // of which it is never the turn shows nothing anyway.
@@ -409,6 +414,7 @@ impl PassRule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variant::OriginalShare;
 
     #[test]
     fn the_held_out_share_is_near_the_wish_and_depends_on_the_seed() {
@@ -453,14 +459,18 @@ mod tests {
                 table.starts.push(table.texts.len() as u32);
             }
             table.variant_ranks.push(if n_texts > 1 { 4 } else { 0 });
-            let rule = PassRule::new(1, 2, OriginalShare { num, den }, Some(max), &table);
-            let end = rule.end(&table).unwrap();
-            let shows = |pass| (0..table.len()).any(|i| rule.document(&table, i, pass).is_some());
-            assert!((end..end + 300).all(|pass| !shows(pass)), "{n_texts} {num}/{den} {max}: {end}");
-            let last = (0..end).rev().find(|&pass| shows(pass)).unwrap();
-            let rare = (den / num.max(1)).max(den / (den - num).max(1)).max(4);
-            assert!(u64::from(end - last) <= 2 * rare + 4, "{n_texts} {num}/{den}: {last} {end}");
-            let free = PassRule::new(1, 2, OriginalShare { num, den }, None, &table);
+            let share = TextRule::Share(OriginalShare { num, den });
+            for texts in [share, TextRule::EachOnce] {
+                let rule = PassRule::new(1, 2, texts, Some(max), &table);
+                let end = rule.end(&table).unwrap();
+                let shows = |pass| (0..table.len()).any(|i| rule.document(&table, i, pass).is_some());
+                assert!((end..end + 300).all(|pass| !shows(pass)), "{n_texts} {texts:?} {max}: {end}");
+                let last = (0..end).rev().find(|&pass| shows(pass)).unwrap();
+                let rare = (den / num.max(1)).max(den / (den - num).max(1)).max(4);
+                assert!(u64::from(end - last) <= 2 * rare + 4, "{n_texts} {texts:?}: {last} {end}");
+                assert!(texts == share || last + 1 == end, "no text is left out: {last} {end}");
+            }
+            let free = PassRule::new(1, 2, share, None, &table);
             assert_eq!(free.end(&table), None);
             assert_eq!(free.end(&FamilyTable::default()), Some(0));
         }

@@ -14,11 +14,11 @@ use crate::file_names::{check_below, check_plain};
 use crate::hash::Hash;
 use crate::manifest::check_version;
 use crate::selection::Selection;
-use crate::variant::OriginalShare;
+use crate::variant::{OriginalShare, TextRule, Turns};
 
 /// Newest version of the schema that this program reads. A plan is written in the lowest version that can
 /// hold it ([`PlanLock::lowest_version`]), so that plans without newer features keep their bytes.
-pub const PLAN_VERSION: u32 = 2;
+pub const PLAN_VERSION: u32 = 3;
 
 /// How documents become sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,8 +117,11 @@ pub struct PoolLock {
     pub n_families: u64,
     /// Those with more than one text.
     pub n_families_with_variants: u64,
-    /// Share of originals among those, as numerator and denominator.
+    /// Share of originals among those, as numerator and denominator, where that decides.
     pub original_share: [u64; 2],
+    /// What decides which text a pass shows; absent = the share of originals.
+    #[serde(default, skip_serializing_if = "Turns::is_share")]
+    pub variants: Turns,
     /// Which families of the shards; absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selection>,
@@ -153,9 +156,13 @@ impl PoolLock {
         self.passes.get(pass.checked_sub(self.first_pass())? as usize)
     }
 
-    /// The share of originals.
-    pub fn share(&self) -> OriginalShare {
-        OriginalShare { num: self.original_share[0], den: self.original_share[1] }
+    /// Which text of a family a pass shows.
+    pub fn text_rule(&self) -> TextRule {
+        let [num, den] = self.original_share;
+        match self.variants {
+            Turns::Share => TextRule::Share(OriginalShare { num, den }),
+            Turns::EachOnce => TextRule::EachOnce,
+        }
     }
 }
 

@@ -1,12 +1,63 @@
-//! Which text of a family a pass shows: a closed form with exact shares.
+//! Which text of a family a pass shows: a closed form. Either the texts take turns, each once before any comes again, or originals
+//! have an exact share.
 //!
 //! With original share `X` and a family's rank `h` among the `n` families that have variants, the
 //! line `p X + h / n` crosses an integer exactly in the passes that show the original
 //! (Bresenham's rule). So every pass has a share `X` of originals to within one family, every family has
 //! `floor` or `ceil` of `P X` originals in `P` passes, and the variants rotate between them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::FamilyId;
 use crate::permute::mix64;
+
+/// What decides which text of a family a pass shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Turns {
+    /// The share of originals.
+    #[default]
+    Share,
+    /// Each text of a family is shown once before any of them is shown again.
+    EachOnce,
+}
+
+impl Turns {
+    /// Whether the share of originals decides.
+    pub fn is_share(&self) -> bool {
+        *self == Turns::Share
+    }
+}
+
+/// Which text of its family a pass shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextRule {
+    /// A share of originals, between which the other texts rotate.
+    Share(OriginalShare),
+    /// All texts rotate. A family begins with the text of its rank, so that each pass shows all kinds.
+    EachOnce,
+}
+
+impl TextRule {
+    /// The text that a pass shows (0 = the family's first text, its original), and how many earlier passes showed it; `rank` is that of
+    /// the family among the `n` that have variants.
+    pub fn text_and_uses(
+        self,
+        pass: u32,
+        rank: u64,
+        n: u64,
+        family: FamilyId,
+        n_variants: u64,
+    ) -> (u64, u64) {
+        match self {
+            TextRule::Share(share) => share.text_and_uses(pass, rank, n, family, n_variants),
+            TextRule::EachOnce => {
+                let n_texts = n_variants + 1;
+                ((rank + u64::from(pass)) % n_texts, u64::from(pass) / n_texts)
+            }
+        }
+    }
+}
 
 /// Share of originals among the families that have variants: `num / den`, in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +139,26 @@ mod tests {
                 let (min, max) = (family[1..].iter().min().unwrap(), family[1..].iter().max().unwrap());
                 assert!(max - min <= 1, "all variants are used before one repeats: {family:?}");
             }
+        }
+    }
+
+    #[test]
+    fn each_text_is_shown_once_before_any_is_shown_again() {
+        for n_variants in 0..5u64 {
+            for rank in 0..12 {
+                let mut shown = vec![0u64; n_variants as usize + 1];
+                for pass in 0..3 * (n_variants as u32 + 1) {
+                    let (text, uses) =
+                        TextRule::EachOnce.text_and_uses(pass, rank, 12, FamilyId(rank * 7), n_variants);
+                    assert_eq!(shown[text as usize], uses);
+                    shown[text as usize] += 1;
+                    assert!(shown.iter().max().unwrap() - shown.iter().min().unwrap() <= 1, "{shown:?}");
+                }
+                assert!(shown.iter().all(|&n| n == 3), "{shown:?}");
+            }
+            // A pass shows as many originals as any other text of families of one size.
+            let first = |rank| TextRule::EachOnce.text_and_uses(0, rank, 60, FamilyId(rank), n_variants).0;
+            assert_eq!((0..60).filter(|&rank| first(rank) == 0).count() as u64, 60 / (n_variants + 1));
         }
     }
 

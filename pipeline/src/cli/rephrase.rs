@@ -57,7 +57,7 @@ pub struct What {
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub per_doc: usize,
     /// Most documents [default: all]; more of them later are the same ones and some more
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = moe_data::mix::count::parse_u64)]
     pub max_docs: Option<u64>,
     /// Seed of the choice
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -90,6 +90,9 @@ pub struct Validate {
     /// Folder of the build
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
+    /// Folder of the style files [default: that which was asked with]
+    #[arg(long, value_name = "DIR")]
+    pub styles_dir: Option<PathBuf>,
     /// Print the ledger as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -101,6 +104,9 @@ pub struct Report {
     /// Folder of the build
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
+    /// Folder of the style files [default: that which was asked with]
+    #[arg(long, value_name = "DIR")]
+    pub styles_dir: Option<PathBuf>,
     /// The page
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     pub output: PathBuf,

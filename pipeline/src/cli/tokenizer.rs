@@ -86,7 +86,7 @@ pub struct Train {
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub text: String,
     /// Tokens wanted, the 256 bytes and the special tokens included
-    #[arg(long, value_name = "N", default_value_t = 32_000)]
+    #[arg(long, value_name = "N", default_value_t = 32_000, value_parser = moe_data::mix::count::parse_u32)]
     pub vocab_size: u32,
     /// Text to train on
     #[arg(long, value_name = "SIZE", default_value = "64MB")]

@@ -24,7 +24,7 @@ pub fn run(path: &Path, as_json: bool, printer: &Printer) -> Result<()> {
         shard(&path.with_extension("mdx"))?
     } else if path.extension().is_some_and(|extension| extension == "json") {
         let ledger = Ledger::read_file(path)?;
-        (ledger.table(path), json!(ledger))
+        (ledger.full_table(path), json!(ledger))
     } else if path.exists() {
         let message = "is not something to inspect; name an output folder, a shard (.mdx) or ledger.json";
         return Err(Error::Usage(format!("{} {message}", path.display())));
@@ -42,7 +42,7 @@ fn bytes_per_token(n_text_bytes: u64, n_tokens: u64) -> f64 {
 fn folder(path: &Path) -> Result<(String, Value)> {
     if publish::is_text(path) {
         let ledger = Ledger::read(path)?;
-        return Ok((ledger.table(path), json!(ledger)));
+        return Ok((ledger.full_table(path), json!(ledger)));
     }
     let manifest = Manifest::read(path)?;
     let total = totals(manifest.shards.iter());

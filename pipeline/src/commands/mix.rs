@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::lock::OutputLock;
 use crate::mix::mixture::Mixture;
 use crate::mix::worth::PoolWorth;
-use crate::mix::{self, Extension, MixOptions, MixOutcome};
+use crate::mix::{self, Extension, MixOptions, MixOutcome, takedown};
 use crate::printer::Printer;
 use crate::publish;
 use crate::watch::Watch;
@@ -29,7 +29,7 @@ pub struct MixArgs {
     /// Folder of the build.
     pub out: PathBuf,
     /// Passes, instead of the mixture's.
-    pub epochs: Option<u32>,
+    pub epochs: Option<f64>,
     /// Tokens of a sequence, instead of the mixture's.
     pub seq_len: Option<u32>,
     /// Seed, instead of the mixture's.
@@ -81,7 +81,7 @@ pub fn run(args: &MixArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let outcome = pool.install(|| mix::make_plan(&args.out, &manifest, &mixture, &options, &watch));
     check.finish();
     watch.finish();
-    report(args, &mixture, printer, &outcome?)
+    report(args, &manifest, &mixture, printer, &outcome?)
 }
 
 fn options(args: &MixArgs) -> Result<MixOptions> {
@@ -129,8 +129,15 @@ fn read_mixture(args: &MixArgs) -> Result<(Mixture, Option<PathBuf>)> {
     Ok((mixture, file))
 }
 
-fn report(args: &MixArgs, mixture: &Mixture, printer: &Printer, outcome: &MixOutcome) -> Result<()> {
+fn report(
+    args: &MixArgs,
+    manifest: &Manifest,
+    mixture: &Mixture,
+    printer: &Printer,
+    outcome: &MixOutcome,
+) -> Result<()> {
     let lock = &outcome.lock;
+    let remains = takedown::remains(&args.out, manifest, lock)?;
     if args.json {
         let phases = lock.phases.iter().map(|phase| {
             json!({ "name": phase.name, "t_start": phase.t_start, "t_end": phase.t_end(), "seq_len": phase.seq_len, "quotas": phase.quotas })
@@ -144,6 +151,7 @@ fn report(args: &MixArgs, mixture: &Mixture, printer: &Printer, outcome: &MixOut
             "phases": phases.collect::<Vec<_>>(),
             "total": outcome.plan,
             "clipped": outcome.clips,
+            "taken_down": remains,
             "pools": outcome.worth,
         });
         printer.data(&format!("{summary}\n"));
@@ -183,6 +191,17 @@ fn report(args: &MixArgs, mixture: &Mixture, printer: &Printer, outcome: &MixOut
         lock.id.short(),
         path.display()
     ));
+    if let Some(remains) = remains {
+        let group = table::group_digits;
+        printer.note(&format!(
+            "taken down: {} documents of {} families; {} of these keep {} other texts, {} have none left",
+            group(remains.documents),
+            group(remains.families),
+            group(remains.families_with_texts),
+            group(remains.texts),
+            group(remains.families - remains.families_with_texts)
+        ));
+    }
     for earlier in &lock.extends {
         printer.note(&format!(
             "runs of plan {} can go on with it if they have read at most {} samples",

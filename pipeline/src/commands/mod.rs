@@ -7,6 +7,7 @@ pub mod where_is;
 
 pub mod build;
 pub mod classifier;
+pub mod config;
 pub mod decontaminate;
 mod documents;
 pub mod dups;
@@ -14,6 +15,7 @@ pub mod explain;
 pub mod grade;
 pub mod import;
 pub mod inspect;
+pub mod label;
 pub mod mix;
 mod profile;
 pub mod rephrase;

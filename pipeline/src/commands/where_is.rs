@@ -53,6 +53,13 @@ fn words(answer: &Answer) -> String {
                 "  sample {t}: tokens {offset} to {end}; phase {phase}, pool {pool}, pass {pass}, window {window}, bin {bin}\n"
             ));
         }
+        if let Some(down) = document.taken_down {
+            let left = down.texts_left;
+            text.push_str(&format!(
+                "  taken down from sample {} on; {left} other texts of its family remain\n",
+                down.from
+            ));
+        }
         if let Some(reason) = &document.reason {
             text.push_str(&format!("  never trained on: {reason}\n"));
         } else if document.other_texts > 0 {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::entry::{Built, Entry, Settings};
 use super::{Filter, Limit, Rule, Text};
 use crate::classifier::{Newlines, Scorer};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
 /// Name of the rule.
 pub const NAME: &str = "classifier";
@@ -28,21 +28,27 @@ pub const ENTRY: Entry = Entry::custom::<ClassifierConfig>(
 )
 .with_files(&["model"]);
 
-/// Settings.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ClassifierConfig {
-    /// A model of `classifier train`, or one of fastText.
-    pub model: String,
-    /// Label of fastText whose probability is the score; empty for a model of our own.
-    pub label: String,
-    /// What line ends become for a model of fastText.
-    pub newlines: Newlines,
-    /// The least score that passes, 0 to 1; 0 to have the score and drop nothing.
-    pub min_score: f64,
+documented! {
+    /// Settings.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct ClassifierConfig {
+        /// A model of `classifier train`, or one of fastText.
+        pub model: String,
+        /// Label of fastText whose probability is the score; empty for a model of our own.
+        pub label: String,
+        /// What line ends become for a model of fastText.
+        pub newlines: Newlines,
+        /// The least score that passes, 0 to 1; 0 to have the score and drop nothing.
+        pub min_score: f64,
+    }
 }
 
 impl Section for ClassifierConfig {
+    fn docs() -> Docs {
+        ClassifierConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         if self.model.is_empty() {

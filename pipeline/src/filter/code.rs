@@ -5,26 +5,28 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Filter, Limit, Text};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// Settings of `code`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Code {
-    /// Most characters of a line.
-    pub max_line_chars: u64,
-    /// Most characters of a line on average.
-    pub max_mean_line_chars: f64,
-    /// Fewest letters and digits among the characters, as a fraction.
-    pub min_alphanumeric: f64,
-    /// Fewest letters among the characters, as a fraction.
-    pub min_alphabetic: f64,
-    /// Words that say in the first lines that a file was generated, in any case.
-    pub generated_marks: Vec<String>,
-    /// How many lines are searched for them.
-    pub generated_lines: u64,
-    /// Drops files that begin with `<?xml version=` within 100 characters.
-    pub drop_xml: bool,
+documented! {
+    /// Settings of `code`.
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Code {
+        /// Most characters of a line.
+        pub max_line_chars: u64,
+        /// Most characters of a line on average.
+        pub max_mean_line_chars: f64,
+        /// Fewest letters and digits among the characters, as a fraction.
+        pub min_alphanumeric: f64,
+        /// Fewest letters among the characters, as a fraction.
+        pub min_alphabetic: f64,
+        /// Words that say in the first lines that a file was generated, in any case.
+        pub generated_marks: Vec<String>,
+        /// How many lines are searched for them.
+        pub generated_lines: u64,
+        /// Drops files that begin with `<?xml version=` within 100 characters.
+        pub drop_xml: bool,
+    }
 }
 
 /// Keys of `code` that only decide.
@@ -47,6 +49,10 @@ impl Default for Code {
 }
 
 impl Section for Code {
+    fn docs() -> Docs {
+        Code::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong: Vec<Fault> =
             [("min_alphanumeric", self.min_alphanumeric), ("min_alphabetic", self.min_alphabetic)]

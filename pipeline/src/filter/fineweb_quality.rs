@@ -4,32 +4,38 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::text::Split;
 use super::{Filter, Limit, Text};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
 /// The settings that values are held against.
 pub const THRESHOLDS: &[&str] =
     &["min_line_punct_ratio", "max_short_line_ratio", "max_char_dup_ratio", "max_list_ratio"];
 
-/// Settings of `fineweb_quality`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FinewebQuality {
-    /// Fewest lines that end in a mark that ends sentences, as a fraction.
-    pub min_line_punct_ratio: f64,
-    /// Characters of the longest line that is short.
-    pub short_line_chars: u64,
-    /// Most of the lines that are short, as a fraction.
-    pub max_short_line_ratio: f64,
-    /// Most of the characters in copies of a line beyond the first, as a fraction of those that are no line end.
-    pub max_char_dup_ratio: f64,
-    /// Most line ends per word.
-    pub max_list_ratio: f64,
+documented! {
+    /// Settings of `fineweb_quality`.
+    #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct FinewebQuality {
+        /// How words are split: as spaCy does, or by UAX #29, where each ideograph is a word.
+        pub words: Split,
+        /// Fewest lines that end in a mark that ends sentences, as a fraction.
+        pub min_line_punct_ratio: f64,
+        /// Characters of the longest line that is short.
+        pub short_line_chars: u64,
+        /// Most of the lines that are short, as a fraction.
+        pub max_short_line_ratio: f64,
+        /// Most of the characters in copies of a line beyond the first, as a fraction of those that are no line end.
+        pub max_char_dup_ratio: f64,
+        /// Most line ends per word.
+        pub max_list_ratio: f64,
+    }
 }
 
 impl Default for FinewebQuality {
     fn default() -> FinewebQuality {
         FinewebQuality {
+            words: Split::Spacy,
             min_line_punct_ratio: 0.12,
             short_line_chars: 30,
             max_short_line_ratio: 0.67,
@@ -40,6 +46,10 @@ impl Default for FinewebQuality {
 }
 
 impl Section for FinewebQuality {
+    fn docs() -> Docs {
+        FinewebQuality::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let fractions = [
             ("min_line_punct_ratio", self.min_line_punct_ratio),
@@ -89,7 +99,7 @@ impl Filter for FinewebQuality {
             per(n_ended, n),
             per(n_short, n),
             per(dup_chars, text.n_chars() - n_line_ends),
-            per(n_line_ends, text.words().len()),
+            per(n_line_ends, text.words_by(self.words).len()),
         ]);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::text::Split;
 use super::words::Word;
 use super::{Definition, Filter, Limit, Text};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
 /// The settings that values are held against.
 pub const THRESHOLDS: &[&str] = &[
@@ -22,44 +22,49 @@ pub const THRESHOLDS: &[&str] = &[
     "min_stop_words",
 ];
 
-/// Settings of `gopher_quality`. A fraction of 1 (or 0, for a lower limit) switches a limit off.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GopherQuality {
-    /// Whose definition of the values is used.
-    ///
-    /// `datatrove`: words as in [`super::words`], of which those that are not punctuation alone are counted and
-    /// measured; `#` and ellipses count apart; lines start with `•` or `-` behind white space; different stop words count, spelled as in the list.
-    /// `dclm`: counted words start with a letter or digit, all else is about words between white space; `#`, `...`, `. . .` and `…` count together; blank lines do not count; bullets are `●`, `•`, `*` and `-`;
-    /// every stop word counts, in any case. `dolma`: words between white space; the median of their lengths; words that hold
-    /// `#` or `…` count; bullets are `*` and `-`, and ellipses `…`, right at the edge of a line; every stop word counts, spelled as in the list.
-    pub definition: Definition,
-    /// Fewest words.
-    pub min_words: u64,
-    /// Most words.
-    pub max_words: u64,
-    /// Least mean (`dolma`: median) length of words, in characters.
-    pub min_mean_word_chars: f64,
-    /// Greatest mean (`dolma`: median) length of words, in characters.
-    pub max_mean_word_chars: f64,
-    /// Most `#` per word, and most ellipses per word; together for `dclm` and `dolma`.
-    pub max_symbol_word_ratio: f64,
-    /// Most of the lines that start with a bullet, as a fraction.
-    pub max_bullet_lines: f64,
-    /// Most of the lines that end in an ellipsis, as a fraction.
-    pub max_ellipsis_lines: f64,
-    /// Fewest words with a letter among all words, punctuation included, as a fraction.
-    pub min_alphabetic_words: f64,
-    /// Words that a text in a language has several of.
-    pub stop_words: Vec<String>,
-    /// Fewest of them.
-    pub min_stop_words: u32,
+documented! {
+    /// Settings of `gopher_quality`. A fraction of 1 (or 0, for a lower limit) switches a limit off.
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct GopherQuality {
+        /// Whose definition of the values is used.
+        ///
+        /// `datatrove`: words by `words`, of which those that are not punctuation alone are counted and
+        /// measured; `#` and ellipses count apart; lines start with `•` or `-` behind white space; different stop words count, spelled as in the list.
+        /// `dclm`: counted words start with a letter or digit, all else is about words between white space; `#`, `...`, `. . .` and `…` count together; blank lines do not count; bullets are `●`, `•`, `*` and `-`;
+        /// every stop word counts, in any case. `dolma`: words between white space; the median of their lengths; words that hold
+        /// `#` or `…` count; bullets are `*` and `-`, and ellipses `…`, right at the edge of a line; every stop word counts, spelled as in the list.
+        pub definition: Definition,
+        /// How `datatrove` splits words: as spaCy does, or by UAX #29, where each ideograph is a word. The others have their own split.
+        pub words: Split,
+        /// Fewest words.
+        pub min_words: u64,
+        /// Most words.
+        pub max_words: u64,
+        /// Least mean (`dolma`: median) length of words, in characters.
+        pub min_mean_word_chars: f64,
+        /// Greatest mean (`dolma`: median) length of words, in characters.
+        pub max_mean_word_chars: f64,
+        /// Most `#` per word, and most ellipses per word; together for `dclm` and `dolma`.
+        pub max_symbol_word_ratio: f64,
+        /// Most of the lines that start with a bullet, as a fraction.
+        pub max_bullet_lines: f64,
+        /// Most of the lines that end in an ellipsis, as a fraction.
+        pub max_ellipsis_lines: f64,
+        /// Fewest words with a letter among all words, punctuation included, as a fraction.
+        pub min_alphabetic_words: f64,
+        /// Words that a text in a language has several of.
+        pub stop_words: Vec<String>,
+        /// Fewest of them.
+        pub min_stop_words: u32,
+    }
 }
 
 impl Default for GopherQuality {
     fn default() -> GopherQuality {
         GopherQuality {
             definition: Definition::Datatrove,
+            words: Split::Spacy,
             min_words: 50,
             max_words: 100_000,
             min_mean_word_chars: 3.0,
@@ -75,8 +80,12 @@ impl Default for GopherQuality {
 }
 
 impl Section for GopherQuality {
+    fn docs() -> Docs {
+        GopherQuality::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
-        let mut wrong = Vec::new();
+        let mut wrong = self.definition.split_fault(self.words);
         if self.min_words > self.max_words {
             wrong.push(("min_words", format!("is {}, above max_words = {}", self.min_words, self.max_words)));
         }
@@ -148,7 +157,7 @@ impl Filter for GopherQuality {
 
 impl GopherQuality {
     fn datatrove(&self, text: &Text<'_>, values: &mut Vec<f64>) {
-        let (whole, words) = (text.as_str(), text.words());
+        let (whole, words) = (text.as_str(), text.words_by(self.words));
         let counted = words.n_non_symbol() as f64;
         let mean_chars = words.chars_non_symbol() as f64 / counted.max(1.0);
         let per_word = |n: usize| n as f64 / words.len().max(1) as f64;
@@ -176,7 +185,7 @@ impl GopherQuality {
     fn dclm(&self, text: &Text<'_>, values: &mut Vec<f64>) {
         let whole = text.as_str();
         let starts_well = |word: &&Word| word.of(whole).starts_with(char::is_alphanumeric);
-        let counted = text.words().all().iter().filter(starts_well).count() as f64;
+        let counted = text.words_by(Split::Uax29).all().iter().filter(starts_well).count() as f64;
         let words = text.words_by(Split::Whitespace);
         let per_word = |n: u64| n as f64 / words.len().max(1) as f64;
         let mean_chars = per_word(words.n_chars());

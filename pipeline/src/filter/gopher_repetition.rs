@@ -8,7 +8,7 @@ use super::ngrams::{Counter, Grams};
 use super::text::Split;
 use super::words::{Word, Words};
 use super::{Definition, Filter, Limit, Text};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
 /// The settings that values are held against.
 pub const THRESHOLDS: &[&str] = &[
@@ -34,36 +34,41 @@ const DUP_REASONS: [&str; 6] = [
     "duplicated_10_n_grams",
 ];
 
-/// Settings of `gopher_repetition`. A fraction of 1 or more switches a limit off.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GopherRepetition {
-    /// Whose definition of a repetition is used.
-    ///
-    /// `datatrove`: copies of a line, paragraph or n-gram beyond the first count, n-grams of five and more words
-    /// are taken without overlap, and fractions are of all characters of the text. `dclm`: all copies count,
-    /// also the first; words that start with a letter or digit are the only ones, and fractions are of their
-    /// characters; words inside any repeated n-gram count once. `dolma`: as `dclm`, with words between white space,
-    /// n-grams that count as often as they occur, empty lines counted, and no paragraphs.
-    pub definition: Definition,
-    /// Most of the lines that are repeated, as a fraction.
-    pub max_dup_lines: f64,
-    /// Most of the characters in repeated lines, as a fraction.
-    pub max_dup_line_chars: f64,
-    /// Most of the paragraphs that are repeated, as a fraction.
-    pub max_dup_paragraphs: f64,
-    /// Most of the characters in repeated paragraphs, as a fraction.
-    pub max_dup_paragraph_chars: f64,
-    /// Most of the characters in the copies of the most frequent 2-, 3- and 4-gram of words, as fractions.
-    pub max_top_ngram_chars: [f64; 3],
-    /// Most of the characters in repeated 5- to 10-grams of words, as fractions.
-    pub max_dup_ngram_chars: [f64; 6],
+documented! {
+    /// Settings of `gopher_repetition`. A fraction of 1 or more switches a limit off.
+    #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct GopherRepetition {
+        /// Whose definition of a repetition is used.
+        ///
+        /// `datatrove`: copies of a line, paragraph or n-gram beyond the first count, n-grams of five and more words
+        /// are taken without overlap, and fractions are of all characters of the text. `dclm`: all copies count,
+        /// also the first; words that start with a letter or digit are the only ones, and fractions are of their
+        /// characters; words inside any repeated n-gram count once. `dolma`: as `dclm`, with words between white space,
+        /// n-grams that count as often as they occur, empty lines counted, and no paragraphs.
+        pub definition: Definition,
+        /// How `datatrove` splits words: as spaCy does, or by UAX #29, where each ideograph is a word. The others have their own split.
+        pub words: Split,
+        /// Most of the lines that are repeated, as a fraction.
+        pub max_dup_lines: f64,
+        /// Most of the characters in repeated lines, as a fraction.
+        pub max_dup_line_chars: f64,
+        /// Most of the paragraphs that are repeated, as a fraction.
+        pub max_dup_paragraphs: f64,
+        /// Most of the characters in repeated paragraphs, as a fraction.
+        pub max_dup_paragraph_chars: f64,
+        /// Most of the characters in the copies of the most frequent 2-, 3- and 4-gram of words, as fractions.
+        pub max_top_ngram_chars: [f64; 3],
+        /// Most of the characters in repeated 5- to 10-grams of words, as fractions.
+        pub max_dup_ngram_chars: [f64; 6],
+    }
 }
 
 impl Default for GopherRepetition {
     fn default() -> GopherRepetition {
         GopherRepetition {
             definition: Definition::Datatrove,
+            words: Split::Spacy,
             max_dup_lines: 0.3,
             max_dup_line_chars: 0.2,
             max_dup_paragraphs: 0.3,
@@ -75,6 +80,10 @@ impl Default for GopherRepetition {
 }
 
 impl Section for GopherRepetition {
+    fn docs() -> Docs {
+        GopherRepetition::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let below = |values: &[f64]| values.iter().copied().find(|value| *value < 0.0);
         [
@@ -87,6 +96,7 @@ impl Section for GopherRepetition {
         ]
         .into_iter()
         .filter_map(|(key, value)| value.map(|value| (key, format!("is {value}; expected 0 or more"))))
+        .chain(self.definition.split_fault(self.words))
         .collect()
     }
 }
@@ -114,7 +124,9 @@ impl Filter for GopherRepetition {
 
     fn measure(&self, text: &Text<'_>, values: &mut Vec<f64>) {
         text.with_tables(|tables| match self.definition {
-            Definition::Datatrove => datatrove(text, &mut tables.counter, &mut tables.grams, values),
+            Definition::Datatrove => {
+                datatrove(text, text.words_by(self.words), &mut tables.counter, &mut tables.grams, values)
+            }
             Definition::Dclm => dclm(text, &mut tables.counter, &mut tables.grams, values),
             Definition::Dolma => dolma(text, &mut tables.counter, &mut tables.grams, values),
         });
@@ -125,7 +137,13 @@ fn fraction(part: u64, whole: u64) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-fn datatrove(text: &Text<'_>, counter: &mut Counter, grams: &mut Grams, values: &mut Vec<f64>) {
+fn datatrove(
+    text: &Text<'_>,
+    words: &Words,
+    counter: &mut Counter,
+    grams: &mut Grams,
+    values: &mut Vec<f64>,
+) {
     let n_chars = text.n_chars();
     let trimmed = text.as_str().trim();
     for pieces in
@@ -134,7 +152,6 @@ fn datatrove(text: &Text<'_>, counter: &mut Counter, grams: &mut Grams, values: 
         let extra = repeated(text, counter, pieces);
         values.extend([fraction(extra.n_extra, extra.n), fraction(extra.extra_chars, n_chars)]);
     }
-    let words = text.words();
     collect(text, words, |_| true, grams);
     for n in TOP {
         let top = top_gram(grams, counter, n).map_or(0, |top| {
@@ -170,7 +187,7 @@ fn dclm(text: &Text<'_>, counter: &mut Counter, grams: &mut Grams, values: &mut 
         paragraphs.all_char_share(),
     ]);
     let is_word = |word: &Word| word.of(whole).starts_with(char::is_alphanumeric);
-    collect(text, text.words(), is_word, grams);
+    collect(text, text.words_by(Split::Uax29), is_word, grams);
     let total = grams.chars(0, grams.n_words());
     for n in TOP {
         top_gram(grams, counter, n);

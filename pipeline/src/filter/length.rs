@@ -3,19 +3,21 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Filter, Limit, Text};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
 /// The settings that values are held against.
 pub const THRESHOLDS: &[&str] = &["min_chars", "max_chars"];
 
-/// Settings of `length`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Length {
-    /// Fewest Unicode characters.
-    pub min_chars: u64,
-    /// Most Unicode characters.
-    pub max_chars: u64,
+documented! {
+    /// Settings of `length`.
+    #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Length {
+        /// Fewest Unicode characters.
+        pub min_chars: u64,
+        /// Most Unicode characters.
+        pub max_chars: u64,
+    }
 }
 
 impl Default for Length {
@@ -25,6 +27,10 @@ impl Default for Length {
 }
 
 impl Section for Length {
+    fn docs() -> Docs {
+        Length::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         match self.min_chars > self.max_chars {
             true => {

@@ -31,9 +31,14 @@ use serde::{Deserialize, Serialize};
 pub use self::chain::Chain;
 use self::entry::decode;
 pub use self::entry::{Built, Entry, FilterConfig, RuleFile, Settings, find};
-use self::lines::{c4, c4_words, refinedweb};
+use self::lines::{c4, c4_words, newlines, refinedweb};
 pub use self::rewriting::Rewriting;
+use self::text::Split;
 pub use self::text::{Scratch, Text};
+use crate::strict_toml::Fault;
+
+/// Name of the rule that finds languages.
+pub const LANGUAGE: &str = "language";
 
 /// All rules, by name.
 pub const REGISTRY: &[Entry] = &[
@@ -74,7 +79,7 @@ pub const REGISTRY: &[Entry] = &[
         REWRITES,
         refinedweb::THRESHOLDS,
     ),
-    Entry::rewrite::<refinedweb::Newlines>("newlines", "line ends in a row", &[Action::Cut], &[]),
+    Entry::rewrite::<newlines::Newlines>("newlines", "line ends in a row", &[Action::Cut], &[]),
     Entry::custom::<urls::UrlLists>(
         "url_lists",
         "lists of domains, URLs and words in URLs",
@@ -85,7 +90,7 @@ pub const REGISTRY: &[Entry] = &[
     .with_files(urls::FILES),
     Entry::rewrite::<pii::Pii>("pii", "personal data and keys", REWRITES, pii::THRESHOLDS),
     Entry::custom::<language::Language>(
-        "language",
+        LANGUAGE,
         "language of a text",
         MEASURES,
         language::THRESHOLDS,
@@ -149,6 +154,15 @@ pub enum Definition {
     Dclm,
     /// The tagger `gopher_v1` of dolma (`python/dolma/taggers/gopher.py`).
     Dolma,
+}
+
+impl Definition {
+    /// What is wrong with a choice of words: only one of the definitions has one.
+    fn split_fault(self, words: Split) -> Vec<Fault> {
+        let is_wrong = self != Definition::Datatrove && words != Split::default();
+        let message = || "is for definition = \"datatrove\"; the others have words of their own".to_owned();
+        is_wrong.then(|| ("words", message())).into_iter().collect()
+    }
 }
 
 /// What a recipe does with what a rule finds.

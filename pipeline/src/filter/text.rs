@@ -3,6 +3,8 @@
 
 use std::cell::{OnceCell, RefCell};
 
+use serde::{Deserialize, Serialize};
+
 use super::ngrams::{Counter, Grams};
 use super::words::Words;
 use crate::document::Metadata;
@@ -14,16 +16,22 @@ pub struct Text<'a> {
     metadata: Metadata<'a>,
     scratch: Option<&'a Scratch>,
     n_chars: OnceCell<u64>,
-    words: OnceCell<Words>,
+    spacy: OnceCell<Words>,
+    uax29: OnceCell<Words>,
     between_spaces: OnceCell<Words>,
 }
 
 /// How a text is split into words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// As in [`super::words`], punctuation included.
-    Words,
+    /// As spaCy's English tokenizer does, punctuation included.
+    #[default]
+    Spacy,
+    /// By UAX #29, as in [`super::words`], punctuation included.
+    Uax29,
     /// Between white space.
+    #[serde(skip)]
     Whitespace,
 }
 
@@ -61,7 +69,7 @@ impl Scratch {
         let mut found = self.take();
         found.set(text, words)?;
         let text = self.text(text, Metadata::default());
-        text.words.set(found).map_err(|_| "the words are known already")?;
+        text.spacy.set(found).map_err(|_| "the words are known already")?;
         Ok(text)
     }
 
@@ -82,7 +90,8 @@ impl<'a> Text<'a> {
             metadata,
             scratch,
             n_chars: OnceCell::new(),
-            words: OnceCell::new(),
+            spacy: OnceCell::new(),
+            uax29: OnceCell::new(),
             between_spaces: OnceCell::new(),
         }
     }
@@ -102,18 +111,23 @@ impl<'a> Text<'a> {
         *self.n_chars.get_or_init(|| self.text.chars().count() as u64)
     }
 
-    /// The words; see [`super::words`] for what a word is.
+    /// The words as datatrove's rules see them.
     pub fn words(&self) -> &Words {
-        self.words_by(Split::Words)
+        self.words_by(Split::Spacy)
     }
 
     /// The words of a split.
     pub fn words_by(&self, split: Split) -> &Words {
-        let cell = if split == Split::Words { &self.words } else { &self.between_spaces };
+        let cell = match split {
+            Split::Spacy => &self.spacy,
+            Split::Uax29 => &self.uax29,
+            Split::Whitespace => &self.between_spaces,
+        };
         cell.get_or_init(|| {
             let mut words = self.scratch.map(Scratch::take).unwrap_or_default();
             match split {
-                Split::Words => words.split(self.text),
+                Split::Spacy => words.split_as_spacy(self.text),
+                Split::Uax29 => words.split(self.text),
                 Split::Whitespace => words.split_at_spaces(self.text),
             }
             words
@@ -136,7 +150,7 @@ impl Drop for Text<'_> {
         scratch
             .words
             .borrow_mut()
-            .extend([self.words.take(), self.between_spaces.take()].into_iter().flatten());
+            .extend([self.spacy.take(), self.uax29.take(), self.between_spaces.take()].into_iter().flatten());
     }
 }
 

@@ -10,26 +10,28 @@ use url::{Host, Url};
 
 use super::lists::{self, Cache, List};
 use super::{Built, Filter, Limit, Rule, Settings, Text, decode};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// Settings of `url_lists`. Every list is a list of files.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct UrlLists {
-    /// Domains, such as `spam.example`; also hosts below them, such as `blog.spam.example`.
-    pub domains: Vec<String>,
-    /// Whole URLs.
-    pub urls: Vec<String>,
-    /// Words of which none may stand in a URL between characters other than letters and digits.
-    pub hard_words: Vec<String>,
-    /// Words of which a few may.
-    pub soft_words: Vec<String>,
-    /// Texts that may not be in the letters and digits of a URL.
-    pub substrings: Vec<String>,
-    /// Most different soft words of a URL.
-    pub max_soft_words: u64,
-    /// Drops documents without a URL: nothing can be said of them.
-    pub require_url: bool,
+documented! {
+    /// Settings of `url_lists`. Every list is a list of files.
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct UrlLists {
+        /// Domains, such as `spam.example`; also hosts below them, such as `blog.spam.example`.
+        pub domains: Vec<String>,
+        /// Whole URLs.
+        pub urls: Vec<String>,
+        /// Words of which none may stand in a URL between characters other than letters and digits.
+        pub hard_words: Vec<String>,
+        /// Words of which a few may.
+        pub soft_words: Vec<String>,
+        /// Texts that may not be in the letters and digits of a URL.
+        pub substrings: Vec<String>,
+        /// Most different soft words of a URL.
+        pub max_soft_words: u64,
+        /// Drops documents without a URL: nothing can be said of them.
+        pub require_url: bool,
+    }
 }
 
 /// Keys of `url_lists` that only decide.
@@ -59,6 +61,10 @@ impl UrlLists {
 }
 
 impl Section for UrlLists {
+    fn docs() -> Docs {
+        UrlLists::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         match self.files().iter().all(|files| files.is_empty()) {
             true => {

@@ -1,15 +1,16 @@
 //! The words of a text, split once for all rules.
 //!
-//! Words are those of UAX #29 (`split_word_bounds`), punctuation included and white space left
-//! out, with one change: a run of dots or of hyphens is one word. That is what spaCy's English
-//! tokenizer does, which datatrove's rules are applied with; other symbols, such as the `=` of an
-//! underlined heading, are a word each in both.
+//! Words of UAX #29 (`split_word_bounds`) are with punctuation and without white space, and with one change: a run
+//! of dots or of hyphens is one word. The rules of datatrove are defined on the words of spaCy's English
+//! tokenizer ([`crate::spacy`]); between white space and UAX #29 are the words of other programs.
 
 use std::cell::OnceCell;
 
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 use unicode_segmentation::UnicodeSegmentation;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::spacy;
 
 /// A word by its place in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +103,13 @@ impl Words {
         self.hashes.take();
     }
 
-    /// Forgets the words and takes those of `text`.
+    /// Forgets the words and takes those of spaCy.
+    pub(super) fn split_as_spacy(&mut self, text: &str) {
+        self.clear();
+        spacy::english().words(text, &mut |word| self.push_part(text, word));
+    }
+
+    /// Forgets the words and takes those of UAX #29.
     pub(super) fn split(&mut self, text: &str) {
         self.clear();
         let bytes = text.as_bytes();
@@ -129,11 +136,12 @@ impl Words {
     /// Forgets the words and takes those between white space.
     pub(super) fn split_at_spaces(&mut self, text: &str) {
         self.clear();
-        for word in text.split_whitespace() {
-            // Both are parts of one text.
-            let start = word.as_ptr() as usize - text.as_ptr() as usize;
-            self.push(start, word);
-        }
+        text.split_whitespace().for_each(|word| self.push_part(text, word));
+    }
+
+    /// `word` is a part of `text`.
+    fn push_part(&mut self, text: &str, word: &str) {
+        self.push(word.as_ptr() as usize - text.as_ptr() as usize, word);
     }
 
     /// Forgets the words and takes these, which are stretches of `text` in its order.

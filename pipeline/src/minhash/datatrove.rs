@@ -1,5 +1,5 @@
 //! The profiles of datatrove 0.10.1 (Apache-2.0; `utils/text.py`, `pipeline/dedup/minhash.py`), bit for bit: the text is simplified,
-//! split as spaCy's English tokenizer splits it (`spacy.rs`), shingles are hashes of words joined by spaces, and the
+//! split as spaCy's English tokenizer splits it, shingles are hashes of words joined by spaces, and the
 //! permutations wrap modulo 2^64 before they are reduced modulo 2^61 - 1.
 
 use pulp::{Arch, WithSimd};
@@ -9,7 +9,7 @@ use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 use xxhash_rust::xxh64::xxh64;
 
 use super::constants::{A, B};
-use super::spacy::Splitter;
+use crate::spacy;
 
 /// 2^61 - 1, a Mersenne prime.
 const PRIME: u64 = (1 << 61) - 1;
@@ -29,7 +29,6 @@ pub enum HashFunction {
 pub struct Datatrove {
     ngram: usize,
     function: HashFunction,
-    splitter: Splitter,
     /// Simplified text, then its words with one space between them.
     simple: String,
     words: String,
@@ -46,7 +45,6 @@ impl Datatrove {
         Datatrove {
             ngram,
             function,
-            splitter: Splitter::new(),
             simple: String::new(),
             words: String::new(),
             ends: Vec::new(),
@@ -63,7 +61,7 @@ impl Datatrove {
         self.ends.clear();
         let (words, ends) = (&mut self.words, &mut self.ends);
         for chunk in self.simple.split(' ').filter(|chunk| !chunk.is_empty()) {
-            self.splitter.split(chunk, &mut |word| {
+            spacy::english().split(chunk, &mut |word| {
                 if !words.is_empty() {
                     words.push(' ');
                 }

@@ -14,8 +14,6 @@ mod constants;
 pub mod datatrove;
 pub mod estimate;
 pub mod native;
-mod spacy;
-mod spacy_data;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;

@@ -124,9 +124,9 @@ fn by_pool(
                 Amount::Tokens(asked.min(room.tokens))
             }
             // The curve checks its own cap, on the mean of its buckets.
-            (None, Some(repeat)) if pool.curve.is_none() && repeat > f64::from(max) => {
+            (None, Some(repeat)) if pool.curve.is_none() && repeat > max => {
                 let room = room(i)?;
-                let asked = (room.tokens as f64 * repeat / f64::from(max)) as u64;
+                let asked = (room.tokens as f64 * repeat / max) as u64;
                 problems.push(format!(
                     "pool `{}`: `repeat = {repeat}` is more than its {max} epochs; lower it, or set `max_epochs = {}` in the pool",
                     room.pool,
@@ -134,10 +134,10 @@ fn by_pool(
                 ));
                 let Room { pool, tokens: given, cap, .. } = room;
                 clips.push(Clip { phase: "main".to_owned(), pool, asked, given, cap });
-                Amount::Passes(f64::from(max))
+                Amount::Passes(max)
             }
             (None, Some(repeat)) => Amount::Passes(repeat),
-            (None, None) => Amount::Passes(f64::from(max)),
+            (None, None) => Amount::Passes(max),
         });
     }
     if !problems.is_empty() && !mixture.redistributes() {

@@ -4,47 +4,21 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// A count of tokens or parameters. `K`, `M`, `B`, `T` are powers of 1000.
+use crate::numbers;
+
+/// A count of tokens or parameters. `K`, `M`, `B` or `G`, and `T` are powers of 1000; small and capital letters are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Count(pub u64);
-
-const UNITS: [(&str, u64); 4] =
-    [("K", 1_000), ("M", 1_000_000), ("B", 1_000_000_000), ("T", 1_000_000_000_000)];
 
 impl FromStr for Count {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Count, String> {
-        let (digits, unit) = UNITS
-            .iter()
-            .find_map(|&(name, unit)| text.strip_suffix(name).map(|digits| (digits.trim_end(), unit)))
-            .unwrap_or((text, 1));
-        exact(digits, unit).map(Count).ok_or_else(|| {
-            format!("`{text}` is not a count; write a number with an optional K, M, B or T, such as \"8B\" or \"1.5T\"")
+        numbers::with_unit(text, &numbers::COUNTS).map(Count).ok_or_else(|| {
+            format!("`{text}` is not a count; write a number with an optional K, M, B (or G) or T, such as \"8B\" or \"1.5T\"")
         })
     }
-}
-
-/// `digits * unit` without rounding: decimals are allowed as far as the unit makes them whole.
-fn exact(digits: &str, mut unit: u64) -> Option<u64> {
-    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
-    let number = |text: &str| {
-        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse::<u64>().ok())?
-    };
-    let mut value = number(whole)?.checked_mul(unit)?;
-    if digits.contains('.') {
-        number(decimals)?;
-    }
-    for digit in decimals.bytes() {
-        if !unit.is_multiple_of(10) && digit != b'0' {
-            return None;
-        }
-        unit /= 10;
-        value = value.checked_add(u64::from(digit - b'0') * unit)?;
-    }
-    // TOML has no larger integers, and the resolved mixture is TOML.
-    i64::try_from(value).is_ok().then_some(value)
 }
 
 impl<'de> Deserialize<'de> for Count {
@@ -60,6 +34,23 @@ impl<'de> Deserialize<'de> for Count {
             Written::Text(text) => text.parse().map_err(de::Error::custom),
         }
     }
+}
+
+/// A count that fits into 32 bits, for flags.
+///
+/// # Errors
+/// It is none, or larger.
+pub fn parse_u32(text: &str) -> Result<u32, String> {
+    let Count(n) = text.parse()?;
+    u32::try_from(n).map_err(|_| format!("{n} is more than {}", u32::MAX))
+}
+
+/// The same of 64 bits.
+///
+/// # Errors
+/// It is none.
+pub fn parse_u64(text: &str) -> Result<u64, String> {
+    text.parse().map(|Count(n)| n)
 }
 
 /// A share such as `1/16`, as numerator and denominator.
@@ -87,10 +78,13 @@ mod tests {
             ("1.5T", 1_500_000_000_000),
             ("2.25 K", 2_250),
             ("7", 7),
+            ("8b", 8_000_000_000),
+            ("8G", 8_000_000_000),
+            ("20_000", 20_000),
         ] {
             assert_eq!(text.parse(), Ok(Count(count)), "{text}");
         }
-        for text in ["", "M", "-1", "1.5", "1.2345K", "1.K", "8b", "8 GB", "99999999T", ".5M"] {
+        for text in ["", "M", "-1", "1.5", "1.2345K", "1.K", "8 GB", "99999999T", ".5M"] {
             assert!(text.parse::<Count>().is_err(), "{text}");
         }
     }

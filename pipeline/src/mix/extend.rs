@@ -2,11 +2,13 @@
 //! Pools go on where they stopped, in the middle of a pass if need be, so repeats count across the extension; new shards
 //! of a pool form a stream of their own; documents that are taken down become padding.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use moe_shards::variant::Turns;
 use moe_shards::{
-    ContinuesLock, ExtendsLock, Hash, Manifest, Plan, PlanLock, PoolLock, TakedownLock, TakedownShard,
+    ContinuesLock, ExtendsLock, Hash, Manifest, Plan, PlanLock, PoolLock, Selection, TakedownLock,
+    TakedownShard,
 };
 use rayon::prelude::*;
 
@@ -14,16 +16,17 @@ use super::layout::{Common, MixPool, packing_name, plan_path};
 use super::mixture::{Mixture, PoolConfig};
 use super::pool::{Families, open_shards};
 use super::stream::{PoolBuilder, Rest, Start, position};
-use super::{MixOptions, folder};
+use super::takedown::find_documents;
+use super::{MIXTURE_FILE, MixOptions, folder};
 use crate::error::{Error, Result};
-use crate::lookup;
 
 /// What an extension is asked to do.
 #[derive(Clone, Debug, Default)]
 pub struct Extension {
     /// First sample that may differ from the old plan's.
     pub from: u64,
-    /// Documents that are padding from there on, by the names they have in their sources.
+    /// Documents that are padding from there on, by the names they have in their sources; behind `family:` a document with all other
+    /// texts of its family, or a family's id.
     pub takedown: Vec<String>,
     /// Whether the mixture decides what follows; otherwise the old phases stay, and only documents are taken down.
     pub new_phases: bool,
@@ -71,11 +74,18 @@ impl Extension {
                 format!("{} per million", lock.holdout_ppm),
                 self.new_phases,
             ),
-            ("--proxy", format!("{:?}", options.proxy), format!("{:?}", lock.proxy), true),
+            ("--proxy", share_or_none(options.proxy), share_or_none(lock.proxy), true),
         ];
         let changed = fixed.iter().filter(|(.., applies)| *applies).find(|(_, new, old, _)| new != old);
         if let Some((key, new, old, _)) = changed {
             return Err(Error::Usage(format!("`{key}` is {new}, the plan has {old}: an extension keeps it")));
+        }
+        let windows = planned_mixture(out).map(|old| old.mix.windows);
+        if let Some(old) = windows.filter(|&old| self.new_phases && old != mixture.mix.windows) {
+            return Err(Error::Usage(format!(
+                "`mix.windows` is {}, the plan has {old}: the windows of a pool are cut when it begins, so an extension keeps them",
+                mixture.mix.windows
+            )));
         }
         let (phase, counts) = plan.counts_before(self.from)?;
         let mut used = vec![0; lock.pools.len()];
@@ -244,15 +254,17 @@ impl Old {
             wish.original_share = old.original_share;
         }
         let share = |[num, den]: [u64; 2]| format!("{num}/{den}");
+        let count = |count: Option<u32>| count.map_or_else(|| "not set".to_owned(), |n| n.to_string());
         let fixed = [
             ("packing", packing_name(wish.packing).to_owned(), packing_name(old.packing).to_owned()),
+            ("variants", turns_name(wish.variants).to_owned(), turns_name(old.variants).to_owned()),
             ("original_share", share(wish.original_share), share(old.original_share)),
-            ("quality, language and tag", format!("{:?}", wish.selection), format!("{:?}", old.selection)),
             (
-                "max_uses_per_text",
-                format!("{:?}", wish.max_uses_per_text),
-                format!("{:?}", old.max_uses_per_text),
+                "quality, language and tag",
+                selected(wish.selection.as_ref()),
+                selected(old.selection.as_ref()),
             ),
+            ("max_uses_per_text", count(wish.max_uses_per_text), count(old.max_uses_per_text)),
         ];
         if let Some((key, new, old)) = fixed.iter().find(|(_, new, old)| new != old) {
             return Err(Error::Usage(format!(
@@ -287,6 +299,37 @@ impl Old {
     }
 }
 
+/// The mixture of the plan in `out`; `None` where it is not there or no program of this version reads it.
+fn planned_mixture(out: &Path) -> Option<Mixture> {
+    let file = out.join(MIXTURE_FILE);
+    let text = std::fs::read_to_string(&file).ok()?;
+    Mixture::decode(&text, &file).ok()
+}
+
+fn share_or_none(share: Option<[u64; 2]>) -> String {
+    share.map_or_else(|| "not set".to_owned(), |[num, den]| format!("{num}/{den}"))
+}
+
+fn turns_name(turns: Turns) -> &'static str {
+    match turns {
+        Turns::Share => "\"share\"",
+        Turns::EachOnce => "\"each-once\"",
+    }
+}
+
+/// A selection in words: `quality 3 to 9, language en`.
+fn selected(selection: Option<&Selection>) -> String {
+    let Some(selection) = selection else { return "everything".to_owned() };
+    let mut words = Vec::new();
+    words.extend(selection.quality.map(|[low, high]| format!("quality {low} to {high}")));
+    for (kind, names) in [("language", &selection.languages), ("tag", &selection.tags)] {
+        if !names.is_empty() {
+            words.push(format!("{kind} {}", names.join(" or ")));
+        }
+    }
+    words.join(", ")
+}
+
 /// Pass that a pool is in after `used` bins, and the bins of it that are shown.
 fn stands_at(pool: &PoolLock, mut used: u64) -> (u32, u64) {
     let mut pass = pool.first_pass();
@@ -313,46 +356,4 @@ fn count_past(families: &Families, pass: u32, rest: Option<&Rest>) -> Result<()>
         }
     }
     Ok(())
-}
-
-/// The documents of these names, in all shards: see [`lookup`]. Two documents of one source are never hidden by one name.
-fn find_documents(out: &Path, manifest: &Manifest, names: &[String]) -> Result<Vec<TakedownShard>> {
-    let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    if wanted.is_empty() {
-        return Ok(Vec::new());
-    }
-    let found = lookup::find(out, manifest, wanted.iter().copied())?;
-    let missing: Vec<&str> = wanted.iter().filter(|name| !found.contains_key(*name)).copied().collect();
-    if !missing.is_empty() {
-        let n = missing.len();
-        return Err(Error::Usage(format!(
-            "--takedown: {n} of {} documents are in no shard: `{}`{}",
-            wanted.len(),
-            missing[..n.min(5)].join("`, `"),
-            if n > 5 { " and more" } else { "" }
-        )));
-    }
-    for (name, places) in &found {
-        let alike: Vec<String> = (places.iter())
-            .filter(|place| places.iter().any(|other| place.is_alike(other)))
-            .map(|place| format!("`{}` ({} tokens)", place.exact_name(), place.n_tokens))
-            .collect();
-        if let Some(first) = places.first().filter(|_| !alike.is_empty()) {
-            return Err(Error::Usage(format!(
-                "--takedown: {} documents of one source are called `{name}`: {}; name those to hide as `SHARD:NUMBER` (`moe-data why {}` shows their files and texts)",
-                alike.len(),
-                alike.join(", "),
-                first.id
-            )));
-        }
-    }
-    let mut by_shard = BTreeMap::<&str, BTreeSet<u32>>::new();
-    for place in found.values().flatten() {
-        by_shard.entry(&place.shard_name).or_default().insert(place.doc);
-    }
-    let listed = |(name, docs): (&str, BTreeSet<u32>)| TakedownShard {
-        name: name.to_owned(),
-        docs: docs.into_iter().collect(),
-    };
-    Ok(by_shard.into_iter().map(listed).collect())
 }

@@ -23,7 +23,7 @@ pub struct MixPool {
     /// Its streams of families.
     pub parts: Vec<PoolBuilder>,
     /// Passes at most.
-    pub max_passes: u32,
+    pub max_passes: f64,
     curve: Option<(Curve, BTreeMap<u8, u64>)>,
     /// Quality bucket of each part.
     buckets: Vec<u8>,
@@ -57,6 +57,7 @@ impl Common<'_> {
             seed: mix.seed,
             packing: pool.packing.unwrap_or(mix.packing),
             max_windows: u64::from(mix.windows),
+            variants: self.mixture.variants(pool),
             original_share: self.mixture.original_share(pool).fraction(),
             selection,
             max_uses_per_text: self.mixture.max_uses_per_text(pool),
@@ -171,7 +172,7 @@ impl Common<'_> {
 
 impl MixPool {
     /// A pool of streams that go on and streams that are new.
-    pub(super) fn of_parts(name: &str, max_passes: u32, parts: Vec<PoolBuilder>) -> MixPool {
+    pub(super) fn of_parts(name: &str, max_passes: f64, parts: Vec<PoolBuilder>) -> MixPool {
         let max_uses_per_text = parts.first().and_then(|part| part.families.wish.max_uses_per_text);
         let name = name.to_owned();
         MixPool { name, parts, max_passes, curve: None, buckets: Vec::new(), total: 0, max_uses_per_text }
@@ -197,7 +198,7 @@ impl MixPool {
                 let cap = format!("the buckets of its curve, each at most {} times,{uses}", curve.max_factor);
                 let left = match self.max_uses_per_text {
                     None => return Ok(Room { pool: self.name.clone(), tokens: most, cap, keys }),
-                    Some(_) => self.parts.iter_mut().map(|part| part.tokens_left(MAX_EPOCHS)),
+                    Some(_) => self.parts.iter_mut().map(|part| part.tokens_left(f64::from(MAX_EPOCHS))),
                 };
                 let left = left.collect::<Result<Vec<u64>>>()?;
                 (self.most_within(*curve, tokens, &left, most), cap)
@@ -334,7 +335,7 @@ impl MixPool {
         watch: &Watch,
     ) -> Result<Vec<Taken>> {
         // A bucket may be repeated more often than its curve says, where passes over variants are short; but not without end.
-        let max_passes = if self.curve.is_some() { MAX_EPOCHS } else { self.max_passes };
+        let max_passes = if self.curve.is_some() { MAX_EPOCHS } else { self.max_passes.ceil() as u32 };
         let ask = Ask { phase, seq_len, max_passes };
         let parts = self.parts.iter_mut().zip(parts);
         parts.map(|(part, &amount)| part.take(amount, &ask, next_number, site, watch)).collect()

@@ -8,13 +8,14 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use moe_shards::Packing;
-use serde::{Deserialize, Serialize};
+use moe_shards::variant::Turns;
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::pool::{Curve, Names, PhaseConfig, PoolConfig};
 use super::count::Count;
 use super::share::Share;
 use crate::error::{Error, Problem, Result};
-use crate::strict_toml::{Decoder, Fault, Section};
+use crate::strict_toml::{Decoder, Docs, Fault, Section, documented};
 
 /// Tables that a mixture may have.
 const SECTIONS: [&str; 3] = ["mix", "pool", "phase"];
@@ -47,43 +48,57 @@ pub enum OnCap {
     Redistribute,
 }
 
-/// `[mix]`: what all pools have in common.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MixConfig {
-    /// Passes over each family, at most; every pass shows each family once.
-    pub epochs: u32,
-    /// Tokens of a training sequence.
-    pub seq_len: u32,
-    /// Seed of all shuffling.
-    pub seed: u64,
-    /// `best-fit` cuts no document that fits into a sequence; `concat` needs no index.
-    pub packing: Packing,
-    /// Share of originals among the families that have variants, per pass, in [0, 1]: a number or a fraction such as `"1/3"`.
-    pub original_share: Share,
-    /// Share of families kept for validation, in [0, 0.5].
-    pub holdout: f64,
-    /// Windows of a pass: two sightings of a family are at least 1 - 1/windows of a pass apart.
-    pub windows: u32,
-    /// Trained tokens of the whole plan; needed when pools have weights and there are no phases.
-    pub tokens: Option<Count>,
-    /// A family rests in the passes that would show one of its texts more often than this.
-    pub max_uses_per_text: Option<u32>,
-    /// Most trained tokens of the plan that may come from texts written by a model, as a share.
-    pub max_synthetic_share: Option<Share>,
-    /// Fewest trained tokens of the plan that may come from originals, as a share.
-    pub min_original_share: Option<Share>,
-    /// What to do with a wish that a cap forbids; `error` when absent.
-    pub on_cap: Option<OnCap>,
+documented! {
+    /// `[mix]`: what all pools have in common.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct MixConfig {
+        /// Passes over each family, at most; every pass shows each family once. 1.5 are one and half of a second.
+        #[serde(serialize_with = "whole_if_it_is")]
+        pub epochs: f64,
+        /// Tokens of a training sequence.
+        pub seq_len: u32,
+        /// Seed of all shuffling.
+        pub seed: u64,
+        /// `best-fit` cuts no document that fits into a sequence; `concat` needs no index.
+        pub packing: Packing,
+        /// `"each-once"` shows each text of a family once before any of them is shown again; without it `original_share` decides.
+        pub variants: Option<Turns>,
+        /// Share of originals among the families that have variants, per pass, in [0, 1]: a number or a fraction such as `"1/3"`.
+        pub original_share: Share,
+        /// Share of families kept for validation, in [0, 0.5].
+        pub holdout: f64,
+        /// Windows of a pass: two sightings of a family are at least 1 - 1/windows of a pass apart.
+        pub windows: u32,
+        /// Trained tokens of the whole plan; needed when pools have weights and there are no phases.
+        pub tokens: Option<Count>,
+        /// A family rests in the passes that would show one of its texts more often than this.
+        pub max_uses_per_text: Option<u32>,
+        /// Most trained tokens of the plan that may come from texts written by a model, as a share.
+        pub max_synthetic_share: Option<Share>,
+        /// Fewest trained tokens of the plan that may come from originals, as a share.
+        pub min_original_share: Option<Share>,
+        /// What to do with a wish that a cap forbids; `error` when absent.
+        pub on_cap: Option<OnCap>,
+    }
+}
+
+/// A whole number is written as one, as mixtures have always been.
+fn whole_if_it_is<S: Serializer>(epochs: &f64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match epochs.fract() == 0.0 && *epochs <= f64::from(MAX_EPOCHS) {
+        true => serializer.serialize_u32(*epochs as u32),
+        false => serializer.serialize_f64(*epochs),
+    }
 }
 
 impl Default for MixConfig {
     fn default() -> MixConfig {
         MixConfig {
-            epochs: 4,
+            epochs: 4.0,
             seq_len: 2048,
             seed: 1,
             packing: Packing::BestFit,
+            variants: None,
             original_share: Share::Decimal(0.5),
             holdout: 0.01,
             windows: 16,
@@ -97,6 +112,10 @@ impl Default for MixConfig {
 }
 
 impl Section for MixConfig {
+    fn docs() -> Docs {
+        MixConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut problems = Vec::new();
         let mut range = |key, ok: bool, found: String, expected: &str| {
@@ -104,7 +123,8 @@ impl Section for MixConfig {
                 problems.push((key, format!("expected {expected}, found {found}")));
             }
         };
-        range("epochs", (1..=MAX_EPOCHS).contains(&self.epochs), self.epochs.to_string(), "1 to 1000");
+        let is_possible = self.epochs > 0.0 && self.epochs <= f64::from(MAX_EPOCHS);
+        range("epochs", is_possible, self.epochs.to_string(), "a number of passes above 0, at most 1000");
         range("seq_len", SEQ_LENS.contains(&self.seq_len), self.seq_len.to_string(), "2 to 16777216 tokens");
         let share = self.original_share;
         range("original_share", share.is_share(), share.to_string(), "a share from 0 to 1");
@@ -153,7 +173,7 @@ impl Mixture {
     /// [`Error::Recipe`] when a flag is out of range.
     pub fn override_with(
         &mut self,
-        epochs: Option<u32>,
+        epochs: Option<f64>,
         seq_len: Option<u32>,
         seed: Option<u64>,
     ) -> Result<()> {
@@ -175,9 +195,14 @@ impl Mixture {
     }
 
     /// Passes of a pool, at most.
-    pub fn max_epochs(&self, pool: &PoolConfig) -> u32 {
-        let by_curve = pool.curve.map(|curve| curve.max_factor.ceil() as u32);
-        by_curve.or(pool.max_epochs).unwrap_or(self.mix.epochs)
+    pub fn max_epochs(&self, pool: &PoolConfig) -> f64 {
+        let by_curve = pool.curve.map(|curve| curve.max_factor.ceil());
+        by_curve.or(pool.max_epochs.map(f64::from)).unwrap_or(self.mix.epochs)
+    }
+
+    /// What decides which text of a family of a pool a pass shows.
+    pub fn variants(&self, pool: &PoolConfig) -> Turns {
+        pool.variants.or(self.mix.variants).unwrap_or_default()
     }
 
     /// The share of originals of a pool.

@@ -17,6 +17,7 @@ pub mod mixture;
 pub mod pool;
 pub mod share;
 pub mod stream;
+pub mod takedown;
 pub mod worth;
 
 use std::collections::BTreeMap;
@@ -87,7 +88,7 @@ pub fn work(manifest: &Manifest, mixture: &Mixture) -> u64 {
         let shards = manifest.shards.iter().filter(|shard| of_pool(shard.source) && shard.variant == 0);
         shards.map(|shard| shard.n_docs).sum()
     };
-    let passes = |pool| u64::from(mixture.max_epochs(pool));
+    let passes = |pool| mixture.max_epochs(pool).ceil() as u64;
     mixture.pool.iter().map(|pool| originals(pool.source.as_slice()) * passes(pool)).sum()
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use moe_shards::family::{FamilyTable, Holdout, PassRule, PoolDocs};
 use moe_shards::pack::{Bins, PackedPiece, write_pack};
 use moe_shards::permute::Purpose;
-use moe_shards::variant::OriginalShare;
+use moe_shards::variant::{OriginalShare, TextRule, Turns};
 use moe_shards::{Hash, Manifest, PackRef, Packing, Selection, ShardRef, ValidationLock, proxy_families};
 use rayon::prelude::*;
 
@@ -36,7 +36,9 @@ pub struct PoolWish {
     pub packing: Packing,
     /// Windows of a pass, for pools that are large enough.
     pub max_windows: u64,
-    /// Share of originals, as a fraction.
+    /// What decides which text a pass shows.
+    pub variants: Turns,
+    /// Share of originals, as a fraction, where that decides.
     pub original_share: [u64; 2],
     /// Which families; `None` = all.
     pub selection: Option<Selection>,
@@ -123,8 +125,12 @@ impl Families {
             Some(windows) => windows,
             None => cut_windows(&docs, &table, seq_len, wish.max_windows)?,
         };
-        let share = OriginalShare { num: wish.original_share[0], den: wish.original_share[1] };
-        let rule = PassRule::new(wish.seed, wish.key, share, wish.max_uses_per_text, &table);
+        let [num, den] = wish.original_share;
+        let texts = match wish.variants {
+            Turns::Share => TextRule::Share(OriginalShare { num, den }),
+            Turns::EachOnce => TextRule::EachOnce,
+        };
+        let rule = PassRule::new(wish.seed, wish.key, texts, wish.max_uses_per_text, &table);
         let uses = (0..docs.len()).map(|_| AtomicU32::new(0)).collect();
         let end = rule.end(&table);
         Ok(Families { wish, docs, table, rule, windows, uses, pass_tokens: BTreeMap::new(), end })

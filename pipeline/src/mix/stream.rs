@@ -147,6 +147,7 @@ impl PoolBuilder {
             n_families: families.len(),
             n_families_with_variants: families.table.n_with_variants(),
             original_share: wish.original_share,
+            variants: wish.variants,
             selection: wish.selection.clone(),
             max_uses_per_text: wish.max_uses_per_text,
             continues: start.continues,
@@ -214,18 +215,21 @@ impl PoolBuilder {
     ///
     /// # Errors
     /// A damaged shard.
-    pub fn tokens_left(&mut self, max_passes: u32) -> Result<u64> {
+    pub fn tokens_left(&mut self, max_passes: f64) -> Result<u64> {
         let first = self.next_pass();
         let mut left = 0;
-        for pass in first..max_passes {
+        for pass in (first..u32::MAX).take_while(|&pass| f64::from(pass) < max_passes) {
             if !self.families.may_show(pass) {
                 break;
             }
             let tokens = self.families.pass_tokens(pass)?;
             let begun = self.current().rest.as_ref().filter(|_| pass == first);
             let shown = begun.map_or([0, 1], |rest| rest.shown);
-            left +=
+            let whole =
                 (u128::from(tokens) * u128::from(shown[1] - shown[0]) / u128::from(shown[1].max(1))) as u64;
+            // The last pass may be a part of one.
+            let cut = (1.0 - (max_passes - f64::from(pass))).max(0.0);
+            left += whole.saturating_sub((tokens as f64 * cut) as u64);
         }
         Ok(left)
     }

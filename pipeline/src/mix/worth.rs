@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use moe_shards::PhaseLock;
+use moe_shards::variant::Turns;
 use serde::Serialize;
 
 use super::mixture::Mixture;
@@ -117,10 +118,16 @@ impl PlanWorth {
     /// A share that is out of bounds.
     pub fn check(&self, mixture: &Mixture) -> Result<()> {
         let mut problems = Vec::new();
+        let more_originals = match mixture.mix.variants {
+            Some(Turns::EachOnce) => {
+                "leave out `variants = \"each-once\"`, which shows all texts equally often".to_owned()
+            }
+            _ => format!("raise `original_share` (now {})", mixture.mix.original_share),
+        };
         if let Some(most) = mixture.mix.max_synthetic_share.filter(|most| self.synthetic_share > most.value())
         {
             problems.push(format!(
-                "{:.4} of the planned tokens were written by a model, `mix.max_synthetic_share` allows {most}: raise `original_share`, give synthetic pools less, or allow more",
+                "{:.4} of the planned tokens were written by a model, `mix.max_synthetic_share` allows {most}: {more_originals}, give synthetic pools less, or allow more",
                 self.synthetic_share
             ));
         }
@@ -128,8 +135,8 @@ impl PlanWorth {
             mixture.mix.min_original_share.filter(|least| self.original_share < least.value())
         {
             problems.push(format!(
-                "{:.4} of the planned tokens are from originals, `mix.min_original_share` asks for {least}: raise `original_share` (now {}), or ask for less",
-                self.original_share, mixture.mix.original_share
+                "{:.4} of the planned tokens are from originals, `mix.min_original_share` asks for {least}: {more_originals}, or ask for less",
+                self.original_share
             ));
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Usage(problems.join("\n"))) }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use arrow::array::{Array, AsArray};
 use moe_shards::family::Holdout;
-use moe_shards::{Plan, Sample};
+use moe_shards::{Plan, Sample, TakedownLock};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -45,8 +45,19 @@ pub struct Whereabouts {
     pub validation: Vec<u64>,
     /// Samples that show another text of its family.
     pub other_texts: u64,
+    /// Sample from which on it is taken down, and the texts of its family that are not.
+    pub taken_down: Option<Takedown>,
     /// Why no sample shows it, where none does.
     pub reason: Option<String>,
+}
+
+/// A document that the plan hides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Takedown {
+    /// First sample that does not show it.
+    pub from: u64,
+    /// Texts of its family that are not taken down.
+    pub texts_left: u64,
 }
 
 /// A piece of the document in a sample.
@@ -151,7 +162,11 @@ fn whereabouts(plan: &Plan, wanted: &Place, n_alike: u64, watch: &Watch) -> Resu
     }
     let source = plan.manifest().sources.get(usize::from(wanted.source));
     let variant = source.and_then(|source| source.variants.get(usize::from(wanted.variant)));
-    let reason = shown.is_empty().then(|| reason(plan, wanted, other_texts));
+    let taken_down = taken_down(plan, wanted)?;
+    let reason = shown.is_empty().then(|| match taken_down {
+        Some(_) => "it is taken down".to_owned(),
+        None => reason(plan, wanted, other_texts),
+    });
     Ok(Whereabouts {
         source: source.map(|source| source.name.clone()).unwrap_or_default(),
         variant: variant.cloned().unwrap_or_default(),
@@ -164,8 +179,29 @@ fn whereabouts(plan: &Plan, wanted: &Place, n_alike: u64, watch: &Watch) -> Resu
         shown,
         validation,
         other_texts,
+        taken_down,
         reason,
     })
+}
+
+/// Whether the plan hides a document, and what it leaves of its family.
+fn taken_down(plan: &Plan, wanted: &Place) -> Result<Option<Takedown>> {
+    let takedowns = &plan.lock().takedowns;
+    let from = |shard: &str, doc: u32| {
+        let lists = |down: &&TakedownLock| {
+            down.shards.iter().any(|listed| listed.name == shard && listed.docs.contains(&doc))
+        };
+        takedowns.iter().filter(lists).map(|down| down.from).min()
+    };
+    let Some(first) = from(&wanted.shard_name, wanted.doc) else { return Ok(None) };
+    let mut texts_left = 0;
+    for shard in plan.shards() {
+        let name = shard.path().file_stem().unwrap_or_default().to_string_lossy();
+        for doc in 0..shard.n_docs() {
+            texts_left += u64::from(shard.meta(doc)?.family == wanted.family && from(&name, doc).is_none());
+        }
+    }
+    Ok(Some(Takedown { from: first, texts_left }))
 }
 
 /// Family ids of one source never mean another source's families, unless their texts are equal.

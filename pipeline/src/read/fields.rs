@@ -12,6 +12,9 @@ use crate::document::OwnedMetadata;
 pub struct FieldPaths {
     /// The document's name, if the records have one.
     pub id: Option<String>,
+    /// Whether a record may lack it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub id_optional: bool,
     /// The text.
     pub text: String,
     /// The family.
@@ -59,7 +62,10 @@ impl FieldPaths {
     /// that it was written as, which `digits` knows by path.
     pub(super) fn extract(&self, object: &mut Value, digits: &[(String, String)]) -> Result<Raw, Cause> {
         let raw = Raw {
-            id: self.name_field(object, digits, self.id.as_deref(), Cause::MissingId)?,
+            id: match self.name_field(object, digits, self.id.as_deref(), Cause::MissingId) {
+                Err(Cause::MissingId) if self.id_optional => None,
+                id => id?,
+            },
             family: self.name_field(object, digits, self.family.as_deref(), Cause::MissingFamily)?,
             variant: self.name_field(object, digits, self.variant.as_deref(), Cause::MissingVariant)?,
             guessed: None,

@@ -300,7 +300,10 @@ impl Columns {
                 Some(text) => text.to_owned(),
             };
             Ok(Raw {
-                id: name(&fields.id, &self.id, Cause::MissingId)?,
+                id: match name(&fields.id, &self.id, Cause::MissingId) {
+                    Err(Cause::MissingId) if fields.id_optional => None,
+                    id => id?,
+                },
                 text,
                 family: name(&fields.family, &self.family, Cause::MissingFamily)?,
                 variant: name(&fields.variant, &self.variant, Cause::MissingVariant)?,

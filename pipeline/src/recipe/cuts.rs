@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
 /// Where a paragraph ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,20 +27,22 @@ pub enum KeepCopy {
     None,
 }
 
-/// `[dedup.paragraph]`: paragraphs that many documents share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ParagraphConfig {
-    /// Where a paragraph ends.
-    pub split: Split,
-    /// Fewest characters of a paragraph that is looked at, white space collapsed.
-    pub min_chars: u64,
-    /// Documents that must hold the paragraph, counting those of one declared family once.
-    pub min_documents: u32,
-    /// Which copy stays.
-    pub keep: KeepCopy,
-    /// Fewest characters that must be left of a document; with fewer it is dropped.
-    pub min_chars_left: u64,
+documented! {
+    /// `[dedup.paragraph]`: paragraphs that many documents share.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct ParagraphConfig {
+        /// Where a paragraph ends.
+        pub split: Split,
+        /// Fewest characters of a paragraph that is looked at, white space collapsed.
+        pub min_chars: u64,
+        /// Documents that must hold the paragraph, counting those of one declared family once.
+        pub min_documents: u32,
+        /// Which copy stays.
+        pub keep: KeepCopy,
+        /// Fewest characters that must be left of a document; with fewer it is dropped.
+        pub min_chars_left: u64,
+    }
 }
 
 /// Documents with fewer characters left than this are dropped, unless the recipe says otherwise: the least that
@@ -60,6 +62,10 @@ impl Default for ParagraphConfig {
 }
 
 impl Section for ParagraphConfig {
+    fn docs() -> Docs {
+        ParagraphConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         if self.min_chars == 0 {
@@ -74,14 +80,16 @@ impl Section for ParagraphConfig {
     }
 }
 
-/// `[dedup.substring]`: bytes that stand twice, found with suffix arrays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SubstringConfig {
-    /// Fewest bytes of a match. 500 is what Dolma 3 uses; Lee et al. (arXiv 2107.06499) use 50 tokens.
-    pub min_bytes: u32,
-    /// Fewest characters that must be left of a document; with fewer it is dropped.
-    pub min_chars_left: u64,
+documented! {
+    /// `[dedup.substring]`: bytes that stand twice, found with suffix arrays.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct SubstringConfig {
+        /// Fewest bytes of a match. 500 is what Dolma 3 uses; Lee et al. (arXiv 2107.06499) use 50 tokens.
+        pub min_bytes: u32,
+        /// Fewest characters that must be left of a document; with fewer it is dropped.
+        pub min_chars_left: u64,
+    }
 }
 
 /// Shortest match that can be asked for: below it, common phrases are duplicates.
@@ -94,6 +102,10 @@ impl Default for SubstringConfig {
 }
 
 impl Section for SubstringConfig {
+    fn docs() -> Docs {
+        SubstringConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         match self.min_bytes {
             LEAST_MIN_BYTES..=1_000_000 => Vec::new(),

@@ -16,7 +16,7 @@ use super::{
     DedupConfig, FilterConfig, MinhashConfig, Recipe, RephraseConfig, SourceConfig, TokenizerConfig,
     TrainConfig,
 };
-use crate::error::Result;
+use crate::error::{Error, Problem, Result};
 use crate::filter::{self, Action};
 use crate::nearest;
 use crate::read::MAX_TAG_BYTES;
@@ -41,9 +41,7 @@ const SECTIONS: [&str; 11] = [
 /// # Errors
 /// [`crate::Error::Recipe`] with everything that is wrong.
 pub fn decode(text: &str, file: &Path) -> Result<Recipe> {
-    decode_with(text, file, |decoder| {
-        decoder.problem(1, "tokenizer", "is missing; write a [tokenizer] section with `file` or `train`");
-    })
+    whole(decode_as_far(text, file))
 }
 
 /// Decodes the text of a recipe that may lack `[tokenizer]`.
@@ -51,14 +49,30 @@ pub fn decode(text: &str, file: &Path) -> Result<Recipe> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_without_tokenizer(text: &str, file: &Path) -> Result<Recipe> {
+    whole(decode_as_far_without_tokenizer(text, file))
+}
+
+/// What of a recipe can be read, and everything that is wrong with the rest.
+pub fn decode_as_far(text: &str, file: &Path) -> (Recipe, Vec<Problem>) {
+    decode_with(text, file, |decoder| {
+        decoder.problem(1, "tokenizer", "is missing; write a [tokenizer] section with `file` or `train`");
+    })
+}
+
+/// The same of a recipe that may lack `[tokenizer]`.
+pub fn decode_as_far_without_tokenizer(text: &str, file: &Path) -> (Recipe, Vec<Problem>) {
     decode_with(text, file, |_| {})
 }
 
-fn decode_with(text: &str, file: &Path, no_tokenizer: fn(&mut Decoder<'_>)) -> Result<Recipe> {
+fn whole((recipe, problems): (Recipe, Vec<Problem>)) -> Result<Recipe> {
+    if problems.is_empty() { Ok(recipe) } else { Err(Error::Recipe { problems }) }
+}
+
+fn decode_with(text: &str, file: &Path, no_tokenizer: fn(&mut Decoder<'_>)) -> (Recipe, Vec<Problem>) {
     let mut decoder = Decoder::new(text, file);
     let tables = decoder.parse(&SECTIONS);
     let recipe = tables.map(|tables| decoder.recipe(tables.get_ref(), no_tokenizer)).unwrap_or_default();
-    decoder.finish(recipe)
+    (recipe, decoder.into_problems())
 }
 
 impl Decoder<'_> {
@@ -305,14 +319,14 @@ mod tests {
                 "r.toml:1: `source.paths`: is missing; list files, folders or globs",
                 "r.toml:2: `source.name`: `A` may hold only a-z, 0-9, `_` and `-`",
                 "r.toml:3: `source.path`: unknown key; did you mean `paths`?",
-                "r.toml:6: `source.paths`: invalid type: string \"b\", expected a sequence",
+                "r.toml:6: `source.paths`: expected a list such as [\"a\", \"b\"], found `b`",
                 "r.toml:8: `filter.name`: unknown filter `gopher`; did you mean `gopher_quality`?",
                 "r.toml:11: `filter.min_chars`: is 9, above max_chars = 3",
                 "r.toml:13: `filter.sources`: no source is called `c`; expected one of `A`, `b`",
                 "r.toml:14: `limit`: unknown section; did you mean `limits`?",
                 "r.toml:16: `tokenizer`: give exactly one of `file = \"tokenizer.json\"` or `train = { vocab_size = 4096 }`",
                 "r.toml:17: `tokenizer.train.vocab_size`: is 3; expected 257 (256 bytes and the special tokens) to 1000000",
-                "r.toml:20: `dedup.exact`: invalid type: string \"yes\", expected a boolean",
+                "r.toml:20: `dedup.exact`: expected true or false, found `yes`",
             ],
         );
     }

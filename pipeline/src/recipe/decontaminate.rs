@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decontaminate::Settings;
 use crate::decontaminate::index::SEED_WORDS;
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
 /// What happens to a document that holds evaluation text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,30 +19,32 @@ pub enum Action {
     Tag,
 }
 
-/// `[decontaminate]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DecontaminateConfig {
-    /// An evaluation text with fewer words must be found whole; longer ones by their share.
-    pub ngram: u32,
-    /// Share of the weight of an evaluation text that makes a match.
-    pub threshold: f64,
-    /// Words in a row that may differ inside a match.
-    pub max_misses: u32,
-    /// Evaluation texts with fewer words are not looked for.
-    pub min_words: u32,
-    /// What happens to a document with a match.
-    pub action: Action,
-    /// The tag of `action = "tag"`.
-    pub tag: String,
-    /// With `action = "cut"`, fewest characters that must be left of a document; with fewer it is dropped.
-    pub min_chars_left: u64,
-    /// Sources that are searched; all when empty.
-    pub sources: Vec<String>,
-    /// Share of the canaries of each kind that the self-test must find, else the build fails.
-    pub min_recall: f64,
-    /// The evaluation sets.
-    pub benchmark: Vec<BenchmarkConfig>,
+documented! {
+    /// `[decontaminate]`.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct DecontaminateConfig {
+        /// An evaluation text with fewer words must be found whole; longer ones by their share.
+        pub ngram: u32,
+        /// Share of the weight of an evaluation text that makes a match.
+        pub threshold: f64,
+        /// Words in a row that may differ inside a match.
+        pub max_misses: u32,
+        /// Evaluation texts with fewer words are not looked for.
+        pub min_words: u32,
+        /// What happens to a document with a match.
+        pub action: Action,
+        /// The tag of `action = "tag"`.
+        pub tag: String,
+        /// With `action = "cut"`, fewest characters that must be left of a document; with fewer it is dropped.
+        pub min_chars_left: u64,
+        /// Sources that are searched; all when empty.
+        pub sources: Vec<String>,
+        /// Share of the canaries of each kind that the self-test must find, else the build fails.
+        pub min_recall: f64,
+        /// The evaluation sets.
+        pub benchmark: Vec<BenchmarkConfig>,
+    }
 }
 
 impl Default for DecontaminateConfig {
@@ -80,6 +82,10 @@ impl DecontaminateConfig {
 const MAX_MISSES: u32 = 20;
 
 impl Section for DecontaminateConfig {
+    fn docs() -> Docs {
+        DecontaminateConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         let least = SEED_WORDS as u32;
@@ -116,21 +122,27 @@ impl Section for DecontaminateConfig {
     }
 }
 
-/// `[[decontaminate.benchmark]]`: an evaluation set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BenchmarkConfig {
-    /// Name in reports.
-    pub name: String,
-    /// Files, folders or globs, relative to the recipe's folder; JSONL or Parquet, compressed or not.
-    pub paths: Vec<String>,
-    /// Fields that are looked for, each as a text of its own; dotted for nested ones.
-    pub fields: Vec<String>,
-    /// What values start with that is no part of the text, such as `Question: `.
-    pub prefix: String,
+documented! {
+    /// `[[decontaminate.benchmark]]`: an evaluation set.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct BenchmarkConfig {
+        /// Name in reports.
+        pub name: String,
+        /// Files, folders or globs, relative to the recipe's folder; JSONL or Parquet, compressed or not.
+        pub paths: Vec<String>,
+        /// Fields that are looked for, each as a text of its own; dotted for nested ones.
+        pub fields: Vec<String>,
+        /// What values start with that is no part of the text, such as `Question: `.
+        pub prefix: String,
+    }
 }
 
 impl Section for BenchmarkConfig {
+    fn docs() -> Docs {
+        BenchmarkConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         if self.name.is_empty() {

@@ -5,22 +5,24 @@ use serde::{Deserialize, Serialize};
 
 use super::cuts::{ParagraphConfig, SubstringConfig};
 use crate::minhash::{Profile, SketchConfig};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// `[dedup]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DedupConfig {
-    /// Whether of documents with equal normalised text only one is kept.
-    pub exact: bool,
-    /// Output folders of other builds, relative to the recipe's folder: documents that they have are removed.
-    pub against: Vec<String>,
-    /// `[dedup.paragraph]`.
-    pub paragraph: Option<ParagraphConfig>,
-    /// `[dedup.substring]`.
-    pub substring: Option<SubstringConfig>,
-    /// Near-duplicates.
-    pub minhash: Option<MinhashConfig>,
+documented! {
+    /// `[dedup]`.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct DedupConfig {
+        /// Whether of documents with equal normalised text only one is kept.
+        pub exact: bool,
+        /// Output folders of other builds, relative to the recipe's folder: documents that they have are removed.
+        pub against: Vec<String>,
+        /// `[dedup.paragraph]`.
+        pub paragraph: Option<ParagraphConfig>,
+        /// `[dedup.substring]`.
+        pub substring: Option<SubstringConfig>,
+        /// Near-duplicates.
+        pub minhash: Option<MinhashConfig>,
+    }
 }
 
 impl Default for DedupConfig {
@@ -30,6 +32,10 @@ impl Default for DedupConfig {
 }
 
 impl Section for DedupConfig {
+    fn docs() -> Docs {
+        DedupConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         match !self.against.is_empty() && !self.exact && self.minhash.is_none() {
             true => vec![("against", AGAINST_WITHOUT_METHOD.to_owned())],
@@ -42,38 +48,40 @@ impl Section for DedupConfig {
 pub const AGAINST_WITHOUT_METHOD: &str =
     "nothing would be compared: set `exact = true` or write [dedup.minhash]";
 
-/// `[dedup.minhash]`: near-duplicates are proposed by MinHash and decided by comparing the texts.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MinhashConfig {
-    /// What words, shingles and permutations are.
-    pub profile: Profile,
-    /// Words of a shingle, 1 to 64.
-    pub ngram: u32,
-    /// Bands, 1 to 256.
-    pub bands: u32,
-    /// Values of a band, 1 to 64.
-    pub rows: u32,
-    /// Seed of the permutations.
-    pub seed: u64,
-    /// What makes a candidate a near-duplicate.
-    pub verify: Verify,
-    /// What becomes of near-duplicates.
-    pub action: Action,
-    /// Which document of a cluster stays.
-    pub keep: Keep,
-    /// Whether a document that is like a removed one is removed, too, however unlike the survivor it is.
-    pub transitive: bool,
-    /// Two texts of one declared family with at least this Jaccard index are reported as copies of each other and count
-    /// as one variant in the ledger; 0 to 1.
-    pub variant_copy: f64,
-    /// Share of a source's documents above whose removal the build stops, 0 to 1.
-    pub max_source_removed: f64,
-    /// Documents of a cluster above which the build stops.
-    pub max_cluster: u64,
-    /// Documents of the sample that is compared with all others by brute force, to estimate recall and precision; with 0
-    /// nothing is compared.
-    pub estimate: u32,
+documented! {
+    /// `[dedup.minhash]`: near-duplicates are proposed by MinHash and decided by comparing the texts.
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct MinhashConfig {
+        /// What words, shingles and permutations are.
+        pub profile: Profile,
+        /// Words of a shingle, 1 to 64.
+        pub ngram: u32,
+        /// Bands, 1 to 256.
+        pub bands: u32,
+        /// Values of a band, 1 to 64.
+        pub rows: u32,
+        /// Seed of the permutations.
+        pub seed: u64,
+        /// What makes a candidate a near-duplicate.
+        pub verify: Verify,
+        /// What becomes of near-duplicates.
+        pub action: Action,
+        /// Which document of a cluster stays.
+        pub keep: Keep,
+        /// Whether a document that is like a removed one is removed, too, however unlike the survivor it is.
+        pub transitive: bool,
+        /// Two texts of one declared family with at least this Jaccard index are reported as copies of each other and count
+        /// as one variant in the ledger; 0 to 1.
+        pub variant_copy: f64,
+        /// Share of a source's documents above whose removal the build stops, 0 to 1.
+        pub max_source_removed: f64,
+        /// Documents of a cluster above which the build stops.
+        pub max_cluster: u64,
+        /// Documents of the sample that is compared with all others by brute force, to estimate recall and precision; with 0
+        /// nothing is compared.
+        pub estimate: u32,
+    }
 }
 
 /// What makes a candidate a near-duplicate of a survivor.
@@ -144,6 +152,10 @@ impl MinhashConfig {
 }
 
 impl Section for MinhashConfig {
+    fn docs() -> Docs {
+        MinhashConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong: Vec<Fault> = Vec::new();
         let sizes = [("ngram", self.ngram, 64), ("bands", self.bands, 256), ("rows", self.rows, 64)];

@@ -4,6 +4,7 @@
 pub mod any_path;
 mod identity;
 mod ours;
+mod rules;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::identity::Place;
 use self::ours::Ours;
+pub use self::rules::Rules;
 use self::walk::Walk;
 use crate::objects;
 
@@ -87,18 +89,36 @@ impl Found {
 /// # Errors
 /// One message for each path that leads nowhere.
 pub fn find(base: &Path, paths: &[String]) -> Result<Vec<InputFile>, Vec<String>> {
-    search(base, paths, false).map(|found| found.files)
+    search(base, paths, None).map(|found| found.files)
 }
 
 /// The same without what builds, caches of completions, exports and runs of `moe-train` have written.
 ///
 /// # Errors
 /// One message for each path that leads nowhere, or only to such files.
-pub fn find_input(base: &Path, paths: &[String]) -> Result<Found, Vec<String>> {
-    search(base, paths, true)
+pub fn find_input(base: &Path, paths: &[String], choice: &Choice<'_>) -> Result<Found, Vec<String>> {
+    search(base, paths, Some(choice))
 }
 
-fn search(base: &Path, paths: &[String], is_input: bool) -> Result<Found, Vec<String>> {
+/// Which of the files are read: patterns as in a `.gitignore`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice<'a> {
+    /// Only files that one of these covers; all when empty.
+    pub include: &'a [String],
+    /// But none that one of these covers.
+    pub exclude: &'a [String],
+}
+
+const NOT_INCLUDED: &str = "file that `include` does not name";
+const EXCLUDED: &str = "file that `exclude` or .moeignore names";
+
+fn search(base: &Path, paths: &[String], choice: Option<&Choice<'_>>) -> Result<Found, Vec<String>> {
+    let is_input = choice.is_some();
+    let (mut include, mut exclude) = (Rules::default(), Rules::default());
+    if let Some(choice) = choice {
+        include.add("", choice.include.iter().map(String::as_str)).map_err(|message| vec![message])?;
+        exclude.add("", choice.exclude.iter().map(String::as_str)).map_err(|message| vec![message])?;
+    }
     let mut found = Found::default();
     let mut wrong = Vec::new();
     let mut ours = Ours::new();
@@ -109,6 +129,23 @@ fn search(base: &Path, paths: &[String], is_input: bool) -> Result<Found, Vec<St
             false => walk.one(&base.join(objects::without_file_scheme(path))).map(|()| 0),
         };
         let mut files = walk.files;
+        wrong.append(&mut walk.wrong);
+        let n_found = files.len();
+        files.retain(|file| {
+            let kind = match () {
+                () if !include.is_empty() && !include.covers(&file.name) => NOT_INCLUDED,
+                () if is_input && (exclude.covers(&file.name) || walk.rules.covers(&file.name)) => EXCLUDED,
+                () => return true,
+            };
+            walk.skipped.push(Skipped { kind, place: file.path.display().to_string() });
+            false
+        });
+        if files.is_empty() && n_found > 0 {
+            wrong.push(format!(
+                "`{path}`: none of its {n_found} files is left by `include`, `exclude` and .moeignore"
+            ));
+            continue;
+        }
         let n_before: u64 = found.left_out.values().sum();
         if is_input {
             files.retain(|file| match ours.folder_of(&file.path) {
@@ -204,7 +241,7 @@ mod tests {
         let odd = dir.path().join(OsStr::from_bytes(b"latin-\xe9.txt"));
         fs::write(&odd, "x").unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(inside("socket")).unwrap();
-        let found = search(dir.path(), &[".".to_owned()], true).unwrap();
+        let found = search(dir.path(), &[".".to_owned()], Some(&Choice::default())).unwrap();
         let names: Vec<&str> = found.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["latin-\\xE9.txt", "sub/a.txt"]);
         let kinds: Vec<&str> = found.skipped.iter().map(|skipped| skipped.kind).collect();
@@ -214,9 +251,39 @@ mod tests {
         let again = serde_json::from_str::<Vec<InputFile>>(&text).unwrap();
         assert!(again.iter().zip(&found.files).all(|(a, b)| a.path == b.path));
         for name in ["socket", "dangling"] {
-            assert!(search(dir.path(), &[name.to_owned()], true).is_err(), "{name}");
+            assert!(search(dir.path(), &[name.to_owned()], Some(&Choice::default())).is_err(), "{name}");
         }
-        let wrong = search(dir.path(), &["s*t".to_owned()], true).unwrap_err();
+        let wrong = search(dir.path(), &["s*t".to_owned()], Some(&Choice::default())).unwrap_err();
         assert!(wrong[0].contains("no file is there; socket"), "{wrong:?}");
+    }
+
+    #[test]
+    fn patterns_choose_among_the_files_of_a_folder_and_what_is_left_out_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("a.txt", "x"),
+            ("b.tmp", "x"),
+            ("c.png", "x"),
+            ("sub/d.txt", "x"),
+            ("sub/e.txt", "x"),
+            ("sub/.moeignore", "# not this one\ne.txt\n"),
+        ] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let look = |include: &[&str], exclude: &[&str]| {
+            let owned = |list: &[&str]| list.iter().map(|p| p.to_string()).collect::<Vec<String>>();
+            let (include, exclude) = (owned(include), owned(exclude));
+            find_input(dir.path(), &[".".to_owned()], &Choice { include: &include, exclude: &exclude })
+        };
+        let names = |found: &Found| found.files.iter().map(|file| file.name.clone()).collect::<Vec<_>>();
+        let found = look(&["*.txt"], &[]).unwrap();
+        assert_eq!(names(&found), ["a.txt", "sub/d.txt"]);
+        let kinds: Vec<&str> = found.skipped.iter().map(|skipped| skipped.kind).collect();
+        assert_eq!(kinds, [EXCLUDED, NOT_INCLUDED, NOT_INCLUDED]);
+        assert_eq!(names(&look(&[], &["*.tmp", "sub/"]).unwrap()), ["a.txt", "c.png"]);
+        assert!(look(&["*.none"], &[]).unwrap_err()[0].contains("none of its 5 files is left"));
+        assert!(look(&["a[b"], &[]).unwrap_err()[0].contains("no pattern"));
     }
 }

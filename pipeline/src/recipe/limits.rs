@@ -4,23 +4,25 @@ use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
 use crate::read::Limits;
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// `[limits]`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LimitsConfig {
-    /// Longest record: a line of JSONL, a text of Parquet, a page of WARC, a text file.
-    pub max_doc_bytes: ByteSize,
-    /// How many times its bytes a file may be decoded to, once that is more than 64 MiB: compressed streams, and columns
-    /// of Parquet and Arrow.
-    pub max_expansion: u64,
-    /// How far back a zstd stream may refer: so much memory it takes. Files made with `--long=31` need 2GiB.
-    pub max_window_bytes: ByteSize,
-    /// Share of bad records above which the build fails, 0 to 1.
-    pub max_bad_fraction: f64,
-    /// Files of plain JSONL and Parquet above this size are read by several tasks; changes no result.
-    pub slice_bytes: ByteSize,
+documented! {
+    /// `[limits]`.
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct LimitsConfig {
+        /// Longest record: a line of JSONL, a text of Parquet, a page of WARC, a text file.
+        pub max_doc_bytes: ByteSize,
+        /// How many times its bytes a file may be decoded to, once that is more than 64 MiB: compressed streams, and columns
+        /// of Parquet and Arrow.
+        pub max_expansion: u64,
+        /// How far back a zstd stream may refer: so much memory it takes. Files made with `--long=31` need 2GiB.
+        pub max_window_bytes: ByteSize,
+        /// Share of bad records above which the build fails, 0 to 1.
+        pub max_bad_fraction: f64,
+        /// Files of plain JSONL and Parquet above this size are read by several tasks; changes no result.
+        pub slice_bytes: ByteSize,
+    }
 }
 
 impl Default for LimitsConfig {
@@ -48,6 +50,10 @@ impl LimitsConfig {
 }
 
 impl Section for LimitsConfig {
+    fn docs() -> Docs {
+        LimitsConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         // Lengths of a document are 32 bits wide in the shard; a byte may become three in NFC.

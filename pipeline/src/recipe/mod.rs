@@ -12,6 +12,7 @@ pub mod profile;
 pub mod quality;
 pub mod rephrase;
 pub mod size;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -27,12 +28,13 @@ pub use self::limits::LimitsConfig;
 pub use self::quality::QualityConfig;
 pub use self::rephrase::RephraseConfig;
 pub use self::size::ByteSize;
+pub use self::source::SourceConfig;
 use crate::filter;
 pub use crate::filter::FilterConfig;
 use crate::json;
 use crate::normalize::NormalizeConfig;
-use crate::read::{Charset, FieldPaths, Form, Format, Limits, MetadataFields};
-use crate::strict_toml::{Fault, Section};
+use crate::read::Limits;
+use crate::strict_toml::{Docs, Fault, Section, documented};
 use crate::tokenizer::{EOD, EncoderOptions, EngineChoice, SpecialInText, train};
 
 /// A whole recipe, with every default filled in.
@@ -60,188 +62,29 @@ pub struct Recipe {
     pub rephrase: Option<RephraseConfig>,
 }
 
-/// `[[source]]`: one named origin of documents.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SourceConfig {
-    /// `[a-z0-9_-]+`; names the shards and the rows of every report.
-    pub name: String,
-    /// Files, folders or globs, relative to the recipe's folder.
-    pub paths: Vec<String>,
-    /// Format of the files; by content when absent.
-    pub format: Option<Format>,
-    /// Encoding of text, JSONL, CSV and web pages, such as `windows-1252`; UTF-8, or what the files say or show, when absent.
-    pub encoding: Option<Charset>,
-    /// Field with the document's name, dotted for nested ones; from the text's hash when absent.
-    pub id: Option<String>,
-    /// Field with the text.
-    pub text: String,
-    /// Field whose value is shared by texts of the same thing; each document is its own family when absent.
-    pub family: Option<String>,
-    /// Field that says which text of the family this is.
-    pub variant: Option<String>,
-    /// Values of that field; the first one is the original (variant 0).
-    pub variants: Vec<String>,
-    /// Field with the quality: a bucket from 0 to 255, or any number with `quality_edges`.
-    pub quality: Option<String>,
-    /// Ascending numbers; the bucket is how many of them are at most the field's value.
-    pub quality_edges: Vec<f64>,
-    /// Field with the language code (`en`, `pt-BR`, `eng_Latn`).
-    pub language: Option<String>,
-    /// Field with a tag or a list of tags; a data set has at most eight.
-    pub tags: Option<String>,
-    /// Field with a date, as ISO 8601 text.
-    pub date: Option<String>,
-    /// Field with a score, a finite number; higher is better.
-    pub score: Option<String>,
-    /// Field with the address that the document was found at.
-    pub url: Option<String>,
-    /// Other fields that exported texts have too, under the same names.
-    pub keep_fields: Vec<String>,
-}
-
-impl Default for SourceConfig {
-    fn default() -> SourceConfig {
-        SourceConfig {
-            name: String::new(),
-            paths: Vec::new(),
-            format: None,
-            encoding: None,
-            id: None,
-            text: "text".to_owned(),
-            family: None,
-            variant: None,
-            variants: Vec::new(),
-            quality: None,
-            quality_edges: Vec::new(),
-            language: None,
-            tags: None,
-            date: None,
-            score: None,
-            url: None,
-            keep_fields: Vec::new(),
-        }
-    }
-}
-
-impl SourceConfig {
-    /// What is known of the files before they are opened.
-    pub fn form(&self) -> Form {
-        Form { format: self.format, encoding: self.encoding }
-    }
-
-    /// The fields that readers look for.
-    pub fn fields(&self) -> FieldPaths {
-        FieldPaths {
-            id: self.id.clone(),
-            text: self.text.clone(),
-            family: self.family.clone(),
-            variant: self.variant.clone(),
-            metadata: self.metadata(),
-            keep: self.keep_fields.clone(),
-        }
-    }
-
-    /// What decides how its records become documents.
-    fn identity(&self) -> Value {
-        let SourceConfig { name, id, text, family, variant, variants, .. } = self;
-        let mut identity = json!([name, id, text, family, variant, variants, self.metadata()]);
-        // Absent where it is not given, so that old identities stay.
-        if let (Some(encoding), Some(items)) = (self.encoding, identity.as_array_mut()) {
-            items.push(json!(encoding));
-        }
-        identity
-    }
-
-    fn metadata(&self) -> MetadataFields {
-        MetadataFields {
-            quality: self.quality.clone(),
-            quality_edges: self.quality_edges.clone(),
-            language: self.language.clone(),
-            tags: self.tags.clone(),
-            date: self.date.clone(),
-            score: self.score.clone(),
-            url: self.url.clone(),
-        }
-    }
-}
-
 /// Name of the only variant of a source that names none.
 pub const ORIGINAL: &str = "original";
 
-/// Columns that exported texts have anyway.
-const TEXT_COLUMNS: [&str; 11] =
-    ["id", "text", "source", "family", "variant", "quality", "language", "tags", "score", "url", "date"];
-
-/// Most variants of one source: the variant is a byte in the shard.
-const MAX_VARIANTS: usize = 256;
-
-impl Section for SourceConfig {
-    fn check(&self) -> Vec<Fault> {
-        let mut wrong = Vec::new();
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-        if self.name.is_empty() {
-            wrong.push(("name", "is missing; give each source a name".to_owned()));
-        } else if !self.name.bytes().all(allowed) {
-            wrong.push(("name", format!("`{}` may hold only a-z, 0-9, `_` and `-`", self.name)));
-        }
-        if self.paths.is_empty() {
-            wrong.push(("paths", "is missing; list files, folders or globs".to_owned()));
-        }
-        if self.text.is_empty() {
-            wrong.push(("text", "is empty; name the field that holds the text".to_owned()));
-        }
-        if self.variant.is_some() && self.family.is_none() {
-            wrong.push(("variant", "needs `family`: a variant is one text of a family".to_owned()));
-        }
-        if self.variant.is_some() == self.variants.is_empty() {
-            let message =
-                "`variant` (the field) and `variants` (its values, the original first) come together";
-            wrong.push(("variants", message.to_owned()));
-        }
-        if self.variants.len() > MAX_VARIANTS {
-            wrong.push((
-                "variants",
-                format!("has {} values, at most {MAX_VARIANTS} are possible", self.variants.len()),
-            ));
-        }
-        if let Some(twice) = self.variants.iter().enumerate().find(|(i, v)| self.variants[..*i].contains(v)) {
-            wrong.push(("variants", format!("names `{}` twice", twice.1)));
-        }
-        if let Some(name) = self.keep_fields.iter().find(|name| TEXT_COLUMNS.contains(&name.as_str())) {
-            let message = format!("`{name}` is a column of exported texts already; leave it out");
-            wrong.push(("keep_fields", message));
-        }
-        let edges = &self.quality_edges;
-        if !edges.is_empty() && self.quality.is_none() {
-            wrong.push(("quality_edges", "needs `quality`, the field with the numbers".to_owned()));
-        }
-        if edges.len() > usize::from(u8::MAX) || edges.windows(2).any(|pair| pair[0] >= pair[1]) {
-            let message = "expected at most 255 numbers, each above the one before";
-            wrong.push(("quality_edges", message.to_owned()));
-        }
-        wrong
+documented! {
+    /// `[tokenizer]`: exactly one of `file` and `train`.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct TokenizerConfig {
+        /// A Hugging Face `tokenizer.json`, relative to the recipe's folder.
+        pub file: Option<PathBuf>,
+        /// The end-of-document token, for a `file` from which it cannot be derived.
+        pub eod: Option<String>,
+        /// A special token that begins every document.
+        pub bos: Option<String>,
+        /// What becomes of the strings of special tokens in text.
+        pub special_in_text: SpecialInText,
+        /// Which engine may encode. The ids are the same.
+        pub engine: EngineChoice,
+        /// Of how many documents one is encoded by the reference too, and compared; 0 for none.
+        pub verify_every: u64,
+        /// Train a byte-level BPE on the kept documents instead.
+        pub train: Option<TrainConfig>,
     }
-}
-
-/// `[tokenizer]`: exactly one of `file` and `train`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TokenizerConfig {
-    /// A Hugging Face `tokenizer.json`, relative to the recipe's folder.
-    pub file: Option<PathBuf>,
-    /// The end-of-document token, for a `file` from which it cannot be derived.
-    pub eod: Option<String>,
-    /// A special token that begins every document.
-    pub bos: Option<String>,
-    /// What becomes of the strings of special tokens in text.
-    pub special_in_text: SpecialInText,
-    /// Which engine may encode. The ids are the same.
-    pub engine: EngineChoice,
-    /// Of how many documents one is encoded by the reference too, and compared; 0 for none.
-    pub verify_every: u64,
-    /// Train a byte-level BPE on the kept documents instead.
-    pub train: Option<TrainConfig>,
 }
 
 impl TokenizerConfig {
@@ -260,6 +103,10 @@ impl TokenizerConfig {
 }
 
 impl Section for TokenizerConfig {
+    fn docs() -> Docs {
+        TokenizerConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         if self.file.is_some() == self.train.is_some() {
@@ -279,16 +126,18 @@ impl Section for TokenizerConfig {
     }
 }
 
-/// `[tokenizer] train = { .. }`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TrainConfig {
-    /// Tokens wanted, the 256 bytes and the special tokens included; a small corpus gives fewer.
-    pub vocab_size: u32,
-    /// Text to train on, chosen by a hash of the document ids.
-    pub sample_bytes: ByteSize,
-    /// Special tokens beside the end of document, which has id 0; they get the ids from 1 on.
-    pub special_tokens: Vec<String>,
+documented! {
+    /// `[tokenizer] train = { .. }`.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct TrainConfig {
+        /// Tokens wanted, the 256 bytes and the special tokens included; a small corpus gives fewer.
+        pub vocab_size: u32,
+        /// Text to train on, chosen by a hash of the document ids.
+        pub sample_bytes: ByteSize,
+        /// Special tokens beside the end of document, which has id 0; they get the ids from 1 on.
+        pub special_tokens: Vec<String>,
+    }
 }
 
 impl Default for TrainConfig {
@@ -298,6 +147,10 @@ impl Default for TrainConfig {
 }
 
 impl Section for TrainConfig {
+    fn docs() -> Docs {
+        TrainConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         let least = 257 + self.special_tokens.len();
@@ -319,12 +172,14 @@ impl Section for TrainConfig {
     }
 }
 
-/// `[shard]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ShardConfig {
-    /// Wanted size of a `.bin` file; a source is cut into a power of two of shards to stay below it.
-    pub target_bytes: ByteSize,
+documented! {
+    /// `[shard]`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct ShardConfig {
+        /// Wanted size of a `.bin` file; a source is cut into a power of two of shards to stay below it.
+        pub target_bytes: ByteSize,
+    }
 }
 
 impl Default for ShardConfig {
@@ -334,6 +189,10 @@ impl Default for ShardConfig {
 }
 
 impl Section for ShardConfig {
+    fn docs() -> Docs {
+        ShardConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         match self.target_bytes.0 {
             0 => vec![("target_bytes", "is 0; expected at least 1".to_owned())],

@@ -10,7 +10,7 @@ use super::SourceConfig;
 use crate::error::Result;
 use crate::filter::{Entry, FilterConfig};
 use crate::nearest;
-use crate::strict_toml::{Decoder, Section, Table, join};
+use crate::strict_toml::{Decoder, Docs, Section, Table, documented, join};
 
 const TEXT: &str = include_str!("profiles.toml");
 const FILE: &str = "profiles.toml";
@@ -35,17 +35,23 @@ pub struct ProfileFilter {
     pub source: String,
 }
 
-/// `[filters]`: what holds for all `[[filter]]` entries.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FiltersConfig {
-    /// The profile that the entries change or add to.
-    pub profile: Option<String>,
-    /// Rules of the profile that are left out.
-    pub without: Vec<String>,
+documented! {
+    /// `[filters]`: what holds for all `[[filter]]` entries.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct FiltersConfig {
+        /// The profile that the entries change or add to.
+        pub profile: Option<String>,
+        /// Rules of the profile that are left out.
+        pub without: Vec<String>,
+    }
 }
 
-impl Section for FiltersConfig {}
+impl Section for FiltersConfig {
+    fn docs() -> Docs {
+        FiltersConfig::DOCS
+    }
+}
 
 /// All profiles, in the order of the file.
 ///

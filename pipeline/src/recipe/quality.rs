@@ -2,19 +2,25 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// `[quality]`: exactly one of `edges` and `buckets`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct QualityConfig {
-    /// Ascending scores; a document's bucket is how many of them are at most its score.
-    pub edges: Vec<f64>,
-    /// So many buckets with equal bytes of text, over all documents that are left; 20 are Dolma 3's vigintiles.
-    pub buckets: Option<u32>,
+documented! {
+    /// `[quality]`: exactly one of `edges` and `buckets`.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct QualityConfig {
+        /// Ascending scores; a document's bucket is how many of them are at most its score.
+        pub edges: Vec<f64>,
+        /// So many buckets with equal bytes of text, over all documents that are left; 20 are Dolma 3's vigintiles.
+        pub buckets: Option<u32>,
+    }
 }
 
 impl Section for QualityConfig {
+    fn docs() -> Docs {
+        QualityConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         if self.edges.is_empty() == self.buckets.is_none() {

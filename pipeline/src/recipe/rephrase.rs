@@ -5,20 +5,26 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::SourceConfig;
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// `[rephrase]`. Without it a build has no such variants, whatever lies in its output folder: the recipe alone says
-/// what is made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RephraseConfig {
-    /// Folder with `accepted-SOURCE.jsonl`, relative to the recipe's folder.
-    pub from: PathBuf,
-    /// Names of the styles, in the order of the numbers of their variants. Append new ones: numbers of others stay.
-    pub styles: Vec<String>,
+documented! {
+    /// `[rephrase]`. Without it a build has no such variants, whatever lies in its output folder: the recipe alone says
+    /// what is made.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct RephraseConfig {
+        /// Folder with `accepted-SOURCE.jsonl`, relative to the recipe's folder.
+        pub from: PathBuf,
+        /// Names of the styles, in the order of the numbers of their variants. Append new ones: numbers of others stay.
+        pub styles: Vec<String>,
+    }
 }
 
 impl Section for RephraseConfig {
+    fn docs() -> Docs {
+        RephraseConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         if self.from.as_os_str().is_empty() {
@@ -59,11 +65,11 @@ impl RephraseConfig {
                 "`{style}` is a variant of source `{name}` already; rename the style or the variant"
             ));
         }
-        (variants.len() > super::MAX_VARIANTS).then(|| {
+        (variants.len() > super::source::MAX_VARIANTS).then(|| {
             format!(
                 "source `{name}` would have {} variants, at most {} are possible",
                 variants.len(),
-                super::MAX_VARIANTS
+                super::source::MAX_VARIANTS
             )
         })
     }

@@ -5,12 +5,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// A number of bytes. `kB`, `MB`, `GB`, `TB` are powers of 1000, `KiB`, `MiB`, `GiB`, `TiB` of 1024.
+use crate::numbers;
+
+/// A number of bytes. `K`, `M`, `G`, `T` and `kB`, `MB`, `GB`, `TB` are powers of 1000, `KiB`, `MiB`, `GiB`, `TiB` of 1024; small and
+/// capital letters are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct ByteSize(pub u64);
 
-const UNITS: [(&str, u64); 9] = [
+const UNITS: [(&str, u64); 13] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
     ("GiB", 1 << 30),
@@ -20,19 +23,18 @@ const UNITS: [(&str, u64); 9] = [
     ("GB", 1_000_000_000),
     ("TB", 1_000_000_000_000),
     ("B", 1),
+    ("K", 1_000),
+    ("M", 1_000_000),
+    ("G", 1_000_000_000),
+    ("T", 1_000_000_000_000),
 ];
 
 impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<ByteSize, String> {
-        let (digits, unit) = UNITS
-            .iter()
-            .find_map(|&(name, unit)| text.strip_suffix(name).map(|digits| (digits.trim_end(), unit)))
-            .unwrap_or((text, 1));
-        let number: Option<u64> = digits.parse().ok();
-        number.and_then(|n| n.checked_mul(unit)).map(ByteSize).ok_or_else(|| {
-            format!("`{text}` is not a size; write a whole number of bytes with an optional unit, such as \"64MB\" or \"1GiB\"")
+        numbers::with_unit(text, &UNITS).map(ByteSize).ok_or_else(|| {
+            format!("`{text}` is not a size; write a number of bytes with an optional unit, such as \"64MB\", \"1.5G\" or \"1GiB\"")
         })
     }
 }
@@ -79,11 +81,21 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        for (text, bytes) in [("0", 0), ("64MB", 64_000_000), ("1GiB", 1 << 30), ("10 kB", 10_000), ("7B", 7)]
-        {
+        for (text, bytes) in [
+            ("0", 0),
+            ("64MB", 64_000_000),
+            ("1GiB", 1 << 30),
+            ("10 kB", 10_000),
+            ("7B", 7),
+            ("1.5GB", 1_500_000_000),
+            ("64M", 64_000_000),
+            ("2g", 2_000_000_000),
+            ("0.5 GiB", 1 << 29),
+            ("1_000K", 1_000_000),
+        ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
-        for text in ["", "MB", "-1", "1.5GB", "1XB", "99999999999TB"] {
+        for text in ["", "MB", "-1", "1.0005kB", "1XB", "99999999999TB", "1.5", "G", "1e3"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
         }
     }

@@ -102,13 +102,13 @@ impl Settings {
         Model { name: self.model.clone(), revision: self.revision.clone() }
     }
 
-    /// Reads the styles again, as they are now.
+    /// Reads the styles again, as they are now; from another folder than that they were asked with, if one is given.
     ///
     /// # Errors
     /// A file is missing or wrong, or its template is another one than was asked with.
-    pub fn styles(&self) -> Result<Vec<Style>> {
+    pub fn styles(&self, folder: Option<&Path>) -> Result<Vec<Style>> {
         let names: Vec<String> = self.templates.keys().cloned().collect();
-        let styles = style::read_all(&self.styles_dir, &names)?;
+        let styles = style::read_all(folder.unwrap_or(&self.styles_dir), &names)?;
         if let Some(style) =
             styles.iter().find(|style| self.templates.get(style.name()) != Some(&style.template()))
         {

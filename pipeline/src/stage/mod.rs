@@ -57,7 +57,7 @@ pub struct Task {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
 pub enum Params {
-    /// Input file to documents.
+    /// Input files to documents.
     Read(Box<read::ReadParams>),
     /// Accepted variants to documents.
     Rephrased(Box<rephrased::RephrasedParams>),
@@ -139,6 +139,9 @@ pub struct Report {
     /// Documents whose tokens do not give their text back.
     #[serde(skip_serializing_if = "is_zero")]
     pub not_given_back: u64,
+    /// Documents of each file of a task that reads several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub documents_of_files: Vec<u64>,
     /// The shard that was made; absent when it would be empty.
     pub shard: Option<ShardInfo>,
 }
@@ -256,7 +259,7 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
     watch.advance(0)?;
     clear_folder(&task.output)?;
     let report = match &task.params {
-        Params::Read(params) => params.input.unchanged(|| read::run(task, params, watch))?,
+        Params::Read(params) => read::run(task, params, watch)?,
         Params::Rephrased(params) => params.input.unchanged(|| rephrased::run(task, params, watch))?,
         Params::Parents(params) => parents::run(task, params, watch)?,
         Params::Measure(params) => measure::run(task, params, watch)?,

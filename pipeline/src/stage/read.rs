@@ -1,4 +1,4 @@
-//! Stage 1: a slice of an input file to normalised documents. Records that cannot be documents go to
+//! Stage 1: a slice of an input file, or several small files, to normalised documents. Records that cannot be documents go to
 //! quarantine with their place; records of a kind that holds no document are counted among the dropped.
 //!
 //! Writes `documents.parquet` and `ids.rows`, and where there is anything to write `quarantine.jsonl` and `drops.parquet`.
@@ -27,9 +27,9 @@ use crate::work::{DOCUMENT_IDS, DOCUMENTS, DROPS, QUARANTINE};
 pub struct ReadParams {
     /// Name of the source.
     pub source: String,
-    /// The file.
-    pub input: InputFile,
-    /// Which part of it.
+    /// The files, in order.
+    pub inputs: Vec<InputFile>,
+    /// Which part of it, of a file that is alone.
     pub slice: Slice,
     /// Its format, where the recipe says it.
     pub format: Option<Format>,
@@ -47,6 +47,9 @@ pub struct ReadParams {
     /// Share of the texts that is passed on, per million, by hash of the text; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<u32>,
+    /// Records that are read at most; the rest is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
 }
 
 /// Whether a text is in a sample of so many per million; a larger sample holds every smaller one.
@@ -59,58 +62,94 @@ fn is_sampled(text: TextHash, per_million: u32) -> bool {
 /// # Errors
 /// The file or the disk cannot be used; bad content is not an error.
 pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
-    let input = &params.input;
-    let form = Form { format: params.format, encoding: params.encoding };
-    let mut reader = read::open(&input.path, &input.name, form, params.slice, &params.fields, params.limits)?;
-    let mut documents = DocumentWriter::create(&task.file(DOCUMENTS))?;
-    let mut quarantine = Quarantine { task, file: None };
-    let mut drops = Drops::default();
-    let mut ids = Vec::new();
-    let mut report = Report::default();
-    let mut consumed = 0;
-    while let Some(record) = reader.next_record()? {
-        let text_bytes = record.content.as_ref().map_or(record.n_bytes, |raw| raw.text.len() as u64);
-        let count = Count { docs: record.n_records, bytes: text_bytes };
-        report.read += count;
-        if let Ok(raw) = &record.content {
-            report.tags.extend(raw.metadata.as_ref().tags().map(str::to_owned));
-            check_tags(&report.tags, &params.source)?;
-            if let Some(encoding) = raw.guessed {
-                report.guessed.entry(encoding.to_owned()).or_default().add(reader.member(), &input.name);
-            }
-        }
-        let accepted = record.content.and_then(|raw| accept(params, raw, &mut documents));
-        match accepted {
-            Ok(written) => {
-                if let Some(document_id) = written? {
-                    report.kept += count;
-                    ids.push(IdRow { document_id: document_id.0 });
-                }
-            }
-            Err(bad) if bad.cause.is_skipped() => {
-                *report.dropped.entry(bad.cause.name().to_owned()).or_default() += count;
-                drops.push(&skipped(params, &bad, record.offset, count.bytes).as_drop(&params.source, &bad));
-                if bad.cause == Cause::UnreadableFormat {
-                    report.unreadable.entry(bad.detail).or_default().add(reader.member(), &input.name);
-                }
-            }
-            Err(bad) => {
-                let place = quarantine.add(params, (record.offset, &*reader), &bad)?;
-                *report.quarantined.entry(bad.cause.name().to_owned()).or_default() += count;
-                report.first_bad.entry(bad.cause.name().to_owned()).or_insert(place);
-            }
-        }
-        let now = reader.consumed_bytes();
-        watch.advance(now - consumed)?;
-        consumed = now;
+    let mut reading = Reading {
+        params,
+        documents: DocumentWriter::create(&task.file(DOCUMENTS))?,
+        quarantine: Quarantine { task, file: None },
+        drops: Drops::default(),
+        ids: Vec::new(),
+        report: Report::default(),
+    };
+    for input in &params.inputs {
+        let before = reading.report.kept.docs;
+        input.unchanged(|| reading.file(input, watch))?;
+        reading.report.documents_of_files.push(reading.report.kept.docs - before);
     }
+    let Reading { documents, quarantine, drops, mut ids, mut report, .. } = reading;
     documents.finish()?;
     quarantine.finish()?;
     drops.write(&task.file(DROPS))?;
     ids.sort_unstable();
     rows::write(&task.file(DOCUMENT_IDS), &ids)?;
-    report.fields_seen = reader.seen();
+    if params.inputs.len() == 1 {
+        report.documents_of_files.clear();
+    }
     Ok(report)
+}
+
+/// The files of a task, on their way into its tables.
+struct Reading<'a> {
+    params: &'a ReadParams,
+    documents: DocumentWriter,
+    quarantine: Quarantine<'a>,
+    drops: Drops,
+    ids: Vec<IdRow>,
+    report: Report,
+}
+
+impl Reading<'_> {
+    fn file(&mut self, input: &InputFile, watch: &Watch) -> Result<()> {
+        let params = self.params;
+        let report = &mut self.report;
+        let form = Form { format: params.format, encoding: params.encoding };
+        let mut reader =
+            read::open(&input.path, &input.name, form, params.slice, &params.fields, params.limits)?;
+        let mut consumed = 0;
+        loop {
+            if params.limit.is_some_and(|limit| report.read.docs >= limit) {
+                break;
+            }
+            let Some(record) = reader.next_record()? else { break };
+            let text_bytes = record.content.as_ref().map_or(record.n_bytes, |raw| raw.text.len() as u64);
+            let count = Count { docs: record.n_records, bytes: text_bytes };
+            report.read += count;
+            if let Ok(raw) = &record.content {
+                report.tags.extend(raw.metadata.as_ref().tags().map(str::to_owned));
+                check_tags(&report.tags, &params.source)?;
+                if let Some(encoding) = raw.guessed {
+                    report.guessed.entry(encoding.to_owned()).or_default().add(reader.member(), &input.name);
+                }
+            }
+            let accepted = record.content.and_then(|raw| accept(params, raw, &mut self.documents));
+            match accepted {
+                Ok(written) => {
+                    if let Some(document_id) = written? {
+                        report.kept += count;
+                        self.ids.push(IdRow { document_id: document_id.0 });
+                    }
+                }
+                Err(bad) if bad.cause.is_skipped() => {
+                    *report.dropped.entry(bad.cause.name().to_owned()).or_default() += count;
+                    let left = skipped(&params.source, &input.name, &bad, record.offset, count.bytes);
+                    self.drops.push(&left.as_drop(&params.source, &bad));
+                    if bad.cause == Cause::UnreadableFormat {
+                        report.unreadable.entry(bad.detail).or_default().add(reader.member(), &input.name);
+                    }
+                }
+                Err(bad) => {
+                    let place =
+                        self.quarantine.add((&params.source, input), (record.offset, &*reader), &bad)?;
+                    *report.quarantined.entry(bad.cause.name().to_owned()).or_default() += count;
+                    report.first_bad.entry(bad.cause.name().to_owned()).or_insert(place);
+                }
+            }
+            let now = reader.consumed_bytes();
+            watch.advance(now - consumed)?;
+            consumed = now;
+        }
+        report.fields_seen |= reader.seen();
+        Ok(())
+    }
 }
 
 /// What is noted of a record that was skipped.
@@ -120,9 +159,9 @@ struct Left {
     raw_bytes: u64,
 }
 
-fn skipped(params: &ReadParams, bad: &Bad, offset: u64, raw_bytes: u64) -> Left {
-    let id = bad.id.clone().unwrap_or_else(|| format!("{}:{offset}", params.input.name));
-    Left { document_id: DocumentId::new(&params.source, &id), id, raw_bytes }
+fn skipped(source: &str, file: &str, bad: &Bad, offset: u64, raw_bytes: u64) -> Left {
+    let id = bad.id.clone().unwrap_or_else(|| format!("{file}:{offset}"));
+    Left { document_id: DocumentId::new(source, &id), id, raw_bytes }
 }
 
 impl Left {
@@ -214,7 +253,7 @@ impl Quarantine<'_> {
     /// Writes a line, and returns the place as text.
     fn add(
         &mut self,
-        params: &ReadParams,
+        (source, input): (&str, &InputFile),
         (offset, reader): (u64, &dyn Reader),
         bad: &Bad,
     ) -> Result<String> {
@@ -222,10 +261,10 @@ impl Quarantine<'_> {
             Some(file) => file,
             None => AtomicFile::create(&self.task.file(QUARANTINE))?,
         };
-        let path = params.input.path.display();
+        let path = input.path.display();
         let unit = reader.unit().in_words();
         let mut line = json!({
-            "source": params.source,
+            "source": source,
             "file": path.to_string(),
             "offset": offset,
             "unit": unit,

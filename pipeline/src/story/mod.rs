@@ -169,6 +169,7 @@ impl Build {
                 for (row, document) in batch?.documents() {
                     let Some(&raw_bytes) = raw_bytes.get(&row) else { continue };
                     let document = families.place(row, document);
+                    let (file, row_of_file) = part.place_of(row);
                     found.push(Found {
                         source: part.source.clone(),
                         id: document.id.to_owned(),
@@ -176,9 +177,9 @@ impl Build {
                         family: format!("{:016x}", document.family.0),
                         variant: document.variant,
                         raw_bytes,
-                        file: part.file.display().to_string(),
+                        file: file.display().to_string(),
                         slice: part.slice.clone(),
-                        row,
+                        row: row_of_file,
                         alike: 0,
                         survives: survivors.binary_search_by_key(&row, |kept| kept.row).is_ok(),
                         text_hash: document.text_hash,

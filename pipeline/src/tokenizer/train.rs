@@ -1,8 +1,11 @@
 //! Trains a byte-level BPE.
 
+use ahash::AHashMap;
+use compact_str::CompactString;
+use rayon::prelude::*;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Trainer};
+use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 use super::EOD;
 
@@ -39,12 +42,16 @@ pub const MAX_WORD_BYTES: usize = 1024;
 
 /// The words of some texts and how often they occur, to train on.
 pub struct Words {
-    trainer: BpeTrainer,
+    counts: AHashMap<CompactString, u64>,
     splits: ByteLevel,
 }
 
+/// Stretches of text and how often they occur.
+type Stretches = AHashMap<Box<str>, u64>;
+
 impl Words {
-    /// Counts the words of texts by the splits of GPT-2; those over [`MAX_WORD_BYTES`] are cut.
+    /// Counts the words of texts by the splits of GPT-2; those over [`MAX_WORD_BYTES`] are cut. All threads count, and what is
+    /// between blanks is split into words once, however often it occurs.
     ///
     /// # Errors
     /// The library's message.
@@ -53,20 +60,36 @@ impl Words {
         I: Iterator<Item = String> + Send,
     {
         let splits = ByteLevel::new(false, false, true);
-        let mut trainer = BpeTrainer::builder()
-            // A pair that occurs once teaches nothing.
-            .min_frequency(2)
-            .show_progress(false)
-            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-            .build();
-        let split = |text: &str| {
-            let mut text = PreTokenizedString::from(text);
-            splits.pre_tokenize(&mut text)?;
+        let stretches = texts
+            .par_bridge()
+            .fold(Stretches::new, |mut counts, text| {
+                for stretch in stretches(&text) {
+                    match counts.get_mut(stretch) {
+                        Some(n) => *n += 1,
+                        None => {
+                            counts.insert(stretch.into(), 1);
+                        }
+                    }
+                }
+                counts
+            })
+            .reduce(Stretches::new, |a, b| {
+                let (mut into, from) = if a.len() < b.len() { (b, a) } else { (a, b) };
+                from.into_iter().for_each(|(stretch, n)| *into.entry(stretch).or_default() += n);
+                into
+            });
+        let stretches: Vec<(Box<str>, u64)> = stretches.into_iter().collect();
+        let words = |(stretch, n): &(Box<str>, u64)| {
+            let mut text = PreTokenizedString::from(&**stretch);
+            splits.pre_tokenize(&mut text).map_err(|e| e.to_string())?;
             let words = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
-            Ok(words.into_iter().flat_map(|(word, ..)| pieces(word)).collect())
+            let words = words.into_iter().flat_map(|(word, ..)| pieces(word));
+            Ok(words.map(|word| (CompactString::from(word), *n)).collect())
         };
-        trainer.feed(texts, split).map_err(|e| e.to_string())?;
-        Ok(Words { trainer, splits })
+        let words = stretches.par_iter().map(words).collect::<std::result::Result<Vec<Vec<_>>, String>>()?;
+        let mut counts = AHashMap::new();
+        words.into_iter().flatten().for_each(|(word, n)| *counts.entry(word).or_default() += n);
+        Ok(Words { counts, splits })
     }
 
     /// Trains a byte-level BPE and returns its `tokenizer.json`.
@@ -77,12 +100,17 @@ impl Words {
     /// # Errors
     /// The library's message.
     pub fn train(self, vocab_size: u32, specials: &[String]) -> std::result::Result<String, String> {
-        let mut trainer = self.trainer;
         let specials = std::iter::once(EOD).chain(specials.iter().map(String::as_str));
-        trainer.vocab_size = vocab_size as usize;
-        trainer.special_tokens = specials.map(|special| AddedToken::from(special, true)).collect();
+        let trainer = BpeTrainer::builder()
+            // A pair that occurs once teaches nothing.
+            .min_frequency(2)
+            .show_progress(false)
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .vocab_size(vocab_size as usize)
+            .special_tokens(specials.map(|special| AddedToken::from(special, true)).collect())
+            .build();
         let mut model = BPE::default();
-        let specials = trainer.train(&mut model).map_err(|e| e.to_string())?;
+        let specials = trainer.do_train(&self.counts, &mut model).map_err(|e| e.to_string())?;
         let mut tokenizer = tokenizers::Tokenizer::new(model);
         tokenizer.with_pre_tokenizer(Some(self.splits));
         tokenizer.with_decoder(Some(self.splits));
@@ -91,6 +119,22 @@ impl Words {
         json.push('\n');
         Ok(json)
     }
+}
+
+/// A text cut before each blank between two characters that are no white space. No word of GPT-2's splits reaches over such a place,
+/// and none depends on what is behind it, so the words of the stretches are those of the text.
+fn stretches(text: &str) -> impl Iterator<Item = &str> {
+    let cuts = memchr::memchr_iter(b' ', text.as_bytes()).filter(|&at| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + 1..].chars().next();
+        before.is_some_and(|c| !c.is_whitespace()) && after.is_some_and(|c| !c.is_whitespace())
+    });
+    let mut start = 0;
+    cuts.chain([text.len()]).filter_map(move |end| {
+        let stretch = &text[start..end];
+        start = end;
+        (!stretch.is_empty()).then_some(stretch)
+    })
 }
 
 /// A word in the symbols of bytes, in pieces of at most [`MAX_WORD_BYTES`].
@@ -116,6 +160,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn texts() -> Vec<String> {
@@ -136,6 +182,29 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let reversed = pool.install(|| train(texts().into_iter().rev(), 300, &[]).unwrap());
             assert!(reversed == expected, "{threads} threads gave another tokenizer");
+        }
+    }
+
+    /// The words as the library finds them in whole texts.
+    fn counted_by_the_library(texts: &[String]) -> AHashMap<CompactString, u64> {
+        let mut counts = AHashMap::new();
+        for text in texts {
+            let mut text = PreTokenizedString::from(text.as_str());
+            ByteLevel::new(false, false, true).pre_tokenize(&mut text).unwrap();
+            for (word, ..) in text.get_splits(OffsetReferential::Original, OffsetType::Byte) {
+                pieces(word).into_iter().for_each(|word| *counts.entry(word.into()).or_default() += 1);
+            }
+        }
+        counts
+    }
+
+    proptest! {
+        #[test]
+        fn words_of_stretches_are_the_words_of_the_text(
+            texts in prop::collection::vec("[ab1'st .\n\u{a0}é語\u{3000}]{0,30}", 0..5),
+        ) {
+            let words = Words::count(texts.iter().cloned()).unwrap();
+            prop_assert_eq!(words.counts, counted_by_the_library(&texts));
         }
     }
 

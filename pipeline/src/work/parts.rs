@@ -13,7 +13,9 @@ use crate::recipe::inputs::any_path;
 
 /// Name of the file in the work folder.
 pub const FILE: &str = "parts.json";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+/// Oldest version that is read: parts were of one file each.
+const OLDEST: u32 = 3;
 
 /// All parts of a build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,9 +35,12 @@ pub struct Parts {
 pub struct PartPlace {
     /// Name of its source.
     pub source: String,
-    /// The input file.
+    /// The input file, the first of several.
     #[serde(with = "any_path")]
     pub file: PathBuf,
+    /// All of them, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileOfPart>,
     /// Which part of the file, in words; empty for all of it.
     pub slice: String,
     /// Its documents as they were read.
@@ -67,7 +72,30 @@ pub struct PartPlace {
     pub is_rephrased: bool,
 }
 
+/// One of the files of a part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileOfPart {
+    /// The file.
+    #[serde(with = "any_path")]
+    pub file: PathBuf,
+    /// Documents that were read from it.
+    pub documents: u64,
+}
+
 impl PartPlace {
+    /// The file that document number `row` was read from, and its number among those of the file.
+    pub fn place_of(&self, row: u32) -> (&Path, u32) {
+        let mut left = u64::from(row);
+        for file in &self.files {
+            if left < file.documents {
+                return (&file.file, left as u32);
+            }
+            left -= file.documents;
+        }
+        (&self.file, row)
+    }
+
     /// Everything that is relative to the work folder.
     fn tables(&self) -> impl Iterator<Item = &Path> {
         let always = [&self.read, &self.documents, &self.kept, &self.removed, &self.cuts, &self.families];
@@ -97,8 +125,9 @@ impl Parts {
         let again = "; run moe-data build again";
         let parts: Parts =
             serde_json::from_slice(&bytes).map_err(|e| Error::data(&path, format!("{e}{again}")))?;
-        if parts.version != VERSION {
-            let message = format!("version {}; this program reads {VERSION}{again}", parts.version);
+        if !(OLDEST..=VERSION).contains(&parts.version) {
+            let message =
+                format!("version {}; this program reads {OLDEST} to {VERSION}{again}", parts.version);
             return Err(Error::data(&path, message));
         }
         let is_outside = |table: &&Path| !is_inside(table);
@@ -122,12 +151,11 @@ impl Parts {
 mod tests {
     use super::*;
 
-    #[test]
-    fn tables_outside_the_work_folder_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let part = |read: &str| PartPlace {
+    fn part(read: &str) -> PartPlace {
+        PartPlace {
             source: "a".to_owned(),
             file: "/anywhere/a.jsonl".into(),
+            files: Vec::new(),
             slice: String::new(),
             read: read.into(),
             documents: "read/0/documents.parquet".into(),
@@ -141,7 +169,26 @@ mod tests {
             tags: None,
             tokens: None,
             is_rephrased: false,
-        };
+        }
+    }
+
+    #[test]
+    fn a_document_of_many_small_files_is_in_one_of_them() {
+        let files: Vec<FileOfPart> = [("a", 2), ("b", 0), ("c", 1)]
+            .map(|(file, documents)| FileOfPart { file: file.into(), documents })
+            .into();
+        let part = PartPlace { files, ..part("read") };
+        let places = [0, 1, 2].map(|row| part.place_of(row));
+        assert_eq!(places, [(Path::new("a"), 0), (Path::new("a"), 1), (Path::new("c"), 0)]);
+        assert_eq!(
+            super::PartPlace { files: Vec::new(), ..part.clone() }.place_of(7),
+            (Path::new("/anywhere/a.jsonl"), 7)
+        );
+    }
+
+    #[test]
+    fn tables_outside_the_work_folder_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
         for (read, is_good) in [("read/0/documents.parquet", true), ("../a", false), ("/etc/passwd", false)] {
             Parts::new(vec![part(read)], Vec::new()).write(dir.path()).unwrap();
             assert_eq!(Parts::read(dir.path()).is_ok(), is_good, "{read}");

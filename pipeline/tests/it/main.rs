@@ -31,12 +31,16 @@ mod damage;
 mod decontaminate;
 /// The same bytes for any threads, split, format, interruption.
 mod determinism;
+/// Mixtures in which every text of a family is shown once before any is shown again, parts of passes, and takedowns of families.
+mod each_once;
 /// The rule that CONTRIBUTING.md shows.
 mod example_rule;
 /// Plans that are extended: the past stays, the future goes on from it.
 mod extend;
 /// Drops, tags and measurements of filters.
 mod filters;
+/// Folders of mixed and of many small files, the words of rules, the keys of files: what users meet first.
+mod first_hour;
 /// Folders and files of others, names that lead elsewhere, what kills leave, and output that cannot be written.
 mod folders;
 /// What a dry run predicts, beside what comes.

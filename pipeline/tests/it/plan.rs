@@ -322,7 +322,7 @@ proptest! {
         let sources = [source("a", &a)];
         // A pool all of whose families are held out has no plan.
         prop_assume!((0..n).any(|i| !Holdout { ppm: 50_000, seed: 3 }.contains(family_id(0, i))));
-        let plan = plan(dir.path(), MixConfig { epochs, windows, ..config(seq_len, packing) }, &sources);
+        let plan = plan(dir.path(), MixConfig { epochs: f64::from(epochs), windows, ..config(seq_len, packing) }, &sources);
         check_passes(&plan, &sources, epochs, seq_len, packing);
         plan.verify().unwrap();
     }

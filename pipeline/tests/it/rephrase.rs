@@ -111,7 +111,12 @@ fn answers_are_asked_once_and_judged_as_often_as_limits_change() {
     assert!(said.err.contains("template of style `plain` was changed"), "{}", said.err);
     scratch.write("styles/plain.toml", style);
 
-    scratch.ok(&["rephrase", "report", "-o", "report.html", "--samples", "3"]);
+    // From another folder than that they were asked with: the styles were moved.
+    fs::rename(scratch.path("styles"), scratch.path("moved")).unwrap();
+    scratch.fail(&["rephrase", "report", "-o", "report.html"], 2);
+    scratch.ok(&["rephrase", "report", "-o", "report.html", "--samples", "3", "--styles-dir", "moved"]);
+    scratch.ok(&["rephrase", "validate", "--styles-dir", "moved"]);
+    assert_eq!(made(&scratch), first);
     let page = fs::read_to_string(scratch.path("report.html")).unwrap();
     assert_eq!(page.matches("<article").count(), page.matches("</article>").count());
     assert!(page.contains("class=\"rejected\"") && page.contains(">numbers_known</a></h3>"));

@@ -88,7 +88,7 @@ fn wrong_keys_of_the_tokenizer_are_all_named() {
     scratch.write("r.toml", recipe(wrong));
     let said = scratch.fail(&["build", "--recipe", "r.toml"], 2);
     assert!(said.err.contains("`tokenizer.bos`: `<s>` is not among `train.special_tokens`"), "{}", said.err);
-    assert!(said.err.contains("`tokenizer.engine`: unknown variant `fast`"), "{}", said.err);
+    assert!(said.err.contains("`tokenizer.engine`: unknown value `fast`"), "{}", said.err);
     assert!(said.err.contains("did you mean `verify_every`?"), "{}", said.err);
 }
 

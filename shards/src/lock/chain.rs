@@ -44,6 +44,9 @@ impl PlanLock {
 
     /// The lowest version of the schema that can hold this plan: 1, unless it uses something newer.
     pub fn lowest_version(&self) -> u32 {
+        if self.pools.iter().any(|pool| !pool.variants.is_share()) {
+            return 3;
+        }
         let newer_pool = |pool: &super::PoolLock| {
             pool.selection.is_some() || pool.max_uses_per_text.is_some() || pool.continues.is_some()
         };

@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::concat::{ConcatWindow, push_joined};
 use crate::error::{Error, Result};
 use crate::family::{FamilyTable, Holdout, PassRule, PoolDocs};
-use crate::lock::{PackRef, Packing, PassLock, PlanLock, PoolLock};
+use crate::lock::{ContinuesLock, PackRef, Packing, PassLock, PlanLock, PoolLock};
 use crate::manifest::Manifest;
 use crate::mmap::map_file;
 use crate::pack::{PackIndex, PackedPiece};
@@ -60,7 +60,7 @@ impl PlanLock {
     /// The rule of the passes of pool number `pool` over its families.
     pub fn pass_rule(&self, pool: usize, families: &FamilyTable) -> PassRule {
         let lock = &self.pools[pool];
-        PassRule::new(self.seed, self.pool_key(pool), lock.share(), lock.max_uses_per_text, families)
+        PassRule::new(self.seed, self.pool_key(pool), lock.text_rule(), lock.max_uses_per_text, families)
     }
 }
 
@@ -254,6 +254,7 @@ fn check_continuation(dir: &Path, lock: &PlanLock, number: usize) -> Result<()> 
             && earlier.packing == pool.packing
             && earlier.windows == pool.windows
             && earlier.original_share == pool.original_share
+            && earlier.variants == pool.variants
             && earlier.max_uses_per_text == pool.max_uses_per_text;
         let n_bins = earlier.pass(continues.pass).map_or(0, PassLock::n_bins);
         same && continues.bins <= n_bins && continues.pass >= earlier.first_pass()
@@ -261,7 +262,8 @@ fn check_continuation(dir: &Path, lock: &PlanLock, number: usize) -> Result<()> 
     if fits {
         return Ok(());
     }
-    let found = format!("pool `{}` continues {continues:?}", pool.name);
+    let ContinuesLock { pool: earlier, pass, bins } = continues;
+    let found = format!("pool `{}` continues pool {earlier} in pass {pass} behind {bins} bins", pool.name);
     Err(Error::format(&dir.join(PlanLock::FILE), "continues", "an earlier pool of the same families", found))
 }
 

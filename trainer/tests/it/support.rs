@@ -427,6 +427,7 @@ fn write_plan_with(dir: &Path, seed: u64, holds_out: bool) {
             n_families: n_docs - n_held_out,
             n_families_with_variants: 0,
             original_share: [1, 1],
+            variants: Default::default(),
             selection: None,
             max_uses_per_text: None,
             continues: None,

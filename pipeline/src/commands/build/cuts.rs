@@ -6,7 +6,7 @@ use super::run::{Part, Run};
 use crate::dedup;
 use crate::document::Count;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ledger::SourceLedger;
 use crate::printer::StageLine;
 use crate::recipe::ByteSize;
@@ -98,14 +98,18 @@ impl Run<'_> {
         let tasks = self.part_tasks(parts, collect, |_| Vec::new());
         let anchors = self.folders("substring", tasks)?;
         let params = anchor::AnchorParams { min_bytes, memory_bytes: self.engine.memory_bytes() };
-        let task = Task::new(&self.work, 0, 0, anchors.clone(), Params::SharedAnchors(params));
+        let weight = bytes_of(anchors.iter().map(|folder| folder.join(work::ANCHORS)))?;
+        let task = Task::new(&self.work, 0, weight, anchors.clone(), Params::SharedAnchors(params));
         let shared = self.folders("substring", vec![task])?;
         let gather = |part| Params::Segments(segment::SegmentParams { part });
         let tasks = self.part_tasks(parts, gather, |i| vec![anchors[i].clone(), shared[0].clone()]);
         let segments = self.folders("substring", tasks)?;
+        // Anchors are dealt out by a hash, so each bucket has about as much.
+        let n_bytes = bytes_of(segments.iter().map(|folder| folder.join(work::SEGMENT_BYTES)))?;
         let tasks = (0..segment::BUCKETS).map(|bucket| {
             let params = substring::SubstringParams { bucket, min_bytes, memory_bytes };
-            Task::new(&self.work, bucket as usize, 0, segments.clone(), Params::SubstringMatches(params))
+            let weight = n_bytes / segment::BUCKETS;
+            Task::new(&self.work, bucket as usize, weight, segments.clone(), Params::SubstringMatches(params))
         });
         let matches = self.folders("substring", tasks.collect())?;
         self.apply(parts, line, matches, Method::Substring, Some(min_bytes), config.min_chars_left)
@@ -169,4 +173,11 @@ impl Run<'_> {
         SourceLedger::add(&mut entry.cut, &report.cut);
         Ok((n_cut, n_dropped))
     }
+}
+
+/// Bytes of some files together.
+fn bytes_of(paths: impl Iterator<Item = PathBuf>) -> Result<u64> {
+    let size =
+        |path: PathBuf| std::fs::metadata(&path).map(|data| data.len()).map_err(Error::io(&path, "read"));
+    paths.map(size).sum()
 }

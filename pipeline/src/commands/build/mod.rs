@@ -1,6 +1,7 @@
 //! `moe-data build`: the only place that knows the order of the stages. What each stage is given
 //! and what is noted of its reports is in [`run`].
 
+mod batches;
 mod cuts;
 mod decontaminate;
 mod dedup;
@@ -29,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::lock::OutputLock;
 use crate::objects;
-use crate::prepare::{Goal, Prepared};
+use crate::prepare::{Goal, InputFilters, Prepared};
 use crate::printer::Printer;
 use crate::publish;
 use crate::recipe::{ByteSize, LimitsConfig};
@@ -41,6 +42,8 @@ pub struct BuildArgs {
     pub recipe: Option<PathBuf>,
     /// Sources instead of the recipe's.
     pub input: Vec<PathBuf>,
+    /// Which files and how many records are read.
+    pub filters: InputFilters,
     /// Output folders of other builds, beside the recipe's: documents that they have are removed.
     pub against: Vec<PathBuf>,
     /// Output folder, or a URL in an object store.
@@ -105,7 +108,8 @@ pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
 
 fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let goal = if args.text_only { Goal::Texts } else { Goal::Shards };
-    let mut prepared = Prepared::new(args.recipe.as_deref(), &args.input, &args.against, goal)?;
+    let mut prepared =
+        Prepared::new(args.recipe.as_deref(), &args.input, &args.against, goal, &args.filters)?;
     if let Some(verify_every) = args.verify_every {
         prepared.recipe.tokenizer.verify_every = verify_every;
     }
@@ -149,7 +153,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     run.quality(&mut parts)?;
     run.write_parts(&parts)?;
     if run::left(&parts).docs == 0 {
-        publish::write_reports(&args.out, &run.results, &run.ledger)?;
+        publish::write_reports(&args.out, &prepared, &run.results, &run.ledger)?;
         run.ledger.check()?;
         let message =
             "no document is left; quarantine/ and audit/ in this folder say why each was refused or dropped";
@@ -173,9 +177,9 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     }
     prepared.check_unchanged()?;
 
-    publish::write_reports(&args.out, &run.results, &run.ledger)?;
+    publish::write_reports(&args.out, &prepared, &run.results, &run.ledger)?;
     run.ledger.check()?;
-    check_bad(args, &prepared, &run.ledger, run.first_bad.as_deref())?;
+    check_bad(args, &prepared, &run.ledger, run.bad_causes().as_deref())?;
     let tokenizer_file = prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3);
     let identity = prepared.identity(tokenizer_file)?;
     let manifest = publish::manifest(&prepared, identity, tokenizer.info.clone(), &run.results);
@@ -254,10 +258,10 @@ fn allowed(args: &BuildArgs, prepared: &Prepared) -> f64 {
 /// Says early what will fail the build at its end, so that nobody has to wait for it.
 fn warn_of_bad(args: &BuildArgs, prepared: &Prepared, run: &Run<'_>, printer: &Printer) {
     let (read, bad) = run.ledger.bad();
-    if let Some(first) = &run.first_bad {
+    if let Some(causes) = run.bad_causes() {
         let fails = bad as f64 > allowed(args, prepared) * read as f64;
         let verdict = if fails { "the build will fail at its end" } else { "within the limit" };
-        printer.warn(&format!("{bad} of {read} records are bad ({verdict}), such as {first}"));
+        printer.warn(&format!("{bad} of {read} records are bad ({verdict}), such as {causes}"));
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use moe_shards::{Hash, Shard, TokenId, TokenWidth, TokenizerInfo, atomic};
 
+use super::batches;
 use super::sources::SourceNotes;
 use crate::document::Count;
 use crate::engine::{Engine, LocalEngine};
@@ -15,13 +16,13 @@ use crate::ledger::{EncoderNote, Ledger, SourceLedger};
 use crate::prepare::Prepared;
 use crate::printer::{Printer, StageLine};
 use crate::publish::{Results, StoredTokenizer, TOKEN_BYTES};
-use crate::read::slice;
+use crate::read::{Slice, slice};
 use crate::recipe::ByteSize;
 use crate::stage::{Params, Report, Task, read, shard, tokenize, train};
 use crate::tokenizer::{Encoder, EngineChoice, Verdict};
 use crate::watch::Watch;
 use crate::work;
-use crate::work::parts::{PartPlace, Parts};
+use crate::work::parts::{FileOfPart, PartPlace, Parts};
 
 /// A build under way.
 pub(super) struct Run<'a> {
@@ -38,25 +39,27 @@ pub(super) struct Run<'a> {
     pub results: Results,
     /// Share of the texts that is read, per million; all when absent.
     pub sample: Option<u32>,
-    /// A bad record of the first part that has any, in words.
-    pub first_bad: Option<String>,
+    /// Bad records by cause: how many, and where the first is.
+    pub bad: BTreeMap<String, (u64, String)>,
     /// Tags of the data set, so far.
     pub tags: BTreeSet<String>,
     /// Edges of the buckets of scores.
     pub quality_edges: Vec<f64>,
 }
 
-/// One slice of an input file on its way through the stages. A stage fills in what it makes.
+/// One slice of an input file, or several small files, on the way through the stages. A stage fills in what it makes.
 #[derive(Default)]
 pub(super) struct Part {
     /// Position of the source in the recipe; a recipe allows no more than fit in two bytes.
     pub source: usize,
-    /// Number of the file and, if it was cut, of the slice: `00003` or `00003-0002`.
+    /// Number of the first file and, if it was cut, of the slice: `00003` or `00003-0002`.
     pub label: String,
-    /// Position of the file among those of all sources.
+    /// Position of the first file among those of all sources.
     file: usize,
-    /// The file.
-    input: PathBuf,
+    /// The files.
+    inputs: Vec<PathBuf>,
+    /// Documents of each of them, where there are several.
+    documents_of_files: Vec<u64>,
     /// Which part of the file, in words; empty for all of it.
     slice: String,
     /// Documents as they were read.
@@ -105,7 +108,7 @@ impl<'a> Run<'a> {
             ledger: Ledger::new(names),
             results: Results::default(),
             sample: None,
-            first_bad: None,
+            bad: BTreeMap::new(),
             tags: BTreeSet::new(),
             quality_edges: Vec::new(),
         })
@@ -116,7 +119,10 @@ impl<'a> Run<'a> {
         let inside = |path: &Path| path.strip_prefix(&self.work).unwrap_or(path).to_owned();
         let places = parts.iter().map(|part| PartPlace {
             source: self.source_name(part),
-            file: part.input.clone(),
+            file: part.inputs.first().cloned().unwrap_or_default(),
+            files: (part.inputs.iter().zip(&part.documents_of_files))
+                .map(|(file, &documents)| FileOfPart { file: file.clone(), documents })
+                .collect(),
             slice: part.slice.clone(),
             read: inside(&part.read),
             documents: inside(&part.documents),
@@ -150,6 +156,20 @@ impl<'a> Run<'a> {
         Ok(done)
     }
 
+    /// Bad records by cause with examples, in words: the most frequent cause first, each other one on a line of its own.
+    pub fn bad_causes(&self) -> Option<String> {
+        let mut causes: Vec<(&String, &(u64, String))> = self.bad.iter().collect();
+        causes.sort_by_key(|(_, (n, _))| std::cmp::Reverse(*n));
+        let (first, (_, place)) = causes.first()?;
+        let mut words = format!("{first} in {place}");
+        if causes.len() > 1 {
+            words.extend(
+                causes.iter().map(|(cause, (n, place))| format!("\n  {cause}: {n}, such as {place}")),
+            );
+        }
+        Some(words)
+    }
+
     pub fn source_name(&self, part: &Part) -> String {
         self.prepared.recipe.source[part.source].name.clone()
     }
@@ -163,58 +183,63 @@ impl<'a> Run<'a> {
         let prepared = self.prepared;
         let limits = &prepared.recipe.limits;
         let (mut tasks, mut parts) = (Vec::new(), Vec::new());
-        let mut n_files = 0;
+        let (mut n_files, mut n_slices, mut n_parts) = (0, 0, 0);
         for (i, (source, inputs)) in prepared.recipe.source.iter().zip(&prepared.inputs).enumerate() {
-            for input in inputs {
-                let (form, readers) = (source.form(), limits.of_readers());
-                let slices = slice::cut(&input.path, form, input.n_bytes, limits.slice_bytes.0, readers)?;
+            let readers = limits.of_readers();
+            for batch in batches::of(inputs, limits.slice_bytes.0, source.max_records) {
+                let slices = match batch {
+                    [input] if source.max_records.is_none() => {
+                        slice::cut(&input.path, source.form(), input.n_bytes, limits.slice_bytes.0, readers)?
+                    }
+                    files => vec![(Slice::Whole, files.iter().map(|file| file.n_bytes).sum())],
+                };
                 let is_cut = slices.len() > 1;
                 for (n, (slice, weight)) in slices.into_iter().enumerate() {
                     let in_words = slice.in_words();
                     let params = read::ReadParams {
                         source: source.name.clone(),
-                        input: input.clone(),
+                        inputs: batch.to_vec(),
                         slice,
                         format: source.format,
                         encoding: source.encoding,
                         fields: source.fields(),
                         variants: source.variants.clone(),
                         normalize: prepared.recipe.normalize,
-                        limits: limits.of_readers(),
+                        limits: readers,
                         sample: self.sample,
+                        limit: source.max_records,
                     };
                     let label = if is_cut { format!("{n_files:05}-{n:04}") } else { format!("{n_files:05}") };
                     parts.push(Part {
                         source: i,
                         label,
                         file: n_files,
-                        input: input.path.clone(),
+                        inputs: batch.iter().map(|input| input.path.clone()).collect(),
                         slice: in_words,
                         ..Part::default()
                     });
-                    tasks.push(Task::new(
-                        &self.work,
-                        tasks.len(),
-                        weight,
-                        Vec::new(),
-                        Params::Read(Box::new(params)),
-                    ));
+                    let params = Params::Read(Box::new(params));
+                    tasks.push(Task::new(&self.work, tasks.len(), weight, Vec::new(), params));
                 }
-                n_files += 1;
+                n_slices += if is_cut { parts.len() - n_parts } else { batch.len() };
+                n_parts = parts.len();
+                n_files += batch.len();
             }
             if let Some((accepted, task)) = self.rephrased_task(i, tasks.len()) {
                 let label = format!("{n_files:05}");
-                let (file, input) = (n_files, accepted.clone());
+                let (file, inputs) = (n_files, vec![accepted.clone()]);
                 parts.push(Part {
                     source: i,
                     label,
                     file,
-                    input,
+                    inputs,
                     accepted: Some(accepted),
                     ..Part::default()
                 });
                 tasks.push(task);
                 n_files += 1;
+                n_slices += 1;
+                n_parts += 1;
             }
         }
         let mut tags = BTreeSet::new();
@@ -226,15 +251,14 @@ impl<'a> Run<'a> {
             part.read = task.file(work::DOCUMENTS);
             part.documents = part.read.clone();
             part.left = report.kept;
+            part.documents_of_files = report.documents_of_files;
             let entry = self.entry(part);
             entry.read += report.read;
             SourceLedger::add(&mut entry.quarantined, &report.quarantined);
             SourceLedger::add(&mut entry.dropped, &report.dropped);
-            if self.first_bad.is_none() {
-                let worst =
-                    report.quarantined.iter().max_by_key(|(_, count)| count.docs).map(|(cause, _)| cause);
-                let place = worst.and_then(|cause| Some((cause, report.first_bad.get(cause)?)));
-                self.first_bad = place.map(|(cause, place)| format!("{cause} in {place}"));
+            for (cause, count) in &report.quarantined {
+                let place = report.first_bad.get(cause).cloned().unwrap_or_default();
+                self.bad.entry(cause.clone()).or_insert((0, place)).0 += count.docs;
             }
             let name = format!("{}-{:05}.jsonl", self.source_name(part), part.file);
             self.results.add_quarantine(task.file(work::QUARANTINE), name);
@@ -243,8 +267,7 @@ impl<'a> Run<'a> {
         self.tags = tags;
         self.note_sources(notes)?;
         let left = left(&parts);
-        let slices =
-            if parts.len() > n_files { format!(" in {} slices", parts.len()) } else { String::new() };
+        let slices = if n_slices > n_files { format!(" in {n_slices} slices") } else { String::new() };
         let what = format!("{n_files} files{slices}, {} documents, {}", left.docs, ByteSize(left.bytes));
         line.done(self.printer, &what);
         Ok(parts)

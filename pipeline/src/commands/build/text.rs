@@ -95,9 +95,9 @@ pub(super) fn finish(
     let out: &Path = &args.out;
     run.keep_texts(parts)?;
     prepared.check_unchanged()?;
-    publish::write_reports(out, &run.results, &run.ledger)?;
+    publish::write_reports(out, prepared, &run.results, &run.ledger)?;
     run.ledger.check()?;
-    check_bad(args, prepared, &run.ledger, run.first_bad.as_deref())?;
+    check_bad(args, prepared, &run.ledger, run.bad_causes().as_deref())?;
     publish::write_text(out, prepared, &run.results)?;
     say_result(args, printer, &run.ledger, "built");
     Ok(())

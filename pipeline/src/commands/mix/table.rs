@@ -71,8 +71,6 @@ fn histogram(sightings: &BTreeMap<u32, u64>) -> String {
 fn column(w: &PoolWorth) -> Vec<(&'static str, String)> {
     let count = group_digits;
     let bracket = |low: String, high: String| if low == high { low } else { format!("{low} to {high}") };
-    let originals: Vec<String> =
-        w.original_share_per_pass.iter().map(|share| format!("{:.1}", share * 100.0)).collect();
     let gap = match (w.min_gap_samples, w.min_gap_passes) {
         (Some(samples), Some(passes)) => format!("{} samples, {passes:.3} of a pass", count(samples)),
         _ => "one pass only".to_owned(),
@@ -95,7 +93,7 @@ fn column(w: &PoolWorth) -> Vec<(&'static str, String)> {
             "value of the last pass",
             bracket(format!("{:.3}", w.last_pass_value), format!("{:.3}", w.last_pass_value_if_new)),
         ),
-        ("originals in each pass", format!("{} %", originals.join(" "))),
+        ("originals in each pass", originals(&w.original_share_per_pass)),
         ("texts by sightings", histogram(&w.sightings)),
         ("families by sightings", histogram(&w.family_sightings)),
         ("least gap of a family", gap),
@@ -103,6 +101,30 @@ fn column(w: &PoolWorth) -> Vec<(&'static str, String)> {
         ("padding", format!("{:.2} %", w.padding * 100.0)),
         ("documents longer than a sequence", count(w.cut_documents)),
     ]
+}
+
+/// Passes that are told one by one.
+const SHOWN_PASSES: usize = 8;
+
+/// The share of originals in each pass; of many passes the first ones, and between what the rest lies.
+fn originals(shares: &[f64]) -> String {
+    let percent = |share: &f64| format!("{:.1}", share * 100.0);
+    let first: Vec<String> = shares.iter().take(SHOWN_PASSES).map(percent).collect();
+    let rest = shares.get(SHOWN_PASSES..).unwrap_or_default();
+    let least = rest.iter().copied().reduce(f64::min);
+    let most = rest.iter().copied().reduce(f64::max);
+    match least.zip(most) {
+        None => format!("{} %", first.join(" ")),
+        Some((least, most)) => {
+            format!(
+                "{} %, then {} to {} % in {} more",
+                first.join(" "),
+                percent(&least),
+                percent(&most),
+                rest.len()
+            )
+        }
+    }
 }
 
 /// `1234567` as `1,234,567`.
@@ -121,6 +143,18 @@ pub(super) fn group_digits(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_passes_are_told_in_few_numbers() {
+        assert_eq!(originals(&[0.5, 0.25]), "50.0 25.0 %");
+        let mut shares = vec![0.5; 80];
+        shares[20] = 0.4;
+        assert_eq!(
+            originals(&shares),
+            "50.0 50.0 50.0 50.0 50.0 50.0 50.0 50.0 %, then 40.0 to 50.0 % in 72 more"
+        );
+        assert_eq!(originals(&[]), " %");
+    }
 
     #[test]
     fn digits_are_grouped() {

@@ -63,7 +63,7 @@ pub fn import(
     printer: &Printer,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
-    let setup = Setup::read(out)?;
+    let setup = Setup::read(out, None)?;
     let _lock = OutputLock::acquire(out)?;
     let keys = batch::exported_keys(exported)?;
     let mut cache = sound(Cache::open(&cache_folder(out))?, printer);

@@ -22,8 +22,14 @@ use crate::watch::Watch;
 ///
 /// # Errors
 /// Nothing was asked yet, a template changed, or a file cannot be used.
-pub fn validate(out: &Path, json: bool, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
-    let setup = Setup::read(out)?;
+pub fn validate(
+    out: &Path,
+    styles_dir: Option<&Path>,
+    json: bool,
+    printer: &Printer,
+    stop: Arc<AtomicBool>,
+) -> Result<()> {
+    let setup = Setup::read(out, styles_dir)?;
     let _lock = OutputLock::acquire(out)?;
     let selection = setup.choose()?;
     let cache = open(out, printer)?;
@@ -39,12 +45,13 @@ pub fn validate(out: &Path, json: bool, printer: &Printer, stop: Arc<AtomicBool>
 pub fn report(
     out: &Path,
     page: &Path,
+    styles_dir: Option<&Path>,
     n_samples: usize,
     printer: &Printer,
     stop: Arc<AtomicBool>,
 ) -> Result<()> {
     listing::check_single(page, |start| start.contains(TITLE))?;
-    let setup = Setup::read(out)?;
+    let setup = Setup::read(out, styles_dir)?;
     let _lock = OutputLock::acquire(out)?;
     let selection = setup.choose()?;
     let cache = open(out, printer)?;

@@ -91,9 +91,9 @@ impl Setup {
     }
 
     /// As an earlier run left it, with the limits as they are now.
-    fn read(out: &Path) -> Result<Setup> {
+    fn read(out: &Path, styles_dir: Option<&Path>) -> Result<Setup> {
         let settings = Settings::read(&folder(out))?;
-        let styles = settings.styles()?;
+        let styles = settings.styles(styles_dir)?;
         let setup = Setup { originals: Originals::open(out)?, model: settings.model(), styles, settings };
         setup.check_sources()?;
         Ok(setup)

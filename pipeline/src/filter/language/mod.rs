@@ -11,23 +11,25 @@ use serde::{Deserialize, Serialize};
 use super::lists::{self, Cache};
 use super::{Action, Built, Limit, Reason, Rewrite, Rewriting, Rule, Settings, Text, decode};
 use crate::classifier::{FastTextModel, Newlines};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// Settings of `language`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Language {
-    /// Languages to keep, as codes of ISO 639; any when empty.
-    pub languages: Vec<String>,
-    /// Least confidence that a text is in one of them, from 0 to 1. The detectors mean different things by it: see
-    /// `docs/filters.md`.
-    pub min_confidence: f64,
-    /// A model file of fastText, which is then used instead of whatlang.
-    pub model: Option<String>,
-    /// What fastText sees in the place of the end of a line.
-    pub newlines: Newlines,
-    /// How many characters of a text whatlang looks at.
-    pub max_chars: u64,
+documented! {
+    /// Settings of `language`.
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Language {
+        /// Languages to keep, as codes of ISO 639; any when empty.
+        pub languages: Vec<String>,
+        /// Least confidence that a text is in one of them, from 0 to 1. The detectors mean different things by it: see
+        /// `docs/filters.md`.
+        pub min_confidence: f64,
+        /// A model file of fastText, which is then used instead of whatlang.
+        pub model: Option<String>,
+        /// What fastText sees in the place of the end of a line.
+        pub newlines: Newlines,
+        /// How many characters of a text whatlang looks at.
+        pub max_chars: u64,
+    }
 }
 
 /// Keys of `language` that only decide.
@@ -49,6 +51,10 @@ impl Default for Language {
 }
 
 impl Section for Language {
+    fn docs() -> Docs {
+        Language::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         if !(0.0..=1.0).contains(&self.min_confidence) {

@@ -9,33 +9,36 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 use serde::{Deserialize, Serialize};
 
-use super::super::sentences::{self, is_space};
+use super::super::sentences;
 use super::super::{Action, Filter, Limit, Reason, Rewrite, Rewriting, Text};
 use super::pieces::{Pieces, python_lines};
-use crate::strict_toml::{Fault, Section};
+use crate::spacy::is_space;
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// Settings of `c4_quality`; the keys are datatrove's.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct C4Quality {
-    /// Takes `[1]`, `[edit]` and `[citation needed]` out of the lines.
-    pub remove_citations: bool,
-    /// Takes out lines that do not end in `.`, `?`, `!`, `"` or `'`, or that end in `...`.
-    pub filter_no_terminal_punct: bool,
-    /// Fewest sentences of a document, after the lines are gone.
-    pub min_num_sentences: u64,
-    /// Takes out lines with fewer words between white space.
-    pub min_words_per_line: u64,
-    /// Takes out lines with a word of more characters.
-    pub max_word_length: u64,
-    /// Drops documents with the words `lorem ipsum`.
-    pub filter_lorem_ipsum: bool,
-    /// Takes out lines with the word `javascript`.
-    pub filter_javascript: bool,
-    /// Drops documents with `{`.
-    pub filter_curly_bracket: bool,
-    /// Takes out lines about terms of use, privacy and cookies.
-    pub filter_policy: bool,
+documented! {
+    /// Settings of `c4_quality`; the keys are datatrove's.
+    #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct C4Quality {
+        /// Takes `[1]`, `[edit]` and `[citation needed]` out of the lines.
+        pub remove_citations: bool,
+        /// Takes out lines that do not end in `.`, `?`, `!`, `"` or `'`, or that end in `...`.
+        pub filter_no_terminal_punct: bool,
+        /// Fewest sentences of a document, after the lines are gone.
+        pub min_num_sentences: u64,
+        /// Takes out lines with fewer words between white space.
+        pub min_words_per_line: u64,
+        /// Takes out lines with a word of more characters.
+        pub max_word_length: u64,
+        /// Drops documents with the words `lorem ipsum`.
+        pub filter_lorem_ipsum: bool,
+        /// Takes out lines with the word `javascript`.
+        pub filter_javascript: bool,
+        /// Drops documents with `{`.
+        pub filter_curly_bracket: bool,
+        /// Takes out lines about terms of use, privacy and cookies.
+        pub filter_policy: bool,
+    }
 }
 
 /// Keys of `c4_quality` that only decide.
@@ -58,6 +61,10 @@ impl Default for C4Quality {
 }
 
 impl Section for C4Quality {
+    fn docs() -> Docs {
+        C4Quality::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         match self.max_word_length {
             0 => vec![("max_word_length", "is 0, so that no line would be left; expected 1 or more".into())],
@@ -289,14 +296,16 @@ impl Rewrite for C4Quality {
     }
 }
 
-/// Settings of `c4_paragraphs`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct C4Paragraphs {
-    /// Fewest long lines.
-    pub min_paragraphs: u64,
-    /// Characters from which on a line is long.
-    pub min_paragraph_len: u64,
+documented! {
+    /// Settings of `c4_paragraphs`.
+    #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct C4Paragraphs {
+        /// Fewest long lines.
+        pub min_paragraphs: u64,
+        /// Characters from which on a line is long.
+        pub min_paragraph_len: u64,
+    }
 }
 
 /// Keys of `c4_paragraphs` that only decide.
@@ -308,7 +317,11 @@ impl Default for C4Paragraphs {
     }
 }
 
-impl Section for C4Paragraphs {}
+impl Section for C4Paragraphs {
+    fn docs() -> Docs {
+        C4Paragraphs::DOCS
+    }
+}
 
 impl Filter for C4Paragraphs {
     fn limits(&self) -> Vec<Limit> {

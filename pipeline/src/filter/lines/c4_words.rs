@@ -9,19 +9,21 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use super::super::lists::{self, Cache, List};
 use super::super::{Built, Filter, Limit, Rule, Settings, Text, decode};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// Settings of `c4_words`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct C4Words {
-    /// Lists of words or phrases, one a line.
-    pub lists: Vec<String>,
-    /// A word counts only between characters that are neither letters nor digits; `false` for languages that are
-    /// written without blanks, such as Japanese, Thai and Chinese.
-    pub whole_words: bool,
-    /// Most words of the list that a document may have.
-    pub max_words: u64,
+documented! {
+    /// Settings of `c4_words`.
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct C4Words {
+        /// Lists of words or phrases, one a line.
+        pub lists: Vec<String>,
+        /// A word counts only between characters that are neither letters nor digits; `false` for languages that are
+        /// written without blanks, such as Japanese, Thai and Chinese.
+        pub whole_words: bool,
+        /// Most words of the list that a document may have.
+        pub max_words: u64,
+    }
 }
 
 /// Keys of `c4_words` that only decide.
@@ -37,6 +39,10 @@ impl Default for C4Words {
 }
 
 impl Section for C4Words {
+    fn docs() -> Docs {
+        C4Words::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         match self.lists.is_empty() {
             true => vec![("lists", "is missing; name text files with one word a line".to_owned())],

@@ -2,5 +2,6 @@
 
 pub mod c4;
 pub mod c4_words;
+pub mod newlines;
 mod pieces;
 pub mod refinedweb;

@@ -1,7 +1,7 @@
 //! A text in pieces, each of which is kept or taken out; white space at the ends of what is kept goes last.
 
 use super::super::Rewriting;
-use super::super::sentences::is_space;
+use crate::spacy::is_space;
 
 /// What becomes of a piece.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -14,30 +14,32 @@ use serde::{Deserialize, Serialize};
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::super::sentences::is_space;
 use super::super::{Action, Limit, Reason, Rewrite, Rewriting, Text};
-use crate::strict_toml::{Fault, Section};
+use crate::spacy::is_space;
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// Settings of `refinedweb_lines`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RefinedwebLines {
-    /// Whose counting is used.
-    pub tool: Tool,
-    /// Most of a line's characters that are upper case, as a fraction.
-    pub max_uppercase: f64,
-    /// Most of a line's characters that are digits, as a fraction.
-    pub max_digits: f64,
-    /// Takes out lines such as `3 likes` or `1.2K followers`.
-    pub counters: bool,
-    /// Fewest words of a line that is not empty.
-    pub min_words_per_line: u64,
-    /// Takes `items in cart`, `Read more...` at the end and `Sign-in` at the start out of short lines.
-    pub buttons: bool,
-    /// Most words of a line that `buttons` looks at.
-    pub max_button_line_words: u64,
-    /// Most of the words of a document that all this may take out, as a fraction.
-    pub max_words_removed: f64,
+documented! {
+    /// Settings of `refinedweb_lines`.
+    #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct RefinedwebLines {
+        /// Whose counting is used.
+        pub tool: Tool,
+        /// Most of a line's characters that are upper case, as a fraction.
+        pub max_uppercase: f64,
+        /// Most of a line's characters that are digits, as a fraction.
+        pub max_digits: f64,
+        /// Takes out lines such as `3 likes` or `1.2K followers`.
+        pub counters: bool,
+        /// Fewest words of a line that is not empty.
+        pub min_words_per_line: u64,
+        /// Takes `items in cart`, `Read more...` at the end and `Sign-in` at the start out of short lines.
+        pub buttons: bool,
+        /// Most words of a line that `buttons` looks at.
+        pub max_button_line_words: u64,
+        /// Most of the words of a document that all this may take out, as a fraction.
+        pub max_words_removed: f64,
+    }
 }
 
 /// Keys of `refinedweb_lines` that only decide.
@@ -70,6 +72,10 @@ impl Default for RefinedwebLines {
 }
 
 impl Section for RefinedwebLines {
+    fn docs() -> Docs {
+        RefinedwebLines::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         [
             ("max_uppercase", self.max_uppercase),
@@ -358,53 +364,6 @@ impl Rewrite for RefinedwebLines {
     }
 }
 
-/// Settings of `newlines`.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Newlines {
-    /// Most line ends in a row; more become so many.
-    pub max_consecutive: u64,
-}
-
-impl Default for Newlines {
-    fn default() -> Newlines {
-        Newlines { max_consecutive: 2 }
-    }
-}
-
-impl Section for Newlines {
-    fn check(&self) -> Vec<Fault> {
-        match self.max_consecutive {
-            0 => vec![("max_consecutive", "is 0, which would join all lines; expected 1 or more".into())],
-            _ => Vec::new(),
-        }
-    }
-}
-
-impl Rewrite for Newlines {
-    fn methods(&self) -> Vec<Reason> {
-        vec![Reason::Borrowed("newlines")]
-    }
-
-    fn limits(&self, _action: Action) -> Vec<Limit> {
-        Vec::new()
-    }
-
-    fn rewrite(&self, text: &Text<'_>, out: &mut Rewriting) {
-        let text = text.as_str();
-        let (mut from, mut in_a_row) = (0, 0);
-        for at in memchr::memchr_iter(b'\n', text.as_bytes()) {
-            in_a_row = if at > 0 && text.as_bytes()[at - 1] == b'\n' { in_a_row + 1 } else { 1 };
-            if in_a_row > self.max_consecutive {
-                out.keep(&text[from..at]);
-                out.take(0, "\n");
-                from = at + 1;
-            }
-        }
-        out.keep(&text[from..]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -480,12 +439,5 @@ mod tests {
         assert_eq!(reason(&format!("{words}{words}Home")), None);
         assert_eq!(reason(&format!("{words}Home")), Some(("refinedweb_words_removed".into(), 9.0)));
         assert_eq!(reason(""), Some(("refinedweb_words_removed".into(), 100.0)));
-    }
-
-    #[test]
-    fn newlines_in_a_row() {
-        let new = |text: &str| rewritten(&Newlines { max_consecutive: 2 }, text).0;
-        assert_eq!(new("\n\n\na\n\n\n\nb\n\nc\n"), "\n\na\n\nb\n\nc\n");
-        assert_eq!(new("abc"), "abc");
     }
 }

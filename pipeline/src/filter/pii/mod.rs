@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use self::plain::Plain;
 use super::{Action, Limit, Reason, Rewrite, Rewriting, Text};
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
 /// A kind of personal data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,26 +42,28 @@ const KINDS: [Kind; 6] = [Kind::Email, Kind::Ip, Kind::Phone, Kind::Card, Kind::
 /// Names in the ledger, in the order of the kinds.
 const REASONS: [&str; 6] = ["pii_email", "pii_ip", "pii_phone", "pii_card", "pii_iban", "pii_key"];
 
-/// Settings of `pii`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Pii {
-    /// Kinds to look for.
-    pub kinds: Vec<Kind>,
-    /// What an e-mail address becomes.
-    pub email: String,
-    /// What an IP address becomes.
-    pub ip: String,
-    /// What a phone number becomes.
-    pub phone: String,
-    /// What the number of a card becomes.
-    pub card: String,
-    /// What an IBAN becomes.
-    pub iban: String,
-    /// What a key becomes.
-    pub key: String,
-    /// Where the document is dropped or tagged: most findings of a kind that it may have.
-    pub max_found: u64,
+documented! {
+    /// Settings of `pii`.
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct Pii {
+        /// Kinds to look for.
+        pub kinds: Vec<Kind>,
+        /// What an e-mail address becomes.
+        pub email: String,
+        /// What an IP address becomes.
+        pub ip: String,
+        /// What a phone number becomes.
+        pub phone: String,
+        /// What the number of a card becomes.
+        pub card: String,
+        /// What an IBAN becomes.
+        pub iban: String,
+        /// What a key becomes.
+        pub key: String,
+        /// Where the document is dropped or tagged: most findings of a kind that it may have.
+        pub max_found: u64,
+    }
 }
 
 /// Keys of `pii` that only decide.
@@ -84,6 +86,10 @@ impl Default for Pii {
 }
 
 impl Section for Pii {
+    fn docs() -> Docs {
+        Pii::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut wrong = Vec::new();
         if self.kinds.is_empty() {

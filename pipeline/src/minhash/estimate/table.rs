@@ -117,6 +117,20 @@ impl Estimate {
     }
 }
 
+impl Estimate {
+    /// Its recall in a line.
+    pub fn summary(&self) -> String {
+        let Estimate { pairs, threshold, sampled, .. } = self;
+        match self.recall {
+            None => format!("no pair from Jaccard {threshold} on among {sampled} sampled documents"),
+            Some(recall) => format!(
+                "{:.2} % of {pairs} sampled pairs from Jaccard {threshold} on were candidates (`moe-data inspect` of ledger.json shows the table)",
+                recall * 100.0
+            ),
+        }
+    }
+}
+
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} documents compared with all {} by brute force", self.sampled, self.documents)?;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use moe_shards::variant::Turns;
 use moe_shards::{Packing, Selection};
 use serde::{Deserialize, Serialize};
 
 use super::MAX_EPOCHS;
 use crate::mix::count::Count;
 use crate::mix::share::Share;
-use crate::strict_toml::{Fault, Section};
+use crate::strict_toml::{Docs, Fault, Section, documented};
 
 /// One name or several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,36 +54,40 @@ pub struct Curve {
     pub max_factor: f64,
 }
 
-/// `[[pool]]`: one stream of the mixture, or one for each quality bucket with a `curve`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PoolConfig {
-    /// Name; the source's when absent.
-    pub name: Option<String>,
-    /// Sources of the build.
-    pub source: Names,
-    /// Lowest and highest quality bucket.
-    pub quality: Option<[u8; 2]>,
-    /// Languages: any of them.
-    pub language: Option<Vec<String>>,
-    /// Tags: any of them.
-    pub tag: Option<Vec<String>>,
-    /// Share of the budget of a phase, relative to the other pools' weights.
-    pub weight: Option<f64>,
-    /// Passes: 2.6 are two whole ones and 0.6 of a third.
-    pub repeat: Option<f64>,
-    /// Trained tokens.
-    pub tokens: Option<Count>,
-    /// Passes at most, over all phases; `mix.epochs` when absent.
-    pub max_epochs: Option<u32>,
-    /// Upsampling by quality.
-    pub curve: Option<Curve>,
-    /// Share of originals, instead of `mix.original_share`.
-    pub original_share: Option<Share>,
-    /// Instead of `mix.max_uses_per_text`.
-    pub max_uses_per_text: Option<u32>,
-    /// Instead of `mix.packing`.
-    pub packing: Option<Packing>,
+documented! {
+    /// `[[pool]]`: one stream of the mixture, or one for each quality bucket with a `curve`.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct PoolConfig {
+        /// Name; the source's when absent.
+        pub name: Option<String>,
+        /// Sources of the build.
+        pub source: Names,
+        /// Lowest and highest quality bucket.
+        pub quality: Option<[u8; 2]>,
+        /// Languages: any of them.
+        pub language: Option<Vec<String>>,
+        /// Tags: any of them.
+        pub tag: Option<Vec<String>>,
+        /// Share of the budget of a phase, relative to the other pools' weights.
+        pub weight: Option<f64>,
+        /// Passes: 2.6 are two whole ones and 0.6 of a third.
+        pub repeat: Option<f64>,
+        /// Trained tokens.
+        pub tokens: Option<Count>,
+        /// Passes at most, over all phases; `mix.epochs` when absent.
+        pub max_epochs: Option<u32>,
+        /// Upsampling by quality.
+        pub curve: Option<Curve>,
+        /// Instead of `mix.variants`.
+        pub variants: Option<Turns>,
+        /// Share of originals, instead of `mix.original_share`.
+        pub original_share: Option<Share>,
+        /// Instead of `mix.max_uses_per_text`.
+        pub max_uses_per_text: Option<u32>,
+        /// Instead of `mix.packing`.
+        pub packing: Option<Packing>,
+    }
 }
 
 impl PoolConfig {
@@ -109,6 +114,10 @@ impl PoolConfig {
 }
 
 impl Section for PoolConfig {
+    fn docs() -> Docs {
+        PoolConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut problems = Vec::new();
         let sources = self.source.as_slice();
@@ -167,6 +176,10 @@ impl Section for PoolConfig {
                 problems.push(("max_epochs", message.to_owned()));
             }
         }
+        if self.variants == Some(Turns::EachOnce) && self.original_share.is_some() {
+            let message = "a pool with variants = \"each-once\" shows every text equally often: leave it out";
+            problems.push(("original_share", message.to_owned()));
+        }
         if let Some(share) = self.original_share.filter(|share| !share.is_share()) {
             problems.push(("original_share", format!("expected a share from 0 to 1, found {share}")));
         }
@@ -177,21 +190,27 @@ impl Section for PoolConfig {
     }
 }
 
-/// `[[phase]]`: a stretch of the plan with its own budget, weights and length of sequences.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PhaseConfig {
-    /// Name.
-    pub name: String,
-    /// Trained tokens.
-    pub tokens: Count,
-    /// Tokens of a sequence, instead of `mix.seq_len`.
-    pub seq_len: Option<u32>,
-    /// Weight of each pool, instead of the pools' own; a pool that is not named is not shown.
-    pub weights: Option<BTreeMap<String, f64>>,
+documented! {
+    /// `[[phase]]`: a stretch of the plan with its own budget, weights and length of sequences.
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct PhaseConfig {
+        /// Name, of letters, digits, `-` and `_`.
+        pub name: String,
+        /// Trained tokens.
+        pub tokens: Count,
+        /// Tokens of a sequence, instead of `mix.seq_len`.
+        pub seq_len: Option<u32>,
+        /// Weight of each pool, instead of the pools' own; a pool that is not named is not shown.
+        pub weights: Option<BTreeMap<String, f64>>,
+    }
 }
 
 impl Section for PhaseConfig {
+    fn docs() -> Docs {
+        PhaseConfig::DOCS
+    }
+
     fn check(&self) -> Vec<Fault> {
         let mut problems = Vec::new();
         if self.name.is_empty()

@@ -13,7 +13,8 @@ pub(super) const URL: &str = "url";
 const DATE: &str = "date";
 const HTML: [&str; 2] = ["text/html", "application/xhtml+xml"];
 
-/// The fields of a recipe; a document is named by its record where the recipe names no field.
+/// The fields of a recipe; a document is named by its record where the recipe names no field, and by its address where the record
+/// lacks the field.
 pub(super) fn with_defaults(fields: &FieldPaths) -> FieldPaths {
     let mut fields = fields.clone();
     fields.id.get_or_insert_with(|| "WARC-Record-ID".to_owned());
@@ -26,7 +27,7 @@ pub(super) fn name(header: &Header, fields: &FieldPaths) -> Option<String> {
         URL => "WARC-Target-URI",
         field => field,
     };
-    header.get(field).map(str::to_owned)
+    header.get(field).or_else(|| address(header)).map(str::to_owned)
 }
 
 /// The document in a record with this block.
@@ -59,8 +60,10 @@ pub(super) fn document(
     let mut object = Map::new();
     object.extend(header.fields.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))));
     let copy = |from: &str| header.get(from).map_or(Value::Null, Value::from);
-    // wget writes the address between angle brackets, as version 1.0 of the standard had it.
-    let url = header.get("WARC-Target-URI").map(|url| url.trim_start_matches('<').trim_end_matches('>'));
+    let url = address(header);
+    if let (Some(id), Some(url)) = (fields.id.as_ref().filter(|id| header.get(id).is_none()), url) {
+        object.insert(id.clone(), url.into());
+    }
     object.insert(URL.to_owned(), url.map_or(Value::Null, Value::from));
     object.insert(DATE.to_owned(), copy("WARC-Date"));
     object.insert(TEXT.to_owned(), Value::String(text));
@@ -73,6 +76,11 @@ pub(super) fn document(
         raw.metadata.url = url.map(str::to_owned);
     }
     Ok(raw)
+}
+
+/// The address of a record. wget writes it between angle brackets, as version 1.0 of the standard had it.
+fn address(header: &Header) -> Option<&str> {
+    header.get("WARC-Target-URI").map(|url| url.trim_start_matches('<').trim_end_matches('>'))
 }
 
 /// A text, and its encoding where that was guessed.

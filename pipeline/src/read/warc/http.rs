@@ -65,6 +65,7 @@ impl Response {
                 "gzip" | "x-gzip" => unpack(MultiGzDecoder::new(&body[..]), max_bytes)?,
                 "deflate" => unpack(ZlibDecoder::new(&body[..]), max_bytes)
                     .or_else(|_| unpack(DeflateDecoder::new(&body[..]), max_bytes))?,
+                "br" => unpack(brotli_decompressor::Decompressor::new(&body[..], BROTLI_BYTES), max_bytes)?,
                 "zstd" => {
                     let decoder = zstd::Decoder::new(&body[..]).map_err(|_| Cause::BadHttp)?;
                     unpack(decoder, max_bytes)?
@@ -75,6 +76,9 @@ impl Response {
         Ok(body)
     }
 }
+
+/// Bytes of a body that brotli reads at a time.
+const BROTLI_BYTES: usize = 1 << 14;
 
 fn is_markup(body: &[u8]) -> bool {
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
@@ -150,6 +154,12 @@ mod tests {
             body("Content-Encoding: zstd\r\n", &zstd::encode_all(&b"text"[..], 1).unwrap()).unwrap(),
             "text"
         );
+        // `text` by the reference encoder, level 5, and as a browser would get it in chunks.
+        let brotli = b"\x8b\x01\x80text\x03";
+        assert_eq!(body("Content-Encoding: br\r\n", brotli).unwrap(), "text");
+        let packed = [&b"8\r\n"[..], brotli, b"\r\n0\r\n\r\n"].concat();
+        assert_eq!(body(&format!("{chunked}Content-Encoding: br\r\n"), &packed).unwrap(), "text");
+        assert_eq!(body("Content-Encoding: br\r\n", &brotli[..5]), Err(Cause::BadHttp));
         let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
         deflate.write_all(b"text").unwrap();
         assert_eq!(body("Content-Encoding: deflate\r\n", &deflate.finish().unwrap()).unwrap(), "text");
@@ -160,7 +170,8 @@ mod tests {
         let zipped = "Content-Encoding: gzip\r\n";
         assert_eq!(body(zipped, &gzip(&[b'a'; 101])), Err(Cause::TooLong));
         assert_eq!(body(zipped, b"garbage"), Err(Cause::BadHttp));
-        assert_eq!(body("Content-Encoding: br\r\n", b"garbage"), Err(Cause::UnknownEncoding));
+        assert_eq!(body("Content-Encoding: br\r\n", b"garbage"), Err(Cause::BadHttp));
+        assert_eq!(body("Content-Encoding: compress\r\n", b"garbage"), Err(Cause::UnknownEncoding));
         assert_eq!(Response::parse(b"GET / HTTP/1.1\r\n\r\n"), Err(Cause::BadHttp));
         assert_eq!(Response::parse(b"HTTP/1.1\r\n\r\n"), Err(Cause::BadHttp));
     }

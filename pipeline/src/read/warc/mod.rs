@@ -12,12 +12,18 @@ mod http;
 mod window;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use self::header::{Header, MAX_HEADER_BYTES, header_bytes};
 use self::window::{End, Frame, MAGIC, VERSION_LINE_BYTES, Window};
 use super::stream::Stream;
 use super::{Bad, Cause, FieldPaths, Limits, Reader, Record, Unit};
 use crate::error::Result;
+
+/// What stands behind a record.
+const BLANK_LINES: &[u8] = b"\r\n\r\n";
+/// By how much a length may be wrong.
+const SLACK_BYTES: usize = 16;
 
 /// What a record may hold beside its document: the head of the HTTP message.
 const EXTRA_BYTES: u64 = 1 << 16;
@@ -102,18 +108,25 @@ impl WarcReader {
         let end = n + length;
         self.window.ensure(end + 1)?;
         if let Some(cut) = self.window.record_frame_within(end) {
+            if let Some((end, next)) = self.near_end(n, end)? {
+                return Ok(self.whole_record(start, &header, n..end, next));
+            }
             let bad = Bad::new(Cause::BadWarc, self.window.bytes());
             self.window.consume(cut);
             return Ok(self.record(start, cut as u64, Err(bad)));
         }
         if self.window.bytes().len() < end {
             // The file ends, or another record was taken for a part of this one.
-            return self.bad_record(start, Cause::BadWarc);
+            return match self.near_end(n, end)? {
+                Some((end, next)) => Ok(self.whole_record(start, &header, n..end, next)),
+                None => self.bad_record(start, Cause::BadWarc),
+            };
         }
         let newlines = self.newlines_behind(end)?;
         let (behind, rest) = self.window.bytes()[end..].split_at(newlines);
+        let is_exact = behind.starts_with(BLANK_LINES);
         // What follows may itself be damaged, so one sign of a right length is enough.
-        let is_whole = behind.starts_with(b"\r\n\r\n")
+        let is_whole = is_exact
             || MAGIC.starts_with(&rest[..rest.len().min(MAGIC.len())])
             || self.window.has_frame_in(end..=end + newlines);
         if let End::Damage(_, frame) = self.window.end()
@@ -123,14 +136,35 @@ impl WarcReader {
             // Its member breaks off behind it: what was read of it cannot be trusted.
             return self.bad_record(start, Cause::CorruptStream);
         }
+        if !is_exact && let Some((end, next)) = self.near_end(n, end)? {
+            return Ok(self.whole_record(start, &header, n..end, next));
+        }
         if !is_whole {
             return self.bad_record(start, Cause::BadWarc);
         }
-        let content = content::document(&header, &self.window.bytes()[n..end], &self.fields, self.limits);
-        let id = content::name(&header, &self.fields);
+        Ok(self.whole_record(start, &header, n..end, end + newlines))
+    }
+
+    /// The record whose block is `block`; the next one starts at `next`.
+    fn whole_record(&mut self, start: Start, header: &Header, block: Range<usize>, next: usize) -> Record {
+        let n_bytes = block.len() as u64;
+        let content = content::document(header, &self.window.bytes()[block], &self.fields, self.limits);
+        let id = content::name(header, &self.fields);
         let content = content.map_err(|fault| Bad { id, ..fault.at(self.window.bytes()) });
-        self.window.consume(end + newlines);
-        Ok(self.record(start, header.content_length, content))
+        self.window.consume(next);
+        self.record(start, n_bytes, content)
+    }
+
+    /// Where a block that starts at `n` and by its length ends at `end` ends indeed, and where the next record starts, if the
+    /// length is wrong by a few bytes: between two blank lines and what is surely a record, or the end of the file.
+    fn near_end(&mut self, n: usize, end: usize) -> Result<Option<(usize, usize)>> {
+        let least = (end + BLANK_LINES.len()).saturating_sub(SLACK_BYTES).max(n + BLANK_LINES.len());
+        let most = end + BLANK_LINES.len() + SLACK_BYTES;
+        self.window.ensure(most + VERSION_LINE_BYTES)?;
+        let starts = (least..=most.min(self.window.bytes().len()))
+            .filter(|at| self.window.bytes()[..*at].ends_with(BLANK_LINES))
+            .find(|at| self.window.is_end_at(*at) || self.window.is_record_at(*at));
+        Ok(starts.map(|next| (next - BLANK_LINES.len(), next)))
     }
 
     /// How many bytes of line ends follow the first `end` bytes; makes sure that what comes behind them is held.

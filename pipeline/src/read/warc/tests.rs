@@ -159,6 +159,37 @@ fn a_bad_record_costs_one_record() {
     }
 }
 
+/// A length that is wrong by the blank lines, or by a byte-order mark, lost the record.
+#[test]
+fn a_length_that_is_off_by_a_few_bytes_costs_nothing() {
+    let (a, b, c) = (conversion(1), conversion(2), conversion(3));
+    let length = "Text of page 2.\n\n\nWARC/1.0 is named in it.".len() as i64;
+    for off in [-16, -4, -3, -1, 1, 2, 4, 16] {
+        let wrong = String::from_utf8(b.clone())
+            .unwrap()
+            .replace(&format!("Content-Length: {length}"), &format!("Content-Length: {}", length + off));
+        for pack in [|bytes: &[u8]| bytes.to_vec(), gzip] {
+            let whole = pack(&[&a[..], wrong.as_bytes(), &c].concat());
+            let apart = [pack(&a), pack(wrong.as_bytes()), pack(&c)].concat();
+            let last = pack(&[&a[..], &c, wrong.as_bytes()].concat());
+            for (bytes, at, expected) in
+                [(whole, 1, ["1", "2", "3"]), (apart, 1, ["1", "2", "3"]), (last, 2, ["1", "3", "2"])]
+            {
+                let found = records(&bytes);
+                assert_eq!(summary(&found), expected, "{off}");
+                let text = &found[at].content.as_ref().unwrap().text;
+                assert_eq!(text, "Text of page 2.\n\n\nWARC/1.0 is named in it.", "{off}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_without_an_id_is_named_by_its_address() {
+    let nameless = String::from_utf8(conversion(1)).unwrap().replace("WARC-Record-ID: <urn:uuid:1>\r\n", "");
+    assert_eq!(summary(&records(nameless.as_bytes())), ["http://a.example/1"]);
+}
+
 #[test]
 fn a_damaged_member_costs_one_record() {
     let members: Vec<Vec<u8>> = (1..5).map(|n| gzip(&conversion(n))).collect();

@@ -159,10 +159,20 @@ impl Window {
     /// starts with the magic.
     pub fn next_magic(&self) -> Option<usize> {
         let bytes = self.bytes();
-        memchr::memmem::find_iter(bytes.get(1..)?, MAGIC).map(|at| at + 1).find(|at| {
-            let is_frame = self.frames.iter().any(|frame| frame.offset == self.offset + *at as u64);
-            is_frame || (bytes[at - 1] == b'\n' && is_version_line(&bytes[*at..]))
-        })
+        memchr::memmem::find_iter(bytes.get(1..)?, MAGIC).map(|at| at + 1).find(|at| self.is_record_at(*at))
+    }
+
+    /// Whether a record seems to start at a place behind the first byte.
+    pub fn is_record_at(&self, at: usize) -> bool {
+        let bytes = self.bytes();
+        let is_frame = self.frames.iter().any(|frame| frame.offset == self.offset + at as u64);
+        let starts = bytes.get(at..).is_some_and(|rest| rest.starts_with(MAGIC));
+        starts && (is_frame || (bytes[at - 1] == b'\n' && is_version_line(&bytes[at..])))
+    }
+
+    /// Whether the file ends at a place.
+    pub fn is_end_at(&self, at: usize) -> bool {
+        self.end == End::File && at == self.bytes().len()
     }
 
     /// After damage: drops what is held and goes to the next frame that starts with a record.

@@ -78,7 +78,7 @@ fn starts_with(path: &Path, start: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{find, find_input};
+    use super::super::{Choice, find, find_input};
     use super::*;
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
         std::os::unix::fs::symlink(dir.path().join("elsewhere/shards"), dir.path().join("in/link")).unwrap();
         let names = |paths: &[&str]| {
             let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
-            find_input(dir.path(), &paths).map(|found| {
+            find_input(dir.path(), &paths, &Choice::default()).map(|found| {
                 let names: Vec<String> = found.files.iter().map(|file| file.name.clone()).collect();
                 (names, found.left_out.values().sum::<u64>(), found.warnings().count())
             })

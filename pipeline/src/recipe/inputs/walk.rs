@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::rules::Rules;
 use super::{InputFile, Skipped};
 
 /// A search below one path.
@@ -18,6 +19,10 @@ pub(super) struct Walk {
     pub skipped: Vec<Skipped>,
     /// The file, if the path is that of one.
     pub named: Option<PathBuf>,
+    /// Patterns of the folders' own files.
+    pub rules: Rules,
+    /// What is wrong with these.
+    pub wrong: Vec<String>,
     /// Device and inode of the folders that were visited.
     seen: BTreeSet<(u64, u64)>,
     /// Links to folders, which are visited last, so that what lies in a folder itself keeps its name.
@@ -80,6 +85,7 @@ impl Walk {
             Ok(entries) => entries,
             Err(e) => return self.skip("unreadable folder", folder, &e),
         };
+        self.wrong.extend(self.rules.add_file(folder, prefix).err());
         let mut paths = Vec::new();
         for entry in entries {
             match entry {

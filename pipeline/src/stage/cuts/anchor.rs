@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::stage::{Report, Task};
 use crate::watch::Watch;
 use crate::work::passages::{AnchorRow, SharedRow};
+use crate::work::rows::Row;
 use crate::work::sort::Sorter;
 use crate::work::sort::run::RunWriter;
 use crate::work::{ANCHORS, SHARED};
@@ -144,16 +145,15 @@ pub fn shared(task: &Task, params: &AnchorParams, watch: &Watch) -> Result<Repor
     let mut groups = sorter.finish()?.groups(|row| row.key);
     let mut run = RunWriter::create(&task.file(SHARED))?;
     while let Some(mut group) = groups.next_group()? {
-        let mut copies = 0u64;
-        while copies < 2
-            && let Some(row) = group.next_row()?
-        {
+        let (mut copies, mut n_rows) = (0u64, 0);
+        while let Some(row) = group.next_row()? {
             copies += u64::from(row.copies);
+            n_rows += 1;
         }
         if copies > 1 {
             run.push(SharedRow { key: group.key() })?;
         }
-        watch.advance(0)?;
+        watch.advance(n_rows * AnchorRow::BYTES as u64)?;
     }
     run.commit()?;
     Ok(Report::default())

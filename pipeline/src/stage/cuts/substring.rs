@@ -70,15 +70,27 @@ pub fn run(task: &Task, params: &SubstringParams, watch: &Watch) -> Result<Repor
         if n_bytes > limit {
             // A batch ends before the anchor that is too much for it.
             let rest = batch.split_off(start);
-            Batch::read(&batch, &blobs)?.find(params.min_bytes as usize, &mut out)?;
+            find(&batch, &blobs, params, &mut out, watch)?;
             batch = rest;
             n_bytes -= before;
         }
         watch.advance(0)?;
     }
-    Batch::read(&batch, &blobs)?.find(params.min_bytes as usize, &mut out)?;
+    find(&batch, &blobs, params, &mut out, watch)?;
     out.finish(task)?;
     Ok(Report::default())
+}
+
+/// Compares the segments of a batch; the bar moves by their bytes.
+fn find(
+    batch: &[SegmentRow],
+    blobs: &[Blob],
+    params: &SubstringParams,
+    out: &mut marks::Writer,
+    watch: &Watch,
+) -> Result<()> {
+    Batch::read(batch, blobs)?.find(params.min_bytes as usize, out)?;
+    watch.advance(batch.iter().map(|row| u64::from(row.n_bytes)).sum())
 }
 
 fn too_large(task: &Task, n_bytes: u64, memory_bytes: u64) -> Error {

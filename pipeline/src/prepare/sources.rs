@@ -1,0 +1,81 @@
+//! The sources that flags name in the place of a recipe's.
+
+use std::path::{Path, PathBuf};
+
+use super::fields::first_field_names;
+use crate::error::{Error, Result};
+use crate::read::Limits;
+use crate::recipe::{SourceConfig, inputs};
+
+/// What flags say of the files and records that are read.
+#[derive(Clone, Debug, Default)]
+pub struct InputFilters {
+    /// Patterns of the files of `--input`, see [`SourceConfig::include`].
+    pub include: Vec<String>,
+    /// See [`SourceConfig::exclude`].
+    pub exclude: Vec<String>,
+    /// Records of each source that are read at most.
+    pub limit: Option<u64>,
+}
+
+/// One source for each path, named after its stem.
+pub(super) fn sources_of(input: &[PathBuf], filters: &InputFilters) -> Result<Vec<SourceConfig>> {
+    let mut sources: Vec<SourceConfig> = Vec::new();
+    for path in input {
+        let name = stem(path);
+        if let Some(other) = sources.iter().find(|source| source.name == name) {
+            let message = format!(
+                "--input {} and {} would both be called `{name}`; rename one or write a recipe",
+                other.paths[0],
+                path.display()
+            );
+            return Err(Error::Usage(message));
+        }
+        let mut source = SourceConfig {
+            name,
+            paths: vec![path.to_string_lossy().into_owned()],
+            include: filters.include.clone(),
+            exclude: filters.exclude.clone(),
+            ..SourceConfig::default()
+        };
+        // What an unreadable path is, the search for its files says better.
+        let files =
+            inputs::find_input(Path::new(""), &source.paths, &source.choice()).unwrap_or_default().files;
+        let names = first_field_names(&source, &files, Limits::default())?;
+        source.id = names.filter(|names| names.contains("id")).map(|_| "id".to_owned());
+        // Other files of the folder may have none.
+        source.id_optional = source.id.is_some();
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// The file name up to its first dot, in the characters of a source name.
+fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let stem = name.trim_start_matches('.').split('.').next().unwrap_or_default();
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    let stem: String = stem.chars().map(|c| if allowed(c) { c } else { '_' }).collect();
+    if stem.is_empty() { "input".to_owned() } else { stem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_stems() {
+        for (path, name) in
+            [("a/Web Text.jsonl.gz", "web_text"), ("x.parquet", "x"), ("..", "input"), ("é", "_")]
+        {
+            assert_eq!(stem(Path::new(path)), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn two_inputs_of_one_name_are_refused() {
+        let error =
+            sources_of(&["a/x.txt".into(), "b/x.jsonl".into()], &InputFilters::default()).unwrap_err();
+        assert!(error.to_string().contains("`x`"), "{error}");
+    }
+}
