@@ -112,11 +112,14 @@ def tables(plan, digest, receipts):
     if not seeds:
         fail("no seed has a receipt for every arm yet")
     steps = sorted({receipt["steps"] for receipt in receipts.values()})
-    out = [f"Preregistration `{digest[:16]}`, seeds {', '.join(map(str, seeds))}, {', '.join(map(str, steps))} steps, plan `{receipts[arms[0], seeds[0]]['plan'][:12]}`."]
+    out = [f"Preregistration `{digest[:16]}`, {', '.join(map(str, steps))} steps, seeds {', '.join(map(str, seeds))}, plan `{receipts[arms[0], seeds[0]]['plan'][:12]}`."]
     names = [each["name"] for each in plan["metric"]]
 
+    # Pairs of an arm and the control, also of seeds that other arms lack yet.
+    pairs = {arm: [seed for seed in plan["seeds"] if (arm, seed) in receipts and (plan["control"], seed) in receipts] for arm in arms}
+
     def differences(arm, name):
-        return [metric(receipts[arm, seed], name) - metric(receipts[plan["control"], seed], name) for seed in seeds]
+        return [metric(receipts[arm, seed], name) - metric(receipts[plan["control"], seed], name) for seed in pairs[arm]]
 
     def told(arm, name):
         if arm == plan["control"]:
@@ -127,12 +130,11 @@ def tables(plan, digest, receipts):
         text = f"{mean:+.3f} ± {half:.3f}"
         return f"**{text}**" if abs(mean) > half else text
 
-    out.append("Means over seeds:")
+    out.append("Means over seeds that every arm has:")
     values = {(arm, name): [metric(receipts[arm, seed], name) for seed in seeds] for arm in arms for name in names}
     out.append(grid(["arm", *names], [[f"`{arm}`", *(f"{interval(values[arm, name])[0]:.3f}" for name in names)] for arm in arms]))
-    of_interval = "mean over seeds and 95 % interval, bold where it excludes 0" if len(seeds) > 1 else "one seed has no interval"
-    out.append(f"Difference to `{plan['control']}` of the same seed ({of_interval}):")
-    out.append(grid(["arm", *names], [[f"`{arm}`", *(told(arm, name) for name in names)] for arm in arms]))
+    out.append(f"Difference to `{plan['control']}` of the same seed: mean and 95 % interval, bold where it excludes 0; one pair has no interval.")
+    out.append(grid(["arm", "pairs", *names], [[f"`{arm}`", str(len(pairs[arm])), *(told(arm, name) for name in names)] for arm in arms]))
     capacities = plan["capacities"]
 
     def at(arm, capacity, key):
@@ -144,8 +146,9 @@ def tables(plan, digest, receipts):
     out.append(grid(["arm", *capacities], cells))
     for each in plan["metric"]:
         out.append(f"`{each['name']}`: {each['what']}. Expected: {each['expected']}.")
-        rows = [[f"`{arm}`", *(f"{value:.4f}" for value in values[arm, each["name"]])] for arm in arms]
-        out.append(grid(["arm", *(f"seed {seed}" for seed in seeds)], rows))
+        begun = [seed for seed in plan["seeds"] if any((arm, seed) in receipts for arm in arms)]
+        cell = lambda arm, seed: f"{metric(receipts[arm, seed], each['name']):.4f}" if (arm, seed) in receipts else ""
+        out.append(grid(["arm", *(f"seed {seed}" for seed in begun)], [[f"`{arm}`", *(cell(arm, seed) for seed in begun)] for arm in arms]))
     return "\n\n".join(out)
 
 

@@ -27,10 +27,10 @@ impl Latent {
         }
     }
 
-    /// What it costs: the input, which others keep as well, and what experts return.
+    /// What it costs: what experts return is kept; the input is kept for the router anyway.
     pub(super) fn cost(width: usize, latent: usize) -> Cost {
         let (width, latent) = (width as u64, latent as u64);
-        Cost { values: width + latent, ..Cost::of_weights(2 * width * latent) }
+        Cost { values: latent, ..Cost::of_weights(2 * width * latent) }
     }
 
     /// # Shapes
