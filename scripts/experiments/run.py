@@ -47,6 +47,7 @@ def make_data(plan, programs, work):
 
 def make_run(plan, digest, arm, seed, steps, programs, work, data):
     """Trains, evaluates, and returns the receipt."""
+    base = ["--config", REPO / plan["config"]] if "config" in plan else ["--preset", plan["preset"]]
     folder, trainer = work / "runs" / f"{plan['name']}-{arm['name']}-{seed}", programs / "moe-train"
     settings = plan.get("set", []) + arm["set"] + [f"run.seed={seed}", "run.save_every=100", f"run.eval_every={steps}"]
     flags = [flag for setting in settings for flag in ("--set", setting)]
@@ -54,7 +55,7 @@ def make_run(plan, digest, arm, seed, steps, programs, work, data):
     if is_resumed:
         run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
     else:
-        run([trainer, "-q", "--shards", data, "--preset", plan["preset"], "--steps", steps, "--device", "cpu", "--run", folder, *flags])
+        run([trainer, "-q", "--shards", data, *base, "--steps", steps, "--device", "cpu", "--run", folder, *flags])
     seconds = time.monotonic() - started
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = {kind: [line for line in lines if line["step"] == steps and f"{kind}/ce" in line] for kind in ("train", "validation")}

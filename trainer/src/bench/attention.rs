@@ -21,9 +21,15 @@ pub struct Measured {
     pub tokens: usize,
     /// Seconds of a forward and a backward pass.
     pub seconds: f64,
+    /// Seconds of all processors together, which other work beside it does not change much; absent where the system does
+    /// not tell, and without what a GPU does.
+    pub processor_seconds: Option<f64>,
     /// Bytes of the process at most, less those before the first pass; absent where the system does not tell.
     pub peak_bytes: Option<u64>,
 }
+
+/// Characters of a column.
+const WIDTH: usize = 36;
 
 /// Seconds that are spent on repeating what takes less.
 const SECONDS: f64 = 0.5;
@@ -48,24 +54,27 @@ pub fn measure_attention(
     let x: Tensor<2> = noise("x", [tokens, geometry.d_model], device).cast(geometry.compute.dtype());
     let x = Tensor::from_inner(x).require_grad();
     let pass = || {
-        let start = Instant::now();
+        let (start, started) = (Instant::now(), processor_seconds());
         let gradients = layer.forward(x.clone(), &ctx).sum().backward();
         wait()?;
         let seconds = start.elapsed().as_secs_f64();
+        let of_processors = started.zip(processor_seconds()).map(|(before, after)| after - before);
         drop(gradients);
-        Ok::<f64, crate::Error>(seconds)
+        Ok::<_, crate::Error>((seconds, of_processors))
     };
     let before = status("VmRSS:");
-    let mut seconds = pass()?;
+    let (mut seconds, mut of_processors) = pass()?;
     let peak_bytes = before.zip(status("VmHWM:")).map(|(before, peak)| peak.saturating_sub(before));
     // The first pass starts threads and finds its memory; the fastest of several is that of the machine.
     let mut spent = seconds;
     while spent < SECONDS {
         let again = pass()?;
-        seconds = seconds.min(again);
-        spent += again;
+        seconds = seconds.min(again.0);
+        of_processors = of_processors.zip(again.1).map(|(a, b)| a.min(b));
+        spent += again.0;
     }
-    Ok(Measured { kind: config.kind().to_string(), tokens, seconds, peak_bytes })
+    let kind = config.kind().to_string();
+    Ok(Measured { kind, tokens, seconds, processor_seconds: of_processors, peak_bytes })
 }
 
 /// A line of what Linux says of this process, in bytes.
@@ -75,7 +84,18 @@ fn status(field: &str) -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
+/// What Linux says all threads of this process have computed.
+fn processor_seconds() -> Option<f64> {
+    let nanoseconds = |thread: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let threads = std::fs::read_dir("/proc/self/task").ok()?;
+    Some(threads.map(nanoseconds).sum::<Option<u64>>()? as f64 / 1e9)
+}
+
 /// The measurements as a table: a line for each kind, a column for each length.
+/// Each cell has milliseconds, those of the processors in brackets, and memory.
 pub fn table(measured: &[Measured]) -> String {
     let mut lengths: Vec<usize> = measured.iter().map(|cell| cell.tokens).collect();
     lengths.sort_unstable();
@@ -88,7 +108,7 @@ pub fn table(measured: &[Measured]) -> String {
     }
     let mut lines = vec![format!("{:<6}", "kind")];
     for length in &lengths {
-        lines[0] += &format!("{:>24}", format!("{length} tokens"));
+        lines[0] += &format!("{:>WIDTH$}", format!("{length} tokens"));
     }
     for kind in kinds {
         let mut line = format!("{kind:<6}");
@@ -97,9 +117,11 @@ pub fn table(measured: &[Measured]) -> String {
             let text = cell.map_or_else(String::new, |cell| {
                 let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1u32 << 20));
                 let memory = cell.peak_bytes.map_or("?".to_string(), mib);
-                format!("{:.1} ms {memory:>7} MiB", 1e3 * cell.seconds)
+                let of_processors = cell.processor_seconds.map(|seconds| format!("({:.1})", 1e3 * seconds));
+                let of_processors = of_processors.unwrap_or("(?)".to_string());
+                format!("{:.1} {of_processors} ms {memory:>7} MiB", 1e3 * cell.seconds)
             });
-            line += &format!("{text:>24}");
+            line += &format!("{text:>WIDTH$}");
         }
         lines.push(line);
     }
@@ -112,10 +134,11 @@ mod tests {
 
     #[test]
     fn kinds_are_lines_and_lengths_are_columns() {
-        let cell = |kind: &str, tokens, seconds, peak_bytes| Measured {
+        let cell = |kind: &str, tokens, seconds, peak_bytes: Option<u64>| Measured {
             kind: kind.into(),
             tokens,
             seconds,
+            processor_seconds: peak_bytes.map(|_| 2.0 * seconds),
             peak_bytes,
         };
         let table = table(&[
@@ -125,7 +148,10 @@ mod tests {
         ]);
         let words: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(words[0], ["kind", "256", "tokens", "1024", "tokens"]);
-        assert_eq!(words[1], ["gqa", "12.5", "ms", "3.0", "MiB", "250.0", "ms", "0.5", "MiB"]);
-        assert_eq!(words[2], ["kda", "1000.0", "ms", "?", "MiB"]);
+        assert_eq!(
+            words[1],
+            ["gqa", "12.5", "(25.0)", "ms", "3.0", "MiB", "250.0", "(500.0)", "ms", "0.5", "MiB"]
+        );
+        assert_eq!(words[2], ["kda", "1000.0", "(?)", "ms", "?", "MiB"]);
     }
 }

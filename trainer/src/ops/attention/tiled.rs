@@ -69,7 +69,7 @@ pub(super) fn attend(
 /// The form of the CPU. Tensors are as in [`super::attend`].
 #[backend_extension(Flex, Autodiff)]
 trait TiledAttention: Backend {
-    /// The attention, and the logarithm of the sum of exponentials of each query and head.
+    /// The attention; and the logarithm of the sum of exponentials of each query and head, with the sinks behind them.
     fn k_tiled(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -82,7 +82,6 @@ trait TiledAttention: Backend {
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        sinks: FloatTensor<Self>,
         output: FloatTensor<Self>,
         sums: FloatTensor<Self>,
         grad: FloatTensor<Self>,
@@ -94,15 +93,15 @@ trait TiledAttention: Backend {
 struct Tiled;
 
 impl<B: TiledAttention> Backward<B, 4> for Tiled {
-    /// Inputs, output and sums.
-    type State = ([FloatTensor<B>; 6], Arc<Layout>);
+    /// Queries, keys, values, output and sums.
+    type State = ([FloatTensor<B>; 5], Arc<Layout>);
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let ([query, key, value, sinks, output, sums], layout) = ops.state;
+        let ([query, key, value, output, sums], layout) = ops.state;
         let has_sinks = layout.has_sinks;
         let (d_query, d_key, d_value, d_sinks) =
-            B::k_tiled_backward(query, key, value, sinks, output, sums, grad, layout);
+            B::k_tiled_backward(query, key, value, output, sums, grad, layout);
         let [query, key, value, sinks] = ops.parents;
         let sinks = sinks.filter(|_| has_sinks);
         for (parent, grad) in [(query, d_query), (key, d_key), (value, d_value), (sinks, d_sinks)] {
@@ -125,18 +124,15 @@ impl<B: TiledAttention, C: CheckpointStrategy> TiledAttention for Autodiff<B, C>
         let prep = Tiled.prepare::<C>(nodes).compute_bound().stateful();
         let [query, key, value, sinks] =
             [query, key, value, sinks].map(|x: FloatTensor<Self>| x.into_primitive());
-        let (y, sums) = B::k_tiled(query.clone(), key.clone(), value.clone(), sinks.clone(), layout.clone());
+        let (y, sums) = B::k_tiled(query.clone(), key.clone(), value.clone(), sinks, layout.clone());
         let y = match prep {
-            OpsKind::Tracked(prep) => {
-                prep.finish(([query, key, value, sinks, y.clone(), sums.clone()], layout), y)
-            }
+            OpsKind::Tracked(prep) => prep.finish(([query, key, value, y.clone(), sums.clone()], layout), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         };
         (y, FloatTensor::<Self>::new(sums))
     }
 
     fn k_tiled_backward(
-        _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
@@ -308,7 +304,8 @@ impl TiledAttention for Flex {
                 }
             }
         }
-        (tensor(output, [n, heads, length, value_width]), tensor(sums, [n, heads, length]))
+        sums.extend(sinks);
+        (tensor(output, [n, heads, length, value_width]), tensor(sums, [n_rows + heads]))
     }
 
     /// With `p_ij = exp(s_ij - L_i)` and `D_i = sum do_i o_i`: `ds_ij = p_ij (do_i v_j - D_i)`, and the gradients are
@@ -318,7 +315,6 @@ impl TiledAttention for Flex {
         query: FlexTensor,
         key: FlexTensor,
         value: FlexTensor,
-        sinks: FlexTensor,
         output: FlexTensor,
         sums: FlexTensor,
         grad: FlexTensor,
@@ -326,10 +322,10 @@ impl TiledAttention for Flex {
     ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
         let Layout { n, heads, kv_heads, queries: length, keys: n_keys, key_width, value_width, .. } =
             *layout;
-        let groups = n * kv_heads;
-        let [query, key, value, sinks] = [query, key, value, sinks].map(|x| x.to_contiguous());
+        let (groups, n_rows) = (n * kv_heads, n * heads * length);
+        let [query, key, value] = [query, key, value].map(|x| x.to_contiguous());
         let [output, sums, grad] = [output, sums, grad].map(|x| x.to_contiguous());
-        let (output, sums, sinks) = (values(&output), values(&sums), values(&sinks));
+        let (output, (sums, sinks)) = (values(&output), values(&sums).split_at(n_rows));
         let pairs = values(&grad).chunks_exact(value_width).zip(output.chunks_exact(value_width));
         let means: Vec<f32> = pairs.map(|(grad, output)| dot(grad, output)).collect();
         let (query, key, value, grad) = (
@@ -338,7 +334,7 @@ impl TiledAttention for Flex {
             layout.rows(&value, true, value_width),
             layout.rows(&grad, false, value_width),
         );
-        let mut d_query = vec![0.0f32; n * heads * length * key_width];
+        let mut d_query = vec![0.0f32; n_rows * key_width];
         let mut d_key = vec![0.0f32; groups * n_keys * key_width];
         let mut d_value = vec![0.0f32; groups * n_keys * value_width];
         for (tile, of_keys) in layout.spans.tiles(TILE).into_iter().enumerate() {
