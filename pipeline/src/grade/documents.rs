@@ -170,7 +170,11 @@ mod tests {
         let mut documents = files.documents();
         let found: Vec<Document> = documents.by_ref().map(|document| document.unwrap()).collect();
         let expected = [("a.jsonl:0", "one"), ("a.jsonl:24", "two")];
-        let expected = expected.map(|(id, text)| Document { id: id.to_owned(), text: text.to_owned() });
+        let expected = expected.map(|(id, text)| Document {
+            id: id.to_owned(),
+            text: text.to_owned(),
+            kept: String::new(),
+        });
         assert_eq!(found, expected);
         assert_eq!(documents.n_bad, 1);
         assert!(documents.first_bad.unwrap().ends_with("a.jsonl, offset 15: missing_text"));
