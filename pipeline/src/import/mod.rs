@@ -105,17 +105,7 @@ impl Corpus {
     }
 
     fn new(path: &Path, head_bytes: u64, store: Store, ends: Vec<u64>) -> Result<Corpus> {
-        let n_bytes = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
-        let n_tokens = ends.last().copied().unwrap_or(0);
-        let expected = n_tokens.checked_mul(store.bytes() as u64).and_then(|n| n.checked_add(head_bytes));
-        if expected != Some(n_bytes) {
-            let message = format!(
-                "has {n_bytes} bytes, expected {} for the {n_tokens} tokens of {} bytes that its index tells of",
-                expected.map_or_else(|| "more than 2^64".to_owned(), |n| n.to_string()),
-                store.bytes()
-            );
-            return Err(Error::data(path, message));
-        }
+        check_size(path, head_bytes, store, ends.last().copied().unwrap_or(0))?;
         if let Some(at) = ends.windows(2).position(|pair| pair[0] > pair[1]) {
             return Err(Error::data(path, format!("its index goes back at document {}", at + 1)));
         }
@@ -161,6 +151,21 @@ impl Corpus {
         }
         Ok(ids)
     }
+}
+
+/// Refuses a file that does not hold just these tokens.
+fn check_size(path: &Path, head_bytes: u64, store: Store, n_tokens: u64) -> Result<()> {
+    let found = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
+    let expected = n_tokens.checked_mul(store.bytes() as u64).and_then(|n| n.checked_add(head_bytes));
+    if expected == Some(found) {
+        return Ok(());
+    }
+    let expected = expected.map_or_else(|| "more than 2^64".to_owned(), |n| n.to_string());
+    let width = store.bytes();
+    let message = format!(
+        "has {found} bytes, expected {expected} for {n_tokens} tokens of {width} bytes that its index or header tells of"
+    );
+    Err(Error::data(path, message))
 }
 
 /// What is needed of the tokenizer.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::{Corpus, Store};
+use super::{Corpus, Store, check_size};
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 use crate::work::rows::Blob;
@@ -17,6 +17,7 @@ const BLOCK: u64 = 1 << 20;
 /// Opens a file and looks for the ends of its documents.
 pub(super) fn open(path: &Path, eod: u32, watch: &Watch) -> Result<Corpus> {
     let (head_bytes, store, n_tokens) = header(path)?;
+    check_size(path, head_bytes, store, n_tokens)?;
     let tokens = Blob::open(path)?;
     let mut ends = Vec::new();
     let mut at = 0;
@@ -58,9 +59,13 @@ fn header(path: &Path) -> Result<(u64, Store, u64)> {
     if text_bytes > 1 << 20 {
         return Err(wrong("a header of at most 1 MiB", &format!("{text_bytes} bytes")));
     }
-    let mut text = vec![0; (head + text_bytes) as usize];
-    Blob::open(path)?.read_at(0, &mut text)?;
-    let text = String::from_utf8_lossy(&text[head as usize..]).into_owned();
+    let n_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
+    if n_bytes < head + text_bytes {
+        return Err(wrong(&format!("a header of {} bytes", head + text_bytes), &format!("{n_bytes} bytes")));
+    }
+    let mut text = vec![0; text_bytes as usize];
+    Blob::open(path)?.read_at(head, &mut text)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
     let value = |key: &str| {
         let rest = text.split_once(&format!("'{key}':"))?.1.trim_start();
         Some(rest.strip_prefix('\'').map_or(rest, |rest| rest.split('\'').next().unwrap_or(rest)))

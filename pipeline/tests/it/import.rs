@@ -142,15 +142,22 @@ fn counts_and_ids_that_do_not_fit_are_refused() {
     scratch.fail(&import("--megatron", "x", "d"), 3);
 
     let npy = fs::read(scratch.path(&format!("out/export/{name}.npy"))).unwrap();
-    for (text, expected) in
-        [("'<u2'", "'<f4'"), ("'shape': (", "'shape': (1, "), ("\u{1}NUMPY", "\u{1}NUMBY")]
-    {
-        let at = npy.windows(text.len()).position(|window| window == text.as_bytes());
-        let Some(at) = at else { continue };
+    for (text, expected) in [
+        ("'<u2'", "'<f4'"),
+        ("'shape': (", "'shape': (1, "),
+        ("'shape': (", "'shape': (9"),
+        ("NUMPY", "NUMBY"),
+    ] {
+        let at = npy.windows(text.len()).position(|window| window == text.as_bytes()).unwrap();
         let mut changed = npy[..at].to_vec();
         changed.extend_from_slice(expected.as_bytes());
         changed.extend_from_slice(&npy[at + text.len()..]);
         scratch.write("x.npy", changed);
+        let said = scratch.fail(&import("--npy", "x.npy", "d"), 3);
+        assert!(said.err.contains("x.npy"), "{}", said.err);
+    }
+    for n in [3, 11, 100, npy.len() - 1] {
+        scratch.write("x.npy", &npy[..n]);
         let said = scratch.fail(&import("--npy", "x.npy", "d"), 3);
         assert!(said.err.contains("x.npy"), "{}", said.err);
     }
