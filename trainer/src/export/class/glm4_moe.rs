@@ -64,6 +64,6 @@ pub const CLASS: Class = Class {
             Field::Rope("attention.rope_theta", Some("attention.rotary_fraction")),
         ],
     ],
-    constants: &[("hidden_act", "\"silu\""), ("attention_bias", "false"), ("rope_scaling", "null")],
+    constants: &[("hidden_act", "\"silu\""), ("attention_bias", "false")],
     names: DEEPSEEK_NAMES,
 };

@@ -24,6 +24,6 @@ pub const CLASS: Class = Class {
             Field::Router(Router { score: "softmax", norm: None, scale: None, has_groups: false }),
         ],
     ],
-    constants: &[("hidden_act", "\"silu\""), ("sliding_window", "null"), ("rope_scaling", "null")],
+    constants: &[("hidden_act", "\"silu\""), ("sliding_window", "null")],
     names: Names { mixture: "block_sparse_moe", expert: ["w1", "w3", "w2"], ..PLAIN },
 };
