@@ -44,6 +44,9 @@ pub(super) struct RouterInterval {
     pub(super) fewest_rows: u64,
     pub(super) most_rows: u64,
     pub(super) losses: Vec<LossSum>,
+    /// The largest share of the scores of each token, summed over tokens.
+    #[serde(with = "exact")]
+    pub(super) confidence: f64,
     #[serde(with = "exact")]
     pub(super) logit_max: f64,
     #[serde(with = "exact")]
@@ -142,6 +145,7 @@ impl RouterInterval {
         self.n_steps += 1;
         self.n_tokens += stats.n_tokens;
         self.n_dropped += stats.n_dropped;
+        self.confidence += stats.confidence;
         for (sum, &rows) in self.load.iter_mut().zip(&stats.load) {
             *sum += rows;
             self.fewest_rows = self.fewest_rows.min(rows);

@@ -219,6 +219,7 @@ fn router(line: &mut Map<String, Value>, router: &RouterInterval) {
     put("rows_mean", (total as f64 / n_steps / router.load.len().max(1) as f64).into());
     put("rows_max", router.most_rows.into());
     put("dropped", router.n_dropped.into());
+    put("confidence", (router.confidence / router.n_tokens.max(1) as f64).into());
     put("bias_range", router.bias_range.into());
     put("logit_max", router.logit_max.into());
     put("logit_min", router.logit_min.into());

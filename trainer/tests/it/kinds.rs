@@ -76,6 +76,9 @@ fn loads_of_samples_add_up_and_do_not_depend_on_the_micro_batch() {
         report.expect("finite").routers.remove(0).1
     };
     let whole = stats(6);
+    // A share of the scores of 8 experts, for each token.
+    let confidence = whole.confidence / whole.n_tokens as f64;
+    assert!((0.125..1.0).contains(&confidence), "{confidence}");
     assert_eq!(whole.by_sample().len(), 6);
     for (expert, n) in whole.load.iter().enumerate() {
         assert_eq!(whole.by_sample().map(|load| load[expert]).sum::<u64>(), *n);
@@ -87,7 +90,9 @@ fn loads_of_samples_add_up_and_do_not_depend_on_the_micro_batch() {
         assert_eq!(load.iter().sum::<u64>(), 2 * n_tokens, "sample {sample}");
     }
     for micro_batch in [1, 4] {
-        assert_eq!(stats(micro_batch).loads, whole.loads, "{micro_batch}");
+        let split = stats(micro_batch);
+        assert_eq!(split.loads, whole.loads, "{micro_batch}");
+        assert!((split.confidence - whole.confidence).abs() < 1e-4, "{micro_batch}");
     }
 }
 

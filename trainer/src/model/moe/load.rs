@@ -13,6 +13,8 @@ pub struct RouterStats {
     pub n_dropped: u64,
     /// Real tokens.
     pub n_tokens: u64,
+    /// The largest share of the scores of each token, summed over tokens.
+    pub confidence: f64,
     /// Losses of all balancers by name, without coefficient.
     pub losses: Vec<(&'static str, f64)>,
     /// Largest logit.
@@ -44,6 +46,8 @@ pub(super) const LOAD: &str = "load";
 pub(super) const LOADS: &str = "loads";
 /// Name of the number of dropped choices among the values of a router.
 pub(super) const DROPPED: &str = "dropped";
+/// Name of the sum of the largest shares among the values of a router.
+pub(super) const CONFIDENCE: &str = "confidence";
 /// Name of the selection biases among the values of a router.
 pub(super) const BIAS: &str = "bias";
 /// Name of the largest logit among the values of a router.
@@ -60,6 +64,7 @@ impl RouterStats {
                 LOAD => stats.load = numbers.iter().map(|&n| n as u64).collect(),
                 LOADS => stats.loads = numbers.iter().map(|&n| n as u64).collect(),
                 DROPPED => stats.n_dropped = numbers[0] as u64,
+                CONFIDENCE => stats.confidence = numbers[0],
                 BIAS => stats.bias = numbers.iter().map(|&b| b as f32).collect(),
                 LOGIT_MAX => stats.logit_max = numbers[0] as f32,
                 LOGIT_MIN => stats.logit_min = numbers[0] as f32,
@@ -81,6 +86,7 @@ impl RouterStats {
         }
         self.loads.clear();
         self.n_dropped += other.n_dropped;
+        self.confidence += other.confidence;
         let (a, b) = (self.n_tokens as f64, other.n_tokens as f64);
         for ((_, mean), (_, new)) in self.losses.iter_mut().zip(&other.losses) {
             *mean = (*mean * a + new * b) / (a + b).max(1.0);

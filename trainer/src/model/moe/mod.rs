@@ -164,6 +164,7 @@ impl MoeLayer {
         let made = |choices: Tensor<2, Int>| choices.greater_equal_elem(0).float().sum();
         let dropped = made(asked) - made(routed.routing.choices.clone());
         values.push(Named::new(load::DROPPED, Merge::Sum, dropped));
+        values.push(Named::new(load::CONFIDENCE, Merge::Sum, confidence(routed)));
         values.extend(self.router.bias().map(|bias| Named::new(load::BIAS, Merge::Same, bias)));
         let mut auxiliary = None;
         let detached = routed.detached();
@@ -242,6 +243,12 @@ pub fn router_shape(config: &ModelConfig) -> RouterShape {
         needs_likelihood: moe.balance.likely_load.load > 0.0,
         needs_matrix: moe.balance.orthogonality.orthogonality > 0.0,
     }
+}
+
+/// The largest share of the scores of each real token, summed, `[1]`.
+fn confidence(routed: &Routed) -> Tensor<1> {
+    let shares = routed.routing.shares().without_autodiff();
+    (shares.max_dim(1) * routed.ctx.valid.column().without_autodiff()).sum()
 }
 
 /// The largest and the smallest logit of real tokens, `[1]` each.
