@@ -11,6 +11,7 @@ use crate::model::context::{BatchCounts, Context, Pass};
 use crate::model::init::Init;
 use crate::model::rope::Ropes;
 use crate::model::{Input, ModelConfig};
+use crate::ops::is_cpu;
 
 /// What one attention takes for one length.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,7 +63,8 @@ pub fn measure_attention(
         drop(gradients);
         Ok::<_, crate::Error>((seconds, of_processors))
     };
-    let before = status("VmRSS:");
+    // What a GPU holds is not in the memory of the process.
+    let before = if is_cpu(device) { status("VmRSS:") } else { None };
     let (mut seconds, mut of_processors) = pass()?;
     let peak_bytes = before.zip(status("VmHWM:")).map(|(before, peak)| peak.saturating_sub(before));
     // The first pass starts threads and finds its memory; the fastest of several is that of the machine.

@@ -63,8 +63,13 @@ const NO_VOCAB: usize = 1;
 
 /// One attention here, or several in a process each, whose peak of memory is then its own.
 fn attention(args: &BenchArgs, printer: &mut Printer) -> Result<u8> {
-    let source = source::read(&args.source)?;
+    let mut source = source::read(&args.source)?;
+    if let Some(kind) = &args.kind {
+        // So that settings of this kind are settings of the configuration.
+        source.values.read_assignment(&format!("attention.kind={kind}"), &mut source.problems);
+    }
     let config = RunConfig::new(source.values, source.problems)?;
+    moe_kernels::allow_tensor_cores(config.precision.tensor_cores);
     let kinds = match &args.kind {
         Some(kind) => vec![kind.as_str()],
         None => AttentionConfig::KINDS.to_vec(),

@@ -306,6 +306,21 @@ impl GroupedQuery {
         }
     }
 
+    /// Attention of tokens to each other, inside documents and windows.
+    ///
+    /// # Shapes
+    /// - qkv: as [`Self::qkv`] gives it
+    /// - result: `[tokens, heads * head_dim]`
+    fn among_themselves(&self, qkv: Tensor<2>, ctx: &Context) -> Tensor<2> {
+        let (scoring, [_, seq]) = (self.scoring(), ctx.dims());
+        let shape =
+            AttentionShape { seq, heads: self.n_heads, kv_heads: self.n_kv_heads, head_dim: self.head_dim };
+        match self.window {
+            None => attention(qkv, ctx.first.clone(), &ctx.starts, shape, &scoring),
+            Some(window) => attention_in_window(qkv, &ctx.starts, window, shape, &scoring),
+        }
+    }
+
     /// The heads of each token, `[tokens, heads * head_dim]`, through the gate and back into the residual stream.
     fn output(&self, mut y: Tensor<2>, gate: Option<Tensor<2>>) -> Tensor<2> {
         if let Some(gate) = gate {
@@ -326,15 +341,8 @@ impl Forward for GroupedQuery {
     type Cache = KeyValueCache;
 
     fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
-        let gate = self.gate(&x);
-        let (qkv, scoring, [_, seq]) = (self.qkv(x, ctx), self.scoring(), ctx.dims());
-        let (heads, kv_heads, head_dim) = (self.n_heads, self.n_kv_heads, self.head_dim);
-        let shape = AttentionShape { seq, heads, kv_heads, head_dim };
-        let y = match self.window {
-            None => attention(qkv, ctx.first.clone(), &ctx.starts, shape, &scoring),
-            Some(window) => attention_in_window(qkv, &ctx.starts, window, shape, &scoring),
-        };
-        self.output(y, gate)
+        let (gate, qkv) = (self.gate(&x), self.qkv(x, ctx));
+        self.output(self.among_themselves(qkv, ctx), gate)
     }
 
     /// Keys and values of all tokens are kept; of a window, those of its tokens.
@@ -345,13 +353,18 @@ impl Forward for GroupedQuery {
         let columns = |from: usize, n: usize| by_head(qkv.clone().narrow(1, from * dim, n * dim), tokens, n);
         let [key, value] = cache.push(columns(heads, kv_heads), columns(heads + kv_heads, kv_heads));
         let keys = key.dims()[2];
-        let window = self.window.unwrap_or(keys);
-        let first: Vec<usize> = (keys - tokens..keys).map(|at| (at + 1).saturating_sub(window)).collect();
-        let spans = Arc::new(Spans::causal(&first, tokens, keys));
-        let y = attend([columns(0, heads), key, value], &spans, &self.scoring());
+        let y = if keys == tokens {
+            // A prompt: on a GPU with the kernel of training, which keeps no scores.
+            self.among_themselves(qkv, ctx)
+        } else {
+            let window = self.window.unwrap_or(keys);
+            let first: Vec<usize> = (keys - tokens..keys).map(|at| (at + 1).saturating_sub(window)).collect();
+            let spans = Arc::new(Spans::causal(&first, tokens, keys));
+            by_token(attend([columns(0, heads), key, value], &spans, &self.scoring()))
+        };
         // The next token sees itself.
         cache.only_last(self.window.map_or(usize::MAX, |window| window - 1));
-        self.output(by_token(y), gate)
+        self.output(y, gate)
     }
 
     fn side_by_side(&self, field: &str) -> Vec<usize> {
