@@ -126,15 +126,20 @@ mod tests {
         // Six tokens, the second half a document of its own, in tiles of two.
         let spans = Spans::causal(&[0, 0, 0, 3, 3, 3], 6, 6);
         assert_eq!(spans.tiles(2), [vec![0], vec![0, 1], vec![1, 2]]);
-        assert_eq!(spans.within([0, 0, 4], 2..4).collect::<Vec<_>>(), [3..4]);
+        let within = |spans: &Spans, place, keys| -> Vec<(usize, usize)> {
+            spans.within(place, keys).map(|seen| (seen.start, seen.end)).collect()
+        };
+        assert_eq!(within(&spans, [0, 0, 4], 2..4), [(3, 4)]);
         // Two queries at the end of four keys.
         let spans = Spans::causal(&[1, 3], 2, 4);
-        let seen = |query| spans.within([0, 5, query], 0..4).collect::<Vec<_>>();
-        assert_eq!([seen(0), seen(1)], [vec![1..3], vec![3..4]]);
+        let seen = |query| within(&spans, [0, 5, query], 0..4);
+        assert_eq!([seen(0), seen(1)], [[(1, 3)], [(3, 4)]]);
+        let one = |first, end| Vec::from([Range { start: first, end }]);
+        let rows = [vec![0..1, 4..5], one(2, 3), vec![], one(3, 5)];
         // Two heads of keys; the first query of the second sees nothing.
-        let spans = Spans::listed(2, 2, 5, [vec![0..1, 4..5], vec![2..3], vec![], vec![3..5]]);
-        assert_eq!(spans.within([0, 0, 0], 0..5).collect::<Vec<_>>(), [0..1, 4..5]);
-        assert_eq!(spans.within([0, 1, 1], 0..4).collect::<Vec<_>>(), [3..4]);
+        let spans = Spans::listed(2, 2, 5, rows);
+        assert_eq!(within(&spans, [0, 0, 0], 0..5), [(0, 1), (4, 5)]);
+        assert_eq!(within(&spans, [0, 1, 1], 0..4), [(3, 4)]);
         assert_eq!(spans.tiles(2), [vec![0, 1, 2]]);
         assert!(spans.sees(&Device::flex()).is_some() && spans.first().is_none());
     }
