@@ -2,7 +2,7 @@
 //!
 //! Words of UAX #29 (`split_word_bounds`) are with punctuation and without white space, and with one change: a run
 //! of dots or of hyphens is one word. The rules of datatrove are defined on the words of spaCy's English
-//! tokenizer ([`crate::spacy`]); between white space and UAX #29 are the words of other programs.
+//! tokenizer (`crate::spacy`); between white space and UAX #29 are the words of other programs.
 
 use std::cell::OnceCell;
 
