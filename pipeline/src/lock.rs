@@ -41,7 +41,18 @@ impl OutputLock {
 /// Those of the folder and of our folders in it.
 fn remove_leftovers(out: &Path) -> Result<()> {
     atomic::remove_leftovers(out)?;
-    for name in [listing::FOLDER, "work", "shards", "dedup", "audit", "quarantine", "export", "rephrase"] {
+    let own = [
+        listing::FOLDER,
+        "work",
+        "shards",
+        "dedup",
+        "audit",
+        "quarantine",
+        "export",
+        "rephrase",
+        "rephrase-import",
+    ];
+    for name in own {
         if out.join(name).is_dir() {
             atomic::remove_leftovers(&out.join(name))?;
         }
@@ -64,8 +75,13 @@ mod tests {
     #[test]
     fn what_killed_commands_left_goes_with_the_next_one() {
         let dir = tempfile::tempdir().unwrap();
-        let names =
-            ["a.7.0.moe-tmp", "shards/a.idx.7.0.moe-tmp", "export/x.npy.7.1.moe-tmp", "plan/0/p.7.0.moe-tmp"];
+        let names = [
+            "a.7.0.moe-tmp",
+            "shards/a.idx.7.0.moe-tmp",
+            "export/x.npy.7.1.moe-tmp",
+            "plan/0/p.7.0.moe-tmp",
+            "rephrase-import/texts.7.0.moe-tmp",
+        ];
         for name in names.into_iter().chain(["shards/a.7.tmp", "notes.moe-tmp"]) {
             fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
             fs::write(dir.path().join(name), "x").unwrap();

@@ -47,11 +47,13 @@ def _runs(plan: Plan) -> list[int]:
 class _Batches:
     """The batches of a plan: from sample `t` to which one."""
 
-    def __init__(self, plan: Plan, batch: int, stop: int | None):
+    def __init__(self, plan: Plan, batch: int, start: int, stop: int | None):
         n = len(plan)
         self.stop = n if stop is None else stop
         if not 0 <= self.stop <= n:
             raise OutOfRangeError(f"stop is {stop}, the plan has {n} samples")
+        if not 0 <= start <= self.stop:
+            raise OutOfRangeError(f"start is {start}, the batches end at sample {self.stop}")
         self.batch = batch
         self.ends = [min(end, self.stop) for end in _runs(plan)]
 
@@ -128,7 +130,7 @@ class PlanBatches:
         _check_rank(batch, rank, world)
         self.plan = _opened(plan)
         self.rank, self.world, self.start = rank, world, start
-        self._batches = _Batches(self.plan, batch, stop)
+        self._batches = _Batches(self.plan, batch, start, stop)
 
     def __len__(self) -> int:
         return self._batches.count(self.start)
@@ -153,7 +155,10 @@ class PlanBatches:
         return {"version": _STATE_VERSION, "plan": self.plan.id, "t": self.position_after(n)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on behind the batches of `state`, which a `PlanStream` may have written."""
+        """Goes on behind the batches of `state`, which a `PlanStream` may have written, though not one in several worker processes."""
+        workers = int(state.get("workers", 1))
+        if workers != 1:
+            raise FormatError(f'the state is that of one of {workers} worker processes; save stream.state_dict(batch["next_t"]) instead')
         self.start = _check_state(state, self.plan)
 
 
@@ -182,9 +187,7 @@ class PlanStream:
         _check_rank(batch, rank, world)
         self.plan = _opened(plan)
         self.rank, self.world = rank, world
-        self._batches = _Batches(self.plan, batch, stop)
-        if not 0 <= start <= self._batches.stop:
-            raise OutOfRangeError(f"start is {start}, the stream ends at sample {self._batches.stop}")
+        self._batches = _Batches(self.plan, batch, start, stop)
         self._t = start
         # Which batch from `_t` on is the next: another worker may have those before it.
         self._skip = 0

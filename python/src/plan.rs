@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use crate::arrays::{Columns, array, rows};
-use crate::error::{detached, exception, number};
+use crate::error::{detached, exception, number, out_of_range};
 use crate::sample::SampleView;
 
 /// The sequence of all training samples, as `moe-data mix` made it. Sample `t` is a function of `t` alone: there is no
@@ -135,12 +135,20 @@ impl PlanReader {
     ) -> PyResult<Bound<'py, PyDict>> {
         let n = self.plan.len();
         let (start, stop) = (number(start, "sample", n)?, number(stop, "sample", n)?);
+        if stop > n {
+            return Err(out_of_range("sample", stop - 1, n));
+        }
+        if start > stop {
+            return Err(PyValueError::new_err(format!(
+                "samples {start}..{stop}: the end is before the start"
+            )));
+        }
         if rank >= world {
             return Err(PyValueError::new_err(format!(
                 "rank {rank} of {world} ranks: ranks are numbered from 0"
             )));
         }
-        let len = u128::from(stop.saturating_sub(start));
+        let len = u128::from(stop - start);
         let cut = |r: u32| start + (len * u128::from(r) / u128::from(world)) as u64;
         let (first, last) = (cut(rank), cut(rank + 1));
         let (columns, seq_len) = detached(py, || {

@@ -142,7 +142,7 @@ def tables(plan, digest, receipts):
         found = [each[key] for seed in seeds for each in receipts[arm, seed]["capacities"] if each["capacity"] == capacity]
         return sum(found) / len(found)
 
-    out.append("Loss, and percent of dropped choices, when the same parameters are evaluated with so many slots for each expert:")
+    out.append("Loss, and percent of dropped choices, when the same parameters are evaluated with this many slots per expert:")
     cells = [[f"`{arm}`", *(f"{at(arm, c, 'ce'):.3f}, {100 * at(arm, c, 'dropped'):.1f} %" for c in capacities)] for arm in arms]
     out.append(grid(["arm", *capacities], cells))
     for each in plan["metric"]:
@@ -159,7 +159,7 @@ def main():
     parser.add_argument("--programs", type=pathlib.Path, default=REPO / "target" / "release", help="folder of moe-data and moe-train")
     parser.add_argument("--work", type=pathlib.Path, default=REPO / "target" / "experiments", help="folder of data and runs")
     parser.add_argument("--steps", type=int, help="fewer steps than preregistered")
-    parser.add_argument("--seeds", type=int, help="the first so many seeds only")
+    parser.add_argument("--seeds", type=int, metavar="N", help="run only the first N seeds")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; RAYON_NUM_THREADS=1 gives each one thread")
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()

@@ -21,26 +21,32 @@ def start(name):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def last(text):
+def finish(name):
     """The lines that a run ends with: digests of its parameters and of the numbers of its samples."""
-    return text.splitlines()[-2:]
+    run = start(name)
+    text, _ = run.communicate()
+    lines = text.splitlines()[-2:]
+    if run.returncode != 0 or [line.split()[0] for line in lines] != ["parameters", "samples"]:
+        raise SystemExit(f"run `{name}` ended with code {run.returncode} and {lines}; expected code 0 and two digests")
+    return lines
 
 
-whole, _ = start("whole").communicate()
-expected = last(whole)
+expected = finish("whole")
 places = []
 while len(places) < kills:
     run = start("killed")
     # Not before its first step, and a moment later, so in the midst of a step or of saving.
     for _ in range(chance.randint(1, 3)):
         line = run.stdout.readline()
+    if '"step"' not in line:
+        raise SystemExit(f"a run that was to be killed printed {line!r} instead of a step, and ended with code {run.wait()}")
     time.sleep(chance.random() * 0.02)
     if run.poll() is not None:
         raise SystemExit("the run ended before it could be killed: make it longer")
     run.kill()
     run.wait()
     places.append(json.loads(line)["step"])
-rest, _ = start("killed").communicate()
-if last(rest) != expected:
-    raise SystemExit(f"after kills behind steps {places} the run ends with {last(rest)}, without them with {expected}")
+found = finish("killed")
+if found != expected:
+    raise SystemExit(f"after kills behind steps {places} the run ends with {found}, without them with {expected}")
 print(f"training loop: killed behind steps {places}, ends with the parameters and samples of a run without a stop")

@@ -1,6 +1,9 @@
 """Compares the Python package with what the Rust reader exports and with a reader in NumPy alone, and shows it broken files.
 
-Usage: check_python.py OUT EXPORT MOE_DATA    (EXPORT: of `moe-data export --plan-npy --rows`)
+Usage: check_python.py OUT EXPORT PHASED SMALL MOE_DATA
+
+EXPORT: of `moe-data export --plan-npy --rows`. PHASED: a plan of two lengths of sequences. SMALL: a plan whose files are damaged one after
+the other, in a copy.
 """
 
 import json
@@ -151,6 +154,8 @@ def streams(plan):
         after.load_state_dict({**state, "t": len(plan) + 1})
     with refused(moe_shards.FormatError, "version 2", "install a newer one"):
         after.load_state_dict({**state, "version": 2})
+    with refused(moe_shards.FormatError, "2 worker processes", 'state_dict(batch["next_t"])'):
+        sampler.load_state_dict({**state, "workers": 2, "skip": 1})
     # Threads read side by side, and plans travel to other processes by their path.
     with ThreadPoolExecutor(4) as pool:
         parts = list(pool.map(lambda t: plan.batch(t, t + 50, ignore_index=IGNORE_INDEX), range(0, 500, 50)))
@@ -190,8 +195,16 @@ def mistakes(plan, out):
         plan.sample("1")
     with refused(ValueError, "rank 2 of 2 ranks"):
         plan.batch(0, 8, 2, 2)
-    with refused(moe_shards.OutOfRangeError):
-        plan.batch(n - 1, n + 1)
+    for stop in [n + 1, 10**11, 2**64 - 1, 10**30]:
+        with refused(moe_shards.OutOfRangeError, "does not exist", str(n)):
+            plan.batch(n - 1, stop)
+    with refused(ValueError, "samples 8..3: the end is before the start"):
+        plan.batch(8, 3)
+    for start in [-1, 9, n + 1]:
+        with refused(moe_shards.OutOfRangeError, f"start is {start}"):
+            PlanBatches(plan, 4, start=start, stop=8)
+        with refused(moe_shards.OutOfRangeError, f"start is {start}"):
+            PlanStream(plan, 4, start=start, stop=8)
     with refused(ValueError, "batch is 0"):
         PlanStream(plan, 0)
     with refused(moe_shards.MissingError, "MANIFEST.json is missing: run `moe-data build`"):

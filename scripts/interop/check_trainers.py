@@ -175,7 +175,9 @@ def transformers(out, phased):
         assert seen[:64] == list(range(64))
         train(f"{folder}/killed", 4, None)
         resumed, seen = train(f"{folder}/killed", 8, True)
-        assert seen[-32:] == list(range(32, 64)) or set(range(32, 64)) <= set(seen), seen
+        # A loader may read again what it skips, and ahead.
+        assert seen == list(range(seen[0], seen[0] + len(seen))), seen
+        assert seen[0] <= 32 and seen[-1] >= 63, seen
         assert all(torch.equal(whole[name], resumed[name]) for name in whole), "the resumed run has other parameters"
     # The loss is that of our targets, and a document does not see the one before it.
     net = model().eval()
@@ -222,6 +224,7 @@ def nanotron(out, phased):
 def main(out, phased):
     checks = [("torch", pytorch), ("torchdata", torchdata), ("torchtitan", torchtitan), ("megatron-core", megatron),
               ("transformers", transformers), ("nanotron", nanotron)]
+    n_checked = 0
     for package, check in checks:
         start = time.perf_counter()
         try:
@@ -231,6 +234,9 @@ def main(out, phased):
             print(f"{package}: skipped: {error}")
             continue
         print(f"{package} {version}: {check(out, phased)}, {time.perf_counter() - start:.1f} s", flush=True)
+        n_checked += 1
+    if n_checked == 0:
+        raise SystemExit("none of the packages is installed: nothing was checked")
 
 
 if __name__ == "__main__":

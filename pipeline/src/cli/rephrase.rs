@@ -62,8 +62,8 @@ pub struct What {
     /// Seed of the choice
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Licence of what the model writes, noted beside every variant
-    #[arg(long, value_name = "TEXT")]
+    /// License of what the model writes, noted beside every variant
+    #[arg(long = "license", alias = "licence", value_name = "TEXT")]
     pub licence: Option<String>,
 }
 
@@ -170,8 +170,8 @@ pub struct Import {
     /// Folder of the style files, whose limits decide; a style without file has the default limits
     #[arg(long, value_name = "DIR", default_value = "configs/styles")]
     pub styles_dir: PathBuf,
-    /// Licence of what the model wrote, noted beside every variant
-    #[arg(long, value_name = "TEXT")]
+    /// License of what the model wrote, noted beside every variant
+    #[arg(long = "license", alias = "licence", value_name = "TEXT")]
     pub licence: Option<String>,
     /// Print the ledger as JSON on stdout
     #[arg(long)]

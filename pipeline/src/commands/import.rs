@@ -52,17 +52,17 @@ pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     let options = EncoderOptions { eod: args.eod.clone(), ..EncoderOptions::default() };
     let encoder = Encoder::shared(&args.tokenizer, &options)?;
     let tokenizer_file = std::fs::read(&args.tokenizer).map_err(Error::io(&args.tokenizer, "read"))?;
-    let tokenizer = Tokenizer {
-        vocabulary: encoder.vocabulary(),
-        vocab_size: encoder.vocab_size(),
-        eod: encoder.eod().0,
-    };
+    let tokenizer = Tokenizer::of(&encoder);
+    // Before the lock, which leaves a file in the folder.
     check_folder(&args.out)?;
     let _lock = OutputLock::acquire(&args.out)?;
+    // Again, since another import may have finished in between; only now is what a killed one left ours to remove.
+    check_folder(&args.out)?.clear()?;
     let bar = printer.work_bar("import", 0, "documents");
     let watch = Watch::new(stop, bar.clone());
     let corpora = files.iter().map(|file| Corpus::open(args.kind, file, tokenizer.eod, &watch));
-    let corpora = corpora.collect::<Result<Vec<Corpus>>>()?;
+    let mut corpora = corpora.collect::<Result<Vec<Corpus>>>()?;
+    import::name(&mut corpora)?;
     // Once to find the families, once to write.
     bar.set_length(2 * corpora.iter().map(|corpus| corpus.len() as u64).sum::<u64>());
     let reading = import::read(&corpora, &tokenizer, &watch)?;
@@ -119,18 +119,27 @@ fn files(args: &ImportArgs) -> Result<Vec<InputFile>> {
     Ok(files)
 }
 
-/// Refuses a folder that holds a finished data set, or things that are not ours.
-fn check_folder(out: &Path) -> Result<()> {
+/// Refuses a folder that holds a finished data set, or things that are not ours. Changes nothing.
+fn check_folder(out: &Path) -> Result<Leftovers> {
     publish::check_folder(out)?;
-    let mut listing = Listing::open(out, Maker::Build, [])?;
-    // Builds leave their recipe; what a killed import left goes.
+    let listing = Listing::open(out, Maker::Build, [])?;
+    // Builds leave their recipe.
     if out.join(Manifest::FILE).exists() || out.join("work").exists() || listing.has(publish::RECIPE_LOCK) {
         let message = "holds a data set already; choose an empty or new folder";
         return Err(Error::Usage(format!("--out {} {message}", out.display())));
     }
-    if !listing.files().is_empty() {
-        listing.remove(|_| false)?;
-        listing.finish()?;
+    Ok(Leftovers(listing))
+}
+
+/// What a killed import left.
+struct Leftovers(Listing);
+
+impl Leftovers {
+    fn clear(mut self) -> Result<()> {
+        if self.0.files().is_empty() {
+            return Ok(());
+        }
+        self.0.remove(|_| false)?;
+        self.0.finish()
     }
-    Ok(())
 }

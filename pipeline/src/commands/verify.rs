@@ -106,7 +106,8 @@ fn folder(out: &Path) -> Result<Found> {
     if is_build || !Maker::ALL.iter().any(|maker| Listing::path(out, *maker).exists()) && !is_cache(out) {
         check_build(out, &mut found)?;
     }
-    for folder in [out.to_owned(), out.join("export"), out.join("rephrase")] {
+    for folder in [None, Some("export"), Some("rephrase"), Some("rephrase-import")] {
+        let folder = folder.map_or_else(|| out.to_owned(), |name| out.join(name));
         for maker in Maker::ALL {
             check_listing(&folder, maker, is_build, &mut found);
         }

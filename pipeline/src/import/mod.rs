@@ -10,15 +10,18 @@ mod megatron;
 mod npy;
 mod shards;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 pub use self::shards::{Imported, write};
 use crate::document::{Count, TextHash, family_of_text};
 use crate::error::{Error, Result};
+use crate::normalize::{NormalizeConfig, normalize};
 use crate::recipe::inputs::InputFile;
-use crate::tokenizer::Vocabulary;
+use crate::tokenizer::{Encoder, Vocabulary};
 use crate::watch::Watch;
 use crate::work::rows::Blob;
 
@@ -64,24 +67,21 @@ impl Store {
     }
 
     /// The stored numbers.
-    fn numbers(self, bytes: &[u8]) -> Vec<i64> {
-        let words = bytes.chunks_exact(self.bytes());
-        match self {
-            Store::U16 => words.map(|b| i64::from(u16::from_le_bytes([b[0], b[1]]))).collect(),
-            Store::I32 => words.map(|b| i64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
-            Store::U32 => words.map(|b| i64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
-            Store::I64 => {
-                words.map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])).collect()
-            }
-        }
+    fn numbers(self, bytes: &[u8]) -> impl Iterator<Item = i64> + '_ {
+        bytes.chunks_exact(self.bytes()).map(move |b| match self {
+            Store::U16 => i64::from(u16::from_le_bytes([b[0], b[1]])),
+            Store::I32 => i64::from(i32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+            Store::U32 => i64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+            Store::I64 => i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]),
+        })
     }
 }
 
 /// A file of tokens with its documents.
 pub struct Corpus {
     /// The file that holds the tokens.
-    path: std::path::PathBuf,
-    /// Its name, which begins the names of its documents.
+    path: PathBuf,
+    /// Its name, which begins the names of its documents; [`name`] makes it unique.
     name: String,
     tokens: Blob,
     /// Bytes before the first token.
@@ -123,34 +123,86 @@ impl Corpus {
         self.ends.is_empty()
     }
 
+    /// Where a document begins and ends, in tokens.
+    fn span(&self, doc: usize) -> (u64, u64) {
+        (if doc == 0 { 0 } else { self.ends[doc - 1] }, self.ends[doc])
+    }
+
+    /// Documents from `start` on that are read at once: one, or several of few tokens together.
+    fn block(&self, start: usize) -> Range<usize> {
+        let (first, _) = self.span(start);
+        let fitting = self.ends.partition_point(|&end| end <= first + BLOCK_TOKENS);
+        start..fitting.clamp(start + 1, self.len().min(start + BLOCK))
+    }
+
     /// Ids of a document without the token that ends it.
     ///
     /// # Errors
-    /// An id that the tokenizer does not have, or the disk refuses.
+    /// It is too long, has an id that the tokenizer does not have, or the disk refuses.
     fn ids(&self, doc: usize, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-        let (start, end) = (if doc == 0 { 0 } else { self.ends[doc - 1] }, self.ends[doc]);
+        let (start, end) = self.span(doc);
+        let n_tokens = end - start;
+        if n_tokens > MAX_DOC_TOKENS {
+            let message = format!(
+                "document {doc} has {n_tokens} tokens, expected at most {MAX_DOC_TOKENS}; in a .npy file, --eod must name the token that ends its documents"
+            );
+            return Err(Error::data(&self.path, message));
+        }
         let width = self.store.bytes() as u64;
-        let n_bytes = usize::try_from((end - start) * width)
-            .map_err(|_| Error::data(&self.path, format!("document {doc} is larger than memory")))?;
-        let mut bytes = vec![0; n_bytes];
-        self.tokens.read_at(self.head_bytes + start * width, &mut bytes)?;
-        let id = |(at, number): (usize, i64)| {
-            let id = u32::try_from(number).ok().filter(|id| *id < tokenizer.vocab_size);
-            id.ok_or_else(|| {
-                let message = format!(
-                    "token {at} of document {doc} is {number}, the tokenizer has the ids 0 to {}; give the one that made these files with --tokenizer",
-                    tokenizer.vocab_size - 1
-                );
-                Error::data(&self.path, message)
-            })
-        };
-        let mut ids: Vec<u32> =
-            self.store.numbers(&bytes).into_iter().enumerate().map(id).collect::<Result<_>>()?;
+        let mut ids = Vec::with_capacity(n_tokens as usize);
+        let mut bytes = vec![0; (n_tokens.min(PIECE) * width) as usize];
+        let mut at = start;
+        while at < end {
+            let n = PIECE.min(end - at);
+            let bytes = &mut bytes[..(n * width) as usize];
+            self.tokens.read_at(self.head_bytes + at * width, bytes)?;
+            for number in self.store.numbers(bytes) {
+                let id = u32::try_from(number).ok().filter(|id| *id < tokenizer.vocab_size);
+                ids.push(id.ok_or_else(|| {
+                    let message = format!(
+                        "token {} of document {doc} is {number}, the tokenizer has the ids 0 to {}; give the one that made these files with --tokenizer",
+                        ids.len(),
+                        tokenizer.vocab_size - 1
+                    );
+                    Error::data(&self.path, message)
+                })?);
+            }
+            at += n;
+        }
         if ids.last() == Some(&tokenizer.eod) {
             ids.pop();
         }
         Ok(ids)
     }
+}
+
+/// Gives files of the same name those of the folders above them too, as many as tell them apart.
+///
+/// # Errors
+/// Two files cannot be told apart.
+pub fn name(corpora: &mut [Corpus]) -> Result<()> {
+    let deepest = corpora.iter().map(|corpus| corpus.path.components().count()).max().unwrap_or(0);
+    for n_parts in 2..=deepest {
+        let mut of_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (number, corpus) in corpora.iter().enumerate() {
+            of_name.entry(corpus.name.clone()).or_default().push(number);
+        }
+        for &number in of_name.values().filter(|same| same.len() > 1).flatten() {
+            let parts: Vec<_> = corpora[number].path.components().collect();
+            let last = parts[parts.len().saturating_sub(n_parts)..].iter().collect::<PathBuf>();
+            corpora[number].name = last.to_string_lossy().into_owned();
+        }
+    }
+    let mut known = BTreeMap::new();
+    for corpus in corpora.iter() {
+        if let Some(other) = known.insert(&corpus.name, &corpus.path) {
+            let (a, b) = (other.display(), corpus.path.display());
+            return Err(Error::Usage(format!(
+                "{a} and {b} give their documents the same names; import one of them"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a file that does not hold just these tokens.
@@ -176,17 +228,37 @@ pub struct Tokenizer {
     pub vocab_size: u32,
     /// End of document.
     pub eod: u32,
+    /// Whether it puts a space before a text.
+    adds_space: bool,
 }
 
 impl Tokenizer {
-    /// The text of ids and whether they give it back; bytes that are not UTF-8 become replacement characters.
+    /// That of an encoder.
+    pub fn of(encoder: &Encoder) -> Tokenizer {
+        let vocabulary = encoder.vocabulary();
+        // One that refuses this text adds nothing to it.
+        let adds_space = encoder.encode("a").is_ok_and(|ids| vocabulary.bytes(&ids).first() == Some(&b' '));
+        let (vocab_size, eod) = (encoder.vocab_size(), encoder.eod().0);
+        Tokenizer { vocabulary, vocab_size, eod, adds_space }
+    }
+
+    /// The text that a build would have had, normalised, and whether the ids alone give it back; bytes that are not UTF-8 become
+    /// replacement characters.
     fn text(&self, ids: &[u32]) -> (String, bool) {
-        if let Some(text) = self.vocabulary.text(ids) {
-            return (text, true);
+        let bytes = self.vocabulary.bytes(ids);
+        let (text, is_whole) = match String::from_utf8(bytes) {
+            Ok(text) => (text, true),
+            Err(e) => (String::from_utf8_lossy(e.as_bytes()).into_owned(), false),
+        };
+        let own = match self.adds_space {
+            true => text.strip_prefix(' ').unwrap_or(&text),
+            false => &text,
+        };
+        let clean = normalize(own, NormalizeConfig::default());
+        match *clean == text {
+            true => (text, is_whole),
+            false => (clean.into_owned(), false),
         }
-        let tokens = ids.iter().filter_map(|id| self.vocabulary.tokens().get(*id as usize));
-        let bytes: Vec<u8> = tokens.flat_map(|token| token.bytes.iter().copied()).collect();
-        (String::from_utf8_lossy(&bytes).into_owned(), false)
     }
 }
 
@@ -214,18 +286,26 @@ pub struct Reading {
     pub empty: Count,
 }
 
-/// Documents that are read at once.
+/// Most documents that are read at once.
 const BLOCK: usize = 4096;
+/// Their tokens, unless it is one document: 12 bytes or so of memory for each.
+const BLOCK_TOKENS: u64 = 1 << 24;
+/// Most tokens of a document.
+const MAX_DOC_TOKENS: u64 = 1 << 30;
+/// Tokens of a document that are read at once.
+const PIECE: u64 = 1 << 18;
 
 /// Reads all documents once: checks their ids and finds their families.
 ///
 /// # Errors
-/// An id that the tokenizer does not have, a document of 2^32 bytes, or the disk refuses.
+/// An id that the tokenizer does not have, a document of more than 2^30 tokens or 2^32 - 1 bytes, or the disk refuses.
 pub fn read(corpora: &[Corpus], tokenizer: &Tokenizer, watch: &Watch) -> Result<Reading> {
     let mut reading = Reading::default();
     for (number, corpus) in corpora.iter().enumerate() {
-        for start in (0..corpus.len()).step_by(BLOCK) {
-            let block = start..corpus.len().min(start + BLOCK);
+        let mut start = 0;
+        while start < corpus.len() {
+            let block = corpus.block(start);
+            start = block.end;
             let n_docs = block.len() as u64;
             let found: Vec<Result<Option<Row>>> = block
                 .into_par_iter()

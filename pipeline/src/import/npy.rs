@@ -25,7 +25,7 @@ pub(super) fn open(path: &Path, eod: u32, watch: &Watch) -> Result<Corpus> {
         let n = BLOCK.min(n_tokens - at);
         let mut bytes = vec![0; n as usize * store.bytes()];
         tokens.read_at(head_bytes + at * store.bytes() as u64, &mut bytes)?;
-        let found = store.numbers(&bytes).into_iter().zip(at..).filter(|(id, _)| *id == i64::from(eod));
+        let found = store.numbers(&bytes).zip(at..).filter(|(id, _)| *id == i64::from(eod));
         ends.extend(found.map(|(_, place)| place + 1));
         at += n;
         watch.advance(0)?;

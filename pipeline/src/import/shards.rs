@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Corpus, Reading, Row, Tokenizer, hash_of};
 use crate::dedup::exact;
-use crate::document::Count;
+use crate::document::{Count, family_of_text};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::ledger::{Kept, Ledger};
@@ -152,7 +152,7 @@ fn shard(
         let corpus = imported.corpora.get(row.corpus as usize).ok_or_else(gone)?;
         let ids = corpus.ids(row.doc as usize, imported.tokenizer)?;
         let (text, is_given_back) = imported.tokenizer.text(&ids);
-        if text.len() as u64 != u64::from(row.n_bytes) {
+        if text.len() as u64 != u64::from(row.n_bytes) || family_of_text(&text).0 != row.family {
             return Err(gone());
         }
         let meta =

@@ -3,18 +3,18 @@
 //! styles and the set of completions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use moe_llm::{Cache, Sampling};
 use moe_shards::Hash;
-use moe_shards::atomic::{self, AtomicFile};
+use moe_shards::atomic::AtomicFile;
 use rayon::prelude::*;
 
 use super::choice::Selection;
 use super::distance::Views;
+use super::heap::Heap;
 use super::job::{Answer, Job, Model, Replay};
 use super::judge::{self, Judged};
 use super::parents::{Originals, Parent, Place};
@@ -25,7 +25,6 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::listing::{Entry, Listing};
 use crate::watch::Watch;
-use crate::work::rows::Blob;
 
 /// Documents that are judged at once.
 const BATCH: usize = 64;
@@ -286,9 +285,7 @@ fn line<T: serde::Serialize>(record: &T) -> Result<Vec<u8>> {
 
 /// Lines in the order in which they come, to be written in the order of their documents: only their places are in memory.
 pub(super) struct Spool {
-    path: PathBuf,
-    file: BufWriter<File>,
-    n_bytes: u64,
+    heap: Heap,
     lines: Vec<SpoolLine>,
 }
 
@@ -304,22 +301,18 @@ struct SpoolLine {
 
 impl Spool {
     pub fn create(folder: &Path) -> Result<Spool> {
-        let (path, file) = atomic::create_temporary(&folder.join("lines"))?;
-        Ok(Spool { path, file: BufWriter::new(file), n_bytes: 0, lines: Vec::new() })
+        Ok(Spool { heap: Heap::create(&folder.join("lines"))?, lines: Vec::new() })
     }
 
     pub fn append(&mut self, source: Option<String>, document: u64, style: &str, line: &[u8]) -> Result<()> {
-        self.file.write_all(line).map_err(Error::io(&self.path, "write"))?;
-        let (start, n_bytes) = (self.n_bytes, line.len() as u64);
+        let (start, n_bytes) = (self.heap.append(line)?, line.len() as u64);
         self.lines.push(SpoolLine { source, document, style: style.to_owned(), start, n_bytes });
-        self.n_bytes += n_bytes;
         Ok(())
     }
 
     /// Writes all files and deletes those of sources without any line. Returns the accepted lines of each style.
     pub fn finish(mut self, folder: &Path, listing: &mut Listing) -> Result<BTreeMap<String, u64>> {
-        self.file.flush().map_err(Error::io(&self.path, "write"))?;
-        let blob = Blob::open(&self.path)?;
+        let blob = self.heap.blob()?;
         self.lines.sort_unstable();
         let name_of =
             |source: Option<&str>| source.map_or(record::REJECTED.to_owned(), record::accepted_name);
@@ -349,7 +342,6 @@ impl Spool {
             file.commit()?;
             listing.note(&name, Entry::of_file(&path)?);
         }
-        fs::remove_file(&self.path).map_err(Error::io(&self.path, "delete"))?;
         Ok(written)
     }
 }

@@ -6,13 +6,12 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use moe_llm::{Completion, Key, Sampling, Usage};
-use moe_shards::{Hash, atomic};
+use moe_shards::Hash;
 use rayon::prelude::*;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
@@ -20,6 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::assemble::{Fate, Origin, Outcome, Spool, accepted, book, rejected};
 use super::chunk::Chunk;
 use super::distance::Views;
+use super::heap::Heap;
 use super::job::{Answer, Job, Model};
 use super::judge;
 use super::parents::{Originals, Parent};
@@ -27,6 +27,7 @@ use super::record::{self, Ledger, StyleLedger};
 use super::style::{Prompt, Style};
 use crate::error::{Error, Result};
 use crate::json;
+use crate::normalize::{NormalizeConfig, normalize};
 use crate::watch::Watch;
 use crate::work::rows::Blob;
 
@@ -62,7 +63,8 @@ impl Layout {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    /// The variants of a record: `text` is its text field, `kept` the object of the other ones.
+    /// The variants of a record, none where nothing was generated: `text` is its text field, normalised, `kept` the object of the other
+    /// ones.
     ///
     /// # Errors
     /// What is wrong with the record, in words.
@@ -95,7 +97,9 @@ impl Layout {
         };
         let read = |rollout: &Value| {
             let text = rollout.as_str().or_else(|| rollout.get("text")?.as_str());
-            let text = text.ok_or("has a rollout without `text`")?.to_owned();
+            let text = text.ok_or("has a rollout without `text`")?;
+            // As the text field of other layouts is.
+            let text = normalize(text, NormalizeConfig::default()).into_owned();
             let finish_reason =
                 rollout.get("finish_reason").and_then(Value::as_str).unwrap_or("stop").to_owned();
             let tokens = |name| rollout.get("usage").and_then(|usage| usage.get(name)?.as_u64()).unwrap_or(0);
@@ -126,9 +130,8 @@ pub struct Variant {
     pub usage: Usage,
 }
 
-/// Where a text lies, and what is known of it. Order is by original, style and text, so that neither the order nor the split of the
-/// files decides which of two is taken.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a text lies, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Candidate {
     /// Hash of the original's name.
     name: u64,
@@ -163,9 +166,7 @@ impl Interned {
 
 /// The texts of all records. Only their places are in memory.
 pub struct Candidates {
-    path: PathBuf,
-    file: BufWriter<File>,
-    n_bytes: u64,
+    texts: Heap,
     rows: Vec<Candidate>,
     sources: Interned,
     styles: Interned,
@@ -186,10 +187,9 @@ impl Candidates {
             )));
         }
         fs::create_dir_all(folder).map_err(Error::io(folder, "create folder"))?;
-        let (path, file) = atomic::create_temporary(&folder.join("texts"))?;
+        let texts = Heap::create(&folder.join("texts"))?;
         let [sources, styles, models, reasons] = std::array::from_fn(|_| Interned::default());
-        let (file, rows) = (BufWriter::new(file), Vec::new());
-        Ok(Candidates { path, file, n_bytes: 0, rows, sources, styles, models, reasons })
+        Ok(Candidates { texts, rows: Vec::new(), sources, styles, models, reasons })
     }
 
     /// Adds a text for the original `id`. The variant must have a style.
@@ -197,7 +197,7 @@ impl Candidates {
     /// # Errors
     /// The disk refuses.
     pub fn add(&mut self, id: &str, style: &str, variant: &Variant) -> Result<()> {
-        self.file.write_all(variant.text.as_bytes()).map_err(Error::io(&self.path, "write"))?;
+        let start = self.texts.append(variant.text.as_bytes())?;
         self.rows.push(Candidate {
             name: xxh3_64(id.as_bytes()),
             style: self.styles.number(style),
@@ -207,10 +207,9 @@ impl Candidates {
             finish_reason: self.reasons.number(&variant.finish_reason),
             prompt_tokens: variant.usage.prompt_tokens,
             completion_tokens: variant.usage.completion_tokens,
-            start: self.n_bytes,
+            start,
             n_bytes: variant.text.len(),
         });
-        self.n_bytes += variant.text.len() as u64;
         Ok(())
     }
 
@@ -243,9 +242,8 @@ impl Candidates {
         folder: &Path,
         watch: &Watch,
     ) -> Result<Ledger> {
-        self.file.flush().map_err(Error::io(&self.path, "write"))?;
-        self.rows.sort_unstable();
-        let blob = Blob::open(&self.path)?;
+        self.sort();
+        let blob = self.texts.blob()?;
         let mut ledger = Ledger { version: record::VERSION, unreadable, ..Ledger::default() };
         for row in &self.rows {
             ledger.styles.entry(self.styles.0[row.style].clone()).or_default().asked += 1;
@@ -283,8 +281,19 @@ impl Candidates {
         ledger.check()?;
         listing.write_file(record::LEDGER, &json::canonical(&ledger))?;
         listing.finish()?;
-        fs::remove_file(&self.path).map_err(Error::io(&self.path, "delete"))?;
         Ok(ledger)
+    }
+
+    /// By original, then style, text and all else by name: numbers tell of the order of the files, which must not decide which of two
+    /// texts is taken.
+    fn sort(&mut self) {
+        let Candidates { rows, sources, styles, models, reasons, .. } = self;
+        let key = |row: &Candidate| {
+            let what = (&styles.0[row.style], row.text, row.source.map(|source| &sources.0[source]));
+            let how = (&models.0[row.model], &reasons.0[row.finish_reason]);
+            (row.name, what, how, row.prompt_tokens, row.completion_tokens)
+        };
+        rows.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
     }
 
     /// The rows for an original that no other original took.
@@ -402,7 +411,7 @@ impl Run<'_> {
         let mut bytes = vec![0; row.n_bytes];
         self.blob.read_at(row.start, &mut bytes)?;
         let changed =
-            |_| Error::data(&self.candidates.path, "changed while it was read; run the command again");
+            |_| Error::data(self.candidates.texts.path(), "changed while it was read; run the command again");
         let completion = Completion {
             text: String::from_utf8(bytes).map_err(changed)?,
             finish_reason: self.candidates.reasons.0[row.finish_reason].clone(),
@@ -439,6 +448,8 @@ mod tests {
         assert_eq!(found, [("one", "length"), ("two", "stop")]);
         assert_eq!((variants[0].usage.prompt_tokens, variants[0].usage.completion_tokens), (5, 7));
         assert!(variants.iter().all(|variant| variant.style.as_deref() == Some("faq")));
+        let kept = json!({ "metadata.rollout_results": ["one\r\ntwo"] }).to_string();
+        assert_eq!(Layout::Datatrove.variants("the original", &kept).unwrap()[0].text, "one\ntwo");
         for kept in ["", r#"{"metadata.rollout_results":"[]"}"#, r#"{"metadata.rollout_results":[{}]}"#] {
             assert!(Layout::Datatrove.variants("the original", kept).is_err(), "{kept}");
         }

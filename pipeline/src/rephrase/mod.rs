@@ -11,6 +11,7 @@ pub mod text;
 
 pub mod align;
 pub mod distance;
+mod heap;
 
 pub mod gates;
 

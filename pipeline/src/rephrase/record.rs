@@ -74,7 +74,7 @@ pub struct Accepted {
     pub template: Hash,
     /// How answers were drawn; the seed is different for each chunk and part of its key.
     pub sampling: Sampling,
-    /// Keys of the completions, one for each chunk; of a variant that was imported, the digest of its text as it came.
+    /// Keys of the completions, one for each chunk; of a variant that was imported, the digest of its normalised text.
     pub keys: Vec<Key>,
     /// The worst value of each rule.
     pub gates: BTreeMap<String, f64>,
@@ -215,7 +215,7 @@ pub struct Ledger {
     pub originals: u64,
     /// Those of them that were chosen.
     pub documents: u64,
-    /// Records of imported files that could not be read, or have no text.
+    /// Records of imported files that could not be read, or have no text of a variant.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unreadable: u64,
     /// By style.
@@ -230,13 +230,13 @@ fn is_zero(n: &u64) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StyleLedger {
-    /// Chosen.
+    /// Chosen; of an import, texts that came.
     pub asked: u64,
     /// Accepted, as counted from the finished files.
     pub accepted: u64,
     /// Rejected, by the first rule that was missed.
     pub rejected: BTreeMap<String, u64>,
-    /// Given up by the server, by reason.
+    /// Given up by the server, or left out of an import, by reason.
     pub poisoned: BTreeMap<String, u64>,
     /// Without all answers yet.
     pub waiting: u64,

@@ -115,6 +115,12 @@ impl Vocabulary {
         self.tokens.iter().map(|token| u16::try_from(token.bytes.len()).unwrap_or(u16::MAX)).collect()
     }
 
+    /// The bytes of ids; special tokens and ids outside the vocabulary leave nothing.
+    pub fn bytes(&self, ids: &[u32]) -> Vec<u8> {
+        let tokens = ids.iter().filter_map(|id| self.tokens.get(*id as usize));
+        tokens.flat_map(|token| token.bytes.iter().copied()).collect()
+    }
+
     /// The text of ids; special tokens leave nothing. `None` if the bytes are not UTF-8 or an id is
     /// outside the vocabulary.
     pub fn text(&self, ids: &[u32]) -> Option<String> {

@@ -1,8 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use moe_data::tokenizer::Vocabulary;
 use moe_shards::{Manifest, Shard};
+use serde_json::json;
 
 use crate::support::{Scratch, lines, small_recipe};
 
@@ -35,18 +37,22 @@ fn import<'a>(kind: &'a str, path: &'a str, out: &'a str) -> Vec<&'a str> {
     vec!["import", kind, path, "--tokenizer", "out/tokenizer.json", "--out", out]
 }
 
-/// Writes all tokens of the build as datatrove does: `NAME.ds`, `NAME.ds.index`, `NAME.ds.metadata`.
+/// Writes all tokens of the build as datatrove does.
 fn write_datatrove(scratch: &Scratch) {
-    let documents = documents(&scratch.path("out"));
+    write_ds(scratch, "ds/x_00000.ds", documents(&scratch.path("out")).values());
+}
+
+/// Writes `NAME.ds`, `NAME.ds.index`, `NAME.ds.metadata`.
+fn write_ds<'a>(scratch: &Scratch, name: &str, documents: impl IntoIterator<Item = &'a Vec<u32>>) {
     let (mut tokens, mut index, mut n) = (Vec::new(), Vec::new(), 0u64);
-    for ids in documents.values() {
+    for ids in documents {
         tokens.extend(ids.iter().flat_map(|id| (*id as u16).to_le_bytes()));
         n += ids.len() as u64;
         index.extend(n.to_le_bytes());
     }
-    scratch.write("ds/x_00000.ds", tokens);
-    scratch.write("ds/x_00000.ds.index", index);
-    scratch.write("ds/x_00000.ds.metadata", format!("out/tokenizer.json|2\n{n}\n1.00 kT"));
+    scratch.write(name, tokens);
+    scratch.write(&format!("{name}.index"), index);
+    scratch.write(&format!("{name}.metadata"), format!("out/tokenizer.json|2\n{n}\n1.00 kT"));
 }
 
 #[test]
@@ -98,6 +104,112 @@ fn tokens_of_three_programs_become_the_shards_of_a_build() {
     assert_eq!(documents(&scratch.path("s")), expected);
     assert!(Manifest::read(&scratch.path("s")).unwrap().shards.len() > 2);
     scratch.ok(&["verify", "s"]);
+}
+
+/// A text as another program may tokenize it: a token for each byte.
+fn by_bytes(tokenizer: &Path, text: &str) -> Vec<u32> {
+    let vocabulary = Vocabulary::read(tokenizer).unwrap();
+    let id = |byte| vocabulary.tokens().iter().position(|token| token.bytes == [byte]).unwrap() as u32;
+    text.bytes().map(id).collect()
+}
+
+#[test]
+fn texts_are_those_that_a_build_would_have_had() {
+    // A byte-level vocabulary, and one that puts a space before every text.
+    let letters = "abcdefghijklmnopqrstuvwxyz.";
+    let mut vocab = vec![json!(["<unk>", 0.0]), json!(["</s>", 0.0]), json!(["▁", -3.0])];
+    vocab.extend(letters.chars().map(|letter| json!([letter.to_string(), -8.0])));
+    let special = |id: u32, content: &str| {
+        json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+            "special": true
+        })
+    };
+    let unigram = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [special(0, "<unk>"), special(1, "</s>")],
+        "normalizer": { "type": "Sequence", "normalizers": [
+            { "type": "Prepend", "prepend": "▁" },
+            { "type": "Replace", "pattern": { "String": " " }, "content": "▁" }
+        ] },
+        "pre_tokenizer": null, "post_processor": null, "decoder": null,
+        "model": { "type": "Unigram", "unk_id": 0, "vocab": vocab }
+    });
+    let prepending =
+        small_recipe("\"a.jsonl\"", "").replace("train = { vocab_size = 300 }", "file = \"t.json\"");
+    let long = "a river that is long enough to pass the filter of lengths";
+    for (recipe, raw, before) in [
+        (small_recipe("\"a.jsonl\"", ""), [format!("{long}\r\ne\u{301}\0nd"), format!(" {long}.")], ""),
+        (prepending, [long.to_owned(), format!(" {long}.")], " "),
+    ] {
+        let scratch = Scratch::new();
+        scratch.write("t.json", unigram.to_string());
+        let line =
+            |(i, text): (usize, &String)| format!("{}\n", json!({ "id": i.to_string(), "text": text }));
+        scratch.write("a.jsonl", raw.iter().enumerate().map(line).collect::<String>());
+        scratch.write("r.toml", recipe);
+        scratch.ok(&["build", "--recipe", "r.toml"]);
+        let tokenizer = scratch.path("out/tokenizer.json");
+        let ids: Vec<Vec<u32>> =
+            raw.iter().map(|text| by_bytes(&tokenizer, &format!("{before}{text}"))).collect();
+        write_ds(&scratch, "ds/x.ds", &ids);
+        scratch.ok(&import("--datatrove", "ds", "d"));
+        let (built, imported) = (documents(&scratch.path("out")), documents(&scratch.path("d")));
+        assert_eq!(built.len(), 2);
+        assert_eq!(imported.keys().collect::<Vec<_>>(), built.keys().collect::<Vec<_>>(), "{before:?}");
+        // The tokens stay as they came; the texts are known all the same.
+        assert!(ids.iter().all(|ids| imported.values().any(|found| found.starts_with(ids))));
+        scratch.ok(&["verify", "d"]);
+    }
+}
+
+#[test]
+fn an_import_touches_nothing_of_one_that_runs_in_the_same_folder() {
+    let scratch = built();
+    write_datatrove(&scratch);
+    scratch.ok(&import("--datatrove", "ds", "d"));
+    let shard = scratch.path("d/shards/imported-v0-00000.bin");
+    // As it is shortly before the end of an import: all shards are there, the manifest is not.
+    fs::remove_file(scratch.path("d/MANIFEST.json")).unwrap();
+    let lock = fs::File::create(scratch.path("d/.lock")).unwrap();
+    lock.try_lock().unwrap();
+    let said = scratch.fail(&import("--datatrove", "ds", "d"), 2);
+    assert!(said.err.contains("another moe-data is at work here"), "{}", said.err);
+    assert!(shard.exists());
+    drop(lock);
+    scratch.ok(&import("--datatrove", "ds", "d"));
+    assert_eq!(documents(&scratch.path("d")), documents(&scratch.path("out")));
+}
+
+#[test]
+fn documents_of_files_of_one_name_are_named_by_their_folders() {
+    let scratch = built();
+    let all: Vec<Vec<u32>> = documents(&scratch.path("out")).into_values().collect();
+    write_ds(&scratch, "a/dump/x.ds", &all[..2]);
+    write_ds(&scratch, "b/dump/x.ds", &all[2..4]);
+    write_ds(&scratch, "b/y.ds", &all[4..5]);
+    let args = ["import", "--datatrove", "a", "b", "--tokenizer", "out/tokenizer.json", "--out", "d"];
+    scratch.ok(&args);
+    let info = &Manifest::read(&scratch.path("d")).unwrap().shards[0];
+    let shard = Shard::open(&Manifest::mdx_path(&scratch.path("d"), &info.name)).unwrap();
+    let names: BTreeSet<String> = (0..shard.n_docs()).map(|doc| shard.id(doc).unwrap().to_owned()).collect();
+    let expected = ["a/dump/x.ds:0", "a/dump/x.ds:1", "b/dump/x.ds:0", "b/dump/x.ds:1", "y.ds:0"];
+    assert_eq!(names, expected.map(str::to_owned).into());
+}
+
+#[test]
+fn a_document_without_end_is_refused_before_it_is_read() {
+    let scratch = built();
+    let n = (1u64 << 30) + 1;
+    // Without blocks on the disk.
+    fs::File::create(scratch.path("x.ds")).unwrap().set_len(2 * n).unwrap();
+    scratch.write("x.ds.index", n.to_le_bytes());
+    scratch.write("x.ds.metadata", format!("gpt2|2\n{n}\n1 GT"));
+    let said = scratch.fail(&import("--datatrove", "x.ds", "d"), 3);
+    assert!(
+        said.err.contains("document 0 has 1073741825 tokens, expected at most 1073741824"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn answers_are_asked_once_and_judged_as_often_as_limits_change() {
     assert!(said.out.contains(">>>") && said.err.contains("to answer"), "{}{}", said.out, said.err);
     assert!(!scratch.path("out/rephrase/ledger.json").exists());
 
-    scratch.ok(&args(&server, &["--licence", "CC0"]));
+    scratch.ok(&args(&server, &["--license", "CC0"]));
     let first = made(&scratch);
     let ledger = Ledger::read(&scratch.path("out/rephrase")).unwrap();
     ledger.check().unwrap();

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -59,7 +60,7 @@ fn records_of_other_programs_pass_the_gates_and_become_variants() {
     records.push(record(&chapters[3].0, "indeed", &rewritten(&chapters[3].1, "truly")));
     let lines = |records: &[Value]| records.iter().map(|record| format!("{record}\n")).collect::<String>();
     scratch.write("records.jsonl", lines(&records));
-    let said = scratch.ok(&import(&["records.jsonl", "--licence", "CC0"]));
+    let said = scratch.ok(&import(&["records.jsonl", "--license", "CC0"]));
     assert!(said.err.contains("the default limits count"), "{}", said.err);
     let ledger = Ledger::read(&scratch.path("out/rephrase-import")).unwrap();
     ledger.check().unwrap();
@@ -105,6 +106,41 @@ fn records_of_other_programs_pass_the_gates_and_become_variants() {
     assert_eq!(manifest.sources[0].variants, ["original", "indeed"]);
     assert_eq!(scratch.ledger("out").sources["a"].kept.docs, 2 * N as u64 - 1);
     scratch.ok(&["verify", "out"]);
+    assert_eq!(temporary(&scratch.path("out/rephrase-import")), [""; 0]);
+    let rejected = scratch.path("out/rephrase-import/rejected.jsonl");
+    fs::write(&rejected, [&fs::read(&rejected).unwrap()[..], b"\n"].concat()).unwrap();
+    let said = scratch.fail(&["verify", "out"], 1);
+    assert!(said.err.contains("rephrase-import/rejected.jsonl"), "{}", said.err);
+}
+
+#[test]
+fn the_order_of_records_does_not_decide_between_styles_and_models() {
+    let (scratch, chapters) = built();
+    let (id, text) = &chapters[1];
+    let record = |style: &str, text: &str, model: &str| {
+        format!("{}\n", json!({ "id": id, "source": "a", "style": style, "text": text, "model": model }))
+    };
+    let one = rewritten(text, "indeed");
+    // Nearly the same text in two styles, of which one is taken; and the same text of two models.
+    let records =
+        [record("b", &one, "m"), record("a", &format!("{one} "), "m"), record("a", &format!("{one} "), "l")];
+    let mut found = Vec::new();
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        scratch.write("records.jsonl", order.map(|i| &records[i][..]).concat());
+        scratch.ok(&import(&["records.jsonl"]));
+        found.push(made(&scratch));
+    }
+    assert!(found.iter().all(|made| *made == found[0]));
+    let accepted: Vec<_> =
+        record::accepted(&scratch.path("out/rephrase-import/accepted-a.jsonl")).unwrap().collect();
+    let accepted = accepted[0].as_ref().unwrap();
+    assert_eq!((accepted.style.as_str(), accepted.model.as_str()), ("a", "l"));
+}
+
+/// Temporary files in a folder.
+fn temporary(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".moe-tmp")).collect()
 }
 
 /// As distilabel 1.5 and datatrove 0.10 write them.
@@ -119,11 +155,14 @@ fn distilabel_and_datatrove_are_read_as_they_write() {
         { "text": rewritten(text, "surely"), "finish_reason": "length", "usage": usage, "reasoning": "" },
     ]);
     let datatrove = json!({ "text": text, "id": id, "metadata": { "source": "a", "rollout_results": rollouts, "file_path": "a.jsonl" } });
-    scratch.write("datatrove.jsonl", format!("{datatrove}\n"));
+    let empty = json!({ "text": text, "id": id, "metadata": { "source": "a", "rollout_results": [] } });
+    scratch.write("datatrove.jsonl", format!("{datatrove}\n{empty}\n"));
     let flags =
         ["datatrove.jsonl", "--layout", "datatrove", "--style", "plain", "--model", "m", "--to", "made"];
-    scratch.ok(&import(&flags));
+    let said = scratch.ok(&import(&flags));
+    assert!(said.err.contains("1 records have no text") && said.err.contains(id), "{}", said.err);
     let ledger = Ledger::read(&scratch.path("made")).unwrap();
+    assert_eq!(ledger.unreadable, 1);
     let plain = &ledger.styles["plain"];
     assert_eq!((plain.asked, plain.accepted), (3, 1), "{}", ledger.table());
     let only: Vec<_> = record::accepted(&scratch.path("made/accepted-a.jsonl")).unwrap().collect();
@@ -174,4 +213,5 @@ fn what_a_record_lacks_is_said() {
             .contains("give another folder with --to")
     );
     assert!(!scratch.path("out/rephrase-import/ledger.json").exists());
+    assert_eq!(temporary(&scratch.path("out/rephrase-import")), [""; 0]);
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use moe_shards::terminal::escape_line;
+
 use super::say;
 use crate::error::{Error, Result};
 use crate::grade::documents::Files;
@@ -32,7 +34,7 @@ pub struct ImportArgs {
     pub model: Option<String>,
     /// Folder of the style files.
     pub styles_dir: PathBuf,
-    /// Licence of what the model wrote.
+    /// License of what the model wrote.
     pub licence: Option<String>,
     /// Print the ledger as JSON.
     pub json: bool,
@@ -55,12 +57,16 @@ pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     let folder = args.to.clone().unwrap_or_else(|| args.out.join("rephrase-import"));
     let mut candidates = Candidates::create(&folder)?;
     let mut documents = files.documents();
+    let (mut n_empty, mut first_empty) = (0, None);
     for document in documents.by_ref() {
         let document = document?;
-        let wrong = |message: &str| {
-            Error::Usage(format!("record `{}`: {message}", moe_shards::terminal::escape_line(&document.id)))
-        };
+        let wrong =
+            |message: &str| Error::Usage(format!("record `{}`: {message}", escape_line(&document.id)));
         let variants = args.layout.variants(&document.text, &document.kept).map_err(|e| wrong(&e))?;
+        if variants.is_empty() {
+            n_empty += 1;
+            first_empty.get_or_insert_with(|| format!("record `{}`", escape_line(&document.id)));
+        }
         for mut variant in variants {
             let style = variant.style.clone().or_else(|| args.style.clone());
             let style = style.ok_or_else(|| wrong("names no style; give one with --style"))?;
@@ -76,8 +82,8 @@ pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
             candidates.add(&document.id, &style, &variant)?;
         }
     }
-    let unreadable = documents.n_bad;
-    if let Some(first) = &documents.first_bad {
+    let unreadable = documents.n_bad + n_empty;
+    if let Some(first) = documents.first_bad.as_ref().or(first_empty.as_ref()) {
         printer.warn(&format!("{unreadable} records have no text or cannot be read; the first: {first}"));
     }
     if candidates.is_empty() {

@@ -1,0 +1,60 @@
+//! Bytes that are too many for memory, in a temporary file that goes with its owner.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use moe_shards::atomic;
+
+use crate::error::{Error, Result};
+use crate::work::rows::Blob;
+
+/// A temporary file that grows.
+pub(super) struct Heap {
+    path: PathBuf,
+    file: BufWriter<File>,
+    n_bytes: u64,
+}
+
+impl Heap {
+    /// An empty one, in the folder and after the name of `path`.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn create(path: &Path) -> Result<Heap> {
+        let (path, file) = atomic::create_temporary(path)?;
+        Ok(Heap { path, file: BufWriter::new(file), n_bytes: 0 })
+    }
+
+    /// Appends bytes and returns where they begin.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<u64> {
+        self.file.write_all(bytes).map_err(Error::io(&self.path, "write"))?;
+        let start = self.n_bytes;
+        self.n_bytes += bytes.len() as u64;
+        Ok(start)
+    }
+
+    /// What was appended so far, for reading.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn blob(&mut self) -> Result<Blob> {
+        self.file.flush().map_err(Error::io(&self.path, "write"))?;
+        Blob::open(&self.path)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        // Best effort: the next command removes what stays behind.
+        fs::remove_file(&self.path).ok();
+    }
+}
