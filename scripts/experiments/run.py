@@ -12,7 +12,7 @@ import argparse, concurrent.futures, hashlib, json, math, os, pathlib, platform,
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- tables: made by scripts/experiments/run.py -->", "<!-- end of tables -->"
-# 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom; 1.96 beyond.
+# 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom.
 T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086]
 
 
@@ -46,15 +46,18 @@ def make_data(plan, programs, work):
 
 
 def make_run(plan, digest, arm, seed, steps, programs, work, data):
-    """Trains, evaluates, and returns the receipt."""
+    """Trains, evaluates, and returns the receipt and the folder of the run, which may go once the receipt is written."""
     base = ["--config", REPO / plan["config"]] if "config" in plan else ["--preset", plan["preset"]]
-    folder, trainer = work / "runs" / f"{plan['name']}-{arm['name']}-{seed}", programs / "moe-train"
+    folder, trainer = work / "runs" / f"{plan['name']}-{digest[:8]}-{arm['name']}-{seed}-{steps}", programs / "moe-train"
     settings = plan.get("set", []) + arm["set"] + [f"run.seed={seed}", "run.save_every=100", f"run.eval_every={steps}"]
     flags = [flag for setting in settings for flag in ("--set", setting)]
     started, is_resumed = time.monotonic(), (folder / "checkpoints" / "latest").exists()
     if is_resumed:
         run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
     else:
+        if folder.exists():
+            # Killed before its first checkpoint: the trainer begins no run in a folder that holds metrics.
+            shutil.rmtree(folder)
         run([trainer, "-q", "--shards", data, *base, "--steps", steps, "--device", "cpu", "--run", folder, *flags])
     seconds = time.monotonic() - started
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -70,8 +73,7 @@ def make_run(plan, digest, arm, seed, steps, programs, work, data):
         "train": {key: value for key, value in last["train"][-1].items() if not key.startswith("perf/")},
         "validation": last["validation"][-1], "capacities": sweep["capacities"],
     }
-    shutil.rmtree(folder)
-    return receipt
+    return receipt, folder
 
 
 def write(path, text):
@@ -98,8 +100,10 @@ def interval(values):
     mean, n = sum(values) / len(values), len(values)
     if n < 2:
         return mean, math.nan
+    if n - 2 >= len(T):
+        fail(f"the table of Student's t ends at {len(T) + 1} seeds")
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    return mean, (T[n - 2] if n - 2 < len(T) else 1.96) * deviation / math.sqrt(n)
+    return mean, T[n - 2] * deviation / math.sqrt(n)
 
 
 def grid(head, rows):
@@ -171,22 +175,31 @@ def main():
         receipt = json.loads(path.read_text())
         if receipt["preregistration"] != digest:
             fail(f"{path} is of another preregistration, {receipt['preregistration'][:16]}; this one is {digest[:16]}")
+        if receipt["steps"] != steps:
+            fail(f"{path} is of a run of {receipt['steps']} steps, expected {steps}; move it away, or give --steps")
         receipts[receipt["arm"], receipt["seed"]] = receipt
     if not args.table:
         # All arms of a seed before the next seed, so that pairs are whole wherever it stops.
         wanted = [(arm, seed) for seed in plan["seeds"][: args.seeds] for arm in plan["arm"] if (arm["name"], seed) not in receipts]
-        data = make_data(plan, args.programs, args.work) if wanted else None
+        data, problem = make_data(plan, args.programs, args.work) if wanted else None, None
         with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
             begun = [pool.submit(make_run, plan, digest, arm, seed, steps, args.programs, args.work, data) for arm, seed in wanted]
             for number, done in enumerate(concurrent.futures.as_completed(begun), 1):
+                if done.cancelled():
+                    continue
                 if done.exception():
-                    pool.shutdown(cancel_futures=True)
-                    fail(done.exception())
-                receipt = done.result()
+                    # What is running finishes and keeps its receipt.
+                    problem = problem or done.exception()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    continue
+                receipt, run_folder = done.result()
                 arm, seed = receipt["arm"], receipt["seed"]
                 write(folder / f"{arm}-{seed}.json", json.dumps(receipt, indent=1) + "\n")
+                shutil.rmtree(run_folder)
                 receipts[arm, seed] = receipt
                 print(f"{number}/{len(wanted)} {arm} seed {seed}: loss {metric(receipt, 'loss'):.4f}, {receipt['seconds']:.0f} s", flush=True)
+        if problem:
+            fail(problem)
     before, _, rest = page.read_text().partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
