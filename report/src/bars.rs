@@ -2,7 +2,7 @@
 
 use maud::html;
 
-use crate::figure::{Cell, Figure, Table, at};
+use crate::figure::{Cell, Figure, Table, at, clipped};
 use crate::number;
 
 const WIDTH: f64 = 760.0;
@@ -80,7 +80,7 @@ impl Bars {
         let picture = html! {
             @for (i, bar) in self.bars.iter().enumerate() {
                 @let y = i as f64 * ROW + 5.0;
-                text class="name" x=(LEFT - 8.0) y=(y + 14.0) text-anchor="end" { (clipped(&bar.name)) }
+                text class="name" x=(LEFT - 8.0) y=(y + 14.0) text-anchor="end" { (clipped(&bar.name, MAX_NAME)) }
                 rect class=(bar.class) x=(at(LEFT + length(bar.start))) y=(y + 3.0) width=(at(length(bar.value).max(0.5))) height="14" {
                     title { (bar.name) ": " (bar.text) }
                 }
@@ -89,13 +89,6 @@ impl Bars {
         };
         let Bars { id, title, note, .. } = self.clone();
         Figure { id, title, note, picture, size: (WIDTH, height), table }
-    }
-}
-
-fn clipped(name: &str) -> String {
-    match name.char_indices().nth(MAX_NAME) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
     }
 }
 

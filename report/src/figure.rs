@@ -202,6 +202,34 @@ pub(crate) fn style() -> &'static str {
     STYLE
 }
 
+/// A name that is cut off after so many letters.
+pub(crate) fn clipped(name: &str, letters: usize) -> String {
+    match name.char_indices().nth(letters) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
+/// Where the entries of a legend begin, in rows between `left` and `right` from the top of a picture on, and the place of the last row.
+pub(crate) fn legend<'a>(
+    names: impl Iterator<Item = &'a str>,
+    left: f64,
+    right: f64,
+) -> (Vec<(f64, f64)>, f64) {
+    let (mut x, mut y) = (left, 14.0);
+    let mut places = Vec::new();
+    for name in names {
+        // A mark, and seven for each letter, about.
+        let width = 30.0 + 7.0 * name.chars().count() as f64;
+        if x + width > right && x > left {
+            (x, y) = (left, y + 16.0);
+        }
+        places.push((x, y));
+        x += width;
+    }
+    (places, y)
+}
+
 /// A length in a picture, to a tenth.
 pub(crate) fn at(x: f64) -> f64 {
     (x * 10.0).round() / 10.0
@@ -233,6 +261,14 @@ mod tests {
         assert!(page.contains("A &amp; &quot;B&quot;"), "{page}");
         // Every fourth of 200 rows, and the last.
         assert!(page.contains("51 of 200 rows") && page.contains(">199<"), "{page}");
+    }
+
+    #[test]
+    fn long_names_are_cut_and_legends_broken() {
+        assert_eq!((clipped("a b", 3), clipped("äbcd", 3)), ("a b".to_owned(), "äbc…".to_owned()));
+        // 30 and 7 for each letter: two fit into 100 from 10 on, and the third begins a row.
+        let (places, last) = legend(["a", "b", "c"].into_iter(), 10.0, 100.0);
+        assert_eq!((places, last), (vec![(10.0, 14.0), (47.0, 14.0), (10.0, 30.0)], 30.0));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::figure::{Cell, Figure, Table, at};
+use crate::figure::{Cell, Figure, Table, at, clipped};
 use crate::number;
 
 const WIDTH: f64 = 640.0;
@@ -10,6 +10,8 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 86.0;
 const BOTTOM: f64 = 40.0;
 const TOP: f64 = 8.0;
+/// Letters of a name that fit.
+const MAX_NAME: usize = 12;
 /// Shades of the picture: close to white or black at the low end, blue to yellow to red at the high end (after ColorBrewer's YlGnBu, reversed
 /// so that more is darker on paper).
 const SHADES: [&str; 12] = [
@@ -124,10 +126,10 @@ impl Heat {
             }
             rect class="grid" x=(LEFT) y=(TOP) width=(width) height=(at(height)) {}
             @for (i, name) in self.rows.iter().enumerate().step_by(every_row) {
-                text x=(LEFT - 6.0) y=(at(TOP + (i as f64 + 0.5) * row_height + 4.0)) text-anchor="end" { (clipped(name)) }
+                text x=(LEFT - 6.0) y=(at(TOP + (i as f64 + 0.5) * row_height + 4.0)) text-anchor="end" { (clipped(name, MAX_NAME)) }
             }
             @for (x, name) in names {
-                text x=(at(x)) y=(at(TOP + height + 15.0)) text-anchor="middle" { (clipped(name)) }
+                text x=(at(x)) y=(at(TOP + height + 15.0)) text-anchor="middle" { (clipped(name, MAX_NAME)) }
             }
             text x=(LEFT + width / 2.0) y=(at(TOP + height + 33.0)) text-anchor="middle" { (self.x_label) }
             @for (i, fill) in SHADES.iter().enumerate() {
@@ -144,13 +146,6 @@ fn mean(cells: &[f64]) -> Option<f64> {
     let finite = cells.iter().filter(|x| x.is_finite());
     let n = finite.clone().count();
     (n > 0).then(|| finite.sum::<f64>() / n as f64)
-}
-
-fn clipped(name: &str) -> String {
-    match name.char_indices().nth(12) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use crate::figure::{Cell, Figure, N_COLORS, Table, at};
+use crate::figure::{Cell, Figure, N_COLORS, Table, at, legend};
 use crate::number;
 use crate::scale::Scale;
 
@@ -16,8 +16,6 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 /// Columns in which a curve keeps its first, least, greatest and last point.
 const N_COLUMNS: usize = 340;
-/// Width of a letter of the legend, about.
-const LETTER: f64 = 7.0;
 const DASHES: [&str; 3] = ["", "6 3", "2 3"];
 
 /// An axis.
@@ -105,23 +103,14 @@ impl Lines {
         if self.series.len() < 2 {
             return (html! {}, 0.0);
         }
-        let (mut x, mut y) = (LEFT, 14.0);
-        let mut places = Vec::new();
-        for series in &self.series {
-            let width = 30.0 + LETTER * series.name.chars().count() as f64;
-            if x + width > WIDTH && x > LEFT {
-                (x, y) = (LEFT, y + 16.0);
-            }
-            places.push((x, y));
-            x += width;
-        }
+        let (places, last) = legend(self.series.iter().map(|series| series.name.as_str()), LEFT, WIDTH);
         let entries = html! {
             @for (i, (series, (x, y))) in self.series.iter().zip(&places).enumerate() {
                 line class={ "line s" (i % N_COLORS) } stroke-dasharray=[dash(i)] x1=(at(*x)) x2=(at(x + 18.0)) y1=(y - 4.0) y2=(y - 4.0) {}
                 text class="name" x=(at(x + 22.0)) y=(y) { (series.name) }
             }
         };
-        (entries, y + 4.0)
+        (entries, last + 4.0)
     }
 
     fn plot(&self) -> Markup {

@@ -2,7 +2,7 @@
 
 use maud::html;
 
-use crate::figure::{Cell, Figure, N_COLORS, Table, at};
+use crate::figure::{Cell, Figure, N_COLORS, Table, at, legend};
 use crate::number;
 
 const WIDTH: f64 = 640.0;
@@ -37,16 +37,8 @@ impl Shares {
             (self.edges.first().copied().unwrap_or(0.0), self.edges.last().copied().unwrap_or(1.0));
         let width = WIDTH - LEFT - RIGHT;
         let x_at = |x: f64| LEFT + if high > low { (x - low) / (high - low) * width } else { 0.0 };
-        let (mut legend, mut x, mut top) = (Vec::new(), LEFT, 14.0);
-        for name in &self.names {
-            let wide = 26.0 + 6.4 * name.chars().count() as f64;
-            if x + wide > WIDTH && x > LEFT {
-                (x, top) = (LEFT, top + 16.0);
-            }
-            legend.push((x, top));
-            x += wide;
-        }
-        top += 8.0;
+        let (places, last) = legend(self.names.iter().map(String::as_str), LEFT, WIDTH);
+        let top = last + 8.0;
         let height = HEIGHT - BOTTOM;
         let bottom = top + height;
         // For each name the outline of its band: stretches from the left along the top, back along the bottom.
@@ -76,7 +68,7 @@ impl Shares {
             .map(|(amounts, edge)| edge.iter().chain(amounts).map(|x| Cell::Value(*x)).collect());
         let table = Table { columns: columns.collect(), rows: rows.collect() };
         let picture = html! {
-            @for (i, (name, (x, y))) in self.names.iter().zip(&legend).enumerate() {
+            @for (i, (name, (x, y))) in self.names.iter().zip(&places).enumerate() {
                 rect class={ "f" (i % N_COLORS) } x=(at(*x)) y=(y - 10.0) width="12" height="12" {}
                 text class="name" x=(at(x + 16.0)) y=(y) { (name) }
             }
