@@ -63,6 +63,10 @@ const CUDA: &[&str] =
     &["float", "convert memory", "warp flow", "arithmetic matrix decode program", "launch", "driver"];
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    files_of(dir, "rs")
+}
+
+fn files_of(dir: &Path, kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -70,13 +74,13 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == kind) {
                 found.push(path);
             }
         }
     }
     found.sort();
-    assert!(!found.is_empty(), "{} has no Rust files", dir.display());
+    assert!(!found.is_empty(), "{} has no .{kind} files", dir.display());
     found
 }
 
@@ -193,12 +197,7 @@ fn links_in_documents_lead_somewhere() {
             .iter()
             .map(|name| repo().join(name))
             .collect();
-    documents.extend(
-        fs::read_dir(repo().join("docs"))
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .filter(|p| p.extension().is_some_and(|e| e == "md")),
-    );
+    documents.extend(files_of(&repo().join("docs"), "md"));
     for document in documents {
         let text = fs::read_to_string(&document).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
