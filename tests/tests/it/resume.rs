@@ -79,6 +79,42 @@ fn a_killed_and_resumed_run_has_the_same_parameters() {
     }
 }
 
+/// The phases meet within a batch, whose shorter samples are padded.
+#[test]
+fn a_plan_of_two_lengths_is_trained_and_resumed_bit_for_bit() {
+    let dir = project(1);
+    let mixture = "[mix]\nepochs = 3\nseq_len = 32\n[[pool]]\nsource = \"bible\"\n[[phase]]\nname = \"short\"\n\
+                   tokens = 1_100\nweights = { bible = 1.0 }\n[[phase]]\nname = \"long\"\nseq_len = 64\ntokens = 3_500\n\
+                   weights = { bible = 1.0 }\n";
+    fs::write(dir.path().join("mix.toml"), mixture).unwrap();
+    succeed("moe-data", dir.path(), &["build"]);
+    succeed("moe-data", dir.path(), &["mix", "--mixture", "mix.toml"]);
+    let lock: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(dir.path().join("out/plan.lock")).unwrap()).unwrap();
+    let n_samples = |i: usize| lock["phases"][i]["n_samples"].as_u64().unwrap();
+    let (short, long) = (n_samples(0), n_samples(1));
+    assert!(!short.is_multiple_of(8), "{short} samples end with a batch");
+    let steps = (short + long) / 8;
+
+    let train = |run: &str, more: &[&str]| {
+        let mut args = vec!["--shards", "out/", "--preset", "smoke", "--run", run, "--set", "data.batch=8"];
+        args.extend(["--set", "run.save_every=1", "--set", "run.keep=99", "--set", "data.micro_batch=3"]);
+        // The rate rises while the short phase is read.
+        let (steps, tokens) = (steps.to_string(), format!("schedule.warmup_tokens={}", 32 * short));
+        args.extend(["--steps", &steps, "--set", &tokens].iter().chain(more));
+        succeed("moe-train", dir.path(), &args);
+    };
+    train("runs/straight", &[]);
+    assert_eq!(state(dir.path(), "runs/straight").2, steps);
+    let lock = fs::read_to_string(dir.path().join("runs/straight/config.lock.toml")).unwrap();
+    // The step on the boundary also reads samples of 64 tokens, so it is the last in which the rate rises.
+    assert!(lock.contains(&format!("warmup_steps = {}", short.div_ceil(8))), "{lock}");
+    let first_long = (short / 8).to_string();
+    train("runs/stopped", &["--stop-after", &first_long]);
+    succeed("moe-train", dir.path(), &["resume", "runs/stopped"]);
+    assert_eq!(state(dir.path(), "runs/stopped"), state(dir.path(), "runs/straight"));
+}
+
 /// Another split into micro-batches rounds differently; the samples are the same.
 #[test]
 fn micro_batches_do_not_change_the_data() {

@@ -103,7 +103,7 @@ fn noise<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tens
 /// Samples of one made-up document each.
 fn batch(n_samples: usize, seq: usize, vocab: usize, first_t: u64) -> Batch {
     let stream = Stream::new(2, "bench");
-    let mut batch = Batch::new(first_t, seq, &[]);
+    let mut batch = Batch { seq_len: seq, ..Batch::new(first_t, &[]) };
     let n = n_samples * seq;
     let token = |i: usize| (stream.bits(first_t * seq as u64 + i as u64) % vocab as u64) as u32;
     batch.tokens = (0..n).map(token).collect();

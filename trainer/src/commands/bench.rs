@@ -74,7 +74,7 @@ fn attention(args: &BenchArgs, printer: &mut Printer) -> Result<u8> {
         Some(kind) => vec![kind.as_str()],
         None => AttentionConfig::KINDS.to_vec(),
     };
-    let mut measured = Vec::new();
+    let (mut measured, mut failures) = (Vec::new(), Vec::new());
     if let ([kind], [tokens]) = (&kinds[..], &args.lengths[..]) {
         let geometry = config.model(NO_VOCAB, *tokens);
         let attention =
@@ -91,7 +91,11 @@ fn attention(args: &BenchArgs, printer: &mut Printer) -> Result<u8> {
         for kind in kinds {
             for &tokens in &args.lengths {
                 printer.say(format!("measuring {kind} over {tokens} tokens"));
-                measured.extend(in_a_process(args, kind, tokens)?);
+                // One cell that does not fit should not cost the others.
+                match in_a_process(args, kind, tokens) {
+                    Ok(cell) => measured.extend(cell),
+                    Err(error) => failures.push(error.to_string()),
+                }
             }
         }
     }
@@ -99,6 +103,9 @@ fn attention(args: &BenchArgs, printer: &mut Printer) -> Result<u8> {
         // Cannot fail: it holds numbers and names.
         true => printer.data(serde_json::to_string_pretty(&measured).expect("numbers and names"))?,
         false => printer.data(bench::table(&measured))?,
+    }
+    if !failures.is_empty() {
+        return Err(Error::Device(failures.join("\n")));
     }
     Ok(0)
 }

@@ -27,7 +27,7 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
     printer.say(&source.origin);
     config.warnings().iter().for_each(|warning| printer.warn(warning));
     let corpus = Corpus::open(&config.data.shards)?;
-    let config = config.with_plan_len(corpus.samples.len())?;
+    let config = config.with_plan_len(&*corpus.samples)?;
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
     // A run for another machine can be planned here, if not measured.
     let is_elsewhere = args.measure.is_none() && geometry.compute == Compute::Bf16 && is_cpu(&chosen.device);
@@ -55,8 +55,15 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
     };
     let n_samples = config.batches.before(config.run.steps.unwrap_or_default());
     let shares = shares(&Plan::open(&config.data.shards)?, n_samples)?;
-    let report =
-        Report { config: &config, geometry: &geometry, memory, is_cpu: form == Form::Cpu, shares, speed };
+    let report = Report {
+        config: &config,
+        geometry: &geometry,
+        memory,
+        is_cpu: form == Form::Cpu,
+        shares,
+        tokens: corpus.samples.tokens_before(n_samples),
+        speed,
+    };
     match args.json {
         true => printer.data(format!("{:#}", report.json(&corpus)))?,
         false => printer.data(report.text(&corpus).trim_end())?,
@@ -106,6 +113,8 @@ struct Report<'a> {
     /// Whether this is about the CPU.
     is_cpu: bool,
     shares: Vec<Share>,
+    /// Tokens of all steps, padding included.
+    tokens: u64,
     /// Tokens per second.
     speed: Option<f64>,
 }
@@ -113,10 +122,6 @@ struct Report<'a> {
 impl Report<'_> {
     fn steps(&self) -> u64 {
         self.config.run.steps.unwrap_or_default()
-    }
-
-    fn tokens(&self) -> u64 {
-        self.config.batches.before(self.steps()).saturating_mul(self.geometry.seq_len as u64)
     }
 
     /// Bytes that the backward pass needs of one token.
@@ -191,12 +196,12 @@ impl Report<'_> {
             "memory": { "bytes": self.memory, "total": self.memory.total(), "limit": device::memory_limit() },
             "plan": corpus.plan_id,
             "steps": self.steps(),
-            "tokens": self.tokens(),
-            "flops": self.tokens() as f64 * whole.flops as f64,
+            "tokens": self.tokens,
+            "flops": self.tokens as f64 * whole.flops as f64,
             "sources": sources,
             "rows_per_expert": self.rows().map(|[step, pass]| json!({ "of_a_step": step, "of_a_pass": pass })),
             "tokens_per_second": self.speed,
-            "seconds": self.speed.map(|speed| self.tokens() as f64 / speed),
+            "seconds": self.speed.map(|speed| self.tokens as f64 / speed),
         })
     }
 
@@ -238,9 +243,9 @@ impl Report<'_> {
         line(format_args!(
             "plan {}: {steps} steps of {up_to}{batch} samples of {} tokens = {} tokens, {:.3e} FLOP",
             corpus.plan_id.short(),
-            self.geometry.seq_len,
-            self.tokens(),
-            self.tokens() as f64 * flops as f64
+            corpus.sample_tokens(),
+            self.tokens,
+            self.tokens as f64 * flops as f64
         ));
         line(format_args!("{:<35} {:>10} {:>8} {:>8}", "source", "samples", "share", "passes"));
         let n_samples = self.config.batches.before(steps).max(1);
@@ -256,7 +261,7 @@ impl Report<'_> {
         }
         match self.speed {
             Some(speed) => {
-                let time = duration(self.tokens() as f64 / speed);
+                let time = duration(self.tokens as f64 / speed);
                 line(format_args!("time at {speed:.0} tokens/s: {time}, without validation and saving"));
             }
             None => line(format_args!("time: --measure times some steps on this device")),

@@ -12,6 +12,7 @@ use crate::data::Corpus;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::metrics::Interval;
+use crate::optim::ScheduleSettings;
 use crate::printer::Printer;
 use crate::train::Position;
 
@@ -48,7 +49,7 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     printer.say(format!("device {}", chosen.reason));
     config.warnings().iter().for_each(|warning| printer.warn(warning));
     let (corpus, position) = open_corpus(&args, &loaded, &config)?;
-    let config = config.with_plan(corpus.samples.len(), position)?;
+    let config = config.with_plan(&*corpus.samples, position)?;
     let changes = loaded.config.values.identity_changes(&config.values);
     refuse_past_stop(&args, loaded.state.step)?;
     keep_the_past(&args, &loaded, &config, &changes)?;
@@ -132,10 +133,16 @@ fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
     let source::Source { mut values, mut problems, .. } = source;
     // A share of another number of steps would be another warm-up: it stays as long as it was.
     let is_changed = |key: &str| values.get(key) != saved.get(key);
-    let warmup = ["schedule.warmup", "schedule.warmup_steps"];
+    let warmup = ["schedule.warmup", "schedule.warmup_steps", "schedule.warmup_tokens"];
     if args.config.is_none() && is_changed("run.steps") && !warmup.into_iter().any(is_changed) {
         let steps = loaded.config.schedule(loaded.config.run.steps.unwrap_or_default()).warmup;
         values.set("schedule.warmup_steps", Value::Int(i64::try_from(steps).unwrap_or(i64::MAX)));
+    }
+    // A saved run has its lengths in steps; one that is now given in tokens takes their place.
+    for (tokens, steps) in ScheduleSettings::LENGTHS {
+        if values.is_given(tokens) && values.get(steps) == saved.get(steps) {
+            values.unset(steps);
+        }
     }
     let changes = saved.identity_changes(&values);
     let learnt: Vec<&str> = match args.fork.is_some() {

@@ -53,7 +53,7 @@ pub(super) fn begin(
     printer.say(&origin);
     config.warnings().iter().for_each(|warning| printer.warn(warning));
     let corpus = Corpus::open(&config.data.shards)?;
-    let config = config.with_plan_len(corpus.samples.len())?;
+    let config = config.with_plan_len(&*corpus.samples)?;
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
     device::check(&chosen.device, geometry.compute, geometry.head_dim())?;
     describe(&config, &geometry, &corpus, printer);
@@ -97,9 +97,9 @@ fn describe(config: &RunConfig, geometry: &ModelConfig, corpus: &Corpus, printer
         "plan {}: {} samples of {} tokens; {steps} steps of {}{} samples = {:.2} M tokens",
         corpus.plan_id.short(),
         corpus.samples.len(),
-        geometry.seq_len,
+        corpus.sample_tokens(),
         if config.batches.is_ramp() { "up to " } else { "" },
         config.data.batch,
-        millions(config.batches.before(steps).saturating_mul(geometry.seq_len as u64))
+        millions(corpus.samples.tokens_before(config.batches.before(steps)))
     ));
 }

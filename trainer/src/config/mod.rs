@@ -9,7 +9,7 @@ mod parse;
 mod preset;
 mod run;
 
-use crate::data::{Batches, DataSettings};
+use crate::data::{Batches, DataSettings, SampleSource};
 use crate::error::{Error, Result};
 use crate::model::PrecisionSettings;
 use crate::model::config::{
@@ -73,19 +73,21 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// The length of a run from its start, once the plan's is known; it is then one of the values.
+    /// The length of a run from its start, once the samples are known; it is then one of the values, as are the steps of a
+    /// schedule that was given in tokens.
     ///
     /// # Errors
     /// [`Error::Config`] when the plan is too short for the steps asked for.
-    pub fn with_plan_len(self, n_samples: u64) -> Result<Self> {
-        self.with_plan(n_samples, Position::default())
+    pub fn with_plan_len(self, samples: &dyn SampleSource) -> Result<Self> {
+        self.with_plan(samples, Position::default())
     }
 
     /// The same for a run that goes on from somewhere.
     ///
     /// # Errors
     /// As [`RunConfig::with_plan_len`].
-    pub fn with_plan(mut self, n_samples: u64, from: Position) -> Result<Self> {
+    pub fn with_plan(mut self, samples: &dyn SampleSource, from: Position) -> Result<Self> {
+        let n_samples = samples.len();
         let possible = from.step + self.batches.steps(from.step, n_samples.saturating_sub(from.t));
         let steps = self.run.steps.unwrap_or(possible);
         if possible == 0 || steps > possible {
@@ -102,6 +104,12 @@ impl RunConfig {
                 }
             )]));
         }
+        let tokens_before = |step| samples.tokens_before(self.batches.before(step));
+        for (tokens, steps, n) in self.schedule.lengths_in_steps(steps, tokens_before) {
+            self.values.unset(tokens);
+            self.values.set(steps, Value::Int(i64::try_from(n).unwrap_or(i64::MAX)));
+        }
+        self.schedule = settings::read(&self.values).map_err(|problem| Error::Config(vec![problem]))?;
         self.schedule.check_steps(steps).map_err(|problem| Error::Config(vec![problem]))?;
         self.run.steps = Some(steps);
         self.values.set("run.steps", Value::Int(steps as i64));
@@ -275,12 +283,42 @@ mod tests {
         assert!(with(&["moe.top_k=1", "moe.router.norm_weights=false"]).is_ok());
     }
 
+    /// So many samples of 16 tokens, none of which can be read.
+    struct Samples(u64);
+
+    impl SampleSource for Samples {
+        fn len(&self) -> u64 {
+            self.0
+        }
+
+        fn seq_len(&self) -> usize {
+            16
+        }
+
+        fn sample(&self, t: u64) -> Result<moe_shards::Sample> {
+            Err(Error::Data(format!("sample {t}")))
+        }
+
+        fn validation_len(&self) -> u64 {
+            0
+        }
+
+        fn validation_sample(&self, i: u64) -> Result<moe_shards::Sample> {
+            self.sample(i)
+        }
+    }
+
     #[test]
     fn steps_come_from_the_plan() {
         let config = with(&["data.batch=8"]).expect("valid");
-        let config = config.with_plan_len(50).expect("long enough");
+        let config = config.with_plan_len(&Samples(50)).expect("long enough");
         assert_eq!(config.run.steps, Some(6));
-        assert!(with(&["run.steps=7"]).expect("valid").with_plan_len(50).is_err());
-        assert!(with(&[]).expect("valid").with_plan_len(3).is_err());
+        // Batches of 8 samples of 16 tokens: 200 tokens are two of them.
+        let config = with(&["data.batch=8", "schedule.warmup_tokens=200", "schedule.decay_tokens=128"]);
+        let config = config.expect("valid").with_plan_len(&Samples(50)).expect("long enough");
+        assert_eq!((config.schedule(6).warmup, config.schedule(6).decay), (2, 1));
+        assert!(!config.values.is_given("schedule.warmup_tokens"));
+        assert!(with(&["run.steps=7"]).expect("valid").with_plan_len(&Samples(50)).is_err());
+        assert!(with(&[]).expect("valid").with_plan_len(&Samples(3)).is_err());
     }
 }

@@ -94,6 +94,11 @@ impl Values {
         self.keys.insert(name, value);
     }
 
+    /// Takes the value of a key away, so that its default counts.
+    pub fn unset(&mut self, name: &str) {
+        self.keys.remove(name);
+    }
+
     /// Adds the keys of a TOML text; problems go to `problems`, each with the `origin` of the text.
     pub fn read_toml(&mut self, text: &str, origin: &str, problems: &mut Vec<String>) {
         match text.parse::<toml::Table>() {

@@ -7,7 +7,8 @@ use moe_shards::{Sample, SampleId};
 
 use crate::model::{Input, PADDING};
 
-/// Samples `first_t..first_t + len` of a plan, or a run of validation samples.
+/// Samples `first_t..first_t + len` of a plan, or a run of validation samples. Where a plan goes over to another length of
+/// sequences within a batch, the shorter ones are padded to the longest.
 ///
 /// # Shapes
 /// All vectors over tokens have `len * seq_len` entries, sample after sample.
@@ -15,11 +16,11 @@ use crate::model::{Input, PADDING};
 pub struct Batch {
     /// Index of the first sample.
     pub first_t: u64,
-    /// Tokens of a sample.
+    /// Tokens of a sample, padding included.
     pub seq_len: usize,
     /// Where each sample is from.
     pub ids: Vec<SampleId>,
-    /// Inputs; padding is the end-of-document token.
+    /// Inputs; padding of a plan is the end-of-document token, that of a batch token 0.
     pub tokens: Vec<u32>,
     /// The token to predict at each position.
     pub targets: Vec<u32>,
@@ -35,7 +36,8 @@ pub struct Batch {
 
 impl Batch {
     /// A batch of consecutive samples.
-    pub fn new(first_t: u64, seq_len: usize, samples: &[Sample]) -> Self {
+    pub fn new(first_t: u64, samples: &[Sample]) -> Self {
+        let seq_len = samples.iter().map(|sample| sample.tokens.len()).max().unwrap_or(0);
         let n = samples.len() * seq_len;
         let mut batch = Self {
             first_t,
@@ -62,7 +64,13 @@ impl Batch {
         self.loss_mask.extend(&sample.loss_mask);
         self.segments.extend(&sample.segments);
         self.positions.extend(&sample.positions);
-        self.variants.resize(start + self.seq_len, 0);
+        let end = start + self.seq_len;
+        self.tokens.resize(end, 0);
+        self.targets.resize(end, 0);
+        self.loss_mask.resize(end, false);
+        self.segments.resize(end, PADDING);
+        self.positions.resize(end, 0);
+        self.variants.resize(end, 0);
         for piece in &sample.pieces {
             let from = start + piece.start as usize;
             self.variants[from..from + piece.len as usize].fill(piece.variant);
@@ -136,9 +144,29 @@ mod tests {
             positions: vec![0, 1, 0, 0],
             pieces: vec![piece(0, 2, 0), piece(2, 1, 3)],
         };
-        let batch = Batch::new(7, 4, &[sample.clone(), sample]);
+        let batch = Batch::new(7, &[sample.clone(), sample]);
         assert_eq!(batch.variants, [0, 0, 3, 0, 0, 0, 3, 0]);
         assert_eq!((batch.len(), batch.n_targets(), batch.n_valid()), (2, 2, 6));
         assert_eq!(batch.token_range(1..2), 4..8);
+    }
+
+    #[test]
+    fn shorter_samples_are_padded_to_the_longest() {
+        let sample = |len: usize| Sample {
+            id: SampleId { pool: 0, pass: 0, bin: 0 },
+            tokens: vec![5; len],
+            targets: vec![6; len],
+            loss_mask: vec![true; len],
+            segments: vec![0; len],
+            positions: (0..len as u32).collect(),
+            pieces: Vec::new(),
+        };
+        let batch = Batch::new(0, &[sample(2), sample(3)]);
+        assert_eq!((batch.seq_len, batch.n_targets(), batch.n_valid()), (3, 5, 5));
+        assert_eq!(batch.tokens, [5, 5, 0, 5, 5, 5]);
+        assert_eq!(batch.loss_mask, [true, true, false, true, true, true]);
+        assert_eq!(batch.segments, [0, 0, PADDING, 0, 0, 0]);
+        assert_eq!(batch.positions, [0, 1, 0, 0, 1, 2]);
+        assert_eq!((batch.targets.len(), batch.variants.len()), (6, 6));
     }
 }

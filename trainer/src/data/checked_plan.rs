@@ -85,6 +85,14 @@ impl SampleSource for CheckedPlan {
         self.plan.seq_len()
     }
 
+    fn tokens_before(&self, t: u64) -> u64 {
+        let phases = self.plan.lock().phases.iter();
+        let of_phase = phases.map(|phase| {
+            t.min(phase.t_end()).saturating_sub(phase.t_start).saturating_mul(u64::from(phase.seq_len))
+        });
+        of_phase.fold(0, u64::saturating_add)
+    }
+
     fn sample(&self, t: u64) -> Result<Sample> {
         self.check()?;
         Ok(self.plan.sample(t)?)

@@ -45,16 +45,6 @@ impl Corpus {
             )));
         }
         let plan = Plan::open(dir)?;
-        let phases = &plan.lock().phases;
-        if phases.iter().any(|phase| phase.seq_len as usize != plan.seq_len()) {
-            let lens: Vec<String> = phases.iter().map(|phase| phase.seq_len.to_string()).collect();
-            return Err(Error::Data(format!(
-                "{}: the phases of the plan have sequences of {} tokens; the trainer needs one length: give the \
-                 phases the same `seq_len`",
-                dir.display(),
-                lens.join(", ")
-            )));
-        }
         let info = plan.manifest().tokenizer.clone();
         let path = dir.join(&info.file);
         let tokenizer = std::fs::read(&path).map_err(Error::io("read", &path))?;
@@ -77,6 +67,13 @@ impl Corpus {
             tokenizer,
             samples: Arc::new(CheckedPlan::start(plan, AT_ONCE_BYTES)?),
         })
+    }
+
+    /// The tokens of a sample in words: one number, or the largest where phases differ.
+    pub fn sample_tokens(&self) -> String {
+        let (n, longest) = (self.samples.len(), self.samples.seq_len());
+        let is_of_one_length = self.samples.tokens_before(n) == n.saturating_mul(longest as u64);
+        format!("{}{longest}", if is_of_one_length { "" } else { "up to " })
     }
 
     /// The name of a pool.

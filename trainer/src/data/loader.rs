@@ -23,8 +23,13 @@ pub trait SampleSource: Send + Sync {
         self.len() == 0
     }
 
-    /// Tokens of a sample.
+    /// Tokens of the longest sample, padding included.
     fn seq_len(&self) -> usize;
+
+    /// Tokens of the training samples before `t`, padding included.
+    fn tokens_before(&self, t: u64) -> u64 {
+        t.saturating_mul(self.seq_len() as u64)
+    }
 
     /// Training sample `t`.
     ///
@@ -84,7 +89,7 @@ impl Loader {
             self.digest = self.digest.then(t, &sample);
             samples.push(sample);
         }
-        Ok(Batch::new(first_t, self.source.seq_len(), &samples))
+        Ok(Batch::new(first_t, &samples))
     }
 
     /// The hash of everything delivered so far.

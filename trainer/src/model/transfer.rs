@@ -88,8 +88,10 @@ pub enum StepKind {
     Adaptive,
     /// The gradient.
     Gradient,
-    /// The learning rate and the shape of the matrix.
+    /// The learning rate and the ratio of outputs to inputs of a matrix whose singular values are near 1.
     Orthogonal,
+    /// The same, made as long as a step of [`StepKind::Adaptive`].
+    Matched,
 }
 
 /// Factors of what moves one parameter.
@@ -193,6 +195,27 @@ impl Transfer {
         }
     }
 
+    /// Outputs of a matrix over those that it has in the base.
+    fn outputs(&self, name: &str) -> f64 {
+        let is_up = [".w_up", ".w_gate"].iter().any(|end| name.ends_with(end));
+        match self.kind {
+            _ if name.ends_with(".router.weight") => 1.0,
+            ParametrizationKind::Complete if is_up && name.contains(".feed_forward.w_") => self.dense,
+            ParametrizationKind::Complete if is_up => self.experts,
+            _ => self.width,
+        }
+    }
+
+    /// What brings a step of length `0.2 sqrt(max(inputs, outputs))`, right at the base, to the growth by
+    /// `sqrt(outputs / inputs)` that changes outputs alike at any size (Yang et al. 2023, arXiv 2310.17813).
+    fn of_matched_steps(&self, parameter: &Parameter, role: Role) -> f64 {
+        let rows = parameter.shape.len().checked_sub(2).map_or(1, |at| parameter.shape[at]) as f64;
+        let columns = parameter.side_by_side().first().map_or(1, |columns| columns.len()) as f64;
+        let (inputs, outputs) = (self.inputs(role), self.outputs(&parameter.name));
+        let longest = rows.max(columns) / (rows / inputs).max(columns / outputs);
+        (outputs / inputs / longest).sqrt()
+    }
+
     /// Factors of what moves a parameter.
     pub fn multipliers(&self, parameter: &Parameter, steps: StepKind) -> Multipliers {
         let role = Role::of(&parameter.name, parameter.shape.len());
@@ -200,6 +223,9 @@ impl Transfer {
         let none = Multipliers::default();
         match (self.kind, steps) {
             (ParametrizationKind::Standard, _) | (_, StepKind::Orthogonal) => none,
+            (ParametrizationKind::Mup | ParametrizationKind::Complete, StepKind::Matched) => {
+                Multipliers { rate: self.of_matched_steps(parameter, role), ..none }
+            }
             (ParametrizationKind::Mup, StepKind::Adaptive) => {
                 Multipliers { rate: 1.0 / inputs, eps: 1.0 / inputs, ..none }
             }
@@ -322,7 +348,7 @@ mod tests {
     #[test]
     fn standard_multiplies_nothing() {
         let standard = transfer("standard");
-        for steps in [StepKind::Adaptive, StepKind::Gradient, StepKind::Orthogonal] {
+        for steps in [StepKind::Adaptive, StepKind::Gradient, StepKind::Orthogonal, StepKind::Matched] {
             assert_eq!(all(&standard, steps, |m| m.rate * m.decay * m.eps), [1.0; 7]);
         }
         assert_eq!((init(&standard), standard.residual_init(32)), ([1.0; 7], 0.125));
@@ -361,6 +387,27 @@ mod tests {
         close(init(&complete), [1.0, 1.0, 1.0, 0.5, 3f64.powf(-0.5), 2f64.powf(-0.5), 0.5]);
         assert_eq!((complete.residual_init(32), complete.branches(), complete.logits()), (1.0, 0.125, 0.25));
         assert_eq!((complete.routed(), complete.queries(64)), (4.0, 0.125));
+    }
+
+    #[test]
+    fn steps_as_long_as_those_of_adam_grow_with_the_root_of_outputs_over_inputs() {
+        let rate = |kind: &str, name: &str, shape: &[usize]| {
+            let value = Tensor::zeros([1], &Device::flex());
+            let parameter = Parameter { name: name.into(), shape: shape.to_vec(), value, widths: Vec::new() };
+            transfer(kind).multipliers(&parameter, StepKind::Matched).rate
+        };
+        let close = |found: f64, square: f64| assert!((found * found - square).abs() < 1e-12, "{found}");
+        // Width 4 times that of the base: all matrices have 4 times the rows and columns.
+        close(rate("mup", "blocks.1.attention.w_qkv", &[512, 512]), 0.25);
+        close(rate("mup", "blocks.1.feed_forward.experts.w_up", &[8, 512, 96]), 0.25);
+        // 512 x 720, of 128 x 240: 3 times the outputs for 4 times the inputs, and steps 720 / 240 times as long.
+        close(rate("complete", "blocks.0.feed_forward.w_up", &[512, 720]), 0.75 / 3.0);
+        // 512 x 96, of 128 x 48: 2 times the outputs for 4 times the inputs, and steps 512 / 128 times as long.
+        close(rate("complete", "blocks.1.feed_forward.experts.w_up", &[8, 512, 96]), 0.5 / 4.0);
+        // 96 x 512, of 48 x 128.
+        close(rate("complete", "blocks.1.feed_forward.experts.w_down", &[8, 96, 512]), 2.0 / 4.0);
+        // A router has as many outputs as there are experts: 512 x 8, of 128 x 8.
+        close(rate("mup", "blocks.1.feed_forward.router.weight", &[512, 8]), 0.25 / 4.0);
     }
 
     #[test]

@@ -34,16 +34,32 @@ settings! {
         warmup: f64 = 0.05, float(0.0, 1.0);
         /// steps in which the rate rises; absent: the share schedule.warmup of all steps
         warmup_steps: Option<u64> = None, int(0, MANY);
+        /// tokens while the rate rises, up to the end of the step that reads the last of them; absent: in steps or a share
+        warmup_tokens: Option<u64> = None, int(0, MANY);
         /// share of the steps in which wsd falls, 0 for never; without effect on the others
         decay: f64 = 0.3, float(0.0, 1.0);
         /// last steps in which wsd falls, 0 for never; absent: the share schedule.decay of all steps
         decay_steps: Option<u64> = None, int(0, MANY);
+        /// last tokens while wsd falls, from the start of the step that reads the first of them; absent: in steps or a share
+        decay_tokens: Option<u64> = None, int(0, MANY);
         /// steps after which wsd has fallen and begins again at the highest rate; schedule.decay is then a share of them;
         /// absent: it falls once, at the end
         period_steps: Option<u64> = None, int(1, MANY);
+        /// the same in tokens, up to the end of the step that reads the last of them; absent: in steps
+        period_tokens: Option<u64> = None, int(1, MANY);
         /// last rate as a share of the highest
         floor: f64 = 0.1, float(0.0, 1.0);
     }
+}
+
+/// The least number of steps for which something holds that, from there on, holds for all; `most` if for none below it.
+fn least(most: u64, holds: impl Fn(u64) -> bool) -> u64 {
+    let (mut from, mut to) = (0, most);
+    while from < to {
+        let middle = from + (to - from) / 2;
+        if holds(middle) { to = middle } else { from = middle + 1 }
+    }
+    from
 }
 
 /// A share of all steps, rounded.
@@ -71,10 +87,46 @@ impl ScheduleSettings {
         }
     }
 
+    /// Keys of lengths in tokens, each with that of the same length in steps.
+    pub const LENGTHS: [(&'static str, &'static str); 3] = [
+        ("schedule.warmup_tokens", "schedule.warmup_steps"),
+        ("schedule.decay_tokens", "schedule.decay_steps"),
+        ("schedule.period_tokens", "schedule.period_steps"),
+    ];
+
+    /// The lengths in tokens as keys and values in steps, for a run of `n_steps` steps; `tokens_before` says how many tokens
+    /// all steps before one read.
+    pub fn lengths_in_steps(
+        &self,
+        n_steps: u64,
+        tokens_before: impl Fn(u64) -> u64,
+    ) -> Vec<(&'static str, &'static str, u64)> {
+        let all = tokens_before(n_steps);
+        // The fewest steps that read so many.
+        let first = |tokens: u64| least(n_steps, |n| tokens_before(n) >= tokens);
+        let last = |tokens: u64| least(n_steps, |n| all - tokens_before(n_steps - n) >= tokens);
+        let lengths =
+            [self.warmup_tokens.map(first), self.decay_tokens.map(last), self.period_tokens.map(first)];
+        let keys = Self::LENGTHS.into_iter().zip(lengths);
+        keys.filter_map(|((tokens, steps), n)| Some((tokens, steps, n?))).collect()
+    }
+
     /// What is wrong with it for a run of any length.
     pub fn problem(&self) -> Option<String> {
+        let twice = [
+            ("warmup", self.warmup_steps, self.warmup_tokens),
+            ("decay", self.decay_steps, self.decay_tokens),
+            ("period", self.period_steps, self.period_tokens),
+        ];
+        if let Some((name, ..)) = twice.iter().find(|(_, steps, tokens)| steps.is_some() && tokens.is_some())
+        {
+            return Some(format!(
+                "schedule.{name}_steps and schedule.{name}_tokens say the same in two ways; keep one"
+            ));
+        }
         let Self { warmup, decay, .. } = self;
-        let is_of_shares = self.warmup_steps.is_none() && self.decay_steps.is_none();
+        let lengths = [self.warmup_steps, self.warmup_tokens, self.decay_steps, self.decay_tokens];
+        let is_of_shares = lengths.iter().all(Option::is_none);
         let problem =
             format!("schedule.warmup = {warmup} and schedule.decay = {decay} are more than the whole run");
         (self.kind == ScheduleKind::Wsd && is_of_shares && warmup + decay > 1.0).then_some(problem)
@@ -100,5 +152,35 @@ impl ScheduleSettings {
             "schedule.warmup_steps = {warmup} and schedule.decay_steps = {decay} are more than the {n_steps} steps of \
              the run"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_in_tokens_are_those_of_the_steps_that_read_them() {
+        // Three steps of 20 tokens, then six of 40: 20, 40, 60, 100, 140, 180, 220, 260, 300 tokens.
+        let tokens_before = |step: u64| 20 * step + 20 * step.saturating_sub(3);
+        let of = |warmup, decay, period| {
+            let settings = ScheduleSettings {
+                warmup_tokens: Some(warmup),
+                decay_tokens: Some(decay),
+                period_tokens: Some(period),
+                ..ScheduleSettings::default()
+            };
+            settings.lengths_in_steps(9, tokens_before).into_iter().map(|(_, _, n)| n).collect::<Vec<_>>()
+        };
+        assert_eq!(of(20, 40, 100), [1, 1, 4]);
+        assert_eq!(of(21, 41, 101), [2, 2, 5]);
+        assert_eq!(of(0, 0, 1), [0, 0, 1]);
+        // The last 240 tokens begin after the third step; with one more the third is among them.
+        assert_eq!(of(60, 240, 300), [3, 6, 9]);
+        assert_eq!(of(60, 241, 300), [3, 7, 9]);
+        assert_eq!(of(60, 9_000, 300), [3, 9, 9]);
+        assert!(ScheduleSettings::default().lengths_in_steps(9, tokens_before).is_empty());
+        let both = ScheduleSettings { decay_steps: Some(1), decay_tokens: Some(1), ..Default::default() };
+        assert!(both.problem().is_some_and(|problem| problem.contains("schedule.decay_tokens")));
     }
 }

@@ -45,7 +45,7 @@ impl Validator {
             let samples = (first..(first + batch as u64).min(n))
                 .map(|i| corpus.samples.validation_sample(i))
                 .collect::<Result<Vec<_>>>()?;
-            batches.push(Batch::new(first, corpus.samples.seq_len(), &samples));
+            batches.push(Batch::new(first, &samples));
         }
         if batches.iter().all(|batch| batch.n_targets() == 0) {
             return Ok(None);

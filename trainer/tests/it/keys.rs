@@ -151,10 +151,13 @@ const OTHER: &[(&str, &str)] = &[
     ("schedule.kind", "linear"),
     ("schedule.kind", "inverse_sqrt"),
     ("schedule.period_steps", "3"),
+    ("schedule.period_tokens", "140"),
     ("schedule.warmup", "0.0"),
     ("schedule.warmup_steps", "1"),
+    ("schedule.warmup_tokens", "1"),
     ("schedule.decay", "0.0"),
     ("schedule.decay_steps", "1"),
+    ("schedule.decay_tokens", "1"),
     ("schedule.floor", "0.5"),
 ];
 

@@ -132,7 +132,7 @@ pub fn sample(t: u64, seq: usize) -> Sample {
 
 pub fn batch(first_t: u64, n: u64) -> Batch {
     let samples: Vec<Sample> = (first_t..first_t + n).map(|t| sample(t, SEQ)).collect();
-    Batch::new(first_t, SEQ, &samples)
+    Batch::new(first_t, &samples)
 }
 
 /// A training state with a fresh model.
@@ -222,7 +222,7 @@ pub fn run_config(assignments: &[&str]) -> RunConfig {
         values.read_assignment(assignment, &mut problems);
     }
     let config = RunConfig::new(values, problems).expect("a valid configuration");
-    config.with_plan_len(80).expect("a plan that is long enough")
+    config.with_plan_len(&Synthetic).expect("a plan that is long enough")
 }
 
 /// Says nothing; stops the run after a step if asked to.

@@ -59,6 +59,14 @@ impl Scale {
     /// The words for them, in the order of declaration.
     pub(super) const WORDS: &[&str] = &["match_rms", "rms_operator", "original"];
 
+    /// What the size of a step follows from.
+    pub(super) fn steps(self) -> StepKind {
+        match self {
+            Self::MatchRms => StepKind::Matched,
+            Self::RmsOperator | Self::Original => StepKind::Orthogonal,
+        }
+    }
+
     /// The factor for a matrix from `inputs` to `outputs` features.
     pub(super) fn factor(self, inputs: usize, outputs: usize) -> f64 {
         let (inputs, outputs) = (inputs.max(1) as f64, outputs as f64);
@@ -111,7 +119,7 @@ impl Rule for Muon {
     }
 
     fn kind(&self) -> StepKind {
-        StepKind::Orthogonal
+        self.scale.steps()
     }
 
     fn update(

@@ -68,7 +68,7 @@ impl Rule for NorMuon {
     }
 
     fn kind(&self) -> StepKind {
-        StepKind::Orthogonal
+        self.scale.steps()
     }
 
     fn update(
