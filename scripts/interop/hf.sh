@@ -60,3 +60,6 @@ check qwen2-moe $softmax --set moe.shared_gate=true
 check mixtral $softmax --set moe.shared=0 --set model.dense_layers=0 --set model.tie_embeddings=false
 check qwen3 --set model.dense_layers=3 --set attention.qk_norm=true --set attention.head_dim=64
 check llama --set model.dense_layers=3
+window="--set attention.kind=swa --set attention.swa.window=24"
+check mixtral-window $softmax $window --set moe.shared=0 --set model.dense_layers=0
+check mistral $window --set model.dense_layers=3

@@ -1,6 +1,7 @@
 //! The command line: types only.
 
 mod models;
+mod tasks;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use crate::device::DeviceChoice;
 use crate::model::config::AttentionConfig;
 
 pub use models::{ExportArgs, ExportNumber, Format, ImportArgs, UpcycleArgs};
+pub use tasks::TaskArgs;
 
 /// Trains mixture-of-experts language models from the shards and the plan of moe-data.
 #[derive(Debug, Parser)]
@@ -47,7 +49,7 @@ pub enum Verb {
     Train(TrainArgs),
     /// Go on with a run after an interruption, bit for bit as if there had been none.
     Resume(ResumeArgs),
-    /// Loss of a checkpoint on held-out documents, by source.
+    /// Loss of a checkpoint on held-out documents, by source, or its answers to tasks.
     Eval(EvalArgs),
     /// Text from a checkpoint.
     Sample(SampleArgs),
@@ -202,9 +204,12 @@ pub struct ResumeArgs {
 pub struct EvalArgs {
     /// A run or one of its checkpoints.
     pub path: PathBuf,
-    /// Folder of the shards and the plan.
-    #[arg(long, value_name = "DIR")]
-    pub shards: PathBuf,
+    /// Folder of the shards and the plan. With --tasks: name the questions whose text is in these shards.
+    #[arg(long, value_name = "DIR", required_unless_present = "tasks")]
+    pub shards: Option<PathBuf>,
+    /// Tasks.
+    #[command(flatten)]
+    pub tasks: TaskArgs,
     /// Capacities of experts to try, as shares of their even load, as in 1,1.25,2,inf; prints loss and dropped choices of
     /// each.
     #[arg(long, value_name = "X,...", value_delimiter = ',', value_parser = capacity)]

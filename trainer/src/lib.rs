@@ -3,6 +3,7 @@
 //! ```text
 //! plan -> data (batches) -> model -> objective -> optim   train: one step of these
 //!                           ops                          run: steps, validations, checkpoints
+//!                           tasks: how well a model answers questions
 //!                           checkpoint, metrics, export: the only writers of files
 //! ```
 
@@ -27,6 +28,7 @@ pub mod random;
 pub mod report;
 pub mod run;
 pub mod settings;
+pub mod tasks;
 pub mod train;
 pub mod upcycle;
 

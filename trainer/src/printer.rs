@@ -9,6 +9,8 @@ use moe_shards::terminal;
 
 use crate::error::{Error, Result};
 use crate::run::{Observer, Progress, Validation};
+use crate::tasks::TaskResult;
+use crate::tasks::metrics::{Metric, Summary};
 
 /// How much to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +126,12 @@ impl Observer for Printer {
         self.say(format!("step {step}  {}", describe_validation(validation)));
     }
 
+    fn tasks(&mut self, step: u64, results: &[TaskResult]) {
+        for result in results {
+            self.say(format!("step {step}  {}: {}", result.name, describe_summary(&result.all)));
+        }
+    }
+
     fn alarm(&mut self, step: u64, message: &str) {
         self.warn(format!("step {step}: {message}"));
     }
@@ -146,6 +154,16 @@ pub fn describe_validation(validation: &Validation) -> String {
         all.nats().unwrap_or(f64::NAN),
         validation.unigram
     )
+}
+
+/// The numbers of a task in one line.
+pub fn describe_summary(summary: &Summary) -> String {
+    let numbers = summary.metrics.iter().map(|metric| {
+        let stderr =
+            metric.stderr.map_or_else(String::new, |stderr| format!(" ± {}", Metric::digits(stderr)));
+        format!("{} {}{stderr}", metric.name, Metric::digits(metric.value))
+    });
+    numbers.collect::<Vec<_>>().join("  ")
 }
 
 /// A duration as people say it: 42s, 3m05s, 2h10m.

@@ -42,7 +42,7 @@ const TRAINER: &[&str] = &[
     "model",
     "data",
     "objective | optim | generate",
-    "train",
+    "train | tasks",
     "config",
     "checkpoint | metrics | bench | report",
     "run | export | upcycle",

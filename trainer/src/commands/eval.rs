@@ -1,9 +1,10 @@
 //! `moe-train eval`: loss of a checkpoint on held-out documents.
 
+use burn::tensor::Device;
 use moe_shards::Hash;
 use serde_json::{Map, Value, json};
 
-use super::{logits, per_token};
+use super::{logits, per_token, tasks};
 use crate::checkpoint::{self, Loaded};
 use crate::cli::EvalArgs;
 use crate::data::Corpus;
@@ -17,12 +18,18 @@ use crate::run::Validator;
 
 pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     let loaded = checkpoint::load(&checkpoint::resolve(&args.path, None)?)?;
-    let corpus = Corpus::open(&args.shards)?;
+    if !args.tasks.tasks.is_empty() {
+        return tasks::run(&args, &loaded, printer);
+    }
+    let shards = args.shards.as_deref().ok_or_else(|| {
+        Error::Usage("--shards DIR is missing: the plan that holds the documents out; or --tasks".into())
+    })?;
+    let corpus = Corpus::open(shards)?;
     let (trained, found) = (Hash::of(&loaded.tokenizer), Hash::of(&corpus.tokenizer));
     if trained != found {
         return Err(Error::Data(format!(
             "{}: tokenizer {} expected, {} found; losses of another tokenizer's tokens mean nothing",
-            args.shards.display(),
+            shards.display(),
             trained.short(),
             found.short()
         )));
@@ -30,7 +37,7 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     if corpus.samples.seq_len() > loaded.state.seq_len {
         return Err(Error::Data(format!(
             "{}: sequences of {} tokens, but the model was trained on {}; mix with --seq-len {1} or less",
-            args.shards.display(),
+            shards.display(),
             corpus.samples.seq_len(),
             loaded.state.seq_len
         )));
@@ -43,15 +50,12 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     }
     let chosen = device::open(args.device)?;
     printer.say(format!("device {}", chosen.reason));
-    let model = match args.ema {
-        true => checkpoint::load_average(&loaded, &chosen.device)?,
-        false => checkpoint::load_model(&loaded, &chosen.device)?,
-    };
+    let model = weights(&loaded, args.ema, &chosen.device)?;
     let n_samples = args.samples.unwrap_or(u64::MAX);
     let validator = Validator::new(&corpus, n_samples, loaded.config.data.samples_per_pass())?.ok_or_else(|| {
         Error::Data(format!(
             "{}: the plan holds out no documents to evaluate on; a plan of `moe-data mix` with a holdout does",
-            args.shards.display()
+            shards.display()
         ))
     })?;
     if !args.capacity.is_empty() {
@@ -97,6 +101,14 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// The model of a checkpoint, or that of the moving average of its weights.
+pub(super) fn weights(loaded: &Loaded, ema: bool, device: &Device) -> Result<Model> {
+    match ema {
+        true => checkpoint::load_average(loaded, device),
+        false => checkpoint::load_model(loaded, device),
+    }
 }
 
 /// How even the load of a router is, and where the tokens of each source go.

@@ -15,6 +15,7 @@ mod report;
 mod resume;
 mod sample;
 mod source;
+mod tasks;
 mod train;
 mod upcycle;
 mod verify_resume;
@@ -33,6 +34,8 @@ use crate::error::{Error, Result};
 use crate::metrics::Interval;
 use crate::printer::{Printer, describe_validation};
 use crate::run::{Run, Summary, Validator};
+use crate::tasks::question::Changes;
+use crate::tasks::{Reader, Suite};
 use crate::train::TrainState;
 
 /// Exit code of a run that a signal ended after saving.
@@ -104,12 +107,20 @@ fn validator(config: &RunConfig, corpus: &Corpus, printer: &Printer) -> Result<O
     Ok(validator)
 }
 
+/// The tasks that a run answers now and then; none where it is asked for none.
+fn suite(config: &RunConfig, corpus: &Corpus) -> Result<Option<Suite>> {
+    let reader = Reader { tokenizer: &corpus.tokenizer, eod: corpus.eod, longest: corpus.samples.seq_len() };
+    let tasks = config.run.eval_tasks.as_ref();
+    tasks.map(|tasks| Suite::open(tasks, Changes::default(), reader)).transpose()
+}
+
 /// A run whose folder is made and locked.
 struct Begun<'a> {
     dir: &'a Path,
     config: &'a RunConfig,
     corpus: &'a Corpus,
     validator: Option<&'a Validator>,
+    suite: Option<&'a Suite>,
 }
 
 /// Trains and reports the end.
@@ -120,11 +131,11 @@ fn train_and_report(
     end: EndArgs,
     printer: &mut Printer,
 ) -> Result<u8> {
-    let Begun { dir, config, corpus, validator } = begun;
+    let Begun { dir, config, corpus, validator, suite } = begun;
     let stop = stop_flag()?;
     printer.start_steps(state.step, config.run.steps.unwrap_or_default());
     let stop_after = end.stop_after;
-    let run = Run { dir, config, corpus, validator, interval, stop: &stop, stop_after };
+    let run = Run { dir, config, corpus, validator, suite, interval, stop: &stop, stop_after };
     let summary = crate::run::run(state, run, printer)?;
     printer.finish_steps();
     report(&summary, dir, printer);

@@ -114,7 +114,7 @@ fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
 fn events(run: &RunLog) -> Vec<u8> {
     let mut events = Events::default();
     let seconds = run.seconds().unwrap_or_default();
-    for columns in [&run.train, &run.validation] {
+    for columns in [&run.train, &run.validation, &run.tasks] {
         for (i, step) in columns.steps.iter().enumerate() {
             let line = run.train.steps.partition_point(|s| s <= step);
             let at = line.checked_sub(1).and_then(|line| seconds.get(line)).copied().unwrap_or(0.0);

@@ -3,7 +3,7 @@
 use moe_shards::PlanLock;
 
 use super::fork::{self, Fork};
-use super::{Begun, lock, memory, source, train_and_report, validator};
+use super::{Begun, lock, memory, source, suite, train_and_report, validator};
 use crate::checkpoint::{self, Loaded};
 use crate::cli::ResumeArgs;
 use crate::config::value::Value;
@@ -64,6 +64,7 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
         })?,
     };
     let validator = validator(&config, &corpus, printer)?;
+    let suite = suite(&config, &corpus)?;
     let device = chosen.device.autodiff();
     let (from, step) = (path.display(), loaded.state.step);
     let (state, _lock_of_fork) = match &args.fork {
@@ -94,7 +95,8 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
         // From here on this is the newest: the lines of later steps go.
         checkpoint::write_latest(&args.run, &checkpoint::checkpoint_name(loaded.state.step))?;
     }
-    let begun = Begun { dir, config: &config, corpus: &corpus, validator: validator.as_ref() };
+    let begun =
+        Begun { dir, config: &config, corpus: &corpus, validator: validator.as_ref(), suite: suite.as_ref() };
     train_and_report(state, begun, interval, args.end, printer)
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 use tokenizers::Tokenizer;
 
+use super::eval::weights;
 use crate::checkpoint;
 use crate::cli::SampleArgs;
 use crate::device;
@@ -33,10 +34,7 @@ pub(super) fn run(args: SampleArgs, printer: &mut Printer) -> Result<u8> {
     let prompts = args.prompt.iter().map(encode).collect::<Result<Vec<_>>>()?;
     let chosen = device::open(args.device)?;
     printer.say(format!("device {}; step {}", chosen.reason, loaded.state.step));
-    let model = match args.ema {
-        true => checkpoint::load_average(&loaded, &chosen.device)?,
-        false => checkpoint::load_model(&loaded, &chosen.device)?,
-    };
+    let model = weights(&loaded, args.ema, &chosen.device)?;
     let (eod, context) = (loaded.state.eod, loaded.state.seq_len);
     let reading = match loaded.config.model(loaded.state.vocab_size, context).sees_later_tokens() {
         None => Reading::Once,

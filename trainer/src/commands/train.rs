@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
-use super::{Begun, lock, memory, source, train_and_report, validator};
+use super::{Begun, lock, memory, source, suite, train_and_report, validator};
 use crate::checkpoint;
 use crate::cli::{EndArgs, TrainArgs};
 use crate::config::RunConfig;
@@ -59,6 +59,7 @@ pub(super) fn begin(
     describe(&config, &geometry, &corpus, printer);
     memory::check(&config, &geometry, &chosen.device, printer)?;
     let validator = validator(&config, &corpus, printer)?;
+    let suite = suite(&config, &corpus)?;
 
     let model = make(&geometry, &corpus, &chosen.device.autodiff(), printer)?;
     let optimizer = Optimizer::new(config.groups.clone(), &model);
@@ -69,7 +70,8 @@ pub(super) fn begin(
     refuse_begun(dir)?;
     checkpoint::forget_parent(dir)?;
     checkpoint::write_config_lock(dir, &config.values)?;
-    let begun = Begun { dir, config: &config, corpus: &corpus, validator: validator.as_ref() };
+    let begun =
+        Begun { dir, config: &config, corpus: &corpus, validator: validator.as_ref(), suite: suite.as_ref() };
     train_and_report(state, begun, Interval::default(), end, printer)
 }
 

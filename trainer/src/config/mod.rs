@@ -121,6 +121,15 @@ impl RunConfig {
         ModelConfig { vocab_size, seq_len, ..self.model.clone() }
     }
 
+    /// Tokens of a forward pass that answers tasks: as many as one of training. 1, so that every text is a pass of its own,
+    /// where the tokens of a pass compete.
+    pub fn tokens_per_pass(&self, geometry: &ModelConfig) -> usize {
+        match geometry.sees_later_tokens() {
+            Some(_) => 1,
+            None => self.data.samples_per_pass() * geometry.seq_len,
+        }
+    }
+
     /// What a training step needs, for a run of `n_steps` steps.
     pub fn step_config(&self, n_steps: u64) -> StepConfig {
         StepConfig {
@@ -221,6 +230,8 @@ impl RunConfig {
         let unused = |key: &str, of: &str| format!("{key} has no effect without {of}");
         let is_unused = self.optim.skip_window.is_some() && self.optim.skip_sigma.is_none();
         require(!is_unused, unused("optim.skip_window", "optim.skip_sigma"));
+        let is_unused = self.run.eval_tasks_every.is_some() && self.run.eval_tasks.is_none();
+        require(!is_unused, unused("run.eval_tasks_every", "run.eval_tasks"));
         let is_unused = self.run.ema_from.is_some() && self.run.ema_decay.is_none();
         require(!is_unused, unused("run.ema_from", "run.ema_decay"));
         let follows_gradients = self.groups.all().iter().any(|group| group.rule.kind() == StepKind::Gradient);

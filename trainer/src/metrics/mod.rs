@@ -12,4 +12,4 @@ pub use groups::{GroupLosses, Mean};
 pub use interval::{Interval, Took};
 pub use jsonl::MetricsFile;
 pub use loads::{GroupLoads, information, shares};
-pub use record::{Facts, GroupFacts, SCHEMA, ValidatedRouter, validation_record};
+pub use record::{Facts, GroupFacts, SCHEMA, ValidatedRouter, tasks_record, validation_record};

@@ -8,6 +8,7 @@ use super::loads::{GroupLoads, information, shares};
 use crate::data::Corpus;
 use crate::model::config::BalanceConfig;
 use crate::model::moe::RouterStats;
+use crate::tasks::TaskResult;
 use crate::train::TrainState;
 
 /// Version of the keys and their meaning.
@@ -181,6 +182,24 @@ pub fn validation_record(
         put(&mut line, &format!("{prefix}/dead"), summary.n_dead);
         put(&mut line, &format!("{prefix}/max_load"), summary.max_load);
         loads(&mut line, &prefix, &router.groups, corpus);
+    }
+    line
+}
+
+/// The line of answers to tasks.
+pub fn tasks_record(step: u64, results: &[TaskResult]) -> Map<String, Value> {
+    let mut line = Map::new();
+    put(&mut line, "schema", SCHEMA);
+    put(&mut line, "step", step);
+    for result in results {
+        for (name, value) in result.all.to_json() {
+            put(&mut line, &format!("task/{}/{name}", result.name), value);
+        }
+        for (group, summary) in &result.groups {
+            for metric in &summary.metrics {
+                put(&mut line, &format!("task/{}/{group}/{}", result.name, metric.name), metric.value);
+            }
+        }
     }
     line
 }

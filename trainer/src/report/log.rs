@@ -17,6 +17,8 @@ pub struct RunLog {
     pub train: Columns,
     /// Lines about validation.
     pub validation: Columns,
+    /// Lines about tasks.
+    pub tasks: Columns,
     /// Its configuration, every key with its value.
     pub config: BTreeMap<String, String>,
     /// What else there is to say of it, by name.
@@ -137,12 +139,16 @@ impl RunLog {
                 let problem = "expected an object with `step`; the file was changed by hand or damaged: bring it back from a copy, or take the line out";
                 return Err(Error::Data(format!("{}, line {n}: {problem}", path.display())));
             };
-            let is_validation = record.contains_key("validation/ce");
-            let columns = if is_validation { &mut run.validation } else { &mut run.train };
+            let columns = match record.keys().any(|key| key.starts_with("task/")) {
+                true => &mut run.tasks,
+                false if record.contains_key("validation/ce") => &mut run.validation,
+                false => &mut run.train,
+            };
             columns.push(step, record);
         }
         run.train.finish();
         run.validation.finish();
+        run.tasks.finish();
         if run.train.steps.is_empty() && run.validation.steps.is_empty() {
             return Err(Error::Data(format!(
                 "{}: has no line yet; a run writes one every `run.log_every` steps",
@@ -239,12 +245,13 @@ mod tests {
     fn lines_become_columns_with_gaps() {
         let text = "{\"step\":10,\"train/ce\":5.0,\"data/tokens_seen\":100,\"data/hash\":\"ab\"}\n\
                     {\"step\":20,\"train/ce\":4.0,\"data/tokens_seen\":200,\"router/1/load\":[0.25,0.75],\"train/pass/10/ce\":1}\n\
-                    {\"step\":20,\"validation/ce\":4.5}\n{\"step\":30,\"tra";
+                    {\"step\":20,\"validation/ce\":4.5}\n{\"step\":20,\"task/x/acc\":0.5}\n{\"step\":30,\"tra";
         let run = read(text).unwrap();
         assert_eq!(run.train.points("train/ce"), [(10.0, 5.0), (20.0, 4.0)]);
         assert_eq!(run.train.points("train/pass/10/ce"), [(20.0, 1.0)]);
         assert_eq!(run.train.lists("router/1/load").unwrap(), [vec![], vec![0.25, 0.75]]);
         assert_eq!(run.validation.points("validation/ce"), [(20.0, 4.5)]);
+        assert_eq!(run.tasks.points("task/x/acc"), [(20.0, 0.5)]);
         assert_eq!((run.tokens_at(5.0), run.tokens_at(15.0), run.tokens_at(99.0)), (50.0, 100.0, 200.0));
         assert_eq!(run.train.middles("train/pass/", "/ce"), ["10"]);
     }

@@ -14,10 +14,13 @@ use crate::checkpoint::{self, Circumstances, parameter_hash};
 use crate::config::RunConfig;
 use crate::data::{Batch, Corpus, Loader};
 use crate::error::{Error, Result};
-use crate::metrics::{Facts, GroupFacts, Interval, MetricsFile, Took, validation_record, write_crash};
+use crate::metrics::{
+    Facts, GroupFacts, Interval, MetricsFile, Took, tasks_record, validation_record, write_crash,
+};
 use crate::model::parameters::parameters;
 use crate::model::{ModelConfig, size};
 use crate::optim;
+use crate::tasks::{Suite, TaskResult};
 use crate::train::{StepError, StepReport, TrainState, train_step};
 
 /// Where and with what to train.
@@ -31,6 +34,8 @@ pub struct Run<'a> {
     pub corpus: &'a Corpus,
     /// Its validation set; none where the plan holds nothing out.
     pub validator: Option<&'a Validator>,
+    /// Tasks to be answered now and then.
+    pub suite: Option<&'a Suite>,
     /// What was measured since the last line of its metrics; empty at its start.
     pub interval: Interval,
     /// Set by a signal: finish the step, save, stop.
@@ -45,6 +50,8 @@ pub trait Observer {
     fn step(&mut self, progress: &Progress);
     /// After each validation.
     fn validation(&mut self, step: u64, validation: &Validation);
+    /// After each round of tasks.
+    fn tasks(&mut self, step: u64, results: &[TaskResult]);
     /// When something is wrong that can still be helped.
     fn alarm(&mut self, step: u64, message: &str);
     /// After each checkpoint.
@@ -93,7 +100,7 @@ pub struct Summary {
 /// [`Error::Diverged`] when loss or gradient is not finite; anything that reading samples or
 /// writing files refuses.
 pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Result<Summary> {
-    let Run { dir, config, corpus, validator, stop, stop_after, interval } = run;
+    let Run { dir, config, corpus, validator, suite, stop, stop_after, interval } = run;
     // Set by `RunConfig::with_plan_len` before any run.
     let n_steps = config.run.steps.unwrap_or(state.step);
     let step_config = config.step_config(n_steps);
@@ -182,6 +189,12 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
             metrics.file.append(line)?;
             observer.validation(state.step, &result);
             validation = Some(result);
+        }
+        let every = config.run.eval_tasks_every.unwrap_or(config.run.eval_every);
+        if let Some(suite) = suite.filter(|_| due(state.step, every)) {
+            let results = suite.run(&state.model, config.tokens_per_pass(&metrics.geometry))?;
+            metrics.file.append(tasks_record(state.step, &results))?;
+            observer.tasks(state.step, &results);
         }
         if due(state.step, config.run.save_every) || interrupted {
             metrics.file.sync()?;

@@ -146,7 +146,8 @@ fn a_model_of_every_class_comes_back_bit_for_bit() {
     let glm =
         ["attention.qk_norm=true", "attention.head_dim=8", "attention.rotary_fraction=0.5", "moe.shared=2"];
     let groups = ["moe.router.kind=group_limited", "moe.experts=6", "moe.router.group_limited.groups=3"];
-    let all: [(&str, Vec<&str>); 8] = [
+    let window = ["attention.kind=swa", "attention.swa.window=5"];
+    let all: [(&str, Vec<&str>); 10] = [
         ("Glm4MoeForCausalLM", [&glm[..], &yarn].concat()),
         ("Glm4MoeForCausalLM", groups.to_vec()),
         (
@@ -156,8 +157,10 @@ fn a_model_of_every_class_comes_back_bit_for_bit() {
         ("Qwen3MoeForCausalLM", with(&["attention.qk_norm=true", "moe.shared=0"])),
         ("Qwen2MoeForCausalLM", with(&["moe.shared_gate=true", "moe.router.norm_weights=false"])),
         ("MixtralForCausalLM", with(&["moe.shared=0", "model.dense_layers=0"])),
+        ("MixtralForCausalLM", with(&[&window[..], &["moe.shared=0", "model.dense_layers=0"]].concat())),
         ("Qwen3ForCausalLM", vec!["attention.qk_norm=true", "model.dense_layers=2"]),
         ("LlamaForCausalLM", vec!["model.dense_layers=2"]),
+        ("MistralForCausalLM", [&window[..], &["model.dense_layers=2"]].concat()),
     ];
     let mut seen: Vec<&str> = all.iter().map(|(class, _)| *class).collect();
     seen.dedup();

@@ -164,6 +164,11 @@ const OTHER: &[(&str, &str)] = &[
 /// Keys that this test cannot try, and why.
 const UNTRIED: &[(&str, &str)] = &[
     ("run.device", "there is one device here"),
+    (
+        "run.eval_tasks",
+        "the program reads the files: `a_run_answers_tasks_on_its_way_and_a_resumed_one_the_same`",
+    ),
+    ("run.eval_tasks_every", "the same"),
     ("data.shards", "the samples are made up; `train_eval_sample_inspect_and_the_refusals` reads a plan"),
     ("moe.router.kind", "`every_router_learns_and_leaves_padding_alone`"),
     ("moe.router.expert_choice.allow_noncausal", "`expert_choice_is_not_causal_and_must_be_asked_for`"),

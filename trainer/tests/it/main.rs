@@ -43,6 +43,9 @@ mod optim;
 /// Models that leave for other programs and come from them.
 mod export;
 
+/// Questions answered by likelihood.
+mod tasks;
+
 /// Mixtures of experts that begin as dense models.
 mod upcycle;
 

@@ -26,6 +26,7 @@ use moe_train::ops::routing::Score;
 use moe_train::optim::{AdamWConfig, Optimizer, Schedule, ScheduleKind};
 use moe_train::random::{Stream, mix};
 use moe_train::run::{Observer, Progress, Run, Summary, Validation, Validator, run};
+use moe_train::tasks::TaskResult;
 use moe_train::train::{StepConfig, TrainState};
 
 pub const VOCAB: usize = 29;
@@ -241,6 +242,8 @@ impl Observer for Silent {
 
     fn validation(&mut self, _: u64, _: &Validation) {}
 
+    fn tasks(&mut self, _: u64, _: &[TaskResult]) {}
+
     fn alarm(&mut self, _: u64, _: &str) {}
 
     fn saved(&mut self, _: &Path) {}
@@ -272,6 +275,7 @@ pub fn train(
         config,
         corpus: &corpus,
         validator: validator.as_ref(),
+        suite: None,
         interval,
         stop: &stop,
         stop_after: None,

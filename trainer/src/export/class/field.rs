@@ -15,6 +15,8 @@ pub enum Field {
     Written(&'static str, &'static str),
     /// A key that has one of these values, which imported models have the first of.
     Only(&'static str, &'static [&'static str]),
+    /// How many tokens a token sees, `sliding_window`, itself included; null where it sees all.
+    Window,
     /// Width of heads, `head_dim`; where it is missing the width of the residual stream over the heads.
     HeadDim,
     /// Rotary positions: the key of theta, and that of the share of channels where the class can have one.
@@ -40,6 +42,8 @@ pub struct Router {
     pub has_groups: bool,
 }
 
+const ATTENTION: &str = "attention.kind";
+const WINDOW: &str = "attention.swa.window";
 const SCALING: &str = "attention.rope.scaling";
 const FACTOR: &str = "attention.rope.factor";
 const ORIGINAL: &str = "attention.rope.original";
@@ -66,6 +70,7 @@ impl Field {
         match *self {
             Self::Same(key, _) | Self::Either(key, _) | Self::Only(key, _) => vec![key],
             Self::Written(..) => Vec::new(),
+            Self::Window => vec![ATTENTION, WINDOW],
             Self::HeadDim => vec!["attention.head_dim"],
             Self::Rope(theta, fraction) => {
                 [Some(theta), fraction].into_iter().flatten().chain([SCALING, FACTOR, ORIGINAL]).collect()
@@ -82,6 +87,7 @@ impl Field {
         match self {
             _ if is_of_mixtures && facts.is_dense() => Vec::new(),
             Self::Only(key, values) => only(facts, key, values).into_iter().collect(),
+            Self::Window => only(facts, ATTENTION, &["gqa", "swa"]).into_iter().collect(),
             Self::SharedWidth if facts.number("moe.shared") == 0 => {
                 vec!["moe.shared = 0: 1 or more would do".into()]
             }
@@ -102,6 +108,10 @@ impl Field {
             // A test of all classes sees that it is JSON.
             Self::Written(field, json) => put(field, serde_json::from_str(json).unwrap_or_default()),
             Self::Only(..) => {}
+            Self::Window => {
+                let is_windowed = facts.text(ATTENTION) == "swa";
+                put("sliding_window", if is_windowed { facts.json(WINDOW) } else { Json::Null });
+            }
             Self::HeadDim => put("head_dim", facts.model.attention(0).head_dim(facts.model.d_model).into()),
             Self::Rope(theta, fraction) => {
                 let mut rope = json!({ "rope_type": "default", "rope_theta": facts.json(theta) });
@@ -155,6 +165,12 @@ impl Field {
             Self::Only(key, values) => {
                 Ok(values.first().map(|value| format!("{key}={value}")).into_iter().collect())
             }
+            Self::Window => match config.get("sliding_window") {
+                None | Some(Json::Null) => Ok(vec![format!("{ATTENTION}=gqa")]),
+                Some(_) => {
+                    Ok(vec![format!("{ATTENTION}=swa"), format!("{WINDOW}={}", integer("sliding_window")?)])
+                }
+            },
             Self::HeadDim => {
                 let width = match config.get("head_dim") {
                     Some(Json::Number(_)) => integer("head_dim")?,

@@ -22,6 +22,14 @@ pub const HEADS: &[Field] = &[
     Field::HeadDim,
 ];
 
+/// The same, of a window where the class has one.
+pub const WINDOWED: &[Field] = &[
+    Field::Window,
+    Field::Same("attention.heads", "num_attention_heads"),
+    Field::Same("attention.kv_heads", "num_key_value_heads"),
+    Field::HeadDim,
+];
+
 /// Experts of a class with a field for their width.
 pub const EXPERTS: &[Field] = &[
     Field::Same("moe.top_k", "num_experts_per_tok"),

@@ -1,7 +1,7 @@
 //! Mixtral: softmax scores over the chosen experts, no shared experts, no dense blocks.
 
 use super::field::{Field, Router};
-use super::glm4_moe::{COMMON, HEADS};
+use super::glm4_moe::{COMMON, WINDOWED};
 use super::layout::PLAIN;
 use super::{Class, Names};
 
@@ -13,7 +13,7 @@ pub const CLASS: Class = Class {
     is_moe: true,
     fields: &[
         COMMON,
-        HEADS,
+        WINDOWED,
         &[
             Field::Same("moe.experts", "num_local_experts"),
             Field::Same("moe.top_k", "num_experts_per_tok"),
@@ -24,6 +24,6 @@ pub const CLASS: Class = Class {
             Field::Router(Router { score: "softmax", norm: None, scale: None, has_groups: false }),
         ],
     ],
-    constants: &[("hidden_act", "\"silu\""), ("sliding_window", "null")],
+    constants: &[("hidden_act", "\"silu\"")],
     names: Names { mixture: "block_sparse_moe", expert: ["w1", "w3", "w2"], ..PLAIN },
 };

@@ -7,6 +7,7 @@ mod field;
 mod glm4_moe;
 mod layout;
 mod llama;
+mod mistral;
 mod mixtral;
 mod qwen2_moe;
 mod qwen3;
@@ -52,6 +53,7 @@ pub const CLASSES: &[&Class] = &[
     &mixtral::CLASS,
     &qwen3::CLASS,
     &llama::CLASS,
+    &mistral::CLASS,
 ];
 
 /// Settings that only training knows, or that decide only how something is computed, by the beginning of their names.
@@ -290,6 +292,7 @@ mod tests {
         assert_eq!(of(&[SOFTMAX, "moe.shared=0", "model.dense_layers=0"]), "MixtralForCausalLM");
         assert_eq!(of(&["model.dense_layers=4"]), "LlamaForCausalLM");
         assert_eq!(of(&["model.dense_layers=4", "attention.qk_norm=true"]), "Qwen3ForCausalLM");
+        assert_eq!(of(&["model.dense_layers=4", "attention.kind=swa"]), "MistralForCausalLM");
     }
 
     #[test]
@@ -312,7 +315,8 @@ mod tests {
     fn a_description_reads_back_as_the_same_settings() {
         const YARN: [&str; 3] =
             ["attention.rope.scaling=yarn", "attention.rope.factor=4", "attention.rope.original=16"];
-        let all: [&[&str]; 11] = [
+        const WINDOW: [&str; 2] = ["attention.kind=swa", "attention.swa.window=7"];
+        let all: [&[&str]; 13] = [
             &YARN,
             &["attention.kind=mla", YARN[0], YARN[1], YARN[2]],
             &["attention.rotary_fraction=0.5", "attention.head_dim=64", "moe.router.route_scale=2.5"],
@@ -324,6 +328,8 @@ mod tests {
             &[SOFTMAX, "moe.shared=0", "model.dense_layers=0", "model.norm_eps=1e-6"],
             &["model.dense_layers=4", "attention.rope_theta=5e5"],
             &["model.dense_layers=4", "attention.qk_norm=true"],
+            &["model.dense_layers=4", WINDOW[0], WINDOW[1]],
+            &[SOFTMAX, "moe.shared=0", "model.dense_layers=0", WINDOW[0], WINDOW[1]],
         ];
         for assignments in all {
             let config = config(assignments);

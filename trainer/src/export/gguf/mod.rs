@@ -77,6 +77,9 @@ fn arch(class: &Class, facts: Facts) -> Result<&'static str, Vec<String>> {
         ]);
     };
     let mut problems = Vec::new();
+    if facts.text("attention.kind") == "swa" {
+        problems.push("attention.kind = swa: gqa would do".into());
+    }
     let scaling = facts.text("attention.rope.scaling");
     if scaling != "none" {
         problems.push(format!("attention.rope.scaling = {scaling}: none would do"));

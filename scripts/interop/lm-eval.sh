@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Answers the same questions with `moe-train eval --tasks` and with lm-eval, which reads the model from `moe-train export --to hf`,
+# compares every number and every log-likelihood, and prints the table of docs/interop.md.
+# Input: RUN, a run or a checkpoint; DATA, a folder with arc_easy.jsonl.gz, blimp_*.jsonl.gz and gsm8k_test.jsonl.gz.
+# Size: PyTorch with its CUDA libraries is a download of 3 GB. WORK keeps it for another time.
+#
+# Usage: scripts/interop/lm-eval.sh RUN DATA WORK [MOE_TRAIN]
+set -euo pipefail
+run=$(realpath "$1")
+data=$(realpath "$2")
+mkdir -p "$3"
+work=$(realpath "$3")
+moe_train=$(command -v "${4:-moe-train}")
+moe_train=$(realpath "$moe_train")
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$work"
+if [ ! -x venv/bin/python ]; then
+    python3 -m venv venv
+    venv/bin/pip install --quiet torch transformers==5.24.0 accelerate lm_eval==0.4.13
+fi
+export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE="$work/cache" TOKENIZERS_PARALLELISM=false
+
+rm -rf hf answers.jsonl
+"$moe_train" --quiet export "$run" --to hf hf
+definition() {
+    printf '%s\n' "$2" "name = \"$1\"" >"$1.toml"
+    if [ -n "${3:-}" ]; then printf '%s\n' "$3" >>"$1.toml"; fi
+}
+arc="kind = \"choice\"
+data = \"$data/arc_easy.jsonl.gz\"
+prompt = \"{{query}}\\nAnswer:\"
+choices = \"choices\"
+answer = \"gold\""
+definition arc_easy "$arc"
+definition arc_easy_3_shots "$arc" "[shots]
+n = 3"
+tasks=(arc_easy=arc_easy="$data/arc_easy.jsonl.gz" arc_easy_3_shots=arc_easy:3="$data/arc_easy.jsonl.gz")
+for path in "$data"/blimp_*.jsonl.gz; do
+    name=$(basename "$path" .jsonl.gz)
+    definition "$name" "kind = \"choice\"
+data = \"$path\"
+choices = [\"{{sentence_good}}\", \"{{sentence_bad}}\"]
+answer = 0"
+    tasks+=("$name=blimp=$path")
+done
+definition gsm8k_last_word "kind = \"cloze\"
+data = \"$data/gsm8k_test.jsonl.gz\"
+text = \"{{question}}\""
+definition gsm8k_solutions "kind = \"perplexity\"
+data = \"$data/gsm8k_test.jsonl.gz\"
+text = \"{{answer}}\""
+tasks+=(gsm8k_last_word=last_word/question="$data/gsm8k_test.jsonl.gz" gsm8k_solutions=whole/answer="$data/gsm8k_test.jsonl.gz")
+
+files=()
+for task in "${tasks[@]}"; do files+=("${task%%=*}.toml"); done
+"$moe_train" --quiet eval "$run" --tasks "${files[@]}" --answers answers.jsonl --json >ours.json
+venv/bin/python "$here/check_lm_eval.py" hf ours.json answers.jsonl -- "${tasks[@]}"

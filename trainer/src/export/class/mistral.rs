@@ -1,0 +1,17 @@
+//! Mistral: dense blocks whose tokens see the last ones alone.
+
+use super::Class;
+use super::glm4_moe::{COMMON, WINDOWED};
+use super::layout::PLAIN;
+use super::qwen3::DENSE;
+
+/// The class.
+pub const CLASS: Class = Class {
+    architecture: "MistralForCausalLM",
+    model_type: "mistral",
+    gguf: Some("llama"),
+    is_moe: false,
+    fields: &[COMMON, WINDOWED, DENSE],
+    constants: &[("hidden_act", "\"silu\"")],
+    names: PLAIN,
+};

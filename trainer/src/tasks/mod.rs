@@ -1,0 +1,199 @@
+//! Tasks: files of questions, and how well a model answers them by likelihood. `docs/evaluation.md` defines every number.
+//!
+//! ```text
+//! definition (TOML) + records (JSONL) -> question -> encode -> score (forward passes) -> metrics
+//!                                                 -> overlap (with training data)
+//! ```
+
+pub mod definition;
+pub mod encode;
+pub mod metrics;
+pub mod overlap;
+pub mod question;
+pub mod records;
+pub mod score;
+pub mod template;
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use definition::{Kind, Source};
+use encode::{Encoder, Request};
+use metrics::{Outcome, Size, Summary, by_group, summary};
+use question::{Changes, Questions};
+use score::{Reading, score};
+
+/// Tasks in tokens, ready to be put to models again and again.
+#[derive(Debug)]
+pub struct Suite {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    longest: usize,
+}
+
+/// A task in tokens.
+#[derive(Debug)]
+pub struct Task {
+    /// Its questions.
+    pub questions: Questions,
+    /// One for each answer of each question.
+    requests: Vec<Request>,
+}
+
+/// What came of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskResult {
+    /// Its name.
+    pub name: String,
+    /// What is asked.
+    pub kind: Kind,
+    /// Examples before each question.
+    pub n_shots: usize,
+    /// The numbers of all questions.
+    pub all: Summary,
+    /// Those of each group.
+    pub groups: BTreeMap<String, Summary>,
+    /// What came of each question.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// The tokenizer of a model, and how much it reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a> {
+    /// Content of the tokenizer's file.
+    pub tokenizer: &'a [u8],
+    /// The end-of-document token.
+    pub eod: u32,
+    /// Most tokens that it reads.
+    pub longest: usize,
+}
+
+impl Suite {
+    /// Reads tasks, each `FILE.toml` or `NAME=FILE`.
+    ///
+    /// # Errors
+    /// When a definition is wrong, a file cannot be read, or a record does not fit; and when two tasks have one name.
+    pub fn open(specs: &[String], changes: Changes, reader: Reader) -> Result<Self> {
+        let encoder = Encoder::new(reader.tokenizer, reader.eod)?;
+        let mut tasks: Vec<Task> = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let questions = Questions::read(&Source::find(spec)?, changes)?;
+            if tasks.iter().any(|task| task.questions.name == questions.name) {
+                return Err(Error::Usage(format!(
+                    "--tasks {spec}: another task is called {:?}; give one file for all data (a pattern in quotes: NAME='*.jsonl'), \
+                     or a definition of your own with another `name`",
+                    questions.name
+                )));
+            }
+            tasks.push(Task::new(questions, &encoder)?);
+        }
+        Ok(Self { tasks, longest: reader.longest })
+    }
+
+    /// Puts all tasks to a model, in forward passes of about `pass_tokens` tokens; 1 asks every question by itself.
+    ///
+    /// # Errors
+    /// When the device failed.
+    pub fn run(&self, model: &Model, pass_tokens: usize) -> Result<Vec<TaskResult>> {
+        self.tasks.iter().map(|task| task.run(model, self.longest, pass_tokens)).collect()
+    }
+}
+
+impl Task {
+    fn new(questions: Questions, encoder: &Encoder) -> Result<Self> {
+        let of_question = |question: &question::Question| -> Result<Vec<Request>> {
+            let request = |answer: &String| {
+                let request = match questions.kind {
+                    Kind::Perplexity => encoder.text(answer),
+                    _ => encoder.request(&question.context, &format!("{}{answer}", questions.delimiter)),
+                };
+                request.map_err(|problem| records::at(&question.place.0, question.place.1, &problem))
+            };
+            question.answers.iter().map(request).collect()
+        };
+        let requests: Vec<Vec<Request>> = questions.all.par_iter().map(of_question).collect::<Result<_>>()?;
+        Ok(Self { requests: requests.concat(), questions })
+    }
+
+    fn run(&self, model: &Model, longest: usize, pass_tokens: usize) -> Result<TaskResult> {
+        let Questions { name, kind, n_shots, all, .. } = &self.questions;
+        let scores =
+            score(model, &self.requests, Reading { longest, pass_tokens, ranks: *kind == Kind::Cloze })?;
+        let mut rest = scores.as_slice();
+        let mut outcomes = Vec::with_capacity(all.len());
+        for question in all {
+            let (own, others) = rest.split_at(question.answers.len());
+            rest = others;
+            outcomes.push(Outcome {
+                log_likelihoods: own.iter().map(|score| score.log_likelihood).collect(),
+                sizes: question.answers.iter().map(|answer| Size::of(answer)).collect(),
+                right: question.right,
+                is_greedy: own[question.right].n_missed == 0,
+                group: question.group.clone(),
+            });
+        }
+        Ok(TaskResult {
+            name: name.clone(),
+            kind: *kind,
+            n_shots: *n_shots,
+            all: summary(*kind, &outcomes),
+            groups: by_group(*kind, &outcomes),
+            outcomes,
+        })
+    }
+}
+
+impl Summary {
+    /// An object of JSON: `questions`, and each number with its standard error.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut map = Map::new();
+        map.insert("questions".into(), self.n.into());
+        for metric in &self.metrics {
+            map.insert(metric.name.into(), metric.value.into());
+            map.insert(format!("{}_stderr", metric.name), metric.stderr.into());
+        }
+        map
+    }
+}
+
+impl TaskResult {
+    /// An object of JSON.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut map = Map::new();
+        map.insert("kind".into(), self.kind.word().into());
+        map.insert("shots".into(), self.n_shots.into());
+        map.extend(self.all.to_json());
+        let groups: Map<String, Value> =
+            self.groups.iter().map(|(name, summary)| (name.clone(), summary.to_json().into())).collect();
+        if !groups.is_empty() {
+            map.insert("groups".into(), groups.into());
+        }
+        map
+    }
+
+    /// What came of a question, as an object of JSON.
+    pub fn outcome_json(&self, index: usize) -> Value {
+        let outcome = &self.outcomes[index];
+        let mut value = json!({
+            "task": self.name,
+            "question": index,
+            "right": outcome.right,
+            "log_likelihoods": outcome.log_likelihoods,
+        });
+        let more: Option<(&str, Value)> = match self.kind {
+            Kind::Choice => Some(("chosen", outcome.chosen().into())),
+            Kind::Cloze => Some(("greedy", outcome.is_greedy.into())),
+            Kind::Perplexity => None,
+        };
+        for (name, of) in
+            more.into_iter().chain(outcome.group.as_deref().map(|group| ("group", group.into())))
+        {
+            value[name] = of;
+        }
+        value
+    }
+}
