@@ -11,6 +11,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod cpu;
 pub mod cross_entropy;
 pub mod delta_rule;
 pub mod embedding;
@@ -18,6 +19,7 @@ pub mod flex;
 pub mod global_norm;
 pub mod grouped;
 pub mod linear;
+pub mod matmul;
 pub mod native_sparse;
 pub mod newton_schulz;
 pub mod rms_norm;

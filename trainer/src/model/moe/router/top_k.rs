@@ -13,6 +13,7 @@ use crate::model::facts::{Facts, Written};
 use crate::model::init::Init;
 use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::ops::routing::{Score, choose, scores, scores_for_choice};
 use crate::settings;
 use crate::settings::float;
@@ -125,7 +126,7 @@ impl Route for TopK {
 
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
         // In f32 whatever the type of x: small differences of logits decide.
-        let logits = cast_f32(x).matmul(self.weight.val());
+        let logits = matmul(cast_f32(x), self.weight.val());
         let keys = match self.by_logits {
             true => logits.clone().without_autodiff(),
             false => scores_for_choice(logits.clone(), self.settings.score),
