@@ -5,12 +5,15 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::product::copy;
 use super::{Scratch, View, arch, vectorized};
 
 /// Vectors of a row of a panel.
 pub(super) const VECTORS: usize = 2;
 /// Columns of which a multiple begins a panel, whatever the vectors.
 pub const ALIGNED: usize = 64;
+/// Rows that are turned at once.
+const DEPTH: usize = 64;
 /// Values that are packed by one thread alone.
 const SERIAL: usize = 1 << 14;
 
@@ -132,15 +135,25 @@ impl Job<'_> {
         let width = columns.len();
         if of.column == 1 {
             for (k, out) in out.chunks_exact_mut(panel).take(inner).enumerate() {
-                let at = k * of.row + columns.start;
-                out[..width].copy_from_slice(&of.values[at..at + width]);
+                let from = &of.values[k * of.row + columns.start..][..width];
+                // The widths of whole panels.
+                match width {
+                    32 => copy::<32>(from, out),
+                    16 => copy::<16>(from, out),
+                    _ => out[..width].copy_from_slice(from),
+                }
             }
             return;
         }
-        for (j, column) in columns.enumerate() {
-            let values = of.values[column * of.column..].iter().step_by(of.row.max(1));
-            for (out, value) in out[j..].iter_mut().step_by(panel).zip(values).take(inner) {
-                *out = *value;
+        // Some rows at a time, so that what is written lies in the nearest cache.
+        for first in (0..inner).step_by(DEPTH) {
+            let depth = DEPTH.min(inner - first);
+            let out = &mut out[first * panel..(first + depth) * panel];
+            for (j, column) in columns.clone().enumerate() {
+                let values = of.values[column * of.column + first * of.row..].iter().step_by(of.row.max(1));
+                for (out, value) in out[j..].iter_mut().step_by(panel).zip(values).take(depth) {
+                    *out = *value;
+                }
             }
         }
     }

@@ -166,7 +166,7 @@ fn gather(a: View, n: usize, tall: usize, columns: Range<usize>, to: &mut [f32])
         if a.row == 1 {
             let values = &values[..n];
             tiles!(n, tall, |row, HEIGHT| {
-                to[row * depth + k * HEIGHT..][..HEIGHT].copy_from_slice(&values[row..row + HEIGHT])
+                copy::<HEIGHT>(&values[row..], &mut to[row * depth + k * HEIGHT..])
             });
         } else {
             tiles!(n, tall, |row, HEIGHT| {
@@ -175,6 +175,14 @@ fn gather(a: View, n: usize, tall: usize, columns: Range<usize>, to: &mut [f32])
                 }
             });
         }
+    }
+}
+
+/// Copies the first `N` values, without a call.
+#[inline(always)]
+pub(super) fn copy<const N: usize>(from: &[f32], to: &mut [f32]) {
+    if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
+        *to = *from;
     }
 }
 
@@ -233,7 +241,14 @@ fn store<S: Simd, const M: usize>(
     let lanes = S::F32_LANES;
     let width = (columns - first).min(VECTORS * lanes);
     for (sums, out) in sums.into_iter().zip(out.chunks_exact_mut(columns)) {
-        for (out, sum) in out[first..first + width].chunks_mut(lanes).zip(sums) {
+        let out = &mut out[first..first + width];
+        if width == VECTORS * lanes {
+            for (out, sum) in S::as_mut_simd_f32s(out).0.iter_mut().zip(sums) {
+                *out = if adds { simd.add_f32s(*out, sum) } else { sum };
+            }
+            continue;
+        }
+        for (out, sum) in out.chunks_mut(lanes).zip(sums) {
             let sum = if adds { simd.add_f32s(simd.partial_load_f32s(out), sum) } else { sum };
             simd.partial_store_f32s(out, sum);
         }

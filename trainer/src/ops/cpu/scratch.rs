@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 /// Buffers that a thread keeps.
-const KEPT: usize = 8;
+const KEPT: usize = 64;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
@@ -32,13 +32,6 @@ impl Scratch {
             values = vec![0.0; n];
         }
         Self { values, n }
-    }
-
-    /// `n` zeros.
-    pub fn zeros(n: usize) -> Self {
-        let mut scratch = Self::of(n);
-        scratch.fill(0.0);
-        scratch
     }
 }
 

@@ -15,6 +15,7 @@ use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
 use crate::ops::matmul::matmul;
 use crate::ops::routing::{Score, choose, scores, scores_for_choice};
+use crate::ops::row_functions::shares;
 use crate::settings;
 use crate::settings::float;
 use crate::settings::value::Kind;
@@ -61,8 +62,7 @@ impl TopKSettings {
         // Any expert will do for padding: its weight is zero.
         let mut weights = scores.clone().gather(1, choices.clone().clamp_min(0));
         if self.norm_weights {
-            // Scores are positive; the constant only guards a row of underflowed sigmoids.
-            weights = weights.clone() / weights.sum_dim(1).add_scalar(1e-20);
+            weights = shares(weights);
         }
         let weights = weights * ctx.valid.column() * self.route_scale;
         let is_distribution = self.score == Score::Softmax;
