@@ -1,6 +1,6 @@
 """The geometry of a preset in PyTorch: tokens/s of training steps beside `moe-train bench`.
 
-  python3 scripts/gpu/torch_moe.py --preset mini-1b --steps 10 [--compile] [--cpu]
+  python3 scripts/gpu/torch_moe.py --preset mini-1b --steps 10 [--compile] [--cpu] [--threads N]
 
 Same shapes, same optimizer (AdamW, f32 master weights, bf16 products by autocast), same global clipping, dropless
 routing with sorted rows, shared experts, causal attention by SDPA, sigmoid or softmax scores, balance by a bias. Experts
@@ -10,6 +10,7 @@ multiply by torch._grouped_mm where the installed version has it for the device,
 import argparse
 import json
 import pathlib
+import resource
 import time
 import tomllib
 
@@ -19,17 +20,21 @@ from torch import nn
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--preset", default="mini-1b")
+parser.add_argument("--config", help="a configuration of its own instead of a preset")
 parser.add_argument("--seq-len", type=int, default=2048)
 parser.add_argument("--vocab", type=int, default=32768)
 parser.add_argument("--steps", type=int, default=10)
 parser.add_argument("--batch", type=int)
 parser.add_argument("--micro-batch", type=int)
 parser.add_argument("--compile", action="store_true")
-parser.add_argument("--cpu", action="store_true", help="f32 on the CPU, to test this script")
+parser.add_argument("--cpu", action="store_true", help="f32 on the CPU")
+parser.add_argument("--threads", type=int, help="threads of the CPU; all if not given")
 args = parser.parse_args()
 
 folder = pathlib.Path(__file__).resolve().parents[2] / "configs" / "train"
-config = tomllib.loads((folder / f"{args.preset}.toml").read_text())
+config = tomllib.loads(pathlib.Path(args.config or folder / f"{args.preset}.toml").read_text())
+if args.threads:
+    torch.set_num_threads(args.threads)
 # Keys that a dense preset leaves out are never used.
 model_config, moe = config["model"], {"experts": 8, "top_k": 2, "expert_ffn": 128} | config.get("moe", {})
 router = {"score": "sigmoid", "norm_weights": True, "route_scale": 1.0} | moe.get("router", {})
@@ -41,7 +46,8 @@ BATCH = args.batch or config["data"]["batch"]
 MICRO = args.micro_batch or config["data"].get("micro_batch", BATCH)
 device = torch.device("cpu" if args.cpu else "cuda")
 compute = torch.float32 if args.cpu else torch.bfloat16
-grouped = getattr(torch, "_grouped_mm", None) if compute == torch.bfloat16 else None
+# On the CPU f32 has one too, in newer versions.
+grouped = getattr(F, "grouped_mm", None) or (getattr(torch, "_grouped_mm", None) if compute == torch.bfloat16 else None)
 
 
 def normal(*shape, scale=1.0):
@@ -148,7 +154,7 @@ decayed = [p for p in model.parameters() if p.dim() > 1 and p is not model.embed
 others = [p for p in model.parameters() if p.dim() == 1 or p is model.embedding]
 optimizer = torch.optim.AdamW(
     [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
-    lr=1e-5, betas=(0.9, 0.95), fused=not args.cpu,
+    lr=1e-5, betas=(0.9, 0.95), fused=True,
 )
 run = torch.compile(model) if args.compile else model
 wait = (lambda: None) if args.cpu else torch.cuda.synchronize
@@ -174,11 +180,11 @@ def step():
 for _ in range(3):
     step()
 wait()
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 for _ in range(args.steps):
     loss = step()
 wait()
-seconds = (time.perf_counter() - start) / args.steps
+seconds, cpu = (time.perf_counter() - start) / args.steps, (time.process_time() - cpu) / args.steps
 print(json.dumps({
     "torch": torch.__version__,
     "device": "cpu" if args.cpu else torch.cuda.get_device_name(),
@@ -191,6 +197,8 @@ print(json.dumps({
     "vocab": args.vocab,
     "parameters": sum(p.numel() for p in model.parameters()),
     "step_ms": 1e3 * seconds,
+    "cpu_ms": 1e3 * cpu,
+    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
     "tokens_per_second": BATCH * args.seq_len / seconds,
     "loss": loss,
     "max_memory_gib": None if args.cpu else torch.cuda.max_memory_allocated() / 2**30,

@@ -299,6 +299,9 @@ pub struct BenchArgs {
     /// Peak of the device in TFLOP/s, of which the MFU is a share [default: a large product, measured].
     #[arg(long, value_name = "X", value_parser = positive)]
     pub peak_tflops: Option<f64>,
+    /// Measure whole steps alone, not their parts, and print time, processor seconds and tokens per second as JSON.
+    #[arg(long, conflicts_with_all = ["repeats", "peak_tflops", "attention", "json"])]
+    pub only_steps: bool,
     /// Measure another thing: time and memory of one attention of each kind, forward and backward, on one document. Each
     /// is measured in a process of its own.
     #[arg(long, conflicts_with_all = ["seq_len", "vocab", "steps", "repeats", "peak_tflops"])]

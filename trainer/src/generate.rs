@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use crate::model::attention::AttentionCache;
 use crate::model::{Input, Model};
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::random::Stream;
 
 /// How tokens are drawn.
@@ -94,7 +95,7 @@ impl Reader {
             }
         };
         let [rows, _] = hidden.dims();
-        let logits: Tensor<2> = cast_f32(hidden.narrow(0, rows - 1, 1)).matmul(self.model.head());
+        let logits: Tensor<2> = matmul(cast_f32(hidden.narrow(0, rows - 1, 1)), self.model.head());
         // Cannot fail: logits are f32.
         logits.into_data().try_into_vec().expect("f32 logits")
     }

@@ -63,6 +63,14 @@ pub fn run(setup: &Setup, say: &mut dyn FnMut(String)) -> crate::Result<Report> 
     Ok(Report::new(setup, roofline, parts, steps))
 }
 
+/// Measures whole steps.
+///
+/// # Errors
+/// As [`run`].
+pub fn steps(setup: &Setup) -> crate::Result<Steps> {
+    Steps::measure(setup)
+}
+
 /// Calls before the clock starts: the first ones compile kernels and choose among them.
 const WARM_UP: u32 = 3;
 

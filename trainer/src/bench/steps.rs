@@ -15,6 +15,8 @@ pub struct Steps {
     pub n: u64,
     /// Mean milliseconds of a step.
     pub ms: f64,
+    /// Mean milliseconds of processors in a step, of all threads together; absent where the system does not say.
+    pub cpu_ms: Option<f64>,
     /// The fastest and the slowest.
     pub ms_range: [f64; 2],
     /// Tokens of a step per second.
@@ -44,6 +46,7 @@ impl Steps {
         let mut state = TrainState::new(model, optimizer);
         let (mut times, mut waited) = (Vec::new(), 0.0);
         let mut last = None;
+        let mut cpu = None;
         for step in 0..u64::from(WARM_UP) + setup.n_steps {
             let batch = batch(setup.batch, config.seq_len, config.vocab_size, state.t);
             let (start, waited_before) = (Instant::now(), ops::waited());
@@ -54,6 +57,9 @@ impl Steps {
                     report.cross_entropy, report.grad_norm
                 )),
             })?;
+            if step + 1 == u64::from(WARM_UP) {
+                cpu = cpu_seconds();
+            }
             if step >= u64::from(WARM_UP) {
                 times.push(1e3 * start.elapsed().as_secs_f64());
                 waited += 1e3 * (ops::waited() - waited_before).as_secs_f64();
@@ -69,6 +75,7 @@ impl Steps {
         Ok(Self {
             n: setup.n_steps,
             ms,
+            cpu_ms: cpu.zip(cpu_seconds()).map(|(before, after)| 1e3 * (after - before) / n),
             ms_range: [
                 times.iter().copied().fold(f64::INFINITY, f64::min),
                 times.iter().copied().fold(0.0, f64::max),
@@ -83,5 +90,30 @@ impl Steps {
                 [loads.clone().fold(f64::INFINITY, f64::min), mean, loads.fold(0.0, f64::max)]
             }),
         })
+    }
+}
+
+/// Seconds that processors have worked for this process so far.
+fn cpu_seconds() -> Option<f64> {
+    seconds_of(&std::fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// User and system time of a line of `/proc/self/stat`, which counts hundredths.
+fn seconds_of(stat: &str) -> Option<f64> {
+    // The name of the program, in brackets, may hold anything; behind it stand state and numbers from the third on.
+    let (_, numbers) = stat.rsplit_once(')')?;
+    let ticks = numbers.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
+    let ticks = ticks.collect::<Option<Vec<u64>>>().filter(|ticks| ticks.len() == 2)?;
+    Some(ticks.iter().sum::<u64>() as f64 / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_the_process_are_read() {
+        let stat = "7 (a b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 3 0";
+        assert_eq!((seconds_of(stat), seconds_of("7 (a) S 1")), (Some(3.0), None));
     }
 }

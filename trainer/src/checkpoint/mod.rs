@@ -81,6 +81,10 @@ pub struct StateFile {
     /// Where the run began, if that was in another run; absent for step 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Position>,
+    /// In which arithmetic the last steps were computed, as [`arithmetic`](crate::ops::arithmetic) names it; absent in
+    /// checkpoints of programs that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arithmetic: Option<String>,
     /// What was measured since the last line of the metrics; absent in version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Value>,

@@ -15,6 +15,7 @@ use crate::config::Values;
 use crate::data::Corpus;
 use crate::error::{Error, Result};
 use crate::model::parameters;
+use crate::ops;
 use crate::optim;
 use crate::train::{Position, Spikes, TrainState};
 
@@ -62,6 +63,7 @@ pub fn save(run: &Path, state: &TrainState, with: Circumstances) -> Result<PathB
         seq_len: corpus.samples.seq_len(),
         eod: corpus.eod,
         origin: (state.origin != Position::default()).then_some(state.origin),
+        arithmetic: Some(ops::arithmetic(&state.model.device()).to_string()),
         interval: Some(interval),
         spikes: (state.spikes != Spikes::default()).then(|| state.spikes.clone()),
     };

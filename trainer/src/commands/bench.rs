@@ -49,6 +49,11 @@ pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
         peak_tflops: args.peak_tflops,
         ..setup(&config, geometry, chosen, args.steps)
     };
+    if args.only_steps {
+        // Cannot fail: it holds numbers.
+        printer.data(serde_json::to_string_pretty(&bench::steps(&setup)?).expect("numbers"))?;
+        return Ok(0);
+    }
     let report = bench::run(&setup, &mut |line| printer.say(line))?;
     match args.json {
         // Cannot fail: the report holds numbers and names.

@@ -8,6 +8,7 @@ use crate::checkpoint::{Number, TensorHead, TensorWriter};
 use crate::error::Result;
 use crate::model::{Model, PADDING};
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::ops::read;
 use crate::run::Validator;
 
@@ -37,7 +38,7 @@ pub(super) fn write(path: &Path, validator: &Validator, model: &Model) -> Result
         for sample in 0..batch.len() {
             let input = batch.input(sample..sample + 1, &model.device());
             let hidden = model.forward(&input, &model.eval_context(&input)).hidden;
-            let logits = cast_f32(hidden).matmul(model.head());
+            let logits = matmul(cast_f32(hidden), model.head());
             file.write(&read(logits.reshape([seq_len * vocab]))?)?;
         }
     }

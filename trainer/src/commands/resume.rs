@@ -1,5 +1,6 @@
 //! `moe-train resume`: goes on with a run, as it was or with another future.
 
+use burn::tensor::Device;
 use moe_shards::PlanLock;
 
 use super::fork::{self, Fork};
@@ -12,6 +13,7 @@ use crate::data::Corpus;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::metrics::Interval;
+use crate::ops;
 use crate::optim::ScheduleSettings;
 use crate::printer::Printer;
 use crate::train::Position;
@@ -89,6 +91,9 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
             (state, Some(fork.begin(&loaded)?))
         }
     };
+    if let Some(warning) = other_arithmetic(&loaded, &device) {
+        printer.warn(warning);
+    }
     let dir = args.fork.as_deref().unwrap_or(&args.run);
     checkpoint::write_config_lock(dir, &config.values)?;
     if args.from.is_some() && args.fork.is_none() {
@@ -98,6 +103,20 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     let begun =
         Begun { dir, config: &config, corpus: &corpus, validator: validator.as_ref(), suite: suite.as_ref() };
     train_and_report(state, begun, interval, args.end, printer)
+}
+
+/// That the steps so far were computed otherwise than this program computes the next ones, which a run without
+/// interruption would have made with other bits.
+fn other_arithmetic(loaded: &Loaded, device: &Device) -> Option<String> {
+    let (was, is) = (loaded.state.arithmetic.as_deref(), ops::arithmetic(device));
+    (was != Some(is)).then(|| {
+        format!(
+            "the steps up to {} were computed in the arithmetic {}, the next ones will be in {is}: the run goes on, but not \
+             with the bits that it would have had",
+            loaded.state.step,
+            was.unwrap_or("of an older program"),
+        )
+    })
 }
 
 /// Refuses to stop after a step that is past.

@@ -11,6 +11,7 @@ use crate::config::Values;
 use crate::error::Result;
 use crate::model::{Input, Model};
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::ops::read;
 use crate::random::mix;
 
@@ -72,7 +73,7 @@ fn logits(model: &Model, seq_len: usize, vocab: usize) -> Result<Vec<f32>> {
     let segments: Vec<u32> = one.map(|_| 0).chain(three.map(|i| i / third)).collect();
     let input = Input::new(&tokens, &positions, &segments, [2, n], &model.device());
     let hidden = model.forward(&input, &model.eval_context(&input)).hidden;
-    let logits = cast_f32(hidden).matmul(model.head());
+    let logits = matmul(cast_f32(hidden), model.head());
     read(logits.reshape([2 * n * vocab]))
 }
 

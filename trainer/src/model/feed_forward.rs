@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 
 use super::cost::Cost;
 use super::init::Init;
+use crate::ops::grouped::linear_swiglu;
 use crate::ops::linear::linear;
-use crate::ops::swiglu::swiglu;
 
 /// `y = (silu(x W_gate) * (x W_up)) W_down`, without biases.
 #[derive(Module, Debug)]
@@ -36,8 +36,6 @@ impl SwiGlu {
     /// # Shapes
     /// - x: `[tokens, width]`, and so is the result
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gate = linear(x.clone(), self.w_gate.val());
-        let up = linear(x, self.w_up.val());
-        linear(swiglu(gate, up), self.w_down.val())
+        linear(linear_swiglu(x, self.w_gate.val(), self.w_up.val()), self.w_down.val())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Per parameter: 4 bytes for itself and its gradient, what the rule by which it moves keeps, and with bf16 a copy of
 //! 2 bytes that products keep for the backward pass. Per token and block: what the gradients of its
-//! operations need, as each part says in its [`Cost`](super::cost::Cost). On a CPU attention also keeps the scores
+//! operations need, as each part says in its [`Cost`](super::cost::Cost). On a CPU latent attention also keeps the scores
 //! of samples that are shorter than `attention.tile_from`, sequence length squared per head. The allocator's own slack is not in it.
 
 use super::config::Compute;
@@ -97,8 +97,13 @@ mod tests {
     use crate::config::{Preset, RunConfig, Values};
 
     fn preset(name: &str) -> ModelConfig {
+        preset_with(name, &[])
+    }
+
+    fn preset_with(name: &str, assignments: &[&str]) -> ModelConfig {
         let (mut values, mut problems) = (Values::default(), Vec::new());
         values.read_toml(Preset::find(name).expect("a preset").toml, name, &mut problems);
+        assignments.iter().for_each(|assignment| values.read_assignment(assignment, &mut problems));
         RunConfig::new(values, problems).expect("valid").model(32_768, 2048)
     }
 
@@ -113,25 +118,29 @@ mod tests {
         // Attention: 2 * 1024 + 48 * 64 + 1024; norms 2 * 1024; dense 3 * 4096; experts
         // 2 * 6 * 1024 + 3 * 6 * 512 + 3 * 2 * 512.
         let kept = |layer| (Block::cost(&config, layer).values, Block::cost(&config, layer).f32_values);
-        assert_eq!(kept(0), (6144 + 2048 + 12_288, 18));
-        assert_eq!(kept(1), (6144 + 2048 + 24_576, 18 + 1024 + 256 + 18));
-        let per_token = 20_480 * 2 + 18 * 4 + 11 * (32_768 * 2 + 1316 * 4);
+        assert_eq!(kept(0), (6144 + 2048 + 12_288, 34));
+        assert_eq!(kept(1), (6144 + 2048 + 24_576, 34 + 1024 + 256 + 18));
+        let per_token = 20_480 * 2 + 34 * 4 + 11 * (32_768 * 2 + 1332 * 4);
         assert_eq!(plan.activations, 32_768 * per_token);
         // A chunk of 2^27 logits in bf16, and its gradient.
         assert_eq!(plan.logits, 1 << 29);
         let again = MemoryPlan::new(&config, 8 * 1_239_114_752, 16, Form::Gpu, true);
-        assert_eq!(again.activations, 32_768 * (12 * 1024 * 2 + 32_768 * 2 + 1316 * 4));
+        assert_eq!(again.activations, 32_768 * (12 * 1024 * 2 + 32_768 * 2 + 1332 * 4));
     }
 
     #[test]
-    fn a_cpu_keeps_the_scores_of_every_block() {
+    fn a_cpu_keeps_the_scores_of_latent_attention() {
         // 3 blocks, 4 heads, 8 samples of 512 tokens: 100 MB kept, and as much as two blocks beside it.
-        let config = ModelConfig { seq_len: 512, ..preset("tiny") };
+        let latent = preset_with("tiny", &["attention.kind=mla", "attention.mla.heads=4"]);
+        let config = ModelConfig { seq_len: 512, ..latent.clone() };
         let of_block = 8 * 4 * 512 * 512 * 4;
         assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Cpu, false).scores, 5 * of_block);
         assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Cpu, true).scores, 3 * of_block);
         assert_eq!(MemoryPlan::new(&config, 0, usize::MAX, Form::Cpu, false).total(), u64::MAX);
         // Long samples are computed tile by tile.
-        assert_eq!(MemoryPlan::new(&preset("tiny"), 0, 8, Form::Cpu, false).scores, 0);
+        assert_eq!(MemoryPlan::new(&latent, 0, 8, Form::Cpu, false).scores, 0);
+        // Grouped queries never keep any.
+        let config = ModelConfig { seq_len: 512, ..preset("tiny") };
+        assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Cpu, false).scores, 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Cross-entropy over the vocabulary, computed with its gradient, chunk by chunk.
 //!
 //! The logits of a batch are the largest tensor of a small language model. They are therefore
-//! never kept: for a chunk of tokens the logits, the losses and the gradients of hidden states and
+//! never kept. On the CPU one operation gives losses and gradients of all tokens. Elsewhere, for a chunk of tokens the logits, the losses and the gradients of hidden states and
 //! head are computed at once, outside of the gradient graph, and
 //! `sum(hidden * g_hidden) + sum(head * g_head)`, with both gradients as constants, hands them to
 //! the graph: its derivative is exactly the two gradients. Memory is `chunk * vocab` for any batch.
@@ -9,8 +9,9 @@
 use burn::tensor::Tensor;
 
 use crate::error::Result;
-use crate::ops::cross_entropy::{Gradients, chunk_tokens, head_cross_entropy};
+use crate::ops::cross_entropy::{Gradients, Scored, chunk_tokens, head_cross_entropy, surrogate};
 use crate::ops::linear::{cast_f32, cast_like};
+use crate::ops::matmul::matmul;
 use crate::ops::routing::from_integers;
 use crate::ops::{Form, read};
 
@@ -33,6 +34,12 @@ pub struct CrossEntropy {
 pub fn cross_entropy(hidden: Tensor<2>, head: Tensor<2>, targets: Targets, scale: f64) -> CrossEntropy {
     let rows = hidden.clone().without_autodiff();
     let weights = cast_like(head.clone().without_autodiff(), &rows);
+    if Form::of(&rows) == Form::Cpu {
+        let Scored { losses, gradients } = head_cross_entropy(rows, weights, targets, Some(scale));
+        // Cannot fail: a scale was given.
+        let surrogate = surrogate(hidden, head, gradients.expect("gradients of a scale"));
+        return CrossEntropy { losses, surrogate };
+    }
     let mut losses = Vec::new();
     let mut hidden_gradients = Vec::new();
     let mut head_gradient: Option<Tensor<2>> = None;
@@ -66,6 +73,9 @@ pub fn cross_entropy(hidden: Tensor<2>, head: Tensor<2>, targets: Targets, scale
 pub fn token_losses(hidden: Tensor<2>, head: Tensor<2>, targets: Targets) -> Result<Vec<f32>> {
     let hidden = hidden.without_autodiff();
     let head = cast_like(head.without_autodiff(), &hidden);
+    if Form::of(&hidden) == Form::Cpu {
+        return read(head_cross_entropy(hidden, head, targets, None).losses);
+    }
     let losses = chunks(hidden, &head, targets)
         .map(|(chunk, targets)| head_cross_entropy(chunk, head.clone(), targets, None).losses);
     read(Tensor::cat(losses.collect(), 0))
@@ -83,7 +93,7 @@ pub fn token_ranks(hidden: Tensor<2>, head: Tensor<2>, targets: Targets) -> Resu
     let head = cast_like(head.without_autodiff(), &hidden);
     let ranks = chunks(hidden, &head, targets).map(|(chunk, targets)| {
         let n = targets.ids.len();
-        let logits = chunk.matmul(head.clone());
+        let logits = matmul(chunk, head.clone());
         let ids: Vec<i64> = targets.ids.iter().map(|&id| i64::from(id)).collect();
         let of_target = logits.clone().gather(1, from_integers(ids, [n, 1], &logits.device()));
         // A vocabulary has fewer entries than f32 can count.

@@ -1,10 +1,19 @@
 //! One update of AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2), outside of the graph.
 
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 pub use moe_kernels::adamw::AdamW;
 use moe_kernels::adamw::adamw_plain;
+use rayon::prelude::*;
 
 use super::Form;
+use super::cpu::vectorized;
+use super::flex::{tensor as tensor_of, values};
+
+/// Values of one piece of work.
+const PIECE: usize = 1 << 14;
 
 /// The new value and moments. With `g = factor * gradient`:
 ///
@@ -44,18 +53,96 @@ fn adamw_on_cpu(
     factor: &Tensor<1>,
     constants: AdamW,
 ) -> (Tensor<1>, [Tensor<1>; 2]) {
-    let AdamW { beta1, beta2, eps, decay, rate, correction1, correction2 } = constants;
     let factor: f64 = factor.clone().into_data().iter().next().unwrap_or(f64::NAN);
     if !factor.is_finite() {
         return (value, [first, second]);
     }
-    let second = second * beta2 + gradient.clone() * gradient.clone() * ((1.0 - beta2) * factor * factor);
-    let first = first * beta1 + gradient * ((1.0 - beta1) * factor);
-    // The corrections of both moments, folded into the step and into eps:
-    // (m / c1) / (sqrt(v) / c2 + eps) = c2 / c1 * m / (sqrt(v) + c2 * eps).
-    let step = first.clone() / second.clone().sqrt().add_scalar(eps * correction2);
-    let value = value * decay - step * (rate * correction2 / correction1);
-    (value, [first, second])
+    let steps = Steps::new(factor, constants);
+    let [value, gradient, first, second] = [value, gradient, first, second].map(Tensor::into_dispatch);
+    let (value, first, second) = Dispatch::k_adamw(value, gradient, first, second, steps);
+    (Tensor::from_dispatch(value), [Tensor::from_dispatch(first), Tensor::from_dispatch(second)])
+}
+
+/// What one update multiplies and adds.
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    keep: [f32; 2],
+    take: [f32; 2],
+    eps: f32,
+    decay: f32,
+    rate: f32,
+}
+
+impl Steps {
+    /// The corrections of both moments, folded into the step and into eps:
+    /// (m / c1) / (sqrt(v) / c2 + eps) = c2 / c1 * m / (sqrt(v) + c2 * eps).
+    fn new(factor: f64, constants: AdamW) -> Self {
+        let AdamW { beta1, beta2, eps, decay, rate, correction1, correction2 } = constants;
+        Self {
+            keep: [beta1 as f32, beta2 as f32],
+            take: [((1.0 - beta1) * factor) as f32, ((1.0 - beta2) * factor * factor) as f32],
+            eps: (eps * correction2) as f32,
+            decay: decay as f32,
+            rate: (rate * correction2 / correction1) as f32,
+        }
+    }
+
+    /// The new values take the place of the gradient.
+    #[inline(always)]
+    fn run(self, value: &[f32], gradient: &mut [f32], first: &mut [f32], second: &mut [f32]) {
+        let moments = first.iter_mut().zip(second);
+        for ((value, gradient), (first, second)) in value.iter().zip(gradient).zip(moments) {
+            *first = *first * self.keep[0] + *gradient * self.take[0];
+            *second = *second * self.keep[1] + *gradient * *gradient * self.take[1];
+            *gradient = value * self.decay - *first / (second.sqrt() + self.eps) * self.rate;
+        }
+    }
+}
+
+/// The form of the CPU: one pass, in the memory of gradient and moments where nobody else holds it.
+#[backend_extension(Flex)]
+trait AdamWRows: Backend {
+    /// The new value and moments.
+    fn k_adamw(
+        value: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        steps: Steps,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl AdamWRows for Flex {
+    fn k_adamw(
+        value: FlexTensor,
+        gradient: FlexTensor,
+        first: FlexTensor,
+        second: FlexTensor,
+        steps: Steps,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let value = value.to_contiguous();
+        let value = values(&value);
+        let [mut gradient, mut first, mut second] = [gradient, first, second].map(owned);
+        let moments =
+            first.storage_mut().par_chunks_mut(PIECE).zip(second.storage_mut().par_chunks_mut(PIECE));
+        let pieces = value.par_chunks(PIECE).zip(gradient.storage_mut().par_chunks_mut(PIECE)).zip(moments);
+        pieces.for_each(|((value, gradient), (first, second))| {
+            vectorized(
+                #[inline(always)]
+                || steps.run(value, gradient, first, second),
+            );
+        });
+        (gradient, first, second)
+    }
+}
+
+/// A tensor whose memory holds its values and nothing else.
+fn owned(tensor: FlexTensor) -> FlexTensor {
+    let n = tensor.shape().num_elements();
+    match tensor.layout().contiguous_offsets() {
+        Some((0, end)) if end == n && tensor.bytes().len() == 4 * n => tensor,
+        _ => tensor_of(tensor.to_contiguous().as_slice().unwrap_or_default().to_vec(), [n]),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::linear::cast_f32;
+use super::matmul::matmul;
 
 /// Tokens that are computed at once, a power of two.
 pub const CHUNK: usize = 16;
@@ -56,7 +57,7 @@ pub fn gated_delta_rule_from(
     let masks = Masks::new(starts, seq, n_chunks, before.is_some(), &device);
 
     // Decay from the start of the chunk up to each token.
-    let decay = constant(|i, j| i >= j, &device).matmul(chunks(input.decay));
+    let decay = matmul(constant(|i, j| i >= j, &device), chunks(input.decay));
     let between = decay.clone().unsqueeze_dim::<6>(4) - decay.clone().unsqueeze_dim::<6>(3);
     // Later keys are masked; their factors would not be finite.
     let between = between.clamp_max(0.0).exp() * key.clone().unsqueeze_dim::<6>(3);
@@ -71,8 +72,8 @@ pub fn gated_delta_rule_from(
     let end = decay.clone().narrow(3, CHUNK - 1, 1);
     let to_end = key.clone() * (end.clone() - decay).exp() * masks.to_end;
     let end = (end.exp() * masks.keeps).swap_dims(3, 4);
-    let corrected = inverse.clone().matmul(value * beta.clone());
-    let seen = inverse.matmul(key * from_start.clone() * beta);
+    let corrected = matmul(inverse.clone(), value * beta.clone());
+    let seen = matmul(inverse, key * from_start.clone() * beta);
     let query = query * from_start;
 
     let zeros = || Tensor::<4>::zeros([batch, heads, key_width, value_width], &device);
@@ -83,9 +84,9 @@ pub fn gated_delta_rule_from(
             let [_, _, _, rows, columns] = x.dims();
             x.clone().narrow(2, chunk, 1).reshape([batch, heads, rows, columns])
         };
-        let value = of(&corrected) - of(&seen).matmul(state.clone());
-        outputs.push(of(&query).matmul(state.clone()) + of(&attention).matmul(value.clone()));
-        state = state * of(&end) + of(&to_end).swap_dims(2, 3).matmul(value);
+        let value = of(&corrected) - matmul(of(&seen), state.clone());
+        outputs.push(matmul(of(&query), state.clone()) + matmul(of(&attention), value.clone()));
+        state = state * of(&end) + matmul(of(&to_end).swap_dims(2, 3), value);
     }
     (Tensor::cat(outputs, 2).narrow(2, 0, seq), state)
 }
@@ -114,7 +115,7 @@ fn inverse_of_unit(x: Tensor<5>, device: &Device) -> Tensor<5> {
     let mut size = 1;
     while size < CHUNK {
         let lower = constant(|i, j| i / (2 * size) == j / (2 * size) && i / size > j / size, device);
-        let below = inverse.clone().matmul(x.clone() * lower).matmul(inverse.clone());
+        let below = matmul(matmul(inverse.clone(), x.clone() * lower), inverse.clone());
         inverse = inverse - below;
         size *= 2;
     }

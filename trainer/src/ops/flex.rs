@@ -8,14 +8,21 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, TensorData};
 use rayon::prelude::*;
 
+use super::cpu::vectorized;
+
 /// Rows of one unit of work. Fixed, so that sums over rows do not depend on the threads.
 pub const BLOCK_ROWS: usize = 64;
 
-/// Fills `out` block by block on all threads; the function gets a block's first row.
+/// Fills `out` block by block on all threads; the function, which should always be inlined, gets a block's first row.
 #[inline]
 pub fn blocks(out: &mut [f32], columns: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
     let size = BLOCK_ROWS * columns;
-    out.par_chunks_mut(size).enumerate().for_each(|(block, out)| fill(block * BLOCK_ROWS, out));
+    out.par_chunks_mut(size).enumerate().for_each(|(block, out)| {
+        vectorized(
+            #[inline(always)]
+            || fill(block * BLOCK_ROWS, out),
+        );
+    });
 }
 
 /// Rows and columns of a matrix.
@@ -45,7 +52,7 @@ pub fn integers(tensor: &FlexTensor) -> Cow<'_, [i64]> {
 }
 
 /// `out = softmax(scale * x)`; returns `log(sum(exp(scale * x)))`.
-#[inline]
+#[inline(always)]
 pub fn softmax_row(out: &mut [f32], x: &[f32], scale: f32) -> f32 {
     let max = max(x) * scale;
     for (out, &x) in out.iter_mut().zip(x) {
@@ -58,7 +65,7 @@ pub fn softmax_row(out: &mut [f32], x: &[f32], scale: f32) -> f32 {
 }
 
 /// The scalar product, as eight sums side by side, which the compiler turns into vectors.
-#[inline]
+#[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -72,7 +79,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// `out += factor * row`.
-#[inline]
+#[inline(always)]
 pub fn add(out: &mut [f32], row: &[f32], factor: f32) {
     for (out, value) in out.iter_mut().zip(row) {
         *out += value * factor;
@@ -80,7 +87,7 @@ pub fn add(out: &mut [f32], row: &[f32], factor: f32) {
 }
 
 /// The sum, as in [`dot`].
-#[inline]
+#[inline(always)]
 pub fn sum(a: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let a8 = a.chunks_exact(8);
@@ -94,7 +101,7 @@ pub fn sum(a: &[f32]) -> f32 {
 }
 
 /// The greatest value; not a number if one is not.
-#[inline]
+#[inline(always)]
 pub fn max(a: &[f32]) -> f32 {
     let mut largest = [f32::NEG_INFINITY; 8];
     let a8 = a.chunks_exact(8);
@@ -109,20 +116,20 @@ pub fn max(a: &[f32]) -> f32 {
 
 /// The greater one, and not a number if the second is not: unlike `f32::max`, a single
 /// instruction, and no way for a value that is not finite to hide.
-#[inline]
+#[inline(always)]
 pub fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
 /// `1 / (1 + e^-x)`.
-#[inline]
+#[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
 /// `e^x` for `x < 87`, 0 for `x < -87`, to about 2 units in the last place; without branches or
 /// calls, so that loops over it become vector code (after Cephes' `expf`).
-#[inline]
+#[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     // ln 2 in two parts: the first has so few bits that its product with n is exact.

@@ -1,18 +1,23 @@
 //! The norm of all gradients together, and the factor that clips it (Pascanu et al. 2013, arXiv
 //! 1211.5063, algorithm 1). Both stay on the device.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{DType, Tensor, TensorData};
 use moe_kernels::adamw::{sum_of_squares, sum_of_squares_plain};
+use rayon::prelude::*;
 
+use super::cpu::vectorized;
+use super::flex::{dot, tensor, values};
 use super::{Form, widened};
 
-/// Values whose squares are summed at once. burn sums 2^22 values and more on all threads, in an
-/// order that follows which thread is free; below that it sums in one fixed order.
-const BLOCK: usize = 1 << 20;
+/// Values whose squares are summed at once, in f32.
+const BLOCK: usize = 1 << 14;
 
 /// Euclidean norm of all gradients together, `[1]`; `None` without any gradient. Each block is summed in
 /// f32, the blocks in f64 on the CPU and in f32 elsewhere, both in a fixed order: the norm does not depend on
-/// the number of threads.
+/// the number of threads, nor on the CPU on its vectors.
 pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor<1>>) -> Option<Tensor<1>> {
     norm_of(gradients.into_iter().map(squares).collect())
 }
@@ -21,24 +26,45 @@ pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor<1>>) -> Op
 pub fn squares(gradient: &Tensor<1>) -> Tensor<1> {
     match Form::of(gradient) {
         Form::Plain => sum_of_squares_plain(gradient.clone()),
-        Form::Cpu => block_squares(gradient),
+        Form::Cpu => Tensor::from_dispatch(Dispatch::k_squares(gradient.clone().into_dispatch())),
         Form::Gpu => sum_of_squares(gradient.clone()),
     }
 }
 
 /// The norm of all gradients with these [`squares`], `[1]`; `None` without any.
 pub fn norm_of(squares: Vec<Tensor<1>>) -> Option<Tensor<1>> {
-    (!squares.is_empty()).then(|| widened(Tensor::cat(squares, 0)).sum().sqrt())
+    let first = squares.first()?;
+    if Form::of(first) != Form::Cpu {
+        return Some(widened(Tensor::cat(squares, 0)).sum().sqrt());
+    }
+    let device = first.device();
+    let host = |squares: Tensor<1>| squares.into_data().iter::<f64>().collect::<Vec<_>>();
+    let norm = squares.into_iter().flat_map(host).sum::<f64>().sqrt();
+    Some(Tensor::from_data(TensorData::new(vec![norm], [1]), (&device, DType::F64)))
 }
 
-/// The sum of the squares of each block of a tensor, `[blocks]`.
-fn block_squares(tensor: &Tensor<1>) -> Tensor<1> {
-    let [n] = tensor.dims();
-    let sums = (0..n).step_by(BLOCK).map(|start| {
-        let block = tensor.clone().narrow(0, start, BLOCK.min(n - start));
-        (block.clone() * block).sum()
-    });
-    Tensor::cat(sums.collect(), 0)
+/// The form of the CPU.
+#[backend_extension(Flex)]
+trait SquareRows: Backend {
+    /// The sum of the squares of each block of a flat tensor, `[blocks]`.
+    fn k_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl SquareRows for Flex {
+    fn k_squares(x: FlexTensor) -> FlexTensor {
+        let x = x.to_contiguous();
+        let blocks = values(&x).par_chunks(BLOCK);
+        let sums: Vec<f32> = blocks
+            .map(|block| {
+                vectorized(
+                    #[inline(always)]
+                    || dot(block, block),
+                )
+            })
+            .collect();
+        let n = sums.len();
+        tensor(sums, [n])
+    }
 }
 
 /// The factor that brings a gradient of this norm to at most `max_norm`, `[1]`; not a number when norm or

@@ -2,6 +2,8 @@
 
 use burn::tensor::{DType, FloatDType, Tensor};
 
+use super::matmul::matmul;
+
 /// `x w` in the type of x: parameters are f32, activations may be bf16. The gradient of `w` comes
 /// back as f32.
 ///
@@ -11,7 +13,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 /// - result: `[rows, n]`
 pub fn linear(x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
     let w = cast_like(w, &x);
-    x.matmul(w)
+    matmul(x, w)
 }
 
 /// The tensor in f32.

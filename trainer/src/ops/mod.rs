@@ -11,6 +11,7 @@
 
 pub mod adamw;
 pub mod attention;
+pub mod cpu;
 pub mod cross_entropy;
 pub mod delta_rule;
 pub mod embedding;
@@ -18,11 +19,13 @@ pub mod flex;
 pub mod global_norm;
 pub mod grouped;
 pub mod linear;
+pub mod matmul;
 pub mod native_sparse;
 pub mod newton_schulz;
 pub mod rms_norm;
 pub mod rotary;
 pub mod routing;
+pub mod row_functions;
 pub mod rows;
 pub mod short_conv;
 pub mod swiglu;
@@ -123,6 +126,12 @@ pub fn plainly<T>(call: impl FnOnce() -> T) -> T {
     }
     let _reset = Reset(IS_PLAIN.replace(true));
     call()
+}
+
+/// The order in which a device adds what reaches a parameter: runs in the same one, of the same configuration, make the
+/// same steps, bit for bit. All processors have one; what GPUs have in common has not been measured.
+pub fn arithmetic(device: &Device) -> &'static str {
+    if is_cpu(device) { cpu::ARITHMETIC } else { "gpu" }
 }
 
 /// Whether a device is the CPU, whose values are on the host already.

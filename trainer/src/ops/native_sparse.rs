@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::attention::{Scoring, Spans, attend, attend_in_window};
 use super::flex::softmax_row;
 use super::linear::cast_f32;
+use super::matmul::matmul;
 
 /// Sizes of the branches, in tokens but for `selected`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,7 +166,7 @@ impl<'a> Blocks<'a> {
             let scores: Vec<f32> = means.map_or_else(Vec::new, |means| {
                 let query = cast_f32(query.clone().without_autodiff().narrow(2, first, n));
                 let query = query.reshape([batch, kv_heads, group * n, width]);
-                let scores = query.matmul(cast_f32(means.clone().without_autodiff()).swap_dims(2, 3));
+                let scores = matmul(query, cast_f32(means.clone().without_autodiff()).swap_dims(2, 3));
                 // Cannot fail: scores are f32.
                 scores.into_data().try_into_vec().expect("f32 scores")
             });

@@ -1,6 +1,7 @@
 //! Matrices with all singular values near 1 and the singular vectors they had (Jordan et al. 2024, "Muon"; coefficients
 //! (3.4445, -4.7750, 2.0315) of the quintic iteration, five times).
 
+use super::matmul::matmul;
 use burn::tensor::Tensor;
 
 /// Coefficients of one iteration: `X = a X + (b A + c A A) X` with `A = X X^T`.
@@ -23,9 +24,9 @@ pub fn newton_schulz(matrices: Tensor<3>) -> Tensor<3> {
     let mut x = x / (norms + 1e-7);
     let [a, b, c] = COEFFICIENTS;
     for _ in 0..ITERATIONS {
-        let squares = x.clone().matmul(x.clone().transpose());
-        let polynomial = squares.clone() * b + squares.clone().matmul(squares) * c;
-        x = x.clone() * a + polynomial.matmul(x);
+        let squares = matmul(x.clone(), x.clone().transpose());
+        let polynomial = squares.clone() * b + matmul(squares.clone(), squares) * c;
+        x = x.clone() * a + matmul(polynomial, x);
     }
     if is_tall { x.transpose() } else { x }
 }

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::Form;
+use super::cpu::vectorized;
 use super::flex::{BLOCK_ROWS, blocks, dot, shape2, tensor, values};
 use crate::gradient_of_two;
 
@@ -47,15 +48,20 @@ impl RmsNormRows for Flex {
         let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
         let (x, weight) = (values(&x), values(&weight));
         let mut out = vec![0.0f32; rows * columns];
-        blocks(&mut out, columns, |first, out| {
-            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                let x = &x[(first + i) * columns..(first + i + 1) * columns];
-                let inverse = inverse_rms(x, eps);
-                for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-                    *out = x * inverse * weight;
+        blocks(
+            &mut out,
+            columns,
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                    let x = &x[(first + i) * columns..(first + i + 1) * columns];
+                    let inverse = inverse_rms(x, eps);
+                    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                        *out = x * inverse * weight;
+                    }
                 }
-            }
-        });
+            },
+        );
         tensor(out, [rows, columns])
     }
 
@@ -74,17 +80,11 @@ impl RmsNormRows for Flex {
         let size = BLOCK_ROWS * columns;
         let partial = d_x.par_chunks_mut(size).enumerate().map(|(block, d_x)| {
             let mut d_weight = vec![0.0f32; columns];
-            for (i, d_x) in d_x.chunks_exact_mut(columns).enumerate() {
-                let at = block * size + i * columns..block * size + (i + 1) * columns;
-                let (x, grad) = (&x[at.clone()], &grad[at]);
-                let r = inverse_rms(x, eps);
-                let product: f32 = x.iter().zip(grad).zip(weight).map(|((x, g), w)| x * g * w).sum();
-                let slope = r * r * r * product / columns as f32;
-                for (j, d_x) in d_x.iter_mut().enumerate() {
-                    *d_x = r * grad[j] * weight[j] - slope * x[j];
-                    d_weight[j] += grad[j] * x[j] * r;
-                }
-            }
+            let at = block * size..block * size + d_x.len();
+            vectorized(
+                #[inline(always)]
+                || backward_rows(d_x, &mut d_weight, &x[at.clone()], &grad[at], weight, eps),
+            );
             d_weight
         });
         let mut d_weight = vec![0.0f32; columns];
@@ -96,6 +96,28 @@ impl RmsNormRows for Flex {
     }
 }
 
+/// The gradient of some rows, and what they add to that of the weight.
+#[inline(always)]
+fn backward_rows(d_x: &mut [f32], d_weight: &mut [f32], x: &[f32], grad: &[f32], weight: &[f32], eps: f64) {
+    let columns = weight.len();
+    let rows = x.chunks_exact(columns).zip(grad.chunks_exact(columns));
+    for (d_x, (x, grad)) in d_x.chunks_exact_mut(columns).zip(rows) {
+        let r = inverse_rms(x, eps);
+        // First the products of gradient and weight, then what the mean takes off.
+        for ((d_x, grad), weight) in d_x.iter_mut().zip(grad).zip(weight) {
+            *d_x = grad * weight;
+        }
+        let slope = r * r * r * dot(d_x, x) / columns as f32;
+        for (d_x, x) in d_x.iter_mut().zip(x) {
+            *d_x = r * *d_x - slope * x;
+        }
+        for ((d_weight, grad), x) in d_weight.iter_mut().zip(grad).zip(x) {
+            *d_weight += grad * x * r;
+        }
+    }
+}
+
+#[inline(always)]
 fn inverse_rms(x: &[f32], eps: f64) -> f32 {
     (dot(x, x) / x.len() as f32 + eps as f32).sqrt().recip()
 }

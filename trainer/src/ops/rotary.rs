@@ -114,24 +114,29 @@ impl RotateRows for Flex {
         let (x, cos, sin) = (values(&x), values(&cos), values(&sin));
         let (n_turned, sign) = (n_heads * 2 * half, if is_back { -1.0 } else { 1.0 });
         let mut out = vec![0.0f32; rows * columns];
-        blocks(&mut out, columns, |first, out| {
-            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                let row = first + i;
-                let (cos, sin) = (&cos[row * half..(row + 1) * half], &sin[row * half..(row + 1) * half]);
-                let (turned, rest) = x[row * columns..(row + 1) * columns].split_at(n_turned);
-                let (out, out_rest) = out.split_at_mut(n_turned);
-                out_rest.copy_from_slice(rest);
-                for (out, x) in out.chunks_exact_mut(2 * half).zip(turned.chunks_exact(2 * half)) {
-                    let (out_a, out_b) = out.split_at_mut(half);
-                    let (a, b) = x.split_at(half);
-                    for j in 0..half {
-                        let sin = sign * sin[j];
-                        out_a[j] = a[j] * cos[j] - b[j] * sin;
-                        out_b[j] = a[j] * sin + b[j] * cos[j];
+        blocks(
+            &mut out,
+            columns,
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                    let row = first + i;
+                    let (cos, sin) = (&cos[row * half..(row + 1) * half], &sin[row * half..(row + 1) * half]);
+                    let (turned, rest) = x[row * columns..(row + 1) * columns].split_at(n_turned);
+                    let (out, out_rest) = out.split_at_mut(n_turned);
+                    out_rest.copy_from_slice(rest);
+                    for (out, x) in out.chunks_exact_mut(2 * half).zip(turned.chunks_exact(2 * half)) {
+                        let (out_a, out_b) = out.split_at_mut(half);
+                        let (a, b) = x.split_at(half);
+                        for j in 0..half {
+                            let sin = sign * sin[j];
+                            out_a[j] = a[j] * cos[j] - b[j] * sin;
+                            out_b[j] = a[j] * sin + b[j] * cos[j];
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         tensor(out, [rows, columns])
     }
 }

@@ -1,10 +1,11 @@
 //! Which experts each token goes to, and which row each choice gets. Nothing here has a gradient but
 //! [`scores`].
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 pub use moe_kernels::routing::Routes;
 use moe_kernels::routing::{self, choose_plain, count_plain, sort_by_expert_plain};
 
+use super::row_functions::{logistic, softmax};
 use super::{Form, is_cpu};
 
 /// Function from router logits to scores.
@@ -20,36 +21,14 @@ pub enum Score {
 /// The scores of logits `[tokens, experts]`, f32, with gradient.
 pub fn scores(logits: Tensor<2>, score: Score) -> Tensor<2> {
     match score {
-        Score::Softmax => activation::softmax(logits, 1),
-        Score::Sigmoid => activation::sigmoid(logits),
+        Score::Softmax => softmax(logits),
+        Score::Sigmoid => logistic(logits),
     }
 }
 
-/// The scores by which experts are compared, without gradient. They are [`scores`], on the CPU computed
-/// as they always were: burn rounds some of them otherwise, which is enough to choose another expert.
+/// The scores by which experts are compared, without gradient.
 pub fn scores_for_choice(logits: Tensor<2>, score: Score) -> Tensor<2> {
-    let logits = logits.without_autodiff();
-    match Form::of(&logits) {
-        Form::Plain | Form::Gpu => scores(logits, score),
-        Form::Cpu => scores_on_cpu(logits, score),
-    }
-}
-
-fn scores_on_cpu(logits: Tensor<2>, score: Score) -> Tensor<2> {
-    let (device, shape) = (logits.device(), logits.dims());
-    let logits: Vec<f32> = logits.into_data().iter().collect();
-    let scores: Vec<f32> = match score {
-        Score::Sigmoid => logits.iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect(),
-        Score::Softmax => logits
-            .chunks_exact(shape[1])
-            .flat_map(|row| {
-                let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let log_sum = max + row.iter().map(|z| (z - max).exp()).sum::<f32>().ln();
-                row.iter().map(move |z| (z - log_sum).exp())
-            })
-            .collect(),
-    };
-    Tensor::from_data(TensorData::new(scores, shape), &device)
+    scores(logits.without_autodiff(), score)
 }
 
 /// The k experts of highest `score + bias` for each token, best first, ties to the lowest expert; -1 on

@@ -177,14 +177,19 @@ impl ExpertRows for Flex {
         let (x, choice_of_row) = (values(&x), integers(&choice_of_row));
         let rows = choice_of_row.len();
         let mut out = vec![0.0f32; rows * columns];
-        blocks(&mut out, columns, |first, out| {
-            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                if let Ok(choice) = usize::try_from(choice_of_row[first + i]) {
-                    let token = choice / top_k;
-                    out.copy_from_slice(&x[token * columns..(token + 1) * columns]);
+        blocks(
+            &mut out,
+            columns,
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                    if let Ok(choice) = usize::try_from(choice_of_row[first + i]) {
+                        let token = choice / top_k;
+                        out.copy_from_slice(&x[token * columns..(token + 1) * columns]);
+                    }
                 }
-            }
-        });
+            },
+        );
         tensor(out, [rows, columns])
     }
 
@@ -194,14 +199,19 @@ impl ExpertRows for Flex {
         let (grad, row_of_choice) = (values(&grad), integers(&row_of_choice));
         let tokens = row_of_choice.len() / top_k;
         let mut out = vec![0.0f32; tokens * columns];
-        blocks(&mut out, columns, |first, out| {
-            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                let choices = (first + i) * top_k..(first + i + 1) * top_k;
-                for row in row_of_choice[choices].iter().flat_map(|&row| usize::try_from(row)) {
-                    add(out, &grad[row * columns..(row + 1) * columns], 1.0);
+        blocks(
+            &mut out,
+            columns,
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                    let choices = (first + i) * top_k..(first + i + 1) * top_k;
+                    for row in row_of_choice[choices].iter().flat_map(|&row| usize::try_from(row)) {
+                        add(out, &grad[row * columns..(row + 1) * columns], 1.0);
+                    }
                 }
-            }
-        });
+            },
+        );
         tensor(out, [tokens, columns])
     }
 
@@ -216,15 +226,20 @@ impl ExpertRows for Flex {
         let row_of_choice = row_of_choice.to_contiguous();
         let (rows, weights, row_of_choice) = (values(&rows), values(&weights), integers(&row_of_choice));
         let mut out = vec![0.0f32; tokens * columns];
-        blocks(&mut out, columns, |first, out| {
-            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                for choice in (first + i) * top_k..(first + i + 1) * top_k {
-                    if let Ok(row) = usize::try_from(row_of_choice[choice]) {
-                        add(out, &rows[row * columns..(row + 1) * columns], weights[choice]);
+        blocks(
+            &mut out,
+            columns,
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                    for choice in (first + i) * top_k..(first + i + 1) * top_k {
+                        if let Ok(row) = usize::try_from(row_of_choice[choice]) {
+                            add(out, &rows[row * columns..(row + 1) * columns], weights[choice]);
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
         tensor(out, [tokens, columns])
     }
 
@@ -241,27 +256,37 @@ impl ExpertRows for Flex {
         let (row_of_choice, choice_of_row) = (row_of_choice.to_contiguous(), choice_of_row.to_contiguous());
         let (row_of_choice, choice_of_row) = (integers(&row_of_choice), integers(&choice_of_row));
         let mut d_rows = vec![0.0f32; n_rows * columns];
-        blocks(&mut d_rows, columns, |first, out| {
-            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                if let Ok(choice) = usize::try_from(choice_of_row[first + i]) {
-                    let token = choice / top_k;
-                    add(out, &grad[token * columns..(token + 1) * columns], weights[choice]);
+        blocks(
+            &mut d_rows,
+            columns,
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                    if let Ok(choice) = usize::try_from(choice_of_row[first + i]) {
+                        let token = choice / top_k;
+                        add(out, &grad[token * columns..(token + 1) * columns], weights[choice]);
+                    }
                 }
-            }
-        });
+            },
+        );
         let mut d_weights = vec![0.0f32; tokens * top_k];
-        blocks(&mut d_weights, top_k, |first, out| {
-            for (i, out) in out.iter_mut().enumerate() {
-                let choice = first * top_k + i;
-                if let Ok(row) = usize::try_from(row_of_choice[choice]) {
-                    let token = choice / top_k;
-                    *out = dot(
-                        &rows[row * columns..(row + 1) * columns],
-                        &grad[token * columns..(token + 1) * columns],
-                    );
+        blocks(
+            &mut d_weights,
+            top_k,
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.iter_mut().enumerate() {
+                    let choice = first * top_k + i;
+                    if let Ok(row) = usize::try_from(row_of_choice[choice]) {
+                        let token = choice / top_k;
+                        *out = dot(
+                            &rows[row * columns..(row + 1) * columns],
+                            &grad[token * columns..(token + 1) * columns],
+                        );
+                    }
                 }
-            }
-        });
+            },
+        );
         (tensor(d_rows, [n_rows, columns]), tensor(d_weights, [tokens, top_k]))
     }
 }

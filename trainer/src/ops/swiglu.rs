@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::Form;
+use super::cpu::vectorized;
 use super::flex::{BLOCK_ROWS, blocks, shape2, sigmoid, tensor, values};
 use crate::gradient_of_two;
 
@@ -37,18 +38,40 @@ trait SwiGluRows: Backend {
 
 gradient_of_two!(SwiGluRows: k_swiglu, k_swiglu_backward, ());
 
+/// `silu(gate) * up`.
+#[inline(always)]
+pub(super) fn swiglu_rows(out: &mut [f32], gate: &[f32], up: &[f32]) {
+    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+        *out = gate * sigmoid(gate) * up;
+    }
+}
+
+/// Gradients of gate and up from gate, up and the gradient of the result.
+#[inline(always)]
+pub(super) fn swiglu_backward_rows([d_gate, d_up]: [&mut [f32]; 2], [gate, up, grad]: [&[f32]; 3]) {
+    let inputs = gate.iter().zip(up).zip(grad);
+    for ((d_gate, d_up), ((&gate, &up), &grad)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
+        let sigmoid = sigmoid(gate);
+        *d_up = grad * gate * sigmoid;
+        *d_gate = grad * up * sigmoid * (1.0 + gate * (1.0 - sigmoid));
+    }
+}
+
 impl SwiGluRows for Flex {
     fn k_swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
         let (rows, columns) = shape2(&gate);
         let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
         let (gate, up) = (values(&gate), values(&up));
         let mut out = vec![0.0f32; rows * columns];
-        blocks(&mut out, columns, |first, out| {
-            let at = first * columns..first * columns + out.len();
-            for ((out, &gate), &up) in out.iter_mut().zip(&gate[at.clone()]).zip(&up[at]) {
-                *out = gate * sigmoid(gate) * up;
-            }
-        });
+        blocks(
+            &mut out,
+            columns,
+            #[inline(always)]
+            |first, out| {
+                let at = first * columns..first * columns + out.len();
+                swiglu_rows(out, &gate[at.clone()], &up[at]);
+            },
+        );
         tensor(out, [rows, columns])
     }
 
@@ -61,12 +84,10 @@ impl SwiGluRows for Flex {
         let outputs = d_gate.par_chunks_mut(size).zip(d_up.par_chunks_mut(size));
         outputs.enumerate().for_each(|(block, (d_gate, d_up))| {
             let at = block * size..block * size + d_gate.len();
-            let inputs = gate[at.clone()].iter().zip(&up[at.clone()]).zip(&grad[at]);
-            for ((d_gate, d_up), ((&gate, &up), &grad)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
-                let sigmoid = sigmoid(gate);
-                *d_up = grad * gate * sigmoid;
-                *d_gate = grad * up * sigmoid * (1.0 + gate * (1.0 - sigmoid));
-            }
+            vectorized(
+                #[inline(always)]
+                || swiglu_backward_rows([d_gate, d_up], [&gate[at.clone()], &up[at.clone()], &grad[at]]),
+            );
         });
         (tensor(d_gate, [rows, columns]), tensor(d_up, [rows, columns]))
     }

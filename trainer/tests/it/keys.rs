@@ -183,6 +183,7 @@ const NEEDED: &[(&str, &[&str])] = &[
         "attention.rope.",
         &["attention.rope.scaling=yarn", "attention.rope.factor=4", "attention.rope.original=8"],
     ),
+    ("attention.tile_from", &["attention.kind=mla"]),
     ("attention.nsa.", &["attention.nsa.block=2", "attention.nsa.selected=2", "attention.nsa.window=2"]),
     ("moe.router.group_limited.", &["moe.router.kind=group_limited", "moe.experts=8"]),
     ("moe.router.switch.", &["moe.router.kind=switch", "moe.balance.bias_rate=0", "moe.top_k=1"]),

@@ -295,6 +295,22 @@ fn forge(run: &Path, file: &str, bytes: &[u8]) {
 }
 
 #[test]
+fn a_run_of_another_arithmetic_goes_on_with_a_warning() {
+    let world = World::new();
+    json(&world.train("r", &["--steps", "4", "--stop-after", "2"]));
+    let run = world.path("r");
+    let state = fs::read(run.join("checkpoints/step-00000002/state.json")).expect("read");
+    let mut state: serde_json::Value = serde_json::from_slice(&state).expect("JSON");
+    assert_eq!(state["arithmetic"], "cpu-1");
+    state["arithmetic"] = "cpu-0".into();
+    forge(&run, "state.json", state.to_string().as_bytes());
+    let (code, text) = said(&world, &["resume", "r", "--stop-after", "3"]);
+    assert!(code == 0 && text.contains("arithmetic cpu-0, the next ones will be in cpu-1"), "{code} {text}");
+    let (code, text) = said(&world, &["resume", "r"]);
+    assert!(code == 0 && !text.contains("arithmetic"), "{code} {text}");
+}
+
+#[test]
 fn sizes_in_a_checkpoint_that_cannot_be_are_refused_before_they_are_allocated() {
     let world = World::new();
     json(&world.train("r", &["--steps", "2"]));

@@ -1,11 +1,14 @@
 use std::sync::Arc;
 
+use moe_train::model::ModelConfig;
 use moe_train::model::config::{BalanceConfig, Compute};
 use moe_train::model::parameters::{Parameter, host as flat, parameters};
+use moe_train::ops::cpu::{Vectors, use_vectors};
 use moe_train::ops::plainly;
+use moe_train::ops::routing::Score;
 use moe_train::optim::{AdamWConfig, Group, Groups, Optimizer};
 use moe_train::run::Validator;
-use moe_train::train::{TrainState, train_step};
+use moe_train::train::{StepConfig, TrainState, train_step};
 
 use crate::support::*;
 
@@ -209,8 +212,37 @@ fn clipped_steps_of_a_four_million_embedding_depend_on_no_thread() {
         })
     };
     let expected = hash(1);
-    for threads in [2, 3, 8, 8, 8] {
+    for threads in [2, 3, 8, 8, 8, 64] {
         assert_eq!(hash(threads), expected, "{threads} threads");
+    }
+    use_vectors(Vectors::Avx2);
+    assert_eq!(hash(2), expected, "narrower vectors");
+    use_vectors(Vectors::Widest);
+}
+
+#[test]
+fn steps_have_the_same_bits_on_every_processor() {
+    let steps = |vectors: Vectors, config: &ModelConfig, recompute: bool| {
+        use_vectors(vectors);
+        let mut state = state(config);
+        let step = StepConfig { recompute, ..step_config(3, 1e-3) };
+        for t in 0..2 {
+            train_step(&mut state, &batch(8 * t, 8), &step).expect("finite");
+        }
+        use_vectors(Vectors::Widest);
+        moe_train::checkpoint::parameter_hash(&parameters(&state.model))
+    };
+    let mut config = tiny_model();
+    config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
+    // More experts than the widest vector has numbers.
+    config.moe.n_experts = 19;
+    for (score, is_tied) in [(Score::Sigmoid, false), (Score::Softmax, true)] {
+        config.moe.router = router(score);
+        config.tie_embeddings = is_tied;
+        let expected = steps(Vectors::Widest, &config, is_tied);
+        for vectors in [Vectors::None, Vectors::Avx2] {
+            assert_eq!(steps(vectors, &config, is_tied), expected, "{vectors:?}");
+        }
     }
 }
 
@@ -225,7 +257,7 @@ fn three_steps(
     config.tie_embeddings = is_tied;
     config.moe.balance = balance(0.1, 0.1, 0.1, 0.01);
     let mut state = state(&config);
-    let step = moe_train::train::StepConfig { recompute, ..step_config(3, 1e-3) };
+    let step = StepConfig { recompute, ..step_config(3, 1e-3) };
     let mut last = None;
     for t in 0..3 {
         last = Some(train_step(&mut state, &batch(8 * t, 8), &step).expect("finite"));

@@ -189,7 +189,7 @@ impl GroupedQuerySettings {
 
     /// What the attention costs where a token is compared with `compared` keys, of which it sees `seen` on average.
     ///
-    /// Its input, queries, keys and values and its output are kept, and a statistic of each head.
+    /// Its input, queries, keys and values and its output are kept, and two statistics of each head (on a GPU one).
     pub(super) fn cost_of(&self, d_model: usize, compared: u64, seen: f64) -> Cost {
         let (heads, kv_heads) = (self.heads as u64, self.kv_heads as u64);
         let (d, dim) = (d_model as u64, self.dim(d_model) as u64);
@@ -201,7 +201,7 @@ impl GroupedQuerySettings {
         // A gate keeps its logits, itself and what it multiplies; a norm its input.
         let gated = if gate > 0 { 2 * gate + out } else { 0 };
         let normed = norms * (heads + kv_heads) * dim;
-        // No kernel for GPUs knows sinks or a cap, and no form of the CPU that keeps scores.
+        // No kernel for GPUs knows sinks or a cap.
         let is_plain = !self.sinks && self.softcap.is_none();
         let in_plain = if is_plain { 0 } else { PLAIN_SCORES * heads * (compared + 1) };
         Cost {
@@ -209,8 +209,8 @@ impl GroupedQuerySettings {
             active: weights.active + few,
             flops: weights.flops + (12.0 * seen * out as f64) as u64,
             values: d + qkv + out + gated + normed,
-            f32_values: heads + norms * (heads + kv_heads),
-            scores: if is_plain { heads * compared } else { 0 },
+            f32_values: 2 * heads + norms * (heads + kv_heads),
+            scores: 0,
             gpu_scores: in_plain,
         }
     }

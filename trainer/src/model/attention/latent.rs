@@ -14,6 +14,7 @@ use crate::model::init::Init;
 use crate::model::norm::RmsNorm;
 use crate::ops::attention::{Scoring, Spans, attend, by_head, by_token};
 use crate::ops::linear::{cast_like, linear};
+use crate::ops::matmul::matmul;
 use crate::ops::rotary::rotate;
 use crate::settings;
 use crate::settings::{Key, Section, Values, WIDE, float, int};
@@ -236,7 +237,7 @@ impl Forward for Latent {
         let kv = by_head(kv, tokens, 1);
         // Without channels of that kind all of a score comes from positions.
         let query = match query {
-            Some(query) => query.matmul(w_kv.clone().narrow(3, 0, nope).swap_dims(2, 3)),
+            Some(query) => matmul(query, w_kv.clone().narrow(3, 0, nope).swap_dims(2, 3)),
             None => Tensor::zeros([1, heads, tokens, kv_rank], (&device, kv.dtype())),
         };
         let (mut queries, mut rows) = (vec![query], vec![kv]);
@@ -249,6 +250,6 @@ impl Forward for Latent {
         let spans = Arc::new(Spans::causal(&vec![0; tokens], tokens, keys));
         let scoring = Scoring::scaled(self.scale, self.tile_from);
         let y = attend([Tensor::cat(queries, 3), key, value], &spans, &scoring);
-        linear(by_token(y.matmul(w_kv.narrow(3, nope, value_dim))), self.w_out.val())
+        linear(by_token(matmul(y, w_kv.narrow(3, nope, value_dim))), self.w_out.val())
     }
 }

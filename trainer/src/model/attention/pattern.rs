@@ -10,7 +10,7 @@ use crate::settings;
 use crate::settings::value::{Kind, Value};
 use crate::settings::{MANY, Values, int, read};
 
-/// Where attention keeps scores on the CPU unless it is told otherwise: in samples shorter than this.
+/// Where latent attention keeps scores on the CPU unless it is told otherwise: in samples shorter than this.
 pub const TILE_FROM: usize = 1024;
 
 /// The word for the kind that `attention.kind` chooses.
@@ -24,8 +24,9 @@ settings! {
         pattern: Option<Vec<String>> = None, Kind::Words(AttentionConfig::WORDS);
         /// kind of attention of the last block, whatever its turn
         last: Option<String> = None, Kind::Choice(AttentionConfig::WORDS);
-        /// tokens of a sample from which on the CPU attends tile by tile, with memory that grows with the length and
-        /// not with its square; rounding differs. GPUs keep no scores in any case
+        /// tokens of a sample from which on the CPU attends tile by tile in "mla" and the blocks of "nsa", with memory that
+        /// grows with the length and not with its square; rounding differs. "gqa" and "swa" keep no scores at any length,
+        /// nor do GPUs
         tile_from: usize = TILE_FROM, int(1, MANY);
     }
 }

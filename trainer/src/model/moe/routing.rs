@@ -4,6 +4,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use crate::model::context::Context;
 use crate::ops::routing::count;
+use crate::ops::row_functions::shares;
 
 /// The experts of each token.
 #[derive(Debug, Clone)]
@@ -51,8 +52,7 @@ impl Routing {
     pub fn shares(&self) -> Tensor<2> {
         match self.is_distribution {
             true => self.scores.clone(),
-            // Scores are positive; the constant only guards a row of underflowed sigmoids.
-            false => self.scores.clone() / self.scores.clone().sum_dim(1).add_scalar(1e-20),
+            false => shares(self.scores.clone()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Causal attention inside of the documents of packed samples, with grouped queries (Ainslie et al. 2023,
 //! arXiv 2305.13245, section 2.2): `softmax(q k^T / sqrt(h)) v` over the keys that a query may see.
 
+mod packed;
 mod rows;
 mod spans;
 mod tiled;
@@ -62,9 +63,7 @@ pub fn attention(
     match Form::of(&qkv) {
         Form::Plain if scoring.is_plain() => moe_kernels::attention::attention_plain(qkv, first, shape),
         Form::Gpu if scoring.is_plain() => moe_kernels::attention::attention(qkv, first, shape),
-        Form::Cpu if !scoring.is_tiled(shape.seq) => {
-            by_token(rows::attend(parts(qkv, shape), first, scoring.scale))
-        }
+        Form::Cpu if scoring.is_plain() => packed::attend(qkv, starts.to_vec(), shape, scoring.scale),
         _ => {
             let spans = Spans::causal(starts, shape.seq, shape.seq);
             by_token(attend(parts(qkv, shape), &Arc::new(spans), scoring))

@@ -13,6 +13,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Int, Tensor};
 
 use super::super::flex::{blocks, dot, first_order_only, integers, shape2, softmax_row, tensor, values};
+use super::super::matmul::matmul;
 
 /// As [`super::attend`], of queries each of which sees the keys from its first one up to its own place.
 pub(super) fn attend([query, key, value]: [Tensor<4>; 3], first: Tensor<1, Int>, scale: f64) -> Tensor<4> {
@@ -21,10 +22,10 @@ pub(super) fn attend([query, key, value]: [Tensor<4>; 3], first: Tensor<1, Int>,
     // The queries of one group lie one below the other, so that keys and values are used where they
     // are and never repeated.
     let query = query.reshape([n, kv_heads, rows, width]);
-    let scores = query.matmul(key.swap_dims(2, 3)).reshape([n * heads * queries, keys]);
+    let scores = matmul(query, key.swap_dims(2, 3)).reshape([n * heads * queries, keys]);
     let weights = Dispatch::k_attention(scores.into_dispatch(), first.into_dispatch(), heads, queries, scale);
     let weights = Tensor::<2>::from_dispatch(weights).reshape([n, kv_heads, rows, keys]);
-    weights.matmul(value).reshape([n, heads, queries, value_width])
+    matmul(weights, value).reshape([n, heads, queries, value_width])
 }
 
 /// Which keys each row of scores may see: those from its first one up to its own place.
@@ -129,14 +130,19 @@ impl AttentionRows for Flex {
         let x = values(&x);
         let spans = Spans::new(&first, heads, queries, columns);
         let mut out = vec![0.0f32; rows * columns];
-        blocks(&mut out, columns, |first, out| {
-            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                let row = first + i;
-                let keys = spans.keys(row);
-                let x = &x[row * columns..(row + 1) * columns];
-                softmax_row(&mut out[keys.clone()], &x[keys], scale as f32);
-            }
-        });
+        blocks(
+            &mut out,
+            columns,
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                    let row = first + i;
+                    let keys = spans.keys(row);
+                    let x = &x[row * columns..(row + 1) * columns];
+                    softmax_row(&mut out[keys.clone()], &x[keys], scale as f32);
+                }
+            },
+        );
         tensor(out, [rows, columns])
     }
 
@@ -153,18 +159,23 @@ impl AttentionRows for Flex {
         let (y, grad) = (values(&y), values(&grad));
         let spans = Spans::new(&first, heads, queries, columns);
         let mut out = vec![0.0f32; rows * columns];
-        blocks(&mut out, columns, |first, out| {
-            for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                let row = first + i;
-                let keys = spans.keys(row);
-                let at = row * columns + keys.start..row * columns + keys.end;
-                let (y, grad) = (&y[at.clone()], &grad[at]);
-                let dot = dot(y, grad);
-                for ((out, y), grad) in out[keys].iter_mut().zip(y).zip(grad) {
-                    *out = y * (grad - dot) * scale as f32;
+        blocks(
+            &mut out,
+            columns,
+            #[inline(always)]
+            |first, out| {
+                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                    let row = first + i;
+                    let keys = spans.keys(row);
+                    let at = row * columns + keys.start..row * columns + keys.end;
+                    let (y, grad) = (&y[at.clone()], &grad[at]);
+                    let dot = dot(y, grad);
+                    for ((out, y), grad) in out[keys].iter_mut().zip(y).zip(grad) {
+                        *out = y * (grad - dot) * scale as f32;
+                    }
                 }
-            }
-        });
+            },
+        );
         tensor(out, [rows, columns])
     }
 }

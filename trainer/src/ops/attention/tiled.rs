@@ -19,6 +19,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::super::flex::{BLOCK_ROWS, add, dot, exp, first_order_only, greater, tensor, values};
+use super::super::matmul::multiply;
 use super::{Scoring, Spans};
 
 /// Queries and keys of a tile: enough for fast products, few beside a sequence.
@@ -176,7 +177,7 @@ fn put(into: &mut [f32], tile: &[f32], rows: &Range<usize>, length: usize, width
 }
 
 fn product(a: FlexTensor, b: FlexTensor) -> FlexTensor {
-    Flex::float_matmul(a, b).to_contiguous()
+    multiply(a, b)
 }
 
 impl Layout {

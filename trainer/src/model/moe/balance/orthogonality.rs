@@ -6,6 +6,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::{Balance, Routed};
 use crate::model::facts::Facts;
+use crate::ops::matmul::matmul;
 use crate::settings;
 use crate::settings::float;
 
@@ -52,7 +53,7 @@ fn mean_squared_cosine(matrix: Tensor<2>) -> Tensor<1> {
     // The constant under the root keeps the gradient of a column of zeros finite.
     let norm = (matrix.clone() * matrix.clone()).sum_dim(0).add_scalar(1e-20).sqrt();
     let directions = matrix / norm.add_scalar(1e-6);
-    let cosines = directions.clone().transpose().matmul(directions);
+    let cosines = matmul(directions.clone().transpose(), directions);
     let at = Tensor::<1, Int>::arange(0..n as i64, &cosines.device());
     let is_other = at.clone().reshape([n, 1]).not_equal(at.reshape([1, n])).float();
     let others = cosines * is_other;

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use super::{Balance, Routed};
 use crate::model::facts::Facts;
+use crate::ops::row_functions::log_sum;
 use crate::settings;
 use crate::settings::float;
 
@@ -32,9 +33,7 @@ impl Balance for Z {
 
     fn loss(&self, routed: &Routed, factor: f64) -> Option<Tensor<1>> {
         let logits = routed.routing.logits.clone();
-        // The largest logit is subtracted as a constant: its gradient cancels.
-        let max = logits.clone().detach().max_dim(1);
-        let log_sum = (logits - max.clone()).exp().sum_dim(1).log() + max;
+        let log_sum = log_sum(logits);
         let square = log_sum.clone() * log_sum * routed.ctx.valid.column();
         Some(square.sum() * (factor / routed.ctx.counts.n_tokens.max(1) as f64))
     }

@@ -14,6 +14,7 @@ use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::{Routing, only};
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::ops::routing::{Score, scores};
 use crate::settings;
 use crate::settings::value::Kind;
@@ -76,7 +77,7 @@ impl Route for ExpertChoice {
     }
 
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
-        answer(cast_f32(x).matmul(self.weight.val()), self.top_k, ctx)
+        answer(matmul(cast_f32(x), self.weight.val()), self.top_k, ctx)
     }
 
     fn matrix(&self) -> Option<Tensor<2>> {

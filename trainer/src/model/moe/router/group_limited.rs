@@ -12,6 +12,7 @@ use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::ops::routing::{Score, choose, scores_for_choice};
 use crate::settings;
 use crate::settings::value::Kind;
@@ -121,7 +122,7 @@ impl Route for GroupLimited {
     }
 
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
-        let logits = cast_f32(x).matmul(self.weight.val());
+        let logits = matmul(cast_f32(x), self.weight.val());
         self.settings.answer(logits, self.balance_bias.val(), self.top_k, ctx)
     }
 

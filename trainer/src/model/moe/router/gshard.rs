@@ -11,6 +11,7 @@ use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::{Routing, only};
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::ops::routing::{Score, choose, scores, scores_for_choice};
 use crate::settings;
 use crate::settings::value::Kind;
@@ -91,7 +92,7 @@ impl Route for GShard {
 
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
         let draws = ctx.is_training().then(|| ctx.uniform(&self.name, 1));
-        self.settings.answer(cast_f32(x).matmul(self.weight.val()), draws, ctx)
+        self.settings.answer(matmul(cast_f32(x), self.weight.val()), draws, ctx)
     }
 
     fn matrix(&self) -> Option<Tensor<2>> {

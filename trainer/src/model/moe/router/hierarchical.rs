@@ -11,6 +11,7 @@ use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::{Routing, only};
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::ops::routing::choose;
 use crate::settings;
 use crate::settings::int;
@@ -98,9 +99,9 @@ impl Route for Hierarchical {
         let x = cast_f32(x);
         let (secondary, top) = (self.secondary.val(), [self.top_groups, self.top_inner]);
         let ([groups, width, size], [tokens, _]) = (secondary.dims(), x.dims());
-        let primary = x.clone().matmul(self.primary.val());
+        let primary = matmul(x.clone(), self.primary.val());
         let secondary = secondary.swap_dims(0, 1).reshape([width, groups * size]);
-        answer(primary, x.matmul(secondary).reshape([tokens, groups, size]), top, ctx)
+        answer(primary, matmul(x, secondary).reshape([tokens, groups, size]), top, ctx)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::ops::routing::{Score, choose, scores};
 use crate::settings;
 use crate::settings::float;
@@ -86,8 +87,8 @@ impl Route for NoisyTopK {
 
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
         let x = cast_f32(x);
-        let logits = x.clone().matmul(self.weight.val());
-        let width = activation::softplus(x.matmul(self.noise_weight.val()), 1.0);
+        let logits = matmul(x.clone(), self.weight.val());
+        let width = activation::softplus(matmul(x, self.noise_weight.val()), 1.0);
         let [_, n_experts] = logits.dims();
         let is_noisy = ctx.is_training() && self.noise > 0.0;
         let noise = is_noisy.then(|| ctx.normal(&self.name, n_experts) * self.noise);

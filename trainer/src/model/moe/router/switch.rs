@@ -11,6 +11,7 @@ use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::ops::routing::{Score, choose, scores, scores_for_choice};
 use crate::settings;
 use crate::settings::float;
@@ -79,7 +80,7 @@ impl Route for Switch {
             let noise = ctx.uniform(&self.name, width) * (2.0 * self.jitter) + (1.0 - self.jitter);
             x = x * noise;
         }
-        let logits = x.matmul(self.weight.val());
+        let logits = matmul(x, self.weight.val());
         let keys = scores_for_choice(logits.clone(), Score::Softmax);
         let [_, n_experts] = keys.dims();
         let choices = choose(keys.clone(), Tensor::zeros([n_experts], &keys.device()), ctx.valid.flags(), 1);

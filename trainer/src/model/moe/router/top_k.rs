@@ -13,7 +13,9 @@ use crate::model::facts::{Facts, Written};
 use crate::model::init::Init;
 use crate::model::moe::routing::Routing;
 use crate::ops::linear::cast_f32;
+use crate::ops::matmul::matmul;
 use crate::ops::routing::{Score, choose, scores, scores_for_choice};
+use crate::ops::row_functions::shares;
 use crate::settings;
 use crate::settings::float;
 use crate::settings::value::Kind;
@@ -60,8 +62,7 @@ impl TopKSettings {
         // Any expert will do for padding: its weight is zero.
         let mut weights = scores.clone().gather(1, choices.clone().clamp_min(0));
         if self.norm_weights {
-            // Scores are positive; the constant only guards a row of underflowed sigmoids.
-            weights = weights.clone() / weights.sum_dim(1).add_scalar(1e-20);
+            weights = shares(weights);
         }
         let weights = weights * ctx.valid.column() * self.route_scale;
         let is_distribution = self.score == Score::Softmax;
@@ -125,7 +126,7 @@ impl Route for TopK {
 
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
         // In f32 whatever the type of x: small differences of logits decide.
-        let logits = cast_f32(x).matmul(self.weight.val());
+        let logits = matmul(cast_f32(x), self.weight.val());
         let keys = match self.by_logits {
             true => logits.clone().without_autodiff(),
             false => scores_for_choice(logits.clone(), self.settings.score),

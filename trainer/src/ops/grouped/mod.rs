@@ -1,19 +1,24 @@
 //! Products over the rows of ragged experts: expert e owns the rows `offsets[e]..offsets[e + 1]`, and no
 //! row is padding.
 
-use std::ops::Range;
+mod gated;
+mod tasks;
 
 use burn::backend::flex::FlexTensor;
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Int, Shape, Slice, Tensor};
+use burn::tensor::{Int, Tensor};
 use moe_kernels::grouped;
+use rayon::prelude::*;
 
 use super::Form;
-use super::flex::{integers, shape2, tensor, values};
+use super::cpu::{Packed, View, rows};
+use super::flex::{shape2, tensor, values};
+use super::linear::linear;
+use super::routing::from_integers;
 use super::swiglu::swiglu;
 use crate::gradient_of_two;
+use tasks::{Groups, of_matrices};
 
 /// `y_r = x_r W_e(r)`, where e(r) is the expert of row r; rows of no expert are 0.
 ///
@@ -46,14 +51,26 @@ pub fn grouped_swiglu(
     match Form::of(&x) {
         Form::Plain => grouped::grouped_swiglu_plain(x, w_gate, w_up, offsets),
         Form::Gpu => grouped::grouped_swiglu(x, w_gate, w_up, offsets),
-        Form::Cpu => {
-            let gate = grouped_matmul(x.clone(), w_gate, offsets.clone());
-            swiglu(gate, grouped_matmul(x, w_up, offsets))
-        }
+        Form::Cpu => gated::gated(x, w_gate, w_up, offsets),
     }
 }
 
-/// The form of the CPU: one product of burn for each expert that has rows.
+/// `silu(x W_gate) * (x W_up)`.
+///
+/// # Shapes
+/// - x: `[rows, k]`; w_gate, w_up: `[k, n]`
+/// - result: `[rows, n]`
+pub fn linear_swiglu(x: Tensor<2>, w_gate: Tensor<2>, w_up: Tensor<2>) -> Tensor<2> {
+    match Form::of(&x) {
+        Form::Cpu => {
+            let all = from_integers(vec![0, x.dims()[0] as i64], [2], &x.device());
+            gated::gated(x, w_gate.unsqueeze(), w_up.unsqueeze(), all)
+        }
+        Form::Plain | Form::Gpu => swiglu(linear(x.clone(), w_gate), linear(x, w_up)),
+    }
+}
+
+/// The form of the CPU: experts side by side on all threads, each value of a product by one of them.
 #[backend_extension(Flex, Autodiff)]
 trait GroupedRows: Backend {
     /// Rows of each group times the matrix of the group, `[groups, k, n]`.
@@ -71,12 +88,13 @@ gradient_of_two!(GroupedRows: k_grouped, k_grouped_backward, (offsets: IntTensor
 
 impl GroupedRows for Flex {
     fn k_grouped(x: FlexTensor, w: FlexTensor, offsets: IntTensor<Self>) -> FlexTensor {
-        let columns = w.shape()[2];
-        let (n_rows, _) = shape2(&x);
-        let parts = groups(&offsets)
-            .into_iter()
-            .map(|(expert, rows)| Self::float_matmul(row_slice(x.clone(), rows), matrix(w.clone(), expert)));
-        concatenate(parts.collect(), [n_rows, columns])
+        let ((n_rows, width), columns) = (shape2(&x), w.shape()[2]);
+        let (x, w) = (x.to_contiguous(), w.to_contiguous());
+        let groups = Groups::new(&offsets, n_rows);
+        let mut out = vec![0.0f32; n_rows * columns];
+        let x = View::rows(values(&x), width);
+        multiply(x, &groups.packed(values(&w), [width, columns], false), &groups, &mut out, columns);
+        tensor(out, [n_rows, columns])
     }
 
     fn k_grouped_backward(
@@ -85,48 +103,24 @@ impl GroupedRows for Flex {
         grad: FlexTensor,
         offsets: IntTensor<Self>,
     ) -> (FlexTensor, FlexTensor) {
-        let (n_rows, columns) = shape2(&x);
-        let shape = w.shape();
-        let (n_experts, size) = (shape[0], shape[1] * shape[2]);
-        let mut d_w = vec![0.0f32; n_experts * size];
-        let mut d_x = Vec::new();
-        for (expert, rows) in groups(&offsets) {
-            let (x, grad) = (row_slice(x.clone(), rows.clone()), row_slice(grad.clone(), rows));
-            let transposed = Self::float_transpose(matrix(w.clone(), expert));
-            d_x.push(Self::float_matmul(grad.clone(), transposed));
-            let product = Self::float_matmul(Self::float_transpose(x), grad).to_contiguous();
-            d_w[expert * size..(expert + 1) * size].copy_from_slice(values(&product));
-        }
-        (concatenate(d_x, [n_rows, columns]), tensor(d_w, [n_experts, shape[1], shape[2]]))
+        let ((n_rows, width), shape) = (shape2(&x), w.shape());
+        let (n_experts, columns) = (shape[0], shape[2]);
+        let (x, w, grad) = (x.to_contiguous(), w.to_contiguous(), grad.to_contiguous());
+        let groups = Groups::new(&offsets, n_rows);
+        let mut d_x = vec![0.0f32; n_rows * width];
+        let packed = groups.packed(values(&w), [width, columns], true);
+        multiply(View::rows(values(&grad), columns), &packed, &groups, &mut d_x, width);
+        let d_w = of_matrices(values(&x), values(&grad), [width, columns], &groups, n_experts);
+        (tensor(d_x, [n_rows, width]), tensor(d_w, [n_experts, width, columns]))
     }
 }
 
-/// Experts that have rows, with those rows.
-fn groups(offsets: &FlexTensor) -> Vec<(usize, Range<usize>)> {
-    let offsets = offsets.to_contiguous();
-    let offsets = integers(&offsets);
-    let bounds = offsets.windows(2).map(|pair| pair[0] as usize..pair[1] as usize);
-    bounds.enumerate().filter(|(_, rows)| !rows.is_empty()).collect()
-}
-
-fn row_slice(x: FlexTensor, rows: Range<usize>) -> FlexTensor {
-    let columns = x.shape()[1];
-    Flex::float_slice(x, &[Slice::from(rows), Slice::from(0..columns)])
-}
-
-fn matrix(w: FlexTensor, expert: usize) -> FlexTensor {
-    let shape = w.shape();
-    let slices = [Slice::from(expert..expert + 1), Slice::from(0..shape[1]), Slice::from(0..shape[2])];
-    Flex::float_reshape(Flex::float_slice(w, &slices), Shape::from([shape[1], shape[2]]))
-}
-
-/// The parts one below the other, and zeros up to `n_rows`.
-fn concatenate(mut parts: Vec<FlexTensor>, [n_rows, columns]: [usize; 2]) -> FlexTensor {
-    let found: usize = parts.iter().map(|part| part.shape()[0]).sum();
-    if found < n_rows {
-        parts.push(tensor(vec![0.0; (n_rows - found) * columns], [n_rows - found, columns]));
-    }
-    Flex::float_cat(parts, 0)
+/// The rows of each group times its matrix.
+fn multiply(x: View, packed: &[Packed], groups: &Groups, out: &mut [f32], columns: usize) {
+    groups.tasks([(out, columns)]).into_par_iter().for_each(|task| {
+        let [out] = task.outs;
+        rows(x.from_row(task.first), &packed[task.group], out, false);
+    });
 }
 
 #[cfg(test)]
@@ -140,5 +134,8 @@ mod tests {
         check([3, 19, 5], |x, w| grouped_matmul(x, w, offsets.clone()));
         let up = noise(4, [3, 19, 5]);
         check([3, 19, 5], |x, gate| grouped_swiglu(x, gate, up.clone(), offsets.clone()));
+        check([3, 19, 5], |x, up_too| grouped_swiglu(x, up.clone(), up_too, offsets.clone()));
+        let up = noise(4, [19, 5]);
+        check([19, 5], |x, gate| linear_swiglu(x, gate, up.clone()));
     }
 }

@@ -1,27 +1,22 @@
 //! The head and its cross-entropy, for a chunk of tokens whose logits fit into memory: losses, and the
 //! gradients of hidden states and head, outside of the graph.
 
-use burn::backend::flex::FlexTensor;
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+mod cpu;
+
+use burn::tensor::{Device, Tensor, TensorData};
 use moe_kernels::cross_entropy::{cross_entropy_rows, cross_entropy_rows_plain};
-use rayon::prelude::*;
 
 use super::Form;
-use super::flex::{BLOCK_ROWS, shape2, softmax_row, tensor, values};
 use super::linear::cast_f32;
+pub use cpu::surrogate;
 
-/// Tokens of one chunk on the CPU: large enough for the products, small enough to stay in the cache.
-const CPU_CHUNK_TOKENS: usize = 512;
-
-/// Logits of one chunk elsewhere: enough to fill a GPU, few beside its memory.
+/// Logits of one chunk: enough to fill a GPU, few beside its memory.
 const CHUNK_LOGITS: usize = 1 << 27;
 
 /// Tokens whose logits are computed at once.
 pub fn chunk_tokens(vocab: usize, form: Form) -> usize {
     match form {
-        Form::Cpu => CPU_CHUNK_TOKENS,
+        Form::Cpu => cpu::chunk_tokens(vocab),
         Form::Plain | Form::Gpu => (CHUNK_LOGITS / vocab.max(1)).max(512),
     }
 }
@@ -65,7 +60,7 @@ pub fn head_cross_entropy(
     scale: Option<f64>,
 ) -> Scored {
     let rows = match Form::of(&hidden) {
-        Form::Cpu => return head_cross_entropy_on_cpu(hidden, head, targets, scale),
+        Form::Cpu => return cpu::score(hidden, head, targets, scale),
         Form::Gpu => cross_entropy_rows,
         Form::Plain => cross_entropy_rows_plain,
     };
@@ -82,35 +77,6 @@ pub fn head_cross_entropy(
     Scored { losses: unmasked(losses, targets), gradients }
 }
 
-/// The factor of each row is applied to the narrow side of both products.
-fn head_cross_entropy_on_cpu(
-    hidden: Tensor<2>,
-    head: Tensor<2>,
-    targets: Targets,
-    scale: Option<f64>,
-) -> Scored {
-    let device = hidden.device();
-    let n = targets.ids.len();
-    let columns: Vec<i64> = targets.ids.iter().map(|&t| i64::from(t)).collect();
-    let columns = Tensor::<2, Int>::from_data(TensorData::new(columns, [n, 1]), &device);
-    let logits = hidden.clone().matmul(head.clone());
-    let target_logit = logits.clone().gather(1, columns.clone());
-    let (probabilities, log_sum) = Dispatch::k_softmax(logits.into_dispatch());
-    let (probabilities, log_sum) =
-        (Tensor::<2>::from_dispatch(probabilities), Tensor::<2>::from_dispatch(log_sum));
-    let losses = unmasked((log_sum - target_logit).reshape([n]), targets);
-    let gradients = scale.map(|scale| {
-        let minus_one = Tensor::<2>::full([n, 1], -1.0, &device);
-        let gradient = probabilities.scatter(1, columns, minus_one, IndexingUpdateOp::Add);
-        let factor = column(targets, scale, &device).reshape([n, 1]);
-        Gradients {
-            hidden: gradient.clone().matmul(head.transpose()) * factor.clone(),
-            head: (hidden * factor).transpose().matmul(gradient),
-        }
-    });
-    Scored { losses, gradients }
-}
-
 /// A masked loss may be anything, also not a number: it is replaced rather than multiplied.
 fn unmasked(losses: Tensor<1>, targets: Targets) -> Tensor<1> {
     let is_masked = column(targets, 1.0, &losses.device()).equal_elem(0.0);
@@ -121,30 +87,6 @@ fn unmasked(losses: Tensor<1>, targets: Targets) -> Tensor<1> {
 fn column(targets: Targets, value: f64, device: &Device) -> Tensor<1> {
     let values: Vec<f32> = targets.mask.iter().map(|&m| if m { value as f32 } else { 0.0 }).collect();
     Tensor::from_data(TensorData::new(values, [targets.mask.len()]), device)
-}
-
-/// What is not a product, in the form of the CPU; it has no gradient, since it is part of one.
-#[backend_extension(Flex)]
-trait SoftmaxRows: Backend {
-    /// Softmax of each row, and the logarithm of its sum of exponentials, `[rows, 1]`.
-    fn k_softmax(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
-}
-
-impl SoftmaxRows for Flex {
-    fn k_softmax(x: FlexTensor) -> (FlexTensor, FlexTensor) {
-        let (rows, columns) = shape2(&x);
-        let x = x.to_contiguous();
-        let x = values(&x);
-        let (mut out, mut log_sums) = (vec![0.0f32; rows * columns], vec![0.0f32; rows]);
-        let work = out.par_chunks_mut(BLOCK_ROWS * columns).zip(log_sums.par_chunks_mut(BLOCK_ROWS));
-        work.enumerate().for_each(|(block, (out, log_sums))| {
-            for (i, (out, log_sum)) in out.chunks_exact_mut(columns).zip(log_sums).enumerate() {
-                let row = block * BLOCK_ROWS + i;
-                *log_sum = softmax_row(out, &x[row * columns..(row + 1) * columns], 1.0);
-            }
-        });
-        (tensor(out, [rows, columns]), tensor(log_sums, [rows, 1]))
-    }
 }
 
 #[cfg(test)]

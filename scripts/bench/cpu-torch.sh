@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Training steps on the CPU beside PyTorch, eager and compiled, on the same cores: tokens/s, processor seconds and peak
+# memory of small mixtures and of their dense twins, with one thread and with all. Prints the table of
+# docs/benchmarks/cpu.md and fails where PyTorch is faster or smaller.
+# Size: PyTorch with its CUDA libraries is a download of 3 GB; WORK keeps it. Time: half an hour on two cores, 5 minutes
+# with --quick. g++ is needed, for torch.compile.
+#
+# Usage: scripts/bench/cpu-torch.sh WORK [MOE_TRAIN] [--quick] [--only NAME] [--threads N,...] [--rounds N]
+set -euo pipefail
+mkdir -p "$1"
+work=$(realpath "$1")
+shift
+moe_train=moe-train
+if [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; then
+    moe_train=$1
+    shift
+fi
+moe_train=$(realpath "$(command -v "$moe_train")")
+here=$(cd "$(dirname "$0")" && pwd)
+if [ ! -x "$work/venv/bin/python" ]; then
+    python3 -m venv "$work/venv"
+    "$work/venv/bin/pip" install --quiet torch numpy
+fi
+exec "$work/venv/bin/python" "$here/cpu_torch.py" "$work" "$moe_train" "$@"
