@@ -91,7 +91,7 @@ def main():
     own, tasks = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
     torch.set_num_threads(2)
     tasks = [task.split("=", 2) for task in tasks]
-    model = HFLM(pretrained=own[0], dtype="float32", device="cpu", batch_size=16, add_bos_token=False)
+    model = HFLM(pretrained=own[0], dtype="float32", device="cpu", batch_size=64, add_bos_token=False)
     configurations = [configuration(*task) for task in tasks]
     found = lm_eval.simple_evaluate(model=model, tasks=configurations, bootstrap_iters=1000, log_samples=True)
     ours = json.load(open(own[1]))["tasks"]
