@@ -82,6 +82,8 @@ pub struct OwnedMetadata {
     pub url: Option<String>,
     /// As [`Metadata::kept`].
     pub kept: String,
+    /// As [`Metadata::marks`].
+    pub marks: String,
 }
 
 /// What is known of a document beside its text.
@@ -101,6 +103,8 @@ pub struct Metadata<'a> {
     pub url: Option<&'a str>,
     /// JSON object of the fields that the recipe carries to exported texts; empty where there are none.
     pub kept: &'a str,
+    /// Of a conversation what is marked in its text, as `Marks` of the module `chat` are written; else empty.
+    pub marks: &'a str,
 }
 
 impl OwnedMetadata {
@@ -114,6 +118,7 @@ impl OwnedMetadata {
             score: self.score,
             url: self.url.as_deref(),
             kept: &self.kept,
+            marks: &self.marks,
         }
     }
 }

@@ -28,6 +28,7 @@ pub mod watch;
 pub mod document;
 pub mod objects;
 
+pub mod chat;
 pub mod classifier;
 pub mod decontaminate;
 mod spacy;

@@ -1,6 +1,7 @@
 //! From flags to a checked plan of a build: the recipe, its files, and everything that can be
 //! found wrong before any work.
 
+mod chat;
 mod fields;
 mod sources;
 
@@ -144,6 +145,7 @@ impl Prepared {
         // Of a recipe with other sources than were meant it would say what is not so.
         if is_whole {
             problems.extend(prepared.find_rephrased(&base));
+            problems.extend(prepared.find_chat(&base, goal));
         }
         if problems.is_empty() { Ok(prepared) } else { Err(Error::Recipe { problems }) }
     }
@@ -335,6 +337,7 @@ impl Prepared {
         json::digest(&json!({
             "version": (crate::BUILD_VERSION, crate::WORK_VERSION),
             "recipe": self.recipe,
+            "chat": self.recipe.chat_template,
             "inputs": self.inputs,
             "rephrased": self.rephrased,
             "tokenizer": self.tokenizer,

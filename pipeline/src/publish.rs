@@ -77,6 +77,9 @@ pub const RECIPE_LOCK: &str = "recipe.lock.toml";
 /// File of the lengths of tokens in bytes.
 pub const TOKEN_BYTES: &str = "token_bytes.u16";
 
+/// The template of the conversations, where there are any; transformers finds it under this name.
+pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
+
 /// Folders of the output.
 const FOLDERS: [&str; 4] = ["shards", "dedup", "audit", "quarantine"];
 /// Files of the output beside these folders and the manifest.
@@ -200,14 +203,15 @@ pub fn manifest(prepared: &Prepared, build: Hash, tokenizer: TokenizerInfo, resu
         variants.extend((variants.len()..=largest).map(|number| format!("near-duplicate-{number}")));
         SourceInfo { name: source.name.clone(), variants }
     });
+    let shards: Vec<ShardInfo> = results.shards.iter().map(|(_, info)| info.clone()).collect();
     Manifest {
-        version: Manifest::VERSION,
+        version: Manifest::version_of(&shards),
         build,
         tokenizer,
         sources: sources.collect(),
         languages: results.languages.iter().cloned().collect(),
         tags: results.tags.iter().cloned().collect(),
-        shards: results.shards.iter().map(|(_, info)| info.clone()).collect(),
+        shards,
     }
 }
 
@@ -238,7 +242,8 @@ pub fn write_data(
         .flat_map(|(folder, files)| files.iter().map(move |(_, name)| format!("{folder}/{name}")));
     let TokenizerInfo { file, token_bytes_file, .. } = &tokenizer.info;
     let fixed = [file.as_str(), token_bytes_file, RECIPE_LOCK, Manifest::FILE].map(str::to_owned);
-    listing.claim(names.chain(fixed))?;
+    let chat = prepared.recipe.chat_template.as_ref();
+    listing.claim(names.chain(fixed).chain(chat.map(|_| CHAT_TEMPLATE.to_owned())))?;
     let known = |name: &str| {
         let (stem, kind) = name.rsplit_once('.')?;
         let (_, info) = results.shards.iter().find(|(_, info)| info.name == stem)?;
@@ -260,6 +265,10 @@ pub fn write_data(
     listing.write_file(file, &bytes)?;
     listing.write_file(token_bytes_file, &tokenizer.token_bytes)?;
     listing.write_file(RECIPE_LOCK, lock.as_bytes())?;
+    match chat {
+        Some(chat) => listing.write_file(CHAT_TEMPLATE, chat.source.as_bytes())?,
+        None => remove_ours(out, &mut listing, |name| name == CHAT_TEMPLATE)?,
+    }
     // The list first: the manifest says that all the rest is there.
     listing.note(Manifest::FILE, Entry::of(&manifest.to_bytes()?));
     listing.finish()?;
@@ -277,7 +286,7 @@ pub fn write_text(out: &Path, prepared: &Prepared, results: &Results) -> Result<
     let of_shards = |name: &str| {
         name.starts_with("shards/")
             || name.starts_with("dedup/")
-            || [work::TOKENIZER, TOKEN_BYTES].contains(&name)
+            || [work::TOKENIZER, TOKEN_BYTES, CHAT_TEMPLATE].contains(&name)
     };
     remove_ours(out, &mut listing, of_shards)?;
     let lock = recipe_lock(out, prepared, prepared.identity(None)?)?;

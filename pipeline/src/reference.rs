@@ -11,8 +11,8 @@ use crate::recipe::cuts::{ParagraphConfig, SubstringConfig};
 use crate::recipe::decontaminate::{BenchmarkConfig, DecontaminateConfig};
 use crate::recipe::profile::FiltersConfig;
 use crate::recipe::{
-    DedupConfig, LimitsConfig, MinhashConfig, QualityConfig, RephraseConfig, ShardConfig, SourceConfig,
-    TokenizerConfig, TrainConfig,
+    ChatConfig, DedupConfig, LimitsConfig, MinhashConfig, QualityConfig, RephraseConfig, ShardConfig,
+    SourceConfig, TokenizerConfig, TrainConfig,
 };
 use crate::strict_toml::{Docs, Section as Keys};
 
@@ -129,6 +129,7 @@ pub fn sections() -> Vec<Section> {
             "[rephrase]",
             "variants that `moe-data rephrase` made; off without the table",
         )),
+        section::<ChatConfig>(recipe("chat", "[chat]", "how conversations are written, see docs/chat.md")),
         section::<MixConfig>(mixture("mix", "[mix]", "what all pools have in common")),
         section::<PoolConfig>(mixture(
             "pool",

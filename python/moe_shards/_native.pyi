@@ -54,6 +54,7 @@ class Document:
     language: str | None
     tags: list[str]
     n_bytes: int
+    trained: NDArray[np.bool_] | None
     def __len__(self) -> int: ...
 
 @final

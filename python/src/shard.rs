@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use moe_shards::{Shard, TokenWidth};
+use numpy::PyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySlice};
 
+use crate::arrays::array;
 use crate::error::{detached, exception, number, out_of_range};
 
 /// A file of tokenized documents of one source and one variant (docs/shard-format.md).
@@ -39,6 +41,8 @@ pub struct DocumentView {
     tags: Vec<String>,
     /// Bytes of the text as it was read.
     n_bytes: u32,
+    /// Whether each token is trained, bool, in a shard of conversations; None where all are.
+    trained: Option<Py<PyArray1<bool>>>,
 }
 
 /// Goes over the documents of a shard.
@@ -124,9 +128,10 @@ impl ShardReader {
             let meta = shard.meta(doc)?;
             let language = shard.language(doc)?.map(str::to_owned);
             let tags = shard.tags(doc)?.map(str::to_owned).collect();
-            Ok((shard.id(doc)?.to_owned(), meta, language, tags))
+            let trained = shard.mask(doc)?.map(|mask| mask.to_vec());
+            Ok((shard.id(doc)?.to_owned(), meta, language, tags, trained))
         };
-        let (id, meta, language, tags) = of_index().map_err(|e| exception(&e))?;
+        let (id, meta, language, tags, trained) = of_index().map_err(|e| exception(&e))?;
         Ok(DocumentView {
             doc,
             id,
@@ -137,6 +142,7 @@ impl ShardReader {
             language,
             tags,
             n_bytes: meta.n_bytes,
+            trained: trained.map(|flags| array(py, flags)),
         })
     }
 

@@ -104,6 +104,23 @@ impl PoolDocs {
         })
     }
 
+    /// Targets in the loss of the tokens `offset..offset + len` of a document.
+    ///
+    /// # Errors
+    /// No such document, or a damaged shard.
+    pub fn trained_targets(&self, doc: u32, offset: u32, len: u32) -> Result<u64> {
+        let (shard, _, local) = self.locate(doc)?;
+        shard.trained_targets(local, offset, len)
+    }
+
+    /// Targets of a whole document.
+    ///
+    /// # Errors
+    /// As [`PoolDocs::trained_targets`].
+    pub fn trained_tokens(&self, doc: u32) -> Result<u64> {
+        self.trained_targets(doc, 0, u32::MAX)
+    }
+
     /// All shards.
     pub fn shards(&self) -> &[Shard] {
         &self.shards

@@ -9,17 +9,17 @@ use crate::error::{Error, Result};
 use crate::hash::Hash;
 use crate::ids::{FamilyId, TokenWidth};
 
-/// Version written by this program.
-pub const FORMAT_VERSION: u32 = 3;
+/// Newest version, that of shards with a mask of trained tokens.
+pub const FORMAT_VERSION: u32 = 4;
+/// Version of shards without a mask.
+pub(crate) const PLAIN_VERSION: u32 = 3;
 pub(crate) const MAGIC: [u8; 8] = *b"MOEMDX01";
-/// Bytes of the header from version 2 on.
-pub(crate) const HEADER_BYTES: usize = 320;
-/// Bytes of the header of version 1, which has no `names` section.
+/// Bytes of the header of version 1, the shortest one.
 const HEADER_BYTES_V1: usize = 256;
 pub(crate) const ALIGN: u64 = 64;
 pub(crate) const META_BYTES: usize = 16;
-/// Sections in file order. Version 1 has the first four, version 2 the first five.
-pub(crate) const SECTIONS: [&str; 6] = ["end", "family", "meta", "id", "names", "sum"];
+/// Sections in file order. Version 1 has the first four, version 2 the first five, version 3 all but the last.
+pub(crate) const SECTIONS: [&str; 7] = ["end", "family", "meta", "id", "names", "sum", "mask"];
 /// Bit of byte 12 of a record, from version 2 on: the quality is known.
 const QUALITY_KNOWN: u8 = 1;
 
@@ -76,7 +76,17 @@ pub(crate) fn n_sections(version: u32) -> usize {
     match version {
         1 => 4,
         2 => 5,
+        PLAIN_VERSION => 6,
         _ => SECTIONS.len(),
+    }
+}
+
+/// Bytes of the header of a version.
+pub(crate) fn header_bytes(version: u32) -> usize {
+    match version {
+        1 => HEADER_BYTES_V1,
+        2 | PLAIN_VERSION => 320,
+        _ => 384,
     }
 }
 
@@ -91,7 +101,7 @@ pub(crate) struct Section {
 /// The header of a `.mdx` file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Version of the file; only the newest is written.
+    /// Version of the file.
     pub version: u32,
     pub width: TokenWidth,
     pub n_docs: u64,
@@ -108,10 +118,11 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    pub fn to_bytes(&self) -> [u8; HEADER_BYTES] {
-        let mut out = Vec::with_capacity(HEADER_BYTES);
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let n_bytes = header_bytes(self.version);
+        let mut out = Vec::with_capacity(n_bytes);
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&(self.width.bytes() as u32).to_le_bytes());
         out.extend_from_slice(&self.n_docs.to_le_bytes());
         out.extend_from_slice(&self.n_tokens.to_le_bytes());
@@ -121,18 +132,16 @@ impl Header {
         for hash in [self.tokenizer, self.bin, self.build] {
             out.extend_from_slice(&hash.0);
         }
-        for section in self.sections {
+        for section in &self.sections[..n_sections(self.version)] {
             for field in [section.offset, section.bytes, section.xxh3] {
                 out.extend_from_slice(&field.to_le_bytes());
             }
         }
         out.extend_from_slice(&self.file_bytes.to_le_bytes());
-        out.resize(HEADER_BYTES - 8, 0);
+        out.resize(n_bytes - 8, 0);
         let checksum = xxh3_64(&out);
         out.extend_from_slice(&checksum.to_le_bytes());
-        let mut fixed = [0; HEADER_BYTES];
-        fixed.copy_from_slice(&out);
-        fixed
+        out
     }
 
     /// Parses and checks everything that can be checked without reading the sections.
@@ -148,8 +157,7 @@ impl Header {
         let mut at = MAGIC.len();
         let version = take_u32(file, &mut at);
         let (header_bytes, n_sections) = match version {
-            1 => (HEADER_BYTES_V1, n_sections(1)),
-            2..=FORMAT_VERSION => (HEADER_BYTES, n_sections(version)),
+            1..=FORMAT_VERSION => (header_bytes(version), n_sections(version)),
             found => {
                 return Err(Error::Version { path: path.to_owned(), found, supported: FORMAT_VERSION });
             }
@@ -214,7 +222,8 @@ impl Header {
             return Err(Error::format(path, "EOD", format!("below {}", self.vocab_size), self.eod));
         }
         let words = Some(self.n_docs * 8);
-        let expected = [words, words, Some(self.n_docs * META_BYTES as u64), None, None, words];
+        let metas = Some(self.n_docs * META_BYTES as u64);
+        let expected = [words, words, metas, None, None, words, Some(self.n_tokens.div_ceil(8))];
         let mut previous_end = header_bytes;
         for (section, bytes) in self.sections[..n_sections].iter().zip(expected) {
             let end = section.offset.checked_add(section.bytes).filter(|&end| end <= file_bytes);

@@ -111,7 +111,7 @@ pub use manifest::{Manifest, SourceInfo, TokenizerInfo};
 pub use mmap::{ScratchNumbers, exit_when_maps_are_lost};
 pub use names::Names;
 pub use plan::{Plan, Pool, proxy_families};
-pub use reader::{Shard, ShardIndex, Tokens};
+pub use reader::{Mask, Shard, ShardIndex, Tokens};
 pub use sample::{IGNORED_SEGMENT, Piece, Sample, SampleId};
 pub use selection::Selection;
 

@@ -62,10 +62,20 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Schema version written by this program.
+    /// Schema version of a data set without masks of trained tokens.
     pub const VERSION: u32 = 2;
+    /// Newest schema version, of a data set in which a shard has a mask of trained tokens.
+    pub const MASKED_VERSION: u32 = 3;
     /// File name in the output folder.
     pub const FILE: &'static str = "MANIFEST.json";
+
+    /// The version that a manifest of these shards has.
+    pub fn version_of(shards: &[ShardInfo]) -> u32 {
+        match shards.iter().any(|shard| shard.n_trained_tokens.is_some()) {
+            true => Manifest::MASKED_VERSION,
+            false => Manifest::VERSION,
+        }
+    }
 
     /// Reads `dir/MANIFEST.json`.
     ///
@@ -82,7 +92,7 @@ impl Manifest {
     /// # Errors
     /// As [`Manifest::read`].
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest> {
-        check_version(path, bytes, Manifest::VERSION)?;
+        check_version(path, bytes, Manifest::MASKED_VERSION)?;
         let manifest: Manifest =
             serde_json::from_slice(bytes).map_err(|source| Error::Json { path: path.to_owned(), source })?;
         manifest.check_names(path)?;

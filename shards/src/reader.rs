@@ -1,6 +1,8 @@
 //! Opens shards in place. Opening costs the same for any size; [`Shard::verify`] reads everything.
 //! No byte string makes a reader panic: each access checks what it relies on.
 
+mod mask;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use self::mask::Mask;
+pub(crate) use self::mask::{document_sum, packed};
 use crate::error::{Error, Result};
 use crate::format::{DocumentMeta, Header, META_BYTES, SECTIONS, checksum_error, n_sections, u64_at};
 use crate::hash::Hash;
@@ -15,8 +19,6 @@ use crate::ids::{FamilyId, TokenId, TokenWidth};
 use crate::mmap::map_open_file;
 use crate::names::Names;
 
-/// Place of the checksums of documents among the sections.
-const SUM: usize = 5;
 /// Bytes that are read from the disk at once.
 const BLOCK_BYTES: usize = 1 << 20;
 
@@ -202,12 +204,6 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         Err(Error::Checksum { path, what, expected: expected.to_string(), found: found.to_string() })
     }
 
-    /// Checksum of a document's tokens; absent before version 3.
-    fn sum(&self, doc: u32) -> Result<Option<u64>> {
-        self.check(doc)?;
-        Ok((n_sections(self.header.version) > SUM).then(|| u64_at(self.section(SUM), doc as usize * 8)))
-    }
-
     fn section(&self, i: usize) -> &[u8] {
         section(&self.header, self.data.as_ref(), i)
     }
@@ -379,7 +375,7 @@ impl Shard {
             });
         }
         if let Some(recorded) = self.index.sum(doc)? {
-            let computed = xxh3_64(tokens.bytes);
+            let computed = self.index.computed_sum(doc, tokens.bytes)?;
             if recorded != computed {
                 let what = format!("document {doc}, `{}`,", self.id(doc)?);
                 return Err(checksum_error(&self.bin_path, &what, recorded, computed));
@@ -391,7 +387,7 @@ impl Shard {
     /// Whether the index has a checksum of each document (from version 3 on), so that [`Shard::checked_tokens`] finds a changed
     /// token that is still in the vocabulary.
     pub fn has_document_sums(&self) -> bool {
-        n_sections(self.index.header.version) > SUM
+        n_sections(self.index.header.version) > mask::SUM
     }
 
     /// Whether both files are still as long as they were mapped: reading a map of a file that became shorter ends the
@@ -468,6 +464,7 @@ impl Shard {
     /// The first thing that is wrong, with its place.
     pub fn verify(&self) -> Result<()> {
         self.index.verify_sections()?;
+        self.index.verify_mask()?;
         self.verify_tokens(&mut |_| true)?;
         let mut previous = FamilyId(0);
         let mut n_tokens = 0;

@@ -48,7 +48,7 @@ pub struct Sample {
     /// The next token of the same document. Where there is none (EOD, padding) the value is EOD and
     /// the mask is off. The last token of a cut piece has its target: the document's next token.
     pub targets: Vec<u32>,
-    /// Whether the target counts in the loss.
+    /// Whether the target counts in the loss: there is one, and the shard's mask, if it has one, says so.
     pub loss_mask: Vec<bool>,
     /// Number of the piece, [`IGNORED_SEGMENT`] for padding; attention stays inside a segment.
     pub segments: Vec<u32>,
@@ -59,7 +59,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Tokens with a target.
+    /// Tokens with a target that counts.
     pub fn trained_tokens(&self) -> usize {
         self.loss_mask.iter().filter(|&&counts| counts).count()
     }
@@ -108,7 +108,13 @@ impl Sample {
             document.slice(offset + 1, len).extend_into(&mut sample.targets);
             let with_target = sample.targets.len() - start;
             sample.targets.resize(start + len, eod);
-            sample.loss_mask.resize(start + with_target, true);
+            match shard.mask(doc)? {
+                None => sample.loss_mask.resize(start + with_target, true),
+                Some(mask) => {
+                    let targets = offset as u64 + 1..(offset + 1 + with_target) as u64;
+                    sample.loss_mask.extend(targets.map(|target| mask.is_trained(target)));
+                }
+            }
             sample.loss_mask.resize(start + len, false);
             sample.segments.resize(start + len, segment as u32);
             sample.positions.extend(0..packed.len);

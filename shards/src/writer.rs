@@ -9,10 +9,13 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::atomic::{self, AtomicFile};
 use crate::error::{Error, Result};
 use crate::file_names::check_plain;
-use crate::format::{ALIGN, DocumentMeta, FORMAT_VERSION, HEADER_BYTES, Header, SECTIONS, Section};
+use crate::format::{
+    ALIGN, DocumentMeta, FORMAT_VERSION, Header, PLAIN_VERSION, SECTIONS, Section, header_bytes, n_sections,
+};
 use crate::hash::Hash;
 use crate::ids::{TokenId, TokenWidth};
 use crate::names::Names;
+use crate::reader::{document_sum, packed};
 
 /// What all documents of a shard have in common.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,9 @@ pub struct ShardInfo {
     pub n_tokens: u64,
     /// Bytes of the texts as they were read.
     pub n_text_bytes: u64,
+    /// Tokens that are trained, where the shard has a mask of them; absent = all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_trained_tokens: Option<u64>,
     /// Size of `name.bin`.
     pub bin_bytes: u64,
     /// Digest of `name.bin`.
@@ -75,6 +81,8 @@ pub struct ShardWriter {
     sums: Vec<u8>,
     id_ends: Vec<u64>,
     id_bytes: Vec<u8>,
+    /// Whether each token is trained, where the shard says so.
+    mask: Option<Vec<bool>>,
     n_tokens: u64,
     n_text_bytes: u64,
     last: Option<DocumentMeta>,
@@ -107,6 +115,7 @@ impl ShardWriter {
             sums: Vec::new(),
             id_ends: vec![0],
             id_bytes: Vec::new(),
+            mask: None,
             n_tokens: 0,
             n_text_bytes: 0,
             last: None,
@@ -120,13 +129,49 @@ impl ShardWriter {
         self
     }
 
+    /// Lets the shard say which of its tokens are trained; [`ShardWriter::append_masked`] takes its documents. Call it before
+    /// the first one.
+    pub fn with_mask(mut self) -> ShardWriter {
+        self.mask = Some(Vec::new());
+        self
+    }
+
     /// Appends a document; `tokens` come without EOD, which the writer adds.
     ///
     /// # Errors
     /// A token outside the vocabulary, a family smaller than the last one, a document of another
     /// source or variant than the first, a language or tag without a name, more than 2^32 - 1
-    /// documents, or a full disk.
+    /// documents, a shard with a mask, or a full disk.
     pub fn append(&mut self, id: &str, meta: &DocumentMeta, tokens: &[TokenId]) -> Result<()> {
+        self.append_any(id, meta, tokens, None)
+    }
+
+    /// Appends a document of a shard with a mask; `trained` has a flag for each token and a last one for the EOD.
+    ///
+    /// # Errors
+    /// As [`ShardWriter::append`]; also a shard without a mask, or flags that are not one for each token and the EOD.
+    pub fn append_masked(
+        &mut self,
+        id: &str,
+        meta: &DocumentMeta,
+        tokens: &[TokenId],
+        trained: &[bool],
+    ) -> Result<()> {
+        self.append_any(id, meta, tokens, Some(trained))
+    }
+
+    fn append_any(
+        &mut self,
+        id: &str,
+        meta: &DocumentMeta,
+        tokens: &[TokenId],
+        trained: Option<&[bool]>,
+    ) -> Result<()> {
+        let (expected, found) = (self.mask.as_ref().map(|_| tokens.len() + 1), trained.map(<[bool]>::len));
+        if expected != found {
+            let flags = |n: Option<usize>| n.map_or("none".to_owned(), |n| n.to_string());
+            return Err(Error::format(&self.bin_path, "flags of a document", flags(expected), flags(found)));
+        }
         if let Some(last) = &self.last {
             if meta.family < last.family {
                 return Err(Error::Order {
@@ -174,7 +219,10 @@ impl ShardWriter {
                     .for_each(|(bytes, t)| bytes.copy_from_slice(&t.0.to_le_bytes())),
             }
         }
-        self.sums.extend_from_slice(&xxh3_64(&self.scratch[first..]).to_le_bytes());
+        self.sums.extend_from_slice(&document_sum(&self.scratch[first..], trained).to_le_bytes());
+        if let (Some(mask), Some(trained)) = (&mut self.mask, trained) {
+            mask.extend_from_slice(trained);
+        }
         if self.scratch.len() >= BUFFER_BYTES {
             self.write_scratch()?;
         }
@@ -207,18 +255,22 @@ impl ShardWriter {
         let mut ids: Vec<u8> = self.id_ends.iter().flat_map(|end| end.to_le_bytes()).collect();
         ids.extend_from_slice(&self.id_bytes);
 
-        let mut file = vec![0; HEADER_BYTES];
+        let version = if self.mask.is_some() { FORMAT_VERSION } else { PLAIN_VERSION };
+        let n_trained_tokens =
+            self.mask.as_ref().map(|mask| mask.iter().filter(|&&trained| trained).count() as u64);
+        let mask = packed(self.mask.as_deref().unwrap_or_default());
+        let mut file = vec![0; header_bytes(version)];
         let names = self.names.to_bytes();
         let mut sections = [Section::default(); SECTIONS.len()];
-        let contents = [&self.ends, &self.families, &self.metas, &ids, &names, &self.sums];
-        for (section, bytes) in sections.iter_mut().zip(contents) {
+        let contents = [&self.ends, &self.families, &self.metas, &ids, &names, &self.sums, &mask];
+        for (section, bytes) in sections.iter_mut().zip(contents).take(n_sections(version)) {
             file.resize(file.len().next_multiple_of(ALIGN as usize), 0);
             *section = Section { offset: file.len() as u64, bytes: bytes.len() as u64, xxh3: xxh3_64(bytes) };
             file.extend_from_slice(bytes);
         }
         let bin_blake3 = Hash(*self.bin_hasher.finalize().as_bytes());
         let header = Header {
-            version: FORMAT_VERSION,
+            version,
             width: self.width,
             n_docs,
             n_tokens: self.n_tokens,
@@ -231,7 +283,7 @@ impl ShardWriter {
             sections,
             file_bytes: file.len() as u64,
         };
-        file[..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        file[..header_bytes(version)].copy_from_slice(&header.to_bytes());
         self.bin.commit()?;
         atomic::write_file(&self.mdx_path, &file)?;
         let last = self.last.unwrap_or_default();
@@ -242,6 +294,7 @@ impl ShardWriter {
             n_docs,
             n_tokens: self.n_tokens,
             n_text_bytes: self.n_text_bytes,
+            n_trained_tokens,
             bin_bytes: self.n_tokens * self.width.bytes() as u64,
             bin_blake3,
             mdx_bytes: file.len() as u64,

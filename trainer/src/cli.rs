@@ -24,6 +24,7 @@ pub use tasks::TaskArgs;
         moe-train --shards out/ --set moe.top_k=1 --set moe.router.norm_weights=false\n  \
         moe-train plan --shards out/ --measure           size, memory, passes and time before it starts\n  \
         moe-train resume runs/tiny                       go on after an interruption\n  \
+        moe-train --from runs/tiny --shards chat/ --run runs/chat --set optim.lr=1e-4\n  \
         moe-train sample runs/tiny --prompt \"In the\"\n  \
         moe-train config --explain moe.balance.switch"
 )]
@@ -94,6 +95,10 @@ pub struct TrainArgs {
     /// Folder of the shards and the plan [default: out].
     #[arg(long, value_name = "DIR")]
     pub shards: Option<PathBuf>,
+    /// Begin with the weights of this run, or of one of its checkpoints: another plan, another optimizer, step 0. The
+    /// configuration is that of the run, then --config, then --set.
+    #[arg(long, value_name = "RUN", conflicts_with = "preset", requires = "run")]
+    pub from: Option<PathBuf>,
     /// Where the configuration comes from.
     #[command(flatten)]
     pub source: ConfigSource,
@@ -129,6 +134,7 @@ impl TrainArgs {
         let ConfigSource { config, preset, set } = &self.source;
         let flags = [
             ("--shards", self.shards.is_some()),
+            ("--from", self.from.is_some()),
             ("--config", config.is_some()),
             ("--preset", preset.is_some()),
             ("--set", !set.is_empty()),

@@ -80,6 +80,9 @@ fn arrays(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     let n_bytes: u64 = manifest.shards.iter().map(|shard| shard.bin_bytes).sum();
     // Nothing is written of damaged shards.
     let shards = intact::open_all(&args.out, &manifest)?;
+    if let Some(masked) = shards.iter().find(|shard| shard.has_mask()) {
+        refuse_masked(args, masked.path())?;
+    }
     let watch = Watch::new(stop.clone(), printer.bar("check", n_bytes));
     let checked = intact::check(&shards, &watch);
     watch.finish();
@@ -118,6 +121,21 @@ fn arrays(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     }
     listings.into_iter().try_for_each(|(_, listing)| listing.finish())?;
     Ok(files)
+}
+
+/// Refuses forms that have no place for which tokens of a shard are trained.
+fn refuse_masked(args: &ExportArgs, shard: &Path) -> Result<()> {
+    let flag = match () {
+        () if args.megatron => "--megatron",
+        () if args.npy => "--npy",
+        () if args.plan_npy && !args.rows => "--plan-npy without --rows",
+        () => return Ok(()),
+    };
+    Err(Error::Usage(format!(
+        "{}: says which of its tokens are trained, as conversations do, and {flag} has no place for it, so that all would \
+         be: export the samples with --plan-npy --rows, whose targets.npy leaves out the others, or read the plan in Python",
+        shard.display()
+    )))
 }
 
 /// Notes what is about to be written, by folder.

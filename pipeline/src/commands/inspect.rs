@@ -106,26 +106,39 @@ struct Totals {
     shards: u64,
     docs: u64,
     tokens: u64,
+    /// Those that are trained, where a shard says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trained_tokens: Option<u64>,
     text_bytes: u64,
 }
 
 fn totals<'a>(shards: impl Iterator<Item = &'a ShardInfo>) -> Totals {
-    shards.fold(Totals::default(), |sum, shard| Totals {
+    let shards: Vec<&ShardInfo> = shards.collect();
+    let is_masked = shards.iter().any(|shard| shard.n_trained_tokens.is_some());
+    let trained = || shards.iter().map(|shard| shard.n_trained_tokens.unwrap_or(shard.n_tokens)).sum();
+    let start = Totals { trained_tokens: is_masked.then(trained), ..Totals::default() };
+    shards.iter().fold(start, |sum, shard| Totals {
         shards: sum.shards + 1,
         docs: sum.docs + shard.n_docs,
         tokens: sum.tokens + shard.n_tokens,
         text_bytes: sum.text_bytes + shard.n_text_bytes,
+        ..sum
     })
 }
 
 fn describe(sum: &Totals) -> String {
     format!(
-        "{} documents, {} tokens, {}, {:.2} bytes a token",
+        "{} documents, {} tokens{}, {}, {:.2} bytes a token",
         sum.docs,
         sum.tokens,
+        of_which_trained(sum.trained_tokens),
         ByteSize(sum.text_bytes),
         bytes_per_token(sum.text_bytes, sum.tokens)
     )
+}
+
+fn of_which_trained(trained: Option<u64>) -> String {
+    trained.map_or_else(String::new, |trained| format!(" ({trained} trained)"))
 }
 
 fn shard(path: &Path) -> Result<(String, Value)> {
@@ -134,6 +147,7 @@ fn shard(path: &Path) -> Result<(String, Value)> {
     let first = if n_docs > 0 { Some((shard.meta(0)?, shard.id(0)?)) } else { None };
     let mut profile = Profile::default();
     profile.add(&shard)?;
+    let trained = shard.has_mask().then(|| shard.n_trained_tokens());
     let mut lines = vec![
         format!("{}  source's recipe {}", path.display(), shard.build().short()),
         format!(
@@ -142,7 +156,12 @@ fn shard(path: &Path) -> Result<(String, Value)> {
             shard.vocab_size(),
             shard.eod().0
         ),
-        format!("├─ {n_docs} documents, {} tokens, {}", shard.n_tokens(), ByteSize(shard.n_text_bytes())),
+        format!(
+            "├─ {n_docs} documents, {} tokens{}, {}",
+            shard.n_tokens(),
+            of_which_trained(trained),
+            ByteSize(shard.n_text_bytes())
+        ),
     ];
     lines.extend(profile.lines().into_iter().map(|line| format!("├─ {line}")));
     lines.push(match first {
@@ -155,6 +174,7 @@ fn shard(path: &Path) -> Result<(String, Value)> {
     let value = json!({
         "docs": n_docs,
         "tokens": shard.n_tokens(),
+        "trained_tokens": trained,
         "text_bytes": shard.n_text_bytes(),
         "build": shard.build(),
         "tokenizer": shard.tokenizer(),

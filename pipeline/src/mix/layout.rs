@@ -116,9 +116,7 @@ impl Common<'_> {
             for family in 0..all.len() {
                 let original = all.texts(family)[0];
                 match docs.meta(original)?.quality {
-                    Some(bucket) => {
-                        *tokens.entry(bucket).or_default() += u64::from(docs.n_tokens(original)?) - 1
-                    }
+                    Some(bucket) => *tokens.entry(bucket).or_default() += docs.trained_tokens(original)?,
                     None => unscored += 1,
                 }
             }

@@ -159,7 +159,8 @@ impl Families {
         let lock = ValidationLock {
             n_families: held_out.len() as u64,
             n_bins: bins.len() as u64,
-            trained_tokens: shown.iter().map(|&(_, len)| u64::from(len) - 1).sum(),
+            trained_tokens: (shown.iter().map(|&(doc, _)| docs.trained_tokens(doc)))
+                .sum::<moe_shards::Result<u64>>()?,
             pack: PackRef { file: String::new(), blake3: Hash::default() },
         };
         Ok((lock, bins))
@@ -207,7 +208,7 @@ impl Families {
 
     /// Adds a piece of a document of `len` tokens to the counts of its window, and the document to those that are shown.
     fn count(&self, facts: &mut PassFacts, piece: PackedPiece, len: u32) -> moe_shards::Result<()> {
-        facts.add(&self.docs, piece, len)?;
+        facts.add(&self.docs, piece)?;
         if piece.len == len {
             self.uses[piece.doc as usize].fetch_add(1, Ordering::Relaxed);
         }
@@ -217,7 +218,7 @@ impl Families {
     /// Takes back that a piece was shown; `facts` are what is taken back.
     pub(super) fn uncount(&self, facts: &mut PassFacts, piece: PackedPiece) -> moe_shards::Result<()> {
         let len = self.docs.n_tokens(piece.doc)?;
-        facts.add(&self.docs, piece, len)?;
+        facts.add(&self.docs, piece)?;
         if piece.len == len {
             self.unshow(piece.doc);
         }
@@ -252,7 +253,7 @@ impl Families {
             let mut tokens = 0;
             for family in self.window(window) {
                 if let Some(doc) = self.rule.document(&self.table, family as usize, known) {
-                    tokens += u64::from(self.docs.n_tokens(doc)?) - 1;
+                    tokens += self.docs.trained_tokens(doc)?;
                 }
             }
             Ok(tokens)
@@ -271,7 +272,7 @@ impl Families {
         let Some(max) = self.wish.max_uses_per_text else { return Ok(0) };
         let of_family = |family: usize| -> Result<u64> {
             let (doc, uses) = self.rule.turn(&self.table, family, pass);
-            Ok(if uses < u64::from(max) { 0 } else { u64::from(self.docs.n_tokens(doc)?) - 1 })
+            Ok(if uses < u64::from(max) { 0 } else { self.docs.trained_tokens(doc)? })
         };
         let tokens = (0..self.table.len()).into_par_iter().map(of_family).collect::<Result<Vec<u64>>>()?;
         Ok(tokens.iter().sum())
@@ -287,8 +288,7 @@ impl Families {
     /// # Errors
     /// A damaged shard.
     pub(super) fn original_tokens(&self) -> Result<u64> {
-        let tokens =
-            |family| -> Result<u64> { Ok(u64::from(self.docs.n_tokens(self.table.texts(family)[0])?) - 1) };
+        let tokens = |family| -> Result<u64> { Ok(self.docs.trained_tokens(self.table.texts(family)[0])?) };
         (0..self.table.len()).map(tokens).sum()
     }
 
@@ -320,7 +320,7 @@ impl Families {
         let (mut originals, mut all) = (0, 0);
         for family in 0..self.table.len() {
             for (i, &doc) in self.table.texts(family).iter().enumerate() {
-                let trained = u64::from(self.docs.n_tokens(doc)?) - 1;
+                let trained = self.docs.trained_tokens(doc)?;
                 all += trained;
                 originals += if i == 0 { trained } else { 0 };
             }
@@ -384,10 +384,9 @@ pub struct PassFacts {
 }
 
 impl PassFacts {
-    /// Adds a piece of a document of `len` tokens.
-    fn add(&mut self, docs: &PoolDocs, piece: PackedPiece, len: u32) -> moe_shards::Result<()> {
-        // The last token of a document has no target.
-        let trained = u64::from(piece.len) - u64::from(piece.offset + piece.len == len);
+    /// Adds a piece of a document.
+    fn add(&mut self, docs: &PoolDocs, piece: PackedPiece) -> moe_shards::Result<()> {
+        let trained = docs.trained_targets(piece.doc, piece.offset, piece.len)?;
         self.placed_tokens += u64::from(piece.len);
         self.trained_tokens += trained;
         let meta = docs.meta(piece.doc)?;

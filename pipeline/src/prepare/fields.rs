@@ -23,12 +23,9 @@ impl Prepared {
         for (source, files) in self.recipe.source.iter().zip(&self.inputs) {
             let names = first_field_names(source, files, self.recipe.limits.of_readers())?;
             let fields = source.fields();
-            let wanted = [
-                ("text", Some(fields.text)),
-                ("id", fields.id),
-                ("family", fields.family),
-                ("variant", fields.variant),
-            ];
+            let text = if source.chat.is_some() { None } else { Some(fields.text) };
+            let wanted =
+                [("text", text), ("id", fields.id), ("family", fields.family), ("variant", fields.variant)];
             let place = files.first().map_or_else(String::new, |file| file.path.display().to_string());
             for (key, field) in wanted {
                 let known = names.as_ref();
@@ -37,6 +34,14 @@ impl Prepared {
                     continue;
                 };
                 problems.push(self.missing_field(source, known, &place, (key, &field)));
+            }
+            let form = source.chat_form();
+            for group in form.iter().flat_map(|form| form.needed().iter()) {
+                let is_there =
+                    names.as_ref().is_none_or(|known| group.iter().any(|name| known.contains(*name)));
+                if let (false, Some(first)) = (is_there, group.first()) {
+                    problems.push(self.missing_field(source, names.as_ref(), &place, ("chat", first)));
+                }
             }
             self.first_fields.push(names);
         }

@@ -364,7 +364,8 @@ impl Reader for ArrowReader {
         loop {
             if self.at < self.columns.n_rows() {
                 let content = self.columns.row(self.at, &self.fields, self.limits.max_doc_bytes);
-                let n_bytes = self.columns.text_bytes(self.at);
+                let of_bad = |_: &Bad| self.columns.text_bytes(self.at);
+                let n_bytes = content.as_ref().map_or_else(of_bad, |raw| raw.text.len() as u64);
                 self.at += 1;
                 self.row += 1;
                 return Ok(Some(Record { offset: self.row - 1, n_bytes, n_records: 1, content }));

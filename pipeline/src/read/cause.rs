@@ -73,6 +73,14 @@ pub enum Cause {
     TextNotAString,
     /// The text is empty, or nothing is left of it after normalisation.
     EmptyText,
+    /// The messages of a conversation are not what they should be.
+    BadMessages,
+    /// An answer of a conversation is without text.
+    EmptyAnswer,
+    /// A conversation without an answer.
+    NoAnswer,
+    /// The chat template refuses the conversation, or does not say where its answers are.
+    ChatTemplate,
     /// No id field, though the recipe names one.
     MissingId,
     /// No family field, though the recipe names one.
@@ -148,6 +156,10 @@ impl Cause {
             Cause::MissingText => "missing_text",
             Cause::TextNotAString => "text_not_a_string",
             Cause::EmptyText => "empty_text",
+            Cause::BadMessages => "bad_messages",
+            Cause::EmptyAnswer => "empty_answer",
+            Cause::NoAnswer => "no_answer",
+            Cause::ChatTemplate => "chat_template",
             Cause::MissingId => "missing_id",
             Cause::MissingFamily => "missing_family",
             Cause::MissingVariant => "missing_variant",

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::object::Wanted;
-use super::{Cause, MetadataFields, Raw, kept};
+use super::{Cause, MetadataFields, Raw, kept, record};
 use crate::document::OwnedMetadata;
 
 /// Names of the fields, dotted for nested ones (`metadata.url`).
@@ -17,6 +17,9 @@ pub struct FieldPaths {
     pub id_optional: bool,
     /// The text.
     pub text: String,
+    /// In the place of the text the fields that make a conversation; a record has some of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<Vec<String>>,
     /// The family.
     pub family: Option<String>,
     /// The variant.
@@ -29,9 +32,10 @@ pub struct FieldPaths {
 }
 
 impl FieldPaths {
-    /// All names, the text first.
+    /// All names, those of the text first.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.text.as_str())
+        let of_text = self.conversation.as_deref().unwrap_or(std::slice::from_ref(&self.text));
+        (of_text.iter().map(String::as_str))
             .chain([&self.id, &self.family, &self.variant].into_iter().filter_map(|name| name.as_deref()))
             .chain(self.metadata.named().map(|(_, field)| field))
             .chain(self.keep.iter().map(String::as_str))
@@ -49,7 +53,7 @@ impl FieldPaths {
     /// What of a JSON object matters.
     pub(super) fn wanted(&self) -> Wanted {
         let names = [&self.id, &self.family, &self.variant].into_iter().flatten().cloned().collect();
-        Wanted { keys: self.keys(), names }
+        Wanted { keys: self.keys(), names, sources: self.conversation.clone().unwrap_or_default() }
     }
 
     /// The fields with metadata that are there, whatever they hold: bit `i` is the `i`-th of [`MetadataFields::named`].
@@ -75,6 +79,7 @@ impl FieldPaths {
                 ..self.metadata.extract(object)?
             },
             text: match lookup(object, &self.text) {
+                _ if self.conversation.is_some() => record::of_object(object, self.conversation.as_deref())?,
                 None | Some(Value::Null) => return Err(Cause::MissingText),
                 Some(Value::String(text)) if text.is_empty() => return Err(Cause::EmptyText),
                 Some(Value::String(text)) => std::mem::take(text),

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::lines::{Line, Lines};
 use super::object::{self, Wanted};
 use super::stream::Stream;
-use super::{Bad, Cause, Fault, FieldPaths, Raw, Reader, Record};
+use super::{Bad, Cause, Fault, FieldPaths, Raw, Reader, Record, record};
 use crate::error::Result;
 
 pub(super) struct JsonlReader {
@@ -35,6 +35,11 @@ impl Objects {
         let document = object::parse(bytes, Some(&self.wanted)).and_then(|mut parsed| {
             self.seen |= self.fields.present(&mut parsed.object);
             let found = self.fields.extract(&mut parsed.object, &parsed.digits);
+            // A conversation keeps the order of its keys, which templates write.
+            let found = found.map(|raw| match parsed.sources.is_empty() {
+                true => raw,
+                false => Raw { text: record::of_sources(&parsed.sources), ..raw },
+            });
             found.map_err(|cause| Fault::new(cause, parsed.note))
         });
         document.map_err(|fault| fault.at(bytes))

@@ -114,7 +114,7 @@ impl MetadataFields {
             date,
             score,
             url,
-            kept: String::new(),
+            ..OwnedMetadata::default()
         })
     }
 

@@ -24,6 +24,7 @@ mod metadata;
 mod object;
 mod parquet;
 pub mod peek;
+mod record;
 pub mod slice;
 mod sniff;
 mod stream;
@@ -182,7 +183,7 @@ impl Record {
 pub struct Raw {
     /// Its name, when the recipe names a field for it or the format brings one.
     pub id: Option<String>,
-    /// Its text, not empty.
+    /// Its text, not empty; of a conversation the JSON object of the fields that make it.
     pub text: String,
     /// Value of the family field.
     pub family: Option<String>,

@@ -17,6 +17,8 @@ pub(super) struct Wanted {
     pub keys: Vec<String>,
     /// Dotted paths of the fields whose numbers are names, such as the id.
     pub names: Vec<String>,
+    /// Keys whose values are wanted as they were written.
+    pub sources: Vec<String>,
 }
 
 /// An object as it was read.
@@ -25,6 +27,8 @@ pub(super) struct Parsed {
     pub object: Value,
     /// Numbers at the paths of [`Wanted::names`] that are no integers of 64 bits, as they were written.
     pub digits: Vec<(String, String)>,
+    /// The values of [`Wanted::sources`] that are there, as they were written.
+    pub sources: Vec<(String, String)>,
     /// What was read though JSON has no such thing, for the message if a field turns out bad.
     pub note: String,
 }
@@ -63,7 +67,9 @@ fn object(text: &str, wanted: Option<&Wanted>) -> serde_json::Result<Parsed> {
             digits.extend(source_of(text, name).map(|number| (name.clone(), number.to_owned())));
         }
     }
-    Ok(Parsed { object, digits, note: String::new() })
+    let wanted = wanted.into_iter().flat_map(|wanted| &wanted.sources);
+    let sources = wanted.filter_map(|key| Some((key.clone(), member(text, key)?.to_owned()))).collect();
+    Ok(Parsed { object, digits, sources, note: String::new() })
 }
 
 /// The source of the value at a dotted path in an object that is known to be good; as everywhere, a key that itself holds dots is
@@ -303,7 +309,7 @@ mod tests {
 
     fn wanted(keys: &[&str], names: &[&str]) -> Wanted {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Wanted { keys: owned(keys), names: owned(names) }
+        Wanted { keys: owned(keys), names: owned(names), sources: Vec::new() }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use parquet::file::metadata::ParquetMetaData;
 use super::input::RandomAccess;
 use super::kept::KeptColumns;
 use super::metadata::MetadataColumns;
+use super::record::ConversationColumns;
 use super::{Bad, Cause, FieldPaths, Limits, Raw, Reader, Record, Slice, Unit, expansion, guard};
 use crate::document::OwnedMetadata;
 use crate::error::Result;
@@ -74,6 +75,8 @@ pub(super) struct Columns {
     id: Option<LargeStringArray>,
     text: Option<LargeStringArray>,
     text_is_string: bool,
+    /// In the place of the text.
+    conversation: Option<ConversationColumns>,
     family: Option<LargeStringArray>,
     variant: Option<LargeStringArray>,
     metadata: MetadataColumns,
@@ -217,7 +220,8 @@ impl Reader for ParquetReader {
             let Reading { batches, columns, at } = reading;
             if *at < columns.n_rows {
                 let content = columns.row(*at, &self.fields, self.limits.max_doc_bytes);
-                let n_bytes = columns.text_bytes(*at);
+                let of_bad = |_: &Bad| columns.text_bytes(*at);
+                let n_bytes = content.as_ref().map_or_else(of_bad, |raw| raw.text.len() as u64);
                 *at += 1;
                 let record = Record { offset: self.row, n_bytes, n_records: 1, content };
                 self.row += 1;
@@ -268,6 +272,7 @@ impl Columns {
             id: fields.id.as_deref().and_then(column).and_then(as_text),
             text_is_string: text.as_ref().is_some_and(|column| is_string(column.data_type())),
             text: text.and_then(as_text),
+            conversation: (fields.conversation.as_deref()).map(|names| ConversationColumns::of(batch, names)),
             family: fields.family.as_deref().and_then(column).and_then(as_text),
             variant: fields.variant.as_deref().and_then(column).and_then(as_text),
             metadata: MetadataColumns::of(batch, &fields.metadata),
@@ -282,7 +287,10 @@ impl Columns {
     }
 
     pub fn text_bytes(&self, row: usize) -> u64 {
-        value(&self.text, row).map_or(0, |text| text.len() as u64)
+        match &self.conversation {
+            Some(columns) => columns.row(row).map_or(0, |text| text.len() as u64),
+            None => value(&self.text, row).map_or(0, |text| text.len() as u64),
+        }
     }
 
     pub fn row(&self, row: usize, fields: &FieldPaths, max_doc_bytes: u64) -> std::result::Result<Raw, Bad> {
@@ -290,11 +298,13 @@ impl Columns {
             None => Ok(None),
             Some(_) => value(column, row).map(|v| Some(v.to_owned())).ok_or(missing),
         };
-        let text = value(&self.text, row);
+        let conversation = self.conversation.as_ref().and_then(|columns| columns.row(row));
+        let text = conversation.as_deref().or_else(|| value(&self.text, row));
+        let is_text = self.text_is_string || self.conversation.is_some();
         let fields = || {
             let text = match text {
                 None => return Err(Cause::MissingText),
-                Some(_) if !self.text_is_string => return Err(Cause::TextNotAString),
+                Some(_) if !is_text => return Err(Cause::TextNotAString),
                 Some("") => return Err(Cause::EmptyText),
                 Some(text) if text.len() as u64 > max_doc_bytes => return Err(Cause::TooLong),
                 Some(text) => text.to_owned(),

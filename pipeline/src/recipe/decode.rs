@@ -13,8 +13,8 @@ use super::dedup::Keep;
 use super::profile::Override;
 use super::quality::QualityConfig;
 use super::{
-    DedupConfig, FilterConfig, MinhashConfig, Recipe, RephraseConfig, SourceConfig, TokenizerConfig,
-    TrainConfig,
+    ChatConfig, DedupConfig, FilterConfig, MinhashConfig, Recipe, RephraseConfig, SourceConfig,
+    TokenizerConfig, TrainConfig,
 };
 use crate::error::{Error, Problem, Result};
 use crate::filter::{self, Action};
@@ -22,7 +22,7 @@ use crate::nearest;
 use crate::read::MAX_TAG_BYTES;
 use crate::strict_toml::{Decoder, Table};
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "source",
     "normalize",
     "filters",
@@ -34,6 +34,7 @@ const SECTIONS: [&str; 11] = [
     "shard",
     "limits",
     "rephrase",
+    "chat",
 ];
 
 /// Decodes the text of a recipe; `file` is for messages only.
@@ -99,6 +100,8 @@ impl Decoder<'_> {
             shard: self.one(spans, "shard"),
             limits: self.one(spans, "limits"),
             rephrase,
+            chat: self.table(spans, "chat").map(|table| self.section::<ChatConfig>(table)),
+            chat_template: None,
         }
     }
 

@@ -2,6 +2,7 @@
 //! holds the typed form; `decode` reads the file and reports every problem at once, `inputs`
 //! finds the files.
 
+mod chat;
 pub mod cuts;
 pub mod decode;
 pub mod decontaminate;
@@ -22,6 +23,7 @@ use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use self::chat::{ChatConfig, ChatKind, ChatTemplate};
 pub use self::decontaminate::DecontaminateConfig;
 pub use self::dedup::{DedupConfig, MinhashConfig};
 pub use self::limits::LimitsConfig;
@@ -60,6 +62,11 @@ pub struct Recipe {
     pub limits: LimitsConfig,
     /// `[rephrase]`.
     pub rephrase: Option<RephraseConfig>,
+    /// `[chat]`.
+    pub chat: Option<ChatConfig>,
+    /// The template of conversations, where a source has any, once it is found.
+    #[serde(skip)]
+    pub chat_template: Option<ChatTemplate>,
 }
 
 /// Name of the only variant of a source that names none.
@@ -223,7 +230,7 @@ impl Recipe {
     /// out, a tokenizer file counts by its content (`tokenizer`), other builds by their identities (`against`), and so do not the limit on bad
     /// records, the size of slices, the threads or the output folder.
     pub fn identity(&self, tokenizer: Option<Hash>, against: &[Hash]) -> Hash {
-        let sources: Vec<Value> = self.source.iter().map(SourceConfig::identity).collect();
+        let sources: Vec<Value> = self.source.iter().map(|source| self.identity_of(source)).collect();
         // A method that is absent counts for nothing, so that a new method leaves old identities alone.
         let mut dedup = serde_json::to_value(&self.dedup).unwrap_or_default();
         if let Some(dedup) = dedup.as_object_mut() {
@@ -277,6 +284,16 @@ impl Recipe {
         json::digest(&identity)
     }
 
+    /// What decides how the records of a source become documents.
+    fn identity_of(&self, source: &SourceConfig) -> Value {
+        let mut identity = source.identity();
+        // Absent where there are no conversations, so that old identities stay.
+        if let (Some(form), Some(items)) = (source.chat_form(), identity.as_array_mut()) {
+            items.push(json!(self.chat_template.as_ref().map(|template| template.identity(&form))));
+        }
+        identity
+    }
+
     /// Digest of what the recipe says of one source, for its shards. What another source, deduplication against it, or text of an
     /// evaluation set does to the documents shows in the documents; so a shard of which nothing changes keeps its
     /// bytes when a source is added, and plans that use it can be extended. `tokenizer` is the digest of the tokenizer.
@@ -284,7 +301,7 @@ impl Recipe {
         let filters = self.filter.iter().filter(|filter| filter.applies_to(&source.name));
         json::digest(&json!({
             "version": crate::BUILD_VERSION,
-            "source": source.identity(),
+            "source": self.identity_of(source),
             "normalize": self.normalize,
             "filter": filters.map(FilterConfig::identity).collect::<Vec<Value>>(),
             "tokenizer": [json!(tokenizer), json!(self.tokenizer.eod), json!(self.tokenizer.bos), json!(self.tokenizer.special_in_text)],

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::ChatKind;
 use super::inputs::Choice;
+use crate::chat::Form as ChatForm;
 use crate::read::{Charset, FieldPaths, Form, Format, MetadataFields};
 use crate::strict_toml::{Docs, Fault, Section, documented};
 
@@ -32,6 +34,14 @@ documented! {
         pub id_optional: bool,
         /// Field with the text.
         pub text: String,
+        /// Records are conversations: `messages`, `prompt`, `instruction`, or `fields` with `chat_user` and `chat_assistant`.
+        pub chat: Option<ChatKind>,
+        /// With `chat = "fields"`: a Jinja template that makes a system prompt of a record's fields; none when absent.
+        pub chat_system: Option<String>,
+        /// With `chat = "fields"`: a Jinja template that makes the question of a record's fields.
+        pub chat_user: Option<String>,
+        /// With `chat = "fields"`: a Jinja template that makes the answer of a record's fields.
+        pub chat_assistant: Option<String>,
         /// Field whose value is shared by texts of the same thing; each document is its own family when absent.
         pub family: Option<String>,
         /// Field that says which text of the family this is.
@@ -70,6 +80,10 @@ impl Default for SourceConfig {
             exclude: Vec::new(),
             max_records: None,
             text: "text".to_owned(),
+            chat: None,
+            chat_system: None,
+            chat_user: None,
+            chat_assistant: None,
             family: None,
             variant: None,
             variants: Vec::new(),
@@ -96,12 +110,28 @@ impl SourceConfig {
         Choice { include: &self.include, exclude: &self.exclude }
     }
 
+    /// What its records look like, if they are conversations.
+    pub fn chat_form(&self) -> Option<ChatForm> {
+        Some(match self.chat? {
+            ChatKind::Messages => ChatForm::Messages,
+            ChatKind::Prompt => ChatForm::Prompt,
+            ChatKind::Instruction => ChatForm::Instruction,
+            ChatKind::Fields => ChatForm::Fields {
+                system: self.chat_system.clone(),
+                user: self.chat_user.clone().unwrap_or_default(),
+                assistant: self.chat_assistant.clone().unwrap_or_default(),
+            },
+        })
+    }
+
     /// The fields that readers look for.
     pub fn fields(&self) -> FieldPaths {
         FieldPaths {
             id: self.id.clone(),
             id_optional: self.id_optional,
             text: self.text.clone(),
+            // A template that cannot be compiled is told of before anything is read.
+            conversation: self.chat_form().map(|form| form.fields().unwrap_or_default()),
             family: self.family.clone(),
             variant: self.variant.clone(),
             metadata: self.metadata(),
@@ -167,6 +197,27 @@ impl Section for SourceConfig {
         }
         if self.text.is_empty() {
             wrong.push(("text", "is empty; name the field that holds the text".to_owned()));
+        }
+        let of_fields = [
+            ("chat_user", &self.chat_user, true),
+            ("chat_assistant", &self.chat_assistant, true),
+            ("chat_system", &self.chat_system, false),
+        ];
+        for (key, template, is_needed) in of_fields {
+            match (self.chat == Some(ChatKind::Fields), template) {
+                (true, None) if is_needed => {
+                    let message = "is missing; write a Jinja template of the record's fields, such as \"{{ question }}\"";
+                    wrong.push((key, message.to_owned()));
+                }
+                (false, Some(_)) => wrong.push((key, "needs `chat = \"fields\"`".to_owned())),
+                _ => {}
+            }
+        }
+        if self.chat.is_some() && self.text != SourceConfig::default().text {
+            wrong.push((
+                "text",
+                "names a text, but `chat` makes one of messages; leave one of them out".to_owned(),
+            ));
         }
         if self.variant.is_some() && self.family.is_none() {
             wrong.push(("variant", "needs `family`: a variant is one text of a family".to_owned()));

@@ -180,6 +180,7 @@ impl PartReader {
                     score: metadata.score,
                     url: metadata.url.map(str::to_owned),
                     kept: metadata.kept.to_owned(),
+                    marks: metadata.marks.to_owned(),
                 },
                 text,
             };

@@ -3,6 +3,7 @@
 //!
 //! Writes `documents.parquet` and `ids.rows`, and where there is anything to write `quarantine.jsonl` and `drops.parquet`.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use moe_shards::Names;
@@ -11,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Report, Task};
-use crate::document::{Count, DocumentId, TextHash, family_of_field, family_of_text};
+use crate::chat::{Chat, ChatParams, Marks, Refusal, Why};
+use crate::document::{Count, DocumentId, Metadata, TextHash, family_of_field, family_of_text};
 use crate::error::{Error, Result};
 use crate::normalize::{NormalizeConfig, normalize};
 use crate::read::{self, Bad, Cause, Charset, FieldPaths, Form, Format, Limits, Raw, Reader, Slice};
@@ -38,6 +40,9 @@ pub struct ReadParams {
     pub encoding: Option<Charset>,
     /// Names of the fields.
     pub fields: FieldPaths,
+    /// How conversations become text, where the records are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ChatParams>,
     /// Values of the variant field.
     pub variants: Vec<String>,
     /// Normal form.
@@ -62,8 +67,10 @@ fn is_sampled(text: TextHash, per_million: u32) -> bool {
 /// # Errors
 /// The file or the disk cannot be used; bad content is not an error.
 pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
+    let chat = params.chat.as_ref().map(Chat::new).transpose();
     let mut reading = Reading {
         params,
+        chat: chat.map_err(|message| Error::Usage(format!("source `{}`: {message}", params.source)))?,
         documents: DocumentWriter::create(&task.file(DOCUMENTS))?,
         quarantine: Quarantine { task, file: None },
         drops: Drops::default(),
@@ -90,6 +97,7 @@ pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
 /// The files of a task, on their way into its tables.
 struct Reading<'a> {
     params: &'a ReadParams,
+    chat: Option<Chat>,
     documents: DocumentWriter,
     quarantine: Quarantine<'a>,
     drops: Drops,
@@ -120,7 +128,8 @@ impl Reading<'_> {
                     report.guessed.entry(encoding.to_owned()).or_default().add(reader.member(), &input.name);
                 }
             }
-            let accepted = record.content.and_then(|raw| accept(params, raw, &mut self.documents));
+            let accepted =
+                record.content.and_then(|raw| accept(params, self.chat.as_ref(), raw, &mut self.documents));
             match accepted {
                 Ok(written) => {
                     if let Some(document_id) = written? {
@@ -203,6 +212,7 @@ pub fn check_tags(tags: &BTreeSet<String>, source: &str) -> Result<()> {
 /// the record's fault.
 fn accept(
     params: &ReadParams,
+    chat: Option<&Chat>,
     raw: Raw,
     documents: &mut DocumentWriter,
 ) -> std::result::Result<Result<Option<DocumentId>>, Bad> {
@@ -215,7 +225,13 @@ fn accept(
             known.and_then(|i| u8::try_from(i).ok()).ok_or_else(|| bad(Cause::UnknownVariant))?
         }
     };
-    let text = normalize(&raw.text, params.normalize);
+    let (text, marks) = match chat {
+        None => (normalize(&raw.text, params.normalize), String::new()),
+        Some(chat) => {
+            let (text, marks) = conversation(params, chat, &raw)?;
+            (Cow::Owned(text), marks.to_text())
+        }
+    };
     if text.trim().is_empty() {
         return Err(bad(Cause::EmptyText));
     }
@@ -238,10 +254,28 @@ fn accept(
         variant,
         raw_bytes,
         text_hash,
-        metadata: raw.metadata.as_ref(),
+        metadata: Metadata { marks: &marks, ..raw.metadata.as_ref() },
         text: &text,
     };
     Ok(documents.append(&document).map(|()| Some(document_id)))
+}
+
+/// The text of a conversation, and what is marked in it.
+fn conversation(params: &ReadParams, chat: &Chat, raw: &Raw) -> std::result::Result<(String, Marks), Bad> {
+    let normalized = |text: &str| match normalize(text, params.normalize) {
+        Cow::Owned(text) => Some(text),
+        // What is borrowed may lack a byte order mark at its start.
+        Cow::Borrowed(same) => (same.len() < text.len()).then(|| same.to_owned()),
+    };
+    chat.document(&raw.text, &normalized).map_err(|Refusal { why, detail }| {
+        let cause = match why {
+            Why::BadMessages => Cause::BadMessages,
+            Why::EmptyAnswer => Cause::EmptyAnswer,
+            Why::NoAnswer => Cause::NoAnswer,
+            Why::Template => Cause::ChatTemplate,
+        };
+        Bad { detail, ..Bad::new(cause, raw.text.as_bytes()) }
+    })
 }
 
 struct Quarantine<'a> {

@@ -81,7 +81,7 @@ pub fn run(task: &Task, params: &RephrasedParams, watch: &Watch) -> Result<Repor
                 date: record.date.as_deref(),
                 score: record.score,
                 url: record.url.as_deref(),
-                kept: "",
+                ..Metadata::default()
             },
             text: &text,
         })?;

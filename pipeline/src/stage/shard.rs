@@ -20,7 +20,7 @@ use crate::work::names::PartNames;
 use crate::work::rows::{Blob, Table, TokenRow};
 use crate::work::scores;
 use crate::work::texts::{self, TextsWriter};
-use crate::work::{DROPS, NAMES, STORED, TOKEN_ROWS};
+use crate::work::{DROPS, NAMES, STORED, TOKEN_ROWS, flagged};
 
 /// Reason of a second document with the family and variant of another.
 pub const REASON: &str = "duplicate_variant";
@@ -51,6 +51,9 @@ pub struct ShardParams {
     /// Edges of the buckets of scores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quality_edges: Vec<f64>,
+    /// Whether the tokens say which of them are trained, as those of conversations do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
 }
 
 /// Runs the stage.
@@ -80,6 +83,9 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
     };
     let numbers = Numbers::new(&task.inputs, &rows)?;
     let mut writer = ShardWriter::create(&task.output, &params.name, spec)?.with_names(numbers.names.clone());
+    if params.masked {
+        writer = writer.with_mask();
+    }
     let mut drops = Drops::default();
     let mut texts = TextsWriter::create(&task.file(&texts::file_name(&params.name)))?;
     let mut stored = Vec::new();
@@ -111,7 +117,13 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
                     tags: numbers.tags(part, row),
                     style: 0,
                 };
-                writer.append(id, &meta, tokens)?;
+                match params.masked {
+                    false => writer.append(id, &meta, tokens)?,
+                    true => {
+                        let (tokens, trained) = flagged::unpack(tokens);
+                        writer.append_masked(id, &meta, &tokens, &trained)?;
+                    }
+                }
                 stored.resize(row.stored_bytes as usize, 0);
                 if !stored.is_empty() {
                     Blob::open(&task.inputs[part].join(STORED))?.read_at(row.stored_start, &mut stored)?;

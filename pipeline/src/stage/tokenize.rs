@@ -16,9 +16,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Report, Task};
+use crate::chat::Marks;
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::tokenizer::{Encoder, EncoderOptions, Vocabulary};
+use crate::tokenizer::{Encoder, EncoderOptions, MarkedIds, Vocabulary};
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::cuts::Cuts;
@@ -29,7 +30,7 @@ use crate::work::rows::{self, TokenRow};
 use crate::work::scores;
 use crate::work::tags::Tags;
 use crate::work::texts;
-use crate::work::{DROPS, IDS, NAMES, STORED, TOKEN_ROWS, TOKENS};
+use crate::work::{DROPS, IDS, NAMES, STORED, TOKEN_ROWS, TOKENS, flagged};
 
 /// Reason for documents of which the tokenizer leaves nothing.
 pub const REASON: &str = "no_tokens";
@@ -228,29 +229,45 @@ impl Encode<'_> {
             // What was cut is booked by the stage that cut it; this document is what is left.
             let left_bytes = document.raw_bytes - cut_bytes as u32;
             let text = cuts.apply(document.text)?;
+            let is_chat = !document.metadata.marks.is_empty();
+            let mut trained = Vec::new();
             ids.clear();
-            ids.extend(self.encoder.bos().map(|bos| bos.0));
+            // Of a conversation the template writes the begin.
+            ids.extend(self.encoder.bos().filter(|_| !is_chat).map(|bos| bos.0));
             let n_boundaries = ids.len();
+            let encoded_text = match is_chat {
+                true => self
+                    .conversation(document, &text)
+                    .map(|found| (ids, trained) = (found.ids, found.trained)),
+                false => self.encoder.encode_into(&text, &mut ids),
+            };
             // What the tokenizer cannot do with one document is no reason to end the build.
-            let refused = match self.encoder.encode_into(&text, &mut ids) {
+            let refused = match encoded_text {
                 Err(Error::Tokenizer { message, .. }) => Some(message),
                 other => other.map(|()| None)?,
             };
-            if refused.is_none() && self.verify_every > 0 && document.document_id.0 % self.verify_every == 0 {
+            if refused.is_none()
+                && !is_chat
+                && self.verify_every > 0
+                && document.document_id.0 % self.verify_every == 0
+            {
                 self.verify(document.id, &text, &ids[n_boundaries..])?;
             }
             // A document of nothing but its begin is none.
             if refused.is_some() || ids.len() == n_boundaries {
                 ids.clear();
             }
+            let same = ids.is_empty() || self.gives_back(&ids, &text, false);
+            // Most models that are not byte-level begin a text with a space; a conversation is read with its special tokens.
+            let gives_back = same
+                || is_chat && self.gives_back(&ids, &text, true)
+                || !self.is_byte_level && self.gives_back(&ids, &format!(" {text}"), false);
+            let n_unknown = ids.iter().filter(|id| Some(**id) == self.unknown).count() as u32;
+            flagged::pack(&mut ids, &trained);
             let start = encoded.tokens.len();
             encoded.tokens.resize(start + ids.len() * 4, 0);
             let (places, _) = encoded.tokens[start..].as_chunks_mut::<4>();
             places.iter_mut().zip(&ids).for_each(|(place, id)| *place = id.to_le_bytes());
-            let same = ids.is_empty() || self.gives_back(&ids, &text);
-            // Most models that are not byte-level begin a text with a space.
-            let gives_back = same || !self.is_byte_level && self.gives_back(&ids, &format!(" {text}"));
-            let n_unknown = ids.iter().filter(|id| Some(**id) == self.unknown).count() as u32;
             let is_whole = text.len() == document.text.len();
             let stored = match ids.is_empty() || same && is_whole {
                 true => Vec::new(),
@@ -272,12 +289,25 @@ impl Encode<'_> {
         Ok(encoded)
     }
 
-    /// Whether the tokens of a document are those of its whole text, byte by byte.
-    fn gives_back(&self, ids: &[u32], text: &str) -> bool {
+    /// The ids of a conversation.
+    fn conversation(&self, document: &Document<'_>, text: &str) -> Result<MarkedIds> {
+        let marks = Marks::of(document.metadata.marks, text.len());
+        let marks =
+            marks.map_err(|message| Error::Usage(format!("document `{}`: {message}", document.id)))?;
+        self.encoder.encode_marked(text, &marks)
+    }
+
+    /// Whether the tokens of a document are those of its whole text, byte by byte; with `named` a special token is its name.
+    fn gives_back(&self, ids: &[u32], text: &str, named: bool) -> bool {
         let mut rest = text.as_bytes();
         let tokens = self.vocabulary.tokens();
         let all_fit = ids.iter().all(|id| {
-            let behind = tokens.get(*id as usize).and_then(|token| rest.strip_prefix(&token.bytes[..]));
+            let token = tokens.get(*id as usize);
+            let bytes = token.map(|token| match named && token.is_special {
+                true => token.name.as_bytes(),
+                false => &token.bytes,
+            });
+            let behind = bytes.and_then(|bytes| rest.strip_prefix(bytes));
             behind.is_some_and(|behind| {
                 rest = behind;
                 true

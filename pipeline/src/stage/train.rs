@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Report, Task};
 use crate::document::Count;
 use crate::error::{Error, Result};
+use crate::tokenizer::EOD;
 use crate::tokenizer::train::Words;
 use crate::watch::Watch;
 use crate::work::TOKENIZER;
@@ -48,7 +49,7 @@ pub fn run(task: &Task, params: &TrainParams, watch: &Watch) -> Result<Report> {
     let texts = sample
         .parts
         .iter()
-        .flat_map(|part| part.batches(watch))
+        .flat_map(|part| part.batches(&params.special_tokens, watch))
         .map_while(|batch| batch.map_err(&keep_failure).ok());
     let words = Words::count(texts.flatten());
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
@@ -111,7 +112,11 @@ fn bucket(row: &KeptRow) -> usize {
 
 impl SamplePart {
     /// The chosen texts, a batch at a time.
-    fn batches<'a>(&'a self, watch: &'a Watch) -> impl Iterator<Item = Result<Vec<String>>> + Send + 'a {
+    fn batches<'a>(
+        &'a self,
+        specials: &'a [String],
+        watch: &'a Watch,
+    ) -> impl Iterator<Item = Result<Vec<String>>> + Send + 'a {
         let open = || Ok((Cuts::read(&self.cuts)?, DocumentBatches::open(&self.documents, Columns::All)?));
         let (cuts, batches, failed) = match self.rows.is_empty() {
             true => (Cuts::default(), None, None),
@@ -127,7 +132,12 @@ impl SamplePart {
             for (row, document) in batch?.documents() {
                 if wanted.next_if_eq(&row).is_some() {
                     n_bytes += u64::from(document.raw_bytes);
-                    texts.push(cuts.of(row).apply(document.text)?.into_owned());
+                    let text = cuts.of(row).apply(document.text)?.into_owned();
+                    match document.metadata.marks.is_empty() {
+                        true => texts.push(text),
+                        // What a template writes as special tokens is no text to learn words of.
+                        false => texts.extend(apart(text, specials)),
+                    }
                 }
             }
             watch.advance(n_bytes)?;
@@ -137,9 +147,23 @@ impl SamplePart {
     }
 }
 
+/// The pieces of a text between special tokens.
+fn apart(text: String, specials: &[String]) -> Vec<String> {
+    let names = specials.iter().map(String::as_str).chain([EOD]);
+    names.fold(vec![text], |pieces, name| {
+        pieces.iter().flat_map(|piece| piece.split(name)).map(str::to_owned).collect()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn special_tokens_are_taken_out_of_conversations() {
+        let specials = ["<a>".to_owned(), "<b>".to_owned()];
+        assert_eq!(apart("<a>x<b>y<|endoftext|>".to_owned(), &specials), ["", "x", "y", ""]);
+    }
 
     fn chosen(rows: &[KeptRow], sample_bytes: u64) -> Vec<u32> {
         let dir = tempfile::tempdir().unwrap();

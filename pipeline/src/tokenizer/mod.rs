@@ -16,6 +16,7 @@ pub mod family;
 mod fast;
 pub mod import;
 mod limits;
+mod marked;
 mod probe;
 mod reference;
 mod shared;
@@ -25,6 +26,7 @@ mod vocabulary;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use moe_shards::TokenId;
@@ -33,6 +35,8 @@ use serde_json::Value;
 
 use self::family::Family;
 use self::fast::Fast;
+pub use self::marked::MarkedIds;
+use self::marked::Markers;
 use self::reference::Reference;
 pub use self::reference::unknown_token;
 pub use self::vocabulary::{Token, Vocabulary};
@@ -149,6 +153,8 @@ pub struct Encoder {
     /// Strings that are never matched in text, if others are.
     boundaries: Vec<String>,
     reserved: Reserved,
+    /// Finds special tokens in conversations; made when a first one comes.
+    markers: OnceLock<std::result::Result<Markers, String>>,
     vocab_size: u32,
     n_by_reference: AtomicU64,
 }
@@ -189,6 +195,7 @@ impl Encoder {
                 SpecialInText::Match => boundaries.into_iter().map(|(name, _)| name).collect(),
             },
             reserved: Reserved::new(reserved, unknown.map(|(_, id)| id)),
+            markers: OnceLock::new(),
             n_by_reference: AtomicU64::new(0),
         };
         match options.engine {

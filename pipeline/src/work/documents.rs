@@ -65,8 +65,9 @@ fn schema() -> Arc<Schema> {
         maybe("date", DataType::Utf8),
         maybe("score", DataType::Float64),
         maybe("url", DataType::Utf8),
-        // Absent in parts that earlier versions wrote.
+        // These two are absent in parts that earlier versions wrote.
         field("kept", DataType::Utf8),
+        field("marks", DataType::Utf8),
         field("text", DataType::Utf8),
     ]))
 }
@@ -110,6 +111,7 @@ pub struct DocumentWriter {
     score: PrimitiveBuilder<Float64Type>,
     url: StringBuilder,
     kept: StringBuilder,
+    marks: StringBuilder,
     text: StringBuilder,
 }
 
@@ -140,6 +142,7 @@ impl DocumentWriter {
             score: PrimitiveBuilder::new(),
             url: StringBuilder::new(),
             kept: StringBuilder::new(),
+            marks: StringBuilder::new(),
             text: StringBuilder::new(),
         })
     }
@@ -168,6 +171,7 @@ impl DocumentWriter {
         self.score.append_option(metadata.score);
         self.url.append_option(metadata.url);
         self.kept.append_value(metadata.kept);
+        self.marks.append_value(metadata.marks);
         self.text.append_value(document.text);
         let is_full = self.id.len() >= BATCH_ROWS || self.text.values_slice().len() >= BATCH_BYTES;
         if is_full { self.flush() } else { Ok(()) }
@@ -188,6 +192,7 @@ impl DocumentWriter {
             Arc::new(self.score.finish()),
             Arc::new(self.url.finish()),
             Arc::new(self.kept.finish()),
+            Arc::new(self.marks.finish()),
             Arc::new(self.text.finish()),
         ];
         let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(Error::parquet(&self.path))?;
@@ -240,6 +245,7 @@ pub struct DocumentBatch {
     score: PrimitiveArray<Float64Type>,
     url: StringArray,
     kept: Option<StringArray>,
+    marks: Option<StringArray>,
     text: Option<StringArray>,
 }
 
@@ -313,6 +319,7 @@ impl DocumentBatch {
             score: numbers(batch, "score")?,
             url: texts("url")?,
             kept: texts("kept"),
+            marks: texts("marks"),
             text,
         })
     }
@@ -337,6 +344,7 @@ impl DocumentBatch {
                     score: self.score.is_valid(i).then(|| self.score.value(i)),
                     url: self.url.is_valid(i).then(|| self.url.value(i)),
                     kept: self.kept.as_ref().map_or("", |kept| kept.value(i)),
+                    marks: self.marks.as_ref().map_or("", |marks| marks.value(i)),
                 },
                 text: self.text.as_ref().map_or("", |text| text.value(i)),
             };
@@ -369,6 +377,7 @@ mod tests {
                 score: i.is_multiple_of(2).then_some(i as f64 / 3.0),
                 url: i.is_multiple_of(11).then_some("http://a.example/"),
                 kept: ["", "{\"a\":1}"][i % 2],
+                marks: ["", "{}"][i % 2],
             },
             text: &texts[i],
         };

@@ -11,6 +11,7 @@ pub mod cuts;
 pub mod dedup_rows;
 pub mod documents;
 pub mod families;
+pub mod flagged;
 pub mod kept;
 pub mod measures;
 pub mod names;

@@ -19,6 +19,8 @@ mod against;
 mod bad_input;
 /// What `diff` says of two builds.
 mod changes;
+/// Conversations, from the record to the loss mask of a sample.
+mod chat;
 /// Classifiers: training, scores, thresholds and buckets.
 mod classifier;
 /// Rules that rewrite texts, read lists, and find languages, in whole builds.

@@ -224,6 +224,7 @@ fn write_index(dir: &Path, part: &Part, spec: ShardSpec) -> Result<ShardInfo> {
         n_docs: part.docs,
         n_tokens,
         n_text_bytes,
+        n_trained_tokens: None,
         bin_bytes,
         bin_blake3: bin,
         mdx_bytes: file.len() as u64,

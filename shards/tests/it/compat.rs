@@ -35,7 +35,7 @@ fn names() -> Names {
     Names::new(set(&["de", "eng-Latn"]), set(&["faq", "news", "wiki"])).unwrap()
 }
 
-fn write(dir: &std::path::Path, name: &str, vocab_size: u32) {
+fn write(dir: &std::path::Path, name: &str, vocab_size: u32, is_masked: bool) {
     let spec = ShardSpec {
         vocab_size,
         eod: TokenId(0),
@@ -43,9 +43,16 @@ fn write(dir: &std::path::Path, name: &str, vocab_size: u32) {
         build: Hash::of(b"build"),
     };
     let mut writer = ShardWriter::create(dir, name, spec).unwrap().with_names(names());
+    if is_masked {
+        writer = writer.with_mask();
+    }
     for (i, (id, family, tokens)) in DOCS.iter().enumerate() {
-        let tokens: Vec<TokenId> = tokens.iter().map(|&t| TokenId(t)).collect();
-        writer.append(id, &meta_2(i, *family), &tokens).unwrap();
+        let ids: Vec<TokenId> = tokens.iter().map(|&t| TokenId(t)).collect();
+        let meta = meta_2(i, *family);
+        match is_masked {
+            true => writer.append_masked(id, &meta, &ids, &flags(tokens)).unwrap(),
+            false => writer.append(id, &meta, &ids).unwrap(),
+        }
     }
     writer.finish().unwrap();
 }
@@ -99,9 +106,23 @@ fn version_3_opens_for_ever() {
     }
 }
 
+/// Version 4 is version 3 with a mask: here of documents whose last tokens and EODs are trained.
+fn flags(tokens: &[u32]) -> Vec<bool> {
+    (0..=tokens.len()).map(|i| i > 1).collect()
+}
+
+#[test]
+fn version_4_opens_for_ever() {
+    let shard = opens("v4-u16", meta_3);
+    assert_eq!((shard.names(), shard.n_trained_tokens()), (&names(), 5));
+    for (i, (_, _, tokens)) in DOCS.iter().enumerate() {
+        assert_eq!(shard.mask(i as u32).unwrap().unwrap().to_vec(), flags(tokens));
+    }
+}
+
 /// Today's writer still writes the committed bytes.
 #[test]
-fn the_writer_still_writes_version_3() {
+fn the_writer_still_writes_versions_3_and_4() {
     let dir = tempfile::tempdir().unwrap();
     // `MOE_SHARDS_WRITE_COMPAT` makes the files of a new version; see docs/shard-format.md.
     let target = if std::env::var_os("MOE_SHARDS_WRITE_COMPAT").is_some() {
@@ -109,8 +130,8 @@ fn the_writer_still_writes_version_3() {
     } else {
         dir.path().to_owned()
     };
-    for (name, vocab_size) in [("v3-u16", 65_499), ("v3-u32", 65_500)] {
-        write(&target, name, vocab_size);
+    for (name, vocab_size) in [("v3-u16", 65_499), ("v3-u32", 65_500), ("v4-u16", 65_499)] {
+        write(&target, name, vocab_size, name.starts_with("v4"));
         for extension in ["mdx", "bin"] {
             let file = format!("{name}.{extension}");
             assert_eq!(

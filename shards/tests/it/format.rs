@@ -90,6 +90,77 @@ fn every_flipped_byte_is_noticed_and_named() {
     }
 }
 
+/// Documents of 1 to 4 tokens with the EOD, of which the last two are trained.
+fn masked_example(dir: &Path) -> (Vec<u8>, Vec<Vec<bool>>) {
+    let mut writer = ShardWriter::create(dir, "m", spec(100)).unwrap().with_mask();
+    let mut all = Vec::new();
+    for i in 0..4u32 {
+        let tokens: Vec<TokenId> = (0..i).map(|j| TokenId(10 * i + j)).collect();
+        let flags: Vec<bool> = (0..=i).map(|j| j + 1 >= i).collect();
+        writer.append_masked(&format!("doc-{i}"), &family(u64::from(i)), &tokens, &flags).unwrap();
+        all.push(flags);
+    }
+    let info = writer.finish().unwrap();
+    assert_eq!((info.n_tokens, info.n_trained_tokens), (10, Some(7)));
+    (std::fs::read(dir.join("m.mdx")).unwrap(), all)
+}
+
+#[test]
+fn a_mask_says_which_tokens_are_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, flags) = masked_example(dir.path());
+    let shard = Shard::open(&dir.path().join("m.mdx")).unwrap();
+    shard.verify().unwrap();
+    for (doc, expected) in flags.iter().enumerate() {
+        assert_eq!(&shard.mask(doc as u32).unwrap().unwrap().to_vec(), expected);
+    }
+    // The targets of tokens 0, 1, 2 of the document 30 31 32 EOD are 31, 32, EOD; EOD has none.
+    let targets = |offset, len| shard.trained_targets(3, offset, len).unwrap();
+    assert_eq!((targets(0, 4), targets(0, 2), targets(1, 2), targets(3, 1)), (2, 1, 2, 0));
+    // Without a mask all that have a target are trained.
+    example(dir.path());
+    let plain = Shard::open(&dir.path().join("s.mdx")).unwrap();
+    assert!(plain.mask(3).unwrap().is_none());
+    assert_eq!((plain.trained_targets(3, 0, 4).unwrap(), plain.trained_targets(3, 1, 2).unwrap()), (3, 2));
+    assert!(plain.trained_targets(5, 0, 1).is_err());
+}
+
+#[test]
+fn every_flipped_byte_of_a_masked_index_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bytes, _) = masked_example(dir.path());
+    let mdx = dir.path().join("m.mdx");
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(&mdx, &damaged).unwrap();
+        let noticed = Shard::open(&mdx).and_then(|shard| shard.verify()).is_err();
+        assert!(noticed || bytes[at] == 0, "byte {at} was changed unnoticed");
+    }
+    // A changed flag is found where the document is read: the last byte is that of the mask's bits 8 and 9.
+    let mut damaged = bytes.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(&mdx, &damaged).unwrap();
+    let shard = Shard::open(&mdx).unwrap();
+    assert!(shard.checked_tokens(2).is_ok());
+    assert!(shard.checked_tokens(3).unwrap_err().to_string().contains("`doc-3`"));
+}
+
+#[test]
+fn flags_come_one_for_each_token_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plain = ShardWriter::create(dir.path(), "p", spec(100)).unwrap();
+    let error = plain.append_masked("a", &family(1), &[TokenId(3)], &[true, true]).unwrap_err().to_string();
+    assert!(error.contains("flags of a document: expected none, found 2"), "{error}");
+    let mut masked = ShardWriter::create(dir.path(), "m", spec(100)).unwrap().with_mask();
+    for error in [
+        masked.append_masked("a", &family(1), &[TokenId(3)], &[true]).unwrap_err(),
+        masked.append("a", &family(1), &[TokenId(3)]).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("expected 2"), "{error}");
+    }
+}
+
 /// Runs as a process of its own: see the test below.
 #[test]
 fn a_process_that_reads_a_lost_map() {
@@ -138,7 +209,7 @@ fn a_newer_version_says_so() {
     let mut bytes = example(dir.path());
     bytes[8] = 9;
     let error = ShardIndex::parse(Path::new("s.mdx"), bytes).unwrap_err().to_string();
-    assert_eq!(error, "s.mdx: format version 9; this program reads up to 3: install a newer one");
+    assert_eq!(error, "s.mdx: format version 9; this program reads up to 4: install a newer one");
 }
 
 /// Reads everything that can be read; the outcome does not matter, only that there is one.

@@ -10,3 +10,5 @@ mod growth;
 mod resume;
 /// The layout of the repository: imports, file sizes, links.
 mod tidy;
+/// Conversations: from records to a run that is tuned on the answers.
+mod tuning;

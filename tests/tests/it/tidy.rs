@@ -22,7 +22,7 @@ const PIPELINE: &[&str] = &[
     "error watch nearest numbers json lock printer guard listing intact lookup",
     "strict_toml",
     "document objects",
-    "classifier | decontaminate | spacy",
+    "classifier | decontaminate | spacy | chat",
     "normalize | filter | read | tokenizer | minhash",
     "recipe",
     "work",

@@ -47,7 +47,7 @@ const CONFIG: &str = "config.toml";
 const TOKENIZER: &str = "tokenizer.json";
 const MANIFEST: &str = "manifest.json";
 const LATEST: &str = "latest";
-/// Of a fork: what it left.
+/// Of a run whose weights come from another one: which, and how it differs.
 pub const PARENT: &str = "parent.json";
 
 /// `state.json`: where a run stands.
@@ -119,6 +119,14 @@ pub struct FileEntry {
 /// When the file cannot be written.
 pub fn write_config_lock(run: &Path, config: &Values) -> Result<()> {
     Ok(moe_shards::atomic::write_file(&run.join("config.lock.toml"), config.to_toml(false).as_bytes())?)
+}
+
+/// Writes `parent.json` into the folder of a run: which run its weights come from.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_parent(run: &Path, parent: &Value) -> Result<()> {
+    Ok(moe_shards::atomic::write_file(&run.join(PARENT), format!("{parent:#}\n").as_bytes())?)
 }
 
 /// Removes what a fork that was killed before its first checkpoint has said of itself, for another run to begin there.

@@ -54,22 +54,8 @@ impl Fork<'_> {
 
     /// Says which keys may stand in the way of an error that tensors of another model brought.
     pub(super) fn explain(&self, error: Error) -> Error {
-        let Error::Checkpoint { path, problem } = error else { return error };
-        let is_of_model = |change: &&Change| {
-            ["model.", "moe.", "attention.", "optim.kind", "optim.group"]
-                .iter()
-                .any(|part| change.key.starts_with(part))
-        };
-        let keys: Vec<&str> = self.changes.iter().filter(is_of_model).map(|c| c.text.as_str()).collect();
-        if keys.is_empty() {
-            return Error::Checkpoint { path, problem };
-        }
-        let problem = format!(
-            "{problem}; a fork keeps all tensors of the run that it leaves. Among these keys is one that wants \
-             others:\n    {}",
-            keys.join("\n    ")
-        );
-        Error::Checkpoint { path, problem }
+        let parts = ["model.", "moe.", "attention.", "optim.kind", "optim.group"];
+        explain(error, self.changes, &parts, "a fork keeps all tensors of the run that it leaves")
     }
 
     /// Makes and locks the folder, and writes `parent.json`.
@@ -92,12 +78,22 @@ impl Fork<'_> {
             "first_step_at_another_rate": first_other_rate(loaded, self.config).map(|step| step + 1),
             "differences": self.differences(loaded),
         });
-        moe_shards::atomic::write_file(
-            &self.dir.join(checkpoint::PARENT),
-            format!("{parent:#}\n").as_bytes(),
-        )?;
+        checkpoint::write_parent(self.dir, &parent)?;
         Ok(lock)
     }
+}
+
+/// Adds the changed keys below these parts to an error that tensors of another model brought, with what is asked of them.
+pub(super) fn explain(error: Error, changes: &[Change], parts: &[&str], rule: &str) -> Error {
+    let Error::Checkpoint { path, problem } = error else { return error };
+    let is_of_model = |change: &&Change| parts.iter().any(|part| change.key.starts_with(part));
+    let keys: Vec<&str> = changes.iter().filter(is_of_model).map(|c| c.text.as_str()).collect();
+    if keys.is_empty() {
+        return Error::Checkpoint { path, problem };
+    }
+    let keys = keys.join("\n    ");
+    let problem = format!("{problem}; {rule}. Among these keys is one that wants others:\n    {keys}");
+    Error::Checkpoint { path, problem }
 }
 
 /// Refuses a folder in which a run has begun, and one in the run that is left.

@@ -5,6 +5,7 @@ mod config;
 mod eval;
 mod export;
 mod fork;
+mod from;
 mod import;
 mod inspect;
 mod logits;

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use serde_json::Value;
 
-use super::{Begun, lock, memory, source, suite, train_and_report, validator};
+use super::{Begun, from, lock, memory, source, suite, train_and_report, validator};
 use crate::checkpoint;
 use crate::cli::{EndArgs, TrainArgs};
 use crate::config::RunConfig;
@@ -18,12 +19,15 @@ use crate::printer::Printer;
 use crate::train::TrainState;
 
 pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
+    if let Some(parent) = &args.from {
+        return from::run(&args, parent, printer);
+    }
     let mut source = source::read(&args.source)?;
     source.apply(args.shards.as_deref(), args.steps, args.device);
     let dir = args.run.clone().unwrap_or_else(|| PathBuf::from("runs").join(&source.name));
     let config = RunConfig::new(source.values, source.problems)?;
     let seed = config.run.seed;
-    let start = Start { config, origin: source.origin, dir: &dir, end: args.end };
+    let start = Start { config, origin: source.origin, dir: &dir, end: args.end, parent: None };
     begin(start, printer, |geometry, _, device, _| Ok(Model::new(geometry, seed, device)))
 }
 
@@ -37,6 +41,8 @@ pub(super) struct Start<'a> {
     pub(super) dir: &'a Path,
     /// How it ends.
     pub(super) end: EndArgs,
+    /// What `parent.json` says of the run that its weights come from, if they come from one.
+    pub(super) parent: Option<Value>,
 }
 
 /// Begins a run with the model that `make` makes for its geometry and data, on a device.
@@ -45,7 +51,7 @@ pub(super) fn begin(
     printer: &mut Printer,
     make: impl FnOnce(&ModelConfig, &Corpus, &Device, &Printer) -> Result<Model>,
 ) -> Result<u8> {
-    let Start { config, origin, dir, end } = start;
+    let Start { config, origin, dir, end, parent } = start;
     refuse_begun(dir)?;
     moe_kernels::allow_tensor_cores(config.precision.tensor_cores);
     let chosen = device::open(config.run.device)?;
@@ -68,7 +74,10 @@ pub(super) fn begin(
     std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     let _lock = lock(dir)?;
     refuse_begun(dir)?;
-    checkpoint::forget_parent(dir)?;
+    match parent {
+        Some(parent) => checkpoint::write_parent(dir, &parent)?,
+        None => checkpoint::forget_parent(dir)?,
+    }
     checkpoint::write_config_lock(dir, &config.values)?;
     let begun =
         Begun { dir, config: &config, corpus: &corpus, validator: validator.as_ref(), suite: suite.as_ref() };

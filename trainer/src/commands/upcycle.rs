@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use moe_shards::Hash;
-
+use super::from::{provenance, same_tokenizer};
 use super::source::Source;
 use super::train::{Start, begin};
 use crate::checkpoint;
@@ -39,18 +38,14 @@ pub(super) fn run(args: UpcycleArgs, printer: &mut Printer) -> Result<u8> {
     }
     let seed = config.run.seed;
     let origin = format!("from {}, step {}", loaded.path.display(), loaded.state.step);
+    let changes = loaded.config.values.identity_changes(&config.values);
+    let parent = provenance(&loaded, "upcycled", changes.into_iter().map(|change| change.text).collect())?;
     // Saved before its first step, which `resume` makes.
     let end = EndArgs { stop_after: Some(0), json: args.json };
     let run: PathBuf = args.run;
-    begin(Start { config, origin, dir: &run, end }, printer, |geometry, corpus, device, printer| {
-        let (trained, found) = (Hash::of(&loaded.tokenizer), Hash::of(&corpus.tokenizer));
-        if trained != found {
-            return Err(Error::Data(format!(
-                "the shards have tokenizer {}, the dense model {}; build the data with the tokenizer of the model",
-                found.short(),
-                trained.short()
-            )));
-        }
+    let start = Start { config, origin, dir: &run, end, parent: Some(parent) };
+    begin(start, printer, |geometry, corpus, device, printer| {
+        same_tokenizer(&loaded, corpus)?;
         let dense = checkpoint::load_model(&loaded, &device.clone().without_autodiff())?;
         let model = how.apply((&dense_geometry, &dense), geometry, seed, device)?;
         let seq_len = geometry.seq_len.min(dense_geometry.seq_len);

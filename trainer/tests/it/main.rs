@@ -46,6 +46,9 @@ mod export;
 /// Questions answered by likelihood.
 mod tasks;
 
+/// Runs that begin with the weights of others.
+mod tuning;
+
 /// Mixtures of experts that begin as dense models.
 mod upcycle;
 

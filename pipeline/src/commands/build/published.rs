@@ -129,6 +129,7 @@ impl Published {
             n_docs: u64::from(shard.n_docs()),
             n_tokens: shard.n_tokens(),
             n_text_bytes: shard.n_text_bytes(),
+            n_trained_tokens: shard.has_mask().then(|| shard.n_trained_tokens()),
             bin_bytes: shard.bin_bytes(),
             bin_blake3: shard.bin_blake3(),
             mdx_bytes: fs::metadata(mdx).ok()?.len(),
@@ -162,14 +163,16 @@ fn rest(folder: &Path, info: &ShardInfo, old: &[Published]) -> Result<Option<Vec
     Ok(places.is_empty().then_some(docs))
 }
 
-/// Whether two documents have the same tokens and the same is known of them.
+/// Whether two documents have the same tokens, of which the same are trained, and the same is known of them.
 fn is_same(a: &Shard, i: u32, b: &Shard, j: u32) -> Result<bool> {
     let known = |shard: &Shard, doc: u32| -> Result<_> {
         let DocumentMeta { variant, style, quality, n_bytes, .. } = shard.meta(doc)?;
         let tags: Vec<String> = shard.tags(doc)?.map(str::to_owned).collect();
         Ok((variant, style, quality, n_bytes, shard.language(doc)?.map(str::to_owned), tags))
     };
-    Ok(known(a, i)? == known(b, j)? && a.tokens(i)?.to_vec() == b.tokens(j)?.to_vec())
+    let flags = |shard: &Shard, doc: u32| -> Result<_> { Ok(shard.mask(doc)?.map(|mask| mask.to_vec())) };
+    let same_tokens = a.tokens(i)?.to_vec() == b.tokens(j)?.to_vec() && flags(a, i)? == flags(b, j)?;
+    Ok(same_tokens && known(a, i)? == known(b, j)?)
 }
 
 /// Writes documents of a new shard as a shard of their own.
@@ -192,13 +195,19 @@ fn write_rest(
         build: new.build(),
     };
     let mut writer = ShardWriter::create(&to, name, spec)?.with_names(new.names().clone());
+    if new.has_mask() {
+        writer = writer.with_mask();
+    }
     let mut texts = TextsWriter::create(&to.join(texts::file_name(name)))?;
     for &doc in docs {
         let meta = DocumentMeta { source: info.source, ..new.meta(doc)? };
         let mut tokens: Vec<TokenId> = new.checked_tokens(doc)?.to_vec().into_iter().map(TokenId).collect();
         // The writer closes the document.
         tokens.pop();
-        writer.append(new.id(doc)?, &meta, &tokens)?;
+        match new.mask(doc)? {
+            None => writer.append(new.id(doc)?, &meta, &tokens)?,
+            Some(mask) => writer.append_masked(new.id(doc)?, &meta, &tokens, &mask.to_vec())?,
+        }
         match tables.stored(doc)? {
             None => texts.append(tables.hash(doc)?, None)?,
             Some(text) => {

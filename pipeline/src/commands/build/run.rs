@@ -203,6 +203,7 @@ impl<'a> Run<'a> {
                         format: source.format,
                         encoding: source.encoding,
                         fields: source.fields(),
+                        chat: prepared.recipe.chat_template.as_ref().and_then(|chat| chat.params(source)),
                         variants: source.variants.clone(),
                         normalize: prepared.recipe.normalize,
                         limits: readers,
@@ -314,6 +315,9 @@ impl<'a> Run<'a> {
             Error::Tokenizer { message, .. } => Error::Tokenizer { path: file, message },
             other => other,
         })?;
+        if prepared.recipe.chat_template.is_some() {
+            encoder.check_marked()?;
+        }
         let token_bytes: Vec<u8> =
             encoder.vocabulary().token_bytes().iter().flat_map(|n| n.to_le_bytes()).collect();
         let info = TokenizerInfo {
@@ -462,6 +466,7 @@ impl<'a> Run<'a> {
                     tokenizer: tokenizer.info.blake3,
                     build: recipe.source_identity(source, tokenizer.info.blake3),
                     quality_edges: self.quality_edges.clone(),
+                    masked: source.chat.is_some(),
                 };
                 let weight = tokens / n_prefixes;
                 tasks.push(Task::new(&self.work, tasks.len(), weight, inputs.clone(), Params::Shard(params)));

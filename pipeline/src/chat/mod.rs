@@ -1,0 +1,181 @@
+//! Conversations as training text. A record becomes messages ([`Form`]), a chat template renders them as `transformers`
+//! would, and [`Marks`] say which stretches of the text are the assistant's, and which are text although they have the
+//! form of a special token, since they stand in what somebody said. Only the template makes special tokens.
+
+mod hide;
+mod json;
+mod marks;
+mod record;
+mod spans;
+mod template;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use minijinja::Value;
+use serde::{Deserialize, Serialize};
+
+use self::hide::{BEGIN, END, Hidden, Restored};
+pub use self::marks::Marks;
+pub use self::record::Form;
+use self::record::{Reading, answers, conversation, role_of, text_of, with_texts};
+use self::template::Template;
+
+/// The template of ChatML, under this name in a recipe.
+pub const CHATML: &str = "chatml";
+const CHATML_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}\
+    {% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}\
+    {% else %}{{ message['content'] + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}\
+    {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+/// The source of a template that this program knows by name.
+pub fn built_in(name: &str) -> Option<&'static str> {
+    (name == CHATML).then_some(CHATML_TEMPLATE)
+}
+
+/// How records become text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatParams {
+    /// What they look like.
+    pub form: Form,
+    /// Source of the chat template.
+    pub template: String,
+    /// Variables of the template, such as `bos_token`.
+    pub variables: BTreeMap<String, String>,
+    /// Strings of the special tokens.
+    pub specials: Vec<String>,
+    /// What the template takes for today.
+    pub date: Option<String>,
+}
+
+/// Why a record is no conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its messages are not what they should be.
+    BadMessages,
+    /// An answer is without text.
+    EmptyAnswer,
+    /// There is no answer.
+    NoAnswer,
+    /// The template refuses it, or does not say where its answers are.
+    Template,
+}
+
+/// A record that is no conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub why: Why,
+    /// What exactly.
+    pub detail: String,
+}
+
+/// Renders the records of a source.
+#[derive(Debug)]
+pub struct Chat {
+    reading: Reading,
+    template: Template,
+    hidden: Hidden,
+}
+
+impl Chat {
+    /// Compiles the templates; a message if one of them cannot be.
+    ///
+    /// # Errors
+    /// The message.
+    pub fn new(params: &ChatParams) -> Result<Chat, String> {
+        Ok(Chat {
+            reading: params.form.reading()?,
+            template: Template::new(params)?,
+            hidden: Hidden::new(&params.specials)?,
+        })
+    }
+
+    /// The text of a record, which is the JSON object of its fields, and what is marked in it. `normalize` brings every text
+    /// of the record into its form.
+    ///
+    /// # Errors
+    /// The record is no conversation, or the template refuses it.
+    pub fn document(
+        &self,
+        record: &str,
+        normalize: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(String, Marks), Refusal> {
+        let bad = |detail: String| Refusal { why: Why::BadMessages, detail };
+        let record: Value = serde_json::from_str(record).map_err(|e| bad(e.to_string()))?;
+        let record = with_texts(&record, &mut |text| normalize(text));
+        let (messages, tools) = conversation(&self.reading, &record)?;
+        if answers(&messages).next().is_none() {
+            let detail = "no message has the role `assistant`".to_owned();
+            return Err(Refusal { why: Why::NoAnswer, detail });
+        }
+        let refused = |detail: String| Refusal { why: Why::Template, detail };
+        let Restored { text, plain, generated } = self.rendered(&messages, &tools).map_err(refused)?;
+        self.check_complete(&messages, &text).map_err(refused)?;
+        let trained: Vec<(usize, usize)> = generated.into_iter().filter(|(start, end)| start < end).collect();
+        match trained.is_empty() {
+            true => Err(refused("the template marks nothing as generated".to_owned())),
+            false => {
+                let n_bytes = text.len();
+                Ok((text, Marks { n_bytes, trained, plain }))
+            }
+        }
+    }
+
+    fn rendered(&self, messages: &[Value], tools: &Value) -> Result<Restored, String> {
+        let mut n_hidden = 0;
+        let mut hide = |text: &str| self.hidden.hide(text).inspect(|_| n_hidden += 1);
+        let said: Vec<Value> = messages.iter().map(|message| with_texts(message, &mut hide)).collect();
+        let shown_tools = with_texts(tools, &mut hide);
+        let all: Value = said.iter().cloned().collect();
+        let mut full = self.template.render(&all, &shown_tools, false, self.template.marks_generation)?;
+        if !self.template.marks_generation {
+            let spans = spans::spans(&self.template, &self.hidden, (&said, &shown_tools), &full)?;
+            for (start, end) in spans.into_iter().rev() {
+                full.insert(end, END);
+                full.insert(start, BEGIN);
+            }
+        }
+        let restored = self.hidden.restore(&full)?;
+        if n_hidden > 0 {
+            let all: Value = messages.iter().cloned().collect();
+            if self.template.render(&all, tools, false, false)? != restored.text {
+                return Err("the template looks for strings of special tokens in messages, and one has some"
+                    .to_owned());
+            }
+        }
+        Ok(restored)
+    }
+
+    /// Refuses a template that leaves out what was said: roles that it does not know.
+    fn check_complete(&self, messages: &[Value], text: &str) -> Result<(), String> {
+        for (i, message) in messages.iter().enumerate() {
+            let said = message.get_attr("content").map(|content| text_of(&content)).unwrap_or_default();
+            let said = said.trim();
+            let role = role_of(message).unwrap_or_default();
+            // Templates may shorten answers, such as by earlier reasoning; the places of answers are checked elsewhere.
+            if role == "assistant" || said.is_empty() || text.contains(said) {
+                continue;
+            }
+            if !text.contains(&json::escaped(said)) {
+                return Err(format!("the template leaves out message {} (role `{role}`)", i + 1));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The special tokens that a template seems to write, by their form, but that are none of `specials`.
+pub fn unknown_specials(template: &str, specials: &[String]) -> Vec<String> {
+    let Ok(form) = regex::Regex::new(r"<\|[a-zA-Z0-9_]+\|>") else { return Vec::new() };
+    let mut found: Vec<String> = form
+        .find_iter(template)
+        .map(|found| Cow::from(found.as_str()).into_owned())
+        .filter(|name| !specials.contains(name))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}

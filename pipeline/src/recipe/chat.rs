@@ -1,0 +1,86 @@
+//! `[chat]`: how conversations are written, for sources that say `chat`.
+
+use std::collections::BTreeMap;
+
+use moe_shards::Hash;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::SourceConfig;
+use crate::chat::{ChatParams, Form};
+use crate::strict_toml::{Docs, Fault, Section, documented};
+
+/// What the records of a source of conversations look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChatKind {
+    /// `messages`, or `conversations` of ShareGPT.
+    Messages,
+    /// `prompt` and `completion`.
+    Prompt,
+    /// `instruction`, `input` and `output`.
+    Instruction,
+    /// Any fields, which `chat_user` and `chat_assistant` make messages of.
+    Fields,
+}
+
+documented! {
+    /// `[chat]`.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    pub struct ChatConfig {
+        /// A file with a Jinja template, relative to the recipe's folder, or `chatml`; that of the tokenizer when absent.
+        pub template: Option<String>,
+        /// What `bos_token` is in the template; what `tokenizer_config.json` says when absent.
+        pub bos_token: Option<String>,
+        /// What `eos_token` is in the template; what `tokenizer_config.json` says when absent.
+        pub eos_token: Option<String>,
+        /// What `strftime_now` takes for today, as YYYY-MM-DD: a build does not depend on the day of its run.
+        pub date: Option<String>,
+    }
+}
+
+impl Section for ChatConfig {
+    fn docs() -> Docs {
+        ChatConfig::DOCS
+    }
+
+    fn check(&self) -> Vec<Fault> {
+        let is_date = |date: &str| chrono::NaiveDate::parse_from_str(date, "%Y-%m-%d").is_ok();
+        match self.date.as_deref().filter(|date| !is_date(date)) {
+            Some(date) => vec![("date", format!("is `{date}`; expected a day such as \"2024-07-26\""))],
+            None => Vec::new(),
+        }
+    }
+}
+
+/// The template of a build, once it is found, with what it is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChatTemplate {
+    /// Its source.
+    pub source: String,
+    /// Its variables.
+    pub variables: BTreeMap<String, String>,
+    /// Strings of the special tokens.
+    pub specials: Vec<String>,
+    /// What it takes for today.
+    pub date: Option<String>,
+}
+
+impl ChatTemplate {
+    /// How the records of a source become text; `None` for a source of plain text.
+    pub fn params(&self, source: &SourceConfig) -> Option<ChatParams> {
+        Some(ChatParams {
+            form: source.chat_form()?,
+            template: self.source.clone(),
+            variables: self.variables.clone(),
+            specials: self.specials.clone(),
+            date: self.date.clone(),
+        })
+    }
+
+    /// What decides the text of a conversation. The special tokens are those of the tokenizer, which counts by itself.
+    pub fn identity(&self, form: &Form) -> Value {
+        json!(["chat", form, Hash::of(self.source.as_bytes()), self.variables, self.date])
+    }
+}
