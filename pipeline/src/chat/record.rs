@@ -260,7 +260,7 @@ pub(super) fn checked(i: usize, found: &Value) -> Result<Value, Refusal> {
         }
     }
     let reasoning = REASONING.iter().find_map(|name| entry(name));
-    let says = |value: &Value| !text_of(value).trim().is_empty();
+    let says = |value: &Value| texts_of(value).iter().any(|text| !text.trim().is_empty());
     let is_empty =
         !entry("content").is_some_and(|content| says(&content)) && !reasoning.as_ref().is_some_and(says);
     if role == ASSISTANT && is_empty && !calls_tools {
@@ -278,9 +278,9 @@ pub(super) fn checked(i: usize, found: &Value) -> Result<Value, Refusal> {
 }
 
 /// A text, or the texts of parts.
-pub(super) fn text_of(content: &Value) -> String {
+pub(super) fn texts_of(content: &Value) -> Vec<String> {
     if let Some(text) = content.as_str() {
-        return text.to_owned();
+        return vec![text.to_owned()];
     }
     let parts = content.try_iter().into_iter().flatten();
     parts.filter_map(|part| get(&part, "text").and_then(|text| text.as_str().map(str::to_owned))).collect()

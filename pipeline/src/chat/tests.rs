@@ -252,6 +252,9 @@ fn records_of_all_kinds_become_conversations() {
     let as_text =
         json!({ "messages": json!([say("user", "a"), say("assistant", "b")]).to_string(), "tools": "" });
     check(&form, as_text, Ok("[user\na][assistant\nb]"));
+    let parts = json!([{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }]);
+    let in_parts = json!({ "messages": [{ "role": "user", "content": parts }, say("assistant", "c")] });
+    check(&form, in_parts, Err((Why::Template, "")));
     let form = Form::Prompt;
     check(&form, json!({ "prompt": "a", "completion": "b" }), Ok("[user\na][assistant\nb]"));
     let lists = json!({ "prompt": [say("user", "a")], "completion": [say("assistant", "b")] });
