@@ -268,14 +268,9 @@ fn fields_of_a_task_become_questions_and_answers() {
                 chat_assistant = \"{{ 'AB'[gold] }}. {{ choices[gold] }}\"";
     scratch.write("r.toml", recipe("\"arc.jsonl\"", form, ""));
     scratch.ok(&["build", "--recipe", "r.toml"]);
-    scratch.ok(&["export", "--jsonl", "texts", "--compression", "none"]);
-    let mut texts = String::new();
-    for entry in std::fs::read_dir(scratch.path("texts")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.to_string_lossy().contains(".jsonl") {
-            texts += &std::fs::read_to_string(path).unwrap_or_default();
-        }
-    }
+    scratch.ok(&["export", "--jsonl", "texts", "--compression", "gzip"]);
+    let file = std::fs::File::open(scratch.path("texts/talk-00000.jsonl.gz")).unwrap();
+    let texts = std::io::read_to_string(flate2::read::MultiGzDecoder::new(file)).unwrap();
     assert!(
         texts.contains(r"Which is 3?\nA. x\nB. y<|im_end|>\n<|im_start|>assistant\nB. y<|im_end|>\n"),
         "{texts}"
