@@ -11,7 +11,6 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use minijinja::Value;
@@ -173,7 +172,7 @@ pub fn unknown_specials(template: &str, specials: &[String]) -> Vec<String> {
     let Ok(form) = regex::Regex::new(r"<\|[a-zA-Z0-9_]+\|>") else { return Vec::new() };
     let mut found: Vec<String> = form
         .find_iter(template)
-        .map(|found| Cow::from(found.as_str()).into_owned())
+        .map(|found| found.as_str().to_owned())
         .filter(|name| !specials.contains(name))
         .collect();
     found.sort_unstable();

@@ -58,7 +58,15 @@ pub(super) enum Reading {
     Messages,
     Prompt,
     Instruction,
-    Fields { system: Option<FieldTemplate>, user: FieldTemplate, assistant: FieldTemplate },
+    Fields(Box<FieldTemplates>),
+}
+
+/// The templates of [`Form::Fields`].
+#[derive(Debug)]
+pub(super) struct FieldTemplates {
+    system: Option<FieldTemplate>,
+    user: FieldTemplate,
+    assistant: FieldTemplate,
 }
 
 impl Form {
@@ -98,11 +106,11 @@ impl Form {
             Form::Messages => Reading::Messages,
             Form::Prompt => Reading::Prompt,
             Form::Instruction => Reading::Instruction,
-            Form::Fields { system, user, assistant } => Reading::Fields {
+            Form::Fields { system, user, assistant } => Reading::Fields(Box::new(FieldTemplates {
                 system: system.as_deref().map(FieldTemplate::new).transpose()?,
                 user: FieldTemplate::new(user)?,
                 assistant: FieldTemplate::new(assistant)?,
-            },
+            })),
         })
     }
 }
@@ -146,7 +154,8 @@ pub(super) fn conversation(reading: &Reading, record: &Value) -> Result<(Vec<Val
             };
             vec![message("user", &question), message(ASSISTANT, &output)]
         }
-        Reading::Fields { system, user, assistant } => {
+        Reading::Fields(templates) => {
+            let FieldTemplates { system, user, assistant } = &**templates;
             let made = |template: &FieldTemplate, key: &str| {
                 template.render(record).map_err(|problem| bad(format!("`chat_{key}`: {problem}")))
             };
@@ -158,7 +167,7 @@ pub(super) fn conversation(reading: &Reading, record: &Value) -> Result<(Vec<Val
             messages
         }
     };
-    if !matches!(reading, Reading::Fields { .. })
+    if !matches!(reading, Reading::Fields(_))
         && let Some(system) = get(record, "system")
     {
         let system = system.as_str().ok_or_else(|| bad("`system` is no text"))?;
