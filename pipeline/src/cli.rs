@@ -213,6 +213,9 @@ pub struct Build {
     /// Pass over files of --input that match this pattern, as in a .gitignore; may be repeated
     #[arg(long, value_name = "PATTERN", requires = "input")]
     pub exclude: Vec<String>,
+    /// Pass over files of --input that a .gitignore in its folders names
+    #[arg(long, requires = "input")]
+    pub gitignore: bool,
     /// Read at most so many records of each source, such as 10K, to try a recipe out
     #[arg(long, value_name = "N", value_parser = parse_limit)]
     pub limit: Option<u64>,

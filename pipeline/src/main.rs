@@ -102,7 +102,12 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             let args = build::BuildArgs {
                 recipe: flags.recipe,
                 input: flags.input,
-                filters: InputFilters { include: flags.include, exclude: flags.exclude, limit: flags.limit },
+                filters: InputFilters {
+                    include: flags.include,
+                    exclude: flags.exclude,
+                    gitignore: flags.gitignore,
+                    limit: flags.limit,
+                },
                 against: flags.against,
                 out: flags.out,
                 threads: flags.threads.map(usize::from),

@@ -9,8 +9,8 @@ use crate::arrays::{Columns, array};
 /// One training sequence. All arrays are `seq_len` long, and the caller may change them.
 ///
 /// `tokens` (int32): input, padding is the end-of-document token. `targets` (int32): the next token of the same
-/// document; where there is none `loss_mask` (bool) is False. `segments` (int32): number of the piece, -1 is padding;
-/// attention stays inside a segment. `positions` (int32): position in the piece, from 0. `pieces`: the documents.
+/// document; where there is none `loss_mask` (bool) is False. `segments` (int32): number of the segment, -1 is
+/// padding; attention stays inside a segment, which is a piece or the texts of a stitched family. `positions` (int32): position in it, from 0. `pieces`: the documents.
 #[pyclass(frozen, module = "moe_shards", name = "Sample")]
 pub struct SampleView {
     /// Number of the sample in the plan, or of the held-out sequence.
@@ -34,10 +34,10 @@ pub struct SampleView {
     /// Whether the target counts in the loss, bool.
     #[pyo3(get)]
     loss_mask: Py<PyArray1<bool>>,
-    /// Number of the piece, -1 for padding, int32.
+    /// Number of the segment, -1 for padding, int32.
     #[pyo3(get)]
     segments: Py<PyArray1<i32>>,
-    /// Position in the piece, int32.
+    /// Position in the segment, int32.
     #[pyo3(get)]
     positions: Py<PyArray1<i32>>,
     pieces: Vec<PieceView>,

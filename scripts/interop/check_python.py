@@ -40,13 +40,18 @@ class ByIndex:
         tokens = np.full(seq_len, self.info["eod"], dtype=np.int64)
         targets = np.full(seq_len, IGNORE_INDEX, dtype=np.int64)
         segments, positions = np.full(seq_len, -1, dtype=np.int32), np.zeros(seq_len, dtype=np.int32)
-        for number, (shard, token, n, start, has_next) in enumerate(self.pieces[first:last].tolist()):
+        at = 0
+        for number, (shard, token, n, start, has_next, *segment) in enumerate(self.pieces[first:last].tolist()):
             stored = self.bins[shard][token : token + n + has_next]
             tokens[start : start + n] = stored[:n]
             # The last token of a document has no next one; of a cut piece, it is the document's.
             targets[start : start + len(stored) - 1] = stored[1:]
-            segments[start : start + n] = number
-            positions[start : start + n] = np.arange(n)
+            # Only plans with stitched families say the segment, which may have several pieces.
+            segment = segment[0] if segment else number
+            at = at if start > 0 and segments[start - 1] == segment else 0
+            segments[start : start + n] = segment
+            positions[start : start + n] = np.arange(at, at + n)
+            at += n
         return {"tokens": tokens, "targets": targets, "segments": segments, "positions": positions}
 
 

@@ -1,10 +1,13 @@
 //! Families: all texts of one thing. A pass shows each family once; this table says which texts a
 //! family has, in the order of the family ids, which is random because they are hashes.
 
+mod pass_rule;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
+pub use self::pass_rule::{Order, PassRule};
 use crate::error::{Error, Result};
 use crate::format::DocumentMeta;
 use crate::ids::FamilyId;
@@ -12,7 +15,6 @@ use crate::manifest::Manifest;
 use crate::permute::{Permutation, Purpose, mix64, stream_key};
 use crate::reader::{Shard, Tokens};
 use crate::selection::{Selection, ShardSelection};
-use crate::variant::TextRule;
 
 /// The documents of a pool: its shards one after the other, numbered from 0.
 #[derive(Debug)]
@@ -316,122 +318,9 @@ impl Rows<'_> {
     }
 }
 
-/// What decides the documents of a pass, beside the families themselves.
-#[derive(Clone, Debug)]
-pub struct PassRule {
-    seed: u64,
-    pool: u64,
-    texts: TextRule,
-    max_uses: Option<u32>,
-    variant_order: Permutation,
-}
-
-impl PassRule {
-    /// The rule of a pool: `pool` is the XXH3-64 of its name. With `max_uses` a family rests in the passes that
-    /// would show a text more often than that.
-    pub fn new(
-        seed: u64,
-        pool: u64,
-        texts: TextRule,
-        max_uses: Option<u32>,
-        table: &FamilyTable,
-    ) -> PassRule {
-        let key = stream_key(seed, pool, 0, 0, Purpose::Variant);
-        PassRule {
-            seed,
-            pool,
-            texts,
-            max_uses,
-            variant_order: Permutation::new(table.n_with_variants(), key),
-        }
-    }
-
-    /// Key of a window's permutation.
-    pub fn key(&self, pass: u32, window: usize, purpose: Purpose) -> u64 {
-        stream_key(self.seed, self.pool, u64::from(pass), window as u64, purpose)
-    }
-
-    /// Document that family `i` shows in a pass; `None` when it rests.
-    pub fn document(&self, table: &FamilyTable, i: usize, pass: u32) -> Option<u32> {
-        let (doc, uses) = self.turn(table, i, pass);
-        self.max_uses.is_none_or(|max| uses < u64::from(max)).then_some(doc)
-    }
-
-    /// Document of family `i` whose turn it is in a pass, and how many earlier passes showed it.
-    pub fn turn(&self, table: &FamilyTable, i: usize, pass: u32) -> (u32, u64) {
-        let texts = table.texts(i);
-        let (text, uses) = match texts.len() {
-            1 => (0, u64::from(pass)),
-            n => {
-                let rank = self.variant_order.forward(u64::from(table.variant_ranks[i]));
-                let n_ranks = self.variant_order.len();
-                self.texts.text_and_uses(pass, rank, n_ranks, table.id(i), n as u64 - 1)
-            }
-        };
-        (texts[text as usize], uses)
-    }
-
-    /// A pass from which on every family of `table` rests, so that no further pass shows anything; `None` when there is none.
-    pub fn end(&self, table: &FamilyTable) -> Option<u32> {
-        if table.is_empty() {
-            return Some(0);
-        }
-        let max = u128::from(self.max_uses?);
-        let most_texts = (0..table.len()).map(|i| table.texts(i).len()).max().unwrap_or(1) as u128;
-        let share = match self.texts {
-            TextRule::Share(share) => share,
-            // All texts were shown equally often whenever it is the first one's turn.
-            TextRule::EachOnce => return Some(u32::try_from(most_texts * max).unwrap_or(u32::MAX)),
-        };
-        let (num, den) = (u128::from(share.num), u128::from(share.den.max(1)));
-        let others = den.saturating_sub(num);
-        // Passes `0..p` show at least `p num / den - 1` originals and `p others / den - 1` other texts, which rotate, and a text
-        // of which it is never the turn shows nothing anyway.
-        let passes =
-            |uses: u128, share: u128| ((uses + 1) * den).checked_div(share).map_or(0, |passes| passes + 1);
-        let alone = if self.variant_order.len() < table.len() as u64 { max } else { 0 };
-        let with_variants = match most_texts {
-            1 => 0,
-            n => passes(max, num).max(passes((n - 1) * max, others)),
-        };
-        Some(u32::try_from(alone.max(with_variants)).unwrap_or(u32::MAX))
-    }
-
-    /// Documents of families `families` (a window) with their tokens, in the order in which the pass shows them.
-    /// Each is also given to `each`, in the order of the families, which is that of the shards.
-    ///
-    /// # Errors
-    /// A damaged shard.
-    pub fn documents(
-        &self,
-        table: &FamilyTable,
-        docs: &PoolDocs,
-        families: std::ops::Range<u64>,
-        pass: u32,
-        window: usize,
-        mut each: impl FnMut(u32, u32) -> Result<()>,
-    ) -> Result<Vec<(u32, u32)>> {
-        let n = families.end - families.start;
-        let order = Permutation::new(n, self.key(pass, window, Purpose::Families));
-        let mut shown = vec![(0, 0); n as usize];
-        // Table and shards are read from front to back and the places looked up, not the other way round:
-        // a window of places fits into the processor's cache, the pool does not.
-        for i in 0..n {
-            let Some(doc) = self.document(table, (families.start + i) as usize, pass) else { continue };
-            let len = docs.n_tokens(doc)?;
-            each(doc, len)?;
-            shown[order.inverse(i) as usize] = (doc, len);
-        }
-        // No document is empty, so these are the places of families that rest.
-        shown.retain(|&(_, len)| len > 0);
-        Ok(shown)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::variant::OriginalShare;
 
     #[test]
     fn the_held_out_share_is_near_the_wish_and_depends_on_the_seed() {
@@ -450,46 +339,6 @@ mod tests {
             let least = Holdout { ppm: 0, seed: 1 }.least_ppm(family);
             assert!(Holdout { ppm: least, seed: 1 }.contains(family));
             assert!(!Holdout { ppm: least - 1, seed: 1 }.contains(family));
-        }
-    }
-
-    /// No family shows anything from the end on, which is not far behind the last pass that does.
-    #[test]
-    fn passes_end_where_every_text_rests() {
-        for (n_texts, num, den, max) in [
-            (1, 1, 2, 2),
-            (2, 1, 2, 1),
-            (4, 1, 3, 2),
-            (3, 0, 1, 2),
-            (3, 1, 1, 3),
-            (2, 1, 50, 1),
-            (5, 9, 10, 4),
-        ] {
-            let mut table =
-                FamilyTable { starts: vec![0], variant_ranks: Vec::new(), ..FamilyTable::default() };
-            for i in 0..7u32 {
-                // One family in two has variants.
-                let texts = if i % 2 == 0 { n_texts } else { 1 };
-                table.ids.push(FamilyId(mix64(u64::from(i))));
-                table.variant_ranks.push(if n_texts > 1 { i.div_ceil(2) } else { 0 });
-                table.texts.extend(table.texts.len() as u32..table.texts.len() as u32 + texts);
-                table.starts.push(table.texts.len() as u32);
-            }
-            table.variant_ranks.push(if n_texts > 1 { 4 } else { 0 });
-            let share = TextRule::Share(OriginalShare { num, den });
-            for texts in [share, TextRule::EachOnce] {
-                let rule = PassRule::new(1, 2, texts, Some(max), &table);
-                let end = rule.end(&table).unwrap();
-                let shows = |pass| (0..table.len()).any(|i| rule.document(&table, i, pass).is_some());
-                assert!((end..end + 300).all(|pass| !shows(pass)), "{n_texts} {texts:?} {max}: {end}");
-                let last = (0..end).rev().find(|&pass| shows(pass)).unwrap();
-                let rare = (den / num.max(1)).max(den / (den - num).max(1)).max(4);
-                assert!(u64::from(end - last) <= 2 * rare + 4, "{n_texts} {texts:?}: {last} {end}");
-                assert!(texts == share || last + 1 == end, "no text is left out: {last} {end}");
-            }
-            let free = PassRule::new(1, 2, share, None, &table);
-            assert_eq!(free.end(&table), None);
-            assert_eq!(free.end(&FamilyTable::default()), Some(0));
         }
     }
 }

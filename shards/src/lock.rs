@@ -10,15 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::family::Order;
 use crate::file_names::{check_below, check_plain};
 use crate::hash::Hash;
 use crate::manifest::check_version;
 use crate::selection::Selection;
-use crate::variant::{OriginalShare, TextRule, Turns};
+use crate::variant::{Layout, TextRule, Turns};
 
 /// Newest version of the schema that this program reads. A plan is written in the lowest version that can
 /// hold it ([`PlanLock::lowest_version`]), so that plans without newer features keep their bytes.
-pub const PLAN_VERSION: u32 = 3;
+pub const PLAN_VERSION: u32 = 4;
 
 /// How documents become sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +123,12 @@ pub struct PoolLock {
     /// What decides which text a pass shows; absent = the share of originals.
     #[serde(default, skip_serializing_if = "Turns::is_share")]
     pub variants: Turns,
+    /// Whether a pass shows one text of a family or all of them as one document; absent = one.
+    #[serde(default, skip_serializing_if = "Layout::is_separate")]
+    pub layout: Layout,
+    /// How the passes differ in their order; absent = least gap.
+    #[serde(default, skip_serializing_if = "Order::is_gap")]
+    pub order: Order,
     /// Which families of the shards; absent = all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selection>,
@@ -158,11 +165,7 @@ impl PoolLock {
 
     /// Which text of a family a pass shows.
     pub fn text_rule(&self) -> TextRule {
-        let [num, den] = self.original_share;
-        match self.variants {
-            Turns::Share => TextRule::Share(OriginalShare { num, den }),
-            Turns::EachOnce => TextRule::EachOnce,
-        }
+        TextRule::new(self.layout, self.variants, self.original_share)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::manifest::Manifest;
 use crate::pack::PackedPiece;
 use crate::reader::Shard;
 use crate::sample::{Sample, SampleId};
+use crate::variant::Layout;
 
 /// An open plan. It can be shared between threads.
 #[derive(Debug)]
@@ -177,7 +178,7 @@ impl Plan {
         let pieces = pool::pieces(&self.pools, &self.lock, id)?;
         let (pool, lock) = (&self.pools[usize::from(id.pool)], &self.lock.pools[usize::from(id.pool)]);
         let hidden = |shard, doc| self.taken_down.get(&(shard, doc)).is_some_and(|&from| from <= t);
-        Sample::assemble(id, pool.docs(), &pieces, lock.seq_len as usize, hidden)
+        Sample::assemble(id, pool.docs(), &pieces, lock.seq_len as usize, lock.layout, hidden)
     }
 
     /// What is left of a window of a pass of pool number `pool` after its first `shown` bins.
@@ -231,7 +232,8 @@ impl Plan {
         let (pool, lock) = (&self.pools[usize::from(number)], &self.lock.pools[usize::from(number)]);
         let id = SampleId { pool: number, pass: 0, bin };
         let hidden = |shard, doc| self.taken_down.contains_key(&(shard, doc));
-        Sample::assemble(id, pool.docs(), &pool.validation.bin(bin)?, lock.seq_len as usize, hidden)
+        let pieces = pool.validation.bin(bin)?;
+        Sample::assemble(id, pool.docs(), &pieces, lock.seq_len as usize, Layout::Separate, hidden)
     }
 
     /// The shards that it reads, each once. [`Shard::verify_tokens`] of each, on as many threads as one likes, proves that

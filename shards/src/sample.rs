@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::family::PoolDocs;
 use crate::ids::FamilyId;
 use crate::pack::PackedPiece;
+use crate::variant::Layout;
 
 /// Segment number of padding.
 pub const IGNORED_SEGMENT: u32 = u32::MAX;
@@ -50,9 +51,10 @@ pub struct Sample {
     pub targets: Vec<u32>,
     /// Whether the target counts in the loss: there is one, and the shard's mask, if it has one, says so.
     pub loss_mask: Vec<bool>,
-    /// Number of the piece, [`IGNORED_SEGMENT`] for padding; attention stays inside a segment.
+    /// Number of the segment, [`IGNORED_SEGMENT`] for padding; attention stays inside a segment. A piece is one, or the texts of a
+    /// stitched family that follow each other.
     pub segments: Vec<u32>,
-    /// Position in the piece, from 0.
+    /// Position in the segment, from 0.
     pub positions: Vec<u32>,
     /// The pieces, in order.
     pub pieces: Vec<Piece>,
@@ -65,12 +67,14 @@ impl Sample {
     }
 
     /// Reads the pieces of a bin from their shards. Documents that are `hidden` (shard as numbered in the manifest,
-    /// document in it) become padding in their place.
+    /// document in it) become padding in their place. In a stitched layout a text goes on the segment of the text of its family that
+    /// ends before it.
     pub(crate) fn assemble(
         id: SampleId,
         docs: &PoolDocs,
         bin: &[PackedPiece],
         seq_len: usize,
+        layout: Layout,
         hidden: impl Fn(u32, u32) -> bool,
     ) -> Result<Sample> {
         let mut sample = Sample {
@@ -83,14 +87,16 @@ impl Sample {
             pieces: Vec::with_capacity(bin.len()),
         };
         let mut eod = 0;
+        // Segments so far, tokens of the last one, and the family whose text ended with it.
+        let (mut n_segments, mut position, mut ended) = (0, 0, None);
         for packed in bin {
             let (shard, manifest_shard, doc) = docs.locate(packed.doc)?;
             eod = shard.eod().0;
             if hidden(manifest_shard, doc) {
                 sample.pad_to(sample.tokens.len() + packed.len as usize, eod);
+                ended = None;
                 continue;
             }
-            let segment = sample.pieces.len();
             let (offset, len) = (packed.offset as usize, packed.len as usize);
             let document = shard.checked_tokens(doc)?;
             // `checked_sub` also refuses a piece that starts past the end.
@@ -116,8 +122,15 @@ impl Sample {
                 }
             }
             sample.loss_mask.resize(start + len, false);
-            sample.segments.resize(start + len, segment as u32);
-            sample.positions.extend(0..packed.len);
+            if packed.offset > 0 || ended != Some(meta.family) {
+                n_segments += 1;
+                position = 0;
+            }
+            let ends = layout == Layout::Stitched && offset + len == document.len();
+            ended = ends.then_some(meta.family);
+            sample.segments.resize(start + len, n_segments - 1);
+            sample.positions.extend(position..position + packed.len);
+            position += packed.len;
             sample.pieces.push(Piece {
                 start: start as u32,
                 len: packed.len,

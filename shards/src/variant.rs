@@ -1,5 +1,5 @@
 //! Which text of a family a pass shows: a closed form. Either the texts take turns, each once before any comes again, or originals
-//! have an exact share.
+//! have an exact share, or each pass shows all of them.
 //!
 //! With original share `X` and a family's rank `h` among the `n` families that have variants, the
 //! line `p X + h / n` crosses an integer exactly in the passes that show the original
@@ -29,6 +29,24 @@ impl Turns {
     }
 }
 
+/// How a pass shows a family that has several texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// One of its texts, as a document of its own.
+    #[default]
+    Separate,
+    /// All of its texts, one after the other, as one document (stitched rephrasings, arXiv 2603.18534).
+    Stitched,
+}
+
+impl Layout {
+    /// Whether each text is a document of its own.
+    pub fn is_separate(&self) -> bool {
+        *self == Layout::Separate
+    }
+}
+
 /// Which text of its family a pass shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextRule {
@@ -36,10 +54,21 @@ pub enum TextRule {
     Share(OriginalShare),
     /// All texts rotate. A family begins with the text of its rank, so that each pass shows all kinds.
     EachOnce,
+    /// Every pass shows all texts, in turn beginning with another one.
+    All,
 }
 
 impl TextRule {
-    /// The text that a pass shows (0 = the family's first text, its original), and how many earlier passes showed it; `rank` is that of
+    /// The rule of a pool.
+    pub fn new(layout: Layout, turns: Turns, [num, den]: [u64; 2]) -> TextRule {
+        match (layout, turns) {
+            (Layout::Stitched, _) => TextRule::All,
+            (Layout::Separate, Turns::EachOnce) => TextRule::EachOnce,
+            (Layout::Separate, Turns::Share) => TextRule::Share(OriginalShare { num, den }),
+        }
+    }
+
+    /// The text that a pass shows, or begins with (0 = the family's first text, its original), and how many earlier passes showed it; `rank` is that of
     /// the family among the `n` that have variants.
     pub fn text_and_uses(
         self,
@@ -55,6 +84,7 @@ impl TextRule {
                 let n_texts = n_variants + 1;
                 ((rank + u64::from(pass)) % n_texts, u64::from(pass) / n_texts)
             }
+            TextRule::All => ((rank + u64::from(pass)) % (n_variants + 1), u64::from(pass)),
         }
     }
 }

@@ -55,6 +55,7 @@ fn words(e: &Explanation, full: bool) -> String {
         e.trained_tokens,
         e.padding
     );
+    let mut segment = None;
     for piece in &e.pieces {
         let end = piece.offset + piece.len;
         let kind = if piece.variant == 0 { "the original" } else { "a variant" };
@@ -68,6 +69,9 @@ fn words(e: &Explanation, full: bool) -> String {
             piece.variant_name,
             piece.shard
         ));
+        if segment.replace(piece.segment) == Some(piece.segment) {
+            text.push_str("  stitched: attends to the texts of its family before it\n");
+        }
         let shown: String =
             if full { piece.text.clone() } else { piece.text.chars().take(EXCERPT_CHARS).collect() };
         for line in shown.lines() {

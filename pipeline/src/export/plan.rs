@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+use moe_shards::variant::Layout;
 use moe_shards::{Hash, Plan, Sample, Shard, TokenWidth, atomic};
 use serde_json::json;
 
@@ -17,8 +18,8 @@ use crate::watch::Watch;
 
 /// Columns of `samples.npy`.
 const SAMPLE_COLUMNS: [&str; 5] = ["pool", "pass", "bin", "seq_len", "first_piece"];
-/// Columns of `pieces.npy`.
-const PIECE_COLUMNS: [&str; 5] = ["shard", "token", "len", "start", "has_next"];
+/// Columns of `pieces.npy`; the last one only of plans with stitched families, where a segment may have several pieces.
+const PIECE_COLUMNS: [&str; 6] = ["shard", "token", "len", "start", "has_next", "segment"];
 /// What PyTorch's cross-entropy ignores by default.
 const NO_TARGET: i32 = -100;
 
@@ -71,12 +72,13 @@ pub fn plan(plan: &Plan, what: &PlanExport, to: &Path, watch: &Watch) -> Result<
     }
     let mut files = vec![samples.finish()?];
     let path = to.join("pieces.npy");
-    let mut pieces = NpyWriter::create(&path, Kind::I64, &[n_pieces, PIECE_COLUMNS.len() as u64])?;
+    let columns = piece_columns(plan);
+    let mut pieces = NpyWriter::create(&path, Kind::I64, &[n_pieces, columns.len() as u64])?;
     let mut rows = if what.rows { Some(Rows::create(plan, to, [n, seq_len])?) } else { None };
     for t in start..end {
         let sample = plan.sample(t)?;
         for row in piece_rows(&sample, &shards)? {
-            row.iter().try_for_each(|value| pieces.write(&value.to_le_bytes()))?;
+            row[..columns.len()].iter().try_for_each(|value| pieces.write(&value.to_le_bytes()))?;
         }
         if let Some(rows) = &mut rows {
             rows.append(&sample)?;
@@ -100,13 +102,19 @@ fn shards_of(plan: &Plan) -> BTreeMap<u32, &Shard> {
     named.filter_map(|(shard, lock)| Some((*numbers.get(lock.name.as_str())?, shard))).collect()
 }
 
-fn piece_rows(sample: &Sample, shards: &BTreeMap<u32, &Shard>) -> Result<Vec<[u64; 5]>> {
+fn piece_columns(plan: &Plan) -> &'static [&'static str] {
+    let stitched = plan.lock().pools.iter().any(|pool| pool.layout == Layout::Stitched);
+    &PIECE_COLUMNS[..if stitched { 6 } else { 5 }]
+}
+
+fn piece_rows(sample: &Sample, shards: &BTreeMap<u32, &Shard>) -> Result<Vec<[u64; 6]>> {
     let row = |piece: &moe_shards::Piece| {
         let missing = || Error::Usage(format!("shard number {} is in no pool", piece.shard));
         let (first, len) = shards.get(&piece.shard).ok_or_else(missing)?.span(piece.doc)?;
         let (offset, n) = (u64::from(piece.offset), u64::from(piece.len));
         let has_next = u64::from(offset + n < len);
-        Ok([u64::from(piece.shard), first + offset, n, u64::from(piece.start), has_next])
+        let segment = u64::from(sample.segments[piece.start as usize]);
+        Ok([u64::from(piece.shard), first + offset, n, u64::from(piece.start), has_next, segment])
     };
     sample.pieces.iter().map(row).collect()
 }
@@ -172,7 +180,7 @@ fn describe(plan: &Plan, what: &PlanExport, to: &Path) -> Result<Exported> {
         "pools": plan.pool_names(),
         "bins": bins,
         "sample_columns": SAMPLE_COLUMNS,
-        "piece_columns": PIECE_COLUMNS,
+        "piece_columns": piece_columns(plan),
     });
     let path = to.join("plan.json");
     let bytes = json::canonical(&value);

@@ -43,6 +43,8 @@ pub struct ExplainedPiece {
     pub document: String,
     /// Family.
     pub family: String,
+    /// Number of the segment: tokens attend to earlier ones of theirs. Only stitched texts share one.
+    pub segment: u32,
     /// Number of the variant, 0 = original.
     pub variant: u8,
     /// Its name.
@@ -84,6 +86,7 @@ pub fn explain(out: &Path, t: u64) -> Result<Explanation> {
         Ok(ExplainedPiece {
             document: shard.id(piece.doc)?.to_owned(),
             family: piece.family.to_string(),
+            segment: sample.segments[piece.start as usize],
             variant: piece.variant,
             variant_name: variants.get(usize::from(piece.variant)).cloned().unwrap_or_default(),
             shard: info.name.clone(),

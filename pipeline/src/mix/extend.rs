@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use moe_shards::variant::Turns;
+use moe_shards::family::Order;
+use moe_shards::variant::{Layout, Turns};
 use moe_shards::{
     ContinuesLock, ExtendsLock, Hash, Manifest, Plan, PlanLock, PoolLock, Selection, TakedownLock,
     TakedownShard,
@@ -258,6 +259,8 @@ impl Old {
         let fixed = [
             ("packing", packing_name(wish.packing).to_owned(), packing_name(old.packing).to_owned()),
             ("variants", turns_name(wish.variants).to_owned(), turns_name(old.variants).to_owned()),
+            ("layout", layout_name(wish.layout).to_owned(), layout_name(old.layout).to_owned()),
+            ("order", order_name(wish.order).to_owned(), order_name(old.order).to_owned()),
             ("original_share", share(wish.original_share), share(old.original_share)),
             (
                 "quality, language and tag",
@@ -314,6 +317,22 @@ fn turns_name(turns: Turns) -> &'static str {
     match turns {
         Turns::Share => "\"share\"",
         Turns::EachOnce => "\"each-once\"",
+    }
+}
+
+fn layout_name(layout: Layout) -> &'static str {
+    match layout {
+        Layout::Separate => "\"separate\"",
+        Layout::Stitched => "\"stitched\"",
+    }
+}
+
+fn order_name(order: Order) -> &'static str {
+    match order {
+        Order::Gap => "\"gap\"",
+        Order::Fixed => "\"fixed\"",
+        Order::Reshuffle => "\"reshuffle\"",
+        Order::Documents => "\"documents\"",
     }
 }
 

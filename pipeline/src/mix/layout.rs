@@ -59,6 +59,8 @@ impl Common<'_> {
             max_windows: u64::from(mix.windows),
             variants: self.mixture.variants(pool),
             original_share: self.mixture.original_share(pool).fraction(),
+            layout: self.mixture.layout(pool),
+            order: self.mixture.order(pool),
             selection,
             max_uses_per_text: self.mixture.max_uses_per_text(pool),
             holdout: Holdout { ppm: self.mixture.holdout_ppm(), seed: mix.seed },

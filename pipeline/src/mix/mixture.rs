@@ -8,7 +8,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use moe_shards::Packing;
-use moe_shards::variant::Turns;
+use moe_shards::family::Order;
+use moe_shards::variant::{Layout, Turns};
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use self::pool::{Curve, Names, PhaseConfig, PoolConfig};
@@ -64,6 +65,12 @@ documented! {
         pub packing: Packing,
         /// `"each-once"` shows each text of a family once before any of them is shown again; without it `original_share` decides.
         pub variants: Option<Turns>,
+        /// `"stitched"` shows all texts of a family in every pass, one after the other as one document, so that later texts attend to
+        /// earlier ones; `"separate"`, the default, one text as a document of its own.
+        pub layout: Option<Layout>,
+        /// How passes differ: `"gap"`, the default, keeps windows in place and shuffles the families in them; `"documents"` shuffles the
+        /// families of the whole pass; `"reshuffle"` keeps the sequences and shuffles them in their windows; `"fixed"` repeats the pass.
+        pub order: Option<Order>,
         /// Share of originals among the families that have variants, per pass, in [0, 1]: a number or a fraction such as `"1/3"`.
         pub original_share: Share,
         /// Share of families kept for validation, in [0, 0.5].
@@ -99,6 +106,8 @@ impl Default for MixConfig {
             seed: 1,
             packing: Packing::BestFit,
             variants: None,
+            layout: None,
+            order: None,
             original_share: Share::Decimal(0.5),
             holdout: 0.01,
             windows: 16,
@@ -118,6 +127,7 @@ impl Section for MixConfig {
 
     fn check(&self) -> Vec<Fault> {
         let mut problems = Vec::new();
+        problems.extend(pool::stitched_fault(self.layout, self.variants, None));
         let mut range = |key, ok: bool, found: String, expected: &str| {
             if !ok {
                 problems.push((key, format!("expected {expected}, found {found}")));
@@ -203,6 +213,16 @@ impl Mixture {
     /// What decides which text of a family of a pool a pass shows.
     pub fn variants(&self, pool: &PoolConfig) -> Turns {
         pool.variants.or(self.mix.variants).unwrap_or_default()
+    }
+
+    /// Whether a pass of a pool shows one text of a family or all.
+    pub fn layout(&self, pool: &PoolConfig) -> Layout {
+        pool.layout.or(self.mix.layout).unwrap_or_default()
+    }
+
+    /// How the passes of a pool differ in their order.
+    pub fn order(&self, pool: &PoolConfig) -> Order {
+        pool.order.or(self.mix.order).unwrap_or_default()
     }
 
     /// The share of originals of a pool.

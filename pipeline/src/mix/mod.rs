@@ -16,6 +16,7 @@ pub mod layout;
 pub mod mixture;
 pub mod pool;
 pub mod share;
+mod stitch;
 pub mod stream;
 pub mod takedown;
 pub mod worth;

@@ -8,14 +8,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use moe_shards::family::{FamilyTable, Holdout, PassRule, PoolDocs};
+use moe_shards::family::{FamilyTable, Holdout, Order, PassRule, PoolDocs};
 use moe_shards::pack::{Bins, PackedPiece, write_pack};
 use moe_shards::permute::Purpose;
-use moe_shards::variant::{OriginalShare, TextRule, Turns};
+use moe_shards::variant::{Layout, TextRule, Turns};
 use moe_shards::{Hash, Manifest, PackRef, Packing, Selection, ShardRef, ValidationLock, proxy_families};
 use rayon::prelude::*;
 
 use super::best_fit::{self, OrderKeys};
+use super::stitch::StitchedWindow;
 use crate::error::Result;
 use crate::intact;
 use crate::watch::Watch;
@@ -40,6 +41,10 @@ pub struct PoolWish {
     pub variants: Turns,
     /// Share of originals, as a fraction, where that decides.
     pub original_share: [u64; 2],
+    /// Whether a pass shows one text of a family or all.
+    pub layout: Layout,
+    /// How the passes differ in their order.
+    pub order: Order,
     /// Which families; `None` = all.
     pub selection: Option<Selection>,
     /// A family rests in the passes that would show one of its texts more often.
@@ -123,14 +128,10 @@ impl Families {
         }
         let windows = match windows {
             Some(windows) => windows,
-            None => cut_windows(&docs, &table, seq_len, wish.max_windows)?,
+            None => cut_windows(&docs, &table, seq_len, &wish)?,
         };
-        let [num, den] = wish.original_share;
-        let texts = match wish.variants {
-            Turns::Share => TextRule::Share(OriginalShare { num, den }),
-            Turns::EachOnce => TextRule::EachOnce,
-        };
-        let rule = PassRule::new(wish.seed, wish.key, texts, wish.max_uses_per_text, &table);
+        let texts = TextRule::new(wish.layout, wish.variants, wish.original_share);
+        let rule = PassRule::new(wish.seed, wish.key, texts, wish.max_uses_per_text, wish.order, &table);
         let uses = (0..docs.len()).map(|_| AtomicU32::new(0)).collect();
         let end = rule.end(&table);
         Ok(Families { wish, docs, table, rule, windows, uses, pass_tokens: BTreeMap::new(), end })
@@ -182,12 +183,17 @@ impl Families {
         let keys = OrderKeys { bins: key(Purpose::Bins), pieces: key(Purpose::Pieces) };
         let mut laid = LaidWindow::default();
         let best_fit = self.wish.packing == Packing::BestFit;
+        let separate = self.wish.layout == Layout::Separate;
         if let Some(pieces) = rest {
             for &piece in pieces {
                 self.count(&mut laid.facts, piece, self.docs.n_tokens(piece.doc)?)?;
             }
-            if best_fit {
+            if best_fit && separate {
                 laid.bins = best_fit::pack_pieces(pieces.to_vec(), seq_len, keys);
+            } else if best_fit {
+                let (table, docs) = (&self.table, &self.docs);
+                let shown = self.rule.documents(table, docs, families, pass, window, |_, _| Ok(()))?;
+                laid.bins = StitchedWindow::new(docs, shown)?.pack(rest, seq_len, keys);
             }
         } else {
             let shown =
@@ -195,8 +201,10 @@ impl Families {
                     let piece = PackedPiece { doc, offset: 0, len };
                     self.count(&mut laid.facts, piece, len)
                 })?;
-            if best_fit {
+            if best_fit && separate {
                 laid.bins = best_fit::pack(&shown, seq_len, keys);
+            } else if best_fit {
+                laid.bins = StitchedWindow::new(&self.docs, shown)?.pack(None, seq_len, keys);
             }
         }
         laid.n_bins = match best_fit {
@@ -233,7 +241,7 @@ impl Families {
     /// Counts the texts of all families of a window as shown in a pass.
     pub(super) fn replay(&self, pass: u32, window: usize) {
         for family in self.window(window) {
-            if let Some(doc) = self.rule.document(&self.table, family as usize, pass) {
+            for doc in self.rule.shown(&self.table, family as usize, pass) {
                 self.uses[doc as usize].fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -252,7 +260,7 @@ impl Families {
         let window_tokens = |window: usize| -> Result<u64> {
             let mut tokens = 0;
             for family in self.window(window) {
-                if let Some(doc) = self.rule.document(&self.table, family as usize, known) {
+                for doc in self.rule.shown(&self.table, family as usize, known) {
                     tokens += self.docs.trained_tokens(doc)?;
                 }
             }
@@ -271,8 +279,11 @@ impl Families {
     pub fn resting_tokens(&self, pass: u32) -> Result<u64> {
         let Some(max) = self.wish.max_uses_per_text else { return Ok(0) };
         let of_family = |family: usize| -> Result<u64> {
-            let (doc, uses) = self.rule.turn(&self.table, family, pass);
-            Ok(if uses < u64::from(max) { 0 } else { self.docs.trained_tokens(doc)? })
+            let (mut docs, uses) = self.rule.turn(&self.table, family, pass);
+            if uses < u64::from(max) {
+                return Ok(0);
+            }
+            docs.try_fold(0, |tokens, doc| Ok(tokens + self.docs.trained_tokens(doc)?))
         };
         let tokens = (0..self.table.len()).into_par_iter().map(of_family).collect::<Result<Vec<u64>>>()?;
         Ok(tokens.iter().sum())
@@ -328,6 +339,12 @@ impl Families {
         Ok((originals, all))
     }
 
+    /// Tokens of all texts of a family.
+    fn family_tokens(&self, family: usize) -> Result<u64> {
+        let texts = self.table.texts(family).iter();
+        texts.map(|&doc| Ok(u64::from(self.docs.n_tokens(doc)?))).sum()
+    }
+
     fn uses(&self, doc: u32) -> u32 {
         self.uses[doc as usize].load(Ordering::Relaxed)
     }
@@ -353,12 +370,18 @@ impl Families {
         histogram
     }
 
-    /// Documents longer than a sequence, which are cut.
+    /// Documents longer than a sequence, which are cut; a stitched family is one.
     ///
     /// # Errors
     /// A damaged shard.
     pub fn n_cut(&self, seq_len: u32) -> Result<u64> {
         let mut cut = 0;
+        if self.wish.layout == Layout::Stitched {
+            for family in (0..self.table.len()).filter(|&i| self.uses(self.table.texts(i)[0]) > 0) {
+                cut += u64::from(self.family_tokens(family)? > u64::from(seq_len));
+            }
+            return Ok(cut);
+        }
         for doc in (0..self.docs.len()).filter(|&doc| self.uses(doc) > 0) {
             cut += u64::from(self.docs.n_tokens(doc)? > seq_len);
         }
@@ -373,9 +396,9 @@ pub struct PassFacts {
     pub placed_tokens: u64,
     /// Tokens with a target.
     pub trained_tokens: u64,
-    /// Families whose text begins in it.
+    /// Texts that begin in it: of each family one, or all where they are stitched.
     pub families: u64,
-    /// Those of them that show their original.
+    /// Originals among them.
     pub originals: u64,
     /// Trained tokens of originals.
     pub original_tokens: u64,
@@ -434,14 +457,15 @@ pub(super) struct LaidWindow {
 }
 
 /// Boundaries of windows of about equal tokens.
-fn cut_windows(docs: &PoolDocs, table: &FamilyTable, seq_len: u32, max_windows: u64) -> Result<Vec<u64>> {
+fn cut_windows(docs: &PoolDocs, table: &FamilyTable, seq_len: u32, wish: &PoolWish) -> Result<Vec<u64>> {
+    let max_windows = if wish.order == Order::Documents { 1 } else { wish.max_windows };
     let mut ends = Vec::with_capacity(table.len());
     let mut total = 0u64;
     for family in 0..table.len() {
         let texts = table.texts(family);
         let tokens: u64 = texts.iter().map(|&doc| Ok(u64::from(docs.n_tokens(doc)?))).sum::<Result<u64>>()?;
-        // A pass shows one text of the family: count their mean.
-        total += tokens / texts.len() as u64;
+        // Where a pass shows one text of the family count their mean.
+        total += if wish.layout == Layout::Stitched { tokens } else { tokens / texts.len() as u64 };
         ends.push(total);
     }
     let n = (total / u64::from(seq_len) / MIN_BINS_PER_WINDOW).clamp(1, max_windows.max(1));

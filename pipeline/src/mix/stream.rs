@@ -148,6 +148,8 @@ impl PoolBuilder {
             n_families_with_variants: families.table.n_with_variants(),
             original_share: wish.original_share,
             variants: wish.variants,
+            layout: wish.layout,
+            order: wish.order,
             selection: wish.selection.clone(),
             max_uses_per_text: wish.max_uses_per_text,
             continues: start.continues,
@@ -376,7 +378,7 @@ impl PoolBuilder {
         for window in rest.window + 1..pass.bins_per_window.len() {
             let pass = self.next_pass() - 1;
             for family in families.window(window) {
-                if let Some(doc) = families.rule.document(&families.table, family as usize, pass) {
+                for doc in families.rule.shown(&families.table, family as usize, pass) {
                     let len = families.docs.n_tokens(doc)?;
                     families.uncount(&mut unshown, PackedPiece { doc, offset: 0, len })?;
                 }

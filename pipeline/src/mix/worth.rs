@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use moe_shards::PhaseLock;
-use moe_shards::variant::Turns;
+use moe_shards::variant::{Layout, Turns};
 use serde::Serialize;
 
 use super::mixture::Mixture;
@@ -118,8 +118,11 @@ impl PlanWorth {
     /// A share that is out of bounds.
     pub fn check(&self, mixture: &Mixture) -> Result<()> {
         let mut problems = Vec::new();
-        let more_originals = match mixture.mix.variants {
-            Some(Turns::EachOnce) => {
+        let more_originals = match (mixture.mix.layout, mixture.mix.variants) {
+            (Some(Layout::Stitched), _) => {
+                "leave out `layout = \"stitched\"`, which shows all texts in every pass".to_owned()
+            }
+            (_, Some(Turns::EachOnce)) => {
                 "leave out `variants = \"each-once\"`, which shows all texts equally often".to_owned()
             }
             _ => format!("raise `original_share` (now {})", mixture.mix.original_share),
@@ -194,7 +197,8 @@ impl PoolWorth {
         let passes_before = shown.passes_before;
         let passes = passes_before + shown.passes;
         // Text that was shown before an extension is not fresh any more.
-        let before = passes_before * unique as f64;
+        let per_pass = if first.layout == Layout::Stitched { unique_all } else { unique };
+        let before = passes_before * per_pass as f64;
         let worth =
             |unique: f64| effective_tokens(unique, before + planned) - effective_tokens(unique, before);
         let pass_tokens = planned / shown.passes.max(1.0);

@@ -14,6 +14,8 @@ pub struct InputFilters {
     pub include: Vec<String>,
     /// See [`SourceConfig::exclude`].
     pub exclude: Vec<String>,
+    /// See [`SourceConfig::gitignore`].
+    pub gitignore: bool,
     /// Records of each source that are read at most.
     pub limit: Option<u64>,
 }
@@ -36,6 +38,7 @@ pub(super) fn sources_of(input: &[PathBuf], filters: &InputFilters) -> Result<Ve
             paths: vec![path.to_string_lossy().into_owned()],
             include: filters.include.clone(),
             exclude: filters.exclude.clone(),
+            gitignore: filters.gitignore,
             ..SourceConfig::default()
         };
         // What an unreadable path is, the search for its files says better.

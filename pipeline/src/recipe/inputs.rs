@@ -107,10 +107,12 @@ pub struct Choice<'a> {
     pub include: &'a [String],
     /// But none that one of these covers.
     pub exclude: &'a [String],
+    /// And none that a `.gitignore` in the folders covers.
+    pub gitignore: bool,
 }
 
 const NOT_INCLUDED: &str = "file that `include` does not name";
-const EXCLUDED: &str = "file that `exclude` or .moeignore names";
+const EXCLUDED: &str = "file that `exclude`, .moeignore or .gitignore names";
 
 fn search(base: &Path, paths: &[String], choice: Option<&Choice<'_>>) -> Result<Found, Vec<String>> {
     let is_input = choice.is_some();
@@ -123,7 +125,8 @@ fn search(base: &Path, paths: &[String], choice: Option<&Choice<'_>>) -> Result<
     let mut wrong = Vec::new();
     let mut ours = Ours::new();
     for path in paths {
-        let mut walk = Walk::default();
+        let with_git = choice.is_some_and(|choice| choice.gitignore);
+        let mut walk = Walk::new(with_git);
         let result = match objects::is_url(Path::new(path)) {
             true => find_objects(path, is_input, &mut walk.files, &mut found.left_out),
             false => walk.one(&base.join(objects::without_file_scheme(path))).map(|()| 0),
@@ -142,7 +145,7 @@ fn search(base: &Path, paths: &[String], choice: Option<&Choice<'_>>) -> Result<
         });
         if files.is_empty() && n_found > 0 {
             wrong.push(format!(
-                "`{path}`: none of its {n_found} files is left by `include`, `exclude` and .moeignore"
+                "`{path}`: none of its {n_found} files is left by `include`, `exclude`, .moeignore and .gitignore"
             ));
             continue;
         }
@@ -275,7 +278,8 @@ mod tests {
         let look = |include: &[&str], exclude: &[&str]| {
             let owned = |list: &[&str]| list.iter().map(|p| p.to_string()).collect::<Vec<String>>();
             let (include, exclude) = (owned(include), owned(exclude));
-            find_input(dir.path(), &[".".to_owned()], &Choice { include: &include, exclude: &exclude })
+            let choice = Choice { include: &include, exclude: &exclude, gitignore: false };
+            find_input(dir.path(), &[".".to_owned()], &choice)
         };
         let names = |found: &Found| found.files.iter().map(|file| file.name.clone()).collect::<Vec<_>>();
         let found = look(&["*.txt"], &[]).unwrap();
@@ -285,5 +289,13 @@ mod tests {
         assert_eq!(names(&look(&[], &["*.tmp", "sub/"]).unwrap()), ["a.txt", "c.png"]);
         assert!(look(&["*.none"], &[]).unwrap_err()[0].contains("none of its 5 files is left"));
         assert!(look(&["a[b"], &[]).unwrap_err()[0].contains("no pattern"));
+
+        // Data often lies where git is told not to look, so its files count only where they are asked for.
+        fs::write(dir.path().join(".gitignore"), "*.png\nsub/\na[b\n!a.txt\n").unwrap();
+        assert_eq!(names(&look(&[], &[]).unwrap()).len(), 4);
+        let choice = Choice { gitignore: true, ..Choice::default() };
+        let found = find_input(dir.path(), &[".".to_owned()], &choice).unwrap();
+        assert_eq!(names(&found), ["a.txt", "b.tmp"]);
+        assert_eq!(found.skipped.len(), 3);
     }
 }

@@ -22,6 +22,9 @@ documented! {
         pub include: Vec<String>,
         /// Patterns as in a `.gitignore`: files that match one are passed over. A file `.moeignore` has such lines for its folder.
         pub exclude: Vec<String>,
+        /// Whether the patterns of files `.gitignore` in the folders count as well. Off, since data often lies where git is told not to look.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub gitignore: bool,
         /// Records that are read at most, in the order of the files' paths; for trying a recipe out.
         pub max_records: Option<u64>,
         /// Format of the files; by content when absent.
@@ -78,6 +81,7 @@ impl Default for SourceConfig {
             id_optional: false,
             include: Vec::new(),
             exclude: Vec::new(),
+            gitignore: false,
             max_records: None,
             text: "text".to_owned(),
             chat: None,
@@ -107,7 +111,7 @@ impl SourceConfig {
 
     /// Which of the files are read.
     pub fn choice(&self) -> Choice<'_> {
-        Choice { include: &self.include, exclude: &self.exclude }
+        Choice { include: &self.include, exclude: &self.exclude, gitignore: self.gitignore }
     }
 
     /// What its records look like, if they are conversations.

@@ -74,7 +74,7 @@ fn a_family_rests_only_when_no_unseen_text_is_left() {
 }
 
 /// A build of families of three texts, with a plan.
-fn build_of_families(scratch: &Scratch, mixture: &str) -> Value {
+pub fn build_of_families(scratch: &Scratch, mixture: &str) -> Value {
     let record = |i: usize, version: &str| {
         let text = format!("{} It is version {version} of it.", text(i));
         format!(

@@ -71,8 +71,11 @@ fn flags_choose_files_of_a_folder_and_how_much_is_read() {
     };
     let (source, said) = build(&["--include", "*.jsonl", "--exclude", "old/"]);
     assert_eq!(source.read.docs, 50);
-    assert!(said.contains("passed over a file that `exclude` or .moeignore names: "), "{said}");
+    assert!(said.contains("passed over a file that `exclude`, .moeignore or .gitignore names: "), "{said}");
     assert_eq!(source.skipped_files.values().sum::<u64>(), 3);
+    scratch.write("in/.gitignore", "old/\n");
+    assert_eq!(build(&["--include", "*.jsonl"]).0.read.docs, 60);
+    assert_eq!(build(&["--include", "*.jsonl", "--gitignore"]).0.read.docs, 50);
     let (source, _) = build(&["--limit", "0.015K"]);
     assert_eq!(source.read.docs, 15);
     let said = scratch.fail(&["build", "--input", "in", "--include", "*.nothing"], 2).err;

@@ -77,6 +77,8 @@ mod rephrase;
 mod rephrase_import;
 /// The external sort within its memory limit.
 mod sort;
+/// All texts of a family in one document, and orders of passes.
+mod stitched;
 /// What `why` and `dups` say.
 mod stories;
 /// What reaches the terminal, and where flags may stand.

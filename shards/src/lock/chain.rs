@@ -44,6 +44,9 @@ impl PlanLock {
 
     /// The lowest version of the schema that can hold this plan: 1, unless it uses something newer.
     pub fn lowest_version(&self) -> u32 {
+        if self.pools.iter().any(|pool| !pool.layout.is_separate() || !pool.order.is_gap()) {
+            return 4;
+        }
         if self.pools.iter().any(|pool| !pool.variants.is_share()) {
             return 3;
         }

@@ -60,7 +60,8 @@ impl PlanLock {
     /// The rule of the passes of pool number `pool` over its families.
     pub fn pass_rule(&self, pool: usize, families: &FamilyTable) -> PassRule {
         let lock = &self.pools[pool];
-        PassRule::new(self.seed, self.pool_key(pool), lock.text_rule(), lock.max_uses_per_text, families)
+        let (key, uses) = (self.pool_key(pool), lock.max_uses_per_text);
+        PassRule::new(self.seed, key, lock.text_rule(), uses, lock.order, families)
     }
 }
 
@@ -255,6 +256,8 @@ fn check_continuation(dir: &Path, lock: &PlanLock, number: usize) -> Result<()> 
             && earlier.windows == pool.windows
             && earlier.original_share == pool.original_share
             && earlier.variants == pool.variants
+            && earlier.layout == pool.layout
+            && earlier.order == pool.order
             && earlier.max_uses_per_text == pool.max_uses_per_text;
         let n_bins = earlier.pass(continues.pass).map_or(0, PassLock::n_bins);
         same && continues.bins <= n_bins && continues.pass >= earlier.first_pass()

@@ -432,6 +432,8 @@ fn write_plan_with(dir: &Path, seed: u64, holds_out: bool) {
             n_families_with_variants: 0,
             original_share: [1, 1],
             variants: Default::default(),
+            layout: Default::default(),
+            order: Default::default(),
             selection: None,
             max_uses_per_text: None,
             continues: None,

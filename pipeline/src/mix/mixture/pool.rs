@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use moe_shards::variant::Turns;
+use moe_shards::family::Order;
+use moe_shards::variant::{Layout, Turns};
 use moe_shards::{Packing, Selection};
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,10 @@ documented! {
         pub curve: Option<Curve>,
         /// Instead of `mix.variants`.
         pub variants: Option<Turns>,
+        /// Instead of `mix.layout`.
+        pub layout: Option<Layout>,
+        /// Instead of `mix.order`.
+        pub order: Option<Order>,
         /// Share of originals, instead of `mix.original_share`.
         pub original_share: Option<Share>,
         /// Instead of `mix.max_uses_per_text`.
@@ -111,6 +116,17 @@ impl PoolConfig {
     pub fn has_amount(&self) -> bool {
         self.repeat.is_some() || self.tokens.is_some()
     }
+}
+
+/// What says which text a pass shows, where it shows all.
+pub(super) fn stitched_fault(
+    layout: Option<Layout>,
+    variants: Option<Turns>,
+    share: Option<Share>,
+) -> Option<Fault> {
+    let key = variants.map(|_| "variants").or(share.map(|_| "original_share"));
+    let message = "layout = \"stitched\" shows all texts of a family in every pass: leave it out";
+    key.filter(|_| layout == Some(Layout::Stitched)).map(|key| (key, message.to_owned()))
 }
 
 impl Section for PoolConfig {
@@ -176,6 +192,7 @@ impl Section for PoolConfig {
                 problems.push(("max_epochs", message.to_owned()));
             }
         }
+        problems.extend(stitched_fault(self.layout, self.variants, self.original_share));
         if self.variants == Some(Turns::EachOnce) && self.original_share.is_some() {
             let message = "a pool with variants = \"each-once\" shows every text equally often: leave it out";
             problems.push(("original_share", message.to_owned()));

@@ -1,11 +1,14 @@
-//! Which files below a path are read: patterns as in a `.gitignore`, of a recipe, of flags, and of files `.moeignore`.
+//! Which files below a path are read: patterns as in a `.gitignore`, of a recipe, of flags, and of files `.moeignore`, or of
+//! `.gitignore` itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
 /// Name of a file of patterns for the folder it lies in.
-pub(super) const IGNORE_FILE: &str = ".moeignore";
+const IGNORE_FILE: &str = ".moeignore";
+/// The same of git.
+const GIT_FILE: &str = ".gitignore";
 
 const OPTIONS: MatchOptions = MatchOptions {
     case_sensitive: true,
@@ -52,16 +55,16 @@ impl Rules {
         Ok(())
     }
 
-    /// Reads the patterns of a folder, if it has any; `base` is its place.
-    pub(super) fn add_file(&mut self, folder: &Path, base: &str) -> Result<(), String> {
-        let path = folder.join(IGNORE_FILE);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                self.add(base, text.lines()).map_err(|message| format!("{}: {message}", path.display()))
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(format!("{}: {e}", path.display())),
+    /// Reads the patterns of a folder, if it has any; `base` is its place. Those of git come first, so that ours may take back what they
+    /// leave out.
+    pub(super) fn add_files(&mut self, folder: &Path, base: &str, with_git: bool) -> Result<(), String> {
+        let of_git = if with_git { read(folder, GIT_FILE)? } else { None };
+        if let Some((_, text)) = of_git {
+            // Git takes a line that is no pattern for one that nothing matches.
+            text.lines().for_each(|line| self.add(base, [line]).unwrap_or_default());
         }
+        let Some((path, text)) = read(folder, IGNORE_FILE)? else { return Ok(()) };
+        self.add(base, text.lines()).map_err(|message| format!("{}: {message}", path.display()))
     }
 
     /// Whether there are none.
@@ -83,6 +86,16 @@ impl Rules {
             (is_folder || !rule.is_of_folders) && rule.pattern.matches_with(what, OPTIONS)
         });
         last.is_some_and(|rule| !rule.takes_back)
+    }
+}
+
+/// A file of a folder, if it is there.
+fn read(folder: &Path, name: &str) -> Result<Option<(PathBuf, String)>, String> {
+    let path = folder.join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(format!("{}: {e}", path.display())),
     }
 }
 

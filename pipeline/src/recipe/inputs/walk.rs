@@ -21,6 +21,8 @@ pub(super) struct Walk {
     pub named: Option<PathBuf>,
     /// Patterns of the folders' own files.
     pub rules: Rules,
+    /// Whether those of `.gitignore` count.
+    with_git: bool,
     /// What is wrong with these.
     pub wrong: Vec<String>,
     /// Device and inode of the folders that were visited.
@@ -30,6 +32,11 @@ pub(super) struct Walk {
 }
 
 impl Walk {
+    /// A search that has found nothing yet.
+    pub fn new(with_git: bool) -> Walk {
+        Walk { with_git, ..Walk::default() }
+    }
+
     /// Searches.
     pub fn one(&mut self, path: &Path) -> Result<(), String> {
         let text = path.to_string_lossy();
@@ -85,7 +92,7 @@ impl Walk {
             Ok(entries) => entries,
             Err(e) => return self.skip("unreadable folder", folder, &e),
         };
-        self.wrong.extend(self.rules.add_file(folder, prefix).err());
+        self.wrong.extend(self.rules.add_files(folder, prefix, self.with_git).err());
         let mut paths = Vec::new();
         for entry in entries {
             match entry {

@@ -87,7 +87,7 @@ pub fn segments(text: &[u8], min_bytes: usize) -> Vec<Segment> {
 const BASE: u64 = 6_364_136_223_846_793_005;
 
 /// A rolling hash of each k-gram, mixed so that the least is a random one.
-fn gram_hashes(text: &[u8], k: usize) -> impl Iterator<Item = (usize, u64)> {
+pub(super) fn gram_hashes(text: &[u8], k: usize) -> impl Iterator<Item = (usize, u64)> {
     let top = (1..k).fold(1u64, |power, _| power.wrapping_mul(BASE));
     let mut hash = 0u64;
     (0..text.len()).filter_map(move |i| {

@@ -1,17 +1,18 @@
-//! Exact repeated substrings of one bucket of anchors, by a suffix array over its segments. Windows with one
-//! anchor are all in one bucket, so nothing is lost between buckets, parts or batches.
+//! Exact repeated substrings of one bucket of anchors. Windows with one anchor are all in one bucket, so nothing is lost
+//! between buckets, parts or batches, and buckets are compared on all cores.
 //!
-//! In the suffix array suffixes that share their first `min_bytes` bytes stand together. Of such a group
-//! the first window in the order of documents stays and the others are marked. Neighbouring marks
-//! become one.
+//! Equal windows have equal anchors, so segments are compared group by group, a group being the segments with one anchor. Its windows
+//! are sorted by a hash, and those with equal hashes compared byte by byte: of equal windows the first in the order of documents
+//! stays and the others are marked. Neighboring marks become one.
 //!
 //! Inputs: the folders of all parts' segments. Writes `marks.run` and `holders.run`.
 
-use libsais::SuffixArrayConstruction;
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::segment::bucket_file;
-use super::{marks, sort_folder};
+use super::{anchor, marks, sort_folder};
 use crate::error::{Error, Result};
 use crate::stage::{Report, Task};
 use crate::watch::Watch;
@@ -27,17 +28,18 @@ pub struct SubstringParams {
     pub bucket: u64,
     /// Bytes of a window.
     pub min_bytes: u32,
-    /// Memory for the suffix array and for sorting.
+    /// Memory for a group and for sorting.
     pub memory_bytes: u64,
 }
 
-/// Memory for each byte of text in a batch: the text, its suffix array, the array of common prefixes and the array
-/// of first windows, the latter three of 4 bytes each, and the rows.
-const BYTES_PER_BYTE: u64 = 14;
-/// Suffix arrays of 32-bit numbers.
-const MAX_BATCH_BYTES: u64 = i32::MAX as u64 - 1;
-/// No byte of UTF-8, so no window of text holds it.
-const SEPARATOR: u8 = 0xff;
+/// Memory for each byte of text in a group: the text, the array of first windows, and the windows that are sorted at once.
+const BYTES_PER_BYTE: u64 = 10;
+/// Windows are numbered in 32 bits.
+const MAX_GROUP_BYTES: u64 = u32::MAX as u64 - 1;
+/// Hash and place of a window.
+const HASHED_BYTES: u64 = 16;
+/// The bar moves by so many bytes.
+const BAR_BYTES: u64 = 1 << 18;
 
 /// Runs the stage.
 ///
@@ -53,44 +55,27 @@ pub fn run(task: &Task, params: &SubstringParams, watch: &Watch) -> Result<Repor
         .map(|folder| Blob::open(&folder.join(SEGMENT_BYTES)))
         .collect::<Result<Vec<_>>>()?;
     let mut out = marks::Writer::new(task, quarter, watch)?;
-    let limit = (quarter * 2 / BYTES_PER_BYTE).min(MAX_BATCH_BYTES);
+    let limit = (quarter * 2 / BYTES_PER_BYTE).min(MAX_GROUP_BYTES);
+    let most_windows = (limit * (BYTES_PER_BYTE - 5) / HASHED_BYTES).max(1) as usize;
     let mut groups = sorter.finish()?.groups(|row| row.key);
-    let mut batch: Vec<SegmentRow> = Vec::new();
-    let mut n_bytes = 0u64;
-    while let Some(mut group) = groups.next_group()? {
-        let start = batch.len();
-        let before = n_bytes;
-        while let Some(row) = group.next_row()? {
-            n_bytes += u64::from(row.n_bytes) + 1;
-            batch.push(row);
-            if n_bytes - before > limit {
-                return Err(too_large(task, n_bytes - before, params.memory_bytes));
+    let (mut group, mut done) = (Group::default(), 0);
+    while let Some(mut rows) = groups.next_group()? {
+        group.clear();
+        while let Some(row) = rows.next_row()? {
+            if group.text.len() as u64 + u64::from(row.n_bytes) > limit {
+                return Err(too_large(task, limit, params.memory_bytes));
             }
+            group.push(row, &blobs)?;
         }
-        if n_bytes > limit {
-            // A batch ends before the anchor that is too much for it.
-            let rest = batch.split_off(start);
-            find(&batch, &blobs, params, &mut out, watch)?;
-            batch = rest;
-            n_bytes -= before;
+        group.find(params.min_bytes as usize, most_windows, &mut out)?;
+        done += group.text.len() as u64;
+        if done >= BAR_BYTES {
+            watch.advance(std::mem::take(&mut done))?;
         }
-        watch.advance(0)?;
     }
-    find(&batch, &blobs, params, &mut out, watch)?;
+    watch.advance(done)?;
     out.finish(task)?;
     Ok(Report::default())
-}
-
-/// Compares the segments of a batch; the bar moves by their bytes.
-fn find(
-    batch: &[SegmentRow],
-    blobs: &[Blob],
-    params: &SubstringParams,
-    out: &mut marks::Writer,
-    watch: &Watch,
-) -> Result<()> {
-    Batch::read(batch, blobs)?.find(params.min_bytes as usize, out)?;
-    watch.advance(batch.iter().map(|row| u64::from(row.n_bytes)).sum())
 }
 
 fn too_large(task: &Task, n_bytes: u64, memory_bytes: u64) -> Error {
@@ -103,25 +88,33 @@ fn too_large(task: &Task, n_bytes: u64, memory_bytes: u64) -> Error {
     Error::data(&task.output, message)
 }
 
-/// Segments that are compared at once.
-struct Batch<'a> {
-    rows: &'a [SegmentRow],
-    /// All segments, each with a separator behind it.
+/// Segments with one anchor.
+#[derive(Default)]
+struct Group {
+    rows: Vec<SegmentRow>,
+    /// All segments, one after the other.
     text: Vec<u8>,
     /// First byte of each segment in `text`.
     starts: Vec<u32>,
     /// Place of each segment in the order of the documents.
     ranks: Vec<u32>,
+    /// Hash and first byte in `text` of the windows that are sorted at once.
+    hashed: Vec<(u64, u32)>,
+    /// For each byte the first window equal to the one that starts there, plus one; 0 where the window is itself
+    /// the first, or no window starts.
+    firsts: Vec<u32>,
+    /// Equal windows.
+    equal: Vec<Window>,
 }
 
-/// A window of the batch.
+/// A window of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Window {
     /// In the order of the documents, and in them of places, the first of equal windows stays.
     rank: u32,
     /// First byte in its document.
     at: u32,
-    /// First byte in the batch.
+    /// First byte in the group.
     position: u32,
     /// Its segment.
     segment: u32,
@@ -132,76 +125,98 @@ fn order(row: &SegmentRow) -> (u16, u8, u64, u64, u32, u32) {
     (row.source, row.variant, row.document_id, row.text_hash, row.part, row.row)
 }
 
-impl<'a> Batch<'a> {
-    fn read(rows: &'a [SegmentRow], blobs: &[Blob]) -> Result<Batch<'a>> {
-        let mut text = Vec::new();
-        let mut starts = Vec::with_capacity(rows.len());
-        for row in rows {
-            let start = text.len();
-            starts.push(start as u32);
-            text.resize(start + row.n_bytes as usize, 0);
-            blobs[row.part as usize].read_at(row.offset, &mut text[start..])?;
-            text.push(SEPARATOR);
+impl Group {
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.text.clear();
+        self.starts.clear();
+    }
+
+    fn push(&mut self, row: SegmentRow, blobs: &[Blob]) -> Result<()> {
+        let start = self.text.len();
+        self.starts.push(start as u32);
+        self.text.resize(start + row.n_bytes as usize, 0);
+        blobs[row.part as usize].read_at(row.offset, &mut self.text[start..])?;
+        self.rows.push(row);
+        Ok(())
+    }
+
+    fn find(&mut self, min_bytes: usize, most_windows: usize, out: &mut marks::Writer) -> Result<()> {
+        self.rank();
+        self.firsts.clear();
+        self.firsts.resize(self.text.len(), 0);
+        let windows = |row: &SegmentRow| (row.n_bytes as usize + 1).saturating_sub(min_bytes);
+        // Where there are too many windows to sort, some of the hashes are looked at at a time.
+        let rounds = self.rows.iter().map(windows).sum::<usize>().div_ceil(most_windows).max(1) as u64;
+        for round in 0..rounds {
+            self.hash(min_bytes, round, rounds);
+            let hashed = std::mem::take(&mut self.hashed);
+            hashed.chunk_by(|a, b| a.0 == b.0).for_each(|same| self.compare(same, min_bytes));
+            self.hashed = hashed;
         }
-        let mut by_document: Vec<u32> = (0..rows.len() as u32).collect();
-        by_document.sort_unstable_by_key(|&i| order(&rows[i as usize]));
-        let mut ranks = vec![0; rows.len()];
+        self.write(min_bytes, out)
+    }
+
+    fn rank(&mut self) {
+        let mut by_document: Vec<u32> = (0..self.rows.len() as u32).collect();
+        by_document.sort_unstable_by_key(|&i| order(&self.rows[i as usize]));
+        self.ranks.clear();
+        self.ranks.resize(self.rows.len(), 0);
         let mut rank = 0;
         for pair in by_document.windows(2) {
-            rank += u32::from(order(&rows[pair[0] as usize]) != order(&rows[pair[1] as usize]));
-            ranks[pair[1] as usize] = rank;
+            rank += u32::from(order(&self.rows[pair[0] as usize]) != order(&self.rows[pair[1] as usize]));
+            self.ranks[pair[1] as usize] = rank;
         }
-        Ok(Batch { rows, text, starts, ranks })
     }
 
-    fn find(&self, min_bytes: usize, out: &mut marks::Writer) -> Result<()> {
-        if self.rows.is_empty() {
-            return Ok(());
+    /// The windows of a round, by hash and place.
+    fn hash(&mut self, min_bytes: usize, round: u64, rounds: u64) {
+        self.hashed.clear();
+        for (row, &start) in self.rows.iter().zip(&self.starts) {
+            let segment = &self.text[start as usize..start as usize + row.n_bytes as usize];
+            let windows = anchor::gram_hashes(segment, min_bytes)
+                .filter(|(_, hash)| (u128::from(*hash) * u128::from(rounds)) >> 64 == u128::from(round));
+            self.hashed.extend(windows.map(|(at, hash)| (hash, start + at as u32)));
         }
-        let firsts = self.firsts(min_bytes)?;
-        self.write(min_bytes, &firsts, out)
+        self.hashed.sort_unstable();
     }
 
-    /// For each position the first window equal to the one that starts there, plus one; 0 where the window is itself
-    /// the first, or no window starts.
-    fn firsts(&self, min_bytes: usize) -> Result<Vec<u32>> {
-        let failed = |e: libsais::LibsaisError| Error::Usage(format!("the suffix array cannot be made: {e}"));
-        let sorted = SuffixArrayConstruction::for_text(&self.text)
-            .in_owned_buffer32()
-            .single_threaded()
-            .run()
-            .map_err(failed)?;
-        let sorted = sorted.plcp_construction().single_threaded().run().map_err(failed)?;
-        let (suffixes, common) = (sorted.suffix_array(), sorted.plcp());
-        let mut firsts = vec![0; self.text.len()];
-        let mut group: Vec<Window> = Vec::new();
-        for &position in suffixes {
-            // `common[p]`: bytes that the suffix at p shares with the one before it in the array.
-            if (common[position as usize] as usize) < min_bytes {
-                self.settle(&mut group, &mut firsts);
+    /// Decides over windows with one hash, which are equal but for a chance of one in 2^64.
+    fn compare(&mut self, same: &[(u64, u32)], min_bytes: usize) {
+        let mut equal = std::mem::take(&mut self.equal);
+        let mut left = Cow::Borrowed(same);
+        while left.len() > 1 {
+            let mut others = Vec::new();
+            let first = self.text_at(left[0].1, min_bytes);
+            for &(hash, position) in left.iter() {
+                match self.text_at(position, min_bytes) == first {
+                    true => equal.push(self.window(position)),
+                    false => others.push((hash, position)),
+                }
             }
-            group.extend(self.window(position as u32, min_bytes));
+            self.settle(&mut equal);
+            left = Cow::Owned(others);
         }
-        self.settle(&mut group, &mut firsts);
-        Ok(firsts)
+        self.equal = equal;
     }
 
-    /// The window at a position, if it ends within its segment.
-    fn window(&self, position: u32, min_bytes: usize) -> Option<Window> {
-        let segment = self.starts.partition_point(|&start| start <= position) - 1;
-        let row = &self.rows[segment];
-        let inside = position - self.starts[segment];
-        (inside as usize + min_bytes <= row.n_bytes as usize).then_some(Window {
-            rank: self.ranks[segment],
-            at: row.start + inside,
-            position,
-            segment: segment as u32,
-        })
+    fn text_at(&self, position: u32, min_bytes: usize) -> &[u8] {
+        &self.text[position as usize..position as usize + min_bytes]
+    }
+
+    fn window(&self, position: u32) -> Window {
+        let segment = self.segment_at(position);
+        let at = self.rows[segment].start + (position - self.starts[segment]);
+        Window { rank: self.ranks[segment], at, position, segment: segment as u32 }
+    }
+
+    fn segment_at(&self, position: u32) -> usize {
+        self.starts.partition_point(|&start| start <= position) - 1
     }
 
     /// Decides over equal windows. The first one stays, and in each other document of its family the
     /// first one there: they are other texts of the same thing, of which training shows one at a time.
-    fn settle(&self, group: &mut Vec<Window>, firsts: &mut [u32]) {
+    fn settle(&mut self, group: &mut Vec<Window>) {
         if group.len() > 1 {
             group.sort_unstable();
             let first = group[0];
@@ -212,23 +227,23 @@ impl<'a> Batch<'a> {
                     kept = *window;
                 } else {
                     let from = if window.rank == kept.rank { kept } else { first };
-                    firsts[window.position as usize] = from.position + 1;
+                    self.firsts[window.position as usize] = from.position + 1;
                 }
             }
         }
         group.clear();
     }
 
-    /// Marks, neighbours joined.
-    fn write(&self, min_bytes: usize, firsts: &[u32], out: &mut marks::Writer) -> Result<()> {
+    /// Marks, neighbors joined.
+    fn write(&self, min_bytes: usize, out: &mut marks::Writer) -> Result<()> {
         let mut holders = vec![false; self.rows.len()];
         let length = min_bytes as u32;
         for (segment, row) in self.rows.iter().enumerate() {
             let base = self.starts[segment];
             let mut open: Option<MarkRow> = None;
             for inside in 0..(row.n_bytes + 1).saturating_sub(length) {
-                let Some(first) = firsts[(base + inside) as usize].checked_sub(1) else { continue };
-                let holder = self.starts.partition_point(|&start| start <= first) - 1;
+                let Some(first) = self.firsts[(base + inside) as usize].checked_sub(1) else { continue };
+                let holder = self.segment_at(first);
                 holders[holder] = true;
                 let kept = &self.rows[holder];
                 let kept_start = kept.start + (first - self.starts[holder]);
@@ -267,4 +282,107 @@ fn joins(last: &MarkRow, next: &MarkRow) -> bool {
     let parallel = i64::from(next.start) - i64::from(next.kept_start)
         == i64::from(last.start) - i64::from(last.kept_start);
     same_copy && next.start <= last.end && (parallel || next.start == last.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use libsais::SuffixArrayConstruction;
+    use moe_shards::permute::mix64;
+
+    use super::*;
+
+    fn group(texts: &[Vec<u8>]) -> Group {
+        let mut group = Group::default();
+        for (i, text) in texts.iter().enumerate() {
+            group.starts.push(group.text.len() as u32);
+            group.text.extend(text);
+            group.rows.push(SegmentRow {
+                key: 1,
+                source: 0,
+                variant: 0,
+                // Segments of a few documents, and a family of two of them.
+                document_id: i as u64 % 5,
+                text_hash: i as u64 % 5,
+                part: 0,
+                row: i as u32 % 5,
+                start: 1000 * i as u32,
+                n_bytes: text.len() as u32,
+                group: [7, 7, 8, 9, 10][i % 5],
+                offset: 0,
+            });
+        }
+        group
+    }
+
+    fn firsts(group: &mut Group, min_bytes: usize, rounds: u64) -> Vec<u32> {
+        group.rank();
+        group.firsts = vec![0; group.text.len()];
+        for round in 0..rounds {
+            group.hash(min_bytes, round, rounds);
+            let hashed = group.hashed.clone();
+            hashed.chunk_by(|a, b| a.0 == b.0).for_each(|same| group.compare(same, min_bytes));
+        }
+        std::mem::take(&mut group.firsts)
+    }
+
+    /// The same with windows that a suffix array brings together.
+    fn by_suffix_array(group: &mut Group, min_bytes: usize) -> Vec<u32> {
+        let (mut text, mut places) = (Vec::new(), Vec::new());
+        for (row, &start) in group.rows.iter().zip(&group.starts) {
+            text.extend(&group.text[start as usize..(start + row.n_bytes) as usize]);
+            let windows = (row.n_bytes as usize + 1).saturating_sub(min_bytes) as u32;
+            places.extend((0..=row.n_bytes).map(|i| (i < windows).then_some(start + i)));
+            // No byte of UTF-8, so no window of text holds it.
+            text.push(0xff);
+        }
+        let sorted = SuffixArrayConstruction::for_text(&text).in_owned_buffer32().single_threaded().run();
+        let sorted = sorted.unwrap().plcp_construction().single_threaded().run().unwrap();
+        group.rank();
+        group.firsts = vec![0; group.text.len()];
+        let mut equal = Vec::new();
+        for &suffix in sorted.suffix_array() {
+            if (sorted.plcp()[suffix as usize] as usize) < min_bytes {
+                group.settle(&mut equal);
+            }
+            equal.extend(places[suffix as usize].map(|position| group.window(position)));
+        }
+        group.settle(&mut equal);
+        std::mem::take(&mut group.firsts)
+    }
+
+    #[test]
+    fn equal_windows_are_those_that_a_suffix_array_brings_together() {
+        for seed in 0..30u64 {
+            let draw = |i: u64| mix64(seed << 32 | i) >> 7;
+            // Few letters and copied stretches make windows that repeat in one segment and in several.
+            let letters = 1 + draw(1) % 3;
+            let mut texts: Vec<Vec<u8>> = Vec::new();
+            for i in 0..8 {
+                let mut text: Vec<u8> =
+                    (0..20 + draw(i) % 60).map(|k| b'a' + (draw(100 * i + k) % letters) as u8).collect();
+                if let Some(other) = texts.last() {
+                    text.extend(&other[other.len() / 3..]);
+                }
+                texts.push(text);
+            }
+            let mut group = group(&texts);
+            let expected = by_suffix_array(&mut group, 12);
+            assert!(expected.iter().any(|&first| first > 0));
+            for rounds in [1, 3] {
+                assert_eq!(firsts(&mut group, 12, rounds), expected, "seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn windows_of_one_hash_that_differ_are_told_apart() {
+        let mut group = group(&[b"abcdabceabcdabce".to_vec()]);
+        group.rank();
+        group.firsts = vec![0; 16];
+        group.compare(&[(5, 0), (5, 4), (5, 8), (5, 12)], 4);
+        assert_eq!(
+            group.firsts.iter().map(|&f| f as usize).collect::<Vec<_>>(),
+            [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0]
+        );
+    }
 }
