@@ -360,6 +360,7 @@ fn blocks_of_several_kinds_are_one_model() {
     let window: &[&str] = &["attention.kind=swa", "attention.swa.window=1"];
     assert!(of(&[window, &[]]) < of(&[&[], &[]]) && of(&[window, window]) < of(&[window, &[]]));
     let scores = |kinds: &[&[&str]]| MemoryPlan::new(&model_of(kinds), 0, 1, Form::Cpu, false).scores;
-    // Six heads of 12 tokens, which see 2 or 12 keys; beside what is kept twice the largest.
-    assert_eq!(scores(&[window, &[]]), 6 * 12 * 4 * (2 + 12 + 2 * 12));
+    let latent: &[&str] = &["attention.kind=mla", "attention.mla.heads=3"];
+    // Three heads of 12 tokens, which see 12 keys; beside what is kept twice the largest. Grouped queries keep none.
+    assert_eq!(scores(&[latent, &[], window]), 3 * 12 * 4 * (12 + 2 * 12));
 }
