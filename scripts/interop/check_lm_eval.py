@@ -115,14 +115,18 @@ def main():
             metrics[metric] = value
             mine = ours[name][metric]
             errors = [ours[name].get(metric + "_stderr"), found["results"][name].get(f"{metric}_stderr,{filtered}")]
-            errors = ", ".join(f"{error:.4f}" if isinstance(error, float) else "none" for error in errors)
-            print(f"| {name} | {len(samples)} | {metric} | {mine:.4f} | {value:.4f} | {errors} | {apart:.0e} |")
+            errors = ", ".join(digits(error) if isinstance(error, float) else "none" for error in errors)
+            print(f"| {name} | {len(samples)} | {metric} | {digits(mine)} | {digits(value)} | {errors} | {apart:.0e} |")
             is_equal &= math.isclose(mine, value, rel_tol=5e-5, abs_tol=5e-5)
         numbers[name] = {"metrics": metrics, "log_likelihoods": theirs}
     if len(own) > 3:
         json.dump(numbers, open(own[3], "w"), indent=1)
     if not is_equal:
         sys.exit("the numbers differ")
+
+
+def digits(number):
+    return f"{number:.4f}" if abs(number) < 1e6 else f"{number:.4e}"
 
 
 def flat(responses):

@@ -21,7 +21,7 @@ fi
 export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE="$work/cache" TOKENIZERS_PARALLELISM=false
 
 rm -rf hf answers.jsonl
-"$moe_train" --quiet export "$run" --to hf hf
+"$moe_train" --quiet export "$run" --to hf hf >/dev/null
 definition() {
     printf '%s\n' "$2" "name = \"$1\"" >"$1.toml"
     if [ -n "${3:-}" ]; then printf '%s\n' "$3" >>"$1.toml"; fi
