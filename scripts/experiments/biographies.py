@@ -15,6 +15,7 @@ Writes into --out, the same bytes for the same arguments:
     people.jsonl    the facts of each person
     probes.jsonl    question, choices, answer (the number of the right choice), person, fact; no template of a question is ever trained
     heldout.jsonl   a text of each person in templates that are never trained, for a loss
+    probes.toml     the probes as a task: moe-train eval RUN --tasks runs/people/probes.toml
     recipe.toml     the recipe of the build
     variants.toml, raw.toml, stitched.toml    mixtures of the three arms
 """
@@ -198,6 +199,17 @@ train = {{ vocab_size = {args.vocab_size} }}
 """
 
 
+TASK = """# Made by scripts/experiments/biographies.py.
+kind = "choice"
+name = "people"
+data = "probes.jsonl"
+prompt = "{{question}}"
+choices = "choices"
+answer = "answer"
+by = "fact"
+"""
+
+
 def mixtures(args):
     common = f"[mix]\nseq_len = {args.seq_len}\nholdout = 0\nepochs = "
     return {
@@ -236,7 +248,7 @@ def main():
     for file, rows in (("texts", texts), ("people", people), ("probes", probes), ("heldout", unseen)):
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (args.out / f"{file}.jsonl").write_text(lines, encoding="utf-8")
-    for file, text in (("recipe.toml", recipe(args)), *mixtures(args).items()):
+    for file, text in (("recipe.toml", recipe(args)), ("probes.toml", TASK), *mixtures(args).items()):
         (args.out / file).write_text(text, encoding="utf-8")
     wrong = sum(row["wrong"] is not None for row in texts)
     print(f"{len(people)} people, {len(texts)} texts, {wrong} of them with a wrong fact, {len(probes)} probes: {args.out}")
