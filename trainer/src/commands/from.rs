@@ -15,6 +15,7 @@ use crate::config::RunConfig;
 use crate::data::Corpus;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::optim::ScheduleSettings;
 use crate::printer::Printer;
 
 pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Result<u8> {
@@ -22,6 +23,8 @@ pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Res
     let mut source = Source::new(loaded.config.values.clone());
     // As many as the plan has samples for, unless something says how many.
     source.values.unset("run.steps");
+    // A saved run has in steps what may have been given as a share or in tokens.
+    ScheduleSettings::LENGTHS.iter().for_each(|(_, steps)| source.values.unset(steps));
     if let Some(path) = &args.source.config {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         source.values.read_toml(&text, &path.display().to_string(), &mut source.problems);

@@ -104,8 +104,15 @@ impl RunConfig {
                 }
             )]));
         }
-        let tokens_before = |step| samples.tokens_before(self.batches.before(step));
-        for (tokens, steps, n) in self.schedule.lengths_in_steps(steps, tokens_before) {
+        // A run that went over to another plan knows only what it reads of that one.
+        let is_one_plan = from.t == self.batches.before(from.step);
+        let start = if is_one_plan { Position::default() } else { from };
+        let tokens_before = |step| {
+            let t = start.t + self.batches.between(start.step, step);
+            samples.tokens_before(t) - samples.tokens_before(start.t)
+        };
+        let lengths = self.schedule.lengths_in_steps(start.step, steps, tokens_before);
+        for (tokens, steps, n) in lengths.map_err(|problem| Error::Config(vec![problem]))? {
             self.values.unset(tokens);
             self.values.set(steps, Value::Int(i64::try_from(n).unwrap_or(i64::MAX)));
         }

@@ -197,11 +197,12 @@ impl Transfer {
 
     /// Outputs of a matrix over those that it has in the base.
     fn outputs(&self, name: &str) -> f64 {
-        let is_up = [".w_up", ".w_gate"].iter().any(|end| name.ends_with(end));
+        let is_up =
+            |place: &str| [".w_up", ".w_gate"].iter().any(|end| name.ends_with(&format!("{place}{end}")));
         match self.kind {
             _ if name.ends_with(".router.weight") => 1.0,
-            ParametrizationKind::Complete if is_up && name.contains(".feed_forward.w_") => self.dense,
-            ParametrizationKind::Complete if is_up => self.experts,
+            ParametrizationKind::Complete if is_up(".feed_forward") => self.dense,
+            ParametrizationKind::Complete if is_up(".experts") || is_up(".shared") => self.experts,
             _ => self.width,
         }
     }
@@ -402,6 +403,8 @@ mod tests {
         close(rate("mup", "blocks.1.feed_forward.experts.w_up", &[8, 512, 96]), 0.25);
         // 512 x 720, of 128 x 240: 3 times the outputs for 4 times the inputs, and steps 720 / 240 times as long.
         close(rate("complete", "blocks.0.feed_forward.w_up", &[512, 720]), 0.75 / 3.0);
+        // A gate of attention has the width of attention.
+        close(rate("complete", "blocks.0.attention.w_gate", &[512, 512]), 0.25);
         // 512 x 96, of 128 x 48: 2 times the outputs for 4 times the inputs, and steps 512 / 128 times as long.
         close(rate("complete", "blocks.1.feed_forward.experts.w_up", &[8, 512, 96]), 0.5 / 4.0);
         // 96 x 512, of 48 x 128.

@@ -45,7 +45,8 @@ settings! {
         /// steps after which wsd has fallen and begins again at the highest rate; schedule.decay is then a share of them;
         /// absent: it falls once, at the end
         period_steps: Option<u64> = None, int(1, MANY);
-        /// the same in tokens, up to the end of the step that reads the last of them; absent: in steps
+        /// the same in tokens: every period has as many steps as the first one, which ends with the step that reads the last
+        /// of them; absent: in steps
         period_tokens: Option<u64> = None, int(1, MANY);
         /// last rate as a share of the highest
         floor: f64 = 0.1, float(0.0, 1.0);
@@ -94,21 +95,40 @@ impl ScheduleSettings {
         ("schedule.period_tokens", "schedule.period_steps"),
     ];
 
-    /// The lengths in tokens as keys and values in steps, for a run of `n_steps` steps; `tokens_before` says how many tokens
-    /// all steps before one read.
+    /// The lengths in tokens as keys and values in steps, for a run of `n_steps` steps that reads the plan from step `from` on;
+    /// `tokens_before` says how many tokens of it all steps before one read.
+    ///
+    /// # Errors
+    /// A length of more tokens than there are, or one that counts from a first step whose tokens are not known.
     pub fn lengths_in_steps(
         &self,
+        from: u64,
         n_steps: u64,
         tokens_before: impl Fn(u64) -> u64,
-    ) -> Vec<(&'static str, &'static str, u64)> {
-        let all = tokens_before(n_steps);
-        // The fewest steps that read so many.
-        let first = |tokens: u64| least(n_steps, |n| tokens_before(n) >= tokens);
-        let last = |tokens: u64| least(n_steps, |n| all - tokens_before(n_steps - n) >= tokens);
-        let lengths =
-            [self.warmup_tokens.map(first), self.decay_tokens.map(last), self.period_tokens.map(first)];
-        let keys = Self::LENGTHS.into_iter().zip(lengths);
-        keys.filter_map(|((tokens, steps), n)| Some((tokens, steps, n?))).collect()
+    ) -> Result<Vec<(&'static str, &'static str, u64)>, String> {
+        let given = [self.warmup_tokens, self.decay_tokens, self.period_tokens];
+        let (all, mut lengths) = (tokens_before(n_steps), Vec::new());
+        for ((key, in_steps), tokens) in Self::LENGTHS.into_iter().zip(given) {
+            let Some(tokens) = tokens else { continue };
+            let is_last = key == "schedule.decay_tokens";
+            if from > 0 && !is_last {
+                return Err(format!(
+                    "{key} counts from the first step, and the run has read another plan before step {}: set {in_steps}",
+                    from + 1
+                ));
+            }
+            if tokens > all {
+                let of = if from > 0 { "that the run will read of this plan" } else { "of the run" };
+                return Err(format!("{key} = {tokens} is more than the {all} tokens {of}, padding included"));
+            }
+            // The fewest steps that read so many.
+            let n = least(n_steps.saturating_sub(from), |n| match is_last {
+                true => all - tokens_before(n_steps - n) >= tokens,
+                false => tokens_before(n) >= tokens,
+            });
+            lengths.push((key, in_steps, n));
+        }
+        Ok(lengths)
     }
 
     /// What is wrong with it for a run of any length.
@@ -170,7 +190,8 @@ mod tests {
                 period_tokens: Some(period),
                 ..ScheduleSettings::default()
             };
-            settings.lengths_in_steps(9, tokens_before).into_iter().map(|(_, _, n)| n).collect::<Vec<_>>()
+            let lengths = settings.lengths_in_steps(0, 9, tokens_before).expect("as many tokens");
+            lengths.into_iter().map(|(_, _, n)| n).collect::<Vec<_>>()
         };
         assert_eq!(of(20, 40, 100), [1, 1, 4]);
         assert_eq!(of(21, 41, 101), [2, 2, 5]);
@@ -178,8 +199,17 @@ mod tests {
         // The last 240 tokens begin after the third step; with one more the third is among them.
         assert_eq!(of(60, 240, 300), [3, 6, 9]);
         assert_eq!(of(60, 241, 300), [3, 7, 9]);
-        assert_eq!(of(60, 9_000, 300), [3, 9, 9]);
-        assert!(ScheduleSettings::default().lengths_in_steps(9, tokens_before).is_empty());
+        assert_eq!(of(60, 300, 300), [3, 9, 9]);
+        assert_eq!(ScheduleSettings::default().lengths_in_steps(0, 9, tokens_before), Ok(Vec::new()));
+        let decay = |tokens, from| {
+            let settings = ScheduleSettings { decay_tokens: Some(tokens), ..Default::default() };
+            settings.lengths_in_steps(from, from + 9, |step| tokens_before(step - from))
+        };
+        // From step 1,000 on another plan is read.
+        assert_eq!(decay(240, 1_000).expect("as many tokens")[0].2, 6);
+        assert!(decay(301, 1_000).is_err_and(|problem| problem.contains("more than the 300 tokens")));
+        let warmup = ScheduleSettings { warmup_tokens: Some(1), ..Default::default() };
+        assert!(warmup.lengths_in_steps(1_000, 1_009, tokens_before).is_err());
         let both = ScheduleSettings { decay_steps: Some(1), decay_tokens: Some(1), ..Default::default() };
         assert!(both.problem().is_some_and(|problem| problem.contains("schedule.decay_tokens")));
     }

@@ -5,13 +5,13 @@ use crate::program::{World, json, stderr};
 #[test]
 fn a_run_begins_with_the_weights_of_another_one() {
     let world = World::new();
-    let base = json(&world.train("runs/base", &[]));
+    let base = json(&world.train("runs/base", &["--set", "schedule.warmup_tokens=64"]));
     let from =
         |more: &[&str]| world.run(&[&["--from", "runs/base", "--shards", "out", "--json"], more].concat());
     let hash = |found: &Value| found["parameter_hash"].as_str().expect("a hash").to_owned();
 
     // Saved before its first step it has the parameters of the other one, at step 0.
-    let set = ["--set", "optim.lr=1e-3", "--set", "run.seed=9"];
+    let set = ["--set", "optim.lr=1e-3", "--set", "run.seed=9", "--set", "schedule.warmup_tokens=32"];
     let started = from(&[&["--run", "runs/tuned", "--steps", "3", "--stop-after", "1"][..], &set].concat());
     assert_eq!(started.status.code(), Some(0), "{}", stderr(&started));
     let first = world.path("runs/tuned/checkpoints/step-00000000");
