@@ -35,7 +35,7 @@ def config(layers, width, heads, kv_heads, batch, dense=None, experts=None, n_de
 GEOMETRIES = {
     "tiny": (config(3, 128, 4, 2, 8, 384, (8, 128), n_dense=1, shared=1), 256, 40),
     "tiny-dense": (config(3, 128, 4, 2, 8, 384), 256, 40),
-    "char-moe": (config(4, 128, 4, 4, 12, experts=(8, 170)), 64, 80),
+    "char-moe": (config(4, 128, 4, 4, 12, experts=(8, 172)), 64, 80),
     "char": (config(4, 128, 4, 4, 12, 341), 64, 80),
     "wide": (config(6, 384, 6, 2, 8, experts=(16, 384)), 512, 6),
     "wide-dense": (config(6, 384, 6, 2, 8, 768), 512, 6),
