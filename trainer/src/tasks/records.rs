@@ -94,8 +94,8 @@ mod tests {
         let found: Vec<_> = all.iter().map(|r| (r.file, r.line, r.value["a"].as_u64())).collect();
         assert_eq!(found, [(0, 1, Some(1)), (0, 3, Some(2)), (1, 1, Some(1)), (1, 3, Some(2))]);
         let only = |split: &str| Where::from([("split".to_string(), Wanted::Text(split.into()))]);
-        assert_eq!(read(&[plain.clone()], &only("y")).expect("records").len(), 1);
-        let error = read(&[plain.clone()], &only("z")).expect_err("nothing").to_string();
+        assert_eq!(read(std::slice::from_ref(&plain), &only("y")).expect("records").len(), 1);
+        let error = read(std::slice::from_ref(&plain), &only("z")).expect_err("nothing").to_string();
         assert!(error.contains("`where`"), "{error}");
         std::fs::write(&plain, "{\"a\": 1}\n{\"a\": \n").expect("write");
         let error = read(&[plain], &Where::new()).expect_err("no JSON").to_string();
