@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # Opens the pages of `moe-data report` and `moe-train report` in a real browser (Debian's chromium, installed where it is missing): of a
-# corpus that tries to run scripts and to break out of the page, and of a run on it. Nothing may run, every figure has to be there.
+# corpus that tries to run scripts and to break out of the page, of two builds, and of a run. Nothing may run, every figure has to be there.
+# Then the same corpus and runs on a terminal (test-terminal.py).
 #   bash scripts/test-pages.sh [FOLDER OF THE PROGRAMS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
+scripts=$PWD/scripts
 programs=$(realpath "${1:-${CARGO_TARGET_DIR:-target}/debug}")
 command -v chromium > /dev/null || {
     sudo=$([ "$(id -u)" = 0 ] || echo sudo)
     $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends chromium > /dev/null
 }
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap '[ -n "${KEEP:-}" ] || rm -rf "$work"' EXIT
 cd "$work"
 
 python3 - << 'PYTHON'
@@ -41,12 +43,18 @@ max_bad_fraction = 0.1
 PYTHON
 export PATH="$programs:$PATH"
 moe-data build --quiet --recipe recipe.toml
+# The same without copies, by another rule.
+sed 's/name = "gopher_quality"/name = "length"\nmin_chars = 600/; s/\[dedup.minhash\]/[dedup.minhash]\nestimate = 50/' recipe.toml > other.toml
+moe-data build --quiet --recipe other.toml --out other
 moe-data mix --quiet --epochs 2 --seq-len 64
 moe-train --quiet --shards out --preset smoke --run runs/smoke
+moe-train --quiet eval runs/smoke --shards out --capacity 1,2,inf --record > /dev/null
 moe-data report --json > build.json 2> /dev/null
+moe-data report other --json > other.json 2> /dev/null
+moe-data report --compare out other --json > compare.json 2> /dev/null
 moe-train report runs/smoke --json > run.json 2> /dev/null
 
-for page in out/report.html:build.json runs/smoke/report.html:run.json; do
+for page in out/report.html:build.json other/report.html:other.json compare.html:compare.json runs/smoke/report.html:run.json; do
     html=${page%%:*} json=${page##*:}
     for width in 400 1400; do
         chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --enable-logging=stderr --user-data-dir="$work/browser" \
@@ -77,3 +85,7 @@ PYTHON
         [ "$size" -gt 10000 ] || { echo "$html at $width: an empty picture ($size bytes)" >&2; exit 1; }
     done
 done
+
+moe-train --quiet --shards out --preset smoke --run runs/stopped --stop-after 5
+cp -r runs/smoke $'runs/\e[2J\aevil'
+python3 "$scripts/test-terminal.py"

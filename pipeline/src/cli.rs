@@ -8,6 +8,7 @@ pub mod import;
 pub mod label;
 pub mod rephrase;
 pub mod server;
+pub mod shell;
 pub mod tokenizer;
 
 use std::ffi::OsString;
@@ -188,13 +189,24 @@ pub enum Verb {
     /// Draw a page about a build and its plan: what was kept, what was not and why, measured values and their limits
     #[command(before_long_help = "Examples:
   moe-data report                                   # out/report.html
-  moe-data report text/ -o text.html --figures figures/")]
+  moe-data report text/ -o text.html --figures figures/
+  moe-data report --compare old/ new/                # compare.html: whose documents changed their fate")]
     Report(Report),
     /// Check every hash and invariant of an output folder or a shard
     #[command(before_long_help = "Examples:
   moe-data verify out/
   moe-data verify out/ --samples 10000     # replay fewer samples of the plan")]
     Verify(Verify),
+    /// Print the completions of a shell: bash, zsh, fish, elvish, powershell
+    #[command(before_long_help = "Examples:
+  moe-data completions bash > ~/.local/share/bash-completion/completions/moe-data
+  moe-data completions zsh > ~/.zfunc/_moe-data")]
+    Completions(shell::Completions),
+    /// Print a page of the manual
+    #[command(before_long_help = "Examples:
+  moe-data man build | man -l -
+  moe-data man > ~/.local/share/man/man1/moe-data.1")]
+    Man(shell::Man),
 }
 
 /// Flags of `build`.
@@ -351,7 +363,10 @@ pub struct Report {
     /// Folder of the build
     #[arg(value_name = "DIR", default_value = "out")]
     pub path: PathBuf,
-    /// Where to write the page [default: report.html in the folder of the build]
+    /// Show two builds next to each other instead: whose documents changed their fate, and by which reason
+    #[arg(long, value_names = ["A", "B"], num_args = 2, conflicts_with = "path")]
+    pub compare: Option<Vec<PathBuf>>,
+    /// Where to write the page [default: report.html in the folder of the build; of two, compare.html here]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Write each figure as an SVG file into this folder, too

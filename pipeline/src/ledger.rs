@@ -17,7 +17,7 @@ use crate::minhash::estimate::Estimate;
 use crate::recipe::ByteSize;
 
 /// The whole ledger.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
     /// Version of this file's schema.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use moe_data::Error;
 use moe_data::commands::{build, config, dups, explain, filters, inspect, label, mix, verify, why};
 use moe_data::prepare::InputFilters;
@@ -179,9 +179,18 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
         Verb::Export(flags) => moe_data::commands::export::run(&flags.into(), printer, stop_on_signals()?),
         Verb::Inspect(flags) => inspect::run(&flags.path, flags.json, printer),
         Verb::Report(flags) => {
-            let cli::Report { path, output, figures, json } = flags;
-            let args = moe_data::commands::report::ReportArgs { path, output, figures, json };
+            let cli::Report { path, compare, output, figures, json } = flags;
+            let compare = compare.and_then(|both| both.try_into().ok());
+            let args = moe_data::commands::report::ReportArgs { path, compare, output, figures, json };
             moe_data::commands::report::run(&args, printer, stop_on_signals()?)
+        }
+        Verb::Completions(flags) => {
+            printer.data(&flags.script(Cli::command()));
+            Ok(())
+        }
+        Verb::Man(flags) => {
+            printer.data(&flags.page(Cli::command())?);
+            Ok(())
         }
         Verb::Verify(flags) => {
             let args = verify::VerifyArgs {

@@ -3,9 +3,10 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use moe_report::progress::{Bar, Place, Unit};
+use moe_shards::memory::held_bytes;
 use moe_shards::terminal;
 
 use crate::error::{Error, Result};
@@ -121,40 +122,50 @@ impl Printer {
                 false => label.to_owned(),
             };
             // There is nobody left to tell when stderr is closed.
-            writeln!(io::stderr(), "{label}{}", terminal::escape(text)).ok();
+            writeln!(io::stderr(), "{label}{}", terminal::escape(text)).unwrap_or_default();
         }
     }
 
-    /// A bar over `total` bytes, hidden where there is no terminal.
-    pub fn bar(&self, name: &str, total: u64) -> ProgressBar {
-        let template = "{prefix:<9} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-        self.bar_of(name, total, template)
+    /// Progress through `total` bytes: a bar on a terminal, a line now and then elsewhere.
+    pub fn bar(&self, name: &str, total: u64) -> Bar {
+        Bar::new(self.place(), name, total, Unit::Bytes, held_bytes)
     }
 
-    /// A bar over `total` samples.
-    pub fn count_bar(&self, name: &str, total: u64) -> ProgressBar {
-        self.bar_of(name, total, "{prefix:<9} [{bar:30}] {pos}/{len} samples {per_sec} {eta} left")
+    /// Progress through `total` samples.
+    pub fn count_bar(&self, name: &str, total: u64) -> Bar {
+        self.work_bar(name, total, "samples")
     }
 
-    /// A bar over `total` things that are called `unit`, with a message behind it.
-    pub fn work_bar(&self, name: &str, total: u64, unit: &str) -> ProgressBar {
-        let template =
-            format!("{{prefix:<9}} [{{bar:30}}] {{pos}}/{{len}} {unit} {{per_sec}} {{eta}} left {{msg}}");
-        self.bar_of(name, total, &template)
+    /// Progress through `total` things that are called `unit`, with a message behind it.
+    pub fn work_bar(&self, name: &str, total: u64, unit: &'static str) -> Bar {
+        Bar::new(self.place(), name, total, Unit::Things(unit), held_bytes)
     }
 
-    fn bar_of(&self, name: &str, total: u64, template: &str) -> ProgressBar {
-        if !self.bars {
-            return ProgressBar::hidden();
+    /// Work of which nobody knows how far it is.
+    pub fn wait(&self, name: &str) -> Bar {
+        Bar::new(self.place(), name, 0, Unit::Unknown, held_bytes)
+    }
+
+    /// A bar while data goes to standard output: nothing where that is a terminal, too.
+    pub fn bar_beside_data(&self, name: &str) -> Bar {
+        match io::stdout().is_terminal() {
+            true => Bar::hidden(),
+            false => self.bar(name, 0),
         }
-        let bar = ProgressBar::new(total);
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_prefix(name.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
     }
+
+    fn place(&self) -> Place {
+        match (self.level, self.bars) {
+            (Level::Quiet, _) => Place::Nowhere,
+            (_, true) => Place::Terminal,
+            (_, false) => Place::Lines(say),
+        }
+    }
+}
+
+/// There is nobody left to tell when stderr is closed.
+fn say(line: &str) {
+    writeln!(io::stderr(), "{}", terminal::escape(line)).unwrap_or_default();
 }
 
 /// Times a stage and prints its line.

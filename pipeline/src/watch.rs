@@ -3,35 +3,40 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use indicatif::ProgressBar;
+use moe_report::progress::Bar;
 
 use crate::error::{Error, Result};
 
 /// Memory of a task where nobody set a limit.
 const TASK_MEMORY_BYTES: u64 = 256 << 20;
 
-/// Handed to every task; tasks call [`Watch::advance`] once per document.
+/// Handed to every task; tasks call [`Watch::advance_by_document`] once per document.
 #[derive(Clone, Debug)]
 pub struct Watch {
     stop: Arc<AtomicBool>,
-    bar: ProgressBar,
+    bar: Bar,
     memory_bytes: u64,
 }
 
 impl Watch {
     /// A watch that stops when `stop` is set and moves `bar`.
-    pub fn new(stop: Arc<AtomicBool>, bar: ProgressBar) -> Watch {
+    pub fn new(stop: Arc<AtomicBool>, bar: Bar) -> Watch {
         Watch { stop, bar, memory_bytes: TASK_MEMORY_BYTES }
     }
 
     /// A watch that nobody looks at and nobody stops.
     pub fn idle() -> Watch {
-        Watch::new(Arc::default(), ProgressBar::hidden())
+        Watch::new(Arc::default(), Bar::hidden())
     }
 
     /// The same with another limit of memory.
     pub fn with_memory(&self, memory_bytes: u64) -> Watch {
         Watch { memory_bytes, ..self.clone() }
+    }
+
+    /// The same without the bar, for work that is counted in something else.
+    pub fn without_bar(&self) -> Watch {
+        Watch { bar: Bar::hidden(), ..self.clone() }
     }
 
     /// Bytes of memory that a task may use for what it could as well leave on the disk. Results never depend on it.
@@ -42,6 +47,15 @@ impl Watch {
     /// Takes the bar off the screen.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+
+    /// Notes a document of so many bytes as done.
+    ///
+    /// # Errors
+    /// As [`Watch::advance`].
+    pub fn advance_by_document(&self, n_bytes: u64) -> Result<()> {
+        self.bar.saw_document();
+        self.advance(n_bytes)
     }
 
     /// Notes `amount` of the stage's work (bytes) as done.
@@ -64,7 +78,7 @@ mod tests {
     #[test]
     fn stops_when_asked() {
         let stop = Arc::new(AtomicBool::new(false));
-        let watch = Watch::new(stop.clone(), ProgressBar::hidden());
+        let watch = Watch::new(stop.clone(), Bar::hidden());
         assert!(watch.advance(1).is_ok());
         stop.store(true, Ordering::Relaxed);
         assert!(matches!(watch.advance(1), Err(Error::Interrupted)));

@@ -47,7 +47,7 @@ impl Bars {
     /// is left. Parts without records are left out.
     pub fn funnel(total: (&str, u64), taken: &[(String, u64)], left: (&str, u64), unit: &str) -> Bars {
         let whole = total.1 as f64;
-        let text = |n: u64| format!("{}  {}", number::count(n), number::percent(n as f64, whole));
+        let text = |n: u64| format!("{} ({})", number::count(n), number::percent(n as f64, whole));
         let bar = |name: &str, start: f64, n: u64, class| Bar {
             name: name.to_owned(),
             start,
@@ -102,7 +102,7 @@ mod tests {
         let bars = Bars::funnel(("read", 100), &taken, ("kept", 60), "documents");
         let places: Vec<(f64, f64)> = bars.bars.iter().map(|bar| (bar.start, bar.value)).collect();
         assert_eq!(places, [(0.0, 100.0), (75.0, 25.0), (60.0, 15.0), (0.0, 60.0)]);
-        assert_eq!(bars.bars[1].text, "25  25.0 %");
+        assert_eq!(bars.bars[1].text, "25 (25.0 %)");
         let figure = bars.figure();
         assert_eq!(figure.table.rows[3], [Cell::Text("kept".to_owned()), Cell::Count(60)]);
         // 340 of 760 are for bars; a quarter of them is 85.

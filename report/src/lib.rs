@@ -1,4 +1,4 @@
-//! Figures and pages for people: what `moe-data report`, `moe-train report` and `moe-data rephrase report` are made of.
+//! Figures, pages and progress for people: what `moe-data report`, `moe-train report` and `moe-data rephrase report` are made of.
 //!
 //! A page is one HTML file that needs nothing else: no network, no other file, and no script, which its content security policy
 //! forbids. Texts of corpora are hostile input; all text goes through [`maud`], which escapes it. Figures are SVG with a table of their
@@ -13,7 +13,9 @@ pub mod histogram;
 pub mod lines;
 pub mod number;
 pub mod page;
+pub mod progress;
 mod scale;
+pub mod settings;
 pub mod shares;
 pub mod tensorboard;
 

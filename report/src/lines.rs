@@ -67,6 +67,10 @@ pub struct Lines {
     pub healthy: Option<(f64, f64)>,
     /// Values of the vertical axis to compare with, by name.
     pub marks: Vec<(String, f64)>,
+    /// Places on the horizontal axis to look at, by name.
+    pub places: Vec<(String, f64)>,
+    /// Series that are drawn as dots, since what lies between their points was not measured; by number.
+    pub dotted: Vec<usize>,
 }
 
 impl Lines {
@@ -80,6 +84,19 @@ impl Lines {
             picture: html! { (legend) g transform={ "translate(0 " (legend_height) ")" } { (self.plot()) } },
             size: (WIDTH, HEIGHT + legend_height),
             table: self.table(),
+        }
+    }
+
+    /// What is drawn without a break: of dots each one.
+    fn stretches(
+        &self,
+        series: usize,
+        points: &[(f64, f64)],
+        place: impl Fn((f64, f64)) -> Option<(f64, f64)>,
+    ) -> Vec<Vec<(f64, f64)>> {
+        match self.dotted.contains(&series) {
+            false => runs(points, place),
+            true => points.iter().filter_map(|point| Some(vec![place(*point)?])).collect(),
         }
     }
 
@@ -115,7 +132,8 @@ impl Lines {
 
     fn plot(&self) -> Markup {
         let values = self.series.iter().flat_map(|series| &series.points).filter(|point| point.1.is_finite());
-        let x_scale = Scale::of(values.clone().map(|point| point.0), self.x.is_log);
+        let places = self.places.iter().map(|place| place.1);
+        let x_scale = Scale::of(values.clone().map(|point| point.0).chain(places), self.x.is_log);
         let marks = self.marks.iter().map(|mark| mark.1);
         let y_scale = Scale::of(values.map(|point| point.1).chain(marks), self.y.is_log).rounded(5);
         let (width, height) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
@@ -148,8 +166,14 @@ impl Lines {
                     text x=(LEFT + width - 2.0) y=(at(y - 4.0)) text-anchor="end" { (name) " " (number::digits(*value)) }
                 }
             }
+            @for (name, value) in &self.places {
+                @if let Some(x) = x_at(*value) {
+                    path class="mark" d={ "M" (at(x)) " " (TOP) "V" (at(bottom)) } {}
+                    text x=(at(x - 4.0)) y=(TOP + 12.0) text-anchor="end" { (name) " " (number::digits(*value)) }
+                }
+            }
             @for (i, series) in self.series.iter().enumerate() {
-                @for run in runs(&series.points, |(x, y)| Some((x_at(x)?, y_at(y)?))) {
+                @for run in self.stretches(i, &series.points, |(x, y)| Some((x_at(x)?, y_at(y)?))) {
                     @let path = path(&thinned(&run));
                     // A lone point would be an invisible line.
                     path class={ (if run.len() == 1 { "dots s" } else { "line s" }) (i % N_COLORS) } stroke-dasharray=[dash(i)] d=(path) {
@@ -234,6 +258,17 @@ mod tests {
         assert!(!picture.contains("NaN") && picture.contains("&lt;a&gt;"), "{picture}");
         assert_eq!(figure.table.columns, ["steps", "<a>", "b"]);
         assert_eq!(figure.table.rows.len(), 4);
+    }
+
+    #[test]
+    fn dots_are_not_joined_and_places_have_names() {
+        let mut lines = lines(vec![(1.0, 1.0), (2.0, 2.0), (3.0, f64::NAN)]);
+        lines.dotted = vec![1];
+        lines.places = vec![("limit".to_owned(), 1.5)];
+        let picture = lines.figure().picture.into_string();
+        assert_eq!(picture.matches("class=\"dots s1\"").count(), 2, "{picture}");
+        assert_eq!(picture.matches("class=\"line s0\"").count(), 2, "a stretch, and the legend: {picture}");
+        assert!(picture.contains("limit 1.5"), "{picture}");
     }
 
     #[test]

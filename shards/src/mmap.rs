@@ -48,6 +48,12 @@ pub fn exit_when_maps_are_lost() -> Result<()> {
     #[cfg(unix)]
     {
         let say_and_exit = || {
+            if let Some(descriptor) = crate::terminal::take_screen() {
+                // SAFETY: it is 1 or 2, which are open for the whole life of the process, and `ManuallyDrop` keeps it open.
+                let mut screen = ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) });
+                // If that fails, there is no terminal to bring back.
+                screen.write_all(crate::terminal::LEAVE).unwrap_or_default();
+            }
             // SAFETY: descriptor 2 is standard error for the whole life of the process, and `ManuallyDrop` keeps it open.
             let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
             // `File` writes without a buffer or a lock: one system call, which a handler may make. If it fails,
@@ -56,7 +62,7 @@ pub fn exit_when_maps_are_lost() -> Result<()> {
                 Ok(()) | Err(_) => signal_hook::low_level::exit(3),
             }
         };
-        // SAFETY: the handler makes two system calls that are safe in one, and does not return.
+        // SAFETY: the handler makes three system calls that are safe in one, and does not return.
         unsafe { signal_hook::low_level::register(signal_hook::consts::SIGBUS, say_and_exit) }
             .map_err(Error::io(Path::new("SIGBUS"), "listen to"))?;
     }

@@ -3,6 +3,67 @@
 //! escaped. The escapes are those of JSON, so that the same function serves JSON and text.
 
 use std::borrow::Cow;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// To the other screen, which keeps what is on this one; no cursor, and no line goes on in the next.
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
+/// All of it back.
+pub(crate) const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";
+
+/// The stream on whose other screen something is drawn: 1 for standard output, 2 for standard error; 0 for none.
+static SCREEN: AtomicI32 = AtomicI32::new(0);
+
+/// A stream that may be a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// Goes to the other screen of a terminal. Whatever ends the process must call [`leave_screen`] before.
+///
+/// # Errors
+/// The terminal takes nothing.
+pub fn enter_screen(stream: Stream) -> io::Result<()> {
+    SCREEN.store(if stream == Stream::Output { 1 } else { 2 }, Ordering::SeqCst);
+    draw(ENTER).map(drop)
+}
+
+/// Writes to the screen that was entered; says whether there is one.
+///
+/// # Errors
+/// The terminal takes nothing.
+pub fn draw(bytes: &[u8]) -> io::Result<bool> {
+    match SCREEN.load(Ordering::SeqCst) {
+        0 => return Ok(false),
+        1 => write(&mut io::stdout(), bytes)?,
+        _ => write(&mut io::stderr(), bytes)?,
+    }
+    Ok(true)
+}
+
+/// Brings back what was on the terminal before, if something else is drawn on it.
+pub fn leave_screen() {
+    // Where it cannot be written, there is no terminal to bring back.
+    match SCREEN.swap(0, Ordering::SeqCst) {
+        0 => {}
+        1 => write(&mut io::stdout(), LEAVE).unwrap_or_default(),
+        _ => write(&mut io::stderr(), LEAVE).unwrap_or_default(),
+    }
+}
+
+/// The descriptor of the screen that was entered, which counts as left from now on: for a handler of signals, which may not
+/// take a lock.
+pub(crate) fn take_screen() -> Option<i32> {
+    Some(SCREEN.swap(0, Ordering::SeqCst)).filter(|descriptor| *descriptor > 0)
+}
+
+fn write(stream: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).and_then(|()| stream.flush())
+}
 
 /// Text with everything escaped that a terminal would not show as a character: control characters except line end
 /// and tab, marks that change the direction of writing, and characters without width. `\u001b` stands for escape.

@@ -1,6 +1,7 @@
 //! The command line: types only.
 
 mod models;
+mod shell;
 mod tasks;
 
 use std::path::PathBuf;
@@ -9,8 +10,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::device::DeviceChoice;
 use crate::model::config::AttentionConfig;
+use crate::run::AlarmKind;
 
 pub use models::{ExportArgs, ExportNumber, Format, ImportArgs, UpcycleArgs};
+pub use shell::{CompletionsArgs, ManArgs};
 pub use tasks::TaskArgs;
 
 /// Trains mixture-of-experts language models from the shards and the plan of moe-data.
@@ -70,8 +73,14 @@ pub enum Verb {
     Plan(PlanArgs),
     /// A page with the curves of one or several runs, from what they have written down so far.
     Report(ReportArgs),
+    /// A run in the terminal while it goes on: loss, throughput, time left, load of each expert, alarms.
+    Watch(WatchArgs),
     /// Prove on your own configuration that a killed and resumed run is the run without a stop, bit for bit.
     VerifyResume(VerifyResumeArgs),
+    /// Print the completions of a shell: bash, zsh, fish, elvish, powershell.
+    Completions(CompletionsArgs),
+    /// Print a page of the manual, as in `moe-train man resume | man -l -`.
+    Man(ManArgs),
 }
 
 /// How a configuration is put together: defaults < preset or file < --set.
@@ -116,13 +125,19 @@ pub struct TrainArgs {
     pub end: EndArgs,
 }
 
-/// How training ends.
-#[derive(Debug, Clone, Copy, Args)]
+/// How training is shown, and how it ends.
+#[derive(Debug, Clone, Default, Args)]
 pub struct EndArgs {
     /// Save after this step and stop, with exit code 0; `resume` goes on. Learning rates stay those of the whole
     /// run.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
+    /// Save and stop with exit code 6 at the first alarm of these kinds; alarms are in alarms.jsonl of the run.
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
+    pub fail_on: Vec<AlarmKind>,
+    /// Show curves, loads of experts and alarms on the whole terminal, as `moe-train watch` does.
+    #[arg(long)]
+    pub ui: bool,
     /// Print the summary as JSON on stdout.
     #[arg(long)]
     pub json: bool,
@@ -142,6 +157,8 @@ impl TrainArgs {
             ("--device", self.device.is_some()),
             ("--run", self.run.is_some()),
             ("--stop-after", self.end.stop_after.is_some()),
+            ("--fail-on", !self.end.fail_on.is_empty()),
+            ("--ui", self.end.ui),
             ("--json", self.end.json),
         ];
         flags.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
@@ -164,6 +181,25 @@ pub struct ReportArgs {
     #[arg(long)]
     pub tensorboard: bool,
     /// Print the numbers of all figures as JSON on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Folder of the run, going on or not.
+    pub run: PathBuf,
+    /// Show how it stands and leave.
+    #[arg(long)]
+    pub once: bool,
+    /// Leave with exit code 6 at an alarm of these kinds.
+    #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
+    pub fail_on: Vec<AlarmKind>,
+    /// Where there is no terminal: seconds from one line to the next, at least.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = positive)]
+    pub every: f64,
+    /// Print JSON on stdout, an object for each line.
     #[arg(long)]
     pub json: bool,
 }
@@ -220,6 +256,9 @@ pub struct EvalArgs {
     /// each.
     #[arg(long, value_name = "X,...", value_delimiter = ',', value_parser = capacity)]
     pub capacity: Vec<f64>,
+    /// Keep what --capacity measured in capacity.jsonl of the run, where `moe-train report` finds it.
+    #[arg(long, requires = "capacity")]
+    pub record: bool,
     /// Evaluate the moving average of the weights, which runs with run.ema_decay have.
     #[arg(long)]
     pub ema: bool,

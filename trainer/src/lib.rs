@@ -31,5 +31,6 @@ pub mod settings;
 pub mod tasks;
 pub mod train;
 pub mod upcycle;
+pub mod watch;
 
 pub use error::{Error, Result};

@@ -2,15 +2,21 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use moe_report::number;
+use moe_report::progress::{Bar, Place, Unit};
+use moe_shards::memory::held_bytes;
 use moe_shards::terminal;
 
 use crate::error::{Error, Result};
-use crate::run::{Observer, Progress, Validation};
+use crate::run::{Alarm, Observer, Progress, Validation};
 use crate::tasks::TaskResult;
 use crate::tasks::metrics::{Metric, Summary};
+use crate::watch::Ui;
 
 /// How much to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +35,7 @@ pub struct Printer {
     verbosity: Verbosity,
     color: bool,
     bar: Option<ProgressBar>,
+    ui: Option<Ui>,
     started: Option<(Instant, u64)>,
 }
 
@@ -37,7 +44,12 @@ impl Printer {
     pub fn new(verbosity: Verbosity) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = std::io::stderr().is_terminal() && !no_color;
-        Self { verbosity, color, bar: None, started: None }
+        Self { verbosity, color, bar: None, ui: None, started: None }
+    }
+
+    /// Whether a terminal may have colors.
+    pub fn has_color(&self) -> bool {
+        self.color
     }
 
     /// Says something to people, on stderr.
@@ -46,9 +58,10 @@ impl Printer {
             return;
         }
         let line = terminal::escape(line.as_ref());
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => to_stream(&mut std::io::stderr(), &line),
+        match (&self.ui, &self.bar) {
+            (Some(ui), _) => ui.say(&line),
+            (None, Some(bar)) => bar.println(line),
+            (None, None) => to_stream(&mut std::io::stderr(), &line),
         }
     }
 
@@ -77,12 +90,33 @@ impl Printer {
         }
     }
 
+    /// The view of the run in a folder, which takes the screen until `stop` is set or the steps are done; none, and a warning, where
+    /// there is no terminal.
+    pub fn ui(&self, dir: &Path, stop: &Arc<AtomicBool>) -> Option<Ui> {
+        let ui = Ui::start(dir, stop.clone(), self.color);
+        if ui.is_none() {
+            self.warn("--ui needs a terminal on standard error that is not called `dumb`; lines are written instead");
+        }
+        ui
+    }
+
+    /// Progress of other work than steps through `total` things that are called `unit`: a bar on a terminal, a line now and then elsewhere.
+    pub fn work(&self, name: &str, total: u64, unit: Unit) -> Bar {
+        let place = match (self.verbosity, std::io::stderr().is_terminal()) {
+            (Verbosity::Quiet, _) => Place::Nowhere,
+            (_, true) => Place::Terminal,
+            (_, false) => Place::Lines(|line| to_stream(&mut std::io::stderr(), &terminal::escape(line))),
+        };
+        Bar::new(place, name, total, unit, held_bytes)
+    }
+
     /// Begins a run of steps, at `step` of `n_steps`.
-    pub fn start_steps(&mut self, step: u64, n_steps: u64) {
+    pub fn start_steps(&mut self, step: u64, n_steps: u64, ui: Option<Ui>) {
         self.started = Some((Instant::now(), step));
-        if self.verbosity == Verbosity::Normal && std::io::stderr().is_terminal() {
+        self.ui = ui;
+        if self.ui.is_none() && self.verbosity == Verbosity::Normal && std::io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(n_steps), ProgressDrawTarget::stderr());
-            let template = "{bar:24} {pos}/{len} {msg} ETA {eta}";
+            let template = "{bar:16} {pos}/{len} {eta} left  {wide_msg}";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
@@ -96,6 +130,9 @@ impl Printer {
     pub fn finish_steps(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+        }
+        if let Some(ui) = self.ui.take() {
+            ui.finish();
         }
     }
 
@@ -114,9 +151,12 @@ impl Observer for Printer {
         let numbers = format!(
             "loss {cross_entropy:.4}  lr {rate:.2e}  {tokens_per_second:.0} tok/s  MaxVio {worst_max_violation:.2}"
         );
-        if let Some(bar) = &self.bar {
+        if let Some(ui) = &self.ui {
+            ui.step(progress);
+        } else if let Some(bar) = &self.bar {
+            let memory = held_bytes().map_or_else(String::new, |n| format!("  {}", number::bytes(n)));
             bar.set_position(step);
-            bar.set_message(numbers);
+            bar.set_message(format!("{numbers}{memory}"));
         } else if logged || self.verbosity == Verbosity::Verbose {
             self.say(format!("step {step}/{n_steps}  {numbers}  ETA {}", self.remaining(progress)));
         }
@@ -132,8 +172,8 @@ impl Observer for Printer {
         }
     }
 
-    fn alarm(&mut self, step: u64, message: &str) {
-        self.warn(format!("step {step}: {message}"));
+    fn alarm(&mut self, step: u64, alarm: &Alarm) {
+        self.warn(format!("step {step}: {}", alarm.message));
     }
 
     fn saved(&mut self, path: &Path) {

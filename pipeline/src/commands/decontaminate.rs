@@ -108,7 +108,7 @@ pub fn run(args: &DecontaminateArgs, printer: &Printer) -> Result<()> {
         (Vec::new(), 0u64, 0u64, 0u64, 0.0);
     let fields = FieldPaths { text: args.text.clone(), id: args.id.clone(), ..FieldPaths::default() };
     let n_bad = pool.install(|| {
-        for_each_batch(&args.paths, &fields, |documents| {
+        for_each_batch(&args.paths, &fields, &printer.bar("search", 0), |documents| {
             let start = Instant::now();
             let found: Vec<_> = documents
                 .par_iter()

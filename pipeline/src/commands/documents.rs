@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use moe_report::progress::Bar;
 use rayon::prelude::*;
 
 use crate::error::{Error, Problem, Result};
@@ -37,13 +38,15 @@ fn files(paths: &[PathBuf]) -> Result<Vec<InputFile>> {
     })
 }
 
-/// Hands out the normalised documents of files, some megabytes at a time, and returns how many records were none.
+/// Hands out the normalised documents of files, some megabytes at a time, and returns how many records were none. `bar` shows how
+/// far it is.
 ///
 /// # Errors
 /// A file cannot be read, no record is a document, or the error of `take`.
 pub(super) fn for_each_batch(
     paths: &[PathBuf],
     fields: &FieldPaths,
+    bar: &Bar,
     mut take: impl FnMut(Vec<Document>) -> Result<()>,
 ) -> Result<u64> {
     let limits = LimitsConfig::default().of_readers();
@@ -59,10 +62,12 @@ pub(super) fn for_each_batch(
     };
     let mut read_file = |file: &InputFile| -> Result<()> {
         let mut reader = read::open(&file.path, &file.name, None, Slice::Whole, fields, limits)?;
+        let mut consumed = 0;
         while let Some(record) = reader.next_record()? {
             match record.content {
                 Ok(raw) => {
                     n_good += 1;
+                    bar.saw_document();
                     n_bytes += raw.text.len();
                     let id = raw.id.unwrap_or_else(|| format!("{}:{}", file.name, record.offset));
                     batch.push(Document { file: file.name.clone(), id, family: raw.family, text: raw.text });
@@ -75,6 +80,9 @@ pub(super) fn for_each_batch(
                     });
                 }
             }
+            let now = reader.consumed_bytes();
+            bar.inc(now - consumed);
+            consumed = now;
             if n_bytes >= BATCH_BYTES {
                 take(normalized(std::mem::take(&mut batch)))?;
                 n_bytes = 0;
@@ -82,10 +90,13 @@ pub(super) fn for_each_batch(
         }
         Ok(())
     };
-    for file in files(paths)? {
+    let files = files(paths)?;
+    bar.set_length(files.iter().map(|file| file.n_bytes).sum());
+    for file in files {
         file.unchanged(|| read_file(&file))?;
     }
     take(normalized(batch))?;
+    bar.finish_and_clear();
     match (n_good, first_bad) {
         (0, Some(first)) => Err(Error::Usage(format!("no record is a document; the first: {first}"))),
         (0, None) => Err(Error::Usage("there is no record in these files".to_owned())),

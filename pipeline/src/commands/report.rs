@@ -1,6 +1,6 @@
 //! `moe-data report`: a page about a build, and its figures as files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -10,18 +10,22 @@ use moe_shards::{Manifest, atomic};
 use crate::error::{Error, Result};
 use crate::listing::check_single;
 use crate::printer::Printer;
+use crate::report::compare::compare;
 use crate::report::report;
 use crate::watch::Watch;
 
 const GENERATOR: &str = "moe-data report";
 const PAGE: &str = "report.html";
+const PAGE_OF_TWO: &str = "compare.html";
 
 /// What `report` is asked to do.
 #[derive(Clone, Debug)]
 pub struct ReportArgs {
     /// Folder of the build.
     pub path: PathBuf,
-    /// The page; `report.html` in the folder of the build by default.
+    /// Two builds to show next to each other instead.
+    pub compare: Option<[PathBuf; 2]>,
+    /// The page; `report.html` in the folder of the build by default, `compare.html` in the current one for two.
     pub output: Option<PathBuf>,
     /// Folder for the figures.
     pub figures: Option<PathBuf>,
@@ -34,15 +38,28 @@ pub struct ReportArgs {
 /// # Errors
 /// No build, one that is damaged, files of others in the way, a full disk.
 pub fn run(args: &ReportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
-    let n_shards = match args.path.join(Manifest::FILE).exists() {
-        true => Manifest::read(&args.path)?.shards.len() as u64,
-        false => 0,
+    let n_shards = |out: &Path| -> Result<u64> {
+        match out.join(Manifest::FILE).exists() {
+            true => Ok(Manifest::read(out)?.shards.len() as u64),
+            false => Ok(0),
+        }
     };
-    let watch = Watch::new(stop, printer.bar("report", n_shards));
-    let made = report(&args.path, GENERATOR, &watch);
-    watch.finish();
+    let (made, default) = match &args.compare {
+        Some([a, b]) => {
+            let watch = Watch::new(stop, printer.work_bar("compare", n_shards(a)? + n_shards(b)?, "shards"));
+            let made = compare([a, b], GENERATOR, &watch);
+            watch.finish();
+            (made, PathBuf::from(PAGE_OF_TWO))
+        }
+        None => {
+            let watch = Watch::new(stop, printer.work_bar("report", n_shards(&args.path)?, "shards"));
+            let made = report(&args.path, GENERATOR, &watch);
+            watch.finish();
+            (made, args.path.join(PAGE))
+        }
+    };
     let report = made?;
-    let output = args.output.clone().unwrap_or_else(|| args.path.join(PAGE));
+    let output = args.output.clone().unwrap_or(default);
     // Everything that is in the way is found before anything is written.
     check_single(&output, |start| Page::is_by(start, GENERATOR))?;
     let mut files = vec![(output.clone(), report.page.html())];

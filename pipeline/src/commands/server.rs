@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
 use moe_llm::{Cache, Client, ClientConfig, Conversation, Progress};
+use moe_report::progress::Bar;
 
 use crate::error::{Error, Result};
 use crate::printer::Printer;
@@ -25,8 +25,6 @@ pub struct ServerArgs {
     pub retry_poisoned: bool,
 }
 
-/// Seconds between two lines of progress where no bar is shown.
-const QUIET_SECONDS: f64 = 60.0;
 /// Requests in flight at the beginning, where more are allowed.
 const FIRST_CONCURRENCY: u32 = 8;
 
@@ -57,18 +55,13 @@ pub(super) fn lead<C: Conversation>(
     conversations: impl IntoIterator<Item = C>,
     broken: &RefCell<Option<Error>>,
     cache: &mut Cache,
-    bar: &ProgressBar,
+    bar: &Bar,
     printer: &Printer,
     stop: &AtomicBool,
 ) -> Result<Progress> {
-    let mut said = 0.0;
     let mut observe = |progress: &Progress| {
         let n_done = progress.conversations_done + progress.conversations_failed;
         let now = format!("{} in flight, {:.0} tokens/s", progress.in_flight, progress.tokens_per_second());
-        if bar.is_hidden() && progress.seconds >= said + QUIET_SECONDS {
-            said = progress.seconds;
-            printer.note(&format!("{said:.0} s: {n_done} done, {now}"));
-        }
         bar.set_position(n_done);
         bar.set_message(now);
     };

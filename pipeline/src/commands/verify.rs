@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use moe_report::progress::Bar;
 use moe_shards::{Hash, Manifest, Plan, PlanLock, Shard, ShardInfo};
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::ledger::decontamination::Decontamination;
 use crate::ledger::{Kept, Ledger};
 use crate::listing::{Listing, Maker};
-use crate::mix::MIXTURE_FILE;
+use crate::mix::{MIXTURE_FILE, WORTH_FILE};
 use crate::plans::replay::{Replay, replay};
 use crate::printer::Printer;
 use crate::publish::TOKEN_BYTES;
@@ -39,7 +40,7 @@ pub struct VerifyArgs {
 pub fn run(args: &VerifyArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let path = &args.path;
     let Found { n_files, mut problems, plan, not_covered } =
-        if path.is_dir() { folder(path)? } else { shard(path)? };
+        if path.is_dir() { folder(path, &printer.work_bar("verify", 0, "shards"))? } else { shard(path)? };
     let mut replayed = None;
     if let Some(plan) = plan.filter(|_| args.samples > 0) {
         let watch = Watch::new(stop, printer.count_bar("replay", args.samples.min(plan.len())));
@@ -99,12 +100,12 @@ fn shard(path: &Path) -> Result<Found> {
     Ok(Found { n_files: 2, problems, plan: None, not_covered: Vec::new() })
 }
 
-fn folder(out: &Path) -> Result<Found> {
+fn folder(out: &Path, bar: &Bar) -> Result<Found> {
     let mut found = Found { n_files: 0, problems: Vec::new(), plan: None, not_covered: Vec::new() };
     // An export or the folder of rephrasing can be looked at by itself, and so can a cache of completions.
     let is_build = out.join(Manifest::FILE).exists();
     if is_build || !Maker::ALL.iter().any(|maker| Listing::path(out, *maker).exists()) && !is_cache(out) {
-        check_build(out, &mut found)?;
+        check_build(out, &mut found, bar)?;
     }
     for folder in [None, Some("export"), Some("rephrase"), Some("rephrase-import")] {
         let folder = folder.map_or_else(|| out.to_owned(), |name| out.join(name));
@@ -117,17 +118,20 @@ fn folder(out: &Path) -> Result<Found> {
             check_cache(&cache, &mut found);
         }
     }
+    bar.finish_and_clear();
     Ok(found)
 }
 
 /// What the manifest and the plan name.
-fn check_build(out: &Path, found: &mut Found) -> Result<()> {
+fn check_build(out: &Path, found: &mut Found, bar: &Bar) -> Result<()> {
     let manifest = Manifest::read(out)?;
     found.n_files += 2;
+    bar.set_length(manifest.shards.len() as u64);
     for info in &manifest.shards {
         found.n_files += 3;
         found.problems.extend(check_shard(out, &manifest, info));
         found.problems.extend(check_texts(out, &manifest, info).err().map(|e| e.to_string()));
+        bar.inc(1);
     }
     let tokenizer = &manifest.tokenizer;
     let files =
@@ -157,7 +161,7 @@ fn check_listing(folder: &Path, maker: Maker, is_build: bool, found: &mut Found)
         Ok(None) => {
             let written: &[&str] = match maker {
                 Maker::Build => &["recipe.lock.toml", Decontamination::FILE, "audit", "quarantine"],
-                Maker::Mix => &[MIXTURE_FILE],
+                Maker::Mix => &[MIXTURE_FILE, WORTH_FILE],
                 Maker::Export | Maker::Text | Maker::Rephrase => &[],
             };
             let there = written.iter().map(|name| folder.join(name)).filter(|path| path.exists());

@@ -5,9 +5,14 @@ use std::path::Path;
 
 use moe_shards::{PackRef, PlanLock};
 
-use super::folder::{MIXTURE_FILE, packs};
+use super::folder::{MIXTURE_FILE, WORTH_FILE, packs};
+use super::worth::{PoolWorth, WorthFile};
 use crate::error::{Error, Result};
+use crate::json;
 use crate::listing::{Entry, Listing, Maker};
+
+/// The files of a plan that have the same name in every folder.
+const NAMES: [&str; 3] = [MIXTURE_FILE, WORTH_FILE, PlanLock::FILE];
 
 const HEADER: &str = "# The mixture of plan.lock, resolved by `moe-data mix`.\n";
 
@@ -22,6 +27,9 @@ fn open(out: &Path) -> Result<Listing> {
     if has_header(&out.join(MIXTURE_FILE)) {
         earlier.push(MIXTURE_FILE.to_owned());
     }
+    if matches!(WorthFile::read(out), Ok(Some(_))) {
+        earlier.push(WORTH_FILE.to_owned());
+    }
     Listing::open(out, Maker::Mix, earlier)
 }
 
@@ -31,23 +39,27 @@ fn open(out: &Path) -> Result<Listing> {
 /// [`Error::Usage`] naming one that is in the way.
 pub(super) fn check(out: &Path) -> Result<()> {
     let listing = open(out)?;
-    [MIXTURE_FILE, PlanLock::FILE].into_iter().try_for_each(|name| listing.check(name))
+    NAMES.into_iter().try_for_each(|name| listing.check(name))
 }
 
 /// Puts the plan in place; says whether it was new.
 ///
 /// # Errors
 /// The disk refuses.
-pub(super) fn install(out: &Path, lock: &PlanLock, resolved: &str) -> Result<bool> {
+pub(super) fn install(out: &Path, lock: &PlanLock, resolved: &str, worth: &[PoolWorth]) -> Result<bool> {
     let mixture = format!("{HEADER}{resolved}");
-    let files = files(out, lock, Some(Entry::of(mixture.as_bytes())))?;
+    let worth = json::canonical(&WorthFile { plan: lock.id, pools: worth.to_vec() });
+    let beside = [(MIXTURE_FILE, mixture.as_bytes()), (WORTH_FILE, &worth)];
+    let files = files(out, lock, beside.map(|(name, bytes)| (name, Entry::of(bytes))))?;
     let mut listing = open(out)?;
     let is_old = PlanLock::read(out).is_ok_and(|old| old == *lock);
     if is_old && *listing.files() == files {
         return Ok(false);
     }
-    listing.claim([MIXTURE_FILE, PlanLock::FILE].map(str::to_owned))?;
-    moe_shards::atomic::write_file(&out.join(MIXTURE_FILE), mixture.as_bytes())?;
+    listing.claim(NAMES.map(str::to_owned))?;
+    for (name, bytes) in beside {
+        moe_shards::atomic::write_file(&out.join(name), bytes)?;
+    }
     lock.write(out)?;
     list(listing, &files)?;
     Ok(!is_old)
@@ -59,13 +71,16 @@ pub(super) fn install(out: &Path, lock: &PlanLock, resolved: &str) -> Result<boo
 /// A file of the plan is missing, or the disk refuses.
 pub(super) fn finish(out: &Path, lock: &PlanLock) -> Result<()> {
     let listing = open(out)?;
-    let path = out.join(MIXTURE_FILE);
-    let mixture = match listing.files().get(MIXTURE_FILE) {
-        Some(Some(entry)) => Some(*entry),
-        Some(None) if path.exists() => Some(Entry::of_file(&path)?),
-        _ => None,
-    };
-    let files = files(out, lock, mixture)?;
+    let mut beside = Vec::new();
+    for name in [MIXTURE_FILE, WORTH_FILE] {
+        let path = out.join(name);
+        match listing.files().get(name) {
+            Some(Some(entry)) => beside.push((name, *entry)),
+            Some(None) if path.exists() => beside.push((name, Entry::of_file(&path)?)),
+            _ => {}
+        }
+    }
+    let files = files(out, lock, beside)?;
     match *listing.files() == files {
         true => Ok(()),
         false => list(listing, &files),
@@ -73,9 +88,13 @@ pub(super) fn finish(out: &Path, lock: &PlanLock) -> Result<()> {
 }
 
 /// The files of a plan as a list has them.
-fn files(out: &Path, lock: &PlanLock, mixture: Option<Entry>) -> Result<BTreeMap<String, Option<Entry>>> {
+fn files(
+    out: &Path,
+    lock: &PlanLock,
+    beside: impl IntoIterator<Item = (&'static str, Entry)>,
+) -> Result<BTreeMap<String, Option<Entry>>> {
     let mut files = BTreeMap::from([(PlanLock::FILE.to_owned(), Some(Entry::of(&lock.to_bytes()?)))]);
-    files.extend(mixture.map(|entry| (MIXTURE_FILE.to_owned(), Some(entry))));
+    files.extend(beside.into_iter().map(|(name, entry)| (name.to_owned(), Some(entry))));
     for PackRef { file, blake3 } in packs(lock) {
         let path = out.join(file);
         let bytes = std::fs::metadata(&path).map_err(Error::io(&path, "read"))?.len();
@@ -115,12 +134,12 @@ mod tests {
         assert!(check(dir.path()).unwrap_err().to_string().contains("plan.toml is in the way"));
         write(MIXTURE_FILE, HEADER);
         check(dir.path()).unwrap();
-        assert!(install(dir.path(), &lock, "").unwrap());
-        assert!(!install(dir.path(), &lock, "").unwrap());
+        assert!(install(dir.path(), &lock, "", &[]).unwrap());
+        assert!(!install(dir.path(), &lock, "", &[]).unwrap());
         // As after a kill between plan.lock and the list.
         let path = Listing::path(dir.path(), Maker::Mix);
         let whole = std::fs::read(&path).unwrap();
-        open(dir.path()).unwrap().claim([MIXTURE_FILE, PlanLock::FILE].map(str::to_owned)).unwrap();
+        open(dir.path()).unwrap().claim(NAMES.map(str::to_owned)).unwrap();
         assert_ne!(std::fs::read(&path).unwrap(), whole);
         finish(dir.path(), &lock).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), whole);

@@ -11,6 +11,8 @@ use crate::work::{entries, remove_file, remove_if_empty};
 
 /// The mixture of a plan, with every default filled in, in the output folder.
 pub const MIXTURE_FILE: &str = "plan.toml";
+/// What a plan is worth, by pool, in the output folder.
+pub const WORTH_FILE: &str = "plan.worth.json";
 /// Folder of the plan's files in the output folder.
 const PLAN_DIR: &str = "plan";
 /// Names the plan's folder, with the manifest and the mixture.

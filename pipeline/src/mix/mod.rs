@@ -29,7 +29,7 @@ use moe_shards::{Hash, Manifest, PackRef, PhaseLock, PlanLock};
 
 use self::amounts::{Clip, PhaseWish};
 pub use self::extend::Extension;
-pub use self::folder::MIXTURE_FILE;
+pub use self::folder::{MIXTURE_FILE, WORTH_FILE};
 use self::layout::{Common, MixPool, check_disjoint};
 use self::mixture::Mixture;
 use self::pool::Site;
@@ -135,13 +135,15 @@ pub fn make_plan(
         }
         if let Some(check) = &options.check {
             let shards = intact::open_all(out, manifest)?;
-            intact::check(&shards, check)?;
+            let checked = intact::check(&shards, check);
+            check.finish();
+            checked?;
         }
     }
     let site = Site { out, folder };
     let laid_out = lay_out(&site, manifest, mixture, options, old.as_ref(), watch);
     let installed = laid_out.and_then(|mut outcome| {
-        outcome.written = folder.is_some() && files::install(out, &outcome.lock, &resolved)?;
+        outcome.written = folder.is_some() && files::install(out, &outcome.lock, &resolved, &outcome.worth)?;
         Ok(outcome)
     });
     if folder.is_some() && !matches!(installed, Err(Error::Interrupted)) {

@@ -5,11 +5,13 @@
 //! `R* = 15.387756`. Whether a rephrasing counts as a repeat or as new text is unknown, so both ends are printed.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use moe_shards::PhaseLock;
 use moe_shards::variant::{Layout, Turns};
-use serde::Serialize;
+use moe_shards::{Hash, PhaseLock};
+use serde::{Deserialize, Serialize};
 
+use super::folder::WORTH_FILE;
 use super::mixture::Mixture;
 use super::pool::PassFacts;
 use super::stream::PoolBuilder;
@@ -25,8 +27,45 @@ const SYNTHETIC_SHARE: f64 = 1.0 / 3.0;
 /// The largest share that may be held out.
 const MOST_HOLDOUT_PPM: u32 = 500_000;
 
+/// The table as a file beside its plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorthFile {
+    /// Identity of the plan.
+    pub plan: Hash,
+    /// Its pools; none where an extension of the plan showed nothing new.
+    pub pools: Vec<PoolWorth>,
+}
+
+impl WorthFile {
+    /// Reads the file of a folder; `None` where there is none, as in those of earlier versions.
+    ///
+    /// # Errors
+    /// It is damaged, or another program's.
+    pub fn read(out: &Path) -> Result<Option<WorthFile>> {
+        let path = out.join(WORTH_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+        let hint = "delete it and run moe-data mix again";
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| Error::data(&path, format!("is damaged: {e}; {hint}")))
+    }
+}
+
+impl PoolWorth {
+    /// What each pass is worth, as a share of as many fresh tokens, by the scaling law: with variants as repeats, and as new text.
+    pub fn by_pass(&self) -> Vec<[f64; 2]> {
+        let pass = self.planned_tokens as f64 / self.passes.max(1.0);
+        let value = |n: u64, unique: u64| last_pass_value(unique as f64, n as f64 * pass, pass);
+        let of = |n| [self.unique_tokens, self.unique_tokens_with_variants].map(|unique| value(n, unique));
+        (1..=self.passes.ceil() as u64).map(of).collect()
+    }
+}
+
 /// One row of the table. Token counts are trained tokens: those with a target.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PoolWorth {
     /// Pool.
     pub pool: String,
@@ -362,5 +401,15 @@ mod tests {
         }
         assert!((last_pass_value(1000.0, 4000.0, 1000.0) - 0.850).abs() < 0.001);
         assert!((last_pass_value(1000.0, 1000.0, 1000.0) - 1.0).abs() < 1e-12);
+        let pool = PoolWorth {
+            unique_tokens: 1000,
+            unique_tokens_with_variants: 4000,
+            planned_tokens: 4000,
+            passes: 4.0,
+            ..PoolWorth::default()
+        };
+        let values = pool.by_pass();
+        assert_eq!((values.len(), values[0][0], values[3][1]), (4, 1.0, 1.0));
+        assert!((values[3][0] - 0.850).abs() < 0.001, "{values:?}");
     }
 }

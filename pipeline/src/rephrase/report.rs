@@ -32,13 +32,18 @@ pub struct Report {
     values: BTreeMap<String, BTreeMap<String, Values>>,
 }
 
-struct Sample {
+/// A text beside the one that it was made from.
+pub(crate) struct Sample {
     /// Ties and order: a hash of the document, so that samples do not depend on the order of documents.
-    rank: u64,
-    title: String,
-    why: String,
-    source: String,
-    answer: String,
+    pub(crate) rank: u64,
+    /// The document.
+    pub(crate) title: String,
+    /// Why it was accepted or rejected.
+    pub(crate) why: String,
+    /// What it was made from.
+    pub(crate) source: String,
+    /// What was made of it.
+    pub(crate) answer: String,
 }
 
 #[derive(Default)]
@@ -106,7 +111,7 @@ impl Report {
 }
 
 /// What became of the texts of each style, and the rules that refused them.
-fn counts(ledger: &Ledger) -> Markup {
+pub(crate) fn counts(ledger: &Ledger) -> Markup {
     let mut by_style = Table::new([
         "style",
         "asked",
@@ -167,12 +172,17 @@ fn sample(outcome: &Outcome<'_>, judged: &Judged) -> Sample {
         (None, n) => format!(", chunk 1 of {n}"),
     };
     Sample {
-        rank: xxh3_64(format!("{}\0{}", title, outcome.style.name()).as_bytes()),
+        rank: rank(&title, outcome.style.name()),
         title: format!("{title}{place}"),
         why,
         source: chunk.map(|chunk| chunk.source.clone()).unwrap_or_default(),
         answer: chunk.map(|chunk| chunk.answer.clone()).unwrap_or_default(),
     }
+}
+
+/// The order of samples, by a hash of document and style.
+pub(crate) fn rank(title: &str, style: &str) -> u64 {
+    xxh3_64(format!("{title}\0{style}").as_bytes())
 }
 
 /// How the values of a rule are spread, with its limit.
@@ -191,7 +201,7 @@ fn chart(id: &str, rule: &str, values: &Values) -> Markup {
 }
 
 /// Source and answer with the words that only one of them has marked.
-fn side_by_side(sample: &Sample, kind: &str) -> Markup {
+pub(crate) fn side_by_side(sample: &Sample, kind: &str) -> Markup {
     let source: Vec<&str> = sample.source.split_inclusive(char::is_whitespace).take(MAX_WORDS).collect();
     let answer: Vec<&str> = sample.answer.split_inclusive(char::is_whitespace).take(MAX_WORDS).collect();
     let plain = |words: &[&str]| words.iter().map(|word| word.trim_end().to_lowercase()).collect::<Vec<_>>();

@@ -2,23 +2,30 @@
 //! a sample of the tables in the work folder, examples from the audit: no text is read but that of the examples, so the
 //! time for a page grows with the number of documents and not with their length.
 
+pub mod compare;
 mod duplicates;
 mod flow;
 mod kept;
 mod measured;
 mod plan;
 mod refused;
+mod rephrased;
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use maud::{Markup, html};
+use moe_report::settings::{self, Settings};
 use moe_report::{Figure, Page, Section, number};
 use moe_shards::{Manifest, PlanLock};
 use serde_json::{Value, json};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ledger::Ledger;
+use crate::publish::RECIPE_LOCK;
+use crate::story::Build;
 use crate::watch::Watch;
+use crate::work::parts;
 
 /// A page and the figures in it.
 #[derive(Debug)]
@@ -67,9 +74,12 @@ pub fn report(out: &Path, generator: &str, watch: &Watch) -> Result<Report> {
         ("documents kept".to_owned(), number::count(ledger.sources.values().map(|s| s.kept.docs).sum())),
         ("text kept".to_owned(), number::bytes(ledger.sources.values().map(|s| s.kept.bytes).sum())),
     ];
+    let recipe = recipe(out)?;
     let mut parts = vec![flow::part(&ledger), measured::part(out, watch)?];
-    parts.push(duplicates::part(out)?);
-    parts.push(refused::part(out, &ledger)?);
+    parts.push(duplicates::part(out, &ledger, &recipe, watch)?);
+    parts.push(refused::part(out, watch)?);
+    let from = recipe.get("rephrase.from").map(PathBuf::from);
+    parts.push(rephrased::part(out, from, watch)?);
     if out.join(Manifest::FILE).exists() {
         let manifest = Manifest::read(out)?;
         facts.push((
@@ -80,7 +90,7 @@ pub fn report(out: &Path, generator: &str, watch: &Watch) -> Result<Report> {
         parts.insert(1, kept::part(out, &manifest, watch)?);
     }
     if out.join(PlanLock::FILE).exists() {
-        let (lock, part) = plan::part(out)?;
+        let (lock, part) = plan::part(out, watch)?;
         facts.push(("samples planned".to_owned(), number::count(lock.n_samples())));
         facts.push(("plan".to_owned(), lock.id.short()));
         parts.push(part);
@@ -106,4 +116,22 @@ pub fn report(out: &Path, generator: &str, watch: &Watch) -> Result<Report> {
         generator: generator.to_owned(),
     };
     Ok(Report { page, figures })
+}
+
+/// The recipe of a build, every default filled in; what other programs made has none.
+fn recipe(out: &Path) -> Result<Settings> {
+    let path = out.join(RECIPE_LOCK);
+    if !path.exists() {
+        return Ok(Settings::new());
+    }
+    let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
+    settings::flat(&text).map_err(|e| Error::data(&path, format!("is not valid TOML: {e}")))
+}
+
+/// Texts of documents by source and name; none where the work folder is gone.
+fn texts(out: &Path, wanted: &BTreeSet<(String, String)>) -> Result<BTreeMap<(String, String), String>> {
+    match out.join("work").join(parts::FILE).exists() {
+        true => Build::open(out)?.texts(wanted),
+        false => Ok(BTreeMap::new()),
+    }
 }

@@ -2,23 +2,118 @@
 
 use std::path::Path;
 
-use moe_report::{Axis, Bar, Bars, Figure, Lines, Series, Shares, Table, number};
+use maud::html;
+use moe_report::{Axis, Bar, Bars, Cell, Figure, Lines, Series, Shares, Table, number};
 use moe_shards::{Plan, PlanLock};
 
 use super::Part;
 use crate::error::Result;
+use crate::mix::worth::{PoolWorth, WorthFile};
+use crate::watch::Watch;
 
 /// Stretches of the plan that are drawn.
 const N_STRETCHES: u64 = 100;
+/// Colors of pools.
+const COLORS: [&str; 8] = ["f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7"];
 
-pub(super) fn part(out: &Path) -> Result<(PlanLock, Part)> {
+pub(super) fn part(out: &Path, watch: &Watch) -> Result<(PlanLock, Part)> {
     let plan = Plan::open(out)?;
     let lock = plan.lock().clone();
     let counts = counts(&plan)?;
-    let figures = vec![shares(&plan, &counts), passes(&plan, &counts), padding(&lock)];
+    watch.advance(0)?;
+    let mut figures = vec![shares(&plan, &counts), passes(&plan, &counts)];
+    let worth = worth(out, &lock)?;
+    figures.extend(values(&worth));
+    figures.extend(sightings(&worth));
+    figures.push(padding(&lock));
     let mut part = Part::new("plan", "The plan", "wide", figures);
-    part.more = pools(&lock).html();
+    part.more = html! {
+        (pools(&lock).html())
+        @if !worth.is_empty() { (gaps(&worth).html()) }
+    };
     Ok((lock, part))
+}
+
+/// What the plan is worth; nothing where an earlier version made it, or another plan is in its place.
+fn worth(out: &Path, lock: &PlanLock) -> Result<Vec<PoolWorth>> {
+    let file = WorthFile::read(out)?.filter(|file| file.plan == lock.id);
+    Ok(file.map(|file| file.pools).unwrap_or_default())
+}
+
+/// What each pass is worth.
+fn values(worth: &[PoolWorth]) -> Option<Figure> {
+    let mut series = Vec::new();
+    for pool in worth {
+        let values = pool.by_pass();
+        let of = |side: usize| (1..).map(f64::from).zip(values.iter().map(|value| value[side])).collect();
+        series.push(Series { name: pool.pool.clone(), points: of(0) });
+        if pool.unique_tokens_with_variants > pool.unique_tokens {
+            series.push(Series { name: format!("{}, variants as new text", pool.pool), points: of(1) });
+        }
+    }
+    let lines = Lines {
+        id: "worth".to_owned(),
+        title: "What each pass is worth".to_owned(),
+        note: "Of as many fresh tokens, by the data-constrained scaling law (arXiv 2305.16264). Whether a variant counts as a repeat or as new text is not known: both ends are drawn.".to_owned(),
+        x: Axis::linear("pass"),
+        y: Axis::linear("share of fresh tokens"),
+        series,
+        ..Lines::default()
+    };
+    lines.series.iter().any(|series| series.points.len() > 1).then(|| lines.figure())
+}
+
+/// How often texts are shown.
+fn sightings(worth: &[PoolWorth]) -> Option<Figure> {
+    let bar = |(i, pool): (usize, &PoolWorth)| {
+        let (name, class) = (pool.pool.clone(), COLORS[i % COLORS.len()]);
+        let all: u64 = pool.sightings.values().sum();
+        let bar = move |(uses, n): (&u32, &u64)| Bar {
+            name: format!("{name}: {uses} times"),
+            start: 0.0,
+            value: *n as f64,
+            text: format!("{} ({})", number::count(*n), number::percent(*n as f64, all as f64)),
+            class,
+        };
+        pool.sightings.iter().map(bar).collect::<Vec<_>>()
+    };
+    let bars = Bars {
+        id: "sightings".to_owned(),
+        title: "How often each text is shown".to_owned(),
+        note: "Over the whole plan.".to_owned(),
+        unit: "texts".to_owned(),
+        bars: worth.iter().enumerate().flat_map(bar).collect(),
+    };
+    (!bars.bars.is_empty()).then(|| bars.figure())
+}
+
+/// Worth and distances of repeats.
+fn gaps(worth: &[PoolWorth]) -> Table {
+    let mut table = Table::new([
+        "pool",
+        "unique tokens",
+        "with variants",
+        "worth in fresh tokens, at least",
+        "at most",
+        "least gap of a family, samples",
+        "in passes",
+        "in tokens",
+        "documents longer than a sequence",
+    ]);
+    for pool in worth {
+        table.push([
+            pool.pool.as_str().into(),
+            pool.unique_tokens.into(),
+            pool.unique_tokens_with_variants.into(),
+            (pool.effective_tokens_if_repeats.round() as u64).into(),
+            (pool.effective_tokens_if_new.round() as u64).into(),
+            pool.min_gap_samples.map_or(Cell::Empty, Cell::Count),
+            pool.min_gap_passes.into(),
+            pool.min_gap_tokens.map_or(Cell::Empty, Cell::Count),
+            pool.cut_documents.into(),
+        ]);
+    }
+    table
 }
 
 /// Samples of each pool before the ends of about [`N_STRETCHES`] stretches.

@@ -9,16 +9,13 @@ use moe_shards::terminal;
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Part;
+use super::{Part, texts};
 use crate::error::Result;
-use crate::ledger::Ledger;
-use crate::story::Build;
 use crate::story::audit::{self, str_of};
+use crate::watch::Watch;
 
 /// Examples of each reason.
 const N_EXAMPLES: usize = 3;
-/// Bytes of text beyond which texts are not looked up, since that reads all of it.
-const MAX_BYTES: u64 = 512 << 20;
 /// Letters of an example that are shown.
 const MAX_LETTERS: usize = 600;
 
@@ -31,7 +28,7 @@ struct Example {
     threshold: Option<f64>,
 }
 
-pub(super) fn part(out: &Path, ledger: &Ledger) -> Result<Part> {
+pub(super) fn part(out: &Path, watch: &Watch) -> Result<Part> {
     let mut by_reason: BTreeMap<String, Vec<Example>> = BTreeMap::new();
     audit::for_each(out, "drops-", &[], |row| {
         let (source, id) = (str_of(&row, "source"), str_of(&row, "id"));
@@ -56,20 +53,13 @@ pub(super) fn part(out: &Path, ledger: &Ledger) -> Result<Part> {
     if by_reason.is_empty() {
         return Ok(part);
     }
-    let n_bytes: u64 = ledger.sources.values().map(|source| source.read.bytes).sum();
-    let has_texts = n_bytes <= MAX_BYTES && out.join("work").join(crate::work::parts::FILE).exists();
-    let build = if has_texts { Some(Build::open(out)?) } else { None };
+    watch.advance(0)?;
+    let name = |example: &Example| (example.source.clone(), example.id.clone());
+    let texts = texts(out, &by_reason.values().flatten().map(name).collect())?;
     let mut shown = Vec::new();
     for (reason, examples) in &by_reason {
-        let mut texts = Vec::new();
-        for example in examples {
-            let text = match &build {
-                Some(build) => build.text(&example.source, &example.id)?,
-                None => None,
-            };
-            texts.push((example, text.map(|text| beginning(&text))));
-        }
-        shown.push((reason, texts));
+        let with_text = |example| (example, texts.get(&name(example)).map(|text| beginning(text)));
+        shown.push((reason, examples.iter().map(with_text).collect::<Vec<_>>()));
     }
     part.more = html! {
         p { "Chosen by a hash of their names. " code { "moe-data why ID" } " tells all that was measured of a document." }

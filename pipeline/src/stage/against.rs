@@ -87,7 +87,7 @@ pub fn keys(task: &Task, params: &AgainstParams, watch: &Watch) -> Result<Report
             )?;
         }
         report.kept += Count::one(u64::from(meta.n_bytes));
-        watch.advance(u64::from(meta.n_bytes))?;
+        watch.advance_by_document(u64::from(meta.n_bytes))?;
     }
     let mut file = AtomicFile::create(&task.file(KEYS))?;
     let mut sorted = sorter.finish()?;
@@ -136,7 +136,7 @@ pub fn members(task: &Task, params: &AgainstParams, watch: &Watch) -> Result<Rep
                 },
             )?;
             next = clustered.next_row()?;
-            watch.advance(u64::from(meta.n_bytes))?;
+            watch.advance_by_document(u64::from(meta.n_bytes))?;
         }
     }
     writer.finish()

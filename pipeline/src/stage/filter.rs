@@ -92,7 +92,7 @@ pub fn run(task: &Task, params: &FilterParams, watch: &Watch) -> Result<Report> 
                     });
                 }
             }
-            watch.advance(raw_bytes)?;
+            watch.advance_by_document(raw_bytes)?;
         }
     }
     keys.sort_unstable();

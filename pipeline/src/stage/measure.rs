@@ -56,7 +56,7 @@ pub fn run(task: &Task, params: &MeasureParams, watch: &Watch) -> Result<Report>
                 })?;
             }
             report.kept += Count::one(u64::from(raw_bytes));
-            watch.advance(u64::from(raw_bytes))?;
+            watch.advance_by_document(u64::from(raw_bytes))?;
         }
     }
     measures.finish()?;

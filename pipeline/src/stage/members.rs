@@ -49,7 +49,7 @@ pub fn run(task: &Task, params: &MembersParams, watch: &Watch) -> Result<Report>
             }
             writer.append(&wanted, &document)?;
             next = clustered.next_row()?;
-            watch.advance(u64::from(document.raw_bytes))?;
+            watch.advance_by_document(u64::from(document.raw_bytes))?;
         }
     }
     if let Some(missing) = next {

@@ -153,7 +153,7 @@ impl Reading<'_> {
                 }
             }
             let now = reader.consumed_bytes();
-            watch.advance(now - consumed)?;
+            watch.advance_by_document(now - consumed)?;
             consumed = now;
         }
         report.fields_seen |= reader.seen();

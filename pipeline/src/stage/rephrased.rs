@@ -89,7 +89,7 @@ pub fn run(task: &Task, params: &RephrasedParams, watch: &Watch) -> Result<Repor
         report.tags.extend(record.tags);
         report.read += count;
         report.kept += count;
-        watch.advance(count.bytes)?;
+        watch.advance_by_document(count.bytes)?;
     }
     documents.finish()?;
     Ok(report)

@@ -133,7 +133,7 @@ pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
                 report.kept += count;
                 last_family = Some(row.family);
             }
-            watch.advance(u64::from(row.n_tokens))?;
+            watch.advance_by_document(u64::from(row.n_tokens))?;
         }
     }
     drops.write(&task.file(DROPS))?;

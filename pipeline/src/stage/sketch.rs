@@ -43,7 +43,7 @@ pub fn run(task: &Task, params: &SketchParams, watch: &Watch) -> Result<Report> 
             }
             writer.append(row, &document)?;
             report.kept += Count::one(u64::from(document.raw_bytes));
-            watch.advance(u64::from(document.raw_bytes))?;
+            watch.advance_by_document(u64::from(document.raw_bytes))?;
         }
     }
     writer.finish()?;

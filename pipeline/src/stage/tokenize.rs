@@ -132,7 +132,7 @@ pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report
                     report.not_given_back += u64::from(!found.gives_back);
                     *report.tokens.entry(document.variant).or_default() += u64::from(n_tokens) + 1;
                 }
-                watch.advance(u64::from(document.raw_bytes))?;
+                watch.advance_by_document(u64::from(document.raw_bytes))?;
             }
         }
     }

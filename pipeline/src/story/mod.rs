@@ -7,7 +7,7 @@ pub mod changes;
 pub mod clusters;
 pub mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use moe_shards::Manifest;
@@ -212,8 +212,40 @@ impl Build {
     /// # Errors
     /// A part is missing or damaged.
     pub fn text(&self, source: &str, id: &str) -> Result<Option<String>> {
-        let found = self.find(&format!("{source}/{id}"))?;
-        Ok(found.into_iter().find(|found| found.source == source && found.id == id).map(|found| found.text))
+        let name = (source.to_owned(), id.to_owned());
+        Ok(self.texts(&BTreeSet::from([name.clone()]))?.remove(&name))
+    }
+
+    /// Texts of documents by source and name, those that are in the work folder; of several with one name, the first. Goes once over all
+    /// names, and decodes no other texts than those of the rows around each document.
+    ///
+    /// # Errors
+    /// A part is missing or damaged.
+    pub fn texts(&self, wanted: &BTreeSet<(String, String)>) -> Result<BTreeMap<(String, String), String>> {
+        let mut found = BTreeMap::new();
+        for part in &self.parts.parts {
+            let of_source = wanted.iter().filter(|name| name.0 == part.source && !found.contains_key(*name));
+            let ids: HashSet<&str> = of_source.map(|name| name.1.as_str()).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let mut places: BTreeMap<&str, u32> = BTreeMap::new();
+            for batch in DocumentBatches::open(&self.work.join(&part.read), Columns::Ids)? {
+                for (row, document) in batch?.documents() {
+                    if let Some(id) = ids.get(document.id) {
+                        places.entry(*id).or_insert(row);
+                    }
+                }
+            }
+            for (id, row) in places {
+                let path = self.work.join(&part.documents);
+                if let Some(batch) = DocumentBatches::open_at(&path, Columns::All, row)?.next() {
+                    let text = batch?.documents().next().map(|(_, document)| document.text.to_owned());
+                    found.extend(text.map(|text| ((part.source.clone(), id.to_owned()), text)));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Tells the story of a document.

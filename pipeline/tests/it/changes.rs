@@ -84,6 +84,22 @@ fn every_document_with_another_fate_is_counted_by_its_fates() {
     let words = scratch.ok(&["diff", "a", "b"]).out;
     assert!(words.contains("         1  kept -> too_short\n            a/shortened\n"), "{words}");
     assert!(words.contains("why: moe-data why NAME --out b"), "{words}");
+
+    // The page has the same numbers, and what differs in the recipes.
+    let json = scratch.ok(&["report", "--compare", "a", "b", "--figures", "figures", "--json"]).out;
+    let made: Value = serde_json::from_str(&json).unwrap();
+    let figure = made["figures"].as_array().unwrap().iter().find(|f| f["id"] == "changes-of-fate").unwrap();
+    let rows = figure["table"]["rows"].as_array().unwrap();
+    let of_page: u64 = rows.iter().map(|row| row[1].as_u64().unwrap()).sum();
+    assert_eq!((rows.len(), of_page), (found.len(), changed));
+    let page = std::fs::read_to_string(scratch.path("compare.html")).unwrap();
+    assert!(page.contains("a/shortened") && page.contains("source.0.paths"), "{page}");
+    assert!(scratch.path("figures/changes-of-fate.svg").exists());
+    scratch.write("mine.html", "mine");
+    assert!(scratch.fail(&["report", "--compare", "a", "b", "-o", "mine.html"], 2).err.contains("mine.html"));
+    assert!(scratch.fail(&["report", "--compare", "a", "nowhere"], 2).err.contains("nowhere holds no"));
+    scratch.fail(&["report", "--compare", "a"], 2);
+    scratch.fail(&["report", "a", "--compare", "a", "b"], 2);
 }
 
 #[test]

@@ -75,6 +75,8 @@ mod recipe;
 mod rephrase;
 /// Variants that other programs wrote.
 mod rephrase_import;
+/// The page of a build and its plan.
+mod report;
 /// The external sort within its memory limit.
 mod sort;
 /// All texts of a family in one document, and orders of passes.

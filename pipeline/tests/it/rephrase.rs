@@ -120,6 +120,22 @@ fn answers_are_asked_once_and_judged_as_often_as_limits_change() {
     let page = fs::read_to_string(scratch.path("report.html")).unwrap();
     assert_eq!(page.matches("<article").count(), page.matches("</article>").count());
     assert!(page.contains("class=\"rejected\"") && page.contains(">numbers_known</a></h3>"));
+
+    // The page of the build has the counts of the ledger, and three of each style and kind beside their originals.
+    let said = scratch.ok(&["report", "-o", "build.html", "--json"]).out;
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let figures = report["figures"].as_array().unwrap();
+    let rows = figures.iter().find(|figure| figure["id"] == "rephrasings").unwrap()["table"]["rows"].clone();
+    let of =
+        |name: &str| rows.as_array().unwrap().iter().find(|row| row[0] == name).map(|row| row[1].clone());
+    assert_eq!(of("plain: accepted"), Some(ledger.styles["plain"].accepted.into()), "{rows}");
+    assert!(figures.iter().any(|figure| figure["id"] == "rephrasing-distance"));
+    let page = fs::read_to_string(scratch.path("build.html")).unwrap();
+    let n_samples = ledger.styles.values().flat_map(|style| [style.accepted, style.rejected.values().sum()]);
+    let expected: u64 = n_samples.map(|n| n.min(3)).sum();
+    let n_shown = ["class=\"accepted\"", "class=\"rejected\""].map(|kind| page.matches(kind).count() as u64);
+    assert_eq!(n_shown[0] + n_shown[1], expected);
+    assert!(page.contains("<ins>") && page.contains("<del>") && !page.contains("not in the work folder"));
 }
 
 #[test]

@@ -46,12 +46,17 @@ const TRAINER: &[&str] = &[
     "config",
     "checkpoint | metrics | bench | report",
     "run | export | upcycle",
+    "watch",
     "printer cli",
     "commands",
 ];
 
-const REPORT: &[&str] =
-    &["number scale", "figure", "lines | heat | bars | histogram | shares", "page | tensorboard"];
+const REPORT: &[&str] = &[
+    "number scale",
+    "figure",
+    "lines | heat | bars | histogram | shares | settings",
+    "page | tensorboard | progress",
+];
 
 const KERNELS: &[&str] = &[
     "launch reduce",

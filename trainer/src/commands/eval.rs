@@ -1,6 +1,11 @@
 //! `moe-train eval`: loss of a checkpoint on held-out documents.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
 use burn::tensor::Device;
+use moe_report::progress::Unit;
 use moe_shards::Hash;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +19,7 @@ use crate::metrics::{Mean, ValidatedRouter, information, shares};
 use crate::model::Model;
 use crate::model::moe::{CapacitySettings, RouterStats};
 use crate::printer::{Printer, describe_validation};
+use crate::report::log::{SWEEPS, Sweep, SweepPoint};
 use crate::run::Validator;
 
 pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
@@ -61,7 +67,9 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     if !args.capacity.is_empty() {
         return sweep(&args, &loaded, model, &validator, &corpus, printer);
     }
-    let validation = validator.run(&model, &corpus)?;
+    let bar = printer.work("evaluate", validator.batches().len() as u64, Unit::Things("batches"));
+    let validation = validator.run_watched(&model, &corpus, &mut || bar.inc(1))?;
+    bar.finish_and_clear();
     if let Some(path) = &args.per_token {
         per_token::write(path, &validator.scores(&model)?)?;
         printer.say(format!("loss and rank of each target: {}", path.display()));
@@ -160,18 +168,25 @@ fn sweep(
         return Err(Error::Usage("--capacity: the model has no mixture of experts".into()));
     }
     let geometry = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
-    let mut records = Vec::new();
+    let (mut records, mut points) = (Vec::new(), Vec::new());
     for &eval_factor in &args.capacity {
         // Exactly what was asked for, however few tokens there are.
         let capacity = CapacitySettings { eval_factor, min: 0, ..geometry.moe.capacity.clone() };
         model = model.with_capacity(&capacity);
-        let validation = validator.run(&model, corpus)?;
+        let bar = printer.work("evaluate", validator.batches().len() as u64, Unit::Things("batches"));
+        let validation = validator.run_watched(&model, corpus, &mut || bar.inc(1))?;
+        bar.finish_and_clear();
         let sum =
             |count: fn(&RouterStats) -> u64| validation.routers.iter().map(|r| count(&r.stats)).sum::<u64>();
         let (sent, dropped) = (sum(|r| r.load.iter().sum()), sum(|r| r.n_dropped));
         let share = dropped as f64 / (sent + dropped).max(1) as f64;
         let factor = if eval_factor == 0.0 { "inf".to_string() } else { eval_factor.to_string() };
         let mean = &validation.losses.all;
+        points.push(SweepPoint {
+            capacity: (eval_factor > 0.0).then_some(eval_factor),
+            loss: mean.nats().unwrap_or(f64::NAN),
+            dropped: share,
+        });
         if args.json {
             records.push(json!({ "capacity": factor, "ce": mean.nats(), "bpb": mean.bits_per_byte(), "dropped": share }));
         } else {
@@ -184,7 +199,22 @@ fn sweep(
         let record = json!({ "checkpoint": loaded.path, "step": loaded.state.step, "capacities": records });
         printer.data(format!("{record:#}"))?;
     }
+    if args.record {
+        let run = checkpoint::run_of(&loaded.path).unwrap_or(&loaded.path);
+        let path = run.join(SWEEPS);
+        append(&path, &Sweep { schema: 1, step: loaded.state.step, points })?;
+        printer.say(format!("recorded {}, for moe-train report {}", path.display(), run.display()));
+    }
     Ok(0)
+}
+
+/// Adds a line to the sweeps of a run, whose lines are checked before.
+fn append(path: &Path, sweep: &Sweep) -> Result<()> {
+    Sweep::read(path)?;
+    let line = serde_json::to_string(sweep).map_err(|error| Error::Data(error.to_string()))?;
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
+    written.map_err(Error::io("write", path))
 }
 
 fn describe(mean: &Mean) -> Value {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use moe_report::progress::Unit;
+
 use crate::checkpoint::{self, Loaded, Number};
 use crate::cli::{ExportArgs, ExportNumber, Format};
 use crate::error::{Error, Result};
@@ -31,7 +33,9 @@ pub(super) fn run(args: ExportArgs, printer: &mut Printer) -> Result<u8> {
                 Some(ExportNumber::Bf16) => Number::Bf16,
                 Some(_) => return Err(Error::Usage("--type: --to hf has f32 and bf16".into())),
             };
+            let bar = printer.work("export", 0, Unit::Unknown);
             let exported = export::export(&loaded, &path, number, SHARD_BYTES)?;
+            bar.finish_and_clear();
             say(&exported, printer)?;
             if args.verify { verify(&loaded, &path, number, printer) } else { Ok(0) }
         }
@@ -45,7 +49,10 @@ pub(super) fn run(args: ExportArgs, printer: &mut Printer) -> Result<u8> {
                 Some(ExportNumber::Q8_0) => gguf::Type::Q8_0,
                 Some(_) => return Err(Error::Usage("--type: --to gguf has f32, f16 and q8_0".into())),
             };
-            say(&gguf::export(&loaded, &path, kind)?, printer)?;
+            let bar = printer.work("export", 0, Unit::Unknown);
+            let exported = gguf::export(&loaded, &path, kind)?;
+            bar.finish_and_clear();
+            say(&exported, printer)?;
             Ok(0)
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Res
     let record = provenance(&loaded, "weights", differences)?;
     let dir = args.run.clone().unwrap_or_default();
     let wanted = config.clone();
-    let start = Start { config, origin, dir: &dir, end: args.end, parent: Some(record) };
+    let start = Start { config, origin, dir: &dir, end: args.end.clone(), parent: Some(record) };
     begin(start, printer, |geometry, corpus, device, printer| {
         same_tokenizer(&loaded, corpus)?;
         warn_of_length(&loaded, geometry, printer);

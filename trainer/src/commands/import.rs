@@ -20,7 +20,7 @@ pub(super) fn run(args: ImportArgs, printer: &mut Printer) -> Result<u8> {
     let values = config.values.clone();
     let origin = format!("{} of {}; training: {}", folder.class.architecture, dir.display(), source.origin);
     // Saved before its first step, which `resume` makes.
-    let end = EndArgs { stop_after: Some(0), json: args.json };
+    let end = EndArgs { stop_after: Some(0), json: args.json, ..EndArgs::default() };
     let start = Start { config, origin, dir: &run, end, parent: None };
     begin(start, printer, |geometry, corpus, device, printer| {
         same_tokens(&corpus.tokenizer, &folder.tokenizer()?).map_err(|problem| {

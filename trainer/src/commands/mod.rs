@@ -20,11 +20,13 @@ mod tasks;
 mod train;
 mod upcycle;
 mod verify_resume;
+mod watch;
 
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -34,13 +36,17 @@ use crate::data::Corpus;
 use crate::error::{Error, Result};
 use crate::metrics::Interval;
 use crate::printer::{Printer, describe_validation};
-use crate::run::{Run, Summary, Validator};
+use crate::run::{AlarmKind, Run, Summary, Validator};
 use crate::tasks::question::Changes;
 use crate::tasks::{Reader, Suite};
 use crate::train::TrainState;
 
 /// Exit code of a run that a signal ended after saving.
 const INTERRUPTED: u8 = 130;
+/// Exit code of a run that diverged, or that an alarm ended.
+const ALARMED: u8 = 6;
+/// How often a lock that another process holds is tried again: `watch` takes it for a moment.
+const LOCK_TRIES: u32 = 10;
 
 /// Carries out a command line.
 ///
@@ -66,6 +72,9 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
         Some(Verb::Bench(args)) => bench::run(args, printer),
         Some(Verb::Plan(args)) => plan::run(args, printer),
         Some(Verb::Report(args)) => report::run(args, printer),
+        Some(Verb::Watch(args)) => watch::run(args, printer),
+        Some(Verb::Completions(args)) => printer.data(args.script()).map(|()| 0),
+        Some(Verb::Man(args)) => printer.data(args.page()?).map(|()| 0),
         Some(Verb::VerifyResume(args)) => verify_resume::run(args, printer),
     }
 }
@@ -75,14 +84,17 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(".lock");
     let file = File::create(&path).map_err(Error::io("create", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Usage(format!(
-            "{}: another process is training this run; wait for it, or train into another --run folder",
-            dir.display()
-        ))),
-        Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+            Err(std::fs::TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+        }
     }
+    Err(Error::Usage(format!(
+        "{}: another process is training this run; wait for it, or train into another --run folder",
+        dir.display()
+    )))
 }
 
 /// A flag that SIGINT and SIGTERM set; the second of them ends the process at once.
@@ -134,9 +146,10 @@ fn train_and_report(
 ) -> Result<u8> {
     let Begun { dir, config, corpus, validator, suite } = begun;
     let stop = stop_flag()?;
-    printer.start_steps(state.step, config.run.steps.unwrap_or_default());
-    let stop_after = end.stop_after;
-    let run = Run { dir, config, corpus, validator, suite, interval, stop: &stop, stop_after };
+    let ui = if end.ui { printer.ui(dir, &stop) } else { None };
+    printer.start_steps(state.step, config.run.steps.unwrap_or_default(), ui);
+    let (stop_after, fail_on) = (end.stop_after, end.fail_on.as_slice());
+    let run = Run { dir, config, corpus, validator, suite, interval, stop: &stop, stop_after, fail_on };
     let summary = crate::run::run(state, run, printer)?;
     printer.finish_steps();
     report(&summary, dir, printer);
@@ -147,6 +160,7 @@ fn train_and_report(
             "checkpoint": summary.checkpoint,
             "step": summary.step,
             "interrupted": summary.interrupted,
+            "alarm": summary.alarm.map(AlarmKind::name),
             "parameter_hash": summary.parameter_hash,
             "data_hash": summary.data_hash,
             "validation_ce": validation.and_then(|v| v.losses.all.nats()),
@@ -154,6 +168,10 @@ fn train_and_report(
             "validation_unigram_ce": validation.map(|v| v.unigram),
         });
         printer.data(format!("{record:#}"))?;
+    }
+    if let Some(kind) = summary.alarm {
+        printer.error(format!("the alarm `{}` ended the run, as --fail-on asks", kind.name()));
+        return Ok(ALARMED);
     }
     // What was asked for is no interruption.
     let is_as_asked = end.stop_after.is_some_and(|last| summary.step >= last);

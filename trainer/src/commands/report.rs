@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use moe_report::tensorboard::{self, Events};
-use moe_report::{Figure, Page};
+use moe_report::{Figure, Page, settings};
 
 use crate::checkpoint;
 use crate::cli::ReportArgs;
@@ -12,7 +12,8 @@ use crate::config::{RunConfig, Values};
 use crate::error::{Error, Result};
 use crate::model::size;
 use crate::printer::Printer;
-use crate::report::log::{RunLog, flat_config};
+use crate::report::log::{AlarmLine, RunLog, SWEEPS, Sweep};
+use crate::run::ALARMS;
 
 const GENERATOR: &str = "moe-train report";
 const PAGE: &str = "report.html";
@@ -84,9 +85,11 @@ fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
         )));
     }
     let mut run = RunLog::read(name, &metrics)?;
+    run.sweeps = Sweep::read(&dir.join(SWEEPS))?;
+    run.alarms = AlarmLine::read(&dir.join(ALARMS))?;
     let lock = dir.join("config.lock.toml");
     let text = std::fs::read_to_string(&lock).map_err(Error::io("read", &lock))?;
-    run.config = flat_config(&text)
+    run.config = settings::flat(&text)
         .map_err(|error| Error::Data(format!("{}: is not valid TOML: {error}", lock.display())))?;
     if !checkpoint::checkpoints_dir(dir).join("latest").is_file() {
         printer.say(format!("{}: no checkpoint yet: the page has no size, work and time", dir.display()));

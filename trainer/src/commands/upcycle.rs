@@ -41,7 +41,7 @@ pub(super) fn run(args: UpcycleArgs, printer: &mut Printer) -> Result<u8> {
     let changes = loaded.config.values.identity_changes(&config.values);
     let parent = provenance(&loaded, "upcycled", changes.into_iter().map(|change| change.text).collect())?;
     // Saved before its first step, which `resume` makes.
-    let end = EndArgs { stop_after: Some(0), json: args.json };
+    let end = EndArgs { stop_after: Some(0), json: args.json, ..EndArgs::default() };
     let run: PathBuf = args.run;
     let start = Start { config, origin, dir: &run, end, parent: Some(parent) };
     begin(start, printer, |geometry, corpus, device, printer| {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+use moe_report::settings::Settings;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -20,7 +22,7 @@ pub struct RunLog {
     /// Lines about tasks.
     pub tasks: Columns,
     /// Its configuration, every key with its value.
-    pub config: BTreeMap<String, String>,
+    pub config: Settings,
     /// What else there is to say of it, by name.
     pub facts: Vec<(String, String)>,
     /// Operations for one token, forward and backward, where the model is known.
@@ -29,6 +31,95 @@ pub struct RunLog {
     pub seq_len: Option<f64>,
     /// The first sample that it read itself: a fork's is not 0.
     pub first_sample: f64,
+    /// Evaluations at other capacities, the last one last.
+    pub sweeps: Vec<Sweep>,
+    /// What went wrong, in order.
+    pub alarms: Vec<AlarmLine>,
+}
+
+/// An alarm as it was written down: a line of `alarms.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmLine {
+    /// Steps done.
+    pub step: u64,
+    /// Its kind, by name.
+    pub kind: String,
+    /// What there is to say.
+    pub message: String,
+}
+
+impl AlarmLine {
+    /// Reads a line; `None` where it is no alarm of ours.
+    pub fn parse(line: &[u8]) -> Option<AlarmLine> {
+        let record: Value = serde_json::from_slice(line).ok()?;
+        let text = |key: &str| Some(record.get(key)?.as_str()?.to_owned());
+        Some(AlarmLine {
+            step: record.get("step")?.as_u64()?,
+            kind: text("alarm")?,
+            message: text("message")?,
+        })
+    }
+
+    /// Reads the alarms of a run; none where there is no file.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the line that is no alarm; the file cannot be read.
+    pub fn read(path: &Path) -> Result<Vec<AlarmLine>> {
+        let of = |line: &str| AlarmLine::parse(line.as_bytes()).ok_or_else(|| "is no alarm".to_owned());
+        whole_lines(path, of)
+    }
+}
+
+/// The lines of a file of records; none where there is no file. A last line that is not finished is one that is being written.
+fn whole_lines<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.map_err(Error::io("read", path))?,
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = whole.lines().enumerate().filter(|(_, line)| !line.is_empty());
+    let wrong = |i: usize, problem: String| {
+        Error::Data(format!("{}, line {}: {problem}; take the line out", path.display(), i + 1))
+    };
+    lines.map(|(i, line)| parse(line).map_err(|problem| wrong(i, problem))).collect()
+}
+
+/// The file of sweeps over capacities in a run's folder.
+pub const SWEEPS: &str = "capacity.jsonl";
+
+/// An evaluation at several capacities of experts: a line of [`SWEEPS`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Version of this line.
+    pub schema: u32,
+    /// Steps that the parameters were trained for.
+    pub step: u64,
+    /// By capacity, in the order in which they were asked for.
+    pub points: Vec<SweepPoint>,
+}
+
+/// What was measured at a capacity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepPoint {
+    /// Times the even load of an expert; absent without a limit.
+    pub capacity: Option<f64>,
+    /// Cross-entropy in nats.
+    pub loss: f64,
+    /// Share of the choices that found their expert full.
+    pub dropped: f64,
+}
+
+impl Sweep {
+    /// Reads the sweeps of a run; none where there is no file.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the line that is no sweep; the file cannot be read.
+    pub fn read(path: &Path) -> Result<Vec<Sweep>> {
+        let of = |line: &str| serde_json::from_str(line).map_err(|error| format!("is no sweep: {error}"));
+        whole_lines(path, of)
+    }
 }
 
 /// Values by key and line.
@@ -118,13 +209,41 @@ impl Columns {
 }
 
 impl RunLog {
+    /// A run of which nothing has been read.
+    pub fn new(name: &str) -> RunLog {
+        RunLog { name: name.to_owned(), ..RunLog::default() }
+    }
+
+    /// Takes in a line of `metrics.jsonl`; says whether it is a record of ours. [`RunLog::finish`] follows the last one.
+    pub fn push(&mut self, line: &[u8]) -> bool {
+        let record: Value = serde_json::from_slice(line).unwrap_or_default();
+        let (Some(record), Some(step)) = (record.as_object(), record.get("step").and_then(Value::as_f64))
+        else {
+            return false;
+        };
+        let columns = match record.keys().any(|key| key.starts_with("task/")) {
+            true => &mut self.tasks,
+            false if record.contains_key("validation/ce") => &mut self.validation,
+            false => &mut self.train,
+        };
+        columns.push(step, record);
+        true
+    }
+
+    /// Makes all columns as long as there are lines; more lines may follow.
+    pub fn finish(&mut self) {
+        self.train.finish();
+        self.validation.finish();
+        self.tasks.finish();
+    }
+
     /// Reads `metrics.jsonl`. A last line that is not finished is one that is being written.
     ///
     /// # Errors
     /// [`Error::Data`] naming the line that is no record of ours; an empty file; the file cannot be read.
     pub fn read(name: &str, path: &Path) -> Result<RunLog> {
         let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
-        let mut run = RunLog { name: name.to_owned(), ..RunLog::default() };
+        let mut run = RunLog::new(name);
         let mut reader = BufReader::new(file);
         let mut line = Vec::new();
         for n in 1u64.. {
@@ -133,22 +252,12 @@ impl RunLog {
             if line.last() != Some(&b'\n') {
                 break;
             }
-            let record: Value = serde_json::from_slice(&line).unwrap_or_default();
-            let (Some(record), Some(step)) = (record.as_object(), record.get("step").and_then(Value::as_f64))
-            else {
+            if !run.push(&line) {
                 let problem = "expected an object with `step`; the file was changed by hand or damaged: bring it back from a copy, or take the line out";
                 return Err(Error::Data(format!("{}, line {n}: {problem}", path.display())));
-            };
-            let columns = match record.keys().any(|key| key.starts_with("task/")) {
-                true => &mut run.tasks,
-                false if record.contains_key("validation/ce") => &mut run.validation,
-                false => &mut run.train,
-            };
-            columns.push(step, record);
+            }
         }
-        run.train.finish();
-        run.validation.finish();
-        run.tasks.finish();
+        run.finish();
         if run.train.steps.is_empty() && run.validation.steps.is_empty() {
             return Err(Error::Data(format!(
                 "{}: has no line yet; a run writes one every `run.log_every` steps",
@@ -201,35 +310,6 @@ impl RunLog {
     }
 }
 
-/// Every key of a configuration with its value, as one flat table; tables in lists are numbered from 0.
-///
-/// # Errors
-/// The text is no TOML.
-pub fn flat_config(text: &str) -> Result<BTreeMap<String, String>, toml::de::Error> {
-    let table: toml::Table = text.parse()?;
-    let mut flat = BTreeMap::new();
-    flatten("", &toml::Value::Table(table), &mut flat);
-    Ok(flat)
-}
-
-fn flatten(key: &str, value: &toml::Value, flat: &mut BTreeMap<String, String>) {
-    let below = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-    match value {
-        toml::Value::Table(table) => {
-            table.iter().for_each(|(name, value)| flatten(&below(name), value, flat))
-        }
-        toml::Value::Array(values) if values.iter().any(toml::Value::is_table) => {
-            values.iter().enumerate().for_each(|(i, value)| flatten(&below(&i.to_string()), value, flat));
-        }
-        toml::Value::String(text) => {
-            flat.insert(key.to_owned(), text.clone());
-        }
-        _ => {
-            flat.insert(key.to_owned(), value.to_string());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,12 +342,5 @@ mod tests {
         assert!(error.contains("line 2"), "{error}");
         assert!(read("").unwrap_err().to_string().contains("no line yet"));
         assert!(read("{\"step\":1}").unwrap_err().to_string().contains("no line yet"));
-    }
-
-    #[test]
-    fn configurations_are_flat() {
-        let flat = flat_config("[run]\nseed = 1\n[[optim.group]]\nnames = [\"a\"]\nlr = 0.5\n").unwrap();
-        let flat: Vec<_> = flat.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        assert_eq!(flat, ["optim.group.0.lr=0.5", "optim.group.0.names=[\"a\"]", "run.seed=1"]);
     }
 }

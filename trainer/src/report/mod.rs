@@ -6,10 +6,13 @@ pub mod log;
 mod routers;
 
 use maud::{Markup, html};
-use moe_report::{Cell, Figure, Page, Section, Table, number};
+use moe_report::{Cell, Figure, Page, Section, Table, number, settings};
 use serde_json::{Value, json};
 
-use self::log::RunLog;
+use self::log::{AlarmLine, RunLog};
+
+/// Alarms of a run that stand on its page.
+const MOST_ALARMS: usize = 50;
 
 /// A page and the figures in it.
 #[derive(Debug)]
@@ -47,7 +50,8 @@ pub fn report(runs: &[RunLog], generator: &str) -> Report {
     parts.push(("parts", "Loss by source, pass and variant", curves::parts(runs)));
     let mut routing = routers::measures(runs);
     routing.extend(routers::loads(runs));
-    routing.extend(routers::sources(runs));
+    routing.extend(routers::groups(runs));
+    routing.extend(routers::capacities(runs));
     parts.push(("routing", "Routing", routing));
     parts.push(("optimization", "Optimization", curves::scalars(runs, &curves::OPTIMIZATION)));
     parts.push(("speed", "Speed", curves::scalars(runs, &curves::SPEED)));
@@ -56,6 +60,9 @@ pub fn report(runs: &[RunLog], generator: &str) -> Report {
     let mut figures = Vec::new();
     if runs.len() > 1 {
         sections.push(Section::new("runs", "Runs", comparison(runs).html()));
+    }
+    if runs.iter().any(|run| !run.alarms.is_empty()) {
+        sections.push(Section::new("alarms", "Alarms", alarms(runs)));
     }
     for (id, title, drawn) in parts {
         if drawn.is_empty() {
@@ -77,6 +84,27 @@ pub fn report(runs: &[RunLog], generator: &str) -> Report {
         generator: generator.to_owned(),
     };
     Report { page, figures }
+}
+
+/// What went wrong: the last alarms of each run.
+fn alarms(runs: &[RunLog]) -> Markup {
+    let mut table = Table::new(["run", "step", "alarm", "message"]);
+    for run in runs {
+        for alarm in run.alarms.iter().rev().take(MOST_ALARMS) {
+            let AlarmLine { step, kind, message } = alarm;
+            table.push([
+                run.name.as_str().into(),
+                (*step).into(),
+                kind.as_str().into(),
+                message.as_str().into(),
+            ]);
+        }
+    }
+    let n: usize = runs.iter().map(|run| run.alarms.len()).sum();
+    html! {
+        @if n > table.rows.len() { p { "The last " (table.rows.len()) " of " (number::count(n as u64)) "." } }
+        (table.html())
+    }
 }
 
 /// The first figure in full width, the others in columns.
@@ -134,38 +162,12 @@ fn comparison(runs: &[RunLog]) -> Table {
 
 /// Keys that differ between runs, then all keys.
 fn configuration(runs: &[RunLog]) -> Markup {
-    let mut keys: Vec<&String> = runs.iter().flat_map(|run| run.config.keys()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    let of = |keys: &[&String]| {
-        let columns = std::iter::once("key".to_owned()).chain(runs.iter().map(|run| run.name.clone()));
-        let row = |key: &&String| {
-            let values = runs
-                .iter()
-                .map(|run| run.config.get(*key).map_or(Cell::Empty, |value| Cell::Text(value.clone())));
-            std::iter::once(Cell::Text((*key).clone())).chain(values).collect()
-        };
-        Table { columns: columns.collect(), rows: keys.iter().map(row).collect() }
-    };
-    let differing: Vec<&String> = keys
-        .iter()
-        .copied()
-        .filter(|key| runs.iter().any(|run| run.config.get(*key) != runs[0].config.get(*key)))
-        .collect();
-    html! {
-        @if runs.len() > 1 {
-            h3 { "What differs" }
-            @if differing.is_empty() { p { "Nothing: the runs have the same configuration." } }
-            @else { (of(&differing).html()) }
-        }
-        details {
-            summary { "All " (keys.len()) " keys" }
-            (of(&keys).html())
-        }
-    }
+    let named: Vec<_> = runs.iter().map(|run| (run.name.as_str(), &run.config)).collect();
+    settings::side_by_side(&named)
 }
 
-fn duration(seconds: f64) -> String {
+/// A time as people say it: `1 h 5 min`.
+pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, s) => format!("{s} s"),

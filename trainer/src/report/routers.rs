@@ -1,9 +1,11 @@
 //! Figures of routing: who gets how much, layer by layer and over time.
 
-use moe_report::{Figure, Heat, Series};
+use std::collections::BTreeMap;
+
+use moe_report::{Axis, Figure, Heat, Lines, Series};
 
 use super::curves::{lines_over_steps, of_run};
-use super::log::{Columns, RunLog};
+use super::log::{Columns, RunLog, Sweep, SweepPoint};
 
 /// Cells of all heat maps of a page together: it stays below some megabytes.
 const MAX_CELLS: usize = 60_000;
@@ -137,44 +139,94 @@ pub(super) fn loads(runs: &[RunLog]) -> Vec<Figure> {
     figures
 }
 
-/// Load of each expert by source at the end of each run, a map for each layer: of validation where it was measured there, or else of the last
-/// interval of training that had several sources.
-pub(super) fn sources(runs: &[RunLog]) -> Vec<Figure> {
+/// Load of each expert by source, and by pass, at the end of each run, a map for each layer: of validation where it was measured there, or else of
+/// the last interval of training that had several.
+pub(super) fn groups(runs: &[RunLog]) -> Vec<Figure> {
     let mut figures = Vec::new();
-    for (i, run) in runs.iter().enumerate() {
-        for layer in run.train.parts("router/", "/load") {
-            let of = |columns: &Columns, prefix: &str| -> Vec<(String, Vec<f64>)> {
-                let prefix = format!("{prefix}router/{layer}/source/");
-                let last = |name: String| {
-                    let lists = columns.lists(&format!("{prefix}{name}/load"))?;
-                    Some((name, lists.iter().rev().find(|list| !list.is_empty())?.clone()))
+    for (group, id) in [("source", "sources"), ("pass", "passes")] {
+        for (i, run) in runs.iter().enumerate() {
+            for layer in run.train.parts("router/", "/load") {
+                let of = |columns: &Columns, prefix: &str| -> Vec<(String, Vec<f64>)> {
+                    let prefix = format!("{prefix}router/{layer}/{group}/");
+                    let last = |name: String| {
+                        let lists = columns.lists(&format!("{prefix}{name}/load"))?;
+                        Some((name, lists.iter().rev().find(|list| !list.is_empty())?.clone()))
+                    };
+                    columns.middles(&prefix, "/load").into_iter().filter_map(last).collect()
                 };
-                columns.middles(&prefix, "/load").into_iter().filter_map(last).collect()
-            };
-            let (mut rows, mut when) = (of(&run.validation, "validation/"), "of the last validation");
-            if rows.len() < 2 {
-                (rows, when) = (of(&run.train, ""), "of the last interval");
+                let (mut rows, mut when) = (of(&run.validation, "validation/"), "of the last validation");
+                if rows.len() < 2 {
+                    (rows, when) = (of(&run.train, ""), "of the last interval that had it");
+                }
+                let n = rows.iter().map(|(_, loads)| loads.len()).max().unwrap_or(0);
+                if rows.len() < 2 || n == 0 {
+                    continue;
+                }
+                let heat = Heat {
+                    id: if runs.len() == 1 { format!("{id}-{layer}") } else { format!("{id}-{i}-{layer}") },
+                    title: of_run(runs, run, &format!("layer {layer}: load of each expert by {group}")),
+                    note: format!(
+                        "Shares of the choices {when}. Rows that look alike use the experts alike."
+                    ),
+                    x_label: "expert".to_owned(),
+                    value_label: "share of choices".to_owned(),
+                    columns: (0..n).map(|expert| expert.to_string()).collect(),
+                    range: (0.0, 2.0 / n as f64),
+                    max_columns: n,
+                    values: rows.iter().map(|(_, loads)| loads.clone()).collect(),
+                    rows: rows.into_iter().map(|(name, _)| name).collect(),
+                };
+                figures.push(heat.figure());
             }
-            let n = rows.iter().map(|(_, loads)| loads.len()).max().unwrap_or(0);
-            if rows.len() < 2 || n == 0 {
-                continue;
-            }
-            let heat = Heat {
-                id: if runs.len() == 1 { format!("sources-{layer}") } else { format!("sources-{i}-{layer}") },
-                title: of_run(runs, run, &format!("layer {layer}: load of each expert by source")),
-                note: format!("Shares of the choices {when}. Rows that look alike use the experts alike."),
-                x_label: "expert".to_owned(),
-                value_label: "share of choices".to_owned(),
-                columns: (0..n).map(|expert| expert.to_string()).collect(),
-                range: (0.0, 2.0 / n as f64),
-                max_columns: n,
-                values: rows.iter().map(|(_, loads)| loads.clone()).collect(),
-                rows: rows.into_iter().map(|(name, _)| name).collect(),
-            };
-            figures.push(heat.figure());
         }
     }
     figures
+}
+
+/// Loss and dropped choices by the capacity of experts, as `moe-train eval --capacity --record` has measured them: a curve for the last sweep
+/// of each step.
+pub(super) fn capacities(runs: &[RunLog]) -> Vec<Figure> {
+    let (mut losses, mut dropped, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+    for run in runs {
+        let mut by_step: BTreeMap<u64, &Sweep> = BTreeMap::new();
+        for sweep in &run.sweeps {
+            by_step.insert(sweep.step, sweep);
+        }
+        for (step, sweep) in by_step {
+            let name = of_run(runs, run, &format!("step {step}"));
+            let points = |of: fn(&SweepPoint) -> f64| {
+                let mut points: Vec<(f64, f64)> =
+                    sweep.points.iter().filter_map(|point| Some((point.capacity?, of(point)))).collect();
+                points.sort_by(|a, b| a.0.total_cmp(&b.0));
+                points
+            };
+            let unlimited = sweep.points.iter().find(|point| point.capacity.is_none());
+            marks.extend(unlimited.map(|point| (format!("{name}, without a limit"), point.loss)));
+            losses.push(Series { name: name.clone(), points: points(|point| point.loss) });
+            dropped.push(Series { name, points: points(|point| point.dropped) });
+        }
+    }
+    if losses.is_empty() {
+        return Vec::new();
+    }
+    let lines = |id: &str, title: &str, note: &str, unit: &str, series, marks| {
+        let lines = Lines {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            note: note.to_owned(),
+            x: Axis::linear("capacity of an expert, times its even load"),
+            y: Axis::linear(unit),
+            series,
+            marks,
+            ..Lines::default()
+        };
+        lines.figure()
+    };
+    let note = "Of the validation set, evaluated at other capacities than it was trained with.";
+    vec![
+        lines("capacity-loss", "Loss by capacity", note, "nats per token", losses, marks),
+        lines("capacity-dropped", "Dropped choices by capacity", "", "share of choices", dropped, Vec::new()),
+    ]
 }
 
 /// One figure for each measure, a curve for each layer.

@@ -3,8 +3,75 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+
 use crate::model::moe::RouterStats;
 use crate::train::{Limits, StepReport};
+
+/// The file of what went wrong in a run's folder. It is not in `metrics.jsonl`, whose lines a resumed run writes as a straight one does:
+/// what was seen starts anew on resume, and two kinds depend on the clock and the machine.
+pub const ALARMS: &str = "alarms.jsonl";
+
+/// What may go wrong with a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AlarmKind {
+    /// Nearly all tokens of a layer have gone to few experts for 100 steps.
+    Collapse,
+    /// No token has reached an expert for 100 steps.
+    Dead,
+    /// The loss is far above that of the steps before.
+    Spike,
+    /// The update of a step was skipped (`optim.skip_sigma`).
+    Skipped,
+    /// The memory of the process grows without a break.
+    Memory,
+    /// Most of the time is waiting for samples.
+    Stalled,
+    /// Loss or gradient is no number. This ends a run in any case.
+    NonFinite,
+}
+
+impl AlarmKind {
+    /// Its name in `alarms.jsonl` and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            AlarmKind::Collapse => "collapse",
+            AlarmKind::Dead => "dead",
+            AlarmKind::Spike => "spike",
+            AlarmKind::Skipped => "skipped",
+            AlarmKind::Memory => "memory",
+            AlarmKind::Stalled => "stalled",
+            AlarmKind::NonFinite => "non-finite",
+        }
+    }
+}
+
+/// Something that went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// What.
+    pub kind: AlarmKind,
+    /// The values that say so, and what to try.
+    pub message: String,
+}
+
+impl Alarm {
+    pub(super) fn new(kind: AlarmKind, message: String) -> Alarm {
+        Alarm { kind, message }
+    }
+
+    /// Its line in `alarms.jsonl`.
+    pub(super) fn record(&self, step: u64) -> Map<String, Value> {
+        let fields = [
+            ("schema", json!(1)),
+            ("step", json!(step)),
+            ("alarm", json!(self.kind.name())),
+            ("message", json!(self.message)),
+        ];
+        fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
 
 /// Steps in a row after which experts without a token, or a router that uses few, are worth a word.
 const PATIENCE: u32 = 100;
@@ -26,15 +93,16 @@ const MEMORY_SHARE: f64 = 0.05;
 const MEMORY_BYTES: u64 = 32 << 20;
 
 /// What there is to say of a step whose update was skipped.
-pub(super) fn skipped(report: &StepReport) -> String {
+pub(super) fn skipped(report: &StepReport) -> Alarm {
     let StepReport { cross_entropy: loss, grad_norm: norm, .. } = report;
     let limits = report.limits.map_or_else(String::new, |Limits { loss, norm }| {
         format!("; optim.skip_sigma allows {loss:.3} and {norm:.3} after the steps before it")
     });
-    format!(
+    let message = format!(
         "the update was skipped: loss {loss:.3} and gradient norm {norm:.3}{limits}. If that happens often, lower optim.lr or \
          look at the samples with `moe-data explain`"
-    )
+    );
+    Alarm::new(AlarmKind::Skipped, message)
 }
 
 /// Watches the steps of a run.
@@ -60,25 +128,26 @@ impl Alarms {
         loss: f64,
         routers: &[(usize, RouterStats)],
         [seconds, waited]: [f64; 2],
-    ) -> Vec<String> {
+    ) -> Vec<Alarm> {
+        let of = |kind| move |message| Alarm::new(kind, message);
         let mut said = Vec::new();
-        said.extend(self.spike(loss));
+        said.extend(self.spike(loss).map(of(AlarmKind::Spike)));
         for (layer, stats) in routers {
-            said.extend(self.dead(*layer, stats));
-            said.extend(self.collapse(*layer, stats));
+            said.extend(self.dead(*layer, stats).map(of(AlarmKind::Dead)));
+            said.extend(self.collapse(*layer, stats).map(of(AlarmKind::Collapse)));
         }
-        said.extend(self.stalled(seconds, waited));
+        said.extend(self.stalled(seconds, waited).map(of(AlarmKind::Stalled)));
         said
     }
 
     /// What there is to say of the memory of this process, by its bytes, after a step.
-    pub(super) fn memory(&mut self, held_bytes: impl FnOnce() -> Option<u64>) -> Option<String> {
+    pub(super) fn memory(&mut self, held_bytes: impl FnOnce() -> Option<u64>) -> Option<Alarm> {
         self.n_unseen += 1;
         if self.n_unseen < MEMORY_STEPS {
             return None;
         }
         self.n_unseen = 0;
-        self.grown(held_bytes()?)
+        self.grown(held_bytes()?).map(|message| Alarm::new(AlarmKind::Memory, message))
     }
 
     fn grown(&mut self, now: u64) -> Option<String> {
@@ -199,7 +268,8 @@ mod tests {
             let said = alarms.step(loss, &routers, times);
             if !said.is_empty() {
                 steps.push(number);
-                first = if first.is_empty() { said.join("; ") } else { first };
+                let texts: Vec<&str> = said.iter().map(|alarm| alarm.message.as_str()).collect();
+                first = if first.is_empty() { texts.join("; ") } else { first };
             }
         }
         (steps, first)
@@ -254,7 +324,8 @@ mod tests {
         // 8 steps up from 1010 to 1090 MiB are 8 %.
         let found = looks(12, &|look| mib(1000 + 10 * look));
         assert_eq!(found.iter().map(|(look, _)| *look).collect::<Vec<_>>(), [9]);
-        assert!(found[0].1.contains("800 steps, from 0.99 to 1.06 GiB"), "{}", found[0].1);
+        assert_eq!(found[0].1.kind, AlarmKind::Memory);
+        assert!(found[0].1.message.contains("800 steps, from 0.99 to 1.06 GiB"), "{found:?}");
         // It is told again where it goes on.
         assert_eq!(looks(18, &|look| mib(1000 + 10 * look)).len(), 2);
         // A jump, a break, too little, or nothing known.

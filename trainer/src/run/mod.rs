@@ -6,5 +6,6 @@ mod motion;
 mod run_loop;
 mod validate;
 
+pub use alarms::{ALARMS, Alarm, AlarmKind};
 pub use run_loop::{Observer, Progress, Run, Summary, run};
 pub use validate::{TokenScore, Validation, Validator};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use moe_shards::Hash;
 use serde_json::{Map, Value};
 
-use super::alarms::{Alarms, skipped};
+use super::alarms::{ALARMS, Alarm, AlarmKind, Alarms, skipped};
 use super::motion::motion;
 use super::validate::{Validation, Validator};
 use crate::checkpoint::{self, Circumstances, parameter_hash};
@@ -42,6 +42,8 @@ pub struct Run<'a> {
     pub stop: &'a AtomicBool,
     /// Step after which the same happens.
     pub stop_after: Option<u64>,
+    /// Kinds of alarms at which the same happens.
+    pub fail_on: &'a [AlarmKind],
 }
 
 /// Told about what happens, as it happens.
@@ -53,7 +55,7 @@ pub trait Observer {
     /// After each round of tasks.
     fn tasks(&mut self, step: u64, results: &[TaskResult]);
     /// When something is wrong that can still be helped.
-    fn alarm(&mut self, step: u64, message: &str);
+    fn alarm(&mut self, step: u64, alarm: &Alarm);
     /// After each checkpoint.
     fn saved(&mut self, path: &Path);
 }
@@ -84,6 +86,8 @@ pub struct Summary {
     pub step: u64,
     /// Whether a signal or the step to stop after ended it before its last step.
     pub interrupted: bool,
+    /// The alarm that ended it, one of [`Run::fail_on`].
+    pub alarm: Option<AlarmKind>,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
     /// The validation of these parameters; absent when interrupted before it.
@@ -100,7 +104,7 @@ pub struct Summary {
 /// [`Error::Diverged`] when loss or gradient is not finite; anything that reading samples or
 /// writing files refuses.
 pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Result<Summary> {
-    let Run { dir, config, corpus, validator, suite, stop, stop_after, interval } = run;
+    let Run { dir, config, corpus, validator, suite, stop, stop_after, fail_on, interval } = run;
     // Set by `RunConfig::with_plan_len` before any run.
     let n_steps = config.run.steps.unwrap_or(state.step);
     let step_config = config.step_config(n_steps);
@@ -109,7 +113,7 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
     let mut loader = Loader::new(corpus.samples.clone(), state.t..last_t, config.data.prefetch, state.digest);
     let mut metrics = Metrics::open(dir, state.step, interval, geometry)?;
     let mut validation = None;
-    let mut alarms = Alarms::default();
+    let (mut alarms, mut failed) = (Alarms::default(), None);
     let save = |state: &TrainState, metrics: &Metrics| {
         let interval = metrics.interval.to_json();
         checkpoint::save(
@@ -135,22 +139,26 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
             Ok(report) => report,
             Err(StepError::Device(error)) => return Err(error),
             Err(StepError::NotFinite(report)) => {
-                return Err(diverged(dir, &state, &batch, &report, metrics.last.as_ref()));
+                let error = diverged(dir, &state, &batch, &report, metrics.last.as_ref());
+                metrics.alarm(state.step + 1, &Alarm::new(AlarmKind::NonFinite, error.to_string()))?;
+                return Err(error);
             }
         };
         state.digest = loader.digest();
         let seconds = start.elapsed().as_secs_f64();
         metrics.interval.add(&report, &batch, corpus, Took { seconds, waited });
 
-        interrupted = stop.load(Ordering::SeqCst) || stop_after.is_some_and(|last| state.step >= last);
         validation = None;
         let said = alarms.step(report.cross_entropy, &report.routers, [seconds, waited]);
-        for message in said.into_iter().chain(alarms.memory(moe_shards::memory::held_bytes)) {
-            observer.alarm(state.step, &message);
+        let said = said.into_iter().chain(alarms.memory(moe_shards::memory::held_bytes));
+        for alarm in said.chain(report.is_skipped.then(|| skipped(&report))) {
+            metrics.alarm(state.step, &alarm)?;
+            observer.alarm(state.step, &alarm);
+            failed = failed.or(fail_on.contains(&alarm.kind).then_some(alarm.kind));
         }
-        if report.is_skipped {
-            observer.alarm(state.step, &skipped(&report));
-        }
+        interrupted = stop.load(Ordering::SeqCst)
+            || stop_after.is_some_and(|last| state.step >= last)
+            || failed.is_some();
         observer.step(&progress(&state, n_steps, &report, &batch, seconds, logged));
         if let Some(before) = before {
             let is_due = state.step.is_multiple_of(config.run.log_every);
@@ -204,6 +212,7 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
     Ok(Summary {
         step: state.step,
         interrupted: state.step < n_steps,
+        alarm: failed,
         checkpoint: checkpoint::checkpoints_dir(dir).join(checkpoint::checkpoint_name(state.step)),
         validation,
         parameter_hash: parameter_hash(&parameters(&state.model)),
@@ -214,6 +223,7 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
 /// The metrics file and what waits to be written to it.
 struct Metrics {
     file: MetricsFile,
+    alarms: AlarmsFile,
     interval: Interval,
     geometry: ModelConfig,
     last: Option<Map<String, Value>>,
@@ -222,7 +232,13 @@ struct Metrics {
 impl Metrics {
     fn open(dir: &Path, step: u64, interval: Interval, geometry: ModelConfig) -> Result<Self> {
         let file = MetricsFile::open(&dir.join("metrics.jsonl"), step)?;
-        Ok(Self { file, interval, geometry, last: None })
+        let alarms = AlarmsFile::open(dir.join(ALARMS), step)?;
+        Ok(Self { file, alarms, interval, geometry, last: None })
+    }
+
+    /// Writes down what went wrong.
+    fn alarm(&mut self, step: u64, alarm: &Alarm) -> Result<()> {
+        self.alarms.file()?.append(alarm.record(step))
     }
 
     /// Writes a line. Where it is due, the interval ends with it; the last line of a run that is not
@@ -233,6 +249,28 @@ impl Metrics {
         }
         self.last = Some(line.clone());
         self.file.append(line)
+    }
+}
+
+/// The file of alarms, which appears with the first one.
+struct AlarmsFile {
+    path: PathBuf,
+    step: u64,
+    file: Option<MetricsFile>,
+}
+
+impl AlarmsFile {
+    /// Takes out of a file that is there what came after `step`.
+    fn open(path: PathBuf, step: u64) -> Result<Self> {
+        let file = if path.exists() { Some(MetricsFile::open(&path, step)?) } else { None };
+        Ok(Self { path, step, file })
+    }
+
+    fn file(&mut self) -> Result<&mut MetricsFile> {
+        match &mut self.file {
+            Some(file) => Ok(file),
+            none => Ok(none.insert(MetricsFile::open(&self.path, self.step)?)),
+        }
     }
 }
 

@@ -59,6 +59,14 @@ impl Validator {
     /// # Errors
     /// When the device failed.
     pub fn run(&self, model: &Model, corpus: &Corpus) -> Result<Validation> {
+        self.run_watched(model, corpus, &mut || {})
+    }
+
+    /// The same, with a call after each batch.
+    ///
+    /// # Errors
+    /// As [`Validator::run`].
+    pub fn run_watched(&self, model: &Model, corpus: &Corpus, after: &mut dyn FnMut()) -> Result<Validation> {
         let model = model.valid();
         let mut losses = GroupLosses::default();
         let mut routers: Vec<ValidatedRouter> = Vec::new();
@@ -86,6 +94,7 @@ impl Validator {
                     }
                 }
             }
+            after();
         }
         Ok(Validation { losses, unigram: self.unigram, routers, average: None })
     }

@@ -25,7 +25,7 @@ use moe_train::model::{Model, PADDING};
 use moe_train::ops::routing::Score;
 use moe_train::optim::{AdamWConfig, Optimizer, Schedule, ScheduleKind};
 use moe_train::random::{Stream, mix};
-use moe_train::run::{Observer, Progress, Run, Summary, Validation, Validator, run};
+use moe_train::run::{Alarm, Observer, Progress, Run, Summary, Validation, Validator, run};
 use moe_train::tasks::TaskResult;
 use moe_train::train::{StepConfig, TrainState};
 
@@ -244,7 +244,7 @@ impl Observer for Silent {
 
     fn tasks(&mut self, _: u64, _: &[TaskResult]) {}
 
-    fn alarm(&mut self, _: u64, _: &str) {}
+    fn alarm(&mut self, _: u64, _: &Alarm) {}
 
     fn saved(&mut self, _: &Path) {}
 }
@@ -279,6 +279,7 @@ pub fn train(
         interval,
         stop: &stop,
         stop_after: None,
+        fail_on: &[],
     };
     run(state, run_of, &mut observer).expect("a run")
 }

@@ -43,7 +43,7 @@ pub fn run(args: &ApplyArgs, printer: &Printer) -> Result<()> {
     let (mut n_docs, mut n_bytes, mut seconds) = (0u64, 0u64, 0.0);
     let fields = FieldPaths { text: args.text.clone(), id: args.id.clone(), ..FieldPaths::default() };
     let n_bad = pool.install(|| {
-        for_each_batch(&args.paths, &fields, |documents| {
+        for_each_batch(&args.paths, &fields, &printer.bar_beside_data("score"), |documents| {
             let start = Instant::now();
             let scores: Vec<f64> =
                 documents.par_iter().map(|document| scorer.score(&document.text)).collect();

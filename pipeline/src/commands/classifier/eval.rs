@@ -54,7 +54,7 @@ pub fn run(args: &EvalArgs, printer: &Printer) -> Result<()> {
     let mut n_bad = 0;
     let fields = FieldPaths { text: args.text.clone(), ..FieldPaths::default() };
     for (paths, is_positive) in [(&args.positive, true), (&args.negative, false)] {
-        n_bad += for_each_batch(paths, &fields, |documents| {
+        n_bad += for_each_batch(paths, &fields, &printer.bar("read", 0), |documents| {
             let wanted = documents.par_iter().filter(|document| {
                 held_out.is_none_or(|(seed, share)| is_held_out(&document.text, seed, share))
             });

@@ -50,7 +50,7 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
     let mut n_bad = 0;
     let fields = FieldPaths { text: args.text.clone(), ..FieldPaths::default() };
     for (paths, is_positive) in [(&args.positive, true), (&args.negative, false)] {
-        n_bad += for_each_batch(paths, &fields, |documents| {
+        n_bad += for_each_batch(paths, &fields, &printer.bar("read", 0), |documents| {
             let (out, learn): (Vec<_>, Vec<_>) =
                 documents.into_iter().partition(|document| is_held_out(&document.text, seed, args.held_out));
             held_out.extend(out.into_iter().map(|document| (document.text, is_positive)));
@@ -73,9 +73,12 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
         return Err(Error::Usage(message));
     }
     let line = StageLine::start("train");
+    let bar = printer.work_bar("train", u64::from(args.settings.epochs), "epochs");
     let mut model = train(&examples, &args.settings, |epoch, loss| {
+        bar.inc(1);
         printer.detail(&format!("  epoch {}: mean loss {loss:.5}", epoch + 1));
     });
+    bar.finish_and_clear();
     let scored: Vec<(f64, u64, bool)> = held_out
         .par_iter()
         .map(|(text, is_positive)| (model.score(text), text.chars().count() as u64, *is_positive))

@@ -40,7 +40,7 @@ pub fn run(args: &CheckArgs, printer: &Printer) -> Result<()> {
     let mut data = Data::default();
     let unknown = encoder.unknown().map(|id| id.0);
     if !args.data.paths.is_empty() {
-        data.n_bad = args.data.for_each_batch(|texts| {
+        data.n_bad = args.data.for_each_batch(&printer.bar("check", 0), |texts| {
             let found = texts
                 .par_iter()
                 .map(|text| {

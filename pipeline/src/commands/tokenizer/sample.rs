@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use moe_report::progress::Bar;
 use moe_shards::{Hash, Manifest, Shard};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -36,11 +37,11 @@ impl Sample {
     ///
     /// # Errors
     /// The texts cannot be read.
-    pub fn draw(sampled: &Sampled<'_>, seed: u64, n_bytes: u64) -> Result<Sample> {
+    pub fn draw(sampled: &Sampled<'_>, seed: u64, n_bytes: u64, bar: &Bar) -> Result<Sample> {
         let mut least = Least::new(seed, n_bytes);
         match sampled {
             Sampled::Files(args) => {
-                args.for_each_batch(|texts| {
+                args.for_each_batch(bar, |texts| {
                     texts.into_iter().for_each(|Text { text, .. }| least.offer(text));
                     Ok(())
                 })?;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use moe_report::progress::Bar;
 use moe_shards::{Manifest, Shard};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -90,7 +91,7 @@ impl Stats {
 /// The texts, the tokenizer or the build cannot be read.
 pub fn run(args: &StatsArgs, printer: &Printer) -> Result<()> {
     let (stats, tokens) = match &args.tokenizer {
-        Some(file) => of_files(args, file)?,
+        Some(file) => of_files(args, file, &printer.bar("encode", 0))?,
         None => of_build(&args.out)?,
     };
     let report = Report { stats: &stats, tokens: &tokens, top: args.top };
@@ -98,12 +99,12 @@ pub fn run(args: &StatsArgs, printer: &Printer) -> Result<()> {
     Ok(())
 }
 
-fn of_files(args: &StatsArgs, file: &Path) -> Result<(Stats, Vec<Token>)> {
+fn of_files(args: &StatsArgs, file: &Path, bar: &Bar) -> Result<(Stats, Vec<Token>)> {
     let encoder = Encoder::load(file, &args.options)?;
     let tokens = encoder.vocabulary().tokens().to_vec();
     let mut stats = Stats::new(tokens.len());
     let mut n_refused = 0;
-    let n_bad = args.data.for_each_batch(|texts| {
+    let n_bad = args.data.for_each_batch(bar, |texts| {
         let encode = |text: &str| match encoder.encode(text) {
             Err(Error::Tokenizer { .. }) => Ok(None),
             ids => ids.map(Some),

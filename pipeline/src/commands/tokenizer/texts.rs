@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use moe_report::progress::Bar;
+
 use crate::commands::documents::{self, Document};
 use crate::error::Result;
 use crate::read::FieldPaths;
@@ -24,14 +26,18 @@ pub(super) struct Text {
 }
 
 impl TextArgs {
-    /// Hands all texts to `take`, some megabytes at a time, and returns how many records were no documents.
+    /// Hands all texts to `take`, some megabytes at a time, and returns how many records were no documents. `bar` shows how far it is.
     ///
     /// # Errors
     /// A file cannot be read, no record is a document, or the error of `take`.
-    pub(super) fn for_each_batch(&self, mut take: impl FnMut(Vec<Text>) -> Result<()>) -> Result<u64> {
+    pub(super) fn for_each_batch(
+        &self,
+        bar: &Bar,
+        mut take: impl FnMut(Vec<Text>) -> Result<()>,
+    ) -> Result<u64> {
         let fields =
             FieldPaths { text: self.text.clone(), family: self.group.clone(), ..FieldPaths::default() };
-        documents::for_each_batch(&self.paths, &fields, |batch| {
+        documents::for_each_batch(&self.paths, &fields, bar, |batch| {
             let text = |document: Document| Text {
                 group: document.family.unwrap_or(document.file),
                 text: document.text,

@@ -51,11 +51,13 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
         _ => return Err(Error::Usage("give either files or --out with the folder of a build".to_owned())),
     };
     let line = StageLine::start("sample");
-    let sample = Sample::draw(&sampled, args.seed, args.config.sample_bytes.0)?;
+    let sample = Sample::draw(&sampled, args.seed, args.config.sample_bytes.0, &printer.bar("sample", 0))?;
     line.done(printer, &format!("{} documents, {}", sample.texts.len(), ByteSize(sample.n_bytes)));
     let line = StageLine::start("train");
-    let json = train::train(sample.texts.into_iter(), args.config.vocab_size, &args.config.special_tokens)
-        .map_err(|message| Error::Tokenizer { path: args.output.clone(), message })?;
+    let bar = printer.wait("train");
+    let trained = train::train(sample.texts.into_iter(), args.config.vocab_size, &args.config.special_tokens);
+    bar.finish_and_clear();
+    let json = trained.map_err(|message| Error::Tokenizer { path: args.output.clone(), message })?;
     atomic::write_file(&args.output, json.as_bytes())?;
     line.done(printer, &format!("wrote {}", args.output.display()));
     printer.note(&format!("next: moe-data tokenizer stats --tokenizer {} FILES", args.output.display()));

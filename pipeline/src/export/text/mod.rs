@@ -132,7 +132,7 @@ pub fn write(
                 kept: select::kept_fields(metadata.kept, document.id)?,
             })?;
             count += Count::one(u64::from(kept.left_bytes()));
-            watch.advance(u64::from(document.raw_bytes))
+            watch.advance_by_document(u64::from(document.raw_bytes))
         })?;
     }
     Ok((writer.finish()?, count))

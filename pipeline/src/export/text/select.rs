@@ -143,7 +143,7 @@ impl Selection {
             reader(work, parts, part, documents::Columns::Ids, rows)?.for_each(|kept| {
                 slots.push(slot(&kept));
                 columns.see(&kept)?;
-                watch.advance(u64::from(kept.document.raw_bytes))
+                watch.advance_by_document(u64::from(kept.document.raw_bytes))
             })?;
             Ok((slots, columns))
         });

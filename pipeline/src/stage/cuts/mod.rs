@@ -64,7 +64,7 @@ fn for_each_left(
         for (row, document) in batch?.documents() {
             if left.next_if_eq(&row).is_some() {
                 see(row, &families.place(row, document), cuts.of(row))?;
-                watch.advance(u64::from(document.raw_bytes))?;
+                watch.advance_by_document(u64::from(document.raw_bytes))?;
             }
         }
     }

@@ -89,7 +89,7 @@ pub fn run(task: &Task, params: &DecontaminateParams, watch: &Watch) -> Result<R
                 tags.add(row, &all).map_err(|tags| too_many_tags(&params.source, &tags))?;
                 part.report.tags.extend(all);
             }
-            watch.advance(u64::from(document.raw_bytes))?;
+            watch.advance_by_document(u64::from(document.raw_bytes))?;
         }
     }
     tags.write(&task.output)?;

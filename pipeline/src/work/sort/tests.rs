@@ -171,7 +171,7 @@ fn a_stop_is_obeyed_and_what_a_kill_left_is_no_part_of_the_next_sort() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("sort");
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let watch = Watch::new(stop.clone(), indicatif::ProgressBar::hidden());
+    let watch = Watch::new(stop.clone(), moe_report::progress::Bar::hidden());
     let mut sorter = Sorter::with_limits(&folder, TINY, &watch).unwrap();
     many_rows(6).for_each(|row| sorter.push(row).unwrap());
     stop.store(true, std::sync::atomic::Ordering::Relaxed);

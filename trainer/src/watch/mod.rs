@@ -1,0 +1,17 @@
+//! A run in the terminal while it goes on: what it has written down so far, followed line by line. `moe-train watch` looks at the run of any
+//! process, `--ui` at that of its own, with the step that is not written down yet.
+//!
+//! ```text
+//! follow (files -> RunLog) -> view (what to show) -> draw (lines of a screen) -> ui (a screen that is kept up to date)
+//! ```
+
+mod canvas;
+mod draw;
+mod follow;
+mod ui;
+mod view;
+
+pub use draw::{Size, frame};
+pub use follow::{Follower, Status};
+pub use ui::{Screen, Ui};
+pub use view::View;
