@@ -21,23 +21,8 @@ fn out_of_memory(n_bytes: usize) -> ! {
     std::process::exit(5)
 }
 
-/// Large blocks that are freed stay with the process: every step asks for the same ones again, and pages that come
-/// back from the system are cleared first.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn keep_large_blocks() {
-    const LARGEST: i32 = 1 << 30;
-    // SAFETY: sets two numbers of the allocator, before there is another thread.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, LARGEST);
-    }
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn keep_large_blocks() {}
-
 fn main() -> ExitCode {
-    keep_large_blocks();
+    moe_shards::memory::keep_large_blocks();
     let cli = Cli::parse();
     let verbosity = match (cli.quiet, cli.verbose) {
         (true, _) => Verbosity::Quiet,
