@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn curves_join_their_points_and_end_at_gaps() {
         // Four dots wide, four high: a diagonal from the upper left to the lower right.
-        assert_eq!(rows(2, 1, &[(0.0, 1.0), (1.0, 0.0)]), ["⠳⣄"]);
+        assert_eq!(rows(2, 1, &[(0.0, 1.0), (1.0, 0.0)]), ["⠙⢦"]);
         assert_eq!(rows(2, 1, &[(0.0, 0.0), (1.0, 0.0)]), ["⣀⣀"]);
         assert_eq!(rows(2, 1, &[(0.0, 0.0), (0.4, f64::NAN), (1.0, 5.0)]), ["⡀⠈"]);
         assert_eq!(rows(1, 2, &[(0.0, 0.0), (0.0, 1.0)]), ["⡇", "⡇"]);
