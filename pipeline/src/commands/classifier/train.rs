@@ -130,7 +130,7 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
                 }
             }
             None => printer.note(
-                "scores are not calibrated: that takes 30 held-out documents of each kind, and scores that tell them apart; raise --held-out, or give more documents",
+                "scores are not calibrated: that takes 60 held-out documents of each kind, and scores that tell them apart; raise --held-out, or give more documents",
             ),
         }
     }
