@@ -357,9 +357,11 @@ fn run_classifier(verb: cli::classifier::ClassifierVerb, printer: &Printer) -> m
             let args = train::TrainArgs {
                 positive: flags.positive,
                 negative: flags.negative,
+                rest: flags.rest,
                 text: flags.text,
                 settings,
                 held_out: flags.held_out,
+                calibrate: !flags.no_calibration,
                 output: flags.output,
                 force: flags.force,
                 json: flags.json,

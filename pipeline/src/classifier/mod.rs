@@ -1,6 +1,7 @@
 //! Learned scores of documents: a linear classifier over hashed words and pairs that is trained and applied here, and
 //! models of fastText that were trained elsewhere.
 
+pub mod calibrate;
 pub mod evaluate;
 pub mod fasttext;
 pub mod features;

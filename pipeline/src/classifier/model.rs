@@ -6,6 +6,7 @@ use std::path::Path;
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
+use super::calibrate::Calibration;
 use super::features::{BUCKET_BITS, Features};
 use crate::error::{Error, Result};
 
@@ -55,18 +56,34 @@ pub struct Training {
     pub auc: Option<f64>,
     /// Share of them that a threshold of 0.5 puts on the right side.
     pub accuracy: Option<f64>,
+    /// How scores were made probabilities, where they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 impl Model {
     /// Probability that a text is like the positive documents, 0 to 1: the logistic function of the bias and the weights of all
     /// words and pairs, divided by the square root of their number.
     pub fn score(&self, text: &str) -> f64 {
+        logistic(self.log_odds(text))
+    }
+
+    /// The same before the logistic function.
+    pub fn log_odds(&self, text: &str) -> f64 {
         let (mut sum, mut n) = (0.0, 0u64);
         self.features.for_each(text, |bucket| {
             sum += f64::from(self.weights[bucket as usize]);
             n += 1;
         });
-        logistic(f64::from(self.bias) + sum / (n.max(1) as f64).sqrt())
+        f64::from(self.bias) + sum / (n.max(1) as f64).sqrt()
+    }
+
+    /// Takes up a calibration, which is a map of the log-odds and so one of the weights.
+    pub fn calibrate(&mut self, calibration: Calibration) {
+        let Calibration { scale, shift, .. } = calibration;
+        self.weights.iter_mut().for_each(|weight| *weight = (f64::from(*weight) * scale) as f32);
+        self.bias = (f64::from(self.bias) * scale + shift) as f32;
+        self.training.calibration = Some(calibration);
     }
 
     /// Writes the file.

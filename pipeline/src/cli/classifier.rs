@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 pub enum ClassifierVerb {
     /// Train a classifier on documents of a wanted and of another kind
     #[command(before_long_help = "Examples:
-  moe-data classifier train --positive good.jsonl.gz --negative web/*.jsonl.gz --output quality.moecls
+  moe-data classifier train --positive good.jsonl.gz --rest web/*.jsonl.gz     # good texts against all others: quality.moecls
   moe-data classifier train --positive a.jsonl --negative b.jsonl --dim 100 --learning-rate 0.5   # embeddings, as fastText")]
     Train(Train),
     /// Say how well a model tells documents apart, beside their length alone
@@ -64,8 +64,12 @@ pub struct Train {
     #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     pub positive: Vec<PathBuf>,
     /// Files, folders or globs with other documents; may be repeated
-    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
+    #[arg(long, value_name = "PATH", required_unless_present = "rest", num_args = 1..)]
     pub negative: Vec<PathBuf>,
+    /// Files, folders or globs with documents of all kinds, such as the corpus itself: four for each positive one are drawn
+    /// as others, none that is among the positive ones; may be repeated
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub rest: Vec<PathBuf>,
     /// Field with the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub text: String,
@@ -90,6 +94,9 @@ pub struct Train {
     /// Share of the documents that are held out for the figures, by a hash of the text
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     pub held_out: f64,
+    /// Leave scores as they were learned, instead of making them probabilities by the held-out documents
+    #[arg(long)]
+    pub no_calibration: bool,
     /// Model to write
     #[arg(long, value_name = "FILE", default_value = "quality.moecls")]
     pub output: PathBuf,

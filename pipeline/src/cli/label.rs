@@ -36,6 +36,9 @@ pub struct Label {
     /// Label of a model of fastText
     #[arg(long, value_name = "LABEL", requires = "model")]
     pub label: Option<String>,
+    /// Write the comparison as a page too
+    #[arg(long, value_name = "FILE", requires = "compare")]
+    pub page: Option<PathBuf>,
     /// Print the comparison as JSON on stdout
     #[arg(long, requires = "compare")]
     pub json: bool,
@@ -53,9 +56,9 @@ pub enum Labelling {
 impl Label {
     /// The flags as arguments.
     pub fn into_args(self) -> Labelling {
-        let Label { paths, text, id, n, seed, output, compare, model, label, json } = self;
+        let Label { paths, text, id, n, seed, output, compare, model, label, page, json } = self;
         match compare {
-            Some(labels) => Labelling::Compare(CompareArgs { labels, model, label, json }),
+            Some(labels) => Labelling::Compare(CompareArgs { labels, model, label, page, json }),
             None => Labelling::Ask(LabelArgs { paths, text, id, n: n as usize, seed, output }),
         }
     }

@@ -1,10 +1,13 @@
 //! `moe-data label`: a person says of some documents whether they are good, and how far the published profiles and classifiers agree.
 
+mod page;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
+use moe_report::Page;
 use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::filter::Chain;
 use crate::filter::chain::Workspace;
 use crate::grade::documents::{Document, Files};
+use crate::listing::check_single;
 use crate::printer::Printer;
 use crate::recipe::profile;
 
@@ -48,6 +52,8 @@ pub struct CompareArgs {
     pub model: Option<PathBuf>,
     /// Label of a model of fastText.
     pub label: Option<String>,
+    /// A page to write.
+    pub page: Option<PathBuf>,
     /// Print JSON.
     pub json: bool,
 }
@@ -190,6 +196,14 @@ pub fn compare(args: &CompareArgs, printer: &Printer) -> Result<()> {
     judges.push(judge("length, best limit".to_owned(), &labels, &kept, Some(&lengths), by_score.as_deref()));
     if let (Some(scores), Some(kept)) = (&scores, &by_score) {
         judges.push(judge("classifier, best limit".to_owned(), &labels, kept, Some(scores), None));
+    }
+    if let Some(path) = &args.page {
+        let scored = scores.iter().flatten().zip(&labels).map(|(score, label)| (*score, label.good));
+        let scored: Vec<Scored> = scored.collect();
+        check_single(path, |start| Page::is_by(start, page::GENERATOR))?;
+        let page = page::page(&args.labels, &judges, [n_good, labels.len() - n_good], &scored);
+        moe_shards::atomic::write_file(path, page.html().as_bytes())?;
+        printer.note(&format!("page     {}", path.display()));
     }
     if args.json {
         let (n, n_bad) = (labels.len(), labels.len() - n_good);

@@ -1,15 +1,19 @@
-//! The main text of a web page, without navigation and other furniture. The work is done by a library that meets
-//! the worst pages of the web here, so what it is given is bounded, and a panic in it costs one document.
+//! The main text of a web page, without navigation and other furniture. The work is done by libraries that meet
+//! the worst pages of the web here, so what they are given is bounded, and a panic in them costs one document. Where the first finds much less
+//! than the second, or nothing, the second's text is taken; lines of furniture that either leaves are removed.
 
+use dom_smoothie::{Config, Readability, TextMode};
 use rs_trafilatura::Options;
 
 use super::white_space::{self, Tag};
-use super::{Cause, guard};
+use super::{Cause, furniture, guard};
 
 /// Longer pages are refused: the library takes time that grows faster than the page.
 pub(super) const MAX_HTML_BYTES: usize = 2 << 20;
 /// Deeper pages are refused: the library goes into elements by recursion.
 pub(super) const MAX_DEPTH: usize = 512;
+/// The first library's text is taken unless it is shorter than this share of the second's.
+const LEAST_OF_SECOND: f64 = 0.6;
 /// Stack for a page of that depth, many times what it takes; only what is used becomes memory.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -19,17 +23,35 @@ pub(super) fn text(page: &str) -> Result<String, Cause> {
         return Err(Cause::HtmlFailed);
     }
     let page = white_space::collapse(page);
-    let extract = || guard::caught(|| rs_trafilatura::extract_with_options(&page, &Options::default()));
+    let extract = || {
+        let first = guard::caught(|| rs_trafilatura::extract_with_options(&page, &Options::default()));
+        let first = first.and_then(Result::ok).map(|found| found.content_text);
+        fuller(first, guard::caught(|| readable(&page)).flatten())
+    };
     let on_large_stack = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("html".to_owned()).stack_size(STACK_BYTES);
         thread.spawn_scoped(scope, extract).ok().map(|thread| thread.join().ok().flatten())
     });
     // Where the system has no thread to give, the stack at hand has to do.
     match on_large_stack.unwrap_or_else(extract) {
-        Some(Ok(found)) if found.content_text.trim().is_empty() => Err(Cause::EmptyText),
-        Some(Ok(found)) => Ok(white_space::tidy(&found.content_text)),
-        _ => Err(Cause::HtmlFailed),
+        Some(found) if found.trim().is_empty() => Err(Cause::EmptyText),
+        Some(found) => Ok(white_space::tidy(&furniture::removed(&found))),
+        None => Err(Cause::HtmlFailed),
     }
+}
+
+/// The first text, or the second where the first is missing or much shorter.
+fn fuller(first: Option<String>, second: Option<String>) -> Option<String> {
+    let len = |text: &Option<String>| text.as_ref().map_or(0, |text| text.trim().len()) as f64;
+    let takes_second = second.is_some() && (first.is_none() || len(&first) < LEAST_OF_SECOND * len(&second));
+    if takes_second { second } else { first }
+}
+
+/// The main text by the other library; `None` where it finds none.
+fn readable(page: &str) -> Option<String> {
+    let config = Config { text_mode: TextMode::Formatted, ..Config::default() };
+    let article = Readability::new(page, None, Some(config)).and_then(|mut reader| reader.parse());
+    article.ok().map(|article| article.text_content.to_string())
 }
 
 /// About how deep the elements of a page are nested: tags that open less those that close. Void elements and
@@ -94,6 +116,22 @@ mod tests {
             ("<svg><path d='a>b'/><g><path/><path/></g></svg><div/><div/>", 2),
         ] {
             assert_eq!(depth(page), expected, "{page}");
+        }
+    }
+
+    #[test]
+    fn the_second_text_is_taken_where_the_first_is_much_shorter() {
+        let text = |n: usize| Some("x".repeat(n));
+        for (first, second, expected) in [
+            (text(60), text(100), text(60)),
+            (text(59), text(100), text(100)),
+            (text(100), text(9), text(100)),
+            (None, text(3), text(3)),
+            (text(3), None, text(3)),
+            (Some(" ".to_owned()), text(1), text(1)),
+            (None, None, None),
+        ] {
+            assert_eq!(fuller(first, second), expected);
         }
     }
 

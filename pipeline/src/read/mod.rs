@@ -11,6 +11,8 @@ mod csv;
 mod expansion;
 mod fields;
 #[cfg(feature = "html")]
+mod furniture;
+#[cfg(feature = "html")]
 mod html;
 #[cfg(not(feature = "html"))]
 #[path = "without_html.rs"]

@@ -64,6 +64,85 @@ fn training_gives_the_same_bytes_and_the_held_out_documents_are_told_apart() {
     assert!(said.err.contains("has no label `x`"), "{}", said.err);
 }
 
+/// A model that has learned its documents by heart is too sure of others: scores of held-out documents become probabilities, and the
+/// model says how.
+#[test]
+fn scores_are_calibrated_on_held_out_documents() {
+    let scratch = Scratch::new();
+    let lines = |kind: u64| -> String {
+        let draw = |i: u64, k: u64| moe_shards::permute::mix64(kind << 40 | i << 8 | k) >> 8;
+        // Words of one kind are a little more frequent in its documents.
+        let word = |i, k| {
+            format!(
+                "w{}",
+                draw(i, k) % 40 + if draw(i, 100 + k) % 10 < 6 { 40 * kind } else { 40 * (1 - kind) }
+            )
+        };
+        let text = |i| (0..20).map(|k| word(i, k)).collect::<Vec<_>>().join(" ");
+        (0..400).map(|i| format!("{{\"text\":\"{}\"}}\n", text(i))).collect()
+    };
+    scratch.write("a.jsonl", lines(0));
+    scratch.write("b.jsonl", lines(1));
+    let train = |model: &str, more: &[&str]| -> Value {
+        let args = [
+            "classifier",
+            "train",
+            "--positive",
+            "a.jsonl",
+            "--negative",
+            "b.jsonl",
+            "--bits",
+            "14",
+            "--json",
+        ];
+        let flags = ["--held-out", "0.5", "--epochs", "30", "--learning-rate", "5", "--output", model];
+        serde_json::from_str(&scratch.ok(&[&args[..], &flags, more].concat()).out).unwrap()
+    };
+    let (raw, calibrated) = (train("raw.moecls", &["--no-calibration"]), train("a.moecls", &[]));
+    let of = |told: &Value, key: &str| told["held_out"][key].as_f64().unwrap();
+    assert!(of(&raw, "calibration_error") > 0.1, "{raw}");
+    assert!(of(&calibrated, "calibration_error") < 0.5 * of(&raw, "calibration_error"), "{calibrated}");
+    assert!((of(&raw, "auc") - of(&calibrated, "auc")).abs() < 1e-3, "the order of the documents stays");
+    let fit = &calibrated["training"]["calibration"];
+    assert!(
+        fit["scale"].as_f64().unwrap() < 1.0 && fit["error_after"].as_f64() < fit["error_before"].as_f64()
+    );
+    assert!(raw["training"].get("calibration").is_none());
+    // Classes that are told apart perfectly have nothing to gain.
+    trained(&scratch, "apart.moecls", &["--held-out", "0.5"]);
+    trained(&scratch, "same.moecls", &["--held-out", "0.5", "--no-calibration"]);
+    let bytes = |name: &str| fs::read(scratch.path(name)).unwrap();
+    assert!(bytes("apart.moecls") == bytes("same.moecls"));
+}
+
+/// Good texts and a corpus that holds them too: these are no bad ones.
+#[test]
+fn the_rest_of_a_corpus_leaves_out_the_good_texts_and_its_order_does_not_matter() {
+    let scratch = Scratch::new();
+    let line = |i: usize, good: bool| {
+        let word = if good { "plough" } else { "casino" };
+        format!("{{\"text\":\"{word} number {i} stands in a sentence of some words\"}}\n")
+    };
+    let good: String = (0..40).map(|i| line(i, true)).collect();
+    let bad: String = (0..400).map(|i| line(i, false)).collect();
+    scratch.write("good.jsonl", &good);
+    scratch.write("corpus.jsonl", format!("{good}{bad}"));
+    scratch.write("turned.jsonl", format!("{bad}{good}"));
+    let train = |corpus: &str, model: &str| {
+        let args = ["classifier", "train", "--positive", "good.jsonl", "--rest", corpus, "--bits", "14"];
+        scratch.ok(&[&args[..], &["--json", "--held-out", "0.2", "--output", model]].concat()).out
+    };
+    let told: Value = serde_json::from_str(&train("corpus.jsonl", "a.moecls")).unwrap();
+    let n = |key: &str, i: usize| told["training"][key][i].as_u64().unwrap();
+    assert_eq!((n("documents", 0) + n("held_out", 0), n("documents", 1) + n("held_out", 1)), (40, 160));
+    assert_eq!(told["held_out"]["auc"], 1.0);
+    train("turned.jsonl", "b.moecls");
+    let bytes = |name: &str| fs::read(scratch.path(name)).unwrap();
+    assert!(bytes("a.moecls") == bytes("b.moecls"));
+    let said = scratch.fail(&["classifier", "train", "--positive", "good.jsonl"], 2).err;
+    assert!(said.contains("--negative"), "{said}");
+}
+
 #[test]
 fn scores_do_not_depend_on_threads_and_a_model_is_not_replaced_unasked() {
     let scratch = Scratch::new();

@@ -202,7 +202,11 @@ fn a_person_labels_documents_and_profiles_are_held_against_the_labels() {
         (&of("length, best limit")["auc"], &of("profile gopher")["keeps_bad"]),
         (&json!(1.0), &json!(0.0))
     );
-    let table = scratch.ok(&["label", "--compare", "labels.jsonl"]).out;
+    let table = scratch.ok(&["label", "--compare", "labels.jsonl", "--page", "labels.html"]).out;
+    let page = fs::read_to_string(scratch.path("labels.html")).unwrap();
+    assert!(page.contains("length, best limit") && page.contains("Bad documents that each keeps"), "{page}");
+    scratch.write("mine.html", "<p>not ours");
+    scratch.fail(&["label", "--compare", "labels.jsonl", "--page", "mine.html"], 2);
     assert!(table.contains("6 good and 6 bad documents") && table.contains("profile fineweb"), "{table}");
     scratch.write("labels.jsonl", "{\"id\":1}\n");
     let said = scratch.fail(&["label", "--compare", "labels.jsonl"], 3).err;

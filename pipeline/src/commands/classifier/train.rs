@@ -1,10 +1,13 @@
 //! `moe-data classifier train`: a classifier from positive and negative documents.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use moe_shards::Hash;
 use rayon::prelude::*;
 
 use super::{is_held_out, value, words};
+use crate::classifier::calibrate::{self, Calibration};
 use crate::classifier::features::BUCKET_BITS;
 use crate::classifier::train::{Examples, TrainSettings, train};
 use crate::commands::documents::for_each_batch;
@@ -19,12 +22,16 @@ pub struct TrainArgs {
     pub positive: Vec<PathBuf>,
     /// Files of others.
     pub negative: Vec<PathBuf>,
+    /// Files of all kinds, of which some are drawn as others.
+    pub rest: Vec<PathBuf>,
     /// Field with the text.
     pub text: String,
     /// How to learn.
     pub settings: TrainSettings,
     /// Share of the documents that are held out for the figures.
     pub held_out: f64,
+    /// Whether scores are made probabilities by the held-out documents.
+    pub calibrate: bool,
     /// The model to write.
     pub output: PathBuf,
     /// Replace a file that is there.
@@ -35,6 +42,8 @@ pub struct TrainArgs {
 
 /// Buckets of calibration that are shown.
 const SHOWN_BUCKETS: usize = 10;
+/// Documents that are drawn of the rest for each positive one: more tell no more of what is good.
+const REST_OF_A_POSITIVE: usize = 4;
 
 /// Runs the command.
 ///
@@ -49,16 +58,42 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
     let mut held_out: Vec<(String, bool)> = Vec::new();
     let mut n_bad = 0;
     let fields = FieldPaths { text: args.text.clone(), ..FieldPaths::default() };
+    let mut learn = |texts: Vec<String>, is_positive: bool| {
+        let (out, learn): (Vec<_>, Vec<_>) =
+            texts.into_iter().partition(|text| is_held_out(text, seed, args.held_out));
+        held_out.extend(out.into_iter().map(|text| (text, is_positive)));
+        let buckets: Vec<Vec<u32>> = learn.par_iter().map(|text| features.of(text)).collect();
+        buckets.iter().for_each(|buckets| examples.push(buckets, is_positive));
+    };
+    let mut known = BTreeSet::new();
     for (paths, is_positive) in [(&args.positive, true), (&args.negative, false)] {
-        n_bad += for_each_batch(paths, &fields, &printer.bar("read", 0), |documents| {
-            let (out, learn): (Vec<_>, Vec<_>) =
-                documents.into_iter().partition(|document| is_held_out(&document.text, seed, args.held_out));
-            held_out.extend(out.into_iter().map(|document| (document.text, is_positive)));
-            let buckets: Vec<Vec<u32>> =
-                learn.par_iter().map(|document| features.of(&document.text)).collect();
-            buckets.iter().for_each(|buckets| examples.push(buckets, is_positive));
+        if !paths.is_empty() {
+            n_bad += for_each_batch(paths, &fields, &printer.bar("read", 0), |documents| {
+                let texts: Vec<String> = documents.into_iter().map(|document| document.text).collect();
+                if is_positive {
+                    known.extend(texts.iter().map(|text| Hash::of(text.as_bytes())));
+                }
+                learn(texts, is_positive);
+                Ok(())
+            })?;
+        }
+    }
+    if !args.rest.is_empty() {
+        // The texts with the least hashes, so that the draw does not depend on the files' order.
+        let (most, mut drawn) = (known.len() * REST_OF_A_POSITIVE, BTreeMap::new());
+        n_bad += for_each_batch(&args.rest, &fields, &printer.bar("read", 0), |documents| {
+            for document in documents {
+                let hash = Hash::of(document.text.as_bytes());
+                if !known.contains(&hash) {
+                    drawn.insert(hash, document.text);
+                }
+                if drawn.len() > most {
+                    drawn.pop_last();
+                }
+            }
             Ok(())
         })?;
+        learn(drawn.into_values().collect(), false);
     }
     let [positive, negative] = examples.counts();
     let what = format!("{positive} positive, {negative} negative documents, {} held out", held_out.len());
@@ -79,6 +114,26 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
         printer.detail(&format!("  epoch {}: mean loss {loss:.5}", epoch + 1));
     });
     bar.finish_and_clear();
+    if args.calibrate && !held_out.is_empty() {
+        let odds: Vec<(f64, bool)> =
+            held_out.par_iter().map(|(text, is_positive)| (model.log_odds(text), *is_positive)).collect();
+        match calibrate::fit(&odds) {
+            Some(calibration) => {
+                let Calibration { error_before: before, error_after: after, .. } = calibration;
+                let helps = after < before;
+                let said = if helps { "" } else { ": scores stay as they were learned" };
+                printer.detail(&format!(
+                    "  calibration error {before:.4} before, {after:.4} after, each half by the other{said}"
+                ));
+                if helps {
+                    model.calibrate(calibration);
+                }
+            }
+            None => printer.note(
+                "scores are not calibrated: that takes 60 held-out documents of each kind, and scores that tell them apart; raise --held-out, or give more documents",
+            ),
+        }
+    }
     let scored: Vec<(f64, u64, bool)> = held_out
         .par_iter()
         .map(|(text, is_positive)| (model.score(text), text.chars().count() as u64, *is_positive))
