@@ -101,7 +101,7 @@ pub struct ConfigSource {
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
 pub struct TrainArgs {
-    /// Folder of the shards and the plan [default: out].
+    /// Folder of the shards and the plan [default: out; with --from that of the run].
     #[arg(long, value_name = "DIR")]
     pub shards: Option<PathBuf>,
     /// Begin with the weights of this run, or of one of its checkpoints: another plan, another optimizer, step 0. The

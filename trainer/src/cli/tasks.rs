@@ -14,8 +14,8 @@ pub struct TaskArgs {
           conflicts_with_all = ["capacity", "per_token", "logits", "samples"])]
     pub tasks: Vec<String>,
     /// Solved examples before each question [default: those of the definition].
-    #[arg(long, value_name = "N", requires = "tasks")]
-    pub shots: Option<usize>,
+    #[arg(long, value_name = "N", requires = "tasks", value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+    pub shots: Option<u64>,
     /// Questions of each task, the first ones [default: all].
     #[arg(long, value_name = "N", requires = "tasks", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,

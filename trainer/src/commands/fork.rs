@@ -101,6 +101,23 @@ pub(super) fn explain(error: Error, changes: &[Change], parts: &[&str], rule: &s
 /// # Errors
 /// That it is one of these.
 pub(super) fn refuse(dir: &Path, parent: &Path) -> Result<()> {
+    refuse_inside("--fork", dir, parent)?;
+    if std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink()) && !dir.exists() {
+        let problem = format!("--fork {}: is a link to nothing; name a folder", dir.display());
+        return Err(Error::Usage(problem));
+    }
+    if checkpoint::has_begun(dir)? {
+        let problem = format!("--fork {}: exists; name a folder that does not", dir.display());
+        return Err(Error::Usage(problem));
+    }
+    Ok(())
+}
+
+/// Refuses a folder in the run that is left, for the flag that names it.
+///
+/// # Errors
+/// That it lies there.
+pub(super) fn refuse_inside(flag: &str, dir: &Path, parent: &Path) -> Result<()> {
     let absolute = |path: &Path| {
         // What is not there yet lies where the nearest folder above it that is there is.
         let path = std::path::absolute(path).map_err(Error::io("find", path))?;
@@ -110,18 +127,10 @@ pub(super) fn refuse(dir: &Path, parent: &Path) -> Result<()> {
     };
     if absolute(dir)?.starts_with(absolute(parent)?) {
         let problem = format!(
-            "--fork {}: lies in the run that it leaves, which stays as it is; name a folder outside of {}",
+            "{flag} {}: lies in the run that it leaves, which stays as it is; name a folder outside of {}",
             dir.display(),
             parent.display()
         );
-        return Err(Error::Usage(problem));
-    }
-    if std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink()) && !dir.exists() {
-        let problem = format!("--fork {}: is a link to nothing; name a folder", dir.display());
-        return Err(Error::Usage(problem));
-    }
-    if checkpoint::has_begun(dir)? {
-        let problem = format!("--fork {}: exists; name a folder that does not", dir.display());
         return Err(Error::Usage(problem));
     }
     Ok(())

@@ -19,6 +19,12 @@ use crate::optim::ScheduleSettings;
 use crate::printer::Printer;
 
 pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Result<u8> {
+    let dir = args.run.clone().unwrap_or_default();
+    // A checkpoint may lie outside of a run.
+    let of_checkpoint =
+        checkpoint::run_of(parent).filter(|run| parent.starts_with(checkpoint::checkpoints_dir(run)));
+    let left = of_checkpoint.filter(|run| !run.as_os_str().is_empty()).unwrap_or(parent);
+    fork::refuse_inside("--run", &dir, left)?;
     let loaded = checkpoint::load(&checkpoint::resolve(parent, None)?)?;
     let mut source = Source::new(loaded.config.values.clone());
     // As many as the plan has samples for, unless something says how many.
@@ -43,7 +49,6 @@ pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Res
     );
     let differences = changes.iter().map(|change| change.text.clone()).collect();
     let record = provenance(&loaded, "weights", differences)?;
-    let dir = args.run.clone().unwrap_or_default();
     let wanted = config.clone();
     let start = Start { config, origin, dir: &dir, end: args.end.clone(), parent: Some(record) };
     begin(start, printer, |geometry, corpus, device, printer| {

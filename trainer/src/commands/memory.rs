@@ -22,13 +22,14 @@ pub(super) fn check(
     let of_model = plan.of_model();
     printer.say(format!(
         "memory about {:.2} GiB: parameters, gradients and moments {:.2}, activations of {} samples {:.2}, \
-         attention scores {:.2}, logits {:.2}",
+         attention scores {:.2}, logits {:.2}, matrices in the order of products {:.2}",
         gib(plan.total()),
         gib(of_model),
         config.data.samples_per_pass(),
         gib(plan.activations),
         gib(plan.scores),
-        gib(plan.logits)
+        gib(plan.logits),
+        gib(plan.packed)
     ));
     fits(config, geometry, device)
 }

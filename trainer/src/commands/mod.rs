@@ -122,8 +122,13 @@ fn validator(config: &RunConfig, corpus: &Corpus, printer: &Printer) -> Result<O
 
 /// The tasks that a run answers now and then; none where it is asked for none.
 fn suite(config: &RunConfig, corpus: &Corpus) -> Result<Option<Suite>> {
-    let reader = Reader { tokenizer: &corpus.tokenizer, eod: corpus.eod, longest: corpus.samples.seq_len() };
-    let tasks = config.run.eval_tasks.as_ref();
+    let reader = Reader {
+        tokenizer: &corpus.tokenizer,
+        eod: corpus.eod,
+        longest: corpus.samples.seq_len(),
+        asked_by: "run.eval_tasks",
+    };
+    let tasks = config.run.eval_tasks.as_ref().filter(|tasks| !tasks.is_empty());
     tasks.map(|tasks| Suite::open(tasks, Changes::default(), reader)).transpose()
 }
 

@@ -150,9 +150,18 @@ impl Report<'_> {
         has_mixture.then(|| [rows(data.batch), rows(data.samples_per_pass())])
     }
 
-    fn purposes(&self) -> [(&'static str, u64); 8] {
-        let MemoryPlan { parameters, casts, gradients, moments, average, activations, scores, logits } =
-            self.memory;
+    fn purposes(&self) -> [(&'static str, u64); 9] {
+        let MemoryPlan {
+            parameters,
+            casts,
+            gradients,
+            moments,
+            average,
+            activations,
+            scores,
+            logits,
+            packed,
+        } = self.memory;
         [
             ("parameters", parameters),
             ("copies in the type of products", casts),
@@ -162,6 +171,7 @@ impl Report<'_> {
             ("activations", activations),
             ("attention scores", scores),
             ("logits", logits),
+            ("matrices in the order of products", packed),
         ]
     }
 

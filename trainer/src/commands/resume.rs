@@ -91,7 +91,8 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
             (state, Some(fork.begin(&loaded)?))
         }
     };
-    if let Some(warning) = other_arithmetic(&loaded, &device) {
+    // A fork is a run of its own, which says what it comes from.
+    if let Some(warning) = other_arithmetic(&loaded, &device).filter(|_| args.fork.is_none()) {
         printer.warn(warning);
     }
     let dir = args.fork.as_deref().unwrap_or(&args.run);

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use serde_json::json;
-use tokenizers::Tokenizer;
 
 use super::eval::weights;
 use crate::checkpoint;
@@ -12,6 +11,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::generate::{Reading, Sampling, generate};
 use crate::printer::Printer;
+use crate::tasks::encode::tokenizer;
 
 pub(super) fn run(args: SampleArgs, printer: &mut Printer) -> Result<u8> {
     if !args.temperature.is_finite() || args.temperature < 0.0 {
@@ -20,8 +20,7 @@ pub(super) fn run(args: SampleArgs, printer: &mut Printer) -> Result<u8> {
     }
     let loaded = checkpoint::load(&checkpoint::resolve(&args.path, None)?)?;
     let refused = |problem: String| Error::checkpoint(&loaded.path.join("tokenizer.json"), problem);
-    let tokenizer = Tokenizer::from_bytes(&loaded.tokenizer)
-        .map_err(|error| refused(format!("is no tokenizer: {error}")))?;
+    let tokenizer = tokenizer(&loaded.tokenizer).map_err(refused)?;
     let encode = |prompt: &String| {
         let encoded = tokenizer
             .encode(prompt.as_str(), false)

@@ -1,6 +1,5 @@
 //! `moe-train eval --tasks`: how well a checkpoint answers questions.
 
-use std::path::Path;
 use std::time::Instant;
 
 use moe_shards::atomic::AtomicFile;
@@ -13,7 +12,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::printer::Printer;
 use crate::tasks::metrics::{Metric, Summary};
-use crate::tasks::overlap::{Overlap, WORDS, overlaps};
+use crate::tasks::overlap::{Documents, Overlap, WORDS, overlaps};
 use crate::tasks::question::Changes;
 use crate::tasks::{Reader, Suite, TaskResult};
 
@@ -25,10 +24,14 @@ pub(super) fn run(args: &EvalArgs, loaded: &Loaded, printer: &Printer) -> Result
         return Err(Error::Usage(format!("--answers {}: exists; name a file that does not", path.display())));
     }
     let state = &loaded.state;
-    let limit = args.tasks.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let changes = Changes { shots: args.tasks.shots, limit };
-    let reader = Reader { tokenizer: &loaded.tokenizer, eod: state.eod, longest: state.seq_len };
+    let number = |given: Option<u64>| given.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    let changes = Changes { shots: number(args.tasks.shots), limit: number(args.tasks.limit) };
+    let reader =
+        Reader { tokenizer: &loaded.tokenizer, eod: state.eod, longest: state.seq_len, asked_by: "--tasks" };
     let suite = Suite::open(&args.tasks.tasks, changes, reader)?;
+    let answers = args.tasks.answers.as_deref();
+    let answers = answers.map(|path| Ok::<_, Error>((path, AtomicFile::create(path)?))).transpose()?;
+    let documents = args.shards.as_deref().map(Documents::open).transpose()?;
     let chosen = device::open(args.device)?;
     printer.say(format!("device {}; step {}", chosen.reason, state.step));
     let model = weights(loaded, args.ema, &chosen.device)?;
@@ -42,14 +45,14 @@ pub(super) fn run(args: &EvalArgs, loaded: &Loaded, printer: &Printer) -> Result
     let started = Instant::now();
     let results = suite.run(&model, pass_tokens)?;
     printer.say(format!("answered in {:.1} s", started.elapsed().as_secs_f64()));
-    let overlaps = match &args.shards {
-        Some(dir) => overlaps(&suite.tasks, &results, dir)?.into_iter().map(Some).collect(),
-        None => vec![None; results.len()],
-    };
-    if let Some(path) = &args.tasks.answers {
-        write_answers(path, &results)?;
+    if let Some((path, file)) = answers {
+        write_answers(file, &results)?;
         printer.say(format!("likelihoods of all answers: {}", path.display()));
     }
+    let overlaps = match &documents {
+        Some(documents) => overlaps(&suite.tasks, &results, documents)?.into_iter().map(Some).collect(),
+        None => vec![None; results.len()],
+    };
     if args.json {
         let tasks: Map<String, Value> = results
             .iter()
@@ -140,8 +143,7 @@ fn print(rows: &[[String; 5]], printer: &Printer) -> Result<()> {
 }
 
 /// Writes what came of each question, a JSON object a line.
-fn write_answers(path: &Path, results: &[TaskResult]) -> Result<()> {
-    let mut file = AtomicFile::create(path)?;
+fn write_answers(mut file: AtomicFile, results: &[TaskResult]) -> Result<()> {
     for result in results {
         for index in 0..result.outcomes.len() {
             file.write(format!("{}\n", result.outcome_json(index)).as_bytes())?;

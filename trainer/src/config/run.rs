@@ -20,9 +20,9 @@ settings! {
         log_every: u64 = 10, int(1, MANY), free;
         /// steps between validations; one more follows the last step
         eval_every: u64 = 200, int(1, MANY), free;
-        /// tasks to be answered during training, as `moe-train eval --tasks` takes them; absent: none. Paths are as seen from
+        /// tasks to be answered during training, as `moe-train eval --tasks` takes them; absent or []: none. Paths are as seen from
         /// where the program runs
-        eval_tasks: Option<Vec<String>> = None, Kind::Texts("[\"arc_easy=arc_easy.jsonl.gz\", \"mine.toml\"]"), free;
+        eval_tasks: Option<Vec<String>> = None, Kind::TextsOrNone("[\"arc_easy=arc_easy.jsonl.gz\", \"mine.toml\"]"), free;
         /// steps between answers to the tasks; once more after the last step; absent: run.eval_every
         eval_tasks_every: Option<u64> = None, int(1, MANY), free;
         /// steps between checkpoints; one more follows the last step

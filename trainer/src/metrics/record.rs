@@ -106,6 +106,8 @@ impl Interval {
             put(&mut line, "data/batch", batch);
         }
         put(&mut line, "data/tokens_seen", state.tokens_seen);
+        let read = |t| corpus.samples.tokens_before(t);
+        put(&mut line, "data/tokens_read", read(state.t).saturating_sub(read(state.origin.t)));
         put(&mut line, "data/hash", state.digest.hash().to_string());
         for of_layer in &self.routers {
             router(&mut line, of_layer);

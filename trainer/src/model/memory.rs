@@ -31,6 +31,9 @@ pub struct MemoryPlan {
     pub scores: u64,
     /// Logits of one chunk of the loss and their gradient.
     pub logits: u64,
+    /// On the CPU copies of matrices, in the order in which products read them: those of the head, as it is and transposed,
+    /// and of the largest block. 0 on a GPU.
+    pub packed: u64,
 }
 
 impl MemoryPlan {
@@ -59,6 +62,12 @@ impl MemoryPlan {
         });
         let largest = scores.clone().max().unwrap_or(0);
         let scores = if recompute { largest } else { scores.sum() } + 2 * largest;
+        let of_block = |layer| Block::cost(config, layer).parameters;
+        let of_head = product(&[2, config.vocab_size as u64, config.d_model as u64]);
+        let packed = match form {
+            Form::Cpu => of_head.saturating_add((0..config.n_layers).map(of_block).max().unwrap_or(0)),
+            Form::Gpu | Form::Plain => 0,
+        };
         let chunk = chunk_tokens(config.vocab_size, form).min(tokens) as u64;
         Self {
             parameters,
@@ -70,13 +79,14 @@ impl MemoryPlan {
             scores: product(&[tokens as u64, scores, 4]),
             // Logits, and the gradient that takes their place.
             logits: product(&[2, chunk, config.vocab_size as u64, bytes]),
+            packed: product(&[packed, 4]),
         }
     }
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        let Self { activations, scores, logits, .. } = *self;
-        [self.of_model(), activations, scores, logits].into_iter().fold(0, u64::saturating_add)
+        let Self { activations, scores, logits, packed, .. } = *self;
+        [self.of_model(), activations, scores, logits, packed].into_iter().fold(0, u64::saturating_add)
     }
 
     /// What the size of the model alone decides.
@@ -139,8 +149,21 @@ mod tests {
         assert_eq!(MemoryPlan::new(&config, 0, usize::MAX, Form::Cpu, false).total(), u64::MAX);
         // Long samples are computed tile by tile.
         assert_eq!(MemoryPlan::new(&latent, 0, 8, Form::Cpu, false).scores, 0);
-        // Grouped queries never keep any.
-        let config = ModelConfig { seq_len: 512, ..preset("tiny") };
-        assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Cpu, false).scores, 0);
+        // Grouped queries never keep any, of a window or of all tokens.
+        for kind in ["attention.kind=gqa", "attention.kind=swa"] {
+            let config = ModelConfig { seq_len: 512, ..preset_with("tiny", &[kind]) };
+            assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Cpu, false).scores, 0);
+        }
+    }
+
+    #[test]
+    fn a_cpu_has_copies_of_the_head_and_of_a_block() {
+        let config = preset("tiny");
+        let largest = (0..config.n_layers).map(|layer| Block::cost(&config, layer).parameters).max();
+        let of_head = 2 * 32_768 * config.d_model as u64;
+        let plan = MemoryPlan::new(&config, 0, 8, Form::Cpu, false);
+        assert_eq!(plan.packed, 4 * (of_head + largest.expect("blocks")));
+        assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Gpu, false).packed, 0);
+        assert!(plan.total() > plan.of_model() + plan.activations + plan.logits);
     }
 }

@@ -100,7 +100,7 @@ pub fn sum(a: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// The greatest value; not a number if one is not.
+/// The greatest value. One that is not a number may be passed over: the exponentials that follow, of every value, carry it on.
 #[inline(always)]
 pub fn max(a: &[f32]) -> f32 {
     let mut largest = [f32::NEG_INFINITY; 8];
@@ -114,8 +114,7 @@ pub fn max(a: &[f32]) -> f32 {
     largest.into_iter().fold(rest, greater)
 }
 
-/// The greater one, and not a number if the second is not: unlike `f32::max`, a single
-/// instruction, and no way for a value that is not finite to hide.
+/// The greater one, and the second if either is not a number: a single instruction, unlike `f32::max`.
 #[inline(always)]
 pub fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }

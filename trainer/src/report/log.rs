@@ -279,8 +279,17 @@ impl RunLog {
 
     /// Tokens that this run has read after a step, padding included; `None` where the length of a sample is not known.
     pub fn read_at(&self, step: f64) -> Option<f64> {
+        if let Some(read) = self.read_by_line() {
+            return Some(self.at(step, read));
+        }
         let samples = self.at(step, self.train.numbers("data/t")?) - self.first_sample;
         Some(self.seq_len? * samples.max(0.0))
+    }
+
+    /// Tokens that this run has read after each line about training, padding included, where the lines say so: those of older
+    /// programs do not.
+    fn read_by_line(&self) -> Option<&[f64]> {
+        self.train.numbers("data/tokens_read").filter(|read| read.first().is_some_and(|x| x.is_finite()))
     }
 
     /// A column at the last line about training up to a step; before the first line it grows evenly from zero.
@@ -296,13 +305,19 @@ impl RunLog {
 
     /// Seconds of training after each line about it, by its own measure of speed.
     pub fn seconds(&self) -> Option<Vec<f64>> {
-        let (seq_len, samples) = (self.seq_len?, self.train.numbers("data/t")?);
+        let read = match self.read_by_line() {
+            Some(read) => read.to_vec(),
+            None => {
+                let (seq_len, samples) = (self.seq_len?, self.train.numbers("data/t")?);
+                samples.iter().map(|samples| (samples - self.first_sample) * seq_len).collect()
+            }
+        };
         let speeds = self.train.numbers("perf/tokens_per_s")?;
-        let (mut sum, mut before) = (0.0, self.first_sample);
-        let seconds = samples.iter().zip(speeds).map(|(samples, speed)| {
-            if *speed > 0.0 && *samples > before {
-                sum += (samples - before) * seq_len / speed;
-                before = *samples;
+        let (mut sum, mut before) = (0.0, 0.0);
+        let seconds = read.iter().zip(speeds).map(|(read, speed)| {
+            if *speed > 0.0 && *read > before {
+                sum += (read - before) / speed;
+                before = *read;
             }
             sum
         });
@@ -334,6 +349,20 @@ mod tests {
         assert_eq!(run.tasks.points("task/x/acc"), [(20.0, 0.5)]);
         assert_eq!((run.tokens_at(5.0), run.tokens_at(15.0), run.tokens_at(99.0)), (50.0, 100.0, 200.0));
         assert_eq!(run.train.middles("train/pass/", "/ce"), ["10"]);
+    }
+
+    #[test]
+    fn tokens_are_those_of_the_lines_where_these_count_them() {
+        // Ten samples of 30 tokens, then ten of 60, at 100 tokens a second.
+        let text = "{\"step\":10,\"data/t\":10,\"data/tokens_read\":300,\"perf/tokens_per_s\":100.0}\n\
+                    {\"step\":20,\"data/t\":20,\"data/tokens_read\":900,\"perf/tokens_per_s\":100.0}\n";
+        let mut run = read(text).unwrap();
+        run.seq_len = Some(60.0);
+        assert_eq!(run.seconds().unwrap(), [3.0, 9.0]);
+        assert_eq!((run.read_at(10.0), run.read_at(20.0)), (Some(300.0), Some(900.0)));
+        let mut run = read(&text.replace("data/tokens_read", "older")).unwrap();
+        run.seq_len = Some(60.0);
+        assert_eq!(run.seconds().unwrap(), [6.0, 12.0]);
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// A list of texts, at least one, such as this; what reads them checks them.
     Texts(&'static str),
+    /// The same, and an empty list, which switches off what the key switches on.
+    TextsOrNone(&'static str),
     /// The name of a device.
     Device,
     /// A folder.
@@ -104,6 +106,7 @@ impl Kind {
                 Ok(value.clone())
             }
             (Self::Texts(_), Value::Words(texts)) if !texts.is_empty() => Ok(value.clone()),
+            (Self::TextsOrNone(_), Value::Words(_)) => Ok(value.clone()),
             (Self::Device, Value::Text(name)) => name.parse::<DeviceChoice>().map(|_| value.clone()),
             _ => expected(),
         }
@@ -133,6 +136,7 @@ impl fmt::Display for Kind {
             }
             Self::Words(words) => write!(f, "a list of words, each {}", Self::Choice(words)),
             Self::Texts(such) => write!(f, "a list as in {such}"),
+            Self::TextsOrNone(such) => write!(f, "a list as in {such}, or [] for none"),
             Self::Path => f.write_str("a folder"),
             Self::Device => f.write_str("\"auto\", \"cpu\", \"cuda\" or \"cuda:N\""),
         }
@@ -168,6 +172,8 @@ mod tests {
         let kind = Kind::Words(&["swa", "full"]);
         assert_eq!(kind.check(&words(&["swa", "full", "swa"])), Ok(words(&["swa", "full", "swa"])));
         assert!(kind.check(&words(&[])).is_err() && kind.check(&words(&["swa", "ful"])).is_err());
+        let is_taken = |kind: Kind| kind.check(&words(&[])).is_ok();
+        assert!(is_taken(Kind::TextsOrNone("[\"a\"]")) && !is_taken(Kind::Texts("[\"a\"]")));
         assert_eq!(words(&["swa", "full"]).to_string(), "[\"swa\", \"full\"]");
     }
 }

@@ -45,7 +45,7 @@ impl Kind {
 
 /// One or several.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
 pub enum OneOrMore {
     /// One: a file, or the field of a list.
     One(String),
@@ -55,7 +55,7 @@ pub enum OneOrMore {
 
 /// Which choice is right.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number from 0, or the name of a field")]
 pub enum Answer {
     /// Always the one of this number, from 0.
     Index(usize),
@@ -65,7 +65,7 @@ pub enum Answer {
 
 /// A value that a field must have.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text, a whole number, true or false")]
 pub enum Wanted {
     /// A text.
     Text(String),
@@ -179,7 +179,11 @@ impl Source {
     /// # Errors
     /// When there is no such definition, or it is wrong.
     pub fn find(spec: &str) -> Result<Self> {
-        let (which, data) = match spec.split_once('=') {
+        // A path may have a sign of equality in it.
+        let is_definition =
+            |which: &str| which.ends_with(".toml") || BUILT_IN.iter().any(|(name, _)| *name == which);
+        let mut splits = spec.match_indices('=').map(|(at, sign)| (&spec[..at], &spec[at + sign.len()..]));
+        let (which, data) = match splits.find(|(which, _)| is_definition(which)) {
             Some((which, data)) => (which, Some(data)),
             None => (spec, None),
         };
@@ -193,9 +197,10 @@ impl Source {
                 (std::fs::read_to_string(path).map_err(Error::io("read", path))?, which.to_string())
             }
             None => {
-                let near = nearest(&names, which).map(|near| format!("; did you mean {near}?"));
+                let word = which.split_once('=').map_or(which, |(word, _)| word);
+                let near = nearest(&names, word).map(|near| format!("; did you mean {near}?"));
                 return Err(Error::Usage(format!(
-                    "--tasks {spec}: expected FILE.toml or NAME=FILE, with one of the names {}{}",
+                    "{spec}: expected FILE.toml or NAME=FILE, with one of the names {}{}",
                     names.join(", "),
                     near.unwrap_or_default()
                 )));
@@ -269,8 +274,13 @@ mod tests {
     fn unknown_names_and_keys_are_refused() {
         let error = Source::find("arc_esay=x.jsonl").expect_err("no such task").to_string();
         assert!(error.contains("did you mean arc_easy?"), "{error}");
+        let source = Source::find("arc_easy=a=b.jsonl").expect("a file with a sign of equality");
+        assert_eq!(source.definition.data, Some(OneOrMore::One("a=b.jsonl".into())));
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("t.toml");
+        let odd = dir.path().join("x=y.toml");
+        std::fs::write(&odd, "kind = \"cloze\"\n").expect("write");
+        assert_eq!(Source::find(odd.to_str().expect("text")).expect("a definition").name, "x=y");
         std::fs::write(&path, "kind = \"cloze\"\npromt = \"x\"\n").expect("write");
         let error = Source::find(path.to_str().expect("text")).expect_err("unknown key").to_string();
         assert!(error.contains("line 2") && error.contains("unknown field `promt`"), "{error}");

@@ -22,6 +22,18 @@ pub struct Window {
     pub targets: Vec<u32>,
 }
 
+/// A tokenizer from the content of its file, that gives texts all of their tokens and no others: what the file says of
+/// truncation and padding is meant for batches of another program.
+///
+/// # Errors
+/// When it is no tokenizer.
+pub fn tokenizer(file: &[u8]) -> Result<Tokenizer, String> {
+    let mut tokenizer = Tokenizer::from_bytes(file).map_err(|error| format!("is no tokenizer: {error}"))?;
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).map_err(|error| format!("cannot stop truncating: {error}"))?;
+    Ok(tokenizer)
+}
+
 /// Puts texts into tokens.
 pub struct Encoder {
     tokenizer: Tokenizer,
@@ -33,9 +45,9 @@ impl Encoder {
     ///
     /// # Errors
     /// When it is no tokenizer.
-    pub fn new(tokenizer: &[u8], eod: u32) -> Result<Self> {
-        let tokenizer = Tokenizer::from_bytes(tokenizer)
-            .map_err(|error| Error::Data(format!("the tokenizer of the run is none: {error}")))?;
+    pub fn new(file: &[u8], eod: u32) -> Result<Self> {
+        let tokenizer =
+            tokenizer(file).map_err(|problem| Error::Data(format!("the tokenizer of the run {problem}")))?;
         Ok(Self { tokenizer, eod })
     }
 
@@ -118,11 +130,15 @@ mod tests {
 
     /// Characters are tokens; `ab` and ` c` are one each.
     fn encoder() -> Encoder {
+        encoder_with("null", "null")
+    }
+
+    fn encoder_with(truncation: &str, padding: &str) -> Encoder {
         let vocab = "{\"E\":0,\"a\":1,\"b\":2,\" \":3,\"c\":4,\"ab\":5,\" c\":6}";
         let model =
             format!("{{\"type\":\"BPE\",\"vocab\":{vocab},\"merges\":[[\"a\",\"b\"],[\" \",\"c\"]]}}");
         let file = format!(
-            "{{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],\"normalizer\":null,\
+            "{{\"version\":\"1.0\",\"truncation\":{truncation},\"padding\":{padding},\"added_tokens\":[],\"normalizer\":null,\
              \"pre_tokenizer\":null,\"post_processor\":null,\"decoder\":null,\"model\":{model}}}"
         );
         Encoder::new(file.as_bytes(), 0).expect("a tokenizer")
@@ -147,6 +163,18 @@ mod tests {
         check("  ", "c", (&[0], &[3, 6]));
         assert!(encoder().request("a", "b").is_err() && encoder().request("a", "").is_err());
         assert_eq!(encoder().text("ab").expect("a text").continuation, [5]);
+    }
+
+    #[test]
+    fn what_a_tokenizer_says_of_batches_changes_nothing() {
+        let truncation =
+            "{\"direction\":\"Right\",\"max_length\":2,\"strategy\":\"LongestFirst\",\"stride\":0}";
+        let padding = "{\"strategy\":{\"Fixed\":9},\"direction\":\"Right\",\"pad_to_multiple_of\":null,\
+                       \"pad_id\":0,\"pad_type_id\":0,\"pad_token\":\"E\"}";
+        for (truncation, padding) in [(truncation, "null"), ("null", padding)] {
+            let text = encoder_with(truncation, padding).text("abba").expect("a text");
+            assert_eq!(text.continuation, [5, 2, 1]);
+        }
     }
 
     #[test]

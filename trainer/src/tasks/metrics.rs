@@ -93,9 +93,12 @@ impl Outcome {
     }
 }
 
-/// The numbers of questions of a kind.
+/// The numbers of questions of a kind; of no question there are none.
 pub fn summary<'a>(kind: Kind, outcomes: impl IntoIterator<Item = &'a Outcome>) -> Summary {
     let outcomes: Vec<&Outcome> = outcomes.into_iter().collect();
+    if outcomes.is_empty() {
+        return Summary { n: 0, metrics: Vec::new() };
+    }
     let is_right = |outcome: &Outcome, chosen: usize| f64::from(u8::from(chosen == outcome.right));
     let per = |outcome: &Outcome, length: fn(&Size) -> usize| {
         let sizes = &outcome.sizes;
@@ -216,6 +219,7 @@ mod tests {
             ],
         );
         assert_eq!(summary(Kind::Choice, &outcomes[..1]).metrics[0].stderr, None);
+        assert_eq!(summary(Kind::Choice, []), Summary { n: 0, metrics: vec![] });
         let groups = by_group(Kind::Choice, &outcomes);
         assert_eq!(groups.keys().collect::<Vec<_>>(), ["ab"]);
         assert_eq!(outcome(&[-5.0, -1.0, -3.0], &["a", "b", "c"], 2).rank(), 2);

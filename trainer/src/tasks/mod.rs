@@ -24,8 +24,8 @@ use crate::model::Model;
 use definition::{Kind, Source};
 use encode::{Encoder, Request};
 use metrics::{Outcome, Size, Summary, by_group, summary};
-use question::{Changes, Questions};
-use score::{Reading, score};
+use question::{Changes, Question, Questions};
+use score::{Reading, Score, score};
 
 /// Tasks in tokens, ready to be put to models again and again.
 #[derive(Debug)]
@@ -70,6 +70,8 @@ pub struct Reader<'a> {
     pub eod: u32,
     /// Most tokens that it reads.
     pub longest: usize,
+    /// For messages: the flag or the key that names the tasks.
+    pub asked_by: &'a str,
 }
 
 impl Suite {
@@ -81,10 +83,16 @@ impl Suite {
         let encoder = Encoder::new(reader.tokenizer, reader.eod)?;
         let mut tasks: Vec<Task> = Vec::with_capacity(specs.len());
         for spec in specs {
-            let questions = Questions::read(&Source::find(spec)?, changes)?;
+            let asked_by = reader.asked_by;
+            let questions = Source::find(spec).and_then(|source| Questions::read(&source, changes));
+            let questions = questions.map_err(|error| match error {
+                Error::Usage(problem) => Error::Usage(format!("{asked_by}: {problem}")),
+                Error::Data(problem) => Error::Data(format!("{asked_by}: {problem}")),
+                other => other,
+            })?;
             if tasks.iter().any(|task| task.questions.name == questions.name) {
                 return Err(Error::Usage(format!(
-                    "--tasks {spec}: another task is called {:?}; give one file for all data (a pattern in quotes: NAME='*.jsonl'), \
+                    "{asked_by}: {spec}: another task is called {:?}; give one file for all data (a pattern in quotes: NAME='*.jsonl'), \
                      or a definition of your own with another `name`",
                     questions.name
                 )));
@@ -97,7 +105,7 @@ impl Suite {
     /// Puts all tasks to a model, in forward passes of about `pass_tokens` tokens; 1 asks every question by itself.
     ///
     /// # Errors
-    /// When the device failed.
+    /// When the device failed, and when the model's answer is not a number.
     pub fn run(&self, model: &Model, pass_tokens: usize) -> Result<Vec<TaskResult>> {
         self.tasks.iter().map(|task| task.run(model, self.longest, pass_tokens)).collect()
     }
@@ -105,7 +113,7 @@ impl Suite {
 
 impl Task {
     fn new(questions: Questions, encoder: &Encoder) -> Result<Self> {
-        let of_question = |question: &question::Question| -> Result<Vec<Request>> {
+        let of_question = |question: &Question| -> Result<Vec<Request>> {
             let request = |answer: &String| {
                 let request = match questions.kind {
                     Kind::Perplexity => encoder.text(answer),
@@ -128,13 +136,10 @@ impl Task {
         for question in all {
             let (own, others) = rest.split_at(question.answers.len());
             rest = others;
-            outcomes.push(Outcome {
-                log_likelihoods: own.iter().map(|score| score.log_likelihood).collect(),
-                sizes: question.answers.iter().map(|answer| Size::of(answer)).collect(),
-                right: question.right,
-                is_greedy: own[question.right].n_missed == 0,
-                group: question.group.clone(),
-            });
+            outcomes.push(outcome(question, own).map_err(|problem| {
+                let (path, line) = &question.place;
+                Error::Diverged(format!("{name}, question of {}, line {line}: {problem}", path.display()))
+            })?);
         }
         Ok(TaskResult {
             name: name.clone(),
@@ -145,6 +150,23 @@ impl Task {
             outcomes,
         })
     }
+}
+
+/// What came of a question whose answers have these scores.
+fn outcome(question: &Question, scores: &[Score]) -> Result<Outcome, String> {
+    if let Some(score) = scores.iter().find(|score| !score.log_likelihood.is_finite()) {
+        return Err(format!(
+            "the likelihood of an answer is {}: weights of the model are no numbers any more, or far too large",
+            score.log_likelihood
+        ));
+    }
+    Ok(Outcome {
+        log_likelihoods: scores.iter().map(|score| score.log_likelihood).collect(),
+        sizes: question.answers.iter().map(|answer| Size::of(answer)).collect(),
+        right: question.right,
+        is_greedy: scores[question.right].n_missed == 0,
+        group: question.group.clone(),
+    })
 }
 
 impl Summary {
@@ -195,5 +217,28 @@ impl TaskResult {
             value[name] = of;
         }
         value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_likelihood_that_is_no_number_is_no_answer() {
+        let question = Question {
+            context: "x".into(),
+            answers: vec!["a".into(), "b".into()],
+            right: 0,
+            group: None,
+            looked_for: Vec::new(),
+            place: ("t.jsonl".into(), 1),
+        };
+        let score = |log_likelihood| Score { log_likelihood, n_tokens: 1, n_missed: 0 };
+        let of = |b| outcome(&question, &[score(-1.0), score(b)]);
+        assert_eq!(of(-2.0).expect("numbers").chosen(), 0);
+        for wrong in [f64::NAN, f64::NEG_INFINITY] {
+            assert!(of(wrong).is_err_and(|problem| problem.contains("weights of the model")));
+        }
     }
 }

@@ -12,6 +12,7 @@ use tokenizers::Tokenizer;
 
 use super::Task;
 use super::TaskResult;
+use super::encode::tokenizer;
 use super::metrics::{Summary, summary};
 use crate::error::{Error, Result};
 
@@ -32,11 +33,34 @@ pub struct Overlap {
     pub rest: Summary,
 }
 
-/// Looks for the questions of tasks in the documents of shards.
+/// The documents of a build, to be searched.
+#[derive(Debug)]
+pub struct Documents<'a> {
+    dir: &'a Path,
+    manifest: Manifest,
+    tokenizer: Tokenizer,
+}
+
+impl<'a> Documents<'a> {
+    /// Those of a folder.
+    ///
+    /// # Errors
+    /// When the folder holds no shards, or their tokenizer is missing.
+    pub fn open(dir: &'a Path) -> Result<Self> {
+        let manifest = Manifest::read(dir)?;
+        let path = dir.join(&manifest.tokenizer.file);
+        let file = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let tokenizer =
+            tokenizer(&file).map_err(|problem| Error::Data(format!("{}: {problem}", path.display())))?;
+        Ok(Self { dir, manifest, tokenizer })
+    }
+}
+
+/// Looks for the questions of tasks in documents.
 ///
 /// # Errors
-/// When the folder holds no shards, or they are damaged, or their tokenizer is missing.
-pub fn overlaps(tasks: &[Task], results: &[TaskResult], dir: &Path) -> Result<Vec<Overlap>> {
+/// When the shards are damaged.
+pub fn overlaps(tasks: &[Task], results: &[TaskResult], documents: &Documents) -> Result<Vec<Overlap>> {
     let mut index = Index::default();
     let mut too_short = vec![0; tasks.len()];
     for (number, task) in tasks.iter().enumerate() {
@@ -46,7 +70,7 @@ pub fn overlaps(tasks: &[Task], results: &[TaskResult], dir: &Path) -> Result<Ve
         }
     }
     let mut found: Vec<BTreeMap<usize, String>> = vec![BTreeMap::new(); tasks.len()];
-    for (document, questions) in index.search(dir)? {
+    for (document, questions) in index.search(documents)? {
         for (task, question) in questions {
             found[task].entry(question).or_insert_with(|| document.clone());
         }
@@ -98,12 +122,8 @@ impl Index {
     }
 
     /// The documents of a build that hold something, in their order.
-    fn search(&self, dir: &Path) -> Result<Vec<(String, Vec<Place>)>> {
-        let manifest = Manifest::read(dir)?;
-        let path = dir.join(&manifest.tokenizer.file);
-        let file = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let tokenizer = Tokenizer::from_bytes(&file)
-            .map_err(|error| Error::Data(format!("{}: is no tokenizer: {error}", path.display())))?;
+    fn search(&self, documents: &Documents) -> Result<Vec<(String, Vec<Place>)>> {
+        let Documents { dir, manifest, tokenizer } = documents;
         let mut found = Vec::new();
         for info in &manifest.shards {
             let shard = Shard::open(&Manifest::mdx_path(dir, &info.name))?;

@@ -1,5 +1,6 @@
 //! Questions from records: what stands before, what may follow, and what is right.
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -72,9 +73,14 @@ impl Questions {
         if definition.kind == Kind::Perplexity && shots.is_some() {
             return Err(wrong("`shots`: a text whose perplexity is asked for has no examples".into()));
         }
-        let files = definition::files(data)?;
-        let mut records = records::read(&files, &definition.only)?;
-        records.truncate(changes.limit.unwrap_or(usize::MAX));
+        let named = |key: &str, list: &OneOrMore| match list {
+            OneOrMore::More(paths) if paths.is_empty() => {
+                Err(wrong(format!("`{key}` is an empty list: name a file, or a pattern of files")))
+            }
+            list => definition::files(list),
+        };
+        let files = named("data", data)?;
+        let records = records::read(&files, &definition.only, changes.limit.unwrap_or(usize::MAX))?;
         let mut all = Vec::with_capacity(records.len());
         for record in &records {
             let path = &files[record.file];
@@ -82,11 +88,15 @@ impl Questions {
             all.push(question.map_err(|problem| at(path, record.line, &problem))?);
         }
         if let Some(shots) = &shots {
+            let asked = places(&files, &records)?;
             let files = match &shots.data {
-                Some(data) => definition::files(data)?,
+                Some(data) => named("shots.data", data)?,
                 None => files,
             };
-            let pool = records::read(&files, &shots.only)?;
+            // The first ones are enough for those who take them in order: a question's own record is among them once for each
+            // time that its file is named.
+            let enough = shots.seed.map_or(shots.n.saturating_add(files.len()), |_| usize::MAX);
+            let pool = records::read(&files, &shots.only, enough)?;
             let mut examples = Vec::with_capacity(pool.len());
             for record in &pool {
                 let question = form.question(&record.value, files[record.file].clone(), record.line);
@@ -95,28 +105,38 @@ impl Questions {
                 examples
                     .push(format!("{}{}{answer}{}", question.context, form.delimiter, definition.separator));
             }
-            prepend(&mut all, &records, &examples, &pool, shots, name, shots.data.is_none())
-                .map_err(wrong)?;
+            let pool = places(&files, &pool)?;
+            prepend(&mut all, &asked, &examples, &pool, shots, name).map_err(wrong)?;
         }
         let n_shots = shots.map_or(0, |shots| shots.n);
         Ok(Self { name: name.clone(), kind: definition.kind, delimiter: form.delimiter, n_shots, all })
     }
 }
 
+/// File and line of each record, the file by the one name that it has without links.
+fn places(files: &[PathBuf], records: &[Record]) -> Result<Vec<(PathBuf, usize)>> {
+    let real = files.iter().map(|path| path.canonicalize().map_err(Error::io("find", path)));
+    let real = real.collect::<Result<Vec<_>>>()?;
+    Ok(records.iter().map(|record| (real[record.file].clone(), record.line)).collect())
+}
+
 /// Puts examples before the questions; none is the question's own record.
+///
+/// `asked` and `pool` are the places of the questions and of the examples.
 fn prepend(
     questions: &mut [Question],
-    records: &[Record],
+    asked: &[(PathBuf, usize)],
     examples: &[String],
-    pool: &[Record],
+    pool: &[(PathBuf, usize)],
     shots: &Shots,
     name: &str,
-    is_same_file: bool,
 ) -> Result<(), String> {
-    for (index, (question, record)) in questions.iter_mut().zip(records).enumerate() {
-        let is_own = |other: &Record| is_same_file && (other.file, other.line) == (record.file, record.line);
-        let own = pool.iter().position(is_own);
-        if pool.len() < shots.n + usize::from(own.is_some()) {
+    let mut times: HashMap<&(PathBuf, usize), usize> = HashMap::new();
+    for place in pool {
+        *times.entry(place).or_default() += 1;
+    }
+    for (index, (question, own)) in questions.iter_mut().zip(asked).enumerate() {
+        if pool.len() < shots.n.saturating_add(times.get(own).copied().unwrap_or_default()) {
             return Err(format!("`shots`: {} examples are asked for, and there are {}", shots.n, pool.len()));
         }
         let order: Box<dyn Iterator<Item = usize>> = match shots.seed {
@@ -126,16 +146,16 @@ fn prepend(
                 Box::new((0..).map(move |draw| (stream.bits(draw) % pool.len() as u64) as usize))
             }
         };
-        let mut chosen: Vec<usize> = Vec::with_capacity(shots.n);
+        let (mut chosen, mut is_chosen) = (Vec::with_capacity(shots.n), HashSet::new());
         for example in order {
             if chosen.len() == shots.n {
                 break;
             }
-            if Some(example) != own && !chosen.contains(&example) {
+            if pool[example] != *own && is_chosen.insert(example) {
                 chosen.push(example);
             }
         }
-        let before: String = chosen.into_iter().map(|example| examples[example].as_str()).collect();
+        let before: String = chosen.into_iter().map(|example: usize| examples[example].as_str()).collect();
         question.context.insert_str(0, &before);
     }
     Ok(())
@@ -292,6 +312,9 @@ impl Form {
                 (vec![target], 0)
             }
         };
+        if self.kind == Kind::Perplexity && answers[0].is_empty() {
+            return Err("the text is empty".into());
+        }
         if let Some(empty) = answers.iter().position(String::is_empty) {
             return Err(format!("answer {empty} (from 0) is empty"));
         }
@@ -320,10 +343,14 @@ impl Form {
         let labels = self.labels.as_ref().map(|labels| labels.texts(record)).transpose()?;
         if let Some(labels) = labels {
             let answer = path.text(record)?;
-            let found =
-                labels.iter().position(|label| *label == answer).filter(|index| *index < choices.len());
-            return found
-                .ok_or_else(|| format!("field `{path}`: {answer:?} is none of the labels {labels:?}"));
+            return match labels.iter().position(|label| *label == answer) {
+                Some(index) if index < choices.len() => Ok(index),
+                Some(index) => Err(format!(
+                    "field `{path}`: {answer:?} is label {index} (from 0) of {labels:?}, and there are only {} choices",
+                    choices.len()
+                )),
+                None => Err(format!("field `{path}`: {answer:?} is none of the labels {labels:?}")),
+            };
         }
         let found = match value {
             Value::Number(number) => number.as_u64().map(|index| index as usize),
@@ -380,6 +407,8 @@ mod tests {
             assert!(error.contains("d.jsonl, line 1") && error.contains("from 0 to 2"), "{error}");
         }
         assert!(right("labels = \"l\"", "\"4\"").is_err_and(|error| error.contains("none of the labels")));
+        let error = right("labels = [\"w\", \"x\", \"y\", \"z\"]", "\"z\"").expect_err("a label too many");
+        assert!(error.contains("there are only 3 choices"), "{error}");
     }
 
     #[test]
@@ -407,6 +436,15 @@ mod tests {
         let error =
             read(&format!("{CHOICES}[shots]\nn = 6\n"), &records, Changes::default()).expect_err("too many");
         assert!(error.to_string().contains("6 examples are asked for"), "{error}");
+        let most = Changes { shots: Some(usize::MAX), limit: None };
+        assert!(read(CHOICES, &records, most).is_err_and(|error| error.to_string().contains("there are 6")));
+        // The file of the task by its name is the file of the task, however it is named.
+        for name in ["d.jsonl", "./d.jsonl"] {
+            let named = format!("[shots]\nn = 2\ndata = \"{name}\"\n");
+            assert_eq!(contexts(&named, Changes::default()), first);
+        }
+        let twice = "[shots]\nn = 2\ndata = [\"d.jsonl\", \"./d.jsonl\"]\n";
+        assert_eq!(contexts(twice, Changes::default()), first);
     }
 
     #[test]
@@ -423,6 +461,13 @@ mod tests {
             assert!(error.contains(expected), "{error}");
         };
         refused("kind = \"cloze\"\n", "`text` is missing");
+        refused(
+            "kind = \"perplexity\"\ntext = \"{{t}}\"\nanswer = -1\n",
+            "a number from 0, or the name of a field",
+        );
+        refused("kind = \"perplexity\"\ntext = \"\"\n", "the text is empty");
+        let choice = "kind = \"choice\"\nprompt = \"\"\nchoices = [\"a\", \"b\"]\nanswer = 0\n";
+        refused(&format!("{choice}[shots]\nn = 1\ndata = []\n"), "`shots.data` is an empty list");
         refused("kind = \"cloze\"\ntext = \"{{t}}\"\nanswer = 0\n", "`answer` does not belong");
         refused("kind = \"perplexity\"\ntext = \"{{t}}\"\n[shots]\nn = 1\n", "has no examples");
         refused("kind = \"choice\"\nchoices = [\"{{t}}\"]\nanswer = 0\n", "at least two are needed");

@@ -79,7 +79,8 @@ impl Pass<'_> {
     fn run(&self, model: &Model, ranks: bool, scores: &mut [Score]) -> Result<()> {
         let device = model.device();
         let (len, mut tokens) = (self.rows[0].len(), self.rows.concat());
-        // A product with a single row is summed up in another order than one with more.
+        // Products with a single row have kernels of their own outside of the CPU's exact ones: on a GPU, and in attentions of
+        // tensor operations. Those sum up in another order than the kernels for more rows.
         if tokens.len() == 1 {
             tokens = tokens.repeat(2);
         }

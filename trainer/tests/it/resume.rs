@@ -182,7 +182,7 @@ fn metrics_have_all_their_keys() {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let keys = "schema step train/ce train/bpb train/total train/aux_switch train/aux_sequence train/z \
         train/source/even/ce train/source/odd/ce train/pass/0/ce train/variant/0/ce train/variant/1/ce optim/lr \
-        optim/grad_norm optim/clip_frac optim/update_rms perf/tokens_per_s perf/data_wait perf/tflops data/t data/hash data/tokens_seen router/1/load \
+        optim/grad_norm optim/clip_frac optim/update_rms perf/tokens_per_s perf/data_wait perf/tflops data/t data/hash data/tokens_seen data/tokens_read router/1/load \
         router/1/maxvio router/1/h_norm router/1/e_eff router/1/dead router/1/max_load router/1/dropped \
         router/1/bias_range router/1/logit_max router/1/logit_min router/1/z router/1/rows_min router/1/rows_mean \
         router/1/rows_max router/1/source/even/load router/1/source/odd/load router/1/source_information router/1/confidence";

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use moe_train::model::ModelConfig;
 use moe_train::model::config::{BalanceConfig, Compute};
@@ -11,6 +11,9 @@ use moe_train::run::Validator;
 use moe_train::train::{StepConfig, TrainState, train_step};
 
 use crate::support::*;
+
+/// Held by those who choose the vectors of all threads.
+static VECTORS: Mutex<()> = Mutex::new(());
 
 fn values(state: &TrainState) -> Vec<f32> {
     parameters(&state.model).iter().flat_map(Parameter::to_host).collect()
@@ -215,6 +218,7 @@ fn clipped_steps_of_a_four_million_embedding_depend_on_no_thread() {
     for threads in [2, 3, 8, 8, 8, 64] {
         assert_eq!(hash(threads), expected, "{threads} threads");
     }
+    let _alone = VECTORS.lock().unwrap_or_else(PoisonError::into_inner);
     use_vectors(Vectors::Avx2);
     assert_eq!(hash(2), expected, "narrower vectors");
     use_vectors(Vectors::Widest);
@@ -222,6 +226,7 @@ fn clipped_steps_of_a_four_million_embedding_depend_on_no_thread() {
 
 #[test]
 fn steps_have_the_same_bits_on_every_processor() {
+    let _alone = VECTORS.lock().unwrap_or_else(PoisonError::into_inner);
     let steps = |vectors: Vectors, config: &ModelConfig, recompute: bool| {
         use_vectors(vectors);
         let mut state = state(config);

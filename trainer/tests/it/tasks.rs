@@ -163,7 +163,7 @@ fn what_is_no_task_is_refused_with_file_and_line() {
     write_tasks(&world);
     json(&world.train("r", &["--steps", "1"]));
     fs::write(world.path("bad.jsonl"), "{\"query\": \"x\", \"choices\": [\"a\", \"b\"]}\n").expect("write");
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 10] = [
         (&["arc_easi=bad.jsonl"], 2, "did you mean arc_easy?"),
         (&["arc_easy=bad.jsonl"], 3, "bad.jsonl, line 1: no field `gold`; there are: choices, query"),
         (&["arc_easy=no.jsonl"], 3, "no.jsonl: no such file"),
@@ -171,17 +171,25 @@ fn what_is_no_task_is_refused_with_file_and_line() {
         (&["no.toml"], 2, "cannot read no.toml"),
         (&["next.toml", "next.toml"], 2, "another task is called \"next\""),
         (&["next.toml", "--shots", "40"], 2, "40 examples are asked for, and there are 12"),
+        (&["next.toml", "--shots", "18446744073709551615"], 2, "--shots"),
+        (&["empty.toml"], 2, "empty.toml: `data` is an empty list"),
+        // What the shards lack is said before the first question is put.
+        (&["next.toml", "--shards", "no", "--answers", "answers.jsonl"], 3, "no"),
     ];
+    let empty = "kind = \"perplexity\"\ndata = []\ntext = \"{{t}}\"\n";
+    fs::write(world.path("empty.toml"), empty).expect("write");
     for (tasks, code, expected) in cases {
         let output = world.run(&[&["eval", "r", "--tasks"], tasks].concat());
         let said = stderr(&output);
         assert!(said.contains(expected) && !said.contains("panicked"), "{tasks:?}: {said}");
         assert_eq!(output.status.code(), Some(code), "{tasks:?}: {said}");
+        assert!(!said.contains("answered in"), "{tasks:?}: {said}");
     }
     assert_eq!(world.run(&["eval", "r"]).status.code(), Some(2));
     // A run asks before its folder is made.
     let output = world.train("s", &["--set", "run.eval_tasks=[\"arc_easy=no.jsonl\"]"]);
-    assert!(stderr(&output).contains("no such file") && !world.path("s").exists(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("run.eval_tasks: no.jsonl: no such file"), "{}", stderr(&output));
+    assert!(!world.path("s").exists());
 }
 
 #[test]
@@ -207,6 +215,10 @@ fn a_run_answers_tasks_on_its_way_and_a_resumed_one_the_same() {
     let found = json(&world.run(&["eval", "straight", "--tasks", "next.toml", "--json"]));
     assert_eq!(found["tasks"]["next"]["bits_per_byte"], last["task/next/bits_per_byte"]);
     assert_eq!(found["tasks"]["next"]["groups"]["1"]["acc"], last["task/next/1/acc"]);
+    // An empty list switches off what a file switches on.
+    let off = ["--set", "run.eval_tasks=[]", "--set", "run.eval_tasks_every=5", "--steps", "2"];
+    json(&world.train("off", &off));
+    assert!(lines("off").is_empty());
     let refused = world.train("x", &["--set", "run.eval_tasks_every=5"]);
     assert!(stderr(&refused).contains("no effect without run.eval_tasks"), "{}", stderr(&refused));
 }

@@ -39,6 +39,7 @@ fn a_run_begins_with_the_weights_of_another_one() {
             "the model is that of the run whose weights it gets",
         ),
         (&["--run", "runs/tuned"], "exists"),
+        (&["--run", "runs/base/inside"], "--run runs/base/inside: lies in the run that it leaves"),
         (&["--run", "runs/other", "--set", "optim.lrr=1"], "optim.lrr"),
     ] {
         let refused = from(more);

@@ -166,7 +166,11 @@ impl Field {
                 Ok(values.first().map(|value| format!("{key}={value}")).into_iter().collect())
             }
             Self::Window => match config.get("sliding_window") {
-                None | Some(Json::Null) => Ok(vec![format!("{ATTENTION}=gqa")]),
+                None => {
+                    Err("sliding_window is missing: write how many tokens a token sees, or null for all"
+                        .into())
+                }
+                Some(Json::Null) => Ok(vec![format!("{ATTENTION}=gqa")]),
                 Some(_) => {
                     Ok(vec![format!("{ATTENTION}=swa"), format!("{WINDOW}={}", integer("sliding_window")?)])
                 }

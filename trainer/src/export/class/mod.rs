@@ -312,6 +312,22 @@ mod tests {
     }
 
     #[test]
+    fn a_window_is_said_or_said_to_be_none() {
+        let config = config(&["model.dense_layers=4", "attention.kind=swa", "attention.swa.window=7"]);
+        let model = config.model(64, 32);
+        let facts = Facts { values: &config.values, model: &model };
+        let class = Class::choose(facts).expect("a class");
+        let text = serde_json::to_string(&class.describe(facts)).expect("JSON");
+        let mut read: Map<String, Json> = serde_json::from_str(&text).expect("JSON");
+        read.insert("sliding_window".into(), Json::Null);
+        let settings = class.settings(&read).expect("null is none");
+        assert!(settings.contains(&"attention.kind=gqa".to_string()), "{settings:?}");
+        read.remove("sliding_window");
+        let problems = class.settings(&read).expect_err("not said").join("\n");
+        assert!(problems.contains("sliding_window is missing"), "{problems}");
+    }
+
+    #[test]
     fn a_description_reads_back_as_the_same_settings() {
         const YARN: [&str; 3] =
             ["attention.rope.scaling=yarn", "attention.rope.factor=4", "attention.rope.original=16"];

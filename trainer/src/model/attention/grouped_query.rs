@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::sigmoid;
 use serde::{Deserialize, Serialize};
 
 use super::cache::KeyValueCache;
@@ -21,6 +20,7 @@ use crate::ops::attention::{
 };
 use crate::ops::linear::{cast_f32, cast_like, linear};
 use crate::ops::rotary::rotate_part;
+use crate::ops::row_functions::logistic;
 use crate::settings;
 use crate::settings::value::Kind;
 use crate::settings::{Key, Section, Values, float, int};
@@ -326,7 +326,7 @@ impl GroupedQuery {
         if let Some(gate) = gate {
             let [tokens, columns] = y.dims();
             let n_gates = gate.dims()[1];
-            let gate = cast_like(sigmoid(cast_f32(gate)), &y).unsqueeze_dim::<3>(2);
+            let gate = cast_like(logistic(cast_f32(gate)), &y).unsqueeze_dim::<3>(2);
             y = (y.reshape([tokens, n_gates, columns / n_gates]) * gate).reshape([tokens, columns]);
         }
         linear(y, self.w_out.val())
@@ -354,7 +354,7 @@ impl Forward for GroupedQuery {
         let [key, value] = cache.push(columns(heads, kv_heads), columns(heads + kv_heads, kv_heads));
         let keys = key.dims()[2];
         let y = if keys == tokens {
-            // A prompt: on a GPU with the kernel of training, which keeps no scores.
+            // A prompt: with the kernel of training, which keeps no scores.
             self.among_themselves(qkv, ctx)
         } else {
             let window = self.window.unwrap_or(keys);

@@ -10,6 +10,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use super::routing::{Routing, only};
 use crate::model::context::Context;
+use crate::ops::row_functions::shares;
 use crate::settings;
 use crate::settings::value::Kind;
 use crate::settings::{float, int};
@@ -81,7 +82,7 @@ impl CapacitySettings {
                 let mut weights = routing.weights * kept;
                 if self.renormalize {
                     // A token that keeps nothing has nothing to divide.
-                    weights = weights.clone() / weights.sum_dim(1).add_scalar(1e-20);
+                    weights = shares(weights);
                 }
                 Routing { choices, weights, ..routing }
             }

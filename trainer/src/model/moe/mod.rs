@@ -16,7 +16,7 @@ mod routing;
 mod settings;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, activation};
+use burn::tensor::{Int, Tensor};
 
 pub use balance::BalanceConfig;
 pub use capacity::CapacitySettings;
@@ -37,6 +37,7 @@ use super::scaled;
 use super::transfer::Transfer;
 use crate::ops::linear::linear;
 use crate::ops::routing::{count, sort_by_expert};
+use crate::ops::row_functions::logistic;
 
 /// A router, its experts, and the experts that every token shares.
 #[derive(Module, Debug)]
@@ -142,9 +143,7 @@ impl MoeLayer {
         };
         let y = scaled(y, self.routed);
         let y = match (&self.shared, &self.shared_gate) {
-            (Some(shared), Some(gate)) => {
-                y + shared.forward(x.clone()) * activation::sigmoid(linear(x, gate.val()))
-            }
+            (Some(shared), Some(gate)) => y + shared.forward(x.clone()) * logistic(linear(x, gate.val())),
             (Some(shared), None) => y + shared.forward(x),
             (None, _) => y,
         };

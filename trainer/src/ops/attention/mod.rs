@@ -82,12 +82,16 @@ pub fn attention_in_window(
     shape: AttentionShape,
     scoring: &Scoring,
 ) -> Tensor<2> {
-    if Form::of(&qkv) == Form::Gpu && scoring.is_plain() {
-        // The kernels take any first key that never falls inside of a sample, and skip what nobody sees.
-        let first = integer_tensor(&first_in_window(starts, shape.seq, window), &qkv.device());
-        return attention(qkv, first, starts, shape, scoring);
+    // The fast forms take any first key that never falls inside of a sample, and skip what nobody sees.
+    let first = || first_in_window(starts, shape.seq, window);
+    match Form::of(&qkv) {
+        Form::Gpu if scoring.is_plain() => {
+            let first = integer_tensor(&first(), &qkv.device());
+            moe_kernels::attention::attention(qkv, first, shape)
+        }
+        Form::Cpu if scoring.is_plain() => packed::attend(qkv, first(), shape, scoring.scale),
+        _ => by_token(attend_in_window(parts(qkv, shape), starts, window, scoring)),
     }
-    by_token(attend_in_window(parts(qkv, shape), starts, window, scoring))
 }
 
 /// Queries, keys and values that lie side by side.
@@ -262,6 +266,30 @@ mod tests {
                 let first = integer_tensor(&starts, &qkv.device());
                 let scoring = Scoring { softcap, ..Scoring::scaled(2f64.powf(-0.5), tile_from) };
                 attention(qkv, first, &starts, shape, &scoring)
+            });
+        }
+    }
+
+    #[test]
+    fn a_window_of_every_token_has_the_bits_of_no_window() {
+        let shape = AttentionShape { seq: 65, heads: 4, kv_heads: 2, head_dim: 2 };
+        let values: Vec<f32> = (0..130 * 16).map(|i| (i * 7919 % 1000) as f32 / 250.0 - 2.0).collect();
+        let (starts, device) = (documents(), Device::flex().autodiff());
+        let bits = |of: &dyn Fn(Tensor<2>) -> Tensor<2>| {
+            let x = Tensor::from_data(TensorData::new(values.clone(), [130, 16]), &device).require_grad();
+            let y = of(x.clone());
+            let gradients = (y.clone() * y.clone()).sum().backward();
+            let bits = |x: Tensor<2>| x.into_data().iter::<f32>().map(f32::to_bits).collect::<Vec<u32>>();
+            (bits(y), bits(x.grad(&gradients).expect("tracked")))
+        };
+        let scoring = Scoring::scaled(0.7, 66);
+        let whole = bits(&|x| attention(x, integer_tensor(&starts, &device), &starts, shape, &scoring));
+        assert_eq!(bits(&|x| attention_in_window(x, &starts, 65, shape, &scoring)), whole);
+        assert_ne!(bits(&|x| attention_in_window(x, &starts, 8, shape, &scoring)), whole);
+        for window in [1, 8, 40] {
+            check([1, 1], |x, _| {
+                let qkv = x.narrow(0, 0, 130).narrow(1, 0, 16);
+                attention_in_window(qkv, &starts, window, shape, &scoring)
             });
         }
     }
