@@ -187,7 +187,7 @@ mod tests {
         // 1 - (1 - 0.8^8)^14.
         assert_eq!(figure.table.rows[80][0], Cell::Value(0.8));
         assert!(
-            matches!(figure.table.rows[80][1], Cell::Value(p) if (p - 0.92363).abs() < 1e-4),
+            matches!(figure.table.rows[80][1], Cell::Value(p) if (p - 0.923_547_56).abs() < 1e-8),
             "{:?}",
             figure.table.rows[80]
         );
