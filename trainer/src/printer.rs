@@ -148,8 +148,10 @@ impl Observer for Printer {
     fn step(&mut self, progress: &Progress) {
         let Progress { step, n_steps, cross_entropy, rate, tokens_per_second, worst_max_violation, logged } =
             *progress;
+        // Without a target there is no loss.
+        let loss = if cross_entropy == 0.0 { "-".to_owned() } else { format!("{cross_entropy:.4}") };
         let numbers = format!(
-            "loss {cross_entropy:.4}  lr {rate:.2e}  {tokens_per_second:.0} tok/s  MaxVio {worst_max_violation:.2}"
+            "loss {loss}  lr {rate:.2e}  {tokens_per_second:.0} tok/s  MaxVio {worst_max_violation:.2}"
         );
         if let Some(ui) = &self.ui {
             ui.step(progress);

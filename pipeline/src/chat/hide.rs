@@ -2,6 +2,8 @@
 //! of them is replaced by characters of private use, which a template passes on as they are; behind it they come back,
 //! and their places are known.
 
+use std::collections::BTreeSet;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 
 /// Around the number of a hidden string.
@@ -23,12 +25,19 @@ pub(super) struct Restored {
     pub generated: Vec<(usize, usize)>,
 }
 
-/// The strings that are hidden: those of special tokens, and the three characters themselves.
+/// The strings that are hidden: those of special tokens, and the three characters themselves. Where a text ends like the
+/// beginning of a special token, or begins like the end of one, a template that joins texts could make the token of two of
+/// them; so the last or first character of such a text is hidden, too.
 #[derive(Debug)]
 pub(super) struct Hidden {
     automaton: AhoCorasick,
+    /// What the automaton finds, then the characters of special tokens.
     strings: Vec<String>,
+    n_found: usize,
     n_specials: usize,
+    /// Special tokens in order, and with their characters reversed.
+    beginnings: Vec<String>,
+    endings: Vec<String>,
 }
 
 impl Hidden {
@@ -37,7 +46,14 @@ impl Hidden {
         let own = [HIDDEN, BEGIN, END].map(String::from);
         let strings: Vec<String> = specials.iter().filter(|name| !name.is_empty()).cloned().collect();
         let n_specials = strings.len();
-        let strings: Vec<String> = strings.into_iter().chain(own).collect();
+        let reversed = |text: &String| text.chars().rev().collect::<String>();
+        let in_order = |texts: BTreeSet<String>| texts.into_iter().collect::<Vec<_>>();
+        let beginnings = in_order(strings.iter().cloned().collect());
+        let endings = in_order(strings.iter().map(reversed).collect());
+        let chars: BTreeSet<char> = strings.iter().flat_map(|name| name.chars()).collect();
+        let mut strings: Vec<String> = strings.into_iter().chain(own).collect();
+        let n_found = strings.len();
+        strings.extend(chars.into_iter().map(String::from));
         if strings.len() as u32 > u32::from(HIDDEN) - FIRST {
             return Err(format!(
                 "{n_specials} special tokens are more than a chat template can be told from text"
@@ -45,23 +61,48 @@ impl Hidden {
         }
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
-            .build(&strings)
+            .build(&strings[..n_found])
             .map_err(|e| format!("the special tokens cannot be searched for: {e}"))?;
-        Ok(Hidden { automaton, strings, n_specials })
+        Ok(Hidden { automaton, strings, n_found, n_specials, beginnings, endings })
     }
 
     /// The text with its special strings hidden; `None` where it has none.
     pub fn hide(&self, text: &str) -> Option<String> {
+        let found = self.automaton.find_iter(text);
+        let mut places: Vec<(usize, usize, usize)> =
+            found.map(|found| (found.start(), found.end(), found.pattern().as_usize())).collect();
+        // A template may trim what it joins, so white space at the ends does not count.
+        let first = places.first().map_or(text.len(), |place| place.0);
+        let start = text.len() - text.trim_start().len();
+        let head = text[..first].get(start..).unwrap_or_default();
+        let last = places.last().map_or(0, |place| place.1);
+        let tail = text[last..].trim_end();
+        if is_part(&self.endings, head.chars()) {
+            places.extend(head.chars().next().and_then(|c| self.place_of(c, start)));
+        }
+        if is_part(&self.beginnings, tail.chars().rev()) {
+            let c = tail.chars().next_back();
+            places.extend(c.and_then(|c| self.place_of(c, last + tail.len() - c.len_utf8())));
+        }
+        places.sort_unstable();
+        places.dedup();
         let mut hidden = String::new();
         let mut at = 0;
-        for found in self.automaton.find_iter(text) {
-            hidden.push_str(&text[at..found.start()]);
-            let number = char::from_u32(FIRST + found.pattern().as_u32()).unwrap_or(HIDDEN);
+        for &(start, end, string) in &places {
+            hidden.push_str(&text[at..start]);
+            let number = char::from_u32(FIRST + string as u32).unwrap_or(HIDDEN);
             hidden.extend([HIDDEN, number, HIDDEN]);
-            at = found.end();
+            at = end;
         }
         hidden.push_str(&text[at..]);
-        (at > 0).then_some(hidden)
+        (!places.is_empty()).then_some(hidden)
+    }
+
+    /// A character of special tokens at `start`, as a stretch to hide.
+    fn place_of(&self, c: char, start: usize) -> Option<(usize, usize, usize)> {
+        let chars = &self.strings[self.n_found..];
+        let number = chars.binary_search_by(|one| one.as_str().cmp(c.encode_utf8(&mut [0; 4]))).ok()?;
+        Some((start, start + c.len_utf8(), self.n_found + number))
     }
 
     /// Puts hidden strings back and takes marks away; a message if the template has taken them apart.
@@ -118,14 +159,47 @@ impl Hidden {
     }
 }
 
+/// Whether the first of these characters, read backwards, begin one of `specials` and are not all of it. A single letter
+/// or digit does not count: too many words end like that.
+fn is_part(specials: &[String], chars: impl Iterator<Item = char>) -> bool {
+    let longest = specials.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let chars: Vec<char> = chars.take(longest).collect();
+    (1..=chars.len()).any(|n| {
+        let part: String = chars[..n].iter().rev().collect();
+        let next = specials.partition_point(|name| *name <= part);
+        specials.get(next).is_some_and(|name| name.starts_with(&part))
+            && (n > 1 || !chars[0].is_alphanumeric())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn ends_that_could_be_joined_to_a_special_token_are_hidden() {
+        let hidden = Hidden::new(&["<|end|>".to_owned(), "Stop".to_owned()]).unwrap();
+        let is_hidden = |text: &str| hidden.hide(text).is_some();
+        for text in ["x<", "x<|", "a <|end|", "a<|en \n", ">b", " end|>b", "|>", "<", "Sto", "op"] {
+            assert!(is_hidden(text), "{text}");
+        }
+        for text in ["x", "S", "p", "< b", "a >", "x<|b", "nd|", "a|"] {
+            assert!(!is_hidden(text), "{text}");
+        }
+        // One character of each text is enough, and it comes back.
+        let joined = format!("{}{}", hidden.hide("x<|").unwrap(), hidden.hide("end|>").unwrap());
+        let restored = hidden.restore(&joined).unwrap();
+        assert_eq!((restored.text.as_str(), restored.plain), ("x<|end|>", vec![(2, 3), (3, 4)]));
+        let both = hidden.hide("n|>x<|end|>y<|e").unwrap();
+        let restored = hidden.restore(&both).unwrap();
+        assert_eq!(restored.plain, [(4, 11), (14, 15)]);
+        assert_eq!(hidden.restore(&hidden.hide("d|><").unwrap()).unwrap().plain, [(0, 1), (3, 4)]);
+    }
+
+    #[test]
     fn what_was_hidden_comes_back_with_its_place() {
         let hidden = Hidden::new(&["<e>".to_owned(), "<e><e>".to_owned()]).unwrap();
-        assert_eq!(hidden.hide("plain <e"), None);
+        assert_eq!(hidden.hide("plain e"), None);
         let said = format!("é<e>{HIDDEN}<e><e>");
         let message = hidden.hide(&said).unwrap();
         assert!(!message.contains("<e>"));

@@ -5,6 +5,9 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
+/// Deepest nesting that is written; records are read to 128.
+const MAX_DEPTH: usize = 256;
+
 /// How to write.
 struct Style {
     indent: Option<usize>,
@@ -32,6 +35,10 @@ pub(super) fn dumps(value: &Value, kwargs: &Kwargs) -> Result<String, Error> {
 }
 
 fn write(value: &Value, style: &Style, depth: usize, out: &mut String) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        let message = format!("a value is nested more than {MAX_DEPTH} deep");
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
     match value.kind() {
         ValueKind::None => out.push_str("null"),
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),

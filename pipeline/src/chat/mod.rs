@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use self::hide::{BEGIN, END, Hidden, Restored};
 pub use self::marks::Marks;
 pub use self::record::Form;
-use self::record::{Reading, answers, conversation, role_of, texts_of, with_texts};
+use self::record::{Reading, answers, called, conversation, parsed, role_of, saying, texts_of, with_texts};
 use self::template::Template;
 
 /// The template of ChatML, under this name in a recipe.
@@ -104,22 +104,62 @@ impl Chat {
     ) -> Result<(String, Marks), Refusal> {
         let bad = |detail: String| Refusal { why: Why::BadMessages, detail };
         let record: Value = serde_json::from_str(record).map_err(|e| bad(e.to_string()))?;
-        let record = with_texts(&record, &mut |text| normalize(text));
+        let record = with_texts(&parsed(&self.reading, &record), &mut |text| normalize(text));
         let (messages, tools) = conversation(&self.reading, &record)?;
         if answers(&messages).next().is_none() {
             let detail = "no message has the role `assistant`".to_owned();
             return Err(Refusal { why: Why::NoAnswer, detail });
         }
         let refused = |detail: String| Refusal { why: Why::Template, detail };
-        let Restored { text, plain, generated } = self.rendered(&messages, &tools).map_err(refused)?;
-        self.check_complete(&messages, &text).map_err(refused)?;
+        let restored = self.rendered(&messages, &tools).map_err(refused)?;
+        self.check_complete((&messages, &tools), &restored.text).map_err(refused)?;
+        self.check_answers(&messages, &restored).map_err(refused)?;
+        let Restored { text, plain, generated } = restored;
         let trained: Vec<(usize, usize)> = generated.into_iter().filter(|(start, end)| start < end).collect();
-        match trained.is_empty() {
-            true => Err(refused("the template marks nothing as generated".to_owned())),
-            false => {
-                let n_bytes = text.len();
-                Ok((text, Marks { n_bytes, trained, plain }))
+        let n_bytes = text.len();
+        Ok((text, Marks { n_bytes, trained, plain }))
+    }
+
+    /// Refuses a template that writes nothing of an answer, such as of one that only calls tools: what would be learned is
+    /// to end at once.
+    fn check_answers(&self, messages: &[Value], restored: &Restored) -> Result<(), String> {
+        let Restored { text, plain, generated } = restored;
+        // Blocks that touch are one answer to whoever reads them.
+        let mut stretches: Vec<(usize, usize)> = Vec::new();
+        for &(start, end) in generated {
+            match stretches.last_mut().filter(|last| self.template.marks_generation && last.1 == start) {
+                Some(last) => last.1 = end,
+                None => stretches.push((start, end)),
             }
+        }
+        let says = |&(start, end): &(usize, usize)| {
+            let is_said = plain.iter().any(|&(from, to)| from < end && start < to);
+            is_said || !self.hidden.without_specials(&text[start..end]).trim().is_empty()
+        };
+        if generated.iter().all(|(start, end)| start >= end) {
+            return Err("the template marks nothing as generated".to_owned());
+        }
+        // A template with blocks may have none or several in an answer.
+        let all: Vec<usize> = answers(messages).collect();
+        let places = (stretches.len() == all.len()).then_some(&stretches);
+        for (k, &i) in all.iter().enumerate() {
+            let place = places.map(|places| places[k]);
+            let written = place.filter(|_| !self.template.marks_generation);
+            let written = written.map_or(&text[..], |(start, end)| &text[start..end]);
+            let missing =
+                |name: &String| !written.contains(&**name) && !written.contains(&json::escaped(name));
+            if let Some(name) = called(&messages[i]).into_iter().find(missing) {
+                return Err(format!("the template leaves out the call of `{name}` in message {}", i + 1));
+            }
+            // An empty block teaches nothing, which may be meant.
+            let is_left = |place: &(usize, usize)| self.template.marks_generation && place.0 == place.1;
+            if place.is_some_and(|place| !is_left(&place) && !says(&place)) {
+                return Err(format!("the template writes nothing of message {}, an answer", i + 1));
+            }
+        }
+        match stretches.iter().any(says) {
+            true => Ok(()),
+            false => Err("the template writes nothing of the answers".to_owned()),
         }
     }
 
@@ -149,18 +189,43 @@ impl Chat {
     }
 
     /// Refuses a template that leaves out what was said: roles that it does not know.
-    fn check_complete(&self, messages: &[Value], text: &str) -> Result<(), String> {
+    fn check_complete(&self, (messages, tools): (&[Value], &Value), text: &str) -> Result<(), String> {
+        let left_out = |i: usize| {
+            let role = role_of(&messages[i]).unwrap_or_default();
+            format!("the template leaves out message {} (role `{role}`)", i + 1)
+        };
+        let mut changed = messages.to_vec();
+        let mut said = Vec::new();
         for (i, message) in messages.iter().enumerate() {
-            let role = role_of(message).unwrap_or_default();
             // Templates may shorten answers, such as by earlier reasoning; the places of answers are checked elsewhere.
-            if role == "assistant" {
+            if role_of(message).as_deref() == Some("assistant") {
                 continue;
             }
-            for said in message.get_attr("content").map(|content| texts_of(&content)).unwrap_or_default() {
-                let said = said.trim();
-                if !text.contains(said) && !text.contains(&json::escaped(said)) {
-                    return Err(format!("the template leaves out message {} (role `{role}`)", i + 1));
-                }
+            let content = message.get_attr("content").unwrap_or_default();
+            let texts: Vec<String> = texts_of(&content).iter().map(|said| said.trim().to_owned()).collect();
+            if texts.iter().any(|said| !text.contains(said) && !text.contains(&json::escaped(said))) {
+                return Err(left_out(i));
+            }
+            if texts.iter().any(|said| !said.is_empty()) {
+                let marker = format!("moe{i}marker");
+                changed[i] = saying(message, &marker);
+                said.push((i, marker));
+            }
+        }
+        // A text may stand elsewhere, such as what a tool found in the answer; other texts in its place would not.
+        let all = self.template.render(&changed.iter().cloned().collect(), tools, false, false).ok();
+        for (i, marker) in said {
+            if all.as_ref().is_some_and(|all| all.contains(&marker)) {
+                continue;
+            }
+            // Some templates look at what is said; then one text is changed at a time.
+            let one = messages.iter().enumerate().map(|(k, message)| match k == i {
+                true => changed[k].clone(),
+                false => message.clone(),
+            });
+            let one = self.template.render(&one.collect(), tools, false, false);
+            if one.is_ok_and(|one| one == text) {
+                return Err(left_out(i));
             }
         }
         Ok(())

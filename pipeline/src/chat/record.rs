@@ -47,6 +47,9 @@ const SPEAKERS: [(&str, &str); 12] = [
     ("function_response", "tool"),
     ("ipython", "tool"),
 ];
+/// Roles of messages: templates write them into headers, so no other text gets there.
+const ROLES: [&str; 9] =
+    ["system", "developer", "user", "assistant", "tool", "function", "ipython", "observation", "environment"];
 /// Names of a message's reasoning; the first is the one that templates read.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 /// Role of the messages that are trained.
@@ -126,6 +129,38 @@ fn get(record: &Value, key: &str) -> Option<Value> {
 
 fn message(role: &str, content: &str) -> Value {
     Value::from_pairs([("role", role), ("content", content)])
+}
+
+/// The record with its lists and objects where it holds them as JSON text, so that what is done to texts is done to those
+/// in them.
+pub(super) fn parsed(reading: &Reading, record: &Value) -> Value {
+    if record.kind() != ValueKind::Map {
+        return record.clone();
+    }
+    let entry = |key: Value| {
+        let value = record.get_item(&key).unwrap_or_default();
+        let name = key.as_str().unwrap_or_default();
+        let json = |text: &str| serde_json::from_str::<Value>(text).ok();
+        let found = value.as_str().and_then(|text| match reading {
+            Reading::Messages if LISTS.contains(&name) => json(text),
+            Reading::Fields(_) => messages_of(text),
+            _ if name == "tools" => json(text),
+            Reading::Prompt if ["prompt", "completion"].contains(&name) => messages_of(text),
+            _ => None,
+        });
+        (key, found.unwrap_or(value))
+    };
+    let entries: Vec<(Value, Value)> = record.try_iter().into_iter().flatten().map(entry).collect();
+    Value::from_pairs(entries)
+}
+
+/// The messages that a text holds as a JSON list; nothing else that people write is one.
+fn messages_of(text: &str) -> Option<Value> {
+    let list: Value = text.trim_start().starts_with('[').then(|| serde_json::from_str(text).ok())??;
+    let is_message = |item: Value| get(&item, "role").or_else(|| get(&item, "from")).is_some();
+    let mut items = list.try_iter().ok()?.peekable();
+    items.peek().is_some().then_some(())?;
+    items.all(is_message).then_some(list)
 }
 
 /// Messages and tools of a record.
@@ -237,6 +272,9 @@ pub(super) fn checked(i: usize, found: &Value) -> Result<Value, Refusal> {
     }
     let is_share_gpt = get(found, "role").is_none() && get(found, "from").is_some();
     if is_share_gpt {
+        if get(found, "value").is_some() && get(found, "content").is_some() {
+            return Err(bad(format!("{place} has both `value` and `content`; leave one out")));
+        }
         for (key, value) in &mut entries {
             match key.as_str() {
                 "from" => {
@@ -255,10 +293,13 @@ pub(super) fn checked(i: usize, found: &Value) -> Result<Value, Refusal> {
     }
     let entry = |name: &str| entries.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
     let role = entry("role").ok_or_else(|| bad(format!("{place} has no `role`")))?;
-    let role = role
-        .as_str()
-        .filter(|role| !role.is_empty())
-        .ok_or_else(|| bad(format!("the `role` of {place} is no text")))?;
+    let role = role.as_str().ok_or_else(|| bad(format!("the `role` of {place} is no text")))?;
+    if !ROLES.contains(&role) {
+        return Err(bad(format!(
+            "the `role` of {place} is {role:?}; expected one of `{}`",
+            ROLES.join("`, `")
+        )));
+    }
     let calls_tools = entry("tool_calls").is_some_and(|calls| calls.is_true());
     match entry("content").map(|content| content.kind()) {
         Some(ValueKind::String | ValueKind::Seq) => {}
@@ -293,6 +334,42 @@ pub(super) fn texts_of(content: &Value) -> Vec<String> {
     }
     let parts = content.try_iter().into_iter().flatten();
     parts.filter_map(|part| get(&part, "text").and_then(|text| text.as_str().map(str::to_owned))).collect()
+}
+
+/// The message with another text in the place of each of its own, as far as [`texts_of`] finds them.
+pub(super) fn saying(message: &Value, text: &str) -> Value {
+    let with = |value: &Value, name: &str, other: Value| {
+        let keys = value.try_iter().into_iter().flatten();
+        let entries = keys.map(|key| {
+            let is_it = key.as_str() == Some(name);
+            let item = if is_it { other.clone() } else { value.get_item(&key).unwrap_or_default() };
+            (key, item)
+        });
+        Value::from_pairs(entries.collect::<Vec<_>>())
+    };
+    let content = get(message, "content").unwrap_or_default();
+    let parts = content.try_iter().into_iter().flatten();
+    let said = match content.kind() {
+        ValueKind::Seq => parts
+            .map(|part| match get(&part, "text") {
+                Some(_) => with(&part, "text", Value::from(text)),
+                None => part,
+            })
+            .collect(),
+        _ => Value::from(text),
+    };
+    with(message, "content", said)
+}
+
+/// Names of the functions that a message calls.
+pub(super) fn called(message: &Value) -> Vec<String> {
+    let calls = get(message, "tool_calls");
+    let calls = calls.iter().filter_map(|calls| calls.try_iter().ok()).flatten();
+    let name = |call: Value| {
+        let function = get(&call, "function").unwrap_or(call);
+        get(&function, "name").and_then(|name| name.as_str().map(str::to_owned))
+    };
+    calls.filter_map(name).collect()
 }
 
 /// Role of a message.

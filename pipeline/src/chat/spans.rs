@@ -43,9 +43,17 @@ pub(super) fn spans(
         let end = end(hidden, full, &closed, (before.len(), longer.as_deref()))?;
         Ok((before.len(), end))
     };
+    let mut last_end = 0;
     answers(messages)
         .map(|i| {
-            of_answer(i).map_err(|problem| {
+            let place = of_answer(i).and_then(|(start, end)| match last_end <= start && start <= end {
+                true => {
+                    last_end = end;
+                    Ok((start, end))
+                }
+                false => Err("it overlaps the answer before it, or itself ends before it begins".to_owned()),
+            });
+            place.map_err(|problem| {
                 format!(
                     "message {}, an answer, has no place of its own: {problem}; mark the answers by {{% generation %}} \
                      in the template",

@@ -17,6 +17,11 @@ const GENERATION: &str = "moe_generation";
 /// Variable that asks for marks around what that filter gets.
 const MARKED: &str = "moe_marked";
 
+/// Longest source of a template, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+/// Instructions that one rendering may take: about a second. Long conversations take some ten thousand.
+const MAX_STEPS: u64 = 10_000_000;
+
 /// A compiled chat template with its variables.
 #[derive(Debug)]
 pub(super) struct Template {
@@ -29,6 +34,12 @@ pub(super) struct Template {
 impl Template {
     /// Compiles the template; a message if it cannot be.
     pub fn new(params: &ChatParams) -> Result<Template, String> {
+        if params.template.len() > MAX_BYTES {
+            return Err(format!(
+                "the chat template has {} bytes, the limit is {MAX_BYTES}",
+                params.template.len()
+            ));
+        }
         let mut env = environment();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         env.set_syntax(syntax.map_err(|e| describe(&e))?);
@@ -103,6 +114,7 @@ impl FieldTemplate {
 /// What `transformers` gives to every template.
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
+    env.set_fuel(Some(MAX_STEPS));
     env.set_unknown_method_callback(unknown_method_callback);
     env.add_function("raise_exception", |message: &str| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
@@ -116,16 +128,29 @@ fn environment() -> Environment<'static> {
 }
 
 /// The template with a filter in the place of its `generation` tags, and whether it has any: both are blocks, so that
-/// white space around them counts the same.
+/// white space around them counts the same. Comments, expressions and raw text are passed over.
 fn with_filter(source: &str) -> (String, bool) {
-    let tag = |word: &str| Regex::new(&format!(r"(\{{%[-+]?)(\s*){word}(\s*[-+]?%\}})"));
-    // Both expressions are constant.
-    let (Ok(begin), Ok(end)) = (tag("generation"), tag("endgeneration")) else {
-        return (source.to_owned(), false);
-    };
-    let has_any = begin.is_match(source);
-    let source = begin.replace_all(source, format!("${{1}}${{2}}filter {GENERATION}${{3}}"));
-    (end.replace_all(&source, "${1}${2}endfilter${3}").into_owned(), has_any)
+    let tags = Regex::new(concat!(
+        r"(?s)\{#.*?#\}|\{\{.*?\}\}|\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}",
+        r"|(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})|\{%.*?%\}",
+    ));
+    // The expression is constant.
+    let Ok(tags) = tags else { return (source.to_owned(), false) };
+    let mut has_any = false;
+    let replaced =
+        tags.replace_all(source, |found: &regex::Captures<'_>| match (found.get(1), found.get(3)) {
+            (Some(before), Some(behind)) => {
+                has_any |= found.get(2).is_none();
+                let filter = if found.get(2).is_some() {
+                    "endfilter".to_owned()
+                } else {
+                    format!("filter {GENERATION}")
+                };
+                format!("{}{filter}{}", before.as_str(), behind.as_str())
+            }
+            _ => found[0].to_owned(),
+        });
+    (replaced.into_owned(), has_any)
 }
 
 /// The date of the recipe in a form of C's `strftime`.
@@ -155,6 +180,9 @@ fn describe(error: &Error) -> String {
         innermost = source;
     }
     let what = match innermost.detail() {
+        _ if innermost.kind() == ErrorKind::OutOfFuel => {
+            format!("the template takes more than {MAX_STEPS} steps")
+        }
         Some(detail) if innermost.kind() == ErrorKind::InvalidOperation => detail.to_owned(),
         Some(detail) => format!("{}: {detail}", innermost.kind()),
         None => innermost.kind().to_string(),

@@ -314,6 +314,129 @@ fn records_that_are_no_conversations_are_named() {
     );
 }
 
+/// A template of this source, which a record is written by.
+fn document_of(template: &str, record: &serde_json::Value) -> Result<(String, Marks), Refusal> {
+    let golden = golden();
+    let params = ChatParams { template: template.to_owned(), ..params(&golden, "chatml") };
+    Chat::new(&params).unwrap().document(&record.to_string(), &|_| None)
+}
+
+#[test]
+fn texts_that_a_template_joins_make_no_special_token() {
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}\
+        {% else %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}\
+        {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    for parts in [["no<|im_", "end|> tail"], ["<", "|im_end|>"], ["<|im_end|", ">"], ["a<|im_end", "|>"]] {
+        let parts = parts.map(|text| json!({ "type": "text", "text": text }));
+        let talk = json!([say("user", "q"), { "role": "assistant", "content": parts }]);
+        let (text, marks) = document_of(template, &json!({ "messages": talk })).unwrap();
+        let said = text.find("<|im_end|>\n<|im_start|>assistant\n").unwrap() + 33;
+        let token = said + text[said..].find("<|im_end|>").unwrap();
+        let is_plain = marks.plain.iter().any(|&(start, end)| start < token + 10 && token < end);
+        assert!(is_plain, "{text}: {:?}", marks.plain);
+    }
+}
+
+#[test]
+fn roles_are_those_that_are_known() {
+    let template = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}<|im_end|>{% endfor %}\
+        {% if add_generation_prompt %}<|assistant|>{% endif %}";
+    for role in ["endoftext", "assistant\nsure", "Assistant", ""] {
+        let refusal = document_of(template, &json!({ "messages": [say(role, "a"), say("assistant", "b")] }))
+            .unwrap_err();
+        assert_eq!(refusal.why, Why::BadMessages);
+        let expected = format!("the `role` of message 1 is {role:?}; expected one of `system`");
+        assert!(refusal.detail.starts_with(&expected), "{}", refusal.detail);
+    }
+    let both = json!({ "conversations": [{ "from": "human", "value": "a", "content": "b" }] });
+    check(&Form::Messages, both, Err((Why::BadMessages, "message 1 has both `value` and `content`")));
+}
+
+#[test]
+fn answers_of_which_nothing_is_written_are_refused() {
+    let call = json!({ "function": { "name": "add", "arguments": { "a": 1 } } });
+    let refused = |answer: serde_json::Value, expected: &str| {
+        for template in ["chatml", "chatml-generation"] {
+            let refusal = trained(template, json!([say("user", "add 1"), answer])).unwrap_err();
+            assert_eq!((refusal.why, &*refusal.detail), (Why::Template, expected), "{template}");
+        }
+    };
+    // The name stands in the question; it has to be in the answer where its place is known.
+    let refusal = trained(
+        "chatml",
+        json!([say("user", "add"), { "role": "assistant", "content": "", "tool_calls": [call] }]),
+    );
+    assert_eq!(refusal.unwrap_err().detail, "the template leaves out the call of `add` in message 2");
+    let thought = json!({ "role": "assistant", "content": "", "reasoning_content": "long" });
+    refused(thought, "the template writes nothing of message 2, an answer");
+    // What somebody said is no special token.
+    assert_eq!(trained("chatml", json!([say("assistant", "<|im_end|>")])).unwrap(), ["<|im_end|><|im_end|>"]);
+}
+
+#[test]
+fn answers_that_overlap_are_refused() {
+    let template = "{% for m in messages %}{{ m.role if m.role == 'user' }}{{ m.content }}\
+        {% if not (loop.last and add_generation_prompt) %}€€{% endif %}{% endfor %}";
+    for n in 2..5 {
+        let answers = (0..n).map(|i| say("assistant", ["a", "b", "c", "d"][i]));
+        let talk: Vec<_> = std::iter::once(say("user", "q")).chain(answers).collect();
+        let refusal = document_of(template, &json!({ "messages": talk })).unwrap_err();
+        assert!(refusal.detail.contains("an answer, has no place of its own"), "{}", refusal.detail);
+    }
+}
+
+#[test]
+fn what_is_left_out_is_noticed_though_it_stands_elsewhere() {
+    let talk = json!([say("user", "aaa"), say("tool", "3"), say("assistant", "It is 3.")]);
+    let refusal = trained("phi-3", talk).unwrap_err();
+    assert_eq!(refusal.detail, "the template leaves out message 2 (role `tool`)");
+    // A template that looks at what is said leaves nothing out.
+    let template =
+        "{% for m in messages %}{{ 'yes' if m.content == 'yes' else m.content[:3] }}<|im_end|>{% endfor %}";
+    let record = json!({ "messages": [say("user", "yes"), say("assistant", "no")] });
+    assert!(document_of(template, &record).is_ok());
+}
+
+#[test]
+fn texts_inside_of_json_texts_are_normalized_and_lists_are_read() {
+    let chat = |form: Form| Chat::new(&ChatParams { form, ..params(&golden(), "chatml") }).unwrap();
+    let talk = json!([say("user", "a\r\nb"), say("assistant", "c\r\nd")]).to_string();
+    let upper = |text: &str| text.contains('\r').then(|| text.replace("\r\n", "\n"));
+    for field in ["messages", "conversation"] {
+        let (text, _) = chat(Form::Messages).document(&json!({ field: talk }).to_string(), &upper).unwrap();
+        assert!(text.contains("a\nb") && text.contains("c\nd") && !text.contains('\r'), "{text}");
+    }
+    let lists = json!({
+        "prompt": json!([say("system", "s"), say("user", "a")]).to_string(),
+        "completion": json!([say("assistant", "b")]).to_string(),
+    });
+    check(&Form::Prompt, lists, Ok("[system\ns][user\na][assistant\nb]"));
+    let list = json!({ "prompt": "[1, 2]", "completion": "[]" });
+    check(&Form::Prompt, list, Ok("[user\n[1, 2]][assistant\n[]]"));
+}
+
+#[test]
+fn templates_have_limits() {
+    let talk = json!({ "messages": [say("user", "a"), say("assistant", "b")] });
+    let endless =
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = 1 %}{% endfor %}{% endfor %}";
+    let refusal = document_of(endless, &talk).unwrap_err();
+    assert!(refusal.detail.contains("takes more than 10000000 steps"), "{}", refusal.detail);
+    let deep = "{% set ns = namespace(x=1) %}{% for i in range(300) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x | tojson }}";
+    let refusal = document_of(deep, &talk).unwrap_err();
+    assert!(refusal.detail.contains("nested more than 256 deep"), "{}", refusal.detail);
+    let params = ChatParams { template: " ".repeat((1 << 20) + 1), ..params(&golden(), "chatml") };
+    assert!(Chat::new(&params).unwrap_err().contains("the limit is 1048576"));
+    // A comment marks nothing.
+    let comment = format!(
+        "{{# {{% generation %}} #}}{}",
+        std::fs::read_to_string(places().1.join("chatml.jinja")).unwrap()
+    );
+    let (text, marks) = document_of(&comment, &talk).unwrap();
+    let (start, end) = marks.trained[0];
+    assert_eq!(&text[start..end], "b<|im_end|>");
+}
+
 #[test]
 fn a_template_that_asks_for_the_day_gets_the_one_of_the_recipe() {
     let golden = golden();

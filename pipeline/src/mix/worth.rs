@@ -278,6 +278,7 @@ impl PoolWorth {
     /// What a reader of the table should worry about; `holdout` is the share of families that is to be held out.
     pub fn warnings(&self, holdout: f64) -> Vec<String> {
         let mut warnings = Vec::new();
+        warnings.extend(untrained(&self.pool, self.samples, self.planned_tokens));
         let most = self.sightings.keys().max().copied().unwrap_or(0);
         if most > 2 {
             let texts: u64 = self.sightings.iter().filter(|&(&uses, _)| uses > 2).map(|(_, n)| n).sum();
@@ -307,6 +308,13 @@ impl PoolWorth {
         }
         warnings
     }
+}
+
+/// Samples of which no token is trained, as of conversations whose answers lie in others.
+fn untrained(pool: &str, samples: u64, trained: u64) -> Option<String> {
+    (trained == 0 && samples > 0).then(|| {
+        format!("{pool}: no token of its {samples} samples is trained, so they teach nothing: let the plan show more of it, or longer sequences")
+    })
 }
 
 /// What phases take of a pool's passes.
@@ -391,6 +399,13 @@ fn min_gap(builder: &PoolBuilder, phases: &[PhaseLock]) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_that_teach_nothing_are_warned_of() {
+        assert_eq!(untrained("talk", 0, 0), None);
+        assert_eq!(untrained("talk", 3, 1), None);
+        assert!(untrained("talk", 3, 0).unwrap().starts_with("talk: no token of its 3 samples is trained"));
+    }
 
     #[test]
     fn epochs_are_worth_what_the_paper_says() {

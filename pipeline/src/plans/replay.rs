@@ -112,20 +112,23 @@ fn check_sample(plan: &Plan, t: u64, sample: &Sample) -> (Vec<Seen>, Vec<String>
         if holdout.contains(piece.family) {
             tell(format!("family {} is held out for validation", piece.family));
         }
-        let document =
-            shard_of(plan, sample.id.pool, piece.shard).and_then(|shard| shard.tokens(piece.doc).ok());
-        let Some(document) = document else {
+        let shard = shard_of(plan, sample.id.pool, piece.shard);
+        let document = shard.and_then(|shard| shard.tokens(piece.doc).ok().zip(shard.mask(piece.doc).ok()));
+        let Some((document, mask)) = document else {
             tell(format!("shard {} has no document {}", piece.shard, piece.doc));
             continue;
         };
         let tokens = document.slice(piece.offset as usize, len + 1).to_vec();
         let has = |at: usize| sample.loss_mask[start + at].then_some(sample.targets[start + at]);
+        // The next token, unless a mask says that it is not learned.
+        let is_trained =
+            |at: usize| mask.is_none_or(|mask| mask.is_trained(u64::from(piece.offset) + at as u64 + 1));
         let good = tokens.len() >= len
             && sample.tokens[start..start + len] == tokens[..len]
-            && (0..len).all(|at| has(at) == tokens.get(at + 1).copied());
+            && (0..len).all(|at| has(at) == tokens.get(at + 1).copied().filter(|_| is_trained(at)));
         if !good {
             tell(format!(
-                "tokens {}.. of document {} of shard {} are not those of the document, or their targets not the next ones",
+                "tokens {}.. of document {} of shard {} are not those of the document, or their targets not the next ones that are trained",
                 piece.offset, piece.doc, piece.shard
             ));
         }

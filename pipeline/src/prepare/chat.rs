@@ -11,7 +11,7 @@ use crate::chat::{self, Chat};
 use crate::error::Problem;
 use crate::filter::Action;
 use crate::recipe::{ChatTemplate, SourceConfig, decontaminate};
-use crate::tokenizer::{EOD, SpecialInText};
+use crate::tokenizer::{EOD, Encoder, SpecialInText};
 
 /// Files beside a tokenizer that hold its template.
 const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -34,7 +34,7 @@ impl Prepared {
         for (key, message) in sources.iter().flat_map(|source| self.conflicts(source)) {
             problems.push(self.problem(&key, message));
         }
-        let template = match self.chat_template(base, goal) {
+        let template = match self.chat_template(base) {
             Ok(template) => template,
             Err((key, message)) => {
                 problems.push(self.problem(key, message));
@@ -45,6 +45,13 @@ impl Prepared {
             let made = template.params(source).map(|params| Chat::new(&params));
             if let Some(Err(message)) = made {
                 problems.push(self.problem(&format!("source.{}.chat", source.name), message));
+            }
+        }
+        if let (Goal::Shards, Some(file)) = (goal, &self.tokenizer) {
+            let options = self.recipe.tokenizer.encoder_options();
+            let checked = Encoder::shared(&file.path, &options).and_then(|encoder| encoder.check_marked());
+            if let Err(e) = checked {
+                problems.push(self.problem("tokenizer.file", e.to_string()));
             }
         }
         let unknown = chat::unknown_specials(&template.source, &template.specials);
@@ -100,7 +107,7 @@ impl Prepared {
         wrong
     }
 
-    fn chat_template(&self, base: &Path, goal: Goal) -> Result<ChatTemplate, (&'static str, String)> {
+    fn chat_template(&self, base: &Path) -> Result<ChatTemplate, (&'static str, String)> {
         let config = self.recipe.chat.clone().unwrap_or_default();
         let tokenizer = self.tokenizer.as_ref().map(|file| file.path.as_path());
         let of_tokenizer =
@@ -127,7 +134,7 @@ impl Prepared {
         let mut variables = of_tokenizer.variables;
         let trains = self.recipe.tokenizer.train.as_ref();
         let mut specials = of_tokenizer.specials;
-        if let (Some(train), Goal::Shards) = (trains, goal) {
+        if let Some(train) = trains {
             specials.extend([EOD.to_owned()].into_iter().chain(train.special_tokens.iter().cloned()));
             variables.insert("eos_token".to_owned(), EOD.to_owned());
         }

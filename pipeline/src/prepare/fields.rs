@@ -35,6 +35,16 @@ impl Prepared {
                 };
                 problems.push(self.missing_field(source, known, &place, (key, &field)));
             }
+            let first = files.first().filter(|_| source.chat.is_some() && names.is_none());
+            if let Some(first) = first
+                && peek::is_text(&first.path, source.form(), self.recipe.limits.of_readers())?
+            {
+                let message = format!(
+                    "{} has no fields of which conversations could be made; they come as JSON lines, JSON, CSV, Parquet or Arrow",
+                    first.path.display()
+                );
+                problems.push(self.problem(&format!("source.{}.chat", source.name), message));
+            }
             let form = source.chat_form();
             for group in form.iter().flat_map(|form| form.needed().iter()) {
                 let is_there =

@@ -65,6 +65,19 @@ pub fn field_names(path: &Path, form: impl Into<Form>, limits: Limits) -> Result
     Ok((!names.is_empty()).then_some(names))
 }
 
+/// Whether a file is text or a page, which have no fields.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn is_text(path: &Path, form: impl Into<Form>, limits: Limits) -> Result<bool> {
+    let form = form.into();
+    if sniff::is_parquet(path, form.format)? {
+        return Ok(false);
+    }
+    let sniff::Sniffed { kind, .. } = sniff::sniff(Stream::open(path, limits)?, path, form)?;
+    Ok(matches!(kind, Kind::Format(Format::Text | Format::Html)))
+}
+
 fn columns(fields: &Fields, prefix: &str, names: &mut BTreeSet<String>) {
     for field in fields {
         let name = format!("{prefix}{}", field.name());

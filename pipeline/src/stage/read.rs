@@ -188,6 +188,9 @@ impl Left {
     }
 }
 
+/// Longest account of what is wrong with a conversation.
+const MAX_DETAIL_BYTES: usize = 300;
+
 /// Name of the stage in the audit of what it dropped.
 pub const STAGE: &str = "read";
 
@@ -267,7 +270,12 @@ fn conversation(params: &ReadParams, chat: &Chat, raw: &Raw) -> std::result::Res
         // What is borrowed may lack a byte order mark at its start.
         Cow::Borrowed(same) => (same.len() < text.len()).then(|| same.to_owned()),
     };
-    chat.document(&raw.text, &normalized).map_err(|Refusal { why, detail }| {
+    chat.document(&raw.text, &normalized).map_err(|Refusal { why, mut detail }| {
+        // A template's error may hold as much as the record does.
+        if detail.len() > MAX_DETAIL_BYTES {
+            detail.truncate(detail.floor_char_boundary(MAX_DETAIL_BYTES));
+            detail.push_str(" ...");
+        }
         let cause = match why {
             Why::BadMessages => Cause::BadMessages,
             Why::EmptyAnswer => Cause::EmptyAnswer,

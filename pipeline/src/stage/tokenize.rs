@@ -260,7 +260,7 @@ impl Encode<'_> {
             let same = ids.is_empty() || self.gives_back(&ids, &text, false);
             // Most models that are not byte-level begin a text with a space; a conversation is read with its special tokens.
             let gives_back = same
-                || is_chat && self.gives_back(&ids, &text, true)
+                || is_chat && self.gives_back_conversation(&ids, &text)
                 || !self.is_byte_level && self.gives_back(&ids, &format!(" {text}"), false);
             let n_unknown = ids.iter().filter(|id| Some(**id) == self.unknown).count() as u32;
             flagged::pack(&mut ids, &trained);
@@ -295,6 +295,13 @@ impl Encode<'_> {
         let marks =
             marks.map_err(|message| Error::Usage(format!("document `{}`: {message}", document.id)))?;
         self.encoder.encode_marked(text, &marks)
+    }
+
+    /// Whether the tokens of a conversation are those of its text; a template may write the end of document last, which is no token of the text.
+    fn gives_back_conversation(&self, ids: &[u32], text: &str) -> bool {
+        let eod = self.vocabulary.tokens().get(self.encoder.eod().0 as usize);
+        let before_eod = eod.and_then(|eod| text.strip_suffix(&*eod.name));
+        self.gives_back(ids, text, true) || before_eod.is_some_and(|text| self.gives_back(ids, text, true))
     }
 
     /// Whether the tokens of a document are those of its whole text, byte by byte; with `named` a special token is its name.

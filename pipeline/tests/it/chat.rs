@@ -220,6 +220,7 @@ fn samples_of_a_plan_learn_the_answers_alone() {
     scratch.write("r.toml", recipe("\"talk.jsonl\"", "chat = \"messages\"", ""));
     scratch.ok(&["build", "--recipe", "r.toml"]);
     let said = scratch.ok(&["mix", "--epochs", "2", "--seq-len", "64"]);
+    scratch.ok(&["verify", "out"]);
     let plan = Plan::open(&scratch.path("out")).unwrap();
     let shard = shard(&scratch.path("out"));
     let mut n_trained = 0;
@@ -275,6 +276,30 @@ fn fields_of_a_task_become_questions_and_answers() {
         texts.contains(r"Which is 3?\nA. x\nB. y<|im_end|>\n<|im_start|>assistant\nB. y<|im_end|>\n"),
         "{texts}"
     );
+}
+
+#[test]
+fn details_are_short_and_templates_may_end_with_the_end_of_document() {
+    let scratch = Scratch::new();
+    let bad = json!({ "id": "bad", "messages": [say(&"é".repeat(3000), "a"), say("assistant", "b")] });
+    scratch.write("talk.jsonl", lines([bad, record(1)]));
+    scratch.write(
+        "eod.jinja",
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|im_start|>assistant\n{% else %}<|endoftext|>{% endif %}",
+    );
+    let text = recipe("\"talk.jsonl\"", "chat = \"messages\"", "").replace("\"chatml\"", "\"eod.jinja\"");
+    scratch.write("r.toml", text);
+    let said = scratch.ok(&["build", "--recipe", "r.toml"]);
+    assert!(!said.err.contains("does not give back"), "{}", said.err);
+    let line = &quarantine(&scratch.path("out/quarantine/talk-00000.jsonl"))[0];
+    let detail = line["detail"].as_str().unwrap();
+    assert!((290..310).contains(&detail.len()) && detail.ends_with(" ..."), "{detail}");
+    // Texts have no fields, which is known before anything is read.
+    scratch.write("talk.txt", "a\n");
+    scratch.write("r.toml", recipe("\"talk.txt\"", "chat = \"messages\"", ""));
+    let error = scratch.fail(&["build", "--recipe", "r.toml"], 2).err;
+    assert!(error.contains("`source.talk.chat`") && error.contains("has no fields"), "{error}");
 }
 
 #[test]

@@ -218,6 +218,10 @@ fn exercise(bytes: Vec<u8>) {
         for doc in (0..index.n_docs().min(50)).chain([index.n_docs(), u32::MAX]) {
             let outcomes = [index.span(doc).is_ok(), index.meta(doc).is_ok(), index.id(doc).is_ok()];
             assert!(doc < index.n_docs() || outcomes == [false; 3]);
+            let flags = index.mask(doc).map(|mask| mask.is_none_or(|mask| mask.is_trained(0)));
+            let targets = [(0, u32::MAX), (u32::MAX, u32::MAX)]
+                .map(|(at, len)| index.trained_targets(doc, at, len).is_ok());
+            assert!(doc < index.n_docs() || flags.is_err() && targets == [false; 2]);
         }
         assert!(index.verify_sections().is_ok() || index.n_docs() < u32::MAX);
     }

@@ -310,13 +310,14 @@ impl<'a> Run<'a> {
         }
         self.results.used.push(folder);
         let mut options = config.encoder_options();
-        let encoder = Encoder::shared(&path, &options).map_err(|e| match e {
+        let of_original = |e: Error| match e {
             // The user knows the original, not the copy.
-            Error::Tokenizer { message, .. } => Error::Tokenizer { path: file, message },
+            Error::Tokenizer { message, .. } => Error::Tokenizer { path: file.clone(), message },
             other => other,
-        })?;
+        };
+        let encoder = Encoder::shared(&path, &options).map_err(of_original)?;
         if prepared.recipe.chat_template.is_some() {
-            encoder.check_marked()?;
+            encoder.check_marked().map_err(of_original)?;
         }
         let token_bytes: Vec<u8> =
             encoder.vocabulary().token_bytes().iter().flat_map(|n| n.to_le_bytes()).collect();
