@@ -243,7 +243,7 @@ fn the_readme_shows_what_the_quickstart_runs() {
     let script = fs::read_to_string(repo().join("scripts/quickstart.sh")).unwrap();
     let block = readme.split("```\n").find(|block| block.starts_with("moe-data build\n")).unwrap();
     let commands: Vec<&str> = block.lines().collect();
-    assert_eq!(commands.len(), 4, "{commands:?}");
+    assert_eq!(commands.len(), 3, "{commands:?}");
     for command in commands {
         assert!(script.contains(&format!("step {command}")), "the quickstart does not run `{command}`");
     }

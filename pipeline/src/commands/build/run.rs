@@ -282,11 +282,8 @@ impl<'a> Run<'a> {
             (Some(file), _) => (file.path.clone(), "read".to_owned()),
             (None, train) => {
                 let train = train.clone().unwrap_or_default();
-                let inputs = parts
-                    .iter()
-                    .flat_map(|p| [&p.documents, &p.kept, &p.removed, &p.cuts])
-                    .cloned()
-                    .collect();
+                let of_part = |p: &Part| [&p.documents, &p.kept, &p.removed, &p.cuts].map(Clone::clone);
+                let inputs = parts.iter().flat_map(of_part).collect();
                 let weight = left(parts).bytes.min(train.sample_bytes.0);
                 let params = train::TrainParams {
                     vocab_size: train.vocab_size,
