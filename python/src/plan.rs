@@ -231,6 +231,7 @@ impl PlanReader {
             let row = PyDict::new(py);
             row.set_item("document", document)?;
             row.set_item("family", piece.family.to_string())?;
+            row.set_item("segment", sample.segments[piece.start as usize])?;
             row.set_item("variant", piece.variant)?;
             row.set_item("variant_name", variant_name.map_or("", String::as_str))?;
             row.set_item("shard", &info.name)?;
