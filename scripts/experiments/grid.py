@@ -11,12 +11,16 @@ import sys
 import time
 from pathlib import Path
 
+from run import BEGIN, END, machine, write
+
 
 def arguments(parser):
     """Adds what all grids have in common."""
     parser.add_argument("--program", default="target/release/moe-train", help="the moe-train to run")
     parser.add_argument("--shards", default="out", help="folder of a plan with documents held out")
     parser.add_argument("--work", required=True, help="folder for runs and receipts; what lies in it already is kept and used")
+    parser.add_argument("--receipts", help="folder of the receipts; absent: that of the runs")
+    parser.add_argument("--page", type=Path, help="a page whose table is replaced, between lines that run.py names")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each setting, with seeds from 1")
     parser.add_argument("--steps", type=int, default=400, help="steps of each run")
     parser.add_argument("--validation", type=int, default=64, help="validation samples")
@@ -30,11 +34,13 @@ class Grid:
         self.args = args
         self.work = Path(args.work)
         self.work.mkdir(parents=True, exist_ok=True)
+        self.receipts = Path(args.receipts or args.work)
+        self.receipts.mkdir(parents=True, exist_ok=True)
 
     def run(self, name, settings):
         """The receipt of a run with these settings, which is made if there is none."""
         settings = {"run.steps": self.args.steps, "data.validation_samples": self.args.validation, **settings}
-        receipt = self.work / f"{name}.json"
+        receipt = self.receipts / f"{name}.json"
         if receipt.exists():
             found = json.loads(receipt.read_text())
             if found["settings"] != settings:
@@ -55,7 +61,8 @@ class Grid:
             environment["RAYON_NUM_THREADS"] = str(self.args.threads)
         start = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        found = {"name": name, "settings": settings, "seconds": round(time.monotonic() - start, 1)}
+        seconds = round(time.monotonic() - start, 1)
+        found = {"name": name, "settings": settings, "seconds": seconds, "machine": machine()}
         if done.returncode == 0:
             report = json.loads(done.stdout)
             keys = ["validation_ce", "validation_unigram_ce", "parameter_hash", "data_hash"]
@@ -75,6 +82,18 @@ class Grid:
         loss = found["validation_ce"]
         print(f"{name}: {'diverged' if loss is None else f'{loss:.4f}'}  {found['seconds']} s", file=sys.stderr)
         return found
+
+
+    def tell(self, table):
+        """Prints a table, and writes it to table.md in the folder of the runs and to the page."""
+        print(table)
+        write(self.work / "table.md", table + "\n")
+        if self.args.page:
+            before, _, rest = self.args.page.read_text().partition(BEGIN)
+            _, found, after = rest.partition(END)
+            if not found:
+                sys.exit(f"{self.args.page} has no lines {BEGIN!r} and {END!r}")
+            write(self.args.page, before + BEGIN + "\n\n" + table + "\n\n" + END + after)
 
 
 def validations(folder):

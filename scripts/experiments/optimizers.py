@@ -3,7 +3,8 @@
 
     moe-data build && moe-data mix --epochs 4
     cargo build --release --package moe-train
-    python3 scripts/experiments/optimizers.py --work runs/optimizers --seeds 5
+    python3 scripts/experiments/optimizers.py --work runs/optimizers --seeds 5 \\
+        --receipts docs/experiments/optimizers --page docs/experiments/optimizers.md
 
 All runs have the model of configs/train/tiny.toml and read the same samples. Rates are tuned with seed 1 by the last loss; the best of
 each rule is then run with the other seeds. The loss to reach is the mean last loss of the first rule, unless --target says another."""
@@ -11,6 +12,7 @@ each rule is then run with the other seeds. The loss to reach is the mean last l
 import argparse
 
 from grid import Grid, arguments, mean
+from run import interval
 
 RATES = {
     "adamw": [1e-3, 2e-3, 4e-3, 8e-3, 16e-3],
@@ -59,9 +61,11 @@ def main():
         chosen = {"run.seed": seed, "run.eval_every": args.every, "optim.kind": rule, "optim.lr": rate}
         return grid.run(f"{rule}-{rate:.1e}-{seed}", TINY | chosen)
 
-    found = {}
+    found, tuning = {}, ["Last loss by learning rate, seed 1:", ""]
     for rule in args.rules:
         tuned = [(run(rule, rate, 1)["validation_ce"], rate) for rate in RATES[rule]]
+        told = ", ".join(f"{rate:g}: " + ("diverged" if loss is None else f"{loss:.4f}") for loss, rate in tuned)
+        tuning.append(f"- {rule}: {told}")
         tuned = [(loss, rate) for loss, rate in tuned if loss is not None]
         if tuned:
             rate = min(tuned)[1]
@@ -70,16 +74,20 @@ def main():
         raise SystemExit("every run diverged")
     whole = [receipt["validation_ce"] for receipt in next(iter(found.values()))[1] if receipt["validation_ce"] is not None]
     target = args.target or mean(whole)[0]
-    lines = [f"Steps to a validation loss of {target:.4f}:", "", "| rule | lr | seeds | steps | deviation | last loss | deviation |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = tuning + ["", f"Steps to a validation loss of {target:.4f}:", "", "| rule | lr | seeds | steps | deviation | minus the first, same seed | last loss | deviation |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    # A seed that does not reach the loss counts as all steps.
+    counted = {rule: [steps_to(receipt["losses"], target) or args.steps for receipt in receipts] for rule, (_, receipts) in found.items()}
+    first = next(iter(found))
     for rule, (rate, receipts) in found.items():
         steps = [steps_to(receipt["losses"], target) for receipt in receipts]
         reached = [step for step in steps if step is not None]
         last = mean([receipt["validation_ce"] for receipt in receipts if receipt["validation_ce"] is not None])
         told = "not reached | " if not reached else "{:.0f} | {:.0f}".format(*mean(reached))
-        lines.append(f"| {rule} | {rate:g} | {len(reached)} of {len(receipts)} | {told} | {last[0]:.4f} | {last[1]:.4f} |")
-    table = "\n".join(lines)
-    print(table)
-    (grid.work / "table.md").write_text(table + "\n")
+        difference, half = interval([a - b for a, b in zip(counted[rule], counted[first])])
+        paired = "0" if rule == first else f"{difference:+.0f} ± {half:.0f}"
+        edge = " (at the edge)" if rate in (RATES[rule][0], RATES[rule][-1]) else ""
+        lines.append(f"| {rule} | {rate:g}{edge} | {len(reached)} of {len(receipts)} | {told} | {paired} | {last[0]:.4f} | {last[1]:.4f} |")
+    grid.tell("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -130,9 +130,7 @@ def main():
                 loss, at = min((loss, rate) for loss, rate in zip(curve, rates) if loss is not None)
                 edge = " (at the edge)" if at in (rates[0], rates[-1]) else ""
                 lines.append(f"| {kind} | {width} | {experts} | {rate:.2e}{edge} | {rate / first:.2f} | {loss:.4f} | {spread[at]:.4f} |")
-    table = "\n".join(lines)
-    print(table)
-    (grid.work / "table.md").write_text(table + "\n")
+    grid.tell("\n".join(lines))
     draw(grid.work / "transfer.svg", curves, rates)
 
 
