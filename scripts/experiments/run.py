@@ -7,6 +7,10 @@
 NAME.toml was written before the first run: arms, seeds, metrics, the rule of decision. Receipts are in docs/experiments/NAME/ARM-SEED.json
 and hold the hash of NAME.toml; another hash is refused. A run that was killed goes on where it stopped. --steps and --seeds make an
 experiment smaller; receipts say so. `nice` and RAYON_NUM_THREADS change the time alone: runs are the same bit for bit.
+
+Data is `recipe`, `mixture` and `epochs` of the whole experiment, or those of an arm. With `[corpus.NAME] make = [...]` an arm's `corpus` is
+made by that script of this folder with --out; `recipe`, `mixture` and `tasks` are then files of what it makes. `tasks` are answered by every
+trained model; a metric with `task` and `number` is a number of one of them. Without `capacities` no capacity is tried.
 """
 import argparse, concurrent.futures, hashlib, json, math, os, pathlib, platform, shutil, subprocess, sys, time, tomllib
 
@@ -37,15 +41,25 @@ def machine():
     return {"system": platform.system(), "processor": processor, "cores": os.cpu_count(), "threads": os.environ.get("RAYON_NUM_THREADS", "all")}
 
 
-def make_data(plan, programs, work):
-    data = work / "data"
+def make_data(plan, arm, programs, work):
+    """The folder of an arm's shards and plan, and that of its corpus; both are made once."""
+    say = lambda key: arm.get(key, plan.get(key))
+    base, name = REPO, say("corpus")
+    if name:
+        base = work / "corpora" / name
+        if not (base / "recipe.toml").exists():
+            script, *more = plan["corpus"][name]["make"]
+            run([sys.executable, REPO / "scripts" / "experiments" / script, *more, "--out", base])
+    identity = hashlib.sha256(json.dumps([name, say("recipe"), say("mixture"), say("epochs")]).encode()).hexdigest()[:12]
+    data = work / "data" / identity
     if not (data / "plan.lock").exists():
-        run([programs / "moe-data", "-q", "build", "--recipe", REPO / plan["recipe"], "--out", data])
-        run([programs / "moe-data", "-q", "mix", "--mixture", REPO / plan["mixture"], "--epochs", plan["epochs"], "--out", data])
-    return data
+        epochs = [] if say("epochs") is None else ["--epochs", say("epochs")]
+        run([programs / "moe-data", "-q", "build", "--recipe", base / say("recipe"), "--out", data])
+        run([programs / "moe-data", "-q", "mix", "--mixture", base / say("mixture"), *epochs, "--out", data])
+    return data, base
 
 
-def make_run(plan, digest, arm, seed, steps, programs, work, data):
+def make_run(plan, digest, arm, seed, steps, programs, work, data, base_folder):
     """Trains, evaluates, and returns the receipt and the folder of the run, which may go once the receipt is written."""
     base = ["--config", REPO / plan["config"]] if "config" in plan else ["--preset", plan["preset"]]
     folder, trainer = work / "runs" / f"{plan['name']}-{digest[:8]}-{arm['name']}-{seed}-{steps}", programs / "moe-train"
@@ -62,16 +76,21 @@ def make_run(plan, digest, arm, seed, steps, programs, work, data):
     seconds = time.monotonic() - started
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = {kind: [line for line in lines if line["step"] == steps and f"{kind}/ce" in line] for kind in ("train", "validation")}
-    if not all(last.values()):
+    # A corpus that is learnt by heart holds nothing out; its tasks tell what was learnt.
+    if not last["train"] or not (last["validation"] or plan.get("tasks")):
         raise RuntimeError(f"{folder}: metrics.jsonl has no lines of step {steps}")
     state = json.loads(run([trainer, "inspect", folder, "--json"]))["state"]
-    sweep = json.loads(run([trainer, "-q", "eval", folder, "--shards", data, "--device", "cpu", "--capacity", ",".join(plan["capacities"]), "--json"]))
+    evaluate = lambda *words: json.loads(run([trainer, "-q", "eval", folder, *words, "--device", "cpu", "--json"]))
+    capacities = plan.get("capacities")
+    sweep = evaluate("--shards", data, "--capacity", ",".join(capacities))["capacities"] if capacities else []
+    tasks = [base_folder / task for task in plan.get("tasks", [])]
+    answers = evaluate("--tasks", *tasks)["tasks"] if tasks else {}
     receipt = {
         "experiment": plan["name"], "preregistration": digest, "arm": arm["name"], "seed": seed, "steps": steps, "settings": settings,
         "program": state["program"], "config": state["config_fingerprint"], "plan": state["plan_id"], "data": state["data_hash"],
         "parameters": state["parameter_hash"], "seconds": round(seconds, 1), "resumed": is_resumed, "machine": machine(),
         "train": {key: value for key, value in last["train"][-1].items() if not key.startswith("perf/")},
-        "validation": last["validation"][-1], "capacities": sweep["capacities"],
+        "validation": last["validation"][-1] if last["validation"] else {}, "capacities": sweep, "tasks": answers,
     }
     return receipt, folder
 
@@ -83,8 +102,10 @@ def write(path, text):
     draft.replace(path)
 
 
-def metric(receipt, name):
-    validation = receipt["validation"]
+def metric(receipt, each):
+    validation, name = receipt["validation"], each["name"]
+    if "task" in each:
+        return receipt["tasks"][each["task"]][each["number"]]
     layers = [value for key, value in validation.items() if key.startswith("validation/router/") and key.endswith("/" + {"maxvio": "maxvio", "effective": "e_eff"}.get(name, "?"))]
     if name == "loss":
         return validation["validation/ce"]
@@ -117,14 +138,15 @@ def tables(plan, digest, receipts):
     if not seeds:
         fail("no seed has a receipt for every arm yet")
     steps = sorted({receipt["steps"] for receipt in receipts.values()})
-    out = [f"Preregistration `{digest[:16]}`, {', '.join(map(str, steps))} steps, seeds {', '.join(map(str, seeds))}, plan `{receipts[arms[0], seeds[0]]['plan'][:12]}`."]
-    names = [each["name"] for each in plan["metric"]]
+    plans = sorted({receipts[arm, seed]["plan"][:12] for arm in arms for seed in seeds})
+    out = [f"Preregistration `{digest[:16]}`, {', '.join(map(str, steps))} steps, seeds {', '.join(map(str, seeds))}, {'plan' if len(plans) == 1 else 'plans'} {', '.join(f'`{plan}`' for plan in plans)}."]
+    names, metrics = [each["name"] for each in plan["metric"]], {each["name"]: each for each in plan["metric"]}
 
     # Pairs of an arm and the control, also of seeds that other arms lack yet.
     pairs = {arm: [seed for seed in plan["seeds"] if (arm, seed) in receipts and (plan["control"], seed) in receipts] for arm in arms}
 
     def differences(arm, name):
-        return [metric(receipts[arm, seed], name) - metric(receipts[plan["control"], seed], name) for seed in pairs[arm]]
+        return [metric(receipts[arm, seed], metrics[name]) - metric(receipts[plan["control"], seed], metrics[name]) for seed in pairs[arm]]
 
     def told(arm, name):
         if arm == plan["control"]:
@@ -136,23 +158,24 @@ def tables(plan, digest, receipts):
         return f"**{text}**" if abs(mean) > half else text
 
     out.append("Means over seeds that every arm has:")
-    values = {(arm, name): [metric(receipts[arm, seed], name) for seed in seeds] for arm in arms for name in names}
+    values = {(arm, name): [metric(receipts[arm, seed], metrics[name]) for seed in seeds] for arm in arms for name in names}
     out.append(grid(["arm", *names], [[f"`{arm}`", *(f"{interval(values[arm, name])[0]:.3f}" for name in names)] for arm in arms]))
     out.append(f"Difference to `{plan['control']}` of the same seed: mean and 95 % interval, bold where it excludes 0; one pair has no interval.")
     out.append(grid(["arm", "pairs", *names], [[f"`{arm}`", str(len(pairs[arm])), *(told(arm, name) for name in names)] for arm in arms]))
-    capacities = plan["capacities"]
+    capacities = plan.get("capacities", [])
 
     def at(arm, capacity, key):
         found = [each[key] for seed in seeds for each in receipts[arm, seed]["capacities"] if each["capacity"] == capacity]
         return sum(found) / len(found)
 
-    out.append("Loss, and percent of dropped choices, when the same parameters are evaluated with this many slots per expert:")
-    cells = [[f"`{arm}`", *(f"{at(arm, c, 'ce'):.3f}, {100 * at(arm, c, 'dropped'):.1f} %" for c in capacities)] for arm in arms]
-    out.append(grid(["arm", *capacities], cells))
+    if len(capacities) > 1:
+        out.append("Loss, and percent of dropped choices, when the same parameters are evaluated with this many slots per expert:")
+        cells = [[f"`{arm}`", *(f"{at(arm, c, 'ce'):.3f}, {100 * at(arm, c, 'dropped'):.1f} %" for c in capacities)] for arm in arms]
+        out.append(grid(["arm", *capacities], cells))
     for each in plan["metric"]:
         out.append(f"`{each['name']}`: {each['what']}. Expected: {each['expected']}.")
         begun = [seed for seed in plan["seeds"] if any((arm, seed) in receipts for arm in arms)]
-        cell = lambda arm, seed: f"{metric(receipts[arm, seed], each['name']):.4f}" if (arm, seed) in receipts else ""
+        cell = lambda arm, seed: f"{metric(receipts[arm, seed], each):.4f}" if (arm, seed) in receipts else ""
         out.append(grid(["arm", *(f"seed {seed}" for seed in begun)], [[f"`{arm}`", *(cell(arm, seed) for seed in begun)] for arm in arms]))
     return "\n\n".join(out)
 
@@ -181,9 +204,9 @@ def main():
     if not args.table:
         # All arms of a seed before the next seed, so that pairs are whole wherever it stops.
         wanted = [(arm, seed) for seed in plan["seeds"][: args.seeds] for arm in plan["arm"] if (arm["name"], seed) not in receipts]
-        data, problem = make_data(plan, args.programs, args.work) if wanted else None, None
+        data, problem = {arm["name"]: make_data(plan, arm, args.programs, args.work) for arm, _ in wanted}, None
         with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-            begun = [pool.submit(make_run, plan, digest, arm, seed, steps, args.programs, args.work, data) for arm, seed in wanted]
+            begun = [pool.submit(make_run, plan, digest, arm, seed, steps, args.programs, args.work, *data[arm["name"]]) for arm, seed in wanted]
             for number, done in enumerate(concurrent.futures.as_completed(begun), 1):
                 if done.cancelled():
                     continue
@@ -197,7 +220,7 @@ def main():
                 write(folder / f"{arm}-{seed}.json", json.dumps(receipt, indent=1) + "\n")
                 shutil.rmtree(run_folder)
                 receipts[arm, seed] = receipt
-                print(f"{number}/{len(wanted)} {arm} seed {seed}: loss {metric(receipt, 'loss'):.4f}, {receipt['seconds']:.0f} s", flush=True)
+                print(f"{number}/{len(wanted)} {arm} seed {seed}: {plan['metric'][0]['name']} {metric(receipt, plan['metric'][0]):.4f}, {receipt['seconds']:.0f} s", flush=True)
         if problem:
             fail(problem)
     before, _, rest = page.read_text().partition(BEGIN)
