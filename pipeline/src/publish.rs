@@ -79,6 +79,8 @@ pub const TOKEN_BYTES: &str = "token_bytes.u16";
 
 /// The template of the conversations, where there are any; transformers finds it under this name.
 pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
+/// The tokens that the template names, such as `eos_token`; transformers finds them under this name.
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Folders of the output.
 const FOLDERS: [&str; 4] = ["shards", "dedup", "audit", "quarantine"];
@@ -243,7 +245,11 @@ pub fn write_data(
     let TokenizerInfo { file, token_bytes_file, .. } = &tokenizer.info;
     let fixed = [file.as_str(), token_bytes_file, RECIPE_LOCK, Manifest::FILE].map(str::to_owned);
     let chat = prepared.recipe.chat_template.as_ref();
-    listing.claim(names.chain(fixed).chain(chat.map(|_| CHAT_TEMPLATE.to_owned())))?;
+    listing.claim(
+        names
+            .chain(fixed)
+            .chain(chat.into_iter().flat_map(|_| [CHAT_TEMPLATE, TOKENIZER_CONFIG].map(str::to_owned))),
+    )?;
     let known = |name: &str| {
         let (stem, kind) = name.rsplit_once('.')?;
         let (_, info) = results.shards.iter().find(|(_, info)| info.name == stem)?;
@@ -266,8 +272,11 @@ pub fn write_data(
     listing.write_file(token_bytes_file, &tokenizer.token_bytes)?;
     listing.write_file(RECIPE_LOCK, lock.as_bytes())?;
     match chat {
-        Some(chat) => listing.write_file(CHAT_TEMPLATE, chat.source.as_bytes())?,
-        None => remove_ours(out, &mut listing, |name| name == CHAT_TEMPLATE)?,
+        Some(chat) => {
+            listing.write_file(CHAT_TEMPLATE, chat.source.as_bytes())?;
+            listing.write_file(TOKENIZER_CONFIG, &json::canonical(&chat.variables))?;
+        }
+        None => remove_ours(out, &mut listing, |name| [CHAT_TEMPLATE, TOKENIZER_CONFIG].contains(&name))?,
     }
     // The list first: the manifest says that all the rest is there.
     listing.note(Manifest::FILE, Entry::of(&manifest.to_bytes()?));
@@ -286,7 +295,7 @@ pub fn write_text(out: &Path, prepared: &Prepared, results: &Results) -> Result<
     let of_shards = |name: &str| {
         name.starts_with("shards/")
             || name.starts_with("dedup/")
-            || [work::TOKENIZER, TOKEN_BYTES, CHAT_TEMPLATE].contains(&name)
+            || [work::TOKENIZER, TOKEN_BYTES, CHAT_TEMPLATE, TOKENIZER_CONFIG].contains(&name)
     };
     remove_ours(out, &mut listing, of_shards)?;
     let lock = recipe_lock(out, prepared, prepared.identity(None)?)?;

@@ -11,7 +11,7 @@ use super::{
     AVERAGE, CONFIG, FilesManifest, MANIFEST, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION, retain,
 };
 use crate::config::{RunConfig, Values};
-use crate::data::DataDigest;
+use crate::data::{CHAT_FILES, ChatFile, DataDigest, chat_files};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -32,6 +32,8 @@ pub struct Loaded {
     pub config: RunConfig,
     /// Content of the tokenizer's file.
     pub tokenizer: Vec<u8>,
+    /// How conversations are written, if it was trained on any.
+    pub chat: Vec<ChatFile>,
     /// Whether it holds a moving average of the weights.
     pub has_average: bool,
 }
@@ -52,7 +54,8 @@ pub fn load(path: &Path) -> Result<Loaded> {
     check_state(&path.join(STATE), &state, &config)?;
     let tokenizer_path = path.join(TOKENIZER);
     let tokenizer = std::fs::read(&tokenizer_path).map_err(Error::io("read", &tokenizer_path))?;
-    Ok(Loaded { path: path.to_path_buf(), state, config, tokenizer, has_average })
+    let chat = chat_files(path)?;
+    Ok(Loaded { path: path.to_path_buf(), state, config, tokenizer, chat, has_average })
 }
 
 /// The model of a checkpoint. Its tensors are read one after the other into a model of zeros.
@@ -206,7 +209,7 @@ pub(super) fn verify(path: &Path) -> Result<bool> {
     if let Some(missing) = known.iter().find(|name| !is_listed(name)) {
         return Err(Error::checkpoint(&manifest_path, format!("is damaged: {missing} is not in it")));
     }
-    let is_known = |name: &str| known.contains(&name) || name == AVERAGE;
+    let is_known = |name: &str| known.contains(&name) || name == AVERAGE || CHAT_FILES.contains(&name);
     for entry in manifest.files.iter().filter(|entry| is_known(&entry.name)) {
         let file = path.join(&entry.name);
         let refused = |problem: String| Err(Error::checkpoint(&file, problem));

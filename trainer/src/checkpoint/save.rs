@@ -77,6 +77,9 @@ pub fn save(run: &Path, state: &TrainState, with: Circumstances) -> Result<PathB
         write(&temp.join(CONFIG), config.to_toml(false).as_bytes())?,
         write(&temp.join(TOKENIZER), &corpus.tokenizer)?,
     ];
+    for (name, bytes) in &corpus.chat {
+        files.push(write(&temp.join(name), bytes)?);
+    }
     if let Some(average) = &state.average {
         let trained = optim::trained(&state.model).into_iter().zip(&average.0);
         let averages =

@@ -30,6 +30,30 @@ pub struct Corpus {
     pub pool_names: Vec<String>,
     /// Content of the tokenizer's file.
     pub tokenizer: Vec<u8>,
+    /// How conversations are written, where the data has any.
+    pub chat: Vec<ChatFile>,
+}
+
+/// A file of the chat template, by its name, which is one of [`CHAT_FILES`].
+pub type ChatFile = (&'static str, Vec<u8>);
+
+/// The chat template and the tokens that it names, as transformers calls the files.
+pub const CHAT_FILES: [&str; 2] = ["chat_template.jinja", "tokenizer_config.json"];
+
+/// The files of the chat template in a folder; none without a template.
+///
+/// # Errors
+/// When one is there and cannot be read.
+pub fn chat_files(dir: &Path) -> Result<Vec<ChatFile>> {
+    if !dir.join(CHAT_FILES[0]).exists() {
+        return Ok(Vec::new());
+    }
+    let read = |name: &'static str| match std::fs::read(dir.join(name)) {
+        Ok(bytes) => Some(Ok((name, bytes))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => Some(Err(Error::io("read", &dir.join(name))(error))),
+    };
+    CHAT_FILES.into_iter().filter_map(read).collect()
 }
 
 impl Corpus {
@@ -65,6 +89,7 @@ impl Corpus {
             token_bytes: plan.token_bytes().to_vec(),
             pool_names: plan.pool_names(),
             tokenizer,
+            chat: chat_files(dir)?,
             samples: Arc::new(CheckedPlan::start(plan, AT_ONCE_BYTES)?),
         })
     }

@@ -10,7 +10,7 @@ mod settings;
 
 pub use batch::Batch;
 pub use batches::Batches;
-pub use corpus::Corpus;
+pub use corpus::{CHAT_FILES, ChatFile, Corpus, chat_files};
 pub use digest::DataDigest;
 pub use loader::{Loader, SampleSource};
 pub use settings::DataSettings;

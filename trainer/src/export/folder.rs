@@ -8,6 +8,7 @@ use tokenizers::Tokenizer;
 
 use super::class::{Class, Facts};
 use super::mapping::Mapped;
+use super::tokenizer::Chat;
 use super::{card, tokenizer};
 use crate::checkpoint::{Loaded, MODEL, Number, TensorFile, TensorHead, TensorWriter};
 use crate::error::{Error, Result};
@@ -45,6 +46,7 @@ pub fn export(loaded: &Loaded, dir: &Path, number: Number, shard_bytes: u64) -> 
     let tokens = Tokenizer::from_bytes(&loaded.tokenizer).map_err(|error| {
         Error::checkpoint(&loaded.path.join("tokenizer.json"), format!("is no tokenizer: {error}"))
     })?;
+    let chat = Chat::of(loaded)?;
     make_empty(dir)?;
 
     let shards = shards(&class.tensors(facts), number, shard_bytes);
@@ -69,15 +71,28 @@ pub fn export(loaded: &Loaded, dir: &Path, number: Number, shard_bytes: u64) -> 
         write(dir, "model.safetensors.index.json", &index)?;
     }
     let eod = loaded.state.eod;
-    for (name, content) in tokenizer::files(&tokens, eod, model.seq_len) {
+    for (name, content) in tokenizer::files(&tokens, eod, model.seq_len, &chat) {
         write(dir, name, &content)?;
     }
+    chat.write(dir)?;
     moe_shards::atomic::write_file(&dir.join("tokenizer.json"), &loaded.tokenizer)?;
-    write(dir, "generation_config.json", &json!({ "eos_token_id": eod, "do_sample": false }))?;
+    write(
+        dir,
+        "generation_config.json",
+        &json!({ "eos_token_id": one_or_all(&chat.ends(&tokens, eod)), "do_sample": false }),
+    )?;
     let card = card::card(loaded, class, facts);
     moe_shards::atomic::write_file(&dir.join("README.md"), card.as_bytes())?;
     write(dir, "config.json", &Json::Object(config(class, facts, eod, number)))?;
     Ok(Exported { class, n_tensors, n_bytes, n_files, warnings: Vec::new() })
+}
+
+/// One id as a number, several as a list.
+fn one_or_all(ids: &[u32]) -> Json {
+    match ids {
+        [id] => json!(id),
+        ids => json!(ids),
+    }
 }
 
 /// The whole `config.json`.

@@ -1,14 +1,82 @@
 //! Tokenizer files of other programs, and whether two tokenizers are the same.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use serde_json::{Value as Json, json};
 use tokenizers::Tokenizer;
 
-/// The files beside `tokenizer.json`, with their names.
-pub fn files(tokenizer: &Tokenizer, eod: u32, seq_len: usize) -> [(&'static str, Json); 2] {
+use crate::checkpoint::Loaded;
+use crate::data::CHAT_FILES;
+use crate::error::{Error, Result};
+
+const TEMPLATE: &str = CHAT_FILES[0];
+
+/// The chat template of a model and the special tokens that it names.
+#[derive(Debug, Default)]
+pub struct Chat {
+    /// Its Jinja source.
+    pub template: Option<String>,
+    /// The tokens, such as `eos_token`, by name.
+    pub tokens: BTreeMap<String, String>,
+}
+
+impl Chat {
+    /// That of a checkpoint; empty if it was trained on no conversations.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when a file is not what its name says.
+    pub fn of(loaded: &Loaded) -> Result<Chat> {
+        let mut chat = Chat::default();
+        for (name, bytes) in &loaded.chat {
+            let refused = |problem: String| Error::checkpoint(&loaded.path.join(name), problem);
+            match *name {
+                TEMPLATE => {
+                    let text =
+                        String::from_utf8(bytes.clone()).map_err(|error| refused(error.to_string()))?;
+                    chat.template = Some(text);
+                }
+                _ => {
+                    let config: Json = serde_json::from_slice(bytes)
+                        .map_err(|error| refused(format!("is not JSON: {error}")))?;
+                    let tokens = config.as_object().into_iter().flatten();
+                    let text = |value: &Json| {
+                        value.as_str().or_else(|| value["content"].as_str()).map(str::to_string)
+                    };
+                    chat.tokens = tokens
+                        .filter(|(name, _)| name.ends_with("_token"))
+                        .filter_map(|(name, value)| Some((name.clone(), text(value)?)))
+                        .collect();
+                }
+            }
+        }
+        Ok(chat)
+    }
+
+    /// Ids of the tokens that end a text: that of a document and, where conversations have another, that of an answer.
+    pub fn ends(&self, tokenizer: &Tokenizer, eod: u32) -> Vec<u32> {
+        let eos = self.tokens.get("eos_token").and_then(|token| tokenizer.token_to_id(token));
+        [eod].into_iter().chain(eos.filter(|eos| *eos != eod)).collect()
+    }
+
+    /// Writes the template where transformers looks for it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        match &self.template {
+            Some(template) => Ok(moe_shards::atomic::write_file(&dir.join(TEMPLATE), template.as_bytes())?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The files that go with `tokenizer.json`, with their names.
+pub fn files(tokenizer: &Tokenizer, eod: u32, seq_len: usize, chat: &Chat) -> [(&'static str, Json); 2] {
     let end = tokenizer.id_to_token(eod);
     // Only batches of texts of different lengths have padding, and their masks hide it.
-    let special = json!({ "eos_token": end, "pad_token": end });
-    let config = json!({
+    let mut special = json!({ "eos_token": end, "pad_token": end });
+    let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": seq_len,
         "clean_up_tokenization_spaces": false,
@@ -17,6 +85,11 @@ pub fn files(tokenizer: &Tokenizer, eod: u32, seq_len: usize) -> [(&'static str,
         "bos_token": null,
         "unk_token": null,
     });
+    // A template is rendered with the tokens of these files, so they are those that the model was trained with.
+    for (name, token) in &chat.tokens {
+        special[name] = json!(token);
+        config[name] = json!(token);
+    }
     [("tokenizer_config.json", config), ("special_tokens_map.json", special)]
 }
 
@@ -24,7 +97,7 @@ pub fn files(tokenizer: &Tokenizer, eod: u32, seq_len: usize) -> [(&'static str,
 ///
 /// # Errors
 /// What differs.
-pub fn same_tokens(ours: &[u8], theirs: &[u8]) -> Result<(), String> {
+pub fn same_tokens(ours: &[u8], theirs: &[u8]) -> std::result::Result<(), String> {
     if ours == theirs {
         return Ok(());
     }

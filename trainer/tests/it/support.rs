@@ -188,6 +188,7 @@ pub fn corpus() -> Corpus {
         token_bytes: vec![2; VOCAB],
         pool_names: vec!["even".into(), "odd".into()],
         tokenizer: b"{}".to_vec(),
+        chat: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::class::{Class, Facts};
 use super::folder::{Exported, Source};
+use super::tokenizer::Chat;
 use crate::checkpoint::Loaded;
 use crate::error::{Error, Result};
 use crate::model::attention::latent::LATENT_EPS;
@@ -38,6 +39,7 @@ pub fn export(loaded: &Loaded, path: &Path, kind: Type) -> Result<Exported> {
     let mut meta = keys(arch, loaded, facts, kind);
     let tokens = vocabulary::keys(&loaded.tokenizer, model.vocab_size, loaded.state.eod);
     meta.extend(tokens.map_err(|problem| Error::checkpoint(&loaded.path.join("tokenizer.json"), problem))?);
+    meta.extend(vocabulary::chat_keys(&Chat::of(loaded)?, &loaded.tokenizer, loaded.state.eod));
 
     let tensors = names::stacked(arch, class.tensors(facts), facts, kind);
     let heads: Vec<_> = tensors.iter().map(|tensor| tensor.head.clone()).collect();

@@ -3,7 +3,7 @@
 use moe_shards::Hash;
 use serde_json::Value as Json;
 
-use super::super::tokenizer::merges;
+use super::super::tokenizer::{Chat, merges};
 use super::file::Meta;
 
 /// Words of llama.cpp for regular expressions, by the beginnings of their hashes: those of cl100k, Qwen 2, o200k and DeepSeek 3. The
@@ -66,6 +66,26 @@ pub fn keys(file: &[u8], vocab: usize, eod: u32) -> Result<Vec<(String, Meta)>, 
         ("add_eos_token", Meta::Bool(false)),
     ];
     Ok(keys.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect())
+}
+
+/// The keys of a chat template: its source, and the tokens that begin a text and end an answer.
+pub fn chat_keys(chat: &Chat, tokenizer: &[u8], eod: u32) -> Vec<(String, Meta)> {
+    let Some(template) = &chat.template else { return Vec::new() };
+    let file: Json = serde_json::from_slice(tokenizer).unwrap_or_default();
+    let id = |name: &str| {
+        let token = chat.tokens.get(name)?;
+        let mut added = file["added_tokens"].as_array().into_iter().flatten();
+        let added = added.find(|entry| entry["content"] == **token).map(|entry| &entry["id"]);
+        u32::try_from(added.unwrap_or(&file["model"]["vocab"][token]).as_u64()?).ok()
+    };
+    let mut keys = vec![("tokenizer.chat_template".to_string(), Meta::Text(template.clone()))];
+    if let Some(bos) = id("bos_token") {
+        keys.push(("tokenizer.ggml.bos_token_id".into(), Meta::U32(bos)));
+    }
+    if let Some(eos) = id("eos_token").filter(|eos| *eos != eod) {
+        keys.push(("tokenizer.ggml.eot_token_id".into(), Meta::U32(eos)));
+    }
+    keys
 }
 
 /// The word for how text is split.
