@@ -70,6 +70,24 @@ pub fn keep_large_blocks() {
     }
 }
 
+/// `n` values that mean nothing, for a caller that writes each of them before it reads any: large results need no zeros
+/// first. With debug assertions all are NaN, so that tests see what is read unwritten.
+pub fn unwritten(n: usize) -> Vec<f32> {
+    #[cfg(all(not(debug_assertions), any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let mut values = Vec::<f32>::with_capacity(n);
+        // SAFETY: there is room for n values. The assembly may have written them, for all that the compiler knows, so they
+        // are whatever bytes are there; any bytes are an f32.
+        unsafe {
+            std::arch::asm!("/* {0} */", in(reg) values.as_mut_ptr(), options(nostack, preserves_flags));
+            values.set_len(n);
+        }
+        values
+    }
+    #[cfg(any(debug_assertions, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    vec![f32::NAN; n]
+}
+
 /// Bytes of memory that this process can get at most: of the machine, its control group and its own limit of addresses
 /// (`ulimit -v`). `None` where the system does not say.
 pub fn machine_bytes() -> Option<u64> {
@@ -112,6 +130,11 @@ mod tests {
         for n_bytes in [machine_bytes(), held_bytes()].into_iter().flatten() {
             assert!((1 << 16..1 << 60).contains(&n_bytes), "{n_bytes}");
         }
+    }
+
+    #[test]
+    fn values_that_nobody_has_written_are_not_numbers() {
+        assert!(unwritten(3).into_iter().all(f32::is_nan));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use burn::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 
 use super::Form;
-use super::cpu::{View, product};
+use super::cpu::{View, product, unwritten};
 use crate::gradient_of_two;
 
 /// The product of each pair of matrices.
@@ -105,7 +105,7 @@ fn of_matrices(a: &Matrices, b: &Matrices) -> FlexTensor {
     let mut shape = a.shape.clone();
     let last = shape.len() - 1;
     shape[last] = columns;
-    let mut out = vec![0.0f32; shape.iter().product()];
+    let mut out = unwritten(shape.iter().product());
     if !out.is_empty() {
         let each = |(i, out): (usize, &mut [f32])| product(a.get(i), b.get(i), [inner, columns], out, false);
         let chunks = out.par_chunks_mut(rows * columns).enumerate();

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::Form;
-use super::cpu::vectorized;
+use super::cpu::{unwritten, vectorized};
 use super::flex::{BLOCK_ROWS, blocks, dot, shape2, tensor, values};
 use crate::gradient_of_two;
 
@@ -47,7 +47,7 @@ impl RmsNormRows for Flex {
         let (rows, columns) = shape2(&x);
         let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
         let (x, weight) = (values(&x), values(&weight));
-        let mut out = vec![0.0f32; rows * columns];
+        let mut out = unwritten(rows * columns);
         blocks(
             &mut out,
             columns,
@@ -76,7 +76,7 @@ impl RmsNormRows for Flex {
         let (rows, columns) = shape2(&x);
         let (x, weight, grad) = (x.to_contiguous(), weight.to_contiguous(), grad.to_contiguous());
         let (x, weight, grad) = (values(&x), values(&weight), values(&grad));
-        let mut d_x = vec![0.0f32; rows * columns];
+        let mut d_x = unwritten(rows * columns);
         let size = BLOCK_ROWS * columns;
         let partial = d_x.par_chunks_mut(size).enumerate().map(|(block, d_x)| {
             let mut d_weight = vec![0.0f32; columns];

@@ -10,6 +10,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
 use super::Form;
+use super::cpu::unwritten;
 use super::flex::{blocks, shape2, tensor, values};
 
 /// Turns the pairs (x_i, x_(i + half)) of the first `n_heads` heads by the angles of their token.
@@ -113,7 +114,7 @@ impl RotateRows for Flex {
         let (x, cos, sin) = (x.to_contiguous(), cos.to_contiguous(), sin.to_contiguous());
         let (x, cos, sin) = (values(&x), values(&cos), values(&sin));
         let (n_turned, sign) = (n_heads * 2 * half, if is_back { -1.0 } else { 1.0 });
-        let mut out = vec![0.0f32; rows * columns];
+        let mut out = unwritten(rows * columns);
         blocks(
             &mut out,
             columns,

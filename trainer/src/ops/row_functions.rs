@@ -10,6 +10,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, activation};
 
 use super::Form;
+use super::cpu::unwritten;
 use super::flex::{
     blocks, dot, exp, first_order_only, max, shape2, sigmoid, softmax_row, sum, tensor, values,
 };
@@ -169,7 +170,7 @@ impl RowFunctions for Flex {
         let x = x.to_contiguous();
         let x = values(&x);
         let columns = if function == Function::LogSum { 1 } else { width };
-        let mut out = vec![0.0f32; rows * columns];
+        let mut out = unwritten(rows * columns);
         blocks(
             &mut out,
             columns,
@@ -186,7 +187,7 @@ impl RowFunctions for Flex {
         let ((rows, width), (_, columns)) = (shape2(&x), shape2(&y));
         let (x, y, grad) = (x.to_contiguous(), y.to_contiguous(), grad.to_contiguous());
         let (x, y, grad) = (values(&x), values(&y), values(&grad));
-        let mut out = vec![0.0f32; rows * width];
+        let mut out = unwritten(rows * width);
         blocks(
             &mut out,
             width,

@@ -12,6 +12,7 @@ use burn::tensor::Tensor;
 use moe_kernels::rows;
 
 use super::Form;
+use super::cpu::unwritten;
 use super::flex::{add, blocks, dot, first_order_only, integers, shape2, tensor, values};
 use super::routing::Routes;
 
@@ -176,12 +177,13 @@ impl ExpertRows for Flex {
         let (x, choice_of_row) = (x.to_contiguous(), choice_of_row.to_contiguous());
         let (x, choice_of_row) = (values(&x), integers(&choice_of_row));
         let rows = choice_of_row.len();
-        let mut out = vec![0.0f32; rows * columns];
+        let mut out = unwritten(rows * columns);
         blocks(
             &mut out,
             columns,
             #[inline(always)]
             |first, out| {
+                out.fill(0.0);
                 for (i, out) in out.chunks_exact_mut(columns).enumerate() {
                     if let Ok(choice) = usize::try_from(choice_of_row[first + i]) {
                         let token = choice / top_k;
@@ -198,12 +200,13 @@ impl ExpertRows for Flex {
         let (grad, row_of_choice) = (grad.to_contiguous(), row_of_choice.to_contiguous());
         let (grad, row_of_choice) = (values(&grad), integers(&row_of_choice));
         let tokens = row_of_choice.len() / top_k;
-        let mut out = vec![0.0f32; tokens * columns];
+        let mut out = unwritten(tokens * columns);
         blocks(
             &mut out,
             columns,
             #[inline(always)]
             |first, out| {
+                out.fill(0.0);
                 for (i, out) in out.chunks_exact_mut(columns).enumerate() {
                     let choices = (first + i) * top_k..(first + i + 1) * top_k;
                     for row in row_of_choice[choices].iter().flat_map(|&row| usize::try_from(row)) {
@@ -225,12 +228,13 @@ impl ExpertRows for Flex {
         let (rows, weights) = (rows.to_contiguous(), weights.to_contiguous());
         let row_of_choice = row_of_choice.to_contiguous();
         let (rows, weights, row_of_choice) = (values(&rows), values(&weights), integers(&row_of_choice));
-        let mut out = vec![0.0f32; tokens * columns];
+        let mut out = unwritten(tokens * columns);
         blocks(
             &mut out,
             columns,
             #[inline(always)]
             |first, out| {
+                out.fill(0.0);
                 for (i, out) in out.chunks_exact_mut(columns).enumerate() {
                     for choice in (first + i) * top_k..(first + i + 1) * top_k {
                         if let Ok(row) = usize::try_from(row_of_choice[choice]) {
@@ -255,12 +259,13 @@ impl ExpertRows for Flex {
         let (rows, weights, grad) = (values(&rows), values(&weights), values(&grad));
         let (row_of_choice, choice_of_row) = (row_of_choice.to_contiguous(), choice_of_row.to_contiguous());
         let (row_of_choice, choice_of_row) = (integers(&row_of_choice), integers(&choice_of_row));
-        let mut d_rows = vec![0.0f32; n_rows * columns];
+        let mut d_rows = unwritten(n_rows * columns);
         blocks(
             &mut d_rows,
             columns,
             #[inline(always)]
             |first, out| {
+                out.fill(0.0);
                 for (i, out) in out.chunks_exact_mut(columns).enumerate() {
                     if let Ok(choice) = usize::try_from(choice_of_row[first + i]) {
                         let token = choice / top_k;

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::Form;
-use super::cpu::vectorized;
+use super::cpu::{unwritten, vectorized};
 use super::flex::{BLOCK_ROWS, blocks, shape2, sigmoid, tensor, values};
 use crate::gradient_of_two;
 
@@ -62,7 +62,7 @@ impl SwiGluRows for Flex {
         let (rows, columns) = shape2(&gate);
         let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
         let (gate, up) = (values(&gate), values(&up));
-        let mut out = vec![0.0f32; rows * columns];
+        let mut out = unwritten(rows * columns);
         blocks(
             &mut out,
             columns,
@@ -79,7 +79,7 @@ impl SwiGluRows for Flex {
         let (rows, columns) = shape2(&gate);
         let (gate, up, grad) = (gate.to_contiguous(), up.to_contiguous(), grad.to_contiguous());
         let (gate, up, grad) = (values(&gate), values(&up), values(&grad));
-        let (mut d_gate, mut d_up) = (vec![0.0f32; rows * columns], vec![0.0f32; rows * columns]);
+        let (mut d_gate, mut d_up) = (unwritten(rows * columns), unwritten(rows * columns));
         let size = BLOCK_ROWS * columns;
         let outputs = d_gate.par_chunks_mut(size).zip(d_up.par_chunks_mut(size));
         outputs.enumerate().for_each(|(block, (d_gate, d_up))| {

@@ -18,7 +18,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::super::cpu::{ALIGNED, Packed, Panels, Scratch, View, rows, vectorized};
+use super::super::cpu::{ALIGNED, Packed, Panels, Scratch, View, rows, unwritten, vectorized};
 use super::super::flex::{dot, exp, first_order_only, max, shape2, sum, tensor, values};
 use super::AttentionShape;
 
@@ -175,7 +175,7 @@ impl PackedAttention for Flex {
         let qkv = values(&qkv);
         let (keys_of, values_of) = (layout.packed(qkv, true, true), layout.packed(qkv, false, false));
         let width = heads * head_dim;
-        let (mut out, mut sums) = (vec![0.0f32; tokens * width], vec![0.0f32; tokens * heads * 2]);
+        let (mut out, mut sums) = (unwritten(tokens * width), unwritten(tokens * heads * 2));
         let samples = out.chunks_mut(seq * width).zip(sums.chunks_mut(seq * heads * 2)).enumerate();
         let tiles = samples.flat_map(|(sample, (out, sums))| {
             let tiles = out.chunks_mut(TILE * width).zip(sums.chunks_mut(TILE * heads * 2)).enumerate();
@@ -227,10 +227,11 @@ impl PackedAttention for Flex {
         // Of each head of keys: gradients of its queries, then of keys and values.
         let group = heads / kv_heads;
         let size = (group + 2) * seq * head_dim;
-        let mut parts = vec![0.0f32; tokens / seq * kv_heads * size];
+        let mut parts = unwritten(tokens / seq * kv_heads * size);
         parts.par_chunks_mut(size).enumerate().for_each(|(of, parts)| {
             let (sample, kv_head) = (of / kv_heads, of % kv_heads);
             let (d_query, d_rest) = parts.split_at_mut(group * seq * head_dim);
+            d_rest.fill(0.0);
             let (d_key, d_value) = d_rest.split_at_mut(seq * head_dim);
             for start in (0..seq).step_by(TILE) {
                 let (queries, keys) = layout.tile(sample, start);
@@ -273,7 +274,7 @@ impl PackedAttention for Flex {
                 }
             }
         });
-        let mut out = vec![0.0f32; tokens * columns];
+        let mut out = unwritten(tokens * columns);
         out.par_chunks_mut(columns).enumerate().for_each(|(token, out)| {
             let (sample, row) = (token / seq, token % seq);
             for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {

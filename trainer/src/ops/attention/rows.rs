@@ -12,6 +12,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Int, Tensor};
 
+use super::super::cpu::unwritten;
 use super::super::flex::{blocks, dot, first_order_only, integers, shape2, softmax_row, tensor, values};
 use super::super::matmul::matmul;
 
@@ -129,12 +130,13 @@ impl AttentionRows for Flex {
         let x = x.to_contiguous();
         let x = values(&x);
         let spans = Spans::new(&first, heads, queries, columns);
-        let mut out = vec![0.0f32; rows * columns];
+        let mut out = unwritten(rows * columns);
         blocks(
             &mut out,
             columns,
             #[inline(always)]
             |first, out| {
+                out.fill(0.0);
                 for (i, out) in out.chunks_exact_mut(columns).enumerate() {
                     let row = first + i;
                     let keys = spans.keys(row);
@@ -158,12 +160,13 @@ impl AttentionRows for Flex {
         let (y, grad) = (y.to_contiguous(), grad.to_contiguous());
         let (y, grad) = (values(&y), values(&grad));
         let spans = Spans::new(&first, heads, queries, columns);
-        let mut out = vec![0.0f32; rows * columns];
+        let mut out = unwritten(rows * columns);
         blocks(
             &mut out,
             columns,
             #[inline(always)]
             |first, out| {
+                out.fill(0.0);
                 for (i, out) in out.chunks_exact_mut(columns).enumerate() {
                     let row = first + i;
                     let keys = spans.keys(row);

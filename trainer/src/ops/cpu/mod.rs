@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use pulp::Arch;
 
+pub use moe_shards::memory::unwritten;
 pub use packed::{ALIGNED, Packed, Panels};
 pub use product::{View, product, rows, task_rows};
 pub use scratch::Scratch;

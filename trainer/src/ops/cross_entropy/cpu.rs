@@ -13,7 +13,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::super::cpu::{Packed, Scratch, View, rows, vectorized};
+use super::super::cpu::{Packed, Scratch, View, rows, unwritten, vectorized};
 use super::super::flex::{exp, first_order_only, max, shape2, sum, tensor, values};
 use super::{Gradients, Scored, Targets};
 
@@ -85,7 +85,7 @@ impl HeadLosses for Flex {
         packed.extend(scale.map(|_| (head.transposed(), vocab, width)));
         let packed = Packed::all(&packed);
         let mut losses = vec![0.0f32; tokens];
-        let mut d_hidden = vec![0.0f32; if scale.is_some() { tokens * width } else { 0 }];
+        let mut d_hidden = unwritten(if scale.is_some() { tokens * width } else { 0 });
         let mut d_table = vec![0.0f32; if scale.is_some() { vocab * width } else { 0 }];
         let chunk = chunk_tokens(vocab).min(tokens.max(1));
         let mut logits = Scratch::of(chunk * vocab);

@@ -11,7 +11,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
 
-use super::super::cpu::{Scratch, View, rows, vectorized};
+use super::super::cpu::{Scratch, View, rows, unwritten, vectorized};
 use super::super::flex::{first_order_only, shape2, tensor, values};
 use super::super::swiglu::{swiglu_backward_rows, swiglu_rows};
 use super::tasks::{Groups, of_matrices};
@@ -104,7 +104,7 @@ impl GatedRows for Flex {
         let [x, w_gate, w_up] = [x, w_gate, w_up].map(|x| x.to_contiguous());
         let groups = Groups::new(&offsets, n_rows);
         let [w_gate, w_up] = [w_gate, w_up].map(|w| groups.packed(values(&w), [width, columns], false));
-        let [mut y, mut gate, mut up] = [(); 3].map(|()| vec![0.0f32; n_rows * columns]);
+        let [mut y, mut gate, mut up] = [(); 3].map(|()| unwritten(n_rows * columns));
         let x = View::rows(values(&x), width);
         let tasks = groups.tasks([(&mut y, columns), (&mut gate, columns), (&mut up, columns)]);
         tasks.into_par_iter().for_each(|task| {
@@ -133,7 +133,7 @@ impl GatedRows for Flex {
         let [x, w_gate, w_up, grad] = [x, w_gate, w_up, grad].map(|x| x.to_contiguous());
         let groups = Groups::new(&offsets, n_rows);
         let [w_gate, w_up] = [w_gate, w_up].map(|w| groups.packed(values(&w), [width, columns], true));
-        let mut d_x = vec![0.0f32; n_rows * width];
+        let mut d_x = unwritten(n_rows * width);
         let [mut d_gate, mut d_up] = [(); 2].map(|()| Scratch::of(n_rows * columns));
         let (gate, up, grad) = (values(&gate), values(&up), values(&grad));
         let tasks = groups.tasks([(&mut d_x, width), (&mut d_gate, columns), (&mut d_up, columns)]);

@@ -12,7 +12,7 @@ use moe_kernels::grouped;
 use rayon::prelude::*;
 
 use super::Form;
-use super::cpu::{Packed, View, rows};
+use super::cpu::{Packed, View, rows, unwritten};
 use super::flex::{shape2, tensor, values};
 use super::linear::linear;
 use super::routing::from_integers;
@@ -91,7 +91,7 @@ impl GroupedRows for Flex {
         let ((n_rows, width), columns) = (shape2(&x), w.shape()[2]);
         let (x, w) = (x.to_contiguous(), w.to_contiguous());
         let groups = Groups::new(&offsets, n_rows);
-        let mut out = vec![0.0f32; n_rows * columns];
+        let mut out = unwritten(n_rows * columns);
         let x = View::rows(values(&x), width);
         multiply(x, &groups.packed(values(&w), [width, columns], false), &groups, &mut out, columns);
         tensor(out, [n_rows, columns])
@@ -107,7 +107,7 @@ impl GroupedRows for Flex {
         let (n_experts, columns) = (shape[0], shape[2]);
         let (x, w, grad) = (x.to_contiguous(), w.to_contiguous(), grad.to_contiguous());
         let groups = Groups::new(&offsets, n_rows);
-        let mut d_x = vec![0.0f32; n_rows * width];
+        let mut d_x = unwritten(n_rows * width);
         let packed = groups.packed(values(&w), [width, columns], true);
         multiply(View::rows(values(&grad), columns), &packed, &groups, &mut d_x, width);
         let d_w = of_matrices(values(&x), values(&grad), [width, columns], &groups, n_experts);

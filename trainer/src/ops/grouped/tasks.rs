@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::super::cpu::{Packed, View, rows, task_rows};
+use super::super::cpu::{Packed, View, rows, task_rows, unwritten};
 use super::super::flex::integers;
 
 /// Experts that have rows, with those rows, one behind the other from row 0 on.
@@ -36,7 +36,7 @@ impl Groups {
         Packed::all(&self.0.iter().map(matrix).collect::<Vec<_>>())
     }
 
-    /// Pieces of all rows, with their parts of outputs of so many columns.
+    /// Pieces of all rows, with their parts of outputs of so many columns. What outputs hold of no expert's rows becomes 0.
     pub(super) fn tasks<'a, const N: usize>(
         &self,
         mut outs: [(&'a mut [f32], usize); N],
@@ -54,6 +54,7 @@ impl Groups {
                 tasks.push(Task { group, first, outs });
             }
         }
+        outs.into_iter().for_each(|(rest, _)| rest.fill(0.0));
         tasks
     }
 }
@@ -68,7 +69,7 @@ pub(super) fn of_matrices(
     n_experts: usize,
 ) -> Vec<f32> {
     let size = width * columns;
-    let mut out = vec![0.0f32; n_experts * size];
+    let mut out = unwritten(n_experts * size);
     let grads = groups.0.iter().map(|(_, rows)| {
         (View::rows(&grad[rows.start * columns..rows.end * columns], columns), rows.len(), columns)
     });
@@ -77,7 +78,10 @@ pub(super) fn of_matrices(
     let mut found = groups.0.iter().zip(&packed).peekable();
     let mut tasks = Vec::new();
     for (expert, out) in out.chunks_mut(size.max(1)).enumerate() {
-        let Some(((_, of), packed)) = found.next_if(|((of, _), _)| *of == expert) else { continue };
+        let Some(((_, of), packed)) = found.next_if(|((of, _), _)| *of == expert) else {
+            out.fill(0.0);
+            continue;
+        };
         let x = View::rows(&x[of.start * width..of.end * width], width).transposed();
         let chunks = out.chunks_mut((n * columns).max(1)).enumerate();
         tasks.extend(chunks.map(|(i, out)| (x.from_row(i * n), packed, out)));
