@@ -5,14 +5,14 @@ use moe_data::filter::{Filter, Limit, Text};
 use moe_data::strict_toml::{Fault, Section};
 use serde::{Deserialize, Serialize};
 
-/// The settings that values are held against; a change of any other one measures again.
+/// The settings that measured values are compared with; changing any other one measures again.
 pub const THRESHOLDS: &[&str] = &["max_digits"];
 
-/// Settings of `digits`: the fields are the keys of a recipe, `default` holds their values.
+/// Settings of `digits`: the fields are recipe keys, `default` holds their default values.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Digits {
-    /// Most of the characters that are digits, as a fraction.
+    /// The largest fraction of characters that may be digits.
     pub max_digits: f64,
 }
 
@@ -43,7 +43,7 @@ impl Filter for Digits {
     }
 }
 
-// The line of the registry:
+// The registry line:
 // Entry::filter::<digits::Digits>("digits", "share of digits", digits::THRESHOLDS),
 
 #[test]

@@ -18,7 +18,7 @@ settings! {
 }
 
 impl Balance for Importance {
-    // A line of the table in docs/models.md.
+    // A row of the table in docs/models.md.
     fn facts(&self) -> Facts {
         Facts::plain("loss: squared variation of the scores that experts collect", "arXiv 1701.06538")
     }
@@ -31,7 +31,7 @@ impl Balance for Importance {
         self.coefficient
     }
 
-    // With micro-batches the mean of the parts, each weighted by its tokens: a square does not add up.
+    // With micro-batches this is the mean of the parts, weighted by tokens, since squares do not add up.
     fn loss(&self, routed: &Routed, factor: f64) -> Option<Tensor<1>> {
         let valid = &routed.ctx.valid;
         let importance = (routed.routing.shares() * valid.column()).sum_dim(0);
@@ -44,8 +44,8 @@ impl Balance for Importance {
     }
 }
 
-// The line of the registry:
-// /// Keeps the scores that experts collect alike.
+// The registry line:
+// /// Keeps the scores that experts collect about equal.
 // importance: Importance;
 
 /// The registry with that line, as it would be.
@@ -63,7 +63,7 @@ mod registry {
         sequence: Sequence;
         /// Keeps logits small.
         z: Z;
-        /// Keeps the scores that experts collect alike.
+        /// Keeps the scores that experts collect about equal.
         importance: Importance;
     }
 }

@@ -16,7 +16,7 @@ pub fn squared_relu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     }
 }
 
-/// The plain form, which alone is enough on every device.
+/// The plain form, which is enough by itself on every device.
 fn squared_relu_plain(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     let gate = activation::relu(gate);
     gate.clone() * gate * up
@@ -62,7 +62,7 @@ impl SquaredRelu for Flex {
     }
 }
 
-// The line of the list:
+// The line in the list of modules:
 // pub mod squared_relu;
 
 #[test]

@@ -33,7 +33,7 @@ pub struct Random {
 impl Route for Random {
     type Settings = RandomSettings;
 
-    // A line of the table in docs/models.md: causal, exact, in plain form, and in no other program.
+    // A row of the table in docs/models.md: causal, exact, in plain form, and in no other program.
     const FACTS: Facts =
         Facts::plain("k experts drawn anew in every step, of equal weight", "arXiv 2110.04260");
 
@@ -42,7 +42,7 @@ impl Route for Random {
         Self { n_experts, top_k, scale: settings.scale, name: name.to_string() }
     }
 
-    // No parameters, and the logits that are kept say nothing.
+    // No parameters, and logits that carry no information.
     fn cost(_: &RandomSettings, shape: RouterShape) -> Cost {
         Cost { f32_values: shape.n_experts as u64, ..Cost::default() }
     }
@@ -75,7 +75,7 @@ impl Route for Random {
     }
 }
 
-// The line of the registry:
+// The registry line:
 // /// Every token goes to k experts drawn anew in every step.
 // "random" => Random(Random);
 

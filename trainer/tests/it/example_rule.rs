@@ -35,12 +35,12 @@ impl Rule for Momentum {
         let momentum = old.clone() * self.beta + update.clipped(gradient);
         let decay = update.decay(parameter, self.weight_decay);
         let moved = value.clone() * decay - momentum.clone() * update.rate;
-        // A factor of clipping that is not finite leaves everything as it is.
+        // If the clipping factor is not finite, nothing changes.
         (update.unless_off(moved, value), vec![update.unless_off(momentum, old)])
     }
 }
 
-// The line of the registry:
+// The registry line:
 // Entry::of::<Momentum>("momentum"),
 
 #[test]
