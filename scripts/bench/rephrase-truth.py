@@ -82,7 +82,7 @@ def main():
     faithful = [row for row in rows if row["fault"] == "faithful"]
     human = [row for row in faithful if row["pair"] != "copy"]
     pairs = sorted({row["pair"] for row in human})
-    print(f"### Faithful passages that a rule rejects, in per cent ({len(human)} passages)\n")
+    print(f"### Faithful passages that a rule rejects, in percent ({len(human)} passages)\n")
     lines = []
     for rule in LIMITS:
         by_pair = [share([r for r in human if r["pair"] == pair], lambda r: misses(r, rule)) for pair in pairs]
@@ -94,7 +94,7 @@ def main():
         lines.append([f"**{name}**", cell(share(human, test))] + [cell(x) for x in by_pair])
     table(["rule", "all"] + pairs, lines)
 
-    print("### Planted faults that are caught, in per cent (by all rules but those that compare surfaces)\n")
+    print("### Planted faults that are caught, in percent (by all rules except those that compare surfaces)\n")
     corpora = sorted({row["corpus"] for row in rows})
     lines = []
     for fault in ["faithful"] + FAULTS:
@@ -105,7 +105,7 @@ def main():
         lines.append(line)
     table(["planted"] + corpora, lines)
 
-    print("### Which rule catches what, in per cent (human versions)\n")
+    print("### Which rule catches what, in percent (human versions)\n")
     lines = []
     for rule in LIMITS:
         caught = []
@@ -115,7 +115,7 @@ def main():
         lines.append([f"`{rule}`", cell(share(human, lambda r: misses(r, rule)))] + caught)
     table(["rule", "faithful"] + FAULTS, lines)
 
-    print("### Other limits: caught / faithful passages lost, in per cent (human versions)\n")
+    print("### Other limits: caught / faithful passages lost, in percent (human versions)\n")
     best = collections.OrderedDict([
         ("sentence_dropped", "sentence_dropped"), ("sentence_added", "sentence_added"),
         ("numbers_kept", "number_changed"), ("numbers_known", "number_changed"),

@@ -37,7 +37,7 @@ VOCABS = [("GPT-2", "gpt2", "<|endoftext|>"), ("cl100k", "cl100k", "<|endoftext|
           ("Llama-3", "llama3", "<|end_of_text|>"), ("Qwen-3", "qwen3", "<|endoftext|>"),
           ("DeepSeek-V3", "deepseek_v3", "<｜end▁of▁sentence｜>"), ("DeepSeek (PyPI)", "deepseek", "<｜end▁of▁sentence｜>")]
 failed = False
-print("| vocabulary | engine | documents | difficult strings | MB of text | ids | texts with other ids |")
+print("| vocabulary | engine | documents | difficult strings | MB of text | ids | texts with different ids |")
 print("|---|---|---|---|---|---|---|")
 for name, file, eod in VOCABS:
     r = compare(args.vocabs / f"{file}.json", eod, files)
@@ -77,7 +77,7 @@ ODD = [
 ]
 # An inverted split by an expression that matches every character is the same as an isolating one.
 EXACT = {"Split removed and inverted"}
-print("\n| GPT-2's file with | engine | because | texts with other ids |")
+print("\n| GPT-2's file with | engine | reason | texts with different ids |")
 print("|---|---|---|---|")
 with tempfile.TemporaryDirectory() as temp:
     for name, key, value in ODD:

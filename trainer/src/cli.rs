@@ -16,17 +16,17 @@ pub use models::{ExportArgs, ExportNumber, Format, ImportArgs, UpcycleArgs};
 pub use shell::{CompletionsArgs, ManArgs};
 pub use tasks::TaskArgs;
 
-/// Trains mixture-of-experts language models from the shards and the plan of moe-data.
+/// Trains mixture-of-experts language models on the shards and plans of moe-data.
 #[derive(Debug, Parser)]
 #[command(
     name = "moe-train",
     version,
     before_long_help = "Examples:\n  \
-        moe-train --shards out/                          train the preset `tiny`\n  \
-        moe-train --shards out/ --preset smoke           see in seconds whether everything works\n  \
+        moe-train --shards out/                          train the `tiny` preset\n  \
+        moe-train --shards out/ --preset smoke           check in seconds that everything works\n  \
         moe-train --shards out/ --set moe.top_k=1 --set moe.router.norm_weights=false\n  \
-        moe-train plan --shards out/ --measure           size, memory, passes and time before it starts\n  \
-        moe-train resume runs/tiny                       go on after an interruption\n  \
+        moe-train plan --shards out/ --measure           size, memory, passes and time before a run\n  \
+        moe-train resume runs/tiny                       continue after an interruption\n  \
         moe-train --from runs/tiny --shards chat/ --run runs/chat --set optim.lr=1e-4\n  \
         moe-train sample runs/tiny --prompt \"In the\"\n  \
         moe-train config --explain moe.balance.switch"
@@ -38,10 +38,10 @@ pub struct Cli {
     /// Training.
     #[command(flatten)]
     pub train: TrainArgs,
-    /// Say nothing but errors.
+    /// Print only errors.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more: a line for each step.
+    /// Print more: a line for each step.
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }
@@ -49,51 +49,51 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Train a model (the same as no verb).
+    /// Train a model (same as no verb).
     Train(TrainArgs),
-    /// Go on with a run after an interruption, bit for bit as if there had been none.
+    /// Continue a run after an interruption, bit for bit as if there had been none.
     Resume(ResumeArgs),
-    /// Loss of a checkpoint on held-out documents, by source, or its answers to tasks.
+    /// Evaluate a checkpoint: loss on held-out documents by source, or results on tasks.
     Eval(EvalArgs),
-    /// Text from a checkpoint.
+    /// Generate text from a checkpoint.
     Sample(SampleArgs),
-    /// A checkpoint as a folder of transformers, or a file of llama.cpp.
+    /// Write a checkpoint as a transformers folder or a llama.cpp file.
     Export(ExportArgs),
-    /// Begin a run with the weights of a folder of transformers.
+    /// Start a run from the weights in a transformers folder.
     Import(ImportArgs),
-    /// Begin a run of a mixture of experts that computes what a dense model does.
+    /// Start a mixture-of-experts run that initially computes what a dense model does.
     Upcycle(UpcycleArgs),
-    /// What a checkpoint holds.
+    /// Show what is in a checkpoint.
     Inspect(InspectArgs),
-    /// The configuration as it would be used, or what a key means.
+    /// Show the configuration as it would be used, or what a key means.
     Config(ConfigArgs),
-    /// Where the time of a training step goes, on made-up tokens.
+    /// Measure where the time of a training step goes, on synthetic tokens.
     Bench(BenchArgs),
-    /// What a run would take before it starts: size, work, memory, passes over each source, time.
+    /// Estimate what a run needs before it starts: size, FLOPs, memory, passes over each source, time.
     Plan(PlanArgs),
-    /// A page with the curves of one or several runs, from what they have written down so far.
+    /// Write an HTML page with the curves of one or several runs, finished or not.
     Report(ReportArgs),
-    /// A run in the terminal while it goes on: loss, throughput, time left, load of each expert, alarms.
+    /// Follow a run in the terminal: loss, throughput, time left, load of each expert, alarms.
     Watch(WatchArgs),
-    /// Prove on your own configuration that a killed and resumed run is the run without a stop, bit for bit.
+    /// Prove on your own configuration that a killed and resumed run equals an uninterrupted one, bit for bit.
     VerifyResume(VerifyResumeArgs),
-    /// Print the completions of a shell: bash, zsh, fish, elvish, powershell.
+    /// Print shell completions for bash, zsh, fish, elvish or powershell.
     Completions(CompletionsArgs),
-    /// Print a page of the manual, as in `moe-train man resume | man -l -`.
+    /// Print a man page, as in `moe-train man resume | man -l -`.
     Man(ManArgs),
 }
 
-/// How a configuration is put together: defaults < preset or file < --set.
+/// How a configuration is assembled: defaults < preset or file < --set.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigSource {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub config: Option<PathBuf>,
-    /// Configuration that is part of the program: smoke, tiny, char, mini-1b, wide-1b, speedrun-moe64,
+    /// Built-in configuration: smoke, tiny, char, mini-1b, wide-1b, speedrun-moe64,
     /// moonlet-7b, mixtral-8x7b or olmoe-1b-7b.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
-    /// One key of the configuration, as in moe.top_k=2; may be repeated.
+    /// One configuration key, as in moe.top_k=2; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
@@ -101,17 +101,17 @@ pub struct ConfigSource {
 /// Arguments of `train`.
 #[derive(Debug, Clone, Args)]
 pub struct TrainArgs {
-    /// Folder of the shards and the plan [default: out; with --from that of the run].
+    /// Folder of the shards and the plan [default: out; with --from, the run's].
     #[arg(long, value_name = "DIR")]
     pub shards: Option<PathBuf>,
-    /// Begin with the weights of this run, or of one of its checkpoints: another plan, another optimizer, step 0. The
-    /// configuration is that of the run, then --config, then --set.
+    /// Start from the weights of this run, or of one of its checkpoints, with a new plan and optimizer, at step 0. The
+    /// configuration is the run's, then --config, then --set.
     #[arg(long, value_name = "RUN", conflicts_with = "preset", requires = "run")]
     pub from: Option<PathBuf>,
     /// Where the configuration comes from.
     #[command(flatten)]
     pub source: ConfigSource,
-    /// Optimizer steps [default: what the plan has samples for].
+    /// Optimizer steps [default: as many as the plan has samples for].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
     /// Device: auto, cpu, cuda or cuda:N [default: auto].
@@ -128,14 +128,14 @@ pub struct TrainArgs {
 /// How training is shown, and how it ends.
 #[derive(Debug, Clone, Default, Args)]
 pub struct EndArgs {
-    /// Save after this step and stop, with exit code 0; `resume` goes on. Learning rates stay those of the whole
+    /// Save after this step and stop, with exit code 0; `resume` continues. Learning rates stay those of the full
     /// run.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
-    /// Save and stop with exit code 6 at the first alarm of these kinds; alarms are in alarms.jsonl of the run.
+    /// Save and stop with exit code 6 at the first alarm of these kinds; alarms are recorded in the run's alarms.jsonl.
     #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
     pub fail_on: Vec<AlarmKind>,
-    /// Show curves, loads of experts and alarms on the whole terminal, as `moe-train watch` does.
+    /// Show curves, expert loads and alarms in a full-screen terminal view, like `moe-train watch`.
     #[arg(long)]
     pub ui: bool,
     /// Print the summary as JSON on stdout.
@@ -168,16 +168,16 @@ impl TrainArgs {
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Folders of runs; the first is the one that the others are compared with.
+    /// Folders of runs; the others are compared with the first.
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
-    /// Where to write the page [default: report.html in the folder of the run; for several runs, here].
+    /// Where to write the page [default: report.html in the run's folder; for several runs, in the current folder].
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write each figure as an SVG file into this folder, too.
+    /// Also write each figure as an SVG file to this folder.
     #[arg(long, value_name = "DIR")]
     pub figures: Option<PathBuf>,
-    /// Write the metrics as an event file for TensorBoard into `tensorboard/` in the folder of each run, too.
+    /// Also write the metrics as a TensorBoard event file to `tensorboard/` in each run's folder.
     #[arg(long)]
     pub tensorboard: bool,
     /// Print the numbers of all figures as JSON on stdout.
@@ -188,18 +188,18 @@ pub struct ReportArgs {
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 pub struct WatchArgs {
-    /// Folder of the run, going on or not.
+    /// Folder of the run, in progress or not.
     pub run: PathBuf,
-    /// Show how it stands and leave.
+    /// Show the current state and exit.
     #[arg(long)]
     pub once: bool,
-    /// Leave with exit code 6 at an alarm of these kinds.
+    /// Exit with code 6 at an alarm of these kinds.
     #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
     pub fail_on: Vec<AlarmKind>,
-    /// Where there is no terminal: seconds from one line to the next, at least.
+    /// If output is not a terminal: minimum number of seconds between lines.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = positive)]
     pub every: f64,
-    /// Print JSON on stdout, an object for each line.
+    /// Print JSON on stdout, one object per line.
     #[arg(long)]
     pub json: bool,
 }
@@ -209,22 +209,22 @@ pub struct WatchArgs {
 pub struct ResumeArgs {
     /// Folder of the run.
     pub run: PathBuf,
-    /// Checkpoint to go on from, as in step-00000100 [default: the latest].
+    /// Checkpoint to continue from, as in step-00000100 [default: the latest].
     #[arg(long, value_name = "NAME")]
     pub from: Option<String>,
     /// Folder of the shards and the plan, if it has moved.
     #[arg(long, value_name = "DIR")]
     pub shards: Option<PathBuf>,
-    /// Optimizer steps of the whole run, more or fewer than it was started with. Refused where that would
-    /// change a learning rate of the past.
+    /// Total optimizer steps of the run, more or fewer than it was started with. Refused if that would
+    /// change a past learning rate.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
-    /// Go on in a run of its own, in this folder, and leave this one as it is: a decay, another length, other
-    /// balancing, another plan. Everything may differ but the tensors; what does is listed, and recorded with the
-    /// parent in parent.json.
+    /// Continue as a separate run in this folder and leave the original unchanged: a decay, a different length,
+    /// different balancing, another plan. Anything may differ except the tensors; differences are listed, and
+    /// recorded with the parent in parent.json.
     #[arg(long, value_name = "DIR")]
     pub fork: Option<PathBuf>,
-    /// Configuration of a fork [default: that of the run].
+    /// Configuration of a fork [default: the run's].
     #[arg(long, value_name = "FILE", requires = "fork")]
     pub config: Option<PathBuf>,
     /// Samples read ahead.
@@ -233,7 +233,7 @@ pub struct ResumeArgs {
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
-    /// A key that does not change what was learnt, as in run.log_every=1, or any of a fork; may be repeated.
+    /// A key that does not affect what was learned, as in run.log_every=1, or any key for a fork; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// How it ends.
@@ -246,26 +246,26 @@ pub struct ResumeArgs {
 pub struct EvalArgs {
     /// A run or one of its checkpoints.
     pub path: PathBuf,
-    /// Folder of the shards and the plan. With --tasks: name the questions whose text is in these shards.
+    /// Folder of the shards and the plan. With --tasks: report questions whose text is in these shards.
     #[arg(long, value_name = "DIR", required_unless_present = "tasks")]
     pub shards: Option<PathBuf>,
     /// Tasks.
     #[command(flatten)]
     pub tasks: TaskArgs,
-    /// Capacities of experts to try, as shares of their even load, as in 1,1.25,2,inf; prints loss and dropped choices of
+    /// Expert capacities to try, relative to the even load, as in 1,1.25,2,inf; prints loss and dropped choices for
     /// each.
     #[arg(long, value_name = "X,...", value_delimiter = ',', value_parser = capacity)]
     pub capacity: Vec<f64>,
-    /// Keep what --capacity measured in capacity.jsonl of the run, where `moe-train report` finds it.
+    /// Record what --capacity measured in the run's capacity.jsonl, where `moe-train report` finds it.
     #[arg(long, requires = "capacity")]
     pub record: bool,
-    /// Evaluate the moving average of the weights, which runs with run.ema_decay have.
+    /// Evaluate the moving average of the weights (only for runs with run.ema_decay).
     #[arg(long)]
     pub ema: bool,
-    /// Also write loss and rank of every target, as a NumPy array of records; the file must not be there.
+    /// Also write loss and rank of every target, as a NumPy array of records; the file must not exist.
     #[arg(long, value_name = "FILE.npy", conflicts_with = "capacity")]
     pub per_token: Option<PathBuf>,
-    /// Also write all logits, with tokens, positions and documents, as safetensors; the file must not be there.
+    /// Also write all logits, with tokens, positions and documents, as safetensors; the file must not exist.
     #[arg(long, value_name = "FILE", requires = "samples", conflicts_with = "capacity")]
     pub logits: Option<PathBuf>,
     /// Validation samples to use [default: all].
@@ -284,31 +284,31 @@ pub struct EvalArgs {
 pub struct SampleArgs {
     /// A run or one of its checkpoints.
     pub path: PathBuf,
-    /// Sample from the moving average of the weights, which runs with run.ema_decay have.
+    /// Sample from the moving average of the weights (only for runs with run.ema_decay).
     #[arg(long)]
     pub ema: bool,
-    /// Text to continue; may be repeated, and each is continued as if it were alone.
+    /// Text to continue; may be repeated, and each is continued independently.
     #[arg(long, default_value = "The")]
     pub prompt: Vec<String>,
-    /// Tokens to make at most.
+    /// Maximum number of tokens to generate.
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub max_tokens: usize,
-    /// Divides the logits; 0 takes the most likely token each time.
+    /// Divides the logits; 0 always takes the most likely token.
     #[arg(long, value_name = "X", default_value_t = 0.8)]
     pub temperature: f64,
-    /// Draw among so many most likely tokens.
+    /// Draw only from this many of the most likely tokens.
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = at_least_one)]
     pub top_k: usize,
-    /// Of these, draw among the fewest that have at least this probability together, above 0 and up to 1.
+    /// Of these, draw from the smallest set with at least this total probability, above 0 and up to 1.
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = share)]
     pub top_p: f64,
-    /// Seed of the draws.
+    /// Random seed.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
-    /// Print a JSON object for each prompt, one on a line: prompt, text, tokens, and how many of them are new.
+    /// Print one JSON object per prompt and line: prompt, text, tokens, and how many of them are new.
     #[arg(long)]
     pub json: bool,
 }
@@ -329,29 +329,29 @@ pub struct BenchArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub source: ConfigSource,
-    /// Tokens of a sample.
+    /// Tokens per sample.
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least_one)]
     pub seq_len: usize,
-    /// Entries of the vocabulary.
+    /// Vocabulary size.
     #[arg(long, value_name = "N", default_value_t = 32_768, value_parser = at_least_one)]
     pub vocab: usize,
-    /// Steps to measure, after three for warming up.
+    /// Steps to measure, after three warm-up steps.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: u64,
     /// Repetitions of each part.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub repeats: u32,
-    /// Peak of the device in TFLOP/s, of which the MFU is a share [default: a large product, measured].
+    /// Peak of the device in TFLOP/s, for the MFU [default: a large matrix product, measured].
     #[arg(long, value_name = "X", value_parser = positive)]
     pub peak_tflops: Option<f64>,
-    /// Measure whole steps alone, not their parts, and print time, processor seconds and tokens per second as JSON.
+    /// Measure only whole steps, not their parts, and print time, CPU seconds and tokens per second as JSON.
     #[arg(long, conflicts_with_all = ["repeats", "peak_tflops", "attention", "json"])]
     pub only_steps: bool,
-    /// Measure another thing: time and memory of one attention of each kind, forward and backward, on one document. Each
-    /// is measured in a process of its own.
+    /// Instead, measure time and memory of each attention kind, forward and backward, on one document. Each is
+    /// measured in a separate process.
     #[arg(long, conflicts_with_all = ["seq_len", "vocab", "steps", "repeats", "peak_tflops"])]
     pub attention: bool,
-    /// With --attention: lengths of the document, in tokens.
+    /// With --attention: document lengths, in tokens.
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_values_t = [256, 1024, 4096, 16384],
           value_parser = at_least_one, requires = "attention")]
     pub lengths: Vec<usize>,
@@ -375,17 +375,17 @@ pub struct PlanArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub source: ConfigSource,
-    /// Optimizer steps [default: what the plan has samples for].
+    /// Optimizer steps [default: as many as the plan has samples for].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
     /// Device: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
-    /// Measure the time of N steps on made-up tokens [default: 3], after three for warming up.
+    /// Measure the time of N steps on synthetic tokens [default: 3], after three warm-up steps.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "3",
           value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "tokens_per_second")]
     pub measure: Option<u64>,
-    /// Speed by which to tell the time, as `moe-train bench` or the metrics of another run have it.
+    /// Speed from which to estimate the time, as reported by `moe-train bench` or another run's metrics.
     #[arg(long, value_name = "X", value_parser = positive)]
     pub tokens_per_second: Option<f64>,
     /// Print JSON on stdout.
@@ -402,13 +402,13 @@ pub struct VerifyResumeArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub source: ConfigSource,
-    /// Steps of each run. The second is killed after half of them.
+    /// Steps of each run. The second run is killed after half of them.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..=1 << 40))]
     pub steps: u64,
     /// Device: auto, cpu, cuda or cuda:N [default: auto].
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
-    /// Folder of both runs; it must not exist, and goes when they are the same.
+    /// Folder for both runs; it must not exist, and is removed if they are equal.
     #[arg(long, value_name = "DIR", default_value = "runs/verify-resume")]
     pub work: PathBuf,
     /// Print JSON on stdout.
@@ -423,7 +423,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A capacity; 0 is without a limit, as in `moe.capacity.eval_factor`.
+/// A capacity; 0 means no limit, as in `moe.capacity.eval_factor`.
 fn capacity(text: &str) -> Result<f64, String> {
     if text == "inf" { Ok(0.0) } else { positive(text) }
 }
@@ -452,7 +452,7 @@ pub struct ConfigArgs {
     /// Explain one key.
     #[arg(long, value_name = "KEY", conflicts_with = "groups")]
     pub explain: Option<String>,
-    /// Show which parameter falls into which group of the optimizer, why, and how it moves.
+    /// Show which optimizer group each parameter belongs to, why, and how it is updated.
     #[arg(long)]
     pub groups: bool,
 }

@@ -1,4 +1,4 @@
-//! What shells and manuals know of the command line.
+//! Shell completions and man pages.
 
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
@@ -35,7 +35,7 @@ impl ManArgs {
     /// The page.
     ///
     /// # Errors
-    /// There is no such verb.
+    /// If there is no such verb.
     pub fn page(&self) -> Result<String> {
         let mut command = Cli::command();
         command.build();
@@ -43,7 +43,7 @@ impl ManArgs {
             None => &command,
             Some(verb) => command.find_subcommand(verb).ok_or_else(|| {
                 let names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
-                Error::Usage(format!("moe-train has no verb `{verb}`; there are: {}", names.join(", ")))
+                Error::Usage(format!("moe-train has no verb `{verb}`; the verbs are {}", names.join(", ")))
             })?,
         };
         let mut page = Vec::new();

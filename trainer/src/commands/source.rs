@@ -88,5 +88,5 @@ pub(super) fn of_file(path: &Path) -> Result<Source> {
 
 fn unknown_preset(name: &str) -> Error {
     let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
-    Error::Usage(format!("unknown preset {name:?}; there are: {}", names.join(", ")))
+    Error::Usage(format!("unknown preset {name:?}; available: {}", names.join(", ")))
 }

@@ -1,11 +1,11 @@
 //! Rotary position embedding (Su et al. 2021, arXiv 2104.09864, section 3.2).
 //!
-//! Pairs (x_i, x_{i+h/2}) of a head of width h are turned by the angle `pos * theta^(-2i/h)`, so
-//! that the product of a query and a key depends on the distance of their positions alone.
+//! Pairs (x_i, x_{i+h/2}) of a head of width h are rotated by the angle `pos * theta^(-2i/h)`, so
+//! that the product of a query and a key depends only on the distance of their positions.
 //! Positions restart at 0 in every piece of a packed sample.
 //!
-//! For sequences longer than those of training, frequencies can be lowered: by a larger theta (NTK-aware, bloc97 2023), or
-//! each by how often it turns in a sequence of training (YaRN; Peng et al. 2023, arXiv 2309.00071, section 3).
+//! For sequences longer than in training, frequencies can be lowered: by a larger theta (NTK-aware, bloc97 2023), or
+//! each by how often it turns in a training sequence (YaRN; Peng et al. 2023, arXiv 2309.00071, section 3).
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -17,28 +17,28 @@ use crate::settings::value::Kind;
 use crate::settings::{MANY, float, int};
 
 settings! {
-    /// Rotary positions for sequences longer than those that a model was trained on.
+    /// Rotary positions for sequences longer than those the model was trained on.
     pub struct RopeSettings in "attention.rope" {
-        /// how frequencies become lower: ntk raises the base so that the slowest turns `factor` times slower and the fastest
+        /// how frequencies are lowered: ntk raises the base so that the slowest turns `factor` times slower and the fastest
         /// as before; yarn slows those that turn less than once in `original` tokens by `factor`, leaves those that
         /// turn more than 32 times, and sharpens the softmax
         scaling: Scaling = Scaling::None, Kind::Choice(&["none", "ntk", "yarn"]);
         /// how many times longer sequences are than before; needs attention.rope.scaling
         factor: Option<f64> = None, float(1.0, 1e6);
-        /// tokens of a sequence before; needs attention.rope.scaling = "yarn"
+        /// previous sequence length in tokens; needs attention.rope.scaling = "yarn"
         original: Option<usize> = None, int(1, MANY);
     }
 }
 
-/// How frequencies become lower.
+/// How frequencies are lowered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scaling {
-    /// They do not.
+    /// Not at all.
     None,
     /// By a larger base.
     Ntk,
-    /// Each by how often it turns.
+    /// Each depending on how often it turns.
     Yarn,
 }
 
@@ -47,23 +47,23 @@ pub enum Scaling {
 pub enum Stretch {
     /// By a larger base.
     Ntk {
-        /// How many times slower the slowest turns.
+        /// Factor by which the slowest is slowed.
         factor: f64,
     },
-    /// Each by how often it turns.
+    /// Each depending on how often it turns.
     Yarn {
-        /// How many times slower slow ones turn.
+        /// Factor by which slow ones are slowed.
         factor: f64,
-        /// Tokens of a sequence of training.
+        /// Tokens of a training sequence.
         original: usize,
     },
 }
 
-/// Turns in a sequence of training from which on YaRN leaves a frequency as it is, and up to which it slows it fully.
+/// Turns per training sequence above which YaRN leaves a frequency unchanged, and below which it slows it fully.
 const YARN_TURNS: [f64; 2] = [32.0, 1.0];
 
 impl RopeSettings {
-    /// What they ask for; nothing where it cannot be, of which [`RopeSettings::problems`] says why.
+    /// The scaling they ask for; nothing if that is impossible, in which case [`RopeSettings::problems`] says why.
     pub fn stretch(&self) -> Option<Stretch> {
         match (self.scaling, self.factor, self.original) {
             (Scaling::Ntk, Some(factor), _) => Some(Stretch::Ntk { factor }),
@@ -72,7 +72,7 @@ impl RopeSettings {
         }
     }
 
-    /// What is wrong, each with the reason.
+    /// Problems, each with the reason.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut one_needs = |key: &str, is_given: bool, is_used: bool| {
@@ -91,7 +91,7 @@ impl RopeSettings {
 }
 
 impl Stretch {
-    /// What queries and keys are multiplied by, so that the softmax stays as sharp over more keys.
+    /// Factor for queries and keys, so that the softmax stays as sharp over more keys.
     pub fn sharpness(self) -> f64 {
         match self {
             Self::Ntk { .. } => 1.0,
@@ -100,13 +100,13 @@ impl Stretch {
     }
 }
 
-/// Radians by which each pair of channels turns from a position to the next.
+/// Radians by which each pair of channels turns from one position to the next.
 fn frequencies(width: usize, theta: f64, stretch: Option<Stretch>) -> Vec<f64> {
     let d = width as f64;
     let of = |theta: f64| (0..width / 2).map(|i| theta.powf(-2.0 * i as f64 / d)).collect::<Vec<_>>();
     match stretch {
         None => of(theta),
-        // The slowest, theta^(-(d - 2) / d), gets 1 / factor. Of one pair it is the fastest as well.
+        // The slowest, theta^(-(d - 2) / d), gets 1 / factor. With a single pair it is also the fastest.
         Some(Stretch::Ntk { factor }) if width > 2 => of(theta * factor.powf(d / (d - 2.0))),
         Some(Stretch::Ntk { .. }) => of(theta),
         Some(Stretch::Yarn { factor, original }) => {
@@ -151,7 +151,7 @@ pub struct Rotary {
 }
 
 impl Ropes {
-    /// Tables for `n_positions` positions, one for each different pair of (even) head width and theta.
+    /// Tables for `n_positions` positions, one per distinct pair of (even) head width and theta.
     pub fn new(
         n_positions: usize,
         of_layers: impl IntoIterator<Item = (usize, f64)>,
@@ -200,7 +200,7 @@ impl Rope {
 }
 
 impl Rotary {
-    /// Whether these are the tables of such heads.
+    /// Whether these are the tables for such heads.
     pub fn is_of(&self, head_dim: usize, theta: f64) -> bool {
         (self.head_dim, self.theta) == (head_dim, theta)
     }
@@ -262,7 +262,7 @@ mod tests {
         for (a, b) in frequencies(32, 10_000.0, Some(none)).into_iter().zip(frequencies(32, 10_000.0, None)) {
             assert!((a / b - 1.0).abs() < 1e-12);
         }
-        // Without frequencies that differ none is slower than the others.
+        // If all frequencies are equal, none is slower than the others.
         assert_eq!(frequencies(4, 1.0, Some(stretch)), [1.0, 1.0]);
         assert_eq!(none.sharpness(), 1.0);
     }

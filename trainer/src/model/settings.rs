@@ -1,4 +1,4 @@
-//! What can be set about the shape of a model.
+//! Settings of the shape of a model.
 
 use crate::ops::Compute;
 use crate::settings;
@@ -20,19 +20,19 @@ settings! {
         norm_eps: f64 = 1e-5, float(1e-12, 1e-2);
         /// use the embedding, transposed, as output projection
         tie_embeddings: bool = true, Kind::Bool;
-        /// standard deviation of initial weights; projections back into the residual stream get it over
+        /// standard deviation of initial weights; for projections back into the residual stream divided by
         /// sqrt(2 * layers)
         init_std: f64 = 0.02, float(1e-6, 1.0);
     }
 }
 
 settings! {
-    /// Types of numbers.
+    /// Number types.
     pub struct PrecisionSettings in "precision" {
-        /// type of activations and products; parameters, moments, router, softmax, norms and loss are f32 either
-        /// way. bf16 needs a GPU
+        /// type of activations and products; parameters, moments, router, softmax, norms and loss are always
+        /// f32. bf16 needs a GPU
         compute: Compute = Compute::F32, Kind::Choice(&["f32", "bf16"]);
-        /// let our kernels use the tensor cores of a GPU that has them for bf16; changes speed and rounding
+        /// let our kernels use tensor cores for bf16 on a GPU that has them; changes speed and rounding
         tensor_cores: bool = true, Kind::Bool, free;
     }
 }

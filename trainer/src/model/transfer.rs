@@ -1,6 +1,6 @@
-//! What must be multiplied by what, so that settings which were tuned on a small dense model serve a wider, deeper or
-//! sparser one: maximal update parametrization (Yang et al. 2022, arXiv 2203.03466) as Megatron-LM has it, and CompleteP
-//! (Dey et al. 2025, arXiv 2505.01618, alpha = 1) with mixtures of experts as dense feed-forwards of their active width.
+//! Multipliers with which settings tuned on a small dense model work for a wider, deeper or sparser one: maximal update
+//! parametrization (Yang et al. 2022, arXiv 2203.03466) as Megatron-LM has it, and CompleteP
+//! (Dey et al. 2025, arXiv 2505.01618, alpha = 1) with mixtures of experts treated as dense feed-forwards of their active width.
 //!
 //! `docs/optimizers.md` has the table.
 
@@ -16,18 +16,18 @@ settings! {
     pub struct WidthBase in "model.base" {
         /// model.d_model of the model on which the settings were tuned
         d_model: usize = 128, int(2, WIDE);
-        /// width of an attention head of that model; scores are multiplied by its root over the width of a head. Absent:
-        /// by 1 over the width of a head
+        /// width of an attention head of that model; scores are multiplied by its root divided by the head width. Absent:
+        /// by 1 divided by the head width
         head_dim: Option<usize> = None, int(1, 4096);
     }
 }
 
 settings! {
-    /// The depth and the hidden width at which settings were tuned.
+    /// Depth and hidden width at which settings were tuned.
     pub struct DepthBase in "model.base" {
         /// model.layers of the model on which the settings were tuned
         layers: usize = 4, int(1, 10_000);
-        /// hidden width of a feed-forward of that model: of all experts that a token visits together, or of a dense one
+        /// hidden width of a feed-forward of that model: the total of all experts that a token visits, or that of a dense one
         ffn: usize = 384, int(1, WIDE);
     }
 }
@@ -36,7 +36,7 @@ settings! {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParametrizationKind {
-    /// Nothing follows from the shape but the scale of projections back into the residual stream.
+    /// The shape only affects the scale of projections back into the residual stream.
     #[default]
     Standard,
     /// By width.
@@ -69,7 +69,7 @@ impl Parametrization {
     /// The parametrization of a word, from the values of its keys.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there is none for it.
     pub fn read(word: &str, values: &dyn Values) -> Result<Self, String> {
         let kind = match word {
             "standard" => ParametrizationKind::Standard,
@@ -81,7 +81,7 @@ impl Parametrization {
     }
 }
 
-/// What the size of a rule's steps follows from.
+/// What determines the size of a rule's steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepKind {
     /// The learning rate, whatever the size of the gradient: Adam, Lion.
@@ -94,14 +94,14 @@ pub enum StepKind {
     Matched,
 }
 
-/// Factors of what moves one parameter.
+/// Factors for updating one parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Multipliers {
-    /// Of the learning rate.
+    /// For the learning rate.
     pub rate: f64,
-    /// Of the weight decay, which is per unit of learning rate.
+    /// For the weight decay, which is per unit of learning rate.
     pub decay: f64,
-    /// Of what AdamW adds to the root of the second moment.
+    /// For what AdamW adds to the root of the second moment.
     pub eps: f64,
 }
 
@@ -111,17 +111,17 @@ impl Default for Multipliers {
     }
 }
 
-/// All multipliers of one model.
+/// All multipliers for one model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Transfer {
     kind: ParametrizationKind,
-    /// Width over that of the base.
+    /// Width divided by that of the base.
     width: f64,
-    /// Layers over those of the base.
+    /// Layers divided by those of the base.
     depth: f64,
-    /// Hidden width of dense feed-forwards over that of the base.
+    /// Hidden width of dense feed-forwards divided by that of the base.
     dense: f64,
-    /// Hidden width of all experts that a token visits over that of the base.
+    /// Total hidden width of the experts that a token visits, divided by that of the base.
     experts: f64,
     /// Routed experts that a token visits.
     top_k: f64,
@@ -129,14 +129,14 @@ pub struct Transfer {
     head_dim: f64,
 }
 
-/// What a parameter is to a parametrization.
+/// The role of a parameter in a parametrization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Embedding,
     Head,
-    /// Norms, biases and all else with one dimension.
+    /// Norms, biases and everything else with one dimension.
     Vector,
-    /// From the residual stream, or back into it from attention: as many inputs as the width has.
+    /// From the residual stream, or back into it from attention: the number of inputs scales with the width.
     Hidden,
     /// From the hidden channels of a dense feed-forward.
     DenseDown,
@@ -185,7 +185,7 @@ impl Transfer {
         }
     }
 
-    /// Inputs of a matrix over those that it has in the base.
+    /// Inputs of a matrix divided by those in the base.
     fn inputs(&self, role: Role) -> f64 {
         match (self.kind, role) {
             (_, Role::Embedding | Role::Vector) => 1.0,
@@ -195,7 +195,7 @@ impl Transfer {
         }
     }
 
-    /// Outputs of a matrix over those that it has in the base.
+    /// Outputs of a matrix divided by those in the base.
     fn outputs(&self, name: &str) -> f64 {
         let is_up =
             |place: &str| [".w_up", ".w_gate"].iter().any(|end| name.ends_with(&format!("{place}{end}")));
@@ -207,8 +207,8 @@ impl Transfer {
         }
     }
 
-    /// What brings a step of length `0.2 sqrt(max(inputs, outputs))`, right at the base, to the growth by
-    /// `sqrt(outputs / inputs)` that changes outputs alike at any size (Yang et al. 2023, arXiv 2310.17813).
+    /// Turns a step of length `0.2 sqrt(max(inputs, outputs))`, which is right at the base, into one that grows as
+    /// `sqrt(outputs / inputs)` and so changes outputs by the same amount at any size (Yang et al. 2023, arXiv 2310.17813).
     fn of_matched_steps(&self, parameter: &Parameter, role: Role) -> f64 {
         let rows = parameter.shape.len().checked_sub(2).map_or(1, |at| parameter.shape[at]) as f64;
         let columns = parameter.side_by_side().first().map_or(1, |columns| columns.len()) as f64;
@@ -217,7 +217,7 @@ impl Transfer {
         (outputs / inputs / longest).sqrt()
     }
 
-    /// Factors of what moves a parameter.
+    /// Factors for updating a parameter.
     pub fn multipliers(&self, parameter: &Parameter, steps: StepKind) -> Multipliers {
         let role = Role::of(&parameter.name, parameter.shape.len());
         let inputs = self.inputs(role);
@@ -245,7 +245,7 @@ impl Transfer {
         }
     }
 
-    /// Factor of the initial standard deviation of a parameter.
+    /// Factor for the initial standard deviation of a parameter.
     pub(super) fn init(&self, name: &str, dimensions: usize) -> f64 {
         let role = Role::of(name, dimensions);
         match (self.kind, role) {
@@ -263,7 +263,7 @@ impl Transfer {
         }
     }
 
-    /// Factor of what attention and feed-forward add to the residual stream.
+    /// Factor for what attention and feed-forward add to the residual stream.
     pub(super) fn branches(&self) -> f64 {
         match self.kind {
             ParametrizationKind::Standard | ParametrizationKind::Mup => 1.0,
@@ -271,7 +271,7 @@ impl Transfer {
         }
     }
 
-    /// Factor of logits.
+    /// Factor for logits.
     pub(super) fn logits(&self) -> f64 {
         match self.kind {
             ParametrizationKind::Standard => 1.0,
@@ -279,7 +279,7 @@ impl Transfer {
         }
     }
 
-    /// Factor of queries of `head_dim` channels, whose products with keys are divided by the root of it.
+    /// Factor for queries of `head_dim` channels, whose products with keys are divided by its root.
     pub(super) fn queries(&self, head_dim: usize) -> f64 {
         match self.kind {
             ParametrizationKind::Standard => 1.0,
@@ -289,7 +289,7 @@ impl Transfer {
         }
     }
 
-    /// Factor of the sum of routed experts, whose weights sum to 1: as many as are in it.
+    /// Factor for the sum of routed experts, whose weights sum to 1: the number of experts in the sum.
     pub(super) fn routed(&self) -> f64 {
         match self.kind {
             ParametrizationKind::Standard | ParametrizationKind::Mup => 1.0,
@@ -304,7 +304,7 @@ mod tests {
     use crate::config::{RunConfig, Values};
     use burn::tensor::{Device, Tensor};
 
-    /// Width 4 times, depth 8 times, a dense feed-forward 3 times and experts 2 times those of the base.
+    /// Width 4 times, depth 8 times, dense feed-forward 3 times and experts 2 times those of the base.
     fn transfer(kind: &str) -> Transfer {
         let (mut values, mut problems) = (Values::default(), Vec::new());
         let shape = [
@@ -403,7 +403,7 @@ mod tests {
         close(rate("mup", "blocks.1.feed_forward.experts.w_up", &[8, 512, 96]), 0.25);
         // 512 x 720, of 128 x 240: 3 times the outputs for 4 times the inputs, and steps 720 / 240 times as long.
         close(rate("complete", "blocks.0.feed_forward.w_up", &[512, 720]), 0.75 / 3.0);
-        // A gate of attention has the width of attention.
+        // An attention gate has the width of the attention.
         close(rate("complete", "blocks.0.attention.w_gate", &[512, 512]), 0.25);
         // 512 x 96, of 128 x 48: 2 times the outputs for 4 times the inputs, and steps 512 / 128 times as long.
         close(rate("complete", "blocks.1.feed_forward.experts.w_up", &[8, 512, 96]), 0.5 / 4.0);
@@ -420,6 +420,6 @@ mod tests {
             values.read_assignment(assignment, &mut problems);
         }
         let error = RunConfig::new(values, problems).expect_err("refused").to_string();
-        assert!(error.contains("is for rules whose steps do not grow with the gradient"), "{error}");
+        assert!(error.contains("is only for rules whose steps do not grow with the gradient"), "{error}");
     }
 }

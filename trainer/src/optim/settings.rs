@@ -1,4 +1,4 @@
-//! What can be set about every optimizer, and the shape of the learning rate whatever the length of the run.
+//! Settings shared by all optimizers, and the learning rate schedule for a run of any length.
 
 use super::{Moments, Schedule, ScheduleKind};
 use crate::settings;
@@ -6,54 +6,54 @@ use crate::settings::value::Kind;
 use crate::settings::{MANY, float, int};
 
 settings! {
-    /// What all rules share.
+    /// Settings shared by all rules.
     pub struct OptimSettings in "optim" {
         /// highest learning rate
         lr: f64 = 2e-3, float(0.0, 10.0);
-        /// largest norm of all gradients together
+        /// largest norm of all gradients combined
         clip: f64 = 1.0, float(1e-6, 1e9);
-        /// type of sums and means of gradients that rules remember; absent: f32. bf16 halves their memory; means of squares
+        /// type of the sums and means of gradients that rules keep; absent: f32. bf16 halves their memory; means of squares
         /// stay in f32
         moments: Option<Moments> = None, Kind::Choice(Moments::WORDS);
-        /// skip the update of a step whose loss or gradient norm is more than so many standard deviations above the mean of
-        /// the steps before it; absent: none is skipped
+        /// skip the update of a step whose loss or gradient norm is more than this many standard deviations above the mean of
+        /// the steps before it; absent: never
         skip_sigma: Option<f64> = None, float(0.0, 1e9);
-        /// steps that a new one is compared with, once half of them are there; absent: 128, with optim.skip_sigma
+        /// number of earlier steps to compare with, once half of them exist; absent: 128, with optim.skip_sigma
         skip_window: Option<usize> = None, int(6, 1_000_000);
     }
 }
 
 settings! {
-    /// A schedule before the number of steps is known.
+    /// A schedule, before the number of steps is known.
     pub struct ScheduleSettings in "schedule" {
-        /// wsd: constant, then a linear fall; cosine, linear: falls from the warm-up to the end; inverse_sqrt: as the root
-        /// of warm-up / steps, without an end; constant: never falls
+        /// wsd: constant, then a linear decay; cosine, linear: decay from the warm-up to the end; inverse_sqrt: as the root
+        /// of warm-up / steps, without an end; constant: no decay
         kind: ScheduleKind = ScheduleKind::Wsd,
             Kind::Choice(&["wsd", "cosine", "linear", "inverse_sqrt", "constant"]);
-        /// share of the steps in which the rate rises
+        /// fraction of the steps in which the rate rises
         warmup: f64 = 0.05, float(0.0, 1.0);
-        /// steps in which the rate rises; absent: the share schedule.warmup of all steps
+        /// steps in which the rate rises; absent: the fraction schedule.warmup of all steps
         warmup_steps: Option<u64> = None, int(0, MANY);
-        /// tokens while the rate rises, up to the end of the step that reads the last of them; absent: in steps or a share
+        /// tokens in which the rate rises, up to the end of the step that reads the last of them; absent: in steps or a fraction
         warmup_tokens: Option<u64> = None, int(0, MANY);
-        /// share of the steps in which wsd falls, 0 for never; without effect on the others
+        /// fraction of the steps in which wsd decays, 0 for never; no effect on the others
         decay: f64 = 0.3, float(0.0, 1.0);
-        /// last steps in which wsd falls, 0 for never; absent: the share schedule.decay of all steps
+        /// final steps in which wsd decays, 0 for never; absent: the fraction schedule.decay of all steps
         decay_steps: Option<u64> = None, int(0, MANY);
-        /// last tokens while wsd falls, from the start of the step that reads the first of them; absent: in steps or a share
+        /// final tokens in which wsd decays, from the start of the step that reads the first of them; absent: in steps or a fraction
         decay_tokens: Option<u64> = None, int(0, MANY);
-        /// steps after which wsd has fallen and begins again at the highest rate; schedule.decay is then a share of them;
-        /// absent: it falls once, at the end
+        /// length of a wsd cycle in steps, after which the rate starts again at its highest; schedule.decay is then a fraction
+        /// of it; absent: one decay, at the end
         period_steps: Option<u64> = None, int(1, MANY);
-        /// the same in tokens: every period has as many steps as the first one, which ends with the step that reads the last
+        /// the same in tokens: every cycle has as many steps as the first one, which ends with the step that reads the last
         /// of them; absent: in steps
         period_tokens: Option<u64> = None, int(1, MANY);
-        /// last rate as a share of the highest
+        /// final rate as a fraction of the highest
         floor: f64 = 0.1, float(0.0, 1.0);
     }
 }
 
-/// The least number of steps for which something holds that, from there on, holds for all; `most` if for none below it.
+/// The smallest number of steps from which on a condition is true; `most` if it is false for all below it.
 fn least(most: u64, holds: impl Fn(u64) -> bool) -> u64 {
     let (mut from, mut to) = (0, most);
     while from < to {
@@ -63,14 +63,14 @@ fn least(most: u64, holds: impl Fn(u64) -> bool) -> u64 {
     from
 }
 
-/// A share of all steps, rounded.
+/// A fraction of all steps, rounded.
 fn share_of(share: f64, n_steps: u64) -> u64 {
     (share * n_steps as f64).round() as u64
 }
 
 impl ScheduleSettings {
-    /// The schedule of a run of `n_steps` steps whose highest rate is `peak`. Shares are rounded; warm-up and
-    /// fall never overlap, and a share above 0 to fall in is at least one step.
+    /// The schedule of a run of `n_steps` steps whose highest rate is `peak`. Fractions are rounded; warm-up and
+    /// decay never overlap, and a decay fraction above 0 is at least one step.
     pub fn of(&self, peak: f64, n_steps: u64) -> Schedule {
         let warmup = self.warmup_steps.unwrap_or_else(|| share_of(self.warmup, n_steps)).min(n_steps);
         let least = u64::from(self.decay > 0.0);
@@ -88,7 +88,7 @@ impl ScheduleSettings {
         }
     }
 
-    /// Keys of lengths in tokens, each with that of the same length in steps.
+    /// Keys for lengths in tokens, each with the key for the same length in steps.
     pub const LENGTHS: [(&'static str, &'static str); 3] = [
         ("schedule.warmup_tokens", "schedule.warmup_steps"),
         ("schedule.decay_tokens", "schedule.decay_steps"),
@@ -96,10 +96,10 @@ impl ScheduleSettings {
     ];
 
     /// The lengths in tokens as keys and values in steps, for a run of `n_steps` steps that reads the plan from step `from` on;
-    /// `tokens_before` says how many tokens of it all steps before one read.
+    /// `tokens_before` says how many of its tokens all steps before a given one read.
     ///
     /// # Errors
-    /// A length of more tokens than there are, or one that counts from a first step whose tokens are not known.
+    /// If a length is more tokens than there are, or counts from a first step whose tokens are unknown.
     pub fn lengths_in_steps(
         &self,
         from: u64,
@@ -113,15 +113,15 @@ impl ScheduleSettings {
             let is_last = key == "schedule.decay_tokens";
             if from > 0 && !is_last {
                 return Err(format!(
-                    "{key} counts from the first step, and the run has read another plan before step {}: set {in_steps}",
+                    "{key} counts from the first step, but the run read another plan before step {}: set {in_steps}",
                     from + 1
                 ));
             }
             if tokens > all {
                 let of = if from > 0 { "that the run will read of this plan" } else { "of the run" };
-                return Err(format!("{key} = {tokens} is more than the {all} tokens {of}, padding included"));
+                return Err(format!("{key} = {tokens} is more than the {all} tokens {of}, including padding"));
             }
-            // The fewest steps that read so many.
+            // The fewest steps that read this many.
             let n = least(n_steps.saturating_sub(from), |n| match is_last {
                 true => all - tokens_before(n_steps - n) >= tokens,
                 false => tokens_before(n) >= tokens,
@@ -131,7 +131,7 @@ impl ScheduleSettings {
         Ok(lengths)
     }
 
-    /// What is wrong with it for a run of any length.
+    /// Problems that it has for a run of any length.
     pub fn problem(&self) -> Option<String> {
         let twice = [
             ("warmup", self.warmup_steps, self.warmup_tokens),
@@ -141,18 +141,18 @@ impl ScheduleSettings {
         if let Some((name, ..)) = twice.iter().find(|(_, steps, tokens)| steps.is_some() && tokens.is_some())
         {
             return Some(format!(
-                "schedule.{name}_steps and schedule.{name}_tokens say the same in two ways; keep one"
+                "schedule.{name}_steps and schedule.{name}_tokens say the same thing in two ways; keep one"
             ));
         }
         let Self { warmup, decay, .. } = self;
         let lengths = [self.warmup_steps, self.warmup_tokens, self.decay_steps, self.decay_tokens];
         let is_of_shares = lengths.iter().all(Option::is_none);
         let problem =
-            format!("schedule.warmup = {warmup} and schedule.decay = {decay} are more than the whole run");
+            format!("schedule.warmup = {warmup} and schedule.decay = {decay} exceed the whole run");
         (self.kind == ScheduleKind::Wsd && is_of_shares && warmup + decay > 1.0).then_some(problem)
     }
 
-    /// Refuses it for a run of `n_steps` steps if it does not fit in.
+    /// Refuses it for a run of `n_steps` steps if it does not fit.
     ///
     /// # Errors
     /// The problem.

@@ -1,4 +1,4 @@
-//! How a part of the program says what can be set about it: a struct whose fields are keys, each with its
+//! How a part of the program declares its settings: a struct whose fields are keys, each with its
 //! documentation, default and range in one place. `settings!` makes the struct and its [`Key`]s.
 
 pub mod value;
@@ -22,7 +22,7 @@ pub struct Key {
     pub identity: bool,
     /// What it does, with its unit.
     pub doc: &'static str,
-    /// The key and the words for it that this one belongs to, where only some kinds of a part have it.
+    /// The key that selects a kind, and the words for it with which this key exists, if only some kinds have it.
     pub of: Option<(&'static str, Vec<&'static str>)>,
 }
 
@@ -35,7 +35,7 @@ pub trait Section: DeserializeOwned {
     fn keys() -> Vec<Key>;
 }
 
-/// Largest number of things that are counted, such as steps.
+/// Largest number of countable things, such as steps.
 pub const MANY: i64 = 1 << 40;
 
 /// Largest width of a part.
@@ -117,7 +117,7 @@ macro_rules! settings {
 /// The default of a setting as a value; none for one that is absent.
 ///
 /// # Panics
-/// When the type of a setting is neither a number nor a switch nor a word, which the first look at any key finds.
+/// When the type of a setting is neither a number nor a switch nor a word, which shows up as soon as any key is used.
 pub fn default_of<T: Serialize>(default: &T) -> Option<Value> {
     use serde_json::Value as Json;
     match serde_json::to_value(default) {
@@ -128,7 +128,7 @@ pub fn default_of<T: Serialize>(default: &T) -> Option<Value> {
             Some(Value::Words(words.iter().filter_map(|word| Some(word.as_str()?.to_string())).collect()))
         }
         Ok(Json::Number(n)) => n.as_i64().map(Value::Int).or_else(|| n.as_f64().map(Value::Float)),
-        other => panic!("a setting is a number, a switch or a word, and not {other:?}"),
+        other => panic!("a setting is a number, a switch or a word, not {other:?}"),
     }
 }
 
@@ -141,7 +141,7 @@ pub trait Values {
 /// A struct of settings from the values of its keys.
 ///
 /// # Errors
-/// What does not fit, with the section.
+/// What is wrong, with the section.
 pub fn read<T: Section>(values: &dyn Values) -> Result<T, String> {
     let mut table = toml::Table::new();
     for key in T::keys() {
@@ -153,7 +153,7 @@ pub fn read<T: Section>(values: &dyn Values) -> Result<T, String> {
     T::deserialize(table).map_err(|error| format!("[{}]: {}", T::SECTION, error.to_string().trim_end()))
 }
 
-/// Says that a word names no kind of a registry.
+/// The message that a word names no kind of a registry.
 pub fn unknown_kind(key: &str, kinds: &[&str], found: &str) -> String {
     format!("`{key}`: expected one of {}, found {found:?}", kinds.join(", "))
 }

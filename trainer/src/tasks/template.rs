@@ -40,7 +40,7 @@ impl Path {
             found = next.ok_or_else(|| match record.as_object() {
                 Some(fields) => {
                     let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-                    format!("no field `{self}`; there are: {}", names.join(", "))
+                    format!("no field `{self}`; available: {}", names.join(", "))
                 }
                 None => format!("no field `{self}`: not a JSON object"),
             })?;
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(render("Q: {{q}}\nA:"), Ok("Q: Why?\nA:".into()));
         assert_eq!(render("{{ choices.text.1 }}{{n}}"), Ok("b3".into()));
         assert_eq!(render(""), Ok(String::new()));
-        assert_eq!(render("{{x}}"), Err("no field `x`; there are: choices, n, q".into()));
+        assert_eq!(render("{{x}}"), Err("no field `x`; available: choices, n, q".into()));
         assert!(render("{{choices}}").is_err_and(|problem| problem.contains("found an object")));
         for wrong in ["{{q", "{% if q %}", "{{q|trim}}", "{{choices.label.index(q)}}", "{{}}"] {
             assert!(render(wrong).is_err(), "{wrong}");

@@ -165,7 +165,7 @@ fn what_is_no_task_is_refused_with_file_and_line() {
     fs::write(world.path("bad.jsonl"), "{\"query\": \"x\", \"choices\": [\"a\", \"b\"]}\n").expect("write");
     let cases: [(&[&str], i32, &str); 10] = [
         (&["arc_easi=bad.jsonl"], 2, "did you mean arc_easy?"),
-        (&["arc_easy=bad.jsonl"], 3, "bad.jsonl, line 1: no field `gold`; there are: choices, query"),
+        (&["arc_easy=bad.jsonl"], 3, "bad.jsonl, line 1: no field `gold`; available: choices, query"),
         (&["arc_easy=no.jsonl"], 3, "no.jsonl: no such file"),
         (&["arc_easy"], 2, "`data` is missing"),
         (&["no.toml"], 2, "cannot read no.toml"),

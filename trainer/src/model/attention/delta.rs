@@ -1,6 +1,6 @@
-//! Kimi Delta Attention (Kimi Team 2025, arXiv 2510.26692, section 3), and with one decay for each head gated delta
+//! Kimi Delta Attention (Kimi Team 2025, arXiv 2510.26692, section 3), and with one decay per head, gated delta
 //! networks (Yang et al. 2024, arXiv 2412.06464): each head keeps a matrix that every token of a document corrects
-//! towards its value, so that time and memory grow with the length. It needs no positions.
+//! toward its value, so that time and memory grow with the length. It needs no positions.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -21,7 +21,7 @@ use crate::settings;
 use crate::settings::value::Kind;
 use crate::settings::{Key, Section, Values, int};
 
-/// Added to the square of a query's or key's length before it is divided by.
+/// Added to the squared length of a query or key before dividing by it.
 const LENGTH_EPS: f64 = 1e-6;
 
 settings! {
@@ -31,16 +31,16 @@ settings! {
         heads: usize = 4, int(1, 4096);
         /// channels of a query and a key
         key_dim: usize = 32, int(1, 4096);
-        /// channels of a value; also the width between the two products of decays and of gates
+        /// channels of a value; also the width between the two matrices of decays and of gates
         value_dim: usize = 32, int(1, 4096);
-        /// tokens that the convolution of each channel of queries, keys and values sees, the token itself included
+        /// tokens that the convolution of each channel of queries, keys and values sees, including the token itself
         conv: usize = 4, int(1, 64);
-        /// whether each channel of a key forgets at a rate of its own, or each head as in a gated delta network
+        /// what has its own decay rate: each channel of a key, or each head as in a gated delta network
         decay: Decay = Decay::Channel, Kind::Choice(&["channel", "head"]);
     }
 }
 
-/// What has a rate of forgetting of its own.
+/// What has its own decay rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
@@ -57,9 +57,9 @@ pub enum Decay {
 pub struct Delta {
     /// Queries, keys and values in one product, in this order.
     w_qkv: Param<Tensor<2>>,
-    /// `[channels * conv]`, the weights of a channel side by side.
+    /// `[channels * conv]`, the weights of one channel next to each other.
     conv: Param<Tensor<1>>,
-    /// `[d_model, value_dim]`, with a decay for each channel.
+    /// `[d_model, value_dim]`, with a decay per channel.
     w_decay_in: Option<Param<Tensor<2>>>,
     /// `[value_dim, heads * key_dim]`, or `[d_model, heads]`.
     w_decay: Param<Tensor<2>>,
@@ -72,7 +72,7 @@ pub struct Delta {
     w_gate_in: Param<Tensor<2>>,
     w_gate: Param<Tensor<2>>,
     b_gate: Param<Tensor<1>>,
-    /// Of each head, one scale for each channel.
+    /// One scale per channel of a head.
     norm: RmsNorm,
     w_out: Param<Tensor<2>>,
     n_heads: usize,
@@ -111,8 +111,8 @@ impl Attend for DeltaSettings {
         let named = |field: &str| format!("{name}.{field}");
         let normal = |field: &str, shape| init.normal(&named(field), shape, 1.0);
         let has_rank = decay == Decay::Channel;
-        // The published initial values: weights of a convolution as other libraries have them, rates of forgetting from 1
-        // to 16, steps from 0.001 to 0.1, evenly in their logarithms but for the rates.
+        // The published initial values: convolution weights as in other libraries, decay rates from 1
+        // to 16, steps from 0.001 to 0.1, uniformly in their logarithms except for the rates.
         let bound = (conv as f64).powf(-0.5);
         let step = |u: f64| (0.001f64.ln() + u * 100f64.ln()).exp();
         let before_softplus = |step: f64| step + (-(-step).exp_m1()).ln();
@@ -139,7 +139,7 @@ impl Attend for DeltaSettings {
         Vec::new()
     }
 
-    /// In a chunk every token meets every other in each channel of a key, which is most of what is kept.
+    /// In a chunk, every token interacts with every other in each channel of a key, which is most of what is kept.
     fn cost(&self, d_model: usize, _: usize) -> Cost {
         let [d, heads, key, value, columns, decays, conv] =
             [d_model, self.heads, self.key_dim, self.value_dim, self.columns(), self.n_decays(), self.conv]
@@ -174,7 +174,7 @@ impl Attend for DeltaSettings {
 }
 
 impl Delta {
-    /// Queries, keys and values of each head from what the convolutions gave, queries and keys of length 1, in f32.
+    /// Queries, keys and values of each head from the output of the convolutions, with queries and keys of length 1, in f32.
     fn parts(&self, qkv: Tensor<2>, seq: usize) -> [Tensor<4>; 3] {
         let (heads, width) = (self.n_heads, self.n_heads * self.key_dim);
         let part =
@@ -200,7 +200,7 @@ impl Delta {
         decay.expand([batch, heads, seq, self.key_dim])
     }
 
-    /// What the delta rule is given.
+    /// The input of the delta rule.
     fn input(&self, x: &Tensor<2>, qkv: Tensor<2>, seq: usize) -> DeltaInput {
         let [query, key, value] = self.parts(qkv, seq);
         let query = query * (self.key_dim as f64).powf(-0.5);
@@ -209,7 +209,7 @@ impl Delta {
         DeltaInput { query, key, value, decay, beta }
     }
 
-    /// What the delta rule gave, normalised, gated and projected back.
+    /// The output of the delta rule, normalized, gated and projected back.
     fn output(&self, x: &Tensor<2>, y: Tensor<4>) -> Tensor<2> {
         let ([tokens, _], heads, value_dim) = (x.dims(), self.n_heads, self.value_dim);
         let y = by_token(y).reshape([tokens * heads, value_dim]);
@@ -220,7 +220,7 @@ impl Delta {
     }
 }
 
-/// What a delta rule keeps of a document.
+/// What a delta rule keeps about a document.
 #[derive(Debug, Default)]
 pub struct DeltaCache {
     /// What convolutions see of the tokens so far, `[tokens, channels]`.

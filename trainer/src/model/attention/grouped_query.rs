@@ -1,7 +1,7 @@
-//! Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245, section 2.2), of a whole document or of a sliding
-//! window, with what the field adds to it: normalised queries and keys (Henry et al. 2020, arXiv 2010.04245, with
+//! Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245, section 2.2), over a whole document or a sliding
+//! window, with common additions: normalized queries and keys (Henry et al. 2020, arXiv 2010.04245, with
 //! RMSNorm as in Qwen3), gated outputs (Qiu et al. 2025, arXiv 2505.06708, G1), sinks (OpenAI 2025, gpt-oss), and
-//! rotary positions in a part of the channels or the blocks.
+//! rotary positions in some of the channels or blocks.
 
 use std::sync::Arc;
 
@@ -36,17 +36,17 @@ settings! {
         head_dim: Option<usize> = None, int(1, 4096);
         /// base of the rotary frequencies
         rope_theta: f64 = 10_000.0, float(1.0, 1e9);
-        /// blocks with rotary positions: all, those that see a window only, or none
+        /// blocks with rotary positions: all, only those with a window, or none
         rotary: RotaryBlocks = RotaryBlocks::All, Kind::Choice(&["all", "window", "none"]);
-        /// share of the channels of a head, from the first, that rotary positions turn
+        /// fraction of a head's channels, from the first, that have rotary positions
         rotary_fraction: f64 = 1.0, float(0.01, 1.0);
-        /// normalise each head of queries and keys by its root mean square, before rotary positions, with one
-        /// trained scale for each channel
+        /// normalize each head of queries and keys by its root mean square, before rotary positions, with one
+        /// trained scale per channel
         qk_norm: bool = false, Kind::Bool;
-        /// multiply outputs, before the projection back, by the sigmoid of a product with the block's normalised
-        /// input: one gate for each head or for each channel
+        /// multiply outputs, before the output projection, by the sigmoid of a projection of the block's normalized
+        /// input: one gate per head or per channel
         gate: Gate = Gate::None, Kind::Choice(&["none", "head", "channel"]);
-        /// give each head a trained logit, 0 at the start, that takes its share of the softmax and has no value
+        /// give each head a trained logit, initially 0, that takes part in the softmax and has no value
         sinks: bool = false, Kind::Bool;
         /// bound c of scores, which become c tanh(score / c) before the softmax. Absent: none
         softcap: Option<f64> = None, float(1e-2, 1e6);
@@ -59,9 +59,9 @@ settings! {
 pub enum RotaryBlocks {
     /// All.
     All,
-    /// Those that see a window.
+    /// Those with a window.
     Window,
-    /// None: order is known from causality alone.
+    /// None: causality alone gives the order.
     None,
 }
 
@@ -93,15 +93,15 @@ pub struct GroupedQuery {
     n_heads: usize,
     n_kv_heads: usize,
     head_dim: usize,
-    /// Channels of a head that turn, and the base of their frequencies.
+    /// Channels of a head that are rotated, and the base of their frequencies.
     rotary: Option<(usize, f64)>,
-    /// Tokens that a token sees, itself included.
+    /// Tokens that a token sees, including itself.
     window: Option<usize>,
     softcap: Option<f64>,
-    /// Factor of turned queries and keys.
+    /// Factor for rotated queries and keys.
     sharpness: f64,
     tile_from: usize,
-    /// Factor of queries.
+    /// Factor for queries.
     query_scale: f64,
 }
 
@@ -145,7 +145,7 @@ impl GroupedQuerySettings {
         }
     }
 
-    /// Channels of a head that turn, and the base of their frequencies.
+    /// Channels of a head that are rotated, and the base of their frequencies.
     pub(super) fn turned(&self, d_model: usize, has_window: bool) -> Option<(usize, f64)> {
         let turns = match self.rotary {
             RotaryBlocks::All => true,
@@ -156,7 +156,7 @@ impl GroupedQuerySettings {
         turns.then_some((width, self.rope_theta))
     }
 
-    /// What is wrong, whatever the window.
+    /// Problems that do not depend on the window.
     pub(super) fn all_problems(&self, d_model: usize) -> Vec<String> {
         let Self { heads, kv_heads, rotary, rotary_fraction: fraction, .. } = *self;
         let mut problems = Vec::new();
@@ -189,7 +189,7 @@ impl GroupedQuerySettings {
 
     /// What the attention costs where a token is compared with `compared` keys, of which it sees `seen` on average.
     ///
-    /// Its input, queries, keys and values and its output are kept, and two statistics of each head (on a GPU one).
+    /// Its input, queries, keys, values and output are kept, and two statistics per head (on a GPU one).
     pub(super) fn cost_of(&self, d_model: usize, compared: u64, seen: f64) -> Cost {
         let (heads, kv_heads) = (self.heads as u64, self.kv_heads as u64);
         let (d, dim) = (d_model as u64, self.dim(d_model) as u64);
@@ -198,10 +198,10 @@ impl GroupedQuerySettings {
         let (norms, sinks) = (u64::from(self.qk_norm), u64::from(self.sinks));
         let weights = Cost::of_weights(d * qkv + out * d + d * gate);
         let few = 2 * dim * norms + heads * sinks;
-        // A gate keeps its logits, itself and what it multiplies; a norm its input.
+        // A gate keeps its logits, its output and what it multiplies; a norm keeps its input.
         let gated = if gate > 0 { 2 * gate + out } else { 0 };
         let normed = norms * (heads + kv_heads) * dim;
-        // No kernel for GPUs knows sinks or a cap.
+        // No GPU kernel supports sinks or a cap.
         let is_plain = !self.sinks && self.softcap.is_none();
         let in_plain = if is_plain { 0 } else { PLAIN_SCORES * heads * (compared + 1) };
         Cost {
@@ -250,7 +250,7 @@ impl Attend for GroupedQuerySettings {
 }
 
 impl GroupedQuery {
-    /// Queries and keys normalised, each head by itself; values as they are.
+    /// Queries and keys normalized per head; values unchanged.
     ///
     /// # Shapes
     /// - qkv: `[tokens, (heads + 2 * kv_heads) * head_dim]`, and so is the result
@@ -267,7 +267,7 @@ impl GroupedQuery {
         Tensor::cat(vec![query, key, columns(heads + kv_heads, kv_heads)], 1)
     }
 
-    /// Queries as the parametrization wants them; keys and values as they are.
+    /// Queries scaled for the parametrization; keys and values unchanged.
     ///
     /// # Shapes
     /// As in `normed`.
@@ -280,7 +280,7 @@ impl GroupedQuery {
         Tensor::cat(vec![queries, qkv.narrow(1, of_queries, columns - of_queries)], 1)
     }
 
-    /// Queries, keys and values side by side, queries and keys normalised and turned.
+    /// Queries, keys and values side by side, with queries and keys normalized and rotated.
     ///
     /// # Shapes
     /// - x: `[tokens, d_model]`
@@ -291,7 +291,7 @@ impl GroupedQuery {
             None => qkv,
             Some((width, theta)) => {
                 let [cos, sin] = ctx.rotary(width, theta).times(self.sharpness);
-                // Queries and keys turn by the same angles, so they turn together.
+                // Queries and keys are rotated by the same angles, so in one operation.
                 rotate_part(qkv, cos, sin, self.n_heads + self.n_kv_heads, self.head_dim)
             }
         };
@@ -306,7 +306,7 @@ impl GroupedQuery {
         }
     }
 
-    /// Attention of tokens to each other, inside documents and windows.
+    /// Attention between tokens, within documents and windows.
     ///
     /// # Shapes
     /// - qkv: as [`Self::qkv`] gives it
@@ -345,7 +345,7 @@ impl Forward for GroupedQuery {
         self.output(self.among_themselves(qkv, ctx), gate)
     }
 
-    /// Keys and values of all tokens are kept; of a window, those of its tokens.
+    /// Keys and values of all tokens are kept; with a window, only those of its tokens.
     fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut KeyValueCache) -> Tensor<2> {
         let (gate, [tokens, _]) = (self.gate(&x), x.dims());
         let qkv = self.qkv(x, ctx);
@@ -354,7 +354,7 @@ impl Forward for GroupedQuery {
         let [key, value] = cache.push(columns(heads, kv_heads), columns(heads + kv_heads, kv_heads));
         let keys = key.dims()[2];
         let y = if keys == tokens {
-            // A prompt: with the kernel of training, which keeps no scores.
+            // A prompt: with the training kernel, which keeps no scores.
             self.among_themselves(qkv, ctx)
         } else {
             let window = self.window.unwrap_or(keys);

@@ -1,5 +1,5 @@
 //! Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434, section 2.1): keys and values of all heads come
-//! from one narrow vector of each token, and positions turn channels of their own, of which keys have one head.
+//! from one narrow vector per token, and positions rotate separate channels, of which keys have a single head.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::ops::rotary::rotate;
 use crate::settings;
 use crate::settings::{Key, Section, Values, WIDE, float, int};
 
-/// Added to the mean square of latent vectors whatever `model.norm_eps` is, as in the published models.
+/// Added to the mean square of latent vectors regardless of `model.norm_eps`, as in the published models.
 pub const LATENT_EPS: f64 = 1e-6;
 
 settings! {
@@ -31,9 +31,9 @@ settings! {
         kv_rank: usize = 64, int(1, WIDE);
         /// width of the vector that queries of all heads come from. Absent: they come from the residual stream
         q_rank: Option<usize> = None, int(1, WIDE);
-        /// channels of a key that have no position
+        /// channels of a key without position
         nope_dim: usize = 32, int(0, 4096);
-        /// channels of a key that rotary positions turn; 0 is attention without positions
+        /// channels of a key with rotary positions; 0 is attention without positions
         rope_dim: usize = 16, int(0, 4096);
         /// channels of a value
         value_dim: usize = 32, int(1, 4096);
@@ -63,7 +63,7 @@ pub struct Latent {
     rope_dim: usize,
     value_dim: usize,
     rope_theta: f64,
-    /// Factor of the products of queries and keys.
+    /// Factor for the products of queries and keys.
     scale: f64,
     tile_from: usize,
 }
@@ -98,7 +98,7 @@ impl Attend for LatentSettings {
             rope_dim,
             value_dim,
             rope_theta,
-            // As in DeepSeek's models, all of a score is sharper where positions are stretched.
+            // As in DeepSeek's models, the whole score is sharper if positions are stretched.
             scale: place.stretch.filter(|_| rope_dim > 0).map_or(1.0, |stretch| stretch.sharpness().powi(2))
                 * ((nope_dim + rope_dim) as f64).powf(-0.5)
                 * init.transfer().queries(nope_dim + rope_dim),
@@ -111,7 +111,7 @@ impl Attend for LatentSettings {
         let mut problems = Vec::new();
         if !rope_dim.is_multiple_of(2) {
             problems.push(format!(
-                "attention.mla.rope_dim = {rope_dim} is odd: rotary positions turn pairs of channels"
+                "attention.mla.rope_dim = {rope_dim} is odd: rotary positions need pairs of channels"
             ));
         }
         if nope_dim + rope_dim == 0 {
@@ -121,7 +121,7 @@ impl Attend for LatentSettings {
         problems
     }
 
-    /// Kept are its input, the latent vectors before and after their norms, queries, keys and values, and its output.
+    /// It keeps its input, the latent vectors before and after their norms, queries, keys and values, and its output.
     fn cost(&self, d_model: usize, seq_len: usize) -> Cost {
         let (d, seq, heads) = (d_model as u64, seq_len as u64, self.heads as u64);
         let [rank, nope, rope, value] =
@@ -152,7 +152,7 @@ impl Attend for LatentSettings {
 }
 
 impl Latent {
-    /// The heads of `x` from channel `from` of each on.
+    /// The heads of `x`, each from channel `from` on.
     ///
     /// # Shapes
     /// - x: `[tokens, heads * head_width]`
@@ -168,7 +168,7 @@ impl Latent {
         rotate(x, rotary.cos.clone(), rotary.sin.clone(), n_heads)
     }
 
-    /// Queries of each head, without and with positions; the latent vectors; and the key with positions that heads share.
+    /// Queries of each head, without and with positions; the latent vectors; and the shared key with positions.
     fn down(&self, x: Tensor<2>, ctx: &Context) -> Down {
         let Self { n_heads: heads, kv_rank, nope_dim: nope, rope_dim: rope, .. } = *self;
         let [_, seq] = ctx.dims();
@@ -190,18 +190,18 @@ impl Latent {
     }
 }
 
-/// What attention is made of, by head: `[batch, heads, seq, width]`.
+/// The parts that attention needs, by head: `[batch, heads, seq, width]`.
 struct Down {
     /// Queries without positions.
     nope: Option<Tensor<4>>,
     /// Queries and the key with positions.
     rope: Option<(Tensor<4>, Tensor<4>)>,
-    /// Normalised latent vectors, `[tokens, kv_rank]`.
+    /// Normalized latent vectors, `[tokens, kv_rank]`.
     kv: Tensor<2>,
 }
 
 impl Forward for Latent {
-    /// Latent vectors, and behind each the key with positions.
+    /// Latent vectors, each followed by the key with positions.
     type Cache = Kept<4>;
 
     fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2> {
@@ -225,8 +225,8 @@ impl Forward for Latent {
         linear(by_token(y), self.w_out.val())
     }
 
-    /// Queries go through the matrix of keys and outputs through that of values (section 2.1.2), so that all heads
-    /// attend to the latent vectors as they are.
+    /// Queries go through the key matrix and outputs through the value matrix (section 2.1.2), so that all heads
+    /// attend to the latent vectors directly.
     fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut Kept<4>) -> Tensor<2> {
         let Self { n_heads: heads, kv_rank, nope_dim: nope, value_dim, .. } = *self;
         let [tokens, _] = x.dims();
@@ -235,7 +235,7 @@ impl Forward for Latent {
         let w_kv = w_kv.swap_dims(1, 2);
         let device = kv.device();
         let kv = by_head(kv, tokens, 1);
-        // Without channels of that kind all of a score comes from positions.
+        // Without such channels, the whole score comes from positions.
         let query = match query {
             Some(query) => matmul(query, w_kv.clone().narrow(3, 0, nope).swap_dims(2, 3)),
             None => Tensor::zeros([1, heads, tokens, kv_rank], (&device, kv.dtype())),

@@ -1,4 +1,4 @@
-//! Which block has which kind of attention: one kind for all, or several in turn.
+//! Which block has which kind of attention: one kind for all, or a repeating pattern.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::settings;
 use crate::settings::value::{Kind, Value};
 use crate::settings::{MANY, Values, int, read};
 
-/// Where latent attention keeps scores on the CPU unless it is told otherwise: in samples shorter than this.
+/// By default, latent attention keeps scores on the CPU in samples shorter than this.
 pub const TILE_FROM: usize = 1024;
 
 /// The word for the kind that `attention.kind` chooses.
@@ -19,13 +19,13 @@ pub const FULL: &str = "full";
 settings! {
     /// Kinds of attention by block.
     pub struct PatternSettings in "attention" {
-        /// kinds of attention of the blocks, in turn and from the first on, as in ["swa", "swa", "full"], where "full"
+        /// kinds of attention of the blocks, repeated from the first on, as in ["swa", "swa", "full"], where "full"
         /// is attention.kind. Absent: attention.kind in every block
         pattern: Option<Vec<String>> = None, Kind::Words(AttentionConfig::WORDS);
-        /// kind of attention of the last block, whatever its turn
+        /// kind of attention of the last block, regardless of the pattern
         last: Option<String> = None, Kind::Choice(AttentionConfig::WORDS);
-        /// tokens of a sample from which on the CPU attends tile by tile in "mla" and the blocks of "nsa", with memory that
-        /// grows with the length and not with its square; rounding differs. "gqa" and "swa" keep no scores at any length,
+        /// sample length in tokens from which the CPU computes "mla" and the blocks of "nsa" tile by tile, with memory that
+        /// grows with the length instead of its square; rounding differs. "gqa" and "swa" keep no scores at any length,
         /// nor do GPUs
         tile_from: usize = TILE_FROM, int(1, MANY);
     }
@@ -78,7 +78,7 @@ impl AttentionPattern {
         }
     }
 
-    /// Tokens of a sample from which on the CPU keeps no scores.
+    /// Sample length in tokens from which the CPU keeps no scores.
     pub fn tile_from(&self) -> usize {
         self.tile_from
     }
@@ -94,7 +94,7 @@ impl AttentionPattern {
         if seq_len >= self.tile_from { Cost { scores: 0, ..cost } } else { cost }
     }
 
-    /// What is wrong with these attentions, each with the reason.
+    /// Problems with these attentions, each with the reason.
     pub fn problems(&self, d_model: usize, n_layers: usize) -> Vec<String> {
         let all = || self.in_turn.iter().chain(&self.last);
         let mut problems: Vec<String> = Vec::new();
@@ -118,7 +118,7 @@ impl AttentionPattern {
         let has_window = all().any(|config| matches!(config, AttentionConfig::SlidingWindow(_)));
         if all().any(turns_windows) && !has_window {
             problems.push(
-                "attention.rotary = \"window\" turns nothing where no block of attention.pattern is \"swa\"; \
+                "attention.rotary = \"window\" has no effect if no block of attention.pattern is \"swa\"; \
                  \"none\" says so"
                     .to_string(),
             );
@@ -127,7 +127,7 @@ impl AttentionPattern {
     }
 }
 
-/// The words of the pattern and the last block, each once.
+/// The distinct words of the pattern and the last block.
 pub fn words(values: &dyn Values) -> BTreeSet<String> {
     let mut words: BTreeSet<String> = match values.value("attention.pattern") {
         Some(Value::Words(words)) => words.into_iter().collect(),
@@ -139,7 +139,7 @@ pub fn words(values: &dyn Values) -> BTreeSet<String> {
     words
 }
 
-/// The kinds of all blocks, each once.
+/// The distinct kinds of all blocks.
 pub fn kinds(values: &dyn Values) -> BTreeSet<String> {
     words(values).iter().filter_map(|word| kind_of(word, values).ok()).collect()
 }
@@ -158,7 +158,7 @@ mod tests {
     use crate::model::attention::{GroupedQuerySettings, SlidingWindowSettings};
 
     #[test]
-    fn blocks_take_turns_and_the_last_is_as_asked() {
+    fn the_pattern_repeats_and_the_last_block_is_as_configured() {
         let full = AttentionConfig::GroupedQuery(GroupedQuerySettings::default());
         let local = AttentionConfig::SlidingWindow(SlidingWindowSettings::default());
         let in_turn = vec![local.clone(), local.clone(), full.clone()];

@@ -1,5 +1,5 @@
-//! Attention of a sliding window (Beltagy et al. 2020, arXiv 2004.05150, section 3.1; causal as in Jiang et al. 2023,
-//! arXiv 2310.06825, section 2): grouped-query attention in which a token sees the last tokens of its document alone.
+//! Sliding-window attention (Beltagy et al. 2020, arXiv 2004.05150, section 3.1; causal as in Jiang et al. 2023,
+//! arXiv 2310.06825, section 2): grouped-query attention in which a token sees only the last tokens of its document.
 
 use super::grouped_query::{GroupedQuery, GroupedQuerySettings};
 use super::{Attend, Place};
@@ -11,17 +11,17 @@ use crate::settings::{Key, MANY, Section, Values, int};
 settings! {
     /// The window.
     pub struct WindowSettings in "attention.swa" {
-        /// tokens that a token sees, itself included
+        /// tokens that a token sees, including itself
         window: usize = 512, int(1, MANY);
     }
 }
 
-/// Grouped-query attention of a window.
+/// Grouped-query attention over a window.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SlidingWindowSettings {
     /// The window.
     pub window: WindowSettings,
-    /// Its heads, which blocks that see all have as well.
+    /// Its heads, the same as in blocks with full attention.
     pub heads: GroupedQuerySettings,
 }
 
@@ -77,9 +77,9 @@ mod tests {
             let window = WindowSettings { window };
             SlidingWindowSettings { window, ..SlidingWindowSettings::default() }.keys_of_query(seq)
         };
-        // Of 8 tokens the first sees 1 and the others 2, which is 2 - 4 / 16 but for the tokens themselves.
+        // Of 8 tokens, the first sees 1 and the others 2, which is 2 - 4 / 16 apart from the tokens themselves.
         assert_eq!(of(2, 8), (4, 1.75));
-        // A window of the whole sequence is no window: half of it on average.
+        // A window of the whole sequence has no effect: half of it on average.
         assert_eq!(of(8, 8), (8, 4.0));
         assert_eq!(of(6, 8), (8, 6.0 - 36.0 / 16.0));
     }

@@ -1,5 +1,5 @@
-//! Native sparse attention (Yuan et al. 2025, arXiv 2502.11089): a token sees means of blocks, the tokens of the blocks of
-//! whose means it sees most, and the last tokens, with a gate for each of these.
+//! Native sparse attention (Yuan et al. 2025, arXiv 2502.11089): a token sees the means of blocks, the tokens of the
+//! blocks whose means it attends to most, and the last tokens, with a gate for each of these.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -25,36 +25,36 @@ settings! {
         heads: usize = 4, int(1, 4096);
         /// key and value heads; divides attention.nsa.heads. Heads that share keys select the same blocks
         kv_heads: usize = 1, int(1, 4096);
-        /// channels of a head, even
+        /// channels of a head, an even number
         head_dim: usize = 32, int(2, 4096);
-        /// tokens of a block, of which keys and values are compressed to their means, and which is selected as a whole
+        /// tokens of a block; its keys and values are compressed to their means, and it is selected as a whole
         block: usize = 64, int(1, MANY);
-        /// blocks that a token selects, its own included
+        /// blocks that a token selects, including its own
         selected: usize = 16, int(1, MANY);
-        /// last tokens that a token sees, itself included
+        /// last tokens that a token sees, including itself
         window: usize = 512, int(1, MANY);
         /// base of the rotary frequencies
         rope_theta: f64 = 10_000.0, float(1.0, 1e9);
     }
 }
 
-/// `y = (sum_c sigmoid(x w_gate)_c attend^c(q, k, v)) w_out`, with queries and keys turned by positions; see
+/// `y = (sum_c sigmoid(x w_gate)_c attend^c(q, k, v)) w_out`, with queries and keys rotated by position; see
 /// [`sparse_attention`].
 #[derive(Module, Debug)]
 pub struct Sparse {
     /// Queries, keys and values in one product, in this order.
     w_qkv: Param<Tensor<2>>,
-    /// `[d_model, heads * 3]`: of each head the gates of means, selected blocks, and last tokens.
+    /// `[d_model, heads * 3]`: for each head, the gates of means, selected blocks, and last tokens.
     w_gate: Param<Tensor<2>>,
     w_out: Param<Tensor<2>>,
     n_heads: usize,
     n_kv_heads: usize,
     head_dim: usize,
     rope_theta: f64,
-    /// Factor of turned queries and keys.
+    /// Factor for rotated queries and keys.
     sharpness: f64,
     tile_from: usize,
-    /// Factor of queries.
+    /// Factor for queries.
     query_scale: f64,
     #[module(skip)]
     branches: Branches,
@@ -99,13 +99,13 @@ impl Attend for SparseSettings {
         }
         if !head_dim.is_multiple_of(2) {
             problems.push(format!(
-                "attention.nsa.head_dim = {head_dim} is odd: rotary positions turn pairs of channels"
+                "attention.nsa.head_dim = {head_dim} is odd: rotary positions need pairs of channels"
             ));
         }
         problems
     }
 
-    /// Kept are its input, queries, keys and values, what each branch gives, before and after its gate, and the result.
+    /// It keeps its input, queries, keys and values, each branch's output before and after its gate, and the result.
     fn cost(&self, d_model: usize, seq_len: usize) -> Cost {
         let [d, heads, kv_heads, dim, block, selected, window, seq] = [
             d_model,
@@ -127,7 +127,7 @@ impl Attend for SparseSettings {
             flops: weights.flops + 12 * seen * out,
             values: d + qkv + 7 * out + 6 * heads,
             f32_values: 3 * heads,
-            // The branches of blocks keep none on the CPU.
+            // On the CPU, the branches over blocks keep none.
             scores: heads * in_window,
             gpu_scores: PLAIN_SCORES * heads * (seq / block + seq + in_window),
             ..weights

@@ -1,10 +1,10 @@
-//! Capacity: at most so many tokens for each expert, and what becomes of the rest.
+//! Capacity: a maximum number of tokens per expert, and what happens to the rest.
 //!
 //! `C = max(min, ceil(factor k T / E))` for the T real tokens of a forward pass (GShard, arXiv 2006.16668, section 2.2, in
-//! slots per choice). A choice that finds its expert full is dropped: its weight is zero, and the token keeps its residual
-//! and its shared experts. T and so C belong to the micro-batch, and the samples of one compete with each other.
+//! slots per choice). A choice whose expert is full is dropped: its weight is zero, and the token keeps its residual
+//! and its shared experts. T and therefore C depend on the micro-batch, whose samples compete with each other.
 //!
-//! Position in token order is causal: whether a choice is dropped depends on earlier tokens only. The other policies are not.
+//! Position in token order is causal: whether a choice is dropped depends only on earlier tokens. The other policies are not.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
@@ -15,7 +15,7 @@ use crate::settings;
 use crate::settings::value::Kind;
 use crate::settings::{float, int};
 
-/// Which choices an expert keeps that has too many.
+/// Which choices a full expert keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
@@ -23,11 +23,11 @@ pub enum Policy {
     Position,
     /// Those of highest weight.
     Probs,
-    /// Those of the highest of numbers drawn anew in each step; in evaluation the first.
+    /// Those with the highest random numbers, redrawn in each step; in evaluation, the first.
     Random,
 }
 
-/// In which order choices come.
+/// The order of choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
@@ -40,17 +40,17 @@ pub enum Order {
 settings! {
     /// Capacity of experts.
     pub struct CapacitySettings in "moe.capacity" {
-        /// slots of an expert in training as a share of its even load k T / E; 0: as many as there are choices, nothing is
+        /// slots of an expert in training, relative to its even load k T / E; 0: as many as there are choices, nothing is
         /// dropped
         factor: f64 = 0.0, float(0.0, 65_536.0);
         /// the same in evaluation
         eval_factor: f64 = 0.0, float(0.0, 65_536.0), free;
-        /// fewest slots of an expert
+        /// minimum slots of an expert
         min: usize = 4, int(0, 1 << 20);
-        /// which choices of a full expert are kept: the first ones (position), those of highest weight (probs), or any
-        /// (random; the first in evaluation)
+        /// which choices of a full expert are kept: the first ones (position), those with the highest weights (probs), or random
+        /// ones (random; the first ones in evaluation)
         policy: Policy = Policy::Position, Kind::Choice(&["position", "probs", "random"]);
-        /// in which order choices come: token by token, which is causal, or by rank, all first choices before all second
+        /// order of choices: token by token, which is causal, or by rank, all first choices before all second
         /// ones
         order: Order = Order::Token, Kind::Choice(&["token", "rank"]);
         /// divide the weights of what a token keeps by their sum
@@ -59,7 +59,7 @@ settings! {
 }
 
 impl CapacitySettings {
-    /// Slots of an expert; none where nothing is dropped.
+    /// Slots of an expert; none if nothing is dropped.
     pub fn slots(&self, is_training: bool, n_tokens: usize, top_k: usize, n_experts: usize) -> Option<usize> {
         let factor = if is_training { self.factor } else { self.eval_factor };
         if factor == 0.0 || n_experts == 0 {
@@ -67,11 +67,11 @@ impl CapacitySettings {
         }
         let even = (n_tokens * top_k) as f64 / n_experts as f64;
         let slots = (factor * even).ceil().max(self.min as f64) as usize;
-        // An expert is at most once among the choices of a token.
+        // An expert occurs at most once among the choices of a token.
         (slots < n_tokens).then_some(slots)
     }
 
-    /// The answer of a router of `top_k` choices without those that find their expert full.
+    /// The routing of a router with `top_k` choices, without those whose expert is full.
     pub fn drop(&self, routing: Routing, top_k: usize, name: &str, ctx: &Context) -> Routing {
         let [_, n_experts] = routing.logits.dims();
         match self.slots(ctx.is_training(), ctx.valid.n_valid(), top_k, n_experts) {
@@ -94,7 +94,7 @@ impl CapacitySettings {
         let ([tokens, k], [_, n_experts]) = (routing.choices.dims(), routing.logits.dims());
         let (n, device) = (tokens * k, routing.logits.device());
         let at = Tensor::<1, Int>::arange(0..n as i64, &device);
-        // The choices in the order in which they find their expert.
+        // The choices in the order in which they reach their expert.
         let mut order = match self.order {
             Order::Token => at,
             Order::Rank => at.reshape([tokens, k]).swap_dims(0, 1).reshape([n]),
@@ -109,7 +109,7 @@ impl CapacitySettings {
             order = order.clone().select(0, keys.argsort_descending(0));
         }
         let chosen = routing.choices.clone().reshape([n]).select(0, order.clone());
-        // How many choices of the same expert came before each, and itself.
+        // For each, the number of choices of the same expert so far, including itself.
         let is_made = chosen.clone().greater_equal_elem(0).float().reshape([n, 1]);
         let expert = chosen.clamp_min(0).reshape([n, 1]);
         let counted = Tensor::<2>::zeros([n, n_experts], &device).scatter(

@@ -1,5 +1,5 @@
 //! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2): Adam with weight decay that
-//! does not pass through the moments.
+//! bypasses the moments.
 
 use burn::tensor::Tensor;
 
@@ -18,7 +18,7 @@ settings! {
         beta2: f64 = 0.95, float(0.0, 0.999_999);
         /// added to the root of the second moment
         eps: f64 = 1e-8, float(1e-20, 1.0);
-        /// decay of matrices per step and unit of learning rate, routers included; norms, biases, embeddings and the
+        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases, embeddings and the
         /// output projection have none
         weight_decay: f64 = 0.1, float(0.0, 10.0);
     }
@@ -69,7 +69,7 @@ mod tests {
         Tensor::from_data(TensorData::from([value]), &Device::flex())
     }
 
-    /// Value and moments after the first update of a parameter of value 2 by a gradient of 3.
+    /// Value and moments after the first update of a parameter with value 2 by a gradient of 3.
     fn first_update(name: &str, shape: &[usize], factor: f32) -> [f32; 3] {
         let adamw = AdamWConfig { beta1: 0.9, beta2: 0.99, eps: 0.0, weight_decay: 0.1 };
         let parameter =
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_first_update_moves_by_the_rate_and_decays_matrices() {
-        // The moments are those of the clipped gradient 1.5; the value moves by the rate whatever it is.
+        // The moments are those of the clipped gradient 1.5; the value moves by the learning rate regardless.
         let close = |found: [f32; 3], value: f32| {
             let wanted = [value, 0.15, 0.0225];
             assert!(found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {wanted:?}");

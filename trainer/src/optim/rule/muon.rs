@@ -1,9 +1,9 @@
 //! Muon (Jordan et al. 2024) as Moonlight uses it (Liu et al. 2025, arXiv 2502.16982, section 2.2): momentum whose
-//! singular values are all brought near 1, for each matrix by itself: experts, and queries, keys and values of a fused
-//! projection, included.
+//! singular values are all brought near 1, for each matrix separately, including experts and the queries, keys and
+//! values of a fused projection.
 //!
-//! It is a rule for hidden matrices. Tables of embeddings, the output projection, norms, biases and routers move by
-//! AdamW, at the same learning rate.
+//! It is a rule for hidden matrices. Embeddings, the output projection, norms, biases and routers use AdamW, at the
+//! same learning rate.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,36 +20,36 @@ use crate::settings::float;
 use crate::settings::value::Kind;
 
 settings! {
-    /// Settings of Muon, and of AdamW for what is no hidden matrix.
+    /// Settings of Muon, and of AdamW for everything else.
     pub struct Muon in "optim.muon" {
         /// memory of the sum of gradients
         momentum: f64 = 0.95, float(0.0, 0.999_999);
-        /// whether a step looks ahead by the momentum it will have
+        /// whether a step looks ahead by its future momentum (Nesterov)
         nesterov: bool = true, Kind::Bool;
-        /// size of a step of a matrix from n to m features: match_rms: 0.2 sqrt(max(n, m)), for learning rates of AdamW;
+        /// step size for a matrix from n to m features: match_rms: 0.2 sqrt(max(n, m)), for AdamW's learning rates;
         /// rms_operator: sqrt(m / n); original: sqrt(max(1, m / n))
         scale: Scale = Scale::MatchRms, Kind::Choice(Scale::WORDS);
-        /// decay of matrices per step and unit of learning rate, routers included; norms, biases, embeddings and the
+        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases, embeddings and the
         /// output projection have none
         weight_decay: f64 = 0.1, float(0.0, 10.0);
-        /// whether routers move by it too, and not by AdamW
+        /// whether it also updates routers, instead of AdamW
         routers: bool = false, Kind::Bool;
-        /// memory of the mean of gradients of AdamW, for what is no hidden matrix
+        /// AdamW's memory of the mean of gradients, for everything but hidden matrices
         beta1: f64 = 0.9, float(0.0, 0.999_999);
-        /// memory of the mean of squared gradients of AdamW
+        /// AdamW's memory of the mean of squared gradients
         beta2: f64 = 0.95, float(0.0, 0.999_999);
-        /// added to the root of the second moment of AdamW
+        /// added to the root of AdamW's second moment
         eps: f64 = 1e-8, float(1e-20, 1.0);
     }
 }
 
-/// What the size of a step follows from.
+/// How the step size is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
-    /// The root of the mean square of an update of AdamW (Liu et al. 2025, section 2.2).
+    /// The root mean square of an AdamW update (Liu et al. 2025, section 2.2).
     MatchRms,
-    /// The change of outputs of root mean square 1 (Bernstein & Newhouse 2024, arXiv 2409.20325).
+    /// A change of outputs with root mean square 1 (Bernstein & Newhouse 2024, arXiv 2409.20325).
     RmsOperator,
     /// As first published (Jordan et al. 2024).
     Original,
@@ -59,7 +59,7 @@ impl Scale {
     /// The words for them, in the order of declaration.
     pub(super) const WORDS: &[&str] = &["match_rms", "rms_operator", "original"];
 
-    /// What the size of a step follows from.
+    /// How the step size is chosen.
     pub(super) fn steps(self) -> StepKind {
         match self {
             Self::MatchRms => StepKind::Matched,
@@ -78,7 +78,7 @@ impl Scale {
     }
 }
 
-/// Whether a parameter is a matrix, or a stack of them, between hidden features; routers are if asked for.
+/// Whether a parameter is a matrix, or a stack of them, between hidden features; routers only if asked for.
 pub(super) fn is_hidden(parameter: &Parameter, routers: bool) -> bool {
     parameter.is_decayed() && (routers || !parameter.name.contains(".router."))
 }
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_of_steps_by_hand() {
+    fn step_sizes_by_hand() {
         let factors = |inputs, outputs| {
             [Scale::MatchRms, Scale::RmsOperator, Scale::Original].map(|scale| scale.factor(inputs, outputs))
         };

@@ -1,5 +1,5 @@
 //! NorMuon (Li et al. 2025, arXiv 2510.05491, algorithm 1): Muon whose steps have the same size for each output neuron
-//! over time. What is no hidden matrix moves by AdamW, as under Muon.
+//! over time. Everything but hidden matrices uses AdamW, as in Muon.
 
 use std::sync::Arc;
 
@@ -15,32 +15,32 @@ use crate::settings::float;
 use crate::settings::value::Kind;
 
 settings! {
-    /// Settings of NorMuon, and of AdamW for what is no hidden matrix.
+    /// Settings of NorMuon, and of AdamW for everything else.
     pub struct NorMuon in "optim.normuon" {
         /// memory of the sum of gradients
         momentum: f64 = 0.95, float(0.0, 0.999_999);
-        /// whether a step looks ahead by the momentum it will have
+        /// whether a step looks ahead by its future momentum (Nesterov)
         nesterov: bool = true, Kind::Bool;
-        /// memory of the mean square of the steps of each output neuron
+        /// memory of the mean square of each output neuron's steps
         neurons: f64 = 0.95, float(0.0, 0.999_999);
-        /// size of a step of a matrix from n to m features: match_rms: 0.2 sqrt(max(n, m)), for learning rates of AdamW;
+        /// step size for a matrix from n to m features: match_rms: 0.2 sqrt(max(n, m)), for AdamW's learning rates;
         /// rms_operator: sqrt(m / n); original: sqrt(max(1, m / n))
         scale: Scale = Scale::MatchRms, Kind::Choice(Scale::WORDS);
-        /// decay of matrices per step and unit of learning rate, routers included; norms, biases, embeddings and the
+        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases, embeddings and the
         /// output projection have none
         weight_decay: f64 = 0.1, float(0.0, 10.0);
-        /// whether routers move by it too, and not by AdamW
+        /// whether it also updates routers, instead of AdamW
         routers: bool = false, Kind::Bool;
-        /// memory of the mean of gradients of AdamW, for what is no hidden matrix
+        /// AdamW's memory of the mean of gradients, for everything but hidden matrices
         beta1: f64 = 0.9, float(0.0, 0.999_999);
-        /// memory of the mean of squared gradients of AdamW
+        /// AdamW's memory of the mean of squared gradients
         beta2: f64 = 0.95, float(0.0, 0.999_999);
-        /// added to the root of the second moment of AdamW
+        /// added to the root of AdamW's second moment
         eps: f64 = 1e-8, float(1e-20, 1.0);
     }
 }
 
-/// Added to roots and norms that are divided by; steps of a neuron are of the order of 1.
+/// Added to roots and norms before dividing by them; a neuron's steps are of order 1.
 const EPS: f64 = 1e-8;
 
 impl Rule for NorMuon {
@@ -93,7 +93,7 @@ impl Rule for NorMuon {
             let new = old * self.neurons + new_squares * (1.0 - self.neurons);
             let norm = frobenius_norms(direction.clone());
             let direction = direction / (new.clone().sqrt() + EPS);
-            // The step of a matrix as a whole stays as long as it was.
+            // The step of the whole matrix keeps its length.
             let direction = direction.clone() * (norm / (frobenius_norms(direction) + EPS));
             steps.push(direction * (update.rate * self.scale.factor(inputs, outputs)));
             squares.push(new);

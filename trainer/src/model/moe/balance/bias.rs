@@ -10,11 +10,11 @@ use crate::settings;
 use crate::settings::float;
 
 settings! {
-    /// `b_i + rate * (d_i - mean d)`, where `d_i` is the sign of `mean n - n_i`. Taking the mean off keeps the
+    /// `b_i + rate * (d_i - mean d)`, where `d_i` is the sign of `mean n - n_i`. Subtracting the mean keeps the
     /// biases from drifting together, which would change nothing but their rounding.
     pub struct Bias in "moe.balance" {
         /// step of the loss-free selection bias (arXiv 2408.15664), in units of the score; 0 is off. Made for sigmoid
-        /// scores: softmax scores are about 1 / E, beside which a step is E times as large
+        /// scores: softmax scores are about 1 / E, so a step is E times as large in comparison
         bias_rate: f64 = 0.0, float(0.0, 1.0);
     }
 }
@@ -72,7 +72,7 @@ mod tests {
             moved.into_data().try_into_vec().expect("f32")
         };
         let bias = step(&[0.0; 4], &[10.0, 1.0, 1.0, 0.0]);
-        // Signs are -1, 1, 1, 1; their mean 0.5 is taken off.
+        // Signs are -1, 1, 1, 1; their mean 0.5 is subtracted.
         for (b, expected) in bias.iter().zip([-0.15, 0.05, 0.05, 0.05]) {
             assert!((b - expected).abs() < 1e-7, "{bias:?}");
         }

@@ -12,7 +12,7 @@ use crate::settings::float;
 settings! {
     /// `CV(I)^2` with `I_i = sum_t g_ti`.
     pub struct Importance in "moe.balance" {
-        /// coefficient of the importance loss (arXiv 1701.06538), there 0.1; 0 is off. With several micro-batches it
+        /// coefficient of the importance loss (arXiv 1701.06538), 0.1 there; 0 is off. With several micro-batches it
         /// costs another forward pass
         importance: f64 = 0.0, float(0.0, 10.0);
     }

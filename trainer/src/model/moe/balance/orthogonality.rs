@@ -1,6 +1,6 @@
-//! The orthogonality loss: experts whose directions in the router are alike get the same tokens, so their cosines are kept
-//! small. It is a function of the router's matrix alone: each micro-batch adds its share of the tokens, and the step has
-//! the loss once.
+//! The orthogonality loss: experts with similar directions in the router get the same tokens, so their cosines are kept
+//! small. It depends only on the router's matrix: each micro-batch adds it in proportion to its tokens, so that a step
+//! has the loss once.
 
 use burn::tensor::{Int, Tensor};
 
@@ -50,7 +50,7 @@ impl Balance for Orthogonality {
 /// - matrix: `[d_model, experts]`
 fn mean_squared_cosine(matrix: Tensor<2>) -> Tensor<1> {
     let [_, n] = matrix.dims();
-    // The constant under the root keeps the gradient of a column of zeros finite.
+    // The constant under the root keeps the gradient of a zero column finite.
     let norm = (matrix.clone() * matrix.clone()).sum_dim(0).add_scalar(1e-20).sqrt();
     let directions = matrix / norm.add_scalar(1e-6);
     let cosines = matmul(directions.clone().transpose(), directions);
@@ -69,23 +69,23 @@ mod tests {
     fn cosines_by_hand() {
         let device = Device::flex().autodiff();
         let value = |matrix: Tensor<2>| f64::from(mean_squared_cosine(matrix).into_scalar::<f32>());
-        // Columns (3, 4) and (1, 0): cosine 3/5, both ways, over 2.
+        // Columns (3, 4) and (1, 0): cosine 3/5, in both directions, divided by 2.
         let two = Tensor::<2>::from_data([[3.0f32, 1.0], [4.0, 0.0]], &device);
         assert!((value(two) - 0.36).abs() < 1e-5);
-        // Columns (1, 0), (0, 1), (1, 1): squared cosines 0, 1/2, 1/2, both ways, over 6.
+        // Columns (1, 0), (0, 1), (1, 1): squared cosines 0, 1/2, 1/2, in both directions, divided by 6.
         let matrix = Tensor::<2>::from_data([[1.0f32, 0.0, 1.0], [0.0, 1.0, 1.0]], &device).require_grad();
         assert!((value(matrix.clone()) - 1.0 / 3.0).abs() < 1e-5);
         // With (1, e) as first column the cosine to (0, 1) is e, whose square has no slope at 0, and that to (1, 1) is
-        // (1 + e) / sqrt(2), whose square has the slope 1: both ways, over 6.
+        // (1 + e) / sqrt(2), whose square has slope 1: in both directions, divided by 6.
         let mut found = mean_squared_cosine(matrix.clone()).backward();
         let slope: Vec<f32> = matrix.grad_remove(&mut found).expect("tracked").into_data().iter().collect();
         assert!((slope[3] - 1.0 / 3.0).abs() < 1e-5, "{slope:?}");
-        // Along itself no column changes a cosine.
+        // Scaling a column changes no cosine.
         assert!(
             slope[0].abs() < 1e-5 && slope[4].abs() < 1e-5 && (slope[2] + slope[5]).abs() < 1e-5,
             "{slope:?}"
         );
-        // Zeros, with which noisy routers begin, have a slope all the same.
+        // Zero columns, with which noisy routers begin, still have a slope.
         let zeros = Tensor::<2>::zeros([2, 3], &device).require_grad();
         let mut found = mean_squared_cosine(zeros.clone()).backward();
         let slope: Vec<f32> = zeros.grad_remove(&mut found).expect("tracked").into_data().iter().collect();

@@ -36,7 +36,7 @@ impl Balance for Sequence {
         let (n, k) = (routed.n_experts(), routed.n_counted() as f64);
         let [samples, seq] = routed.ctx.dims();
         let n_samples = routed.ctx.counts.n_samples.max(1) as f64;
-        // One factor of T for the share of the choices, one for the mean over tokens. A sample without
+        // One factor of T for the fraction of choices, one for the mean over tokens. A sample without
         // tokens has no choices either.
         let tokens = routed.ctx.valid.tokens_of_samples();
         let divisors: Vec<f32> =
@@ -61,7 +61,7 @@ mod tests {
         // As one sample: f = (1, 0), P_0 = 0.625.
         let loss = value(&sequence, &two_tokens(), &[0, 0], 1, Score::Softmax);
         assert!((loss - 1.25).abs() < 1e-6, "{loss}");
-        // As two: 2 * 0.75 for the one, 2 * 0.5 for the other.
+        // As two: 2 * 0.75 for the first, 2 * 0.5 for the second.
         let loss = value(&sequence, &two_tokens(), &[0, 0], 2, Score::Softmax);
         assert!((loss - 1.25).abs() < 1e-6, "{loss}");
         check_padding(&sequence);

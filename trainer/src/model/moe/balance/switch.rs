@@ -1,7 +1,7 @@
 //! The Switch loss (Fedus et al. 2021, arXiv 2101.03961, eq. 4-6): `E * sum_i f_i P_i`, with
 //! `f_i = n_i / (kT)` a constant and `P_i = mean_t p_ti`; it is 1 at perfect balance. For sigmoid scores p
-//! is `s / sum_j s_j`. The counts in it come from the choice without bias, over the whole batch: with
-//! several micro-batches they are counted in a forward pass before the others.
+//! is `s / sum_j s_j`. Its counts come from the choice without bias, over the whole batch: with
+//! several micro-batches they are counted in a separate forward pass first.
 
 use burn::tensor::Tensor;
 
@@ -41,7 +41,7 @@ impl Balance for Switch {
     fn loss(&self, routed: &Routed, factor: f64) -> Option<Tensor<1>> {
         let (n, k) = (routed.n_experts() as f64, routed.n_counted() as f64);
         let tokens = routed.ctx.counts.n_tokens.max(1) as f64;
-        // One factor of T for the share of the choices, one for the mean over tokens.
+        // One factor of T for the fraction of choices, one for the mean over tokens.
         let weights = routed.batch_counts.clone() * (1.0 / (k * tokens * tokens)) * (n * factor);
         let shares = routed.routing.shares() * routed.ctx.valid.column();
         Some((shares * weights).sum())

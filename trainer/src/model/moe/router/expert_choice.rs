@@ -1,8 +1,8 @@
-//! Expert choice (Zhou et al. 2022, arXiv 2202.09368): every expert takes the tokens of highest probability, equally many
-//! each. Loads are even by construction; a token has any number of experts, none included.
+//! Expert choice (Zhou et al. 2022, arXiv 2202.09368): every expert takes the same number of tokens,
+//! those with the highest probability. Loads are even by construction; a token has any number of experts, even none.
 //!
-//! It is not causal: whether an expert takes a token depends on the tokens after it, in the same forward pass. What such a
-//! model says of a text token by token is not what it learnt, so `allow_noncausal` must ask for it.
+//! It is not causal: whether an expert takes a token depends on later tokens in the same forward pass. What such a
+//! model predicts token by token is not what it learned, so `allow_noncausal` must ask for it.
 
 use burn::module::{Module, Param};
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
@@ -72,7 +72,7 @@ impl Route for ExpertChoice {
 
     fn cost(_: &ExpertChoiceSettings, shape: RouterShape) -> Cost {
         let (d, n) = (shape.d_model as u64, shape.n_experts as u64);
-        // A slot for each expert, though few are filled.
+        // One slot per expert, though few are filled.
         Cost { f32_values: d + 7 * n, ..Cost::of_weights(d * n) }
     }
 
@@ -85,12 +85,12 @@ impl Route for ExpertChoice {
     }
 }
 
-/// The answer to logits `[tokens, experts]` where a token has `top_k` experts on average.
+/// The routing for logits `[tokens, experts]`, with `top_k` experts per token on average.
 pub fn answer(logits: Tensor<2>, top_k: usize, ctx: &Context) -> Routing {
     let ([tokens, n_experts], device) = (logits.dims(), logits.device());
     let scores = scores(logits.clone(), Score::Softmax);
     let n_taken = (ctx.valid.n_valid() * top_k / n_experts).max(1);
-    // Padding is last, and has no expert even where there is nothing else.
+    // Padding comes last, and has no expert even if there is nothing else.
     let real = scores.clone().detach() * ctx.valid.column().detach();
     let taken = real.clone().swap_dims(0, 1).argsort_descending(1).slice([0..n_experts, 0..n_taken]);
     let ones = Tensor::<2>::ones([n_experts, n_taken], &device);

@@ -1,5 +1,5 @@
 //! Group-limited top-k (DeepSeek-V2, arXiv 2405.04434, section 2.1.2; DeepSeek-V3, arXiv 2412.19437, section 2.1.2):
-//! the k experts of highest score among those of the best groups, so that a token visits few machines.
+//! the k experts with the highest scores in the best groups, so that a token visits few machines.
 
 use burn::module::{Module, Param};
 use burn::tensor::{IndexingUpdateOp, Tensor};
@@ -18,7 +18,7 @@ use crate::settings;
 use crate::settings::value::Kind;
 use crate::settings::{float, int};
 
-/// By what a group is judged.
+/// How groups are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupScore {
@@ -31,17 +31,17 @@ pub enum GroupScore {
 settings! {
     /// How groups and experts are chosen, and how scores become weights.
     pub struct GroupLimitedSettings in "moe.router.group_limited" {
-        /// groups of equally many experts
+        /// number of groups, of equal size
         groups: usize = 4, int(1, 4096);
         /// groups that a token may visit
         kept_groups: usize = 2, int(1, 4096);
-        /// what a group is judged by: the sum of its two best scores with bias, or its best score
+        /// what groups are ranked by: the sum of the two best scores with bias, or the best score
         group_score: GroupScore = GroupScore::TopTwo, Kind::Choice(&["top_two", "max"]);
         /// function from router logits to scores
         score: Score = Score::Sigmoid, Kind::Choice(&["softmax", "sigmoid"]);
         /// divide the weights of the chosen experts by their sum
         norm_weights: bool = true, Kind::Bool;
-        /// factor of the weights, after the division
+        /// factor for the weights, after the division
         route_scale: f64 = 1.0, float(1e-3, 1e3);
     }
 }
@@ -141,7 +141,7 @@ impl Route for GroupLimited {
 }
 
 impl GroupLimitedSettings {
-    /// The answer to logits `[tokens, experts]` with a bias `[experts]`.
+    /// The routing for logits `[tokens, experts]` with a bias `[experts]`.
     pub fn answer(&self, logits: Tensor<2>, bias: Tensor<1>, top_k: usize, ctx: &Context) -> Routing {
         let keys = scores_for_choice(logits.clone(), self.score);
         let [_, n_experts] = keys.dims();
@@ -152,13 +152,13 @@ impl GroupLimitedSettings {
             ctx.valid.flags(),
             top_k,
         );
-        // Losses count what would have been chosen without bias.
+        // Losses count the choices without bias.
         let unbiased = choose(self.in_groups(keys, ctx), none, ctx.valid.flags(), top_k);
         let Self { score, norm_weights, route_scale, .. } = *self;
         TopKSettings { score, norm_weights, route_scale }.answer(logits, choices, unbiased, ctx)
     }
 
-    /// Scores `[tokens, experts]` with those of the groups that are not kept out of the way.
+    /// Scores `[tokens, experts]`, with those of other groups made too low to be chosen.
     fn in_groups(&self, scores: Tensor<2>, ctx: &Context) -> Tensor<2> {
         let ([tokens, n_experts], device) = (scores.dims(), scores.device());
         let size = n_experts / self.groups;
@@ -182,7 +182,7 @@ impl GroupLimitedSettings {
             ones,
             IndexingUpdateOp::Add,
         );
-        // Padding has chosen the first group as often as there are choices; it chooses no expert all the same.
+        // Padding has chosen the first group for every choice; it still chooses no expert.
         let out = kept.reshape([tokens, self.groups, 1]).expand([tokens, self.groups, size]);
         let out = out.reshape([tokens, n_experts]).lower_elem(0.5);
         scores.mask_fill(out, OUT)

@@ -1,5 +1,5 @@
-//! GShard top-2 (Lepikhin et al. 2020, arXiv 2006.16668, algorithm 1): the best expert always, the second by chance, the
-//! more likely the larger its share. Balancing losses count first choices only.
+//! GShard top-2 (Lepikhin et al. 2020, arXiv 2006.16668, algorithm 1): always the best expert, and the second by chance,
+//! more likely the larger its share. Balancing losses count only first choices.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -30,14 +30,14 @@ pub enum Second {
     Threshold,
 }
 
-/// Share above which [`Second::Threshold`] and [`Second::RandomMesh`] always send.
+/// The share above which [`Second::Threshold`] and [`Second::RandomMesh`] always send.
 const THRESHOLD: f64 = 0.2;
 
 settings! {
     /// The GShard router.
     pub struct GShardSettings in "moe.router.gshard" {
-        /// when a token goes to its second expert, of share g2: all; random_gshard: with probability 2 g2; random_mesh:
-        /// with probability g2 / 0.2; threshold: where g2 > 0.2. Outside of training, chance always sends
+        /// when a token goes to its second expert, which has share g2: all: always; random_gshard: with probability 2 g2;
+        /// random_mesh: with probability g2 / 0.2; threshold: if g2 > 0.2. Outside training, the random ones always send
         second: Second = Second::RandomGshard, Kind::Choice(&["all", "random_gshard", "random_mesh", "threshold"]);
         /// divide both probabilities by their sum, before a second expert is left out
         norm_weights: bool = true, Kind::Bool;
@@ -78,7 +78,7 @@ impl Route for GShard {
         let mut problems = Vec::new();
         if shape.top_k != 2 {
             problems.push(format!(
-                "moe.router.kind = \"gshard\" sends each token to two experts: moe.top_k = 2 expected, found {}",
+                "moe.router.kind = \"gshard\" sends each token to two experts: expected moe.top_k = 2, found {}",
                 shape.top_k
             ));
         }
@@ -101,7 +101,7 @@ impl Route for GShard {
 }
 
 impl GShardSettings {
-    /// The answer to logits `[tokens, experts]`, with draws `[tokens, 1]` from [0, 1) in training.
+    /// The routing for logits `[tokens, experts]`, with draws `[tokens, 1]` from [0, 1) in training.
     pub fn answer(&self, logits: Tensor<2>, draws: Option<Tensor<2>>, ctx: &Context) -> Routing {
         let keys = scores_for_choice(logits.clone(), Score::Softmax);
         let ([tokens, n_experts], device) = (keys.dims(), keys.device());

@@ -19,9 +19,9 @@ use crate::settings::int;
 settings! {
     /// The two levels.
     pub struct HierarchicalSettings in "moe.router.hierarchical" {
-        /// groups of equally many experts
+        /// number of groups, of equal size
         groups: usize = 4, int(1, 4096);
-        /// groups that each token visits; divides moe.top_k, and the rest of it are experts of each group
+        /// groups that each token visits; divides moe.top_k, and the quotient is the number of experts per group
         top_groups: usize = 2, int(1, 4096);
     }
 }
@@ -105,8 +105,8 @@ impl Route for Hierarchical {
     }
 }
 
-/// The answer to logits of groups `[tokens, groups]` and of the experts in them `[tokens, groups, size]`, for so many groups
-/// and so many experts of each.
+/// The routing for logits of groups `[tokens, groups]` and of the experts in them `[tokens, groups, size]`, for the given
+/// numbers of groups and of experts in each.
 pub fn answer(primary: Tensor<2>, secondary: Tensor<3>, top: [usize; 2], ctx: &Context) -> Routing {
     let [tokens, groups, size] = secondary.dims();
     let [top_groups, top_inner] = top;
@@ -130,7 +130,7 @@ pub fn answer(primary: Tensor<2>, secondary: Tensor<3>, top: [usize; 2], ctx: &C
     }
     let choices = only(Tensor::cat(choices, 1), valid.reshape([tokens, 1]));
     let weights = Tensor::cat(weights, 1) * ctx.valid.column();
-    // The probability of an expert if all were kept: that of its group times that in it.
+    // The probability of an expert if all were kept: that of its group times that within the group.
     let of_groups = activation::softmax(primary.clone(), 1).reshape([tokens, groups, 1]);
     let scores = (activation::softmax(secondary.clone(), 2) * of_groups).reshape([tokens, groups * size]);
     let logits = (secondary + primary.reshape([tokens, groups, 1])).reshape([tokens, groups * size]);

@@ -1,5 +1,5 @@
 //! Noisy top-k gating (Shazeer et al. 2017, arXiv 1701.06538, eq. 3-5 and appendix A): logits get normal noise whose
-//! width is learnt, and the weights are the softmax over the k that are kept.
+//! width is learned, and the weights are the softmax over the k that are kept.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, activation};
@@ -19,15 +19,15 @@ use crate::settings::float;
 settings! {
     /// The noisy router.
     pub struct NoisyTopKSettings in "moe.router.noisy_top_k" {
-        /// factor of the noise in training, on top of the width that is learnt; 0 is off
+        /// factor for the noise in training, on top of the learned width; 0 is off
         noise: f64 = 1.0, float(0.0, 10.0);
     }
 }
 
-/// `H = x W + n softplus(x W_noise)` with n normal in training and 0 else.
+/// `H = x W + n softplus(x W_noise)` with n normal in training and 0 otherwise.
 #[derive(Module, Debug)]
 pub struct NoisyTopK {
-    /// `[d_model, experts]`, zero at first, so that noise alone decides.
+    /// `[d_model, experts]`, zero at first, so that only noise decides.
     weight: Param<Tensor<2>>,
     /// `[d_model, experts]`, zero at first: a width of ln 2.
     noise_weight: Param<Tensor<2>>,
@@ -66,7 +66,7 @@ impl Route for NoisyTopK {
         let RouterShape { top_k, n_experts, .. } = shape;
         if top_k >= n_experts {
             problems.push(format!(
-                "moe.router.kind = \"noisy_top_k\" compares each expert with the best that is left out: moe.top_k = \
+                "moe.router.kind = \"noisy_top_k\" compares each expert with the best one left out: moe.top_k = \
                  {top_k} must be less than moe.experts = {n_experts}"
             ));
         }
@@ -100,7 +100,7 @@ impl Route for NoisyTopK {
     }
 }
 
-/// The answer to logits and widths of the noise, `[tokens, experts]`, with normal numbers of the same shape.
+/// The routing for logits and noise widths, `[tokens, experts]`, with normal numbers of the same shape.
 pub fn answer(
     logits: Tensor<2>,
     width: Tensor<2>,
@@ -113,7 +113,7 @@ pub fn answer(
         None => logits.clone(),
     };
     let ([tokens, n_experts], keys) = (noisy.dims(), noisy.clone().without_autodiff());
-    // One more than are kept: the best that is left out.
+    // One more than are kept: the best one left out.
     let ranked =
         choose(keys.clone(), Tensor::zeros([n_experts], &keys.device()), ctx.valid.flags(), top_k + 1);
     let choices = ranked.clone().slice([0..tokens, 0..top_k]);

@@ -1,4 +1,4 @@
-//! Switch routing (Fedus et al. 2021, arXiv 2101.03961, sections 2.1 and 2.4): one expert for each token, whose
+//! Switch routing (Fedus et al. 2021, arXiv 2101.03961, sections 2.1 and 2.4): one expert per token, whose
 //! probability is the weight, so that the loss trains the router.
 
 use burn::module::{Module, Param};
@@ -21,7 +21,7 @@ settings! {
     pub struct SwitchSettings in "moe.router.switch" {
         /// in training, the router's input is multiplied by numbers between 1 - jitter and 1 + jitter; 0 is off
         jitter: f64 = 1e-2, float(0.0, 0.5);
-        /// factor of the standard deviation of the router's initial weights
+        /// factor for the standard deviation of the router's initial weights
         init_scale: f64 = 0.1, float(1e-3, 10.0);
     }
 }
@@ -59,7 +59,7 @@ impl Route for Switch {
         let mut problems = Vec::new();
         if shape.top_k != 1 {
             problems.push(format!(
-                "moe.router.kind = \"switch\" sends each token to one expert: moe.top_k = 1 expected, found {}",
+                "moe.router.kind = \"switch\" sends each token to one expert: expected moe.top_k = 1, found {}",
                 shape.top_k
             ));
         }
@@ -68,7 +68,7 @@ impl Route for Switch {
 
     fn cost(_: &SwitchSettings, shape: RouterShape) -> Cost {
         let (d, n) = (shape.d_model as u64, shape.n_experts as u64);
-        // Its input in f32, and with jitter once more.
+        // Its input in f32, and once more with jitter.
         Cost { f32_values: 2 * d + 3 * n + 2, ..Cost::of_weights(d * n) }
     }
 
@@ -76,7 +76,7 @@ impl Route for Switch {
         let mut x = cast_f32(x);
         if ctx.is_training() && self.jitter > 0.0 {
             let [_, width] = x.dims();
-            // Experts see the input as it is.
+            // Experts see the input without jitter.
             let noise = ctx.uniform(&self.name, width) * (2.0 * self.jitter) + (1.0 - self.jitter);
             x = x * noise;
         }

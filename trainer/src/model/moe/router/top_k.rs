@@ -1,7 +1,7 @@
-//! Every token goes to the k experts of highest score, with or without a bias of the selection.
+//! Every token goes to the k experts with the highest scores, with or without a selection bias.
 //!
 //! Scores and weights are computed in f32 and differentiated. The choice itself has no gradient; ties
-//! break by the lowest expert.
+//! go to the lowest expert.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
@@ -27,7 +27,7 @@ settings! {
         score: Score = Score::Sigmoid, Kind::Choice(&["softmax", "sigmoid"]);
         /// divide the weights of the chosen experts by their sum
         norm_weights: bool = true, Kind::Bool;
-        /// factor of the weights, after the division
+        /// factor for the weights, after the division
         route_scale: f64 = 1.0, float(1e-3, 1e3);
     }
 }
@@ -37,20 +37,20 @@ settings! {
 pub struct TopK {
     /// `[d_model, experts]`
     weight: Param<Tensor<2>>,
-    /// Added to the scores when experts are chosen and never to the weights
+    /// Added to the scores when choosing experts, never to the weights
     /// (DeepSeek-V3, arXiv 2412.19437, section 2.1.2). Not trained by gradients.
     balance_bias: Param<Tensor<1>>,
     top_k: usize,
     /// Whether the bias may be other than zero.
     is_biased: bool,
-    /// Whether experts are chosen by logits, to which the bias belongs, instead of scores.
+    /// Whether experts are chosen by logits, to which the bias is then added, instead of scores.
     by_logits: bool,
     #[module(skip)]
     settings: TopKSettings,
 }
 
 impl TopKSettings {
-    /// The answer of a router of such scores and weights that has made these choices.
+    /// The routing with these scores, weights and choices.
     pub(super) fn answer(
         &self,
         logits: Tensor<2>,
@@ -125,7 +125,7 @@ impl Route for TopK {
     }
 
     fn route(&self, x: Tensor<2>, ctx: &Context) -> Routing {
-        // In f32 whatever the type of x: small differences of logits decide.
+        // In f32 regardless of the type of x: small differences of logits decide.
         let logits = matmul(cast_f32(x), self.weight.val());
         let keys = match self.by_logits {
             true => logits.clone().without_autodiff(),
