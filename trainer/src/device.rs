@@ -121,7 +121,7 @@ pub fn check(device: &Device, compute: Compute, head_dim: usize) -> Result<()> {
     let widest = moe_kernels::attention::MAX_HEAD_DIM;
     if !is_cpu && head_dim > widest {
         problems.push(format!(
-            "attention has heads of {head_dim} channels, and on a GPU they have at most {widest}: use more heads, or set \
+            "attention has heads of {head_dim} channels, and a GPU supports at most {widest}: use more heads, or set \
              attention.head_dim"
         ));
     }

@@ -20,7 +20,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D:
 }
 
 fn parse<E: Error>(text: &str) -> Result<f64, E> {
-    text.parse().map_err(|_| E::custom(format!("a number expected, {text:?} found")))
+    text.parse().map_err(|_| E::custom(format!("expected a number, found {text:?}")))
 }
 
 /// The same for a queue of numbers.

@@ -14,10 +14,10 @@ static ALLOCATOR: Allocator = Allocator::new(out_of_memory);
 
 /// Nothing here allocates.
 fn out_of_memory(n_bytes: usize) -> ! {
-    let hint = "give it more, or set run.recompute = true, a smaller data.micro_batch, shorter sequences";
+    let hint = "give it more, or set run.recompute = true, a smaller data.micro_batch or shorter sequences";
     moe_shards::terminal::leave_screen();
     // There is nobody left to tell when stderr is closed.
-    writeln!(io::stderr(), "error: out of memory: no {n_bytes} bytes more\n  hint: {hint}").ok();
+    writeln!(io::stderr(), "error: out of memory: cannot allocate {n_bytes} more bytes\n  hint: {hint}").ok();
     std::process::exit(5)
 }
 

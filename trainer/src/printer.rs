@@ -1,4 +1,4 @@
-//! The only writer to the terminal: stdout is data, stderr is talk.
+//! The only writer to the terminal: data goes to stdout, messages to stderr.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -40,7 +40,7 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// A printer that speaks as much as asked. Colour needs a terminal and no `NO_COLOR`.
+    /// A printer with this verbosity. Color needs a terminal and no `NO_COLOR`.
     pub fn new(verbosity: Verbosity) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let color = std::io::stderr().is_terminal() && !no_color;
@@ -52,7 +52,7 @@ impl Printer {
         self.color
     }
 
-    /// Says something to people, on stderr.
+    /// Prints a message for people, on stderr.
     pub fn say(&self, line: impl AsRef<str>) {
         if self.verbosity == Verbosity::Quiet {
             return;
@@ -65,7 +65,7 @@ impl Printer {
         }
     }
 
-    /// Says what is allowed and yet unlikely to be meant.
+    /// Warns about what is allowed but probably not intended.
     pub fn warn(&self, message: impl AsRef<str>) {
         self.say(format!("warning: {}", message.as_ref()));
     }
@@ -76,7 +76,7 @@ impl Printer {
         to_stream(&mut std::io::stderr(), &format!("{label} {}", terminal::escape(message.as_ref())));
     }
 
-    /// Writes data to stdout, as text or JSON; what a terminal would obey or hide is escaped. A reader that has gone away, as in `| head`, has what it wanted.
+    /// Writes data to stdout, as text or JSON; what a terminal would obey or hide is escaped. If the reader has gone away, as in `| head`, that is fine.
     ///
     /// # Errors
     /// When it cannot be written, as on a full disk: what a program reads must not be cut short in silence.
@@ -95,7 +95,7 @@ impl Printer {
     pub fn ui(&self, dir: &Path, stop: &Arc<AtomicBool>) -> Option<Ui> {
         let ui = Ui::start(dir, stop.clone(), self.color);
         if ui.is_none() {
-            self.warn("--ui needs a terminal on standard error that is not called `dumb`; lines are written instead");
+            self.warn("--ui needs a terminal on standard error other than `dumb`; printing lines instead");
         }
         ui
     }
@@ -218,7 +218,7 @@ pub fn short_duration(duration: Duration) -> String {
     }
 }
 
-/// Writes a line of talk. Where it cannot be written there is nobody left to tell.
+/// Writes a message line. If that fails, there is nobody left to tell.
 fn to_stream(stream: &mut dyn Write, line: &str) {
     if writeln!(stream, "{line}").and_then(|()| stream.flush()).is_err() {
         // Nothing can be said on a stream that is closed.

@@ -1,8 +1,8 @@
-//! Mixtures of experts that begin as a dense model (Komatsuzaki et al. 2022, arXiv 2212.05055): each expert is the dense feed-forward, or
+//! Mixtures of experts initialized from a dense model (Komatsuzaki et al. 2022, arXiv 2212.05055): each expert is the dense feed-forward, or
 //! a part of it (He et al. 2024, arXiv 2410.07524), so that the first step computes what the dense model did.
 //!
 //! With granularity G the hidden channels of the dense feed-forward are cut into G parts. Expert e holds part e mod G, and the G experts
-//! of a group have the same logits, so that a token visits whole groups; their outputs count G times.
+//! of a group have the same logits, so that a token visits whole groups; their outputs are multiplied by G.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ use crate::random::Stream;
 pub struct Upcycling {
     /// Parts that the hidden channels are cut into.
     pub granularity: usize,
-    /// Share of the hidden channels of each expert that are drawn anew, with mean and deviation of what they replace
-    /// (Nakamura et al. 2025, arXiv 2502.19261). The model is then another one.
+    /// Fraction of each expert's hidden channels to redraw, with the mean and deviation of what they replace
+    /// (Nakamura et al. 2025, arXiv 2502.19261). The model is then no longer equivalent.
     pub redraw: f64,
 }
 
@@ -37,7 +37,7 @@ impl Upcycling {
         require(
             dense.n_dense_layers >= dense.n_layers,
             format!(
-                "model.dense_layers = {}: the model has mixtures of experts already",
+                "model.dense_layers = {}: the model already has mixtures of experts",
                 dense.n_dense_layers
             ),
         );
@@ -47,21 +47,21 @@ impl Upcycling {
         );
         require(
             moe.expert_ffn * g == dense.dense_ffn,
-            format!("--granularity {g}: does not cut model.dense_ffn = {} into equal parts", dense.dense_ffn),
+            format!("--granularity {g}: does not divide model.dense_ffn = {}", dense.dense_ffn),
         );
         for (key, n) in [("moe.experts", moe.n_experts), ("moe.top_k", moe.top_k)] {
             require(n.is_multiple_of(g), format!("{key} = {n} is not a multiple of --granularity {g}"));
         }
-        require(moe.latent == 0, format!("moe.latent = {}: 0 would do", moe.latent));
-        require(moe.n_shared == 0, format!("moe.shared = {}: 0 would do", moe.n_shared));
-        require(moe.expert_activation == Activation::Swiglu, "moe.expert_activation: swiglu would do".into());
+        require(moe.latent == 0, format!("moe.latent = {}: must be 0", moe.latent));
+        require(moe.n_shared == 0, format!("moe.shared = {}: must be 0", moe.n_shared));
+        require(moe.expert_activation == Activation::Swiglu, "moe.expert_activation: must be swiglu".into());
         let is_normed = match &moe.router {
             RouterConfig::TopK(settings) => settings.norm_weights,
             _ => false,
         };
         require(
             is_normed,
-            "moe.router: top_k with norm_weights = true would do, whose weights sum to 1".into(),
+            "moe.router: must be top_k with norm_weights = true, whose weights sum to 1".into(),
         );
         problems
     }
@@ -88,7 +88,7 @@ impl Upcycling {
         let values = parameters(&model).into_iter().map(|new| {
             let values = self.values(&new, &old, geometry, seed).ok_or_else(|| {
                 let problem =
-                    format!("{}: the dense model has nothing of shape {:?} for it", new.name, new.shape);
+                    format!("{}: the dense model has no counterpart with shape {:?}", new.name, new.shape);
                 Error::Config(vec![problem])
             })?;
             Ok(from_host(values, &inner))
@@ -150,7 +150,7 @@ impl Upcycling {
             (RouterConfig::TopK(settings), true) => (g as f64 / settings.route_scale) as f32,
             _ => 1.0,
         };
-        // The block's name, so that a channel is drawn anew in all three matrices.
+        // The block's name, so that a channel is redrawn in all three matrices.
         let block = new.name.split(".experts.").next().unwrap_or_default();
         let (which, draws) = (
             Stream::new(seed, &format!("{block}.redraw")),

@@ -20,7 +20,7 @@ pub fn resolve(path: &Path, from: Option<&str>) -> Result<PathBuf> {
     }
     let parent = checkpoints_dir(path);
     if !parent.is_dir() {
-        let problem = "no run and no checkpoint (expected a folder with `checkpoints/` or `manifest.json`)";
+        let problem = "not a run or a checkpoint (expected a folder with `checkpoints/` or `manifest.json`)";
         return Err(Error::checkpoint(path, problem));
     }
     let Some(name) = from else { return latest(path, &parent) };
@@ -29,7 +29,7 @@ pub fn resolve(path: &Path, from: Option<&str>) -> Result<PathBuf> {
         Err(problem) => {
             let names: Vec<String> = retain::list(&parent)?.iter().map(|(_, path)| file_name(path)).collect();
             let there_are = match names.is_empty() {
-                true => "there are none".to_string(),
+                true => "there are no checkpoints".to_string(),
                 false => format!("there are: {}", names.join(", ")),
             };
             Err(Error::checkpoint(&parent, format!("--from {name}: {problem}; {there_are}")))
@@ -119,14 +119,14 @@ fn latest(run: &Path, parent: &Path) -> Result<PathBuf> {
     let run = run.display();
     let remedy = match newest_whole(parent, None) {
         Some(name) => format!(
-            "the newest whole checkpoint is {name}: `moe-train resume {run} --from {name}` goes on from it, and \
+            "the newest intact checkpoint is {name}: `moe-train resume {run} --from {name}` continues from it, and \
              {run}/checkpoints/{name} may be given instead of {run}"
         ),
         None if retain::list(parent)?.is_empty() => {
             "the run stopped before its first checkpoint: the command that started it starts it again"
                 .to_string()
         }
-        None => "and no checkpoint beside it is whole".to_string(),
+        None => "and no other checkpoint is intact".to_string(),
     };
     Err(Error::checkpoint(&file, format!("{problem}; {remedy}")))
 }
@@ -135,8 +135,8 @@ fn latest(run: &Path, parent: &Path) -> Result<PathBuf> {
 fn named(parent: &Path, name: &str) -> std::result::Result<PathBuf, String> {
     let found = parent.join(name);
     match retain::step_of(name) {
-        None => Err("is no name of a checkpoint, such as step-00000100".to_string()),
-        Some(_) if !found.is_dir() => Err("there is no such checkpoint".to_string()),
+        None => Err("is not a checkpoint name, such as step-00000100".to_string()),
+        Some(_) if !found.is_dir() => Err("no such checkpoint".to_string()),
         Some(_) => Ok(found),
     }
 }

@@ -72,7 +72,7 @@ pub fn load_model(loaded: &Loaded, device: &Device) -> Result<Model> {
     device::check(device, compute, geometry.head_dim())?;
     let (described, found) = (size::size(&geometry).total, file.n_values());
     if described / 2 > found {
-        let problem = format!("{CONFIG} describes a model of {described} parameters, the file holds {found}");
+        let problem = format!("{CONFIG} describes a model with {described} parameters, but the file has {found}");
         return Err(Error::checkpoint(&path, problem));
     }
     let model = Model::zeros(&geometry, device);
@@ -91,7 +91,7 @@ pub fn load_model(loaded: &Loaded, device: &Device) -> Result<Model> {
 /// [`Error::Checkpoint`] when it holds none; and as [`load_model`].
 pub fn load_average(loaded: &Loaded, device: &Device) -> Result<Model> {
     if !loaded.has_average {
-        let problem = "holds no moving average of weights, which `run.ema_decay` makes";
+        let problem = "has no moving average of weights, which `run.ema_decay` makes";
         return Err(Error::checkpoint(&loaded.path, problem));
     }
     let model = load_model(loaded, device)?;
@@ -146,10 +146,10 @@ fn check_state(path: &Path, state: &StateFile, config: &RunConfig) -> Result<()>
     let refused = |problem: String| Err(Error::checkpoint(path, format!("is damaged: {problem}")));
     let StateFile { step, t, tokens_seen, vocab_size, seq_len, .. } = *state;
     if !(1..=u32::MAX as usize).contains(&vocab_size) {
-        return refused(format!("vocab_size from 1 to {} expected, {vocab_size} found", u32::MAX));
+        return refused(format!("expected vocab_size from 1 to {}, found {vocab_size}", u32::MAX));
     }
     if !(1..=MAX_SEQ_LEN).contains(&seq_len) {
-        return refused(format!("seq_len from 1 to {MAX_SEQ_LEN} expected, {seq_len} found"));
+        return refused(format!("expected seq_len from 1 to {MAX_SEQ_LEN}, found {seq_len}"));
     }
     let origin = state.origin.unwrap_or_default();
     let read = step.checked_sub(origin.step).map(|_| config.batches.between(origin.step, step));
@@ -161,9 +161,9 @@ fn check_state(path: &Path, state: &StateFile, config: &RunConfig) -> Result<()>
             config.data.batch
         ));
     }
-    let (samples, learnt) = (t - origin.t, tokens_seen.checked_sub(origin.tokens_seen));
+    let (samples, learned) = (t - origin.t, tokens_seen.checked_sub(origin.tokens_seen));
     let most = samples.checked_mul(seq_len as u64);
-    if learnt.zip(most).is_none_or(|(learnt, most)| learnt > most) {
+    if learned.zip(most).is_none_or(|(learned, most)| learned > most) {
         return refused(format!(
             "tokens_seen = {tokens_seen} is not {} and what {samples} samples of {seq_len} tokens have",
             origin.tokens_seen
@@ -190,7 +190,7 @@ pub fn read_state(path: &Path) -> Result<StateFile> {
         return Err(Error::checkpoint(
             &path,
             format!(
-                "version {newer}; this program reads up to {VERSION}: use the one that wrote it ({program})"
+                "version {newer}; this program reads up to {VERSION}: use the program that wrote it ({program})"
             ),
         ));
     }
@@ -218,12 +218,12 @@ pub(super) fn verify(path: &Path) -> Result<bool> {
             Err(error) => return refused(format!("cannot be read: {error}")),
         };
         if found != entry.bytes {
-            return refused(format!("is damaged: {} bytes expected, {found} found", entry.bytes));
+            return refused(format!("is damaged: expected {} bytes, found {found}", entry.bytes));
         }
         let found = Hash::of_file(&file)?;
         if found != entry.blake3 {
             return refused(format!(
-                "is damaged: blake3 {} expected, {} found",
+                "is damaged: expected blake3 {}, found {}",
                 entry.blake3.short(),
                 found.short()
             ));
@@ -237,8 +237,8 @@ fn with_previous(error: Error, path: &Path) -> Error {
     let Error::Checkpoint { path: file, problem } = error else { return error };
     let step = retain::step_of(&file_name(path)).unwrap_or(u64::MAX);
     let hint = match path.parent().and_then(|parent| newest_whole(parent, Some(step))) {
-        Some(good) => format!("the newest whole one before it: --from {good}"),
-        None => "no earlier checkpoint is whole".to_string(),
+        Some(good) => format!("the newest intact one before it: --from {good}"),
+        None => "no earlier checkpoint is intact".to_string(),
     };
     Error::Checkpoint { path: file, problem: format!("{problem}; {hint}") }
 }

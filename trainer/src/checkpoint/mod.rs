@@ -62,7 +62,7 @@ pub struct StateFile {
     pub step: u64,
     /// First sample of the next step.
     pub t: u64,
-    /// Targets learnt from.
+    /// Targets learned from.
     pub tokens_seen: u64,
     /// Identity of the plan.
     pub plan_id: Hash,

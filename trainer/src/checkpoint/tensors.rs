@@ -227,7 +227,7 @@ impl TensorFile {
             None => Ok(file),
             Some((name, place)) => {
                 let problem =
-                    format!("is damaged: tensor {name}: type F32 expected, {:?} found", place.number.dtype());
+                    format!("is damaged: tensor {name}: expected type F32, found {:?}", place.number.dtype());
                 Err(Error::checkpoint(path, problem))
             }
         }
@@ -243,12 +243,12 @@ impl TensorFile {
         let size = file.metadata().map_err(Error::io("read", path))?.len();
         let mut length = [0; 8];
         if size < 8 {
-            return Err(refused(format!("at least 8 bytes expected, {size} found")));
+            return Err(refused(format!("expected at least 8 bytes, found {size}")));
         }
         file.read_exact(&mut length).map_err(Error::io("read", path))?;
         let length = u64::from_le_bytes(length);
         if length > MAX_HEADER.min(size - 8) {
-            return Err(refused(format!("a header of {length} bytes in a file of {size}")));
+            return Err(refused(format!("its header has {length} bytes, but the file has {size}")));
         }
         let mut header = vec![0; length as usize];
         file.read_exact(&mut header).map_err(Error::io("read", path))?;
@@ -260,7 +260,7 @@ impl TensorFile {
             let of_tensor = |problem: String| refused(format!("tensor {name}: {problem}"));
             let entry: Entry = serde_json::from_value(value).map_err(|error| of_tensor(error.to_string()))?;
             let Some(number) = Number::of_word(&entry.dtype) else {
-                return Err(of_tensor(format!("type F32, BF16 or F16 expected, {} found", entry.dtype)));
+                return Err(of_tensor(format!("expected type F32, BF16 or F16, found {}", entry.dtype)));
             };
             let of_one = number.n_bytes() as u64;
             let bytes = entry.shape.iter().try_fold(of_one, |n, &size| n.checked_mul(size as u64));
@@ -306,7 +306,7 @@ impl TensorFile {
         let refused = |problem: String| {
             Err(Error::checkpoint(
                 &self.path,
-                format!("is of another model than {}: {problem}", super::CONFIG),
+                format!("is of a different model from {}: {problem}", super::CONFIG),
             ))
         };
         for (name, shape) in expected {
@@ -314,7 +314,7 @@ impl TensorFile {
                 Some(place) if place.shape == *shape => {}
                 Some(place) => {
                     return refused(format!(
-                        "tensor {name}: shape {shape:?} expected, {:?} found",
+                        "tensor {name}: expected shape {shape:?}, found {:?}",
                         place.shape
                     ));
                 }
@@ -323,7 +323,7 @@ impl TensorFile {
         }
         let names: BTreeSet<&String> = expected.iter().map(|(name, _)| name).collect();
         match self.tensors.keys().find(|name| !names.contains(name)) {
-            Some(surplus) => refused(format!("tensor {surplus} is no part of the model")),
+            Some(surplus) => refused(format!("tensor {surplus} is not part of the model")),
             None => Ok(()),
         }
     }
@@ -377,7 +377,7 @@ mod tests {
         assert!(file.expect(&[a.clone(), b.clone()]).is_ok());
         let problem =
             |expected: &[(String, &[usize])]| file.expect(expected).expect_err("refused").to_string();
-        assert!(problem(std::slice::from_ref(&a)).contains("tensor b is no part of the model"));
+        assert!(problem(std::slice::from_ref(&a)).contains("tensor b is not part of the model"));
         assert!(
             problem(&[a.clone(), ("b".into(), &[1usize, 2][..])]).contains("[1, 2] expected, [2, 1] found")
         );

@@ -28,13 +28,13 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
         return tasks::run(&args, &loaded, printer);
     }
     let shards = args.shards.as_deref().ok_or_else(|| {
-        Error::Usage("--shards DIR is missing: the plan that holds the documents out; or --tasks".into())
+        Error::Usage("--shards DIR is missing: the folder of the plan with held-out documents; or give --tasks".into())
     })?;
     let corpus = Corpus::open(shards)?;
     let (trained, found) = (Hash::of(&loaded.tokenizer), Hash::of(&corpus.tokenizer));
     if trained != found {
         return Err(Error::Data(format!(
-            "{}: tokenizer {} expected, {} found; losses of another tokenizer's tokens mean nothing",
+            "{}: expected tokenizer {}, found {}; losses on another tokenizer's tokens are meaningless",
             shards.display(),
             trained.short(),
             found.short()
@@ -50,7 +50,7 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     }
     if let Some(path) = args.per_token.as_ref().filter(|path| path.exists()) {
         return Err(Error::Usage(format!(
-            "--per-token {}: exists; name a file that does not",
+            "--per-token {}: exists; name a new file",
             path.display()
         )));
     }
@@ -60,7 +60,7 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     let n_samples = args.samples.unwrap_or(u64::MAX);
     let validator = Validator::new(&corpus, n_samples, loaded.config.data.samples_per_pass())?.ok_or_else(|| {
         Error::Data(format!(
-            "{}: the plan holds out no documents to evaluate on; a plan of `moe-data mix` with a holdout does",
+            "{}: the plan has no held-out documents to evaluate on; make one with `moe-data mix` and a holdout",
             shards.display()
         ))
     })?;
@@ -123,14 +123,14 @@ pub(super) fn weights(loaded: &Loaded, ema: bool, device: &Device) -> Result<Mod
 fn print_router(router: &ValidatedRouter, corpus: &Corpus, printer: &Printer) -> Result<()> {
     let (summary, sources) = (router.stats.summary(), &router.groups.sources);
     let mut line = format!(
-        "  layer {}: MaxVio {:.2}  {:.1} of {} experts in effect",
+        "  layer {}: MaxVio {:.2}  {:.1} of {} experts effective",
         router.layer,
         summary.max_violation,
         summary.effective_experts,
         router.stats.load.len()
     );
     if sources.len() > 1 {
-        line += &format!("  source and expert share {:.3} nats", information(sources.values()));
+        line += &format!("  source information {:.3} nats", information(sources.values()));
     }
     printer.data(line)?;
     for (pool, load) in sources.iter().filter(|_| sources.len() > 1) {

@@ -22,7 +22,7 @@ pub(super) fn run(args: ExportArgs, printer: &mut Printer) -> Result<u8> {
     let capacity = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len).moe.capacity;
     if capacity.eval_factor > 0.0 {
         printer.warn(format!(
-            "moe.capacity.eval_factor = {}: no other program drops choices of full experts",
+            "moe.capacity.eval_factor = {}: other programs do not drop choices of full experts",
             capacity.eval_factor
         ));
     }
@@ -31,7 +31,7 @@ pub(super) fn run(args: ExportArgs, printer: &mut Printer) -> Result<u8> {
             let number = match args.number {
                 None | Some(ExportNumber::F32) => Number::F32,
                 Some(ExportNumber::Bf16) => Number::Bf16,
-                Some(_) => return Err(Error::Usage("--type: --to hf has f32 and bf16".into())),
+                Some(_) => return Err(Error::Usage("--type: --to hf supports f32 and bf16".into())),
             };
             let bar = printer.work("export", 0, Unit::Unknown);
             let exported = export::export(&loaded, &path, number, SHARD_BYTES)?;
@@ -41,13 +41,13 @@ pub(super) fn run(args: ExportArgs, printer: &mut Printer) -> Result<u8> {
         }
         Format::Gguf => {
             if args.verify {
-                return Err(Error::Usage("--verify: reads folders of --to hf, and no other format".into()));
+                return Err(Error::Usage("--verify: only works with --to hf".into()));
             }
             let kind = match args.number {
                 None | Some(ExportNumber::F32) => gguf::Type::F32,
                 Some(ExportNumber::F16) => gguf::Type::F16,
                 Some(ExportNumber::Q8_0) => gguf::Type::Q8_0,
-                Some(_) => return Err(Error::Usage("--type: --to gguf has f32, f16 and q8_0".into())),
+                Some(_) => return Err(Error::Usage("--type: --to gguf supports f32, f16 and q8_0".into())),
             };
             let bar = printer.work("export", 0, Unit::Unknown);
             let exported = gguf::export(&loaded, &path, kind)?;

@@ -21,7 +21,7 @@ pub(super) struct Fork<'a> {
     pub(super) parent: &'a Path,
     /// Its configuration, steps included.
     pub(super) config: &'a RunConfig,
-    /// The keys that decide what is learnt and differ.
+    /// The keys that decide what is learned and differ.
     pub(super) changes: &'a [Change],
     /// Its plan.
     pub(super) plan_id: Hash,
@@ -36,8 +36,8 @@ impl Fork<'_> {
         let (old, new) = (loaded.state.plan_id, self.plan_id);
         if old != new {
             let from = match self.position.t {
-                0 if loaded.state.t > 0 => "read from its first sample on".to_string(),
-                t => format!("the same up to sample {t}, where it goes on"),
+                0 if loaded.state.t > 0 => "read from its first sample".to_string(),
+                t => format!("the same up to sample {t}, and continued from there"),
             };
             lines.push(format!("plan: {} -> {}, {from}", old.short(), new.short()));
         }
@@ -55,7 +55,7 @@ impl Fork<'_> {
     /// Says which keys may stand in the way of an error that tensors of another model brought.
     pub(super) fn explain(&self, error: Error) -> Error {
         let parts = ["model.", "moe.", "attention.", "optim.kind", "optim.group"];
-        explain(error, self.changes, &parts, "a fork keeps all tensors of the run that it leaves")
+        explain(error, self.changes, &parts, "a fork keeps all tensors of the original run")
     }
 
     /// Makes and locks the folder, and writes `parent.json`.
@@ -92,7 +92,7 @@ pub(super) fn explain(error: Error, changes: &[Change], parts: &[&str], rule: &s
         return Error::Checkpoint { path, problem };
     }
     let keys = keys.join("\n    ");
-    let problem = format!("{problem}; {rule}. Among these keys is one that wants others:\n    {keys}");
+    let problem = format!("{problem}; {rule}. At least one of these keys needs different tensors:\n    {keys}");
     Error::Checkpoint { path, problem }
 }
 
@@ -103,11 +103,11 @@ pub(super) fn explain(error: Error, changes: &[Change], parts: &[&str], rule: &s
 pub(super) fn refuse(dir: &Path, parent: &Path) -> Result<()> {
     refuse_inside("--fork", dir, parent)?;
     if std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink()) && !dir.exists() {
-        let problem = format!("--fork {}: is a link to nothing; name a folder", dir.display());
+        let problem = format!("--fork {}: is a dangling link; name a folder", dir.display());
         return Err(Error::Usage(problem));
     }
     if checkpoint::has_begun(dir)? {
-        let problem = format!("--fork {}: exists; name a folder that does not", dir.display());
+        let problem = format!("--fork {}: exists; name a new folder", dir.display());
         return Err(Error::Usage(problem));
     }
     Ok(())
@@ -127,7 +127,7 @@ pub(super) fn refuse_inside(flag: &str, dir: &Path, parent: &Path) -> Result<()>
     };
     if absolute(dir)?.starts_with(absolute(parent)?) {
         let problem = format!(
-            "{flag} {}: lies in the run that it leaves, which stays as it is; name a folder outside of {}",
+            "{flag} {}: is inside the original run, which must not change; name a folder outside {}",
             dir.display(),
             parent.display()
         );

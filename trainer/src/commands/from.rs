@@ -58,7 +58,7 @@ pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Res
         as_wanted.state.seq_len = geometry.seq_len;
         as_wanted.config = wanted;
         checkpoint::load_model(&as_wanted, device).map_err(|error| {
-            let rule = "the model is that of the run whose weights it gets";
+            let rule = "the model is that of the run whose weights it uses";
             fork::explain(error, &changes, &["model.", "moe.", "attention."], rule)
         })
     })
@@ -90,7 +90,7 @@ pub(super) fn same_tokenizer(loaded: &Loaded, corpus: &Corpus) -> Result<()> {
         return Ok(());
     }
     Err(Error::Data(format!(
-        "the shards have tokenizer {}, the model of {} has {}; build the data with `tokenizer.file` = {}",
+        "the shards have tokenizer {}, but the model of {} has {}; build the data with `tokenizer.file` = {}",
         found.short(),
         loaded.path.display(),
         trained.short(),

@@ -25,7 +25,7 @@ pub(super) fn run(args: ImportArgs, printer: &mut Printer) -> Result<u8> {
     begin(start, printer, |geometry, corpus, device, printer| {
         same_tokens(&corpus.tokenizer, &folder.tokenizer()?).map_err(|problem| {
             Error::Data(format!(
-                "{}: {problem}: is not the tokenizer of the shards; build the data with this file",
+                "{}: {problem}: does not match the tokenizer of the shards; build the data with this file",
                 dir.join("tokenizer.json").display()
             ))
         })?;
@@ -42,7 +42,7 @@ pub(super) fn run(args: ImportArgs, printer: &mut Printer) -> Result<u8> {
         }
         if geometry.seq_len > folder.max_positions {
             printer.warn(format!(
-                "sequences of {} tokens are longer than the {} positions that the model is made for",
+                "sequences of {} tokens are longer than the {} positions that the model supports",
                 geometry.seq_len, folder.max_positions
             ));
         }

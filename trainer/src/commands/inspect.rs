@@ -19,7 +19,7 @@ pub(super) fn run(args: InspectArgs, printer: &mut Printer) -> Result<u8> {
     if hash != state.parameter_hash {
         return Err(Error::checkpoint(
             &loaded.path,
-            format!("parameter hash {} expected, {} found", state.parameter_hash.short(), hash.short()),
+            format!("expected parameter hash {}, found {}", state.parameter_hash.short(), hash.short()),
         ));
     }
     let size = size::size(&loaded.config.model(state.vocab_size, state.seq_len));

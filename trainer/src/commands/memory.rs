@@ -48,7 +48,7 @@ pub(super) fn fits(config: &RunConfig, geometry: &ModelConfig, device: &Device) 
     }
     let with = |micro_batch, recompute| gib(planned(config, geometry, form, micro_batch, recompute).total());
     Err(Error::Config(vec![format!(
-        "the run needs about {:.2} GiB of memory, this process may use {:.2}; three settings help:\n    \
+        "the run needs about {:.2} GiB of memory, but this process may use {:.2}; three settings help:\n    \
          data.micro_batch = 1: {:.2} GiB\n    \
          run.recompute = true: {:.2} GiB, with data.micro_batch = 1 {:.2} GiB\n    \
          model.layers, moe.experts, moe.expert_ffn: of the model's size alone come {:.2} GiB",

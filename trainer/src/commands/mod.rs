@@ -55,7 +55,7 @@ const LOCK_TRIES: u32 = 10;
 pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
     if let (Some(_), Some(flag)) = (&cli.verb, cli.train.first_given()) {
         return Err(Error::Usage(format!(
-            "{flag} stands before the verb; put it behind, if the verb has it"
+            "{flag} comes before the verb; put it after the verb, if the verb has it"
         )));
     }
     match cli.verb {
@@ -114,7 +114,7 @@ fn validator(config: &RunConfig, corpus: &Corpus, printer: &Printer) -> Result<O
     let validator = Validator::new(corpus, config.data.validation_samples, config.data.samples_per_pass())?;
     if validator.is_none() {
         printer.say(
-            "the plan holds no documents out: training without validation (`holdout` of `moe-data mix`)",
+            "the plan holds out no documents: training without validation (`holdout` of `moe-data mix`)",
         );
     }
     Ok(validator)
@@ -186,7 +186,7 @@ fn train_and_report(
 fn report(summary: &Summary, dir: &Path, printer: &Printer) {
     if summary.interrupted {
         printer.say(format!("stopped after step {}; saved {}", summary.step, summary.checkpoint.display()));
-        printer.say(format!("go on with: moe-train resume {}", dir.display()));
+        printer.say(format!("continue with: moe-train resume {}", dir.display()));
         return;
     }
     let validation = summary.validation.as_ref().map(|v| format!(": {}", describe_validation(v)));

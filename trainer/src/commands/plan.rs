@@ -33,7 +33,7 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
     let is_elsewhere = args.measure.is_none() && geometry.compute == Compute::Bf16 && is_cpu(&chosen.device);
     let form = match is_elsewhere {
         true => {
-            printer.say("bf16 wants a GPU: memory as on one");
+            printer.say("bf16 needs a GPU: memory is estimated for one");
             Form::Gpu
         }
         false => {
@@ -235,7 +235,7 @@ impl Report<'_> {
         }
         let (moved, flops) = (self.moved(&whole), whole.flops);
         line(format_args!(
-            "at least {moved} bytes pass through memory for a token, {:.1} FLOP for each\n",
+            "at least {moved} bytes of memory traffic per token, {:.1} FLOP per byte\n",
             flops as f64 / moved.max(1) as f64
         ));
 
@@ -266,7 +266,7 @@ impl Report<'_> {
         if let Some([step, pass]) = self.rows() {
             let experts = self.geometry.moe.n_experts;
             line(format_args!(
-                "rows of each of {experts} experts, on average: {step:.1} of a step, {pass:.1} of a forward pass"
+                "rows per expert ({experts} experts), on average: {step:.1} in a step, {pass:.1} in a forward pass"
             ));
         }
         match self.speed {
@@ -274,7 +274,7 @@ impl Report<'_> {
                 let time = duration(self.tokens as f64 / speed);
                 line(format_args!("time at {speed:.0} tokens/s: {time}, without validation and saving"));
             }
-            None => line(format_args!("time: --measure times some steps on this device")),
+            None => line(format_args!("time: use --measure to time some steps on this device")),
         }
         text
     }

@@ -80,7 +80,7 @@ fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
     let metrics = dir.join("metrics.jsonl");
     if !metrics.is_file() {
         return Err(Error::Usage(format!(
-            "{}: expected a run with metrics.jsonl, found none",
+            "{}: expected a run, found no metrics.jsonl",
             dir.display()
         )));
     }
@@ -92,7 +92,7 @@ fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
     run.config = settings::flat(&text)
         .map_err(|error| Error::Data(format!("{}: is not valid TOML: {error}", lock.display())))?;
     if !checkpoint::checkpoints_dir(dir).join("latest").is_file() {
-        printer.say(format!("{}: no checkpoint yet: the page has no size, work and time", dir.display()));
+        printer.say(format!("{}: no checkpoint yet: the page lacks size, work and time", dir.display()));
         return Ok(run);
     }
     let state = checkpoint::read_state(&checkpoint::resolve(dir, None)?)?;
@@ -106,7 +106,7 @@ fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
     run.facts = vec![
         ("parameters".to_owned(), moe_report::number::short(size.total as f64)),
         ("active per token".to_owned(), moe_report::number::short(size.active as f64)),
-        ("tokens of a sequence".to_owned(), moe_report::number::count(state.seq_len as u64)),
+        ("sequence length in tokens".to_owned(), moe_report::number::count(state.seq_len as u64)),
         ("plan".to_owned(), state.plan_id.short()),
         ("program".to_owned(), state.program.clone()),
     ];
@@ -138,7 +138,7 @@ fn check_ours(path: &Path, is_ours: impl Fn(&[u8]) -> bool) -> Result<()> {
     match is_ours(&start) {
         true => Ok(()),
         false => Err(Error::Usage(format!(
-            "{}: is there, and moe-train report did not write it; move it away or choose another place",
+            "{}: exists, but was not written by moe-train report; move it away or choose another path",
             path.display()
         ))),
     }

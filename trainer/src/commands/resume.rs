@@ -20,12 +20,12 @@ use crate::train::Position;
 
 pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     if !args.run.is_dir() {
-        return Err(Error::checkpoint(&args.run, "no such run; `moe-train --shards DIR` starts one"));
+        return Err(Error::checkpoint(&args.run, "no such run; start one with `moe-train --shards DIR`"));
     }
     let of_checkpoint = checkpoint::run_of(&args.run);
     if let (Some(run), None) = (of_checkpoint, &args.fork) {
         let problem = format!(
-            "is a checkpoint: `moe-train resume {} --from {}` goes on from it, and with --fork DIR in a run of its own",
+            "is a checkpoint: `moe-train resume {} --from {}` continues from it, and with --fork DIR as a separate run",
             run.display(),
             args.run.file_name().unwrap_or_default().display()
         );
@@ -82,7 +82,7 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
             fork.differences(&loaded).iter().for_each(|line| printer.say(format!("  {line}")));
             if let Some(first) = fork::first_other_rate(&loaded, &config) {
                 printer.warn(format!(
-                    "step {} was made at another learning rate than this configuration has for it",
+                    "step {} was made at a different learning rate than this configuration gives it",
                     first + 1
                 ));
             }
@@ -112,7 +112,7 @@ fn other_arithmetic(loaded: &Loaded, device: &Device) -> Option<String> {
     let (was, is) = (loaded.state.arithmetic.as_deref(), ops::arithmetic(device));
     (was != Some(is)).then(|| {
         format!(
-            "the steps up to {} were computed in the arithmetic {}, the next ones will be in {is}: the run goes on, but not \
+            "the steps up to {} were computed in the arithmetic {}, the next ones will be in {is}: the run continues, but not \
              with the bits that it would have had",
             loaded.state.step,
             was.unwrap_or("of an older program"),
@@ -124,13 +124,13 @@ fn other_arithmetic(loaded: &Loaded, device: &Device) -> Option<String> {
 fn refuse_past_stop(args: &ResumeArgs, step: u64) -> Result<()> {
     match args.end.stop_after {
         Some(last) if last < step => {
-            Err(Error::Usage(format!("--stop-after {last}: is past, the checkpoint is of step {step}")))
+            Err(Error::Usage(format!("--stop-after {last}: is in the past, the checkpoint is at step {step}")))
         }
         _ => Ok(()),
     }
 }
 
-/// The run's configuration with the changes asked for. Of what decides what is learnt nothing but the learning rates of
+/// The run's configuration with the changes asked for. Of what decides what is learned nothing but the learning rates of
 /// its future may change, unless it is a fork.
 fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
     let saved = &loaded.config.values;
@@ -167,7 +167,7 @@ fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
         }
     }
     let changes = saved.identity_changes(&values);
-    let learnt: Vec<&str> = match args.fork.is_some() {
+    let learned: Vec<&str> = match args.fork.is_some() {
         true => Vec::new(),
         false => changes
             .iter()
@@ -175,10 +175,10 @@ fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
             .map(|c| c.text.as_str())
             .collect(),
     };
-    if !learnt.is_empty() {
+    if !learned.is_empty() {
         problems.push(format!(
-            "a resumed run cannot change what is learnt; `--fork DIR` does so in a run of its own, for:\n    {}",
-            learnt.join("\n    ")
+            "a resumed run cannot change what is learned; use `--fork DIR` to make a separate run with these changes:\n    {}",
+            learned.join("\n    ")
         ));
     }
     let config = RunConfig::new(values, problems)?;
@@ -187,7 +187,7 @@ fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
     if args.fork.is_none() && was != will && config.depends_on_micro_batch() {
         return Err(Error::Config(vec![format!(
             "data.micro_batch: {was} -> {will}: with moe.capacity, moe.balance.quantile or moe.router.kind = \"expert_choice\" \
-             it decides what is learnt; leave it, or use `--fork DIR`"
+             it decides what is learned; leave it, or use `--fork DIR`"
         )]));
     }
     Ok(config)
@@ -202,7 +202,7 @@ fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result
         let here = std::env::current_dir().map_or_else(|_| ".".to_string(), |dir| dir.display().to_string());
         let looked = if shards.is_relative() { format!(" (looked for in {here})") } else { String::new() };
         return Err(Error::Data(format!(
-            "{}{looked}: the plan {} that {} was trained on is not there; say where it is: moe-train resume {} \
+            "{}{looked}: the plan {} that {} was trained on is not there; give its location: moe-train resume {} \
              --shards DIR",
             shards.display(),
             state.plan_id.short(),
@@ -216,7 +216,7 @@ fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result
     if !continues && args.fork.is_some() {
         if corpus.tokenizer != loaded.tokenizer {
             return Err(Error::Data(format!(
-                "{}: is of another tokenizer than {}, whose embedding has a row for each of its tokens; build the \
+                "{}: has a different tokenizer from {}, whose embedding has one row per token; build the \
                  data with the tokenizer of the run",
                 shards.display(),
                 loaded.path.display()
@@ -259,7 +259,7 @@ fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result
 fn keep_the_past(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig, changes: &[Change]) -> Result<()> {
     let (step, will) = (loaded.state.step, config.run.steps.unwrap_or_default());
     if step > will {
-        return Err(Error::Config(vec![format!("step {step} is after the last one, run.steps = {will}")]));
+        return Err(Error::Config(vec![format!("step {step} is past the last one, run.steps = {will}")]));
     }
     if args.fork.is_some() {
         return Ok(());
@@ -269,7 +269,7 @@ fn keep_the_past(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig, changes
     let changes: Vec<&str> = changes.iter().map(|change| change.text.as_str()).collect();
     if let Some(first) = fork::first_other_rate(loaded, config) {
         return Err(Error::Config(vec![format!(
-            "step {} was made at a learning rate of {:e}, which would have been {:e}; go on from step-{first:08} or \
+            "step {} was made at a learning rate of {:e}, but this configuration gives {:e}; continue from step-{first:08} or \
              before (--from), go another way in a run of its own (--fork DIR), or leave as it was:\n    {}",
             first + 1,
             old.rate(first),
@@ -280,7 +280,7 @@ fn keep_the_past(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig, changes
     let later = checkpoint::later_than(&args.run, step)?;
     if let (Some(last), false) = (later.last(), changes.is_empty()) {
         return Err(Error::Config(vec![format!(
-            "{} went on to {last} as it was configured; `--fork DIR` goes another way in a run of its own:\n    {}",
+            "{} has already continued to {last} with its configuration; use `--fork DIR` to branch off as a separate run:\n    {}",
             args.run.display(),
             changes.join("\n    ")
         )]));

@@ -26,7 +26,7 @@ pub(super) fn run(args: SampleArgs, printer: &mut Printer) -> Result<u8> {
             .encode(prompt.as_str(), false)
             .map_err(|error| refused(format!("cannot encode the prompt: {error}")))?;
         match encoded.get_ids() {
-            [] => Err(Error::Usage("--prompt: at least one token is needed to go on from".into())),
+            [] => Err(Error::Usage("--prompt: at least one token is needed to continue from".into())),
             ids => Ok(ids.to_vec()),
         }
     };
@@ -38,7 +38,7 @@ pub(super) fn run(args: SampleArgs, printer: &mut Printer) -> Result<u8> {
     let reading = match loaded.config.model(loaded.state.vocab_size, context).sees_later_tokens() {
         None => Reading::Once,
         Some(reason) => {
-            printer.say(format!("every new token takes a forward pass of the whole text: {reason}"));
+            printer.say(format!("every new token takes a forward pass over the whole text: {reason}"));
             Reading::Whole
         }
     };

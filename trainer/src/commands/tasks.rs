@@ -21,7 +21,7 @@ const NAMED: usize = 5;
 
 pub(super) fn run(args: &EvalArgs, loaded: &Loaded, printer: &Printer) -> Result<u8> {
     if let Some(path) = args.tasks.answers.as_ref().filter(|path| path.exists()) {
-        return Err(Error::Usage(format!("--answers {}: exists; name a file that does not", path.display())));
+        return Err(Error::Usage(format!("--answers {}: exists; name a new file", path.display())));
     }
     let state = &loaded.state;
     let number = |given: Option<u64>| given.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
@@ -38,7 +38,7 @@ pub(super) fn run(args: &EvalArgs, loaded: &Loaded, printer: &Printer) -> Result
     let pass_tokens = match loaded.config.model(state.vocab_size, state.seq_len).sees_later_tokens() {
         None => args.tasks.pass_tokens,
         Some(reason) => {
-            printer.say(format!("every text is a forward pass of its own: {reason}"));
+            printer.say(format!("every text gets its own forward pass: {reason}"));
             1
         }
     };
@@ -94,7 +94,7 @@ fn name_found(result: &TaskResult, overlap: &Overlap, printer: &Printer) {
     let Overlap { found, n_too_short, .. } = overlap;
     let too_short = match n_too_short {
         0 => String::new(),
-        n => format!("; {n} are too short to be looked for"),
+        n => format!("; {n} are too short to look for"),
     };
     let n = result.all.n;
     let line = format!("{}: {} of {n} questions are in the shards{too_short}", result.name, found.len());
@@ -106,7 +106,7 @@ fn name_found(result: &TaskResult, overlap: &Overlap, printer: &Printer) {
         printer.say(format!("  question {question}: {document}"));
     }
     if found.len() > NAMED {
-        printer.say("  --json names all");
+        printer.say("  --json lists all");
     }
 }
 

@@ -89,7 +89,7 @@ fn refuse_begun(dir: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Error::Usage(format!(
-        "{0} exists: `moe-train resume {0}` goes on with it; --run DIR starts another run",
+        "{0} exists: continue it with `moe-train resume {0}`, or start another run with --run DIR",
         dir.display()
     )))
 }

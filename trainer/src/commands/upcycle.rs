@@ -50,7 +50,7 @@ pub(super) fn run(args: UpcycleArgs, printer: &mut Printer) -> Result<u8> {
         let model = how.apply((&dense_geometry, &dense), geometry, seed, device)?;
         let seq_len = geometry.seq_len.min(dense_geometry.seq_len);
         let gap = apart(&dense, &model, seq_len, geometry.vocab_size)?.max;
-        printer.say(format!("logits differ from those of the dense model by at most {gap:.1e}"));
+        printer.say(format!("logits differ from the dense model's by at most {gap:.1e}"));
         Ok(model)
     })
 }

@@ -37,7 +37,7 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
     let work = &args.work;
     if work.exists() {
         return Err(Error::Usage(format!(
-            "--work {}: exists; name a folder that does not, or remove what an earlier check left there",
+            "--work {}: exists; name a new folder, or remove what an earlier check left there",
             work.display()
         )));
     }
@@ -47,7 +47,7 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
 
     let (straight, killed) = (work.join("straight"), work.join("killed"));
     let end = ["--stop-after".to_string(), steps.to_string()];
-    printer.say(format!("{steps} steps without a stop"));
+    printer.say(format!("{steps} steps without interruption"));
     let train = |run: &Path| -> Result<Command> {
         let mut command = program()?;
         command.arg("train").arg("--config").arg(&file).arg("--run").arg(run).args(&end);
@@ -86,7 +86,7 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
         });
         printer.data(format!("{record:#}"))?;
     } else {
-        printer.data(format!("{:<22} {:<12} {}", "", "no stop", "killed and resumed"))?;
+        printer.data(format!("{:<22} {:<12} {}", "", "uninterrupted", "killed and resumed"))?;
         for ((name, a), (_, b)) in one.0.iter().zip(&other.0) {
             let verdict = if a == b { "the same" } else { "DIFFERENT" };
             printer.data(format!("{name:<22} {a:<12} {b:<12} {verdict}"))?;
@@ -94,13 +94,13 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
     }
     if !differing.is_empty() {
         let problem = format!(
-            "a resumed run is not the run without a stop: {} differ; both runs were kept",
+            "the resumed run does not equal the uninterrupted run: {} differ; both runs were kept",
             differing.join(", ")
         );
         return Err(Error::checkpoint(work, problem));
     }
     std::fs::remove_dir_all(work).map_err(Error::io("remove", work))?;
-    printer.say("exact: a run that is killed and resumed is, bit for bit, the run without a stop");
+    printer.say("exact: the run that was killed and resumed equals the uninterrupted run, bit for bit");
     Ok(0)
 }
 
@@ -183,7 +183,7 @@ fn lines_without_clock(path: &Path) -> Result<String> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let mut lines = String::new();
     for line in text.lines() {
-        let damaged = |error| Error::Data(format!("{}: a line is no JSON: {error}", path.display()));
+        let damaged = |error| Error::Data(format!("{}: a line is not JSON: {error}", path.display()));
         let mut record: Map<String, Value> = serde_json::from_str(line).map_err(damaged)?;
         record.retain(|key, _| !key.starts_with("perf/"));
         lines.push_str(&format!("{}\n", Value::Object(record)));

@@ -102,7 +102,7 @@ pub(super) fn read(
         let mut group = GroupValues { at: at(index, None), names: Vec::new(), settings: BTreeMap::new() };
         if !table.contains_key("names") {
             problems.push(format!(
-                "{}: [[{GROUP}]] without `names`, the patterns of the parameters it is for",
+                "{}: [[{GROUP}]] without `names`, the patterns for its parameters",
                 group.at
             ));
         }
@@ -177,14 +177,14 @@ impl GroupValues {
         let strange = |name: &&&str| !keys.contains(*name) && !is_own(name);
         if let Some(name) = self.settings.keys().find(strange) {
             return Err(format!(
-                "`{name}` is no setting of the rule {word:?}, which has {}",
+                "`{name}` is not a setting of the rule {word:?}, which has {}",
                 keys.join(", ")
             ));
         }
         let beside = self.settings.keys().find(|name| **name != "frozen");
         if let (true, Some(name)) = (self.is_frozen(), beside) {
             return Err(format!(
-                "`frozen = true` and `{name}`: what stays as it is has no {name}; remove one of them"
+                "`frozen = true` and `{name}`: frozen parameters have no {name}; remove one of them"
             ));
         }
         let rule = (entry.read)(&OfGroup { group: self, values, entry })?;
@@ -200,7 +200,7 @@ impl GroupValues {
         };
         match (self.settings.get("lr"), values.get("optim.lr")) {
             (Some(Value::Float(_)), Some(Value::Float(0.0))) => {
-                Err("`lr`: schedules are shares of optim.lr, which is 0; give it a rate above 0".to_string())
+                Err("`lr`: schedules are relative to optim.lr, which is 0; set it above 0".to_string())
             }
             (Some(Value::Float(rate)), Some(Value::Float(all))) => Ok(group.at_rate(rate / all)),
             _ => Ok(group),
@@ -311,7 +311,7 @@ impl RunConfig {
                 let all: Vec<&str> = movements.iter().map(|movement| movement.parameter.as_str()).collect();
                 let near = nearest(&all, name).map_or_else(String::new, |near| format!(" such as {near:?}"));
                 problems.push(format!(
-                    "{}: {name:?} is the name of no parameter; `moe-train config --groups` without it lists \
+                    "{}: {name:?} does not match any parameter; `moe-train config --groups` without it lists \
                      them{near}",
                     values.at
                 ));
@@ -435,14 +435,14 @@ mod tests {
             (group("lr = -1.0"), "run.toml, line 5: `lr`: expected a number from 0.0 to 10.0, found -1.0"),
             (
                 group("nesterov = true"),
-                "run.toml, line 3: `nesterov` is no setting of the rule \"adamw\", which has beta1, beta2, eps, weight_decay",
+                "run.toml, line 3: `nesterov` is not a setting of the rule \"adamw\", which has beta1, beta2, eps, weight_decay",
             ),
             (group("frozen = true\nlr = 1.0"), "run.toml, line 3: `frozen = true` and `lr`"),
             (group("weight_decay = 0.5"), "run.toml, line 3: `weight_decay`: norms"),
             (group("[[optim.group]]\nlr = 0.1"), "run.toml, line 5: [[optim.group]] without `names`"),
             (
                 group("[[optim.group]]\nnames = [\"*.expert.*\"]"),
-                "run.toml, line 5: \"*.expert.*\" is the name of no parameter",
+                "run.toml, line 5: \"*.expert.*\" does not match any parameter",
             ),
             (group("[[optim.group]]\nnames = [\"***\"]"), "run.toml, line 5: "),
             (group("[[optim.group]]\nnames = \"embedding\""), "run.toml, line 6: `names`: expected patterns"),

@@ -30,10 +30,10 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         PrecisionSettings::keys(),
         attention(),
         MoeSettings::keys(),
-        choice("moe.router.kind", RouterConfig::KINDS, "how tokens find their experts", RouterConfig::keys()),
+        choice("moe.router.kind", RouterConfig::KINDS, "how tokens are assigned to experts", RouterConfig::keys()),
         BalanceConfig::keys(),
         CapacitySettings::keys(),
-        choice("optim.kind", rules, "rule by which parameters move", of_rules),
+        choice("optim.kind", rules, "rule that updates parameters", of_rules),
         OptimSettings::keys(),
         ScheduleSettings::keys(),
     ];
@@ -85,7 +85,7 @@ fn choice(
 
 /// The keys of attention: its kind, which counts where the pattern asks for it, the pattern, and the keys of each kind.
 fn attention() -> Vec<Key> {
-    let doc = "kind of attention of every block, or of those that attention.pattern calls \"full\"";
+    let doc = "kind of attention in every block, or in those that attention.pattern calls \"full\"";
     let mut all = choice("attention.kind", AttentionConfig::KINDS, doc, AttentionConfig::keys());
     all[0].of = Some(("attention.pattern", vec![FULL]));
     all.splice(1..1, [PatternSettings::keys(), RopeSettings::keys()].concat());

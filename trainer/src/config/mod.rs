@@ -161,7 +161,7 @@ impl RunConfig {
         self.schedule.of(self.optim.lr, n_steps)
     }
 
-    /// Whether the samples of a forward pass compete with each other, so that `data.micro_batch` decides what is learnt.
+    /// Whether the samples of a forward pass compete with each other, so that `data.micro_batch` decides what is learned.
     pub fn depends_on_micro_batch(&self) -> bool {
         let moe = &self.model.moe;
         let has_mixture = self.model.n_dense_layers < self.model.n_layers;
@@ -245,7 +245,7 @@ impl RunConfig {
         require(
             !follows_gradients || self.model.parametrization.kind != ParametrizationKind::Complete,
             "model.parametrization = \"complete\" is for rules whose steps do not grow with the gradient: adamw, lion, muon, \
-             normuon; take \"mup\" or \"standard\" with sgd"
+             normuon; use \"mup\" or \"standard\" with sgd"
                 .into(),
         );
         let problem = self.schedule.problem();

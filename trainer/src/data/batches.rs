@@ -26,7 +26,7 @@ impl Batches {
         for entry in ramp {
             let refused = |why: String| Err(format!("data.batch_ramp: {entry:?}: {why}"));
             let Some((size, until)) = parse(entry) else {
-                return refused("expected as in \"2 until step 100\" or \"4 until sample 2000\"".into());
+                return refused("expected something like \"2 until step 100\" or \"4 until sample 2000\"".into());
             };
             let n_steps = match until {
                 Until::Step(step) => step.saturating_sub(first_step),
@@ -139,7 +139,7 @@ mod tests {
     fn ramps_that_cannot_be_meant_are_refused() {
         let problem = |ramp: &[&str]| batches(ramp, 8).expect_err("a problem");
         for entry in ["2", "2 until 5", "2 until token 5", "0 until step 5", "2 until step x"] {
-            assert!(problem(&[entry]).contains(&format!("{entry:?}: expected as in")), "{entry}");
+            assert!(problem(&[entry]).contains(&format!("{entry:?}: expected something like")), "{entry}");
         }
         assert!(problem(&["2 until step 3", "4 until step 3"]).contains("at step 3 and sample 6"));
         assert!(problem(&["3 until step 3"]).contains("8 samples follow 3"));

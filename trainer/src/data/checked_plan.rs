@@ -64,7 +64,7 @@ impl CheckedPlan {
         match self.background.damage.get() {
             None => Ok(()),
             Some(damage) => Err(Error::Data(format!(
-                "{damage}\n  hint: bring the shard back from a copy or build again, then go on with `moe-train resume`"
+                "{damage}\n  hint: restore the shard from a copy or build again, then continue with `moe-train resume`"
             ))),
         }
     }

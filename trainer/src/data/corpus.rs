@@ -75,7 +75,7 @@ impl Corpus {
         let found = Hash::of(&tokenizer);
         if found != info.blake3 {
             return Err(Error::Data(format!(
-                "{}: blake3 {} expected, {} found; the shards were made with another tokenizer: restore \
+                "{}: expected blake3 {}, found {}; the shards were made with another tokenizer: restore \
                  the file or run `moe-data build` again",
                 path.display(),
                 info.blake3.short(),

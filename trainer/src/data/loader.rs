@@ -128,7 +128,7 @@ impl Drop for Loader {
 /// The channel closes before the end of the range only if the thread panicked.
 fn reader_stopped(t: u64) -> Error {
     Error::Data(format!(
-        "the thread that reads ahead stopped before sample {t}; data.prefetch = 0 reads without it"
+        "the thread that reads ahead stopped before sample {t}; try data.prefetch = 0, which reads without it"
     ))
 }
 

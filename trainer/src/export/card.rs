@@ -28,7 +28,7 @@ pub fn card(loaded: &Loaded, class: &Class, facts: Facts) -> String {
          The hashes are those of the checkpoint (BLAKE3): `moe-train inspect` shows them for a run, `moe-data inspect` the plan with its sources.\n\n\
          ```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n\
          model = AutoModelForCausalLM.from_pretrained(\".\")\ntokenizer = AutoTokenizer.from_pretrained(\".\")\n```\n\n\
-         Documents were trained with token {eod} behind each and nothing before it.\n\n\
+         Documents were trained with token {eod} after each and nothing before it.\n\n\
          ## Configuration\n\n```toml\n{toml}\n```\n",
         architecture = class.architecture,
         version = env!("CARGO_PKG_VERSION"),

@@ -44,7 +44,7 @@ pub fn export(loaded: &Loaded, dir: &Path, number: Number, shard_bytes: u64) -> 
     let class = Class::choose(facts)?;
     let mut source = Source::open(loaded, class, facts)?;
     let tokens = Tokenizer::from_bytes(&loaded.tokenizer).map_err(|error| {
-        Error::checkpoint(&loaded.path.join("tokenizer.json"), format!("is no tokenizer: {error}"))
+        Error::checkpoint(&loaded.path.join("tokenizer.json"), format!("is not a tokenizer: {error}"))
     })?;
     let chat = Chat::of(loaded)?;
     make_empty(dir)?;
@@ -144,7 +144,7 @@ fn make_empty(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     match std::fs::read_dir(dir).map_err(Error::io("read", dir))?.next() {
         None => Ok(()),
-        Some(_) => Err(Error::Usage(format!("{}: is not empty; name a folder that is", dir.display()))),
+        Some(_) => Err(Error::Usage(format!("{}: is not empty; name an empty or new folder", dir.display()))),
     }
 }
 
@@ -186,7 +186,7 @@ impl Source {
                     class.architecture,
                     parameter.name,
                     match parameter.name.ends_with("balance_bias") {
-                        true => ": a model that was trained with moe.balance.bias_rate = 0 has no such bias",
+                        true => ": a model trained with moe.balance.bias_rate = 0 has no such bias",
                         false => "",
                     }
                 )));

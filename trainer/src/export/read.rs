@@ -46,11 +46,11 @@ impl Folder {
         let path = dir.join(CONFIG);
         let config = match json(&path)? {
             Json::Object(config) => config,
-            _ => return Err(Error::checkpoint(&path, "is damaged: an object expected")),
+            _ => return Err(Error::checkpoint(&path, "is damaged: expected an object")),
         };
         let class = Class::of_config(&config).map_err(|problem| Error::checkpoint(&path, problem))?;
         let settings = class.settings(&config).map_err(|problems| {
-            let problem = format!("cannot be a model of ours:\n  {}", problems.join("\n  "));
+            let problem = format!("cannot be imported:\n  {}", problems.join("\n  "));
             Error::checkpoint(&path, problem)
         })?;
         let number = |name: &str| number(&config, name).map_err(|problem| Error::checkpoint(&path, problem));
@@ -141,7 +141,7 @@ impl Folder {
                 && found[0] >= part.shape[0];
             if *found != part.shape && !is_longer {
                 return refused(format!(
-                    "tensor {}: shape {:?} expected, {found:?} found",
+                    "tensor {}: expected shape {:?}, found {found:?}",
                     part.theirs, part.shape
                 ));
             }
@@ -150,7 +150,7 @@ impl Folder {
         match self.places.keys().find(|name| !known.contains(name.as_str()) && !is_idle(name, geometry)) {
             None => Ok(()),
             Some(name) => refused(format!(
-                "tensor {name} is no part of {} as its {CONFIG} describes it",
+                "tensor {name} is not part of {} as its {CONFIG} describes it",
                 self.class.architecture
             )),
         }
@@ -179,7 +179,7 @@ fn names(dir: &Path) -> Result<Vec<String>> {
     let files: BTreeSet<&str> = map.values().filter_map(Json::as_str).collect();
     // A file beside the index, and not anywhere.
     match files.iter().find(|name| Path::new(name).file_name().is_none_or(|base| base != **name)) {
-        Some(name) => Err(Error::checkpoint(&index, format!("{name:?} is no name of a file beside it"))),
+        Some(name) => Err(Error::checkpoint(&index, format!("{name:?} is not the name of a file next to it"))),
         None => Ok(files.into_iter().map(str::to_string).collect()),
     }
 }
@@ -195,7 +195,7 @@ fn number(config: &Map<String, Json>, name: &str) -> Result<usize, String> {
         Some(n) if (1..=1 << 32).contains(&n) => Ok(n as usize),
         _ => {
             let found = config.get(name).unwrap_or(&Json::Null);
-            Err(format!("{name}: a whole number from 1 to 2^32 expected, {found} found"))
+            Err(format!("{name}: expected a whole number from 1 to 2^32, found {found}"))
         }
     }
 }

@@ -101,7 +101,7 @@ pub fn same_tokens(ours: &[u8], theirs: &[u8]) -> std::result::Result<(), String
     if ours == theirs {
         return Ok(());
     }
-    let parse = |bytes| serde_json::from_slice::<Json>(bytes).map_err(|error| format!("is no JSON: {error}"));
+    let parse = |bytes| serde_json::from_slice::<Json>(bytes).map_err(|error| format!("is not JSON: {error}"));
     let (ours, theirs) = (parse(ours)?, parse(theirs)?);
     let added = |file: &Json| -> Vec<(u64, String)> {
         let tokens = file["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
@@ -114,7 +114,7 @@ pub fn same_tokens(ours: &[u8], theirs: &[u8]) -> std::result::Result<(), String
     for part in ["normalizer", "pre_tokenizer"] {
         if ours[part] != theirs[part] {
             return Err(format!(
-                "{part} differs: {} expected, {} found",
+                "{part} differs: expected {}, found {}",
                 short(&ours[part]),
                 short(&theirs[part])
             ));
@@ -166,6 +166,6 @@ mod tests {
         let problem = |other: String| same_tokens(ours.as_bytes(), other.as_bytes()).expect_err("differs");
         assert_eq!(problem(of(json!(["b a"]), 1, Json::Null)), "model.merges differ");
         assert_eq!(problem(of(json!(["a b"]), 2, Json::Null)), "added_tokens differ");
-        assert!(problem("x".into()).starts_with("is no JSON"));
+        assert!(problem("x".into()).starts_with("is not JSON"));
     }
 }

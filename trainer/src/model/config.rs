@@ -156,7 +156,7 @@ impl ModelConfig {
         if self.n_dense_layers >= self.n_layers {
             None
         } else if self.moe.router.sees_the_pass() {
-            Some("its router compares the tokens of a forward pass with each other")
+            Some("its router compares tokens of a forward pass with each other")
         } else if self.moe.capacity.eval_factor > 0.0 {
             Some("moe.capacity.eval_factor counts the tokens of a forward pass")
         } else {

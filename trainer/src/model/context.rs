@@ -15,7 +15,7 @@ use crate::random::Stream;
 pub enum Mode {
     /// A step of training: noise and dropout are on.
     Train,
-    /// Validation, or text: every layer computes what it has learnt, without noise.
+    /// Validation, or text: every layer computes what it has learned, without noise.
     Eval,
 }
 

@@ -1,5 +1,5 @@
-//! What the documentation says of a kind of a part. It stands beside the kind's definition, and the tables of
-//! docs/models.md are made of it.
+//! What the documentation says about each kind of router or balancer. It is next to the kind's definition, and the
+//! tables in docs/models.md are made from it.
 
 /// Which form of its operations computes a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub enum Written {
     Plain,
     /// The choice of experts is fast, the rest is not.
     Partly,
-    /// Loops for the CPU, or kernels for GPUs.
+    /// CPU loops, or GPU kernels.
     Fast,
 }
 
@@ -19,7 +19,7 @@ pub struct Facts {
     pub what: &'static str,
     /// Where it was published.
     pub source: &'static str,
-    /// Whether what a token gets depends on the tokens before it alone.
+    /// Whether what a token gets depends only on the tokens before it.
     pub is_causal: bool,
     /// Whether the CPU computes the same bits with any number of threads.
     pub is_exact: bool,
@@ -32,18 +32,18 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// A causal, exact kind in plain form, which no other program has.
+    /// A causal, exact kind in plain form that no other program has.
     pub const fn plain(what: &'static str, source: &'static str) -> Self {
         let (cpu, gpu) = (Written::Plain, Written::Plain);
         Self { what, source, is_causal: true, is_exact: true, cpu, gpu, elsewhere: "none" }
     }
 
-    /// The same where the choice of experts is fast.
+    /// The same, with a fast choice of experts.
     pub const fn with_fast_choice(self) -> Self {
         Self { cpu: Written::Partly, gpu: Written::Partly, ..self }
     }
 
-    /// Its line of a table.
+    /// Its row in a table.
     fn row(&self, kind: &str) -> String {
         let yes = |holds: bool| if holds { "yes" } else { "no" };
         let form = |written: Written| match written {
@@ -64,7 +64,7 @@ impl Facts {
     }
 }
 
-/// A table in Markdown; `title` is that of the first column.
+/// A table in Markdown; `title` is the heading of the first column.
 pub fn table(title: &str, kinds: &[(&str, Facts)]) -> String {
     let head = format!(
         "| {title} | what it does | source | causal | exact on the CPU | CPU | GPU | `transformers` |"

@@ -164,7 +164,7 @@ impl Model {
         Context::new(input, pass, counts, &self.ropes)
     }
 
-    /// The context of an input that nothing is learnt from.
+    /// The context of an input that nothing is learned from.
     pub fn eval_context(&self, input: &Input) -> Context {
         self.context(input, Pass::EVAL, BatchCounts::of(&input.valid))
     }

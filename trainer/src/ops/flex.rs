@@ -1,5 +1,5 @@
-//! What the fast forms for the CPU are made of: loops over contiguous rows of f32, spread over threads by
-//! rows, and the node of a gradient graph that such a form needs.
+//! Building blocks of the fast forms for the CPU: loops over contiguous rows of f32, spread over threads by
+//! rows, and the gradient graph node that such a form needs.
 
 use std::borrow::Cow;
 
@@ -214,13 +214,13 @@ macro_rules! gradient_of_two {
     };
 }
 
-/// Stands where the gradient of a gradient would be. It is never asked for: the optimizer works outside of
-/// the graph.
+/// Stands in for the gradient of a gradient, which is never needed: the optimizer works outside the
+/// graph.
 ///
 /// # Panics
 /// Always: reaching it is a bug of this crate.
 pub fn first_order_only() -> ! {
-    panic!("fast forms have gradients of the first order only")
+    panic!("fast forms only have first-order gradients")
 }
 
 #[cfg(test)]

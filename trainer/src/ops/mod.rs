@@ -1,12 +1,12 @@
 //! Operations: what each means, and which form of it computes.
 //!
 //! One file is one operation. Its plain form, in burn's tensor operations, is the definition: it works
-//! on every device and is differentiated by burn. Beside it there may be fast forms with gradients by
-//! hand: one for the CPU, as loops over rows, and one for GPUs, a kernel of `moe-kernels`, where the
-//! plain form of such an operation lives as well. Tests compare every fast form with the plain one.
+//! on every device and is differentiated by burn. There may also be fast forms with hand-written
+//! gradients: one for the CPU, as loops over rows, and one for GPUs, a kernel in `moe-kernels`, where the
+//! plain form of such an operation is, too. Tests compare every fast form with the plain one.
 //!
 //! Which form computes a tensor is decided in this folder; nothing above it knows. All results are
-//! independent of the number of threads: rows are computed apart, and sums over rows are made in blocks
+//! independent of the number of threads: rows are computed separately, and sums over rows are made in blocks
 //! of fixed size.
 
 pub mod adamw;
@@ -38,7 +38,7 @@ use burn::tensor::{DType, Device, FloatDType, Tensor};
 use crate::error::{Error, Result};
 
 /// Type of activations and products. Parameters, their gradients and moments, the router, softmax,
-/// norms and the loss are f32 either way.
+/// norms and the loss are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compute {
@@ -99,7 +99,7 @@ impl Form {
         }
     }
 
-    /// The form that computes this tensor: those of the CPU are for f32 alone.
+    /// The form that computes this tensor: those for the CPU only support f32.
     pub fn of<const D: usize>(x: &Tensor<D>) -> Self {
         match Self::on(&x.device()) {
             Self::Cpu if x.dtype() != DType::F32 => Self::Plain,
@@ -114,10 +114,10 @@ thread_local! {
     static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-/// Computes with plain forms alone: what this thread does inside of `call` is what the definitions say,
-/// for tests of the other forms and to find out whether one of them is at fault.
+/// Computes with plain forms only: within `call`, this thread follows the definitions,
+/// to test the other forms and to find out whether one of them is wrong.
 pub fn plainly<T>(call: impl FnOnce() -> T) -> T {
-    /// Puts the flag back also when `call` panics.
+    /// Restores the flag even if `call` panics.
     struct Reset(bool);
     impl Drop for Reset {
         fn drop(&mut self) {
@@ -140,8 +140,8 @@ pub fn is_cpu(device: &Device) -> bool {
     device.clone().without_autodiff() == Device::flex()
 }
 
-/// The values of an f32 tensor on the host. It waits for the device, so nothing inside of a training
-/// step may call it but its end; every call is counted.
+/// The values of an f32 tensor on the host. It waits for the device, so within a training step
+/// only its end may call it; every call is counted.
 ///
 /// # Errors
 /// What the device says: of a kernel that could not be compiled or launched, it says so when values are
@@ -153,7 +153,7 @@ pub fn read(tensor: Tensor<1>) -> Result<Vec<f32>> {
     WAITED.set(WAITED.get() + start.elapsed());
     let data = data.map_err(|error| {
         Error::Device(format!(
-            "the device could not compute what a step needs; nothing of this step is kept.\n{error}"
+            "the device could not compute the step; nothing of this step is kept.\n{error}"
         ))
     })?;
     // Cannot fail: all that is read is f32 by construction.

@@ -1,4 +1,4 @@
-//! Which parameters move by which rule: groups by name, of which the last that matches counts.
+//! Which rule updates which parameters: groups by name, of which the last match counts.
 
 use std::sync::Arc;
 
@@ -9,24 +9,24 @@ use super::rule::Rule;
 use crate::error::{Error, Result};
 use crate::model::parameters::Parameter;
 
-/// Parameters that move alike.
+/// Parameters that are updated alike.
 #[derive(Debug, Clone)]
 pub struct Group {
     names: Vec<Pattern>,
-    /// How they move.
+    /// How they are updated.
     pub rule: Arc<dyn Rule>,
     /// Factor of the learning rate.
     pub rate: f64,
-    /// Largest norm of their gradients; absent: they are clipped with all others that have none of their own.
+    /// Largest norm of their gradients; absent: they are clipped together with all others that have none.
     pub clip: Option<f64>,
-    /// Type in which what the rule remembers is kept, where it may be rounded.
+    /// Type of the rule's state, where it may be rounded.
     pub moments: Moments,
-    /// Whether they stay as they are: no update, no decay, no state, no part in the norm of the gradient,
+    /// Whether they are frozen: no update, no decay, no state, no part in the norm of the gradient,
     /// and no step of a router's selection bias.
     pub is_frozen: bool,
 }
 
-/// Types of what rules remember.
+/// Types of optimizer state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Moments {
@@ -75,7 +75,7 @@ impl Group {
     pub fn new(names: &[&str], rule: Arc<dyn Rule>) -> Result<Self> {
         let pattern = |name: &&str| {
             Pattern::new(name).map_err(|error| {
-                Error::Config(vec![format!("{name:?} is no pattern of names of parameters: {error}")])
+                Error::Config(vec![format!("{name:?} is not a pattern of parameter names: {error}")])
             })
         };
         Ok(Self { names: names.iter().map(pattern).collect::<Result<_>>()?, ..Self::of_rule(rule) })
@@ -90,22 +90,22 @@ impl Group {
         self.rule.instead(parameter).map_or_else(|| self.rule.clone(), |(_, rule)| rule)
     }
 
-    /// The same group, at a share of the learning rate.
+    /// The same group, at a fraction of the learning rate.
     pub fn at_rate(self, rate: f64) -> Self {
         Self { rate, ..self }
     }
 
-    /// The same group, clipped by itself to a norm of its gradients.
+    /// The same group, with its gradients clipped separately to this norm.
     pub fn clipped(self, norm: f64) -> Self {
         Self { clip: Some(norm), ..self }
     }
 
-    /// The same group, with what it remembers in this type.
+    /// The same group, with its state in this type.
     pub fn remembering(self, moments: Moments) -> Self {
         Self { moments, ..self }
     }
 
-    /// The same group, which stays as it is.
+    /// The same group, frozen.
     pub fn frozen(self) -> Self {
         Self { is_frozen: true, ..self }
     }
@@ -117,7 +117,7 @@ impl Groups {
         Self(vec![Group::of_rule(rule)])
     }
 
-    /// The same with what the first group remembers in this type.
+    /// The same, with the first group's state in this type.
     pub fn remembering(mut self, moments: Moments) -> Self {
         self.0[0].moments = moments;
         self

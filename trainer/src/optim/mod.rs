@@ -1,4 +1,4 @@
-//! The optimizer: which parameters move how.
+//! The optimizer: how each parameter is updated.
 
 mod clip;
 mod group;
@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::model::parameters::{self, Parameter};
 use crate::model::{Model, ModelConfig};
 
-/// Groups of parameters, and what their rules keep of every trained parameter, in the model's order.
+/// Parameter groups, and the state that their rules keep for every trained parameter, in the model's order.
 #[derive(Debug, Clone)]
 pub struct Optimizer {
     groups: Groups,
@@ -90,7 +90,7 @@ impl Optimizer {
         &self.groups
     }
 
-    /// Whether a parameter stays as it is.
+    /// Whether a parameter is frozen.
     pub fn is_frozen(&self, name: &str) -> bool {
         self.groups.of(name).is_frozen
     }
@@ -102,8 +102,8 @@ impl Optimizer {
     }
 
     /// The model after one update. `gradients` are in the order of [`trained`]; an absent one is a gradient
-    /// of zero, which moves a parameter by what its rule remembers. `own` has the factors of groups that are clipped by
-    /// themselves.
+    /// of zero, which updates a parameter only from its rule's state. `own` has the factors of groups that are clipped
+    /// separately.
     pub fn step(
         &mut self,
         model: Model,

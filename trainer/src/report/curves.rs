@@ -119,13 +119,13 @@ pub(super) fn parts(runs: &[RunLog]) -> Vec<Figure> {
                 continue;
             }
             let curves = by_part(runs, prefix, kind, word);
-            // A single part says what the whole says.
+            // A single part equals the whole.
             if curves.len() <= runs.len() {
                 continue;
             }
             let note = match kind {
                 "pass" => {
-                    "Passes count from 0. A later pass far below an earlier one at the same time has been learned by heart."
+                    "Passes count from 0. A later pass far below an earlier one at the same time has been memorized."
                 }
                 "variant" => "Variant 0 is the original.",
                 _ => "",
@@ -203,16 +203,16 @@ pub(super) const OPTIMIZATION: [Scalar; 5] = [
         true,
     ),
     scalar("optim/clip_frac", "Clipped steps", "share", "", false),
-    scalar("optim/update_rms", "Size of updates", "root mean square", "", true),
+    scalar("optim/update_rms", "Update size", "root mean square", "", true),
     scalar("train/total", "Objective", "nats per token", "Loss with all balancing losses.", false),
 ];
 
 /// About speed.
 pub(super) const SPEED: [Scalar; 4] = [
-    scalar("perf/tokens_per_s", "Throughput", "tokens per second", "Padding included.", false),
+    scalar("perf/tokens_per_s", "Throughput", "tokens per second", "Including padding.", false),
     scalar("perf/tflops", "Work", "TFLOP/s", "Of the matrix products of the model.", false),
-    scalar("perf/mfu", "Model FLOP utilization", "share of the peak", "", false),
-    scalar("perf/data_wait", "Waiting for data", "share of the time", "", false),
+    scalar("perf/mfu", "Model FLOP utilization", "fraction of peak", "", false),
+    scalar("perf/data_wait", "Waiting for data", "fraction of time", "", false),
 ];
 
 /// A figure of curves over steps.

@@ -65,7 +65,7 @@ impl AlarmLine {
     /// # Errors
     /// [`Error::Data`] naming the line that is no alarm; the file cannot be read.
     pub fn read(path: &Path) -> Result<Vec<AlarmLine>> {
-        let of = |line: &str| AlarmLine::parse(line.as_bytes()).ok_or_else(|| "is no alarm".to_owned());
+        let of = |line: &str| AlarmLine::parse(line.as_bytes()).ok_or_else(|| "is not an alarm".to_owned());
         whole_lines(path, of)
     }
 }
@@ -79,7 +79,7 @@ fn whole_lines<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Res
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let lines = whole.lines().enumerate().filter(|(_, line)| !line.is_empty());
     let wrong = |i: usize, problem: String| {
-        Error::Data(format!("{}, line {}: {problem}; take the line out", path.display(), i + 1))
+        Error::Data(format!("{}, line {}: {problem}; remove the line", path.display(), i + 1))
     };
     lines.map(|(i, line)| parse(line).map_err(|problem| wrong(i, problem))).collect()
 }
@@ -117,7 +117,7 @@ impl Sweep {
     /// # Errors
     /// [`Error::Data`] naming the line that is no sweep; the file cannot be read.
     pub fn read(path: &Path) -> Result<Vec<Sweep>> {
-        let of = |line: &str| serde_json::from_str(line).map_err(|error| format!("is no sweep: {error}"));
+        let of = |line: &str| serde_json::from_str(line).map_err(|error| format!("is not a capacity sweep: {error}"));
         whole_lines(path, of)
     }
 }
@@ -253,14 +253,14 @@ impl RunLog {
                 break;
             }
             if !run.push(&line) {
-                let problem = "expected an object with `step`; the file was changed by hand or damaged: bring it back from a copy, or take the line out";
+                let problem = "expected an object with `step`; the file was edited or damaged: restore it from a copy, or remove the line";
                 return Err(Error::Data(format!("{}, line {n}: {problem}", path.display())));
             }
         }
         run.finish();
         if run.train.steps.is_empty() && run.validation.steps.is_empty() {
             return Err(Error::Data(format!(
-                "{}: has no line yet; a run writes one every `run.log_every` steps",
+                "{}: has no lines yet; a run writes one every `run.log_every` steps",
                 path.display()
             )));
         }
@@ -369,7 +369,7 @@ mod tests {
     fn a_line_that_is_no_record_is_named() {
         let error = read("{\"step\":1}\n<html>\n{\"step\":2}\n").unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
-        assert!(read("").unwrap_err().to_string().contains("no line yet"));
-        assert!(read("{\"step\":1}").unwrap_err().to_string().contains("no line yet"));
+        assert!(read("").unwrap_err().to_string().contains("no lines yet"));
+        assert!(read("{\"step\":1}").unwrap_err().to_string().contains("no lines yet"));
     }
 }

@@ -138,7 +138,7 @@ fn measured(run: &RunLog) -> [(&'static str, Option<String>); 6] {
         ("bits per byte", run.validation.last("validation/bpb").map(number::digits)),
         ("training loss", run.train.last("train/ce").map(number::digits)),
         ("targets learned from", run.train.last("data/tokens_seen").map(number::short)),
-        ("time of training", seconds.map(duration)),
+        ("training time", seconds.map(duration)),
         ("tokens per second", run.train.last("perf/tokens_per_s").map(number::short)),
     ]
 }
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(loss.table.rows[2][1], Cell::Value(3.0));
         // 30 steps of two samples of 30 tokens at 100 tokens a second.
         assert!(
-            report.page.facts.contains(&("time of training".to_owned(), "18 s".to_owned())),
+            report.page.facts.contains(&("training time".to_owned(), "18 s".to_owned())),
             "{:?}",
             report.page.facts
         );

@@ -42,7 +42,7 @@ const MEASURES: [Measure; 9] = [
     Measure {
         key: "h_norm",
         title: "Entropy of the load",
-        unit: "share of its maximum",
+        unit: "fraction of its maximum",
         note: "1 is perfect balance. Shaded: above 0.9.",
         healthy: Some((0.9, 1.0)),
         is_log: false,
@@ -59,7 +59,7 @@ const MEASURES: [Measure; 9] = [
         key: "dropped",
         title: "Dropped choices",
         unit: "choices",
-        note: "Choices that found their expert full.",
+        note: "Choices whose expert was full.",
         healthy: None,
         is_log: false,
     },
@@ -81,9 +81,9 @@ const MEASURES: [Measure; 9] = [
     },
     Measure {
         key: "source_information",
-        title: "What the expert says about the source",
+        title: "Information about the source",
         unit: "nats",
-        note: "Mutual information of source and expert: 0 where all sources use the experts alike.",
+        note: "Mutual information of source and expert: 0 if all sources use the experts alike.",
         healthy: None,
         is_log: false,
     },
@@ -125,7 +125,7 @@ pub(super) fn loads(runs: &[RunLog]) -> Vec<Figure> {
                 title: of_run(runs, run, &format!("layer {layer}: load of each expert")),
                 note: String::new(),
                 x_label: "steps".to_owned(),
-                value_label: "share of choices".to_owned(),
+                value_label: "fraction of choices".to_owned(),
                 rows: (0..n).map(|expert| expert.to_string()).collect(),
                 columns: run.train.steps.iter().map(|step| step.to_string()).collect(),
                 values: (0..n).map(of_expert).collect(),
@@ -154,9 +154,9 @@ pub(super) fn groups(runs: &[RunLog]) -> Vec<Figure> {
                     };
                     columns.middles(&prefix, "/load").into_iter().filter_map(last).collect()
                 };
-                let (mut rows, mut when) = (of(&run.validation, "validation/"), "of the last validation");
+                let (mut rows, mut when) = (of(&run.validation, "validation/"), "in the last validation");
                 if rows.len() < 2 {
-                    (rows, when) = (of(&run.train, ""), "of the last interval that had it");
+                    (rows, when) = (of(&run.train, ""), "in the last interval that had it");
                 }
                 let n = rows.iter().map(|(_, loads)| loads.len()).max().unwrap_or(0);
                 if rows.len() < 2 || n == 0 {
@@ -166,10 +166,10 @@ pub(super) fn groups(runs: &[RunLog]) -> Vec<Figure> {
                     id: if runs.len() == 1 { format!("{id}-{layer}") } else { format!("{id}-{i}-{layer}") },
                     title: of_run(runs, run, &format!("layer {layer}: load of each expert by {group}")),
                     note: format!(
-                        "Shares of the choices {when}. Rows that look alike use the experts alike."
+                        "Fractions of the choices {when}. Rows that look alike use the experts alike."
                     ),
                     x_label: "expert".to_owned(),
-                    value_label: "share of choices".to_owned(),
+                    value_label: "fraction of choices".to_owned(),
                     columns: (0..n).map(|expert| expert.to_string()).collect(),
                     range: (0.0, 2.0 / n as f64),
                     max_columns: n,
@@ -201,7 +201,7 @@ pub(super) fn capacities(runs: &[RunLog]) -> Vec<Figure> {
                 points
             };
             let unlimited = sweep.points.iter().find(|point| point.capacity.is_none());
-            marks.extend(unlimited.map(|point| (format!("{name}, without a limit"), point.loss)));
+            marks.extend(unlimited.map(|point| (format!("{name}, unlimited"), point.loss)));
             losses.push(Series { name: name.clone(), points: points(|point| point.loss) });
             dropped.push(Series { name, points: points(|point| point.dropped) });
         }
@@ -214,7 +214,7 @@ pub(super) fn capacities(runs: &[RunLog]) -> Vec<Figure> {
             id: id.to_owned(),
             title: title.to_owned(),
             note: note.to_owned(),
-            x: Axis::linear("capacity of an expert, times its even load"),
+            x: Axis::linear("capacity of an expert, relative to its even load"),
             y: Axis::linear(unit),
             series,
             marks,
@@ -222,10 +222,10 @@ pub(super) fn capacities(runs: &[RunLog]) -> Vec<Figure> {
         };
         lines.figure()
     };
-    let note = "Of the validation set, evaluated at other capacities than it was trained with.";
+    let note = "On the validation set, at capacities other than the one trained with.";
     vec![
         lines("capacity-loss", "Loss by capacity", note, "nats per token", losses, marks),
-        lines("capacity-dropped", "Dropped choices by capacity", "", "share of choices", dropped, Vec::new()),
+        lines("capacity-dropped", "Dropped choices by capacity", "", "fraction of choices", dropped, Vec::new()),
     ]
 }
 
@@ -247,7 +247,7 @@ pub(super) fn measures(runs: &[RunLog]) -> Vec<Figure> {
     }
     let series = curves(runs, "validation/router/", "maxvio", true);
     if !series.is_empty() {
-        let note = "MaxVio of the whole validation set: what experts in parallel would feel.";
+        let note = "MaxVio over the whole validation set, as relevant for expert parallelism.";
         let lines =
             lines_over_steps("router-maxvio-global", "Load violation in validation", note, "MaxVio", series);
         figures.push(lines.figure());

@@ -1,5 +1,5 @@
-//! What a run should be told about while it can still be helped: experts that get nothing, routers that use few experts,
-//! losses far off, waiting for data, and memory that grows. Nothing here changes the run; what was seen starts anew on resume.
+//! Warnings while a run can still be saved: experts that get nothing, routers that use few experts,
+//! outlier losses, waiting for data, and growing memory. Nothing here changes the run; the history starts over on resume.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::model::moe::RouterStats;
 use crate::train::{Limits, StepReport};
 
-/// The file of what went wrong in a run's folder. It is not in `metrics.jsonl`, whose lines a resumed run writes as a straight one does:
-/// what was seen starts anew on resume, and two kinds depend on the clock and the machine.
+/// The file of what went wrong in a run's folder. It is separate from `metrics.jsonl`, whose lines a resumed run writes as an uninterrupted one does:
+/// the history starts over on resume, and two kinds depend on the clock and the machine.
 pub const ALARMS: &str = "alarms.jsonl";
 
 /// What may go wrong with a run.
@@ -24,11 +24,11 @@ pub enum AlarmKind {
     Spike,
     /// The update of a step was skipped (`optim.skip_sigma`).
     Skipped,
-    /// The memory of the process grows without a break.
+    /// The memory of the process grows steadily.
     Memory,
-    /// Most of the time is waiting for samples.
+    /// Most of the time is spent waiting for samples.
     Stalled,
-    /// Loss or gradient is no number. This ends a run in any case.
+    /// Loss or gradient is not a number. This always ends a run.
     NonFinite,
 }
 
@@ -73,7 +73,7 @@ impl Alarm {
     }
 }
 
-/// Steps in a row after which experts without a token, or a router that uses few, are worth a word.
+/// Consecutive steps after which experts without a token, or a router that uses few experts, are reported.
 const PATIENCE: u32 = 100;
 /// Losses that a new one is compared with; as many as SkipStep's window in OLMo-core.
 const WINDOW: usize = 128;
@@ -84,10 +84,10 @@ const DEVIATIONS: f64 = 6.0;
 /// Steps over which waiting is judged, and the share of their time that is too much.
 const WAITED_STEPS: u32 = 50;
 const WAITED_SHARE: f64 = 0.5;
-/// Steps between two looks at the memory of the process.
+/// Steps between two checks of the process's memory.
 const MEMORY_STEPS: u32 = 100;
-/// So many looks, each of which finds more than the one before, are growth if it comes to this share and to these bytes: what
-/// is allocated once, or now and then by chance, does not grow for so long.
+/// This many checks, each higher than the one before, count as growth if the total reaches this fraction and this many bytes:
+/// what is allocated once, or occasionally by chance, does not grow for that long.
 const MEMORY_LOOKS: usize = 8;
 const MEMORY_SHARE: f64 = 0.05;
 const MEMORY_BYTES: u64 = 32 << 20;
@@ -96,7 +96,7 @@ const MEMORY_BYTES: u64 = 32 << 20;
 pub(super) fn skipped(report: &StepReport) -> Alarm {
     let StepReport { cross_entropy: loss, grad_norm: norm, .. } = report;
     let limits = report.limits.map_or_else(String::new, |Limits { loss, norm }| {
-        format!("; optim.skip_sigma allows {loss:.3} and {norm:.3} after the steps before it")
+        format!("; optim.skip_sigma allows {loss:.3} and {norm:.3} after the preceding steps")
     });
     let message = format!(
         "the update was skipped: loss {loss:.3} and gradient norm {norm:.3}{limits}. If that happens often, lower optim.lr or \
@@ -166,8 +166,8 @@ impl Alarms {
         self.held.clear();
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
         Some(format!(
-            "the memory of this process has grown without a break over {} steps, from {:.2} to {:.2} GiB; lower data.prefetch, and \
-             if it goes on, stop (Ctrl-C saves) and go on with `moe-train resume` before the machine has none left: that is a \
+            "the memory of this process has grown steadily over {} steps, from {:.2} to {:.2} GiB; lower data.prefetch, and \
+             if it continues, stop (Ctrl-C saves) and continue with `moe-train resume` before memory runs out: this is a \
              defect of the program, worth a report",
             MEMORY_LOOKS as u32 * MEMORY_STEPS,
             gib(first),
@@ -223,7 +223,7 @@ impl Alarms {
         (*narrow == PATIENCE).then(|| {
             format!(
                 "layer {layer}: nearly all tokens have gone to {used:.1} of {n_experts} experts for {PATIENCE} steps, the router has \
-                 collapsed; go back to an earlier checkpoint with more balancing (moe.balance.bias_rate, moe.balance.switch: \
+                 collapsed; return to an earlier checkpoint with more balancing (moe.balance.bias_rate, moe.balance.switch: \
                  `moe-train resume RUN --from STEP --fork DIR --set ...`) or a lower optim.lr"
             )
         })
@@ -240,7 +240,7 @@ impl Alarms {
         (self.seconds, self.waited, self.n_timed) = (0.0, 0.0, 0);
         (share > WAITED_SHARE).then(|| {
             format!(
-                "{:.0} % of the time of the last {WAITED_STEPS} steps was waiting for samples; raise data.prefetch, or put the \
+                "{:.0} % of the time of the last {WAITED_STEPS} steps was spent waiting for samples; raise data.prefetch, or put the \
                  shards on a faster disk",
                 100.0 * share
             )

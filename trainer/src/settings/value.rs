@@ -135,8 +135,8 @@ impl fmt::Display for Kind {
                 f.write_str(&words.join(" or "))
             }
             Self::Words(words) => write!(f, "a list of words, each {}", Self::Choice(words)),
-            Self::Texts(such) => write!(f, "a list as in {such}"),
-            Self::TextsOrNone(such) => write!(f, "a list as in {such}, or [] for none"),
+            Self::Texts(such) => write!(f, "a list such as {such}"),
+            Self::TextsOrNone(such) => write!(f, "a list such as {such}, or [] for none"),
             Self::Path => f.write_str("a folder"),
             Self::Device => f.write_str("\"auto\", \"cpu\", \"cuda\" or \"cuda:N\""),
         }

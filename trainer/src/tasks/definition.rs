@@ -247,7 +247,7 @@ pub fn files(paths: &OneOrMore) -> Result<Vec<PathBuf>> {
         }
         let wrong = |problem: String| Error::Data(format!("{pattern}: {problem}"));
         let before = found.len();
-        for path in glob::glob(pattern).map_err(|error| wrong(format!("no pattern of files: {error}")))? {
+        for path in glob::glob(pattern).map_err(|error| wrong(format!("not a file pattern: {error}")))? {
             found.push(path.map_err(|error| wrong(error.to_string()))?);
         }
         if found.len() == before {

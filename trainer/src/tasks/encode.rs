@@ -28,7 +28,7 @@ pub struct Window {
 /// # Errors
 /// When it is no tokenizer.
 pub fn tokenizer(file: &[u8]) -> Result<Tokenizer, String> {
-    let mut tokenizer = Tokenizer::from_bytes(file).map_err(|error| format!("is no tokenizer: {error}"))?;
+    let mut tokenizer = Tokenizer::from_bytes(file).map_err(|error| format!("is not a tokenizer: {error}"))?;
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| format!("cannot stop truncating: {error}"))?;
     Ok(tokenizer)
@@ -47,7 +47,7 @@ impl Encoder {
     /// When it is no tokenizer.
     pub fn new(file: &[u8], eod: u32) -> Result<Self> {
         let tokenizer =
-            tokenizer(file).map_err(|problem| Error::Data(format!("the tokenizer of the run {problem}")))?;
+            tokenizer(file).map_err(|problem| Error::Data(format!("the run's tokenizer {problem}")))?;
         Ok(Self { tokenizer, eod })
     }
 
@@ -85,7 +85,7 @@ impl Encoder {
 
     fn checked(&self, context: Vec<u32>, continuation: Vec<u32>) -> Result<Request, String> {
         match continuation.is_empty() {
-            true => Err("an answer has no token of its own behind its context".into()),
+            true => Err("an answer has no token of its own after its context".into()),
             false => Ok(Request { context, continuation }),
         }
     }

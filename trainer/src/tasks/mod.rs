@@ -156,7 +156,7 @@ impl Task {
 fn outcome(question: &Question, scores: &[Score]) -> Result<Outcome, String> {
     if let Some(score) = scores.iter().find(|score| !score.log_likelihood.is_finite()) {
         return Err(format!(
-            "the likelihood of an answer is {}: weights of the model are no numbers any more, or far too large",
+            "the likelihood of an answer is {}: the model's weights are no longer numbers, or are far too large",
             score.log_likelihood
         ));
     }

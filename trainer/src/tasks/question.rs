@@ -71,7 +71,7 @@ impl Questions {
             shots = Some(Shots { n, ..shots.unwrap_or(absent) }).filter(|shots| shots.n > 0);
         }
         if definition.kind == Kind::Perplexity && shots.is_some() {
-            return Err(wrong("`shots`: a text whose perplexity is asked for has no examples".into()));
+            return Err(wrong("`shots`: perplexity tasks have no examples".into()));
         }
         let named = |key: &str, list: &OneOrMore| match list {
             OneOrMore::More(paths) if paths.is_empty() => {
@@ -137,7 +137,7 @@ fn prepend(
     }
     for (index, (question, own)) in questions.iter_mut().zip(asked).enumerate() {
         if pool.len() < shots.n.saturating_add(times.get(own).copied().unwrap_or_default()) {
-            return Err(format!("`shots`: {} examples are asked for, and there are {}", shots.n, pool.len()));
+            return Err(format!("`shots`: {} examples are requested, but there are only {}", shots.n, pool.len()));
         }
         let order: Box<dyn Iterator<Item = usize>> = match shots.seed {
             None => Box::new(0..pool.len()),
@@ -349,7 +349,7 @@ impl Form {
                     "field `{path}`: {answer:?} is label {index} (from 0) of {labels:?}, and there are only {} choices",
                     choices.len()
                 )),
-                None => Err(format!("field `{path}`: {answer:?} is none of the labels {labels:?}")),
+                None => Err(format!("field `{path}`: {answer:?} is not one of the labels {labels:?}")),
             };
         }
         let found = match value {
@@ -406,7 +406,7 @@ mod tests {
             let error = right("", wrong).expect_err(wrong);
             assert!(error.contains("d.jsonl, line 1") && error.contains("from 0 to 2"), "{error}");
         }
-        assert!(right("labels = \"l\"", "\"4\"").is_err_and(|error| error.contains("none of the labels")));
+        assert!(right("labels = \"l\"", "\"4\"").is_err_and(|error| error.contains("not one of the labels")));
         let error = right("labels = [\"w\", \"x\", \"y\", \"z\"]", "\"z\"").expect_err("a label too many");
         assert!(error.contains("there are only 3 choices"), "{error}");
     }
@@ -435,9 +435,9 @@ mod tests {
         assert_eq!(contexts("", Changes { shots: Some(other), limit: None }).len(), 6);
         let error =
             read(&format!("{CHOICES}[shots]\nn = 6\n"), &records, Changes::default()).expect_err("too many");
-        assert!(error.to_string().contains("6 examples are asked for"), "{error}");
+        assert!(error.to_string().contains("6 examples are requested"), "{error}");
         let most = Changes { shots: Some(usize::MAX), limit: None };
-        assert!(read(CHOICES, &records, most).is_err_and(|error| error.to_string().contains("there are 6")));
+        assert!(read(CHOICES, &records, most).is_err_and(|error| error.to_string().contains("there are only 6")));
         // The file of the task by its name is the file of the task, however it is named.
         for name in ["d.jsonl", "./d.jsonl"] {
             let named = format!("[shots]\nn = 2\ndata = \"{name}\"\n");
@@ -469,7 +469,7 @@ mod tests {
         let choice = "kind = \"choice\"\nprompt = \"\"\nchoices = [\"a\", \"b\"]\nanswer = 0\n";
         refused(&format!("{choice}[shots]\nn = 1\ndata = []\n"), "`shots.data` is an empty list");
         refused("kind = \"cloze\"\ntext = \"{{t}}\"\nanswer = 0\n", "`answer` does not belong");
-        refused("kind = \"perplexity\"\ntext = \"{{t}}\"\n[shots]\nn = 1\n", "has no examples");
+        refused("kind = \"perplexity\"\ntext = \"{{t}}\"\n[shots]\nn = 1\n", "have no examples");
         refused("kind = \"choice\"\nchoices = [\"{{t}}\"]\nanswer = 0\n", "at least two are needed");
         refused("kind = \"choice\"\nchoices = [\"{{t}}\", \"{{u}}\"]\nanswer = 0\n", "no field `u`");
     }

@@ -52,7 +52,7 @@ pub fn read(files: &[PathBuf], only: &Where, limit: usize) -> Result<Vec<Record>
     }
     if records.is_empty() && limit > 0 {
         let names: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
-        let which = if only.is_empty() { "no record" } else { "no record has what `where` asks for" };
+        let which = if only.is_empty() { "no record" } else { "no record matches `where`" };
         return Err(Error::Data(format!("{}: {which}", names.join(", "))));
     }
     Ok(records)
@@ -78,7 +78,7 @@ impl<'a> Lines<'a> {
         let name = path.to_string_lossy().to_lowercase();
         if [".parquet", ".zst", ".arrow", ".csv"].iter().any(|ending| name.ends_with(ending)) {
             return Err(Error::Data(format!(
-                "{}: tasks are read from JSONL, plain or compressed by gzip; write the records as such",
+                "{}: tasks are read from JSONL, plain or compressed with gzip; convert the records to JSONL",
                 path.display()
             )));
         }
@@ -97,7 +97,7 @@ impl<'a> Lines<'a> {
             *n += 1;
             let read = reader.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', buffer);
             read.map_err(|error| match *is_compressed {
-                true => at(path, *n, &format!("the compressed file is cut short or damaged: {error}")),
+                true => at(path, *n, &format!("the compressed file is truncated or damaged: {error}")),
                 false => Error::io("read", path)(error),
             })?;
             if buffer.is_empty() {
@@ -108,7 +108,7 @@ impl<'a> Lines<'a> {
                 return Err(at(path, *n, &format!("expected a line of JSON, found more than {longest} MiB")));
             }
             if *n == 1 && buffer.starts_with(b"\x1f\x8b") {
-                let problem = "is compressed by gzip; give it a name that ends in .gz";
+                let problem = "is compressed with gzip; give it a name that ends in .gz";
                 return Err(Error::Data(format!("{}: {problem}", path.display())));
             }
             if *n == 1 && buffer.starts_with(b"\xef\xbb\xbf") {
@@ -119,7 +119,7 @@ impl<'a> Lines<'a> {
             }
         }
         let text = std::str::from_utf8(buffer).map_err(|error| {
-            at(path, *n, &format!("expected UTF-8: the bytes from {} on are none", error.valid_up_to()))
+            at(path, *n, &format!("expected UTF-8: invalid bytes from {} on", error.valid_up_to()))
         })?;
         Ok(Some((*n, text)))
     }
@@ -182,8 +182,8 @@ mod tests {
         check("latin.jsonl", b"{\"a\": 1}\n{\"a\": \"\xe9\"}\n", "latin.jsonl, line 2: expected UTF-8");
         check("packed.jsonl", &packed, "a name that ends in .gz (3)");
         check("whole.jsonl.gz", &packed, "99 records");
-        check("cut.jsonl.gz", &packed[..packed.len() - 9], "cut short or damaged");
-        check("plain.jsonl.gz", &line, "plain.jsonl.gz, line 1: the compressed file is cut short or damaged");
+        check("cut.jsonl.gz", &packed[..packed.len() - 9], "truncated or damaged");
+        check("plain.jsonl.gz", &line, "plain.jsonl.gz, line 1: the compressed file is truncated or damaged");
         check("cut.jsonl.gz", &packed[..packed.len() - 9], "(3)");
     }
 }

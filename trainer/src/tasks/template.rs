@@ -21,7 +21,7 @@ impl Path {
         match text.split('.').all(is_name) {
             true => Ok(Self(text.to_string())),
             false => Err(format!(
-                "{text:?} is no field; expected names with dots between them, as in choices.text"
+                "{text:?} is not a field; expected dot-separated names, as in choices.text"
             )),
         }
     }
@@ -100,7 +100,7 @@ impl Template {
         let mut rest = text;
         if rest.contains("{%") || rest.contains("{#") {
             return Err(format!(
-                "{text:?}: only fields are filled in, as in {{{{question}}}}; statements are not"
+                "{text:?}: only fields are supported, as in {{{{question}}}}; statements are not"
             ));
         }
         while let Some((before, behind)) = rest.split_once("{{") {

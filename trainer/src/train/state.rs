@@ -13,7 +13,7 @@ pub struct Position {
     pub step: u64,
     /// First sample of the next one.
     pub t: u64,
-    /// Targets learnt from.
+    /// Targets learned from.
     pub tokens_seen: u64,
 }
 
@@ -30,7 +30,7 @@ pub struct TrainState {
     pub t: u64,
     /// Where the run began: step 0, or where it left another one.
     pub origin: Position,
-    /// Targets learnt from, padding and masked tokens excluded.
+    /// Targets learned from, padding and masked tokens excluded.
     pub tokens_seen: u64,
     /// Hash of all samples read.
     pub digest: DataDigest,
@@ -63,7 +63,7 @@ impl TrainState {
         self.step.saturating_sub(self.spikes.skipped)
     }
 
-    /// Counts a step on this batch, from which nothing was learnt if it was skipped.
+    /// Counts a step on this batch, from which nothing was learned if it was skipped.
     pub(super) fn advance(&mut self, batch: &Batch, is_skipped: bool) {
         self.step += 1;
         self.t = batch.first_t + batch.len() as u64;

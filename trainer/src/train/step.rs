@@ -52,7 +52,7 @@ pub struct StepReport {
     pub group_norms: Vec<f64>,
     /// Factor by which what has no largest norm of its own was clipped; 1 if it was not.
     pub clip_factor: f64,
-    /// Whether loss or norm were above their limits and nothing was learnt.
+    /// Whether loss or norm were above their limits and nothing was learned.
     pub is_skipped: bool,
     /// The limits, where there were any.
     pub limits: Option<Limits>,

@@ -140,7 +140,7 @@ fn foot(view: &View, said: &[String], size: Size) -> Vec<Line> {
         lines.extend(wrapped(&text, size.width).into_iter().map(|part| vec![(ink, part)]));
     };
     if view.n_bad > 0 {
-        push(Ink::Bad, &format!("metrics.jsonl has {} lines that are no records", view.n_bad));
+        push(Ink::Bad, &format!("metrics.jsonl has {} lines that are not records", view.n_bad));
     }
     for alarm in view.alarms.iter().rev().take(size.height) {
         push(Ink::Bad, &format!("{} at step {}: {}", alarm.kind, alarm.step, alarm.message));
@@ -159,7 +159,7 @@ fn curve(view: &View, width: usize, height: usize) -> Vec<Line> {
     };
     let (first, last) = ends(&mut points().map(|point| point.0));
     if first > last {
-        return vec![vec![(Ink::Soft, "no line of metrics yet".to_owned())]];
+        return vec![vec![(Ink::Soft, "no metrics yet".to_owned())]];
     }
     let after = first + BEGINNING * (last - first);
     let (low, high) = ends(&mut points().filter(|point| point.0 >= after).map(|point| point.1));
@@ -219,7 +219,7 @@ fn loads(layers: &[Layer], width: usize, n_rows: usize) -> Vec<Line> {
         true => format!("load of each expert in the {} worst of {} layers", shown.len(), layers.len()),
         false => "load of each expert by layer".to_owned(),
     };
-    let mut lines = vec![vec![(Ink::Soft, format!("{which}: ▄ is even, █ twice, {NOTHING} nothing"))]];
+    let mut lines = vec![vec![(Ink::Soft, format!("{which}: ▄ even, █ twice that, {NOTHING} none"))]];
     let label = shown.iter().map(|i| layers[*i].name.chars().count()).max().unwrap_or(0);
     for layer in shown.iter().map(|i| &layers[*i]) {
         let words = layer.max_violation.map(|x| format!(" MaxVio {x:.2}")).unwrap_or_default();

@@ -57,7 +57,7 @@ impl Follower {
             ["metrics.jsonl", ".lock", "config.lock.toml"].iter().any(|name| dir.join(name).is_file());
         if !is_run {
             return Err(Error::Usage(format!(
-                "{}: expected the folder of a run, with metrics.jsonl or config.lock.toml; found neither",
+                "{}: expected a run's folder, with metrics.jsonl or config.lock.toml; found neither",
                 dir.display()
             )));
         }

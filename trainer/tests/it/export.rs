@@ -249,7 +249,7 @@ fn folders_that_are_no_model_of_ours_are_refused_with_the_reason() {
     assert_eq!(problem("rope_parameters", rope("yarn", 32.0)), "");
     assert!(problem("rope_parameters", rope("yarn", 16.0)).contains("beta_fast: 32 expected, 16 found"));
     assert!(
-        problem("rope_parameters", rope("linear", 32.0)).contains("default or yarn expected, linear found")
+        problem("rope_parameters", rope("linear", 32.0)).contains("expected default or yarn, found linear")
     );
     assert!(problem("hidden_size", 30.into()).contains("model.embed_tokens.weight: shape [40, 30] expected"));
     assert!(problem("n_shared_experts", 0.into()).contains("shared_experts.down_proj.weight is no part"));

@@ -172,7 +172,7 @@ fn padding_changes_neither_loss_nor_counts() {
 }
 
 #[test]
-fn one_batch_is_learnt_by_heart() {
+fn one_batch_is_learned_by_heart() {
     let mut config = tiny_model();
     config.init_std = 0.1;
     let mut state = state(&config);

@@ -76,7 +76,7 @@ fn a_dense_run_becomes_a_mixture_and_trains_on() {
     for (more, problem) in [
         (&["--granularity", "3", "--top-k", "3"][..], "--granularity 3: does not cut model.dense_ffn = 16"),
         (&["--granularity", "2", "--top-k", "3"], "moe.top_k = 3 is not a multiple of --granularity 2"),
-        (&["--set", "moe.shared=1"], "moe.shared = 1: 0 would do"),
+        (&["--set", "moe.shared=1"], "moe.shared = 1: must be 0"),
         (&["--set", "moe.router.norm_weights=false"], "norm_weights = true would do"),
     ] {
         let refused = upcycle(more);

@@ -89,7 +89,7 @@ impl Field {
             Self::Only(key, values) => only(facts, key, values).into_iter().collect(),
             Self::Window => only(facts, ATTENTION, &["gqa", "swa"]).into_iter().collect(),
             Self::SharedWidth if facts.number("moe.shared") == 0 => {
-                vec!["moe.shared = 0: 1 or more would do".into()]
+                vec!["moe.shared = 0: must be 1 or more".into()]
             }
             Self::Rope(..) => only(facts, SCALING, &["none", "yarn"]).into_iter().collect(),
             Self::Router(router) => router.problems(facts),
@@ -167,7 +167,7 @@ impl Field {
             }
             Self::Window => match config.get("sliding_window") {
                 None => {
-                    Err("sliding_window is missing: write how many tokens a token sees, or null for all"
+                    Err("sliding_window is missing: give the number of tokens that a token sees, or null for all"
                         .into())
                 }
                 Some(Json::Null) => Ok(vec![format!("{ATTENTION}=gqa")]),
@@ -189,7 +189,7 @@ impl Field {
                     (integer("shared_expert_intermediate_size")?, integer("moe_intermediate_size")?);
                 if of_one == 0 || !width.is_multiple_of(of_one) {
                     return Err(format!(
-                        "shared_expert_intermediate_size: a multiple of moe_intermediate_size = {of_one} expected, {width} found"
+                        "shared_expert_intermediate_size: expected a multiple of moe_intermediate_size = {of_one}, found {width}"
                     ));
                 }
                 Ok(vec![format!("moe.shared={}", width / of_one)])
@@ -283,7 +283,7 @@ impl Router {
 /// The problem of a key that has none of these values.
 fn only(facts: Facts, key: &str, values: &[&str]) -> Option<String> {
     let found = facts.text(key);
-    (!values.contains(&found.as_str())).then(|| format!("{key} = {found}: {} would do", values.join(" or ")))
+    (!values.contains(&found.as_str())).then(|| format!("{key} = {found}: must be {}", values.join(" or ")))
 }
 
 fn number<'a>(config: &'a Map<String, Json>, name: &str) -> Result<&'a Json, String> {
@@ -295,7 +295,7 @@ fn number<'a>(config: &'a Map<String, Json>, name: &str) -> Result<&'a Json, Str
 }
 
 fn not(name: &str, expected: &str, config: &Map<String, Json>) -> String {
-    format!("{name}: {expected} expected, {} found", config.get(name).unwrap_or(&Json::Null))
+    format!("{name}: expected {expected}, found {}", config.get(name).unwrap_or(&Json::Null))
 }
 
 /// Whether a theta is that of latent attention.
@@ -345,14 +345,14 @@ fn rope(config: &Map<String, Json>, theta: &str, fraction: Option<&str>) -> Resu
                 if found != expected {
                     let show = |value: Option<f64>| value.map_or("nothing".to_string(), |x| x.to_string());
                     return Err(format!(
-                        "rope_parameters.{name}: {} expected, {} found",
+                        "rope_parameters.{name}: expected {}, found {}",
                         show(expected),
                         show(found)
                     ));
                 }
             }
         }
-        other => return Err(format!("rope_parameters.rope_type: default or yarn expected, {other} found")),
+        other => return Err(format!("rope_parameters.rope_type: expected default or yarn, found {other}")),
     }
     let share = of("partial_rotary_factor").or_else(|| config.get("partial_rotary_factor"));
     match (fraction, share) {

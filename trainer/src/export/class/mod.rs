@@ -126,7 +126,7 @@ impl Class {
         }
         if !self.is_moe && !facts.is_dense() {
             problems.push(format!(
-                "model.dense_layers = {dense}: it has no mixtures of experts; {layers}, as model.layers, would do"
+                "model.dense_layers = {dense}: it has no mixtures of experts; must be {layers}, as model.layers"
             ));
         }
         problems.extend(self.fields().flat_map(|field| field.problems(facts)));
@@ -150,7 +150,7 @@ impl Class {
             }
             if facts.values.get(name) != key.default {
                 let default = key.default.as_ref().map_or("absent".to_string(), ToString::to_string);
-                problems.push(format!("{name} = {}: {default} would do", facts.text(name)));
+                problems.push(format!("{name} = {}: must be {default}", facts.text(name)));
             }
         }
         problems
@@ -176,7 +176,7 @@ impl Class {
         let (name, problems) =
             nearest.map_or(("", Vec::new()), |(class, problems)| (class.architecture, problems));
         Err(Error::Usage(format!(
-            "no class of transformers can be this model; nearest is {name}, but for:\n  {}",
+            "no transformers class can express this model; the nearest is {name}, except for:\n  {}",
             problems.join("\n  ")
         )))
     }
@@ -195,7 +195,7 @@ impl Class {
         CLASSES.iter().find(is_named).copied().ok_or_else(|| {
             let all: Vec<&str> = CLASSES.iter().map(|class| class.architecture).collect();
             let found = named.or(model_type).unwrap_or("nothing");
-            format!("architectures: one of {} expected, {found} found", all.join(", "))
+            format!("architectures: expected one of {}, found {found}", all.join(", "))
         })
     }
 
@@ -224,7 +224,7 @@ impl Class {
             let expected: Json = serde_json::from_str(json).unwrap_or_default();
             match config.get(*name) {
                 Some(found) if !same(found, &expected) => {
-                    problems.push(format!("{name}: {expected} expected, {found} found"));
+                    problems.push(format!("{name}: expected {expected}, found {found}"));
                 }
                 _ => {}
             }
@@ -298,17 +298,17 @@ mod tests {
     #[test]
     fn what_no_class_can_be_is_named_with_what_would_do() {
         let problem = |assignments: &[&str]| chosen(assignments).expect_err("not exportable");
-        assert!(problem(&["attention.sinks=true"]).contains("attention.sinks = true: false would do"));
+        assert!(problem(&["attention.sinks=true"]).contains("attention.sinks = true: must be false"));
         assert!(problem(&["moe.balance.quantile=true"]).contains("moe.balance.quantile = true: false"));
-        assert!(problem(&["attention.kind=kda"]).contains("attention.kind = kda: gqa would do"));
+        assert!(problem(&["attention.kind=kda"]).contains("attention.kind = kda: must be gqa"));
         let gated = problem(&["moe.shared_gate=true", "attention.gate=head"]);
         assert!(gated.contains("attention.gate = head") && gated.contains("moe.shared_gate"), "{gated}");
         let switch = problem(&["moe.router.kind=switch", "moe.top_k=1"]);
-        assert!(switch.contains("moe.router.kind = switch: top_k or group_limited would do"), "{switch}");
+        assert!(switch.contains("moe.router.kind = switch: must be top_k or group_limited"), "{switch}");
         let scaled = problem(&["attention.rope.scaling=ntk", "attention.rope.factor=4"]);
-        assert!(scaled.contains("attention.rope.scaling = ntk: none or yarn would do"), "{scaled}");
+        assert!(scaled.contains("attention.rope.scaling = ntk: must be none or yarn"), "{scaled}");
         let window = problem(&["attention.pattern=[\"swa\",\"full\"]"]);
-        assert!(window.contains("attention.pattern") && window.contains("absent would do"), "{window}");
+        assert!(window.contains("attention.pattern") && window.contains("must be absent"), "{window}");
     }
 
     #[test]

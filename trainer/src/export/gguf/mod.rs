@@ -33,7 +33,7 @@ pub fn export(loaded: &Loaded, path: &Path, kind: Type) -> Result<Exported> {
         ))
     })?;
     if path.exists() {
-        return Err(Error::Usage(format!("{}: exists; name a file that does not", path.display())));
+        return Err(Error::Usage(format!("{}: exists; name a new file", path.display())));
     }
     let mut source = Source::open(loaded, class, facts)?;
     let mut meta = keys(arch, loaded, facts, kind);
@@ -61,7 +61,7 @@ pub fn export(loaded: &Loaded, path: &Path, kind: Type) -> Result<Exported> {
 fn warnings(arch: &str, facts: Facts) -> Vec<String> {
     match arch == "deepseek2" && facts.model.norm_eps != LATENT_EPS {
         true => vec![format!(
-            "model.norm_eps = {}: llama.cpp takes it for latent vectors too, which have {LATENT_EPS:e} here",
+            "model.norm_eps = {}: llama.cpp also uses it for latent vectors, which have {LATENT_EPS:e} here",
             facts.model.norm_eps
         )],
         false => Vec::new(),
@@ -75,26 +75,26 @@ fn warnings(arch: &str, facts: Facts) -> Vec<String> {
 fn arch(class: &Class, facts: Facts) -> Result<&'static str, Vec<String>> {
     let Some(arch) = class.gguf else {
         return Err(vec![
-            "moe.shared_gate = true: false would do, with moe.router.score = \"sigmoid\"".into(),
+            "moe.shared_gate = true: must be false, with moe.router.score = \"sigmoid\"".into(),
         ]);
     };
     let mut problems = Vec::new();
     if facts.text("attention.kind") == "swa" {
-        problems.push("attention.kind = swa: gqa would do".into());
+        problems.push("attention.kind = swa: must be gqa".into());
     }
     let scaling = facts.text("attention.rope.scaling");
     if scaling != "none" {
-        problems.push(format!("attention.rope.scaling = {scaling}: none would do"));
+        problems.push(format!("attention.rope.scaling = {scaling}: must be none"));
     }
     if arch == "deepseek2" && facts.number("attention.mla.q_rank") == 0 {
-        problems.push("attention.mla.q_rank is absent: a rank would do".into());
+        problems.push("attention.mla.q_rank is absent: must be set".into());
     }
     if arch == "qwen3moe" {
         if facts.model.n_dense_layers > 0 {
-            problems.push(format!("model.dense_layers = {}: 0 would do", facts.model.n_dense_layers));
+            problems.push(format!("model.dense_layers = {}: must be 0", facts.model.n_dense_layers));
         }
         if facts.text("moe.router.norm_weights") != "true" {
-            problems.push("moe.router.norm_weights = false: true would do".into());
+            problems.push("moe.router.norm_weights = false: must be true".into());
         }
     }
     if problems.is_empty() { Ok(arch) } else { Err(problems) }

@@ -25,11 +25,11 @@ const UNUSED: i32 = 5;
 /// # Errors
 /// Why llama.cpp cannot have this tokenizer.
 pub fn keys(file: &[u8], vocab: usize, eod: u32) -> Result<Vec<(String, Meta)>, String> {
-    let file: Json = serde_json::from_slice(file).map_err(|error| format!("is no JSON: {error}"))?;
+    let file: Json = serde_json::from_slice(file).map_err(|error| format!("is not JSON: {error}"))?;
     let model = &file["model"];
     if model["type"] != "BPE" && !(model["type"].is_null() && model["merges"].is_array()) {
         return Err(format!(
-            "model.type: \"BPE\" expected, {} found: only byte-level BPE can go into a GGUF file",
+            "model.type: expected \"BPE\", found {}: only byte-level BPE can go into a GGUF file",
             model["type"]
         ));
     }
@@ -95,10 +95,10 @@ fn split(pre: &Json) -> Result<&'static str, String> {
         _ => std::slice::from_ref(pre),
     };
     let Some((last, splits)) = steps.split_last().filter(|(last, _)| last["type"] == "ByteLevel") else {
-        return Err(format!("pre_tokenizer: ByteLevel expected at the end, {} found", pre["type"]));
+        return Err(format!("pre_tokenizer: expected ByteLevel at the end, found {}", pre["type"]));
     };
     if last["add_prefix_space"] == true {
-        return Err("pre_tokenizer: add_prefix_space: false expected, true found".into());
+        return Err("pre_tokenizer: add_prefix_space: expected false, found true".into());
     }
     let patterns: Vec<&str> = splits.iter().filter_map(|step| step["pattern"]["Regex"].as_str()).collect();
     if patterns.is_empty() && last["use_regex"] != false {

@@ -242,7 +242,7 @@ macro_rules! attentions {
                     $((Self::$variant(attention), AttentionCache::$variant(cache)) => {
                         attention.extend(x, ctx, cache)
                     })+
-                    (_, cache) => panic!("{cache:?} is the cache of another attention"),
+                    (_, cache) => panic!("{cache:?} is the cache of another attention kind"),
                 }
             }
 

@@ -21,7 +21,7 @@ settings! {
 impl Balance for Importance {
     fn facts(&self) -> Facts {
         Facts::plain(
-            "loss: squared variation of the weights that experts collect, exact for any micro-batch",
+            "loss: squared variation of the total weight per expert, exact for any micro-batch",
             "arXiv 1701.06538",
         )
     }

@@ -21,7 +21,7 @@ settings! {
 impl Balance for LikelyLoad {
     fn facts(&self) -> Facts {
         Facts::plain(
-            "loss: squared variation of the tokens that experts of `noisy_top_k` may expect, exact for any micro-batch",
+            "loss: squared variation of the expected tokens per expert with `noisy_top_k`, exact for any micro-batch",
             "arXiv 1701.06538",
         )
     }

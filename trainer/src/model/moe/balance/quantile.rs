@@ -27,7 +27,7 @@ const OUT: f64 = -1e30;
 impl Balance for Quantile {
     fn facts(&self) -> Facts {
         Facts::plain(
-            "sets the selection bias so that the last choices would have been even: the mean over micro-batches",
+            "sets the selection bias so that the last choices would have been balanced: the mean over micro-batches",
             "Su 2026; the rule of Levanter's grug",
         )
     }

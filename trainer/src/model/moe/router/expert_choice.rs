@@ -41,7 +41,7 @@ impl Route for ExpertChoice {
     const FACTS: Facts = Facts {
         is_causal: false,
         ..Facts::plain(
-            "experts take tokens, equally many each; weights are the probabilities; needs `allow_noncausal = true`",
+            "experts choose tokens, the same number each; weights are the probabilities; needs `allow_noncausal = true`",
             "arXiv 2202.09368",
         )
     };

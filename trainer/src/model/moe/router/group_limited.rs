@@ -67,7 +67,7 @@ impl Route for GroupLimited {
     const FACTS: Facts = Facts {
         elsewhere: "sigmoid, `top_two`: Glm4Moe, DeepseekV3",
         ..Facts::plain(
-            "the same among the best groups, which are judged by their best or their two best scores; weights as `top_k`",
+            "the same within the best groups, ranked by their best score or their two best scores; weights as in `top_k`",
             "DeepSeek-V2, arXiv 2405.04434; V3, arXiv 2412.19437",
         )
     }

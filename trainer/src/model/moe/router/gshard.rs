@@ -59,7 +59,7 @@ impl Route for GShard {
     type Settings = GShardSettings;
 
     const FACTS: Facts = Facts::plain(
-        "the best, and the second always, by chance, or above a share of 0.2; weights are both probabilities, divided by \
+        "the best expert, and the second always, by chance, or above a share of 0.2; weights are both probabilities, divided by \
          their sum or not",
         "arXiv 2006.16668; Mesh TensorFlow; ST-MoE, arXiv 2202.08906",
     )

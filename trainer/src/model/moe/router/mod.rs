@@ -120,11 +120,11 @@ pub trait Route: Sized {
 pub fn unfit<R: Route>(kind: &str, shape: RouterShape) -> Vec<String> {
     let mut problems = Vec::new();
     if shape.bias_rate > 0.0 && !R::HAS_BIAS {
-        problems.push(format!("moe.balance.bias_rate has nothing to move in moe.router.kind = {kind:?}"));
+        problems.push(format!("moe.balance.bias_rate: moe.router.kind = {kind:?} has no selection bias"));
     }
     if shape.by_logits && !R::CHOOSES_BY_LOGITS {
         problems.push(format!(
-            "moe.balance.quantile sets a bias of logits, as moe.router.kind = \"top_k\" has; found {kind:?}"
+            "moe.balance.quantile sets a logit bias, as in moe.router.kind = \"top_k\"; found {kind:?}"
         ));
     }
     if shape.by_logits && shape.bias_rate > 0.0 {
@@ -134,14 +134,14 @@ pub fn unfit<R: Route>(kind: &str, shape: RouterShape) -> Vec<String> {
     }
     if shape.by_logits && shape.top_k >= shape.n_experts {
         problems.push(format!(
-            "moe.balance.quantile compares each expert with the best that is left out: moe.top_k = {} must be less than \
+            "moe.balance.quantile compares each expert with the best one left out: moe.top_k = {} must be less than \
              moe.experts = {}",
             shape.top_k, shape.n_experts
         ));
     }
     if shape.needs_likelihood && !R::HAS_LIKELIHOOD {
         problems.push(format!(
-            "moe.balance.load is a loss of noisy routers, such as moe.router.kind = \"noisy_top_k\"; found {kind:?}"
+            "moe.balance.load is a loss for noisy routers, such as moe.router.kind = \"noisy_top_k\"; found {kind:?}"
         ));
     }
     if shape.needs_matrix && !R::HAS_MATRIX {
@@ -312,7 +312,7 @@ routers! {
     "switch" => Switch(Switch);
     /// Every token goes to its best expert, and to the second by chance.
     "gshard" => GShard(GShard);
-    /// Scores with learnt noise.
+    /// Scores with learned noise.
     "noisy_top_k" => NoisyTopK(NoisyTopK);
     /// Groups first, then experts of each chosen group.
     "hierarchical" => Hierarchical(Hierarchical);

@@ -41,7 +41,7 @@ impl Route for NoisyTopK {
     type Settings = NoisyTopKSettings;
 
     const FACTS: Facts = Facts::plain(
-        "the k of highest logit with noise of a learnt width; weights are the softmax over those",
+        "the k experts with the highest logits after noise of a learned width; weights are their softmax",
         "arXiv 1701.06538",
     )
     .with_fast_choice();

@@ -40,7 +40,7 @@ impl Route for Switch {
     type Settings = SwitchSettings;
 
     const FACTS: Facts = Facts::plain(
-        "the one of highest probability, which is the weight; input jitter in training, small initial weights",
+        "the expert with the highest probability, which is the weight; input jitter in training, small initial weights",
         "arXiv 2101.03961",
     )
     .with_fast_choice();

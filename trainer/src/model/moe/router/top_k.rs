@@ -79,7 +79,7 @@ impl Route for TopK {
         gpu: Written::Fast,
         elsewhere: "softmax: Mixtral, Qwen2Moe, Qwen3Moe, Olmoe; sigmoid: Glm4Moe, DeepseekV3",
         ..Facts::plain(
-            "the k of highest softmax or sigmoid score, with or without selection bias; weights are the scores, divided by \
+            "the k experts with the highest softmax or sigmoid scores, with or without selection bias; weights are the scores, divided by \
              their sum or not, times `route_scale`",
             "DeepSeek-V3, arXiv 2412.19437; Mixtral, arXiv 2401.04088",
         )
