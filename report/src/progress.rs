@@ -151,7 +151,7 @@ fn on_terminal(name: &str, total: u64, unit: Unit, shared: &Arc<Shared>, memory:
         let style = style.with_key("line", move |state: &ProgressState, out: &mut dyn Write| {
             let amounts = [state.pos(), state.len().unwrap_or(0)];
             let words = line(&name, unit, amounts, &shared.words(), state.elapsed(), &of_memory(memory));
-            // A line that is as wide as the terminal would go on in the next.
+            // A line that is as wide as the terminal would continue in the next.
             let width = usize::from(term.size().1).saturating_sub(1);
             out.write_str(&with_bar(&words, amounts, width)).unwrap_or_default();
         });

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Training steps on the CPU beside PyTorch, eager and compiled, on the same cores: tokens/s, processor seconds and peak
+# Training steps on the CPU beside PyTorch, eager and compiled, on the same cores: tokens/s, CPU seconds and peak
 # memory of small mixtures and of their dense twins, with one thread and with all. Prints the table of
 # docs/benchmarks/cpu.md and fails where PyTorch is faster or smaller.
 # Size: PyTorch with its CUDA libraries is a download of 3 GB; WORK keeps it. Time: half an hour on two cores, 5 minutes

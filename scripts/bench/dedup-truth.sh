@@ -4,7 +4,7 @@
 #   scripts/bench/dedup-truth.sh DATA
 #
 # DATA has the collections and truth/dedup_dev_*.tsv (Jaccard index of word 5-grams, id, id). The labels leave out most pairs
-# of short pages made from a template, so all pairs are found again by brute force, and the labelled ones must be among them.
+# of short pages made from a template, so all pairs are found again by brute force, and the labeled ones must be among them.
 set -euo pipefail
 data=$(realpath "${1:?the folder with truth/ and the collections}")
 cd "$(dirname "$0")/../.."

@@ -23,7 +23,7 @@ stream = iter(())
 left, n, old = int(sys.argv[1]) * 1_000_000, 0, []
 common = ["the", "be", "to", "of", "and", "that", "have", "with"]
 with open("corpus.jsonl", "w") as file:
-    # Sentences are drawn once and put together anew for each document: drawing every word would take an hour.
+    # Sentences are drawn once and put together again for each document: drawing every word would take an hour.
     sentences = [
         " ".join(random.choices(words, cum_weights=weights, k=random.randint(6, 24)) + random.sample(common, 2)).capitalize() + "."
         for _ in range(400_000)

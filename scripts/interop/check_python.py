@@ -141,7 +141,7 @@ def streams(plan):
                 assert np.array_equal(np.concatenate(seen[name]), whole[name]), (world, batch, name)
             numbers = zip(*[PlanBatches(plan, batch, rank=rank, world=world, stop=500) for rank in range(world)], strict=True)
             assert [t for step in numbers for part in step for t in part] == list(range(500))
-    # A state is a position: another size of batches and another world go on from it.
+    # A state is a position: another size of batches and another world continue from it.
     first = PlanStream(plan, 32)
     for batch, _ in zip(first, range(5)):
         state = json.loads(json.dumps(first.state_dict()))

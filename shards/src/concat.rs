@@ -55,7 +55,7 @@ impl ConcatWindow {
         pieces
     }
 
-    /// What is left after the first `shown` bins, in the order of the stream. Neighbours are joined, so that a text of
+    /// What is left after the first `shown` bins, in the order of the stream. Neighbors are joined, so that a text of
     /// which nothing was shown is whole.
     pub fn rest(&self, shown: u64) -> Vec<PackedPiece> {
         let mut pieces = Vec::new();
@@ -86,7 +86,7 @@ impl ConcatWindow {
     }
 }
 
-/// Appends a piece, or lengthens the last one if it goes on exactly there.
+/// Appends a piece, or lengthens the last one if it continues exactly there.
 pub fn push_joined(pieces: &mut Vec<PackedPiece>, piece: PackedPiece) {
     match pieces.last_mut() {
         Some(last) if last.doc == piece.doc && last.offset + last.len == piece.offset => {

@@ -41,7 +41,7 @@ pub struct DocumentMeta {
     /// Position of the source in the manifest. Not stored from version 3 on, where it reads as 0: a shard must not change
     /// when another source is added before its own; the manifest says it.
     pub source: u16,
-    /// Bytes of the text as it was read, before normalisation: the ledger adds them up.
+    /// Bytes of the text as it was read, before normalization: the ledger adds them up.
     pub n_bytes: u32,
 }
 

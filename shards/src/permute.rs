@@ -13,7 +13,7 @@ pub const TABLE_MAX: u64 = 4096;
 const ROUNDS: usize = 6;
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a bijection in which every output
+/// The finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): a bijection in which every output
 /// bit depends on every input bit.
 pub fn mix64(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -204,7 +204,7 @@ mod tests {
         );
     }
 
-    /// A weak round function shows first in the lowest bit and in the spread of neighbours.
+    /// A weak round function shows first in the lowest bit and in the spread of neighbors.
     #[test]
     fn neighbours_are_unrelated() {
         for n in [5_000, 1 << 20, 1_000_000, (1 << 20) + 1] {

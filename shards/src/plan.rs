@@ -62,7 +62,7 @@ impl Plan {
     /// shard of the plan.
     ///
     /// # Errors
-    /// As [`Plan::open`], but for the manifest.
+    /// As [`Plan::open`], except for the manifest.
     pub fn open_to_extend(dir: &Path) -> Result<Plan> {
         Plan::assemble(dir, Manifest::read(dir)?, PlanLock::read(dir)?)
     }

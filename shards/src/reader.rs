@@ -416,7 +416,7 @@ impl Shard {
     }
 
     /// Reads the tokens from the disk, compares them with their digest and looks for ids beyond the vocabulary. `progress` is told how many bytes were read since
-    /// it was told last, and says whether to go on; `false` when it did not want to.
+    /// it was told last, and says whether to continue; `false` when it did not want to.
     ///
     /// # Errors
     /// The bytes are not those that were written; where that can be told, the document is named.

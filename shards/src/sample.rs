@@ -67,7 +67,7 @@ impl Sample {
     }
 
     /// Reads the pieces of a bin from their shards. Documents that are `hidden` (shard as numbered in the manifest,
-    /// document in it) become padding in their place. In a stitched layout a text goes on the segment of the text of its family that
+    /// document in it) become padding in their place. In a stitched layout a text continues the segment of the text of its family that
     /// ends before it.
     pub(crate) fn assemble(
         id: SampleId,

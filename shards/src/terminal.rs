@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// To the other screen, which keeps what is on this one; no cursor, and no line goes on in the next.
+/// To the other screen, which keeps what is on this one; no cursor, and no line continues in the next.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
 /// All of it back.
 pub(crate) const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";

@@ -40,7 +40,7 @@ impl Stream {
     }
 }
 
-/// The finaliser of SplitMix64 over an incremented state: a bijection of 64 bits in which every
+/// The finalizer of SplitMix64 over an incremented state: a bijection of 64 bits in which every
 /// input bit changes about half of the output bits.
 pub fn mix(x: u64) -> u64 {
     let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -100,7 +100,7 @@ fn what_another_build_has_is_not_taken_in_again() {
 }
 
 /// A document that an earlier build removed is not in its shards, so it can no longer connect a new one to what was kept: the
-/// sentence \"as if both were built together\" is true but for that. Each base text has a near copy in the earlier crawl, and
+/// sentence \"as if both were built together\" is true except for that. Each base text has a near copy in the earlier crawl, and
 /// a near copy of the copy in the later one.
 #[test]
 fn what_only_a_removed_document_connects_is_taken_in_again() {

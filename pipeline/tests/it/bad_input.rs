@@ -30,7 +30,7 @@ fn planted(scratch: &Scratch) {
     lines.push(b"{\"id\":\"x\",\"text\":\" \\u0000\\r\\n \"}\n".to_vec());
     lines.push(b"{\"text\":\"no id\"}\n".to_vec());
     lines.push(b"\n  \n".to_vec());
-    // NUL bytes, escaped and raw: normalised away, not bad.
+    // NUL bytes, escaped and raw: normalized away, not bad.
     lines.push(format!("{}\n", json!({ "id": "nul", "text": format!("{}\0", text(90)) })).into_bytes());
     lines.push(format!("{{\"id\":\"raw\",\"text\":\"{}\0\"}}\n", text(91)).into_bytes());
     // 50 MB.
@@ -148,7 +148,7 @@ fn more_bad_records_than_allowed_are_exit_3_and_leave_no_manifest() {
     assert_eq!(scratch.ledger("out").sources["a"].quarantined["bad_json"].docs, 3);
     assert_eq!(quarantine(&scratch.path("out/quarantine/a-00000.jsonl")).len(), 3);
 
-    // Allowed, it goes on with the work that is done.
+    // Allowed, it continues with the work that is done.
     scratch.write("r.toml", small_recipe("\"a.jsonl\"", "[limits]\nmax_bad_fraction = 0.01\n"));
     scratch.ok(&["build", "--recipe", "r.toml"]);
     assert!(scratch.path("out/MANIFEST.json").exists());

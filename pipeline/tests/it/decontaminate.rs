@@ -33,7 +33,7 @@ fn eval_set(scratch: &Scratch) {
     scratch.write("eval.jsonl", lines);
 }
 
-/// A hundred documents, of which four hold questions: as it is, wrapped anew, with a word changed, at the end of a long text.
+/// A hundred documents, of which four hold questions: as it is, wrapped again, with a word changed, at the end of a long text.
 fn corpus(scratch: &Scratch) {
     let questions = questions();
     let mut corpus: String = (0..100).map(line).collect();

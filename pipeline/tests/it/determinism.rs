@@ -157,7 +157,7 @@ fn twenty_kills_at_random_moments_leave_the_same_bytes() {
         child.kill().unwrap();
         let finished = child.wait().unwrap().success();
         kills += u64::from(!finished);
-        // Every third time the build may end, and everything starts anew.
+        // Every third time the build may end, and everything starts over.
         if finished || random.below(3) == 0 {
             scratch.ok(&args);
             assert_same(&scratch.results("killed"), &expected);

@@ -18,7 +18,7 @@ fn pools(packing: &str, epochs: u32) -> String {
     format!("[mix]\nepochs = {epochs}\nseq_len = 64\npacking = '{packing}'\nholdout = 0.05\nwindows = 8\n")
 }
 
-/// Everything below T is the same, every pass goes on to the token, and a run of the old plan is let in up to T.
+/// Everything below T is the same, every pass continues to the token, and a run of the old plan is let in up to T.
 #[test]
 fn an_extension_keeps_the_past_and_takes_up_every_pass() {
     for packing in ["best-fit", "concat"] {
@@ -186,7 +186,7 @@ fn what_an_extension_cannot_change_is_an_error() {
 }
 
 /// A job that is started again ran the same command twice: the second one extended what the first had made, by fewer samples
-/// and under another id, and runs of the first could not go on.
+/// and under another id, and runs of the first could not continue.
 #[test]
 fn the_same_extension_again_changes_nothing() {
     let scratch = Scratch::new();

@@ -291,7 +291,7 @@ fn a_full_disk_ends_in_exit_code_7() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(7), "{said}");
     assert!(said.contains("out/work/") && said.contains("cannot write"), "{said}");
-    // With room again, the same command goes on.
+    // With room again, the same command continues.
     scratch.ok(&["build", "--recipe", "r.toml", "-q"]);
 }
 

@@ -46,7 +46,7 @@ fn ids(scratch: &Scratch) -> Vec<String> {
     ids
 }
 
-/// The normalised text of a document.
+/// The normalized text of a document.
 fn text_of(scratch: &Scratch, id: &str) -> String {
     for part in fs::read_dir(scratch.path("out/work/read")).unwrap() {
         let path = part.unwrap().path().join("documents.parquet");

@@ -30,7 +30,7 @@ fn uses(plan: &Plan) -> BTreeMap<(FamilyId, u8), BTreeSet<u32>> {
     uses
 }
 
-/// It laid out empty passes for ever.
+/// It laid out empty passes forever.
 #[test]
 fn a_curve_that_asks_for_more_than_texts_may_be_shown_ends_in_an_error_or_a_clipped_plan() {
     let dir = tempfile::tempdir().unwrap();
@@ -58,7 +58,7 @@ fn a_curve_that_asks_for_more_than_texts_may_be_shown_ends_in_an_error_or_a_clip
     assert!(error.contains("`max_uses_per_text = 1`") && error.contains("families rest"), "{error}");
 }
 
-/// It laid out passes over a bucket without families for ever.
+/// It laid out passes over a bucket without families forever.
 #[test]
 fn a_proxy_that_leaves_nothing_of_a_bucket_ends() {
     let dir = tempfile::tempdir().unwrap();

@@ -37,7 +37,7 @@ mod determinism;
 mod each_once;
 /// The rule that CONTRIBUTING.md shows.
 mod example_rule;
-/// Plans that are extended: the past stays, the future goes on from it.
+/// Plans that are extended: the past stays, the future continues from it.
 mod extend;
 /// Drops, tags and measurements of filters.
 mod filters;

@@ -91,7 +91,7 @@ pub fn lens(number: usize, source: &Source<'_>) -> BTreeMap<(FamilyId, u8), u32>
     texts.map(|(i, &(variant, len))| ((family_id(number, i), variant), len as u32 + 1)).collect()
 }
 
-/// A pool that stops in the middle of a pass goes on there, in sequences of another length: to the token.
+/// A pool that stops in the middle of a pass continues there, in sequences of another length: to the token.
 #[test]
 fn phases_of_other_lengths_take_up_the_pass_where_it_stopped() {
     for packing in ["best-fit", "concat"] {

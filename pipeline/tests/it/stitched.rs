@@ -124,7 +124,7 @@ fn a_stitched_pass_shows_every_text_of_a_family_as_one_document() {
     assert!(error.contains("leave out `layout = \"stitched\"`"), "{error}");
 }
 
-/// A stitched pass that stops in the middle of a family goes on there, in longer sequences too.
+/// A stitched pass that stops in the middle of a family continues there, in longer sequences too.
 #[test]
 fn a_stitched_pass_is_taken_up_where_it_stopped() {
     for packing in ["best-fit", "concat"] {

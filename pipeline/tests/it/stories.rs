@@ -4,7 +4,7 @@ use crate::support::{Scratch, line, small_recipe, text};
 
 const NOTICE: &str = "This notice stands at the end of many a document of this collection, word for word.";
 
-/// Ten plain documents, three with a notice, a duplicate, a short one and a record that is no document.
+/// Ten plain documents, three with a notice, a duplicate, a short one and a record that is not a document.
 fn build(scratch: &Scratch) {
     let mut lines: String = (0..10).map(line).collect();
     for n in 20..23 {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Okabe and Ito's palette, which people with any colour vision can tell apart; dashes help in grey.
+/// Okabe and Ito's palette, which people with any color vision can tell apart; dashes help in gray.
 const STROKES: [(&str, &str, f64); 6] = [
     ("#0072B2", "", 3.0),
     ("#D55E00", "7 3", 1.8),

@@ -93,7 +93,7 @@ pub fn seen_after_one_epoch(n: u32, order: &[u32]) -> f64 {
     seen.iter().filter(|&&s| s).count() as f64 / f64::from(n)
 }
 
-/// Share of the neighbours of the first epoch that are neighbours, in the same order, in the second too.
+/// Share of the neighbors of the first epoch that are neighbors, in the same order, in the second too.
 pub fn repeated_neighbours(n: u32, order: &[u32]) -> f64 {
     let epoch = |e: usize| &order[e * n as usize..(e + 1) * n as usize];
     let mut follower = vec![u32::MAX; n as usize];

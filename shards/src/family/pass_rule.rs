@@ -11,15 +11,15 @@ use crate::variant::TextRule;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Windows of families in the same order in every pass, families shuffled anew inside them: a family comes back after
+    /// Windows of families in the same order in every pass, families shuffled again inside them: a family comes back after
     /// almost a whole pass, between other neighbors.
     #[default]
     Gap,
     /// Every pass in the order of the first.
     Fixed,
-    /// The sequences of the first pass, shuffled anew inside each window.
+    /// The sequences of the first pass, shuffled again inside each window.
     Reshuffle,
-    /// One window: families shuffled anew over the whole pass, with no gap between two sightings.
+    /// One window: families shuffled again over the whole pass, with no gap between two sightings.
     Documents,
 }
 

@@ -60,7 +60,7 @@ impl PlanLock {
         if newer { 2 } else { 1 }
     }
 
-    /// Whether a run that has read samples `0..t` of plan `id` can go on with this plan: it is the same plan, or this one
+    /// Whether a run that has read samples `0..t` of plan `id` can continue with this plan: it is the same plan, or this one
     /// extends it and does not differ before `t`.
     pub fn continues_run(&self, id: Hash, t: u64) -> bool {
         id == self.id || self.agrees_with(id).is_some_and(|until| t <= until)

@@ -183,7 +183,7 @@ pub(super) fn pieces(pools: &[Pool], lock: &PlanLock, id: SampleId) -> Result<Ve
     Ok(concat_window(pools, lock, number, id.pass, window)?.bin(bin))
 }
 
-/// What is left of a window after its first `shown` bins, neighbours as one piece: best-fit by document, concatenation in the
+/// What is left of a window after its first `shown` bins, neighbors as one piece: best-fit by document, concatenation in the
 /// order of its stream.
 pub(super) fn rest_of_window(
     pools: &[Pool],

@@ -39,7 +39,7 @@ fn world_and_batch_size_change_nothing_in_the_sequence() {
     }
 }
 
-/// A run that stops at any sample goes on with another world and batch size.
+/// A run that stops at any sample continues with another world and batch size.
 #[test]
 fn a_run_resumes_anywhere_with_another_world_and_batch_size() {
     let plan = plan();

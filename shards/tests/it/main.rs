@@ -2,7 +2,7 @@
 
 /// Any world and batch size read the same sequence.
 mod batch;
-/// A committed version-1 shard opens for ever.
+/// A committed version-1 shard opens forever.
 mod compat;
 /// Writing, reading, damage, arbitrary bytes.
 mod format;

@@ -39,7 +39,7 @@ pub(crate) enum Stop {
     End,
 }
 
-/// Lanes that go on from a statement to where they meet others.
+/// Lanes that continue from a statement to where they meet others.
 struct Way {
     at: usize,
     mask: u32,

@@ -90,7 +90,7 @@ fn damage_is_found_and_named() {
     succeed("moe-data", dir.path(), &["explain", "0"]);
 }
 
-/// A plan of other shards is refused by everything that would read it, and made anew by `mix`.
+/// A plan of other shards is refused by everything that would read it, and made again by `mix`.
 #[test]
 fn a_plan_of_other_shards_is_refused() {
     let dir = project(1);

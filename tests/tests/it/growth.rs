@@ -9,7 +9,7 @@ use moe_shards::{Hash, Plan, Sample};
 
 use crate::resume::{kill_after_checkpoint, state};
 
-/// Lines of JSON with made-up texts, different for every seed.
+/// Lines of JSON with synthetic texts, different for every seed.
 fn documents(name: &str, numbers: std::ops::Range<u64>) -> String {
     const WORDS: [&str; 16] = [
         "river", "stone", "light", "paper", "morning", "harbour", "engine", "letter", "window", "salt",
@@ -119,7 +119,7 @@ fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     let names = ["a-v0-00000", "a-v0-00000-g1", "a-more-v0-00000", "b-v0-00000"];
     assert_eq!(names.map(|name| n_docs(&plan, name)), [80, 20, 10, 40]);
 
-    // The run goes on, and is the run that had the extended plan from the start.
+    // The run continues, and is the run that had the extended plan from the start.
     succeed("moe-train", dir, &["resume", "runs/grown"]);
     succeed("moe-train", dir, &train("runs/straight"));
     assert_eq!(state(dir, "runs/grown"), state(dir, "runs/straight"));

@@ -4,7 +4,7 @@
 mod bad_input;
 /// Same bytes for any thread count and any split of the input, after any kill.
 mod determinism;
-/// Data that is added under a run: the past stays, the run goes on.
+/// Data that is added under a run: the past stays, the run continues.
 mod growth;
 /// Training: the data sequence and the parameters are the same after a kill.
 mod resume;

@@ -9,7 +9,7 @@ use crate::determinism::project;
 
 const STEPS: u64 = 16;
 
-/// A project with a plan, and a straight run of [`STEPS`] steps in `runs/straight`.
+/// A project with a plan, and an uninterrupted run of [`STEPS`] steps in `runs/straight`.
 fn trained() -> tempfile::TempDir {
     let dir = project(1);
     succeed("moe-data", dir.path(), &["build"]);

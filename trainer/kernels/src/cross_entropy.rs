@@ -3,7 +3,7 @@
 //! With the loss `log(sum_j exp z_j) - z_target`, the gradient of a logit is
 //! `softmax(z)_j - [j = target]`, times the factor of the row: its weight in the mean, or zero.
 //! Probabilities are never stored. One cube for each row: the first reading finds the maximum and
-//! the sum of exponentials together (the online normaliser of Milakov & Gimelshein 2018, arXiv
+//! the sum of exponentials together (the online normalizer of Milakov & Gimelshein 2018, arXiv
 //! 1805.02867, algorithm 3), the second, which a cache of 50 MB mostly serves, writes the gradient:
 //! 6 bytes for each bf16 logit, over the logits themselves where nobody else holds them.
 

@@ -38,7 +38,7 @@ pub fn is_gpu(device: &Device) -> bool {
 static MAY_USE_TENSOR_CORES: AtomicBool = AtomicBool::new(true);
 
 /// Says whether kernels for tensor cores are chosen where the device has them, which is so at first;
-/// for all devices of the process. The plain kernels give the same but for rounding.
+/// for all devices of the process. The plain kernels give the same except for rounding.
 pub fn allow_tensor_cores(is_allowed: bool) {
     MAY_USE_TENSOR_CORES.store(is_allowed, Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation (Zhang & Sennrich 2019, arXiv 1910.07467, section 3).
+//! Root-mean-square normalization (Zhang & Sennrich 2019, arXiv 1910.07467, section 3).
 //!
 //! One cube for each row: the row is read twice and written once. The gradient of the weight is a
 //! sum over rows; each cube of the second kernel adds the rows of one block for all columns, and a
@@ -184,7 +184,7 @@ mod gpu {
     /// The kernels, as an extension of burn's GPU backends.
     #[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
     pub trait NormOps: Backend {
-        /// The normalised rows, and `1 / rms` of each.
+        /// The normalized rows, and `1 / rms` of each.
         #[fusion(meta = |x, _weight, _eps| (x.clone(), inverse_spec(x)))]
         fn rms_norm(
             x: FloatTensor<Self>,

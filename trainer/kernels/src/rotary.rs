@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al. 2021, arXiv 2104.09864, section 3.2), in one pass over the
 //! packed rows of queries, keys and values.
 //!
-//! One unit for each pair of channels: neighbouring units read neighbouring channels, so that reads
+//! One unit for each pair of channels: neighboring units read neighboring channels, so that reads
 //! and writes are coalesced in both halves of a head. Every element is read once and written once;
 //! the cosines and sines of a token come from cache for all heads but the first.
 

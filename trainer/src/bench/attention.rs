@@ -1,4 +1,4 @@
-//! Time and memory of one attention, forward and backward, on one made-up document.
+//! Time and memory of one attention, forward and backward, on one synthetic document.
 
 use std::time::Instant;
 

@@ -108,7 +108,7 @@ fn noise<const D: usize>(name: &str, shape: [usize; D], device: &Device) -> Tens
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// Samples of one made-up document each.
+/// Samples of one synthetic document each.
 fn batch(n_samples: usize, seq: usize, vocab: usize, first_t: u64) -> Batch {
     let stream = Stream::new(2, "bench");
     let mut batch = Batch { seq_len: seq, ..Batch::new(first_t, &[]) };

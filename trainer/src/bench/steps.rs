@@ -35,7 +35,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Runs steps on made-up tokens.
+    /// Runs steps on synthetic tokens.
     ///
     /// # Errors
     /// When the device fails, or a step's loss is not finite.

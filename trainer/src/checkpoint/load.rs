@@ -109,7 +109,7 @@ fn read_average(loaded: &Loaded, model: &Model, device: &Device) -> Result<Avera
 }
 
 impl Loaded {
-    /// The whole state, ready to go on.
+    /// The whole state, ready to continue.
     ///
     /// # Errors
     /// As [`load_model`].

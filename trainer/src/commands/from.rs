@@ -1,5 +1,5 @@
 //! `moe-train --from RUN`: a run that begins with the weights of another one, on a plan of its own, with an optimizer and a
-//! schedule that begin anew. What it comes from is in its `parent.json`.
+//! schedule that restart. What it comes from is in its `parent.json`.
 
 use std::path::Path;
 

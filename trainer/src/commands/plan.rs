@@ -75,7 +75,7 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
 struct Share {
     name: String,
     samples: u64,
-    /// Whole and part passes over its families.
+    /// Whole and partial passes over its families.
     passes: f64,
 }
 

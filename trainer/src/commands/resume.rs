@@ -1,4 +1,4 @@
-//! `moe-train resume`: goes on with a run, as it was or with another future.
+//! `moe-train resume`: continues with a run, as it was or with another future.
 
 use burn::tensor::Device;
 use moe_shards::PlanLock;
@@ -194,7 +194,7 @@ fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
 }
 
 /// Opens the plan of the run, or an extension that does not differ in what the run has read; for a fork any plan of
-/// the same tokenizer, which it reads from its first sample on. Also says where the run goes on.
+/// the same tokenizer, which it reads from its first sample on. Also says where the run continues.
 fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result<(Corpus, Position)> {
     let (shards, state) = (&config.data.shards, &loaded.state);
     let is_there = shards.join(PlanLock::FILE).is_file();

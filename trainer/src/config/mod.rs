@@ -82,7 +82,7 @@ impl RunConfig {
         self.with_plan(samples, Position::default())
     }
 
-    /// The same for a run that goes on from somewhere.
+    /// The same for a run that continues from somewhere.
     ///
     /// # Errors
     /// As [`RunConfig::with_plan_len`].

@@ -32,7 +32,7 @@ pub struct Exported {
     pub warnings: Vec<String>,
 }
 
-/// Writes a checkpoint to a folder, which must be empty or not there. Numbers are of the type asked for, but for routers and their
+/// Writes a checkpoint to a folder, which must be empty or not there. Numbers are of the type asked for, except for routers and their
 /// biases, which stay f32. One tensor after the other is read and written; `config.json` comes last, so that a folder without it is unfinished.
 ///
 /// # Errors
@@ -160,7 +160,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens the parameters, all of which the class must have a place for, but for selection biases that are zero.
+    /// Opens the parameters, all of which the class must have a place for, except for selection biases that are zero.
     ///
     /// # Errors
     /// The first parameter that it has none for, or as [`TensorFile::open`].

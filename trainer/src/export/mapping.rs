@@ -85,7 +85,7 @@ impl Mapped {
     }
 }
 
-/// Columns of heads whose last `turned` channels are pairs (i, i + turned / 2) in ours, and neighbours in theirs.
+/// Columns of heads whose last `turned` channels are pairs (i, i + turned / 2) in ours, and neighbors in theirs.
 pub fn interleaved(heads: Range<usize>, width: usize, turned: usize) -> Vec<usize> {
     let still = width - turned;
     let of_head = |head: usize| {

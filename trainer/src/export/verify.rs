@@ -54,7 +54,7 @@ pub fn apart(a: &Model, b: &Model, seq_len: usize, vocab: usize) -> Result<Diffe
 }
 
 fn difference(a: &[f32], b: &[f32], vocab: usize) -> Difference {
-    // What is no number is as far away as can be.
+    // What is not a number is as far away as can be.
     let far = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { (a - b).abs() };
     let max = a.iter().zip(b).map(far).fold(0.0, |most, x| if x <= most { most } else { x });
     let rows = a.chunks(vocab).zip(b.chunks(vocab));

@@ -1,5 +1,5 @@
 //! What happened since the last line of the metrics. It is part of every checkpoint, so that the line
-//! after a resume is the one that a straight run would have written.
+//! after a resume is the one that an uninterrupted run would have written.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Loads of experts gathered by source and pass: whether experts specialise.
+//! Loads of experts gathered by source and pass: whether experts specialize.
 
 use std::collections::BTreeMap;
 

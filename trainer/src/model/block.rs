@@ -1,4 +1,4 @@
-//! One block: normalise, attend, add; normalise, feed forward, add.
+//! One block: normalize, attend, add; normalize, feed forward, add.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -41,7 +41,7 @@ enum FeedForward {
 /// What the parts of a block cost; of its feed-forwards one is nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BlockCost {
-    /// Both normalisations.
+    /// Both normalizations.
     pub norms: Cost,
     /// Attention.
     pub attention: Cost,

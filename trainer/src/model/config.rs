@@ -24,7 +24,7 @@ pub struct ModelConfig {
     pub n_dense_layers: usize,
     /// Hidden width of a dense feed-forward.
     pub dense_ffn: usize,
-    /// Added to the mean square in each normalisation.
+    /// Added to the mean square in each normalization.
     pub norm_eps: f64,
     /// Whether the output projection is the transposed embedding.
     pub tie_embeddings: bool,

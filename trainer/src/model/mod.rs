@@ -60,7 +60,7 @@ pub struct Model {
 /// What a forward pass leaves.
 #[derive(Debug)]
 pub struct Output {
-    /// `[batch * seq, d_model]`, after the last normalisation.
+    /// `[batch * seq, d_model]`, after the last normalization.
     pub hidden: Tensor<2>,
     /// One record for each mixture-of-experts block, with its layer number.
     pub records: Vec<(usize, MoeRecord)>,
@@ -102,7 +102,7 @@ impl Model {
     }
 
     /// What its parts cost, over all blocks: the table of embeddings, attention, dense feed-forwards, mixtures of
-    /// experts, normalisations, and the head.
+    /// experts, normalizations, and the head.
     pub fn costs(config: &ModelConfig) -> [(&'static str, Cost); 6] {
         let table = (config.vocab_size * config.d_model) as u64;
         let embedding = Cost { flops: 0, ..Cost::of_weights(table) };
@@ -150,7 +150,7 @@ impl Model {
     /// positions follow those of the caches.
     ///
     /// # Shapes
-    /// - result: `[tokens, d_model]`, after the last normalisation
+    /// - result: `[tokens, d_model]`, after the last normalization
     pub fn extend(&self, input: &Input, caches: &mut [AttentionCache]) -> Tensor<2> {
         let (mut x, ctx) = (self.embed(input), self.eval_context(input));
         for (block, cache) in self.blocks.iter().zip(caches) {
@@ -184,7 +184,7 @@ impl Model {
         self.blocks[layer].forward(x, ctx)
     }
 
-    /// The normalisation after the last block, with what the parametrization makes of logits.
+    /// The normalization after the last block, with what the parametrization makes of logits.
     pub fn last_norm(&self, x: Tensor<2>) -> Tensor<2> {
         scaled(self.norm.forward(x), self.transfer.logits())
     }

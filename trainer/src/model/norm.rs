@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation (Zhang & Sennrich 2019, arXiv 1910.07467, section 3).
+//! Root-mean-square normalization (Zhang & Sennrich 2019, arXiv 1910.07467, section 3).
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -15,12 +15,12 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// A normalisation of `width` channels.
+    /// A normalization of `width` channels.
     pub fn new(width: usize, epsilon: f64, device: &Device) -> Self {
         Self { weight: Param::from_tensor(Tensor::ones([width], device)), epsilon }
     }
 
-    /// What a normalisation of `width` channels costs: its input is kept, and one statistic of each row.
+    /// What a normalization of `width` channels costs: its input is kept, and one statistic of each row.
     pub fn cost(width: usize) -> Cost {
         Cost { values: width as u64, f32_values: 1, ..Cost::of_weights(width as u64) }
     }

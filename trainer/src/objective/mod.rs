@@ -1,4 +1,4 @@
-//! What is minimised besides the losses of routers.
+//! What is minimized besides the losses of routers.
 
 mod cross_entropy;
 

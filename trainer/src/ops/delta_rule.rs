@@ -37,7 +37,7 @@ pub fn gated_delta_rule(input: DeltaInput, starts: &[usize]) -> Tensor<4> {
     gated_delta_rule_from(input, starts, None).0
 }
 
-/// [`gated_delta_rule`] of documents of which those at the start of a sample go on from a state, if there is one, and the
+/// [`gated_delta_rule`] of documents of which those at the start of a sample continue from a state, if there is one, and the
 /// state behind the last token.
 ///
 /// # Shapes
@@ -135,10 +135,10 @@ struct Masks {
 }
 
 impl Masks {
-    /// Documents at the start of a sample go on from a state if `is_continued`.
+    /// Documents at the start of a sample continue from a state if `is_continued`.
     fn new(starts: &[usize], seq: usize, n_chunks: usize, is_continued: bool, device: &Device) -> Self {
         let batch = starts.len() / seq;
-        // What is behind the end goes on with the last document, and nothing reads it.
+        // What is behind the end continues with the last document, and nothing reads it.
         let start = |sample: usize, token: usize| starts[sample * seq + token.min(seq - 1)];
         let (mut same, mut before, mut to_end, mut keeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (sample, chunk) in (0..batch * n_chunks).map(|i| (i / n_chunks, i % n_chunks)) {

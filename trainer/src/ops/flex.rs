@@ -100,7 +100,7 @@ pub fn sum(a: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// The greatest value. One that is not a number may be passed over: the exponentials that follow, of every value, carry it on.
+/// The greatest value. One that is not a number may be skipped: the exponentials that follow, of every value, carry it on.
 #[inline(always)]
 pub fn max(a: &[f32]) -> f32 {
     let mut largest = [f32::NEG_INFINITY; 8];

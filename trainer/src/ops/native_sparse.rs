@@ -3,7 +3,7 @@
 //!
 //! `o_t = sum_c g_t^c attend^c(q_t)` over three branches: the means of the blocks of the document that end at t or before;
 //! the tokens of some blocks, of which one is that of t itself and the others those whose means have most of the softmax,
-//! summed over the heads that share keys; and the last tokens. Blocks begin anew in each document. Which blocks are
+//! summed over the heads that share keys; and the last tokens. Blocks restart in each document. Which blocks are
 //! selected has no gradient.
 
 use std::ops::Range;
@@ -17,7 +17,7 @@ use super::flex::softmax_row;
 use super::linear::cast_f32;
 use super::matmul::matmul;
 
-/// Sizes of the branches, in tokens but for `selected`.
+/// Sizes of the branches, in tokens except for `selected`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Branches {
     /// Tokens of a block.

@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation (Zhang & Sennrich 2019, arXiv 1910.07467, section 3).
+//! Root-mean-square normalization (Zhang & Sennrich 2019, arXiv 1910.07467, section 3).
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;

@@ -49,7 +49,7 @@ pub struct AlarmLine {
 }
 
 impl AlarmLine {
-    /// Reads a line; `None` where it is no alarm of ours.
+    /// Reads a line; `None` where it is not an alarm of ours.
     pub fn parse(line: &[u8]) -> Option<AlarmLine> {
         let record: Value = serde_json::from_slice(line).ok()?;
         let text = |key: &str| Some(record.get(key)?.as_str()?.to_owned());
@@ -63,7 +63,7 @@ impl AlarmLine {
     /// Reads the alarms of a run; none where there is no file.
     ///
     /// # Errors
-    /// [`Error::Data`] naming the line that is no alarm; the file cannot be read.
+    /// [`Error::Data`] naming the line that is not an alarm; the file cannot be read.
     pub fn read(path: &Path) -> Result<Vec<AlarmLine>> {
         let of = |line: &str| AlarmLine::parse(line.as_bytes()).ok_or_else(|| "is not an alarm".to_owned());
         whole_lines(path, of)
@@ -240,7 +240,7 @@ impl RunLog {
     /// Reads `metrics.jsonl`. A last line that is not finished is one that is being written.
     ///
     /// # Errors
-    /// [`Error::Data`] naming the line that is no record of ours; an empty file; the file cannot be read.
+    /// [`Error::Data`] naming the line that is not a record of ours; an empty file; the file cannot be read.
     pub fn read(name: &str, path: &Path) -> Result<RunLog> {
         let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
         let mut run = RunLog::new(name);

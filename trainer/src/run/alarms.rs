@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(found.iter().map(|(look, _)| *look).collect::<Vec<_>>(), [9]);
         assert_eq!(found[0].1.kind, AlarmKind::Memory);
         assert!(found[0].1.message.contains("800 steps, from 0.99 to 1.06 GiB"), "{found:?}");
-        // It is told again where it goes on.
+        // It is told again where it continues.
         assert_eq!(looks(18, &|look| mib(1000 + 10 * look)).len(), 2);
         // A jump, a break, too little, or nothing known.
         assert!(looks(40, &|look| mib(if look < 20 { 1000 } else { 3000 })).is_empty());

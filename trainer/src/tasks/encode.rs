@@ -26,7 +26,7 @@ pub struct Window {
 /// truncation and padding is meant for batches of another program.
 ///
 /// # Errors
-/// When it is no tokenizer.
+/// When it is not a tokenizer.
 pub fn tokenizer(file: &[u8]) -> Result<Tokenizer, String> {
     let mut tokenizer = Tokenizer::from_bytes(file).map_err(|error| format!("is not a tokenizer: {error}"))?;
     tokenizer.with_padding(None);
@@ -44,7 +44,7 @@ impl Encoder {
     /// An encoder from the content of a tokenizer's file; a text without context follows the token `eod`.
     ///
     /// # Errors
-    /// When it is no tokenizer.
+    /// When it is not a tokenizer.
     pub fn new(file: &[u8], eod: u32) -> Result<Self> {
         let tokenizer =
             tokenizer(file).map_err(|problem| Error::Data(format!("the run's tokenizer {problem}")))?;

@@ -168,7 +168,7 @@ fn mean(values: &[f64]) -> (f64, Option<f64>) {
     ratio(&values.iter().map(|&value| (value, 1.0)).collect::<Vec<_>>())
 }
 
-/// Sum over sum, and its standard error by linearisation: that of the mean of `y - r x` over the mean of x.
+/// Sum over sum, and its standard error by linearization: that of the mean of `y - r x` over the mean of x.
 fn ratio(pairs: &[(f64, f64)]) -> (f64, Option<f64>) {
     let n = pairs.len() as f64;
     let sums = pairs.iter().fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));

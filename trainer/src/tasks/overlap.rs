@@ -147,7 +147,7 @@ impl Index {
 
 /// Hashes of the words of a text.
 fn words(text: &str) -> Vec<u64> {
-    // FNV-1a, started anew for each word.
+    // FNV-1a, started again for each word.
     const START: u64 = 0xcbf2_9ce4_8422_2325;
     let mut words = Vec::new();
     let mut word: Option<u64> = None;

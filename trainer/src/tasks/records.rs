@@ -22,13 +22,13 @@ pub struct Record {
     pub value: Value,
 }
 
-/// Bytes that a line may have; a longer one is no record but another kind of file.
+/// Bytes that a line may have; a longer one is not a record but another kind of file.
 const LONGEST_LINE: u64 = 1 << 28;
 
 /// The first records of some files whose fields have the values that are wanted, at most `limit`.
 ///
 /// # Errors
-/// When a file cannot be read or a line is no JSON, and when no record is left.
+/// When a file cannot be read or a line is not JSON, and when no record is left.
 pub fn read(files: &[PathBuf], only: &Where, limit: usize) -> Result<Vec<Record>> {
     let wanted = only.iter().map(|(path, wanted)| Ok((template::Path::parse(path)?, Value::from(wanted))));
     let wanted: Vec<_> =

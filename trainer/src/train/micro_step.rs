@@ -111,7 +111,7 @@ fn add<K: Ord>(sums: &mut BTreeMap<K, Tensor<1>>, key: K, new: Tensor<1>) {
     sums.insert(key, sum);
 }
 
-/// Adds the gradients of some samples of a batch, normalised by the counts of the whole batch.
+/// Adds the gradients of some samples of a batch, normalized by the counts of the whole batch.
 pub(super) fn micro_step(model: &Model, micro: &Micro, gradients: &mut Gradients) -> Part {
     let output = model.forward(&micro.input, &micro.ctx);
     let ce = micro.loss(model, output.hidden);

@@ -21,7 +21,7 @@ use crate::optim::{Clipping, Optimizer, Schedule, Update};
 /// What a step needs besides state and data.
 #[derive(Debug, Clone)]
 pub struct StepConfig {
-    /// Samples of one forward pass; the update does not depend on it but for rounding.
+    /// Samples of one forward pass; the update does not depend on it except for rounding.
     pub micro_batch: usize,
     /// Largest norm of the gradient.
     pub clip: f64,

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::report::log::{AlarmLine, RunLog};
 use crate::run::{ALARMS, AlarmKind};
 
-/// How often a run that writes nothing is asked whether it is still going on.
+/// How often a run that writes nothing is asked whether it is still in progress.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// How a run is.

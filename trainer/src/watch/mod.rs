@@ -1,4 +1,4 @@
-//! A run in the terminal while it goes on: what it has written down so far, followed line by line. `moe-train watch` looks at the run of any
+//! A run in the terminal while it continues: what it has written down so far, followed line by line. `moe-train watch` looks at the run of any
 //! process, `--ui` at that of its own, with the step that is not written down yet.
 //!
 //! ```text

@@ -35,7 +35,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Takes the screen; `None` where the stream is no terminal that can do that.
+    /// Takes the screen; `None` where the stream is not a terminal that can do that.
     pub fn enter(stream: Stream, color: bool) -> Option<Screen> {
         let term = match stream {
             Stream::Output => Term::stdout(),

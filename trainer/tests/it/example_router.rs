@@ -20,7 +20,7 @@ settings! {
     }
 }
 
-/// Sends each token to k experts drawn anew in every step (after Zuo et al. 2021, arXiv 2110.04260).
+/// Sends each token to k experts redrawn in every step (after Zuo et al. 2021, arXiv 2110.04260).
 #[derive(Module, Debug)]
 pub struct Random {
     n_experts: usize,
@@ -35,7 +35,7 @@ impl Route for Random {
 
     // A row of the table in docs/models.md: causal, exact, in plain form, and in no other program.
     const FACTS: Facts =
-        Facts::plain("k experts drawn anew in every step, of equal weight", "arXiv 2110.04260");
+        Facts::plain("k experts redrawn in every step, of equal weight", "arXiv 2110.04260");
 
     fn new(settings: &RandomSettings, shape: RouterShape, name: &str, _: &Init) -> Self {
         let RouterShape { n_experts, top_k, .. } = shape;
@@ -76,7 +76,7 @@ impl Route for Random {
 }
 
 // The registry line:
-// /// Every token goes to k experts drawn anew in every step.
+// /// Every token goes to k experts redrawn in every step.
 // "random" => Random(Random);
 
 /// The registry with that line, as it would be.
@@ -88,7 +88,7 @@ mod registry {
     moe_train::routers! {
         /// Every token goes to the k experts of highest score.
         "top_k" => TopK(TopK);
-        /// Every token goes to k experts drawn anew in every step.
+        /// Every token goes to k experts redrawn in every step.
         "random" => Random(Random);
     }
 }

@@ -52,7 +52,7 @@ fn a_fork_leaves_its_parent_alone_and_says_how_it_differs() {
     let expected = ["moe.balance.switch: 0.0 -> 0.05", "optim.lr: 0.002 -> 0.001"];
     assert_eq!(parent["differences"], serde_json::json!(expected));
     assert_ne!(state(&world, "f", 12)["parameter_hash"], state(&world, "r", 12)["parameter_hash"]);
-    // The data went on where the parent had stood.
+    // The data continued where the parent had stood.
     assert_eq!(state(&world, "f", 12)["data_hash"], state(&world, "r", 12)["data_hash"]);
 
     // The same with a file, and in two parts.
@@ -248,7 +248,7 @@ fn a_plan_tells_size_work_memory_and_passes() {
     let args = ["plan", "--shards", "out", "--config", "small.toml"];
     let told = json(&world.run(&[&args[..], &["--tokens-per-second", "768", "--json"]].concat()));
     // Embedding 9 * 16; two blocks of (2 + 2) * 8 * 16 + 16 * 16; dense 3 * 16 * 16; router 16 * 4, four experts and a
-    // shared one of 3 * 16 * 8; five normalisations of 16.
+    // shared one of 3 * 16 * 8; five normalizations of 16.
     let parts = [144, 1536, 768, 64 + 5 * 384, 80, 0];
     let names =
         ["embedding", "attention", "dense feed-forward", "mixture of experts", "normalisation", "head"];

@@ -121,7 +121,7 @@ fn metrics(dir: &Path) -> Vec<Value> {
     lines
 }
 
-/// A run without a stop and one that is stopped after `stop_after` and goes on, which end alike; the folder of the former.
+/// A run without interruption and one that is stopped after `stop_after` and continues, which end alike; the folder of the former.
 fn resumes_exactly(dir: &Path, config: &RunConfig, stop_after: u64) -> std::path::PathBuf {
     let (straight, broken) = (dir.join("straight"), dir.join("broken"));
     let whole = train(&straight, config, None, None);

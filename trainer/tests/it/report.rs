@@ -7,7 +7,7 @@ fn a_report_shows_what_runs_have_measured_and_replaces_only_its_own_files() {
     let world = World::new();
     json(&world.train("runs/a", &["--stop-after", "12"]));
     assert!(world.run(&["report", "runs/a", "--tensorboard"]).status.success());
-    // Pages in its folder are not in the way of a run that goes on.
+    // Pages in its folder are not in the way of a run that continues.
     json(&world.run(&["resume", "runs/a", "--json"]));
     json(&world.train("runs/b", &["--set", "moe.top_k=1", "--set", "moe.router.norm_weights=false"]));
     let made = json(&world.run(&["report", "runs/a", "--figures", "figures", "--tensorboard", "--json"]));
@@ -73,7 +73,7 @@ fn a_run_is_watched_and_alarms_end_it_where_asked() {
         (watch(&["--fail-on", "spike"]).status.code(), watch(&["--fail-on", "skipped"]).status.code()),
         (Some(0), Some(6))
     );
-    // It goes on all the same, and to its end.
+    // It continues all the same, and to its end.
     assert!(world.run(&["resume", "runs/a"]).status.success());
     let told = world.run(&["watch", "runs/a"]);
     let text = String::from_utf8_lossy(&told.stdout).into_owned();

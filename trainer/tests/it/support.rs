@@ -467,7 +467,7 @@ fn write_plan_with(dir: &Path, seed: u64, holds_out: bool) {
     lock.write(dir).expect("plan");
 }
 
-/// Checks that CONTRIBUTING.md shows an example, word for word, but for its title and its test.
+/// Checks that CONTRIBUTING.md shows an example, word for word, except for its title and its test.
 pub fn assert_shown(own: &str) {
     let is_shown = |part: &&str| !part.contains("mod registry") && !part.contains("#[test]");
     let shown: Vec<&str> = own.split("\n\n").skip(1).take_while(is_shown).collect();

@@ -27,7 +27,7 @@ fn a_run_begins_with_the_weights_of_another_one() {
         |key: &str| differences.iter().any(|line| line.as_str().is_some_and(|line| line.starts_with(key)));
     assert!(has("optim.lr: ") && has("run.seed: "), "{parent}");
 
-    // Resumed it is the run without a stop, bit for bit.
+    // Resumed it is the run without interruption, bit for bit.
     let resumed = json(&world.run(&["resume", "runs/tuned", "--json"]));
     let whole = json(&from(&[&["--run", "runs/whole", "--steps", "3"][..], &set].concat()));
     assert_eq!((hash(&resumed), &resumed["step"]), (hash(&whole), &3.into()));

@@ -21,7 +21,7 @@ use crate::completion::Completion;
 use crate::error::{Error, Result};
 use crate::request::Request;
 
-/// Requests that depend on each other's answers. They are asked one after the other; different conversations are independent and go on
+/// Requests that depend on each other's answers. They are asked one after the other; different conversations are independent and continue
 /// side by side.
 ///
 /// A conversation must be a function of the answers: what it asks next may depend on what it is and on what it was answered, and on

@@ -158,7 +158,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
         let due = self.later.peek().map(|Reverse((at, _))| *at).filter(|_| !stopping);
         let due = due.map(|at| self.pause_until.map_or(at, |until| until.max(at)));
         let has_room = self.in_flight.len() < self.window.size();
-        // With room and something to read the loop goes on at once, to read the next conversations.
+        // With room and something to read the loop continues at once, to read the next conversations.
         let more =
             self.source.is_some() && has_room && self.may_take() && !stopping && self.pause(now).is_none();
         match more {
@@ -227,7 +227,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
         self.in_flight.insert(key, request);
     }
 
-    /// Lets a conversation go on until it waits or ends.
+    /// Lets a conversation continue until it waits or ends.
     fn advance(&mut self, id: usize, answer: Option<&Completion>) -> Result<()> {
         let Some(mut conversation) = self.conversations[id].take() else { return Ok(()) };
         let mut step = conversation.next(answer);

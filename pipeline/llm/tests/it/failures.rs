@@ -38,7 +38,7 @@ fn given_up(prompt: &str, tries: u32, reason: &str, change: impl Fn(&mut ClientC
     assert_eq!(poisoned.tries, tries, "{prompt}");
     assert!(poisoned.reason.contains(reason), "{}", poisoned.reason);
 
-    // The next run does not ask again, not even after the cache was opened anew.
+    // The next run does not ask again, not even after the cache was opened again.
     drop(cache);
     let mut cache = Cache::open(dir.path()).unwrap();
     let before = server.counts.requests.load(Relaxed);

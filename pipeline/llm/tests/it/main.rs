@@ -7,7 +7,7 @@ mod support;
 
 /// Batches through files.
 mod batches;
-/// Files of the first version open for ever.
+/// Files of the first version open forever.
 mod compat;
 /// One test for each thing that a server may do.
 mod failures;

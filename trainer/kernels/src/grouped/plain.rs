@@ -1,7 +1,7 @@
 //! Kernels for every device: tiles of 64 by 64 results, 256 units with 4 by 4 of them each.
 //!
 //! Both factors go through shared memory as f32, 16 terms of the sums at a time (8.25 KiB, 12.4 KiB
-//! for SwiGLU). Units load neighbouring elements together whichever way a factor lies in memory,
+//! for SwiGLU). Units load neighboring elements together whichever way a factor lies in memory,
 //! and read shared memory without conflicts of banks.
 
 use cubecl::prelude::*;
@@ -16,7 +16,7 @@ const EACH: usize = 4;
 /// Terms of the sums in shared memory at a time.
 pub(super) const DEPTH: usize = 16;
 /// From one term to the next in shared memory. Two more than a tile, so that units that write
-/// neighbouring terms do not meet in one bank.
+/// neighboring terms do not meet in one bank.
 pub(super) const PITCH: usize = TILE + 2;
 
 /// Columns of the plan: expert, first row, end of the rows. The expert is `experts` for rows of
@@ -70,7 +70,7 @@ pub(super) struct Place {
     pub columns: usize,
 }
 
-/// The place of this cube; columns change faster than rows, so that neighbours share rows.
+/// The place of this cube; columns change faster than rows, so that neighbors share rows.
 #[cube]
 pub(super) fn place(plan: &Tensor<i32>, columns: usize, #[comptime] width: usize) -> Place {
     let column_tiles = columns.div_ceil(width);

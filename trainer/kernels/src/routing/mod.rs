@@ -5,7 +5,7 @@
 //! arXiv 2211.15841, section 4). Nothing here reads a number back to the host: shapes depend on the
 //! number of tokens alone, and rows of padding lie unused behind the others.
 //!
-//! - [`choose`]: 32 units for each token. They read its scores k times, from the cache but for the
+//! - [`choose`]: 32 units for each token. They read its scores k times, from the cache except for the
 //!   first time, and each time agree on the best one that comes after the last choice.
 //! - [`sort_by_expert`]: a stable counting sort, in four launches. (1) One cube for each chunk of
 //!   256 choices counts its experts; (2) one cube for each expert adds its counts up over the

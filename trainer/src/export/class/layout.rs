@@ -96,7 +96,7 @@ impl Layout<'_> {
         }
     }
 
-    /// Latent attention, whose rotary pairs are neighbours in theirs.
+    /// Latent attention, whose rotary pairs are neighbors in theirs.
     fn latent(&mut self, theirs: &str, ours: &str) {
         let of = |name: &str| self.facts.number(&format!("attention.mla.{name}"));
         let [heads, rank, q_rank, nope, rope, value] =

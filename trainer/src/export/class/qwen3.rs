@@ -1,4 +1,4 @@
-//! Qwen3: dense blocks with normalised queries and keys.
+//! Qwen3: dense blocks with normalized queries and keys.
 
 use super::Class;
 use super::field::Field;

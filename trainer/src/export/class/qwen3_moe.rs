@@ -1,4 +1,4 @@
-//! Qwen3Moe: softmax scores, normalised queries and keys, no shared experts.
+//! Qwen3Moe: softmax scores, normalized queries and keys, no shared experts.
 
 use super::Class;
 use super::field::{Field, Router};

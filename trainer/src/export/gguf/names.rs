@@ -1,5 +1,5 @@
 //! The tensors of a GGUF file, from those of the class: other names, experts of a block in one stack, and for the architecture of Llama
-//! rotary pairs that are neighbours.
+//! rotary pairs that are neighbors.
 
 use super::super::class::Facts;
 use super::super::mapping::Mapped;
@@ -45,7 +45,7 @@ const WORDS: &[(&str, &str)] = &[
     ("w2", "ffn_down_exps"),
 ];
 
-/// All tensors of an architecture; matrices are of the type asked for, but for routers.
+/// All tensors of an architecture; matrices are of the type asked for, except for routers.
 pub fn stacked(arch: &str, mapped: Vec<Mapped>, facts: Facts, kind: Type) -> Vec<Stacked> {
     let mut all: Vec<Stacked> = Vec::new();
     for part in mapped {
@@ -109,7 +109,7 @@ fn name(arch: &str, theirs: &str) -> String {
     format!("blk.{layer}.{word}.weight")
 }
 
-/// Queries and keys with the pairs (i, i + half) of each head as neighbours.
+/// Queries and keys with the pairs (i, i + half) of each head as neighbors.
 fn neighbours(part: Mapped, facts: Facts) -> Mapped {
     let is_turned = ["q_proj.weight", "k_proj.weight"].iter().any(|end| part.theirs.ends_with(end));
     let dim = facts.model.attention(0).head_dim(facts.model.d_model).max(1);

@@ -32,7 +32,7 @@ use crate::settings::{Key, Values};
 pub struct Place {
     /// Width of the residual stream.
     pub d_model: usize,
-    /// Added to the mean square in normalisations.
+    /// Added to the mean square in normalizations.
     pub norm_eps: f64,
     /// Factor of the initial standard deviation of the projection back into the residual stream.
     pub out_scale: f64,

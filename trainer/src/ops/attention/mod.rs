@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_query_may_see_several_spans_or_nothing() {
-        // Of each head of keys its own: query t sees t / 5 and what lies from t - 3 to t, but for the first ten.
+        // Of each head of keys its own: query t sees t / 5 and what lies from t - 3 to t, except for the first ten.
         let row = |row: usize| {
             let (head, token) = (row / 65 % 2, row % 65);
             match token < 10 && head == 1 {
