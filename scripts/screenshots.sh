@@ -10,7 +10,7 @@ made=$(realpath "${2:-.}")
 images=$PWD/docs/images
 scripts=$PWD/scripts
 work=$(mktemp -d)
-# The recipe with another rule and near-duplicates lies beside the recipe of the quickstart, so that its paths lead to the same files.
+# The recipe with another rule and near-duplicates is next to the quickstart's recipe, so that its paths lead to the same files.
 recipe=$PWD/configs/.screenshots.toml
 trap 'rm -rf "$work" "$recipe"' EXIT
 mkdir -p "$images"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests of the kernels, and a model's steps beside the CPU, through burn's CUDA backend without a GPU: LLVM compiles to PTX for an
+# Runs the kernel tests, and compares a model's steps with the CPU, through burn's CUDA backend without a GPU: LLVM compiles to PTX for an
 # H100 as it would there, and the driver of tests/cuda executes that on the CPU, tensor cores and bf16 included.
 #
 #   scripts/test-cuda-kernels.sh [FEATURES]     default cuda

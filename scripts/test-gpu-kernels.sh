@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the kernels for GPUs beside their twins, and a model's steps on a GPU beside those on the CPU, through Vulkan. Without a GPU it
+# Compares the GPU kernels with their plain forms, and a model's steps on a GPU with those on the CPU, through Vulkan. Without a GPU it
 # installs one of software, Mesa's lavapipe (Debian: mesa-vulkan-drivers), and takes that.
 #
 #   scripts/test-gpu-kernels.sh [FEATURES]      default wgpu

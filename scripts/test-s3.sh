@@ -131,7 +131,7 @@ done
 test ! -e down/run1/work
 "$binary" verify down/run1 > /dev/null
 fails "written by this program" build --input s3://result/run1/ --out none
-echo "the copy in the store is the output folder, without what an earlier copy had and beside what others put there"
+echo "the copy in the store is the output folder, without what an earlier copy had and next to what others put there"
 
 fails "no file is there" build --input s3://corpus/nothing/ --out none
 fails "nowhere" build --input s3://nowhere/a.jsonl --out none

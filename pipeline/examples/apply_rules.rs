@@ -4,7 +4,7 @@
 //! apply_rules RULES.json < documents.jsonl > verdicts.jsonl
 //! ```
 //!
-//! RULES is a list of `{"name": ..., "action": ..., "settings": {...}}`, settings beside the defaults; a document is
+//! RULES is a list of `{"name": ..., "action": ..., "settings": {...}}`, settings that differ from the defaults; a document is
 //! `{"text": ..., "url": ...}`. A verdict is `{"dropped": reason or null, "text": what is left, "language": ...,
 //! "values": [...]}`; the last line of the errors says how long the processor was busy with the rules. With the one word `pii` instead of rules it prints what is found of personal data, one a line.
 

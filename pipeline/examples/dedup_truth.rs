@@ -1,4 +1,4 @@
-//! Sets MinHash beside labeled pairs: how many of the pairs at each Jaccard index become
+//! Compares MinHash with labeled pairs: how many of the pairs at each Jaccard index become
 //! candidates, how many of these verification keeps, and what would be removed without it.
 //! `scripts/bench/dedup-truth.sh` runs it; the output is Markdown.
 //!

@@ -1,4 +1,4 @@
-//! Measures the encoder beside the library `tokenizers`, and compares their ids. Run by
+//! Compares the encoder with the library `tokenizers`, in speed and ids. Run by
 //! `scripts/bench/tokenize-speed.py` and `scripts/compare/tokenizer-ids.py`.
 //!
 //! ```text
@@ -39,7 +39,7 @@ enum Args {
     },
     /// Compare the ids of every document with the library's.
     Ids {
-        /// Strings made to be difficult, beside the documents.
+        /// Strings made to be difficult, in addition to the documents.
         #[arg(long, default_value_t = 0)]
         nasty: usize,
         #[arg(long)]

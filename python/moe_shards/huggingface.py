@@ -17,7 +17,7 @@ from .torch import PlanDataset
 class TrainerDataset(PlanDataset):
     """Samples by the names that models of transformers know.
 
-    The targets are given as `shift_labels`, since they are those of the token in the same place; `labels` beside them makes models
+    The targets are given as `shift_labels`, since they are aligned with the tokens; `labels` in addition to them makes models
     compute a loss. Models keep attention inside a document where `position_ids` begin anew.
     """
 

@@ -155,7 +155,7 @@ class PlanBatches:
         return {"version": _STATE_VERSION, "plan": self.plan.id, "t": self.position_after(n)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on behind the batches of `state`, which a `PlanStream` may have written, though not one in several worker processes."""
+        """Goes on after the batches of `state`, which a `PlanStream` may have written, though not one in several worker processes."""
         workers = int(state.get("workers", 1))
         if workers != 1:
             raise FormatError(f'the state is that of one of {workers} worker processes; save stream.state_dict(batch["next_t"]) instead')
@@ -169,7 +169,7 @@ class PlanStream:
     predict), `segments` and `positions` (int32), `loss_mask` (bool), and of shape (rows): `t`, the numbers of the samples. `next_t` is
     the number of samples that all ranks have seen with it.
 
-    `state_dict()` stands behind the batch that the loop was given last. Reading lets other threads run. In a worker process of a
+    `state_dict()` stands after the batch that the loop was given last. Reading lets other threads run. In a worker process of a
     PyTorch `DataLoader` (`batch_size=None`) worker `i` of `n` reads every `n`-th batch, so the loader gives them in order. The state is then
     known to torchdata's `StatefulDataLoader`, or is `stream.state_dict(batch["next_t"])`.
     """

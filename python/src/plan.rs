@@ -81,7 +81,7 @@ impl PlanReader {
         self.plan.pool_names()
     }
 
-    /// The phases: (first sample, sample behind the last, tokens of a sequence).
+    /// The phases: (first sample, sample after the last, tokens of a sequence).
     #[getter]
     fn phases(&self) -> Vec<(u64, u64, u32)> {
         self.plan.lock().phases.iter().map(|phase| (phase.t_start, phase.t_end(), phase.seq_len)).collect()

@@ -66,7 +66,7 @@ impl ShardReader {
 
 #[pymethods]
 impl ShardReader {
-    /// Opens NAME.mdx and the NAME.bin beside it. Costs the same for any size.
+    /// Opens NAME.mdx and the NAME.bin next to it. Costs the same for any size.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf) -> PyResult<ShardReader> {
         let shard = detached(py, || Shard::open(&path))?;

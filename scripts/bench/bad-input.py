@@ -96,7 +96,7 @@ KINDS = [
     ("a line of 50 MB", "a.jsonl", jsonl_with(BIG), N),
     ("gzip, cut at three quarters", "a.jsonl.gz", gzip.compress(b"".join(LINES))[: 3 * len(gzip.compress(b"".join(LINES))) // 4], None),
     ("gzip of 100 members, one damaged", "a.jsonl.gz", joined(members(LINES), 50), N - 10),
-    ("gzip, garbage behind the end", "a.jsonl.gz", gzip.compress(b"".join(LINES)) + b"garbage", N),
+    ("gzip, garbage after the end", "a.jsonl.gz", gzip.compress(b"".join(LINES)) + b"garbage", N),
     ("zstd of 100 frames, one damaged", "a.jsonl.zst", joined(members(LINES, pack=ZSTD), 50), N - 10),
     ("an empty file", "a.jsonl", b"", 0),
     ("Parquet, a damaged page in one of 10 row groups", "a.parquet", parquet(), N - 100),

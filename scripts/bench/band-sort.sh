@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sorts SIZE band rows of 16 bytes within MEMORY and measures disk and GNU sort beside it.
+# Sorts SIZE band rows of 16 bytes within MEMORY and measures the disk and GNU sort for comparison.
 #
 #   scripts/bench/band-sort.sh SIZE [MEMORY=1GiB] [FOLDER=a temporary folder] [PEER_ROWS=20000000]
 #

@@ -4,7 +4,7 @@
     build.py VOCABS FILE.jsonl... [--repeat N] [--threads 1,2] [--runs 3]
 
 VOCABS is the folder made by scripts/fetch-tokenizers.sh. Builds `moe-data` in release mode (CARGO_TARGET_DIR is obeyed),
-writes recipes and outputs into a temporary folder beside the first file, and prints a Markdown table. `--repeat N` adds
+writes recipes and outputs into a temporary folder next to the first file, and prints a Markdown table. `--repeat N` adds
 N - 1 copies of every file in which each id and text is preceded by the number of the copy, so that no two documents are
 equal. Times are wall
 clock of the whole command, with loading the vocabulary and flushing to the disk. The input has been read once before,

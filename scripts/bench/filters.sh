@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Reading and all rules of the profile `fineweb` but language and personal data, over 40,000 pages of real text, beside datatrove 0.10.1 with two workers.
+# Reading and all rules of the profile `fineweb` except language and personal data, over 40,000 pages of real text, compared with datatrove 0.10.1 with two workers.
 #
 #   scripts/bench/filters.sh DATA [MOE_DATA]
 #
@@ -19,7 +19,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 python3 "$here/dedup/make_corpus.py" corpus --data "$data"
-# The last filter drops all that is left, so that the build ends behind its filters.
+# The last filter drops all that is left, so that the build ends after its filters.
 cat > recipe.toml <<'TOML'
 [[source]]
 name = "pages"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Measures the rule `language` with its two detectors beside other detectors, installed into a temporary folder:
+# Measures the rule `language` with its two detectors and compares them with other detectors, installed into a temporary folder:
 # accuracy by script on the Universal Declaration of Human Rights, the confidence at thresholds, and the speed.
 #
 #   bash scripts/bench/language.sh UDHR.jsonl.gz ENGLISH.jsonl.gz...

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a trainer waits for: opening a plan and its first sample, a sample anywhere, samples in order, beside a plain read of the same
+# What a trainer waits for: opening a plan and its first sample, a sample anywhere, samples in order, compared with a plain read of the same
 # mapped tokens. 200,000 synthetic documents with tokens (300 MB), one pass. Takes about a minute after the build.
 #   scripts/bench/mix-read.sh FOLDER [DOCUMENTS]
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""Times the Python package of moe-shards on a plan, mosaicml-streaming and litdata on its exported samples, and prints them beside the
+"""Times the Python package of moe-shards on a plan, mosaicml-streaming and litdata on its exported samples, and compares them with the
 figures of the reader in Rust.
 
 mix_peers.py SAMPLES.u32 OURS.json WORKDIR: called by mix-peers.sh. Each loader iterates in one process without workers, as

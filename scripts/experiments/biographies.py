@@ -8,7 +8,7 @@
 A family is a person; its versions state the same six facts (birthday, birthplace, university, subject, employer, residence) in other
 sentences, drawn from at least 40 templates a fact, in another order of facts. One build serves all arms of a mixture: the first version ten
 times (`original_share = 1`), each version once (`variants = "each-once"`), all versions in one document (`layout = "stitched"`, one epoch).
-With --unfaithful 0.05 one fact is wrong in that share of the versions behind the first; a larger share keeps the smaller one's errors.
+With --unfaithful 0.05 one fact is wrong in that share of the versions after the first; a larger share keeps the smaller one's errors.
 
 Writes into --out, the same bytes for the same arguments:
     texts.jsonl     id, person, version, text, wrong (the fact that is wrong, or null)
@@ -36,7 +36,7 @@ ENDS = {
     "school": "ham gate holm crest minster mere".split(),
 }
 
-# What a person did, with {v} for the value; in the frames below behind a name, or behind a pronoun.
+# What a person did, with {v} for the value; in the frames below after a name, or after a pronoun.
 PREDICATES = {
     "birthday": [
         "was born on {v}", "came into the world on {v}", "first saw the light of day on {v}", "celebrates a birthday that goes back to {v}",

@@ -1,4 +1,4 @@
-"""Runs of moe-train on a grid of settings, each once: a receipt of every finished run lies beside it, and a run that has one is
+"""Runs of moe-train on a grid of settings, each once: a receipt of every finished run is kept next to it, and a run that has one is
 not made again, so a grid that was stopped goes on where it was.
 
 Used by transfer.py and optimizers.py in this folder. Only the standard library is needed."""

@@ -6,7 +6,7 @@
     python3 scripts/experiments/transfer.py --work runs/transfer
 
 A model of one expert is dense; the others have as wide a feed-forward in the experts that a token visits together. The base is
-the dense model of the first width. Prints a table, and writes transfer.svg with the curves and table.md beside the receipts.
+the dense model of the first width. Prints a table, and writes transfer.svg with the curves and table.md next to the receipts.
 The whole grid (3 parametrizations, 3 widths, 3 numbers of experts, 7 rates, 3 seeds) is 567 runs."""
 
 import argparse

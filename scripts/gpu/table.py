@@ -26,12 +26,12 @@ def json_of(name):
 machine = text("machine.txt").strip().splitlines()
 print(f"`scripts/gpu-check.sh` on {' | '.join(machine) or 'an unknown machine'}\n")
 print("## Correctness\n")
-for log in sorted(out.glob("*-beside-cpu.log")):
+for log in sorted(out.glob("*-against-cpu.log")):
     if log.read_text().strip():
         print(f"- {log.stem}: {log.read_text().strip().splitlines()[-1]}")
 tests = re.findall(r"test result: .*", text("kernel-tests.log"))
 if tests:
-    print(f"- kernels beside their twins: {tests[-1]}")
+    print(f"- kernels compared with their plain forms: {tests[-1]}")
 if text("resume.txt"):
     print(f"- {text('resume.txt').strip()}")
 used = [int(line) for line in text("memory.txt").split() if line.isdigit()]

@@ -1,4 +1,4 @@
-"""The geometry of a preset in PyTorch: tokens/s of training steps beside `moe-train bench`.
+"""The geometry of a preset in PyTorch: tokens/s of training steps, for comparison with `moe-train bench`.
 
   python3 scripts/gpu/torch_moe.py --preset mini-1b --steps 10 [--compile] [--cpu] [--threads N]
 

@@ -48,5 +48,5 @@ while len(places) < kills:
     places.append(json.loads(line)["step"])
 found = finish("killed")
 if found != expected:
-    raise SystemExit(f"after kills behind steps {places} the run ends with {found}, without them with {expected}")
-print(f"training loop: killed behind steps {places}, ends with the parameters and samples of a run without a stop")
+    raise SystemExit(f"after kills at steps {places} the run ends with {found}, without them with {expected}")
+print(f"training loop: killed after steps {places}, ends with the parameters and samples of an uninterrupted run")

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// What file systems allow in a name.
 const MAX_BYTES: usize = 255;
-/// Stems that Windows takes for devices, whatever follows behind a dot.
+/// Stems that Windows takes for devices, whatever follows after a dot.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
 /// Whether a text is the name of one file in a folder, on every system: no separator, drive, stream, device, control

@@ -116,7 +116,7 @@ fn number(text: &str) -> Option<u64> {
     text.split_whitespace().next().and_then(|word| word.parse().ok())
 }
 
-/// The number behind a label at the start of a line.
+/// The number after a label at the start of a line.
 fn behind(text: &str, label: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(label)).and_then(number)
 }

@@ -327,7 +327,7 @@ impl std::ops::Deref for Shard {
 }
 
 impl Shard {
-    /// Opens `name.mdx` and the `name.bin` beside it.
+    /// Opens `name.mdx` and the `name.bin` next to it.
     ///
     /// # Errors
     /// Either file is missing, or its size or header is wrong.

@@ -14,7 +14,7 @@ pub fn repo() -> PathBuf {
     here.parent().map(Path::to_owned).unwrap_or_default()
 }
 
-/// A binary of the workspace, beside the running test.
+/// A binary of the workspace, in the folder of the running test.
 ///
 /// # Panics
 /// It has not been built: run the tests of the whole workspace.

@@ -75,7 +75,7 @@ impl Reader {
         Self { model, context, reading, caches, first: 0, next: 0 }
     }
 
-    /// Logits of the token behind `tokens`, which continue from those of the last call.
+    /// Logits of the token after `tokens`, which continue from those of the last call.
     fn next_logits(&mut self, tokens: &[u32]) -> Vec<f32> {
         let n = tokens.len();
         let hidden = match self.reading {

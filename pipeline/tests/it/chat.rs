@@ -79,7 +79,7 @@ fn a_conversation_becomes_tokens_of_which_the_answers_are_trained() {
     assert_eq!((starts.len(), ends.len(), tokens.last()), (5, 5, Some(&eod)));
     let mut expected = vec![false; tokens.len()];
     for answer in [2, 4] {
-        // The letter and the end of the message; the line end behind it and the end of the document are the template's.
+        // The letter and the end of the message; the line end after it and the end of the document are the template's.
         expected[ends[answer] - 1] = true;
         expected[ends[answer]] = true;
     }

@@ -57,7 +57,7 @@ fn a_document_without_a_language_gets_the_one_that_is_found() {
     scratch.write("r.toml", format!("{recipe}languages = [\"haw\"]\nmodel = \"no.ftz\"\n"));
     let said = scratch.fail(&["build", "--recipe", "r.toml"], 2);
     assert!(said.err.contains("no.ftz"), "{}", said.err);
-    // fastText's own model is taken where it lies beside the recipe.
+    // fastText's own model is used if it is next to the recipe.
     scratch.write("lid.176.ftz", "this is no model");
     scratch.write("r.toml", format!("{recipe}languages = [\"en\"]\n"));
     let said = scratch.fail(&["build", "--recipe", "r.toml"], 2);

@@ -32,7 +32,7 @@ fn read_idx(path: &Path) -> (u8, Vec<(u64, u64)>) {
     (bytes[17], (0..n).map(|i| (u64_at(&bytes, 34 + 4 * n + 8 * i), len(i))).collect())
 }
 
-/// The values of a `.npy` file behind its header, which must say this type and shape.
+/// The values of a `.npy` file after its header, which must say this type and shape.
 fn read_npy(path: &Path, kind: &str, shape: &str) -> Vec<u8> {
     let bytes = fs::read(path).unwrap();
     let text = String::from_utf8_lossy(&bytes[10..4096]).trim_end().to_owned();

@@ -102,7 +102,7 @@ fn small_files_are_read_together_and_give_the_bytes_of_one_file() {
     assert!(why.contains("many/0599.jsonl"), "{why}");
 }
 
-/// `[1][2]` behind a sentence was six words without a letter; in spaCy, and so in datatrove, it belongs to the word before it.
+/// `[1][2]` after a sentence was six words without a letter; in spaCy, and so in datatrove, it belongs to the word before it.
 #[test]
 fn footnote_marks_behind_sentences_do_not_drop_a_text() {
     let scratch = Scratch::new();

@@ -45,7 +45,7 @@ mod filters;
 mod first_hour;
 /// Folders and files of others, names that lead elsewhere, what kills leave, and output that cannot be written.
 mod folders;
-/// What a dry run predicts, beside what comes.
+/// What a dry run predicts, compared with the result.
 mod forecast;
 /// Archives, tables, almost-JSON, encodings, odd files in folders: what is read of them, and what is said.
 mod formats;

@@ -64,7 +64,7 @@ fn peaks(scratch: &Scratch, out: &str, limit: &str) -> [u64; 2] {
     peaks
 }
 
-/// What the stages take beside the limit: a batch of documents for each thread, stacks, and pages of the program.
+/// What the stages take in addition to the limit: a batch of documents for each thread, stacks, and pages of the program.
 const BESIDE: u64 = 12 << 20;
 
 /// `--memory` bounds what deduplication and cuts add to the process. The band keys alone are several times the limit.

@@ -109,7 +109,7 @@ fn diff_names_the_settings_and_the_first_sample() {
     assert!(text.contains(&format!("  seed: {seed} -> {}\n", seed + 1)), "{text}");
 }
 
-/// It used to take all samples of a phase with an equal link for equal, those behind an extension's start
+/// It used to take all samples of a phase with an equal link for equal, those after an extension's start
 /// and those with a document taken down included.
 #[test]
 fn diff_finds_the_first_sample_that_an_extension_changes() {

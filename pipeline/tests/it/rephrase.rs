@@ -121,7 +121,7 @@ fn answers_are_asked_once_and_judged_as_often_as_limits_change() {
     assert_eq!(page.matches("<article").count(), page.matches("</article>").count());
     assert!(page.contains("class=\"rejected\"") && page.contains(">numbers_known</a></h3>"));
 
-    // The page of the build has the counts of the ledger, and three of each style and kind beside their originals.
+    // The page of the build has the counts of the ledger, and three of each style and kind next to their originals.
     let said = scratch.ok(&["report", "-o", "build.html", "--json"]).out;
     let report: serde_json::Value = serde_json::from_str(&said).unwrap();
     let figures = report["figures"].as_array().unwrap();

@@ -39,7 +39,7 @@ impl Order {
     }
 }
 
-/// What decides the documents of a pass, beside the families themselves.
+/// What decides the documents of a pass, in addition to the families themselves.
 #[derive(Clone, Debug)]
 pub struct PassRule {
     seed: u64,

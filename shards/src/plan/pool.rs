@@ -266,7 +266,7 @@ fn check_continuation(dir: &Path, lock: &PlanLock, number: usize) -> Result<()> 
         return Ok(());
     }
     let ContinuesLock { pool: earlier, pass, bins } = continues;
-    let found = format!("pool `{}` continues pool {earlier} in pass {pass} behind {bins} bins", pool.name);
+    let found = format!("pool `{}` continues pool {earlier} in pass {pass} after {bins} bins", pool.name);
     Err(Error::format(&dir.join(PlanLock::FILE), "continues", "an earlier pool of the same families", found))
 }
 

@@ -112,14 +112,14 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         Ok(document_sum(tokens, flags.as_deref()))
     }
 
-    /// Checks that no bit behind the last token is set.
+    /// Checks that no bit after the last token is set.
     pub(super) fn verify_mask(&self) -> Result<()> {
         let free = self.section(MASK).last().map_or(0, |last| {
             let used = self.n_tokens() % 8;
             if used == 0 { 0 } else { last >> used }
         });
         match self.has_mask() && free != 0 {
-            true => Err(Error::format(&self.path, "section `mask`", "no bit behind the last token", free)),
+            true => Err(Error::format(&self.path, "section `mask`", "no bit after the last token", free)),
             false => Ok(()),
         }
     }

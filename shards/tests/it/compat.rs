@@ -143,7 +143,7 @@ fn the_writer_still_writes_versions_3_and_4() {
     }
 }
 
-/// One line for each sample: number, pool, pass, bin, trained tokens, padding, and document:offset:length of each piece, behind a `+`
+/// One line for each sample: number, pool, pass, bin, trained tokens, padding, and document:offset:length of each piece, after a `+`
 /// where it continues the segment of the one before it.
 fn listing(name: &str) -> String {
     let dir = compat_dir().join(name);

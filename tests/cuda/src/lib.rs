@@ -5,7 +5,7 @@
 //! blocks of threads side by side on the cores at hand (`launch.rs`), products for tensor cores
 //! included (`matrix.rs`). It says nothing about speed. It finds what a GPU would refuse or break on:
 //! instructions that do not exist, accesses outside allocations or shared memory, barriers that part
-//! of a block never reaches; and wrong numbers, beside the same computation elsewhere.
+//! of a block never reaches; and wrong numbers, compared with the same computation elsewhere.
 //!
 //! Where it differs from a GPU: launches finish before they return, on one stream; sums of tensor
 //! cores are f32 sums in order; approximations (`ex2.approx`) are exact; `fma` rounds twice, through

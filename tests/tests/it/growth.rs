@@ -92,7 +92,7 @@ fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     assert!(!build(dir).contains("keeps its shards"));
     assert_eq!(shards(dir, "a-"), bytes);
 
-    // More documents of the source, a new source in front of it, and more of the same as a source behind it.
+    // More documents of the source, a new source in front of it, and more of the same as a source after it.
     fs::write(dir.join("a.jsonl"), documents("a", 0..100)).unwrap();
     fs::write(dir.join("b.jsonl"), documents("b", 0..40)).unwrap();
     fs::write(dir.join("more.jsonl"), documents("a", 100..110) + &documents("a", 0..5)).unwrap();

@@ -1,11 +1,11 @@
 //! Kernels for mixture-of-experts training on GPUs, written in CubeCL.
 //!
 //! Each operation is one file: its kernels, their launches, its gradient, the function that a model
-//! calls, and a twin of plain tensor operations with the same meaning, which the tests compare. No
+//! calls, and a plain form in tensor operations with the same meaning, which the tests compare it with. No
 //! kernel adds floating-point numbers atomically, so every result is the same in every run on one
 //! device. Sums, norms and exponentials are f32 whatever the type of the tensors.
 //!
-//! The kernels need the feature `cuda` or `wgpu`; the twins need neither.
+//! The kernels need the feature `cuda` or `wgpu`; the plain forms need neither.
 
 #![cfg_attr(not(feature = "fusion"), allow(unused_imports, reason = "shapes are named for fusion alone"))]
 
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 
-/// Whether tensors of this device are computed by the kernels of this crate; the twins compute on
+/// Whether tensors of this device are computed by the kernels of this crate; the plain forms compute on
 /// all others.
 pub fn is_gpu(device: &Device) -> bool {
     cfg!(feature = "gpu") && device.clone().without_autodiff() != Device::flex()

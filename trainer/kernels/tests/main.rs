@@ -1,4 +1,4 @@
-//! The kernels beside their twins, on whatever GPU there is: `wgpu` on Mesa's lavapipe is one of
+//! The kernels compared with their plain forms, on any available GPU: `wgpu` on Mesa's lavapipe is one of
 //! software, and runs everywhere. Needs the feature `wgpu` or `cuda`; without, there is nothing to test.
 #![cfg(feature = "gpu")]
 

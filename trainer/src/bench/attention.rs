@@ -22,7 +22,7 @@ pub struct Measured {
     pub tokens: usize,
     /// Seconds of a forward and a backward pass.
     pub seconds: f64,
-    /// Seconds of all processors together, which other work beside it does not change much; absent where the system does
+    /// Total CPU seconds, which other running work does not change much; absent if the system does
     /// not tell, and without what a GPU does.
     pub processor_seconds: Option<f64>,
     /// Bytes of the process at most, less those before the first pass; absent where the system does not tell.

@@ -1,4 +1,4 @@
-//! Where the time of a training step goes: the parts of a step one by one beside what the machine can do,
+//! Where the time of a training step goes: the parts of a step one by one, compared with what the machine can do,
 //! then whole steps.
 //!
 //! Tokens are made up, and each sample is one document, the most work for attention. Parts are measured

@@ -100,7 +100,7 @@ fn cpu_seconds() -> Option<f64> {
 
 /// User and system time of a line of `/proc/self/stat`, which counts hundredths.
 fn seconds_of(stat: &str) -> Option<f64> {
-    // The name of the program, in brackets, may hold anything; behind it stand state and numbers from the third on.
+    // The name of the program, in brackets, may hold anything; after it stand state and numbers from the third on.
     let (_, numbers) = stat.rsplit_once(')')?;
     let ticks = numbers.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
     let ticks = ticks.collect::<Option<Vec<u64>>>().filter(|ticks| ticks.len() == 2)?;

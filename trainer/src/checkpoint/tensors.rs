@@ -1,4 +1,4 @@
-//! Parameters and moments as safetensors, one tensor after the other: beside the model, neither
+//! Parameters and moments as safetensors, one tensor after the other: in addition to the model, neither
 //! writing nor reading holds more than one of them.
 
 use std::collections::{BTreeMap, BTreeSet};

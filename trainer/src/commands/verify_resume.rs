@@ -1,5 +1,5 @@
-//! `moe-train verify-resume`: two runs of the same configuration, one of them killed half way and resumed, and what they
-//! end with beside each other. Each part is a process of its own, so that nothing survives but what is on the disk.
+//! `moe-train verify-resume`: two runs of the same configuration, one of them killed halfway and resumed, and a comparison
+//! of how they end. Each part is a separate process, so that only what is on disk survives.
 
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};

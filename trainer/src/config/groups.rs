@@ -25,7 +25,7 @@ pub const GROUP_DOC: &str = "parameters that move otherwise than the rest; the l
   lr       their highest learning rate; absent: optim.lr
   clip     largest norm of their gradients, which are then no part of the norm that optim.clip limits; absent: they are
   moments  as optim.moments; absent: that
-  frozen   true: they stay as they are, with no memory for moments; alone beside names
+  frozen   true: they are not updated and need no memory for moments; allowed only with names
   and every setting of the rule, as in weight_decay; absent: that of the rule for all
   example  [[optim.group]]
            names = [\"embedding\", \"head\"]

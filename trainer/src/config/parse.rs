@@ -185,7 +185,7 @@ impl Values {
         Ok(())
     }
 
-    /// All keys as TOML, in the order of the table, and the groups behind them; keys without a value are left out. With
+    /// All keys as TOML, in the order of the table, and the groups after them; keys without a value are left out. With
     /// `docs`, each has its description above it.
     pub fn to_toml(&self, docs: bool) -> String {
         let mut text = String::new();

@@ -1,5 +1,5 @@
-//! A plan whose shards are compared with their digests: a small data set before the first step, a large one beside the
-//! training. Whatever the size, a document is checked when a sample shows it (`moe_shards::Shard::checked_tokens`);
+//! A plan whose shards are compared with their digests: a small data set before the first step, a large one during
+//! training. In either case, a document is checked when a sample shows it (`moe_shards::Shard::checked_tokens`);
 //! this finds damage in what would only be read hours later.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ pub struct CheckedPlan {
     background: Arc<Background>,
 }
 
-/// What the check beside the training and the reader of samples tell each other.
+/// Shared state of the background check and the reader of samples.
 #[derive(Default)]
 struct Background {
     /// What is wrong with the shards.

@@ -17,7 +17,7 @@ use crate::model::{Model, ModelConfig};
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Tensors that hold what the vocabulary has a row of each for: those behind the last token are padding.
+/// Tensors that hold what the vocabulary has a row of each for: those after the last token are padding.
 const OF_THE_VOCABULARY: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
 
 /// An open folder.
@@ -177,7 +177,7 @@ fn names(dir: &Path) -> Result<Vec<String>> {
         return Err(Error::checkpoint(&index, "is damaged: weight_map is missing"));
     };
     let files: BTreeSet<&str> = map.values().filter_map(Json::as_str).collect();
-    // A file beside the index, and not anywhere.
+    // A file next to the index, not just anywhere.
     match files.iter().find(|name| Path::new(name).file_name().is_none_or(|base| base != **name)) {
         Some(name) => Err(Error::checkpoint(&index, format!("{name:?} is not the name of a file next to it"))),
         None => Ok(files.into_iter().map(str::to_string).collect()),

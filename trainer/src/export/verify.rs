@@ -1,4 +1,4 @@
-//! Whether what was written is the model: read back by our own reader, its logits beside those of the checkpoint.
+//! Checks that what was written is the model: reads it back with our own reader and compares logits with the checkpoint's.
 
 use std::path::Path;
 

@@ -151,7 +151,7 @@ impl ModelConfig {
         }
     }
 
-    /// Why a token's output depends on the tokens behind it, or on how many there are; none if it does not.
+    /// Why a token's output depends on the tokens after it, or on how many there are; none if it does not.
     pub fn sees_later_tokens(&self) -> Option<&'static str> {
         if self.n_dense_layers >= self.n_layers {
             None

@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_cpu_keeps_the_scores_of_latent_attention() {
-        // 3 blocks, 4 heads, 8 samples of 512 tokens: 100 MB kept, and as much as two blocks beside it.
+        // 3 blocks, 4 heads, 8 samples of 512 tokens: 100 MB kept, and as much as two blocks more.
         let latent = preset_with("tiny", &["attention.kind=mla", "attention.mla.heads=4"]);
         let config = ModelConfig { seq_len: 512, ..latent.clone() };
         let of_block = 8 * 4 * 512 * 512 * 4;

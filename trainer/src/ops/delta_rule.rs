@@ -38,10 +38,10 @@ pub fn gated_delta_rule(input: DeltaInput, starts: &[usize]) -> Tensor<4> {
 }
 
 /// [`gated_delta_rule`] of documents of which those at the start of a sample continue from a state, if there is one, and the
-/// state behind the last token.
+/// state after the last token.
 ///
 /// # Shapes
-/// - before: `[batch, heads, key_width, value_width]`, and so is the state behind the last token
+/// - before: `[batch, heads, key_width, value_width]`, and so is the state after the last token
 pub fn gated_delta_rule_from(
     input: DeltaInput,
     starts: &[usize],
@@ -128,9 +128,9 @@ struct Masks {
     same: Tensor<5>,
     /// Whether a token sees the state before its chunk, `[batch, 1, chunks, CHUNK, 1]`.
     from_before: Tensor<5>,
-    /// Whether a token is in the state behind its chunk, as `from_before`.
+    /// Whether a token is in the state after its chunk, as `from_before`.
     to_end: Tensor<5>,
-    /// Whether the state before a chunk is a part of the one behind it, `[batch, 1, chunks, 1, 1]`.
+    /// Whether the state before a chunk is a part of the one after it, `[batch, 1, chunks, 1, 1]`.
     keeps: Tensor<5>,
 }
 
@@ -138,7 +138,7 @@ impl Masks {
     /// Documents at the start of a sample continue from a state if `is_continued`.
     fn new(starts: &[usize], seq: usize, n_chunks: usize, is_continued: bool, device: &Device) -> Self {
         let batch = starts.len() / seq;
-        // What is behind the end continues with the last document, and nothing reads it.
+        // What is after the end continues with the last document, and nothing reads it.
         let start = |sample: usize, token: usize| starts[sample * seq + token.min(seq - 1)];
         let (mut same, mut before, mut to_end, mut keeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (sample, chunk) in (0..batch * n_chunks).map(|i| (i / n_chunks, i % n_chunks)) {

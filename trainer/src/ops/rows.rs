@@ -16,7 +16,7 @@ use super::cpu::unwritten;
 use super::flex::{add, blocks, dot, first_order_only, integers, shape2, tensor, values};
 use super::routing::Routes;
 
-/// Copies each token to its rows; rows of nobody, behind the last, are zero.
+/// Copies each token to its rows; rows of nobody, after the last, are zero.
 ///
 /// # Shapes
 /// - x: `[tokens, width]`

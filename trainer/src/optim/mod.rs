@@ -160,7 +160,7 @@ pub struct KeptBytes {
     pub average: u64,
 }
 
-/// What is kept of a model beside its parameters and their gradients.
+/// What is kept for a model in addition to its parameters and their gradients.
 pub fn kept_bytes(groups: &Groups, config: &ModelConfig) -> KeptBytes {
     let trained = parameters::outline(config).into_iter().filter(|p| parameters::is_trained(&p.name));
     trained.fold(KeptBytes::default(), |sum, parameter| {

@@ -1,4 +1,4 @@
-//! How far parameters moved in a step, beside how large they are: by group where there are several.
+//! How far parameters moved in a step, and how large they are: by group if there are several.
 
 use burn::tensor::Tensor;
 

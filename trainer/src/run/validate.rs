@@ -12,7 +12,7 @@ use crate::model::record::Values;
 use crate::objective::{Targets, token_losses, token_ranks};
 use crate::ops::read;
 
-/// A validation, beside what knowing the frequencies of tokens alone would give.
+/// A validation, with the loss of a model that only knows token frequencies.
 #[derive(Debug, Clone)]
 pub struct Validation {
     /// Losses, as a whole and by source.

@@ -143,7 +143,7 @@ pub struct Definition {
     /// What stands between prompt and answer.
     #[serde(default = "space")]
     pub delimiter: String,
-    /// What stands behind each example.
+    /// What stands after each example.
     #[serde(default = "blank_line")]
     pub separator: String,
     /// Field by which questions are grouped.

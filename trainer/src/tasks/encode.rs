@@ -4,7 +4,7 @@ use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
 
-/// What a model is asked: how likely `continuation` is behind `context`.
+/// What a model is asked: how likely `continuation` is after `context`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// At least one token.
@@ -51,7 +51,7 @@ impl Encoder {
         Ok(Self { tokenizer, eod })
     }
 
-    /// A continuation behind a context. White space at the end of the context belongs to the continuation, and both are
+    /// A continuation after a context. White space at the end of the context belongs to the continuation, and both are
     /// encoded together, so that the tokens at the seam are those of the whole text.
     ///
     /// # Errors
@@ -99,8 +99,8 @@ impl Encoder {
 
 impl Request {
     /// The windows of at most `longest` tokens in which the continuation is predicted. A context that is too long loses its
-    /// beginning. A continuation that is too long is predicted piece by piece: the first piece behind the last token of the
-    /// context, every other one behind as many tokens before it as there is room for.
+    /// beginning. A continuation that is too long is predicted piece by piece: the first piece after the last token of the
+    /// context, every other one after as many tokens before it as there is room for.
     pub fn windows(&self, longest: usize) -> Vec<Window> {
         let n = self.continuation.len();
         let whole = [&self.context[..], &self.continuation].concat();

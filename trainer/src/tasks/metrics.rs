@@ -67,7 +67,7 @@ pub struct Summary {
 }
 
 impl Metric {
-    /// A number of it with four digits behind the point; from a million on, as perplexities of long texts are, with an exponent.
+    /// A number of it with four digits after the point; from a million on, as perplexities of long texts are, with an exponent.
     pub fn digits(number: f64) -> String {
         if number.abs() < 1e6 { format!("{number:.4}") } else { format!("{number:.3e}") }
     }

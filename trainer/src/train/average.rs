@@ -1,4 +1,4 @@
-//! A moving average of the weights beside them: `e <- e + (1 - decay) (w - e)` after each update. It is evaluated and
+//! A moving average of the weights: `e <- e + (1 - decay) (w - e)` after each update. It is evaluated and
 //! saved, and never trained from.
 
 use burn::tensor::Tensor;

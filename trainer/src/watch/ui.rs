@@ -61,7 +61,7 @@ impl Screen {
         if lines == self.shown && self.drawn.is_some_and(|drawn| drawn.elapsed() < AGAIN) {
             return Ok(());
         }
-        // From the upper left corner, each line cleared behind its end, then the rest of the screen.
+        // From the upper left corner, each line cleared after its end, then the rest of the screen.
         let text = format!("\u{1b}[H{}\u{1b}[K\u{1b}[J", lines.join("\u{1b}[K\r\n"));
         terminal::draw(text.as_bytes()).map_err(Error::io("draw on", Path::new("the terminal")))?;
         (self.shown, self.drawn) = (lines, Some(Instant::now()));

@@ -65,7 +65,7 @@ fn a_shard_that_became_shorter_is_named() {
     assert_eq!((code, said.contains("words-v0-00000")), (Some(3), true), "{said}");
 }
 
-/// A large data set is checked beside the training, and the next sample brings what was found.
+/// A large data set is checked during training, and the next sample reports what was found.
 #[test]
 fn damage_that_is_found_in_the_background_ends_the_run() {
     let dir = tempfile::tempdir().expect("dir");

@@ -41,7 +41,7 @@ fn gradients(model: &Model) -> Vec<Option<Tensor<1>>> {
 }
 
 /// Moves along the gradient of each parameter: the slope found by finite differences must be the
-/// gradient's length. A direction with a large slope keeps the rounding of f32 small beside it.
+/// gradient's length. A direction with a large slope keeps the rounding of f32 small in comparison.
 fn check(config: &ModelConfig, only: Option<&str>) {
     let device = Device::flex();
     let tracked = Model::new(config, 1, &autodiff());

@@ -6,11 +6,11 @@ mod support;
 /// What the model computes: masks, causality, oracles.
 mod model;
 
-/// Every kind of attention beside a naive one, in packs, and later tokens.
+/// Every kind of attention compared with a naive one, in packs, and later tokens.
 mod attention;
 mod oracles;
 
-/// Reading token by token beside reading the whole.
+/// Reading token by token compared with reading the whole.
 mod generation;
 
 /// Gradients against finite differences.

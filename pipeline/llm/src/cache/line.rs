@@ -20,7 +20,7 @@ pub(crate) fn seal(object: &str) -> String {
     format!("{START}{}\",{rest}\n", check(rest.as_bytes()))
 }
 
-/// The JSON object behind the checksum of a line (given without its line end), from after the comma; `None` if the line is
+/// The JSON object after the checksum of a line (given without its line end), from after the comma; `None` if the line is
 /// not as it was written.
 pub(crate) fn open(line: &[u8]) -> Option<&[u8]> {
     let rest = line.get(REST..)?;

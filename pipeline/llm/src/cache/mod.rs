@@ -366,7 +366,7 @@ impl Cache {
         })
     }
 
-    /// Every line behind the first of each segment.
+    /// Every line after the first of each segment.
     fn lines(&self, mut visit: impl FnMut(&Path, Place, &[u8]) -> Result<()>) -> Result<()> {
         let mut visit_all = |path: &Path, segment: u32, start: u32, lines: &[u8]| -> Result<()> {
             let mut at = start;

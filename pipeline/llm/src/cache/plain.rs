@@ -26,7 +26,7 @@ pub(crate) struct Lines {
     pub(crate) bytes: Vec<u8>,
     /// Places of the lines that are as they were written, without their line ends.
     pub(crate) whole: Vec<(u32, u32)>,
-    /// Bytes behind the last line end: what a killed writer left unfinished.
+    /// Bytes after the last line end: what a killed writer left unfinished.
     pub(crate) torn_bytes: u64,
     /// Lines that are not as they were written.
     pub(crate) damaged: u64,

@@ -88,7 +88,7 @@ impl Sealed {
         let len = file.metadata().map_err(Error::io(path, "look at"))?.len();
         let read = |at: u64, n: u64| -> Result<Vec<u8>> {
             if at.checked_add(n).is_none_or(|end| end > len) {
-                return Err(damaged(path, "its tables point behind its end"));
+                return Err(damaged(path, "its tables point after its end"));
             }
             let mut bytes = vec![0; n as usize];
             file.read_exact_at(&mut bytes, at).map_err(Error::io(path, "read"))?;
@@ -116,7 +116,7 @@ impl Sealed {
             frames.push((raw, at));
         }
         if at + 8 > seek_start {
-            return Err(damaged(path, "its seek table points behind its end"));
+            return Err(damaged(path, "its seek table points past its end"));
         }
         let head = read(at, 8)?;
         if number(&head) != u64::from(KEYS_FRAME) || at + 8 + number(&head[4..]) != seek_start {
@@ -126,7 +126,7 @@ impl Sealed {
         let entries =
             entries(&keys).ok_or_else(|| damaged(path, "its table of keys is not as it was written"))?;
         if entries.iter().any(|&(_, at)| u64::from(at) >= raw) {
-            return Err(damaged(path, "its table of keys points behind its end"));
+            return Err(damaged(path, "its table of keys points past its end"));
         }
         Ok((Sealed { path: path.to_owned(), file, frames }, entries))
     }

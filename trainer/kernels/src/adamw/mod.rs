@@ -105,7 +105,7 @@ pub fn adamw(
     constants: AdamW,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
     let n = value.dims();
-    assert_eq!((first.dims(), second.dims(), factor.dims()), (n, n, [1]), "shapes beside a value {n:?}");
+    assert_eq!((first.dims(), second.dims(), factor.dims()), (n, n, [1]), "shapes for a value {n:?}");
     assert!(
         gradient.as_ref().is_none_or(|gradient| gradient.dims() == n),
         "a gradient is not of shape {n:?}"

@@ -35,7 +35,7 @@ mod tensor;
 
 /// `y[r] = x[r] w[e(r)]`, where `e(r)` is the expert of row r; rows of no expert are 0.
 ///
-/// Sums are f32. Weights of f32 beside bf16 rows are rounded to bf16 once; their gradient is f32.
+/// Sums are f32. Weights of f32 with bf16 rows are rounded to bf16 once; their gradient is f32.
 ///
 /// # Shapes
 /// - x: `[rows, k]`, f32 or bf16, at least one row
@@ -57,7 +57,7 @@ pub fn grouped_matmul(x: Tensor<2>, w: Tensor<3>, offsets: Tensor<1, Int>) -> Te
 /// `y[r] = silu(x[r] w_gate[e(r)]) * (x[r] w_up[e(r)])`, where `e(r)` is the expert of row r; rows
 /// of no expert are 0 (SwiGLU: Shazeer 2020, arXiv 2002.05202, section 2).
 ///
-/// Sums, and what follows them, are f32. Weights of f32 beside bf16 rows are rounded to bf16 once;
+/// Sums, and what follows them, are f32. Weights of f32 with bf16 rows are rounded to bf16 once;
 /// their gradients are f32.
 ///
 /// # Shapes

@@ -166,7 +166,7 @@ pub(super) fn scan_rows(counts: &mut Tensor<i32>, totals: &mut Tensor<i32>, #[co
     }
 }
 
-/// The sums of the earlier totals, and behind them the sum of all. One cube.
+/// The sums of the earlier totals, and after them the sum of all. One cube.
 #[cube(launch)]
 pub(super) fn scan_totals<I: Int>(
     totals: &Tensor<i32>,
@@ -237,7 +237,7 @@ pub(super) fn place<I: Int>(
             choice_of_row[usize::cast_from(row)] = I::cast_from(choice);
         }
         row_of_choice[choice] = I::cast_from(row);
-        // Places behind the last row are nobody's; the choice of the same number fills one.
+        // Places after the last row are nobody's; the choice of the same number fills one.
         if i32::cast_from(choice) >= i32::cast_from(offsets[n_experts]) {
             choice_of_row[choice] = I::new(-1);
         }

@@ -3,7 +3,7 @@
 //! A token's choice is one of its k experts; choice `token * k + j` is the j-th best. Choices
 //! sorted by expert are the rows of the grouped matrix products (MegaBlocks, Gale et al. 2022,
 //! arXiv 2211.15841, section 4). Nothing here reads a number back to the host: shapes depend on the
-//! number of tokens alone, and rows of padding lie unused behind the others.
+//! number of tokens alone, and rows of padding lie unused after the others.
 //!
 //! - [`choose`]: 32 units for each token. They read its scores k times, from the cache except for the
 //!   first time, and each time agree on the best one that comes after the last choice.
@@ -30,7 +30,7 @@ pub struct Routes {
     pub offsets: Tensor<1, Int>,
     /// The row of each choice `token * top_k + j`, -1 on padding, `[tokens * top_k]`.
     pub row_of_choice: Tensor<1, Int>,
-    /// The choice that made each row, -1 behind the last row, `[tokens * top_k]`.
+    /// The choice that made each row, -1 after the last row, `[tokens * top_k]`.
     pub choice_of_row: Tensor<1, Int>,
     /// Choices of each token.
     pub top_k: usize,

@@ -20,7 +20,7 @@ use burn::tensor::{FloatDType, Int, Tensor};
 
 use crate::routing::Routes;
 
-/// Copies each token to its rows; rows of nobody, behind the last, are zero.
+/// Copies each token to its rows; rows of nobody, after the last, are zero.
 ///
 /// # Shapes
 /// - x: `[tokens, columns]`, f32 or bf16, and so is the result

@@ -5,7 +5,7 @@ use super::super::class::Facts;
 use super::super::mapping::Mapped;
 use super::file::{Head, Type};
 
-/// A tensor, one behind the other of its parts; without parts it is zero.
+/// A tensor, one after the other of its parts; without parts it is zero.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stacked {
     /// Its name, shape and type.

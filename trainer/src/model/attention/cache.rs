@@ -13,7 +13,7 @@ impl<const D: usize> Default for Kept<D> {
 }
 
 impl<const D: usize> Kept<D> {
-    /// Adds the rows of the next tokens behind the others, and returns all.
+    /// Adds the rows of the next tokens after the others, and returns all.
     pub fn push(&mut self, rows: Tensor<D>, dim: usize) -> Tensor<D> {
         let all = match self.0.take() {
             None => rows,

@@ -32,7 +32,7 @@ pub fn only(choices: Tensor<2, Int>, flags: Tensor<2, Int>) -> Tensor<2, Int> {
     choices * flags.clone() + (flags - 1)
 }
 
-/// A router's answer beside its counts: what balancers judge.
+/// A router's result with its counts: what balancers see.
 #[derive(Debug, Clone)]
 pub struct Routed<'a> {
     /// The answer.

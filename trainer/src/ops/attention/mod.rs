@@ -196,7 +196,7 @@ pub fn attend_in_window(
     }
     let n_blocks = seq.div_ceil(window);
     let value_width = value.dims()[3];
-    // Keys of a block begin one block before its queries. Queries behind the end see themselves.
+    // Keys of a block begin one block before its queries. Queries after the end see themselves.
     let first_of_block = |row: usize| {
         let (sample, token) = (row / (n_blocks * window), row % (n_blocks * window));
         let first = if token < seq { first[sample * seq + token] } else { token };

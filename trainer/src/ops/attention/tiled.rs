@@ -22,7 +22,7 @@ use super::super::flex::{BLOCK_ROWS, add, dot, exp, first_order_only, greater, t
 use super::super::matmul::multiply;
 use super::{Scoring, Spans};
 
-/// Queries and keys of a tile: enough for fast products, few beside a sequence.
+/// Queries and keys of a tile: enough for fast products, few compared with a sequence.
 const TILE: usize = 256;
 
 /// Sizes and rules of an attention.
@@ -70,7 +70,7 @@ pub(super) fn attend(
 /// The form of the CPU. Tensors are as in [`super::attend`].
 #[backend_extension(Flex, Autodiff)]
 trait TiledAttention: Backend {
-    /// The attention; and the logarithm of the sum of exponentials of each query and head, with the sinks behind them.
+    /// The attention; and the logarithm of the sum of exponentials of each query and head, with the sinks after them.
     fn k_tiled(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -233,7 +233,7 @@ impl Layout {
     }
 }
 
-/// The largest score of a row so far, and the sum of exponentials beside it.
+/// The largest score of a row so far, and the sum of exponentials relative to it.
 #[derive(Clone, Copy)]
 struct Sum {
     largest: f32,
@@ -396,7 +396,7 @@ impl TiledAttention for Flex {
 }
 
 impl Layout {
-    /// Exponentials of the scores of a row beside the largest so far, 0 where it does not look, and what becomes of the
+    /// Exponentials of the scores of a row relative to the largest so far, 0 where it does not look, and the factor for the
     /// sums before them.
     fn weigh(
         &self,

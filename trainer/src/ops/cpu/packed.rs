@@ -128,7 +128,7 @@ impl Job<'_> {
         );
     }
 
-    /// Columns behind the last stay what they were: what is computed from them is thrown away.
+    /// Columns after the last stay what they were: what is computed from them is thrown away.
     #[inline(always)]
     fn pack(self) {
         let Self { of, inner, columns, panel, out } = self;

@@ -10,7 +10,7 @@ use super::Form;
 use super::linear::cast_f32;
 pub use cpu::surrogate;
 
-/// Logits of one chunk: enough to fill a GPU, few beside its memory.
+/// Logits of one chunk: enough to fill a GPU, few compared with its memory.
 const CHUNK_LOGITS: usize = 1 << 27;
 
 /// Tokens whose logits are computed at once.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::super::cpu::{Packed, View, rows, task_rows, unwritten};
 use super::super::flex::integers;
 
-/// Experts that have rows, with those rows, one behind the other from row 0 on.
+/// Experts that have rows, with those rows, one after the other from row 0 on.
 pub(super) struct Groups(Vec<(usize, Range<usize>)>);
 
 /// Some rows of a group, and their parts of several outputs.

@@ -180,7 +180,7 @@ pub(in crate::attention) fn backward_keys<F: Float, I: Int>(
     for member in 0..comptime!(form.group()) {
         let head = kv_head * comptime!(form.group()) + member;
         let mut query0 = key0;
-        // Starts never fall: behind the first tile whose first query starts after the last key,
+        // Starts never fall: after the first tile whose first query starts after the last key,
         // no query sees any key of this tile.
         while query0 < seq && usize::cast_from(first[token0 + query0]) < key0 + keys {
             let queries = usize::min(tile, seq - query0);
