@@ -43,7 +43,7 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// What became of a total: a bar for all of it, one for each part that was taken away, hanging where the rest ends, and one for what
+    /// What happened to a total: a bar for all of it, one for each part that was taken away, placed where the rest ends, and one for what
     /// is left. Parts without records are left out.
     pub fn funnel(total: (&str, u64), taken: &[(String, u64)], left: (&str, u64), unit: &str) -> Bars {
         let whole = total.1 as f64;
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_is_no_division_by_zero() {
+    fn nothing_at_all_does_not_divide_by_zero() {
         let figure = Bars::funnel(("read", 0), &[], ("kept", 0), "documents").figure();
         assert!(!figure.picture.into_string().contains("NaN"));
     }

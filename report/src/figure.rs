@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::number;
 
 const STYLE: &str = include_str!("figure.css");
-/// Rows of a table that stand on a page; thinned evenly beyond, with the last one kept.
+/// Maximum rows of a table on a page; above that, rows are thinned evenly, keeping the last one.
 const MAX_ROWS: usize = 60;
 
 /// Colors of series: those of Okabe and Ito, which people with any color vision can tell apart.
@@ -165,7 +165,7 @@ impl Figure {
         }
     }
 
-    /// The picture as a file of its own, made by the command `generator`.
+    /// The picture as a separate file, made by the command `generator`.
     pub fn svg(&self, generator: &str) -> String {
         let picture = self.element(true).into_string();
         format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!-- {generator} -->\n{picture}\n")

@@ -65,7 +65,7 @@ impl Heat {
             let values = values.iter().map(|x| if x.is_finite() { Cell::Value(*x) } else { Cell::Empty });
             std::iter::once(Cell::Text(name.clone())).chain(values).collect()
         };
-        // A column for each moment would be a table that nobody reads; the rows are then the moments.
+        // A column for each moment would make an unreadable table; the rows are then the moments.
         match self.columns.len() > self.rows.len() {
             false => Table {
                 columns: columns.collect(),

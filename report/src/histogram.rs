@@ -1,4 +1,4 @@
-//! How measured values are spread, and where the limits lie.
+//! The distribution of measured values, and their limits.
 
 use std::cmp::Ordering;
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn one_value_and_none_are_no_division_by_zero() {
+    fn one_value_and_none_do_not_divide_by_zero() {
         for values in [vec![], vec![3.0], vec![3.0, 3.0]] {
             let figure = Histogram::of(&values, &[], 10).figure();
             assert!(!figure.picture.clone().into_string().contains("NaN"), "{values:?}");

@@ -63,7 +63,7 @@ pub struct Lines {
     pub y: Axis,
     /// The curves, at most a few dozen; colors repeat with other dashes after eight.
     pub series: Vec<Series>,
-    /// Values of the vertical axis within which all is well.
+    /// Range of the vertical axis that is considered good.
     pub healthy: Option<(f64, f64)>,
     /// Values of the vertical axis to compare with, by name.
     pub marks: Vec<(String, f64)>,

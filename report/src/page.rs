@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::figure;
 
 const STYLE: &str = include_str!("page.css");
-/// Nothing is loaded and nothing runs, whatever a text may contain.
+/// Nothing is loaded and nothing runs, regardless of what a text contains.
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
@@ -34,7 +34,7 @@ pub struct Page {
     pub title: String,
     /// A line under the title.
     pub subtitle: String,
-    /// Figures of note, at the top: what they are, and the value.
+    /// Key figures at the top: name and value.
     pub facts: Vec<(String, String)>,
     /// Its parts, which the contents at its top link to.
     pub sections: Vec<Section>,

@@ -1,5 +1,5 @@
-//! How far work is: a bar on a terminal; elsewhere a line now and then, first after ten seconds, so that logs stay short. Both tell the
-//! stage, what is done of what, the rate, the time left, and the memory of the process.
+//! Progress of work: a bar on a terminal; elsewhere an occasional line, first after ten seconds, so that logs stay short. Both show the
+//! stage, how much is done, the rate, the time left, and the memory of the process.
 
 use std::fmt::Write;
 use std::ops::Deref;
@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle, WeakProgressBar};
 const FIRST: Duration = Duration::from_secs(10);
 /// Longest time from one line to the next.
 const LONGEST: Duration = Duration::from_secs(120);
-/// How often it is looked whether a line is due.
+/// How often to check whether a line is due.
 const LOOK: Duration = Duration::from_millis(500);
 const REDRAW: Duration = Duration::from_millis(200);
 /// Narrowest bar.
@@ -32,7 +32,7 @@ pub enum Unit {
     Unknown,
 }
 
-/// Where progress is told.
+/// Where progress is shown.
 #[derive(Clone, Copy, Debug)]
 pub enum Place {
     /// A bar.
@@ -186,7 +186,7 @@ fn tell(bar: &WeakProgressBar, name: &str, unit: Unit, shared: &Shared, say: fn(
         if elapsed >= due {
             let (done, total) = (bar.position(), bar.length().unwrap_or(0));
             say(&line(name, unit, [done, total], &shared.words(), elapsed, &of_memory(memory)));
-            // The longer it takes, the longer nobody needs a word.
+            // The longer it takes, the less often a line is needed.
             due = elapsed + (elapsed / 4).clamp(FIRST, LONGEST);
         }
     }

@@ -1,4 +1,4 @@
-//! Settings next to each other: what differs between configurations, and all of their keys.
+//! Settings side by side: what differs between configurations, and all of their keys.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub type Settings = BTreeMap<String, String>;
 /// A configuration in TOML as one flat table; tables in lists are numbered from 0.
 ///
 /// # Errors
-/// The text is no TOML.
+/// The text is not TOML.
 pub fn flat(text: &str) -> Result<Settings, toml::de::Error> {
     let table: toml::Table = text.parse()?;
     let mut flat = BTreeMap::new();

@@ -18,7 +18,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     file.commit()
 }
 
-/// Flushes a folder's entries, so that a rename in it survives a power cut.
+/// Flushes a folder's entries, so that a rename in it survives a power failure.
 ///
 /// # Errors
 /// The folder cannot be opened or flushed.
@@ -27,11 +27,11 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(Error::io(dir, "flush"))
 }
 
-/// Removes the temporary files that killed writers left in a folder. Those of living ones are locked and stay, and so does
-/// everything else; where the file system has no locks, all stays. A missing folder has none.
+/// Removes the temporary files that killed writers left in a folder. Those of live writers are locked and stay, and so does
+/// everything else; if the file system has no locks, everything stays. A missing folder has none.
 ///
 /// # Errors
-/// The folder cannot be read or a file not be removed.
+/// The folder cannot be read or a file cannot be removed.
 pub fn remove_leftovers(dir: &Path) -> Result<()> {
     remove_leftovers_of(dir, |_| true)
 }
@@ -61,7 +61,7 @@ fn remove_leftovers_of(dir: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(
     Ok(())
 }
 
-/// Ends the names of temporary files, so that they are told from those of other programs.
+/// Suffix of temporary files, which distinguishes them from those of other programs.
 const ENDING: &str = ".moe-tmp";
 
 /// `NAME.PID.N.moe-tmp`: a temporary name of process `PID`.
@@ -79,11 +79,11 @@ pub fn final_name(temporary: &str) -> Option<&str> {
     (!name.is_empty() && is_number(n) && is_number(pid)).then_some(name)
 }
 
-/// Makes a file that nobody else has, in the folder and after the name of `path`, to be written and read. It is locked for as long
-/// as it is open, which shows that its writer lives; what killed writers of the same name left is removed.
+/// Makes a new file in the folder of `path`, named after it, for writing and reading. It is locked as long
+/// as it is open, which shows that its writer is alive; what killed writers of the same name left is removed.
 ///
 /// # Errors
-/// The folder cannot be listed or the file not be made.
+/// The folder cannot be listed or the file cannot be made.
 pub fn create_temporary(path: &Path) -> Result<(PathBuf, File)> {
     let name = path.file_name().unwrap_or_default();
     remove_leftovers_of(path.parent().unwrap_or(Path::new("")), |other| name == other)?;
@@ -94,7 +94,7 @@ pub fn create_temporary(path: &Path) -> Result<(PathBuf, File)> {
             file => file.map_err(Error::io(&temp, "create"))?,
         };
         match file.try_lock() {
-            // Another process took it for a leftover between the two calls.
+            // Another process mistook it for a leftover between the two calls.
             Err(TryLockError::WouldBlock) => continue,
             Ok(()) if !temp.exists() => continue,
             // A file system without locks has no leftovers removed either.

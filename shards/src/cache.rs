@@ -1,4 +1,4 @@
-//! Results of pure functions, kept for the next call: they change its speed, never its result.
+//! Results of pure functions, kept for the next call: this affects speed, never results.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +38,7 @@ impl<K: Ord + Copy, V> Cache<K, V> {
         if kept.values.insert(key, made.clone()).is_none() {
             kept.order.push_back(key);
         }
-        // The oldest goes, not the smallest: readers at far places must not take each other's values.
+        // Evict the oldest, not the smallest: readers at distant places must not evict each other's values.
         if kept.order.len() > CACHED {
             let oldest = kept.order.pop_front();
             oldest.and_then(|key| kept.values.remove(&key));
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readers_at_far_places_keep_their_values() {
+    fn readers_at_distant_places_keep_their_values() {
         let cache = Cache::default();
         let made = std::cell::RefCell::new(Vec::new());
         let get = |key: u32| {

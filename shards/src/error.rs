@@ -20,7 +20,7 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// A file that another command makes is not there.
+    /// A file that another command makes is missing.
     #[error("{} is missing: run `{maker}`", path.display())]
     Missing {
         /// File.
@@ -40,8 +40,8 @@ pub enum Error {
         /// What is there.
         found: String,
     },
-    /// A stored checksum does not belong to the bytes.
-    #[error("{}: {what} is damaged: checksum {expected} is recorded, the bytes give {found}", path.display())]
+    /// A stored checksum does not match the bytes.
+    #[error("{}: {what} is damaged: the recorded checksum is {expected}, the bytes give {found}", path.display())]
     Checksum {
         /// File.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum Error {
     },
     /// A JSON file that does not parse or lacks a field.
     #[error(
-        "{}: is damaged, or no file of moe-data: {source}\n  hint: bring it back from a copy, or make it again: `moe-data build` writes MANIFEST.json, `moe-data mix` writes plan.lock",
+        "{}: is damaged, or not a moe-data file: {source}\n  hint: restore it from a copy, or make it again: `moe-data build` writes MANIFEST.json, `moe-data mix` writes plan.lock",
         path.display()
     )]
     Json {
@@ -125,7 +125,7 @@ pub enum Error {
     },
     /// Sampling past the end of the plan: an epoch never ends silently.
     #[error(
-        "E-PLAN-EXHAUSTED: sample {t} was asked for, the plan has {len}: make a longer plan with `moe-data mix --epochs`"
+        "E-PLAN-EXHAUSTED: sample {t} was requested, but the plan has {len}: make a longer plan with `moe-data mix --epochs`"
     )]
     PlanExhausted {
         /// Sample asked for.
@@ -141,8 +141,8 @@ pub enum Error {
     Quota(String),
 }
 
-/// The exit code of both programs for what the operating system refuses: 2 where a path or a flag is to blame, 5 where
-/// memory is, 7 where the machine or a server is: a full disk, a missing permission, a broken connection.
+/// The exit code of both programs for what the operating system refuses: 2 if a path or a flag is to blame, 5 if memory
+/// is, 7 if the machine or a server is: a full disk, a missing permission, a broken connection.
 pub fn exit_code_of(refusal: &io::Error) -> u8 {
     use io::ErrorKind;
     match refusal.kind() {
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_has_an_exit_code_of_its_own() {
+    fn machine_errors_have_a_separate_exit_code() {
         for (kind, code) in [
             (io::ErrorKind::NotFound, 2),
             (io::ErrorKind::IsADirectory, 2),

@@ -1,4 +1,4 @@
-//! Families: all texts of one thing. A pass shows each family once; this table says which texts a
+//! Families: all texts of the same thing. A pass shows each family once; this table says which texts a
 //! family has, in the order of the family ids, which is random because they are hashes.
 
 mod pass_rule;
@@ -102,7 +102,7 @@ impl PoolDocs {
         let (shard, _, local) = self.locate(doc)?;
         let (_, len) = shard.span(local)?;
         u32::try_from(len).map_err(|_| {
-            Error::Quota(format!("document {doc} has {len} tokens, at most 2^32 - 1 are possible"))
+            Error::Quota(format!("document {doc} has {len} tokens, at most 2^32 - 1 are supported"))
         })
     }
 
@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_held_out_share_is_near_the_wish_and_depends_on_the_seed() {
+    fn the_held_out_share_is_near_the_requested_one_and_depends_on_the_seed() {
         let count =
             |ppm, seed| (0..100_000).filter(|&i| Holdout { ppm, seed }.contains(FamilyId(mix64(i)))).count();
         assert_eq!(count(0, 1), 0);

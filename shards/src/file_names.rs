@@ -1,5 +1,5 @@
-//! Names of files that come out of files: a manifest, a plan, a listing. They are joined to the folder that the user named, for
-//! reading and for writing, so one that leads elsewhere, here or on another system, is refused where it is read.
+//! File names that are read from files: a manifest, a plan, a listing. They are joined to the folder that the user named, for
+//! reading and for writing, so a name that leads elsewhere, on this or another system, is refused when it is read.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ pub fn is_plain(name: &str) -> bool {
         && !DEVICES.contains(&stem.as_str())
 }
 
-/// Whether a text is a place below a folder: plain names with `/` between them.
+/// Whether a text is a path below a folder: plain names separated by `/`.
 pub fn is_below(path: &str) -> bool {
     path.split('/').all(is_plain)
 }

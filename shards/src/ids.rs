@@ -1,4 +1,4 @@
-//! Numbers with a type of their own: tokens and families.
+//! Newtypes for tokens and families.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ impl fmt::Display for FamilyId {
 }
 
 /// Bytes per token in a `.bin` file, little-endian. The payload equals that of Megatron-LM's
-/// `.bin` (`indexed_dataset.py`): u16 for small vocabularies, else 32 bits.
+/// `.bin` (`indexed_dataset.py`): u16 for small vocabularies, otherwise 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenWidth {
     /// 2 bytes.

@@ -39,7 +39,7 @@ impl Interleaver {
         let total = quotas.iter().try_fold(0u64, |sum, &q| sum.checked_add(q)).filter(|&n| n <= 1 << 40);
         let Some(total) = total.filter(|_| quotas.len() <= usize::from(u16::MAX)) else {
             let asked = format!(
-                "at most 2^40 samples of 65535 pools are possible, {} pools were given",
+                "at most 2^40 samples and 65535 pools are supported, {} pools were given",
                 quotas.len()
             );
             return Err(Error::Quota(asked));

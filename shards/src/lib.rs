@@ -14,10 +14,10 @@
 //! # Reading a plan
 //!
 //! [`Plan::sample`] gives sample `t`, and [`Plan::batch`] the samples of a batch that belong to a rank: a contiguous
-//! slice, `len * rank / world .. len * (rank + 1) / world` of it, so `world` need not divide the batch. All that a
-//! trainer saves of its data is `t`, the number of samples seen; world size, batch size, micro-batches, threads and
-//! read-ahead may change at any `t` and change nothing in the sequence. A [`Plan`] is read through `&self` from as many
-//! threads as one likes. What goes wrong with sample `t` is the error of the call for `t`, also past the end: an epoch
+//! slice, `len * rank / world .. len * (rank + 1) / world` of it, so `world` need not divide the batch. The only data state
+//! that a trainer saves is `t`, the number of samples seen; world size, batch size, micro-batches, threads and
+//! read-ahead may change at any `t` and change nothing in the sequence. A [`Plan`] is read through `&self` from any number of
+//! threads. An error in sample `t` is returned by the call for `t`, also past the end: an epoch
 //! never ends silently, and nothing wraps around.
 //!
 //! ```

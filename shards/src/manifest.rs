@@ -1,5 +1,5 @@
-//! `MANIFEST.json`: what a build made. Its digest is the identity of the data set. It holds
-//! nothing that depends on where the input lay, so equal data and recipe give equal bytes.
+//! `MANIFEST.json`: what a build made. Its digest is the identity of the data set. It has
+//! nothing that depends on the location of the input, so equal data and recipe give equal bytes.
 
 use std::path::{Path, PathBuf};
 
@@ -107,7 +107,7 @@ impl Manifest {
         self.shards.iter().try_for_each(|shard| check_plain(path, "name of a shard", &shard.name))
     }
 
-    /// Writes `dir/MANIFEST.json`. Call it last: it says that all the rest is there.
+    /// Writes `dir/MANIFEST.json`. Call it last: its presence means that everything else is there.
     ///
     /// # Errors
     /// A name leads out of the folder, or the disk refuses.

@@ -1,10 +1,10 @@
-//! Memory that is asked for and is not there. The standard library aborts then, which looks like a crash; the programs
-//! say what happened and leave with exit code 5.
+//! Failed allocations. The standard library aborts then, which looks like a crash; the programs
+//! say what happened and exit with code 5.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 
-/// The system's allocator, with an end of the program's own when it refuses.
+/// The system's allocator, with a custom way to exit when it refuses.
 ///
 /// ```
 /// use moe_shards::memory::Allocator;
@@ -55,9 +55,9 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// From now on large blocks that are freed stay with the process. It asks for the same ones again in every step, and pages
-/// that come back from the system are cleared first. Of use to a program that trains; to be called before it has threads.
-/// Without GNU's C library nothing happens.
+/// From now on, large freed blocks stay with the process. Training needs the same ones again in every step, and pages
+/// that come back from the system are cleared first. Call it before starting threads.
+/// Without GNU's C library, nothing happens.
 pub fn keep_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -70,14 +70,14 @@ pub fn keep_large_blocks() {
     }
 }
 
-/// `n` values that mean nothing, for a caller that writes each of them before it reads any: large results need no zeros
-/// first. With debug assertions all are NaN, so that tests see what is read unwritten.
+/// `n` arbitrary values, for a caller that writes each of them before reading any: large results need not be zeroed first.
+/// With debug assertions all of them are NaN, so that tests notice a value that was read but never written.
 pub fn unwritten(n: usize) -> Vec<f32> {
     #[cfg(all(not(debug_assertions), any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
         let mut values = Vec::<f32>::with_capacity(n);
-        // SAFETY: there is room for n values. The assembly may have written them, for all that the compiler knows, so they
-        // are whatever bytes are there; any bytes are an f32.
+        // SAFETY: there is room for n values. As far as the compiler knows, the assembly has written them, so they are
+        // whatever bytes are there, and any bytes are an f32.
         unsafe {
             std::arch::asm!("/* {0} */", in(reg) values.as_mut_ptr(), options(nostack, preserves_flags));
             values.set_len(n);
@@ -88,7 +88,7 @@ pub fn unwritten(n: usize) -> Vec<f32> {
     vec![f32::NAN; n]
 }
 
-/// Bytes of memory that this process can get at most: of the machine, its control group and its own limit of addresses
+/// Maximum bytes of memory that this process can get, given the machine, its control group and its own address limit
 /// (`ulimit -v`). `None` where the system does not say.
 pub fn machine_bytes() -> Option<u64> {
     let limits = [

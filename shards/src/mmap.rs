@@ -21,7 +21,7 @@ pub(crate) fn map_file(path: &Path) -> Result<Mmap> {
     map_open_file(path).map(|(_, map)| map)
 }
 
-/// Maps a file read-only and keeps it open, so that one can see later whether it is still as long.
+/// Maps a file read-only and keeps it open, so that its length can be checked later.
 ///
 /// # Errors
 /// As [`map_file`].
@@ -37,10 +37,10 @@ pub(crate) fn map_open_file(path: &Path) -> Result<(File, Mmap)> {
 /// What a program says when a mapped file has become shorter than its map.
 #[cfg(unix)]
 const LOST: &[u8] = b"error: a file of the shards or the plan became shorter while it was read (truncated, or its disk failed)\n  \
-    hint: `moe-data verify DIR` says which; bring it back from a copy or build again\n";
+    hint: `moe-data verify DIR` says which; restore it from a copy or build again\n";
 
-/// From now on a read of a mapped file that has become shorter ends the process with a message and exit code 3, that of damaged
-/// data, instead of a bare signal (SIGBUS). Programs call it once, when they start; elsewhere than on Unix it does nothing.
+/// From now on, reading a mapped file that has become shorter ends the process with a message and exit code 3, that of damaged
+/// data, instead of a bare signal (SIGBUS). Programs call it once, when they start; it has no effect outside Unix.
 ///
 /// # Errors
 /// The system refuses the handler.
@@ -69,9 +69,9 @@ pub fn exit_when_maps_are_lost() -> Result<()> {
     Ok(())
 }
 
-/// Numbers of this process alone in a file that the system may write out when memory is short: tables that are
-/// read and written in no order and may be larger than memory. The file has no name as soon as it is mapped, so
-/// it is gone with the process, however that ends.
+/// Numbers private to this process, in a file that the system may write out when memory is short: for tables that are
+/// read and written in random order and may be larger than memory. The file loses its name as soon as it is mapped, so
+/// it disappears with the process, however that ends.
 #[derive(Debug)]
 pub struct ScratchNumbers {
     map: MmapMut,

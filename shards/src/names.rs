@@ -1,5 +1,5 @@
-//! The names of the languages and tags of a shard. Records hold numbers; the names stand once in
-//! the shard's `names` section, so that a shard explains itself and does not change when another
+//! The names of the languages and tags of a shard. Records hold numbers; the names are stored once in
+//! the shard's `names` section, so that a shard is self-contained and does not change when another
 //! part of the data set brings a new language.
 
 use std::collections::BTreeSet;
@@ -84,14 +84,14 @@ impl Names {
         if self.tags.len() > Names::MAX_TAGS {
             let all = self.tags.join("`, `");
             return Err(format!(
-                "{} tags, at most {} are possible: `{all}`",
+                "{} tags, at most {} are supported: `{all}`",
                 self.tags.len(),
                 Names::MAX_TAGS
             ));
         }
         if self.languages.len() > Names::MAX_LANGUAGES {
             let n = self.languages.len();
-            return Err(format!("{n} languages, at most {} are possible", Names::MAX_LANGUAGES));
+            return Err(format!("{n} languages, at most {} are supported", Names::MAX_LANGUAGES));
         }
         let unsorted = |names: &[String]| names.windows(2).any(|pair| pair[0] >= pair[1]);
         match unsorted(&self.languages) || unsorted(&self.tags) {
@@ -128,7 +128,7 @@ mod tests {
     fn too_many_and_unsorted_names_are_refused() {
         let nine: Vec<String> = (0..9).map(|i| format!("t{i}")).collect();
         let error = Names::new(BTreeSet::new(), nine.into_iter().collect()).unwrap_err().to_string();
-        assert!(error.contains("9 tags, at most 8 are possible: `t0`"), "{error}");
+        assert!(error.contains("9 tags, at most 8 are supported: `t0`"), "{error}");
         for bad in [
             r#"{"languages":["b","a"],"tags":[]}"#,
             r#"{"languages":[],"tags":["a","a"]}"#,

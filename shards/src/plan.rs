@@ -58,7 +58,7 @@ impl Plan {
         Plan::assemble(dir, manifest, lock)
     }
 
-    /// Opens a plan whose shards may have company since: the manifest may be another one, if only it still has every
+    /// Opens a plan whose data set may have gained shards since: the manifest may differ, as long as it still has every
     /// shard of the plan.
     ///
     /// # Errors
@@ -236,7 +236,7 @@ impl Plan {
         Sample::assemble(id, pool.docs(), &pieces, lock.seq_len as usize, Layout::Separate, hidden)
     }
 
-    /// The shards that it reads, each once. [`Shard::verify_tokens`] of each, on as many threads as one likes, proves that
+    /// The shards that it reads, each once. [`Shard::verify_tokens`] of each, on any number of threads, proves that
     /// their tokens are those that were written; [`Plan::sample`] checks the documents that it reads.
     pub fn shards(&self) -> Vec<&Shard> {
         let all = self.pools.iter().flat_map(|pool| pool.docs().shards());

@@ -1,14 +1,14 @@
 //! Text from elsewhere on a terminal. Names, texts, tensor names and answers of servers may hold control
-//! sequences that move the cursor, hide what was said, or give orders to the terminal; both programs show them
+//! sequences that move the cursor, hide messages, or control the terminal; both programs show them
 //! escaped. The escapes are those of JSON, so that the same function serves JSON and text.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// To the other screen, which keeps what is on this one; no cursor, and no line continues in the next.
+/// To the alternate screen, which preserves this one; no cursor, no line wrapping.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
-/// All of it back.
+/// Undoes all of this.
 pub(crate) const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";
 
 /// The stream on whose other screen something is drawn: 1 for standard output, 2 for standard error; 0 for none.

@@ -1,4 +1,4 @@
-//! Which text of a family a pass shows: a closed form. Either the texts take turns, each once before any comes again, or originals
+//! Which text of a family a pass shows, in closed form. Either the texts take turns, each once before any is repeated, or originals
 //! have an exact share, or each pass shows all of them.
 //!
 //! With original share `X` and a family's rank `h` among the `n` families that have variants, the
@@ -33,7 +33,7 @@ impl Turns {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
-    /// One of its texts, as a document of its own.
+    /// One of its texts, as a separate document.
     #[default]
     Separate,
     /// All of its texts, one after the other, as one document (stitched rephrasings, arXiv 2603.18534).
@@ -41,7 +41,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// Whether each text is a document of its own.
+    /// Whether each text is a separate document.
     pub fn is_separate(&self) -> bool {
         *self == Layout::Separate
     }

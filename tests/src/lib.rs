@@ -20,7 +20,7 @@ pub fn repo() -> PathBuf {
 /// It has not been built: run the tests of the whole workspace.
 pub fn bin(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test has a path");
-    let dir = test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps");
+    let dir = test.ancestors().nth(2).expect("tests are in target/PROFILE/deps");
     let path = dir.join(name);
     assert!(path.exists(), "{} is missing: run `cargo test --workspace`, which builds it", path.display());
     path

@@ -1,6 +1,6 @@
 //! Requests and answers as files, for servers that take them in batches.
 //!
-//! The format is that of OpenAI's batch interface, which vLLM's `run-batch` and other hosts share: a line for each request, whose
+//! The format is that of OpenAI's batch interface, which vLLM's `run-batch` and hosted services share: one line per request, whose
 //! `custom_id` is here the request's key, and a line for each answer, in any order. A conversation of several requests takes several
 //! rounds of export and import, since a request may depend on the answer before it.
 
@@ -20,12 +20,12 @@ use crate::completion::{Completion, Unreadable, error_message};
 use crate::error::{Error, Result};
 use crate::request::Key;
 
-/// How large a file for a batch may be. Hosts refuse larger ones.
+/// How large a batch file may be. Services refuse larger ones.
 #[derive(Clone, Copy, Debug)]
 pub struct ExportLimits {
-    /// Requests of a file.
+    /// Requests per file.
     pub requests: u64,
-    /// Bytes of a file.
+    /// Bytes per file.
     pub bytes: u64,
 }
 
@@ -39,7 +39,7 @@ impl Default for ExportLimits {
 /// What an export wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Exported {
-    /// The files: the path that was asked for, then `STEM-00001.ENDING` and so on where the limits want more.
+    /// The files: the requested path, then `STEM-00001.EXTENSION` and so on if the limits require more.
     pub files: Vec<PathBuf>,
     /// Requests in them.
     pub requests: u64,
@@ -47,7 +47,7 @@ pub struct Exported {
     pub cached: u64,
     /// Conversations whose next request is in the files; equal requests of several conversations are written once.
     pub waiting: u64,
-    /// Conversations that need nothing more.
+    /// Conversations that are complete.
     pub done: u64,
     /// Conversations that wait for a request on the poison list.
     pub poisoned: u64,

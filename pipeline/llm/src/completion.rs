@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_says_why() {
+    fn unusable_bodies_say_why() {
         let cut = Completion::from_body(b"{\"choices\":[{\"mess", 0);
         assert!(matches!(cut, Err(Unreadable::Malformed(message)) if message.contains("not JSON")));
         for (body, part) in [

@@ -29,8 +29,8 @@ pub enum Error {
         /// What is wrong, and the remedy.
         message: String,
     },
-    /// The server does not let us in.
-    #[error("{url}: the server refuses us with status {status}: {message}\n  hint: {hint}")]
+    /// The server refuses access.
+    #[error("{url}: the server refuses access with status {status}: {message}\n  hint: {hint}")]
     Unauthorized {
         /// Where.
         url: String,
@@ -41,7 +41,7 @@ pub enum Error {
         /// Which variable to look at.
         hint: String,
     },
-    /// Nobody listens at the address.
+    /// The address cannot be reached.
     #[error("{url}: cannot connect: {message}\n  hint: {hint}")]
     Connect {
         /// Where.
@@ -53,7 +53,7 @@ pub enum Error {
     },
     /// The server has stopped working; what it answered is in the cache.
     #[error(
-        "{url}: {message}\n  hint: what was answered is kept; see to the server and run the same command again, which goes on from here"
+        "{url}: {message}\n  hint: all answers are kept; check the server and run the same command again; it continues from here"
     )]
     Server {
         /// Where.
@@ -61,7 +61,7 @@ pub enum Error {
         /// What it did, and for how long.
         message: String,
     },
-    /// A file could not be written as a whole.
+    /// A file could not be written completely.
     #[error(transparent)]
     Shards(#[from] moe_shards::Error),
     /// The user asked to stop.

@@ -81,19 +81,19 @@ impl Message {
     }
 }
 
-/// How the server draws tokens. What is `None` is not sent, so the server's default holds.
+/// How the server draws tokens. What is `None` is not sent, so the server's default applies.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
     /// 0 is greedy; usually up to 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// Only the most likely tokens with this much probability together, in `0..=1`.
+    /// Only the most likely tokens with this total probability, in `0..=1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
-    /// Length of an answer at most, in tokens of the model.
+    /// Maximum length of an answer, in the model's tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
-    /// Seed of the drawing; servers treat it as a wish.
+    /// Seed of the drawing; servers treat it as a hint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u32>,
     /// Texts that end an answer; they are not part of it.
@@ -106,7 +106,7 @@ pub struct Sampling {
 pub struct Request {
     /// Name of the model, as the server knows it.
     pub model: String,
-    /// What tells two files of one name apart, such as a commit or a quantisation; as the user gives it, not sent.
+    /// What tells two files of one name apart, such as a commit or a quantization; as the user gives it, not sent.
     #[serde(default)]
     pub revision: String,
     /// What was said so far.

@@ -19,12 +19,12 @@ pub enum Order {
     Fixed,
     /// The sequences of the first pass, shuffled again inside each window.
     Reshuffle,
-    /// One window: families shuffled again over the whole pass, with no gap between two sightings.
+    /// One window: families shuffled again over the whole pass, with no guaranteed gap between two appearances.
     Documents,
 }
 
 impl Order {
-    /// Whether it is the one that plans have where nothing is said.
+    /// Whether it is the default.
     pub fn is_gap(&self) -> bool {
         *self == Order::Gap
     }
@@ -120,7 +120,7 @@ impl PassRule {
         let most_texts = (0..table.len()).map(|i| table.texts(i).len()).max().unwrap_or(1) as u128;
         let share = match self.texts {
             TextRule::Share(share) => share,
-            // All texts were shown equally often whenever it is the first one's turn.
+            // Whenever it is the first text's turn, all texts have been shown equally often.
             TextRule::EachOnce => return Some(u32::try_from(most_texts * max).unwrap_or(u32::MAX)),
             TextRule::All => return self.max_uses,
         };
@@ -226,7 +226,7 @@ mod tests {
 
     /// Which passes repeat the permutation of which other ones.
     #[test]
-    fn orders_differ_in_what_they_shuffle_anew() {
+    fn orders_differ_in_what_they_reshuffle() {
         let table = FamilyTable { starts: vec![0], variant_ranks: vec![0], ..FamilyTable::default() };
         let share = TextRule::Share(OriginalShare { num: 1, den: 2 });
         for (order, families, bins) in [

@@ -279,7 +279,7 @@ fn open_shards(dir: &Path, manifest: &Manifest, pool: &PoolLock) -> Result<Vec<(
     for wanted in &pool.shards {
         let listed = manifest.shards.iter().position(|shard| shard.name == wanted.name);
         let path = Manifest::mdx_path(dir, &wanted.name);
-        let missing = || Error::format(&path, "shard", "a shard of the manifest", "none of that name");
+        let missing = || Error::format(&path, "shard", "a shard of the manifest", "no shard of that name");
         let i = listed.ok_or_else(missing)?;
         let info = &manifest.shards[i];
         if info.mdx_blake3 != wanted.mdx_blake3 {
@@ -300,7 +300,7 @@ fn open_shards(dir: &Path, manifest: &Manifest, pool: &PoolLock) -> Result<Vec<(
         for (key, expected, found) in identity {
             if expected != found {
                 let (expected, found) = (expected.to_string(), found.to_string());
-                let hint = "the shard is of another build; run `moe-data build` again";
+                let hint = "the shard is from another build; run `moe-data build` again";
                 return Err(Error::Mismatch { path, key, expected, found, hint });
             }
         }

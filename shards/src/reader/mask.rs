@@ -63,7 +63,7 @@ pub(crate) fn document_sum(tokens: &[u8], flags: Option<&[bool]>) -> u64 {
 }
 
 impl<D: AsRef<[u8]>> ShardIndex<D> {
-    /// Whether the shard says which of its tokens are trained (version 4); else all are.
+    /// Whether the shard says which of its tokens are trained (version 4); otherwise all are.
     pub fn has_mask(&self) -> bool {
         n_sections(self.header.version) > MASK
     }

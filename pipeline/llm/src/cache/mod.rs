@@ -38,9 +38,9 @@ const FRAMES: usize = 16;
 /// How a cache is written. Nothing that is in it depends on this.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheOptions {
-    /// Completions after which the disk is made to keep them (fsync).
+    /// Number of completions after which they are flushed to disk (fsync).
     pub fsync_every: u32,
-    /// Time after which it is, if any came.
+    /// Time after which they are flushed, if there are any.
     pub fsync_after: Duration,
     /// Bytes of lines at which a segment is compressed and a new one begun; below 1 GiB.
     pub segment_bytes: u32,
@@ -62,7 +62,7 @@ pub struct Opened {
     /// Bytes of an unfinished line that a killed writer left; opening for writing takes them off. A reader sees some while a
     /// writer is at work.
     pub torn_bytes: u64,
-    /// Lines that are not as they were written, from a failing disk or an editor. They stay; their questions will be asked again.
+    /// Lines that are not as they were written, from a failing disk or an editor. They stay; their requests will be sent again.
     pub damaged_lines: u64,
     /// Requests on the poison list that have no completion.
     pub poisoned: u64,
@@ -88,7 +88,7 @@ struct Place {
     at: u32,
 }
 
-/// Completions by key. In memory an entry takes 24 bytes and its share of the free room of a hash table.
+/// Completions by key. In memory an entry takes 24 bytes plus its share of a hash table's free space.
 #[derive(Debug)]
 pub struct Cache {
     dir: PathBuf,
@@ -141,7 +141,7 @@ impl Cache {
         atomic::remove_leftovers(dir)?;
         let (mut cache, entries) = Cache::read(dir)?;
         for (number, path) in segments(dir, ".jsonl")? {
-            // Sealed, but the plain file was not removed any more.
+            // Sealed, but the plain file had not been removed yet.
             if cache.sealed.contains_key(&number) && Plain::open(&path, HEADER).is_ok() {
                 fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
             }
@@ -214,7 +214,7 @@ impl Cache {
             Some((found, completion)) => Ok((found == *key).then_some(completion)),
             None => {
                 let message = format!("the line at byte {} of its text is not as it was written", place.at);
-                let hint = "hint: bring the file back from a copy";
+                let hint = "hint: restore the file from a copy";
                 Err(Error::data(&path, format!("{message}\n  {hint}")))
             }
         }
@@ -312,7 +312,7 @@ impl Cache {
         }
     }
 
-    /// Makes everything outlast a power cut.
+    /// Makes everything survive a power failure.
     ///
     /// # Errors
     /// The disk refuses.
@@ -414,7 +414,7 @@ impl Writer {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        // The last chance; whoever wants to know calls `flush`.
+        // The last chance; callers who need the result call `flush`.
         self.flush().ok();
     }
 }

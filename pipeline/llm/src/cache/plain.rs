@@ -71,7 +71,7 @@ impl Plain {
         self.len
     }
 
-    /// Takes the torn tail off, so that lines can be appended.
+    /// Removes the torn tail, so that lines can be appended.
     pub(crate) fn mend(&mut self) -> Result<()> {
         self.file.set_len(self.len).map_err(Error::io(&self.path, "mend"))?;
         self.sync()
@@ -85,7 +85,7 @@ impl Plain {
         Ok(at)
     }
 
-    /// Makes all lines outlast a power cut.
+    /// Makes all lines survive a power failure.
     pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(Error::io(&self.path, "flush"))
     }

@@ -15,7 +15,7 @@ use moe_shards::atomic::AtomicFile;
 use crate::error::{Error, Result};
 use crate::request::Key;
 
-/// Bytes of lines in a frame, at least; a look-up decompresses one frame.
+/// Minimum bytes of lines in a frame; a lookup decompresses one frame.
 const FRAME_BYTES: usize = 64 << 10;
 const LEVEL: i32 = 3;
 
@@ -88,7 +88,7 @@ impl Sealed {
         let len = file.metadata().map_err(Error::io(path, "look at"))?.len();
         let read = |at: u64, n: u64| -> Result<Vec<u8>> {
             if at.checked_add(n).is_none_or(|end| end > len) {
-                return Err(damaged(path, "its tables point after its end"));
+                return Err(damaged(path, "its tables point past its end"));
             }
             let mut bytes = vec![0; n as usize];
             file.read_exact_at(&mut bytes, at).map_err(Error::io(path, "read"))?;
@@ -187,7 +187,7 @@ fn entries(bytes: &[u8]) -> Option<Vec<(Key, u32)>> {
 }
 
 fn damaged(path: &Path, what: &str) -> Error {
-    let hint = "hint: bring it back from a copy, or move it away, which has its questions asked again";
+    let hint = "hint: restore it from a copy, or move it away, so that its requests are sent again";
     Error::data(path, format!("damaged: {what}\n  {hint}"))
 }
 

@@ -37,7 +37,7 @@ impl Cache {
             match line::completion(line) {
                 Some((key, _)) => match cache.index.get(&half(&key)) {
                     Some(noted) if *noted == place => drop(found.insert(half(&key))),
-                    // A second answer, which never counts.
+                    // A second answer, which is ignored.
                     Some(_) => {}
                     None => problems.push(format!("{}: {key} is not in the table of keys", path.display())),
                 },

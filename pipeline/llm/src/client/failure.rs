@@ -29,7 +29,7 @@ pub enum Failure {
     Poisoned(String),
 }
 
-/// What follows from a failure.
+/// The consequence of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// No request will be answered: the run stops.
@@ -69,13 +69,13 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Connect(why) => write!(f, "cannot connect: {why}"),
-            Failure::Deadline(after) => write!(f, "no whole answer within {} s", after.as_secs_f64()),
+            Failure::Deadline(after) => write!(f, "no complete answer within {} s", after.as_secs_f64()),
             Failure::Broken(why) => write!(f, "the connection broke: {why}"),
             Failure::Status { status, message, .. } => write!(f, "status {status}: {message}"),
             Failure::Malformed(why) | Failure::Unusable(why) => {
                 write!(f, "the answer is not a completion: {why}")
             }
-            Failure::Poisoned(why) => write!(f, "given up in an earlier run: {why}"),
+            Failure::Poisoned(why) => write!(f, "given up on in an earlier run: {why}"),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Http {
             // The key goes to the address that was given, and nowhere else.
             .redirect(reqwest::redirect::Policy::none());
         if url.scheme() == "http" {
-            // The system's certificates are not needed, and a small container may have none.
+            // The system's certificates are not needed here, and a small container may have none.
             builder = builder.tls_certs_only([]);
         }
         let client = builder.build().map_err(|e| {
@@ -141,7 +141,7 @@ fn chat_url(base: &str) -> Result<Url> {
     if !url.username().is_empty() || url.password().is_some() {
         // The message must not repeat it.
         let message =
-            "the base URL holds a password; put the API key into an environment variable and give its name";
+            "the base URL contains a password; put the API key into an environment variable and give its name";
         return Err(Error::Usage(message.into()));
     }
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_joined_whatever_its_ending() {
+    fn the_address_is_joined_with_or_without_a_slash() {
         for base in ["http://h:1/v1", "http://h:1/v1/"] {
             assert_eq!(chat_url(base).unwrap().as_str(), "http://h:1/v1/chat/completions");
         }

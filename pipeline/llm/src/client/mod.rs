@@ -1,4 +1,4 @@
-//! Asking a server what the cache does not know.
+//! Sends a server the requests that the cache cannot answer.
 
 mod failure;
 mod http;
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::request::Request;
 
 /// Requests that depend on each other's answers. They are asked one after the other; different conversations are independent and continue
-/// side by side.
+/// in parallel.
 ///
 /// A conversation must be a function of the answers: what it asks next may depend on what it is and on what it was answered, and on
 /// nothing else. Then the set of its requests is the same in every run.
@@ -53,16 +53,16 @@ pub enum Step {
     Done,
 }
 
-/// How to talk to a server. None of it decides what is asked, so it may change between runs.
+/// How to talk to a server. None of this affects what is asked, so it may change between runs.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     /// Address up to and without `/chat/completions`, such as `http://127.0.0.1:8000/v1`.
     pub base_url: String,
     /// Name of the environment variable that holds the API key; `None` for servers that want none.
     pub api_key_env: Option<String>,
-    /// Requests in flight at the beginning.
+    /// Initial number of requests in flight.
     pub concurrency: u32,
-    /// Requests in flight at most.
+    /// Maximum number of requests in flight.
     pub max_concurrency: u32,
     /// Time for one request, from sending it to the last byte of its answer.
     pub deadline: Duration,
@@ -72,7 +72,7 @@ pub struct ClientConfig {
     pub max_postponed: u32,
     /// Backoff before the second try is drawn from zero to this; it doubles with each try.
     pub backoff: Duration,
-    /// Backoff at most.
+    /// Maximum backoff.
     pub max_backoff: Duration,
     /// How long to wait for a server that was there and has gone, or that asks to come back later, before the run stops.
     pub patience: Duration,
@@ -81,7 +81,7 @@ pub struct ClientConfig {
 }
 
 impl ClientConfig {
-    /// The defaults for a server of one's own.
+    /// The defaults for your own server.
     pub fn new(base_url: impl Into<String>) -> ClientConfig {
         ClientConfig {
             base_url: base_url.into(),
@@ -126,7 +126,7 @@ pub struct Progress {
     pub in_flight: u64,
     /// Requests that may be in flight.
     pub window: u64,
-    /// Tokens of questions answered by the server, as it counts them.
+    /// Tokens of requests answered by the server, as it counts them.
     pub prompt_tokens: u64,
     /// Tokens of answers from the server, as it counts them.
     pub completion_tokens: u64,
@@ -135,7 +135,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Tokens of answers a second, over the whole run.
+    /// Answer tokens per second, over the whole run.
     pub fn tokens_per_second(&self) -> f64 {
         self.completion_tokens as f64 / self.seconds.max(1e-3)
     }
@@ -180,14 +180,14 @@ impl Client {
         Ok(Client { config, http, runtime })
     }
 
-    /// Leads conversations to their ends. Answers come from the cache where it has them; the others are asked for, appended to the cache,
+    /// Runs conversations to their ends. Answers come from the cache if it has them; the others are asked for, appended to the cache,
     /// and flushed when the run ends, however it ends. `observe` is called about five times a second and once at the end. When
     /// `stop` is set, no new requests are sent, and those in flight are waited for half a second.
     ///
     /// Conversations are taken from the iterator as the server has room for them, so it may be long.
     ///
     /// # Errors
-    /// - [`Error::Connect`]: nobody listened at the address from the beginning.
+    /// - [`Error::Connect`]: the address could not be reached at the start.
     /// - [`Error::Unauthorized`]: the server answered 401 or 403.
     /// - [`Error::Server`]: the server answered none of many requests in a row, or was away for longer than
     ///   [`ClientConfig::patience`].

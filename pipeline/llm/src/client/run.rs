@@ -21,11 +21,11 @@ use crate::completion::Completion;
 use crate::error::{Error, Result};
 use crate::request::{Key, Request};
 
-/// Time between two looks at the stop flag and two calls of the observer.
+/// Time between two checks of the stop flag and two calls of the observer.
 const TICK: Duration = Duration::from_millis(200);
-/// How long answers on their way are waited for when the user asks to stop.
+/// How long to wait for answers in flight when the user asks to stop.
 const STOP_GRACE: Duration = Duration::from_millis(500);
-/// Requests given up in a row, at least, before the server is held to be at fault.
+/// Minimum number of requests given up on in a row before the server is considered at fault.
 const GIVEN_UP_IN_A_ROW: usize = 20;
 /// Members of a body that are ours.
 const RESERVED: [&str; 4] = ["model", "messages", "stream", "n"];
@@ -106,7 +106,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
             request.task.abort();
         }
         self.report(observe);
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let flushed = self.cache.flush();
         result.and(flushed).map(|()| self.progress)
     }
@@ -217,7 +217,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
         let Some(question) = self.questions.get(&key) else { return };
         let (http, body, sender) = (self.client.http.clone(), question.body.clone(), self.sender.clone());
         let task = self.client.runtime.spawn(async move {
-            // Nobody listens any more when the run has ended.
+            // Nobody is listening once the run has ended.
             sender.send((key, http.ask(body).await)).ok();
         });
         if question.tries + question.postponed > 0 {
@@ -312,7 +312,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
         match (&failure, self.heard_at) {
             (Failure::Connect(message), None) => {
                 let hint = match message.contains("certificate") {
-                    true => "name a file with the certificate of a server of your own in SSL_CERT_FILE",
+                    true => "for your own server, name a file with its certificate in SSL_CERT_FILE",
                     false => "start the server, or give its address with --base-url",
                 };
                 let (url, message) = (self.client.http.url().to_owned(), message.clone());
@@ -321,10 +321,10 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
             (Failure::Connect(message), Some(heard_at)) => {
                 let away = now.saturating_duration_since(heard_at);
                 if away > config.patience {
-                    return Err(self.server(format!("gone since {:.0} s: {message}", away.as_secs_f64())));
+                    return Err(self.server(format!("unreachable for {:.0} s: {message}", away.as_secs_f64())));
                 }
             }
-            // A deadline says nothing about whether somebody is there.
+            // A missed deadline does not mean that the server is gone.
             (Failure::Deadline(_), _) => {}
             _ => self.heard_at = Some(now),
         }
@@ -355,7 +355,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
             if asked > config.patience {
                 let (asked, patience) = (asked.as_secs(), config.patience.as_secs());
                 let what = format!(
-                    "asks to come back in {asked} s, which is more than our patience of {patience} s"
+                    "asks for a wait of {asked} s, which is more than the limit of {patience} s"
                 );
                 return Err(self.server(what));
             }
@@ -419,7 +419,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
 
 fn check(request: &Request) -> Result<()> {
     match RESERVED.iter().find(|name| request.extra.contains_key(**name)) {
-        Some(name) => Err(Error::Usage(format!("`{name}` may not be among the extra members of a request"))),
+        Some(name) => Err(Error::Usage(format!("`{name}` is not allowed among the extra members of a request"))),
         None => Ok(()),
     }
 }

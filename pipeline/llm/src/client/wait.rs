@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::request::Key;
 
-/// Exponential backoff with full jitter (Brooker 2015, "Exponential Backoff and Jitter"): a time drawn evenly from zero to
+/// Exponential backoff with full jitter (Brooker 2015, "Exponential Backoff and Jitter"): a time drawn uniformly between zero and
 /// `base * 2^n`, at most `cap`. The draw is a function of the key and `n`; it decides when a request is sent, never what is in the cache.
 pub(crate) fn backoff(key: &Key, n: u32, base: Duration, cap: Duration) -> Duration {
     let most = base.saturating_mul(1u32.checked_shl(n).unwrap_or(u32::MAX)).min(cap);

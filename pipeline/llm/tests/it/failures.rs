@@ -125,7 +125,7 @@ fn an_answer_that_does_not_come_is_given_up_at_the_deadline() {
         soon(config);
         config.max_tries = 2;
     };
-    given_up("@@hang 0@@x", 2, "no whole answer within 0.3 s", few);
+    given_up("@@hang 0@@x", 2, "no complete answer within 0.3 s", few);
     // Bytes that come too slowly are no answer either: about a second for the first hundred. They would the next time.
     given_up("@@slow 10@@x", 1, "no end within 0.3 s", few);
 }
@@ -287,7 +287,7 @@ fn a_server_that_goes_away_is_waited_for() {
     let error = ask(impatient, &mut cache, &more).unwrap_err();
     gone.join().unwrap();
     assert!(
-        error.to_string().contains("gone since") && error.to_string().contains("goes on from here"),
+        error.to_string().contains("unreachable for") && error.to_string().contains("continues from here"),
         "{error}"
     );
     assert_eq!(cache.all_poisoned().count(), 0);
