@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_counts_wherever_it_is_shown() {
+    fn a_bar_counts_in_every_place() {
         for place in [Place::Nowhere, Place::Terminal, Place::Lines(|_| panic!("nothing is due"))] {
             let bar = Bar::new(place, "read", 10, Unit::Bytes, || None);
             bar.inc(4);

@@ -62,7 +62,7 @@ fn prepare(scratch: &Scratch) {
 }
 
 #[test]
-fn what_another_build_has_is_not_taken_in_again() {
+fn what_another_build_has_is_not_added_again() {
     let scratch = Scratch::new();
     prepare(&scratch);
     scratch.ok(&["verify", "old"]);
@@ -103,7 +103,7 @@ fn what_another_build_has_is_not_taken_in_again() {
 /// sentence \"as if both were built together\" is true except for that. Each base text has a near copy in the earlier crawl, and
 /// a near copy of the copy in the later one.
 #[test]
-fn what_only_a_removed_document_connects_is_taken_in_again() {
+fn what_only_a_removed_document_connects_is_added_again() {
     let scratch = Scratch::new();
     let mut random = Random(5);
     let mut words =
@@ -231,7 +231,7 @@ fn a_build_that_changes_makes_the_next_one_look_again() {
 }
 
 #[test]
-fn builds_that_cannot_be_compared_with_are_named_all_at_once() {
+fn all_builds_that_cannot_be_compared_are_named() {
     let scratch = Scratch::new();
     prepare(&scratch);
     let recipe = source("crawl", "\"later.jsonl\"") + REST;

@@ -23,7 +23,7 @@ fn pairs(scratch: &Scratch, limit: &str) -> (Value, Vec<Pair>) {
 }
 
 #[test]
-fn every_document_with_another_fate_is_counted_by_its_fates() {
+fn every_document_that_fared_differently_is_counted_by_outcome() {
     let scratch = Scratch::new();
     // Numbers 0 to 9 stay; what happens to the others is in their names.
     let same: String = (0..10).map(|n| line(&format!("same-{n}"), &text(n))).collect();

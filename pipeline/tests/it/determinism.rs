@@ -172,7 +172,7 @@ fn twenty_kills_at_random_moments_leave_the_same_bytes() {
 }
 
 #[test]
-fn the_first_signal_ends_a_training_within_a_second() {
+fn the_first_signal_ends_training_within_a_second() {
     let scratch = Scratch::new();
     // Words of letters that repeat little: training looks for pairs for many seconds, inside a library.
     let mut random = Random(7);

@@ -142,7 +142,7 @@ fn the_exported_plan_gives_the_same_samples() {
 }
 
 #[test]
-fn wrong_wishes_are_refused() {
+fn contradictory_options_are_refused() {
     let scratch = built();
     assert!(
         scratch

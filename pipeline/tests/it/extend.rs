@@ -20,7 +20,7 @@ fn pools(packing: &str, epochs: u32) -> String {
 
 /// Everything below T is the same, every pass continues to the token, and a run of the old plan is let in up to T.
 #[test]
-fn an_extension_keeps_the_past_and_takes_up_every_pass() {
+fn an_extension_keeps_the_past_and_continues_every_pass() {
     for packing in ["best-fit", "concat"] {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (families(700, 2, 40, 1), families(400, 0, 60, 2));
@@ -70,7 +70,7 @@ fn an_extension_keeps_the_past_and_takes_up_every_pass() {
 }
 
 #[test]
-fn new_shards_are_a_generation_of_their_own() {
+fn new_shards_form_a_separate_generation() {
     for packing in ["best-fit", "concat"] {
         let dir = tempfile::tempdir().unwrap();
         let (a, more, b) = (families(500, 1, 40, 1), families(300, 1, 40, 8), families(200, 0, 50, 3));

@@ -21,7 +21,7 @@ fn tags(scratch: &Scratch, out: &str) -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn tags_of_filters_ride_in_the_shards_beside_those_of_the_records() {
+fn tags_of_filters_are_stored_in_the_shards_with_those_of_the_records() {
     let scratch = Scratch::new();
     let record =
         |id: &str, text: &str, tag: &str| format!("{}\n", json!({ "id": id, "text": text, "t": tag }));

@@ -42,7 +42,7 @@ fn an_id_in_one_file_is_not_asked_of_the_others() {
 }
 
 #[test]
-fn bad_records_are_told_by_cause_with_an_example_of_each() {
+fn bad_records_are_reported_by_cause_with_an_example_of_each() {
     let scratch = Scratch::new();
     let bad = "{\"id\":\"x\",\"text\":}\n{\"id\":\"y\",\"title\":\"no text\"}\n{\"id\":\"z\",\"text\":}\n";
     scratch.write("a.jsonl", format!("{}{bad}", lines(0..10)));
@@ -104,7 +104,7 @@ fn small_files_are_read_together_and_give_the_bytes_of_one_file() {
 
 /// `[1][2]` after a sentence was six words without a letter; in spaCy, and so in datatrove, it belongs to the word before it.
 #[test]
-fn footnote_marks_behind_sentences_do_not_drop_a_text() {
+fn footnote_marks_after_sentences_do_not_drop_a_text() {
     let scratch = Scratch::new();
     let sentence = "the lamp of the tower was lit with oil and that was all that they had of it to see";
     let notes: String = (0..5).map(|i| format!("{sentence}.[{}][{}] ", 2 * i + 1, 2 * i + 2)).collect();
@@ -159,7 +159,7 @@ fn messages_are_colored_when_asked_for() {
 }
 
 #[test]
-fn a_person_labels_documents_and_profiles_are_held_against_the_labels() {
+fn a_person_labels_documents_and_profiles_are_compared_with_the_labels() {
     let scratch = Scratch::new();
     let good = (0..6)
         .map(|n| record(json!({ "id": format!("good-{n}"), "text": format!("{} the and to of", long(n)) })));

@@ -105,7 +105,7 @@ fn what_is_in_the_way_of_a_file_is_named_before_any_work() {
 }
 
 #[test]
-fn the_output_of_an_earlier_version_is_taken_over_and_verify_says_what_no_digest_covers() {
+fn the_output_of_an_earlier_version_is_adopted_and_verify_says_what_no_digest_covers() {
     let scratch = built();
     scratch.ok(&MIX);
     let results = scratch.results("out");
@@ -119,7 +119,7 @@ fn the_output_of_an_earlier_version_is_taken_over_and_verify_says_what_no_digest
 }
 
 #[test]
-fn an_output_folder_inside_the_input_is_no_input() {
+fn an_output_folder_inside_the_input_is_not_read() {
     let scratch = Scratch::new();
     let record = |i: usize| lines(i..i + 1);
     for i in 0..3 {
@@ -255,7 +255,7 @@ fn output_that_cannot_be_written_ends_in_exit_code_7() {
 /// The one document needs more memory than there is.
 #[cfg(target_os = "linux")]
 #[test]
-fn memory_that_is_not_there_ends_in_exit_code_5() {
+fn running_out_of_memory_ends_in_exit_code_5() {
     let scratch = Scratch::new();
     scratch.write("a.txt", "a text of many words ".repeat(12 << 20));
     scratch.write(

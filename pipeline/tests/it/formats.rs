@@ -81,7 +81,7 @@ fn archives_become_documents_of_their_files_and_not_of_header_bytes() {
 }
 
 #[test]
-fn files_without_text_are_passed_over_by_name_and_refused_when_named() {
+fn files_without_text_are_skipped_by_name_and_refused_when_named() {
     let scratch = Scratch::new();
     scratch.write("in/a.txt", text(1));
     scratch.write("in/b.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj");
@@ -156,7 +156,7 @@ fn numbers_that_are_ids_stay_as_they_were_written() {
 }
 
 #[test]
-fn ids_that_are_not_unique_are_said_and_booked() {
+fn duplicate_ids_are_reported_and_counted() {
     let scratch = Scratch::new();
     for year in ["2023", "2024", "2025"] {
         scratch.write(&format!("{year}/page.txt"), format!("{} {year}", text(1)));
@@ -176,7 +176,7 @@ fn ids_that_are_not_unique_are_said_and_booked() {
 }
 
 #[test]
-fn a_field_that_only_late_records_have_is_no_mistake() {
+fn a_field_that_only_late_records_have_is_accepted() {
     let scratch = Scratch::new();
     let late = json!({ "id": "late", "text": text(99), "lang": "en" });
     scratch.write("in/a.jsonl", format!("{}{late}\n", lines(0..60)));
@@ -226,7 +226,7 @@ fn records_left_out_while_reading_are_known_to_why() {
 }
 
 #[test]
-fn pipes_loops_and_links_to_nowhere_are_passed_over() {
+fn pipes_loops_and_dangling_links_are_skipped() {
     let scratch = Scratch::new();
     scratch.write("in/a.txt", text(1));
     scratch.write("in/sub/b.txt", text(2));

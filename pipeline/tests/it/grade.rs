@@ -129,7 +129,7 @@ fn a_draw_grows_and_asks_only_for_what_is_new() {
 }
 
 #[test]
-fn wrong_use_is_said_before_anything_is_asked() {
+fn wrong_usage_is_reported_before_any_request() {
     let (scratch, server) = (Scratch::new(), Server::start());
     corpus(&scratch);
     let url = server.url.as_str();

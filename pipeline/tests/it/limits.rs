@@ -77,7 +77,7 @@ fn a_proxy_that_leaves_nothing_of_a_bucket_ends() {
 
 /// Resting was silent, whatever `on_cap` said.
 #[test]
-fn texts_that_rest_are_said_and_an_error_where_a_number_of_passes_is_asked_for() {
+fn texts_that_rest_are_reported_and_are_an_error_if_a_number_of_passes_is_given() {
     let dir = tempfile::tempdir().unwrap();
     let texts = families(300, 1, 40, 3);
     let manifest = generated_build(dir.path(), 5000, &[source("a", &texts)]);

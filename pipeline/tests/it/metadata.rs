@@ -66,7 +66,7 @@ fn expected(n: usize) -> Said {
 const EDGES: &str = "quality = \"score\"\nquality_edges = [0.25, 0.5, 0.75]";
 
 #[test]
-fn metadata_reaches_the_shards_whatever_the_split() {
+fn metadata_reaches_the_shards_for_any_split() {
     let scratch = Scratch::new();
     scratch.write("one/a.jsonl", lines(0..40));
     scratch.write("two/a.jsonl", lines((0..40).filter(|n| !is_even(*n))));
@@ -159,7 +159,7 @@ fn wrong_metadata_goes_to_quarantine_with_its_cause() {
 }
 
 #[test]
-fn a_ninth_tag_ends_the_build_and_a_misspelt_field_is_named() {
+fn a_ninth_tag_ends_the_build_and_a_misspelled_field_is_named() {
     let scratch = Scratch::new();
     let nine = (0..9).map(|n| format!("{}\n", json!({ "id": n, "text": text(n), "tags": format!("t{n}") })));
     scratch.write("a.jsonl", nine.collect::<String>());

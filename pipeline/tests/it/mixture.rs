@@ -93,7 +93,7 @@ pub fn lens(number: usize, source: &Source<'_>) -> BTreeMap<(FamilyId, u8), u32>
 
 /// A pool that stops in the middle of a pass continues there, in sequences of another length: to the token.
 #[test]
-fn phases_of_other_lengths_take_up_the_pass_where_it_stopped() {
+fn phases_of_other_lengths_continue_the_pass_where_it_stopped() {
     for packing in ["best-fit", "concat"] {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (families(900, 2, 40, 1), families(500, 0, 60, 2));

@@ -144,7 +144,7 @@ fn validation_is_disjoint_from_training() {
 
 /// The promise of the windows: two sightings of a family are nearly a pass apart, in this pool's samples.
 #[test]
-fn the_gap_between_two_sightings_is_at_least_the_promised_one() {
+fn the_gap_between_two_appearances_is_at_least_the_promised_one() {
     for packing in [Packing::BestFit, Packing::Concat] {
         let dir = tempfile::tempdir().unwrap();
         let a = families(4000, 1, 40, 7);

@@ -139,7 +139,7 @@ fn answers_are_asked_once_and_judged_as_often_as_limits_change() {
 }
 
 #[test]
-fn accepted_variants_are_taken_up_and_later_passes_show_them() {
+fn accepted_variants_are_added_and_later_passes_show_them() {
     let scratch = built(24);
     let server = Server::start(Duration::ZERO);
     scratch.ok(&args(&server, &[]));
@@ -293,7 +293,7 @@ fn fifty_kills_leave_the_same_accepted_set() {
 }
 
 #[test]
-fn what_cannot_work_is_said_before_anything_is_asked() {
+fn what_cannot_work_is_reported_before_any_request() {
     let scratch = built(4);
     let server = Server::start(Duration::ZERO);
     let said = scratch.fail(&args(&server, &["--styles", "plian"]), 2);

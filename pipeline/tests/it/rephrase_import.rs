@@ -186,7 +186,7 @@ fn distilabel_and_datatrove_are_read_as_they_write() {
 }
 
 #[test]
-fn what_a_record_lacks_is_said() {
+fn missing_fields_of_a_record_are_named() {
     let (scratch, chapters) = built();
     let record = |value: Value| scratch.write("records.jsonl", format!("{value}\n"));
     let (id, text) = (&chapters[0].0, rewritten(&chapters[0].1, "indeed"));

@@ -126,7 +126,7 @@ fn a_stitched_pass_shows_every_text_of_a_family_as_one_document() {
 
 /// A stitched pass that stops in the middle of a family continues there, in longer sequences too.
 #[test]
-fn a_stitched_pass_is_taken_up_where_it_stopped() {
+fn a_stitched_pass_continues_where_it_stopped() {
     for packing in ["best-fit", "concat"] {
         let dir = tempfile::tempdir().unwrap();
         let texts = families(400, 2, 12, 5);

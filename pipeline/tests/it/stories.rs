@@ -21,7 +21,7 @@ fn build(scratch: &Scratch) {
 }
 
 #[test]
-fn why_tells_of_kept_cut_dropped_duplicate_and_quarantined_documents() {
+fn why_explains_kept_cut_dropped_duplicate_and_quarantined_documents() {
     let scratch = Scratch::new();
     build(&scratch);
     let why = |id: &str| scratch.ok(&["why", id]).out;

@@ -66,7 +66,7 @@ fn control_sequences_of_names_and_texts_do_not_reach_the_terminal() {
 }
 
 #[test]
-fn global_flags_stand_anywhere() {
+fn global_flags_may_be_anywhere() {
     let scratch = Scratch::new();
     scratch.write("a.jsonl", (0..20).map(crate::support::line).collect::<String>());
     scratch.write("r.toml", small_recipe("\"a.jsonl\"", ""));

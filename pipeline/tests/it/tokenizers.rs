@@ -118,7 +118,7 @@ fn ids(scratch: &Scratch, name: &str) -> Vec<u32> {
 }
 
 #[test]
-fn special_strings_in_text_are_characters_for_every_model() {
+fn special_strings_in_text_are_characters_forevery_model() {
     let scratch = Scratch::new();
     // For each the file, its keys, a text, and the ids that must not come of it.
     let cases: [(Value, &str, &str, &[u32]); 4] = [

@@ -72,7 +72,7 @@ fn opens(name: &str, meta: fn(usize, u64) -> DocumentMeta) -> Shard {
 }
 
 #[test]
-fn version_1_opens_for_ever() {
+fn version_1_opens_forever() {
     for name in ["v1-u16", "v1-u32"] {
         let shard = opens(name, meta);
         assert_eq!(shard.names(), &Names::default());
@@ -82,7 +82,7 @@ fn version_1_opens_for_ever() {
 }
 
 #[test]
-fn version_2_opens_for_ever() {
+fn version_2_opens_forever() {
     for name in ["v2-u16", "v2-u32"] {
         let shard = opens(name, meta_2);
         assert_eq!(shard.names(), &names());
@@ -98,7 +98,7 @@ fn meta_3(i: usize, family: u64) -> DocumentMeta {
 }
 
 #[test]
-fn version_3_opens_for_ever() {
+fn version_3_opens_forever() {
     for name in ["v3-u16", "v3-u32"] {
         let shard = opens(name, meta_3);
         assert_eq!(shard.names(), &names());
@@ -112,7 +112,7 @@ fn flags(tokens: &[u32]) -> Vec<bool> {
 }
 
 #[test]
-fn version_4_opens_for_ever() {
+fn version_4_opens_forever() {
     let shard = opens("v4-u16", meta_3);
     assert_eq!((shard.names(), shard.n_trained_tokens()), (&names(), 5));
     for (i, (_, _, tokens)) in DOCS.iter().enumerate() {
@@ -183,7 +183,7 @@ fn listing(name: &str) -> String {
 /// each text of a family once before any of them is shown again, those of version 4 have stitched families and other orders of passes, through an
 /// extension and a takedown.
 #[test]
-fn plans_of_every_version_give_the_same_samples_for_ever() {
+fn plans_of_every_version_give_the_same_samples_forever() {
     for (name, version) in [
         ("plan-v1-best-fit", 1),
         ("plan-v1-concat", 1),

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn ways_meet_behind_branches_and_loops() {
+    fn paths_meet_after_branches_and_loops() {
         let nothing = || step(Action::Do(Box::new(|_, _| {})), false);
         // 0 goes to 2 or 1, 1 to 3, 2 to 3: they meet at 3. 4 goes back to 0, or on to 5, the end.
         let steps = [

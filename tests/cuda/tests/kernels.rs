@@ -22,7 +22,7 @@ fn run(body: &str, threads: u32, shared: usize, input: &[u32]) -> Result<Vec<u32
 }
 
 #[test]
-fn lanes_that_part_meet_again() {
+fn diverged_lanes_meet_again() {
     // Lanes below 10 add 100; a loop of as many rounds as the lane's number adds 1 each; then all shuffle.
     let body = "
         ld.global.b32 %r2, [%rd3];

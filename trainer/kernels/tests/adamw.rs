@@ -24,7 +24,7 @@ fn state(n: usize, device: &Device) -> [Tensor<1>; 3] {
 }
 
 #[test]
-fn adamw_equals_its_twin() {
+fn adamw_equals_its_plain_form() {
     let device = gpu().without_autodiff();
     for dtype in types() {
         // Less and more than a cube, vectors of every width.
@@ -71,7 +71,7 @@ fn a_factor_that_is_not_finite_changes_nothing() {
 }
 
 #[test]
-fn sums_of_squares_equal_those_of_the_twin_and_repeat() {
+fn sums_of_squares_equal_those_of_the_plain_form_and_repeat() {
     for dtype in types() {
         // One cube and several, and more cubes than the last one has units.
         for n in [1, 255, 2600, 70_001, 2_200_000] {

@@ -53,7 +53,7 @@ fn compare(kernel: Kernel, stretch: f32, shape: AttentionShape, samples: &[&[usi
 }
 
 #[test]
-fn attention_equals_its_twin_forward_and_backward() {
+fn attention_equals_its_plain_form_forward_and_backward() {
     let shape = |seq, heads, kv_heads, head_dim| AttentionShape { seq, heads, kv_heads, head_dim };
     for dtype in types() {
         // Narrow and odd heads, groups of queries, tiles that are not full.
@@ -69,7 +69,7 @@ fn attention_equals_its_twin_forward_and_backward() {
 }
 
 #[test]
-fn the_kernels_for_tensor_cores_equal_the_twin_with_products_in_plain_arithmetic() {
+fn the_kernels_for_tensor_cores_equal_the_plain_form_with_products_in_plain_arithmetic() {
     let shape = |seq, heads, kv_heads, head_dim| AttentionShape { seq, heads, kv_heads, head_dim };
     let dtype = FloatDType::F32;
     // Scores that grow so much from tile to tile that the output is rescaled; two planes, groups of

@@ -16,7 +16,7 @@ fn factors(rows: usize, device: &Device) -> Tensor<1> {
 }
 
 #[test]
-fn losses_and_gradients_equal_those_of_the_twin() {
+fn losses_and_gradients_equal_those_of_the_plain_form() {
     let plain = Device::flex();
     let device = gpu().without_autodiff();
     for dtype in types() {

@@ -4,7 +4,7 @@ use moe_kernels::embedding::{TokenOrder, embed, embed_plain};
 use crate::support::{close, gpu, noise, pair, tolerance, types};
 
 #[test]
-fn embed_equals_its_twin_forward_and_backward() {
+fn embed_equals_its_plain_form_forward_and_backward() {
     for dtype in types() {
         // Vectors of every width, more columns than units, tokens that occur often and never, and
         // more cubes than one extent of a grid may have.

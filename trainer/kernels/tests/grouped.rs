@@ -82,7 +82,7 @@ fn compare_swiglu(kernel: Swiglu, (k, n, rows, at): Case, dtype: FloatDType) {
 }
 
 #[test]
-fn grouped_matmul_equals_its_twin_forward_and_backward() {
+fn grouped_matmul_equals_its_plain_form_forward_and_backward() {
     for dtype in types() {
         for &case in CASES {
             compare_matmul(grouped_matmul, case, dtype, dtype);
@@ -94,7 +94,7 @@ fn grouped_matmul_equals_its_twin_forward_and_backward() {
 }
 
 #[test]
-fn grouped_swiglu_equals_its_twin_forward_and_backward() {
+fn grouped_swiglu_equals_its_plain_form_forward_and_backward() {
     for dtype in types() {
         for &case in CASES {
             compare_swiglu(grouped_swiglu, case, dtype);
@@ -103,7 +103,7 @@ fn grouped_swiglu_equals_its_twin_forward_and_backward() {
 }
 
 #[test]
-fn the_kernels_for_tensor_cores_equal_the_twin_with_products_in_plain_arithmetic() {
+fn the_kernels_for_tensor_cores_equal_the_plain_form_with_products_in_plain_arithmetic() {
     for &case in CASES {
         compare_matmul(grouped_matmul_emulated, case, FloatDType::F32, FloatDType::F32);
         compare_swiglu(grouped_swiglu_emulated, case, FloatDType::F32);

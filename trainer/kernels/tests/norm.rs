@@ -3,7 +3,7 @@ use moe_kernels::norm::{rms_norm, rms_norm_plain};
 use crate::support::{close, pair, tolerance, types};
 
 #[test]
-fn rms_norm_equals_its_twin_forward_and_backward() {
+fn rms_norm_equals_its_plain_form_forward_and_backward() {
     for dtype in types() {
         // More rows than one block of the weight's gradient, fewer and more columns than units.
         for (rows, columns) in [(1, 1), (3, 19), (131, 70), (70, 515)] {

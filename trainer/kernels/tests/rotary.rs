@@ -4,7 +4,7 @@ use moe_kernels::rotary::{rotate, rotate_plain};
 use crate::support::{close, pair, tolerance, types};
 
 #[test]
-fn rotate_equals_its_twin_forward_and_backward() {
+fn rotate_equals_its_plain_form_forward_and_backward() {
     for dtype in types() {
         // One token; more pairs than one cube; all heads, some and none of them turned.
         for (tokens, heads, half, n_turned) in [(1, 1, 1, 1), (7, 5, 12, 3), (33, 6, 32, 6), (3, 2, 8, 0)] {

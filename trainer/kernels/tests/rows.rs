@@ -38,7 +38,7 @@ fn litter(n: usize) {
 }
 
 #[test]
-fn gather_equals_its_twin_forward_and_backward() {
+fn gather_equals_its_plain_form_forward_and_backward() {
     for dtype in types() {
         for (tokens, top_k, columns) in SHAPES {
             let limit = tolerance(dtype);
@@ -58,7 +58,7 @@ fn gather_equals_its_twin_forward_and_backward() {
 }
 
 #[test]
-fn combine_equals_its_twin_forward_and_backward() {
+fn combine_equals_its_plain_form_forward_and_backward() {
     for dtype in types() {
         for (tokens, top_k, columns) in SHAPES {
             let limit = tolerance(dtype);

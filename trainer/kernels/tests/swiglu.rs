@@ -3,7 +3,7 @@ use moe_kernels::swiglu::{swiglu, swiglu_plain};
 use crate::support::{close, pair, tolerance, types};
 
 #[test]
-fn swiglu_equals_its_twin_forward_and_backward() {
+fn swiglu_equals_its_plain_form_forward_and_backward() {
     for dtype in types() {
         // Elements that vectors of 8, 4, 2 and 1 divide, and more than one cube of units.
         for (rows, columns) in [(1, 1), (3, 19), (3, 6), (5, 12), (40, 130)] {

@@ -296,7 +296,7 @@ mod tests {
     use super::duration;
 
     #[test]
-    fn durations_are_told_in_two_units() {
+    fn durations_are_shown_in_two_units() {
         let told = [0.25, 59.0, 61.0, 7300.0, 180_000.0].map(duration);
         assert_eq!(told, ["0.2 s", "59.0 s", "1 min 1 s", "2 h 1 min", "2 d 2 h"]);
     }

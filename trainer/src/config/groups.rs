@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_cannot_be_meant_are_refused_with_line_and_near_names() {
+    fn invalid_groups_are_refused_with_line_and_nearest_names() {
         let group =
             |lines: &str| format!("[optim]\nlr = 0.01\n[[optim.group]]\nnames = [\"embedding\"]\n{lines}\n");
         let cases = [

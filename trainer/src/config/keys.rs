@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelt_keys_find_their_neighbour() {
+    fn misspelled_keys_find_the_nearest_key() {
         assert_eq!(nearest("moe.topk").map(|key| key.name), Some("moe.top_k"));
         assert_eq!(nearest("optim.weigth_decay").map(|key| key.name), Some("optim.weight_decay"));
         assert!(nearest("x.qqqqqq").is_none());

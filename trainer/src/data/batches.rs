@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn ramps_that_cannot_be_meant_are_refused() {
+    fn invalid_ramps_are_refused() {
         let problem = |ramp: &[&str]| batches(ramp, 8).expect_err("a problem");
         for entry in ["2", "2 until 5", "2 until token 5", "0 until step 5", "2 until step x"] {
             assert!(problem(&[entry]).contains(&format!("{entry:?}: expected something like")), "{entry}");

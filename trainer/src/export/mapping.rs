@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_of_halves_become_neighbours() {
+    fn pairs_of_halves_become_neighbors() {
         // Heads of one channel without position and four with.
         assert_eq!(interleaved(0..2, 5, 4), [0, 1, 3, 2, 4, 5, 6, 8, 7, 9]);
         assert_eq!(interleaved(1..2, 4, 4), [4, 6, 5, 7]);

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_its_limit_is_no_number() {
+    fn values_above_their_limit_become_nan() {
         let value =
             |limit: f64, other_limit: f64| number(within(tensor([2.0]), limit, tensor([5.0]), other_limit));
         assert_eq!(value(2.0, 5.0), 2.0);

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_forms_are_asked_for_and_end() {
+    fn plain_forms_are_used_only_when_asked_for() {
         let cpu = Device::flex();
         assert_eq!(Form::on(&cpu), Form::Cpu);
         assert_eq!(plainly(|| plainly(|| Form::on(&cpu))), Form::Plain);

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn singular_values_come_near_1_whatever_the_scale() {
+    fn singular_values_come_near_1_at_any_scale() {
         let found: Vec<f32> = newton_schulz(noise()).into_data().try_into_vec().expect("f32");
         for matrix in found.chunks(240) {
             let row = |i: usize| &matrix[i * 20..(i + 1) * 20];

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn linear_falls_all_the_way_and_the_inverse_root_for_ever() {
+    fn linear_and_inverse_root_fall_to_the_end() {
         // 8 steps from 1 to 0.1: after 4 of them 0.55.
         check(ScheduleKind::Linear, &[(0, 0.5), (1, 1.0), (5, 0.55), (9, 0.1), (50, 0.1)]);
         // The root of 2 / 8 is a half: 0.1 + 0.9 / 2. The root of 2 / 50 is a fifth.

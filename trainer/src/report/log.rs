@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_record_is_named() {
+    fn a_line_that_is_not_a_record_is_named() {
         let error = read("{\"step\":1}\n<html>\n{\"step\":2}\n").unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
         assert!(read("").unwrap_err().to_string().contains("no lines yet"));

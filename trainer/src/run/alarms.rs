@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spike_is_told_once_there_is_something_to_compare_it_with() {
+    fn a_spike_is_reported_once_there_is_something_to_compare_it_with() {
         let even = stats(&[5, 5, 5, 5]);
         let loss = |number: usize| match number {
             10 | 60 => 9.0,
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collapsed_router_is_told_and_an_even_one_is_not() {
+    fn a_collapsed_router_is_reported_and_an_even_one_is_not() {
         let (steps, said) = alarms(120, |_| (3.0, stats(&[10, 9, 1, 0]), [1.0, 0.0]));
         // Expert 3 is dead at the same time.
         assert_eq!(steps, [100]);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_grows_without_a_break_is_told_once() {
+    fn memory_that_grows_steadily_is_reported_once() {
         let mib = |n: u64| Some(n << 20);
         // Looks with an alarm, from 1, and what the first said.
         let looks = |n: u64, held: &dyn Fn(u64) -> Option<u64>| {
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_data_is_told() {
+    fn waiting_for_data_is_reported() {
         let (steps, said) =
             alarms(100, |n| (3.0, stats(&[5, 5, 5, 5]), [1.0, if n <= 50 { 0.6 } else { 0.4 }]));
         assert_eq!(steps, [50]);

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_tokenizer_says_of_batches_changes_nothing() {
+    fn batch_settings_of_a_tokenizer_have_no_effect() {
         let truncation =
             "{\"direction\":\"Right\",\"max_length\":2,\"strategy\":\"LongestFirst\",\"stride\":0}";
         let padding = "{\"strategy\":{\"Fixed\":9},\"direction\":\"Right\",\"pad_to_multiple_of\":null,\

@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_likelihood_that_is_no_number_is_no_answer() {
+    fn a_likelihood_that_is_not_a_number_is_refused() {
         let question = Question {
             context: "x".into(),
             answers: vec!["a".into(), "b".into()],

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stretches_are_found_whatever_their_case_and_punctuation() {
+    fn stretches_are_found_regardless_of_case_and_punctuation() {
         let mut index = Index::default();
         let long = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen";
         assert!(index.add(long, (0, 0)) && index.add("Which of these is it?", (0, 1)));

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_behind_the_limit_is_read() {
+    fn nothing_past_the_limit_is_read() {
         let dir = tempfile::tempdir().expect("dir");
         let path = dir.path().join("t.jsonl");
         std::fs::write(&path, "{\"a\": 1}\n{\"a\": 2}\n{\"a\": ").expect("write");

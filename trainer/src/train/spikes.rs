@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bit_comes_back_and_what_cannot_be_is_told() {
+    fn every_bit_comes_back_and_impossible_states_are_refused() {
         let mut spikes = Spikes { skipped: 1, ..Spikes::default() };
         spikes.push(Some(&CONFIG), 0.1 + 0.2, 1e-310);
         let text = serde_json::to_string(&spikes).expect("numbers");

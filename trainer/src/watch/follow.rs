@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_nobody_trains_is_stopped_done_or_diverged() {
+    fn a_run_without_a_process_is_stopped_done_or_diverged() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         let status = || Follower::open(dir.path()).map(|follower| follower.status);

@@ -210,7 +210,7 @@ fn narrow_numbers_leave_routers_as_they_are_and_factors_go_into_experts() {
 }
 
 #[test]
-fn a_bias_that_a_class_has_no_place_for_is_refused_if_it_is_not_zero() {
+fn a_nonzero_bias_that_a_class_does_not_support_is_refused() {
     let dir = tempfile::tempdir().expect("dir");
     let keys = ["moe.router.score=softmax", "moe.shared=0", "attention.qk_norm=true"];
     let loaded = trained(&dir.path().join("run"), &keys);
@@ -224,7 +224,7 @@ fn a_bias_that_a_class_has_no_place_for_is_refused_if_it_is_not_zero() {
 }
 
 #[test]
-fn folders_that_are_no_model_of_ours_are_refused_with_the_reason() {
+fn folders_that_cannot_be_imported_are_refused_with_the_reason() {
     let golden = read(include_str!("../data/golden/model_glm4_moe.json"));
     let problem = |name: &str, value: Value| {
         let dir = tempfile::tempdir().expect("dir");
@@ -259,7 +259,7 @@ fn folders_that_are_no_model_of_ours_are_refused_with_the_reason() {
 }
 
 #[test]
-fn a_run_leaves_and_comes_back_and_trains_on() {
+fn a_run_is_exported_imported_and_trained_further() {
     let world = World::new();
     let trained = json(&world.train("runs/a", &[]));
     let exported = world.run(&["export", "runs/a", "--to", "hf", "hf", "--verify"]);

@@ -98,7 +98,7 @@ fn a_fork_may_read_other_batches_or_another_plan() {
 }
 
 #[test]
-fn a_fork_that_cannot_be_is_refused_and_leaves_nothing() {
+fn an_impossible_fork_is_refused_and_leaves_nothing() {
     let world = World::new();
     json(&world.train("r", &["--steps", "12", "--set", "run.keep=99"]));
     let refused = |args: &[&str], code: i32, texts: &[&str]| {
@@ -161,7 +161,7 @@ fn a_fork_can_be_resumed_from_its_very_beginning() {
 }
 
 #[test]
-fn a_run_that_goes_back_to_an_earlier_step_goes_on_from_there() {
+fn a_run_that_goes_back_to_an_earlier_step_continues_from_there() {
     let world = World::new();
     json(&world.train("r", &["--steps", "12", "--set", "run.keep=99"]));
     json(&world.run(&[&FROM_6[..], &["--stop-after", "6", "--json"]].concat()));
@@ -294,7 +294,7 @@ fn a_plan_tells_size_work_memory_and_passes() {
 }
 
 #[test]
-fn losses_at_several_capacities_are_told_with_what_is_dropped() {
+fn losses_at_several_capacities_are_printed_with_dropped_choices() {
     let world = World::new();
     json(&world.train("r", &["--steps", "4"]));
     let args = ["eval", "r", "--shards", "out", "--capacity", "0.5,1,inf"];

@@ -162,7 +162,7 @@ fn elementwise_rules_make_the_steps_of_torch_and_of_olmo() {
 }
 
 #[test]
-fn newton_schulz_takes_each_matrix_of_a_stack_by_itself() {
+fn newton_schulz_treats_each_matrix_of_a_stack_separately() {
     let golden = read(include_str!("../data/golden/muon.json"));
     let mut matrices = input(&golden["g"]);
     matrices[24..48].iter_mut().for_each(|x| *x *= 100.0);
@@ -172,7 +172,7 @@ fn newton_schulz_takes_each_matrix_of_a_stack_by_itself() {
 }
 
 #[test]
-fn muon_makes_the_steps_of_moonlight_and_slices_are_matrices_of_their_own() {
+fn muon_makes_the_steps_of_moonlight_and_slices_are_separate_matrices() {
     let golden = &read(include_str!("../data/golden/muon.json"))["moonlight"];
     let muon = Muon { weight_decay: 0.1, momentum: 0.95, ..Muon::default() };
     let (value, gradients) = (input(&golden["weight"]), inputs(&golden["grads"]));

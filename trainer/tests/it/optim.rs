@@ -191,7 +191,7 @@ fn a_moving_average_is_evaluated_saved_and_resumed_bit_for_bit() {
 }
 
 #[test]
-fn groups_are_clipped_by_themselves_and_what_is_not_finite_stops_all() {
+fn groups_are_clipped_separately_and_non_finite_values_stop_everything() {
     let model = Model::new(&tiny_model(), 3, &autodiff());
     let adamw = Arc::new(AdamWConfig::default());
     let own = Group::new(&["embedding", "head"], adamw.clone()).expect("patterns").clipped(2.0);
@@ -227,7 +227,7 @@ fn groups_are_clipped_by_themselves_and_what_is_not_finite_stops_all() {
 }
 
 #[test]
-fn the_metrics_tell_of_each_group() {
+fn the_metrics_have_each_group() {
     let dir = tempfile::tempdir().expect("dir");
     let group = "optim.group=[{names=['*.experts.*'], clip=1e-3, moments='bf16'}, {names=['*.router.*'], frozen=true}]";
     let config = run_config(&["run.steps=6", "run.save_every=3", group]);
@@ -285,7 +285,7 @@ fn two_updates(rule: &dyn Rule, widths: &[usize], value: &[f32], gradients: &[Ve
 }
 
 #[test]
-fn queries_keys_and_values_side_by_side_are_matrices_of_their_own() {
+fn fused_queries_keys_and_values_are_separate_matrices() {
     let widths = [8, 4, 6];
     let columns: usize = widths.iter().sum();
     let all: Vec<Vec<f32>> = (0..3).map(|seed| noise(seed, 12 * columns)).collect();

@@ -107,7 +107,7 @@ fn train_eval_sample_inspect_and_the_refusals() {
 }
 
 #[test]
-fn averages_are_evaluated_and_skipped_updates_told() {
+fn averages_are_evaluated_and_skipped_updates_reported() {
     let world = World::new();
     let sets =
         ["run.ema_decay=0.5", "optim.skip_sigma=0", "optim.skip_window=6", "run.eval_every=8", "run.steps=8"];
@@ -202,7 +202,7 @@ fn a_killed_run_resumes_to_the_same_parameters() {
 
 #[cfg(unix)]
 #[test]
-fn sigterm_saves_and_says_how_to_go_on() {
+fn sigterm_saves_and_says_how_to_continue() {
     let world = World::new();
     let args = ["--shards", "out", "--config", "small.toml", "--run", "runs/stopped", "--steps", "30"];
     let child =

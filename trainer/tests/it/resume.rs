@@ -134,7 +134,7 @@ fn metrics(dir: &Path) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn a_run_resumed_between_two_lines_writes_the_metrics_of_a_straight_one() {
+fn a_run_resumed_between_two_lines_writes_the_metrics_of_an_uninterrupted_one() {
     let (straight, broken) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));
     let config = run_config(&["run.log_every=7", "run.save_every=5", "run.keep=9", "optim.clip=0.1"]);
     train(straight.path(), &config, None, None);
@@ -212,7 +212,7 @@ fn metrics_have_all_their_keys() {
 }
 
 #[test]
-fn a_checkpoint_of_version_1_opens_for_ever() {
+fn a_checkpoint_of_version_1_opens_forever() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoint-v1");
     let old = checkpoint::load(&path).expect("whole");
     assert_eq!((old.state.version, old.state.step, old.state.interval.is_none()), (1, 3, true));

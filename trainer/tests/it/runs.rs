@@ -20,7 +20,7 @@ fn checkpoints(run: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_lost_latest_names_the_newest_whole_checkpoint() {
+fn a_lost_latest_names_the_newest_intact_checkpoint() {
     let world = World::new();
     json(&world.train("r", &["--steps", "8", "--set", "run.keep=9"]));
     let latest = world.path("r/checkpoints/latest");
@@ -53,7 +53,7 @@ fn a_lost_latest_names_the_newest_whole_checkpoint() {
 }
 
 #[test]
-fn latest_comes_back_though_no_step_is_left() {
+fn latest_is_restored_even_if_no_step_is_left() {
     let world = World::new();
     json(&world.train("r", &["--steps", "3"]));
     fs::remove_file(world.path("r/checkpoints/latest")).expect("remove");
@@ -82,7 +82,7 @@ fn a_start_that_was_killed_before_its_first_checkpoint_starts_again() {
 }
 
 #[test]
-fn global_flags_stand_anywhere() {
+fn global_flags_may_be_anywhere() {
     let world = World::new();
     json(&world.train("r", &["--steps", "3"]));
     for args in [
@@ -145,7 +145,7 @@ fn redirected_output_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
-fn numbers_without_a_meaning_are_refused_and_leave_nothing() {
+fn meaningless_numbers_are_refused_and_leave_nothing() {
     let world = World::new();
     let cases: [(&[&str], &str); 5] = [
         (&["--steps", "0"], "0"),
@@ -239,7 +239,7 @@ fn a_stable_part_is_extended_and_decays_branch_off_it() {
 }
 
 #[test]
-fn a_constant_run_goes_on_past_its_length_with_the_warm_up_it_had() {
+fn a_constant_run_continues_past_its_length_with_the_same_warm_up() {
     let world = World::new();
     let constant = ["--set", "schedule.kind=constant", "--set", "schedule.warmup=0.5"];
     json(&world.train("r", &[&constant[..], &["--steps", "6"]].concat()));
@@ -295,7 +295,7 @@ fn forge(run: &Path, file: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn a_run_of_another_arithmetic_goes_on_with_a_warning() {
+fn a_run_of_another_arithmetic_continues_with_a_warning() {
     let world = World::new();
     json(&world.train("r", &["--steps", "4", "--stop-after", "2"]));
     let run = world.path("r");
@@ -311,7 +311,7 @@ fn a_run_of_another_arithmetic_goes_on_with_a_warning() {
 }
 
 #[test]
-fn sizes_in_a_checkpoint_that_cannot_be_are_refused_before_they_are_allocated() {
+fn impossible_sizes_in_a_checkpoint_are_refused_before_they_are_allocated() {
     let world = World::new();
     json(&world.train("r", &["--steps", "2"]));
     let run = world.path("r");
@@ -357,7 +357,7 @@ fn sizes_in_a_checkpoint_that_cannot_be_are_refused_before_they_are_allocated() 
 }
 
 #[test]
-fn a_manifest_that_lists_too_little_verifies_nothing() {
+fn an_incomplete_manifest_verifies_nothing() {
     let world = World::new();
     json(&world.train("r", &["--steps", "2"]));
     let path = world.path("r/checkpoints/step-00000002/manifest.json");

@@ -141,7 +141,7 @@ fn the_bias_moves_once_a_step_against_the_load_and_not_in_validation() {
 }
 
 #[test]
-fn the_reported_loss_does_not_know_the_balancing_losses() {
+fn the_reported_loss_excludes_the_balancing_losses() {
     let loss = |switch: f64| {
         let mut config = tiny_model();
         config.moe.balance.switch.switch = switch;
@@ -172,7 +172,7 @@ fn padding_changes_neither_loss_nor_counts() {
 }
 
 #[test]
-fn one_batch_is_learned_by_heart() {
+fn one_batch_is_memorized() {
     let mut config = tiny_model();
     config.init_std = 0.1;
     let mut state = state(&config);

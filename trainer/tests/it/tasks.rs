@@ -28,7 +28,7 @@ fn by_hand(model: &Model, tokens: &[u32], n: usize) -> Score {
 }
 
 #[test]
-fn scores_are_sums_of_log_probabilities_whatever_stands_beside() {
+fn scores_are_sums_of_log_probabilities_regardless_of_what_else_is_read() {
     let model = Model::new(&tiny_model(), 3, &autodiff());
     let request = |context: &[u32], continuation: &[u32]| Request {
         context: context.to_vec(),
@@ -158,7 +158,7 @@ fn questions_in_the_shards_are_named_and_left_out() {
 }
 
 #[test]
-fn what_is_no_task_is_refused_with_file_and_line() {
+fn invalid_tasks_are_refused_with_file_and_line() {
     let world = World::new();
     write_tasks(&world);
     json(&world.train("r", &["--steps", "1"]));

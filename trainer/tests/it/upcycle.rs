@@ -36,7 +36,7 @@ fn the_mixture_computes_what_the_dense_model_did() {
 }
 
 #[test]
-fn channels_that_are_drawn_anew_are_those_of_all_three_matrices() {
+fn channels_are_redrawn_in_all_three_matrices() {
     let (dense, model, mixture) = both(2, "sigmoid");
     let of = |redraw: f64| {
         let how = Upcycling { granularity: 2, redraw };
@@ -66,7 +66,7 @@ fn channels_that_are_drawn_anew_are_those_of_all_three_matrices() {
 }
 
 #[test]
-fn a_dense_run_becomes_a_mixture_and_trains_on() {
+fn a_dense_run_becomes_a_mixture_and_can_be_trained() {
     let world = World::new();
     let dense = json(&world.train("runs/dense", &["--set", "model.dense_layers=2"]));
     let upcycle = |more: &[&str]| {

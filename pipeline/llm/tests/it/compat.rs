@@ -38,7 +38,7 @@ fn write(dir: &Path) {
 }
 
 #[test]
-fn a_cache_of_version_1_opens_for_ever() {
+fn a_cache_of_version_1_opens_forever() {
     if std::env::var("MOE_TEST_WRITE_COMPAT").is_ok() && !committed().exists() {
         write(&committed());
     }

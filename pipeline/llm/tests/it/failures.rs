@@ -48,7 +48,7 @@ fn given_up(prompt: &str, tries: u32, reason: &str, change: impl Fn(&mut ClientC
 }
 
 #[test]
-fn what_a_model_says_is_stored_as_it_is() {
+fn answers_of_a_model_are_stored_unchanged() {
     let (server, dir) = (server(), tempfile::tempdir().unwrap());
     let mut cache = Cache::open(dir.path()).unwrap();
     let cases = [
@@ -192,7 +192,7 @@ fn a_broken_connection_and_half_an_answer_are_tried_again() {
 }
 
 #[test]
-fn poisoned_requests_are_asked_again_when_wanted() {
+fn poisoned_requests_are_sent_again_on_request() {
     let (server, dir) = (server(), tempfile::tempdir().unwrap());
     let mut cache = Cache::open(dir.path()).unwrap();
     let few = ClientConfig { max_tries: 2, ..config(&server.url) };
@@ -205,7 +205,7 @@ fn poisoned_requests_are_asked_again_when_wanted() {
 }
 
 #[test]
-fn a_server_that_lets_nobody_in_stops_the_run() {
+fn a_server_that_refuses_access_stops_the_run() {
     for status in [401, 403] {
         let (server, dir) = (server(), tempfile::tempdir().unwrap());
         let mut cache = Cache::open(dir.path()).unwrap();
@@ -219,7 +219,7 @@ fn a_server_that_lets_nobody_in_stops_the_run() {
 }
 
 #[test]
-fn nobody_at_the_address_is_one_clear_error() {
+fn an_unreachable_address_is_one_clear_error() {
     // A port that was free a moment ago.
     let url = server().url.clone();
     let dir = tempfile::tempdir().unwrap();
@@ -247,7 +247,7 @@ fn a_server_that_answers_nothing_stops_the_run_and_poisons_nothing() {
 }
 
 #[test]
-fn a_server_that_asks_for_too_much_patience_stops_the_run() {
+fn a_server_that_asks_for_too_long_a_wait_stops_the_run() {
     let (server, dir) = (server(), tempfile::tempdir().unwrap());
     let mut cache = Cache::open(dir.path()).unwrap();
     let error = ask(config(&server.url), &mut cache, &["a", "@@status 429 0 86400@@x"]).unwrap_err();

@@ -8,7 +8,7 @@ use crate::server::Options;
 use crate::support::{Chain, answer, ask, config, request, server, server_with};
 
 #[test]
-fn conversations_go_on_with_what_was_answered() {
+fn conversations_continue_with_what_was_answered() {
     let (server, dir) = (server(), tempfile::tempdir().unwrap());
     let mut cache = Cache::open(dir.path()).unwrap();
     let client = Client::new(config(&server.url)).unwrap();

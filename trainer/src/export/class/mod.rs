@@ -281,7 +281,7 @@ mod tests {
     const SOFTMAX: &str = "moe.router.score=softmax";
 
     #[test]
-    fn a_model_is_of_the_class_that_can_be_it() {
+    fn a_model_gets_the_class_that_supports_it() {
         let of = |assignments: &[&str]| chosen(assignments).expect("exportable");
         assert_eq!(of(&[]), "Glm4MoeForCausalLM");
         assert_eq!(of(&["attention.rotary_fraction=0.5", "attention.qk_norm=true"]), "Glm4MoeForCausalLM");
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_class_can_be_is_named_with_what_would_do() {
+    fn settings_that_no_class_supports_are_named_with_a_remedy() {
         let problem = |assignments: &[&str]| chosen(assignments).expect_err("not exportable");
         assert!(problem(&["attention.sinks=true"]).contains("attention.sinks = true: must be false"));
         assert!(problem(&["moe.balance.quantile=true"]).contains("moe.balance.quantile = true: false"));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_said_or_said_to_be_none() {
+    fn a_window_is_a_number_or_null() {
         let config = config(&["model.dense_layers=4", "attention.kind=swa", "attention.swa.window=7"]);
         let model = config.model(64, 32);
         let facts = Facts { values: &config.values, model: &model };

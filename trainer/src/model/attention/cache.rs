@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_come_behind_and_the_oldest_go() {
+    fn rows_are_appended_and_the_oldest_are_forgotten() {
         let rows = |values: &[f32]| {
             Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len(), 1]), &Device::flex())
         };
