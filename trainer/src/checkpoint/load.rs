@@ -72,7 +72,8 @@ pub fn load_model(loaded: &Loaded, device: &Device) -> Result<Model> {
     device::check(device, compute, geometry.head_dim())?;
     let (described, found) = (size::size(&geometry).total, file.n_values());
     if described / 2 > found {
-        let problem = format!("{CONFIG} describes a model with {described} parameters, but the file has {found}");
+        let problem =
+            format!("{CONFIG} describes a model with {described} parameters, but the file has {found}");
         return Err(Error::checkpoint(&path, problem));
     }
     let model = Model::zeros(&geometry, device);

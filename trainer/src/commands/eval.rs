@@ -28,7 +28,9 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
         return tasks::run(&args, &loaded, printer);
     }
     let shards = args.shards.as_deref().ok_or_else(|| {
-        Error::Usage("--shards DIR is missing: the folder of the plan with held-out documents; or give --tasks".into())
+        Error::Usage(
+            "--shards DIR is missing: the folder of the plan with held-out documents; or give --tasks".into(),
+        )
     })?;
     let corpus = Corpus::open(shards)?;
     let (trained, found) = (Hash::of(&loaded.tokenizer), Hash::of(&corpus.tokenizer));
@@ -49,10 +51,7 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
         )));
     }
     if let Some(path) = args.per_token.as_ref().filter(|path| path.exists()) {
-        return Err(Error::Usage(format!(
-            "--per-token {}: exists; name a new file",
-            path.display()
-        )));
+        return Err(Error::Usage(format!("--per-token {}: exists; name a new file", path.display())));
     }
     let chosen = device::open(args.device)?;
     printer.say(format!("device {}", chosen.reason));

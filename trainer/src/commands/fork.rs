@@ -92,7 +92,8 @@ pub(super) fn explain(error: Error, changes: &[Change], parts: &[&str], rule: &s
         return Error::Checkpoint { path, problem };
     }
     let keys = keys.join("\n    ");
-    let problem = format!("{problem}; {rule}. At least one of these keys needs different tensors:\n    {keys}");
+    let problem =
+        format!("{problem}; {rule}. At least one of these keys needs different tensors:\n    {keys}");
     Error::Checkpoint { path, problem }
 }
 

@@ -79,10 +79,7 @@ fn names(runs: &[PathBuf]) -> Vec<String> {
 fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
     let metrics = dir.join("metrics.jsonl");
     if !metrics.is_file() {
-        return Err(Error::Usage(format!(
-            "{}: expected a run, found no metrics.jsonl",
-            dir.display()
-        )));
+        return Err(Error::Usage(format!("{}: expected a run, found no metrics.jsonl", dir.display())));
     }
     let mut run = RunLog::read(name, &metrics)?;
     run.sweeps = Sweep::read(&dir.join(SWEEPS))?;

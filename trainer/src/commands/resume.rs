@@ -123,9 +123,9 @@ fn other_arithmetic(loaded: &Loaded, device: &Device) -> Option<String> {
 /// Refuses to stop after a step that is past.
 fn refuse_past_stop(args: &ResumeArgs, step: u64) -> Result<()> {
     match args.end.stop_after {
-        Some(last) if last < step => {
-            Err(Error::Usage(format!("--stop-after {last}: is in the past, the checkpoint is at step {step}")))
-        }
+        Some(last) if last < step => Err(Error::Usage(format!(
+            "--stop-after {last}: is in the past, the checkpoint is at step {step}"
+        ))),
         _ => Ok(()),
     }
 }

@@ -101,10 +101,8 @@ pub(super) fn read(
     for (index, table) in tables.into_iter().enumerate() {
         let mut group = GroupValues { at: at(index, None), names: Vec::new(), settings: BTreeMap::new() };
         if !table.contains_key("names") {
-            problems.push(format!(
-                "{}: [[{GROUP}]] without `names`, the patterns for its parameters",
-                group.at
-            ));
+            problems
+                .push(format!("{}: [[{GROUP}]] without `names`, the patterns for its parameters", group.at));
         }
         for (name, value) in table {
             if let Err(problem) = group.put(name, value) {

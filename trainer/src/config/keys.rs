@@ -30,7 +30,12 @@ pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         PrecisionSettings::keys(),
         attention(),
         MoeSettings::keys(),
-        choice("moe.router.kind", RouterConfig::KINDS, "how tokens are assigned to experts", RouterConfig::keys()),
+        choice(
+            "moe.router.kind",
+            RouterConfig::KINDS,
+            "how tokens are assigned to experts",
+            RouterConfig::keys(),
+        ),
         BalanceConfig::keys(),
         CapacitySettings::keys(),
         choice("optim.kind", rules, "rule that updates parameters", of_rules),

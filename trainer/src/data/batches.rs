@@ -26,7 +26,9 @@ impl Batches {
         for entry in ramp {
             let refused = |why: String| Err(format!("data.batch_ramp: {entry:?}: {why}"));
             let Some((size, until)) = parse(entry) else {
-                return refused("expected something like \"2 until step 100\" or \"4 until sample 2000\"".into());
+                return refused(
+                    "expected something like \"2 until step 100\" or \"4 until sample 2000\"".into(),
+                );
             };
             let n_steps = match until {
                 Until::Step(step) => step.saturating_sub(first_step),

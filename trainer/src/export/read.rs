@@ -179,7 +179,9 @@ fn names(dir: &Path) -> Result<Vec<String>> {
     let files: BTreeSet<&str> = map.values().filter_map(Json::as_str).collect();
     // A file next to the index, not just anywhere.
     match files.iter().find(|name| Path::new(name).file_name().is_none_or(|base| base != **name)) {
-        Some(name) => Err(Error::checkpoint(&index, format!("{name:?} is not the name of a file next to it"))),
+        Some(name) => {
+            Err(Error::checkpoint(&index, format!("{name:?} is not the name of a file next to it")))
+        }
         None => Ok(files.into_iter().map(str::to_string).collect()),
     }
 }

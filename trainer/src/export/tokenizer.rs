@@ -101,7 +101,8 @@ pub fn same_tokens(ours: &[u8], theirs: &[u8]) -> std::result::Result<(), String
     if ours == theirs {
         return Ok(());
     }
-    let parse = |bytes| serde_json::from_slice::<Json>(bytes).map_err(|error| format!("is not JSON: {error}"));
+    let parse =
+        |bytes| serde_json::from_slice::<Json>(bytes).map_err(|error| format!("is not JSON: {error}"));
     let (ours, theirs) = (parse(ours)?, parse(theirs)?);
     let added = |file: &Json| -> Vec<(u64, String)> {
         let tokens = file["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);

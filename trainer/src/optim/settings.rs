@@ -119,7 +119,9 @@ impl ScheduleSettings {
             }
             if tokens > all {
                 let of = if from > 0 { "that the run will read of this plan" } else { "of the run" };
-                return Err(format!("{key} = {tokens} is more than the {all} tokens {of}, including padding"));
+                return Err(format!(
+                    "{key} = {tokens} is more than the {all} tokens {of}, including padding"
+                ));
             }
             // The fewest steps that read this many.
             let n = least(n_steps.saturating_sub(from), |n| match is_last {
@@ -147,8 +149,7 @@ impl ScheduleSettings {
         let Self { warmup, decay, .. } = self;
         let lengths = [self.warmup_steps, self.warmup_tokens, self.decay_steps, self.decay_tokens];
         let is_of_shares = lengths.iter().all(Option::is_none);
-        let problem =
-            format!("schedule.warmup = {warmup} and schedule.decay = {decay} exceed the whole run");
+        let problem = format!("schedule.warmup = {warmup} and schedule.decay = {decay} exceed the whole run");
         (self.kind == ScheduleKind::Wsd && is_of_shares && warmup + decay > 1.0).then_some(problem)
     }
 

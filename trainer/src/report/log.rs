@@ -117,7 +117,9 @@ impl Sweep {
     /// # Errors
     /// [`Error::Data`] naming the line that is no sweep; the file cannot be read.
     pub fn read(path: &Path) -> Result<Vec<Sweep>> {
-        let of = |line: &str| serde_json::from_str(line).map_err(|error| format!("is not a capacity sweep: {error}"));
+        let of = |line: &str| {
+            serde_json::from_str(line).map_err(|error| format!("is not a capacity sweep: {error}"))
+        };
         whole_lines(path, of)
     }
 }

@@ -225,7 +225,14 @@ pub(super) fn capacities(runs: &[RunLog]) -> Vec<Figure> {
     let note = "On the validation set, at capacities other than the one trained with.";
     vec![
         lines("capacity-loss", "Loss by capacity", note, "nats per token", losses, marks),
-        lines("capacity-dropped", "Dropped choices by capacity", "", "fraction of choices", dropped, Vec::new()),
+        lines(
+            "capacity-dropped",
+            "Dropped choices by capacity",
+            "",
+            "fraction of choices",
+            dropped,
+            Vec::new(),
+        ),
     ]
 }
 

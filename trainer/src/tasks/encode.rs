@@ -28,7 +28,8 @@ pub struct Window {
 /// # Errors
 /// When it is not a tokenizer.
 pub fn tokenizer(file: &[u8]) -> Result<Tokenizer, String> {
-    let mut tokenizer = Tokenizer::from_bytes(file).map_err(|error| format!("is not a tokenizer: {error}"))?;
+    let mut tokenizer =
+        Tokenizer::from_bytes(file).map_err(|error| format!("is not a tokenizer: {error}"))?;
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|error| format!("cannot stop truncating: {error}"))?;
     Ok(tokenizer)

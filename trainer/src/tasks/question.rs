@@ -137,7 +137,11 @@ fn prepend(
     }
     for (index, (question, own)) in questions.iter_mut().zip(asked).enumerate() {
         if pool.len() < shots.n.saturating_add(times.get(own).copied().unwrap_or_default()) {
-            return Err(format!("`shots`: {} examples are requested, but there are only {}", shots.n, pool.len()));
+            return Err(format!(
+                "`shots`: {} examples are requested, but there are only {}",
+                shots.n,
+                pool.len()
+            ));
         }
         let order: Box<dyn Iterator<Item = usize>> = match shots.seed {
             None => Box::new(0..pool.len()),
@@ -437,7 +441,9 @@ mod tests {
             read(&format!("{CHOICES}[shots]\nn = 6\n"), &records, Changes::default()).expect_err("too many");
         assert!(error.to_string().contains("6 examples are requested"), "{error}");
         let most = Changes { shots: Some(usize::MAX), limit: None };
-        assert!(read(CHOICES, &records, most).is_err_and(|error| error.to_string().contains("there are only 6")));
+        assert!(
+            read(CHOICES, &records, most).is_err_and(|error| error.to_string().contains("there are only 6"))
+        );
         // The file of the task by its name is the file of the task, however it is named.
         for name in ["d.jsonl", "./d.jsonl"] {
             let named = format!("[shots]\nn = 2\ndata = \"{name}\"\n");

@@ -20,9 +20,9 @@ impl Path {
         };
         match text.split('.').all(is_name) {
             true => Ok(Self(text.to_string())),
-            false => Err(format!(
-                "{text:?} is not a field; expected dot-separated names, as in choices.text"
-            )),
+            false => {
+                Err(format!("{text:?} is not a field; expected dot-separated names, as in choices.text"))
+            }
         }
     }
 

@@ -34,8 +34,7 @@ impl Route for Random {
     type Settings = RandomSettings;
 
     // A row of the table in docs/models.md: causal, exact, in plain form, and in no other program.
-    const FACTS: Facts =
-        Facts::plain("k experts redrawn in every step, of equal weight", "arXiv 2110.04260");
+    const FACTS: Facts = Facts::plain("k experts redrawn in every step, of equal weight", "arXiv 2110.04260");
 
     fn new(settings: &RandomSettings, shape: RouterShape, name: &str, _: &Init) -> Self {
         let RouterShape { n_experts, top_k, .. } = shape;

@@ -140,8 +140,7 @@ fn chat_url(base: &str) -> Result<Url> {
     let mut url = Url::parse(base).map_err(|e| wrong(&e.to_string()))?;
     if !url.username().is_empty() || url.password().is_some() {
         // The message must not repeat it.
-        let message =
-            "the base URL contains a password; put the API key into an environment variable and give its name";
+        let message = "the base URL contains a password; put the API key into an environment variable and give its name";
         return Err(Error::Usage(message.into()));
     }
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {

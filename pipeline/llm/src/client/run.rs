@@ -321,7 +321,9 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
             (Failure::Connect(message), Some(heard_at)) => {
                 let away = now.saturating_duration_since(heard_at);
                 if away > config.patience {
-                    return Err(self.server(format!("unreachable for {:.0} s: {message}", away.as_secs_f64())));
+                    return Err(
+                        self.server(format!("unreachable for {:.0} s: {message}", away.as_secs_f64()))
+                    );
                 }
             }
             // A missed deadline does not mean that the server is gone.
@@ -354,9 +356,8 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
         if let Failure::Status { retry_after: Some(asked), .. } = failure {
             if asked > config.patience {
                 let (asked, patience) = (asked.as_secs(), config.patience.as_secs());
-                let what = format!(
-                    "asks for a wait of {asked} s, which is more than the limit of {patience} s"
-                );
+                let what =
+                    format!("asks for a wait of {asked} s, which is more than the limit of {patience} s");
                 return Err(self.server(what));
             }
             // The others have to wait as well; the jitter then keeps them from coming back all at once.
@@ -419,7 +420,9 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
 
 fn check(request: &Request) -> Result<()> {
     match RESERVED.iter().find(|name| request.extra.contains_key(**name)) {
-        Some(name) => Err(Error::Usage(format!("`{name}` is not allowed among the extra members of a request"))),
+        Some(name) => {
+            Err(Error::Usage(format!("`{name}` is not allowed among the extra members of a request")))
+        }
         None => Ok(()),
     }
 }

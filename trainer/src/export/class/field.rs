@@ -166,10 +166,10 @@ impl Field {
                 Ok(values.first().map(|value| format!("{key}={value}")).into_iter().collect())
             }
             Self::Window => match config.get("sliding_window") {
-                None => {
-                    Err("sliding_window is missing: give the number of tokens that a token sees, or null for all"
-                        .into())
-                }
+                None => Err(
+                    "sliding_window is missing: give the number of tokens that a token sees, or null for all"
+                        .into(),
+                ),
                 Some(Json::Null) => Ok(vec![format!("{ATTENTION}=gqa")]),
                 Some(_) => {
                     Ok(vec![format!("{ATTENTION}=swa"), format!("{WINDOW}={}", integer("sliding_window")?)])
