@@ -13,12 +13,11 @@
 # | cl100k.json      | crate tiktoken-rs 0.12.1, its ranks     | MIT             | OpenAI, MIT           |
 #
 # cl100k_base.tiktoken is kept next to it. None of them is part of this repository. Needs npm, pip, cargo and
-# Python 3; about 90 MB are downloaded. Files whose SHA-256 is right already are left alone.
-set -euo pipefail
-[ $# = 1 ] || { sed -n '2,4p' "$0" | cut -c3- >&2; exit 2; }
+# Python 3; about 90 MB are downloaded. Files with the right SHA-256 are left alone.
+. "$(dirname "$0")/lib.sh"
+[ $# = 1 ] || usage
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
-here=$(cd "$(dirname "$0")" && pwd)
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 

@@ -3,8 +3,8 @@
 # each for some seconds from the seeds in fuzz/seeds. The first build compiles all dependencies again.
 #
 #   bash scripts/fuzz.sh [SECONDS_EACH] [TARGET...]
-set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/lib.sh"
+cd "$repo"
 seconds=${1:-60}
 shift || true
 targets=${*:-jsonl json csv text parquet arrow warc arc html archive any}

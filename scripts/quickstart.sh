@@ -1,16 +1,12 @@
 #!/usr/bin/env bash
 # Raw text to a trained mixture-of-experts model in three commands, on a plain CPU.
 # Input: 2.2 MB of text from datasets/. Output: out/ (shards and plan) and runs/tiny (checkpoints).
-# Compiling takes some minutes the first time, the rest a minute and a half, on two cores (docs/benchmarks/quickstart.md).
-# PROGRAMS=FOLDER takes moe-data and moe-train from there and compiles nothing.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-
-if [ -z "${PROGRAMS:-}" ]; then
-    cargo build --release --package moe-data --package moe-train
-    PROGRAMS=${CARGO_TARGET_DIR:-$PWD/target}/release
-fi
-export PATH="$PROGRAMS:$PATH"
+# Compiling takes a few minutes the first time, everything else a minute and a half, on two cores (docs/benchmarks/quickstart.md).
+# PROGRAMS=FOLDER takes moe-data and moe-train from there instead of compiling.
+. "$(dirname "$0")/lib.sh"
+programs
+cd "$repo"
+export PATH="$programs:$PATH"
 
 say() { printf '\n\033[1m$ %s\033[0m\n' "$*"; }
 step() {

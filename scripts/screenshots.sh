@@ -1,20 +1,18 @@
 #!/usr/bin/env bash
-# The pictures in docs/images/: pages in a browser and the view in a terminal, of what the quickstart left in out/ and runs/tiny, and of a second
-# build that removes near-duplicates. Needs chromium and Pillow; looked at by people, so not a part of .ci/run.
+# Makes the images in docs/images/: pages in a browser and the view in a terminal, of what the quickstart left in out/ and runs/tiny, and of a second
+# build that removes near-duplicates. Needs chromium and Pillow; meant for people to look at, so not part of .ci/run.
 #   PROGRAMS=target/release bash scripts/quickstart.sh && bash scripts/screenshots.sh target/release [FOLDER WITH out/ AND runs/]
-set -euo pipefail
-cd "$(dirname "$0")/.."
-programs=$(realpath "${1:-${CARGO_TARGET_DIR:-target}/release}")
+. "$(dirname "$0")/lib.sh"
+programs=$(realpath "${1:-$target/release}")
 export PATH="$programs:$PATH"
 made=$(realpath "${2:-.}")
-images=$PWD/docs/images
-scripts=$PWD/scripts
-work=$(mktemp -d)
+images=$repo/docs/images
+scratch
 # The recipe with another rule and near-duplicates is next to the quickstart's recipe, so that its paths lead to the same files.
-recipe=$PWD/configs/.screenshots.toml
+recipe=$repo/configs/.screenshots.toml
 trap 'rm -rf "$work" "$recipe"' EXIT
 mkdir -p "$images"
-{ cat configs/build.toml; printf '\n[[filter]]\nname = "length"\nmin_chars = 3000\n[dedup.minhash]\nestimate = 300\n'; } > "$recipe"
+{ cat "$repo/configs/build.toml"; printf '\n[[filter]]\nname = "length"\nmin_chars = 3000\n[dedup.minhash]\nestimate = 300\n'; } > "$recipe"
 # Names on the pages are those of the quickstart.
 cd "$work"
 ln -s "$made/out" out
@@ -55,4 +53,4 @@ picture plan build.html 1500 plan
 picture run run.html 1350
 picture routing run.html 1400 section-routing
 picture compare compare.html 1250
-python3 "$scripts/terminal.py" "$images/watch.svg" 100 30 2 moe-train watch runs/tiny
+python3 "$here/terminal.py" "$images/watch.svg" 100 30 2 moe-train watch runs/tiny

@@ -7,15 +7,13 @@
 # Needs LLVM (scripts/setup-llvm.sh). libdevice.10.bc comes from the toolkit in CUDA_PATH, or from NVIDIA's package by pip.
 # REGISTERS=FILE writes what NVIDIA's assembler makes of the tensor-core kernels there (scripts/gpu/registers.py).
 # TRAIN=FILE, a moe-train with the feature `cuda`, is run by the emulator instead of the tests, with what follows FEATURES as its arguments.
-set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/lib.sh"
+cd "$repo"
 features=${1:-cuda}
 shift || true
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+scratch
 
 # Built before CUDA_PATH is set, since build scripts ask for it.
-target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 cargo build --package cuda-emulator
 cargo test --package moe-kernels --package moe-train --features "$features" --no-run --test main --test it
 tests=$(cargo test --quiet --package moe-kernels --package moe-train --features "$features" --no-run --test main --test it --message-format=json |

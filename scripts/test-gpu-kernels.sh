@@ -1,14 +1,12 @@
 #!/usr/bin/env bash
 # Compares the GPU kernels with their plain forms, and a model's steps on a GPU with those on the CPU, through Vulkan. Without a GPU it
-# installs one of software, Mesa's lavapipe (Debian: mesa-vulkan-drivers), and takes that.
+# installs a software GPU, Mesa's lavapipe (Debian: mesa-vulkan-drivers), and uses that.
 #
 #   scripts/test-gpu-kernels.sh [FEATURES]      default wgpu
-set -euo pipefail
-cd "$(dirname "$0")/.."
+. "$(dirname "$0")/lib.sh"
+cd "$repo"
 if ! ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1; then
-    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
-    $sudo apt-get update -qq
-    $sudo apt-get install -y -qq --no-install-recommends mesa-vulkan-drivers libvulkan1
+    debian mesa-vulkan-drivers libvulkan1
 fi
 if ! ls /dev/dri/renderD* >/dev/null 2>&1; then
     export CUBECL_WGPU_DEFAULT_DEVICE=Cpu

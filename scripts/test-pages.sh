@@ -3,15 +3,10 @@
 # corpus that tries to run scripts and to break out of the page, of two builds, and of a run. Nothing may run, every figure has to be there.
 # Then the same corpus and runs on a terminal (test-terminal.py).
 #   bash scripts/test-pages.sh [FOLDER OF THE PROGRAMS]
-set -euo pipefail
-cd "$(dirname "$0")/.."
-scripts=$PWD/scripts
-programs=$(realpath "${1:-${CARGO_TARGET_DIR:-target}/debug}")
-command -v chromium > /dev/null || {
-    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
-    $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends chromium > /dev/null
-}
-work=$(mktemp -d)
+. "$(dirname "$0")/lib.sh"
+programs=$(realpath "${1:-$target/debug}")
+command -v chromium > /dev/null || debian chromium
+scratch
 trap '[ -n "${KEEP:-}" ] || rm -rf "$work"' EXIT
 cd "$work"
 
@@ -88,4 +83,4 @@ done
 
 moe-train --quiet --shards out --preset smoke --run runs/stopped --stop-after 5
 cp -r runs/smoke $'runs/\e[2J\aevil'
-python3 "$scripts/test-terminal.py"
+python3 "$here/test-terminal.py"

@@ -1,24 +1,15 @@
 #!/usr/bin/env bash
-# Builds from and to an S3 server on this machine (moto, from PyPI, in a virtual environment of its own) and compares the bytes
+# Builds from and to an S3 server on this machine (moto, from PyPI, in a virtual environment) and compares the bytes
 # with those of a build from files. About a minute after compiling.
 #
-#   bash scripts/test-s3.sh [MOE_DATA_BINARY]
-set -euo pipefail
-cd "$(dirname "$0")/.."
-repo=$PWD
-binary=${1:-}
-if [ -z "$binary" ]; then
-    cargo build --quiet --release --package moe-data
-    binary=${CARGO_TARGET_DIR:-target}/release/moe-data
-fi
-binary=$(realpath "$binary")
-scratch=$(mktemp -d)
+#   bash scripts/test-s3.sh [MOE_DATA]
+. "$(dirname "$0")/lib.sh"
+binary=$(program moe-data "${1:-}")
+scratch
 server=
-trap '[ -z "$server" ] || kill "$server"; rm -rf "$scratch"' EXIT
-cd "$scratch"
-
-python3 -m venv venv
-venv/bin/pip install --quiet 'moto[server]==5.*' boto3
+trap '[ -z "$server" ] || kill "$server"; rm -rf "$work"' EXIT
+cd "$work"
+python=$(venv "$work/venv" 'moto[server]==5.*' boto3)
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 venv/bin/moto_server -H 127.0.0.1 -p "$port" > moto.log 2>&1 &
 server=$!
@@ -51,7 +42,7 @@ elif verb == "down":
 elif verb == "put":
     s3.put_object(Bucket="result", Key=sys.argv[3], Body=b"stale")
 PY
-s3() { venv/bin/python s3.py "$AWS_ENDPOINT_URL" "$@"; }
+s3() { "$python" s3.py "$AWS_ENDPOINT_URL" "$@"; }
 
 # Every kind of reading: compressed streams, slices by bytes, a WARC file, text files; and one object larger than a block.
 mkdir -p data/text data/plain
@@ -91,7 +82,7 @@ train = { vocab_size = 1000 }
 slice_bytes = "1MB"
 TOML
 }
-recipe "$scratch/data" > files.toml
+recipe "$work/data" > files.toml
 recipe "s3://corpus" > objects.toml
 "$binary" build --recipe files.toml --out out -q --strict
 "$binary" build --recipe objects.toml --out from-objects -q --strict

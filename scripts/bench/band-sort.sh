@@ -5,18 +5,16 @@
 #
 # FOLDER needs 16 bytes a row, and 33 more for each of PEER_ROWS (the rows as hexadecimal lines for GNU sort; 0 leaves it out).
 # Prints JSON lines: disk, ours, and both at PEER_ROWS. The digest must be the same for any MEMORY.
-set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
 size=${1:?rows to sort, such as 100000000}
 memory=${2:-1GiB}
 folder=$(mktemp -d "${3:-${TMPDIR:-/tmp}}/band-sort.XXXXXX")
 peer=${4:-20000000}
 trap 'rm -rf "$folder"' EXIT
-cd "$(dirname "$0")/../.."
 free=$(df --output=avail -B1 "$folder" | tail -1)
 need=$((size * 17 + peer * 80))
 [ "$free" -gt "$need" ] || { echo "$folder has $free bytes free, $need are needed; name another folder or a smaller size" >&2; exit 2; }
-cargo build --release --quiet -p moe-data --example band_sort
-program=${CARGO_TARGET_DIR:-target}/release/examples/band_sort
+program=$(example band_sort)
 
 rate() { awk -v bytes="$1" -v start="$2" -v end="$3" 'BEGIN { printf "%.0f", bytes / (end - start) / 1e6 }'; }
 now() { date +%s.%N; }

@@ -6,17 +6,10 @@
 #
 # DATA is a folder with bible/{KJV,ASV,WEB,YLT,BBE}.jsonl.gz (fields id, version, group, text; group is the chapter). MOE_DATA is the
 # program; without it a release build is made.
-set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
 data=$(realpath "${1:?the folder with bible/}")
-program=${2:-}
-if [ -z "$program" ]; then
-  cd "$(dirname "$0")/../.."
-  cargo build --quiet --release --package moe-data
-  program=${CARGO_TARGET_DIR:-target}/release/moe-data
-fi
-program=$(realpath "$program")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+program=$(program moe-data "${2:-}")
+scratch
 cd "$work"
 source='[[source]]\nname = "bible"\npaths = ["%s/bible/*.jsonl.gz"]\nid = "id"\n'
 families='family = "group"\nvariant = "version"\nvariants = ["WEB", "KJV", "ASV", "BBE", "YLT"]\n'

@@ -6,7 +6,8 @@
 # with --quick. g++ is needed, for torch.compile.
 #
 # Usage: scripts/bench/cpu-torch.sh WORK [MOE_TRAIN] [--quick] [--only NAME] [--threads N,...] [--rounds N]
-set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
+[ $# -ge 1 ] || usage
 mkdir -p "$1"
 work=$(realpath "$1")
 shift
@@ -16,9 +17,5 @@ if [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; then
     shift
 fi
 moe_train=$(realpath "$(command -v "$moe_train")")
-here=$(cd "$(dirname "$0")" && pwd)
-if [ ! -x "$work/venv/bin/python" ]; then
-    python3 -m venv "$work/venv"
-    "$work/venv/bin/pip" install --quiet torch numpy
-fi
-exec "$work/venv/bin/python" "$here/cpu_torch.py" "$work" "$moe_train" "$@"
+python=$(venv "$work/venv" torch numpy)
+exec "$python" "$here/cpu_torch.py" "$work" "$moe_train" "$@"

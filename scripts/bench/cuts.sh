@@ -5,16 +5,11 @@
 #
 # DATA is a folder with django_docs_4.2.jsonl.gz and django_docs_5.2.jsonl.gz (fields id, path, version, text), books.jsonl.gz and
 # peps_even.jsonl.gz (fields id, text). MOE_DATA is the program; without it a release build is made.
-set -euo pipefail
-data=$(cd "$1" && pwd)
-program=${2:-}
-if [ -z "$program" ]; then
-  cargo build --quiet --release --package moe-data
-  program=${CARGO_TARGET_DIR:-target}/release/moe-data
-fi
-program=$(realpath "$program")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/../lib.sh"
+[ -d "${1:-}" ] || usage
+data=$(realpath "$1")
+program=$(program moe-data "${2:-}")
+scratch
 cd "$work"
 
 origin() { # name, file, more keys

@@ -8,20 +8,13 @@
 # (4 GB), so that a second run is shorter. MOE_DATA is the program; without it a release build is made. Needs Python 3 and pip.
 # SIZES (default "40000 400000") and SLOWEST, the largest size that datatrove gets (default 40000), may be set. Larger ones are not scored:
 # finding all true pairs takes much longer than any of the tools.
-set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
 data=$(realpath "${1:?the folder with the collections}")
 work=$(mkdir -p "${2:?a folder for the corpora}" && realpath "$2")
-program=${3:-}
-cd "$(dirname "$0")/../.."
-if [ -z "$program" ]; then
-  cargo build --quiet --release --package moe-data
-  program=${CARGO_TARGET_DIR:-target}/release/moe-data
-fi
-program=$(realpath "$program")
+program=$(program moe-data "${3:-}")
+cd "$repo"
 tools=scripts/bench/dedup
-[ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet "datatrove[processing]==0.10.1" rensa==0.5.0 spacy orjson nltk "xxhash<4" numpy pyarrow
-python=$work/venv/bin/python
+python=$(venv "$work/venv" "datatrove[processing]==0.10.1" rensa==0.5.0 spacy orjson nltk "xxhash<4" numpy pyarrow)
 slowest=${SLOWEST:-40000}
 row() { # name, size, corpus, survivors, measurement
   rm -f "$work/score.json"

@@ -5,16 +5,12 @@
 #
 # DATA has the collections and truth/dedup_dev_*.tsv (Jaccard index of word 5-grams, id, id). The labels leave out most pairs
 # of short pages made from a template, so all pairs are found again by brute force, and the labeled ones must be among them.
-set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
 data=$(realpath "${1:?the folder with truth/ and the collections}")
-cd "$(dirname "$0")/../.."
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet numpy
-python=$work/venv/bin/python
-cargo build --release --quiet -p moe-data --example dedup_truth
-program=${CARGO_TARGET_DIR:-target}/release/examples/dedup_truth
+scratch
+python=$(venv "$work/venv" numpy)
+program=$(example dedup_truth)
+cd "$repo"
 table() {
     "$python" scripts/bench/dedup/truth.py "${@:3}" --min 0.3 --out "$work/$2.tsv" >&2
     "$python" scripts/bench/dedup/agree.py "$data/truth/dedup_dev_$2.tsv" "$work/$2.tsv"

@@ -6,17 +6,11 @@
 # DATA is a folder of *.jsonl.gz from which scripts/bench/dedup/make_corpus.py makes the pages. MOE_DATA is the program; without it a
 # release build is made. datatrove is installed into a temporary folder and takes minutes. SKIP_PEER=1 leaves it out, and
 # PEER_FILES='part-0000[01].jsonl' gives it half of the pages; PEER_DOCS=600 gives its rules alone so many pages in one process.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-data=$(cd "$1" && pwd)
-program=${2:-}
-if [ -z "$program" ]; then
-  cargo build --quiet --release --package moe-data
-  program=${CARGO_TARGET_DIR:-target}/release/moe-data
-fi
-program=$(realpath "$program")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$(dirname "$0")/../lib.sh"
+[ -d "${1:-}" ] || usage
+data=$(realpath "$1")
+program=$(program moe-data "${2:-}")
+scratch
 cd "$work"
 python3 "$here/dedup/make_corpus.py" corpus --data "$data"
 # The last filter drops all that is left, so that the build ends after its filters.
@@ -144,10 +138,9 @@ if __name__ == "__main__":
 PY
 python3 run.py ours "$program"
 [ -z "${SKIP_PEER:-}" ] || exit 0
-python3 -m venv venv
-venv/bin/pip install --quiet 'datatrove==0.10.1' 'spacy==3.8.18' 'xxhash<4' orjson nltk
+python=$(venv venv "${datatrove[@]}")
 if [ -n "${PEER_DOCS:-}" ]; then
-  venv/bin/python peer.py "" "$PEER_DOCS"
+  "$python" peer.py "" "$PEER_DOCS"
 else
-  venv/bin/python run.py theirs "${PEER_FILES:-*.jsonl}"
+  "$python" run.py theirs "${PEER_FILES:-*.jsonl}"
 fi

@@ -2,14 +2,14 @@
 # Builds from some 2 GB of generated text with a limit of memory, and fails when the process held more than
 # the limit. Needs 8 GB of disk, which is freed, and about five minutes on two cores.
 #
-#   bash scripts/bench/memory.sh MOE_DATA_BINARY [MEMORY_IN_MIB] [INPUT_IN_MB]
-set -euo pipefail
-binary=$(realpath "$1")
+#   scripts/bench/memory.sh MOE_DATA [MEMORY_IN_MIB] [INPUT_IN_MB]
+. "$(dirname "$0")/../lib.sh"
+[ $# -ge 1 ] || usage
+binary=$(program moe-data "$1")
 memory=${2:-1024}
 megabytes=${3:-2000}
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cd "$scratch"
+scratch
+cd "$work"
 
 # Documents of 1 to 8 KB from 20,000 words by Zipf's law; every tenth is a copy of an earlier one with a word changed.
 python3 - "$megabytes" <<'PY'

@@ -3,13 +3,12 @@
 # `.mdx` files, log-normal lengths), the tokens are holes in sparse files, so the disk is not what is measured. Takes about a
 # minute after the build and 1.2 GB of disk.
 #   scripts/bench/mix-10m.sh FOLDER [DOCUMENTS]
-set -euo pipefail
-out=${1:?name a folder for the data}
+. "$(dirname "$0")/../lib.sh"
+[ $# -ge 1 ] || usage
+out=$(mkdir -p "$1" && realpath "$1")
 docs=${2:-10000000}
-cd "$(dirname "$0")/../.."
-
-cargo build -q --release -p moe-data
-binary=${CARGO_TARGET_DIR:-target}/release/moe-data
+binary=$(program moe-data)
+cd "$repo"
 [ -f "$out/MANIFEST.json" ] || cargo bench -q -p moe-shards --bench synthetic_build -- --out "$out" --docs "$docs"
 
 echo "| packing | passes | seconds | CPU seconds | peak memory, MiB | bytes of plan |"

@@ -3,13 +3,13 @@
 # prints one table: samples a second in order and shuffled, and the time to resume at half an epoch. Needs Python 3, pip and
 # 4 GB of disk (both peers need torch), and takes about five minutes after the installation.
 #   scripts/bench/mix-peers.sh FOLDER [DOCUMENTS]
-set -euo pipefail
-work=$(mkdir -p "${1:?name a folder for the data}" && cd "$1" && pwd)
+. "$(dirname "$0")/../lib.sh"
+[ $# -ge 1 ] || usage
+work=$(mkdir -p "$1" && realpath "$1")
 docs=${2:-200000}
-cd "$(dirname "$0")/../.."
+cd "$repo"
 
-[ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install -q mosaicml-streaming==0.13.0 litdata==0.2.76 'maturin==1.*'
+python=$(venv "$work/venv" mosaicml-streaming==0.13.0 litdata==0.2.76 'maturin==1.*')
 "$work/venv/bin/maturin" build --quiet --release --locked --manifest-path python/Cargo.toml --out "$work/wheels"
 "$work/venv/bin/pip" install -q --no-deps --force-reinstall "$work"/wheels/moe_shards-*.whl
 
@@ -18,4 +18,4 @@ bench() { cargo bench -q -p moe-shards --bench "$@"; }
 cargo run -q --release -p moe-data -- mix --out "$work/build" --epochs 1 --mixture scripts/bench/mix-10m.toml >"$work/worth.txt"
 bench read_plan -- --plan "$work/build" --export "$work/samples.u32"
 bench read_plan -- --plan "$work/build" >"$work/ours.json"
-"$work/venv/bin/python" scripts/bench/mix_peers.py "$work/samples.u32" "$work/ours.json" "$work"
+"$python" scripts/bench/mix_peers.py "$work/samples.u32" "$work/ours.json" "$work"

@@ -2,12 +2,11 @@
 # What a trainer waits for: opening a plan and its first sample, a sample anywhere, samples in order, compared with a plain read of the same
 # mapped tokens. 200,000 synthetic documents with tokens (300 MB), one pass. Takes about a minute after the build.
 #   scripts/bench/mix-read.sh FOLDER [DOCUMENTS]
-set -euo pipefail
-out=${1:?name a folder for the data}
+. "$(dirname "$0")/../lib.sh"
+[ $# -ge 1 ] || usage
+out=$(mkdir -p "$1" && realpath "$1")
 docs=${2:-200000}
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
-cd "$(dirname "$0")/../.."
+cd "$repo"
 
 bench() { cargo bench -q -p moe-shards --bench "$@"; }
 [ -f "$out/MANIFEST.json" ] || bench synthetic_build -- --out "$out" --docs "$docs" --tokens

@@ -2,7 +2,8 @@
 # Time and memory of the page of a build with N documents, and of the page of two builds, for docs/benchmarks/reports.md: a third of the documents are
 # copies, a fifth too short, the others 150 bytes long.
 #   bash scripts/bench/reports.sh 1000000 target/release FOLDER
-set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
+[ $# -eq 3 ] || usage
 n=$1
 programs=$(realpath "$2")
 mkdir -p "$3"

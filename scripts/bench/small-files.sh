@@ -4,16 +4,10 @@
 #   scripts/bench/small-files.sh [MOE_DATA] [FILES]
 #
 # MOE_DATA is the program [default: a release build of this repository], FILES how many of 1,024 bytes are made [10000].
-set -euo pipefail
-program=${1:-}
+. "$(dirname "$0")/../lib.sh"
+program=$(program moe-data "${1:-}")
 n=${2:-10000}
-if [ -z "$program" ]; then
-  cargo build --quiet --release --package moe-data
-  program=${CARGO_TARGET_DIR:-target}/release/moe-data
-fi
-program=$(realpath "$program")
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+scratch
 cd "$work"
 python3 - "$n" <<'PY'
 import os, random, sys

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""datatrove_c4.py DIR PROGRAM: see datatrove-c4.sh. Texts are given to both in the form of moe-data's reader (NFC, `\\n` line ends, no
+"""datatrove_c4.py DIR PROGRAM: see run.sh. Texts are given to both in the form of moe-data's reader (NFC, `\\n` line ends, no
 control characters)."""
 import gzip, json, pathlib, re, subprocess, sys, tempfile, unicodedata
 from collections import Counter

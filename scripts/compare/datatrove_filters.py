@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""datatrove_filters.py DIR PROGRAM: see datatrove-filters.sh."""
+"""datatrove_filters.py DIR PROGRAM: see run.sh."""
 import collections, gzip, json, os, pathlib, re, subprocess, sys
 from concurrent.futures import ProcessPoolExecutor
 

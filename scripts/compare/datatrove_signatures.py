@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""datatrove_signatures.py DIR PROGRAM: see datatrove-signatures.sh."""
+"""datatrove_signatures.py DIR PROGRAM: see run.sh."""
 import gzip, json, pathlib, subprocess, sys
 
 from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature

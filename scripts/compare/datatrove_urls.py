@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""datatrove_urls.py PROGRAM: see datatrove-urls.sh."""
+"""datatrove_urls.py PROGRAM: see run.sh."""
 import json, pathlib, random, subprocess, sys, tarfile, tempfile
 from collections import Counter
 

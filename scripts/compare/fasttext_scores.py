@@ -1,4 +1,4 @@
-"""The work of fasttext-scores.sh."""
+"""fasttext_scores.py: see run.sh."""
 import gzip, json, pathlib, subprocess, sys, unicodedata
 
 import fasttext

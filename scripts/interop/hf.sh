@@ -6,18 +6,14 @@
 # Size: PyTorch with its CUDA libraries is a download of 3 GB. WORK keeps it, and the models, for another time.
 #
 # Usage: scripts/interop/hf.sh OUT WORK [MOE_TRAIN]
-set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
+[ $# -ge 2 ] || usage
 out=$(realpath "$1")
 mkdir -p "$2"
 work=$(realpath "$2")
-moe_train=$(command -v "${3:-moe-train}")
-moe_train=$(realpath "$moe_train")
-here=$(cd "$(dirname "$0")" && pwd)
+moe_train=$(program moe-train "${3:-moe-train}")
 cd "$work"
-if [ ! -x venv/bin/python ]; then
-    python3 -m venv venv
-    venv/bin/pip install --quiet torch transformers==5.24.0 safetensors gguf==0.19.0 numpy xllamacpp==2026.10.11549
-fi
+python=$(venv "$work/venv" torch transformers==5.24.0 safetensors gguf==0.19.0 numpy xllamacpp==2026.10.11549)
 
 softmax="--set moe.router.score=softmax --set moe.balance.bias_rate=0"
 check() {
@@ -35,10 +31,10 @@ check() {
         # What llama.cpp cannot compute is refused, and the table says so.
         "$moe_train" --quiet export "runs/$name" --to gguf "made/$name/$type.gguf" --type $type >"made/$name/$type.said" 2>&1 || true
     done
-    venv/bin/python "$here/check_hf.py" "$name" "made/$name"
+    "$python" "$here/check_hf.py" "$name" "made/$name"
     "$moe_train" --quiet import --from hf "made/$name/saved" --shards "$out" --run "made/$name/imported" --preset tiny --json >"made/$name/import.json"
     "$moe_train" inspect "runs/$name" --json >"made/$name/inspect.json"
-    venv/bin/python - "made/$name" <<'PY'
+    "$python" - "made/$name" <<'PY'
 import json, sys
 imported, original = (json.load(open(f"{sys.argv[1]}/{name}.json")) for name in ("import", "inspect"))
 if imported["parameter_hash"] != original["state"]["parameter_hash"]:
@@ -46,7 +42,7 @@ if imported["parameter_hash"] != original["state"]["parameter_hash"]:
 PY
 }
 
-venv/bin/python "$here/check_hf.py"
+"$python" "$here/check_hf.py"
 check glm4 --set attention.qk_norm=true --set attention.rotary_fraction=0.5
 check glm4-groups --set moe.router.kind=group_limited --set moe.router.group_limited.route_scale=2.5
 yarn="--set attention.rope.scaling=yarn --set attention.rope.factor=4 --set attention.rope.original=64"

@@ -5,19 +5,15 @@
 # Size: PyTorch with its CUDA libraries is a download of 3 GB. WORK keeps it for another time.
 #
 # Usage: scripts/interop/lm-eval.sh RUN DATA WORK [MOE_TRAIN]
-set -euo pipefail
+. "$(dirname "$0")/../lib.sh"
+[ $# -ge 3 ] || usage
 run=$(realpath "$1")
 data=$(realpath "$2")
 mkdir -p "$3"
 work=$(realpath "$3")
-moe_train=$(command -v "${4:-moe-train}")
-moe_train=$(realpath "$moe_train")
-here=$(cd "$(dirname "$0")" && pwd)
+moe_train=$(program moe-train "${4:-moe-train}")
 cd "$work"
-if [ ! -x venv/bin/python ]; then
-    python3 -m venv venv
-    venv/bin/pip install --quiet torch transformers==5.24.0 accelerate lm_eval==0.4.13
-fi
+python=$(venv "$work/venv" torch transformers==5.24.0 accelerate lm_eval==0.4.13)
 export HF_HUB_OFFLINE=1 HF_DATASETS_CACHE="$work/cache" TOKENIZERS_PARALLELISM=false
 
 rm -rf hf answers.jsonl
@@ -56,4 +52,4 @@ tasks+=(gsm8k_last_word=last_word/question=gsm8k_200.jsonl gsm8k_solutions=whole
 files=()
 for task in "${tasks[@]}"; do files+=("${task%%=*}.toml"); done
 "$moe_train" --quiet eval "$run" --tasks "${files[@]}" --answers answers.jsonl --json >ours.json
-venv/bin/python "$here/check_lm_eval.py" hf ours.json answers.jsonl -- "${tasks[@]}"
+"$python" "$here/check_lm_eval.py" hf ours.json answers.jsonl -- "${tasks[@]}"

@@ -5,37 +5,26 @@
 #   bash scripts/interop/python.sh [MOE_DATA]
 #
 # What needs PyTorch is in scripts/interop/trainers.sh.
-set -euo pipefail
-cd "$(dirname "$0")/../.."
-repo=$PWD
-moe_data=${1:-}
-if [ -z "$moe_data" ]; then
-    cargo build --quiet --release --package moe-data
-    moe_data=${CARGO_TARGET_DIR:-target}/release/moe-data
-fi
-moe_data=$(realpath "$moe_data")
-# Its dependencies have other features than those of the programs.
-target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/python
-export CARGO_TARGET_DIR=$target
+. "$(dirname "$0")/../lib.sh"
+moe_data=$(program moe-data "${1:-}")
+cd "$repo"
+# Its dependencies have different features from those of the programs.
+export CARGO_TARGET_DIR=$target/python
 # What maturin sets, so that clippy finds the dependencies compiled.
 export PYO3_BUILD_EXTENSION_MODULE=1
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-
-python3 -m venv "$scratch/venv"
-"$scratch/venv/bin/pip" install --quiet --disable-pip-version-check 'maturin==1.*' numpy
+scratch
+python=$(venv "$work/venv" 'maturin==1.*' numpy)
 cargo fmt --manifest-path python/Cargo.toml --check
 cargo clippy --quiet --locked --manifest-path python/Cargo.toml -- -D warnings
-"$scratch/venv/bin/maturin" build --quiet --locked --manifest-path python/Cargo.toml --out "$scratch"
-"$scratch/venv/bin/pip" install --quiet --disable-pip-version-check "$scratch"/moe_shards-*.whl
+"$work/venv/bin/maturin" build --quiet --locked --manifest-path python/Cargo.toml --out "$work"
+venv "$work/venv" "$work"/moe_shards-*.whl > /dev/null
 
-cd "$scratch"
+cd "$work"
 sed "s|\"\.\./datasets|\"$repo/datasets|" "$repo/configs/build.toml" > recipe.toml
 "$moe_data" build --recipe recipe.toml --out out -q
 cp -r out phased
 "$moe_data" mix --out out --epochs 6 --seq-len 128 >mix.log 2>&1
 "$moe_data" mix --out phased --mixture "$repo/configs/mix-phases.toml" >>mix.log 2>&1
 "$moe_data" export --plan-npy --rows --out out --to export >export.log 2>&1
-here=$repo/scripts/interop
-venv/bin/python "$here/check_python.py" out export phased "$repo/shards/tests/compat/plan-v2-best-fit" "$moe_data"
-venv/bin/python "$here/check_loop.py" out runs
+"$python" "$here/check_python.py" out export phased "$repo/shards/tests/compat/plan-v2-best-fit" "$moe_data"
+"$python" "$here/check_loop.py" out runs

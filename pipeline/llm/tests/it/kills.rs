@@ -1,4 +1,4 @@
-//! `MOE_TEST_KILLS=50` makes it fifty kills (scripts/kill-client.sh).
+//! `MOE_TEST_KILLS=50` makes it fifty kills (scripts/kills.sh client).
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;

@@ -1,16 +1,32 @@
-#!/bin/bash
-# Kills build, mix, mix --extend and export at random moments, COUNT times each (100 unless told), starts each again until it is
-# through, and compares all that is left with an undisturbed run, byte for byte. Needs python3.
-#   scripts/kill-build.sh [COUNT] [SEED]
-# MOE_DATA names the binary (else target/release/moe-data), STEPS the commands (else "build mix extend export").
-set -eu
-repo=$(cd "$(dirname "$0")/.." && pwd)
-count=${1:-100}
-RANDOM=${2:-1}
-moe_data=${MOE_DATA:-$repo/target/release/moe-data}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-cd "$dir"
+#!/usr/bin/env bash
+# Kills programs with kill -9 at random moments, runs them again, and compares everything with undisturbed runs.
+#
+#   scripts/kills.sh build [COUNT] [SEED]   build, mix, mix --extend and export of moe-data, COUNT times each (100), each restarted until it is through
+#   scripts/kills.sh client [COUNT]         runs of the language model client, COUNT times (50)
+#   scripts/kills.sh save [COUNT]           training runs that save after every step, COUNT times (100)
+#
+# For `build`, MOE_DATA names the program [default: a release build], and STEPS the commands [default: "build mix extend export"].
+. "$(dirname "$0")/lib.sh"
+count=${2:-}
+case ${1:-} in
+build) ;;
+client)
+    cd "$repo"
+    MOE_TEST_KILLS=${count:-50} exec cargo test -p moe-llm --test it -- --exact --nocapture \
+        kills::killed_runs_end_with_the_same_set_and_ask_little_twice
+    ;;
+save)
+    cd "$repo"
+    MOE_TEST_KILLS=${count:-100} exec cargo test -p moe-train --test it -- --exact --nocapture \
+        kills::runs_killed_while_they_save_end_with_the_same_parameters
+    ;;
+*) usage ;;
+esac
+count=${count:-100}
+RANDOM=${3:-1}
+moe_data=$(program moe-data "${MOE_DATA:-}")
+scratch
+cd "$work"
 
 python3 - <<'P'
 import json, random
@@ -44,7 +60,7 @@ declare -A steps=(
 # Words of the command of a step are split on purpose.
 run() { exec "$moe_data" -q ${steps[$1]} --out "$2" > /dev/null; }
 
-# Digests of all files but those of the work folder, which is nobody's result.
+# Digests of all files except those in the work folder, which is not a result.
 digests() { (cd "$1" && find . -type f ! -path './work/*' ! -name .lock -print0 | sort -z | xargs -0 sha256sum); }
 # Seconds that a command takes.
 seconds() { local start end; start=$(date +%s.%N); ("$@"); end=$(date +%s.%N); echo "$start $end" | awk '{print $2 - $1}'; }
@@ -77,7 +93,7 @@ for step in ${STEPS:-build mix extend export}; do
     fi
   done
   "$moe_data" -q verify killed
-  echo "$step: $count kills ($hits while it ran, which takes $took s), the bytes of an undisturbed run"
+  echo "$step: $count kills ($hits while it was running, which takes $took s), same bytes as an undisturbed run"
   rm -rf done; mv whole done; before=done
 done
 echo PASS
