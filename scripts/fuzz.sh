@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets of the readers with libFuzzer's instrumentation, without a sanitizer and so with the stable compiler, and runs
-# each for some seconds from the seeds in fuzz/seeds. The first build compiles all dependencies again.
+# each for a few seconds, starting from the seeds in fuzz/seeds. The first build recompiles all dependencies.
 #
 #   bash scripts/fuzz.sh [SECONDS_EACH] [TARGET...]
 . "$(dirname "$0")/lib.sh"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Everything that has to be measured on an NVIDIA GPU, in one call under nine minutes, without network.
+# Everything that has to be measured on an NVIDIA GPU, in one run of under nine minutes, without network.
 #
 #   scripts/gpu-check.sh MOE_TRAIN SHARDS OUT
 #
 # MOE_TRAIN is a release build with the feature `cuda` (it may be xz-compressed), SHARDS a folder with shards and plan (such as `out/` of
-# the quickstart, whose tokenizer lies in it), OUT a folder for the results, which ends with OUT/gpu-check.md, the table. Each word of OTHERS is a
+# the quickstart, with its tokenizer), OUT a folder for the results, including OUT/gpu-check.md, the table. Each word of OTHERS is a
 # further build, NAME=FILE, whose 50 steps are compared with the first one's, and KERNEL_TESTS the test program of the crate
 # `moe-kernels`, built with the feature `cuda`. PYTHON names a Python with PyTorch. DEVICE=cpu and PRESETS=smoke try the script itself.
 #

@@ -52,7 +52,7 @@ def parquet():
     pq.write_table(table(), out, row_group_size=100, compression="zstd", use_dictionary=False)
     blob = bytearray(out.getvalue())
     column = pq.ParquetFile(io.BytesIO(blob)).metadata.row_group(5).column(1)
-    # Behind the header of the page, which holds statistics that nobody needs.
+    # After the page header, which has statistics that are not needed.
     at = column.data_page_offset + column.total_compressed_size // 2
     blob[at : at + 16] = b"\xff" * 16
     return bytes(blob)
@@ -64,7 +64,7 @@ def arrow():
         for batch in table().to_batches(max_chunksize=100):
             writer.write_batch(batch)
     blob = out.getvalue()
-    # The longest frames are those of the texts, one a batch.
+    # The longest frames are those of the texts, one per batch.
     starts = [i for i in range(len(blob)) if blob.startswith(b"\x28\xb5\x2f\xfd", i)]
     spans = sorted(zip(starts, starts[1:] + [len(blob)]), key=lambda s: s[0] - s[1])[:10]
     at = sorted(spans)[5][0]
@@ -86,7 +86,7 @@ def warc(extra=0, pack=lambda blob: blob):
 
 BIG = b'{"id":"long","text":"' + b"a" * 50_000_000 + b'"}\n'
 ZSTD = zstandard.ZstdCompressor(level=3, write_checksum=True).compress
-# Kind, file, content, good records that a perfect reader could give.
+# Kind, file, content, number of good records that a perfect reader could return.
 KINDS = [
     ("a line that is no JSON", "a.jsonl", jsonl_with(b'{"id":"x","text":"unfinished\n'), N),
     ("a byte that is no UTF-8", "a.jsonl", jsonl_with(b'{"id":"x","text":"\xff"}\n'), N),

@@ -3,7 +3,7 @@
 #
 #   scripts/bench/band-sort.sh SIZE [MEMORY=1GiB] [FOLDER=a temporary folder] [PEER_ROWS=20000000]
 #
-# FOLDER needs 16 bytes a row, and 33 more for each of PEER_ROWS (the rows as hexadecimal lines for GNU sort; 0 leaves it out).
+# FOLDER needs 16 bytes per row, and 33 more for each of PEER_ROWS (the rows as hexadecimal lines for GNU sort; 0 leaves it out).
 # Prints JSON lines: disk, ours, and both at PEER_ROWS. The digest must be the same for any MEMORY.
 . "$(dirname "$0")/../lib.sh"
 size=${1:?rows to sort, such as 100000000}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Five English Bibles through whole builds: how many chapters deduplication removes when it knows which chapters are texts of
-# the same thing, and when it does not. Prints the table of docs/benchmarks/dedup.md.
+# Builds of five English Bibles: how many chapters deduplication removes when it knows which chapters belong to
+# one family, and when it does not. Prints the table of docs/benchmarks/dedup.md.
 #
 #   scripts/bench/bible-families.sh DATA [MOE_DATA]
 #

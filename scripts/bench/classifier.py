@@ -13,7 +13,7 @@ SOURCES = {
 
 
 def pages(source):
-    """Pages of some 2,400 characters that end at a blank line, each once; a document shorter than that is one page."""
+    """Pages of about 2,400 characters that end at a blank line, each once; a document shorter than that is one page."""
     seen = set()
     for path in sorted(data.glob(SOURCES[source])):
         for line in gzip.open(path, "rt", encoding="utf-8"):
@@ -52,7 +52,7 @@ def run(*args):
 
 
 def used():
-    """Seconds of processor time of finished children."""
+    """CPU seconds of finished child processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains classifiers of pages, here and with fastText's Python package on the same pages, and compares accuracy, time and speed.
+# Trains page classifiers, with moe-data and with fastText's Python package on the same pages, and compares accuracy, time and speed.
 #
 #   bash scripts/bench/classifier.sh --data DIR
 #

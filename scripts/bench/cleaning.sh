@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the rules that clean texts on one thread, in MB of text per CPU second, compared with datatrove 0.10.1 where it has the same,
+# Measures the cleaning rules on one thread, in MB of text per CPU second, compared with datatrove 0.10.1 where it has the same,
 # and counts what `pii` finds. datatrove is installed into a temporary folder.
 #
 #   bash scripts/bench/cleaning.sh --data DIR     all *.jsonl and *.jsonl.gz below DIR with a `text` field

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Training steps on the CPU compared with PyTorch, eager and compiled, on the same cores: tokens/s, CPU seconds and peak
-# memory of small mixtures and of dense models of equal active size, with one thread and with all. Prints the table of
-# docs/benchmarks/cpu.md and fails where PyTorch is faster or smaller.
-# Size: PyTorch with its CUDA libraries is a download of 3 GB; WORK keeps it. Time: half an hour on two cores, 5 minutes
-# with --quick. g++ is needed, for torch.compile.
+# memory of small mixtures and of dense models of equal active size, with one thread and with all. Prints the table in
+# docs/benchmarks/cpu.md and fails if PyTorch is faster or smaller.
+# PyTorch with its CUDA libraries is a download of 3 GB, which WORK keeps. Takes half an hour on two cores, 5 minutes
+# with --quick. Needs g++ for torch.compile.
 #
 # Usage: scripts/bench/cpu-torch.sh WORK [MOE_TRAIN] [--quick] [--only NAME] [--threads N,...] [--rounds N]
 . "$(dirname "$0")/../lib.sh"

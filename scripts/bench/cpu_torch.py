@@ -1,4 +1,4 @@
-"""See cpu-torch.sh: runs both programs in turn on the same geometries, and compares."""
+"""See cpu-torch.sh: runs both programs alternately on the same geometries, and compares them."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ def config(layers, width, heads, kv_heads, batch, dense=None, experts=None, n_de
     return text
 
 
-# Name: configuration, tokens of a sample, steps. Twins have as many active weights in their feed-forwards.
+# Name: configuration, tokens per sample, steps. Dense models have as many active feed-forward weights as the sparse ones.
 GEOMETRIES = {
     "tiny": (config(3, 128, 4, 2, 8, 384, (8, 128), n_dense=1, shared=1), 256, 40),
     "tiny-dense": (config(3, 128, 4, 2, 8, 384), 256, 40),
@@ -53,7 +53,7 @@ def measured(command, threads):
 
 
 def ours(path, seq, steps, threads):
-    # A shell that says how much memory its only child had.
+    # A shell that reports how much memory its only child used.
     script = (
         "import json, resource, subprocess, sys\n"
         "out = json.loads(subprocess.run(sys.argv[1:], check=True, stdout=subprocess.PIPE).stdout)\n"

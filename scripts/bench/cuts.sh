@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Repeated text inside documents: what the two methods cut from real text, how long it takes and how much memory.
+# Repeated text inside documents: what the two methods cut from real text, and the time and memory they take.
 #
 #   scripts/bench/cuts.sh DATA [MOE_DATA]
 #

@@ -6,7 +6,7 @@
 #
 # DATA has the collections (*.jsonl.gz) from which the corpus is made; FOLDER keeps the corpora, truths and the virtual environment
 # (4 GB), so that a second run is shorter. MOE_DATA is the program; without it a release build is made. Needs Python 3 and pip.
-# SIZES (default "40000 400000") and SLOWEST, the largest size that datatrove gets (default 40000), may be set. Larger ones are not scored:
+# SIZES (default "40000 400000") and SLOWEST, the largest size that datatrove gets (default 40000), may be set. Larger corpora are not scored:
 # finding all true pairs takes much longer than any of the tools.
 . "$(dirname "$0")/../lib.sh"
 data=$(realpath "${1:?the folder with the collections}")

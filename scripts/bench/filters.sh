@@ -5,7 +5,7 @@
 #
 # DATA is a folder of *.jsonl.gz from which scripts/bench/dedup/make_corpus.py makes the pages. MOE_DATA is the program; without it a
 # release build is made. datatrove is installed into a temporary folder and takes minutes. SKIP_PEER=1 leaves it out, and
-# PEER_FILES='part-0000[01].jsonl' gives it half of the pages; PEER_DOCS=600 gives its rules alone so many pages in one process.
+# PEER_FILES='part-0000[01].jsonl' gives it half of the pages; PEER_DOCS=600 runs only its rules on that many pages, in one process.
 . "$(dirname "$0")/../lib.sh"
 [ -d "${1:-}" ] || usage
 data=$(realpath "$1")
@@ -71,7 +71,7 @@ def timed(command):
         while not done.is_set():
             began = time.monotonic()
             peak = max(peak, held(process.pid))
-            # Looking takes time from what is measured.
+            # Sampling takes time from what is measured.
             done.wait(max(0.05, 50 * (time.monotonic() - began)))
 
     sampler = threading.Thread(target=sample)
@@ -125,7 +125,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 3:
         LocalPipelineExecutor(steps, tasks=4, workers=2, logging_dir="logs").run()
         sys.exit()
-    # The first pages, in this process, without start and reading.
+    # The first pages, in this process, without startup and reading.
     lines = [json.loads(line)["text"] for line in open("corpus/part-00000.jsonl", encoding="utf-8")][: int(sys.argv[2]) + 10]
     documents = [Document(text=text, id=str(n)) for n, text in enumerate(lines)]
     for n, document in enumerate(documents):

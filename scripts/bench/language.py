@@ -33,7 +33,7 @@ def script(text):
 
 
 def chunks(text, size=CHUNK):
-    """Pieces of about so many characters that end at the end of a word."""
+    """Pieces of about this many characters that end at the end of a word."""
     words, piece = text.split(), ""
     for word in words:
         piece += " " + word
@@ -49,7 +49,7 @@ def ours(program, settings):
             file.flush()
             lines = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
             done = subprocess.run([program, file.name], input=lines, capture_output=True, check=True)
-        # Without reading and writing JSON, which the others need not.
+        # Without reading and writing JSON, which the others do not need.
         detect.seconds = json.loads(done.stderr.splitlines()[-1])["seconds"]
         found = map(json.loads, done.stdout.splitlines())
         return [(code(row["language"] or "?"), row["values"][0]) for row in found]
@@ -110,12 +110,12 @@ def main(program, udhr, *english):
         parts[name] = detect([piece for _, piece in pieces])
         seconds = getattr(detect, "seconds", time.process_time() - start)
         speed[name] = sum(len(piece.encode()) for _, piece in pieces) / seconds
-    # A language counts where every detector names it for some text, so that all are asked the same.
+    # A language counts if every detector names it for some text, so that all get the same task.
     common = set.intersection(*knows.values())
     by_scripts(f"whole texts: {len(common)} languages that all name", documents, whole, common)
     by_scripts(f"pieces of {CHUNK} characters: {len(common)} languages that all name", pieces, parts, common)
     short = [(language, piece) for language, text in documents if language in common for piece in list(chunks(text, SHORT))[:20]]
-    # Its high accuracy takes a hundred times as long, so of short pieces alone.
+    # Its high-accuracy mode takes a hundred times as long, so it is only used for short pieces.
     detectors_of_short = {**detectors, "lingua (high accuracy)": lingua(LanguageDetectorBuilder.from_all_languages())}
     found = {name: detect([piece for _, piece in short]) for name, detect in detectors_of_short.items()}
     by_scripts(f"pieces of {SHORT} characters: {len(common)} languages that all name", short, found, common)

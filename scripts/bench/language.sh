@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Measures the rule `language` with its two detectors and compares them with other detectors, installed into a temporary folder:
-# accuracy by script on the Universal Declaration of Human Rights, the confidence at thresholds, and the speed.
+# Measures the `language` rule with its two detectors and compares them with other detectors, installed into a temporary folder:
+# accuracy by script on the Universal Declaration of Human Rights, the effect of confidence thresholds, and speed.
 #
 #   bash scripts/bench/language.sh UDHR.jsonl.gz ENGLISH.jsonl.gz...
 #
-# UDHR: documents with `lang`, a code of ISO 639-3, and `text`. ENGLISH: documents in English. Prints the tables of
+# UDHR: documents with `lang`, an ISO 639-3 code, and `text`. ENGLISH: documents in English. Prints the tables of
 # docs/benchmarks/language.md.
 . "$(dirname "$0")/../lib.sh"
 [ $# -ge 2 ] || usage

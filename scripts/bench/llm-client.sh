@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Requests a second and memory of the client against the scripted server, both on this machine.
+# Requests per second and memory of the client with the scripted server, both on the same machine.
 #
 #   scripts/bench/llm-client.sh [REQUESTS]
 . "$(dirname "$0")/../lib.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds from some 2 GB of generated text with a limit of memory, and fails when the process held more than
+# Builds from about 2 GB of generated text with a memory limit, and fails if the process used more than
 # the limit. Needs 8 GB of disk, which is freed, and about five minutes on two cores.
 #
 #   scripts/bench/memory.sh MOE_DATA [MEMORY_IN_MIB] [INPUT_IN_MB]
@@ -23,7 +23,7 @@ stream = iter(())
 left, n, old = int(sys.argv[1]) * 1_000_000, 0, []
 common = ["the", "be", "to", "of", "and", "that", "have", "with"]
 with open("corpus.jsonl", "w") as file:
-    # Sentences are drawn once and put together again for each document: drawing every word would take an hour.
+    # Sentences are drawn once and recombined for each document: drawing every word would take an hour.
     sentences = [
         " ".join(random.choices(words, cum_weights=weights, k=random.randint(6, 24)) + random.sample(common, 2)).capitalize() + "."
         for _ in range(400_000)

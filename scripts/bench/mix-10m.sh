@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Plans ten million documents: time and peak memory of `moe-data mix`, with one pass and with four. The index is synthetic (real
-# `.mdx` files, log-normal lengths), the tokens are holes in sparse files, so the disk is not what is measured. Takes about a
-# minute after the build and 1.2 GB of disk.
+# `.mdx` files, log-normal lengths), the tokens are holes in sparse files, so the disk does not matter. Takes about a
+# minute after compiling, and 1.2 GB of disk.
 #   scripts/bench/mix-10m.sh FOLDER [DOCUMENTS]
 . "$(dirname "$0")/../lib.sh"
 [ $# -ge 1 ] || usage

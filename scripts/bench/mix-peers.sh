@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Reads the same tokenized samples with moe-shards in Rust and in Python, mosaicml-streaming and litdata, one after the other on this machine, and
-# prints one table: samples a second in order and shuffled, and the time to resume at half an epoch. Needs Python 3, pip and
+# prints one table: samples per second in order and shuffled, and the time to resume at half an epoch. Needs Python 3, pip and
 # 4 GB of disk (both peers need torch), and takes about five minutes after the installation.
 #   scripts/bench/mix-peers.sh FOLDER [DOCUMENTS]
 . "$(dirname "$0")/../lib.sh"

@@ -20,7 +20,7 @@ RESUMES = 5
 
 
 def rate(make_iterable, tokens):
-    """Samples a second of the second of two passes. The tokens are added up, since a view costs nothing before it is read."""
+    """Samples per second in the second of two passes. Tokens are summed, since a view costs nothing until it is read."""
     for _ in range(2):
         iterable = make_iterable()
         started = time.perf_counter()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How many faithful rephrasings by people pass the gates, and how many planted faults they catch.
+# How many faithful human rephrasings pass the gates, and how many planted faults the gates catch.
 #
 #   bash scripts/bench/rephrase-truth.sh VERSIONS PROSE.jsonl.gz...   > table.md
 #
-# VERSIONS is a folder with versions of the same chapters (one .jsonl.gz each; `group`, `version`, `text` with a verse a
+# VERSIONS is a folder with versions of the same chapters (one .jsonl.gz each; `group`, `version`, `text` with one verse per
 # line); the other arguments are files of prose (`id`, `text`). Takes about two minutes.
 . "$(dirname "$0")/../lib.sh"
 [ $# -ge 1 ] || usage

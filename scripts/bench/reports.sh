@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Time and memory of the page of a build with N documents, and of the page of two builds, for docs/benchmarks/reports.md: a third of the documents are
-# copies, a fifth too short, the others 150 bytes long.
+# Time and memory of the report of a build with N documents, and of the report of two builds, for docs/benchmarks/reports.md: a third of the documents
+# are copies, a fifth too short, the others 150 bytes long.
 #   bash scripts/bench/reports.sh 1000000 target/release FOLDER
 . "$(dirname "$0")/../lib.sh"
 [ $# -eq 3 ] || usage

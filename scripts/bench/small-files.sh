@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A build of many small text files, with the calls that wait for the disk.
+# A build of many small text files, and its fsync calls.
 #
 #   scripts/bench/small-files.sh [MOE_DATA] [FILES]
 #
-# MOE_DATA is the program [default: a release build of this repository], FILES how many of 1,024 bytes are made [10000].
+# MOE_DATA is the program [default: a release build of this repository], FILES the number of files of 1,024 bytes [10000].
 . "$(dirname "$0")/../lib.sh"
 program=$(program moe-data "${1:-}")
 n=${2:-10000}

@@ -57,7 +57,7 @@ def main(data, program):
                 their = None if result is True else result[1]
                 their = REASONS.get(their, their)
                 n, dropped = n + 1, dropped + (their is not None)
-                # What is left of a text may be nothing; both drop it then, we with a reason of our own.
+                # Nothing may be left of a text; both drop it then, but we have a separate reason.
                 our_reason = None if our["dropped"] == "nothing_left" else our["dropped"]
                 verdicts += (our_reason is None) != (their is None)
                 reasons += our_reason != their

@@ -34,7 +34,7 @@ def opened(path):
 
 
 def texts(path):
-    """`text` of every record, of one without it all that is text in it, one field a line; of a WARC file the pages without their tags."""
+    """`text` of every record, or if it has none, all of its strings, one per line; for a WARC file, the pages without tags."""
     if ".warc" in path.suffixes:
         for record in opened(path).read().split(b"WARC/1.0\r\n"):
             parts = record.split(b"\r\n\r\n", 2)
@@ -95,7 +95,7 @@ def row(name, rule, counts):
 
 
 def main(data, program):
-    # The large files first, so that no process ends long after the others.
+    # Large files first, so that no process ends long after the others.
     data = pathlib.Path(data)
     paths = [path for path in data.rglob("*") if path.name.endswith(SUFFIXES)]
     paths.sort(key=lambda path: (-path.stat().st_size, path))

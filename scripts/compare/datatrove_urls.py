@@ -36,7 +36,7 @@ def urls(lists):
 
 
 def explanation(stage, url, our):
-    """Why moe-data drops a URL that datatrove judges otherwise: what it does on purpose in another way."""
+    """Why moe-data drops a URL that datatrove judges differently: its intentional differences."""
     host = stage.tldextractor(url)
     parts = ".".join(part for part in [host.subdomain, host.domain, host.suffix] if part).split(".")
     if our == "url_domain" and parts and all(part.isdigit() for part in parts):

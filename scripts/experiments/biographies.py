@@ -105,7 +105,7 @@ def word(kind, *what):
 
 
 def distinct(n, make):
-    """n different values of make(0), make(1), ..."""
+    """n distinct values of make(0), make(1), ..."""
     found = {}
     for i in range(100 * n + 1000):
         if len(found) == n:
@@ -154,7 +154,7 @@ class World:
             facts[wrong] = self.other(wrong, facts[wrong], name, version)
         sentences = {}
         for fact in FACTS:
-            # Each version of a person takes another template of the fact, until all were taken.
+            # Each version of a person uses a different template for the fact, until all have been used.
             templates = self.templates(name, fact)
             frame, predicate = templates[version % len(templates)]
             said = predicate.format(v=facts[fact])

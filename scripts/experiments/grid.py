@@ -15,7 +15,7 @@ from run import BEGIN, END, machine, write
 
 
 def arguments(parser):
-    """Adds what all grids have in common."""
+    """Adds the arguments that all grids share."""
     parser.add_argument("--program", default="target/release/moe-train", help="the moe-train to run")
     parser.add_argument("--shards", default="out", help="folder of a plan with documents held out")
     parser.add_argument("--work", required=True, help="folder for runs and receipts; what lies in it already is kept and used")
@@ -50,7 +50,7 @@ class Grid:
         if folder.exists() and not begun.exists():
             sys.exit(f"{folder}: is no run of this grid; take another --work")
         if folder.exists():
-            # It was stopped before its receipt.
+            # It was stopped before it had a receipt.
             shutil.rmtree(folder)
         begun.touch()
         command = [self.args.program, "train", "--shards", self.args.shards, "--run", str(folder), "--json"]
@@ -77,7 +77,7 @@ class Grid:
         temporary.write_text(json.dumps(found, indent=1) + "\n")
         temporary.rename(receipt)
         begun.unlink()
-        # Checkpoints are large, and the receipt says what came of them.
+        # Checkpoints are large, and the receipt has the results.
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         loss = found["validation_ce"]
         print(f"{name}: {'diverged' if loss is None else f'{loss:.4f}'}  {found['seconds']} s", file=sys.stderr)

@@ -14,7 +14,7 @@ PAGE = REPO / "docs/experiments/instruct.md"
 RECEIPTS = REPO / "docs/experiments/instruct"
 BEGIN, END = "<!-- table: made by scripts/experiments/instruct.py -->", "<!-- end of table -->"
 MODELS = {"sparse": [], "dense": ["model.dense_layers=3"]}
-# Name, the run that it begins with, data, steps.
+# Name, the run that it starts from, data, steps.
 RUNS = [("base", None, "base", 100), ("single", "base", "single", 60), ("multi", "base", "multi", 60), ("multi-single", "multi", "single", 60)]
 TUNING_RATE = "optim.lr=1e-3"
 

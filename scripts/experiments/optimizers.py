@@ -31,13 +31,13 @@ TINY = {
     "moe.balance.bias_rate": 0.01,
     "moe.balance.sequence": 1e-3,
     "moe.balance.z": 1e-4,
-    # A constant rate: no loss of an earlier step knows of the end.
+    # A constant rate: losses of earlier steps do not depend on the end.
     "schedule.kind": "constant",
 }
 
 
 def steps_to(losses, target):
-    """The step at which the loss is reached, in a straight line between two validations; none if it is not."""
+    """The step at which the loss is reached, by linear interpolation between two validations; none if it is not."""
     before = None
     for step, loss in losses:
         if loss <= target:

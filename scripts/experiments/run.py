@@ -5,7 +5,7 @@
     run.py docs/experiments/NAME.toml --table                       make the tables only
 
 NAME.toml was written before the first run: arms, seeds, metrics, the rule of decision. Receipts are in docs/experiments/NAME/ARM-SEED.json
-and hold the hash of NAME.toml; another hash is refused. A run that was killed goes on where it stopped. --steps and --seeds make an
+and hold the hash of NAME.toml; another hash is refused. A run that was killed continues where it stopped. --steps and --seeds make an
 experiment smaller; receipts say so. `nice` and RAYON_NUM_THREADS change the time alone: runs are the same bit for bit.
 
 Data is `recipe`, `mixture` and `epochs` of the whole experiment, or those of an arm. With `[corpus.NAME] make = [...]` an arm's `corpus` is
@@ -70,7 +70,7 @@ def make_run(plan, digest, arm, seed, steps, programs, work, data, base_folder):
         run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
     else:
         if folder.exists():
-            # Killed before its first checkpoint: the trainer begins no run in a folder that holds metrics.
+            # Killed before its first checkpoint: the trainer starts no run in a folder with metrics.
             shutil.rmtree(folder)
         run([trainer, "-q", "--shards", data, *base, "--steps", steps, "--device", "cpu", "--run", folder, *flags])
     seconds = time.monotonic() - started
@@ -142,7 +142,7 @@ def tables(plan, digest, receipts):
     out = [f"Preregistration `{digest[:16]}`, {', '.join(map(str, steps))} steps, seeds {', '.join(map(str, seeds))}, {'plan' if len(plans) == 1 else 'plans'} {', '.join(f'`{plan}`' for plan in plans)}."]
     names, metrics = [each["name"] for each in plan["metric"]], {each["name"]: each for each in plan["metric"]}
 
-    # Pairs of an arm and the control, also of seeds that other arms lack yet.
+    # Pairs of an arm and the control, also for seeds that other arms do not have yet.
     pairs = {arm: [seed for seed in plan["seeds"] if (arm, seed) in receipts and (plan["control"], seed) in receipts] for arm in arms}
 
     def differences(arm, name):
@@ -202,7 +202,7 @@ def main():
             fail(f"{path} is of a run of {receipt['steps']} steps, expected {steps}; move it away, or give --steps")
         receipts[receipt["arm"], receipt["seed"]] = receipt
     if not args.table:
-        # All arms of a seed before the next seed, so that pairs are whole wherever it stops.
+        # All arms of a seed before the next seed, so that pairs are complete wherever it stops.
         wanted = [(arm, seed) for seed in plan["seeds"][: args.seeds] for arm in plan["arm"] if (arm["name"], seed) not in receipts]
         data, problem = {arm["name"]: make_data(plan, arm, args.programs, args.work) for arm, _ in wanted}, None
         with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:

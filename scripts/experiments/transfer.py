@@ -56,7 +56,7 @@ def settings(kind, width, experts, rate, seed, base, layers):
 
 
 def best(rates, losses):
-    """The rate at the lowest point of the parabola through the lowest loss and its neighbours, by the logarithm of the rate."""
+    """The rate at the lowest point of the parabola through the lowest loss and its neighbors, by the logarithm of the rate."""
     known = [index for index, loss in enumerate(losses) if loss is not None]
     if not known:
         return None
