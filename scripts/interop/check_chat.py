@@ -1,7 +1,7 @@
 """Builds conversations from two tasks and compares tokens and masks of every document with transformers.
 
     python3 -m venv venv && venv/bin/pip install transformers jinja2 numpy
-    venv/bin/python scripts/interop/check_chat.py MOE_DATA ../shared/data/eval
+    venv/bin/python scripts/interop/check_chat.py MOE_DATA DATA
 
 PyTorch is not needed. The shards are read by NumPy alone, as docs/shard-format.md describes them.
 """

@@ -69,5 +69,5 @@ if __name__ == "__main__":
         main(sys.argv[1], Path(sys.argv[2]))
     else:
         print(f"transformers {transformers.__version__}, torch {torch.__version__}, {check_gguf.version()}\n")
-        print("| model | class | logits apart, packed | alone (documents) | greedy text the same | llama.cpp |")
+        print("| model | class | logit difference, packed | separately (documents) | same greedy text | llama.cpp |")
         print("| --- | --- | --- | --- | --- | --- |")

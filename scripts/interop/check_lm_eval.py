@@ -100,7 +100,7 @@ def main():
         answer = json.loads(line)
         answers.setdefault(answer["task"], []).append(answer["log_likelihoods"])
 
-    print("| task | questions | number | moe-train | lm-eval | standard error of both | log-likelihoods apart, at most |")
+    print("| task | questions | number | moe-train | lm-eval | standard errors | largest log-likelihood difference |")
     print("| --- | ---: | --- | ---: | ---: | --- | ---: |")
     numbers, is_equal = {}, True
     for name, _, _ in tasks:

@@ -161,7 +161,7 @@ def streams(plan):
         after.load_state_dict({**state, "version": 2})
     with refused(moe_shards.FormatError, "2 worker processes", 'state_dict(batch["next_t"])'):
         sampler.load_state_dict({**state, "workers": 2, "skip": 1})
-    # Threads read side by side, and plans travel to other processes by their path.
+    # Threads read in parallel, and plans are passed to other processes by path.
     with ThreadPoolExecutor(4) as pool:
         parts = list(pool.map(lambda t: plan.batch(t, t + 50, ignore_index=IGNORE_INDEX), range(0, 500, 50)))
     assert np.array_equal(np.concatenate([part["tokens"] for part in parts]), whole["tokens"])
@@ -235,7 +235,7 @@ def read_all(out):
 
 
 def damage(small):
-    """Whatever stands in the files, an exception of ours comes out: no panic, no end of the process."""
+    """Whatever is in the files, the result is one of our exceptions: no panic, no end of the process."""
     chance = random.Random(3)
     n_refused = n_read = 0
     with tempfile.TemporaryDirectory() as scratch:

@@ -49,7 +49,7 @@ def pytorch(out, phased):
         batches = [(batch["t"], batch["tokens"].shape[1]) for batch in loader]
         assert torch.cat([t for t, _ in batches]).tolist() == list(range(len(Plan.open(phased))))
         assert sorted({length for _, length in batches}) == [256, 512]
-    return "order and resumption with 0 to 3 workers, forked and spawned, and lengths of phases"
+    return "order and resumption with 0 to 3 workers, forked and spawned, and phase lengths"
 
 
 def torchdata(out, phased):
@@ -218,7 +218,7 @@ def nanotron(out, phased):
     theirs = collate([{"input_ids": np.zeros(plan.seq_len + 1, dtype=np.int64)}] * 4)
     kinds = [{name: (value.shape, value.dtype) for name, value in batch.items()} for batch in (ours[0][0], theirs)]
     assert kinds[0] == kinds[1], kinds
-    return "micro-batches of the names, shapes and types of its collator"
+    return "micro-batches with the names, shapes and types of its collator"
 
 
 def main(out, phased):

@@ -2,8 +2,8 @@
 # Trains a small model of each class that `moe-train export` knows, exports it, and compares it with transformers (logits on packed and on
 # single documents, greedy text) and with llama.cpp (greedy text, probabilities), and imports what transformers saves. Prints the table of
 # docs/interop.md.
-# Input: OUT, a folder with shards and a plan of 256 tokens a sample (`moe-data build && moe-data mix --seq-len 256`).
-# Size: PyTorch with its CUDA libraries is a download of 3 GB. WORK keeps it, and the models, for another time.
+# Input: OUT, a folder with shards and a plan of 256 tokens per sample (`moe-data build && moe-data mix --seq-len 256`).
+# PyTorch with its CUDA libraries is a download of 3 GB. WORK keeps it, and the models, for later runs.
 #
 # Usage: scripts/interop/hf.sh OUT WORK [MOE_TRAIN]
 . "$(dirname "$0")/../lib.sh"

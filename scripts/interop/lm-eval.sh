@@ -2,7 +2,7 @@
 # Answers the same questions with `moe-train eval --tasks` and with lm-eval, which reads the model from `moe-train export --to hf`,
 # compares every number and every log-likelihood, and prints the table of docs/interop.md.
 # Input: RUN, a run or a checkpoint; DATA, a folder with arc_easy.jsonl.gz, blimp_*.jsonl.gz and gsm8k_test.jsonl.gz.
-# Size: PyTorch with its CUDA libraries is a download of 3 GB. WORK keeps it for another time.
+# PyTorch with its CUDA libraries is a download of 3 GB. WORK keeps it for later runs.
 #
 # Usage: scripts/interop/lm-eval.sh RUN DATA WORK [MOE_TRAIN]
 . "$(dirname "$0")/../lib.sh"
