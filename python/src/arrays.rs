@@ -13,7 +13,8 @@ pub struct Columns {
     pub positions: Vec<i32>,
 }
 
-/// Token ids, positions and numbers of pieces are below 2^31, and padding, `u32::MAX`, becomes -1. The vector is not copied.
+/// Token ids, positions and numbers of pieces are below 2^31, and padding, `u32::MAX`, becomes -1. The vector
+/// is not copied.
 fn signed(numbers: Vec<u32>) -> Vec<i32> {
     numbers.into_iter().map(|number| number as i32).collect()
 }

@@ -11,8 +11,8 @@ use crate::arrays::{Columns, array, rows};
 use crate::error::{detached, exception, number, out_of_range};
 use crate::sample::SampleView;
 
-/// The sequence of all training samples, as `moe-data mix` made it. Sample `t` is a function of `t` alone: there is no
-/// state, and any number of threads may read.
+/// The sequence of all training samples, as `moe-data mix` made it. Sample `t` is a function of `t` alone:
+/// there is no state, and any number of threads may read.
 #[pyclass(frozen, module = "moe_shards", name = "Plan")]
 pub struct PlanReader {
     plan: Plan,
@@ -32,8 +32,8 @@ pub struct ShardInfo {
 
 #[pymethods]
 impl PlanReader {
-    /// Opens the plan in the folder of a build (`moe-data build`, `moe-data mix`). Sizes, headers and digests of indexes
-    /// are checked now, the tokens of a document whenever it is read.
+    /// Opens the plan in the folder of a build (`moe-data build`, `moe-data mix`). Sizes, headers and digests
+    /// of indexes are checked now, the tokens of a document whenever it is read.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf) -> PyResult<PlanReader> {
         let plan = detached(py, || Plan::open(&path))?;
@@ -121,8 +121,9 @@ impl PlanReader {
     }
 
     /// The samples `start..stop`, or the part of them that rank `rank` of `world` reads: a contiguous slice,
-    /// `n * rank // world` to `n * (rank + 1) // world` of the `n`. Gives arrays of shape (rows, seq_len), by name. With `ignore_index`
-    /// it stands in `targets` where nothing is to be predicted. The samples must have the same length.
+    /// `n * rank // world` to `n * (rank + 1) // world` of the `n`. Gives arrays of shape (rows, seq_len), by
+    /// name. With `ignore_index` it stands in `targets` where nothing is to be predicted. The samples must
+    /// have the same length.
     #[pyo3(signature = (start, stop, rank=0, world=1, *, ignore_index=None))]
     fn batch<'py>(
         &self,
@@ -190,8 +191,8 @@ impl PlanReader {
         Ok((id.pool, id.pass, id.bin))
     }
 
-    /// Which text sample `t` is: what `moe-data explain T --json` says of it. With `text` also the text of each piece,
-    /// for which the package `tokenizers` must be installed.
+    /// Which text sample `t` is: what `moe-data explain T --json` says of it. With `text` also the text of
+    /// each piece, for which the package `tokenizers` must be installed.
     #[pyo3(signature = (t, *, text=false))]
     fn explain<'py>(
         &self,
@@ -261,8 +262,8 @@ impl PlanReader {
         Ok(SampleView::new(py, &self.plan, i, sample))
     }
 
-    /// Whether a run that has read samples `0..t` of the plan with this id can continue with this plan: it is the same, or
-    /// this one extends it and does not differ before `t`.
+    /// Whether a run that has read samples `0..t` of the plan with this id can continue with this plan: it is
+    /// the same, or this one extends it and does not differ before `t`.
     fn continues(&self, id: &str, t: u64) -> PyResult<bool> {
         let id: Hash = id.parse().map_err(|e: String| PyValueError::new_err(format!("plan id: {e}")))?;
         Ok(self.plan.lock().continues_run(id, t))

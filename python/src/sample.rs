@@ -8,10 +8,10 @@ use crate::arrays::{Columns, array};
 
 /// One training sequence. All arrays are `seq_len` long, and the caller may change them.
 ///
-/// `tokens` (int32): input, padding is the end-of-document token. `targets` (int32): the next token of the same
-/// document; where there is none `loss_mask` (bool) is False. `segments` (int32): number of the segment, -1 is
-/// padding; attention stays inside a segment, which is a piece or the texts of a stitched family. `positions`
-/// (int32): position in it, from 0. `pieces`: the documents.
+/// `tokens` (int32): input, padding is the end-of-document token. `targets` (int32): the next token of the
+/// same document; where there is none `loss_mask` (bool) is False. `segments` (int32): number of the segment,
+/// -1 is padding; attention stays inside a segment, which is a piece or the texts of a stitched family.
+/// `positions` (int32): position in it, from 0. `pieces`: the documents.
 #[pyclass(frozen, module = "moe_shards", name = "Sample")]
 pub struct SampleView {
     /// Number of the sample in the plan, or of the held-out sequence.

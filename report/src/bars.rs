@@ -43,8 +43,8 @@ pub struct Bars {
 }
 
 impl Bars {
-    /// What happened to a total: a bar for all of it, one for each part that was taken away, placed where the rest ends, and one for what
-    /// is left. Parts without records are left out.
+    /// What happened to a total: a bar for all of it, one for each part that was taken away, placed where the
+    /// rest ends, and one for what is left. Parts without records are left out.
     pub fn funnel(total: (&str, u64), taken: &[(String, u64)], left: (&str, u64), unit: &str) -> Bars {
         let whole = total.1 as f64;
         let text = |n: u64| format!("{} ({})", number::count(n), number::percent(n as f64, whole));

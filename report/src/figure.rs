@@ -210,7 +210,8 @@ pub(crate) fn clipped(name: &str, letters: usize) -> String {
     }
 }
 
-/// Where the entries of a legend begin, in rows between `left` and `right` from the top of a picture on, and the place of the last row.
+/// Where the entries of a legend begin, in rows between `left` and `right` from the top of a picture on, and
+/// the place of the last row.
 pub(crate) fn legend<'a>(
     names: impl Iterator<Item = &'a str>,
     left: f64,

@@ -12,8 +12,8 @@ const BOTTOM: f64 = 40.0;
 const TOP: f64 = 8.0;
 /// Letters of a name that fit.
 const MAX_NAME: usize = 12;
-/// Shades of the picture: close to white or black at the low end, blue to yellow to red at the high end (after ColorBrewer's YlGnBu, reversed
-/// so that more is darker on paper).
+/// Shades of the picture: close to white or black at the low end, blue to yellow to red at the high end
+/// (after ColorBrewer's YlGnBu, reversed so that more is darker on paper).
 const SHADES: [&str; 12] = [
     "#f7fbf3", "#edf8d9", "#d5eeb9", "#b0e0b6", "#84cfba", "#5bbcc2", "#3aa2c2", "#2583b8", "#2362a5",
     "#253f93", "#1b2a78", "#0d1a52",
@@ -164,7 +164,8 @@ mod tests {
         };
         let figure = heat.figure();
         let picture = figure.picture.into_string();
-        // Lightest: columns 0-1 of the first row, 3 of the second; darkest: 2-3 of the first, 1 of the second.
+        // Lightest: columns 0-1 of the first row, 3 of the second; darkest: 2-3 of the first, 1 of the
+        // second.
         let path = |shade: &str| {
             picture
                 .split(&format!("fill=\"{shade}\" d=\""))

@@ -46,7 +46,8 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Sorts values into stretches; limits widen the range. Values and limits that are not finite are left out.
+    /// Sorts values into stretches; limits widen the range. Values and limits that are not finite are left
+    /// out.
     pub fn of(values: &[f64], limits: &[Limit], n_bins: usize) -> Histogram {
         let limits: Vec<Limit> = limits.iter().filter(|limit| limit.value.is_finite()).cloned().collect();
         let finite = values.iter().copied().filter(|x| x.is_finite());

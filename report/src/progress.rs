@@ -1,5 +1,5 @@
-//! Progress of work: a bar on a terminal; elsewhere an occasional line, first after ten seconds, so that logs stay short. Both show the
-//! stage, how much is done, the rate, the time left, and the memory of the process.
+//! Progress of work: a bar on a terminal; elsewhere an occasional line, first after ten seconds, so that logs
+//! stay short. Both show the stage, how much is done, the rate, the time left, and the memory of the process.
 
 use std::fmt::Write;
 use std::ops::Deref;
@@ -95,7 +95,8 @@ impl Bar {
         Bar { bar: ProgressBar::hidden(), shared: Arc::default() }
     }
 
-    /// Progress of the work `name` through `total`; 0 where that is not known. `memory` tells the bytes that the process holds.
+    /// Progress of the work `name` through `total`; 0 where that is not known. `memory` tells the bytes that
+    /// the process holds.
     pub fn new(place: Place, name: &str, total: u64, unit: Unit, memory: Memory) -> Bar {
         let shared = Arc::<Shared>::default();
         let bar = match place {
@@ -112,7 +113,8 @@ impl Bar {
         Bar { bar, shared }
     }
 
-    /// Notes `amount` as done. A bar is on the screen from the first amount on: work that has not begun shows nothing.
+    /// Notes `amount` as done. A bar is on the screen from the first amount on: work that has not begun shows
+    /// nothing.
     pub fn inc(&self, amount: u64) {
         self.begin();
         self.bar.inc(amount);

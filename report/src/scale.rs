@@ -9,7 +9,8 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// An axis that holds all finite values; a logarithmic one all positive values. A single value gets some room around it.
+    /// An axis that holds all finite values; a logarithmic one all positive values. A single value gets some
+    /// room around it.
     pub(crate) fn of(values: impl Iterator<Item = f64>, is_log: bool) -> Scale {
         let fits = |x: &f64| x.is_finite() && (!is_log || *x > 0.0);
         let (low, high) = values

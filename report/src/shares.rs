@@ -41,7 +41,8 @@ impl Shares {
         let top = last + 8.0;
         let height = HEIGHT - BOTTOM;
         let bottom = top + height;
-        // For each name the outline of its band: stretches from the left along the top, back along the bottom.
+        // For each name the outline of its band: stretches from the left along the top, back along the
+        // bottom.
         let mut bands = vec![String::new(); self.names.len()];
         for (amounts, edge) in self.amounts.iter().zip(self.edges.windows(2)) {
             let whole: f64 = amounts.iter().sum();

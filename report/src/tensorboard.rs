@@ -1,5 +1,6 @@
-//! Event files of TensorBoard: scalars by tag and step. The format is a sequence of TFRecords (length, masked CRC-32C of the length, data,
-//! masked CRC-32C of the data), each an `Event` of tensorflow/core/util/event.proto in the encoding of protocol buffers.
+//! Event files of TensorBoard: scalars by tag and step. The format is a sequence of TFRecords (length, masked
+//! CRC-32C of the length, data, masked CRC-32C of the data), each an `Event` of
+//! tensorflow/core/util/event.proto in the encoding of protocol buffers.
 
 /// Name of the file in its folder; TensorBoard looks for `tfevents`.
 pub const FILE: &str = "events.out.tfevents.0.moe";
@@ -29,7 +30,8 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Adds the scalars of a step; `seconds` are those of training until then, and stand where TensorBoard has the time of day.
+    /// Adds the scalars of a step; `seconds` are those of training until then, and stand where TensorBoard
+    /// has the time of day.
     pub fn push<'a>(&mut self, seconds: f64, step: u64, scalars: impl IntoIterator<Item = (&'a str, f64)>) {
         let mut summary = Vec::new();
         for (tag, value) in scalars {

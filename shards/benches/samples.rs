@@ -1,5 +1,6 @@
-//! What a trainer waits for: opening a plan, a sample anywhere, samples in order; and a plain read of the same mapped
-//! tokens for comparison, over the plan in the folder `--plan`. `scripts/bench/mix-read.sh` makes one and calls this:
+//! What a trainer waits for: opening a plan, a sample anywhere, samples in order; and a plain read of the
+//! same mapped tokens for comparison, over the plan in the folder `--plan`. `scripts/bench/mix-read.sh` makes
+//! one and calls this:
 //!
 //! ```text
 //! cargo bench -p moe-shards --bench samples -- --plan DIR

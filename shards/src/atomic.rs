@@ -27,8 +27,9 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(Error::io(dir, "flush"))
 }
 
-/// Removes the temporary files that killed writers left in a folder. Those of live writers are locked and stay, and so does
-/// everything else; if the file system has no locks, everything stays. A missing folder has none.
+/// Removes the temporary files that killed writers left in a folder. Those of live writers are locked and
+/// stay, and so does everything else; if the file system has no locks, everything stays. A missing folder has
+/// none.
 ///
 /// # Errors
 /// The folder cannot be read or a file cannot be removed.
@@ -114,8 +115,8 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Starts a file that will appear at `path`; the folder is made if missing. What killed writers of the same file left
-    /// behind is removed.
+    /// Starts a file that will appear at `path`; the folder is made if missing. What killed writers of the
+    /// same file left behind is removed.
     ///
     /// # Errors
     /// The folder or the temporary file cannot be made.

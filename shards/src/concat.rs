@@ -1,6 +1,6 @@
-//! Concatenation without an index: the texts of a window form one stream, cut every `seq_len` tokens; the sequences
-//! are shown in the order of a permutation. What a continued pool has not shown of a window forms the window of the
-//! pool that continues it.
+//! Concatenation without an index: the texts of a window form one stream, cut every `seq_len` tokens; the
+//! sequences are shown in the order of a permutation. What a continued pool has not shown of a window forms
+//! the window of the pool that continues it.
 
 use crate::pack::PackedPiece;
 use crate::permute::Permutation;
@@ -55,8 +55,8 @@ impl ConcatWindow {
         pieces
     }
 
-    /// What is left after the first `shown` bins, in the order of the stream. Neighbors are joined, so that a text of
-    /// which nothing was shown is whole.
+    /// What is left after the first `shown` bins, in the order of the stream. Neighbors are joined, so that a
+    /// text of which nothing was shown is whole.
     pub fn rest(&self, shown: u64) -> Vec<PackedPiece> {
         let mut pieces = Vec::new();
         for bin in (0..self.order.len()).filter(|&bin| self.order.inverse(bin) >= shown) {

@@ -141,8 +141,8 @@ pub enum Error {
     Quota(String),
 }
 
-/// The exit code of both programs for what the operating system refuses: 2 if a path or a flag is to blame, 5 if memory
-/// is, 7 if the machine or a server is: a full disk, a missing permission, a broken connection.
+/// The exit code of both programs for what the operating system refuses: 2 if a path or a flag is to blame, 5
+/// if memory is, 7 if the machine or a server is: a full disk, a missing permission, a broken connection.
 pub fn exit_code_of(refusal: &io::Error) -> u8 {
     use io::ErrorKind;
     match refusal.kind() {

@@ -1,5 +1,6 @@
-//! File names that are read from files: a manifest, a plan, a listing. They are joined to the folder that the user named, for
-//! reading and for writing, so a name that leads elsewhere, on this or another system, is refused when it is read.
+//! File names that are read from files: a manifest, a plan, a listing. They are joined to the folder that the
+//! user named, for reading and for writing, so a name that leads elsewhere, on this or another system, is
+//! refused when it is read.
 
 use std::path::Path;
 
@@ -10,8 +11,8 @@ const MAX_BYTES: usize = 255;
 /// Stems that Windows takes for devices, whatever follows after a dot.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
-/// Whether a text is the name of one file in a folder, on every system: no separator, drive, stream, device, control
-/// character, and neither `.` nor `..`.
+/// Whether a text is the name of one file in a folder, on every system: no separator, drive, stream, device,
+/// control character, and neither `.` nor `..`.
 pub fn is_plain(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_lowercase();
     let is_port = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt")).is_some_and(|port| {

@@ -18,7 +18,8 @@ pub(crate) const MAGIC: [u8; 8] = *b"MOEMDX01";
 const HEADER_BYTES_V1: usize = 256;
 pub(crate) const ALIGN: u64 = 64;
 pub(crate) const META_BYTES: usize = 16;
-/// Sections in file order. Version 1 has the first four, version 2 the first five, version 3 all but the last.
+/// Sections in file order. Version 1 has the first four, version 2 the first five, version 3 all but the
+/// last.
 pub(crate) const SECTIONS: [&str; 7] = ["end", "family", "meta", "id", "names", "sum", "mask"];
 /// Bit of byte 12 of a record, from version 2 on: the quality is known.
 const QUALITY_KNOWN: u8 = 1;
@@ -38,8 +39,8 @@ pub struct DocumentMeta {
     pub tags: u8,
     /// Language: number `language - 1` of the shard's [`Names`](crate::Names); 0 = unknown.
     pub language: u16,
-    /// Position of the source in the manifest. Not stored from version 3 on, where it reads as 0: a shard must not change
-    /// when another source is added before its own; the manifest says it.
+    /// Position of the source in the manifest. Not stored from version 3 on, where it reads as 0: a shard
+    /// must not change when another source is added before its own; the manifest says it.
     pub source: u16,
     /// Bytes of the text as it was read, before normalization: the ledger adds them up.
     pub n_bytes: u32,

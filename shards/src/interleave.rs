@@ -86,7 +86,8 @@ impl Interleaver {
         let mut best: Option<(usize, i64, u64)> = None;
         for &i in &self.active {
             let q = self.quotas[i];
-            // The products may wrap, their difference is exact: it lies within 2n for the counts of this rule.
+            // The products may wrap, their difference is exact: it lies within 2n for the counts of this
+            // rule.
             let sigma = q.wrapping_mul(t).wrapping_sub(counts[i].wrapping_mul(self.total)) as i64;
             if sigma.unsigned_abs() > 2 * self.total {
                 return None;

@@ -13,12 +13,12 @@
 //!
 //! # Reading a plan
 //!
-//! [`Plan::sample`] gives sample `t`, and [`Plan::batch`] the samples of a batch that belong to a rank: a contiguous
-//! slice, `len * rank / world .. len * (rank + 1) / world` of it, so `world` need not divide the batch. The only data state
-//! that a trainer saves is `t`, the number of samples seen; world size, batch size, micro-batches, threads and
-//! read-ahead may change at any `t` and change nothing in the sequence. A [`Plan`] is read through `&self` from any number of
-//! threads. An error in sample `t` is returned by the call for `t`, also past the end: an epoch
-//! never ends silently, and nothing wraps around.
+//! [`Plan::sample`] gives sample `t`, and [`Plan::batch`] the samples of a batch that belong to a rank: a
+//! contiguous slice, `len * rank / world .. len * (rank + 1) / world` of it, so `world` need not divide the
+//! batch. The only data state that a trainer saves is `t`, the number of samples seen; world size, batch
+//! size, micro-batches, threads and read-ahead may change at any `t` and change nothing in the sequence. A
+//! [`Plan`] is read through `&self` from any number of threads. An error in sample `t` is returned by the
+//! call for `t`, also past the end: an epoch never ends silently, and nothing wraps around.
 //!
 //! ```
 //! use moe_shards::{Error, IGNORED_SEGMENT, Plan};

@@ -147,8 +147,8 @@ pub struct PoolLock {
 }
 
 impl PoolLock {
-    /// XXH3-64 of the name: the pool's word in permutation keys. A pool that continues another one uses the key of the
-    /// first of them: see [`PlanLock::pool_key`].
+    /// XXH3-64 of the name: the pool's word in permutation keys. A pool that continues another one uses the
+    /// key of the first of them: see [`PlanLock::pool_key`].
     pub fn key(&self) -> u64 {
         xxhash_rust::xxh3::xxh3_64(self.name.as_bytes())
     }
@@ -267,7 +267,8 @@ impl PlanLock {
     /// Reads and checks `dir/plan.lock`.
     ///
     /// # Errors
-    /// Missing, not this schema, newer, edited (the chain does not fit), or with a name that leads out of the folder.
+    /// Missing, not this schema, newer, edited (the chain does not fit), or with a name that leads out of the
+    /// folder.
     pub fn read(dir: &Path) -> Result<PlanLock> {
         let path = dir.join(PlanLock::FILE);
         let bytes = std::fs::read(&path).map_err(Error::unread(&path, "moe-data mix"))?;
@@ -289,7 +290,8 @@ impl PlanLock {
         Ok(lock)
     }
 
-    /// Refuses names that lead out of the folder. Those of pools become names of files when a plan is extended.
+    /// Refuses names that lead out of the folder. Those of pools become names of files when a plan is
+    /// extended.
     fn check_names(&self, path: &Path) -> Result<()> {
         for pool in &self.pools {
             check_plain(path, "name of a pool", &pool.name)?;

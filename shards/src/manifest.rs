@@ -80,7 +80,8 @@ impl Manifest {
     /// Reads `dir/MANIFEST.json`.
     ///
     /// # Errors
-    /// The file is missing, is not this schema, is newer than this program, or names a file that is not in the folder.
+    /// The file is missing, is not this schema, is newer than this program, or names a file that is not in
+    /// the folder.
     pub fn read(dir: &Path) -> Result<Manifest> {
         let path = dir.join(Manifest::FILE);
         let bytes = std::fs::read(&path).map_err(Error::unread(&path, "moe-data build"))?;

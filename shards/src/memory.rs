@@ -22,7 +22,8 @@ pub struct Allocator {
 }
 
 impl Allocator {
-    /// An allocator that calls `refused` with the bytes asked for when there are not as many. `refused` must not allocate.
+    /// An allocator that calls `refused` with the bytes asked for when there are not as many. `refused` must
+    /// not allocate.
     pub const fn new(refused: fn(usize) -> !) -> Allocator {
         Allocator { refused }
     }
@@ -55,9 +56,9 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// From now on, large freed blocks stay with the process. Training needs the same ones again in every step, and pages
-/// that come back from the system are cleared first. Call it before starting threads.
-/// Without GNU's C library, nothing happens.
+/// From now on, large freed blocks stay with the process. Training needs the same ones again in every step,
+/// and pages that come back from the system are cleared first. Call it before starting threads. Without GNU's
+/// C library, nothing happens.
 pub fn keep_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -70,14 +71,15 @@ pub fn keep_large_blocks() {
     }
 }
 
-/// `n` arbitrary values, for a caller that writes each of them before reading any: large results need not be zeroed first.
-/// With debug assertions all of them are NaN, so that tests notice a value that was read but never written.
+/// `n` arbitrary values, for a caller that writes each of them before reading any: large results need not
+/// be zeroed first. With debug assertions all of them are NaN, so that tests notice a value that was read
+/// but never written.
 pub fn unwritten(n: usize) -> Vec<f32> {
     #[cfg(all(not(debug_assertions), any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
         let mut values = Vec::<f32>::with_capacity(n);
-        // SAFETY: there is room for n values. As far as the compiler knows, the assembly has written them, so they are
-        // whatever bytes are there, and any bytes are an f32.
+        // SAFETY: there is room for n values. As far as the compiler knows, the assembly has written them,
+        // so they are whatever bytes are there, and any bytes are an f32.
         unsafe {
             std::arch::asm!("/* {0} */", in(reg) values.as_mut_ptr(), options(nostack, preserves_flags));
             values.set_len(n);
@@ -88,8 +90,8 @@ pub fn unwritten(n: usize) -> Vec<f32> {
     vec![f32::NAN; n]
 }
 
-/// Maximum bytes of memory that this process can get, given the machine, its control group and its own address limit
-/// (`ulimit -v`). `None` where the system does not say.
+/// Maximum bytes of memory that this process can get, given the machine, its control group and its own
+/// address limit (`ulimit -v`). `None` where the system does not say.
 pub fn machine_bytes() -> Option<u64> {
     let limits = [
         behind(&read("/proc/meminfo"), "MemTotal:").map(|kib| kib.saturating_mul(1024)),
@@ -100,8 +102,8 @@ pub fn machine_bytes() -> Option<u64> {
     limits.into_iter().flatten().min()
 }
 
-/// Bytes of memory that this process holds for itself now; pages of files that it has mapped are not in them. `None` where the
-/// system does not say.
+/// Bytes of memory that this process holds for itself now; pages of files that it has mapped are not in them.
+/// `None` where the system does not say.
 pub fn held_bytes() -> Option<u64> {
     behind(&read("/proc/self/status"), "RssAnon:").map(|kib| kib.saturating_mul(1024))
 }

@@ -39,8 +39,9 @@ pub(crate) fn map_open_file(path: &Path) -> Result<(File, Mmap)> {
 const LOST: &[u8] = b"error: a file of the shards or the plan became shorter while it was read (truncated, or its disk failed)\n  \
     hint: `moe-data verify DIR` says which; restore it from a copy or build again\n";
 
-/// From now on, reading a mapped file that has become shorter ends the process with a message and exit code 3, that of damaged
-/// data, instead of a bare signal (SIGBUS). Programs call it once, when they start; it has no effect outside Unix.
+/// From now on, reading a mapped file that has become shorter ends the process with a message and exit code
+/// 3, that of damaged data, instead of a bare signal (SIGBUS). Programs call it once, when they start; it has
+/// no effect outside Unix.
 ///
 /// # Errors
 /// The system refuses the handler.
@@ -49,15 +50,17 @@ pub fn exit_when_maps_are_lost() -> Result<()> {
     {
         let say_and_exit = || {
             if let Some(descriptor) = crate::terminal::take_screen() {
-                // SAFETY: it is 1 or 2, which are open for the whole life of the process, and `ManuallyDrop` keeps it open.
+                // SAFETY: it is 1 or 2, which are open for the whole life of the process, and `ManuallyDrop`
+                // keeps it open.
                 let mut screen = ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) });
                 // If that fails, there is no terminal to bring back.
                 screen.write_all(crate::terminal::LEAVE).unwrap_or_default();
             }
-            // SAFETY: descriptor 2 is standard error for the whole life of the process, and `ManuallyDrop` keeps it open.
+            // SAFETY: descriptor 2 is standard error for the whole life of the process, and `ManuallyDrop`
+            // keeps it open.
             let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
-            // `File` writes without a buffer or a lock: one system call, which a handler may make. If it fails,
-            // nobody listens, and the exit code still speaks.
+            // `File` writes without a buffer or a lock: one system call, which a handler may make. If it
+            // fails, nobody listens, and the exit code still speaks.
             match stderr.write_all(LOST) {
                 Ok(()) | Err(_) => signal_hook::low_level::exit(3),
             }
@@ -69,9 +72,9 @@ pub fn exit_when_maps_are_lost() -> Result<()> {
     Ok(())
 }
 
-/// Numbers private to this process, in a file that the system may write out when memory is short: for tables that are
-/// read and written in random order and may be larger than memory. The file loses its name as soon as it is mapped, so
-/// it disappears with the process, however that ends.
+/// Numbers private to this process, in a file that the system may write out when memory is short: for tables
+/// that are read and written in random order and may be larger than memory. The file loses its name as soon
+/// as it is mapped, so it disappears with the process, however that ends.
 #[derive(Debug)]
 pub struct ScratchNumbers {
     map: MmapMut,

@@ -80,8 +80,8 @@ impl Bins {
     }
 }
 
-/// Writes the pack index of a pass whose windows are `parts`, one after the other; gives the digest of the file. The
-/// parts are read twice, for the checksums and for the disk, and never copied as a whole.
+/// Writes the pack index of a pass whose windows are `parts`, one after the other; gives the digest of the
+/// file. The parts are read twice, for the checksums and for the disk, and never copied as a whole.
 ///
 /// # Errors
 /// The disk refuses.

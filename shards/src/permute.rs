@@ -222,8 +222,8 @@ mod tests {
         }
     }
 
-    /// At the sizes around a power of two, where published permutations fail: values are spread evenly over the
-    /// domain, and values some steps apart are unrelated in their lowest and highest bits.
+    /// At the sizes around a power of two, where published permutations fail: values are spread evenly over
+    /// the domain, and values some steps apart are unrelated in their lowest and highest bits.
     #[test]
     fn edge_sizes_are_even_and_unrelated_at_every_lag() {
         for k in [13u32, 16, 20, 24] {
@@ -234,7 +234,8 @@ mod tests {
                 draws.iter().for_each(|draw| cells[(draw * 100 / n) as usize] += 1.0);
                 let mean = draws.len() as f64 / 100.0;
                 let chi2: f64 = cells.iter().map(|c| (c - mean).powi(2) / mean).sum();
-                // 99 degrees of freedom. Draws without repetition are more even than independent ones: no lower bound.
+                // 99 degrees of freedom. Draws without repetition are more even than independent ones: no
+                // lower bound.
                 assert!(chi2 < 170.0, "n {n}: chi2 {chi2}");
                 for lag in [1, 2, 3, 4, 7, 8, 16, 64, 256, 1024] {
                     let pairs = draws.len() - lag;

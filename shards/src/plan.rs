@@ -58,8 +58,8 @@ impl Plan {
         Plan::assemble(dir, manifest, lock)
     }
 
-    /// Opens a plan whose data set may have gained shards since: the manifest may differ, as long as it still has every
-    /// shard of the plan.
+    /// Opens a plan whose data set may have gained shards since: the manifest may differ, as long as it still
+    /// has every shard of the plan.
     ///
     /// # Errors
     /// As [`Plan::open`], except for the manifest.
@@ -134,7 +134,8 @@ impl Plan {
         Ok(self.lock.phases.partition_point(|phase| phase.t_end() <= t))
     }
 
-    /// How many samples of each pool there are among the samples `0..t` of the phase that shows `t`, or that ends at it.
+    /// How many samples of each pool there are among the samples `0..t` of the phase that shows `t`, or that
+    /// ends at it.
     ///
     /// # Errors
     /// `t` is past the end, or the stored counts are damaged.
@@ -236,8 +237,9 @@ impl Plan {
         Sample::assemble(id, pool.docs(), &pieces, lock.seq_len as usize, Layout::Separate, hidden)
     }
 
-    /// The shards that it reads, each once. [`Shard::verify_tokens`] of each, on any number of threads, proves that
-    /// their tokens are those that were written; [`Plan::sample`] checks the documents that it reads.
+    /// The shards that it reads, each once. [`Shard::verify_tokens`] of each, on any number of threads,
+    /// proves that their tokens are those that were written; [`Plan::sample`] checks the documents that it
+    /// reads.
     pub fn shards(&self) -> Vec<&Shard> {
         let all = self.pools.iter().flat_map(|pool| pool.docs().shards());
         all.map(|shard| (shard.path(), shard)).collect::<BTreeMap<_, _>>().into_values().collect()

@@ -357,8 +357,9 @@ impl Shard {
         Ok(Tokens { bytes: &self.bin[(start * w) as usize..((start + len) * w) as usize], width })
     }
 
-    /// Tokens of a document, EOD included, after a check of what a damaged disk or another program may have changed: the
-    /// sizes of both files, the checksum of the document (from version 3 on), and that every id is in the vocabulary.
+    /// Tokens of a document, EOD included, after a check of what a damaged disk or another program may have
+    /// changed: the sizes of both files, the checksum of the document (from version 3 on), and that every id
+    /// is in the vocabulary.
     ///
     /// # Errors
     /// As [`Shard::tokens`]; also the first of these that does not hold, naming shard and document.
@@ -384,14 +385,14 @@ impl Shard {
         Ok(tokens)
     }
 
-    /// Whether the index has a checksum of each document (from version 3 on), so that [`Shard::checked_tokens`] finds a changed
-    /// token that is still in the vocabulary.
+    /// Whether the index has a checksum of each document (from version 3 on), so that
+    /// [`Shard::checked_tokens`] finds a changed token that is still in the vocabulary.
     pub fn has_document_sums(&self) -> bool {
         n_sections(self.index.header.version) > mask::SUM
     }
 
-    /// Whether both files are still as long as they were mapped: reading a map of a file that became shorter ends the
-    /// process.
+    /// Whether both files are still as long as they were mapped: reading a map of a file that became shorter
+    /// ends the process.
     ///
     /// # Errors
     /// One of them is not, or is gone.
@@ -415,8 +416,9 @@ impl Shard {
         self.bin.len() as u64
     }
 
-    /// Reads the tokens from the disk, compares them with their digest and looks for ids beyond the vocabulary. `progress` is told how many bytes were read since
-    /// it was told last, and says whether to continue; `false` when it did not want to.
+    /// Reads the tokens from the disk, compares them with their digest and looks for ids beyond the
+    /// vocabulary. `progress` is told how many bytes were read since it was told last, and says whether to
+    /// continue; `false` when it did not want to.
     ///
     /// # Errors
     /// The bytes are not those that were written; where that can be told, the document is named.

@@ -51,8 +51,8 @@ pub struct Sample {
     pub targets: Vec<u32>,
     /// Whether the target counts in the loss: there is one, and the shard's mask, if it has one, says so.
     pub loss_mask: Vec<bool>,
-    /// Number of the segment, [`IGNORED_SEGMENT`] for padding; attention stays inside a segment. A piece is one, or the texts of a
-    /// stitched family that follow each other.
+    /// Number of the segment, [`IGNORED_SEGMENT`] for padding; attention stays inside a segment. A piece is
+    /// one, or the texts of a stitched family that follow each other.
     pub segments: Vec<u32>,
     /// Position in the segment, from 0.
     pub positions: Vec<u32>,
@@ -66,9 +66,9 @@ impl Sample {
         self.loss_mask.iter().filter(|&&counts| counts).count()
     }
 
-    /// Reads the pieces of a bin from their shards. Documents that are `hidden` (shard as numbered in the manifest,
-    /// document in it) become padding in their place. In a stitched layout a text continues the segment of the text of its family that
-    /// ends before it.
+    /// Reads the pieces of a bin from their shards. Documents that are `hidden` (shard as numbered in the
+    /// manifest, document in it) become padding in their place. In a stitched layout a text continues the
+    /// segment of the text of its family that ends before it.
     pub(crate) fn assemble(
         id: SampleId,
         docs: &PoolDocs,

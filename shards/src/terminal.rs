@@ -11,7 +11,8 @@ const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
 /// Undoes all of this.
 pub(crate) const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";
 
-/// The stream on whose other screen something is drawn: 1 for standard output, 2 for standard error; 0 for none.
+/// The stream on whose other screen something is drawn: 1 for standard output, 2 for standard error; 0 for
+/// none.
 static SCREEN: AtomicI32 = AtomicI32::new(0);
 
 /// A stream that may be a terminal.
@@ -55,8 +56,8 @@ pub fn leave_screen() {
     }
 }
 
-/// The descriptor of the screen that was entered, which counts as left from now on: for a handler of signals, which may not
-/// take a lock.
+/// The descriptor of the screen that was entered, which counts as left from now on: for a handler of signals,
+/// which may not take a lock.
 pub(crate) fn take_screen() -> Option<i32> {
     Some(SCREEN.swap(0, Ordering::SeqCst)).filter(|descriptor| *descriptor > 0)
 }
@@ -65,8 +66,9 @@ fn write(stream: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).and_then(|()| stream.flush())
 }
 
-/// Text with everything escaped that a terminal would not show as a character: control characters except line end
-/// and tab, marks that change the direction of writing, and characters without width. `\u001b` stands for escape.
+/// Text with everything escaped that a terminal would not show as a character: control characters except line
+/// end and tab, marks that change the direction of writing, and characters without width. `\u001b` stands for
+/// escape.
 ///
 /// JSON stays JSON with the same meaning, since such characters can only stand in its strings.
 ///

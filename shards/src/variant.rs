@@ -1,5 +1,5 @@
-//! Which text of a family a pass shows, in closed form. Either the texts take turns, each once before any is repeated, or originals
-//! have an exact share, or each pass shows all of them.
+//! Which text of a family a pass shows, in closed form. Either the texts take turns, each once before any is
+//! repeated, or originals have an exact share, or each pass shows all of them.
 //!
 //! With original share `X` and a family's rank `h` among the `n` families that have variants, the
 //! line `p X + h / n` crosses an integer exactly in the passes that show the original
@@ -68,8 +68,8 @@ impl TextRule {
         }
     }
 
-    /// The text that a pass shows, or begins with (0 = the family's first text, its original), and how many earlier passes showed it; `rank` is that of
-    /// the family among the `n` that have variants.
+    /// The text that a pass shows, or begins with (0 = the family's first text, its original), and how many
+    /// earlier passes showed it; `rank` is that of the family among the `n` that have variants.
     pub fn text_and_uses(
         self,
         pass: u32,

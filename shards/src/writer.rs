@@ -92,7 +92,8 @@ impl ShardWriter {
     /// Starts `dir/name.bin` and `dir/name.mdx`.
     ///
     /// # Errors
-    /// The name is not that of a file, the folder or files cannot be made, or the EOD is outside the vocabulary.
+    /// The name is not that of a file, the folder or files cannot be made, or the EOD is outside the
+    /// vocabulary.
     pub fn create(dir: &Path, name: &str, spec: ShardSpec) -> Result<ShardWriter> {
         check_plain(dir, "name of a shard", name)?;
         let bin_path = dir.join(format!("{name}.bin"));
@@ -129,8 +130,8 @@ impl ShardWriter {
         self
     }
 
-    /// Lets the shard say which of its tokens are trained; [`ShardWriter::append_masked`] takes its documents. Call it before
-    /// the first one.
+    /// Lets the shard say which of its tokens are trained; [`ShardWriter::append_masked`] takes its
+    /// documents. Call it before the first one.
     pub fn with_mask(mut self) -> ShardWriter {
         self.mask = Some(Vec::new());
         self
@@ -146,10 +147,12 @@ impl ShardWriter {
         self.append_any(id, meta, tokens, None)
     }
 
-    /// Appends a document of a shard with a mask; `trained` has a flag for each token and a last one for the EOD.
+    /// Appends a document of a shard with a mask; `trained` has a flag for each token and a last one for the
+    /// EOD.
     ///
     /// # Errors
-    /// As [`ShardWriter::append`]; also a shard without a mask, or flags that are not one for each token and the EOD.
+    /// As [`ShardWriter::append`]; also a shard without a mask, or flags that are not one for each token and
+    /// the EOD.
     pub fn append_masked(
         &mut self,
         id: &str,

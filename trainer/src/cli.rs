@@ -75,7 +75,8 @@ pub enum Verb {
     Report(ReportArgs),
     /// Follow a run in the terminal: loss, throughput, time left, load of each expert, alarms.
     Watch(WatchArgs),
-    /// Prove on your own configuration that a killed and resumed run equals an uninterrupted one, bit for bit.
+    /// Prove on your own configuration that a killed and resumed run equals an uninterrupted one, bit for
+    /// bit.
     VerifyResume(VerifyResumeArgs),
     /// Print shell completions for bash, zsh, fish, elvish or powershell.
     Completions(CompletionsArgs),
@@ -104,8 +105,8 @@ pub struct TrainArgs {
     /// Folder of the shards and the plan [default: out; with --from, the run's].
     #[arg(long, value_name = "DIR")]
     pub shards: Option<PathBuf>,
-    /// Start from the weights of this run, or of one of its checkpoints, with a new plan and optimizer, at step 0. The
-    /// configuration is the run's, then --config, then --set.
+    /// Start from the weights of this run, or of one of its checkpoints, with a new plan and optimizer, at
+    /// step 0. The configuration is the run's, then --config, then --set.
     #[arg(long, value_name = "RUN", conflicts_with = "preset", requires = "run")]
     pub from: Option<PathBuf>,
     /// Where the configuration comes from.
@@ -128,11 +129,12 @@ pub struct TrainArgs {
 /// How training is shown, and how it ends.
 #[derive(Debug, Clone, Default, Args)]
 pub struct EndArgs {
-    /// Save after this step and stop, with exit code 0; `resume` continues. Learning rates stay those of the full
-    /// run.
+    /// Save after this step and stop, with exit code 0; `resume` continues. Learning rates stay those of the
+    /// full run.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub stop_after: Option<u64>,
-    /// Save and stop with exit code 6 at the first alarm of these kinds; alarms are recorded in the run's alarms.jsonl.
+    /// Save and stop with exit code 6 at the first alarm of these kinds; alarms are recorded in the run's
+    /// alarms.jsonl.
     #[arg(long, value_name = "KIND,...", value_delimiter = ',')]
     pub fail_on: Vec<AlarmKind>,
     /// Show curves, expert loads and alarms in a full-screen terminal view, like `moe-train watch`.
@@ -171,7 +173,8 @@ pub struct ReportArgs {
     /// Folders of runs; the others are compared with the first.
     #[arg(required = true)]
     pub runs: Vec<PathBuf>,
-    /// Where to write the page [default: report.html in the run's folder; for several runs, in the current folder].
+    /// Where to write the page [default: report.html in the run's folder; for several runs, in the current
+    /// folder].
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Also write each figure as an SVG file to this folder.
@@ -219,9 +222,9 @@ pub struct ResumeArgs {
     /// change a past learning rate.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: Option<u64>,
-    /// Continue as a separate run in this folder and leave the original unchanged: a decay, a different length,
-    /// different balancing, another plan. Anything may differ except the tensors; differences are listed, and
-    /// recorded with the parent in parent.json.
+    /// Continue as a separate run in this folder and leave the original unchanged: a decay, a different
+    /// length, different balancing, another plan. Anything may differ except the tensors; differences are
+    /// listed, and recorded with the parent in parent.json.
     #[arg(long, value_name = "DIR")]
     pub fork: Option<PathBuf>,
     /// Configuration of a fork [default: the run's].
@@ -233,7 +236,8 @@ pub struct ResumeArgs {
     /// Device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
-    /// A key that does not affect what was learned, as in run.log_every=1, or any key for a fork; may be repeated.
+    /// A key that does not affect what was learned, as in run.log_every=1, or any key for a fork; may be
+    /// repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// How it ends.
@@ -252,8 +256,8 @@ pub struct EvalArgs {
     /// Tasks.
     #[command(flatten)]
     pub tasks: TaskArgs,
-    /// Expert capacities to try, relative to the even load, as in 1,1.25,2,inf; prints loss and dropped choices for
-    /// each.
+    /// Expert capacities to try, relative to the even load, as in 1,1.25,2,inf; prints loss and dropped
+    /// choices for each.
     #[arg(long, value_name = "X,...", value_delimiter = ',', value_parser = capacity)]
     pub capacity: Vec<f64>,
     /// Record what --capacity measured in the run's capacity.jsonl, where `moe-train report` finds it.
@@ -347,8 +351,8 @@ pub struct BenchArgs {
     /// Measure only whole steps, not their parts, and print time, CPU seconds and tokens per second as JSON.
     #[arg(long, conflicts_with_all = ["repeats", "peak_tflops", "attention", "json"])]
     pub only_steps: bool,
-    /// Instead, measure time and memory of each attention kind, forward and backward, on one document. Each is
-    /// measured in a separate process.
+    /// Instead, measure time and memory of each attention kind, forward and backward, on one document. Each
+    /// is measured in a separate process.
     #[arg(long, conflicts_with_all = ["seq_len", "vocab", "steps", "repeats", "peak_tflops"])]
     pub attention: bool,
     /// With --attention: document lengths, in tokens.

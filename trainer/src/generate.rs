@@ -27,16 +27,16 @@ pub struct Sampling {
 /// How a model reads a text that grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// Each token once; attentions keep what they need of the tokens before. When the model has read as many tokens as it
-    /// was trained on, it begins again with the later half of them.
+    /// Each token once; attentions keep what they need of the tokens before. When the model has read as many
+    /// tokens as it was trained on, it begins again with the later half of them.
     Once,
-    /// All tokens again for each new one, for models in which a token's output depends on later tokens; the last ones, as
-    /// many as the model was trained on.
+    /// All tokens again for each new one, for models in which a token's output depends on later tokens; the
+    /// last ones, as many as the model was trained on.
     Whole,
 }
 
-/// Continues `prompt` (not empty) and returns the new tokens. The model sees `context` tokens at most, which is as many
-/// as it was trained on.
+/// Continues `prompt` (not empty) and returns the new tokens. The model sees `context` tokens at most, which
+/// is as many as it was trained on.
 pub fn generate(
     model: &Model,
     prompt: &[u32],
@@ -108,8 +108,8 @@ impl Reader {
     }
 }
 
-/// The token at the quantile `uniform` of the tempered distribution over the most likely tokens that can be drawn; ties go
-/// to the lowest token.
+/// The token at the quantile `uniform` of the tempered distribution over the most likely tokens that can be
+/// drawn; ties go to the lowest token.
 fn choose(logits: &[f32], sampling: &Sampling, uniform: f64) -> u32 {
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
     order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));

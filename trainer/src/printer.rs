@@ -76,7 +76,8 @@ impl Printer {
         to_stream(&mut std::io::stderr(), &format!("{label} {}", terminal::escape(message.as_ref())));
     }
 
-    /// Writes data to stdout, as text or JSON; what a terminal would obey or hide is escaped. If the reader has gone away, as in `| head`, that is fine.
+    /// Writes data to stdout, as text or JSON; what a terminal would obey or hide is escaped. If the reader
+    /// has gone away, as in `| head`, that is fine.
     ///
     /// # Errors
     /// When it cannot be written, as on a full disk: what a program reads must not be cut short in silence.
@@ -90,8 +91,8 @@ impl Printer {
         }
     }
 
-    /// The view of the run in a folder, which takes the screen until `stop` is set or the steps are done; none, and a warning, where
-    /// there is no terminal.
+    /// The view of the run in a folder, which takes the screen until `stop` is set or the steps are done;
+    /// none, and a warning, where there is no terminal.
     pub fn ui(&self, dir: &Path, stop: &Arc<AtomicBool>) -> Option<Ui> {
         let ui = Ui::start(dir, stop.clone(), self.color);
         if ui.is_none() {
@@ -100,7 +101,8 @@ impl Printer {
         ui
     }
 
-    /// Progress of other work than steps through `total` things that are called `unit`: a bar on a terminal, a line now and then elsewhere.
+    /// Progress of other work than steps through `total` things that are called `unit`: a bar on a terminal,
+    /// a line now and then elsewhere.
     pub fn work(&self, name: &str, total: u64, unit: Unit) -> Bar {
         let place = match (self.verbosity, std::io::stderr().is_terminal()) {
             (Verbosity::Quiet, _) => Place::Nowhere,

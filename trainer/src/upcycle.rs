@@ -1,8 +1,10 @@
-//! Mixtures of experts initialized from a dense model (Komatsuzaki et al. 2022, arXiv 2212.05055): each expert is the dense feed-forward, or
-//! a part of it (He et al. 2024, arXiv 2410.07524), so that the first step computes what the dense model did.
+//! Mixtures of experts initialized from a dense model (Komatsuzaki et al. 2022, arXiv 2212.05055): each
+//! expert is the dense feed-forward, or a part of it (He et al. 2024, arXiv 2410.07524), so that the first
+//! step computes what the dense model did.
 //!
-//! With granularity G the hidden channels of the dense feed-forward are cut into G parts. Expert e holds part e mod G, and the G experts
-//! of a group have the same logits, so that a token visits whole groups; their outputs are multiplied by G.
+//! With granularity G the hidden channels of the dense feed-forward are cut into G parts. Expert e holds part
+//! e mod G, and the G experts of a group have the same logits, so that a token visits whole groups; their
+//! outputs are multiplied by G.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! A server on the loopback that answers by script, as in the tests (`tests/it/server.rs` has the directives).
+//! A server on the loopback that answers by script, as in the tests (`tests/it/server.rs` has the
+//! directives).
 //!
 //! ```text
 //! scripted_server [--port N] [--delay-ms N] [--capacity N] [--no-bodies]

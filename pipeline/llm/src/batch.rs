@@ -1,8 +1,9 @@
 //! Requests and answers as files, for servers that take them in batches.
 //!
-//! The format is that of OpenAI's batch interface, which vLLM's `run-batch` and hosted services share: one line per request, whose
-//! `custom_id` is here the request's key, and a line for each answer, in any order. A conversation of several requests takes several
-//! rounds of export and import, since a request may depend on the answer before it.
+//! The format is that of OpenAI's batch interface, which vLLM's `run-batch` and hosted services share: one
+//! line per request, whose `custom_id` is here the request's key, and a line for each answer, in any order. A
+//! conversation of several requests takes several rounds of export and import, since a request may depend on
+//! the answer before it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -45,7 +46,8 @@ pub struct Exported {
     pub requests: u64,
     /// Requests that the cache answered.
     pub cached: u64,
-    /// Conversations whose next request is in the files; equal requests of several conversations are written once.
+    /// Conversations whose next request is in the files; equal requests of several conversations are written
+    /// once.
     pub waiting: u64,
     /// Conversations that are complete.
     pub done: u64,
@@ -180,10 +182,12 @@ pub struct Imported {
     pub unmatched: u64,
 }
 
-/// Reads the answers of a batch into the cache. `exported` are the keys that were asked for, see [`exported_keys`].
+/// Reads the answers of a batch into the cache. `exported` are the keys that were asked for, see
+/// [`exported_keys`].
 ///
 /// # Errors
-/// The file cannot be read or the cache not be written. A line that is wrong is counted, and the others are still read.
+/// The file cannot be read or the cache not be written. A line that is wrong is counted, and the others are
+/// still read.
 pub fn import(path: &Path, exported: &HashSet<Key>, cache: &mut Cache) -> Result<Imported> {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut imported = Imported::default();

@@ -12,8 +12,8 @@ pub struct Usage {
     pub completion_tokens: u64,
 }
 
-/// Longest text of an answer that is kept, in bytes: a hundred times what models are asked for. Of a longer one the
-/// start is kept.
+/// Longest text of an answer that is kept, in bytes: a hundred times what models are asked for. Of a longer
+/// one the start is kept.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// `finish_reason` of an answer that was longer than [`MAX_TEXT_BYTES`].
 pub const TOO_LONG: &str = "too_long";
@@ -23,8 +23,8 @@ pub const TOO_LONG: &str = "too_long";
 pub struct Completion {
     /// The answer.
     pub text: String,
-    /// Why it ends: `stop` when the model was done, `length` when it was cut off, `content_filter`, `refusal`, or what the
-    /// server calls it.
+    /// Why it ends: `stop` when the model was done, `length` when it was cut off, `content_filter`,
+    /// `refusal`, or what the server calls it.
     pub finish_reason: String,
     /// Tokens as counted by the server.
     pub usage: Usage,
@@ -79,8 +79,8 @@ impl Completion {
         let (mut text, mut finish_reason) = match (content(message), message["refusal"].as_str()) {
             (None, Some(refusal)) => (refusal.to_owned(), "refusal".to_owned()),
             (Some(content), _) => (content, string(choice, "finish_reason")),
-            // A model that thought until its tokens were used up, or that calls a tool, says nothing. That is an answer
-            // too, and the same question would get it again.
+            // A model that thought until its tokens were used up, or that calls a tool, says nothing. That is
+            // an answer too, and the same question would get it again.
             (None, None) => match string(choice, "finish_reason") {
                 reason if reason.is_empty() || reason == "stop" => (String::new(), "no_text".to_owned()),
                 reason => (String::new(), reason),

@@ -6,11 +6,12 @@
 //!       +------ Completion ----+<----append------+
 //! ```
 //!
-//! A server is slow, costs money and is not bit-for-bit reproducible; the cache is fast, free and reproducible. So the
-//! cache is the artifact that a data set is made from, and the client only fills it: it knows nothing about documents,
-//! about what a completion is for, or about whether it is any good. [`Client::run`] takes [`Conversation`]s, answers what the cache
-//! knows and asks for the rest, many at a time. The set of completions in the cache when it is finished does not depend on the order of
-//! answers, on interruptions, or on how many requests were in flight. [`batch`] does the same through files.
+//! A server is slow, costs money and is not bit-for-bit reproducible; the cache is fast, free and
+//! reproducible. So the cache is the artifact that a data set is made from, and the client only fills it: it
+//! knows nothing about documents, about what a completion is for, or about whether it is any good.
+//! [`Client::run`] takes [`Conversation`]s, answers what the cache knows and asks for the rest, many at a
+//! time. The set of completions in the cache when it is finished does not depend on the order of answers, on
+//! interruptions, or on how many requests were in flight. [`batch`] does the same through files.
 //!
 //! ```no_run
 //! use std::sync::atomic::AtomicBool;

@@ -106,7 +106,8 @@ pub struct Sampling {
 pub struct Request {
     /// Name of the model, as the server knows it.
     pub model: String,
-    /// What tells two files of one name apart, such as a commit or a quantization; as the user gives it, not sent.
+    /// What tells two files of one name apart, such as a commit or a quantization; as the user gives it, not
+    /// sent.
     #[serde(default)]
     pub revision: String,
     /// What was said so far.
@@ -118,8 +119,8 @@ pub struct Request {
     /// `max_completion_tokens`. They may not replace the members above.
     #[serde(default)]
     pub extra: BTreeMap<String, Value>,
-    /// What else the answer stands for, name to value or digest; not sent, but part of the key: the source text, the plan of the chunks,
-    /// the template, the version of the pipeline.
+    /// What else the answer stands for, name to value or digest; not sent, but part of the key: the source
+    /// text, the plan of the chunks, the template, the version of the pipeline.
     #[serde(default)]
     pub context: BTreeMap<String, String>,
 }
@@ -137,7 +138,8 @@ impl Request {
         }
     }
 
-    /// The identity of the request. It covers every field: whatever might change the answer, or what the answer stands for.
+    /// The identity of the request. It covers every field: whatever might change the answer, or what the
+    /// answer stands for.
     pub fn key(&self) -> Key {
         #[derive(Serialize)]
         struct Keyed<'a> {

@@ -1,5 +1,5 @@
-//! Rules that choose the source of each sample, written from their definitions. Each gives the source of step `t`
-//! (from 0) for quotas that sum to the number of steps.
+//! Rules that choose the source of each sample, written from their definitions. Each gives the source of step
+//! `t` (from 0) for quotas that sum to the number of steps.
 
 use moe_shards::interleave::Interleaver;
 use moe_shards::permute::mix64;

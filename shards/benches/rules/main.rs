@@ -1,5 +1,6 @@
-//! The rules of mixing side by side: how far the prefix of a plan is from its weights, how soon a document comes
-//! back, and what a rank's slice of a batch looks like. Nothing is timed, so the output is the same everywhere:
+//! The rules of mixing side by side: how far the prefix of a plan is from its weights, how soon a document
+//! comes back, and what a rank's slice of a batch looks like. Nothing is timed, so the output is the same
+//! everywhere:
 //!
 //! ```text
 //! cargo bench -p moe-shards --bench rules -- --figure docs/benchmarks/mixing-rules.svg

@@ -1,7 +1,7 @@
 //! A finished build without text: real shards, index and manifest, over documents with log-normal lengths.
 //!
-//! For plans of many documents the tokens are a sparse file, so that the disk is not what is measured: the index is then
-//! written here, from `docs/shard-format.md` alone.
+//! For plans of many documents the tokens are a sparse file, so that the disk is not what is measured: the
+//! index is then written here, from `docs/shard-format.md` alone.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -26,7 +26,8 @@ const PREFIX_BITS: u32 = 3;
 /// What to write.
 #[derive(Clone, Copy, Debug)]
 pub struct Synthetic {
-    /// Documents: four fifths of them `web`, one tenth originals of `wiki`, one tenth a rephrasing of each of those.
+    /// Documents: four fifths of them `web`, one tenth originals of `wiki`, one tenth a rephrasing of each of
+    /// those.
     pub docs: u64,
     /// Write tokens; otherwise they are a hole in the file and read as zeros.
     pub tokens: bool,

@@ -11,15 +11,16 @@ use crate::variant::TextRule;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// Windows of families in the same order in every pass, families shuffled again inside them: a family comes back after
-    /// almost a whole pass, between other neighbors.
+    /// Windows of families in the same order in every pass, families shuffled again inside them: a family
+    /// comes back after almost a whole pass, between other neighbors.
     #[default]
     Gap,
     /// Every pass in the order of the first.
     Fixed,
     /// The sequences of the first pass, shuffled again inside each window.
     Reshuffle,
-    /// One window: families shuffled again over the whole pass, with no guaranteed gap between two appearances.
+    /// One window: families shuffled again over the whole pass, with no guaranteed gap between two
+    /// appearances.
     Documents,
 }
 
@@ -51,8 +52,8 @@ pub struct PassRule {
 }
 
 impl PassRule {
-    /// The rule of a pool: `pool` is the XXH3-64 of its name. With `max_uses` a family rests in the passes that
-    /// would show a text more often than that.
+    /// The rule of a pool: `pool` is the XXH3-64 of its name. With `max_uses` a family rests in the passes
+    /// that would show a text more often than that.
     pub fn new(
         seed: u64,
         pool: u64,
@@ -111,7 +112,8 @@ impl PassRule {
         (from.iter().chain(before).copied().take(n), uses)
     }
 
-    /// A pass from which on every family of `table` rests, so that no further pass shows anything; `None` when there is none.
+    /// A pass from which on every family of `table` rests, so that no further pass shows anything; `None`
+    /// when there is none.
     pub fn end(&self, table: &FamilyTable) -> Option<u32> {
         if table.is_empty() {
             return Some(0);
@@ -126,8 +128,8 @@ impl PassRule {
         };
         let (num, den) = (u128::from(share.num), u128::from(share.den.max(1)));
         let others = den.saturating_sub(num);
-        // Passes `0..p` show at least `p num / den - 1` originals and `p others / den - 1` other texts, which rotate, and a text
-        // of which it is never the turn shows nothing anyway.
+        // Passes `0..p` show at least `p num / den - 1` originals and `p others / den - 1` other texts, which
+        // rotate, and a text of which it is never the turn shows nothing anyway.
         let passes =
             |uses: u128, share: u128| ((uses + 1) * den).checked_div(share).map_or(0, |passes| passes + 1);
         let alone = if self.variant_order.len() < table.len() as u64 { max } else { 0 };
@@ -138,8 +140,9 @@ impl PassRule {
         Some(u32::try_from(alone.max(with_variants)).unwrap_or(u32::MAX))
     }
 
-    /// Documents of families `families` (a window) with their tokens, in the order in which the pass shows them.
-    /// Each is also given to `each`, in the order of the families. Texts of a stitched family are neighbors.
+    /// Documents of families `families` (a window) with their tokens, in the order in which the pass shows
+    /// them. Each is also given to `each`, in the order of the families. Texts of a stitched family are
+    /// neighbors.
     ///
     /// # Errors
     /// A damaged shard.

@@ -6,14 +6,16 @@ use super::{PhaseLock, PlanLock};
 use crate::error::{Error, Result};
 use crate::hash::Hash;
 
-/// Version of the permutation and of the interleaving rule, which all plans so far share. It starts the chain in
-/// the place of the schema's version, so that an extension with newer features keeps the chain of the older plan.
+/// Version of the permutation and of the interleaving rule, which all plans so far share. It starts the chain
+/// in the place of the schema's version, so that an extension with newer features keeps the chain of the
+/// older plan.
 const RULES_VERSION: u32 = 1;
 
 impl PlanLock {
-    /// Computes the version, the chain and the id: `chain_i = H(chain_{i-1}, pools that phase i brought, phase i)`,
-    /// starting from `H(1, seed, holdout)`. A phase that an extension cut short enters as it was; how far it is shown
-    /// is folded in after it. The id is the last link, with the extensions and takedowns if there are any.
+    /// Computes the version, the chain and the id: `chain_i = H(chain_{i-1}, pools that phase i brought,
+    /// phase i)`, starting from `H(1, seed, holdout)`. A phase that an extension cut short enters as it was;
+    /// how far it is shown is folded in after it. The id is the last link, with the extensions and takedowns
+    /// if there are any.
     ///
     /// # Errors
     /// Never in practice: the schema has no value that JSON cannot hold.
@@ -60,21 +62,22 @@ impl PlanLock {
         if newer { 2 } else { 1 }
     }
 
-    /// Whether a run that has read samples `0..t` of plan `id` can continue with this plan: it is the same plan, or this one
-    /// extends it and does not differ before `t`.
+    /// Whether a run that has read samples `0..t` of plan `id` can continue with this plan: it is the same
+    /// plan, or this one extends it and does not differ before `t`.
     pub fn continues_run(&self, id: Hash, t: u64) -> bool {
         id == self.id || self.agrees_with(id).is_some_and(|until| t <= until)
     }
 
-    /// How many first samples an earlier plan has in common with this one, when this one is an extension of it.
+    /// How many first samples an earlier plan has in common with this one, when this one is an extension of
+    /// it.
     pub fn agrees_with(&self, id: Hash) -> Option<u64> {
         let i = self.extends.iter().position(|earlier| earlier.plan == id)?;
         // A later extension may have started before an earlier one.
         self.extends[i..].iter().map(|earlier| earlier.until).min()
     }
 
-    /// Samples that two plans provably share: the phases with equal links of the chain, as far as both show them and
-    /// no takedown began.
+    /// Samples that two plans provably share: the phases with equal links of the chain, as far as both show
+    /// them and no takedown began.
     pub fn common_prefix(&self, other: &PlanLock) -> u64 {
         let mut common = 0;
         for (a, b) in self.phases.iter().zip(&other.phases) {

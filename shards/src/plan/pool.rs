@@ -65,8 +65,8 @@ impl PlanLock {
     }
 }
 
-/// The families of a proxy plan: a share of all, by their place in a permutation, so that a smaller proxy is a part
-/// of a larger one.
+/// The families of a proxy plan: a share of all, by their place in a permutation, so that a smaller proxy is
+/// a part of a larger one.
 pub fn proxy_families(all: &FamilyTable, seed: u64, pool_key: u64, share: [u64; 2]) -> FamilyTable {
     let n = all.len() as u64;
     let order = Permutation::new(n, stream_key(seed, pool_key, 0, 0, Purpose::Proxy));
@@ -183,8 +183,8 @@ pub(super) fn pieces(pools: &[Pool], lock: &PlanLock, id: SampleId) -> Result<Ve
     Ok(concat_window(pools, lock, number, id.pass, window)?.bin(bin))
 }
 
-/// What is left of a window after its first `shown` bins, neighbors as one piece: best-fit by document, concatenation in the
-/// order of its stream.
+/// What is left of a window after its first `shown` bins, neighbors as one piece: best-fit by document,
+/// concatenation in the order of its stream.
 pub(super) fn rest_of_window(
     pools: &[Pool],
     lock: &PlanLock,
@@ -244,7 +244,8 @@ fn bins_per_window(lock: &PlanLock, pool: usize, pass: u32) -> Result<&[u64]> {
     Ok(&lock.pools[pool].pass(pass).ok_or_else(none)?.bins_per_window)
 }
 
-/// A pool continues an earlier one over the same families, in a pass that the earlier one has begun or would begin next.
+/// A pool continues an earlier one over the same families, in a pass that the earlier one has begun or would
+/// begin next.
 fn check_continuation(dir: &Path, lock: &PlanLock, number: usize) -> Result<()> {
     let pool = &lock.pools[number];
     let Some(continues) = pool.continues else { return Ok(()) };

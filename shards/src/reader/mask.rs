@@ -52,7 +52,8 @@ pub(crate) fn packed(flags: &[bool]) -> Vec<u8> {
     flags.chunks(8).map(byte).collect()
 }
 
-/// Checksum of a document: XXH3-64 of its tokens as they lie in the file and, where there is a mask, of its packed flags.
+/// Checksum of a document: XXH3-64 of its tokens as they lie in the file and, where there is a mask, of its
+/// packed flags.
 pub(crate) fn document_sum(tokens: &[u8], flags: Option<&[bool]>) -> u64 {
     let mut hasher = Xxh3::new();
     hasher.update(tokens);
@@ -77,8 +78,8 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         Ok(self.has_mask().then(|| Mask { bits: self.section(MASK), start, len }))
     }
 
-    /// Of the tokens `offset..offset + len` of a document those whose next token is there and trained: the targets of a
-    /// piece in the loss.
+    /// Of the tokens `offset..offset + len` of a document those whose next token is there and trained: the
+    /// targets of a piece in the loss.
     ///
     /// # Errors
     /// As [`ShardIndex::mask`].

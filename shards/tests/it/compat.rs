@@ -143,8 +143,8 @@ fn the_writer_still_writes_versions_3_and_4() {
     }
 }
 
-/// One line for each sample: number, pool, pass, bin, trained tokens, padding, and document:offset:length of each piece, after a `+`
-/// where it continues the segment of the one before it.
+/// One line for each sample: number, pool, pass, bin, trained tokens, padding, and document:offset:length of
+/// each piece, after a `+` where it continues the segment of the one before it.
 fn listing(name: &str) -> String {
     let dir = compat_dir().join(name);
     let plan = Plan::open(&dir).unwrap();
@@ -178,10 +178,10 @@ fn listing(name: &str) -> String {
     text
 }
 
-/// The plans of version 1 were made, and their samples listed, by the program that wrote only that version. Those of
-/// version 2 have phases of two lengths, texts that rest, an extension in the middle of a pass and a takedown, that of version 3 shows
-/// each text of a family once before any of them is shown again, those of version 4 have stitched families and other orders of passes, through an
-/// extension and a takedown.
+/// The plans of version 1 were made, and their samples listed, by the program that wrote only that version.
+/// Those of version 2 have phases of two lengths, texts that rest, an extension in the middle of a pass and a
+/// takedown, that of version 3 shows each text of a family once before any of them is shown again, those of
+/// version 4 have stitched families and other orders of passes, through an extension and a takedown.
 #[test]
 fn plans_of_every_version_give_the_same_samples_forever() {
     for (name, version) in [

@@ -80,7 +80,8 @@ fn every_flipped_byte_is_noticed_and_named() {
         let shard = Shard::open(&mdx).unwrap();
         let error = shard.verify().unwrap_err().to_string();
         assert!(error.contains("s.bin"), "{error}");
-        // Documents of 1, 2, 3, 4 and 5 tokens of two bytes: the one that holds the byte is named, and the others are good.
+        // Documents of 1, 2, 3, 4 and 5 tokens of two bytes: the one that holds the byte is named, and the
+        // others are good.
         let hit = [2, 6, 12, 20, 30].iter().position(|&end| at < end).unwrap() as u32;
         assert!(error.contains(&format!("doc-{hit}`")), "byte {at}: {error}");
         let bad: Vec<u32> = (0..5).filter(|&doc| shard.checked_tokens(doc).is_err()).collect();

@@ -12,9 +12,9 @@
 //! f64; fragments of `wmma` have an order of their own, which programs must not rely on.
 //!
 //! `CUDA_EMULATOR_TRACE=FILE` appends a line for every launch: kernel, grid, block, shared bytes,
-//! instructions of warps, seconds. `CUDA_EMULATOR_PTX=FOLDER` keeps the modules there.
-//! Kernels whose names begin with one of `CUDA_EMULATOR_SKIP=NAME,NAME` are not executed, which is for those that
-//! measure the speed of the device; those of `CUDA_EMULATOR_FAIL=NAME,NAME` fail.
+//! instructions of warps, seconds. `CUDA_EMULATOR_PTX=FOLDER` keeps the modules there. Kernels whose names
+//! begin with one of `CUDA_EMULATOR_SKIP=NAME,NAME` are not executed, which is for those that measure the
+//! speed of the device; those of `CUDA_EMULATOR_FAIL=NAME,NAME` fail.
 
 mod arithmetic;
 mod convert;

@@ -134,8 +134,9 @@ fn wmma_multiplies_matrices() {
 #[test]
 fn mma_has_the_layouts_of_the_manual() {
     let (a, b, expected) = matrices(8);
-    // What lane 4 g + t holds (PTX ISA 8.7, 9.7.14.5.8): A at rows g and g + 8, columns 2 t and 2 t + 8 with their
-    // neighbors; B at rows 2 t and 2 t + 8 with theirs, column g; sums at rows g and g + 8, columns 2 t and 2 t + 1.
+    // What lane 4 g + t holds (PTX ISA 8.7, 9.7.14.5.8): A at rows g and g + 8, columns 2 t and 2 t + 8 with
+    // their neighbors; B at rows 2 t and 2 t + 8 with theirs, column g; sums at rows g and g + 8, columns 2 t
+    // and 2 t + 1.
     let pair = |x: u32, y: u32| bf16(x) | bf16(y) << 16;
     let mut input = vec![0; 32 * 10];
     for lane in 0..32 {

@@ -56,7 +56,8 @@ fn train(run: &str) -> Vec<&str> {
     args
 }
 
-/// Adding a source used to change the digest of the recipe in every shard, and `mix --extend` refused them all.
+/// Adding a source used to change the digest of the recipe in every shard, and `mix --extend` refused them
+/// all.
 #[test]
 fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     let scratch = tempfile::tempdir().unwrap();
@@ -76,7 +77,8 @@ fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     let killed = state(dir, "runs/grown").2;
     assert!(killed < 8, "the kill came too late, at step {killed}");
 
-    // A document that goes changes a shard: the build says what hangs on it, and the old input brings it back.
+    // A document that goes changes a shard: the build says what hangs on it, and the old input brings it
+    // back.
     fs::write(dir.join("a.jsonl"), documents("a", 1..80)).unwrap();
     let said = build(dir);
     for part in [

@@ -35,8 +35,8 @@ const WIDTH: usize = 36;
 /// Seconds that are spent on repeating what takes less.
 const SECONDS: f64 = 0.5;
 
-/// Measures an attention in the blocks of a model, whose sequences are as long as the document. It should be the first
-/// thing that a process does: its peak of memory is that of the process.
+/// Measures an attention in the blocks of a model, whose sequences are as long as the document. It should be
+/// the first thing that a process does: its peak of memory is that of the process.
 ///
 /// # Errors
 /// When the device fails.

@@ -1,5 +1,5 @@
-//! Where the time of a training step goes: the parts of a step one by one, compared with what the machine can do,
-//! then whole steps.
+//! Where the time of a training step goes: the parts of a step one by one, compared with what the machine can
+//! do, then whole steps.
 //!
 //! Tokens are made up, and each sample is one document, the most work for attention. Parts are measured
 //! on one micro-batch of one block; a part's time in a step is that times its blocks and micro-batches.

@@ -15,7 +15,8 @@ pub struct Steps {
     pub n: u64,
     /// Mean milliseconds of a step.
     pub ms: f64,
-    /// Mean milliseconds of processors in a step, of all threads together; absent where the system does not say.
+    /// Mean milliseconds of processors in a step, of all threads together; absent where the system does not
+    /// say.
     pub cpu_ms: Option<f64>,
     /// The fastest and the slowest.
     pub ms_range: [f64; 2],
@@ -100,7 +101,8 @@ fn cpu_seconds() -> Option<f64> {
 
 /// User and system time of a line of `/proc/self/stat`, which counts hundredths.
 fn seconds_of(stat: &str) -> Option<f64> {
-    // The name of the program, in brackets, may hold anything; after it stand state and numbers from the third on.
+    // The name of the program, in brackets, may hold anything; after it stand state and numbers from the
+    // third on.
     let (_, numbers) = stat.rsplit_once(')')?;
     let ticks = numbers.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
     let ticks = ticks.collect::<Option<Vec<u64>>>().filter(|ticks| ticks.len() == 2)?;

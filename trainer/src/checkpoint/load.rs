@@ -86,7 +86,8 @@ pub fn load_model(loaded: &Loaded, device: &Device) -> Result<Model> {
     Ok(parameters::replace_all(model, values))
 }
 
-/// The model of a checkpoint with the moving average of its weights; what no gradient trains is that of the model.
+/// The model of a checkpoint with the moving average of its weights; what no gradient trains is that of the
+/// model.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] when it holds none; and as [`load_model`].

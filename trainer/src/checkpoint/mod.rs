@@ -81,8 +81,8 @@ pub struct StateFile {
     /// Where the run began, if that was in another run; absent for step 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Position>,
-    /// In which arithmetic the last steps were computed, as [`arithmetic`](crate::ops::arithmetic) names it; absent in
-    /// checkpoints of programs that did not say.
+    /// In which arithmetic the last steps were computed, as [`arithmetic`](crate::ops::arithmetic) names it;
+    /// absent in checkpoints of programs that did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arithmetic: Option<String>,
     /// What was measured since the last line of the metrics; absent in version 1.
@@ -129,7 +129,8 @@ pub fn write_parent(run: &Path, parent: &Value) -> Result<()> {
     Ok(moe_shards::atomic::write_file(&run.join(PARENT), format!("{parent:#}\n").as_bytes())?)
 }
 
-/// Removes what a fork that was killed before its first checkpoint has said of itself, for another run to begin there.
+/// Removes what a fork that was killed before its first checkpoint has said of itself, for another run to
+/// begin there.
 ///
 /// # Errors
 /// When the file cannot be removed.

@@ -233,7 +233,8 @@ impl TensorFile {
         }
     }
 
-    /// Opens a file of f32, bf16 or f16. Nothing is allocated by a number that the file's own size does not bear out.
+    /// Opens a file of f32, bf16 or f16. Nothing is allocated by a number that the file's own size does not
+    /// bear out.
     ///
     /// # Errors
     /// When it cannot be read or is no such file.

@@ -43,7 +43,8 @@ pub struct ExportArgs {
     /// Number type: f32 or bf16 for hf; f32, f16 or q8_0 for gguf. Routers stay f32 [default: f32].
     #[arg(long = "type", value_name = "TYPE")]
     pub number: Option<ExportNumber>,
-    /// Read the output back and compare its logits with the checkpoint's. In f32, a difference above 1e-4 is an error.
+    /// Read the output back and compare its logits with the checkpoint's. In f32, a difference above 1e-4 is
+    /// an error.
     #[arg(long)]
     pub verify: bool,
 }

@@ -7,9 +7,9 @@ use clap::Args;
 /// Tasks to evaluate.
 #[derive(Debug, Clone, Args)]
 pub struct TaskArgs {
-    /// Evaluate tasks instead: FILE.toml, or NAME=FILE with one of the definitions ai2_arc, arc_easy, blimp, gsm8k,
-    /// humaneval, lambada or text; FILE is JSONL, optionally gzipped, or a quoted pattern matching such files.
-    /// docs/evaluation.md defines all numbers.
+    /// Evaluate tasks instead: FILE.toml, or NAME=FILE with one of the definitions ai2_arc, arc_easy, blimp,
+    /// gsm8k, humaneval, lambada or text; FILE is JSONL, optionally gzipped, or a quoted pattern matching
+    /// such files. docs/evaluation.md defines all numbers.
     #[arg(long, value_name = "TASK", num_args = 1..,
           conflicts_with_all = ["capacity", "per_token", "logits", "samples"])]
     pub tasks: Vec<String>,

@@ -1,5 +1,5 @@
-//! `moe-train resume --fork`: a run of its own that begins where another one stands, under any configuration whose
-//! tensors are the same.
+//! `moe-train resume --fork`: a run of its own that begins where another one stands, under any configuration
+//! whose tensors are the same.
 
 use std::fs::File;
 use std::path::Path;
@@ -44,7 +44,8 @@ impl Fork<'_> {
         lines
     }
 
-    /// The checkpoint under the configuration of the fork; tensors of another model are refused when they are read.
+    /// The checkpoint under the configuration of the fork; tensors of another model are refused when they are
+    /// read.
     pub(super) fn loaded(&self, loaded: Loaded, seq_len: usize) -> Loaded {
         let mut state = loaded.state;
         (state.t, state.seq_len, state.plan_id) = (self.position.t, seq_len, self.plan_id);
@@ -83,7 +84,8 @@ impl Fork<'_> {
     }
 }
 
-/// Adds the changed keys below these parts to an error that tensors of another model brought, with what is asked of them.
+/// Adds the changed keys below these parts to an error that tensors of another model brought, with what is
+/// asked of them.
 pub(super) fn explain(error: Error, changes: &[Change], parts: &[&str], rule: &str) -> Error {
     let Error::Checkpoint { path, problem } = error else { return error };
     let is_of_model = |change: &&Change| parts.iter().any(|part| change.key.starts_with(part));

@@ -1,5 +1,5 @@
-//! `moe-train --from RUN`: a run that begins with the weights of another one, on a plan of its own, with an optimizer and a
-//! schedule that restart. What it comes from is in its `parent.json`.
+//! `moe-train --from RUN`: a run that begins with the weights of another one, on a plan of its own, with an
+//! optimizer and a schedule that restart. What it comes from is in its `parent.json`.
 
 use std::path::Path;
 
@@ -64,7 +64,8 @@ pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Res
     })
 }
 
-/// What `parent.json` says: the checkpoint whose weights a run begins with, what was done with them, and how it differs.
+/// What `parent.json` says: the checkpoint whose weights a run begins with, what was done with them, and how
+/// it differs.
 pub(super) fn provenance(loaded: &Loaded, kind: &str, differences: Vec<String>) -> Result<Value> {
     let state = &loaded.state;
     Ok(json!({

@@ -12,8 +12,9 @@ use crate::ops::matmul::matmul;
 use crate::ops::read;
 use crate::run::Validator;
 
-/// Writes a safetensors file of f32: `tokens`, `positions` and `segments`, -1 on padding, `[samples, seq_len]` each, and `logits`,
-/// `[samples, seq_len, vocab]`, 0 after the end of samples that are shorter than the longest.
+/// Writes a safetensors file of f32: `tokens`, `positions` and `segments`, -1 on padding, `[samples,
+/// seq_len]` each, and `logits`, `[samples, seq_len, vocab]`, 0 after the end of samples that are shorter
+/// than the longest.
 ///
 /// # Errors
 /// When the device failed or the file cannot be written.

@@ -34,7 +34,8 @@ pub(super) fn check(
     fits(config, geometry, device)
 }
 
-/// Refuses a run that needs more memory than the machine has. How much a GPU has is known only to its allocator.
+/// Refuses a run that needs more memory than the machine has. How much a GPU has is known only to its
+/// allocator.
 ///
 /// # Errors
 /// [`Error::Config`] with the settings that help.

@@ -130,9 +130,9 @@ impl Report<'_> {
         cost.values * self.geometry.compute.bytes() + 4 * (cost.f32_values + scores)
     }
 
-    /// Bytes that must pass through memory for one token at least: in each forward pass weights are read, in each
-    /// backward pass read again, and their gradients written; each step reads parameter, gradient and both moments
-    /// and writes all but the gradient; what the backward pass needs is written and read.
+    /// Bytes that must pass through memory for one token at least: in each forward pass weights are read, in
+    /// each backward pass read again, and their gradients written; each step reads parameter, gradient and
+    /// both moments and writes all but the gradient; what the backward pass needs is written and read.
     fn moved(&self, cost: &Cost) -> u64 {
         let weights = cost.parameters;
         let per_pass = weights * (2 * self.geometry.compute.bytes() + 4);

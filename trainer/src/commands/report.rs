@@ -75,7 +75,8 @@ fn names(runs: &[PathBuf]) -> Vec<String> {
     runs.iter().zip(&short).map(long).collect()
 }
 
-/// What a run has written down. Without a checkpoint yet its model is not known, and what depends on it is left out.
+/// What a run has written down. Without a checkpoint yet its model is not known, and what depends on it is
+/// left out.
 fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
     let metrics = dir.join("metrics.jsonl");
     if !metrics.is_file() {

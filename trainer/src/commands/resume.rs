@@ -106,8 +106,8 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     train_and_report(state, begun, interval, args.end, printer)
 }
 
-/// That the steps so far were computed otherwise than this program computes the next ones, which a run without
-/// interruption would have made with other bits.
+/// That the steps so far were computed otherwise than this program computes the next ones, which a run
+/// without interruption would have made with other bits.
 fn other_arithmetic(loaded: &Loaded, device: &Device) -> Option<String> {
     let (was, is) = (loaded.state.arithmetic.as_deref(), ops::arithmetic(device));
     (was != Some(is)).then(|| {
@@ -130,8 +130,8 @@ fn refuse_past_stop(args: &ResumeArgs, step: u64) -> Result<()> {
     }
 }
 
-/// The run's configuration with the changes asked for. Of what decides what is learned nothing but the learning rates of
-/// its future may change, unless it is a fork.
+/// The run's configuration with the changes asked for. Of what decides what is learned nothing but the
+/// learning rates of its future may change, unless it is a fork.
 fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
     let saved = &loaded.config.values;
     let mut source = match &args.config {
@@ -193,8 +193,8 @@ fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
     Ok(config)
 }
 
-/// Opens the plan of the run, or an extension that does not differ in what the run has read; for a fork any plan of
-/// the same tokenizer, which it reads from its first sample on. Also says where the run continues.
+/// Opens the plan of the run, or an extension that does not differ in what the run has read; for a fork any
+/// plan of the same tokenizer, which it reads from its first sample on. Also says where the run continues.
 fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result<(Corpus, Position)> {
     let (shards, state) = (&config.data.shards, &loaded.state);
     let is_there = shards.join(PlanLock::FILE).is_file();

@@ -1,5 +1,5 @@
-//! `moe-train verify-resume`: two runs of the same configuration, one of them killed halfway and resumed, and a comparison
-//! of how they end. Each part is a separate process, so that only what is on disk survives.
+//! `moe-train verify-resume`: two runs of the same configuration, one of them killed halfway and resumed, and
+//! a comparison of how they end. Each part is a separate process, so that only what is on disk survives.
 
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -24,7 +24,8 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
     let mut source = source::read(&args.source)?;
     source.apply(args.shards.as_deref(), None, args.device);
     let mut values = source.values;
-    // A checkpoint where the kill comes, a line of the metrics that begins before it and ends after it, and a validation.
+    // A checkpoint where the kill comes, a line of the metrics that begins before it and ends after it, and a
+    // validation.
     let rhythm =
         [("run.save_every", half), ("run.log_every", half + 1), ("run.eval_every", steps), ("run.keep", 9)];
     rhythm.into_iter().for_each(|(key, n)| values.set(key, Setting::Int(n as i64)));
@@ -117,8 +118,8 @@ fn code_of(status: ExitStatus) -> u8 {
     status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
-/// Runs a command to its end, or until a folder appears, at which it is killed. Its exit code if it failed, after it has
-/// said why; a signal to this program ends it too.
+/// Runs a command to its end, or until a folder appears, at which it is killed. Its exit code if it failed,
+/// after it has said why; a signal to this program ends it too.
 fn run_child(command: &mut Command, until: Option<&Path>, stop: &AtomicBool) -> Result<Option<u8>> {
     let io = |action| Error::io(action, Path::new("moe-train"));
     let mut child = command.spawn().map_err(io("run"))?;

@@ -1,4 +1,5 @@
-//! `[[optim.group]]`: parameters that move otherwise than the rest, by name, of which the last group that matches counts.
+//! `[[optim.group]]`: parameters that move otherwise than the rest, by name, of which the last group that
+//! matches counts.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -84,8 +85,8 @@ fn find(name: &str) -> Result<(&'static str, Kind), String> {
     })
 }
 
-/// Reads the groups of a TOML value; problems go to `problems`, each with the place that `at` gives a key of the group
-/// of this number, from 0, or the group itself.
+/// Reads the groups of a TOML value; problems go to `problems`, each with the place that `at` gives a key of
+/// the group of this number, from 0, or the group itself.
 pub(super) fn read(
     value: &toml::Value,
     at: impl Fn(usize, Option<&str>) -> String,
@@ -231,7 +232,8 @@ impl settings::Values for OfGroup<'_> {
     }
 }
 
-/// The rule of all parameters and the groups of some, of values that are checked one by one. Problems go to `problems`.
+/// The rule of all parameters and the groups of some, of values that are checked one by one. Problems go to
+/// `problems`.
 pub(super) fn groups(values: &Values, problems: &mut Vec<String>) -> Result<Groups, String> {
     let rule = rule::read(&values.word("optim.kind")?, values)?;
     let mut groups = Groups::of_all(rule).remembering(moments(values));

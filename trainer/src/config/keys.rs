@@ -17,8 +17,8 @@ use crate::settings::value::{Kind, Value};
 
 pub use crate::settings::Key;
 
-/// All keys, by section. Each part of the program says its own in a struct of settings; here stands their order, and
-/// the keys that choose among kinds of a part.
+/// All keys, by section. Each part of the program says its own in a struct of settings; here stands their
+/// order, and the keys that choose among kinds of a part.
 pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     let rules: &'static [&'static str] = Vec::leak(rule::kinds());
     let of_rules = rule::REGISTRY.iter().map(|entry| (entry.kind, (entry.keys)())).collect();
@@ -88,7 +88,8 @@ fn choice(
     all
 }
 
-/// The keys of attention: its kind, which counts where the pattern asks for it, the pattern, and the keys of each kind.
+/// The keys of attention: its kind, which counts where the pattern asks for it, the pattern, and the keys of
+/// each kind.
 fn attention() -> Vec<Key> {
     let doc = "kind of attention in every block, or in those that attention.pattern calls \"full\"";
     let mut all = choice("attention.kind", AttentionConfig::KINDS, doc, AttentionConfig::keys());

@@ -73,8 +73,8 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// The length of a run from its start, once the samples are known; it is then one of the values, as are the steps of a
-    /// schedule that was given in tokens.
+    /// The length of a run from its start, once the samples are known; it is then one of the values, as are
+    /// the steps of a schedule that was given in tokens.
     ///
     /// # Errors
     /// [`Error::Config`] when the plan is too short for the steps asked for.
@@ -128,8 +128,8 @@ impl RunConfig {
         ModelConfig { vocab_size, seq_len, ..self.model.clone() }
     }
 
-    /// Tokens of a forward pass that answers tasks: as many as one of training. 1, so that every text is a pass of its own,
-    /// where the tokens of a pass compete.
+    /// Tokens of a forward pass that answers tasks: as many as one of training. 1, so that every text is a
+    /// pass of its own, where the tokens of a pass compete.
     pub fn tokens_per_pass(&self, geometry: &ModelConfig) -> usize {
         match geometry.sees_later_tokens() {
             Some(_) => 1,
@@ -161,7 +161,8 @@ impl RunConfig {
         self.schedule.of(self.optim.lr, n_steps)
     }
 
-    /// Whether the samples of a forward pass compete with each other, so that `data.micro_batch` decides what is learned.
+    /// Whether the samples of a forward pass compete with each other, so that `data.micro_batch` decides what
+    /// is learned.
     pub fn depends_on_micro_batch(&self) -> bool {
         let moe = &self.model.moe;
         let has_mixture = self.model.n_dense_layers < self.model.n_layers;

@@ -142,8 +142,8 @@ impl Values {
         }
     }
 
-    /// Adds one `key=value` of the command line. A value that is no TOML is taken as a word. Another kind of a part takes
-    /// away the settings of the kind that it replaces, which a preset or a file may have given.
+    /// Adds one `key=value` of the command line. A value that is no TOML is taken as a word. Another kind of
+    /// a part takes away the settings of the kind that it replaces, which a preset or a file may have given.
     pub fn read_assignment(&mut self, assignment: &str, problems: &mut Vec<String>) {
         let Some((name, text)) = assignment.split_once('=') else {
             problems.push(format!("--set {assignment}: expected key=value, as in --set moe.top_k=2"));
@@ -185,8 +185,8 @@ impl Values {
         Ok(())
     }
 
-    /// All keys as TOML, in the order of the table, and the groups after them; keys without a value are left out. With
-    /// `docs`, each has its description above it.
+    /// All keys as TOML, in the order of the table, and the groups after them; keys without a value are left
+    /// out. With `docs`, each has its description above it.
     pub fn to_toml(&self, docs: bool) -> String {
         let mut text = String::new();
         let mut section = "";

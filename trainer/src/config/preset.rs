@@ -55,8 +55,8 @@ mod tests {
         let mixtral = size("mixtral-8x7b", 32_000);
         assert_eq!(mixtral.total, 32 * 1_451_270_144 + 2 * 32_000 * 4096 + 4096);
         assert_eq!(mixtral.active / 100_000_000, 128);
-        // The released weights of OLMoE have 6,919,161,856, of which 16 * 2 * (2048 - 128) are scales of queries and keys
-        // that are shared by heads here.
+        // The released weights of OLMoE have 6,919,161,856, of which 16 * 2 * (2048 - 128) are scales of
+        // queries and keys that are shared by heads here.
         let olmoe = size("olmoe-1b-7b", 50_304);
         assert_eq!(olmoe.total, 6_919_161_856 - 16 * 2 * (2048 - 128));
         assert_eq!(olmoe.active / 10_000_000, 128);

@@ -11,8 +11,8 @@ settings! {
     pub struct RunSettings in "run" {
         /// seed of the initial parameters; the order of the data is the plan's
         seed: u64 = 1, int(0, i64::MAX);
-        /// optimizer steps; absent: as many whole batches as the plan has samples for. A resumed run may be made
-        /// longer or shorter if no past learning rate changes: before the decay of wsd, or with constant
+        /// optimizer steps; absent: as many whole batches as the plan has samples for. A resumed run may be
+        /// made longer or shorter if no past learning rate changes: before the decay of wsd, or with constant
         steps: Option<u64> = None, int(1, MANY);
         /// auto, cpu, cuda or cuda:N
         device: DeviceChoice = DeviceChoice::Auto, Kind::Device, free;
@@ -20,8 +20,8 @@ settings! {
         log_every: u64 = 10, int(1, MANY), free;
         /// steps between validations; one more follows the last step
         eval_every: u64 = 200, int(1, MANY), free;
-        /// tasks to evaluate during training, in the form of `moe-train eval --tasks`; absent or []: none. Paths are relative to
-        /// the folder where the program runs
+        /// tasks to evaluate during training, in the form of `moe-train eval --tasks`; absent or []: none.
+        /// Paths are relative to the folder where the program runs
         eval_tasks: Option<Vec<String>> = None, Kind::TextsOrNone("[\"arc_easy=arc_easy.jsonl.gz\", \"mine.toml\"]"), free;
         /// steps between task evaluations; one more follows the last step; absent: run.eval_every
         eval_tasks_every: Option<u64> = None, int(1, MANY), free;
@@ -30,8 +30,8 @@ settings! {
         /// keep only the input of each block and recompute the block in the backward pass: a third more work,
         /// far less memory, the same gradients
         recompute: bool = false, Kind::Bool, free;
-        /// decay per update of a moving average of the weights, which is evaluated and saved in addition to them;
-        /// absent: there is none
+        /// decay per update of a moving average of the weights, which is evaluated and saved in addition to
+        /// them; absent: there is none
         ema_decay: Option<f64> = None, float(0.0, 0.999_999_999), free;
         /// steps after which the moving average of weights begins, with the weights at that point; absent: 0
         ema_from: Option<u64> = None, int(0, MANY), free;

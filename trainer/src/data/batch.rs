@@ -7,8 +7,8 @@ use moe_shards::{Sample, SampleId};
 
 use crate::model::{Input, PADDING};
 
-/// Samples `first_t..first_t + len` of a plan, or a run of validation samples. Where a plan goes over to another length of
-/// sequences within a batch, the shorter ones are padded to the longest.
+/// Samples `first_t..first_t + len` of a plan, or a run of validation samples. Where a plan goes over to
+/// another length of sequences within a batch, the shorter ones are padded to the longest.
 ///
 /// # Shapes
 /// All vectors over tokens have `len * seq_len` entries, sample after sample.

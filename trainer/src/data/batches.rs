@@ -1,5 +1,6 @@
-//! How many samples each step takes: always as many, or fewer at the start (`data.batch_ramp`). It is a pure function of
-//! the number of the step, so that a resumed run, and any run of the same configuration, takes the same ones.
+//! How many samples each step takes: always as many, or fewer at the start (`data.batch_ramp`). It is a pure
+//! function of the number of the step, so that a resumed run, and any run of the same configuration, takes
+//! the same ones.
 
 /// Samples of the steps of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_ramp_by_hand() {
-        // Steps 0..3 take 2 samples, steps 3..5 take 4: the second of them holds sample 13, the last before 13 is 12.
+        // Steps 0..3 take 2 samples, steps 3..5 take 4: the second of them holds sample 13, the last before
+        // 13 is 12.
         let ramp = batches(&["2 until step 3", "4 until sample 13"], 8).expect("a ramp");
         assert_eq!((0..7).map(|step| ramp.size(step)).collect::<Vec<_>>(), [2, 2, 2, 4, 4, 8, 8]);
         assert_eq!((0..8).map(|step| ramp.before(step)).collect::<Vec<_>>(), [0, 2, 4, 6, 10, 14, 22, 30]);

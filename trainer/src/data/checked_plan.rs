@@ -1,6 +1,6 @@
-//! A plan whose shards are compared with their digests: a small data set before the first step, a large one during
-//! training. In either case, a document is checked when a sample shows it (`moe_shards::Shard::checked_tokens`);
-//! this finds damage in what would only be read hours later.
+//! A plan whose shards are compared with their digests: a small data set before the first step, a large one
+//! during training. In either case, a document is checked when a sample shows it
+//! (`moe_shards::Shard::checked_tokens`); this finds damage in what would only be read hours later.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -30,8 +30,8 @@ struct Background {
 }
 
 impl CheckedPlan {
-    /// Checks the shards of a plan; those of more than `at_once_bytes` together on a thread of its own, whose finding the next
-    /// sample brings.
+    /// Checks the shards of a plan; those of more than `at_once_bytes` together on a thread of its own, whose
+    /// finding the next sample brings.
     ///
     /// # Errors
     /// The first shard that is not as it was written, with the document where that can be told.

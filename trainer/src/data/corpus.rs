@@ -60,7 +60,8 @@ impl Corpus {
     /// Opens the plan in `dir`.
     ///
     /// # Errors
-    /// When the folder holds no plan, or plan, shards and tokenizer do not belong together, or a shard is damaged.
+    /// When the folder holds no plan, or plan, shards and tokenizer do not belong together, or a shard is
+    /// damaged.
     pub fn open(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::Data(format!(

@@ -32,12 +32,13 @@ pub struct Exported {
     pub warnings: Vec<String>,
 }
 
-/// Writes a checkpoint to a folder, which must be empty or not there. Numbers are of the type asked for, except for routers and their
-/// biases, which stay f32. One tensor after the other is read and written; `config.json` comes last, so that a folder without it is unfinished.
+/// Writes a checkpoint to a folder, which must be empty or not there. Numbers are of the type asked for,
+/// except for routers and their biases, which stay f32. One tensor after the other is read and written;
+/// `config.json` comes last, so that a folder without it is unfinished.
 ///
 /// # Errors
-/// [`Error::Usage`] when no class can be the model, by key, or the folder holds something; otherwise when a file cannot be read or
-/// written.
+/// [`Error::Usage`] when no class can be the model, by key, or the folder holds something; otherwise when a
+/// file cannot be read or written.
 pub fn export(loaded: &Loaded, dir: &Path, number: Number, shard_bytes: u64) -> Result<Exported> {
     let model = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
     let facts = Facts { values: &loaded.config.values, model: &model };
@@ -160,7 +161,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens the parameters, all of which the class must have a place for, except for selection biases that are zero.
+    /// Opens the parameters, all of which the class must have a place for, except for selection biases that
+    /// are zero.
     ///
     /// # Errors
     /// The first parameter that it has none for, or as [`TensorFile::open`].

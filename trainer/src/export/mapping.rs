@@ -1,6 +1,7 @@
 //! Where the values of a tensor of another program lie in ours, the same table for both directions.
 //!
-//! Ours are `[in, out]`, theirs `[out, in]`; ours hold queries, keys and values in one matrix, and all experts of a block in one stack.
+//! Ours are `[in, out]`, theirs `[out, in]`; ours hold queries, keys and values in one matrix, and all
+//! experts of a block in one stack.
 
 use std::ops::Range;
 
@@ -85,7 +86,8 @@ impl Mapped {
     }
 }
 
-/// Columns of heads whose last `turned` channels are pairs (i, i + turned / 2) in ours, and neighbors in theirs.
+/// Columns of heads whose last `turned` channels are pairs (i, i + turned / 2) in ours, and neighbors in
+/// theirs.
 pub fn interleaved(heads: Range<usize>, width: usize, turned: usize) -> Vec<usize> {
     let still = width - turned;
     let of_head = |head: usize| {

@@ -1,4 +1,5 @@
-//! Models for other programs, and from them: folders of Hugging Face's transformers, and GGUF files of llama.cpp.
+//! Models for other programs, and from them: folders of Hugging Face's transformers, and GGUF files of
+//! llama.cpp.
 //!
 //! ```text
 //! checkpoint -> class (what it is there) -> mapped tensors -> folder | gguf

@@ -67,7 +67,8 @@ impl Folder {
         Ok(Self { dir: dir.to_path_buf(), class, settings, vocab_size, max_positions, files, places })
     }
 
-    /// The configuration of a run of this model, on top of other values: what the model is comes from the folder.
+    /// The configuration of a run of this model, on top of other values: what the model is comes from the
+    /// folder.
     ///
     /// # Errors
     /// When the rest of the values makes another model of it.
@@ -93,8 +94,8 @@ impl Folder {
         std::fs::read(&path).map_err(Error::io("read", &path))
     }
 
-    /// The model of a configuration of [`Folder::config`], with the first rows of the vocabulary if it has fewer. One tensor after the other
-    /// is read.
+    /// The model of a configuration of [`Folder::config`], with the first rows of the vocabulary if it has
+    /// fewer. One tensor after the other is read.
     ///
     /// # Errors
     /// When tensors are missing, surplus or of another shape, naming the first.
@@ -157,7 +158,8 @@ impl Folder {
     }
 }
 
-/// Whether a tensor has no part in what a model computes: further blocks that predict later tokens, tables, and a tied head.
+/// Whether a tensor has no part in what a model computes: further blocks that predict later tokens, tables,
+/// and a tied head.
 fn is_idle(name: &str, geometry: &ModelConfig) -> bool {
     let layer =
         name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());

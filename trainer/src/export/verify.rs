@@ -1,4 +1,5 @@
-//! Checks that what was written is the model: reads it back with our own reader and compares logits with the checkpoint's.
+//! Checks that what was written is the model: reads it back with our own reader and compares logits with the
+//! checkpoint's.
 
 use std::path::Path;
 

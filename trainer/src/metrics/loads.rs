@@ -38,8 +38,8 @@ pub fn shares(load: &[u64]) -> Vec<f64> {
     load.iter().map(|&n| (n as f64 / total * 1e4).round() / 1e4).collect()
 }
 
-/// The mutual information of group and expert in nats, `sum_ge p(g, e) ln(p(g, e) / (p(g) p(e)))`: 0 where all groups go to
-/// the same experts, and at most the entropy of either.
+/// The mutual information of group and expert in nats, `sum_ge p(g, e) ln(p(g, e) / (p(g) p(e)))`: 0 where
+/// all groups go to the same experts, and at most the entropy of either.
 pub fn information<'a>(groups: impl Iterator<Item = &'a Vec<u64>> + Clone) -> f64 {
     let mut experts: Vec<u64> = Vec::new();
     groups.clone().for_each(|load| add(&mut experts, load));

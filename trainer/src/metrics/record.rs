@@ -157,7 +157,8 @@ pub struct ValidatedRouter {
     pub groups: GroupLoads,
 }
 
-/// The line of a validation; `average` is the loss of the moving average of the weights, `routers` are by layer.
+/// The line of a validation; `average` is the loss of the moving average of the weights, `routers` are by
+/// layer.
 pub fn validation_record(
     step: u64,
     losses: &GroupLosses,

@@ -55,7 +55,8 @@ impl Block {
     /// Block `layer` (from 0) of a model.
     pub fn new(config: &ModelConfig, layer: usize, init: &Init) -> Self {
         let name = format!("blocks.{layer}");
-        // The residual stream adds two outputs per block; scaling them keeps its variance from growing with depth.
+        // The residual stream adds two outputs per block; scaling them keeps its variance from growing with
+        // depth.
         let transfer = Transfer::of(config);
         let out_scale = transfer.residual_init(config.n_layers);
         let ffn = format!("{name}.feed_forward");

@@ -141,8 +141,8 @@ impl ModelConfig {
         self.attention.of(layer, self.n_layers)
     }
 
-    /// What the attention of a block must know to be built; `out_scale` is the factor of the initial standard deviation of
-    /// its projection back into the residual stream.
+    /// What the attention of a block must know to be built; `out_scale` is the factor of the initial standard
+    /// deviation of its projection back into the residual stream.
     pub fn place(&self, out_scale: f64) -> Place {
         Place {
             tile_from: self.attention.tile_from(),

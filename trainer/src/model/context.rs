@@ -113,7 +113,8 @@ impl Context {
         self.draws(width, |index| stream.uniform(index))
     }
 
-    /// Normal numbers of mean 0 and variance 1 for a layer of this name, `[tokens, width]`, as [`Context::random`].
+    /// Normal numbers of mean 0 and variance 1 for a layer of this name, `[tokens, width]`, as
+    /// [`Context::random`].
     pub fn normal(&self, name: &str, width: usize) -> Tensor<2> {
         let stream = self.random(name);
         self.draws(width, |index| stream.normal(index))

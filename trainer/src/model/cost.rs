@@ -22,8 +22,8 @@ pub struct Cost {
     pub gpu_scores: u64,
 }
 
-/// How many values of each score the plain form of attention keeps: what is exponentiated, its exponential, and the
-/// softmax.
+/// How many values of each score the plain form of attention keeps: what is exponentiated, its exponential,
+/// and the softmax.
 pub const PLAIN_SCORES: u64 = 3;
 
 impl Cost {

@@ -1,5 +1,5 @@
-//! What the documentation says about each kind of router or balancer. It is next to the kind's definition, and the
-//! tables in docs/models.md are made from it.
+//! What the documentation says about each kind of router or balancer. It is next to the kind's definition,
+//! and the tables in docs/models.md are made from it.
 
 /// Which form of its operations computes a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

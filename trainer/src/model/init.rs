@@ -63,7 +63,8 @@ impl<'a> Init<'a> {
         self.random(name, shape, |stream, i| value(stream.uniform(i)))
     }
 
-    /// A parameter of normal values with standard deviation `scale * std`, and what the parametrization makes of it.
+    /// A parameter of normal values with standard deviation `scale * std`, and what the parametrization makes
+    /// of it.
     ///
     /// `name` must be the parameter's full name, so that no two draw the same numbers.
     pub fn normal<const D: usize>(&self, name: &str, shape: [usize; D], scale: f64) -> Param<Tensor<D>> {

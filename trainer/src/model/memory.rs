@@ -1,9 +1,10 @@
 //! How much memory a training step needs, before it starts.
 //!
-//! Per parameter: 4 bytes for itself and its gradient, what the rule by which it moves keeps, and with bf16 a copy of
-//! 2 bytes that products keep for the backward pass. Per token and block: what the gradients of its
-//! operations need, as each part says in its [`Cost`](super::cost::Cost). On a CPU latent attention also keeps the scores
-//! of samples that are shorter than `attention.tile_from`, sequence length squared per head. The allocator's own slack is not in it.
+//! Per parameter: 4 bytes for itself and its gradient, what the rule by which it moves keeps, and with bf16 a
+//! copy of 2 bytes that products keep for the backward pass. Per token and block: what the gradients of its
+//! operations need, as each part says in its [`Cost`](super::cost::Cost). On a CPU latent attention also
+//! keeps the scores of samples that are shorter than `attention.tile_from`, sequence length squared per head.
+//! The allocator's own slack is not in it.
 
 use super::config::Compute;
 use super::size::size;
@@ -31,14 +32,14 @@ pub struct MemoryPlan {
     pub scores: u64,
     /// Logits of one chunk of the loss and their gradient.
     pub logits: u64,
-    /// On the CPU copies of matrices, in the order in which products read them: those of the head, as it is and transposed,
-    /// and of the largest block. 0 on a GPU.
+    /// On the CPU copies of matrices, in the order in which products read them: those of the head, as it is
+    /// and transposed, and of the largest block. 0 on a GPU.
     pub packed: u64,
 }
 
 impl MemoryPlan {
-    /// The plan for micro-batches of `samples` samples, computed by these forms of operations, with `of_rules` bytes
-    /// that the rules of the optimizer keep, and no moving average of weights.
+    /// The plan for micro-batches of `samples` samples, computed by these forms of operations, with
+    /// `of_rules` bytes that the rules of the optimizer keep, and no moving average of weights.
     pub fn new(config: &ModelConfig, of_rules: u64, samples: usize, form: Form, recompute: bool) -> Self {
         let parameters = 4 * size(config).total;
         let bytes = config.compute.bytes();

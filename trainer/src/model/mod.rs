@@ -101,8 +101,8 @@ impl Model {
         Self::costs(config).into_iter().map(|(_, cost)| cost).sum()
     }
 
-    /// What its parts cost, over all blocks: the table of embeddings, attention, dense feed-forwards, mixtures of
-    /// experts, normalizations, and the head.
+    /// What its parts cost, over all blocks: the table of embeddings, attention, dense feed-forwards,
+    /// mixtures of experts, normalizations, and the head.
     pub fn costs(config: &ModelConfig) -> [(&'static str, Cost); 6] {
         let table = (config.vocab_size * config.d_model) as u64;
         let embedding = Cost { flops: 0, ..Cost::of_weights(table) };
@@ -146,8 +146,8 @@ impl Model {
     }
 
     /// Hidden states of the next tokens of one document, whose tokens so far are in the caches: those of
-    /// [`Model::forward`] of the whole document, where no router looks at other tokens. The input is one sample whose
-    /// positions follow those of the caches.
+    /// [`Model::forward`] of the whole document, where no router looks at other tokens. The input is one
+    /// sample whose positions follow those of the caches.
     ///
     /// # Shapes
     /// - result: `[tokens, d_model]`, after the last normalization

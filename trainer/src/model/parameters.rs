@@ -96,7 +96,8 @@ fn with_widths(model: &Model, found: Vec<Parameter>) -> Vec<Parameter> {
     found.into_iter().map(|p| Parameter { widths: model.side_by_side(&p.name), ..p }).collect()
 }
 
-/// Names and shapes of all parameters of a model that need not be there, in the same order; the values are one zero.
+/// Names and shapes of all parameters of a model that need not be there, in the same order; the values are
+/// one zero.
 pub fn outline(config: &ModelConfig) -> Vec<Parameter> {
     let mut collect = Collect { path: Path::default(), found: Vec::new(), has_values: false };
     let model = Model::outline(config);

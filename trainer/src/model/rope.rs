@@ -4,8 +4,9 @@
 //! that the product of a query and a key depends only on the distance of their positions.
 //! Positions restart at 0 in every piece of a packed sample.
 //!
-//! For sequences longer than in training, frequencies can be lowered: by a larger theta (NTK-aware, bloc97 2023), or
-//! each by how often it turns in a training sequence (YaRN; Peng et al. 2023, arXiv 2309.00071, section 3).
+//! For sequences longer than in training, frequencies can be lowered: by a larger theta (NTK-aware, bloc97
+//! 2023), or each by how often it turns in a training sequence (YaRN; Peng et al. 2023, arXiv 2309.00071,
+//! section 3).
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -19,9 +20,9 @@ use crate::settings::{MANY, float, int};
 settings! {
     /// Rotary positions for sequences longer than those the model was trained on.
     pub struct RopeSettings in "attention.rope" {
-        /// how frequencies are lowered: ntk raises the base so that the slowest turns `factor` times slower and the fastest
-        /// as before; yarn slows those that turn less than once in `original` tokens by `factor`, leaves those that
-        /// turn more than 32 times, and sharpens the softmax
+        /// how frequencies are lowered: ntk raises the base so that the slowest turns `factor` times slower
+        /// and the fastest as before; yarn slows those that turn less than once in `original` tokens by
+        /// `factor`, leaves those that turn more than 32 times, and sharpens the softmax
         scaling: Scaling = Scaling::None, Kind::Choice(&["none", "ntk", "yarn"]);
         /// how many times longer sequences are than before; needs attention.rope.scaling
         factor: Option<f64> = None, float(1.0, 1e6);
@@ -59,11 +60,13 @@ pub enum Stretch {
     },
 }
 
-/// Turns per training sequence above which YaRN leaves a frequency unchanged, and below which it slows it fully.
+/// Turns per training sequence above which YaRN leaves a frequency unchanged, and below which it slows it
+/// fully.
 const YARN_TURNS: [f64; 2] = [32.0, 1.0];
 
 impl RopeSettings {
-    /// The scaling they ask for; nothing if that is impossible, in which case [`RopeSettings::problems`] says why.
+    /// The scaling they ask for; nothing if that is impossible, in which case [`RopeSettings::problems`] says
+    /// why.
     pub fn stretch(&self) -> Option<Stretch> {
         match (self.scaling, self.factor, self.original) {
             (Scaling::Ntk, Some(factor), _) => Some(Stretch::Ntk { factor }),

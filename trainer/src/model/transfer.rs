@@ -1,6 +1,7 @@
-//! Multipliers with which settings tuned on a small dense model work for a wider, deeper or sparser one: maximal update
-//! parametrization (Yang et al. 2022, arXiv 2203.03466) as Megatron-LM has it, and CompleteP
-//! (Dey et al. 2025, arXiv 2505.01618, alpha = 1) with mixtures of experts treated as dense feed-forwards of their active width.
+//! Multipliers with which settings tuned on a small dense model work for a wider, deeper or sparser one:
+//! maximal update parametrization (Yang et al. 2022, arXiv 2203.03466) as Megatron-LM has it, and CompleteP
+//! (Dey et al. 2025, arXiv 2505.01618, alpha = 1) with mixtures of experts treated as dense feed-forwards of
+//! their active width.
 //!
 //! `docs/optimizers.md` has the table.
 
@@ -16,8 +17,8 @@ settings! {
     pub struct WidthBase in "model.base" {
         /// model.d_model of the model on which the settings were tuned
         d_model: usize = 128, int(2, WIDE);
-        /// width of an attention head of that model; scores are multiplied by its root divided by the head width. Absent:
-        /// by 1 divided by the head width
+        /// width of an attention head of that model; scores are multiplied by its root divided by the head
+        /// width. Absent: by 1 divided by the head width
         head_dim: Option<usize> = None, int(1, 4096);
     }
 }
@@ -27,7 +28,8 @@ settings! {
     pub struct DepthBase in "model.base" {
         /// model.layers of the model on which the settings were tuned
         layers: usize = 4, int(1, 10_000);
-        /// hidden width of a feed-forward of that model: the total of all experts that a token visits, or that of a dense one
+        /// hidden width of a feed-forward of that model: the total of all experts that a token visits, or
+        /// that of a dense one
         ffn: usize = 384, int(1, WIDE);
     }
 }
@@ -207,8 +209,9 @@ impl Transfer {
         }
     }
 
-    /// Turns a step of length `0.2 sqrt(max(inputs, outputs))`, which is right at the base, into one that grows as
-    /// `sqrt(outputs / inputs)` and so changes outputs by the same amount at any size (Yang et al. 2023, arXiv 2310.17813).
+    /// Turns a step of length `0.2 sqrt(max(inputs, outputs))`, which is right at the base, into one that
+    /// grows as `sqrt(outputs / inputs)` and so changes outputs by the same amount at any size (Yang et al.
+    /// 2023, arXiv 2310.17813).
     fn of_matched_steps(&self, parameter: &Parameter, role: Role) -> f64 {
         let rows = parameter.shape.len().checked_sub(2).map_or(1, |at| parameter.shape[at]) as f64;
         let columns = parameter.side_by_side().first().map_or(1, |columns| columns.len()) as f64;
@@ -254,8 +257,9 @@ impl Transfer {
         }
     }
 
-    /// Factor of the initial standard deviation of projections back into the residual stream, to which a model of
-    /// `layers` blocks adds two outputs in each (Radford et al. 2019, section 2.3). Complete scales the outputs instead.
+    /// Factor of the initial standard deviation of projections back into the residual stream, to which a
+    /// model of `layers` blocks adds two outputs in each (Radford et al. 2019, section 2.3). Complete scales
+    /// the outputs instead.
     pub(super) fn residual_init(&self, layers: usize) -> f64 {
         match self.kind {
             ParametrizationKind::Standard | ParametrizationKind::Mup => (2.0 * layers as f64).powf(-0.5),
@@ -401,11 +405,13 @@ mod tests {
         // Width 4 times that of the base: all matrices have 4 times the rows and columns.
         close(rate("mup", "blocks.1.attention.w_qkv", &[512, 512]), 0.25);
         close(rate("mup", "blocks.1.feed_forward.experts.w_up", &[8, 512, 96]), 0.25);
-        // 512 x 720, of 128 x 240: 3 times the outputs for 4 times the inputs, and steps 720 / 240 times as long.
+        // 512 x 720, of 128 x 240: 3 times the outputs for 4 times the inputs, and steps 720 / 240 times as
+        // long.
         close(rate("complete", "blocks.0.feed_forward.w_up", &[512, 720]), 0.75 / 3.0);
         // An attention gate has the width of the attention.
         close(rate("complete", "blocks.0.attention.w_gate", &[512, 512]), 0.25);
-        // 512 x 96, of 128 x 48: 2 times the outputs for 4 times the inputs, and steps 512 / 128 times as long.
+        // 512 x 96, of 128 x 48: 2 times the outputs for 4 times the inputs, and steps 512 / 128 times as
+        // long.
         close(rate("complete", "blocks.1.feed_forward.experts.w_up", &[8, 512, 96]), 0.5 / 4.0);
         // 96 x 512, of 48 x 128.
         close(rate("complete", "blocks.1.feed_forward.experts.w_down", &[8, 96, 512]), 2.0 / 4.0);

@@ -1,10 +1,10 @@
 //! Cross-entropy over the vocabulary, computed with its gradient, chunk by chunk.
 //!
-//! The logits of a batch are the largest tensor of a small language model. They are therefore
-//! never kept. On the CPU one operation gives losses and gradients of all tokens. Elsewhere, for a chunk of tokens the logits, the losses and the gradients of hidden states and
-//! head are computed at once, outside of the gradient graph, and
-//! `sum(hidden * g_hidden) + sum(head * g_head)`, with both gradients as constants, hands them to
-//! the graph: its derivative is exactly the two gradients. Memory is `chunk * vocab` for any batch.
+//! The logits of a batch are the largest tensor of a small language model. They are therefore never kept. On
+//! the CPU one operation gives losses and gradients of all tokens. Elsewhere, for a chunk of tokens the
+//! logits, the losses and the gradients of hidden states and head are computed at once, outside of the
+//! gradient graph, and `sum(hidden * g_hidden) + sum(head * g_head)`, with both gradients as constants, hands
+//! them to the graph: its derivative is exactly the two gradients. Memory is `chunk * vocab` for any batch.
 
 use burn::tensor::Tensor;
 
@@ -81,7 +81,8 @@ pub fn token_losses(hidden: Tensor<2>, head: Tensor<2>, targets: Targets) -> Res
     read(Tensor::cat(losses.collect(), 0))
 }
 
-/// How many tokens have a higher logit than the target, of each token; of those whose mask is false it means nothing.
+/// How many tokens have a higher logit than the target, of each token; of those whose mask is false it means
+/// nothing.
 ///
 /// # Shapes
 /// As in [`cross_entropy`].

@@ -1,8 +1,8 @@
-//! The gated delta rule (Yang et al. 2024, arXiv 2412.06464, section 3), with a decay for each channel of a key as in
-//! Kimi Delta Attention (Kimi Team 2025, arXiv 2510.26692, section 3).
+//! The gated delta rule (Yang et al. 2024, arXiv 2412.06464, section 3), with a decay for each channel of a
+//! key as in Kimi Delta Attention (Kimi Team 2025, arXiv 2510.26692, section 3).
 //!
-//! Each head keeps a matrix `S` of keys by values: `S <- diag(exp g) S`, `S <- S + beta k (v - k^T S)^T`, `o = q^T S`. `S`
-//! is 0 where a document begins.
+//! Each head keeps a matrix `S` of keys by values: `S <- diag(exp g) S`, `S <- S + beta k (v - k^T S)^T`, `o
+//! = q^T S`. `S` is 0 where a document begins.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -27,8 +27,8 @@ pub struct DeltaInput {
     pub beta: Tensor<4>,
 }
 
-/// The gated delta rule, in f32. Inside of a chunk tokens meet each other in products (the WY form), and the state
-/// goes from chunk to chunk, so that time and memory grow with the length. All exponents are at most 0.
+/// The gated delta rule, in f32. Inside of a chunk tokens meet each other in products (the WY form), and the
+/// state goes from chunk to chunk, so that time and memory grow with the length. All exponents are at most 0.
 ///
 /// # Shapes
 /// - starts: `[batch * seq]`, the position inside of the sample at which the token's document piece begins
@@ -37,8 +37,8 @@ pub fn gated_delta_rule(input: DeltaInput, starts: &[usize]) -> Tensor<4> {
     gated_delta_rule_from(input, starts, None).0
 }
 
-/// [`gated_delta_rule`] of documents of which those at the start of a sample continue from a state, if there is one, and the
-/// state after the last token.
+/// [`gated_delta_rule`] of documents of which those at the start of a sample continue from a state, if there
+/// is one, and the state after the last token.
 ///
 /// # Shapes
 /// - before: `[batch, heads, key_width, value_width]`, and so is the state after the last token
@@ -171,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_key_that_comes_again_is_corrected() {
-        // Keys 1, values 4 and 8, half of the error each time, nothing forgotten: 2, then 2 + (8 - 2) / 2 = 5.
+        // Keys 1, values 4 and 8, half of the error each time, nothing forgotten: 2, then 2 + (8 - 2) / 2 =
+        // 5.
         let of = |values: [f32; 3]| {
             Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, 1, 3, 1]), &Device::flex())
         };

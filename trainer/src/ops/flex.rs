@@ -13,7 +13,8 @@ use super::cpu::vectorized;
 /// Rows of one unit of work. Fixed, so that sums over rows do not depend on the threads.
 pub const BLOCK_ROWS: usize = 64;
 
-/// Fills `out` block by block on all threads; the function, which should always be inlined, gets a block's first row.
+/// Fills `out` block by block on all threads; the function, which should always be inlined, gets a block's
+/// first row.
 #[inline]
 pub fn blocks(out: &mut [f32], columns: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
     let size = BLOCK_ROWS * columns;
@@ -100,7 +101,8 @@ pub fn sum(a: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// The greatest value. One that is not a number may be skipped: the exponentials that follow, of every value, carry it on.
+/// The greatest value. One that is not a number may be skipped: the exponentials that follow, of every value,
+/// carry it on.
 #[inline(always)]
 pub fn max(a: &[f32]) -> f32 {
     let mut largest = [f32::NEG_INFINITY; 8];

@@ -128,9 +128,9 @@ pub fn plainly<T>(call: impl FnOnce() -> T) -> T {
     call()
 }
 
-/// The order in which a device adds what reaches a parameter: runs in the same one, of the same configuration, make the
-/// same steps, bit for bit. All processors have one, except for what burn sums up, which `docs/determinism.md` lists; what GPUs
-/// have in common has not been measured.
+/// The order in which a device adds what reaches a parameter: runs in the same one, of the same
+/// configuration, make the same steps, bit for bit. All processors have one, except for what burn sums up,
+/// which `docs/determinism.md` lists; what GPUs have in common has not been measured.
 pub fn arithmetic(device: &Device) -> &'static str {
     if is_cpu(device) { cpu::ARITHMETIC } else { "gpu" }
 }

@@ -1,10 +1,11 @@
-//! Native sparse attention (Yuan et al. 2025, arXiv 2502.11089, section 3) in the form of fla-org's implementation: blocks
-//! of one size, keys and values of a block compressed to their means, and the same keys and values for all branches.
+//! Native sparse attention (Yuan et al. 2025, arXiv 2502.11089, section 3) in the form of fla-org's
+//! implementation: blocks of one size, keys and values of a block compressed to their means, and the same
+//! keys and values for all branches.
 //!
-//! `o_t = sum_c g_t^c attend^c(q_t)` over three branches: the means of the blocks of the document that end at t or before;
-//! the tokens of some blocks, of which one is that of t itself and the others those whose means have most of the softmax,
-//! summed over the heads that share keys; and the last tokens. Blocks restart in each document. Which blocks are
-//! selected has no gradient.
+//! `o_t = sum_c g_t^c attend^c(q_t)` over three branches: the means of the blocks of the document that end at
+//! t or before; the tokens of some blocks, of which one is that of t itself and the others those whose means
+//! have most of the softmax, summed over the heads that share keys; and the last tokens. Blocks restart in
+//! each document. Which blocks are selected has no gradient.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -194,8 +195,8 @@ impl<'a> Blocks<'a> {
         selected
     }
 
-    /// The block of a query itself, and those of the greatest shares, in rising order and counted from the start of its
-    /// document; ties go to the first.
+    /// The block of a query itself, and those of the greatest shares, in rising order and counted from the
+    /// start of its document; ties go to the first.
     fn select(&self, row: usize, shares: &[f32]) -> Vec<usize> {
         let (start, at) = self.place(row);
         let own = (at - start) / self.branches.block;

@@ -1,5 +1,5 @@
-//! Matrices with all singular values near 1 and the singular vectors they had (Jordan et al. 2024, "Muon"; coefficients
-//! (3.4445, -4.7750, 2.0315) of the quintic iteration, five times).
+//! Matrices with all singular values near 1 and the singular vectors they had (Jordan et al. 2024, "Muon";
+//! coefficients (3.4445, -4.7750, 2.0315) of the quintic iteration, five times).
 
 use super::matmul::matmul;
 use burn::tensor::Tensor;
@@ -10,8 +10,8 @@ const COEFFICIENTS: [f64; 3] = [3.4445, -4.7750, 2.0315];
 /// Iterations, after which singular values that were above a hundredth of the norm are between 0.68 and 1.2.
 const ITERATIONS: usize = 5;
 
-/// Each matrix of a stack with its singular values brought near 1. Each begins at its own Frobenius norm: one norm
-/// for the stack would leave small matrices small. A matrix of zeros stays one.
+/// Each matrix of a stack with its singular values brought near 1. Each begins at its own Frobenius norm: one
+/// norm for the stack would leave small matrices small. A matrix of zeros stays one.
 ///
 /// # Shapes
 /// - matrices: `[stack, rows, columns]`, and so is the result

@@ -1,12 +1,13 @@
-//! A short causal convolution of each channel (Gu & Dao 2023, arXiv 2312.00752, section 3.4) inside of documents.
+//! A short causal convolution of each channel (Gu & Dao 2023, arXiv 2312.00752, section 3.4) inside of
+//! documents.
 
 use burn::tensor::activation::silu;
 use burn::tensor::{Tensor, TensorData};
 
 use super::linear::{cast_f32, cast_like};
 
-/// `silu(sum_j w[c, j] x[t - width + 1 + j, c])` for each token t and channel c: the last weight meets the token itself,
-/// and nothing before its document is seen.
+/// `silu(sum_j w[c, j] x[t - width + 1 + j, c])` for each token t and channel c: the last weight meets the
+/// token itself, and nothing before its document is seen.
 ///
 /// # Shapes
 /// - x: `[batch * seq, channels]`, and so is the result, in its type

@@ -1,5 +1,6 @@
-//! Norms of gradients, and the factors that clip them: one for all parameters together, and one for each group with a
-//! largest norm of its own, which is then no part of the norm of the rest. Everything stays on the device.
+//! Norms of gradients, and the factors that clip them: one for all parameters together, and one for each
+//! group with a largest norm of its own, which is then no part of the norm of the rest. Everything stays on
+//! the device.
 
 use burn::tensor::Tensor;
 
@@ -12,7 +13,8 @@ use crate::ops::global_norm::{clip_factor, norm_of, squares};
 pub struct Clipping {
     /// Norm of all gradients together, `[1]`.
     pub norm: Tensor<1>,
-    /// The factor of gradients without one of their own, `[1]`; not a number where a norm or the loss is not finite.
+    /// The factor of gradients without one of their own, `[1]`; not a number where a norm or the loss is not
+    /// finite.
     pub factor: Tensor<1>,
     /// The factors of groups that have a largest norm of their own, by group, `[1]` each.
     pub own: Vec<Option<Tensor<1>>>,
@@ -42,7 +44,8 @@ impl Optimizer {
         Norms { all, squares }
     }
 
-    /// The factors that clip gradients of these norms. A loss that is not finite, `[1]`, makes all of them not finite.
+    /// The factors that clip gradients of these norms. A loss that is not finite, `[1]`, makes all of them
+    /// not finite.
     pub fn clip(&self, norms: Norms, loss: Tensor<1>, max_norm: f64) -> Clipping {
         let Norms { all, squares } = norms;
         let groups = self.groups().all();

@@ -33,7 +33,8 @@ pub enum Moments {
     /// All of it in f32.
     #[default]
     F32,
-    /// Sums and means of gradients in bf16; means of squares stay in f32, in which steps far smaller than the mean count.
+    /// Sums and means of gradients in bf16; means of squares stay in f32, in which steps far smaller than the
+    /// mean count.
     Bf16,
 }
 

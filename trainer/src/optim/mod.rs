@@ -102,8 +102,8 @@ impl Optimizer {
     }
 
     /// The model after one update. `gradients` are in the order of [`trained`]; an absent one is a gradient
-    /// of zero, which updates a parameter only from its rule's state. `own` has the factors of groups that are clipped
-    /// separately.
+    /// of zero, which updates a parameter only from its rule's state. `own` has the factors of groups that
+    /// are clipped separately.
     pub fn step(
         &mut self,
         model: Model,

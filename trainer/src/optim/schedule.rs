@@ -11,8 +11,8 @@ pub struct Schedule {
     pub warmup: u64,
     /// Last steps in which `wsd` falls; the others take no notice of it.
     pub decay: u64,
-    /// Steps after which `wsd` has fallen and begins again at the peak, as often as they fit into the run, whose end
-    /// ends the last ones; absent: it falls once.
+    /// Steps after which `wsd` has fallen and begins again at the peak, as often as they fit into the run,
+    /// whose end ends the last ones; absent: it falls once.
     pub period: Option<u64>,
     /// Last rate as a share of the highest.
     pub floor: f64,
@@ -24,8 +24,8 @@ pub struct Schedule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
-    /// Constant, then a linear fall (Hu et al. 2024, arXiv 2404.06395, section 4), once or again and again (Wen et al.
-    /// 2024, arXiv 2410.05192).
+    /// Constant, then a linear fall (Hu et al. 2024, arXiv 2404.06395, section 4), once or again and again
+    /// (Wen et al. 2024, arXiv 2410.05192).
     Wsd,
     /// Half a cosine from the end of the warm-up to the end (Loshchilov & Hutter 2017,
     /// arXiv 1608.03983, eq. 5, without restarts).

@@ -12,13 +12,14 @@ settings! {
         lr: f64 = 2e-3, float(0.0, 10.0);
         /// largest norm of all gradients combined
         clip: f64 = 1.0, float(1e-6, 1e9);
-        /// type of the sums and means of gradients that rules keep; absent: f32. bf16 halves their memory; means of squares
-        /// stay in f32
+        /// type of the sums and means of gradients that rules keep; absent: f32. bf16 halves their memory;
+        /// means of squares stay in f32
         moments: Option<Moments> = None, Kind::Choice(Moments::WORDS);
-        /// skip the update of a step whose loss or gradient norm is more than this many standard deviations above the mean of
-        /// the steps before it; absent: never
+        /// skip the update of a step whose loss or gradient norm is more than this many standard deviations
+        /// above the mean of the steps before it; absent: never
         skip_sigma: Option<f64> = None, float(0.0, 1e9);
-        /// number of earlier steps to compare with, once half of them exist; absent: 128, with optim.skip_sigma
+        /// number of earlier steps to compare with, once half of them exist; absent: 128, with
+        /// optim.skip_sigma
         skip_window: Option<usize> = None, int(6, 1_000_000);
     }
 }
@@ -26,27 +27,29 @@ settings! {
 settings! {
     /// A schedule, before the number of steps is known.
     pub struct ScheduleSettings in "schedule" {
-        /// wsd: constant, then a linear decay; cosine, linear: decay from the warm-up to the end; inverse_sqrt: as the root
-        /// of warm-up / steps, without an end; constant: no decay
+        /// wsd: constant, then a linear decay; cosine, linear: decay from the warm-up to the end;
+        /// inverse_sqrt: as the root of warm-up / steps, without an end; constant: no decay
         kind: ScheduleKind = ScheduleKind::Wsd,
             Kind::Choice(&["wsd", "cosine", "linear", "inverse_sqrt", "constant"]);
         /// fraction of the steps in which the rate rises
         warmup: f64 = 0.05, float(0.0, 1.0);
         /// steps in which the rate rises; absent: the fraction schedule.warmup of all steps
         warmup_steps: Option<u64> = None, int(0, MANY);
-        /// tokens in which the rate rises, up to the end of the step that reads the last of them; absent: in steps or a fraction
+        /// tokens in which the rate rises, up to the end of the step that reads the last of them; absent: in
+        /// steps or a fraction
         warmup_tokens: Option<u64> = None, int(0, MANY);
         /// fraction of the steps in which wsd decays, 0 for never; no effect on the others
         decay: f64 = 0.3, float(0.0, 1.0);
         /// final steps in which wsd decays, 0 for never; absent: the fraction schedule.decay of all steps
         decay_steps: Option<u64> = None, int(0, MANY);
-        /// final tokens in which wsd decays, from the start of the step that reads the first of them; absent: in steps or a fraction
+        /// final tokens in which wsd decays, from the start of the step that reads the first of them; absent:
+        /// in steps or a fraction
         decay_tokens: Option<u64> = None, int(0, MANY);
-        /// length of a wsd cycle in steps, after which the rate starts again at its highest; schedule.decay is then a fraction
-        /// of it; absent: one decay, at the end
+        /// length of a wsd cycle in steps, after which the rate starts again at its highest; schedule.decay
+        /// is then a fraction of it; absent: one decay, at the end
         period_steps: Option<u64> = None, int(1, MANY);
-        /// the same in tokens: every cycle has as many steps as the first one, which ends with the step that reads the last
-        /// of them; absent: in steps
+        /// the same in tokens: every cycle has as many steps as the first one, which ends with the step that
+        /// reads the last of them; absent: in steps
         period_tokens: Option<u64> = None, int(1, MANY);
         /// final rate as a fraction of the highest
         floor: f64 = 0.1, float(0.0, 1.0);
@@ -69,8 +72,8 @@ fn share_of(share: f64, n_steps: u64) -> u64 {
 }
 
 impl ScheduleSettings {
-    /// The schedule of a run of `n_steps` steps whose highest rate is `peak`. Fractions are rounded; warm-up and
-    /// decay never overlap, and a decay fraction above 0 is at least one step.
+    /// The schedule of a run of `n_steps` steps whose highest rate is `peak`. Fractions are rounded; warm-up
+    /// and decay never overlap, and a decay fraction above 0 is at least one step.
     pub fn of(&self, peak: f64, n_steps: u64) -> Schedule {
         let warmup = self.warmup_steps.unwrap_or_else(|| share_of(self.warmup, n_steps)).min(n_steps);
         let least = u64::from(self.decay > 0.0);
@@ -95,8 +98,8 @@ impl ScheduleSettings {
         ("schedule.period_tokens", "schedule.period_steps"),
     ];
 
-    /// The lengths in tokens as keys and values in steps, for a run of `n_steps` steps that reads the plan from step `from` on;
-    /// `tokens_before` says how many of its tokens all steps before a given one read.
+    /// The lengths in tokens as keys and values in steps, for a run of `n_steps` steps that reads the plan
+    /// from step `from` on; `tokens_before` says how many of its tokens all steps before a given one read.
     ///
     /// # Errors
     /// If a length is more tokens than there are, or counts from a first step whose tokens are unknown.

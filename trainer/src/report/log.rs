@@ -70,7 +70,8 @@ impl AlarmLine {
     }
 }
 
-/// The lines of a file of records; none where there is no file. A last line that is not finished is one that is being written.
+/// The lines of a file of records; none where there is no file. A last line that is not finished is one that
+/// is being written.
 fn whole_lines<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -216,7 +217,8 @@ impl RunLog {
         RunLog { name: name.to_owned(), ..RunLog::default() }
     }
 
-    /// Takes in a line of `metrics.jsonl`; says whether it is a record of ours. [`RunLog::finish`] follows the last one.
+    /// Takes in a line of `metrics.jsonl`; says whether it is a record of ours. [`RunLog::finish`] follows
+    /// the last one.
     pub fn push(&mut self, line: &[u8]) -> bool {
         let record: Value = serde_json::from_slice(line).unwrap_or_default();
         let (Some(record), Some(step)) = (record.as_object(), record.get("step").and_then(Value::as_f64))
@@ -279,7 +281,8 @@ impl RunLog {
         self.at(step, self.train.numbers("data/tokens_seen").unwrap_or_default())
     }
 
-    /// Tokens that this run has read after a step, padding included; `None` where the length of a sample is not known.
+    /// Tokens that this run has read after a step, padding included; `None` where the length of a sample is
+    /// not known.
     pub fn read_at(&self, step: f64) -> Option<f64> {
         if let Some(read) = self.read_by_line() {
             return Some(self.at(step, read));
@@ -288,13 +291,14 @@ impl RunLog {
         Some(self.seq_len? * samples.max(0.0))
     }
 
-    /// Tokens that this run has read after each line about training, padding included, where the lines say so: those of older
-    /// programs do not.
+    /// Tokens that this run has read after each line about training, padding included, where the lines say
+    /// so: those of older programs do not.
     fn read_by_line(&self) -> Option<&[f64]> {
         self.train.numbers("data/tokens_read").filter(|read| read.first().is_some_and(|x| x.is_finite()))
     }
 
-    /// A column at the last line about training up to a step; before the first line it grows evenly from zero.
+    /// A column at the last line about training up to a step; before the first line it grows evenly from
+    /// zero.
     fn at(&self, step: f64, column: &[f64]) -> f64 {
         let n = self.train.steps.partition_point(|s| *s <= step);
         let last = column[..n.min(column.len())].iter().rev().copied().find(|x| x.is_finite());

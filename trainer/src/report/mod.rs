@@ -1,5 +1,6 @@
-//! `moe-train report`: a page about a run, or about several next to each other, from what they have written down. It reads
-//! `metrics.jsonl`, whose keys docs/metrics.md defines, and the configuration; it needs no device and no shards.
+//! `moe-train report`: a page about a run, or about several next to each other, from what they have written
+//! down. It reads `metrics.jsonl`, whose keys docs/metrics.md defines, and the configuration; it needs no
+//! device and no shards.
 
 mod curves;
 pub mod log;

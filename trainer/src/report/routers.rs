@@ -139,8 +139,8 @@ pub(super) fn loads(runs: &[RunLog]) -> Vec<Figure> {
     figures
 }
 
-/// Load of each expert by source, and by pass, at the end of each run, a map for each layer: of validation where it was measured there, or else of
-/// the last interval of training that had several.
+/// Load of each expert by source, and by pass, at the end of each run, a map for each layer: of validation
+/// where it was measured there, or else of the last interval of training that had several.
 pub(super) fn groups(runs: &[RunLog]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (group, id) in [("source", "sources"), ("pass", "passes")] {
@@ -183,8 +183,8 @@ pub(super) fn groups(runs: &[RunLog]) -> Vec<Figure> {
     figures
 }
 
-/// Loss and dropped choices by the capacity of experts, as `moe-train eval --capacity --record` has measured them: a curve for the last sweep
-/// of each step.
+/// Loss and dropped choices by the capacity of experts, as `moe-train eval --capacity --record` has measured
+/// them: a curve for the last sweep of each step.
 pub(super) fn capacities(runs: &[RunLog]) -> Vec<Figure> {
     let (mut losses, mut dropped, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     for run in runs {

@@ -1,5 +1,6 @@
-//! Warnings while a run can still be saved: experts that get nothing, routers that use few experts,
-//! outlier losses, waiting for data, and growing memory. Nothing here changes the run; the history starts over on resume.
+//! Warnings while a run can still be saved: experts that get nothing, routers that use few experts, outlier
+//! losses, waiting for data, and growing memory. Nothing here changes the run; the history starts over on
+//! resume.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,8 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::model::moe::RouterStats;
 use crate::train::{Limits, StepReport};
 
-/// The file of what went wrong in a run's folder. It is separate from `metrics.jsonl`, whose lines a resumed run writes as an uninterrupted one does:
-/// the history starts over on resume, and two kinds depend on the clock and the machine.
+/// The file of what went wrong in a run's folder. It is separate from `metrics.jsonl`, whose lines a resumed
+/// run writes as an uninterrupted one does: the history starts over on resume, and two kinds depend on the
+/// clock and the machine.
 pub const ALARMS: &str = "alarms.jsonl";
 
 /// What may go wrong with a run.
@@ -86,8 +88,8 @@ const WAITED_STEPS: u32 = 50;
 const WAITED_SHARE: f64 = 0.5;
 /// Steps between two checks of the process's memory.
 const MEMORY_STEPS: u32 = 100;
-/// This many checks, each higher than the one before, count as growth if the total reaches this fraction and this many bytes:
-/// what is allocated once, or occasionally by chance, does not grow for that long.
+/// This many checks, each higher than the one before, count as growth if the total reaches this fraction and
+/// this many bytes: what is allocated once, or occasionally by chance, does not grow for that long.
 const MEMORY_LOOKS: usize = 8;
 const MEMORY_SHARE: f64 = 0.05;
 const MEMORY_BYTES: u64 = 32 << 20;
@@ -121,8 +123,8 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
-    /// What there is to say after a step of this loss (nats), these routers (by layer), and seconds, of which some were
-    /// waited for data.
+    /// What there is to say after a step of this loss (nats), these routers (by layer), and seconds, of which
+    /// some were waited for data.
     pub(super) fn step(
         &mut self,
         loss: f64,

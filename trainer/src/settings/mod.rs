@@ -22,7 +22,8 @@ pub struct Key {
     pub identity: bool,
     /// What it does, with its unit.
     pub doc: &'static str,
-    /// The key that selects a kind, and the words for it with which this key exists, if only some kinds have it.
+    /// The key that selects a kind, and the words for it with which this key exists, if only some kinds have
+    /// it.
     pub of: Option<(&'static str, Vec<&'static str>)>,
 }
 
@@ -56,8 +57,8 @@ pub const fn without_space(doc: &'static str) -> &'static str {
     doc.split_at(1).1
 }
 
-/// Makes a struct of settings from its fields: documentation, name, type, default, [`Kind`], and `free` for one that
-/// the trained parameters do not depend on. A field that may be absent is an `Option`.
+/// Makes a struct of settings from its fields: documentation, name, type, default, [`Kind`], and `free` for
+/// one that the trained parameters do not depend on. A field that may be absent is an `Option`.
 ///
 /// ```
 /// use moe_train::settings::{Section, float};
@@ -117,7 +118,8 @@ macro_rules! settings {
 /// The default of a setting as a value; none for one that is absent.
 ///
 /// # Panics
-/// When the type of a setting is neither a number nor a switch nor a word, which shows up as soon as any key is used.
+/// When the type of a setting is neither a number nor a switch nor a word, which shows up as soon as any key
+/// is used.
 pub fn default_of<T: Serialize>(default: &T) -> Option<Value> {
     use serde_json::Value as Json;
     match serde_json::to_value(default) {

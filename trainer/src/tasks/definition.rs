@@ -1,5 +1,5 @@
-//! What a task is: a file of records, and how questions are made of them. A definition is a small TOML file; those of
-//! some data sets are part of the program.
+//! What a task is: a file of records, and how questions are made of them. A definition is a small TOML file;
+//! those of some data sets are part of the program.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -174,7 +174,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Finds a definition: `FILE.toml`, or `NAME=DATA` with a definition of the program or a file and the data it is for.
+    /// Finds a definition: `FILE.toml`, or `NAME=DATA` with a definition of the program or a file and the
+    /// data it is for.
     ///
     /// # Errors
     /// When there is no such definition, or it is wrong.

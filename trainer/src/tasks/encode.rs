@@ -22,8 +22,8 @@ pub struct Window {
     pub targets: Vec<u32>,
 }
 
-/// A tokenizer from the content of its file, that gives texts all of their tokens and no others: what the file says of
-/// truncation and padding is meant for batches of another program.
+/// A tokenizer from the content of its file, that gives texts all of their tokens and no others: what the
+/// file says of truncation and padding is meant for batches of another program.
 ///
 /// # Errors
 /// When it is not a tokenizer.
@@ -52,8 +52,8 @@ impl Encoder {
         Ok(Self { tokenizer, eod })
     }
 
-    /// A continuation after a context. White space at the end of the context belongs to the continuation, and both are
-    /// encoded together, so that the tokens at the seam are those of the whole text.
+    /// A continuation after a context. White space at the end of the context belongs to the continuation, and
+    /// both are encoded together, so that the tokens at the seam are those of the whole text.
     ///
     /// # Errors
     /// What leaves nothing to predict, and what cannot be encoded.
@@ -99,9 +99,10 @@ impl Encoder {
 }
 
 impl Request {
-    /// The windows of at most `longest` tokens in which the continuation is predicted. A context that is too long loses its
-    /// beginning. A continuation that is too long is predicted piece by piece: the first piece after the last token of the
-    /// context, every other one after as many tokens before it as there is room for.
+    /// The windows of at most `longest` tokens in which the continuation is predicted. A context that is too
+    /// long loses its beginning. A continuation that is too long is predicted piece by piece: the first piece
+    /// after the last token of the context, every other one after as many tokens before it as there is room
+    /// for.
     pub fn windows(&self, longest: usize) -> Vec<Window> {
         let n = self.continuation.len();
         let whole = [&self.context[..], &self.continuation].concat();

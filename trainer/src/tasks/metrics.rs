@@ -1,5 +1,5 @@
-//! From likelihoods to numbers of a task, with their standard errors. Names and definitions are those of lm-eval where it has
-//! them.
+//! From likelihoods to numbers of a task, with their standard errors. Names and definitions are those of
+//! lm-eval where it has them.
 
 use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
@@ -67,7 +67,8 @@ pub struct Summary {
 }
 
 impl Metric {
-    /// A number of it with four digits after the point; from a million on, as perplexities of long texts are, with an exponent.
+    /// A number of it with four digits after the point; from a million on, as perplexities of long texts are,
+    /// with an exponent.
     pub fn digits(number: f64) -> String {
         if number.abs() < 1e6 { format!("{number:.4}") } else { format!("{number:.3e}") }
     }
@@ -84,8 +85,8 @@ impl Outcome {
         self.best(|i| self.log_likelihoods[i])
     }
 
-    /// Place of the right answer among all by likelihood, from 1; of equals the first comes first, so that the right answer
-    /// is chosen where its rank is 1.
+    /// Place of the right answer among all by likelihood, from 1; of equals the first comes first, so that
+    /// the right answer is chosen where its rank is 1.
     pub fn rank(&self) -> usize {
         let right = self.log_likelihoods[self.right];
         let is_before = |(i, &value): (usize, &f64)| value > right || (value == right && i < self.right);
@@ -203,8 +204,8 @@ mod tests {
 
     #[test]
     fn choices_by_hand() {
-        // Chosen: 0 (right), 1 of equals the first (wrong). Per character -1, -0.75: 1; -2/2, -2/1: 0. Per byte the last
-        // question is -2/2, -2/2, since é has two: 0, the first of equals.
+        // Chosen: 0 (right), 1 of equals the first (wrong). Per character -1, -0.75: 1; -2/2, -2/1: 0. Per
+        // byte the last question is -2/2, -2/2, since é has two: 0, the first of equals.
         let outcomes = [outcome(&[-2.0, -3.0], &["ab", "abcd"], 0), outcome(&[-2.0, -2.0], &["ab", "é"], 1)];
         let bits = 4.0 / 4.0 / LN_2;
         check(
@@ -227,8 +228,9 @@ mod tests {
 
     #[test]
     fn perplexities_by_hand() {
-        // Nats 2 and 6, mean 4, deviation of a sample 2 sqrt 2, standard error 2. Bytes 2 and 4: 8 / 6 nats a byte; residues
-        // 2 - 8/3 and 6 - 16/3, so squares of 4/9 twice, and the standard error sqrt(8/9 / 2) / 3.
+        // Nats 2 and 6, mean 4, deviation of a sample 2 sqrt 2, standard error 2. Bytes 2 and 4: 8 / 6 nats a
+        // byte; residues 2 - 8/3 and 6 - 16/3, so squares of 4/9 twice, and the standard error sqrt(8/9 / 2)
+        // / 3.
         let outcomes = [outcome(&[-2.0], &["ab"], 0), outcome(&[-6.0], &["a cd"], 0)];
         let (e, rate, error) = (4f64.exp(), 8.0 / 6.0, (4.0f64 / 9.0).sqrt() / 3.0);
         let bits = ("bits_per_byte", rate / LN_2, error / LN_2);

@@ -1,4 +1,5 @@
-//! Tasks: files of questions, and how well a model answers them by likelihood. `docs/evaluation.md` defines every number.
+//! Tasks: files of questions, and how well a model answers them by likelihood. `docs/evaluation.md` defines
+//! every number.
 //!
 //! ```text
 //! definition (TOML) + records (JSONL) -> question -> encode -> score (forward passes) -> metrics
@@ -78,7 +79,8 @@ impl Suite {
     /// Reads tasks, each `FILE.toml` or `NAME=FILE`.
     ///
     /// # Errors
-    /// When a definition is wrong, a file cannot be read, or a record does not fit; and when two tasks have one name.
+    /// When a definition is wrong, a file cannot be read, or a record does not fit; and when two tasks have
+    /// one name.
     pub fn open(specs: &[String], changes: Changes, reader: Reader) -> Result<Self> {
         let encoder = Encoder::new(reader.tokenizer, reader.eod)?;
         let mut tasks: Vec<Task> = Vec::with_capacity(specs.len());
@@ -102,7 +104,8 @@ impl Suite {
         Ok(Self { tasks, longest: reader.longest })
     }
 
-    /// Puts all tasks to a model, in forward passes of about `pass_tokens` tokens; 1 asks every question by itself.
+    /// Puts all tasks to a model, in forward passes of about `pass_tokens` tokens; 1 asks every question by
+    /// itself.
     ///
     /// # Errors
     /// When the device failed, and when the model's answer is not a number.

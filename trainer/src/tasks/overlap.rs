@@ -1,7 +1,8 @@
 //! Questions whose text is in training data: the same words in a row as a document of the shards.
 //!
-//! Words are runs of letters and digits without their case. A text is found where [`WORDS`] words of it in a row are those of
-//! a document; a shorter one must be there whole, and below [`FEWEST_WORDS`] words none is looked for.
+//! Words are runs of letters and digits without their case. A text is found where [`WORDS`] words of it in a
+//! row are those of a document; a shorter one must be there whole, and below [`FEWEST_WORDS`] words none is
+//! looked for.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -25,7 +26,8 @@ pub const FEWEST_WORDS: usize = 5;
 /// What was found of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overlap {
-    /// Questions of which something was found, by number, each with the first document that holds it, as `shard/id`.
+    /// Questions of which something was found, by number, each with the first document that holds it, as
+    /// `shard/id`.
     pub found: BTreeMap<usize, String>,
     /// Questions all of whose texts are too short to be looked for.
     pub n_too_short: usize,

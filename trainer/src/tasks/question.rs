@@ -56,7 +56,8 @@ impl Questions {
     /// Reads the questions of a task.
     ///
     /// # Errors
-    /// [`Error::Config`] with what is wrong in the definition, [`Error::Data`] where a record does not fit it.
+    /// [`Error::Config`] with what is wrong in the definition, [`Error::Data`] where a record does not fit
+    /// it.
     pub fn read(source: &Source, changes: Changes) -> Result<Self> {
         let Source { definition, name, origin } = source;
         let wrong = |problem: String| Error::Config(vec![format!("{origin}: {problem}")]);
@@ -93,8 +94,8 @@ impl Questions {
                 Some(data) => named("shots.data", data)?,
                 None => files,
             };
-            // The first ones are enough for those who take them in order: a question's own record is among them once for each
-            // time that its file is named.
+            // The first ones are enough for those who take them in order: a question's own record is among
+            // them once for each time that its file is named.
             let enough = shots.seed.map_or(shots.n.saturating_add(files.len()), |_| usize::MAX);
             let pool = records::read(&files, &shots.only, enough)?;
             let mut examples = Vec::with_capacity(pool.len());
@@ -331,7 +332,8 @@ impl Form {
         Ok(Question { context, answers, right, group, looked_for, place: (file, line) })
     }
 
-    /// The number of the right choice: the answer is a number from 0, a label, a choice, or a letter from A on.
+    /// The number of the right choice: the answer is a number from 0, a label, a choice, or a letter from A
+    /// on.
     fn right(&self, record: &Value, choices: &[String]) -> Result<usize, String> {
         if choices.len() < 2 {
             return Err(format!("{} choices; at least two are needed to choose from", choices.len()));

@@ -24,15 +24,15 @@ pub struct Score {
 pub struct Reading {
     /// Most tokens of a window: as many as the model was trained on.
     pub longest: usize,
-    /// Tokens of a forward pass, one window at least. With 1 every window is a pass of its own, as models need in which
-    /// the tokens of a pass compete.
+    /// Tokens of a forward pass, one window at least. With 1 every window is a pass of its own, as models
+    /// need in which the tokens of a pass compete.
     pub pass_tokens: usize,
     /// Whether it is asked which tokens are the likeliest.
     pub ranks: bool,
 }
 
-/// The scores of requests, in their order. Windows of equal length make a forward pass, longest first, without padding;
-/// windows that read the same tokens are read once.
+/// The scores of requests, in their order. Windows of equal length make a forward pass, longest first,
+/// without padding; windows that read the same tokens are read once.
 ///
 /// # Errors
 /// When the device failed.
@@ -79,8 +79,8 @@ impl Pass<'_> {
     fn run(&self, model: &Model, ranks: bool, scores: &mut [Score]) -> Result<()> {
         let device = model.device();
         let (len, mut tokens) = (self.rows[0].len(), self.rows.concat());
-        // Products with a single row have kernels of their own outside of the CPU's exact ones: on a GPU, and in attentions of
-        // tensor operations. Those sum up in another order than the kernels for more rows.
+        // Products with a single row have kernels of their own outside of the CPU's exact ones: on a GPU, and
+        // in attentions of tensor operations. Those sum up in another order than the kernels for more rows.
         if tokens.len() == 1 {
             tokens = tokens.repeat(2);
         }

@@ -1,5 +1,5 @@
-//! Texts with fields of a record in them, as in `Question: {{question}}`: the part of Jinja that tasks of other
-//! programs need most.
+//! Texts with fields of a record in them, as in `Question: {{question}}`: the part of Jinja that tasks of
+//! other programs need most.
 
 use std::fmt;
 

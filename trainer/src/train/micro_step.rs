@@ -92,7 +92,8 @@ impl Gradients {
     }
 }
 
-/// Adds the choices of some samples, and what else balancers ask for, to the sums of their batch, without a gradient.
+/// Adds the choices of some samples, and what else balancers ask for, to the sums of their batch, without a
+/// gradient.
 pub(super) fn count_choices(model: &Model, micro: &Micro, counts: &mut BatchCounts) {
     for (layer, record) in model.valid().forward(&micro.input, &micro.ctx).records {
         add(&mut counts.choices, layer, record.choices);

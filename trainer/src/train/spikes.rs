@@ -1,6 +1,7 @@
-//! Steps that are not made because their loss or gradient is far off (SkipStep of OLMo-core): an update is skipped when
-//! the loss or the norm of the gradient lies more than so many standard deviations above the mean of the steps before
-//! it. The limits come from steps that are over, so a step need not wait for the device to be judged by them.
+//! Steps that are not made because their loss or gradient is far off (SkipStep of OLMo-core): an update is
+//! skipped when the loss or the norm of the gradient lies more than so many standard deviations above the
+//! mean of the steps before it. The limits come from steps that are over, so a step need not wait for the
+//! device to be judged by them.
 
 use std::collections::VecDeque;
 
@@ -52,7 +53,8 @@ impl Spikes {
         is_enough.then(|| Limits { loss: above(limit(&self.losses)), norm: above(limit(&self.norms)) })
     }
 
-    /// Takes note of a step, made or skipped; without a configuration there is nothing to compare later ones with.
+    /// Takes note of a step, made or skipped; without a configuration there is nothing to compare later ones
+    /// with.
     pub fn push(&mut self, config: Option<&SkipConfig>, loss: f64, norm: f64) {
         let window = config.map_or(0, |config| config.window);
         for (values, value) in [(&mut self.losses, loss), (&mut self.norms, norm)] {

@@ -189,7 +189,8 @@ fn with_next_biases(mut model: Model, optimizer: &Optimizer, parts: &[Part]) -> 
 }
 
 impl StepReport {
-    /// Everything that is to be known, in one transfer: norms, the factor of clipping, losses, the routers' values.
+    /// Everything that is to be known, in one transfer: norms, the factor of clipping, losses, the routers'
+    /// values.
     fn read(clipping: &Clipping, losses: Tensor<1>, parts: &[Part], batch: &Batch) -> Result<Self, Error> {
         let numbers = [&clipping.norm, &clipping.factor].into_iter().chain(&clipping.of_groups);
         let mut all: Vec<Tensor<1>> = numbers.map(|number| number.clone().cast(FloatDType::F32)).collect();

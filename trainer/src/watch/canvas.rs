@@ -17,7 +17,8 @@ impl Canvas {
         Canvas { width, height, cells: vec![0; width * height] }
     }
 
-    /// A curve through points from 0 to 1 in both directions, from the lower left corner; what lies outside goes along the edge.
+    /// A curve through points from 0 to 1 in both directions, from the lower left corner; what lies outside
+    /// goes along the edge.
     pub(super) fn curve(&mut self, points: impl Iterator<Item = (f64, f64)>) {
         let (columns, rows) = (2 * self.width, 4 * self.height);
         if columns == 0 || rows == 0 {

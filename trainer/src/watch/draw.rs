@@ -1,4 +1,5 @@
-//! A view as the lines of a screen of any size: what matters most comes first, and what has no room is left out.
+//! A view as the lines of a screen of any size: what matters most comes first, and what has no room is left
+//! out.
 
 use console::measure_text_width;
 use moe_report::number;
@@ -62,7 +63,8 @@ impl Ink {
 /// Stretches of a line, each of one color.
 type Line = Vec<(Ink, String)>;
 
-/// The lines of a screen, none longer than it is wide, and no more than it is high; `said` is what the process has to say, the last one last.
+/// The lines of a screen, none longer than it is wide, and no more than it is high; `said` is what the
+/// process has to say, the last one last.
 pub fn frame(view: &View, said: &[String], size: Size) -> Vec<String> {
     let mut lines = head(view, size);
     let rest = size.height.saturating_sub(lines.len());
@@ -235,7 +237,8 @@ fn loads(layers: &[Layer], width: usize, n_rows: usize) -> Vec<Line> {
     lines
 }
 
-/// The loads of experts in so many characters; several experts that share one show the load that is farthest from even.
+/// The loads of experts in so many characters; several experts that share one show the load that is farthest
+/// from even.
 fn strip(load: &[f64], room: usize) -> Line {
     let (n, mut line) = (load.len(), Line::new());
     if n == 0 || room == 0 {

@@ -1,4 +1,5 @@
-//! Follows the files of a run: lines as they are written, and from the beginning where a resumed run has cut them back.
+//! Follows the files of a run: lines as they are written, and from the beginning where a resumed run has cut
+//! them back.
 
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -134,7 +135,8 @@ impl Follower {
             Err(error) => return Err(Error::io("read", &lock)(error)),
         }
         if self.log.seq_len.is_none() {
-            // A run that has just begun has no checkpoint, and one may be replaced while it is read: then at the next look.
+            // A run that has just begun has no checkpoint, and one may be replaced while it is read: then at
+            // the next look.
             let state = checkpoint::resolve(&self.dir, None).and_then(|path| checkpoint::read_state(&path));
             if let Ok(state) = state {
                 self.log.seq_len = Some(state.seq_len as f64);
@@ -161,7 +163,8 @@ impl Follower {
         })
     }
 
-    /// Whether a process holds the run. Asking takes the lock for a moment, which a process that begins waits out.
+    /// Whether a process holds the run. Asking takes the lock for a moment, which a process that begins waits
+    /// out.
     fn is_locked(&self) -> Result<bool> {
         let path = self.dir.join(".lock");
         let file = match File::open(&path) {
@@ -281,7 +284,8 @@ mod tests {
         append("in/ce\":4}\n{\"step\":3,\"train/ce\":3}\n{\"st");
         assert_eq!(steps(&mut follower), [1.0, 2.0, 3.0]);
         assert_eq!(follower.log.train.points("train/ce"), [(1.0, 5.0), (2.0, 4.0), (3.0, 3.0)]);
-        // A resumed run replaces the file by a shorter one, which may grow past the old one before it is seen.
+        // A resumed run replaces the file by a shorter one, which may grow past the old one before it is
+        // seen.
         let other = "{\"step\":1,\"train/ce\":5}\n{\"step\":2,\"train/ce\":4}\n{\"step\":3,\"train/ce\":3.5}\n{\"step\":4,\"train/ce\":3.25}\n";
         moe_shards::atomic::write_file(&path, other.as_bytes()).unwrap();
         assert_eq!(steps(&mut follower), [1.0, 2.0, 3.0, 4.0]);

@@ -104,7 +104,8 @@ struct Shared {
 }
 
 impl Ui {
-    /// Takes the screen of standard error for the run in `dir` until [`Ui::finish`], or `stop` is set; `None` where there is none.
+    /// Takes the screen of standard error for the run in `dir` until [`Ui::finish`], or `stop` is set; `None`
+    /// where there is none.
     pub fn start(dir: &Path, stop: Arc<AtomicBool>, color: bool) -> Option<Ui> {
         let screen = Screen::enter(Stream::Error, color)?;
         let shared = Arc::new(Mutex::new(Shared::default()));

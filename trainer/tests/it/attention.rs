@@ -1,4 +1,5 @@
-//! Every kind of attention, by a list: a new kind joins by a line, and by an oracle that is as naive as its formula.
+//! Every kind of attention, by a list: a new kind joins by a line, and by an oracle that is as naive as its
+//! formula.
 
 use std::collections::BTreeMap;
 
@@ -361,6 +362,7 @@ fn blocks_of_several_kinds_are_one_model() {
     assert!(of(&[window, &[]]) < of(&[&[], &[]]) && of(&[window, window]) < of(&[window, &[]]));
     let scores = |kinds: &[&[&str]]| MemoryPlan::new(&model_of(kinds), 0, 1, Form::Cpu, false).scores;
     let latent: &[&str] = &["attention.kind=mla", "attention.mla.heads=3"];
-    // Three heads of 12 tokens, which see 12 keys; in addition to what is kept, twice the largest. Grouped queries keep none.
+    // Three heads of 12 tokens, which see 12 keys; in addition to what is kept, twice the largest. Grouped
+    // queries keep none.
     assert_eq!(scores(&[latent, &[], window]), 3 * 12 * 4 * (12 + 2 * 12));
 }

@@ -57,7 +57,8 @@ fn open(dir: &Path) -> (Folder, RunConfig) {
     (folder, config)
 }
 
-/// The numbers of transformers: logits, loss, and of each gradient its norm and its product with a fixed vector.
+/// The numbers of transformers: logits, loss, and of each gradient its norm and its product with a fixed
+/// vector.
 fn is_that_of_transformers(text: &str) {
     let golden = read(text);
     let dir = tempfile::tempdir().expect("dir");

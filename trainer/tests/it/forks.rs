@@ -247,8 +247,8 @@ fn a_plan_tells_size_work_memory_and_passes() {
     let world = World::new();
     let args = ["plan", "--shards", "out", "--config", "small.toml"];
     let told = json(&world.run(&[&args[..], &["--tokens-per-second", "768", "--json"]].concat()));
-    // Embedding 9 * 16; two blocks of (2 + 2) * 8 * 16 + 16 * 16; dense 3 * 16 * 16; router 16 * 4, four experts and a
-    // shared one of 3 * 16 * 8; five normalizations of 16.
+    // Embedding 9 * 16; two blocks of (2 + 2) * 8 * 16 + 16 * 16; dense 3 * 16 * 16; router 16 * 4, four
+    // experts and a shared one of 3 * 16 * 8; five normalizations of 16.
     let parts = [144, 1536, 768, 64 + 5 * 384, 80, 0];
     let names =
         ["embedding", "attention", "dense feed-forward", "mixture of experts", "normalisation", "head"];

@@ -224,7 +224,8 @@ fn schedules_have_the_rates_of_olmo() {
         for (point, expected) in
             golden["points"].as_array().expect("points").iter().zip(rates.expect("rates"))
         {
-            // Theirs is the rate before so many updates, ours that of the last of them; theirs of wsd continues below 0.
+            // Theirs is the rate before so many updates, ours that of the last of them; theirs of wsd
+            // continues below 0.
             let Some(step) = point.as_u64().and_then(|point| point.checked_sub(1)) else { continue };
             let expected = expected.as_f64().expect("a rate").max(0.0);
             assert!((schedule.rate(step) - expected).abs() < 1e-9, "{name}, step {step}");

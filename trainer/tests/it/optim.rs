@@ -61,7 +61,8 @@ fn steps_are_skipped_where_olmo_skips_them() {
     assert_eq!(n_skipped, 3);
 }
 
-/// After three steps, another one is skipped, and a last one made: parameters, moments and updates at the end.
+/// After three steps, another one is skipped, and a last one made: parameters, moments and updates at the
+/// end.
 fn with_a_skipped_step(is_there: bool) -> (Vec<u32>, Vec<u32>, u64) {
     let mut config = tiny_model();
     config.moe.balance = balance(0.1, 0.1, 0.0, 0.0);
@@ -121,7 +122,8 @@ fn metrics(dir: &Path) -> Vec<Value> {
     lines
 }
 
-/// A run without interruption and one that is stopped after `stop_after` and continues, which end alike; the folder of the former.
+/// A run without interruption and one that is stopped after `stop_after` and continues, which end alike; the
+/// folder of the former.
 fn resumes_exactly(dir: &Path, config: &RunConfig, stop_after: u64) -> std::path::PathBuf {
     let (straight, broken) = (dir.join("straight"), dir.join("broken"));
     let whole = train(&straight, config, None, None);
@@ -336,7 +338,8 @@ fn periods_of_unequal_length_have_the_rates_of_olmo() {
         floor: 0.0,
         n_steps,
     };
-    // Periods of 40, 30 and 30 steps with a fifth of each to fall in: ours are of one length, so the first is by itself.
+    // Periods of 40, 30 and 30 steps with a fifth of each to fall in: ours are of one length, so the first is
+    // by itself.
     let (first, others) = (schedule(10, 8, 40, 40), schedule(0, 6, 30, 60));
     for (point, expected) in golden["points"].as_array().expect("points").iter().zip(rates) {
         let Some(step) = point.as_u64().and_then(|point| point.checked_sub(1)) else { continue };

@@ -225,7 +225,8 @@ pub fn model_of(kind: &[&str], more: &[&str]) -> ModelConfig {
     run_config(&[&base[..], kind, more].concat()).model(VOCAB, SEQ)
 }
 
-/// The choices and weights of a router for these inputs, `[tokens, d_model]`, and what its layer makes of them.
+/// The choices and weights of a router for these inputs, `[tokens, d_model]`, and what its layer makes of
+/// them.
 fn routed(config: &ModelConfig, x: &[f32], ctx: &Context) -> (Vec<i64>, Vec<f32>, Vec<f32>) {
     let layer = MoeLayer::new(config, 0, 1.0, "layer", &Init::new(5, 0.5, &autodiff()));
     let x = tensor(x, [x.len() / config.d_model, config.d_model], &autodiff());

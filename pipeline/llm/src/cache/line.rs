@@ -1,8 +1,8 @@
 //! The lines of a cache: JSON objects that begin with a checksum of the rest.
 //!
-//! `{"check":"0123456789abcdef","key":...}`: the checksum is the first 8 bytes, in hex, of the BLAKE3 of everything
-//! between the comma after it and the end of the line. So every line is JSON for any tool, and a line that was torn,
-//! or changed on the disk, is known.
+//! `{"check":"0123456789abcdef","key":...}`: the checksum is the first 8 bytes, in hex, of the BLAKE3 of
+//! everything between the comma after it and the end of the line. So every line is JSON for any tool, and a
+//! line that was torn, or changed on the disk, is known.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +20,8 @@ pub(crate) fn seal(object: &str) -> String {
     format!("{START}{}\",{rest}\n", check(rest.as_bytes()))
 }
 
-/// The JSON object after the checksum of a line (given without its line end), from after the comma; `None` if the line is
-/// not as it was written.
+/// The JSON object after the checksum of a line (given without its line end), from after the comma; `None` if
+/// the line is not as it was written.
 pub(crate) fn open(line: &[u8]) -> Option<&[u8]> {
     let rest = line.get(REST..)?;
     let head = line.get(..REST)?;

@@ -1,7 +1,8 @@
 //! Completions by key, in files that only grow.
 //!
-//! A cache is a folder: sealed segments, one segment that is written to, and the poison list. `docs/completion-cache-format.md`
-//! specifies them. One process writes, any number read. Nothing in a cache is ever deleted or changed.
+//! A cache is a folder: sealed segments, one segment that is written to, and the poison list.
+//! `docs/completion-cache-format.md` specifies them. One process writes, any number read. Nothing in a cache
+//! is ever deleted or changed.
 
 mod digest;
 mod line;
@@ -59,10 +60,11 @@ pub struct Opened {
     pub completions: u64,
     /// Segments that are sealed.
     pub sealed_segments: u64,
-    /// Bytes of an unfinished line that a killed writer left; opening for writing takes them off. A reader sees some while a
-    /// writer is at work.
+    /// Bytes of an unfinished line that a killed writer left; opening for writing takes them off. A reader
+    /// sees some while a writer is at work.
     pub torn_bytes: u64,
-    /// Lines that are not as they were written, from a failing disk or an editor. They stay; their requests will be sent again.
+    /// Lines that are not as they were written, from a failing disk or an editor. They stay; their requests
+    /// will be sent again.
     pub damaged_lines: u64,
     /// Requests on the poison list that have no completion.
     pub poisoned: u64,
@@ -127,7 +129,8 @@ impl Cache {
         Cache::open_with(dir, CacheOptions::default())
     }
 
-    /// Opens a cache for writing, making it if it is not there. A torn tail is taken off; [`Cache::opened`] says how long it was.
+    /// Opens a cache for writing, making it if it is not there. A torn tail is taken off; [`Cache::opened`]
+    /// says how long it was.
     ///
     /// # Errors
     /// Another process writes to it, the folder cannot be written, or a file is not of this format.
@@ -249,9 +252,9 @@ impl Cache {
         Ok(lines)
     }
 
-    /// Adds a completion. The line is handed to the system at once, so that a killed process loses nothing; every
-    /// [`CacheOptions::fsync_every`] completions the disk is made to keep it too. Returns false, and does nothing, if the request is answered
-    /// already: the first answer stays.
+    /// Adds a completion. The line is handed to the system at once, so that a killed process loses nothing;
+    /// every [`CacheOptions::fsync_every`] completions the disk is made to keep it too. Returns false, and
+    /// does nothing, if the request is answered already: the first answer stays.
     ///
     /// # Errors
     /// The cache is open for reading only, or the disk refuses.
@@ -328,8 +331,8 @@ impl Cache {
         Ok(())
     }
 
-    /// Compresses the segment that grows and begins another. Happens by itself at [`CacheOptions::segment_bytes`]; a cache that is
-    /// to be shipped is smaller after it.
+    /// Compresses the segment that grows and begins another. Happens by itself at
+    /// [`CacheOptions::segment_bytes`]; a cache that is to be shipped is smaller after it.
     ///
     /// # Errors
     /// The cache is open for reading only, or the disk refuses; then the segment stays as it was.
@@ -352,8 +355,8 @@ impl Cache {
         fs::remove_file(&path).map_err(Error::io(&path, "remove"))
     }
 
-    /// Calls `visit` for every completion, in the order in which they were stored, reading each file once. Lines that are damaged
-    /// are left out: [`Cache::opened`] and [`Cache::verify`] count them.
+    /// Calls `visit` for every completion, in the order in which they were stored, reading each file once.
+    /// Lines that are damaged are left out: [`Cache::opened`] and [`Cache::verify`] count them.
     ///
     /// # Errors
     /// A file cannot be read or decompressed; what `visit` returns.
@@ -390,8 +393,8 @@ impl Cache {
         }
     }
 
-    /// Identity of the set of completions: of keys, texts, finish reasons, usage and models, not of times, order or segments. Reads the whole
-    /// cache.
+    /// Identity of the set of completions: of keys, texts, finish reasons, usage and models, not of times,
+    /// order or segments. Reads the whole cache.
     ///
     /// # Errors
     /// As [`Cache::for_each`].

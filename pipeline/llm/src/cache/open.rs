@@ -21,7 +21,8 @@ impl Cache {
     }
 
     pub(super) fn read(dir: &Path) -> Result<(Cache, Vec<(Key, u32)>)> {
-        // A writer may seal a segment between our listing and our opening of it; then the listing is made again.
+        // A writer may seal a segment between our listing and our opening of it; then the listing is made
+        // again.
         for _ in 0..5 {
             match Cache::read_once(dir) {
                 Err(Error::Io { source, path, .. })

@@ -114,8 +114,8 @@ impl Plain {
 }
 
 impl Lines {
-    /// Tells the lines from `start` on that are as they were written from the others. A killed writer leaves no line end, so a line
-    /// that has one and is wrong is damage.
+    /// Tells the lines from `start` on that are as they were written from the others. A killed writer leaves
+    /// no line end, so a line that has one and is wrong is damage.
     pub(crate) fn of(mut bytes: Vec<u8>, start: usize) -> Lines {
         let total = bytes.len();
         let (mut whole, mut damaged) = (Vec::new(), 0);

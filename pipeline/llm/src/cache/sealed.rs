@@ -1,4 +1,5 @@
-//! Sealed segments: the lines of a segment in zstd, in frames of whole lines, with a table of keys and zstd's own seek table.
+//! Sealed segments: the lines of a segment in zstd, in frames of whole lines, with a table of keys and zstd's
+//! own seek table.
 //!
 //! ```text
 //! frame 0 | frame 1 | ... | skippable frame: keys | skippable frame: seek table

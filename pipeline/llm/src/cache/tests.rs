@@ -181,7 +181,8 @@ fn damage_in_a_sealed_segment_is_an_error_and_not_a_miss() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// Whatever is cut off the end, only completions of the growing segment are lost, from its end, and the rest continues.
+    /// Whatever is cut off the end, only completions of the growing segment are lost, from its end, and the
+    /// rest continues.
     #[test]
     fn a_torn_tail_loses_nothing_before_it(n in 1u32..40, segment_bytes in 300u32..4_000, cut in 0usize..600) {
         let dir = tempfile::tempdir().unwrap();

@@ -115,7 +115,8 @@ impl Http {
         self.clean(if words.is_empty() { otherwise } else { &words })
     }
 
-    /// Without the key, on one line, at most 300 characters: shortened last, so that no part of the key stays.
+    /// Without the key, on one line, at most 300 characters: shortened last, so that no part of the key
+    /// stays.
     fn clean(&self, words: &str) -> String {
         let words = self.key.as_ref().map_or(words.to_owned(), |key| key.removed_from(words));
         words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()

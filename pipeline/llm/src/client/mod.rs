@@ -21,11 +21,11 @@ use crate::completion::Completion;
 use crate::error::{Error, Result};
 use crate::request::Request;
 
-/// Requests that depend on each other's answers. They are asked one after the other; different conversations are independent and continue
-/// in parallel.
+/// Requests that depend on each other's answers. They are asked one after the other; different conversations
+/// are independent and continue in parallel.
 ///
-/// A conversation must be a function of the answers: what it asks next may depend on what it is and on what it was answered, and on
-/// nothing else. Then the set of its requests is the same in every run.
+/// A conversation must be a function of the answers: what it asks next may depend on what it is and on what
+/// it was answered, and on nothing else. Then the set of its requests is the same in every run.
 pub trait Conversation {
     /// What comes next. `previous` is the answer to the request that was asked last, `None` at the beginning.
     fn next(&mut self, previous: Option<&Completion>) -> Step;
@@ -66,7 +66,8 @@ pub struct ClientConfig {
     pub max_concurrency: u32,
     /// Time for one request, from sending it to the last byte of its answer.
     pub deadline: Duration,
-    /// How often a request is sent before it is given up, not counting the times when the server was busy or away.
+    /// How often a request is sent before it is given up, not counting the times when the server was busy or
+    /// away.
     pub max_tries: u32,
     /// How often a request is sent again because the server was busy (429, 503 with Retry-After).
     pub max_postponed: u32,
@@ -74,7 +75,8 @@ pub struct ClientConfig {
     pub backoff: Duration,
     /// Maximum backoff.
     pub max_backoff: Duration,
-    /// How long to wait for a server that was there and has gone, or that asks to come back later, before the run stops.
+    /// How long to wait for a server that was there and has gone, or that asks to come back later, before the
+    /// run stops.
     pub patience: Duration,
     /// Asks the requests on the poison list again.
     pub retry_poisoned: bool,
@@ -156,7 +158,8 @@ impl Client {
     /// Sets up a client; nothing is sent yet.
     ///
     /// # Errors
-    /// The address or a setting cannot be used, the variable of the API key is not set, or TLS is not available.
+    /// The address or a setting cannot be used, the variable of the API key is not set, or TLS is not
+    /// available.
     pub fn new(config: ClientConfig) -> Result<Client> {
         let positive = [
             ("concurrency", config.concurrency),
@@ -180,9 +183,10 @@ impl Client {
         Ok(Client { config, http, runtime })
     }
 
-    /// Runs conversations to their ends. Answers come from the cache if it has them; the others are asked for, appended to the cache,
-    /// and flushed when the run ends, however it ends. `observe` is called about five times a second and once at the end. When
-    /// `stop` is set, no new requests are sent, and those in flight are waited for half a second.
+    /// Runs conversations to their ends. Answers come from the cache if it has them; the others are asked
+    /// for, appended to the cache, and flushed when the run ends, however it ends. `observe` is called about
+    /// five times a second and once at the end. When `stop` is set, no new requests are sent, and those in
+    /// flight are waited for half a second.
     ///
     /// Conversations are taken from the iterator as the server has room for them, so it may be long.
     ///

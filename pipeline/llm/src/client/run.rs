@@ -1,7 +1,8 @@
 //! One run: conversations in, completions into the cache.
 //!
-//! The calling thread decides everything: it takes conversations, looks into the cache, hands requests to the runtime's threads, and
-//! takes their results from a channel. So no state is shared, and everything that a result leads to happens in one place.
+//! The calling thread decides everything: it takes conversations, looks into the cache, hands requests to the
+//! runtime's threads, and takes their results from a channel. So no state is shared, and everything that a
+//! result leads to happens in one place.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};

@@ -4,14 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use crate::request::Key;
 
-/// Exponential backoff with full jitter (Brooker 2015, "Exponential Backoff and Jitter"): a time drawn uniformly between zero and
-/// `base * 2^n`, at most `cap`. The draw is a function of the key and `n`; it decides when a request is sent, never what is in the cache.
+/// Exponential backoff with full jitter (Brooker 2015, "Exponential Backoff and Jitter"): a time drawn
+/// uniformly between zero and `base * 2^n`, at most `cap`. The draw is a function of the key and `n`; it
+/// decides when a request is sent, never what is in the cache.
 pub(crate) fn backoff(key: &Key, n: u32, base: Duration, cap: Duration) -> Duration {
     let most = base.saturating_mul(1u32.checked_shl(n).unwrap_or(u32::MAX)).min(cap);
     most.mul_f64(key.fraction("backoff", n))
 }
 
-/// Reads a `Retry-After` header (RFC 9110, section 10.2.3): seconds, or a date. A date in the past is no wait.
+/// Reads a `Retry-After` header (RFC 9110, section 10.2.3): seconds, or a date. A date in the past is no
+/// wait.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {

@@ -1,8 +1,8 @@
 //! How many requests are in flight: as many as the server answers without complaint.
 //!
-//! The rule is TCP's (RFC 5681): the window doubles with every round of answers until the first complaint, then grows by
-//! one a round; a complaint halves it. Complaints of requests that were sent before the last halving are about the old
-//! window and do not count again.
+//! The rule is TCP's (RFC 5681): the window doubles with every round of answers until the first complaint,
+//! then grows by one a round; a complaint halves it. Complaints of requests that were sent before the last
+//! halving are about the old window and do not count again.
 
 /// The window; starts at `start` and stays in `1..=max`.
 #[derive(Clone, Debug)]
@@ -30,7 +30,8 @@ impl Window {
         self.epoch
     }
 
-    /// A request was answered while the window was full. A window that is not used up says nothing about the server.
+    /// A request was answered while the window was full. A window that is not used up says nothing about the
+    /// server.
     pub(crate) fn answer(&mut self) {
         self.size += if self.size < self.threshold { 1.0 } else { 1.0 / self.size };
         self.size = self.size.min(self.max);

@@ -126,7 +126,8 @@ fn an_answer_that_does_not_come_is_given_up_at_the_deadline() {
         config.max_tries = 2;
     };
     given_up("@@hang 0@@x", 2, "no complete answer within 0.3 s", few);
-    // Bytes that come too slowly are no answer either: about a second for the first hundred. They would the next time.
+    // Bytes that come too slowly are no answer either: about a second for the first hundred. They would the
+    // next time.
     given_up("@@slow 10@@x", 1, "no end within 0.3 s", few);
 }
 

@@ -1,7 +1,8 @@
 //! A server that answers by script, for tests of what a real one does seldom and when it likes.
 //!
-//! A message may hold directives, `@@NAME ARGUMENTS@@`, that say how to answer; all others are answered by the text of the last
-//! message, word pairs swapped, which is the same in every run. Everything that is sent is counted, by body.
+//! A message may hold directives, `@@NAME ARGUMENTS@@`, that say how to answer; all others are answered by
+//! the text of the last message, word pairs swapped, which is the same in every run. Everything that is sent
+//! is counted, by body.
 //!
 //! | directive | answer |
 //! | --- | --- |

@@ -1,7 +1,7 @@
 //! Products of 16 by 16 by 16 elements, by the units of a plane together.
 //!
-//! [`TensorCores`] has run as PTX on the CPU (tests/cuda), not on a GPU yet; [`Emulated`] has the same meaning in plain
-//! arithmetic, and lets tests run all else that the kernels for tensor cores do.
+//! [`TensorCores`] has run as PTX on the CPU (tests/cuda), not on a GPU yet; [`Emulated`] has the same
+//! meaning in plain arithmetic, and lets tests run all else that the kernels for tensor cores do.
 
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;

@@ -1,4 +1,5 @@
-//! DeepseekV3: latent attention, sigmoid scores with a selection bias, groups of experts, shared experts, leading dense blocks.
+//! DeepseekV3: latent attention, sigmoid scores with a selection bias, groups of experts, shared experts,
+//! leading dense blocks.
 
 use super::Class;
 use super::field::Field;

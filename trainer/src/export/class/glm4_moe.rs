@@ -1,5 +1,5 @@
-//! Glm4Moe: sigmoid scores with a selection bias, shared experts, leading dense blocks, grouped-query attention with rotary positions in
-//! a part of the channels.
+//! Glm4Moe: sigmoid scores with a selection bias, shared experts, leading dense blocks, grouped-query
+//! attention with rotary positions in a part of the channels.
 
 use super::field::{Field, Router};
 use super::layout::PLAIN;

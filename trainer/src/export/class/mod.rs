@@ -1,4 +1,5 @@
-//! The classes of models that other programs know: what each can be, its `config.json`, and the names of its tensors.
+//! The classes of models that other programs know: what each can be, its `config.json`, and the names of its
+//! tensors.
 //!
 //! A class is one file here and one line of the registry below.
 
@@ -36,7 +37,8 @@ pub struct Class {
     pub gguf: Option<&'static str>,
     /// Whether the blocks after the dense ones are mixtures of experts; otherwise all blocks are dense.
     pub is_moe: bool,
-    /// Which keys it can express, and how; all others that say what a model computes must have their defaults.
+    /// Which keys it can express, and how; all others that say what a model computes must have their
+    /// defaults.
     pub fields: &'static [&'static [Field]],
     /// Fields of `config.json` that are always the same, with their values as JSON.
     pub constants: &'static [(&'static str, &'static str)],
@@ -56,7 +58,8 @@ pub const CLASSES: &[&Class] = &[
     &mistral::CLASS,
 ];
 
-/// Settings that only training knows, or that decide only how something is computed, by the beginning of their names.
+/// Settings that only training knows, or that decide only how something is computed, by the beginning of
+/// their names.
 const OF_TRAINING: &[&str] =
     &["model.init_std", "attention.tile_from", "moe.expert_dropout", "moe.balance.", "moe.capacity."];
 
@@ -249,7 +252,8 @@ impl Class {
         layout::tensors(&self.names, self.weight_scale(facts), facts)
     }
 
-    /// What the matrices back from experts are multiplied by: the factor of weights where the class has no field for it.
+    /// What the matrices back from experts are multiplied by: the factor of weights where the class has no
+    /// field for it.
     fn weight_scale(&self, facts: Facts) -> f32 {
         self.fields().find_map(|field| field.weight_scale(facts)).unwrap_or(1.0)
     }

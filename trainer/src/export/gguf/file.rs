@@ -1,4 +1,5 @@
-//! The container: keys with values, the heads of all tensors, then their values, each at a multiple of 32 bytes.
+//! The container: keys with values, the heads of all tensors, then their values, each at a multiple of 32
+//! bytes.
 
 use std::path::Path;
 

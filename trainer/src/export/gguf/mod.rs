@@ -16,11 +16,12 @@ use crate::model::attention::latent::LATENT_EPS;
 pub use file::Type;
 use file::{GgufWriter, Meta};
 
-/// Writes a checkpoint to a file, which must not be there. Matrices are of the type asked for, norms and routers f32. One tensor after the other
-/// is read and written.
+/// Writes a checkpoint to a file, which must not be there. Matrices are of the type asked for, norms and
+/// routers f32. One tensor after the other is read and written.
 ///
 /// # Errors
-/// [`Error::Usage`] when no architecture can be the model, by key, or the file exists; otherwise when a file cannot be read or written.
+/// [`Error::Usage`] when no architecture can be the model, by key, or the file exists; otherwise when a file
+/// cannot be read or written.
 pub fn export(loaded: &Loaded, path: &Path, kind: Type) -> Result<Exported> {
     let model = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
     let facts = Facts { values: &loaded.config.values, model: &model };

@@ -1,5 +1,5 @@
-//! The tensors of a GGUF file, from those of the class: other names, experts of a block in one stack, and for the architecture of Llama
-//! rotary pairs that are neighbors.
+//! The tensors of a GGUF file, from those of the class: other names, experts of a block in one stack, and for
+//! the architecture of Llama rotary pairs that are neighbors.
 
 use super::super::class::Facts;
 use super::super::mapping::Mapped;

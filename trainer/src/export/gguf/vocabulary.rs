@@ -6,8 +6,9 @@ use serde_json::Value as Json;
 use super::super::tokenizer::{Chat, merges};
 use super::file::Meta;
 
-/// Words of llama.cpp for regular expressions, by the beginnings of their hashes: those of cl100k, Qwen 2, o200k and DeepSeek 3. The
-/// word for Llama 3, which splits as cl100k does, would take whole words from the vocabulary before it merges.
+/// Words of llama.cpp for regular expressions, by the beginnings of their hashes: those of cl100k, Qwen 2,
+/// o200k and DeepSeek 3. The word for Llama 3, which splits as cl100k does, would take whole words from the
+/// vocabulary before it merges.
 const SPLITS: &[(&str, &str)] = &[
     ("7283c2614995", "dbrx"),
     ("c309f4080738", "qwen2"),

@@ -1,6 +1,6 @@
-//! Kimi Delta Attention (Kimi Team 2025, arXiv 2510.26692, section 3), and with one decay per head, gated delta
-//! networks (Yang et al. 2024, arXiv 2412.06464): each head keeps a matrix that every token of a document corrects
-//! toward its value, so that time and memory grow with the length. It needs no positions.
+//! Kimi Delta Attention (Kimi Team 2025, arXiv 2510.26692, section 3), and with one decay per head, gated
+//! delta networks (Yang et al. 2024, arXiv 2412.06464): each head keeps a matrix that every token of a
+//! document corrects toward its value, so that time and memory grow with the length. It needs no positions.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -33,7 +33,8 @@ settings! {
         key_dim: usize = 32, int(1, 4096);
         /// channels of a value; also the width between the two matrices of decays and of gates
         value_dim: usize = 32, int(1, 4096);
-        /// tokens that the convolution of each channel of queries, keys and values sees, including the token itself
+        /// tokens that the convolution of each channel of queries, keys and values sees, including the token
+        /// itself
         conv: usize = 4, int(1, 64);
         /// what has its own decay rate: each channel of a key, or each head as in a gated delta network
         decay: Decay = Decay::Channel, Kind::Choice(&["channel", "head"]);
@@ -50,9 +51,9 @@ pub enum Decay {
     Head,
 }
 
-/// `S <- diag(exp g) S`, `S <- S + beta k (v - k^T S)^T`, `o = q^T S / sqrt(key_dim)` for each head, and
-/// `y = (norm(o) * sigmoid(gate)) w_out`. Queries, keys and values come through a convolution and SiLU, queries and keys
-/// have length 1, `g = -exp(a_log) softplus(f + dt_bias)`, `beta = sigmoid(x w_beta)`.
+/// `S <- diag(exp g) S`, `S <- S + beta k (v - k^T S)^T`, `o = q^T S / sqrt(key_dim)` for each head, and `y =
+/// (norm(o) * sigmoid(gate)) w_out`. Queries, keys and values come through a convolution and SiLU, queries
+/// and keys have length 1, `g = -exp(a_log) softplus(f + dt_bias)`, `beta = sigmoid(x w_beta)`.
 #[derive(Module, Debug)]
 pub struct Delta {
     /// Queries, keys and values in one product, in this order.
@@ -139,7 +140,8 @@ impl Attend for DeltaSettings {
         Vec::new()
     }
 
-    /// In a chunk, every token interacts with every other in each channel of a key, which is most of what is kept.
+    /// In a chunk, every token interacts with every other in each channel of a key, which is most of what is
+    /// kept.
     fn cost(&self, d_model: usize, _: usize) -> Cost {
         let [d, heads, key, value, columns, decays, conv] =
             [d_model, self.heads, self.key_dim, self.value_dim, self.columns(), self.n_decays(), self.conv]
@@ -174,7 +176,8 @@ impl Attend for DeltaSettings {
 }
 
 impl Delta {
-    /// Queries, keys and values of each head from the output of the convolutions, with queries and keys of length 1, in f32.
+    /// Queries, keys and values of each head from the output of the convolutions, with queries and keys of
+    /// length 1, in f32.
     fn parts(&self, qkv: Tensor<2>, seq: usize) -> [Tensor<4>; 3] {
         let (heads, width) = (self.n_heads, self.n_heads * self.key_dim);
         let part =

@@ -1,7 +1,7 @@
-//! Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245, section 2.2), over a whole document or a sliding
-//! window, with common additions: normalized queries and keys (Henry et al. 2020, arXiv 2010.04245, with
-//! RMSNorm as in Qwen3), gated outputs (Qiu et al. 2025, arXiv 2505.06708, G1), sinks (OpenAI 2025, gpt-oss), and
-//! rotary positions in some of the channels or blocks.
+//! Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245, section 2.2), over a whole document or a
+//! sliding window, with common additions: normalized queries and keys (Henry et al. 2020, arXiv 2010.04245,
+//! with RMSNorm as in Qwen3), gated outputs (Qiu et al. 2025, arXiv 2505.06708, G1), sinks (OpenAI 2025,
+//! gpt-oss), and rotary positions in some of the channels or blocks.
 
 use std::sync::Arc;
 
@@ -43,8 +43,8 @@ settings! {
         /// normalize each head of queries and keys by its root mean square, before rotary positions, with one
         /// trained scale per channel
         qk_norm: bool = false, Kind::Bool;
-        /// multiply outputs, before the output projection, by the sigmoid of a projection of the block's normalized
-        /// input: one gate per head or per channel
+        /// multiply outputs, before the output projection, by the sigmoid of a projection of the block's
+        /// normalized input: one gate per head or per channel
         gate: Gate = Gate::None, Kind::Choice(&["none", "head", "channel"]);
         /// give each head a trained logit, initially 0, that takes part in the softmax and has no value
         sinks: bool = false, Kind::Bool;
@@ -77,8 +77,8 @@ pub enum Gate {
     Channel,
 }
 
-/// `softmax(q k^T / sqrt(h) + mask) v` for each query head, where groups of query heads share one
-/// key and value head; h is the width of a head. A sink adds `e^sink` to the denominator of its head's softmax.
+/// `softmax(q k^T / sqrt(h) + mask) v` for each query head, where groups of query heads share one key and
+/// value head; h is the width of a head. A sink adds `e^sink` to the denominator of its head's softmax.
 #[derive(Module, Debug)]
 pub struct GroupedQuery {
     /// Queries, keys and values in one product, in this order.
@@ -187,7 +187,8 @@ impl GroupedQuerySettings {
         problems
     }
 
-    /// What the attention costs where a token is compared with `compared` keys, of which it sees `seen` on average.
+    /// What the attention costs where a token is compared with `compared` keys, of which it sees `seen` on
+    /// average.
     ///
     /// Its input, queries, keys, values and output are kept, and two statistics per head (on a GPU one).
     pub(super) fn cost_of(&self, d_model: usize, compared: u64, seen: f64) -> Cost {
@@ -321,7 +322,8 @@ impl GroupedQuery {
         }
     }
 
-    /// The heads of each token, `[tokens, heads * head_dim]`, through the gate and back into the residual stream.
+    /// The heads of each token, `[tokens, heads * head_dim]`, through the gate and back into the residual
+    /// stream.
     fn output(&self, mut y: Tensor<2>, gate: Option<Tensor<2>>) -> Tensor<2> {
         if let Some(gate) = gate {
             let [tokens, columns] = y.dims();

@@ -1,5 +1,6 @@
-//! Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434, section 2.1): keys and values of all heads come
-//! from one narrow vector per token, and positions rotate separate channels, of which keys have a single head.
+//! Multi-head latent attention (DeepSeek-AI 2024, arXiv 2405.04434, section 2.1): keys and values of all
+//! heads come from one narrow vector per token, and positions rotate separate channels, of which keys have a
+//! single head.
 
 use std::sync::Arc;
 
@@ -29,7 +30,8 @@ settings! {
         heads: usize = 4, int(1, 4096);
         /// width of the vector that keys and values of all heads come from
         kv_rank: usize = 64, int(1, WIDE);
-        /// width of the vector that queries of all heads come from. Absent: they come from the residual stream
+        /// width of the vector that queries of all heads come from. Absent: they come from the residual
+        /// stream
         q_rank: Option<usize> = None, int(1, WIDE);
         /// channels of a key without position
         nope_dim: usize = 32, int(0, 4096);
@@ -121,7 +123,8 @@ impl Attend for LatentSettings {
         problems
     }
 
-    /// It keeps its input, the latent vectors before and after their norms, queries, keys and values, and its output.
+    /// It keeps its input, the latent vectors before and after their norms, queries, keys and values, and its
+    /// output.
     fn cost(&self, d_model: usize, seq_len: usize) -> Cost {
         let (d, seq, heads) = (d_model as u64, seq_len as u64, self.heads as u64);
         let [rank, nope, rope, value] =
@@ -168,7 +171,8 @@ impl Latent {
         rotate(x, rotary.cos.clone(), rotary.sin.clone(), n_heads)
     }
 
-    /// Queries of each head, without and with positions; the latent vectors; and the shared key with positions.
+    /// Queries of each head, without and with positions; the latent vectors; and the shared key with
+    /// positions.
     fn down(&self, x: Tensor<2>, ctx: &Context) -> Down {
         let Self { n_heads: heads, kv_rank, nope_dim: nope, rope_dim: rope, .. } = *self;
         let [_, seq] = ctx.dims();
@@ -225,8 +229,8 @@ impl Forward for Latent {
         linear(by_token(y), self.w_out.val())
     }
 
-    /// Queries go through the key matrix and outputs through the value matrix (section 2.1.2), so that all heads
-    /// attend to the latent vectors directly.
+    /// Queries go through the key matrix and outputs through the value matrix (section 2.1.2), so that all
+    /// heads attend to the latent vectors directly.
     fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut Kept<4>) -> Tensor<2> {
         let Self { n_heads: heads, kv_rank, nope_dim: nope, value_dim, .. } = *self;
         let [tokens, _] = x.dims();

@@ -90,20 +90,22 @@ pub trait Forward {
     /// - x: `[batch * seq, d_model]`, and so is the result
     fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2>;
 
-    /// [`Forward::forward`] of the next tokens of one document, whose tokens so far are in the cache; it takes these up.
+    /// [`Forward::forward`] of the next tokens of one document, whose tokens so far are in the cache; it
+    /// takes these up.
     ///
     /// # Shapes
     /// - x: `[tokens, d_model]`, and so is the result; the context is of one sample of one document
     fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut Self::Cache) -> Tensor<2>;
-    /// Columns of the matrices that a parameter in this field holds side by side; none where it is one matrix.
+    /// Columns of the matrices that a parameter in this field holds side by side; none where it is one
+    /// matrix.
     fn side_by_side(&self, _field: &str) -> Vec<usize> {
         Vec::new()
     }
 }
 
 /// Makes the registry of attentions: their settings as `AttentionConfig`, chosen by `attention.kind` and
-/// `attention.pattern`, and the attentions as `Attention`. A line has the word for a kind, its settings, and what they
-/// build.
+/// `attention.pattern`, and the attentions as `Attention`. A line has the word for a kind, its settings, and
+/// what they build.
 #[macro_export]
 macro_rules! attentions {
     ($($(#[doc = $doc:literal])+ $kind:literal => $variant:ident($settings:ty => $layer:ty);)+) => {

@@ -19,14 +19,14 @@ pub const FULL: &str = "full";
 settings! {
     /// Kinds of attention by block.
     pub struct PatternSettings in "attention" {
-        /// kinds of attention of the blocks, repeated from the first on, as in ["swa", "swa", "full"], where "full"
-        /// is attention.kind. Absent: attention.kind in every block
+        /// kinds of attention of the blocks, repeated from the first on, as in ["swa", "swa", "full"], where
+        /// "full" is attention.kind. Absent: attention.kind in every block
         pattern: Option<Vec<String>> = None, Kind::Words(AttentionConfig::WORDS);
         /// kind of attention of the last block, regardless of the pattern
         last: Option<String> = None, Kind::Choice(AttentionConfig::WORDS);
-        /// sample length in tokens from which the CPU computes "mla" and the blocks of "nsa" tile by tile, with memory that
-        /// grows with the length instead of its square; rounding differs. "gqa" and "swa" keep no scores at any length,
-        /// nor do GPUs
+        /// sample length in tokens from which the CPU computes "mla" and the blocks of "nsa" tile by tile,
+        /// with memory that grows with the length instead of its square; rounding differs. "gqa" and "swa"
+        /// keep no scores at any length, nor do GPUs
         tile_from: usize = TILE_FROM, int(1, MANY);
     }
 }

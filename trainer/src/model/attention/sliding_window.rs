@@ -1,5 +1,6 @@
-//! Sliding-window attention (Beltagy et al. 2020, arXiv 2004.05150, section 3.1; causal as in Jiang et al. 2023,
-//! arXiv 2310.06825, section 2): grouped-query attention in which a token sees only the last tokens of its document.
+//! Sliding-window attention (Beltagy et al. 2020, arXiv 2004.05150, section 3.1; causal as in Jiang et al.
+//! 2023, arXiv 2310.06825, section 2): grouped-query attention in which a token sees only the last tokens of
+//! its document.
 
 use super::grouped_query::{GroupedQuery, GroupedQuerySettings};
 use super::{Attend, Place};
@@ -77,7 +78,8 @@ mod tests {
             let window = WindowSettings { window };
             SlidingWindowSettings { window, ..SlidingWindowSettings::default() }.keys_of_query(seq)
         };
-        // Of 8 tokens, the first sees 1 and the others 2, which is 2 - 4 / 16 apart from the tokens themselves.
+        // Of 8 tokens, the first sees 1 and the others 2, which is 2 - 4 / 16 apart from the tokens
+        // themselves.
         assert_eq!(of(2, 8), (4, 1.75));
         // A window of the whole sequence has no effect: half of it on average.
         assert_eq!(of(8, 8), (8, 4.0));

@@ -1,5 +1,5 @@
-//! Native sparse attention (Yuan et al. 2025, arXiv 2502.11089): a token sees the means of blocks, the tokens of the
-//! blocks whose means it attends to most, and the last tokens, with a gate for each of these.
+//! Native sparse attention (Yuan et al. 2025, arXiv 2502.11089): a token sees the means of blocks, the tokens
+//! of the blocks whose means it attends to most, and the last tokens, with a gate for each of these.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -27,7 +27,8 @@ settings! {
         kv_heads: usize = 1, int(1, 4096);
         /// channels of a head, an even number
         head_dim: usize = 32, int(2, 4096);
-        /// tokens of a block; its keys and values are compressed to their means, and it is selected as a whole
+        /// tokens of a block; its keys and values are compressed to their means, and it is selected as a
+        /// whole
         block: usize = 64, int(1, MANY);
         /// blocks that a token selects, including its own
         selected: usize = 16, int(1, MANY);
@@ -105,7 +106,8 @@ impl Attend for SparseSettings {
         problems
     }
 
-    /// It keeps its input, queries, keys and values, each branch's output before and after its gate, and the result.
+    /// It keeps its input, queries, keys and values, each branch's output before and after its gate, and the
+    /// result.
     fn cost(&self, d_model: usize, seq_len: usize) -> Cost {
         let [d, heads, kv_heads, dim, block, selected, window, seq] = [
             d_model,

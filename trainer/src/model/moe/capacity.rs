@@ -1,10 +1,12 @@
 //! Capacity: a maximum number of tokens per expert, and what happens to the rest.
 //!
-//! `C = max(min, ceil(factor k T / E))` for the T real tokens of a forward pass (GShard, arXiv 2006.16668, section 2.2, in
-//! slots per choice). A choice whose expert is full is dropped: its weight is zero, and the token keeps its residual
-//! and its shared experts. T and therefore C depend on the micro-batch, whose samples compete with each other.
+//! `C = max(min, ceil(factor k T / E))` for the T real tokens of a forward pass (GShard, arXiv 2006.16668,
+//! section 2.2, in slots per choice). A choice whose expert is full is dropped: its weight is zero, and the
+//! token keeps its residual and its shared experts. T and therefore C depend on the micro-batch, whose
+//! samples compete with each other.
 //!
-//! Position in token order is causal: whether a choice is dropped depends only on earlier tokens. The other policies are not.
+//! Position in token order is causal: whether a choice is dropped depends only on earlier tokens. The other
+//! policies are not.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
@@ -40,15 +42,15 @@ pub enum Order {
 settings! {
     /// Capacity of experts.
     pub struct CapacitySettings in "moe.capacity" {
-        /// slots of an expert in training, relative to its even load k T / E; 0: as many as there are choices, nothing is
-        /// dropped
+        /// slots of an expert in training, relative to its even load k T / E; 0: as many as there are
+        /// choices, nothing is dropped
         factor: f64 = 0.0, float(0.0, 65_536.0);
         /// the same in evaluation
         eval_factor: f64 = 0.0, float(0.0, 65_536.0), free;
         /// minimum slots of an expert
         min: usize = 4, int(0, 1 << 20);
-        /// which choices of a full expert are kept: the first ones (position), those with the highest weights (probs), or random
-        /// ones (random; the first ones in evaluation)
+        /// which choices of a full expert are kept: the first ones (position), those with the highest weights
+        /// (probs), or random ones (random; the first ones in evaluation)
         policy: Policy = Policy::Position, Kind::Choice(&["position", "probs", "random"]);
         /// order of choices: token by token, which is causal, or by rank, all first choices before all second
         /// ones

@@ -1,6 +1,7 @@
 //! The routed experts: `E` SwiGLUs with stacked weights.
 //!
-//! Rows are sorted by expert and lie without gaps; each expert multiplies its own, so that no padding is multiplied.
+//! Rows are sorted by expert and lie without gaps; each expert multiplies its own, so that no padding is
+//! multiplied.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation};
@@ -53,7 +54,8 @@ impl Experts {
         }
     }
 
-    /// What they cost: rows before and after them, gate, up and their product are kept, and what dropout leaves.
+    /// What they cost: rows before and after them, gate, up and their product are kept, and what dropout
+    /// leaves.
     pub fn cost(config: &ModelConfig) -> Cost {
         let (d, f) = (config.expert_width() as u64, config.moe.expert_ffn as u64);
         let (n, k) = (config.moe.n_experts as u64, config.moe.top_k as u64);
@@ -104,8 +106,8 @@ impl Experts {
         grouped_matmul(inner, down, routes.offsets.clone())
     }
 
-    /// What dropout multiplies the hidden values of each row by. Draws belong to the choices of a token, so that neither
-    /// the order of rows nor the micro-batch changes them.
+    /// What dropout multiplies the hidden values of each row by. Draws belong to the choices of a token, so
+    /// that neither the order of rows nor the micro-batch changes them.
     fn kept(&self, routes: &Routes, ctx: &Context) -> Tensor<2> {
         let [_, _, hidden] = self.w_up.dims();
         let draws = ctx.uniform(&format!("{}.dropout", self.name), routes.top_k * hidden);

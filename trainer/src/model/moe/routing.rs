@@ -23,7 +23,8 @@ pub struct Routing {
     pub scores: Tensor<2>,
     /// Whether the scores of a token add up to 1.
     pub is_distribution: bool,
-    /// How likely each expert is chosen when the noise is drawn again, `[tokens, experts]`, f32; of noisy routers only.
+    /// How likely each expert is chosen when the noise is drawn again, `[tokens, experts]`, f32; of noisy
+    /// routers only.
     pub likelihood: Option<Tensor<2>>,
 }
 
@@ -79,14 +80,14 @@ impl<'a> Routed<'a> {
         Self { matrix, ..self }
     }
 
-    /// The router's matrix from hidden states to logits, `[d_model, experts]`, with gradient; none for a router without
-    /// one.
+    /// The router's matrix from hidden states to logits, `[d_model, experts]`, with gradient; none for a
+    /// router without one.
     pub fn matrix(&self) -> Option<Tensor<2>> {
         self.matrix.clone()
     }
 
-    /// The sum over the whole batch that a balancer has asked for under this name, `[experts]`; where it was not counted,
-    /// what `otherwise` says.
+    /// The sum over the whole batch that a balancer has asked for under this name, `[experts]`; where it was
+    /// not counted, what `otherwise` says.
     pub fn batch_sum(&self, name: &str, otherwise: impl FnOnce() -> Tensor<1>) -> Tensor<1> {
         let found = self.ctx.counts.sums.iter().find(|((layer, of), _)| (*layer, *of) == (self.layer, name));
         match found {

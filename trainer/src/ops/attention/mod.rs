@@ -127,8 +127,8 @@ pub fn by_token(x: Tensor<4>) -> Tensor<2> {
     x.swap_dims(1, 2).reshape([batch * seq, n * width])
 }
 
-/// Attention of each query to the keys of its spans: `softmax(scale * q k^T) v`; 0 where there are none. Keys and values
-/// may differ in width.
+/// Attention of each query to the keys of its spans: `softmax(scale * q k^T) v`; 0 where there are none. Keys
+/// and values may differ in width.
 ///
 /// # Shapes
 /// - query: `[n, heads, queries, key_width]`
@@ -175,8 +175,9 @@ fn attend_plain([query, key, value]: [Tensor<4>; 3], spans: &Spans, scoring: &Sc
     output.reshape([n, heads, queries, value_width]).cast(dtype)
 }
 
-/// [`attend`] of the tokens of samples, each to the last `window` tokens up to itself, of its own document piece. Where
-/// scores are kept, each block of queries meets two blocks of keys, so that memory and time grow with `seq * window`.
+/// [`attend`] of the tokens of samples, each to the last `window` tokens up to itself, of its own document
+/// piece. Where scores are kept, each block of queries meets two blocks of keys, so that memory and time grow
+/// with `seq * window`.
 ///
 /// # Shapes
 /// - query, key, value: as in [`attend`], with `seq` queries and keys
@@ -220,8 +221,8 @@ pub fn first_in_window(starts: &[usize], seq: usize, window: usize) -> Vec<usize
     starts.iter().enumerate().map(first).collect()
 }
 
-/// Blocks of `size` rows, the last one filled up with zeros; with the block before each if asked, zeros before the
-/// first.
+/// Blocks of `size` rows, the last one filled up with zeros; with the block before each if asked, zeros
+/// before the first.
 ///
 /// # Shapes
 /// - x: `[batch, heads, seq, width]`
@@ -322,7 +323,8 @@ mod tests {
 
     #[test]
     fn a_query_may_see_several_spans_or_nothing() {
-        // Of each head of keys its own: query t sees t / 5 and what lies from t - 3 to t, except for the first ten.
+        // Of each head of keys its own: query t sees t / 5 and what lies from t - 3 to t, except for the
+        // first ten.
         let row = |row: usize| {
             let (head, token) = (row / 65 % 2, row % 65);
             match token < 10 && head == 1 {

@@ -1,9 +1,9 @@
-//! Attention on the CPU of queries, keys and values that lie side by side, each query to the keys from its first one up to
-//! its own place. A tile of queries meets the keys that it sees and no others; its scores stay in the cache and are
-//! computed again for the gradient, so that memory grows with the length.
+//! Attention on the CPU of queries, keys and values that lie side by side, each query to the keys from its
+//! first one up to its own place. A tile of queries meets the keys that it sees and no others; its scores
+//! stay in the cache and are computed again for the gradient, so that memory grows with the length.
 //!
-//! Keys begin at a multiple of a constant, sums run over them in order, and the gradient of a key is added up query by
-//! query, head by head: no bit depends on the number of threads or on the vectors.
+//! Keys begin at a multiple of a constant, sums run over them in order, and the gradient of a key is added up
+//! query by query, head by head: no bit depends on the number of threads or on the vectors.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,7 +46,8 @@ pub(super) fn attend(qkv: Tensor<2>, first: Vec<usize>, shape: AttentionShape, s
 
 #[backend_extension(Flex, Autodiff)]
 trait PackedAttention: Backend {
-    /// The attention; and for each query and head the largest score and the inverse of the sum of exponentials.
+    /// The attention; and for each query and head the largest score and the inverse of the sum of
+    /// exponentials.
     fn k_packed_attention(
         qkv: FloatTensor<Self>,
         layout: Arc<Layout>,
@@ -108,13 +109,15 @@ impl Layout {
         (self.shape.heads + 2 * self.shape.kv_heads) * self.shape.head_dim
     }
 
-    /// Some rows of some columns that begin with the `part`-th head, those of keys and values counted as such.
+    /// Some rows of some columns that begin with the `part`-th head, those of keys and values counted as
+    /// such.
     fn part<'a>(&self, qkv: &'a [f32], row: usize, part: usize) -> View<'a> {
         let columns = self.columns();
         View::rows(&qkv[row * columns + part * self.shape.head_dim..], columns)
     }
 
-    /// Queries of a tile that begins with this one, and the keys that they see, from a multiple of [`ALIGNED`] on.
+    /// Queries of a tile that begins with this one, and the keys that they see, from a multiple of
+    /// [`ALIGNED`] on.
     fn tile(&self, sample: usize, start: usize) -> (Range<usize>, Range<usize>) {
         let end = (start + TILE).min(self.shape.seq);
         let first = &self.first[sample * self.shape.seq..][start..end];

@@ -1,5 +1,5 @@
-//! Attention on the CPU with the softmax of each query kept as a whole: products of burn, and the softmax of the visible
-//! scores in one pass. For sequences that are short enough for it.
+//! Attention on the CPU with the softmax of each query kept as a whole: products of burn, and the softmax of
+//! the visible scores in one pass. For sequences that are short enough for it.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! Which keys each query sees: the only thing in which causal attention, windows, documents and chosen blocks differ.
+//! Which keys each query sees: the only thing in which causal attention, windows, documents and chosen blocks
+//! differ.
 
 use std::ops::Range;
 
@@ -21,8 +22,8 @@ pub struct Spans {
 const FORBIDDEN: f32 = -1e30;
 
 impl Spans {
-    /// Each query sees the keys from its first one up to the one at its own place; the last query is at the place of the
-    /// last key.
+    /// Each query sees the keys from its first one up to the one at its own place; the last query is at the
+    /// place of the last key.
     ///
     /// # Shapes
     /// - first: `n * queries` numbers of keys, none beyond the place of its query

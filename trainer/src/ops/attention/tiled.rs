@@ -1,8 +1,8 @@
-//! Attention on the CPU without a matrix of queries by keys: FlashAttention-2 (Dao 2023, arXiv 2307.08691, algorithms 1
-//! and 2). A tile of queries goes over the tiles of keys that it sees, and keeps the largest score and the sum of
-//! exponentials so far; what is saved for the gradient is the logarithm of that sum, one number for each query and head.
-//! Tiles follow each other in one order, and inside of a tile rows are computed apart, so that results do not depend on
-//! the number of threads.
+//! Attention on the CPU without a matrix of queries by keys: FlashAttention-2 (Dao 2023, arXiv 2307.08691,
+//! algorithms 1 and 2). A tile of queries goes over the tiles of keys that it sees, and keeps the largest
+//! score and the sum of exponentials so far; what is saved for the gradient is the logarithm of that sum, one
+//! number for each query and head. Tiles follow each other in one order, and inside of a tile rows are
+//! computed apart, so that results do not depend on the number of threads.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -70,7 +70,8 @@ pub(super) fn attend(
 /// The form of the CPU. Tensors are as in [`super::attend`].
 #[backend_extension(Flex, Autodiff)]
 trait TiledAttention: Backend {
-    /// The attention; and the logarithm of the sum of exponentials of each query and head, with the sinks after them.
+    /// The attention; and the logarithm of the sum of exponentials of each query and head, with the sinks
+    /// after them.
     fn k_tiled(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -309,9 +310,9 @@ impl TiledAttention for Flex {
         (tensor(output, [n, heads, length, value_width]), tensor(sums, [n_rows + heads]))
     }
 
-    /// With `p_ij = exp(s_ij - L_i)` and `D_i = sum do_i o_i`: `ds_ij = p_ij (do_i v_j - D_i)`, and the gradients are
-    /// `dq_i = sum_j ds_ij k_j`, `dk_j = sum_i ds_ij q_i`, `dv_j = sum_i p_ij do_i`, and that of a sink
-    /// `-sum_i exp(sink - L_i) D_i`.
+    /// With `p_ij = exp(s_ij - L_i)` and `D_i = sum do_i o_i`: `ds_ij = p_ij (do_i v_j - D_i)`, and the
+    /// gradients are `dq_i = sum_j ds_ij k_j`, `dk_j = sum_i ds_ij q_i`, `dv_j = sum_i p_ij do_i`, and that
+    /// of a sink `-sum_i exp(sink - L_i) D_i`.
     fn k_tiled_backward(
         query: FlexTensor,
         key: FlexTensor,
@@ -396,8 +397,8 @@ impl TiledAttention for Flex {
 }
 
 impl Layout {
-    /// Exponentials of the scores of a row relative to the largest so far, 0 where it does not look, and the factor for the
-    /// sums before them.
+    /// Exponentials of the scores of a row relative to the largest so far, 0 where it does not look, and the
+    /// factor for the sums before them.
     fn weigh(
         &self,
         weights: &mut [f32],

@@ -1,8 +1,8 @@
 //! Products of f32 matrices.
 //!
-//! Each value of a product is the sum of blocks of [`BLOCK`] terms, added one block after the other; a block is the chain
-//! of fused multiplications and additions over its terms, in order, from zero. Rows, columns, threads and vectors only
-//! decide who computes a value, never how.
+//! Each value of a product is the sum of blocks of [`BLOCK`] terms, added one block after the other; a block
+//! is the chain of fused multiplications and additions over its terms, in order, from zero. Rows, columns,
+//! threads and vectors only decide who computes a value, never how.
 
 use std::ops::Range;
 

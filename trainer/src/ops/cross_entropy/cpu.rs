@@ -1,4 +1,5 @@
-//! The form of the CPU: logits of a few rows at a time, replaced by their gradient while they are in the cache.
+//! The form of the CPU: logits of a few rows at a time, replaced by their gradient while they are in the
+//! cache.
 
 use std::sync::Arc;
 
@@ -52,7 +53,8 @@ pub fn surrogate(hidden: Tensor<2>, head: Tensor<2>, gradients: Gradients) -> Te
 
 #[backend_extension(Flex)]
 trait HeadLosses: Backend {
-    /// The loss of each token; and without a scale nothing, or the gradients of the sum of losses times the scale.
+    /// The loss of each token; and without a scale nothing, or the gradients of the sum of losses times the
+    /// scale.
     fn k_head_losses(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,

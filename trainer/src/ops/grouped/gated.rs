@@ -1,5 +1,5 @@
-//! The first half of a gated feed-forward on the CPU, `silu(x W_gate) * (x W_up)` for rows of groups: both products and
-//! the unit in one pass over the rows.
+//! The first half of a gated feed-forward on the CPU, `silu(x W_gate) * (x W_up)` for rows of groups: both
+//! products and the unit in one pass over the rows.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;

@@ -59,8 +59,8 @@ impl Groups {
     }
 }
 
-/// The gradient of the matrices, `[experts, width, columns]`: for each group the products of its inputs, transposed, with
-/// its gradients.
+/// The gradient of the matrices, `[experts, width, columns]`: for each group the products of its inputs,
+/// transposed, with its gradients.
 pub(super) fn of_matrices(
     x: &[f32],
     grad: &[f32],

@@ -18,8 +18,8 @@ settings! {
         beta2: f64 = 0.95, float(0.0, 0.999_999);
         /// added to the root of the second moment
         eps: f64 = 1e-8, float(1e-20, 1.0);
-        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases, embeddings and the
-        /// output projection have none
+        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases,
+        /// embeddings and the output projection have none
         weight_decay: f64 = 0.1, float(0.0, 10.0);
     }
 }

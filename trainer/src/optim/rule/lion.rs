@@ -1,4 +1,5 @@
-//! Lion (Chen et al. 2023, arXiv 2302.06675, algorithm 2): steps of constant size, in the direction of a mean of gradients.
+//! Lion (Chen et al. 2023, arXiv 2302.06675, algorithm 2): steps of constant size, in the direction of a mean
+//! of gradients.
 
 use burn::tensor::Tensor;
 
@@ -8,15 +9,15 @@ use crate::settings;
 use crate::settings::float;
 
 settings! {
-    /// Settings of Lion. Its learning rate is a third to a tenth of AdamW's, its decay 3 to 10 times as large (section
-    /// 5 of the paper).
+    /// Settings of Lion. Its learning rate is a third to a tenth of AdamW's, its decay 3 to 10 times as large
+    /// (section 5 of the paper).
     pub struct Lion in "optim.lion" {
         /// memory of the mean of gradients that gives the direction of a step
         beta1: f64 = 0.9, float(0.0, 0.999_999);
         /// memory of the mean of gradients that is kept
         beta2: f64 = 0.99, float(0.0, 0.999_999);
-        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases, embeddings and the
-        /// output projection have none
+        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases,
+        /// embeddings and the output projection have none
         weight_decay: f64 = 0.3, float(0.0, 10.0);
     }
 }

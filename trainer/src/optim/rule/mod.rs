@@ -1,8 +1,8 @@
 //! Rules by which parameters move.
 //!
 //! A rule is one file here and one line of [`REGISTRY`]. It sees one parameter at a time, with its name and
-//! shape, and keeps as many tensors as it names, of that shape if it names no other; checkpoints hold them under these
-//! names.
+//! shape, and keeps as many tensors as it names, of that shape if it names no other; checkpoints hold them
+//! under these names.
 
 mod adamw;
 mod lion;
@@ -35,7 +35,8 @@ pub struct Update<'a> {
     /// Factor of the gradient, from clipping, `[1]`. One that is not finite must leave value and state as
     /// they are.
     pub factor: &'a Tensor<1>,
-    /// What `model.parametrization` makes of rate (already in [`Update::rate`]), decay and eps for the parameter.
+    /// What `model.parametrization` makes of rate (already in [`Update::rate`]), decay and eps for the
+    /// parameter.
     pub multipliers: Multipliers,
 }
 

@@ -1,9 +1,9 @@
-//! Muon (Jordan et al. 2024) as Moonlight uses it (Liu et al. 2025, arXiv 2502.16982, section 2.2): momentum whose
-//! singular values are all brought near 1, for each matrix separately, including experts and the queries, keys and
-//! values of a fused projection.
+//! Muon (Jordan et al. 2024) as Moonlight uses it (Liu et al. 2025, arXiv 2502.16982, section 2.2): momentum
+//! whose singular values are all brought near 1, for each matrix separately, including experts and the
+//! queries, keys and values of a fused projection.
 //!
-//! It is a rule for hidden matrices. Embeddings, the output projection, norms, biases and routers use AdamW, at the
-//! same learning rate.
+//! It is a rule for hidden matrices. Embeddings, the output projection, norms, biases and routers use AdamW,
+//! at the same learning rate.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ settings! {
         momentum: f64 = 0.95, float(0.0, 0.999_999);
         /// whether a step looks ahead by its future momentum (Nesterov)
         nesterov: bool = true, Kind::Bool;
-        /// step size for a matrix from n to m features: match_rms: 0.2 sqrt(max(n, m)), for AdamW's learning rates;
-        /// rms_operator: sqrt(m / n); original: sqrt(max(1, m / n))
+        /// step size for a matrix from n to m features: match_rms: 0.2 sqrt(max(n, m)), for AdamW's learning
+        /// rates; rms_operator: sqrt(m / n); original: sqrt(max(1, m / n))
         scale: Scale = Scale::MatchRms, Kind::Choice(Scale::WORDS);
-        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases, embeddings and the
-        /// output projection have none
+        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases,
+        /// embeddings and the output projection have none
         weight_decay: f64 = 0.1, float(0.0, 10.0);
         /// whether it also updates routers, instead of AdamW
         routers: bool = false, Kind::Bool;
@@ -83,7 +83,8 @@ pub(super) fn is_hidden(parameter: &Parameter, routers: bool) -> bool {
     parameter.is_decayed() && (routers || !parameter.name.contains(".router."))
 }
 
-/// The momentum after a gradient, and the matrices of the parameter with singular values near 1, each with its columns.
+/// The momentum after a gradient, and the matrices of the parameter with singular values near 1, each with
+/// its columns.
 pub(super) fn orthogonal_momentum(
     parameter: &Parameter,
     gradient: Tensor<1>,

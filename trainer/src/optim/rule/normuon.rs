@@ -1,5 +1,5 @@
-//! NorMuon (Li et al. 2025, arXiv 2510.05491, algorithm 1): Muon whose steps have the same size for each output neuron
-//! over time. Everything but hidden matrices uses AdamW, as in Muon.
+//! NorMuon (Li et al. 2025, arXiv 2510.05491, algorithm 1): Muon whose steps have the same size for each
+//! output neuron over time. Everything but hidden matrices uses AdamW, as in Muon.
 
 use std::sync::Arc;
 
@@ -23,11 +23,11 @@ settings! {
         nesterov: bool = true, Kind::Bool;
         /// memory of the mean square of each output neuron's steps
         neurons: f64 = 0.95, float(0.0, 0.999_999);
-        /// step size for a matrix from n to m features: match_rms: 0.2 sqrt(max(n, m)), for AdamW's learning rates;
-        /// rms_operator: sqrt(m / n); original: sqrt(max(1, m / n))
+        /// step size for a matrix from n to m features: match_rms: 0.2 sqrt(max(n, m)), for AdamW's learning
+        /// rates; rms_operator: sqrt(m / n); original: sqrt(max(1, m / n))
         scale: Scale = Scale::MatchRms, Kind::Choice(Scale::WORDS);
-        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases, embeddings and the
-        /// output projection have none
+        /// decay of matrices, including routers, per step and unit of learning rate; norms, biases,
+        /// embeddings and the output projection have none
         weight_decay: f64 = 0.1, float(0.0, 10.0);
         /// whether it also updates routers, instead of AdamW
         routers: bool = false, Kind::Bool;

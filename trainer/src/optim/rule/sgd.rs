@@ -1,5 +1,5 @@
-//! Gradient descent with momentum (Polyak 1964; Nesterov 1983 in the form of Sutskever et al. 2013), with decay as
-//! part of the gradient, as in PyTorch.
+//! Gradient descent with momentum (Polyak 1964; Nesterov 1983 in the form of Sutskever et al. 2013), with
+//! decay as part of the gradient, as in PyTorch.
 
 use burn::tensor::Tensor;
 
@@ -17,8 +17,8 @@ settings! {
         momentum: f64 = 0.9, float(0.0, 0.999_999);
         /// whether a step looks ahead by its future momentum (Nesterov)
         nesterov: bool = false, Kind::Bool;
-        /// fraction of the value that is added to the gradient of matrices; norms, biases, embeddings and the output
-        /// projection have none
+        /// fraction of the value that is added to the gradient of matrices; norms, biases, embeddings and the
+        /// output projection have none
         weight_decay: f64 = 0.0, float(0.0, 10.0);
     }
 }

@@ -7,8 +7,8 @@
 //! Forward, exponents are taken relative to a score at most [`SLACK`] below the largest: the output is
 //! multiplied only when that score changes, which after the first tiles is rare.
 //!
-//! The products are behind [`Products`]. [`TensorCores`] has run as PTX on the CPU (tests/cuda), not on a GPU yet; [`Emulated`] has the
-//! same meaning in plain arithmetic, and lets tests run everything else.
+//! The products are behind [`Products`]. [`TensorCores`] has run as PTX on the CPU (tests/cuda), not on a GPU
+//! yet; [`Emulated`] has the same meaning in plain arithmetic, and lets tests run everything else.
 
 // A kernel takes its tensors one by one.
 #![allow(clippy::too_many_arguments)]
@@ -80,8 +80,8 @@ impl Form {
     }
 }
 
-/// Copies a tile of `rows` rows of one head, with zeros after the last row. `start` is the place of the
-/// first element. With `is_wide`, it and `width` are multiples of [`VECTOR`]; kernels that have it also unroll
+/// Copies a tile of `rows` rows of one head, with zeros after the last row. `start` is the place of the first
+/// element. With `is_wide`, it and `width` are multiples of [`VECTOR`]; kernels that have it also unroll
 /// their loops over registers, which makes code too long for the compilers of software GPUs.
 #[cube]
 fn load<F: Float>(

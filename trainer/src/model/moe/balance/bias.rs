@@ -10,11 +10,11 @@ use crate::settings;
 use crate::settings::float;
 
 settings! {
-    /// `b_i + rate * (d_i - mean d)`, where `d_i` is the sign of `mean n - n_i`. Subtracting the mean keeps the
-    /// biases from drifting together, which would change nothing but their rounding.
+    /// `b_i + rate * (d_i - mean d)`, where `d_i` is the sign of `mean n - n_i`. Subtracting the mean keeps
+    /// the biases from drifting together, which would change nothing but their rounding.
     pub struct Bias in "moe.balance" {
-        /// step of the loss-free selection bias (arXiv 2408.15664), in units of the score; 0 is off. Made for sigmoid
-        /// scores: softmax scores are about 1 / E, so a step is E times as large in comparison
+        /// step of the loss-free selection bias (arXiv 2408.15664), in units of the score; 0 is off. Made for
+        /// sigmoid scores: softmax scores are about 1 / E, so a step is E times as large in comparison
         bias_rate: f64 = 0.0, float(0.0, 1.0);
     }
 }

@@ -1,5 +1,5 @@
-//! The importance loss (Shazeer et al. 2017, arXiv 1701.06538, eq. 6-7): the squared coefficient of variation of the
-//! weights that experts collect over the batch.
+//! The importance loss (Shazeer et al. 2017, arXiv 1701.06538, eq. 6-7): the squared coefficient of variation
+//! of the weights that experts collect over the batch.
 
 use burn::tensor::Tensor;
 
@@ -12,8 +12,8 @@ use crate::settings::float;
 settings! {
     /// `CV(I)^2` with `I_i = sum_t g_ti`.
     pub struct Importance in "moe.balance" {
-        /// coefficient of the importance loss (arXiv 1701.06538), 0.1 there; 0 is off. With several micro-batches it
-        /// costs another forward pass
+        /// coefficient of the importance loss (arXiv 1701.06538), 0.1 there; 0 is off. With several
+        /// micro-batches it costs another forward pass
         importance: f64 = 0.0, float(0.0, 10.0);
     }
 }

@@ -1,5 +1,5 @@
-//! The load loss (Shazeer et al. 2017, arXiv 1701.06538, eq. 8-11): the squared coefficient of variation of the
-//! expected numbers of tokens per expert, which noise makes smooth.
+//! The load loss (Shazeer et al. 2017, arXiv 1701.06538, eq. 8-11): the squared coefficient of variation of
+//! the expected numbers of tokens per expert, which noise makes smooth.
 
 use burn::tensor::Tensor;
 
@@ -12,8 +12,8 @@ use crate::settings::float;
 settings! {
     /// `CV(Load)^2` with `Load_i = sum_t P(x_t, i)`.
     pub struct LikelyLoad in "moe.balance" {
-        /// coefficient of the load loss of noisy top-k routing (arXiv 1701.06538), 0.1 there; 0 is off. With several
-        /// micro-batches it costs another forward pass
+        /// coefficient of the load loss of noisy top-k routing (arXiv 1701.06538), 0.1 there; 0 is off. With
+        /// several micro-batches it costs another forward pass
         load: f64 = 0.0, float(0.0, 10.0);
     }
 }

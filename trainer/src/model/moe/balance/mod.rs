@@ -1,6 +1,7 @@
 //! What keeps experts evenly loaded: losses of the router, and biases of its selection.
 //!
-//! A balancer is one file here and one line of the registry below. Its value appears in the metrics under its name.
+//! A balancer is one file here and one line of the registry below. Its value appears in the metrics under its
+//! name.
 //!
 //! Notation: T real tokens, E experts, k choices per token, logits z, scores p (softmax) or s (sigmoid),
 //! `n_i` the number of choices of expert i; padding is in none of them. All counts are those of the whole
@@ -53,15 +54,16 @@ pub trait Balance: Debug + Send + Sync {
         false
     }
 
-    /// What the loss needs as a sum over all tokens of the batch, `[experts]`; it finds it as [`Routed::batch_sum`] under its
-    /// name, at the cost of another forward pass when there are several micro-batches.
+    /// What the loss needs as a sum over all tokens of the batch, `[experts]`; it finds it as
+    /// [`Routed::batch_sum`] under its name, at the cost of another forward pass when there are several
+    /// micro-batches.
     fn batch_sum(&self, routed: &Routed) -> Option<Tensor<1>> {
         let _ = routed;
         None
     }
 
-    /// What [`Balance::next_bias`] needs to know of an answer that was made with this selection bias, `[experts]`; that of
-    /// micro-batches adds up.
+    /// What [`Balance::next_bias`] needs to know of an answer that was made with this selection bias,
+    /// `[experts]`; that of micro-batches adds up.
     fn statistic(&self, routed: &Routed, bias: Tensor<1>) -> Option<Tensor<1>> {
         let (_, _) = (routed, bias);
         None

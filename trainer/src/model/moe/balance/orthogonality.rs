@@ -1,6 +1,6 @@
-//! The orthogonality loss: experts with similar directions in the router get the same tokens, so their cosines are kept
-//! small. It depends only on the router's matrix: each micro-batch adds it in proportion to its tokens, so that a step
-//! has the loss once.
+//! The orthogonality loss: experts with similar directions in the router get the same tokens, so their
+//! cosines are kept small. It depends only on the router's matrix: each micro-batch adds it in proportion to
+//! its tokens, so that a step has the loss once.
 
 use burn::tensor::{Int, Tensor};
 
@@ -11,10 +11,11 @@ use crate::settings;
 use crate::settings::float;
 
 settings! {
-    /// `sum_{i != j} (v_i . v_j)^2 / (E (E - 1))` with `v_i = w_i / (|w_i| + 1e-6)`, where `w_i` is the column of expert i.
+    /// `sum_{i != j} (v_i . v_j)^2 / (E (E - 1))` with `v_i = w_i / (|w_i| + 1e-6)`, where `w_i` is the
+    /// column of expert i.
     pub struct Orthogonality in "moe.balance" {
-        /// coefficient of the mean squared cosine between the directions of two experts in the router; 0 is off. It does
-        /// not depend on data. With fewer channels than experts it cannot become 0
+        /// coefficient of the mean squared cosine between the directions of two experts in the router; 0 is
+        /// off. It does not depend on data. With fewer channels than experts it cannot become 0
         orthogonality: f64 = 0.0, float(0.0, 10.0);
     }
 }
@@ -75,8 +76,8 @@ mod tests {
         // Columns (1, 0), (0, 1), (1, 1): squared cosines 0, 1/2, 1/2, in both directions, divided by 6.
         let matrix = Tensor::<2>::from_data([[1.0f32, 0.0, 1.0], [0.0, 1.0, 1.0]], &device).require_grad();
         assert!((value(matrix.clone()) - 1.0 / 3.0).abs() < 1e-5);
-        // With (1, e) as first column the cosine to (0, 1) is e, whose square has no slope at 0, and that to (1, 1) is
-        // (1 + e) / sqrt(2), whose square has slope 1: in both directions, divided by 6.
+        // With (1, e) as first column the cosine to (0, 1) is e, whose square has no slope at 0, and that to
+        // (1, 1) is (1 + e) / sqrt(2), whose square has slope 1: in both directions, divided by 6.
         let mut found = mean_squared_cosine(matrix.clone()).backward();
         let slope: Vec<f32> = matrix.grad_remove(&mut found).expect("tracked").into_data().iter().collect();
         assert!((slope[3] - 1.0 / 3.0).abs() < 1e-5, "{slope:?}");

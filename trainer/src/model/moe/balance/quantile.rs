@@ -1,7 +1,7 @@
-//! Quantile balancing (Su 2026): the selection bias of each expert is set so that, had the choices of the last step been
-//! made with it, every expert would have had equally many. It has no coefficient and no loss. The rule is that of
-//! Levanter's grug: the quantile of a step is the mean of its micro-batches' quantiles, weighted by tokens, so unlike
-//! losses it depends on the micro-batch.
+//! Quantile balancing (Su 2026): the selection bias of each expert is set so that, had the choices of the
+//! last step been made with it, every expert would have had equally many. It has no coefficient and no loss.
+//! The rule is that of Levanter's grug: the quantile of a step is the mean of its micro-batches' quantiles,
+//! weighted by tokens, so unlike losses it depends on the micro-batch.
 
 use burn::tensor::Tensor;
 
@@ -12,11 +12,11 @@ use crate::settings;
 use crate::settings::value::Kind;
 
 settings! {
-    /// `b_i = -(q_i - mean q)`: with `a_t` the (k+1)-th largest of `z_t + b`, `q_i` is the `k T / E`-th largest of `z_ti - a_t`
-    /// over the T tokens.
+    /// `b_i = -(q_i - mean q)`: with `a_t` the (k+1)-th largest of `z_t + b`, `q_i` is the `k T / E`-th
+    /// largest of `z_ti - a_t` over the T tokens.
     pub struct Quantile in "moe.balance" {
-        /// choose experts by logits and a selection bias that would have balanced the choices of the previous step; replaces
-        /// bias_rate
+        /// choose experts by logits and a selection bias that would have balanced the choices of the previous
+        /// step; replaces bias_rate
         quantile: bool = false, Kind::Bool;
     }
 }

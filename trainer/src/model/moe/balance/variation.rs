@@ -4,10 +4,10 @@ use burn::tensor::Tensor;
 
 use super::Routed;
 
-/// `factor` times the part that these tokens have in `CV(s)^2 = Var(s) / Mean(s)^2`, where s is the sum over the whole batch
-/// and `own`, `[experts]`, that over these tokens. The gradient at s is known from s alone, and the loss does not change
-/// with the scale of s, so `sum_i (dL/ds_i) own_i` over all parts is zero: what it has is its gradient. The value is added
-/// by the share of tokens.
+/// `factor` times the part that these tokens have in `CV(s)^2 = Var(s) / Mean(s)^2`, where s is the sum over
+/// the whole batch and `own`, `[experts]`, that over these tokens. The gradient at s is known from s alone,
+/// and the loss does not change with the scale of s, so `sum_i (dL/ds_i) own_i` over all parts is zero: what
+/// it has is its gradient. The value is added by the share of tokens.
 pub(super) fn variation(name: &str, own: Tensor<1>, routed: &Routed, factor: f64) -> Tensor<1> {
     let n = routed.n_experts() as f64;
     let (of_part, of_batch) = (routed.ctx.valid.n_valid(), routed.ctx.counts.n_tokens.max(1));

@@ -11,9 +11,9 @@ use crate::settings::float;
 settings! {
     /// The loss.
     pub struct Z in "moe.balance" {
-        /// coefficient of the router z-loss (arXiv 2202.08906); 0 is off. It is smallest where the logits of a token are
-        /// all -ln E; with sigmoid scores, which do not depend on each other, that is a weak pull of every score
-        /// toward 1 / (E + 1) in addition to keeping logits small
+        /// coefficient of the router z-loss (arXiv 2202.08906); 0 is off. It is smallest where the logits of
+        /// a token are all -ln E; with sigmoid scores, which do not depend on each other, that is a weak pull
+        /// of every score toward 1 / (E + 1) in addition to keeping logits small
         z: f64 = 0.0, float(0.0, 10.0);
     }
 }

@@ -1,8 +1,9 @@
-//! Expert choice (Zhou et al. 2022, arXiv 2202.09368): every expert takes the same number of tokens,
-//! those with the highest probability. Loads are even by construction; a token has any number of experts, even none.
+//! Expert choice (Zhou et al. 2022, arXiv 2202.09368): every expert takes the same number of tokens, those
+//! with the highest probability. Loads are even by construction; a token has any number of experts, even
+//! none.
 //!
-//! It is not causal: whether an expert takes a token depends on later tokens in the same forward pass. What such a
-//! model predicts token by token is not what it learned, so `allow_noncausal` must ask for it.
+//! It is not causal: whether an expert takes a token depends on later tokens in the same forward pass. What
+//! such a model predicts token by token is not what it learned, so `allow_noncausal` must ask for it.
 
 use burn::module::{Module, Param};
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};

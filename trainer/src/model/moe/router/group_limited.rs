@@ -1,5 +1,5 @@
-//! Group-limited top-k (DeepSeek-V2, arXiv 2405.04434, section 2.1.2; DeepSeek-V3, arXiv 2412.19437, section 2.1.2):
-//! the k experts with the highest scores in the best groups, so that a token visits few machines.
+//! Group-limited top-k (DeepSeek-V2, arXiv 2405.04434, section 2.1.2; DeepSeek-V3, arXiv 2412.19437, section
+//! 2.1.2): the k experts with the highest scores in the best groups, so that a token visits few machines.
 
 use burn::module::{Module, Param};
 use burn::tensor::{IndexingUpdateOp, Tensor};

@@ -1,5 +1,5 @@
-//! GShard top-2 (Lepikhin et al. 2020, arXiv 2006.16668, algorithm 1): always the best expert, and the second by chance,
-//! more likely the larger its share. Balancing losses count only first choices.
+//! GShard top-2 (Lepikhin et al. 2020, arXiv 2006.16668, algorithm 1): always the best expert, and the second
+//! by chance, more likely the larger its share. Balancing losses count only first choices.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -36,8 +36,9 @@ const THRESHOLD: f64 = 0.2;
 settings! {
     /// The GShard router.
     pub struct GShardSettings in "moe.router.gshard" {
-        /// when a token goes to its second expert, which has share g2: all: always; random_gshard: with probability 2 g2;
-        /// random_mesh: with probability g2 / 0.2; threshold: if g2 > 0.2. Outside training, the random ones always send
+        /// when a token goes to its second expert, which has share g2: all: always; random_gshard: with
+        /// probability 2 g2; random_mesh: with probability g2 / 0.2; threshold: if g2 > 0.2. Outside
+        /// training, the random ones always send
         second: Second = Second::RandomGshard, Kind::Choice(&["all", "random_gshard", "random_mesh", "threshold"]);
         /// divide both probabilities by their sum, before a second expert is left out
         norm_weights: bool = true, Kind::Bool;

@@ -1,5 +1,5 @@
-//! Two-level routing (Shazeer et al. 2017, arXiv 1701.06538, appendix B), without noise: groups of experts first, then
-//! experts of each chosen group. The weight of expert j of group i is the product of both gates.
+//! Two-level routing (Shazeer et al. 2017, arXiv 1701.06538, appendix B), without noise: groups of experts
+//! first, then experts of each chosen group. The weight of expert j of group i is the product of both gates.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, activation};
@@ -21,7 +21,8 @@ settings! {
     pub struct HierarchicalSettings in "moe.router.hierarchical" {
         /// number of groups, of equal size
         groups: usize = 4, int(1, 4096);
-        /// groups that each token visits; divides moe.top_k, and the quotient is the number of experts per group
+        /// groups that each token visits; divides moe.top_k, and the quotient is the number of experts per
+        /// group
         top_groups: usize = 2, int(1, 4096);
     }
 }
@@ -105,8 +106,8 @@ impl Route for Hierarchical {
     }
 }
 
-/// The routing for logits of groups `[tokens, groups]` and of the experts in them `[tokens, groups, size]`, for the given
-/// numbers of groups and of experts in each.
+/// The routing for logits of groups `[tokens, groups]` and of the experts in them `[tokens, groups, size]`,
+/// for the given numbers of groups and of experts in each.
 pub fn answer(primary: Tensor<2>, secondary: Tensor<3>, top: [usize; 2], ctx: &Context) -> Routing {
     let [tokens, groups, size] = secondary.dims();
     let [top_groups, top_inner] = top;

@@ -1,5 +1,5 @@
-//! Noisy top-k gating (Shazeer et al. 2017, arXiv 1701.06538, eq. 3-5 and appendix A): logits get normal noise whose
-//! width is learned, and the weights are the softmax over the k that are kept.
+//! Noisy top-k gating (Shazeer et al. 2017, arXiv 1701.06538, eq. 3-5 and appendix A): logits get normal
+//! noise whose width is learned, and the weights are the softmax over the k that are kept.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, activation};
@@ -133,8 +133,8 @@ pub fn answer(
     }
 }
 
-/// `Phi((z_i - t_i) / width_i)`, the probability that expert i is among the top k when its own noise is drawn again:
-/// t_i is the k-th largest of the others (eq. 8-9).
+/// `Phi((z_i - t_i) / width_i)`, the probability that expert i is among the top k when its own noise is drawn
+/// again: t_i is the k-th largest of the others (eq. 8-9).
 fn likelihood(
     logits: &Tensor<2>,
     noisy: &Tensor<2>,

@@ -19,7 +19,8 @@ use crate::settings::float;
 settings! {
     /// The Switch router.
     pub struct SwitchSettings in "moe.router.switch" {
-        /// in training, the router's input is multiplied by numbers between 1 - jitter and 1 + jitter; 0 is off
+        /// in training, the router's input is multiplied by numbers between 1 - jitter and 1 + jitter; 0 is
+        /// off
         jitter: f64 = 1e-2, float(0.0, 0.5);
         /// factor for the standard deviation of the router's initial weights
         init_scale: f64 = 0.1, float(1e-3, 10.0);
