@@ -1,4 +1,4 @@
-//! Which device computes. Everything that depends on how the program was built is in this file.
+//! The device to compute on. Everything that depends on how the program was built is in this file.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use crate::error::{Error, Result};
 use crate::ops::{Compute, is_cpu};
 
-/// What the user asked for.
+/// What the user requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
@@ -77,8 +77,8 @@ impl fmt::Display for DeviceChoice {
 /// Opens the device.
 ///
 /// # Errors
-/// [`Error::Device`] when CUDA is asked for and the program was built without it, or there is no
-/// such device. A device is never replaced by another one silently.
+/// [`Error::Device`] when CUDA is asked for and the program was built without it, or there is no such device.
+/// There is no silent fallback to another device.
 pub fn open(choice: DeviceChoice) -> Result<Chosen> {
     let cpu = |why: &str| Chosen { device: Device::flex(), reason: format!("cpu ({why})") };
     match (choice, cuda_devices()) {
@@ -128,8 +128,8 @@ pub fn check(device: &Device, compute: Compute, head_dim: usize) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(Error::Config(problems)) }
 }
 
-/// Bytes of memory that this process may use: what the machine has, or less where its group or its limits
-/// say so. Absent where the system does not tell.
+/// Bytes of memory that this process may use: the machine's memory, or less by its control group or limits.
+/// Absent where the system does not report it.
 pub fn memory_limit() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let machine = bytes_of_machine(&read("/proc/meminfo"));
@@ -167,8 +167,8 @@ fn wgpu() -> Result<Chosen> {
     ))
 }
 
-/// The CUDA devices, or `None` when built without CUDA. Listing does not touch a driver that is
-/// not there, unlike opening a device by index.
+/// The CUDA devices, or `None` when built without CUDA. Listing does not touch a missing driver, unlike
+/// opening a device by index.
 #[cfg(feature = "cuda")]
 fn cuda_devices() -> Option<Vec<Device>> {
     Some(Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec())

@@ -1,17 +1,17 @@
 //! The one error type of the library, and the exit code of each kind of failure.
 //!
-//! A message says what was wrong, where, and what to do about it; the program prints it after
-//! `error: ` and leaves with [`Error::exit_code`].
+//! A message says what was wrong, where, and what to do about it; the program prints it after `error: ` and
+//! exits with [`Error::exit_code`].
 
 use std::path::{Path, PathBuf};
 
 /// Everything that can go wrong while training, evaluating or reading a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Problems of a configuration, all that were found.
+    /// All problems of a configuration.
     #[error("{} in the configuration:\n  {}", count(.0.len(), "problem"), .0.join("\n  "))]
     Config(Vec<String>),
-    /// A command that cannot be carried out as given.
+    /// A command that cannot be run as given.
     #[error("{0}")]
     Usage(String),
     /// Shards or plan are missing, damaged or do not fit the run.
@@ -28,10 +28,10 @@ pub enum Error {
         /// What is wrong with it and what can be done.
         problem: String,
     },
-    /// The device asked for is not there.
+    /// The requested device is not there.
     #[error("{0}")]
     Device(String),
-    /// Loss or gradient is no longer a finite number.
+    /// Loss or gradient is no longer finite.
     #[error("{0}")]
     Diverged(String),
     /// An operation of the file system failed.
@@ -56,7 +56,7 @@ impl Error {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,
             Self::Io { source, .. } => moe_shards::exit_code_of(source),
-            // What is not there is missing data.
+            // A missing file is missing data.
             Self::Shards(moe_shards::Error::Io { source, .. }) => moe_shards::exit_code_of(source).max(3),
             Self::Data(_) | Self::Shards(_) => 3,
             Self::Checkpoint { .. } => 4,

@@ -1,20 +1,20 @@
-//! Numbers as text that brings back every bit, also of what is not finite. As JSON numbers they would
-//! come back rounded, and infinity not at all.
+//! Numbers as text that preserves every bit, also of infinities and NaN. JSON numbers would come back
+//! rounded, and infinity not at all.
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-/// The text of a number.
+/// Number to text.
 ///
 /// # Errors
-/// What the serializer refuses.
+/// If the serializer fails.
 pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format!("{value:?}"))
 }
 
-/// The number of a text.
+/// Text to number.
 ///
 /// # Errors
-/// When it is none.
+/// If it is not a number.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     parse(&String::deserialize(deserializer)?)
 }
@@ -32,7 +32,7 @@ pub mod queue {
     /// The texts of the numbers.
     ///
     /// # Errors
-    /// What the serializer refuses.
+    /// If the serializer fails.
     pub fn serialize<S: Serializer>(values: &VecDeque<f64>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(values.iter().map(|value| format!("{value:?}")))
     }
@@ -40,7 +40,7 @@ pub mod queue {
     /// The numbers of the texts.
     ///
     /// # Errors
-    /// When one of them is none.
+    /// If one of them is not a number.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VecDeque<f64>, D::Error> {
         Vec::<String>::deserialize(deserializer)?.iter().map(|text| super::parse(text)).collect()
     }

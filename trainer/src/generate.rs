@@ -12,13 +12,13 @@ use crate::random::Stream;
 /// How tokens are drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// Tokens to make at most; an end of document stops earlier.
+    /// Maximum number of tokens; an end of document stops earlier.
     pub max_tokens: usize,
     /// Divides the logits; 0 takes the most likely token.
     pub temperature: f64,
-    /// Only so many of the most likely tokens can be drawn.
+    /// Draw only from this many of the most likely tokens.
     pub top_k: usize,
-    /// Of these only the fewest of which one is drawn with at least this probability; 1 is all.
+    /// Of these, draw from the smallest set with at least this total probability; 1 is all.
     pub top_p: f64,
     /// Seed of the draws: the same seed gives the same text.
     pub seed: u64,
@@ -27,16 +27,16 @@ pub struct Sampling {
 /// How a model reads a text that grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// Each token once; attentions keep what they need of the tokens before. When the model has read as many
-    /// tokens as it was trained on, it begins again with the later half of them.
+    /// Each token once; attentions cache what they need. When the model has read as many tokens as it was
+    /// trained on, it starts again with the later half of them.
     Once,
-    /// All tokens again for each new one, for models in which a token's output depends on later tokens; the
-    /// last ones, as many as the model was trained on.
+    /// All tokens again for each new one, at most as many of the last as the model was trained on; for models
+    /// in which a token's output depends on later tokens.
     Whole,
 }
 
-/// Continues `prompt` (not empty) and returns the new tokens. The model sees `context` tokens at most, which
-/// is as many as it was trained on.
+/// Continues `prompt` (not empty) and returns the new tokens. The model sees at most `context` tokens, as
+/// many as it was trained on.
 pub fn generate(
     model: &Model,
     prompt: &[u32],

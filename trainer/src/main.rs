@@ -16,7 +16,7 @@ static ALLOCATOR: Allocator = Allocator::new(out_of_memory);
 fn out_of_memory(n_bytes: usize) -> ! {
     let hint = "give it more, or set run.recompute = true, a smaller data.micro_batch or shorter sequences";
     moe_shards::terminal::leave_screen();
-    // There is nobody left to tell when stderr is closed.
+    // Nobody can be told if stderr is closed.
     writeln!(io::stderr(), "error: out of memory: cannot allocate {n_bytes} more bytes\n  hint: {hint}").ok();
     std::process::exit(5)
 }

@@ -70,17 +70,18 @@ impl Printer {
         self.say(format!("warning: {}", message.as_ref()));
     }
 
-    /// Reports an error, whatever the verbosity.
+    /// Reports an error, regardless of verbosity.
     pub fn error(&self, message: impl AsRef<str>) {
         let label = if self.color { "\u{1b}[31merror:\u{1b}[0m" } else { "error:" };
         to_stream(&mut std::io::stderr(), &format!("{label} {}", terminal::escape(message.as_ref())));
     }
 
-    /// Writes data to stdout, as text or JSON; what a terminal would obey or hide is escaped. If the reader
-    /// has gone away, as in `| head`, that is fine.
+    /// Writes data to stdout, as text or JSON; characters that a terminal would interpret or hide are
+    /// escaped. It is fine if the reader has gone away, as in `| head`.
     ///
     /// # Errors
-    /// When it cannot be written, as on a full disk: what a program reads must not be cut short in silence.
+    /// When it cannot be written, as on a full disk: output for another program must not be silently
+    /// truncated.
     pub fn data(&self, text: impl AsRef<str>) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
         match writeln!(stdout, "{}", terminal::escape(text.as_ref())).and_then(|()| stdout.flush()) {
@@ -91,8 +92,8 @@ impl Printer {
         }
     }
 
-    /// The view of the run in a folder, which takes the screen until `stop` is set or the steps are done;
-    /// none, and a warning, where there is no terminal.
+    /// The view of the run in a folder, which takes over the screen until `stop` is set or the steps are
+    /// done; none, with a warning, if there is no terminal.
     pub fn ui(&self, dir: &Path, stop: &Arc<AtomicBool>) -> Option<Ui> {
         let ui = Ui::start(dir, stop.clone(), self.color);
         if ui.is_none() {
@@ -101,8 +102,8 @@ impl Printer {
         ui
     }
 
-    /// Progress of other work than steps through `total` things that are called `unit`: a bar on a terminal,
-    /// a line now and then elsewhere.
+    /// Progress of work other than steps, through `total` items called `unit`: a bar on a terminal, a line
+    /// now and then elsewhere.
     pub fn work(&self, name: &str, total: u64, unit: Unit) -> Bar {
         let place = match (self.verbosity, std::io::stderr().is_terminal()) {
             (Verbosity::Quiet, _) => Place::Nowhere,
@@ -210,7 +211,7 @@ pub fn describe_summary(summary: &Summary) -> String {
     numbers.collect::<Vec<_>>().join("  ")
 }
 
-/// A duration as people say it: 42s, 3m05s, 2h10m.
+/// A duration in human-readable form: 42s, 3m05s, 2h10m.
 pub fn short_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -220,10 +221,10 @@ pub fn short_duration(duration: Duration) -> String {
     }
 }
 
-/// Writes a message line. If that fails, there is nobody left to tell.
+/// Writes a message line. If that fails, nobody can be told.
 fn to_stream(stream: &mut dyn Write, line: &str) {
     if writeln!(stream, "{line}").and_then(|()| stream.flush()).is_err() {
-        // Nothing can be said on a stream that is closed.
+        // Nothing can be written to a stream that is closed.
     }
 }
 

@@ -1,7 +1,7 @@
 //! Counter-based randomness: every number is a pure function of (seed, name, index).
 //!
-//! Nothing here has a state, so nothing has to be saved for a resume, and the initial value of a
-//! parameter does not depend on the order in which the model is built.
+//! Nothing here has a state, so nothing has to be saved to resume, and the initial value of a parameter does
+//! not depend on the order in which the model is built.
 
 use std::f64::consts::TAU;
 

@@ -2,8 +2,8 @@
 //! expert is the dense feed-forward, or a part of it (He et al. 2024, arXiv 2410.07524), so that the first
 //! step computes what the dense model did.
 //!
-//! With granularity G the hidden channels of the dense feed-forward are cut into G parts. Expert e holds part
-//! e mod G, and the G experts of a group have the same logits, so that a token visits whole groups; their
+//! With granularity G the hidden channels of the dense feed-forward are cut into G parts. Expert e has part e
+//! mod G, and the G experts of a group have the same logits, so that a token visits whole groups; their
 //! outputs are multiplied by G.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub struct Upcycling {
 }
 
 impl Upcycling {
-    /// Why a dense model cannot become this mixture and compute the same, by key; nothing if it can.
+    /// Why a dense model cannot become this mixture of experts and compute the same, by key; empty if it can.
     pub fn problems(&self, dense: &ModelConfig, mixture: &ModelConfig) -> Vec<String> {
         let (g, moe) = (self.granularity, &mixture.moe);
         let mut problems = Vec::new();
@@ -68,7 +68,8 @@ impl Upcycling {
         problems
     }
 
-    /// The mixture of a geometry with the weights of a dense model, and routers and draws of a seed.
+    /// The mixture of experts of a geometry with the weights of a dense model, with routers and redrawn
+    /// channels from a seed.
     ///
     /// # Errors
     /// [`Error::Config`] with [`Upcycling::problems`], and when a parameter has no counterpart.
@@ -99,7 +100,7 @@ impl Upcycling {
         Ok(replace_all(model, values))
     }
 
-    /// The values of a parameter of the mixture; none where the dense model has no counterpart.
+    /// The values of a parameter of the mixture of experts; none if the dense model has no counterpart.
     fn values(
         &self,
         new: &Parameter,
@@ -125,7 +126,7 @@ impl Upcycling {
         }
     }
 
-    /// Router columns `[d_model, experts]` of which those of a group are alike.
+    /// Router columns `[d_model, experts]`, equal within a group.
     fn grouped(&self, mut router: Vec<f32>, n_experts: usize) -> Vec<f32> {
         for row in router.chunks_mut(n_experts) {
             for group in row.chunks_mut(self.granularity) {

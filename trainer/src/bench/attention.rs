@@ -13,7 +13,7 @@ use crate::model::rope::Ropes;
 use crate::model::{Input, ModelConfig};
 use crate::ops::is_cpu;
 
-/// What one attention takes for one length.
+/// What one attention kind costs at one length.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// The kind.
@@ -22,21 +22,22 @@ pub struct Measured {
     pub tokens: usize,
     /// Seconds of a forward and a backward pass.
     pub seconds: f64,
-    /// Total CPU seconds, which other running work does not change much; absent if the system does
-    /// not tell, and without what a GPU does.
+    /// Total CPU seconds, which other running work does not change much; absent if the system does not report
+    /// it, and without GPU work.
     pub processor_seconds: Option<f64>,
-    /// Bytes of the process at most, less those before the first pass; absent where the system does not tell.
+    /// Peak bytes of the process, less those before the first pass; absent where the system does not report
+    /// it.
     pub peak_bytes: Option<u64>,
 }
 
 /// Characters of a column.
 const WIDTH: usize = 36;
 
-/// Seconds that are spent on repeating what takes less.
+/// Seconds for repetitions; what takes longer is measured once.
 const SECONDS: f64 = 0.5;
 
 /// Measures an attention in the blocks of a model, whose sequences are as long as the document. It should be
-/// the first thing that a process does: its peak of memory is that of the process.
+/// the first thing that a process does, since the peak memory is that of the process.
 ///
 /// # Errors
 /// When the device fails.
@@ -63,11 +64,12 @@ pub fn measure_attention(
         drop(gradients);
         Ok::<_, crate::Error>((seconds, of_processors))
     };
-    // What a GPU holds is not in the memory of the process.
+    // GPU memory is not part of the memory of the process.
     let before = if is_cpu(device) { status("VmRSS:") } else { None };
     let (mut seconds, mut of_processors) = pass()?;
     let peak_bytes = before.zip(status("VmHWM:")).map(|(before, peak)| peak.saturating_sub(before));
-    // The first pass starts threads and finds its memory; the fastest of several is that of the machine.
+    // The first pass starts threads and allocates memory; the fastest of several shows what the machine can
+    // do.
     let mut spent = seconds;
     while spent < SECONDS {
         let again = pass()?;
@@ -79,14 +81,14 @@ pub fn measure_attention(
     Ok(Measured { kind, tokens, seconds, processor_seconds: of_processors, peak_bytes })
 }
 
-/// A line of what Linux says of this process, in bytes.
+/// A line of Linux's status of this process, in bytes.
 fn status(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-/// What Linux says all threads of this process have computed.
+/// CPU time of all threads of this process, from Linux.
 fn processor_seconds() -> Option<f64> {
     let nanoseconds = |thread: std::io::Result<std::fs::DirEntry>| {
         let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
@@ -96,8 +98,8 @@ fn processor_seconds() -> Option<f64> {
     Some(threads.map(nanoseconds).sum::<Option<u64>>()? as f64 / 1e9)
 }
 
-/// The measurements as a table: a line for each kind, a column for each length.
-/// Each cell has milliseconds, those of the processors in brackets, and memory.
+/// The measurements as a table: a line for each kind, a column for each length. Each cell has milliseconds,
+/// CPU milliseconds in brackets, and memory.
 pub fn table(measured: &[Measured]) -> String {
     let mut lengths: Vec<usize> = measured.iter().map(|cell| cell.tokens).collect();
     lengths.sort_unstable();

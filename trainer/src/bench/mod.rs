@@ -1,8 +1,8 @@
 //! Where the time of a training step goes: the parts of a step one by one, compared with what the machine can
 //! do, then whole steps.
 //!
-//! Tokens are made up, and each sample is one document, the most work for attention. Parts are measured
-//! on one micro-batch of one block; a part's time in a step is that times its blocks and micro-batches.
+//! Tokens are synthetic, and each sample is one document, the most work for attention. Parts are measured on
+//! one micro-batch of one block; a part's time in a step is that times its blocks and micro-batches.
 
 mod attention;
 mod parts;
@@ -31,7 +31,7 @@ pub use steps::Steps;
 pub struct Setup {
     /// The model.
     pub geometry: ModelConfig,
-    /// By which rules which parameters move.
+    /// Which rule updates which parameters.
     pub groups: Groups,
     /// The step; its schedule must allow all steps.
     pub step: StepConfig,
@@ -41,11 +41,11 @@ pub struct Setup {
     pub n_steps: u64,
     /// Repetitions of each part.
     pub n_repeats: u32,
-    /// Where; without gradients.
+    /// The device, without gradients.
     pub device: Device,
     /// Its name.
     pub device_name: String,
-    /// Peak in TFLOP/s of which the MFU is a share; absent: the measured rate of a large product.
+    /// Peak in TFLOP/s, for the MFU; absent: the measured rate of a large product.
     pub peak_tflops: Option<f64>,
 }
 
@@ -74,11 +74,11 @@ pub fn steps(setup: &Setup) -> crate::Result<Steps> {
 /// Calls before the clock starts: the first ones compile kernels and choose among them.
 const WARM_UP: u32 = 3;
 
-/// Parts of the calls that are timed by themselves.
+/// Groups of calls that are timed separately.
 const N_CHUNKS: u32 = 3;
 
-/// Seconds of one call: the mean over the fastest third of `n` calls, so that a kernel that is still
-/// compiled in one of them does not count. The device is waited for at the end of each third only.
+/// Seconds of one call: the mean over the fastest third of `n` calls, so that a kernel that is still being
+/// compiled in one of them does not count. Only the end of each third waits for the device.
 fn time<T>(device: &Device, n: u32, mut call: impl FnMut() -> T) -> crate::Result<f64> {
     let wait = || device.sync().map_err(|error| crate::Error::Device(format!("the device failed: {error}")));
     let mut last = None;

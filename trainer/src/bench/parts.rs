@@ -45,7 +45,7 @@ impl Part {
         self.flops / self.ms() / 1e9
     }
 
-    /// GB/s of what it has to move.
+    /// GB/s of the bytes that it has to move.
     pub fn gb_per_s(&self) -> f64 {
         self.bytes / self.ms() / 1e6
     }
@@ -149,8 +149,8 @@ impl<'a> Bench<'a> {
             forward_ms,
             backward_ms,
             flops: 0.0,
-            // Rows are written by the one and read by the other, and the same again backward,
-            // where the combination also reads the rows for the gradient of its weights.
+            // One writes rows and the other reads them, and the same again backward, where the combination
+            // also reads the rows for the gradient of its weights.
             bytes: 5.0 * n_rows * width + 4.0 * self.tokens() as f64 * width,
             times,
         };
@@ -188,7 +188,7 @@ impl<'a> Bench<'a> {
             name,
             forward_ms,
             backward_ms,
-            // What is computed twice counts once.
+            // Work that is computed twice counts once.
             flops: self.tokens() as f64 * cost.flops as f64,
             bytes: (values * config.compute.bytes()) as f64,
             times: n_blocks * self.micro_batches,
@@ -226,7 +226,7 @@ impl<'a> Bench<'a> {
             trained(&model).into_iter().map(|p| Some(p.value.zeros_like() + 1e-3)).collect();
         let mut model = Some(model);
         let seconds = time(&self.setup.device, self.setup.n_repeats.min(3), || {
-            // The norm is a part of what is measured, though it clips nothing.
+            // The norm is part of the measurement, though it clips nothing.
             let norm = global_norm(gradients.iter().flatten()).expect("every parameter has a gradient");
             let factor = norm * 0.0 + 1.0;
             let old = model.take().expect("put back by every call");

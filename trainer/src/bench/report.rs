@@ -15,7 +15,7 @@ use crate::optim::kept_bytes;
 pub struct Report {
     /// Version of this program.
     pub version: &'static str,
-    /// Where it ran.
+    /// The device it ran on.
     pub device: String,
     /// `f32` or `bf16`.
     pub compute: &'static str,
@@ -47,7 +47,7 @@ pub struct Report {
     pub other_ms: f64,
     /// TFLOP/s of the model: `flops_per_token * tokens_per_second`.
     pub model_tflops: f64,
-    /// TFLOP/s of which [`Report::mfu`] is a share.
+    /// Peak in TFLOP/s for [`Report::mfu`].
     pub peak_tflops: f64,
     /// `flops_per_token * tokens_per_second / peak`.
     pub mfu: f64,
@@ -61,11 +61,11 @@ pub struct PartRow {
     pub part: Part,
     /// TFLOP/s of its products; absent without products.
     pub tflops: Option<f64>,
-    /// That as a share of the measured large product.
+    /// The same as a share of the measured large product.
     pub share_of_matmul: Option<f64>,
-    /// GB/s of what it must move at least.
+    /// GB/s of the bytes that it must move at least.
     pub gb_per_s: f64,
-    /// That as a share of the measured copy.
+    /// The same as a share of the measured copy.
     pub share_of_copy: f64,
     /// Its milliseconds in a step.
     pub step_ms: f64,

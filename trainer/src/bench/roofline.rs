@@ -4,8 +4,8 @@ use burn::tensor::Tensor;
 
 use super::{Setup, noise, time};
 
-/// Rows of the product, and values of the copy. A fast device needs more work to show what it can
-/// do, so each size is tried that will not take too long by what the one before it took.
+/// Rows of the product, and values of the copy. A fast device needs more work to show what it can do, so
+/// larger sizes are tried as long as the previous one's time says that they will not take too long.
 const ROWS: [usize; 4] = [512, 1024, 4096, 8192];
 const VALUES: [usize; 3] = [1 << 20, 1 << 22, 1 << 28];
 /// Seconds of one call at most.
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn sizes_grow_until_the_next_would_take_too_long() {
         let pick = |seconds_of_one: f64| {
-            // Launching costs a little whatever the size.
+            // Launching costs a little, regardless of size.
             let measure = |n: usize| Ok(1e-4 + n as f64 * seconds_of_one);
             largest(&[1, 10, 100], 0.05, |n| n as f64, measure).expect("no device").0
         };

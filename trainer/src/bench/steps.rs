@@ -15,17 +15,16 @@ pub struct Steps {
     pub n: u64,
     /// Mean milliseconds of a step.
     pub ms: f64,
-    /// Mean milliseconds of processors in a step, of all threads together; absent where the system does not
-    /// say.
+    /// Mean CPU milliseconds of a step, over all threads; absent where the system does not report it.
     pub cpu_ms: Option<f64>,
     /// The fastest and the slowest.
     pub ms_range: [f64; 2],
     /// Tokens of a step per second.
     pub tokens_per_second: f64,
-    /// How often a step waits for values of the device; absent on a CPU, which never waits.
+    /// How often a step waits for values from the device; absent on a CPU, which never waits.
     pub reads: Option<u64>,
-    /// Mean milliseconds of a step in which the host gives out work; the rest of it waits for the
-    /// device. Where this is nearly all of a step, the host is the limit.
+    /// Mean milliseconds of a step in which the host issues work; for the rest it waits for the device. Where
+    /// this is nearly all of a step, the host is the bottleneck.
     pub host_ms: Option<f64>,
     /// Loss of the last step in nats.
     pub loss: f64,
@@ -94,15 +93,15 @@ impl Steps {
     }
 }
 
-/// Seconds that processors have worked for this process so far.
+/// CPU seconds of this process so far.
 fn cpu_seconds() -> Option<f64> {
     seconds_of(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 
 /// User and system time of a line of `/proc/self/stat`, which counts hundredths.
 fn seconds_of(stat: &str) -> Option<f64> {
-    // The name of the program, in brackets, may hold anything; after it stand state and numbers from the
-    // third on.
+    // The name of the program, in parentheses, may contain anything; after it come the fields from the third
+    // (the state) on.
     let (_, numbers) = stat.rsplit_once(')')?;
     let ticks = numbers.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
     let ticks = ticks.collect::<Option<Vec<u64>>>().filter(|ticks| ticks.len() == 2)?;

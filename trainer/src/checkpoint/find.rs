@@ -1,4 +1,4 @@
-//! Which checkpoint a path means.
+//! Which checkpoint a path refers to.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,9 @@ use super::load::verify;
 use super::{LATEST, MANIFEST, PARENT, checkpoints_dir, retain};
 use crate::error::{Error, Result};
 
-/// The checkpoint meant by a path: itself, or of a run the one named `from`, or else the latest.
-/// What `latest` says is followed only where it names a checkpoint of this run; otherwise the error
-/// names the newest whole one.
+/// The checkpoint that a path refers to: itself or, for a run, the one named `from`, or else the latest.
+/// `latest` is followed only if it names a checkpoint of this run; otherwise the error names the newest
+/// intact one.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] when there is none.
@@ -42,7 +42,7 @@ pub fn run_of(path: &Path) -> Option<&Path> {
     path.join(MANIFEST).is_file().then(|| path.parent()?.parent()).flatten()
 }
 
-/// Whether a run in this folder has begun: whether anything is in it that is not what a start leaves
+/// Whether a run in this folder has begun: whether it contains anything other than the leftovers of a start
 /// that was killed before its first checkpoint.
 ///
 /// # Errors
@@ -78,7 +78,7 @@ pub fn later_than(run: &Path, step: u64) -> Result<Vec<String>> {
     Ok(all.iter().filter(|(found, _)| *found > step).map(|(_, path)| file_name(path)).collect())
 }
 
-/// Clears up what killed saves of a run have left; only for the process that holds its lock.
+/// Cleans up after killed saves of a run; only for the process that holds its lock.
 ///
 /// # Errors
 /// When a folder cannot be read or removed.
@@ -90,7 +90,7 @@ pub fn tidy(run: &Path) -> Result<()> {
     if parent.is_dir() { retain::tidy(&parent) } else { Ok(()) }
 }
 
-/// The newest checkpoint before another one that is whole.
+/// The newest intact checkpoint before another one.
 pub(super) fn newest_whole(parent: &Path, before: Option<u64>) -> Option<String> {
     let all = retain::list(parent).unwrap_or_default();
     let candidates = all.iter().rev().filter(|(step, _)| before.is_none_or(|before| *step < before));
@@ -131,7 +131,7 @@ fn latest(run: &Path, parent: &Path) -> Result<PathBuf> {
     Err(Error::checkpoint(&file, format!("{problem}; {remedy}")))
 }
 
-/// The checkpoint of this name, which must be one of the names that this program gives.
+/// The checkpoint of this name, which must be one that this program would give.
 fn named(parent: &Path, name: &str) -> std::result::Result<PathBuf, String> {
     let found = parent.join(name);
     match retain::step_of(name) {

@@ -30,7 +30,7 @@ impl HashedFile {
         self.file.write_all(bytes).map_err(Error::io("write", &self.path))
     }
 
-    /// Makes the file survive a loss of power, and says what it must be from now on.
+    /// Flushes the file to disk, and returns its expected size and hash.
     pub(super) fn finish(mut self) -> Result<FileEntry> {
         self.file.flush().map_err(Error::io("write", &self.path))?;
         self.file.get_ref().sync_all().map_err(Error::io("flush", &self.path))?;

@@ -26,23 +26,23 @@ use crate::train::{Average, TrainState};
 pub struct Loaded {
     /// The checkpoint's folder.
     pub path: PathBuf,
-    /// Where the run stands.
+    /// The state of the run.
     pub state: StateFile,
     /// The configuration it ran with.
     pub config: RunConfig,
-    /// Content of the tokenizer's file.
+    /// Contents of the tokenizer's file.
     pub tokenizer: Vec<u8>,
-    /// How conversations are written, if it was trained on any.
+    /// How conversations are written, if the model was trained on any.
     pub chat: Vec<ChatFile>,
-    /// Whether it holds a moving average of the weights.
+    /// Whether it has a moving average of the weights.
     pub has_average: bool,
 }
 
 /// Reads and verifies everything but the tensors.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] when a file is missing or is not what the manifest says; the message
-/// names the newest earlier checkpoint that is whole.
+/// [`Error::Checkpoint`] when a file is missing or is not what the manifest says; the message names the
+/// newest intact checkpoint before it.
 pub fn load(path: &Path) -> Result<Loaded> {
     let has_average = verify(path).map_err(|error| with_previous(error, path))?;
     let state = read_state(path)?;
@@ -86,11 +86,11 @@ pub fn load_model(loaded: &Loaded, device: &Device) -> Result<Model> {
     Ok(parameters::replace_all(model, values))
 }
 
-/// The model of a checkpoint with the moving average of its weights; what no gradient trains is that of the
-/// model.
+/// The model of a checkpoint with the moving average of its weights; values that no gradient trains come from
+/// the model itself.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] when it holds none; and as [`load_model`].
+/// [`Error::Checkpoint`] when it has none; and as [`load_model`].
 pub fn load_average(loaded: &Loaded, device: &Device) -> Result<Model> {
     if !loaded.has_average {
         let problem = "has no moving average of weights, which `run.ema_decay` makes";
@@ -143,7 +143,7 @@ impl Loaded {
 /// Longest sequence that a plan can have.
 const MAX_SEQ_LEN: usize = 1 << 24;
 
-/// Refuses numbers that cannot belong together, before anything is allocated by them.
+/// Refuses inconsistent numbers before anything is allocated by them.
 fn check_state(path: &Path, state: &StateFile, config: &RunConfig) -> Result<()> {
     let refused = |problem: String| Err(Error::checkpoint(path, format!("is damaged: {problem}")));
     let StateFile { step, t, tokens_seen, vocab_size, seq_len, .. } = *state;
@@ -177,7 +177,7 @@ fn check_state(path: &Path, state: &StateFile, config: &RunConfig) -> Result<()>
     }
 }
 
-/// Where a run stood at a checkpoint, without a look at its other files.
+/// The state of a run at a checkpoint, without looking at its other files.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] when it is damaged or newer than this program.
@@ -234,7 +234,7 @@ pub(super) fn verify(path: &Path) -> Result<bool> {
     Ok(is_listed(&AVERAGE))
 }
 
-/// Adds the newest earlier checkpoint that is whole to an error.
+/// Adds the newest intact earlier checkpoint to an error.
 fn with_previous(error: Error, path: &Path) -> Error {
     let Error::Checkpoint { path: file, problem } = error else { return error };
     let step = retain::step_of(&file_name(path)).unwrap_or(u64::MAX);

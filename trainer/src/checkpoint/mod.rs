@@ -1,5 +1,5 @@
-//! Checkpoints: folders that appear whole, carry the hashes of their files, and hold all that a
-//! resumed run, an evaluation or a sample needs.
+//! Checkpoints: folders that appear atomically, contain the hashes of their files, and have everything that a
+//! resumed run, an evaluation or sampling needs.
 //!
 //! ```text
 //! RUN/checkpoints/latest                 name of the newest, as text
@@ -47,10 +47,10 @@ const CONFIG: &str = "config.toml";
 const TOKENIZER: &str = "tokenizer.json";
 const MANIFEST: &str = "manifest.json";
 const LATEST: &str = "latest";
-/// Of a run whose weights come from another one: which, and how it differs.
+/// For a run whose weights come from another one: which, and how it differs.
 pub const PARENT: &str = "parent.json";
 
-/// `state.json`: where a run stands.
+/// `state.json`: the state of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateFile {
@@ -62,7 +62,7 @@ pub struct StateFile {
     pub step: u64,
     /// First sample of the next step.
     pub t: u64,
-    /// Targets learned from.
+    /// Training targets so far.
     pub tokens_seen: u64,
     /// Identity of the plan.
     pub plan_id: Hash,
@@ -78,22 +78,22 @@ pub struct StateFile {
     pub seq_len: usize,
     /// The end-of-document token.
     pub eod: u32,
-    /// Where the run began, if that was in another run; absent for step 0.
+    /// Where the run began, if in another run; absent for step 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Position>,
-    /// In which arithmetic the last steps were computed, as [`arithmetic`](crate::ops::arithmetic) names it;
-    /// absent in checkpoints of programs that did not say.
+    /// The arithmetic of the last steps, as [`arithmetic`](crate::ops::arithmetic) names it; absent in
+    /// checkpoints of programs that did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arithmetic: Option<String>,
-    /// What was measured since the last line of the metrics; absent in version 1.
+    /// Measurements since the last line of the metrics; absent in version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Value>,
-    /// What tells a spike from a step, and how many were skipped; absent where nothing of it is needed.
+    /// What tells a spike from a normal step, and how many were skipped; absent where neither is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spikes: Option<Spikes>,
 }
 
-/// `manifest.json`: what the other files must be.
+/// `manifest.json`: the expected sizes and hashes of the other files.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FilesManifest {
@@ -101,7 +101,7 @@ struct FilesManifest {
     files: Vec<FileEntry>,
 }
 
-/// A file, and what it must be.
+/// A file with its expected size and hash.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
@@ -129,8 +129,8 @@ pub fn write_parent(run: &Path, parent: &Value) -> Result<()> {
     Ok(moe_shards::atomic::write_file(&run.join(PARENT), format!("{parent:#}\n").as_bytes())?)
 }
 
-/// Removes what a fork that was killed before its first checkpoint has said of itself, for another run to
-/// begin there.
+/// Removes what a fork recorded before it was killed without a checkpoint, so that another run can begin
+/// there.
 ///
 /// # Errors
 /// When the file cannot be removed.

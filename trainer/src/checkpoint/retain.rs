@@ -1,4 +1,4 @@
-//! Which checkpoints stay, and what killed saves left.
+//! Which checkpoints are kept, and cleaning up after killed saves.
 
 use std::path::{Path, PathBuf};
 
@@ -24,9 +24,8 @@ pub(super) fn step_of(name: &str) -> Option<u64> {
     (checkpoint_name(step) == name).then_some(step)
 }
 
-/// Clears up what a save that was killed has left: unfinished checkpoints go, and one that was being
-/// replaced comes back if its successor is not there. To be called by the process that holds the
-/// run's lock only.
+/// Cleans up after a killed save: unfinished checkpoints are removed, and one that was being replaced comes
+/// back if its successor is missing. Only the process that holds the run's lock may call this.
 pub(super) fn tidy(parent: &Path) -> Result<()> {
     for (name, path) in entries(parent)? {
         if name.strip_prefix(UNFINISHED).and_then(step_of).is_some() {
@@ -45,20 +44,20 @@ pub(super) fn tidy(parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a folder of checkpoints holds nothing but what a first save left that was killed.
+/// Whether a folder of checkpoints has nothing but the leftovers of a killed first save.
 pub(super) fn is_unused(parent: &Path) -> Result<bool> {
     let is_left =
         |name: &str| whole_name(name) == LATEST || name.strip_prefix(UNFINISHED).and_then(step_of).is_some();
     Ok(entries(parent)?.iter().all(|(name, _)| is_left(name)))
 }
 
-/// The name itself, or of a file that is being written the one under which it will appear.
+/// The name itself or, for a file that is being written, its final name.
 pub(super) fn whole_name(name: &str) -> &str {
     atomic::final_name(name).unwrap_or(name)
 }
 
-/// Removes all but the newest `keep` checkpoints up to `step`; later ones, left from before a
-/// resume at an earlier step, stay until this run reaches them.
+/// Removes all but the newest `keep` checkpoints up to `step`; later ones, left over from before a resume at
+/// an earlier step, stay until this run reaches them.
 pub(super) fn keep_newest(parent: &Path, step: u64, keep: usize) -> Result<()> {
     let mut up_to_here = list(parent)?;
     up_to_here.retain(|(found, _)| *found <= step);

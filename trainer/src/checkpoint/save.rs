@@ -19,25 +19,24 @@ use crate::ops;
 use crate::optim;
 use crate::train::{Position, Spikes, TrainState};
 
-/// What a checkpoint holds besides the state.
+/// What a checkpoint has in addition to the state.
 #[derive(Debug)]
 pub struct Circumstances<'a> {
     /// The resolved configuration.
     pub config: &'a Values,
     /// The data.
     pub corpus: &'a Corpus,
-    /// What has been measured since the last line of the metrics.
+    /// Measurements since the last line of the metrics.
     pub interval: Value,
-    /// Checkpoints that stay, this one included.
+    /// Number of checkpoints to keep, including this one.
     pub keep: usize,
 }
 
-/// Saves the state of a run and returns the checkpoint's folder. Of the older checkpoints the
-/// newest `keep - 1` stay. Tensors are written one after the other, so that no second copy of the
-/// model is ever made.
+/// Saves the state of a run and returns the checkpoint's folder. The newest `keep - 1` older checkpoints
+/// stay. Tensors are written one after the other, so that no second copy of the model is ever made.
 ///
 /// # Errors
-/// When a file cannot be written; the earlier checkpoints are then untouched.
+/// When a file cannot be written; earlier checkpoints are then untouched.
 pub fn save(run: &Path, state: &TrainState, with: Circumstances) -> Result<PathBuf> {
     let Circumstances { config, corpus, interval, keep } = with;
     let parent = checkpoints_dir(run);
@@ -96,7 +95,7 @@ pub fn save(run: &Path, state: &TrainState, with: Circumstances) -> Result<PathB
         std::fs::rename(&target, &replaced).map_err(Error::io("rename", &target))?;
     }
     if retain::list(&parent)?.is_empty() {
-        // Before the first checkpoint appears, so that there is no moment in which it has no name.
+        // Before the first checkpoint appears, so that it is never without a name.
         write_latest(run, &name)?;
     }
     std::fs::rename(&temp, &target).map_err(Error::io("rename", &temp))?;

@@ -16,10 +16,10 @@ use super::hashed::HashedFile;
 use crate::error::{Error, Result};
 use crate::model::parameters::{Parameter, host};
 
-/// Values that are turned into bytes, or back, at once.
+/// Values that are converted to bytes, or back, at a time.
 const CHUNK: usize = 1 << 16;
 
-/// Longest header that is read; the limit of the library.
+/// Longest header that is accepted; the limit of the library.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// A tensor to write.
@@ -74,7 +74,7 @@ pub enum Number {
 }
 
 impl Number {
-    /// Bytes of one.
+    /// Bytes per number.
     pub const fn n_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -115,7 +115,7 @@ impl Number {
     }
 }
 
-/// A tensor that a file will hold.
+/// A tensor of a file to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorHead {
     /// Its name.
@@ -137,7 +137,7 @@ impl TensorHead {
 pub struct TensorWriter {
     file: HashedFile,
     left: std::vec::IntoIter<TensorHead>,
-    /// Type of the tensor at hand, and how many of its values are still to come.
+    /// Type of the current tensor, and how many of its values are still to come.
     number: Number,
     missing: usize,
 }
@@ -157,12 +157,12 @@ impl TensorWriter {
             let info = TensorInfo { dtype: tensor.number.dtype(), shape: tensor.shape.clone(), data_offsets };
             (tensor.name.clone(), info)
         });
-        // What transformers asks for; the values are as other programs expect them either way.
+        // transformers requires it; the values are as other programs expect them either way.
         let about = [("format".to_string(), "pt".to_string())].into();
         let metadata =
             Metadata::new(Some(about), infos.collect()).map_err(|error| refused(error.to_string()))?;
         let mut header = serde_json::to_vec(&metadata).map_err(|error| refused(error.to_string()))?;
-        // Values are to lie at multiples of 8 bytes.
+        // Values are aligned to 8 bytes.
         header.resize(header.len().next_multiple_of(8), b' ');
         let mut file = HashedFile::create(path)?;
         file.write(&(header.len() as u64).to_le_bytes())?;
@@ -170,7 +170,7 @@ impl TensorWriter {
         Ok(Self { file, left: tensors.into_iter(), number: Number::F32, missing: 0 })
     }
 
-    /// Writes the next values of the tensor at hand, or the first of the next one.
+    /// Writes the next values of the current tensor, or the first of the next one.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -183,7 +183,7 @@ impl TensorWriter {
         values.chunks(CHUNK).try_for_each(|chunk| self.file.write(&self.number.encode(chunk)))
     }
 
-    /// Makes the file survive a loss of power, and says what it must be from now on.
+    /// Flushes the file to disk, and returns its expected size and hash.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -200,7 +200,7 @@ pub struct TensorFile {
     tensors: BTreeMap<String, Place>,
 }
 
-/// Where a tensor lies.
+/// Where a tensor is.
 #[derive(Debug)]
 struct Place {
     number: Number,
@@ -233,11 +233,11 @@ impl TensorFile {
         }
     }
 
-    /// Opens a file of f32, bf16 or f16. Nothing is allocated by a number that the file's own size does not
-    /// bear out.
+    /// Opens a file of f32, bf16 or f16. Nothing is allocated for a number that is inconsistent with the
+    /// file's size.
     ///
     /// # Errors
-    /// When it cannot be read or is no such file.
+    /// When it cannot be read or is not such a file.
     pub fn open_any(path: &Path) -> Result<Self> {
         let refused = |problem: String| Error::checkpoint(path, format!("is damaged: {problem}"));
         let mut file = File::open(path).map_err(Error::io("open", path))?;
@@ -299,7 +299,7 @@ impl TensorFile {
         self.tensors.values().map(values).sum()
     }
 
-    /// Refuses a file that holds other tensors, naming the first that differs.
+    /// Refuses a file with other tensors, naming the first that differs.
     ///
     /// # Errors
     /// Which one.

@@ -16,7 +16,7 @@ use crate::printer::Printer;
 /// Steps of the schedule: far more than any benchmark makes, so that the rate stays in its warm-up.
 const SCHEDULE_STEPS: u64 = 1 << 20;
 
-/// What it takes to measure steps of a configuration.
+/// What is needed to measure steps of a configuration.
 pub(super) fn setup(config: &RunConfig, geometry: ModelConfig, chosen: Chosen, n_steps: u64) -> Setup {
     Setup {
         geometry,
@@ -50,27 +50,27 @@ pub(super) fn run(args: BenchArgs, printer: &mut Printer) -> Result<u8> {
         ..setup(&config, geometry, chosen, args.steps)
     };
     if args.only_steps {
-        // Cannot fail: it holds numbers.
+        // Cannot fail: it only has numbers.
         printer.data(serde_json::to_string_pretty(&bench::steps(&setup)?).expect("numbers"))?;
         return Ok(0);
     }
     let report = bench::run(&setup, &mut |line| printer.say(line))?;
     match args.json {
-        // Cannot fail: the report holds numbers and names.
+        // Cannot fail: the report only has numbers and names.
         true => printer.data(serde_json::to_string_pretty(&report).expect("numbers and names"))?,
         false => printer.data(report.to_string().trim_end())?,
     }
     Ok(0)
 }
 
-/// Entries of a vocabulary that attention does not see.
+/// Size of the vocabulary, which does not affect attention.
 const NO_VOCAB: usize = 1;
 
-/// One attention here, or several in a process each, whose peak of memory is then its own.
+/// One attention kind in this process, or each of several in its own, so that the peak memory is its own.
 fn attention(args: &BenchArgs, printer: &mut Printer) -> Result<u8> {
     let mut source = source::read(&args.source)?;
     if let Some(kind) = &args.kind {
-        // So that settings of this kind are settings of the configuration.
+        // So that the configuration accepts settings of this kind.
         source.values.read_assignment(&format!("attention.kind={kind}"), &mut source.problems);
     }
     let config = RunConfig::new(source.values, source.problems)?;
@@ -96,7 +96,7 @@ fn attention(args: &BenchArgs, printer: &mut Printer) -> Result<u8> {
         for kind in kinds {
             for &tokens in &args.lengths {
                 printer.say(format!("measuring {kind} over {tokens} tokens"));
-                // One cell that does not fit should not cost the others.
+                // One cell that does not fit should not end the others.
                 match in_a_process(args, kind, tokens) {
                     Ok(cell) => measured.extend(cell),
                     Err(error) => failures.push(error.to_string()),
@@ -105,7 +105,7 @@ fn attention(args: &BenchArgs, printer: &mut Printer) -> Result<u8> {
         }
     }
     match args.json {
-        // Cannot fail: it holds numbers and names.
+        // Cannot fail: it only has numbers and names.
         true => printer.data(serde_json::to_string_pretty(&measured).expect("numbers and names"))?,
         false => printer.data(bench::table(&measured))?,
     }
@@ -115,7 +115,7 @@ fn attention(args: &BenchArgs, printer: &mut Printer) -> Result<u8> {
     Ok(0)
 }
 
-/// What this program measures when it is asked for one kind and one length.
+/// The measurement of one kind at one length.
 fn in_a_process(args: &BenchArgs, kind: &str, tokens: usize) -> Result<Vec<Measured>> {
     let program = Path::new("this program");
     let mut command = Command::new(std::env::current_exe().map_err(Error::io("find", program))?);

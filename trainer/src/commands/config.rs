@@ -46,7 +46,7 @@ pub(super) fn run(args: ConfigArgs, printer: &mut Printer) -> Result<u8> {
     Ok(0)
 }
 
-/// A line for each parameter: its group and the pattern that matches, the rule that moves it, and its
+/// A line for each parameter: its group and the pattern that matches, the rule that updates it, and its
 /// learning rate.
 fn movements(config: &RunConfig) -> String {
     let header = ["parameter", "group", "by", "rule", "lr", "decay"].map(String::from);

@@ -110,7 +110,7 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     Ok(0)
 }
 
-/// The model of a checkpoint, or that of the moving average of its weights.
+/// The model of a checkpoint, or the moving average of its weights.
 pub(super) fn weights(loaded: &Loaded, ema: bool, device: &Device) -> Result<Model> {
     match ema {
         true => checkpoint::load_average(loaded, device),
@@ -169,7 +169,7 @@ fn sweep(
     let geometry = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
     let (mut records, mut points) = (Vec::new(), Vec::new());
     for &eval_factor in &args.capacity {
-        // Exactly what was asked for, however few tokens there are.
+        // Exactly as requested, however few tokens there are.
         let capacity = CapacitySettings { eval_factor, min: 0, ..geometry.moe.capacity.clone() };
         model = model.with_capacity(&capacity);
         let bar = printer.work("evaluate", validator.batches().len() as u64, Unit::Things("batches"));
@@ -207,7 +207,7 @@ fn sweep(
     Ok(0)
 }
 
-/// Adds a line to the sweeps of a run, whose lines are checked before.
+/// Adds a line to the sweeps of a run, after checking the existing lines.
 fn append(path: &Path, sweep: &Sweep) -> Result<()> {
     Sweep::read(path)?;
     let line = serde_json::to_string(sweep).map_err(|error| Error::Data(error.to_string()))?;

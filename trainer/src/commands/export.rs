@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::export::{self, Difference, Exported, SHARD_BYTES, gguf};
 use crate::printer::Printer;
 
-/// Largest difference of two logits of models whose parameters are the same.
+/// Largest allowed difference between logits of models with the same parameters.
 const CLOSE: f32 = 1e-4;
 
 /// Exit code of a check that failed.
@@ -72,7 +72,7 @@ fn verify(loaded: &Loaded, path: &Path, number: Number, printer: &Printer) -> Re
     printer.data(format!(
         "verified: logits differ by at most {max:.1e}; most likely token the same at {same} of {n} positions"
     ))?;
-    // A difference that is not a number is none that is small.
+    // A difference that is not a number is not small.
     let is_close = max <= CLOSE;
     if number == Number::F32 && !is_close {
         printer.error(format!("{}: logits differ by more than {CLOSE:e}", path.display()));

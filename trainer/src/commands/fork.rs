@@ -1,5 +1,5 @@
-//! `moe-train resume --fork`: a run of its own that begins where another one stands, under any configuration
-//! whose tensors are the same.
+//! `moe-train resume --fork`: a separate run that begins at a checkpoint of another one, under any
+//! configuration with the same tensors.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,15 +13,15 @@ use crate::config::{Change, RunConfig};
 use crate::error::{Error, Result};
 use crate::train::Position;
 
-/// How a fork differs from the run that it leaves.
+/// How a fork differs from its parent.
 pub(super) struct Fork<'a> {
     /// Its folder.
     pub(super) dir: &'a Path,
-    /// The run that it leaves.
+    /// The parent run.
     pub(super) parent: &'a Path,
     /// Its configuration, steps included.
     pub(super) config: &'a RunConfig,
-    /// The keys that decide what is learned and differ.
+    /// The keys that affect what is learned and differ.
     pub(super) changes: &'a [Change],
     /// Its plan.
     pub(super) plan_id: Hash,
@@ -53,7 +53,7 @@ impl Fork<'_> {
         Loaded { state, config: self.config.clone(), ..loaded }
     }
 
-    /// Says which keys may stand in the way of an error that tensors of another model brought.
+    /// Adds the changed keys that may have caused an error about tensors of another model.
     pub(super) fn explain(&self, error: Error) -> Error {
         let parts = ["model.", "moe.", "attention.", "optim.kind", "optim.group"];
         explain(error, self.changes, &parts, "a fork keeps all tensors of the original run")
@@ -62,7 +62,7 @@ impl Fork<'_> {
     /// Makes and locks the folder, and writes `parent.json`.
     ///
     /// # Errors
-    /// When the folder holds a run already, or cannot be written to.
+    /// When the folder already has a run, or cannot be written to.
     pub(super) fn begin(&self, loaded: &Loaded) -> Result<File> {
         refuse(self.dir, self.parent)?;
         std::fs::create_dir_all(self.dir).map_err(Error::io("create", self.dir))?;
@@ -84,8 +84,8 @@ impl Fork<'_> {
     }
 }
 
-/// Adds the changed keys below these parts to an error that tensors of another model brought, with what is
-/// asked of them.
+/// Adds the changed keys below these parts to an error about tensors of another model, with what is required
+/// of them.
 pub(super) fn explain(error: Error, changes: &[Change], parts: &[&str], rule: &str) -> Error {
     let Error::Checkpoint { path, problem } = error else { return error };
     let is_of_model = |change: &&Change| parts.iter().any(|part| change.key.starts_with(part));
@@ -99,10 +99,10 @@ pub(super) fn explain(error: Error, changes: &[Change], parts: &[&str], rule: &s
     Error::Checkpoint { path, problem }
 }
 
-/// Refuses a folder in which a run has begun, and one in the run that is left.
+/// Refuses a folder in which a run has begun, and one inside the parent run.
 ///
 /// # Errors
-/// That it is one of these.
+/// If it is one of these.
 pub(super) fn refuse(dir: &Path, parent: &Path) -> Result<()> {
     refuse_inside("--fork", dir, parent)?;
     if std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink()) && !dir.exists() {
@@ -116,13 +116,13 @@ pub(super) fn refuse(dir: &Path, parent: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a folder in the run that is left, for the flag that names it.
+/// Refuses a folder inside the parent run, naming the flag.
 ///
 /// # Errors
-/// That it lies there.
+/// If it is inside.
 pub(super) fn refuse_inside(flag: &str, dir: &Path, parent: &Path) -> Result<()> {
     let absolute = |path: &Path| {
-        // What is not there yet lies where the nearest folder above it that is there is.
+        // A path that does not exist yet is resolved from its nearest existing parent folder.
         let path = std::path::absolute(path).map_err(Error::io("find", path))?;
         let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
         let rest = |above: &Path| path.strip_prefix(above).unwrap_or(Path::new("")).to_path_buf();
@@ -139,7 +139,7 @@ pub(super) fn refuse_inside(flag: &str, dir: &Path, parent: &Path) -> Result<()>
     Ok(())
 }
 
-/// The first step of the past, from 0, whose learning rate would have been another one.
+/// The first past step, from 0, whose learning rate would have been different.
 pub(super) fn first_other_rate(loaded: &Loaded, config: &RunConfig) -> Option<u64> {
     let steps = |config: &RunConfig| config.run.steps.unwrap_or_default();
     let (old, new) = (loaded.config.schedule(steps(&loaded.config)), config.schedule(steps(config)));

@@ -1,5 +1,5 @@
-//! `moe-train --from RUN`: a run that begins with the weights of another one, on a plan of its own, with an
-//! optimizer and a schedule that restart. What it comes from is in its `parent.json`.
+//! `moe-train --from RUN`: a run that begins with the weights of another one, with its own plan and a new
+//! optimizer and schedule. Its `parent.json` names the parent.
 
 use std::path::Path;
 
@@ -20,16 +20,16 @@ use crate::printer::Printer;
 
 pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Result<u8> {
     let dir = args.run.clone().unwrap_or_default();
-    // A checkpoint may lie outside of a run.
+    // A checkpoint may be outside of a run.
     let of_checkpoint =
         checkpoint::run_of(parent).filter(|run| parent.starts_with(checkpoint::checkpoints_dir(run)));
     let left = of_checkpoint.filter(|run| !run.as_os_str().is_empty()).unwrap_or(parent);
     fork::refuse_inside("--run", &dir, left)?;
     let loaded = checkpoint::load(&checkpoint::resolve(parent, None)?)?;
     let mut source = Source::new(loaded.config.values.clone());
-    // As many as the plan has samples for, unless something says how many.
+    // As many as the plan has samples for, unless given.
     source.values.unset("run.steps");
-    // A saved run has in steps what may have been given as a share or in tokens.
+    // A saved run has in steps what may have been given as a fraction or in tokens.
     ScheduleSettings::LENGTHS.iter().for_each(|(_, steps)| source.values.unset(steps));
     if let Some(path) = &args.source.config {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
@@ -64,8 +64,8 @@ pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Res
     })
 }
 
-/// What `parent.json` says: the checkpoint whose weights a run begins with, what was done with them, and how
-/// it differs.
+/// The contents of `parent.json`: the checkpoint whose weights a run begins with, what was done with them,
+/// and how it differs.
 pub(super) fn provenance(loaded: &Loaded, kind: &str, differences: Vec<String>) -> Result<Value> {
     let state = &loaded.state;
     Ok(json!({
@@ -81,10 +81,10 @@ pub(super) fn provenance(loaded: &Loaded, kind: &str, differences: Vec<String>) 
     }))
 }
 
-/// Refuses data of another tokenizer than that of the weights.
+/// Refuses data tokenized with another tokenizer than that of the weights.
 ///
 /// # Errors
-/// That it is of another one.
+/// If the tokenizers differ.
 pub(super) fn same_tokenizer(loaded: &Loaded, corpus: &Corpus) -> Result<()> {
     let (trained, found) = (Hash::of(&loaded.tokenizer), Hash::of(&corpus.tokenizer));
     if trained == found {

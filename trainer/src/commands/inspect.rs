@@ -1,4 +1,4 @@
-//! `moe-train inspect`: what a checkpoint holds; every file is verified on the way.
+//! `moe-train inspect`: the contents of a checkpoint; every file is verified along the way.
 
 use burn::tensor::Device;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Logits of a few validation samples, with what was read, for other programs to compare theirs with.
+//! Logits of a few validation samples, with their inputs, so that other programs can be compared.
 
 use std::path::Path;
 

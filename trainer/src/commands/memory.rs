@@ -1,4 +1,4 @@
-//! The memory of a run, and the refusal of one that cannot fit.
+//! The memory that a run needs, and refusing one that cannot fit.
 
 use burn::tensor::Device;
 
@@ -11,7 +11,7 @@ use crate::ops::Form;
 use crate::optim::kept_bytes;
 use crate::printer::Printer;
 
-/// Says how much memory a run needs, and refuses it where the machine has less.
+/// Prints how much memory a run needs, and refuses it if the machine has less.
 pub(super) fn check(
     config: &RunConfig,
     geometry: &ModelConfig,
@@ -34,8 +34,8 @@ pub(super) fn check(
     fits(config, geometry, device)
 }
 
-/// Refuses a run that needs more memory than the machine has. How much a GPU has is known only to its
-/// allocator.
+/// Refuses a run that needs more memory than the machine has. Only its allocator knows how much memory a GPU
+/// has.
 ///
 /// # Errors
 /// [`Error::Config`] with the settings that help.

@@ -41,17 +41,17 @@ use crate::tasks::question::Changes;
 use crate::tasks::{Reader, Suite};
 use crate::train::TrainState;
 
-/// Exit code of a run that a signal ended after saving.
+/// Exit code of a run that a signal stopped, after saving.
 const INTERRUPTED: u8 = 130;
-/// Exit code of a run that diverged, or that an alarm ended.
+/// Exit code of a run that diverged or was stopped by an alarm.
 const ALARMED: u8 = 6;
-/// How often a lock that another process holds is tried again: `watch` takes it for a moment.
+/// How often to retry a lock that another process holds: `watch` takes it for a moment.
 const LOCK_TRIES: u32 = 10;
 
-/// Carries out a command line.
+/// Runs a command line.
 ///
 /// # Errors
-/// What the verb refuses.
+/// If the verb fails.
 pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
     if let (Some(_), Some(flag)) = (&cli.verb, cli.train.first_given()) {
         return Err(Error::Usage(format!(
@@ -79,8 +79,8 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
     }
 }
 
-/// Keeps a second process out of a run's folder for as long as it lives; the system releases it
-/// when the process ends, however it ends.
+/// Keeps a second process out of a run's folder while it is alive; the system releases it when the process
+/// ends, however it ends.
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(".lock");
     let file = File::create(&path).map_err(Error::io("create", &path))?;
@@ -109,7 +109,7 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// The validation set of a run; none where the plan holds nothing out, which is said.
+/// The validation set of a run; none if the plan holds nothing out, with a message.
 fn validator(config: &RunConfig, corpus: &Corpus, printer: &Printer) -> Result<Option<Validator>> {
     let validator = Validator::new(corpus, config.data.validation_samples, config.data.samples_per_pass())?;
     if validator.is_none() {
@@ -120,7 +120,7 @@ fn validator(config: &RunConfig, corpus: &Corpus, printer: &Printer) -> Result<O
     Ok(validator)
 }
 
-/// The tasks that a run answers now and then; none where it is asked for none.
+/// The tasks to evaluate during a run, if any.
 fn suite(config: &RunConfig, corpus: &Corpus) -> Result<Option<Suite>> {
     let reader = Reader {
         tokenizer: &corpus.tokenizer,
@@ -132,7 +132,7 @@ fn suite(config: &RunConfig, corpus: &Corpus) -> Result<Option<Suite>> {
     tasks.map(|tasks| Suite::open(tasks, Changes::default(), reader)).transpose()
 }
 
-/// A run whose folder is made and locked.
+/// A run whose folder has been created and locked.
 struct Begun<'a> {
     dir: &'a Path,
     config: &'a RunConfig,
@@ -141,7 +141,7 @@ struct Begun<'a> {
     suite: Option<&'a Suite>,
 }
 
-/// Trains and reports the end.
+/// Trains, and reports how it ended.
 fn train_and_report(
     state: TrainState,
     begun: Begun,
@@ -178,7 +178,7 @@ fn train_and_report(
         printer.error(format!("the alarm `{}` ended the run, as --fail-on asks", kind.name()));
         return Ok(ALARMED);
     }
-    // What was asked for is no interruption.
+    // A requested stop is not an interruption.
     let is_as_asked = end.stop_after.is_some_and(|last| summary.step >= last);
     Ok(if summary.interrupted && !is_as_asked { INTERRUPTED } else { 0 })
 }

@@ -11,7 +11,7 @@ use crate::run::TokenScore;
 const FIELDS: &str = "[('sample', '<u8'), ('position', '<u4'), ('source', '<u4'), ('token', '<u4'), ('rank', '<u4'), \
     ('loss', '<f4')]";
 
-/// Values begin at a multiple of so many bytes.
+/// Values begin at a multiple of this many bytes.
 const ALIGNMENT: usize = 64;
 
 /// Writes a `.npy` file, version 1.0, with a record for each score.

@@ -1,4 +1,4 @@
-//! `moe-train plan`: what a run would take, before it starts.
+//! `moe-train plan`: what a run would need, before it starts.
 
 use moe_shards::Plan;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
     let corpus = Corpus::open(&config.data.shards)?;
     let config = config.with_plan_len(&*corpus.samples)?;
     let geometry = config.model(corpus.vocab_size, corpus.samples.seq_len());
-    // A run for another machine can be planned here, if not measured.
+    // A run for another machine can be planned here, but not measured.
     let is_elsewhere = args.measure.is_none() && geometry.compute == Compute::Bf16 && is_cpu(&chosen.device);
     let form = match is_elsewhere {
         true => {
@@ -42,7 +42,7 @@ pub(super) fn run(args: PlanArgs, printer: &mut Printer) -> Result<u8> {
         }
     };
     let memory = memory::plan(&config, &geometry, form);
-    // What cannot fit is told as a whole, and not measured.
+    // A run that cannot fit is reported in full, and not measured.
     let fits = if is_elsewhere { Ok(()) } else { memory::fits(&config, &geometry, &chosen.device) };
     let speed = match (args.tokens_per_second, args.measure, &fits) {
         (Some(speed), _, _) => Some(speed),
@@ -79,7 +79,7 @@ struct Share {
     passes: f64,
 }
 
-/// What the first `n_samples` samples of a plan are, by pool.
+/// The first `n_samples` samples of a plan by pool.
 fn shares(plan: &Plan, n_samples: u64) -> Result<Vec<Share>> {
     let pools = &plan.lock().pools;
     let mut used = vec![0; pools.len()];
@@ -95,7 +95,8 @@ fn shares(plan: &Plan, n_samples: u64) -> Result<Vec<Share>> {
             Some(last) => {
                 let (pass, bin) = pool.pass_of(last)?;
                 let n_bins = lock.pass(pass).map_or(1, moe_shards::PassLock::n_bins).max(1);
-                // The first pass of a pool that continues another one is what that one has left of it.
+                // The first pass of a pool that continues another one is what remains of the other's last
+                // pass.
                 let before = lock.continues.filter(|c| c.pass == pass).map_or(0, |c| c.bins);
                 f64::from(pass) + (before + bin + 1) as f64 / (before + n_bins) as f64
             }
@@ -105,12 +106,12 @@ fn shares(plan: &Plan, n_samples: u64) -> Result<Vec<Share>> {
     plan.pools().iter().zip(pools).zip(&used).map(share).collect()
 }
 
-/// What is told.
+/// What is printed.
 struct Report<'a> {
     config: &'a RunConfig,
     geometry: &'a ModelConfig,
     memory: MemoryPlan,
-    /// Whether this is about the CPU.
+    /// Whether the device is a CPU.
     is_cpu: bool,
     shares: Vec<Share>,
     /// Tokens of all steps, padding included.
@@ -124,15 +125,15 @@ impl Report<'_> {
         self.config.run.steps.unwrap_or_default()
     }
 
-    /// Bytes that the backward pass needs of one token.
+    /// Bytes per token that the backward pass needs.
     fn kept(&self, cost: &Cost) -> u64 {
         let scores = if self.is_cpu { cost.scores } else { cost.gpu_scores };
         cost.values * self.geometry.compute.bytes() + 4 * (cost.f32_values + scores)
     }
 
-    /// Bytes that must pass through memory for one token at least: in each forward pass weights are read, in
-    /// each backward pass read again, and their gradients written; each step reads parameter, gradient and
-    /// both moments and writes all but the gradient; what the backward pass needs is written and read.
+    /// Minimum bytes moved through memory per token: in each forward pass weights are read, in each backward
+    /// pass read again, and their gradients written; each step reads parameter, gradient and both moments and
+    /// writes all but the gradient; what the backward pass needs is written and read once.
     fn moved(&self, cost: &Cost) -> u64 {
         let weights = cost.parameters;
         let per_pass = weights * (2 * self.geometry.compute.bytes() + 4);
@@ -141,7 +142,7 @@ impl Report<'_> {
         per_pass / pass + weights * 28 / step + 2 * self.kept(cost)
     }
 
-    /// Mean rows of an expert in a step, and in a forward pass; none without mixtures.
+    /// Mean rows of an expert in a step and in a forward pass; none without experts.
     fn rows(&self) -> Option<[f64; 2]> {
         let (data, moe) = (&self.config.data, &self.geometry.moe);
         let has_mixture = self.geometry.n_dense_layers < self.geometry.n_layers;
@@ -280,7 +281,7 @@ impl Report<'_> {
     }
 }
 
-/// Seconds as people say them.
+/// Seconds in human-readable form.
 fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60) {

@@ -27,7 +27,7 @@ pub(super) fn run(args: ReportArgs, printer: &mut Printer) -> Result<u8> {
         [run] => run.join(PAGE),
         _ => PathBuf::from(PAGE),
     });
-    // Everything that is in the way is found before anything is written.
+    // All problems are found before anything is written.
     check_ours(&output, |start| Page::is_by(&String::from_utf8_lossy(start), GENERATOR))?;
     let mut files = vec![(output.clone(), report.page.html().into_bytes())];
     if let Some(dir) = &args.figures {
@@ -62,7 +62,7 @@ pub(super) fn run(args: ReportArgs, printer: &mut Printer) -> Result<u8> {
     Ok(0)
 }
 
-/// The folders' names; with what stands above them where two are the same.
+/// The folders' names, with their parents where two are the same.
 fn names(runs: &[PathBuf]) -> Vec<String> {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let short: Vec<String> =
@@ -75,7 +75,7 @@ fn names(runs: &[PathBuf]) -> Vec<String> {
     runs.iter().zip(&short).map(long).collect()
 }
 
-/// What a run has written down. Without a checkpoint yet its model is not known, and what depends on it is
+/// What a run has recorded. Before the first checkpoint its model is not known, and what depends on it is
 /// left out.
 fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
     let metrics = dir.join("metrics.jsonl");

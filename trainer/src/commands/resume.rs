@@ -1,4 +1,4 @@
-//! `moe-train resume`: continues with a run, as it was or with another future.
+//! `moe-train resume`: continues a run, as it was or with a changed future.
 
 use burn::tensor::Device;
 use moe_shards::PlanLock;
@@ -32,7 +32,7 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
         return Err(Error::checkpoint(&args.run, problem));
     }
     let parent = of_checkpoint.unwrap_or(&args.run);
-    // A run that another one leaves stays as it is.
+    // The parent of a fork stays as it is.
     let _lock = match &args.fork {
         Some(dir) => {
             fork::refuse(dir, parent)?;
@@ -91,14 +91,14 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
             (state, Some(fork.begin(&loaded)?))
         }
     };
-    // A fork is a run of its own, which says what it comes from.
+    // A fork is a separate run, which records its parent.
     if let Some(warning) = other_arithmetic(&loaded, &device).filter(|_| args.fork.is_none()) {
         printer.warn(warning);
     }
     let dir = args.fork.as_deref().unwrap_or(&args.run);
     checkpoint::write_config_lock(dir, &config.values)?;
     if args.from.is_some() && args.fork.is_none() {
-        // From here on this is the newest: the lines of later steps go.
+        // From here on this is the newest checkpoint: the lines of later steps are removed.
         checkpoint::write_latest(&args.run, &checkpoint::checkpoint_name(loaded.state.step))?;
     }
     let begun =
@@ -106,8 +106,8 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
     train_and_report(state, begun, interval, args.end, printer)
 }
 
-/// That the steps so far were computed otherwise than this program computes the next ones, which a run
-/// without interruption would have made with other bits.
+/// The steps so far were computed with other arithmetic than the next ones, so an uninterrupted run would
+/// have had other bits.
 fn other_arithmetic(loaded: &Loaded, device: &Device) -> Option<String> {
     let (was, is) = (loaded.state.arithmetic.as_deref(), ops::arithmetic(device));
     (was != Some(is)).then(|| {
@@ -120,7 +120,7 @@ fn other_arithmetic(loaded: &Loaded, device: &Device) -> Option<String> {
     })
 }
 
-/// Refuses to stop after a step that is past.
+/// Refuses to stop after a past step.
 fn refuse_past_stop(args: &ResumeArgs, step: u64) -> Result<()> {
     match args.end.stop_after {
         Some(last) if last < step => Err(Error::Usage(format!(
@@ -130,8 +130,8 @@ fn refuse_past_stop(args: &ResumeArgs, step: u64) -> Result<()> {
     }
 }
 
-/// The run's configuration with the changes asked for. Of what decides what is learned nothing but the
-/// learning rates of its future may change, unless it is a fork.
+/// The run's configuration with the requested changes. Among the keys that affect what is learned, only
+/// future learning rates may change, unless it is a fork.
 fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
     let saved = &loaded.config.values;
     let mut source = match &args.config {
@@ -153,14 +153,14 @@ fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
         source.values.read_assignment(&format!("data.prefetch={n}"), &mut source.problems);
     }
     let source::Source { mut values, mut problems, .. } = source;
-    // A share of another number of steps would be another warm-up: it stays as long as it was.
+    // A fraction of another number of steps would change the warm-up: it keeps its length.
     let is_changed = |key: &str| values.get(key) != saved.get(key);
     let warmup = ["schedule.warmup", "schedule.warmup_steps", "schedule.warmup_tokens"];
     if args.config.is_none() && is_changed("run.steps") && !warmup.into_iter().any(is_changed) {
         let steps = loaded.config.schedule(loaded.config.run.steps.unwrap_or_default()).warmup;
         values.set("schedule.warmup_steps", Value::Int(i64::try_from(steps).unwrap_or(i64::MAX)));
     }
-    // A saved run has its lengths in steps; one that is now given in tokens takes their place.
+    // A saved run has its lengths in steps; lengths that are now given in tokens replace them.
     for (tokens, steps) in ScheduleSettings::LENGTHS {
         if values.is_given(tokens) && values.get(steps) == saved.get(steps) {
             values.unset(steps);
@@ -193,8 +193,8 @@ fn changed(args: &ResumeArgs, loaded: &Loaded) -> Result<RunConfig> {
     Ok(config)
 }
 
-/// Opens the plan of the run, or an extension that does not differ in what the run has read; for a fork any
-/// plan of the same tokenizer, which it reads from its first sample on. Also says where the run continues.
+/// Opens the plan of the run, or an extension that is the same as far as the run has read; for a fork any
+/// plan of the same tokenizer, read from its first sample on. Also returns where the run continues.
 fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result<(Corpus, Position)> {
     let (shards, state) = (&config.data.shards, &loaded.state);
     let is_there = shards.join(PlanLock::FILE).is_file();
@@ -255,7 +255,8 @@ fn open_corpus(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig) -> Result
     Ok((corpus, position))
 }
 
-/// Refuses a future that is over, and unless it is a fork one in which the past would have been another.
+/// Refuses a run that is already complete and, unless it is a fork, changes that would have affected past
+/// steps.
 fn keep_the_past(args: &ResumeArgs, loaded: &Loaded, config: &RunConfig, changes: &[Change]) -> Result<()> {
     let (step, will) = (loaded.state.step, config.run.steps.unwrap_or_default());
     if step > will {

@@ -53,7 +53,7 @@ pub(super) fn run(args: SampleArgs, printer: &mut Printer) -> Result<u8> {
     for (prompt, ids) in args.prompt.iter().zip(prompts) {
         let new = generate(&model, &ids, eod, context, reading, &sampling);
         n_new += new.len();
-        // Decoded together: a character may be split over the seam.
+        // Decoded together: a character may be split between prompt and continuation.
         let all: Vec<u32> = ids.iter().chain(&new).copied().collect();
         let text = tokenizer
             .decode(&all, false)

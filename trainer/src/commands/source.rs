@@ -1,4 +1,4 @@
-//! Puts a configuration together from preset or file and single keys.
+//! Assembles a configuration from a preset or file and single keys.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::config::{PRESETS, Preset, Values};
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 
-/// Preset of a run for which nothing was asked.
+/// The default preset.
 pub(super) const DEFAULT_PRESET: &str = "tiny";
 
 /// Values, the problems found so far, and the name they go by.
@@ -22,7 +22,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Values to be changed.
+    /// The values that can be changed.
     pub(super) fn new(values: Values) -> Self {
         Self { values, problems: Vec::new(), name: String::new(), origin: String::new() }
     }
@@ -31,12 +31,12 @@ impl Source {
     pub(super) fn set_path(&mut self, flag: &str, key: &'static str, path: &Path) {
         match path.to_str() {
             Some(text) => self.values.set(key, Value::Text(text.to_string().into())),
-            // A configuration is text: another path would be written down than was meant.
+            // A configuration is text: a path that is not UTF-8 would be recorded incorrectly.
             None => self.problems.push(format!("{flag} {}: expected a path that is UTF-8", path.display())),
         }
     }
 
-    /// Flags of single keys are the last word.
+    /// Flags of single keys come last.
     pub(super) fn apply(&mut self, shards: Option<&Path>, steps: Option<u64>, device: Option<DeviceChoice>) {
         if let Some(shards) = shards {
             self.set_path("--shards", "data.shards", shards);

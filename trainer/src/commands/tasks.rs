@@ -16,7 +16,7 @@ use crate::tasks::overlap::{Documents, Overlap, WORDS, overlaps};
 use crate::tasks::question::Changes;
 use crate::tasks::{Reader, Suite, TaskResult};
 
-/// Questions that are named on the terminal where their text was found in training data.
+/// Number of questions found in training data that are named on the terminal.
 const NAMED: usize = 5;
 
 pub(super) fn run(args: &EvalArgs, loaded: &Loaded, printer: &Printer) -> Result<u8> {
@@ -89,7 +89,7 @@ pub(super) fn run(args: &EvalArgs, loaded: &Loaded, printer: &Printer) -> Result
     Ok(0)
 }
 
-/// Says which questions of a task are in the shards.
+/// Reports which questions of a task are in the shards.
 fn name_found(result: &TaskResult, overlap: &Overlap, printer: &Printer) {
     let Overlap { found, n_too_short, .. } = overlap;
     let too_short = match n_too_short {
@@ -131,7 +131,7 @@ fn add(rows: &mut Vec<[String; 5]>, name: &str, summary: &Summary) {
     }
 }
 
-/// A table, its first and third column to the left.
+/// A table; its first and third columns are left-aligned.
 fn print(rows: &[[String; 5]], printer: &Printer) -> Result<()> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(width);
@@ -142,7 +142,7 @@ fn print(rows: &[[String; 5]], printer: &Printer) -> Result<()> {
     Ok(())
 }
 
-/// Writes what came of each question, a JSON object a line.
+/// Writes the result of each question, one JSON object per line.
 fn write_answers(mut file: AtomicFile, results: &[TaskResult]) -> Result<()> {
     for result in results {
         for index in 0..result.outcomes.len() {

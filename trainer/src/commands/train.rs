@@ -35,17 +35,17 @@ pub(super) fn run(args: TrainArgs, printer: &mut Printer) -> Result<u8> {
 pub(super) struct Start<'a> {
     /// Its configuration.
     pub(super) config: RunConfig,
-    /// Where that comes from.
+    /// Where the configuration comes from.
     pub(super) origin: String,
     /// Its folder, in which no run has begun.
     pub(super) dir: &'a Path,
     /// How it ends.
     pub(super) end: EndArgs,
-    /// What `parent.json` says of the run that its weights come from, if they come from one.
+    /// The contents of `parent.json`, if its weights come from another run.
     pub(super) parent: Option<Value>,
 }
 
-/// Begins a run with the model that `make` makes for its geometry and data, on a device.
+/// Begins a run with the model that `make` returns for its geometry, data and device.
 pub(super) fn begin(
     start: Start,
     printer: &mut Printer,
@@ -70,7 +70,7 @@ pub(super) fn begin(
     let model = make(&geometry, &corpus, &chosen.device.autodiff(), printer)?;
     let optimizer = Optimizer::new(config.groups.clone(), &model);
     let state = TrainState::new(model, optimizer);
-    // Only what can refuse nothing any more comes after the folder is made.
+    // Everything that can fail comes before the folder is created.
     std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     let _lock = lock(dir)?;
     refuse_begun(dir)?;

@@ -16,7 +16,7 @@ use crate::config::value::Value as Setting;
 use crate::error::{Error, Result};
 use crate::printer::Printer;
 
-/// How often the run that is to be killed is looked at.
+/// How often to look at the run that is to be killed.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
@@ -24,8 +24,7 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
     let mut source = source::read(&args.source)?;
     source.apply(args.shards.as_deref(), None, args.device);
     let mut values = source.values;
-    // A checkpoint where the kill comes, a line of the metrics that begins before it and ends after it, and a
-    // validation.
+    // A checkpoint at the kill, a line of the metrics that spans it, and a validation.
     let rhythm =
         [("run.save_every", half), ("run.log_every", half + 1), ("run.eval_every", steps), ("run.keep", 9)];
     rhythm.into_iter().for_each(|(key, n)| values.set(key, Setting::Int(n as i64)));
@@ -118,8 +117,8 @@ fn code_of(status: ExitStatus) -> u8 {
     status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
-/// Runs a command to its end, or until a folder appears, at which it is killed. Its exit code if it failed,
-/// after it has said why; a signal to this program ends it too.
+/// Runs a command to its end, or kills it when a folder appears. Returns its exit code if it failed, after it
+/// has said why; a signal to this program ends it too.
 fn run_child(command: &mut Command, until: Option<&Path>, stop: &AtomicBool) -> Result<Option<u8>> {
     let io = |action| Error::io(action, Path::new("moe-train"));
     let mut child = command.spawn().map_err(io("run"))?;
@@ -132,7 +131,7 @@ fn run_child(command: &mut Command, until: Option<&Path>, stop: &AtomicBool) -> 
             return Ok(is_over.then_some(INTERRUPTED));
         }
         if let Some(status) = child.try_wait().map_err(io("wait for"))? {
-            // It may have come to its end between the two looks.
+            // It may have finished between the two looks.
             let has_done = status.success() && until.is_none_or(Path::is_dir);
             return Ok((!has_done).then(|| code_of(status)));
         }
@@ -140,13 +139,13 @@ fn run_child(command: &mut Command, until: Option<&Path>, stop: &AtomicBool) -> 
     }
 }
 
-/// Removes what was begun; the run that failed has said why.
+/// Removes the unfinished runs; the run that failed has said why.
 fn give_up(work: &Path, code: u8) -> Result<u8> {
     std::fs::remove_dir_all(work).map_err(Error::io("remove", work))?;
     Ok(code)
 }
 
-/// What a run ends with: names, and digests that are short enough to read.
+/// The end state of a run: names, and digests that are short enough to read.
 struct End(Vec<(&'static str, String)>);
 
 impl End {
@@ -179,7 +178,7 @@ impl End {
     }
 }
 
-/// The metrics of a run without what a clock measured.
+/// The metrics of a run without measured times.
 fn lines_without_clock(path: &Path) -> Result<String> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let mut lines = String::new();

@@ -1,4 +1,4 @@
-//! `moe-train watch`: a run in the terminal, or as lines where there is none, until it comes to its end.
+//! `moe-train watch`: a run in the terminal, or as lines if there is no terminal, until it ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use crate::printer::Printer;
 use crate::run::ALARMS;
 use crate::watch::{Follower, Screen, Status, View};
 
-/// How often the files are looked at.
+/// How often to look at the files.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Alarms that are told of a run's past.
+/// Number of past alarms to show.
 const FIRST_ALARMS: usize = 10;
 
 pub(super) fn run(args: WatchArgs, printer: &mut Printer) -> Result<u8> {
@@ -44,7 +44,7 @@ pub(super) fn run(args: WatchArgs, printer: &mut Printer) -> Result<u8> {
 enum End {
     /// The user left.
     Left,
-    /// There is nothing more to see.
+    /// There is nothing more to come.
     Over,
 }
 
@@ -81,7 +81,7 @@ fn on_screen(
 
 fn in_lines(args: &WatchArgs, follower: &mut Follower, stop: &AtomicBool, printer: &Printer) -> Result<End> {
     let every = Duration::from_secs_f64(args.every);
-    // Of a run that has gone on for long, the last alarms.
+    // The last alarms, since a long run may have many.
     let n_earlier = follower.alarms.len().saturating_sub(FIRST_ALARMS);
     if n_earlier > 0 && !args.json {
         printer.data(format!("{n_earlier} earlier alarms are in {}", args.run.join(ALARMS).display()))?;

@@ -1,4 +1,4 @@
-//! `[[optim.group]]`: parameters that move otherwise than the rest, by name, of which the last group that
+//! `[[optim.group]]`: parameters with their own optimizer settings, selected by name; the last group that
 //! matches counts.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::optim::{Group, Groups, Moments};
 use crate::settings::value::{Kind, Value, nearest};
 use crate::settings::{self, Key, float};
 
-/// The key of all groups together.
+/// The key of the list of groups.
 pub const GROUP: &str = "optim.group";
 
 /// What `moe-train config --explain optim.group` says.
@@ -39,18 +39,18 @@ pub(super) struct GroupValues {
     /// Where, for people.
     at: String,
     names: Vec<String>,
-    /// What else was given, each of the type of its key.
+    /// The other given values, each of the type of its key.
     settings: BTreeMap<&'static str, Value>,
 }
 
-/// Groups are the same wherever they stand.
+/// Groups are equal regardless of where they were given.
 impl PartialEq for GroupValues {
     fn eq(&self, other: &Self) -> bool {
         (&self.names, &self.settings) == (&other.names, &other.settings)
     }
 }
 
-/// The keys of groups whatever their rule.
+/// The keys that all groups share.
 fn own_keys() -> [(&'static str, Kind); 5] {
     static RULES: LazyLock<Vec<&str>> = LazyLock::new(rule::kinds);
     [
@@ -141,7 +141,7 @@ impl GroupValues {
         }
     }
 
-    /// The rule that it names.
+    /// The named rule.
     pub(super) fn rule(&self) -> Option<&str> {
         self.word("rule")
     }
@@ -154,7 +154,7 @@ impl GroupValues {
         self.settings.get("frozen") == Some(&Value::Bool(true))
     }
 
-    /// What was given as `key = value`, names first and `rule` second.
+    /// The given values as `key = value`, names first and `rule` second.
     pub(super) fn lines(&self) -> Vec<String> {
         let names: Vec<String> =
             self.names.iter().map(|name| toml::Value::from(name.as_str()).to_string()).collect();
@@ -212,12 +212,12 @@ fn moments_of(word: &str) -> Moments {
     if word == "bf16" { Moments::Bf16 } else { Moments::F32 }
 }
 
-/// The type of what the rule of all parameters remembers.
+/// The type of the moments of the default rule.
 fn moments(values: &Values) -> Moments {
     values.word("optim.moments").map_or(Moments::F32, |word| moments_of(&word))
 }
 
-/// Settings of a group's rule: its own before those of the rule for all.
+/// Settings of a group's rule: its own, then those of the default rule.
 struct OfGroup<'a> {
     group: &'a GroupValues,
     values: &'a Values,
@@ -232,8 +232,7 @@ impl settings::Values for OfGroup<'_> {
     }
 }
 
-/// The rule of all parameters and the groups of some, of values that are checked one by one. Problems go to
-/// `problems`.
+/// The default rule and the groups, from values that have been checked one by one. Problems go to `problems`.
 pub(super) fn groups(values: &Values, problems: &mut Vec<String>) -> Result<Groups, String> {
     let rule = rule::read(&values.word("optim.kind")?, values)?;
     let mut groups = Groups::of_all(rule).remembering(moments(values));
@@ -246,16 +245,16 @@ pub(super) fn groups(values: &Values, problems: &mut Vec<String>) -> Result<Grou
     Ok(groups)
 }
 
-/// How a parameter moves.
+/// How a parameter is updated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Movement {
     /// Its name.
     pub parameter: String,
-    /// Number of its group, from 1, and the pattern of it that matches; absent: that of all.
+    /// Number of its group, from 1, and the group's pattern that matches; absent: the default rule.
     pub group: Option<(usize, String)>,
-    /// Word for the rule that moves it; absent: none does.
+    /// Name of the rule that updates it; absent: none.
     pub rule: Option<String>,
-    /// Whether it stays as it is.
+    /// Whether it is frozen.
     pub is_frozen: bool,
     /// Its highest learning rate.
     pub rate: f64,
@@ -264,7 +263,7 @@ pub struct Movement {
 }
 
 impl RunConfig {
-    /// How each parameter moves, in the model's order.
+    /// How each parameter is updated, in the model's order.
     pub fn movements(&self) -> Vec<Movement> {
         let given: Vec<&GroupValues> = self.values.groups().iter().collect();
         let model = self.model(1, 1);
@@ -294,7 +293,8 @@ impl RunConfig {
         parameters::outline(&model).into_iter().map(movement).collect()
     }
 
-    /// Refuses groups with a pattern that no parameter has, or with a decay of what has none.
+    /// Refuses groups with a pattern that matches no parameter, or with a decay for parameters that never
+    /// decay.
     pub(super) fn check_groups(&self) -> Result<()> {
         let given = self.values.groups();
         if given.is_empty() {
@@ -413,7 +413,7 @@ mod tests {
         };
         assert_eq!(average(""), 4 * all);
         assert_eq!(average("[[optim.group]]\nnames = [\"*\"]\nfrozen = true\n"), 0);
-        // Of AdamW the second moment stays in f32.
+        // The second moment of AdamW stays in f32.
         assert_eq!(kept("[optim]\nmoments = \"bf16\"\n"), 6 * all);
         assert_eq!(
             kept("[optim]\nkind = \"lion\"\n[[optim.group]]\nnames = [\"*\"]\nmoments = \"bf16\"\n"),

@@ -17,7 +17,7 @@ use crate::settings::value::{Kind, Value};
 
 pub use crate::settings::Key;
 
-/// All keys, by section. Each part of the program says its own in a struct of settings; here stands their
+/// All keys, by section. Each part of the program declares its own in a struct of settings; here are their
 /// order, and the keys that choose among kinds of a part.
 pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     let rules: &'static [&'static str] = Vec::leak(rule::kinds());
@@ -49,7 +49,7 @@ const PARAMETRIZATION: &str = "what follows from the shape of the model, so that
      serve it. standard: nothing but the scale of initial weights; mup: initial weights, learning rates, scores of attention \
      and logits by width; complete: the same, decay and outputs of blocks by width, depth and active width of experts";
 
-/// The keys with each section in one piece, at its first key: TOML has a section only once.
+/// The keys grouped by section, in the order of each section's first key: TOML allows a section only once.
 fn by_section(mut keys: Vec<Key>) -> Vec<Key> {
     let mut sections: Vec<&str> = Vec::new();
     for key in &keys {
@@ -103,8 +103,8 @@ pub fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// Whether a key does nothing but decide the learning rate of each step. Where that does not change
-/// the rate of a step already made, a resumed run may change it.
+/// Whether a key affects only the learning rate of each step. A resumed run may change it if that does not
+/// affect the rate of a past step.
 pub fn is_of_schedule(name: &str) -> bool {
     name.starts_with("schedule.") || ["run.steps", "optim.lr"].contains(&name)
 }

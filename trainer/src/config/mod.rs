@@ -1,6 +1,6 @@
 //! The configuration of a run: strict TOML, checked as a whole before any work.
 //!
-//! Defaults < preset or file < `--set` < the flags of single keys. What the data knows (vocabulary,
+//! Defaults < preset or file < `--set` < the flags of single keys. What follows from the data (vocabulary,
 //! sequence length, number of samples) is never typed in.
 
 mod groups;
@@ -33,7 +33,7 @@ pub use run::RunSettings;
 pub struct RunConfig {
     /// The values it was made from.
     pub values: Values,
-    /// Length, device and rhythm. Its steps are absent until the plan is known.
+    /// Length, device and intervals. Its steps are absent until the plan is known.
     pub run: RunSettings,
     /// Shards and batches.
     pub data: DataSettings,
@@ -43,9 +43,9 @@ pub struct RunConfig {
     pub precision: PrecisionSettings,
     /// The model, with vocabulary and sequence length still 0.
     model: ModelConfig,
-    /// By which rules which parameters move.
+    /// Which rule updates which parameters.
     pub groups: Groups,
-    /// What all rules share.
+    /// Settings that all rules share.
     pub optim: OptimSettings,
     /// The shape of the learning rate.
     pub schedule: ScheduleSettings,
@@ -73,8 +73,8 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// The length of a run from its start, once the samples are known; it is then one of the values, as are
-    /// the steps of a schedule that was given in tokens.
+    /// Sets the length of a run from its start, once the samples are known; it then becomes one of the
+    /// values, as do the steps of a schedule that was given in tokens.
     ///
     /// # Errors
     /// [`Error::Config`] when the plan is too short for the steps asked for.
@@ -104,7 +104,7 @@ impl RunConfig {
                 }
             )]));
         }
-        // A run that went over to another plan knows only what it reads of that one.
+        // A run that changed to another plan knows only what it reads of that one.
         let is_one_plan = from.t == self.batches.before(from.step);
         let start = if is_one_plan { Position::default() } else { from };
         let tokens_before = |step| {
@@ -128,8 +128,8 @@ impl RunConfig {
         ModelConfig { vocab_size, seq_len, ..self.model.clone() }
     }
 
-    /// Tokens of a forward pass that answers tasks: as many as one of training. 1, so that every text is a
-    /// pass of its own, where the tokens of a pass compete.
+    /// Tokens of a forward pass when evaluating tasks: as many as in training, or 1, so that every text is
+    /// its own pass, where the tokens of a pass compete.
     pub fn tokens_per_pass(&self, geometry: &ModelConfig) -> usize {
         match geometry.sees_later_tokens() {
             Some(_) => 1,
@@ -170,16 +170,16 @@ impl RunConfig {
             && (moe.capacity.factor > 0.0 || moe.balance.quantile.quantile || moe.router.sees_the_pass())
     }
 
-    /// What is allowed and yet unlikely to be meant.
+    /// Warnings: allowed, but unlikely to be intended.
     pub fn warnings(&self) -> Vec<String> {
         let has_router = self.model.n_dense_layers < self.model.n_layers;
         if has_router { self.model.moe.router.warnings(router_shape(&self.model)) } else { Vec::new() }
     }
 
-    /// The parts that their settings describe.
+    /// The parts described by their settings.
     ///
     /// # Errors
-    /// The first word that names none of them, which every key's own check should have found.
+    /// The first word that names none of them, which the key's own check should have found.
     fn build(values: Values, problems: &mut Vec<String>) -> Result<Self, String> {
         let word = |key: &str| values.word(key);
         let precision: PrecisionSettings = settings::read(&values)?;

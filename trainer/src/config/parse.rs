@@ -15,7 +15,7 @@ pub struct Values {
     groups: Vec<GroupValues>,
 }
 
-/// A key whose value differs between two configurations.
+/// A key with different values in two configurations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// Its name.
@@ -33,7 +33,7 @@ impl Values {
     /// The word that is the value of a key.
     ///
     /// # Errors
-    /// That it is none.
+    /// If it is not a word.
     pub fn word(&self, name: &str) -> Result<String, String> {
         match self.get(name) {
             Some(Value::Text(word)) => Ok(word.into_owned()),
@@ -51,7 +51,7 @@ impl Values {
         self.keys.contains_key(name)
     }
 
-    /// Whether a key belongs to the kinds of parts that are chosen.
+    /// Whether a key belongs to the chosen kinds of parts.
     pub fn applies(&self, key: &Key) -> bool {
         let is_of_group = |kind: &str, words: &[&str]| {
             kind == "optim.kind"
@@ -89,12 +89,12 @@ impl Values {
         keys.iter().filter(strange).filter_map(problem).collect()
     }
 
-    /// Gives a key a value that is known to fit it.
+    /// Sets a key to a value that is known to be valid.
     pub fn set(&mut self, name: &'static str, value: Value) {
         self.keys.insert(name, value);
     }
 
-    /// Takes the value of a key away, so that its default counts.
+    /// Removes the value of a key, so that its default applies.
     pub fn unset(&mut self, name: &str) {
         self.keys.remove(name);
     }
@@ -142,8 +142,9 @@ impl Values {
         }
     }
 
-    /// Adds one `key=value` of the command line. A value that is no TOML is taken as a word. Another kind of
-    /// a part takes away the settings of the kind that it replaces, which a preset or a file may have given.
+    /// Adds one `key=value` of the command line. A value that is not TOML is taken as a word. Choosing
+    /// another kind of a part removes the settings of the kind that it replaces, which a preset or a file may
+    /// have given.
     pub fn read_assignment(&mut self, assignment: &str, problems: &mut Vec<String>) {
         let Some((name, text)) = assignment.split_once('=') else {
             problems.push(format!("--set {assignment}: expected key=value, as in --set moe.top_k=2"));
@@ -260,7 +261,7 @@ fn groups_in_line(groups: &[GroupValues]) -> String {
     if tables.is_empty() { "absent".to_string() } else { format!("[{}]", tables.join(", ")) }
 }
 
-/// The line, from 1, on which the group of this number begins, or a key of it stands.
+/// The line, from 1, on which the group of this number begins, or that of one of its keys.
 fn line_of_group(text: &str, index: usize, key: Option<&str>) -> Option<usize> {
     let is_header = |line: &str| line.split_whitespace().collect::<String>().starts_with("[[optim.group]]");
     let (header, _) = text.lines().enumerate().filter(|(_, line)| is_header(line)).nth(index)?;
@@ -275,7 +276,7 @@ fn line_of_group(text: &str, index: usize, key: Option<&str>) -> Option<usize> {
     Some(of_key.unwrap_or(header) + 1)
 }
 
-/// The line, from 1, on which a key or section of this name stands.
+/// The line, from 1, of a key or section of this name.
 fn line_of(text: &str, name: &str) -> Option<usize> {
     let stands = |line: &str| {
         let line = line.trim_start();
@@ -341,7 +342,7 @@ mod tests {
         values.read_toml("[moe.router]\nscore = \"softmax\"\n", "preset", &mut found);
         values.read_assignment("moe.router.kind=gshard", &mut found);
         assert!(found.is_empty() && values.strangers(KEYS.as_slice()).is_empty(), "{found:?}");
-        // What is asked for after it is meant.
+        // What is requested later counts.
         values.read_assignment("moe.router.score=softmax", &mut found);
         assert_eq!(values.strangers(KEYS.as_slice()).len(), 1);
     }

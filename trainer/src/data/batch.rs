@@ -7,8 +7,8 @@ use moe_shards::{Sample, SampleId};
 
 use crate::model::{Input, PADDING};
 
-/// Samples `first_t..first_t + len` of a plan, or a run of validation samples. Where a plan goes over to
-/// another length of sequences within a batch, the shorter ones are padded to the longest.
+/// Samples `first_t..first_t + len` of a plan, or a run of validation samples. Where a plan changes to
+/// another sequence length within a batch, the shorter samples are padded to the longest.
 ///
 /// # Shapes
 /// All vectors over tokens have `len * seq_len` entries, sample after sample.
@@ -18,7 +18,7 @@ pub struct Batch {
     pub first_t: u64,
     /// Tokens of a sample, padding included.
     pub seq_len: usize,
-    /// Where each sample is from.
+    /// Where each sample comes from.
     pub ids: Vec<SampleId>,
     /// Inputs; padding of a plan is the end-of-document token, that of a batch token 0.
     pub tokens: Vec<u32>,

@@ -1,12 +1,12 @@
-//! How many samples each step takes: always as many, or fewer at the start (`data.batch_ramp`). It is a pure
-//! function of the number of the step, so that a resumed run, and any run of the same configuration, takes
-//! the same ones.
+//! How many samples each step takes: the same number always, or fewer at the start (`data.batch_ramp`). It is
+//! a pure function of the step number, so that a resumed run, and any run of the same configuration, takes
+//! the same samples.
 
 /// Samples of the steps of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batches(Vec<Part>);
 
-/// Steps that take as many samples each.
+/// Steps that take the same number of samples each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Part {
     first_step: u64,
@@ -20,7 +20,7 @@ impl Batches {
     /// `4 until sample 2000`.
     ///
     /// # Errors
-    /// The first entry that cannot be meant, and why.
+    /// The first entry that is invalid, and why.
     pub fn new(ramp: &[String], batch: usize) -> Result<Self, String> {
         let mut parts: Vec<Part> = Vec::new();
         let (mut first_step, mut before) = (0, 0);
@@ -33,7 +33,7 @@ impl Batches {
             };
             let n_steps = match until {
                 Until::Step(step) => step.saturating_sub(first_step),
-                // The step in which the sample is, is the last one.
+                // The step that contains the sample is the last one.
                 Until::Sample(sample) => sample.saturating_sub(before).div_ceil(size),
             };
             if n_steps == 0 {
@@ -73,14 +73,14 @@ impl Batches {
         self.before(to).saturating_sub(self.before(from))
     }
 
-    /// Whole steps from step `from` on that `n` samples are enough for.
+    /// Whole steps from step `from` on for which `n` samples are enough.
     pub fn steps(&self, from: u64, n: u64) -> u64 {
         let end = self.before(from).saturating_add(n);
         let part = self.0.iter().rev().find(|part| part.before <= end).unwrap_or(&self.0[0]);
         (part.first_step + (end - part.before) / part.batch).saturating_sub(from)
     }
 
-    /// Whether steps differ.
+    /// Whether steps differ in size.
     pub fn is_ramp(&self) -> bool {
         self.0.len() > 1
     }

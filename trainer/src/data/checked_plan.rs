@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// Shards of up to this many bytes are read before the first step: a few seconds.
 pub const AT_ONCE_BYTES: u64 = 4 << 30;
 
-/// The samples of a plan, none of them after its shards were found damaged.
+/// The samples of a plan, until its shards are found damaged.
 pub struct CheckedPlan {
     plan: Arc<Plan>,
     background: Arc<Background>,
@@ -25,13 +25,13 @@ pub struct CheckedPlan {
 struct Background {
     /// What is wrong with the shards.
     damage: OnceLock<String>,
-    /// Set when nobody reads any more.
+    /// Set when there is no reader anymore.
     stop: AtomicBool,
 }
 
 impl CheckedPlan {
-    /// Checks the shards of a plan; those of more than `at_once_bytes` together on a thread of its own, whose
-    /// finding the next sample brings.
+    /// Checks the shards of a plan; if they are larger than `at_once_bytes` in total, on a separate thread,
+    /// whose finding is returned by the next sample.
     ///
     /// # Errors
     /// The first shard that is not as it was written, with the document where that can be told.

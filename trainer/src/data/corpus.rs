@@ -60,8 +60,7 @@ impl Corpus {
     /// Opens the plan in `dir`.
     ///
     /// # Errors
-    /// When the folder holds no plan, or plan, shards and tokenizer do not belong together, or a shard is
-    /// damaged.
+    /// When the folder has no plan, or plan, shards and tokenizer do not match, or a shard is damaged.
     pub fn open(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::Data(format!(
@@ -95,7 +94,7 @@ impl Corpus {
         })
     }
 
-    /// The tokens of a sample in words: one number, or the largest where phases differ.
+    /// The tokens of a sample as text: one number, or the largest where phases differ.
     pub fn sample_tokens(&self) -> String {
         let (n, longest) = (self.samples.len(), self.samples.seq_len());
         let is_of_one_length = self.samples.tokens_before(n) == n.saturating_mul(longest as u64);
@@ -107,9 +106,8 @@ impl Corpus {
         self.pool_names.get(usize::from(pool)).cloned().unwrap_or_else(|| format!("pool-{pool}"))
     }
 
-    /// Negative logarithm of each token's frequency among training targets, with one added to each
-    /// count: the losses of a model that knows frequencies and nothing else. A pure function of
-    /// the plan.
+    /// Negative logarithm of each token's frequency among training targets, with one added to each count: the
+    /// losses of a model that knows only frequencies. A pure function of the plan.
     ///
     /// # Errors
     /// When a sample cannot be read.

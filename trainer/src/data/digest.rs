@@ -3,7 +3,7 @@
 
 use moe_shards::{Hash, Sample};
 
-/// `h_(t+1) = blake3(h_t || t || tokens of sample t)`; small enough to be part of a checkpoint.
+/// `h_(t+1) = blake3(h_t || t || tokens of sample t)`; small enough to be stored in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataDigest(Hash);
 

@@ -103,8 +103,8 @@ impl Ahead {
         let (sender, samples) = sync_channel(prefetch);
         let thread = std::thread::spawn(move || {
             for t in range {
-                // An error is delivered in its place in the order; a closed channel means that
-                // nobody reads any more.
+                // An error is delivered at its place in the order; a closed channel means that there is no
+                // reader anymore.
                 if sender.send(source.sample(t)).is_err() {
                     return;
                 }

@@ -1,4 +1,4 @@
-//! From the plan to batches: reading ahead, and proving which tokens were read.
+//! From the plan to batches: prefetching, and a hash of the tokens that were read.
 
 mod batch;
 mod batches;

@@ -1,4 +1,4 @@
-//! The model card: what the model is, from which data, plan and run, and how to open it.
+//! The model card: what the model is, which data, plan and run it comes from, and how to open it.
 
 use super::class::{Class, Facts};
 use crate::checkpoint::Loaded;
@@ -9,7 +9,7 @@ pub fn card(loaded: &Loaded, class: &Class, facts: Facts) -> String {
     let state = &loaded.state;
     let size = size::size(facts.model);
     let millions = |n: u64| format!("{:.2} M", n as f64 / 1e6);
-    // Where the data lies is nobody else's business.
+    // The location of the data is private.
     let toml = loaded.config.values.to_toml(false);
     let toml: Vec<&str> = toml.lines().filter(|line| !line.starts_with("shards = ")).collect();
     format!(

@@ -1,4 +1,4 @@
-//! A checkpoint as a folder of transformers: weights, `config.json`, tokenizer, model card.
+//! A checkpoint as a transformers folder: weights, `config.json`, tokenizer, model card.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::model::parameters::outline;
 /// Largest file of weights, in bytes, as transformers itself writes them.
 pub const SHARD_BYTES: u64 = 5_000_000_000;
 
-/// What an export has made.
+/// The result of an export.
 #[derive(Debug)]
 pub struct Exported {
     /// The class of the model.
@@ -28,16 +28,16 @@ pub struct Exported {
     pub n_bytes: u64,
     /// Files of weights.
     pub n_files: usize,
-    /// What others do otherwise.
+    /// What other programs do differently.
     pub warnings: Vec<String>,
 }
 
-/// Writes a checkpoint to a folder, which must be empty or not there. Numbers are of the type asked for,
-/// except for routers and their biases, which stay f32. One tensor after the other is read and written;
-/// `config.json` comes last, so that a folder without it is unfinished.
+/// Writes a checkpoint to a folder, which must be empty or not exist. Numbers have the requested type, except
+/// for routers and their biases, which stay f32. Tensors are read and written one at a time; `config.json`
+/// comes last, so that a folder without it is unfinished.
 ///
 /// # Errors
-/// [`Error::Usage`] when no class can be the model, by key, or the folder holds something; otherwise when a
+/// [`Error::Usage`] when no class supports the model, by key, or the folder is not empty; otherwise when a
 /// file cannot be read or written.
 pub fn export(loaded: &Loaded, dir: &Path, number: Number, shard_bytes: u64) -> Result<Exported> {
     let model = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
@@ -104,7 +104,7 @@ fn config(class: &Class, facts: Facts, eod: u32, number: Number) -> Map<String, 
         Number::Bf16 => "bfloat16",
         Number::F16 => "float16",
     };
-    // Versions of transformers before 5 look for the second word.
+    // Versions of transformers before 5 look for the second name.
     let more = [
         ("dtype", json!(dtype)),
         ("torch_dtype", json!(dtype)),
@@ -153,7 +153,7 @@ fn write(dir: &Path, name: &str, content: &Json) -> Result<()> {
     Ok(moe_shards::atomic::write_file(&dir.join(name), format!("{content:#}\n").as_bytes())?)
 }
 
-/// The parameters of a checkpoint, of which one is held at a time.
+/// The parameters of a checkpoint, one in memory at a time.
 pub struct Source {
     file: TensorFile,
     shapes: BTreeMap<String, Vec<usize>>,
@@ -161,11 +161,11 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens the parameters, all of which the class must have a place for, except for selection biases that
+    /// Opens the parameters, each of which must have a place in the class, except for selection biases that
     /// are zero.
     ///
     /// # Errors
-    /// The first parameter that it has none for, or as [`TensorFile::open`].
+    /// The first parameter without a place, or as [`TensorFile::open`].
     pub fn open(loaded: &Loaded, class: &Class, facts: Facts) -> Result<Self> {
         let path = loaded.path.join(MODEL);
         let mut file = TensorFile::open(&path)?;
@@ -198,13 +198,13 @@ impl Source {
         Ok(Self { file, shapes, held: None })
     }
 
-    /// The values of a tensor of theirs.
+    /// The values of one of the class's tensors.
     ///
     /// # Errors
     /// When they cannot be read.
     pub fn values(&mut self, mapped: &Mapped) -> Result<Vec<f32>> {
         if self.held.as_ref().is_none_or(|(name, _)| *name != mapped.ours) {
-            // The last one goes first, so that there is only one.
+            // The previous one is freed first, so that there is only one.
             self.held = None;
             self.held = Some((mapped.ours.clone(), self.file.read(&mapped.ours)?));
         }

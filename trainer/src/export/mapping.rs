@@ -1,11 +1,11 @@
-//! Where the values of a tensor of another program lie in ours, the same table for both directions.
+//! Where the values of another program's tensor are in ours, as one table for both directions.
 //!
-//! Ours are `[in, out]`, theirs `[out, in]`; ours hold queries, keys and values in one matrix, and all
+//! Ours are `[in, out]`, theirs `[out, in]`; ours have queries, keys and values in one matrix, and all
 //! experts of a block in one stack.
 
 use std::ops::Range;
 
-/// A tensor of theirs, which is a part of one of ours.
+/// One of their tensors, which is a part of one of ours.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mapped {
     /// Its name.
@@ -14,13 +14,13 @@ pub struct Mapped {
     pub shape: Vec<usize>,
     /// The name of ours.
     pub ours: String,
-    /// Which matrix of the stack of ours.
+    /// Which matrix of our stack.
     pub index: usize,
-    /// The columns of ours that are its rows, in its order; none for a tensor that is the same in both.
+    /// Our columns that are its rows, in its order; none for a tensor that is the same in both.
     pub columns: Option<Vec<usize>>,
-    /// What its values are multiplied by on the way out.
+    /// What its values are multiplied by when exporting.
     pub scale: f32,
-    /// Whether it is f32 in a file of a narrower type.
+    /// Whether it stays f32 in a file of a narrower type.
     pub stays_f32: bool,
 }
 
@@ -36,12 +36,12 @@ impl Mapped {
         Self { theirs, shape, ours, index: 0, columns: Some(columns), scale: 1.0, stays_f32: false }
     }
 
-    /// The same of another matrix of the stack.
+    /// The same for another matrix of the stack.
     pub fn of(self, index: usize) -> Self {
         Self { index, ..self }
     }
 
-    /// Values that it has.
+    /// Number of its values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
@@ -61,7 +61,7 @@ impl Mapped {
         values
     }
 
-    /// Puts its values where they lie in ours.
+    /// Copies its values to their places in ours.
     pub fn scatter(&self, theirs: &[f32], ours: &mut [f32], shape: &[usize]) {
         let mut values = theirs.iter();
         self.places(shape, |place| {
@@ -71,7 +71,7 @@ impl Mapped {
         });
     }
 
-    /// The places of its values in ours, which has this shape, in its order.
+    /// The indices of its values in ours, which has this shape, in its order.
     fn places(&self, shape: &[usize], mut each: impl FnMut(usize)) {
         let Some(columns) = &self.columns else {
             (0..self.len()).for_each(each);

@@ -1,5 +1,4 @@
-//! Models for other programs, and from them: folders of Hugging Face's transformers, and GGUF files of
-//! llama.cpp.
+//! Models for and from other programs: folders of Hugging Face's transformers, and GGUF files of llama.cpp.
 //!
 //! ```text
 //! checkpoint -> class (what it is there) -> mapped tensors -> folder | gguf

@@ -1,4 +1,4 @@
-//! A folder of transformers, read back: its class, its settings, and its tensors as ours.
+//! Reads a transformers folder: its class, its settings, and its tensors as ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::model::{Model, ModelConfig};
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Tensors that hold what the vocabulary has a row of each for: those after the last token are padding.
+/// Tensors with a row for each vocabulary entry: those after the last token are padding.
 const OF_THE_VOCABULARY: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
 
 /// An open folder.
@@ -30,7 +30,7 @@ pub struct Folder {
     pub settings: Vec<String>,
     /// Rows of its embedding.
     pub vocab_size: usize,
-    /// Positions that it is made for.
+    /// Positions that it supports.
     pub max_positions: usize,
     files: Vec<TensorFile>,
     /// The file of each tensor, and its shape.
@@ -67,11 +67,10 @@ impl Folder {
         Ok(Self { dir: dir.to_path_buf(), class, settings, vocab_size, max_positions, files, places })
     }
 
-    /// The configuration of a run of this model, on top of other values: what the model is comes from the
-    /// folder.
+    /// The configuration of a run of this model: the model comes from the folder, the rest from other values.
     ///
     /// # Errors
-    /// When the rest of the values makes another model of it.
+    /// When the other values describe a different model.
     pub fn config(&self, mut values: Values, mut problems: Vec<String>) -> Result<RunConfig> {
         self.settings.iter().for_each(|setting| values.read_assignment(setting, &mut problems));
         let config = RunConfig::new(values, problems)?;
@@ -85,7 +84,7 @@ impl Folder {
         }
     }
 
-    /// The content of its tokenizer's file.
+    /// The contents of its tokenizer's file.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -95,10 +94,10 @@ impl Folder {
     }
 
     /// The model of a configuration of [`Folder::config`], with the first rows of the vocabulary if it has
-    /// fewer. One tensor after the other is read.
+    /// fewer. Tensors are read one at a time.
     ///
     /// # Errors
-    /// When tensors are missing, surplus or of another shape, naming the first.
+    /// When tensors are missing, unexpected or of another shape, naming the first.
     pub fn model(&mut self, values: &Values, geometry: &ModelConfig, device: &Device) -> Result<Model> {
         let mapped = self.class.tensors(Facts { values, model: geometry });
         self.expect(&mapped, geometry)?;
@@ -112,7 +111,7 @@ impl Folder {
                 part.scatter(&self.read(&part.theirs)?, &mut ours, &parameter.shape);
                 n_placed += part.len();
             }
-            // A class without a selection bias is a model whose bias is zero.
+            // In a class without a selection bias, the bias is zero.
             if n_placed != ours.len() && (is_trained(&parameter.name) || n_placed > 0) {
                 let problem = format!("{} has nothing for {}", self.class.architecture, parameter.name);
                 return Err(Error::checkpoint(&self.dir, problem));
@@ -129,7 +128,7 @@ impl Folder {
         }
     }
 
-    /// Refuses tensors that are missing, surplus or of other shapes.
+    /// Refuses tensors that are missing, unexpected or of other shapes.
     fn expect(&self, mapped: &[Mapped], geometry: &ModelConfig) -> Result<()> {
         let refused = |problem: String| Err(Error::checkpoint(&self.dir, problem));
         for part in mapped {
@@ -158,7 +157,7 @@ impl Folder {
     }
 }
 
-/// Whether a tensor has no part in what a model computes: further blocks that predict later tokens, tables,
+/// Whether a tensor does not affect what a model computes: extra blocks that predict later tokens, tables,
 /// and a tied head.
 fn is_idle(name: &str, geometry: &ModelConfig) -> bool {
     let layer =
@@ -179,7 +178,7 @@ fn names(dir: &Path) -> Result<Vec<String>> {
         return Err(Error::checkpoint(&index, "is damaged: weight_map is missing"));
     };
     let files: BTreeSet<&str> = map.values().filter_map(Json::as_str).collect();
-    // A file next to the index, not just anywhere.
+    // A file next to the index, not elsewhere.
     match files.iter().find(|name| Path::new(name).file_name().is_none_or(|base| base != **name)) {
         Some(name) => {
             Err(Error::checkpoint(&index, format!("{name:?} is not the name of a file next to it")))
@@ -193,7 +192,7 @@ fn json(path: &Path) -> Result<Json> {
     serde_json::from_str(&text).map_err(|error| Error::checkpoint(path, format!("is damaged: {error}")))
 }
 
-/// A size of at most what a plan or a vocabulary can have.
+/// A size within what a plan or a vocabulary can have.
 fn number(config: &Map<String, Json>, name: &str) -> Result<usize, String> {
     match config.get(name).and_then(Json::as_u64) {
         Some(n) if (1..=1 << 32).contains(&n) => Ok(n as usize),

@@ -93,7 +93,7 @@ pub fn files(tokenizer: &Tokenizer, eod: u32, seq_len: usize, chat: &Chat) -> [(
     [("tokenizer_config.json", config), ("special_tokens_map.json", special)]
 }
 
-/// Whether two files of tokenizers make the same tokens of the same text.
+/// Whether two tokenizer files give the same tokens for the same text.
 ///
 /// # Errors
 /// What differs.

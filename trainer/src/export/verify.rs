@@ -1,5 +1,4 @@
-//! Checks that what was written is the model: reads it back with our own reader and compares logits with the
-//! checkpoint's.
+//! Checks an export: reads it back with our own reader and compares logits with the checkpoint's.
 
 use std::path::Path;
 
@@ -16,31 +15,32 @@ use crate::ops::matmul::matmul;
 use crate::ops::read;
 use crate::random::mix;
 
-/// Tokens of each of the compared samples, at most.
+/// Maximum tokens of each compared sample.
 const TOKENS: usize = 64;
 
-/// How far two models are apart.
+/// How far apart two models are.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
-    /// The largest difference of two logits.
+    /// The largest difference between two logits.
     pub max: f32,
-    /// Positions at which both have the same most likely token, of all positions.
+    /// Positions at which both have the same most likely token.
     pub same: usize,
     /// All positions.
     pub n: usize,
 }
 
-/// Compares a folder with the checkpoint that it was made of, on a sample of one document and one of three.
+/// Compares a folder with the checkpoint that it was exported from, on a sample of one document and one of
+/// three.
 ///
 /// # Errors
-/// When either cannot be read, or the folder is no model of ours.
+/// When either cannot be read, or the folder is not a model that we support.
 pub fn verify(loaded: &Loaded, dir: &Path) -> Result<Difference> {
     let device = Device::flex();
     let mut folder = Folder::open(dir)?;
     let config = folder.config(Values::default(), Vec::new())?;
     let geometry = config.model(folder.vocab_size, folder.max_positions);
     let vocab = loaded.state.vocab_size;
-    // One model after the other, so that there is only one.
+    // One model at a time, to save memory.
     let of = |model: Model| logits(&model, geometry.seq_len, vocab);
     let theirs = of(folder.model(&config.values, &geometry, &device)?)?;
     Ok(difference(&of(load_model(loaded, &device)?)?, &theirs, vocab))
@@ -55,7 +55,7 @@ pub fn apart(a: &Model, b: &Model, seq_len: usize, vocab: usize) -> Result<Diffe
 }
 
 fn difference(a: &[f32], b: &[f32], vocab: usize) -> Difference {
-    // What is not a number is as far away as can be.
+    // NaN counts as infinitely far away.
     let far = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { (a - b).abs() };
     let max = a.iter().zip(b).map(far).fold(0.0, |most, x| if x <= most { most } else { x });
     let rows = a.chunks(vocab).zip(b.chunks(vocab));

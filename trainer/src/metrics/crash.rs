@@ -1,4 +1,4 @@
-//! What is left of a run that diverged: enough to look at the batch that did it.
+//! What a diverged run leaves: enough to examine the batch that caused it.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ pub fn write_crash(
     let record = json!({
         "step": step,
         "t": [batch.first_t, batch.first_t + batch.len() as u64],
-        // JSON has no word for what is not finite.
+        // JSON cannot express infinities and NaN.
         "cross_entropy": report.cross_entropy.to_string(),
         "grad_norm": report.grad_norm.to_string(),
         "lr": report.rate,

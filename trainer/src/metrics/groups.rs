@@ -20,12 +20,12 @@ pub struct Mean {
 }
 
 impl Mean {
-    /// Mean loss in nats; `None` without a target.
+    /// Mean loss in nats; `None` without targets.
     pub fn nats(&self) -> Option<f64> {
         (self.n_targets > 0).then(|| self.sum / self.n_targets as f64)
     }
 
-    /// Bits per byte; `None` without a byte.
+    /// Bits per byte; `None` without bytes.
     pub fn bits_per_byte(&self) -> Option<f64> {
         let nats = self.nats()?;
         (self.n_bytes > 0).then(|| crate::objective::bits_per_byte(nats, self.n_targets, self.n_bytes))
@@ -38,7 +38,7 @@ impl Mean {
     }
 }
 
-/// Losses of all targets, and of those of each source, pass and variant.
+/// Losses of all targets, and by source, pass and variant.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct GroupLosses {
     /// All targets.

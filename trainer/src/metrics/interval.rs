@@ -1,5 +1,5 @@
-//! What happened since the last line of the metrics. It is part of every checkpoint, so that the line
-//! after a resume is the one that an uninterrupted run would have written.
+//! Totals since the last line of the metrics. They are part of every checkpoint, so that the next line after
+//! a resume is the same as in an uninterrupted run.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::exact;
 use crate::model::moe::RouterStats;
 use crate::train::StepReport;
 
-/// What happened since the last line.
+/// Totals since the last line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Interval {
@@ -30,8 +30,8 @@ pub struct Interval {
     pub(super) rate: f64,
 }
 
-/// What one router did. Loads and losses are summed; how uneven a load is, is judged for each step by
-/// itself and then averaged, since loads that collapse in turn would look even together.
+/// Totals of one router. Loads and losses are summed; imbalance is computed for each step and then averaged,
+/// since loads that collapse onto different experts in turn would look even in the sum.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct RouterInterval {
@@ -44,7 +44,7 @@ pub(super) struct RouterInterval {
     pub(super) fewest_rows: u64,
     pub(super) most_rows: u64,
     pub(super) losses: Vec<LossSum>,
-    /// The largest share of the scores of each token, summed over tokens.
+    /// Each token's largest fraction of its scores, summed over tokens.
     #[serde(with = "exact")]
     pub(super) confidence: f64,
     #[serde(with = "exact")]
@@ -65,7 +65,7 @@ pub(super) struct RouterInterval {
     pub(super) dead_sum: u64,
 }
 
-/// The loss of a balancer without coefficient, summed over real tokens.
+/// The loss of a balancer without its coefficient, summed over real tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LossSum {
     name: String,
@@ -76,14 +76,14 @@ pub(super) struct LossSum {
 /// Seconds of a step.
 #[derive(Debug, Clone, Copy)]
 pub struct Took {
-    /// All of it.
+    /// The whole step.
     pub seconds: f64,
     /// Waiting for samples.
     pub waited: f64,
 }
 
 impl Interval {
-    /// The interval that a checkpoint holds.
+    /// The interval of a checkpoint.
     ///
     /// # Errors
     /// What is wrong with it.

@@ -16,8 +16,8 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens `path` for appending, after cutting off every line of a step after `step` and a last
-    /// line that a kill has left unfinished, so that no step appears twice.
+    /// Opens `path` for appending, after cutting off all lines of steps after `step`, and an unfinished last
+    /// line left by a kill, so that no step appears twice.
     ///
     /// # Errors
     /// When the file cannot be read or written.
@@ -44,7 +44,7 @@ impl MetricsFile {
         self.file.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))
     }
 
-    /// Makes the lines survive a loss of power.
+    /// Flushes the lines to disk.
     ///
     /// # Errors
     /// When the file cannot be flushed.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::Batch;
 use crate::model::moe::RouterStats;
 
-/// Choices of each expert of one router, by where samples are from.
+/// Choices of each expert of one router, by where samples come from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GroupLoads {
@@ -18,7 +18,7 @@ pub struct GroupLoads {
 }
 
 impl GroupLoads {
-    /// Adds what a router did with a batch.
+    /// Adds a router's choices for a batch.
     pub fn add(&mut self, batch: &Batch, stats: &RouterStats) {
         for (id, load) in batch.ids.iter().zip(stats.by_sample()) {
             add(self.sources.entry(id.pool).or_default(), load);
@@ -32,7 +32,7 @@ fn add(sums: &mut Vec<u64>, load: &[u64]) {
     sums.iter_mut().zip(load).for_each(|(sum, n)| *sum += n);
 }
 
-/// The share of each expert, to four digits.
+/// The fraction of each expert, to four digits.
 pub fn shares(load: &[u64]) -> Vec<f64> {
     let total = load.iter().sum::<u64>().max(1) as f64;
     load.iter().map(|&n| (n as f64 / total * 1e4).round() / 1e4).collect()
@@ -49,7 +49,7 @@ pub fn information<'a>(groups: impl Iterator<Item = &'a Vec<u64>> + Clone) -> f6
         let made = load.iter().zip(&experts).filter(|(n, _)| **n > 0);
         made.map(|(&n, &expert)| n as f64 / all * (n as f64 * all / (group * expert as f64)).ln()).sum()
     };
-    // Rounding may leave less than nothing.
+    // Rounding may leave a negative number.
     groups.map(of_group).sum::<f64>().max(0.0)
 }
 
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn information_by_hand() {
         let of = |groups: &[Vec<u64>]| information(groups.iter());
-        // Each source has an expert of its own: ln 2. Both alike, whatever their sizes: 0.
+        // Each source has its own expert: ln 2. Both the same, regardless of their sizes: 0.
         assert!((of(&[vec![6, 0], vec![0, 6]]) - 2f64.ln()).abs() < 1e-12);
         assert!(of(&[vec![3, 1], vec![30, 10]]) < 1e-12);
         // p = (3, 1; 1, 3) / 8: 2 * 3/8 ln(3/2) + 2 * 1/8 ln(1/2).

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: one line of flat keys for each interval of steps, and its numbers.
+//! `metrics.jsonl`: one line of flat keys for each interval of steps.
 
 mod crash;
 mod groups;

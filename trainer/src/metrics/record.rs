@@ -1,4 +1,4 @@
-//! The keys of a line and where their values come from.
+//! The keys of a line, and where their values come from.
 
 use serde_json::{Map, Value};
 
@@ -14,7 +14,7 @@ use crate::train::TrainState;
 /// Version of the keys and their meaning.
 pub const SCHEMA: u32 = 2;
 
-/// What a line needs to know besides its interval.
+/// What a line needs in addition to its interval.
 #[derive(Debug)]
 pub struct Facts<'a> {
     /// The state after the last step.
@@ -23,28 +23,28 @@ pub struct Facts<'a> {
     pub corpus: &'a Corpus,
     /// Coefficients of the balancing losses.
     pub balance: &'a BalanceConfig,
-    /// Root of the mean square by which the last step moved a parameter.
+    /// Root mean square of the last update, over all parameters.
     pub update_rms: f64,
-    /// Root of the mean square of a trained parameter.
+    /// Root mean square of the trained parameters.
     pub weight_rms: f64,
-    /// The same of each group, the rest first; none where there is one group only.
+    /// The same for each group, the rest first; none if there is only one group.
     pub groups: Vec<GroupFacts>,
-    /// Samples of the last step, where steps differ.
+    /// Samples of the last step, if steps differ in size.
     pub batch: Option<usize>,
     /// Whether updates may be skipped.
     pub can_skip: bool,
     /// Floating-point operations of a token.
     pub flops_per_token: u64,
-    /// Peak of the device in TFLOP/s, where it is known.
+    /// Peak of the device in TFLOP/s, if known.
     pub peak_tflops: Option<f64>,
 }
 
-/// What a line needs to know of a group.
+/// What a line needs about a group.
 #[derive(Debug)]
 pub struct GroupFacts {
-    /// Root of the mean square by which the last step moved a parameter of it.
+    /// Root mean square of the last update, over its parameters.
     pub update_rms: f64,
-    /// Root of the mean square of a parameter of it.
+    /// Root mean square of its parameters.
     pub weight_rms: f64,
     /// Norm of its gradients in the last step, before clipping.
     pub grad_norm: f64,
@@ -146,7 +146,7 @@ impl Interval {
     }
 }
 
-/// What one router did with a validation set.
+/// The choices of one router on a validation set.
 #[derive(Debug, Clone)]
 pub struct ValidatedRouter {
     /// Its block.
@@ -189,7 +189,7 @@ pub fn validation_record(
     line
 }
 
-/// The line of answers to tasks.
+/// The line of task results.
 pub fn tasks_record(step: u64, results: &[TaskResult]) -> Map<String, Value> {
     let mut line = Map::new();
     put(&mut line, "schema", SCHEMA);
@@ -207,7 +207,7 @@ pub fn tasks_record(step: u64, results: &[TaskResult]) -> Map<String, Value> {
     line
 }
 
-/// The loads of each source and pass; of one alone the load of all says as much.
+/// The loads of each source and pass; with only one, the total load says the same.
 fn loads(line: &mut Map<String, Value>, prefix: &str, groups: &GroupLoads, corpus: &Corpus) {
     let GroupLoads { sources, passes } = groups;
     if sources.len() > 1 {

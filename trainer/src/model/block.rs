@@ -25,7 +25,7 @@ pub struct Block {
     branches: f64,
 }
 
-/// What follows the attention.
+/// The part after the attention.
 #[derive(Module, Debug)]
 #[expect(
     clippy::large_enum_variant,
@@ -38,7 +38,7 @@ enum FeedForward {
     Moe(MoeLayer),
 }
 
-/// What the parts of a block cost; of its feed-forwards one is nothing.
+/// What the parts of a block cost; one of its two feed-forwards costs nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BlockCost {
     /// Both normalizations.
@@ -103,7 +103,7 @@ impl Block {
         self.feed_forward(x, ctx)
     }
 
-    /// [`Block::forward`] of the next tokens of one document, whose tokens so far are in the cache.
+    /// [`Block::forward`] for the next tokens of one document, whose tokens so far are in the cache.
     ///
     /// # Shapes
     /// - x: `[tokens, d_model]`, and so is the result
@@ -112,7 +112,7 @@ impl Block {
         self.feed_forward(x + scaled(attended, self.branches), ctx).0
     }
 
-    /// What its attention keeps of no tokens.
+    /// An empty cache for its attention.
     pub fn cache(&self) -> AttentionCache {
         self.attention.cache()
     }
@@ -133,7 +133,7 @@ impl Block {
         &self.attention
     }
 
-    /// The mixture of experts, where the block has one.
+    /// The mixture of experts, if the block has one.
     pub fn moe(&self) -> Option<&MoeLayer> {
         match &self.feed_forward {
             FeedForward::Dense(_) => None,

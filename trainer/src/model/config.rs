@@ -20,7 +20,7 @@ pub struct ModelConfig {
     pub d_model: usize,
     /// Blocks.
     pub n_layers: usize,
-    /// The first so many blocks have a dense feed-forward, the rest a mixture of experts.
+    /// The first blocks that have a dense feed-forward; the rest have a mixture of experts.
     pub n_dense_layers: usize,
     /// Hidden width of a dense feed-forward.
     pub dense_ffn: usize,
@@ -57,18 +57,18 @@ pub struct MoeConfig {
     pub expert_activation: Activation,
     /// Whether the shared experts have a gate.
     pub shared_gate: bool,
-    /// Share of the hidden values of routed experts that are dropped in training.
+    /// Fraction of the hidden values of routed experts that are dropped in training.
     pub expert_dropout: f64,
     /// How scores become choices and weights.
     pub router: RouterConfig,
     /// What keeps the experts evenly loaded.
     pub balance: BalanceConfig,
-    /// What becomes of a load that is not.
+    /// What happens if they are not.
     pub capacity: CapacitySettings,
 }
 
 impl MoeConfig {
-    /// The mixture of these settings.
+    /// The mixture of experts of these settings.
     pub fn new(
         settings: MoeSettings,
         router: RouterConfig,
@@ -151,7 +151,7 @@ impl ModelConfig {
         }
     }
 
-    /// Why a token's output depends on the tokens after it, or on how many there are; none if it does not.
+    /// Why a token's output depends on later tokens, or on how many there are; none if it does not.
     pub fn sees_later_tokens(&self) -> Option<&'static str> {
         if self.n_dense_layers >= self.n_layers {
             None
@@ -164,7 +164,7 @@ impl ModelConfig {
         }
     }
 
-    /// Width of the widest attention head that kernels for GPUs meet.
+    /// Width of the widest attention head for GPU kernels.
     pub fn head_dim(&self) -> usize {
         (0..self.n_layers).map(|layer| self.attention(layer).head_dim(self.d_model)).max().unwrap_or(0)
     }
@@ -174,7 +174,7 @@ impl ModelConfig {
         if self.moe.latent == 0 { self.d_model } else { self.moe.latent }
     }
 
-    /// Whether block `layer` (from 0) holds a mixture of experts.
+    /// Whether block `layer` (from 0) has a mixture of experts.
     pub fn is_moe(&self, layer: usize) -> bool {
         layer >= self.n_dense_layers
     }

@@ -1,5 +1,5 @@
-//! What every layer is told besides its input: when and for what it computes, where documents begin, which
-//! tokens are real, and the counts of the whole batch, of which its input may be a part.
+//! What every layer knows in addition to its input: the step and purpose of the pass, where documents begin,
+//! which tokens are real, and the counts of the whole batch, of which its input may be a part.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,16 @@ use crate::random::Stream;
 pub enum Mode {
     /// A step of training: noise and dropout are on.
     Train,
-    /// Validation, or text: every layer computes what it has learned, without noise.
+    /// Validation or generation: every layer computes what it has learned, without noise.
     Eval,
 }
 
-/// When a forward pass happens, and what for.
+/// Step and purpose of a forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
     /// Optimizer steps made before it.
     pub step: u64,
-    /// What it is for.
+    /// Its purpose.
     pub mode: Mode,
     /// Seed of the run.
     pub seed: u64,
@@ -40,14 +40,14 @@ pub struct BatchCounts {
     /// How often each expert would be chosen without bias, `[experts]`, by layer; empty when this input
     /// is the whole batch, and when no balancer asks for it.
     pub choices: BTreeMap<usize, Tensor<1>>,
-    /// What balancers have asked for besides, `[experts]`, by layer and name.
+    /// Other sums that balancers requested, `[experts]`, by layer and name.
     pub sums: BTreeMap<(usize, &'static str), Tensor<1>>,
 }
 
-/// What a layer knows besides its input.
+/// What a layer knows in addition to its input.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// When, and what for.
+    /// Step and purpose.
     pub pass: Pass,
     /// Number of the first sample in the plan.
     pub first_sample: u64,
@@ -101,7 +101,7 @@ impl Context {
         [self.valid.n_samples(), self.valid.n_tokens() / self.valid.n_samples()]
     }
 
-    /// Random numbers for a layer of this name: the same in every run of this seed, and others in every
+    /// Random numbers for a layer of this name: the same in every run with this seed, different in every
     /// step. Address them by [`Context::index`], so that they do not depend on the micro-batch.
     pub fn random(&self, name: &str) -> Stream {
         Stream::new(self.pass.seed, &format!("{name}/{}", self.pass.step))

@@ -1,4 +1,4 @@
-//! What a part of a model costs. Size, memory plan and MFU are sums of these; every part says its own.
+//! What a part of a model costs. Size, memory plan and MFU are sums of these; every part declares its own.
 
 use std::iter::Sum;
 use std::ops::Add;
@@ -12,18 +12,18 @@ pub struct Cost {
     pub active: u64,
     /// Floating-point operations of the products for one token, forward and backward.
     pub flops: u64,
-    /// Values in the type of computation that the backward pass needs of one token.
+    /// Values per token, in the type of computation, that the backward pass needs.
     pub values: u64,
     /// The same in f32.
     pub f32_values: u64,
-    /// The same in f32 where attention keeps its scores, as on the CPU.
+    /// The same in f32 if attention keeps its scores, as on the CPU.
     pub scores: u64,
-    /// The same on a GPU: none where a kernel computes the attention.
+    /// The same on a GPU: none if a kernel computes the attention.
     pub gpu_scores: u64,
 }
 
-/// How many values of each score the plain form of attention keeps: what is exponentiated, its exponential,
-/// and the softmax.
+/// How many values per score the plain form of attention keeps: the exponent, its exponential, and the
+/// softmax.
 pub const PLAIN_SCORES: u64 = 3;
 
 impl Cost {

@@ -19,7 +19,7 @@ pub struct Facts {
     pub what: &'static str,
     /// Where it was published.
     pub source: &'static str,
-    /// Whether what a token gets depends only on the tokens before it.
+    /// Whether a token's result depends only on the tokens before it.
     pub is_causal: bool,
     /// Whether the CPU computes the same bits with any number of threads.
     pub is_exact: bool,

@@ -13,7 +13,7 @@ use crate::random::Stream;
 pub struct Init<'a> {
     /// Absent: zeros.
     seed: Option<u64>,
-    /// Whether there are shapes only.
+    /// Whether there are only shapes.
     is_outline: bool,
     std: f64,
     device: &'a Device,
@@ -51,7 +51,7 @@ impl<'a> Init<'a> {
         self.device
     }
 
-    /// A parameter of values that a function makes of numbers spread evenly over (0, 1).
+    /// A parameter whose values are a function of numbers spread evenly over (0, 1).
     ///
     /// `name` must be the parameter's full name, so that no two draw the same numbers.
     pub fn uniform<const D: usize>(
@@ -63,8 +63,7 @@ impl<'a> Init<'a> {
         self.random(name, shape, |stream, i| value(stream.uniform(i)))
     }
 
-    /// A parameter of normal values with standard deviation `scale * std`, and what the parametrization makes
-    /// of it.
+    /// A parameter of normal values with standard deviation `scale * std`, adjusted by the parametrization.
     ///
     /// `name` must be the parameter's full name, so that no two draw the same numbers.
     pub fn normal<const D: usize>(&self, name: &str, shape: [usize; D], scale: f64) -> Param<Tensor<D>> {

@@ -22,8 +22,8 @@ pub struct Input {
     pub first_sample: u64,
 }
 
-/// Which tokens are real. A type of its own, because a bare boolean tensor does not say whether
-/// true means "keep" or "ignore".
+/// Which tokens are real. A separate type, because a bare Boolean tensor does not say whether true means
+/// "keep" or "ignore".
 #[derive(Debug, Clone)]
 pub struct ValidMask {
     batch: usize,
@@ -62,8 +62,8 @@ impl Input {
         Self { first_sample, ..self }
     }
 
-    /// Position in its sample of the first token of each token's document piece; the tokens of a piece lie
-    /// side by side.
+    /// Position in its sample of the first token of each token's document piece; the tokens of a piece are
+    /// contiguous.
     pub fn starts(&self) -> Vec<usize> {
         let [_, seq] = self.tokens.dims();
         let mut starts = Vec::with_capacity(self.segments.len());

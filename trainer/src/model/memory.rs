@@ -1,10 +1,10 @@
 //! How much memory a training step needs, before it starts.
 //!
-//! Per parameter: 4 bytes for itself and its gradient, what the rule by which it moves keeps, and with bf16 a
+//! Per parameter: 4 bytes each for itself and its gradient, what its optimizer rule keeps, and with bf16 a
 //! copy of 2 bytes that products keep for the backward pass. Per token and block: what the gradients of its
-//! operations need, as each part says in its [`Cost`](super::cost::Cost). On a CPU latent attention also
+//! operations need, as each part declares in its [`Cost`](super::cost::Cost). On a CPU latent attention also
 //! keeps the scores of samples that are shorter than `attention.tile_from`, sequence length squared per head.
-//! The allocator's own slack is not in it.
+//! The allocator's overhead is not included.
 
 use super::config::Compute;
 use super::size::size;
@@ -21,25 +21,25 @@ pub struct MemoryPlan {
     pub casts: u64,
     /// Gradients, f32.
     pub gradients: u64,
-    /// What the rules of the optimizer keep.
+    /// What the optimizer rules keep.
     pub moments: u64,
     /// A moving average of the weights, f32; 0 without one.
     pub average: u64,
     /// What the backward pass needs of the forward pass.
     pub activations: u64,
-    /// Attention scores that the backward pass needs, and those being computed; 0 on a GPU where a kernel
+    /// Attention scores that the backward pass needs, and those being computed; 0 on a GPU if a kernel
     /// computes the attention, which never keeps any.
     pub scores: u64,
     /// Logits of one chunk of the loss and their gradient.
     pub logits: u64,
-    /// On the CPU copies of matrices, in the order in which products read them: those of the head, as it is
-    /// and transposed, and of the largest block. 0 on a GPU.
+    /// On the CPU, copies of matrices in the order in which products read them: of the head, as is and
+    /// transposed, and of the largest block. 0 on a GPU.
     pub packed: u64,
 }
 
 impl MemoryPlan {
     /// The plan for micro-batches of `samples` samples, computed by these forms of operations, with
-    /// `of_rules` bytes that the rules of the optimizer keep, and no moving average of weights.
+    /// `of_rules` bytes that the optimizer rules keep, and no moving average of weights.
     pub fn new(config: &ModelConfig, of_rules: u64, samples: usize, form: Form, recompute: bool) -> Self {
         let parameters = 4 * size(config).total;
         let bytes = config.compute.bytes();
@@ -56,7 +56,7 @@ impl MemoryPlan {
         } else {
             layers.map(block).sum()
         };
-        // Softmax of each block that is kept; and of one block the scores before it, and both gradients.
+        // Softmax of each block that is kept and, for one block, the scores before it and both gradients.
         let scores = (0..config.n_layers).map(|layer| match form {
             Form::Gpu => Block::cost(config, layer).gpu_scores,
             Form::Cpu | Form::Plain => Block::cost(config, layer).scores,
@@ -78,26 +78,26 @@ impl MemoryPlan {
             average: 0,
             activations: product(&[tokens as u64, kept]),
             scores: product(&[tokens as u64, scores, 4]),
-            // Logits, and the gradient that takes their place.
+            // Logits, and the gradient that replaces them.
             logits: product(&[2, chunk, config.vocab_size as u64, bytes]),
             packed: product(&[packed, 4]),
         }
     }
 
-    /// All of it.
+    /// The total.
     pub fn total(&self) -> u64 {
         let Self { activations, scores, logits, packed, .. } = *self;
         [self.of_model(), activations, scores, logits, packed].into_iter().fold(0, u64::saturating_add)
     }
 
-    /// What the size of the model alone decides.
+    /// The part that depends only on the size of the model.
     pub fn of_model(&self) -> u64 {
         let Self { parameters, casts, gradients, moments, average, .. } = *self;
         [parameters, casts, gradients, moments, average].into_iter().fold(0, u64::saturating_add)
     }
 }
 
-/// A product that stays at the largest number instead of overflowing.
+/// A product that saturates instead of overflowing.
 fn product(factors: &[u64]) -> u64 {
     factors.iter().fold(1, |product, factor| product.saturating_mul(*factor))
 }
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_cpu_keeps_the_scores_of_latent_attention() {
-        // 3 blocks, 4 heads, 8 samples of 512 tokens: 100 MB kept, and as much as two blocks more.
+        // 3 blocks, 4 heads, 8 samples of 512 tokens: 100 MB kept, plus as much as two more blocks.
         let latent = preset_with("tiny", &["attention.kind=mla", "attention.mla.heads=4"]);
         let config = ModelConfig { seq_len: 512, ..latent.clone() };
         let of_block = 8 * 4 * 512 * 512 * 4;
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(MemoryPlan::new(&config, 0, usize::MAX, Form::Cpu, false).total(), u64::MAX);
         // Long samples are computed tile by tile.
         assert_eq!(MemoryPlan::new(&latent, 0, 8, Form::Cpu, false).scores, 0);
-        // Grouped queries never keep any, of a window or of all tokens.
+        // Grouped-query attention never keeps any, with or without a window.
         for kind in ["attention.kind=gqa", "attention.kind=swa"] {
             let config = ModelConfig { seq_len: 512, ..preset_with("tiny", &[kind]) };
             assert_eq!(MemoryPlan::new(&config, 0, 8, Form::Cpu, false).scores, 0);

@@ -1,7 +1,7 @@
 //! The model: embedding -> blocks -> norm, and the projection to the vocabulary.
 //!
-//! It knows neither data, nor files, nor training: it maps an [`Input`] to hidden states, and
-//! leaves a record of each router. The loss multiplies by [`Model::head`] itself, chunk by chunk.
+//! It knows nothing about data, files or training: it maps an [`Input`] to hidden states, and returns a
+//! record of each router. The loss multiplies by [`Model::head`] itself, chunk by chunk.
 
 pub mod attention;
 mod block;
@@ -57,7 +57,7 @@ pub struct Model {
     transfer: Transfer,
 }
 
-/// What a forward pass leaves.
+/// The result of a forward pass.
 #[derive(Debug)]
 pub struct Output {
     /// `[batch * seq, d_model]`, after the last normalization.
@@ -78,7 +78,7 @@ impl Model {
         Self::with(config, &Init::zeros(device))
     }
 
-    /// A model that has names and shapes, but no memory for values, and can compute nothing.
+    /// A model with names and shapes, but without memory for values; it cannot compute anything.
     fn outline(config: &ModelConfig) -> Self {
         Self::with(config, &Init::outline(&Device::flex()))
     }
@@ -101,8 +101,8 @@ impl Model {
         Self::costs(config).into_iter().map(|(_, cost)| cost).sum()
     }
 
-    /// What its parts cost, over all blocks: the table of embeddings, attention, dense feed-forwards,
-    /// mixtures of experts, normalizations, and the head.
+    /// What its parts cost, over all blocks: the embedding, attention, dense feed-forwards, mixtures of
+    /// experts, normalizations, and the head.
     pub fn costs(config: &ModelConfig) -> [(&'static str, Cost); 6] {
         let table = (config.vocab_size * config.d_model) as u64;
         let embedding = Cost { flops: 0, ..Cost::of_weights(table) };
@@ -140,13 +140,13 @@ impl Model {
         Output { hidden: self.last_norm(x), records }
     }
 
-    /// Caches of no tokens, one for each block.
+    /// Empty caches, one for each block.
     pub fn caches(&self) -> Vec<AttentionCache> {
         self.blocks.iter().map(Block::cache).collect()
     }
 
-    /// Hidden states of the next tokens of one document, whose tokens so far are in the caches: those of
-    /// [`Model::forward`] of the whole document, where no router looks at other tokens. The input is one
+    /// Hidden states of the next tokens of one document, whose tokens so far are in the caches: the same as
+    /// from [`Model::forward`] on the whole document, unless a router looks at other tokens. The input is one
     /// sample whose positions follow those of the caches.
     ///
     /// # Shapes
@@ -159,12 +159,12 @@ impl Model {
         self.last_norm(x)
     }
 
-    /// What all layers need to know of an input, which is a part of the batch of these counts.
+    /// What all layers need to know about an input, which is a part of the batch of these counts.
     pub fn context(&self, input: &Input, pass: Pass, counts: BatchCounts) -> Context {
         Context::new(input, pass, counts, &self.ropes)
     }
 
-    /// The context of an input that nothing is learned from.
+    /// The context of an input in evaluation.
     pub fn eval_context(&self, input: &Input) -> Context {
         self.context(input, Pass::EVAL, BatchCounts::of(&input.valid))
     }
@@ -184,7 +184,7 @@ impl Model {
         self.blocks[layer].forward(x, ctx)
     }
 
-    /// The normalization after the last block, with what the parametrization makes of logits.
+    /// The normalization after the last block, with the parametrization's factor of logits.
     pub fn last_norm(&self, x: Tensor<2>) -> Tensor<2> {
         scaled(self.norm.forward(x), self.transfer.logits())
     }
@@ -194,7 +194,7 @@ impl Model {
         &self.transfer
     }
 
-    /// Columns of the matrices that a parameter of this name holds side by side; none where it is one matrix.
+    /// Columns of the matrices that a parameter of this name has side by side; none if it is one matrix.
     pub(crate) fn side_by_side(&self, name: &str) -> Vec<usize> {
         let parts = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
         let block = parts.and_then(|(layer, field)| {
@@ -222,7 +222,7 @@ impl Model {
         self.blocks.iter().enumerate().filter_map(|(layer, block)| Some((layer, block.moe()?)))
     }
 
-    /// The same model with another capacity of its experts.
+    /// The same model with another expert capacity.
     pub fn with_capacity(mut self, capacity: &CapacitySettings) -> Self {
         let change = |block: Block| block.map_moe(|moe| moe.with_capacity(capacity.clone()));
         self.blocks = self.blocks.into_iter().map(change).collect();
@@ -245,7 +245,7 @@ impl Model {
     }
 }
 
-/// A product with a factor that is mostly 1.
+/// A product with a factor that is usually 1.
 fn scaled<const D: usize>(x: Tensor<D>, factor: f64) -> Tensor<D> {
     if factor == 1.0 { x } else { x * factor }
 }

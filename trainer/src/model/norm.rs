@@ -9,7 +9,7 @@ use crate::ops::rms_norm::rms_norm;
 /// `y = x / sqrt(mean(x^2) + eps) * weight`, over the last dimension, in f32.
 #[derive(Module, Debug)]
 pub struct RmsNorm {
-    /// Scale of each channel, 1 at the start.
+    /// Scale of each channel, initially 1.
     pub weight: Param<Tensor<1>>,
     epsilon: f64,
 }

@@ -22,7 +22,7 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// The values, flat, outside of any gradient graph.
     pub value: Tensor<1>,
-    /// Columns of the matrices that it holds side by side; none where it is one matrix.
+    /// Columns of the matrices that it has side by side; none if it is one matrix.
     pub widths: Vec<usize>,
 }
 
@@ -43,7 +43,7 @@ impl Parameter {
         is_trained(&self.name) && self.shape.len() >= 2 && !is_table
     }
 
-    /// Flat values of this parameter as a stack of matrices, of which a vector and a matrix have one.
+    /// Flat values of this parameter as a stack of matrices; a vector or a matrix is a stack of one.
     ///
     /// # Shapes
     /// - flat: as many values as the parameter
@@ -55,7 +55,7 @@ impl Parameter {
         flat.reshape([stack, rows, columns])
     }
 
-    /// The columns of each matrix that is to be treated by itself.
+    /// The columns of each matrix that is to be treated separately.
     pub fn side_by_side(&self) -> Vec<Range<usize>> {
         if self.widths.is_empty() {
             return std::iter::once(0..self.shape.last().copied().unwrap_or(1)).collect();
@@ -96,8 +96,8 @@ fn with_widths(model: &Model, found: Vec<Parameter>) -> Vec<Parameter> {
     found.into_iter().map(|p| Parameter { widths: model.side_by_side(&p.name), ..p }).collect()
 }
 
-/// Names and shapes of all parameters of a model that need not be there, in the same order; the values are
-/// one zero.
+/// Names and shapes of all parameters of a model that need not be allocated, in the same order; the values
+/// are one zero.
 pub fn outline(config: &ModelConfig) -> Vec<Parameter> {
     let mut collect = Collect { path: Path::default(), found: Vec::new(), has_values: false };
     let model = Model::outline(config);
@@ -105,8 +105,8 @@ pub fn outline(config: &ModelConfig) -> Vec<Parameter> {
     with_widths(&model, collect.found)
 }
 
-/// Takes the gradients of all trained parameters, flat, in the order of [`parameters`]; `None`
-/// for a parameter that took no part in the loss.
+/// Takes the gradients of all trained parameters, flat, in the order of [`parameters`]; `None` for a
+/// parameter that did not affect the loss.
 pub fn take_gradients(model: &Model, gradients: &mut Gradients) -> Vec<Option<Tensor<1>>> {
     let mut take = Take { path: Path::default(), gradients, found: Vec::new() };
     model.visit(&mut take);
@@ -130,12 +130,12 @@ pub fn from_host(values: Vec<f32>, device: &Device) -> Tensor<1> {
     Tensor::from_data(TensorData::new(values, [n]), device)
 }
 
-/// Where a traversal is.
+/// The position of a traversal.
 #[derive(Default)]
 struct Path(Vec<Option<String>>);
 
 impl Path {
-    /// Enters a field or element; the variants of an enum are no part of the name.
+    /// Enters a field or element; the variants of an enum are not part of the name.
     fn enter(&mut self, name: &str, container: &str) {
         self.0.push((!container.starts_with("Enum:")).then(|| name.to_string()));
     }

@@ -1,31 +1,31 @@
-//! Named values that layers leave on the device, and what they are once they have been read.
+//! Named values that layers leave on the device, and their form on the host.
 //!
-//! A layer says how a value of several micro-batches becomes one of the step; nothing on the way to the
-//! metrics knows the names.
+//! A layer says how the values of several micro-batches are combined into one per step; nothing between it
+//! and the metrics knows the names.
 
 use burn::tensor::Tensor;
 
-/// How the values of micro-batches become one.
+/// How the values of micro-batches are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Merge {
     /// They add up.
     Sum,
-    /// The largest counts.
+    /// The maximum.
     Max,
-    /// The smallest counts.
+    /// The minimum.
     Min,
     /// They are all the same.
     Same,
-    /// One follows the other.
+    /// They are concatenated.
     Append,
 }
 
 /// A value on the device, `[n]`, f32, outside of any graph.
 #[derive(Debug, Clone)]
 pub struct Named {
-    /// What it is called in the metrics.
+    /// Its name in the metrics.
     pub name: &'static str,
-    /// How micro-batches add to it.
+    /// How micro-batches are combined.
     pub merge: Merge,
     /// The value.
     pub value: Tensor<1>,
@@ -43,7 +43,7 @@ impl Named {
 pub struct Values(Vec<(&'static str, Vec<f64>)>);
 
 impl Values {
-    /// Adds a micro-batch. `numbers` are those of `named`, one after the other; what is left is given back.
+    /// Adds a micro-batch. `numbers` are those of `named`, one after the other; returns the rest.
     pub fn merge<'a>(&mut self, named: &[Named], mut numbers: &'a [f32]) -> &'a [f32] {
         for Named { name, merge, value } in named {
             let (own, rest) = numbers.split_at(value.dims()[0]);

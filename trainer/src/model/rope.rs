@@ -1,12 +1,12 @@
 //! Rotary position embedding (Su et al. 2021, arXiv 2104.09864, section 3.2).
 //!
-//! Pairs (x_i, x_{i+h/2}) of a head of width h are rotated by the angle `pos * theta^(-2i/h)`, so
-//! that the product of a query and a key depends only on the distance of their positions.
-//! Positions restart at 0 in every piece of a packed sample.
+//! Pairs (x_i, x_{i+h/2}) of a head of width h are rotated by the angle `pos * theta^(-2i/h)`, so that the
+//! product of a query and a key depends only on the distance between their positions. Positions restart at 0
+//! in every piece of a packed sample.
 //!
 //! For sequences longer than in training, frequencies can be lowered: by a larger theta (NTK-aware, bloc97
-//! 2023), or each by how often it turns in a training sequence (YaRN; Peng et al. 2023, arXiv 2309.00071,
-//! section 3).
+//! 2023), or each depending on how often it turns in a training sequence (YaRN; Peng et al. 2023, arXiv
+//! 2309.00071, section 3).
 
 use burn::tensor::{Device, Tensor, TensorData};
 

@@ -1,7 +1,7 @@
 //! Multipliers with which settings tuned on a small dense model work for a wider, deeper or sparser one:
-//! maximal update parametrization (Yang et al. 2022, arXiv 2203.03466) as Megatron-LM has it, and CompleteP
-//! (Dey et al. 2025, arXiv 2505.01618, alpha = 1) with mixtures of experts treated as dense feed-forwards of
-//! their active width.
+//! maximal update parametrization (Yang et al. 2022, arXiv 2203.03466) as in Megatron-LM, and CompleteP (Dey
+//! et al. 2025, arXiv 2505.01618, alpha = 1) with mixtures of experts treated as dense feed-forwards of their
+//! active width.
 //!
 //! `docs/optimizers.md` has the table.
 
@@ -68,10 +68,10 @@ impl Parametrization {
         vec![("standard", Vec::new()), ("mup", WidthBase::keys()), ("complete", complete)]
     }
 
-    /// The parametrization of a word, from the values of its keys.
+    /// The parametrization of this name, from the values of its keys.
     ///
     /// # Errors
-    /// Why there is none for it.
+    /// If there is none, or a value is not valid.
     pub fn read(word: &str, values: &dyn Values) -> Result<Self, String> {
         let kind = match word {
             "standard" => ParametrizationKind::Standard,
@@ -86,13 +86,13 @@ impl Parametrization {
 /// What determines the size of a rule's steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepKind {
-    /// The learning rate, whatever the size of the gradient: Adam, Lion.
+    /// The learning rate, regardless of the size of the gradient: Adam, Lion.
     Adaptive,
     /// The gradient.
     Gradient,
     /// The learning rate and the ratio of outputs to inputs of a matrix whose singular values are near 1.
     Orthogonal,
-    /// The same, made as long as a step of [`StepKind::Adaptive`].
+    /// The same, scaled to the length of a step of [`StepKind::Adaptive`].
     Matched,
 }
 

@@ -1,10 +1,11 @@
 //! Cross-entropy over the vocabulary, computed with its gradient, chunk by chunk.
 //!
-//! The logits of a batch are the largest tensor of a small language model. They are therefore never kept. On
-//! the CPU one operation gives losses and gradients of all tokens. Elsewhere, for a chunk of tokens the
-//! logits, the losses and the gradients of hidden states and head are computed at once, outside of the
-//! gradient graph, and `sum(hidden * g_hidden) + sum(head * g_head)`, with both gradients as constants, hands
-//! them to the graph: its derivative is exactly the two gradients. Memory is `chunk * vocab` for any batch.
+//! The logits of a batch are the largest tensor of a small language model. They are therefore never kept as a
+//! whole. On the CPU one operation gives losses and gradients of all tokens. Elsewhere, the logits, the
+//! losses and the gradients of hidden states and head are computed together for a chunk of tokens, outside of
+//! the gradient graph, and `sum(hidden * g_hidden) + sum(head * g_head)`, with both gradients as constants,
+//! hands them to the graph: its derivative is exactly the two gradients. Memory is `chunk * vocab` for any
+//! batch.
 
 use burn::tensor::Tensor;
 
@@ -22,7 +23,7 @@ pub use crate::ops::cross_entropy::Targets;
 pub struct CrossEntropy {
     /// `-ln p(target)` of each token in nats; 0 where the mask is false. `[tokens]`, f32
     pub losses: Tensor<1>,
-    /// Its derivative is that of `scale * sum(losses)`; its value means nothing. `[1]`
+    /// Its derivative is that of `scale * sum(losses)`; its value has no meaning. `[1]`
     pub surrogate: Tensor<1>,
 }
 
@@ -63,7 +64,7 @@ pub fn cross_entropy(hidden: Tensor<2>, head: Tensor<2>, targets: Targets, scale
     CrossEntropy { losses: Tensor::cat(losses, 0), surrogate }
 }
 
-/// The losses alone, without gradient.
+/// Only the losses, without gradient.
 ///
 /// # Shapes
 /// As in [`cross_entropy`].
@@ -81,8 +82,8 @@ pub fn token_losses(hidden: Tensor<2>, head: Tensor<2>, targets: Targets) -> Res
     read(Tensor::cat(losses.collect(), 0))
 }
 
-/// How many tokens have a higher logit than the target, of each token; of those whose mask is false it means
-/// nothing.
+/// For each token, how many vocabulary entries have a higher logit than the target; meaningless where the
+/// mask is false.
 ///
 /// # Shapes
 /// As in [`cross_entropy`].
@@ -97,7 +98,7 @@ pub fn token_ranks(hidden: Tensor<2>, head: Tensor<2>, targets: Targets) -> Resu
         let logits = matmul(chunk, head.clone());
         let ids: Vec<i64> = targets.ids.iter().map(|&id| i64::from(id)).collect();
         let of_target = logits.clone().gather(1, from_integers(ids, [n, 1], &logits.device()));
-        // A vocabulary has fewer entries than f32 can count.
+        // A vocabulary has fewer entries than f32 can count exactly.
         let is_above = logits.clone().greater(of_target.expand(logits.dims()));
         is_above.float().sum_dim(1).reshape([n])
     });
@@ -119,7 +120,7 @@ fn chunks<'a>(
     })
 }
 
-/// Bits per byte: the loss of `n_targets` tokens of `n_bytes` bytes, at `nats` per token.
+/// Bits per byte of `n_targets` tokens with `n_bytes` bytes and a loss of `nats` per token.
 pub fn bits_per_byte(nats: f64, n_targets: u64, n_bytes: u64) -> f64 {
     nats * n_targets as f64 / (n_bytes.max(1) as f64 * std::f64::consts::LN_2)
 }

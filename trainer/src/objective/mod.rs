@@ -1,4 +1,4 @@
-//! What is minimized besides the losses of routers.
+//! What is minimized in addition to the losses of routers.
 
 mod cross_entropy;
 

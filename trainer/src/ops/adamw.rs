@@ -12,7 +12,7 @@ use super::Form;
 use super::cpu::vectorized;
 use super::flex::{tensor as tensor_of, values};
 
-/// Values of one piece of work.
+/// Values per task.
 const PIECE: usize = 1 << 14;
 
 /// The new value and moments. With `g = factor * gradient`:
@@ -45,7 +45,7 @@ pub fn adamw(
     (value, [first, second])
 }
 
-/// The factor is on the host already, and joins the constants.
+/// The factor is already on the host, and is folded into the constants.
 fn adamw_on_cpu(
     value: Tensor<1>,
     gradient: Tensor<1>,
@@ -63,7 +63,7 @@ fn adamw_on_cpu(
     (Tensor::from_dispatch(value), [Tensor::from_dispatch(first), Tensor::from_dispatch(second)])
 }
 
-/// What one update multiplies and adds.
+/// Constants of one update.
 #[derive(Debug, Clone, Copy)]
 struct Steps {
     keep: [f32; 2],
@@ -87,7 +87,7 @@ impl Steps {
         }
     }
 
-    /// The new values take the place of the gradient.
+    /// The new values replace the gradient.
     #[inline(always)]
     fn run(self, value: &[f32], gradient: &mut [f32], first: &mut [f32], second: &mut [f32]) {
         let moments = first.iter_mut().zip(second);
@@ -99,7 +99,7 @@ impl Steps {
     }
 }
 
-/// The form of the CPU: one pass, in the memory of gradient and moments where nobody else holds it.
+/// The CPU form: one pass, in the memory of gradient and moments if nothing else refers to it.
 #[backend_extension(Flex)]
 trait AdamWRows: Backend {
     /// The new value and moments.
@@ -136,7 +136,7 @@ impl AdamWRows for Flex {
     }
 }
 
-/// A tensor whose memory holds its values and nothing else.
+/// A tensor whose memory has exactly its values.
 fn owned(tensor: FlexTensor) -> FlexTensor {
     let n = tensor.shape().num_elements();
     match tensor.layout().contiguous_offsets() {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn check() {
-        // The first step moves by exactly the rate, against the gradient: 2 * 0.95 - 0.5.
+        // The first step is exactly the rate, against the gradient: 2 * 0.95 - 0.5.
         let (value, moments) = adamw(one(2.0), one(6.0), [one(0.0), one(0.0)], &one(0.5), constants(1));
         assert!((host(value.clone()) - 1.4).abs() < 1e-5);
         // m = 0.27, v = 0.0891; corrected m = 0.27 / 0.19, v = 0.0891 / 0.0199.

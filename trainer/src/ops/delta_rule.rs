@@ -9,10 +9,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::linear::cast_f32;
 use super::matmul::matmul;
 
-/// Tokens that are computed at once, a power of two.
+/// Tokens that are computed at a time, a power of two.
 pub const CHUNK: usize = 16;
 
-/// What the layers below a delta rule are given for each token, by head.
+/// Inputs of a delta rule for each token, by head.
 #[derive(Debug, Clone)]
 pub struct DeltaInput {
     /// `[batch, heads, seq, key_width]`
@@ -21,24 +21,25 @@ pub struct DeltaInput {
     pub key: Tensor<4>,
     /// `[batch, heads, seq, value_width]`
     pub value: Tensor<4>,
-    /// Logarithm of the factor of each channel of the state, at most 0; as the keys.
+    /// Logarithm of the factor of each channel of the state, at most 0; same shape as the keys.
     pub decay: Tensor<4>,
-    /// Share of the error that is corrected, `[batch, heads, seq, 1]`.
+    /// Fraction of the error that is corrected, `[batch, heads, seq, 1]`.
     pub beta: Tensor<4>,
 }
 
-/// The gated delta rule, in f32. Inside of a chunk tokens meet each other in products (the WY form), and the
-/// state goes from chunk to chunk, so that time and memory grow with the length. All exponents are at most 0.
+/// The gated delta rule, in f32. Inside a chunk, tokens interact in products (the WY form), and the state
+/// goes from chunk to chunk, so that time and memory grow linearly with the length. All exponents are at most
+/// 0.
 ///
 /// # Shapes
-/// - starts: `[batch * seq]`, the position inside of the sample at which the token's document piece begins
+/// - starts: `[batch * seq]`, the position in the sample at which the token's document piece begins
 /// - result: as the values
 pub fn gated_delta_rule(input: DeltaInput, starts: &[usize]) -> Tensor<4> {
     gated_delta_rule_from(input, starts, None).0
 }
 
-/// [`gated_delta_rule`] of documents of which those at the start of a sample continue from a state, if there
-/// is one, and the state after the last token.
+/// [`gated_delta_rule`] for documents of which those at the start of a sample continue from a state, if there
+/// is one; also returns the state after the last token.
 ///
 /// # Shapes
 /// - before: `[batch, heads, key_width, value_width]`, and so is the state after the last token
@@ -102,14 +103,14 @@ fn in_chunks(x: Tensor<4>, n_chunks: usize) -> Tensor<5> {
     x.reshape([batch, heads, n_chunks, CHUNK, width])
 }
 
-/// 1 where it holds, else 0, for each row and column of a chunk.
+/// 1 where it is true, else 0, for each row and column of a chunk.
 fn constant(holds: impl Fn(usize, usize) -> bool, device: &Device) -> Tensor<5> {
     let value = |i: usize| f32::from(u8::from(holds(i / CHUNK, i % CHUNK)));
     let values: Vec<f32> = (0..CHUNK * CHUNK).map(value).collect();
     Tensor::from_data(TensorData::new(values, [1, 1, 1, CHUNK, CHUNK]), device)
 }
 
-/// `(I + x)^-1` for `x` below the diagonal: of blocks of 1, 2, 4 ... rows, each from the two on its diagonal.
+/// `(I + x)^-1` for `x` below the diagonal: blocks of 1, 2, 4 ... rows, each from the two on its diagonal.
 fn inverse_of_unit(x: Tensor<5>, device: &Device) -> Tensor<5> {
     let mut inverse = constant(|i, j| i == j, device);
     let mut size = 1;
@@ -122,7 +123,7 @@ fn inverse_of_unit(x: Tensor<5>, device: &Device) -> Tensor<5> {
     inverse
 }
 
-/// What documents hide from each other, 1 where something is seen and 0 elsewhere.
+/// Masks between documents: 1 where something is visible, 0 elsewhere.
 struct Masks {
     /// Whether a token sees another one of its chunk, `[batch, 1, chunks, CHUNK, CHUNK]`.
     same: Tensor<5>,
@@ -130,7 +131,7 @@ struct Masks {
     from_before: Tensor<5>,
     /// Whether a token is in the state after its chunk, as `from_before`.
     to_end: Tensor<5>,
-    /// Whether the state before a chunk is a part of the one after it, `[batch, 1, chunks, 1, 1]`.
+    /// Whether the state before a chunk contributes to the one after it, `[batch, 1, chunks, 1, 1]`.
     keeps: Tensor<5>,
 }
 
@@ -138,7 +139,7 @@ impl Masks {
     /// Documents at the start of a sample continue from a state if `is_continued`.
     fn new(starts: &[usize], seq: usize, n_chunks: usize, is_continued: bool, device: &Device) -> Self {
         let batch = starts.len() / seq;
-        // What is after the end continues with the last document, and nothing reads it.
+        // Positions after the end continue the last document, and nothing reads them.
         let start = |sample: usize, token: usize| starts[sample * seq + token.min(seq - 1)];
         let (mut same, mut before, mut to_end, mut keeps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (sample, chunk) in (0..batch * n_chunks).map(|i| (i / n_chunks, i % n_chunks)) {
@@ -184,7 +185,7 @@ mod tests {
             beta: of([0.5; 3]),
         };
         let found: Vec<f32> = gated_delta_rule(input, &[0, 0, 2]).into_data().try_into_vec().expect("f32");
-        // The third token is a document of its own.
+        // The third token is a separate document.
         assert_eq!(found, [2.0, 5.0, 3.0]);
     }
 }

@@ -1,4 +1,4 @@
-//! The table of token embeddings.
+//! The token embeddings.
 
 use burn::tensor::{Int, Tensor};
 use moe_kernels::embedding::{TokenOrder, embed_plain};

@@ -1,5 +1,5 @@
-//! Building blocks of the fast forms for the CPU: loops over contiguous rows of f32, spread over threads by
-//! rows, and the gradient graph node that such a form needs.
+//! Building blocks of the fast CPU forms: loops over contiguous rows of f32, distributed over threads by
+//! rows, and the node in the gradient graph that such a form needs.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::cpu::vectorized;
 
-/// Rows of one unit of work. Fixed, so that sums over rows do not depend on the threads.
+/// Rows per task. Fixed, so that sums over rows do not depend on the threads.
 pub const BLOCK_ROWS: usize = 64;
 
 /// Fills `out` block by block on all threads; the function, which should always be inlined, gets a block's
@@ -101,8 +101,7 @@ pub fn sum(a: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// The greatest value. One that is not a number may be skipped: the exponentials that follow, of every value,
-/// carry it on.
+/// The largest value. NaN may be skipped: it propagates through the exponentials of every value that follow.
 #[inline(always)]
 pub fn max(a: &[f32]) -> f32 {
     let mut largest = [f32::NEG_INFINITY; 8];
@@ -116,7 +115,7 @@ pub fn max(a: &[f32]) -> f32 {
     largest.into_iter().fold(rest, greater)
 }
 
-/// The greater one, and the second if either is not a number: a single instruction, unlike `f32::max`.
+/// The larger one, and the second if either is NaN: a single instruction, unlike `f32::max`.
 #[inline(always)]
 pub fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }

@@ -1,5 +1,5 @@
-//! The norm of all gradients together, and the factor that clips it (Pascanu et al. 2013, arXiv
-//! 1211.5063, algorithm 1). Both stay on the device.
+//! The norm over all gradients, and the factor that clips it (Pascanu et al. 2013, arXiv 1211.5063, algorithm
+//! 1). Both stay on the device.
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
@@ -12,12 +12,12 @@ use super::cpu::vectorized;
 use super::flex::{dot, tensor, values};
 use super::{Form, widened};
 
-/// Values whose squares are summed at once, in f32.
+/// Values whose squares are summed in one block, in f32.
 const BLOCK: usize = 1 << 14;
 
-/// Euclidean norm of all gradients together, `[1]`; `None` without any gradient. Each block is summed in
-/// f32, the blocks in f64 on the CPU and in f32 elsewhere, both in a fixed order: the norm does not depend on
-/// the number of threads, nor on the CPU on its vectors.
+/// Euclidean norm over all gradients, `[1]`; `None` without gradients. Each block is summed in f32, the
+/// blocks in f64 on the CPU and in f32 elsewhere, both in a fixed order: the norm does not depend on the
+/// number of threads or, on the CPU, on its vectors.
 pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor<1>>) -> Option<Tensor<1>> {
     norm_of(gradients.into_iter().map(squares).collect())
 }
@@ -31,7 +31,7 @@ pub fn squares(gradient: &Tensor<1>) -> Tensor<1> {
     }
 }
 
-/// The norm of all gradients with these [`squares`], `[1]`; `None` without any.
+/// The norm over all gradients with these [`squares`], `[1]`; `None` without any.
 pub fn norm_of(squares: Vec<Tensor<1>>) -> Option<Tensor<1>> {
     let first = squares.first()?;
     if Form::of(first) != Form::Cpu {
@@ -43,7 +43,7 @@ pub fn norm_of(squares: Vec<Tensor<1>>) -> Option<Tensor<1>> {
     Some(Tensor::from_data(TensorData::new(vec![norm], [1]), (&device, DType::F64)))
 }
 
-/// The form of the CPU.
+/// The CPU form.
 #[backend_extension(Flex)]
 trait SquareRows: Backend {
     /// The sum of the squares of each block of a flat tensor, `[blocks]`.
@@ -67,18 +67,18 @@ impl SquareRows for Flex {
     }
 }
 
-/// The factor that brings a gradient of this norm to at most `max_norm`, `[1]`; not a number when norm or
-/// loss are not finite.
+/// The factor that scales a gradient of this norm to at most `max_norm`, `[1]`; NaN if norm or loss is not
+/// finite.
 pub fn clip_factor(norm: Tensor<1>, loss: Tensor<1>, max_norm: f64) -> Tensor<1> {
     let loss = loss.cast(norm.dtype());
     let poison = (norm.clone() + loss) * 0.0;
-    // Not a product with the inverse, which rounds twice.
+    // Not a product with the inverse, which would round twice.
     let largest = TensorData::new(vec![max_norm], [1]).convert_dtype(norm.dtype());
     let largest = Tensor::<1>::from_data(largest, (&norm.device(), norm.dtype()));
     (largest / norm).clamp_max(1.0) + poison
 }
 
-/// A value, or not a number where it or another one is above its limit; a limit that is not a number is none.
+/// A value, or NaN if it or another one is above its limit; a limit of NaN is no limit.
 ///
 /// # Shapes
 /// All `[1]`.
@@ -130,7 +130,7 @@ mod tests {
         let device = Device::flex();
         let stream = crate::random::Stream::new(1, "gradient");
         let few: Vec<f32> = (0..1 << 16).map(|i| stream.normal(i) as f32).collect();
-        // Every value is there many times, but no two blocks are scaled alike.
+        // Every value occurs many times, but no two blocks are scaled alike.
         let scaled = |n: usize| -> Vec<f32> {
             (0..n).map(|i| few[i % few.len()] * (1.0 + (i / few.len()) as f32 / 7.0)).collect()
         };
@@ -144,7 +144,7 @@ mod tests {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
                 for _ in 0..8 {
                     let found = pool.install(|| {
-                        // Other work in the same pool, so that pieces are stolen at random.
+                        // Other work in the same pool, so that tasks are stolen at random.
                         rayon::join(norm, || scaled(1 << 16).len()).0
                     });
                     assert_eq!(found.to_bits(), expected.to_bits(), "{n} values, {threads} threads");

@@ -4,8 +4,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::matmul::matmul;
 
-/// `x w` in the type of x: parameters are f32, activations may be bf16. The gradient of `w` comes
-/// back as f32.
+/// `x w` in the type of x: parameters are f32, activations may be bf16. The gradient of `w` is f32.
 ///
 /// # Shapes
 /// - x: `[rows, k]`

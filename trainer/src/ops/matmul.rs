@@ -13,7 +13,7 @@ use crate::gradient_of_two;
 /// The product of each pair of matrices.
 ///
 /// # Shapes
-/// - a: `[..., rows, inner]`, b: `[..., inner, columns]`, where of two sizes before the last two one may be 1
+/// - a: `[..., rows, inner]`, b: `[..., inner, columns]`, where one of two sizes before the last two may be 1
 /// - result: `[..., rows, columns]`
 pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     if Form::of(&a) != Form::Cpu {
@@ -28,7 +28,7 @@ pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::k_matmul(a.into_dispatch(), b.into_dispatch()))
 }
 
-/// The form of the CPU.
+/// The CPU form.
 #[backend_extension(Flex, Autodiff)]
 trait Products: Backend {
     /// The products.
@@ -54,7 +54,7 @@ impl Products for Flex {
     }
 }
 
-/// Matrices that lie in a tensor at equal or other distances.
+/// Matrices in a tensor, at equal or different distances.
 struct Matrices {
     tensor: FlexTensor,
     shape: Vec<usize>,
@@ -129,7 +129,7 @@ mod tests {
             matmul(stack(x), w).reshape([130, 3])
         });
         check([131, 4], |x, w| matmul(x.transpose(), w));
-        // What is repeated without a copy.
+        // Tensors that are repeated without a copy.
         let row = noise(7, [1, 19]);
         check([1, 1], |x, _| matmul(x, row.clone().expand([4, 19]).transpose()));
     }

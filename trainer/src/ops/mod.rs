@@ -1,13 +1,12 @@
-//! Operations: what each means, and which form of it computes.
+//! Operations: the definition of each, and which form of it is used.
 //!
-//! One file is one operation. Its plain form, in burn's tensor operations, is the definition: it works
-//! on every device and is differentiated by burn. There may also be fast forms with hand-written
-//! gradients: one for the CPU, as loops over rows, and one for GPUs, a kernel in `moe-kernels`, where the
-//! plain form of such an operation is, too. Tests compare every fast form with the plain one.
+//! One file is one operation. Its plain form, in burn's tensor operations, is the definition: it works on
+//! every device and is differentiated by burn. There may also be fast forms with hand-written gradients: one
+//! for the CPU, as loops over rows, and one for GPUs, a kernel in `moe-kernels`, which also has the plain
+//! form of such an operation. Tests compare every fast form with the plain one.
 //!
-//! Which form computes a tensor is decided in this folder; nothing above it knows. All results are
-//! independent of the number of threads: rows are computed separately, and sums over rows are made in blocks
-//! of fixed size.
+//! This folder decides which form computes a tensor; nothing above it knows. All results are independent of
+//! the number of threads: rows are computed separately, and sums over rows are made in blocks of fixed size.
 
 pub mod adamw;
 pub mod attention;
@@ -128,14 +127,14 @@ pub fn plainly<T>(call: impl FnOnce() -> T) -> T {
     call()
 }
 
-/// The order in which a device adds what reaches a parameter: runs in the same one, of the same
-/// configuration, make the same steps, bit for bit. All processors have one, except for what burn sums up,
-/// which `docs/determinism.md` lists; what GPUs have in common has not been measured.
+/// Name of the order in which a device adds contributions to a parameter: runs with the same order and
+/// configuration make the same steps, bit for bit. All processors share one, except for sums by burn, which
+/// `docs/determinism.md` lists; what GPUs have in common has not been measured.
 pub fn arithmetic(device: &Device) -> &'static str {
     if is_cpu(device) { cpu::ARITHMETIC } else { "gpu" }
 }
 
-/// Whether a device is the CPU, whose values are on the host already.
+/// Whether a device is the CPU, whose values are already on the host.
 pub fn is_cpu(device: &Device) -> bool {
     device.clone().without_autodiff() == Device::flex()
 }
@@ -144,8 +143,8 @@ pub fn is_cpu(device: &Device) -> bool {
 /// only its end may call it; every call is counted.
 ///
 /// # Errors
-/// What the device says: of a kernel that could not be compiled or launched, it says so when values are
-/// read that depend on it.
+/// If the device reports an error: that a kernel could not be compiled or launched is reported when values
+/// that depend on it are read.
 pub fn read(tensor: Tensor<1>) -> Result<Vec<f32>> {
     READS.set(READS.get() + 1);
     let start = Instant::now();
@@ -156,7 +155,7 @@ pub fn read(tensor: Tensor<1>) -> Result<Vec<f32>> {
             "the device could not compute the step; nothing of this step is kept.\n{error}"
         ))
     })?;
-    // Cannot fail: all that is read is f32 by construction.
+    // Cannot fail: everything that is read is f32 by construction.
     Ok(data.try_into_vec().expect("f32 values"))
 }
 
@@ -190,7 +189,7 @@ mod tests {
     }
 }
 
-/// What the tests of fast forms share.
+/// Shared by the tests of fast forms.
 #[cfg(test)]
 mod testing {
     use burn::tensor::TensorData;
@@ -207,17 +206,17 @@ mod testing {
         Tensor::from_data(TensorData::new(values, shape), &Device::flex().autodiff()).require_grad()
     }
 
-    /// 131 tokens with two of three experts each: every fifth is padding, and nobody chooses expert 1.
+    /// 131 tokens with two of three experts each: every fifth is padding, and none chooses expert 1.
     pub(super) fn routes() -> Routes {
         let choice = |i: i64| if i / 2 % 5 == 4 { -1 } else { 2 * ((i / 2 + i) % 2) };
         let choices = from_integers((0..262).map(choice).collect(), [131, 2], &Device::flex().autodiff());
         sort_by_expert(&choices, 3)
     }
 
-    /// Compares the form of the CPU with the plain one on the same inputs, the first of `[131, 19]`, the
-    /// other of the given shape: values and both gradients.
+    /// Compares the CPU form with the plain one on the same inputs, the first of `[131, 19]`, the other of
+    /// the given shape: values and both gradients.
     pub(super) fn check<const D: usize>(shape: [usize; D], op: impl Fn(Tensor<2>, Tensor<D>) -> Tensor<2>) {
-        // More rows than one block of a sum over rows, and columns that are no whole vector.
+        // More rows than one block of a sum over rows, and columns that are not whole vectors.
         let (x, w) = (noise(1, [131, 19]), noise(2, shape));
         let (y, expected) = (op(x.clone(), w.clone()), plainly(|| op(x.clone(), w.clone())));
         let direction = noise(3, y.dims()).detach();

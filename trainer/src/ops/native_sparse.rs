@@ -1,11 +1,11 @@
-//! Native sparse attention (Yuan et al. 2025, arXiv 2502.11089, section 3) in the form of fla-org's
-//! implementation: blocks of one size, keys and values of a block compressed to their means, and the same
-//! keys and values for all branches.
+//! Native sparse attention (Yuan et al. 2025, arXiv 2502.11089, section 3) as in fla-org's implementation:
+//! blocks of one size, keys and values of a block compressed to their means, and the same keys and values for
+//! all branches.
 //!
 //! `o_t = sum_c g_t^c attend^c(q_t)` over three branches: the means of the blocks of the document that end at
-//! t or before; the tokens of some blocks, of which one is that of t itself and the others those whose means
-//! have most of the softmax, summed over the heads that share keys; and the last tokens. Blocks restart in
-//! each document. Which blocks are selected has no gradient.
+//! t or before; the tokens of some blocks: the one that contains t and those whose means have the largest
+//! softmax, summed over the heads that share keys; and the last tokens. Blocks restart in each document.
+//! Which blocks are selected has no gradient.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use super::matmul::matmul;
 pub struct Branches {
     /// Tokens of a block.
     pub block: usize,
-    /// Blocks that a token selects, its own included.
+    /// Blocks that a token selects, including its own.
     pub selected: usize,
-    /// Tokens that the last branch sees, the token itself included.
+    /// Tokens that the last branch sees, including the token itself.
     pub window: usize,
 }
 
-/// Queries whose scores of blocks are on the host at once.
+/// Queries whose block scores are on the host at a time.
 const QUERIES: usize = 256;
 
 /// Native sparse attention of the last tokens of some samples.
@@ -38,7 +38,7 @@ const QUERIES: usize = 256;
 /// - query: `[batch, heads, queries, width]`
 /// - key, value: `[batch, kv_heads, keys, width]`, with at least as many keys as queries
 /// - gates: `[batch, heads, queries, 3]`: of means, selected blocks, and last tokens
-/// - starts: `[batch * keys]`, the position inside of the sample at which the token's document piece begins
+/// - starts: `[batch * keys]`, the position in the sample at which the token's document piece begins
 /// - result: as the queries
 pub fn sparse_attention(
     [query, key, value]: [Tensor<4>; 3],
@@ -75,13 +75,13 @@ pub fn sparse_attention(
     y
 }
 
-/// Where the blocks of some samples lie.
+/// Where the blocks of some samples are.
 struct Blocks<'a> {
     branches: Branches,
     starts: &'a [usize],
     queries: usize,
     keys: usize,
-    /// Whole blocks of each sample, filled up to those of the sample that has most.
+    /// Whole blocks of each sample, padded to the largest number.
     n: usize,
     /// The first token of each of these among all tokens; 0 where there is none.
     tokens: Vec<usize>,
@@ -195,8 +195,8 @@ impl<'a> Blocks<'a> {
         selected
     }
 
-    /// The block of a query itself, and those of the greatest shares, in rising order and counted from the
-    /// start of its document; ties go to the first.
+    /// The block of the query itself and those with the largest shares, in ascending order and counted from
+    /// the start of its document; ties go to the first.
     fn select(&self, row: usize, shares: &[f32]) -> Vec<usize> {
         let (start, at) = self.place(row);
         let own = (at - start) / self.branches.block;
@@ -208,7 +208,7 @@ impl<'a> Blocks<'a> {
         others
     }
 
-    /// The tokens of blocks up to a query, where blocks that follow each other are one span.
+    /// The tokens of blocks up to a query; adjacent blocks are one span.
     fn spans(&self, row: usize, blocks: &[usize]) -> Vec<Range<usize>> {
         let ((start, at), size) = (self.place(row), self.branches.block);
         let mut spans: Vec<Range<usize>> = Vec::new();

@@ -1,4 +1,4 @@
-//! Matrices with all singular values near 1 and the singular vectors they had (Jordan et al. 2024, "Muon";
+//! Matrices with all singular values near 1 and the same singular vectors (Jordan et al. 2024, "Muon";
 //! coefficients (3.4445, -4.7750, 2.0315) of the quintic iteration, five times).
 
 use super::matmul::matmul;
@@ -10,14 +10,14 @@ const COEFFICIENTS: [f64; 3] = [3.4445, -4.7750, 2.0315];
 /// Iterations, after which singular values that were above a hundredth of the norm are between 0.68 and 1.2.
 const ITERATIONS: usize = 5;
 
-/// Each matrix of a stack with its singular values brought near 1. Each begins at its own Frobenius norm: one
-/// norm for the stack would leave small matrices small. A matrix of zeros stays one.
+/// Each matrix of a stack with its singular values brought near 1. Each is divided by its own Frobenius norm:
+/// one norm for the stack would leave small matrices small. A matrix of zeros stays zero.
 ///
 /// # Shapes
 /// - matrices: `[stack, rows, columns]`, and so is the result
 pub fn newton_schulz(matrices: Tensor<3>) -> Tensor<3> {
     let [_, rows, columns] = matrices.dims();
-    // Products of the shorter side are the cheaper ones.
+    // Products over the shorter side are cheaper.
     let is_tall = rows > columns;
     let x = if is_tall { matrices.transpose() } else { matrices };
     let norms = frobenius_norms(x.clone());
@@ -31,7 +31,7 @@ pub fn newton_schulz(matrices: Tensor<3>) -> Tensor<3> {
     if is_tall { x.transpose() } else { x }
 }
 
-/// The Frobenius norm of each matrix, `[stack, 1, 1]`; rows first, so that the order of sums is a fixed one.
+/// The Frobenius norm of each matrix, `[stack, 1, 1]`; rows first, so that the order of sums is fixed.
 pub fn frobenius_norms(matrices: Tensor<3>) -> Tensor<3> {
     (matrices.clone() * matrices).sum_dim(2).sum_dim(1).sqrt()
 }

@@ -26,7 +26,7 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
     }
 }
 
-/// The form of the CPU. Matrices are `[rows, columns]`.
+/// The CPU form. Matrices are `[rows, columns]`.
 #[backend_extension(Flex, Autodiff)]
 trait RmsNormRows: Backend {
     /// `x / rms(x) * weight` for each row.
@@ -88,7 +88,7 @@ impl RmsNormRows for Flex {
             d_weight
         });
         let mut d_weight = vec![0.0f32; columns];
-        // Collected in the order of the blocks, then added one after the other.
+        // Collected in block order, then added one after the other.
         for block in partial.collect::<Vec<_>>() {
             d_weight.iter_mut().zip(block).for_each(|(sum, value)| *sum += value);
         }
@@ -96,14 +96,14 @@ impl RmsNormRows for Flex {
     }
 }
 
-/// The gradient of some rows, and what they add to that of the weight.
+/// The gradient of some rows, and their contribution to that of the weight.
 #[inline(always)]
 fn backward_rows(d_x: &mut [f32], d_weight: &mut [f32], x: &[f32], grad: &[f32], weight: &[f32], eps: f64) {
     let columns = weight.len();
     let rows = x.chunks_exact(columns).zip(grad.chunks_exact(columns));
     for (d_x, (x, grad)) in d_x.chunks_exact_mut(columns).zip(rows) {
         let r = inverse_rms(x, eps);
-        // First the products of gradient and weight, then what the mean takes off.
+        // First the products of gradient and weight, then the correction by the mean.
         for ((d_x, grad), weight) in d_x.iter_mut().zip(grad).zip(weight) {
             *d_x = grad * weight;
         }

@@ -1,4 +1,4 @@
-//! Rotary positions (Su et al. 2021, arXiv 2104.09864, section 3.2): pairs of channels turn by angles.
+//! Rotary positions (Su et al. 2021, arXiv 2104.09864, section 3.2): pairs of channels are rotated by angles.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -13,10 +13,10 @@ use super::Form;
 use super::cpu::unwritten;
 use super::flex::{blocks, shape2, tensor, values};
 
-/// Turns the pairs (x_i, x_(i + half)) of the first `n_heads` heads by the angles of their token.
+/// Rotates the pairs (x_i, x_(i + half)) of the first `n_heads` heads by the angles of their token.
 ///
 /// # Shapes
-/// - x: `[tokens, columns]`, of which the first `n_heads * 2 * half` columns turn
+/// - x: `[tokens, columns]`, of which the first `n_heads * 2 * half` columns are rotated
 /// - cos, sin: `[tokens, half]`
 /// - result: as x
 pub fn rotate(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, n_heads: usize) -> Tensor<2> {
@@ -30,11 +30,11 @@ pub fn rotate(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, n_heads: usize) -> T
     }
 }
 
-/// [`rotate`] of the first channels of each head.
+/// [`rotate`] for the first channels of each head.
 ///
 /// # Shapes
-/// - x: `[tokens, columns]`, of which the first `n_heads * width` are the heads that turn; of each the first `2 * half`
-///   channels do
+/// - x: `[tokens, columns]`, of which the first `n_heads * width` are the rotated heads; of each, the first `2 * half`
+///   channels are
 /// - cos, sin: `[tokens, half]`
 /// - result: as x
 pub fn rotate_part(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, n_heads: usize, width: usize) -> Tensor<2> {
@@ -54,10 +54,10 @@ pub fn rotate_part(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, n_heads: usize,
     }
 }
 
-/// The form of the CPU.
+/// The CPU form.
 #[backend_extension(Flex, Autodiff)]
 trait RotateRows: Backend {
-    /// Turns pairs of channels of the first heads by the angles of their token, or back.
+    /// Rotates pairs of channels of the first heads by the angles of their token, or back.
     fn k_rotate(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
@@ -92,7 +92,7 @@ impl<B: RotateRows, C: CheckpointStrategy> RotateRows for Autodiff<B, C> {
         is_back: bool,
     ) -> FloatTensor<Self> {
         let prep = Rotate.prepare::<C>([x.node()]).compute_bound().stateful();
-        // Angles are constants: nothing is differentiated by them.
+        // Angles are constants: they have no gradient.
         let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
         let y = B::k_rotate(x.into_primitive(), cos.clone(), sin.clone(), n_heads, is_back);
         match prep {
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_fast_form_equals_the_plain_one() {
-        // Two of three heads of width 6 turn.
+        // Two of three heads of width 6 are rotated.
         let (cos, sin) = (noise(5, [131, 3]).detach(), noise(6, [131, 3]).detach());
         check([1, 1], |x, _| rotate(x.narrow(1, 0, 18), cos.clone(), sin.clone(), 2));
         check([1, 1], |x, _| rotate(x.narrow(1, 0, 12), cos.clone(), sin.clone(), 2));
@@ -163,7 +163,8 @@ mod tests {
     fn a_part_of_each_head_turns() {
         let values =
             |v: &[f32]| Tensor::<2>::from_data(TensorData::new(v.to_vec(), [1, v.len()]), &Device::flex());
-        // Two heads of three channels, of which two turn by a right angle, and a channel that is no head's.
+        // Two heads of three channels, two of which are rotated by a right angle, and a channel that belongs
+        // to no head.
         let x = values(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
         let turned = rotate_part(x, values(&[0.0]), values(&[1.0]), 2, 3);
         let turned: Vec<f32> = turned.into_data().try_into_vec().expect("f32");

@@ -1,5 +1,4 @@
-//! Which experts each token goes to, and which row each choice gets. Nothing here has a gradient but
-//! [`scores`].
+//! Which experts each token goes to, and which row each choice gets. Only [`scores`] has a gradient.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 pub use moe_kernels::routing::Routes;
@@ -14,7 +13,7 @@ use super::{Form, is_cpu};
 pub enum Score {
     /// `p = softmax(z)` over the experts.
     Softmax,
-    /// `s = sigmoid(z)`, each expert for itself.
+    /// `s = sigmoid(z)`, each expert separately.
     Sigmoid,
 }
 
@@ -31,7 +30,7 @@ pub fn scores_for_choice(logits: Tensor<2>, score: Score) -> Tensor<2> {
     scores(logits.without_autodiff(), score)
 }
 
-/// The k experts of highest `score + bias` for each token, best first, ties to the lowest expert; -1 on
+/// The k experts with the highest `score + bias` for each token, best first, ties to the lowest expert; -1 on
 /// padding. The bias takes part in the choice only (DeepSeek-V3, arXiv 2412.19437, section 2.1.2).
 ///
 /// # Shapes
@@ -106,7 +105,7 @@ pub fn count(choices: Tensor<2, Int>, n_samples: usize, n_experts: usize) -> Ten
     }
 }
 
-/// The values of a tensor of integers that is on the host already.
+/// The values of a tensor of integers that is already on the host.
 fn integers<const D: usize>(tensor: Tensor<D, Int>) -> Vec<i64> {
     debug_assert!(is_cpu(&tensor.device()), "a device would have to be waited for");
     tensor.into_data().iter().collect()

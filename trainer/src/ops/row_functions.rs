@@ -1,4 +1,4 @@
-//! Functions of rows: what routers make of the logits of a token.
+//! Functions of rows: what routers compute from the logits of a token.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -40,7 +40,7 @@ pub fn logistic(x: Tensor<2>) -> Tensor<2> {
     }
 }
 
-/// Added to sums of positive values, so that a row of underflowed ones has shares.
+/// Added to sums of positive values, so that a row of underflowed values can be divided.
 const LEAST: f32 = 1e-20;
 
 /// Each value of positive rows divided by the sum of its row, `[rows, columns]`.
@@ -67,7 +67,7 @@ fn on_cpu(x: Tensor<2>, function: Function) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::k_of_rows(x.into_dispatch(), function))
 }
 
-/// The form of the CPU, whose sums have one order on every processor.
+/// The CPU form, whose sums have the same order on every processor.
 #[backend_extension(Flex, Autodiff)]
 trait RowFunctions: Backend {
     /// The function of each row.
@@ -134,14 +134,14 @@ impl Function {
             }
             Self::LogSum => {
                 let largest = max(x);
-                // Few values: no memory for their exponentials.
+                // Few values: no memory is needed for their exponentials.
                 let sum = x.iter().fold(0.0, |sum, x| sum + exp(x - largest));
                 out[0] = largest + sum.ln();
             }
         }
     }
 
-    /// Its gradient, from the row, the function of it and the gradient of that.
+    /// Its gradient, from the row, its function and the gradient of that.
     #[inline(always)]
     fn slope(self, out: &mut [f32], x: &[f32], y: &[f32], grad: &[f32]) {
         match self {

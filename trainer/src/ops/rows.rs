@@ -1,5 +1,5 @@
-//! Tokens to the rows of their experts and back (MegaBlocks, Gale et al. 2022, arXiv 2211.15841, section
-//! 4). Both ways are gathers by index, never sums by address, and so have the same result every time.
+//! From tokens to the rows of their experts and back (MegaBlocks, Gale et al. 2022, arXiv 2211.15841, section
+//! 4). Both directions are gathers by index, never scattered sums, so the result is always the same.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -16,7 +16,7 @@ use super::cpu::unwritten;
 use super::flex::{add, blocks, dot, first_order_only, integers, shape2, tensor, values};
 use super::routing::Routes;
 
-/// Copies each token to its rows; rows of nobody, after the last, are zero.
+/// Copies each token to its rows; unused rows, after the last, are zero.
 ///
 /// # Shapes
 /// - x: `[tokens, width]`
@@ -52,7 +52,7 @@ pub fn combine_rows(rows: Tensor<2>, weights: Tensor<2>, routes: &Routes) -> Ten
     }
 }
 
-/// The form of the CPU. Indices are -1 where there is no row or no choice.
+/// The CPU form. Indices are -1 where there is no row or no choice.
 #[backend_extension(Flex, Autodiff)]
 trait ExpertRows: Backend {
     /// The token of each row.

@@ -1,4 +1,4 @@
-//! A short causal convolution of each channel (Gu & Dao 2023, arXiv 2312.00752, section 3.4) inside of
+//! A short causal convolution of each channel (Gu & Dao 2023, arXiv 2312.00752, section 3.4) inside
 //! documents.
 
 use burn::tensor::activation::silu;
@@ -6,13 +6,13 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::linear::{cast_f32, cast_like};
 
-/// `silu(sum_j w[c, j] x[t - width + 1 + j, c])` for each token t and channel c: the last weight meets the
-/// token itself, and nothing before its document is seen.
+/// `silu(sum_j w[c, j] x[t - width + 1 + j, c])` for each token t and channel c: the last weight applies to
+/// the token itself, and nothing before its document is seen.
 ///
 /// # Shapes
 /// - x: `[batch * seq, channels]`, and so is the result, in its type
 /// - weight: `[channels * width]`, the weights of a channel side by side
-/// - starts: `[batch * seq]`, the position inside of the sample at which the token's document piece begins
+/// - starts: `[batch * seq]`, the position in the sample at which the token's document piece begins
 pub fn short_conv(x: Tensor<2>, weight: Tensor<1>, starts: &[usize], seq: usize) -> Tensor<2> {
     let [tokens, channels] = x.dims();
     let width = weight.dims()[0] / channels;

@@ -23,7 +23,7 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     }
 }
 
-/// The form of the CPU. Matrices are `[rows, columns]`.
+/// The CPU form. Matrices are `[rows, columns]`.
 #[backend_extension(Flex, Autodiff)]
 trait SwiGluRows: Backend {
     /// `silu(gate) * up`.

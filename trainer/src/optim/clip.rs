@@ -1,6 +1,5 @@
-//! Norms of gradients, and the factors that clip them: one for all parameters together, and one for each
-//! group with a largest norm of its own, which is then no part of the norm of the rest. Everything stays on
-//! the device.
+//! Norms of gradients, and the factors that clip them: one over all parameters, and one for each group with
+//! its own maximum norm, which is then not part of the norm of the rest. Everything stays on the device.
 
 use burn::tensor::Tensor;
 
@@ -11,23 +10,22 @@ use crate::ops::global_norm::{clip_factor, norm_of, squares};
 /// What clips the gradients of one update.
 #[derive(Debug, Clone)]
 pub struct Clipping {
-    /// Norm of all gradients together, `[1]`.
+    /// Norm over all gradients, `[1]`.
     pub norm: Tensor<1>,
-    /// The factor of gradients without one of their own, `[1]`; not a number where a norm or the loss is not
-    /// finite.
+    /// The factor of all other gradients, `[1]`; NaN if a norm or the loss is not finite.
     pub factor: Tensor<1>,
-    /// The factors of groups that have a largest norm of their own, by group, `[1]` each.
+    /// The factors of groups with their own maximum norm, by group, `[1]` each.
     pub own: Vec<Option<Tensor<1>>>,
-    /// The norm of each group, `[1]` each; none where there is one group only.
+    /// The norm of each group, `[1]` each; none if there is only one group.
     pub of_groups: Vec<Tensor<1>>,
 }
 
 /// Norms of gradients before they are clipped.
 #[derive(Debug)]
 pub struct Norms {
-    /// Of all gradients together, `[1]`.
+    /// Over all gradients, `[1]`.
     pub all: Tensor<1>,
-    /// The sums of squares of blocks, of each gradient with its group.
+    /// The blocks' sums of squares of each gradient, with its group.
     squares: Vec<(usize, Tensor<1>)>,
 }
 
@@ -61,7 +59,7 @@ impl Optimizer {
             let factor = clip_factor(all.clone(), loss, max_norm);
             return Clipping { norm: all, factor, own: Vec::new(), of_groups };
         }
-        // What is not finite in one group leaves all of them as they are.
+        // If one group is not finite, no group is changed.
         let loss = loss.cast(all.dtype()) + all.clone() * 0.0;
         let rest = norm_where(&|group| groups[group].clip.is_none());
         let own = groups.iter().zip(&of_groups);
@@ -74,7 +72,7 @@ impl Optimizer {
         }
     }
 
-    /// The factor that clips what has no largest norm of its own, from norms that were read back.
+    /// The factor that clips groups without their own maximum norm, from norms that were read back.
     pub fn clip_factor(&self, norm: f64, of_groups: &[f64], max_norm: f64) -> f64 {
         let groups = self.groups().all();
         let norm = if groups.iter().all(|group| group.clip.is_none()) {

@@ -17,7 +17,7 @@ pub struct Group {
     pub rule: Arc<dyn Rule>,
     /// Factor of the learning rate.
     pub rate: f64,
-    /// Largest norm of their gradients; absent: they are clipped together with all others that have none.
+    /// Maximum norm of their gradients; absent: they are clipped together with all others that have none.
     pub clip: Option<f64>,
     /// Type of the rule's state, where it may be rounded.
     pub moments: Moments,
@@ -43,14 +43,14 @@ impl Moments {
     pub const WORDS: &[&str] = &["f32", "bf16"];
 }
 
-/// A tensor that a rule keeps of a parameter.
+/// A tensor that a rule keeps for a parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
     /// Its name, as in `m.embedding`.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Its type in memory; checkpoints hold it in f32, which has every value of bf16.
+    /// Its type in memory; checkpoints store it in f32, which can represent every bf16 value.
     pub dtype: FloatDType,
 }
 
@@ -62,17 +62,16 @@ impl Kept {
     }
 }
 
-/// Groups of which the first takes every parameter.
+/// Groups; the first matches every parameter.
 #[derive(Debug, Clone)]
 pub struct Groups(Vec<Group>);
 
 impl Group {
-    /// A group that moves by a rule at the full learning rate. Names are those of
-    /// [`parameters`](crate::model::parameters::parameters), with `*` for any characters, as in
-    /// `*.router.*`.
+    /// A group with a rule at the full learning rate. Names are those of
+    /// [`parameters`](crate::model::parameters::parameters), with `*` for any characters, as in `*.router.*`.
     ///
     /// # Errors
-    /// [`Error::Config`] when a pattern is none.
+    /// [`Error::Config`] when a pattern is not valid.
     pub fn new(names: &[&str], rule: Arc<dyn Rule>) -> Result<Self> {
         let pattern = |name: &&str| {
             Pattern::new(name).map_err(|error| {
@@ -86,7 +85,7 @@ impl Group {
         Self { names: Vec::new(), rule, rate: 1.0, clip: None, moments: Moments::F32, is_frozen: false }
     }
 
-    /// The rule that moves a parameter of the group.
+    /// The rule that updates a parameter of the group.
     pub fn rule_of(&self, parameter: &Parameter) -> Arc<dyn Rule> {
         self.rule.instead(parameter).map_or_else(|| self.rule.clone(), |(_, rule)| rule)
     }
@@ -124,12 +123,12 @@ impl Groups {
         self
     }
 
-    /// All groups, that of all parameters first.
+    /// All groups, the one for all parameters first.
     pub fn all(&self) -> &[Group] {
         &self.0
     }
 
-    /// The same with another group, whose names no longer count for the earlier ones.
+    /// The same with another group, which takes precedence over the earlier ones.
     pub fn with(mut self, group: Group) -> Self {
         self.0.push(group);
         self
@@ -148,7 +147,7 @@ impl Groups {
         found.map_or((0, None), |(index, pattern)| (index, Some(pattern.as_str())))
     }
 
-    /// The tensors that are kept of a parameter.
+    /// The tensors that are kept for a parameter.
     pub fn kept(&self, parameter: &Parameter) -> Vec<Kept> {
         let group = self.of(&parameter.name);
         if group.is_frozen {

@@ -54,10 +54,10 @@ impl Optimizer {
         Self { groups, states }
     }
 
-    /// An optimizer with tensors that are given by name, flat, each asked for once in the order of [`kept`].
+    /// An optimizer with tensors that are given by name, flat, each requested once in the order of [`kept`].
     ///
     /// # Errors
-    /// What `tensor` refuses.
+    /// Errors of `tensor`.
     pub fn restore(
         groups: Groups,
         model: &Model,
@@ -141,7 +141,7 @@ impl Optimizer {
     }
 }
 
-/// A tensor in a type, itself if it has it.
+/// A tensor converted to a type, or itself if it already has it.
 fn in_type(tensor: Tensor<1>, dtype: FloatDType) -> Tensor<1> {
     if tensor.dtype() == DType::from(dtype) { tensor } else { tensor.cast(dtype) }
 }
@@ -151,12 +151,12 @@ pub fn kept(groups: &Groups, model: &Model) -> Vec<Kept> {
     trained(model).iter().flat_map(|parameter| groups.kept(parameter)).collect()
 }
 
-/// Bytes of a model that need not be there.
+/// Bytes of a model that need not be allocated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeptBytes {
-    /// Of what the rules keep.
+    /// What the rules keep.
     pub moments: u64,
-    /// Of a moving average of what is not frozen, f32.
+    /// A moving average of what is not frozen, f32.
     pub average: u64,
 }
 

@@ -9,12 +9,12 @@ pub struct Schedule {
     pub peak: f64,
     /// Steps in which the rate rises linearly from 0.
     pub warmup: u64,
-    /// Last steps in which `wsd` falls; the others take no notice of it.
+    /// Final steps in which `wsd` falls; ignored by the others.
     pub decay: u64,
-    /// Steps after which `wsd` has fallen and begins again at the peak, as often as they fit into the run,
-    /// whose end ends the last ones; absent: it falls once.
+    /// Steps after which `wsd` has fallen and starts again at the peak, repeated until the end of the run,
+    /// which also ends the last cycle; absent: it falls once.
     pub period: Option<u64>,
-    /// Last rate as a share of the highest.
+    /// Final rate as a fraction of the highest.
     pub floor: f64,
     /// Steps of the run.
     pub n_steps: u64,
@@ -24,18 +24,18 @@ pub struct Schedule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
-    /// Constant, then a linear fall (Hu et al. 2024, arXiv 2404.06395, section 4), once or again and again
-    /// (Wen et al. 2024, arXiv 2410.05192).
+    /// Constant, then a linear fall (Hu et al. 2024, arXiv 2404.06395, section 4), once or repeatedly (Wen et
+    /// al. 2024, arXiv 2410.05192).
     Wsd,
     /// Half a cosine from the end of the warm-up to the end (Loshchilov & Hutter 2017,
     /// arXiv 1608.03983, eq. 5, without restarts).
     Cosine,
     /// A straight line from the end of the warm-up to the end.
     Linear,
-    /// The peak times the root of the share that the warm-up is of the steps so far (Vaswani et al. 2017,
-    /// arXiv 1706.03762, eq. 3). It has no end.
+    /// The peak times the root of warm-up over steps so far (Vaswani et al. 2017, arXiv 1706.03762, eq. 3).
+    /// It has no end.
     InverseSqrt,
-    /// Nothing: the highest rate to the end.
+    /// The highest rate to the end.
     Constant,
 }
 
@@ -73,7 +73,7 @@ impl Schedule {
         self.peak * (self.floor + (1.0 - self.floor) * remaining)
     }
 
-    /// The steps before the period of a step, and those at its end.
+    /// The steps before the period of a step, and those up to its end.
     fn period(&self, step: u64) -> (u64, u64) {
         match self.period.filter(|period| self.kind == ScheduleKind::Wsd && *period > 0) {
             Some(period) => {
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn cosine_falls_all_the_way() {
-        // Half way down, after 4 of 8 steps, the rate is the mean of peak and floor.
+        // Halfway down, after 4 of 8 steps, the rate is the mean of peak and floor.
         check(ScheduleKind::Cosine, &[(0, 0.5), (1, 1.0), (5, 0.55), (9, 0.1)]);
     }
 
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(rates(4, 5), [1.0, 1.0, 0.5, 0.0, 0.0]);
         assert_eq!(rates(9, 4), [1.0, 1.0, 0.5, 0.0]);
         assert_eq!(schedule(4, 8).rate(50), 0.0);
-        // A warm-up that takes the whole first period leaves it nothing to fall in.
+        // A warm-up that takes the whole first period leaves no steps for the fall.
         let long = Schedule { warmup: 3, ..schedule(2, 6) };
         assert_eq!(
             (0..6).map(|step| long.rate(step) * 3.0).collect::<Vec<_>>(),
@@ -174,7 +174,7 @@ mod tests {
             (0..n_steps).map(|step| schedule.rate(step)).collect::<Vec<_>>()
         };
         assert_eq!(wsd(1, 0, 4), [1.0; 4]);
-        // A warm-up and a fall that together are longer than the run do not overlap.
+        // A warm-up and a fall whose sum is longer than the run do not overlap.
         assert_eq!(wsd(2, 3, 4), [0.5, 1.0, 0.55, 0.1]);
         assert_eq!(wsd(4, 3, 4), [0.25, 0.5, 0.75, 1.0]);
     }

@@ -4,7 +4,7 @@ use moe_report::{Axis, Figure, Lines, Series};
 
 use super::log::{Columns, RunLog};
 
-/// What a curve is drawn over.
+/// The horizontal axis of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Over {
     Steps,
@@ -56,7 +56,7 @@ pub(super) fn losses(runs: &[RunLog]) -> Vec<Figure> {
     figures
 }
 
-/// A key over steps, tokens, work or time; nothing where what is needed for that is not known.
+/// A key over steps, tokens, work or time; nothing if the data for that is missing.
 fn along(run: &RunLog, columns: &Columns, key: &str, over: Over) -> Vec<(f64, f64)> {
     let points = columns.points(key);
     match over {
@@ -77,7 +77,7 @@ fn along(run: &RunLog, columns: &Columns, key: &str, over: Over) -> Vec<(f64, f6
     }
 }
 
-/// How far the losses of other runs lie from those of the first one, at the steps that they share.
+/// How far the losses of other runs are from those of the first one, at the steps that they share.
 pub(super) fn differences(runs: &[RunLog]) -> Option<Figure> {
     let first = runs[0].validation.points("validation/ce");
     let series: Vec<Series> = runs[1..]
@@ -119,7 +119,7 @@ pub(super) fn parts(runs: &[RunLog]) -> Vec<Figure> {
                 continue;
             }
             let curves = by_part(runs, prefix, kind, word);
-            // A single part equals the whole.
+            // A single part is the same as the whole.
             if curves.len() <= runs.len() {
                 continue;
             }
@@ -233,7 +233,7 @@ pub(super) fn lines_over_steps(id: &str, title: &str, note: &str, unit: &str, se
     }
 }
 
-/// A name in a legend: with the run where there are several.
+/// A name in a legend, with the run if there are several.
 pub(super) fn of_run(runs: &[RunLog], run: &RunLog, name: &str) -> String {
     if runs.len() == 1 { name.to_owned() } else { format!("{} {name}", run.name) }
 }

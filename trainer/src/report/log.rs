@@ -1,4 +1,4 @@
-//! What a run has written down, by key: the columns that figures are drawn from.
+//! What a run has recorded, by key: the columns that figures are drawn from.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// Metrics and circumstances of a run.
+/// Metrics and other facts of a run.
 #[derive(Debug, Default)]
 pub struct RunLog {
     /// Its name in legends.
@@ -23,33 +23,33 @@ pub struct RunLog {
     pub tasks: Columns,
     /// Its configuration, every key with its value.
     pub config: Settings,
-    /// What else there is to say of it, by name.
+    /// Other facts about it, by name.
     pub facts: Vec<(String, String)>,
-    /// Operations for one token, forward and backward, where the model is known.
+    /// Operations for one token, forward and backward, if the model is known.
     pub flops_per_token: Option<f64>,
-    /// Tokens of a sample, padding included, where they are known.
+    /// Tokens of a sample, padding included, if known.
     pub seq_len: Option<f64>,
-    /// The first sample that it read itself: a fork's is not 0.
+    /// The first sample that it read itself; not 0 for a fork.
     pub first_sample: f64,
     /// Evaluations at other capacities, the last one last.
     pub sweeps: Vec<Sweep>,
-    /// What went wrong, in order.
+    /// Alarms, in order.
     pub alarms: Vec<AlarmLine>,
 }
 
-/// An alarm as it was written down: a line of `alarms.jsonl`.
+/// An alarm as recorded: a line of `alarms.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlarmLine {
     /// Steps done.
     pub step: u64,
     /// Its kind, by name.
     pub kind: String,
-    /// What there is to say.
+    /// Its message.
     pub message: String,
 }
 
 impl AlarmLine {
-    /// Reads a line; `None` where it is not an alarm of ours.
+    /// Reads a line; `None` if it is not one of our alarms.
     pub fn parse(line: &[u8]) -> Option<AlarmLine> {
         let record: Value = serde_json::from_slice(line).ok()?;
         let text = |key: &str| Some(record.get(key)?.as_str()?.to_owned());
@@ -60,7 +60,7 @@ impl AlarmLine {
         })
     }
 
-    /// Reads the alarms of a run; none where there is no file.
+    /// Reads the alarms of a run; none if there is no file.
     ///
     /// # Errors
     /// [`Error::Data`] naming the line that is not an alarm; the file cannot be read.
@@ -70,8 +70,7 @@ impl AlarmLine {
     }
 }
 
-/// The lines of a file of records; none where there is no file. A last line that is not finished is one that
-/// is being written.
+/// The lines of a file of records; none if there is no file. An unfinished last line is still being written.
 fn whole_lines<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -96,27 +95,27 @@ pub struct Sweep {
     pub schema: u32,
     /// Steps that the parameters were trained for.
     pub step: u64,
-    /// By capacity, in the order in which they were asked for.
+    /// By capacity, in the requested order.
     pub points: Vec<SweepPoint>,
 }
 
-/// What was measured at a capacity.
+/// Measurements at one capacity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepPoint {
-    /// Times the even load of an expert; absent without a limit.
+    /// In units of the even load of an expert; absent without a limit.
     pub capacity: Option<f64>,
     /// Cross-entropy in nats.
     pub loss: f64,
-    /// Share of the choices that found their expert full.
+    /// Fraction of the choices whose expert was full.
     pub dropped: f64,
 }
 
 impl Sweep {
-    /// Reads the sweeps of a run; none where there is no file.
+    /// Reads the sweeps of a run; none if there is no file.
     ///
     /// # Errors
-    /// [`Error::Data`] naming the line that is no sweep; the file cannot be read.
+    /// [`Error::Data`] naming a line that is not a sweep; the file cannot be read.
     pub fn read(path: &Path) -> Result<Vec<Sweep>> {
         let of = |line: &str| {
             serde_json::from_str(line).map_err(|error| format!("is not a capacity sweep: {error}"))
@@ -130,7 +129,7 @@ impl Sweep {
 pub struct Columns {
     /// The step of each line.
     pub steps: Vec<f64>,
-    /// Numbers by key, one for each line; not a number where a line lacks the key.
+    /// Numbers by key, one for each line; NaN where a line lacks the key.
     numbers: BTreeMap<String, Vec<f64>>,
     /// Lists of numbers by key, one for each line; empty where a line lacks the key.
     lists: BTreeMap<String, Vec<Vec<f64>>>,
@@ -185,7 +184,7 @@ impl Columns {
         self.numbers(key)?.iter().rev().copied().find(|x| x.is_finite())
     }
 
-    /// What stands between `prefix` and `suffix` in keys of numbers, in the order of numbers where it is one.
+    /// The parts of keys between `prefix` and `suffix`, in numeric order if they are numbers.
     pub fn middles(&self, prefix: &str, suffix: &str) -> Vec<String> {
         let keys = self.numbers.keys().chain(self.lists.keys());
         let mut found: Vec<String> = keys
@@ -197,7 +196,7 @@ impl Columns {
         found
     }
 
-    /// As [`Columns::middles`], of one part of a key: without those that hold a slash.
+    /// As [`Columns::middles`], without those that contain a slash.
     pub fn parts(&self, prefix: &str, suffix: &str) -> Vec<String> {
         let mut found = self.middles(prefix, suffix);
         found.retain(|middle| !middle.contains('/'));
@@ -212,13 +211,13 @@ impl Columns {
 }
 
 impl RunLog {
-    /// A run of which nothing has been read.
+    /// A run before its files are read.
     pub fn new(name: &str) -> RunLog {
         RunLog { name: name.to_owned(), ..RunLog::default() }
     }
 
-    /// Takes in a line of `metrics.jsonl`; says whether it is a record of ours. [`RunLog::finish`] follows
-    /// the last one.
+    /// Adds a line of `metrics.jsonl`; returns whether it is one of our records. Call [`RunLog::finish`]
+    /// after the last one.
     pub fn push(&mut self, line: &[u8]) -> bool {
         let record: Value = serde_json::from_slice(line).unwrap_or_default();
         let (Some(record), Some(step)) = (record.as_object(), record.get("step").and_then(Value::as_f64))
@@ -241,10 +240,10 @@ impl RunLog {
         self.tasks.finish();
     }
 
-    /// Reads `metrics.jsonl`. A last line that is not finished is one that is being written.
+    /// Reads `metrics.jsonl`. An unfinished last line is still being written.
     ///
     /// # Errors
-    /// [`Error::Data`] naming the line that is not a record of ours; an empty file; the file cannot be read.
+    /// [`Error::Data`] naming a line that is not one of our records; an empty file; the file cannot be read.
     pub fn read(name: &str, path: &Path) -> Result<RunLog> {
         let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
         let mut run = RunLog::new(name);
@@ -276,13 +275,13 @@ impl RunLog {
         self.train.steps.iter().chain(&self.validation.steps).copied().fold(0.0, f64::max)
     }
 
-    /// Targets learned from after a step.
+    /// Training targets up to a step.
     pub fn tokens_at(&self, step: f64) -> f64 {
         self.at(step, self.train.numbers("data/tokens_seen").unwrap_or_default())
     }
 
-    /// Tokens that this run has read after a step, padding included; `None` where the length of a sample is
-    /// not known.
+    /// Tokens that this run has read after a step, padding included; `None` if the length of a sample is not
+    /// known.
     pub fn read_at(&self, step: f64) -> Option<f64> {
         if let Some(read) = self.read_by_line() {
             return Some(self.at(step, read));
@@ -291,8 +290,8 @@ impl RunLog {
         Some(self.seq_len? * samples.max(0.0))
     }
 
-    /// Tokens that this run has read after each line about training, padding included, where the lines say
-    /// so: those of older programs do not.
+    /// Tokens that this run has read after each line about training, padding included, if the lines have
+    /// them: those of older programs do not.
     fn read_by_line(&self) -> Option<&[f64]> {
         self.train.numbers("data/tokens_read").filter(|read| read.first().is_some_and(|x| x.is_finite()))
     }
@@ -309,7 +308,7 @@ impl RunLog {
         }
     }
 
-    /// Seconds of training after each line about it, by its own measure of speed.
+    /// Seconds of training after each line about it, computed from its speed.
     pub fn seconds(&self) -> Option<Vec<f64>> {
         let read = match self.read_by_line() {
             Some(read) => read.to_vec(),

@@ -1,6 +1,6 @@
-//! `moe-train report`: a page about a run, or about several next to each other, from what they have written
-//! down. It reads `metrics.jsonl`, whose keys docs/metrics.md defines, and the configuration; it needs no
-//! device and no shards.
+//! `moe-train report`: a page about one run, or several side by side, from their files. It reads
+//! `metrics.jsonl`, whose keys docs/metrics.md defines, and the configuration; it needs no device and no
+//! shards.
 
 mod curves;
 pub mod log;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use self::log::{AlarmLine, RunLog};
 
-/// Alarms of a run that stand on its page.
+/// Maximum number of a run's alarms on its page.
 const MOST_ALARMS: usize = 50;
 
 /// A page and the figures in it.
@@ -35,7 +35,7 @@ impl Report {
     }
 }
 
-/// Makes the page. The first run is the one that the others are compared with.
+/// Makes the page. The other runs are compared with the first.
 ///
 /// # Panics
 /// Without a run.
@@ -87,7 +87,7 @@ pub fn report(runs: &[RunLog], generator: &str) -> Report {
     Report { page, figures }
 }
 
-/// What went wrong: the last alarms of each run.
+/// The last alarms of each run.
 fn alarms(runs: &[RunLog]) -> Markup {
     let mut table = Table::new(["run", "step", "alarm", "message"]);
     for run in runs {
@@ -124,14 +124,14 @@ fn subtitle(runs: &[RunLog]) -> String {
     }
 }
 
-/// What matters of a single run.
+/// Key facts of a single run.
 fn facts(runs: &[RunLog]) -> Vec<(String, String)> {
     let [run] = runs else { return Vec::new() };
     let measured = measured(run).into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     measured.chain(run.facts.iter().cloned()).collect()
 }
 
-/// What was measured at the end of a run.
+/// Measurements at the end of a run.
 fn measured(run: &RunLog) -> [(&'static str, Option<String>); 6] {
     let seconds = run.seconds().and_then(|seconds| seconds.last().copied());
     [
@@ -167,7 +167,7 @@ fn configuration(runs: &[RunLog]) -> Markup {
     settings::side_by_side(&named)
 }
 
-/// A time as people say it: `1 h 5 min`.
+/// A time in human-readable form: `1 h 5 min`.
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {

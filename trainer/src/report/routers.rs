@@ -1,4 +1,4 @@
-//! Figures of routing: who gets how much, layer by layer and over time.
+//! Figures of routing: the load of experts, by layer and over time.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,9 @@ use moe_report::{Axis, Figure, Heat, Lines, Series};
 use super::curves::{lines_over_steps, of_run};
 use super::log::{Columns, RunLog, Sweep, SweepPoint};
 
-/// Cells of all heat maps of a page together: it stays below some megabytes.
+/// Total cells of all heat maps of a page, to keep it below a few megabytes.
 const MAX_CELLS: usize = 60_000;
-/// Columns of a heat map: no more than can be told apart, no fewer than show a course.
+/// Columns of a heat map: no more than can be distinguished, no fewer than show a trend.
 const COLUMNS: (usize, usize) = (12, 120);
 
 /// Curves of one value of every layer.
@@ -139,8 +139,8 @@ pub(super) fn loads(runs: &[RunLog]) -> Vec<Figure> {
     figures
 }
 
-/// Load of each expert by source, and by pass, at the end of each run, a map for each layer: of validation
-/// where it was measured there, or else of the last interval of training that had several.
+/// Load of each expert by source, and by pass, at the end of each run, a map for each layer: from validation
+/// if it was measured there, or else from the last training interval that had several.
 pub(super) fn groups(runs: &[RunLog]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (group, id) in [("source", "sources"), ("pass", "passes")] {
@@ -183,8 +183,8 @@ pub(super) fn groups(runs: &[RunLog]) -> Vec<Figure> {
     figures
 }
 
-/// Loss and dropped choices by the capacity of experts, as `moe-train eval --capacity --record` has measured
-/// them: a curve for the last sweep of each step.
+/// Loss and dropped choices by the capacity of experts, as measured by `moe-train eval --capacity --record`:
+/// a curve for the last sweep of each step.
 pub(super) fn capacities(runs: &[RunLog]) -> Vec<Figure> {
     let (mut losses, mut dropped, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     for run in runs {
@@ -241,7 +241,7 @@ pub(super) fn measures(runs: &[RunLog]) -> Vec<Figure> {
     let mut figures = Vec::new();
     for measure in &MEASURES {
         let series = curves(runs, "router/", measure.key, false);
-        // What is zero from beginning to end says nothing in a picture.
+        // A curve that is always zero is left out.
         let is_zero = series.iter().flat_map(|series| &series.points).all(|point| point.1 == 0.0);
         if series.is_empty() || is_zero && measure.key != "dead" {
             continue;

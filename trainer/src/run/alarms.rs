@@ -10,19 +10,19 @@ use serde_json::{Map, Value, json};
 use crate::model::moe::RouterStats;
 use crate::train::{Limits, StepReport};
 
-/// The file of what went wrong in a run's folder. It is separate from `metrics.jsonl`, whose lines a resumed
-/// run writes as an uninterrupted one does: the history starts over on resume, and two kinds depend on the
-/// clock and the machine.
+/// The file of alarms in a run's folder. It is separate from `metrics.jsonl`, whose lines are the same for
+/// resumed and uninterrupted runs: here, the history starts over on resume, and two kinds depend on the clock
+/// and the machine.
 pub const ALARMS: &str = "alarms.jsonl";
 
-/// What may go wrong with a run.
+/// Kinds of alarms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AlarmKind {
     /// Nearly all tokens of a layer have gone to few experts for 100 steps.
     Collapse,
     /// No token has reached an expert for 100 steps.
     Dead,
-    /// The loss is far above that of the steps before.
+    /// The loss is far above that of earlier steps.
     Spike,
     /// The update of a step was skipped (`optim.skip_sigma`).
     Skipped,
@@ -49,12 +49,12 @@ impl AlarmKind {
     }
 }
 
-/// Something that went wrong.
+/// An alarm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alarm {
     /// What.
     pub kind: AlarmKind,
-    /// The values that say so, and what to try.
+    /// The values that triggered it, and what to try.
     pub message: String,
 }
 
@@ -77,24 +77,24 @@ impl Alarm {
 
 /// Consecutive steps after which experts without a token, or a router that uses few experts, are reported.
 const PATIENCE: u32 = 100;
-/// Losses that a new one is compared with; as many as SkipStep's window in OLMo-core.
+/// Number of losses that a new one is compared with; the same as SkipStep's window in OLMo-core.
 const WINDOW: usize = 128;
-/// Fewest of them.
+/// Minimum number of them.
 const LEAST: usize = 32;
-/// Deviations from their mean that are a spike.
+/// Standard deviations above their mean that count as a spike.
 const DEVIATIONS: f64 = 6.0;
-/// Steps over which waiting is judged, and the share of their time that is too much.
+/// Steps over which waiting is measured, and the fraction of their time that is too much.
 const WAITED_STEPS: u32 = 50;
 const WAITED_SHARE: f64 = 0.5;
-/// Steps between two checks of the process's memory.
+/// Steps between checks of the process's memory.
 const MEMORY_STEPS: u32 = 100;
 /// This many checks, each higher than the one before, count as growth if the total reaches this fraction and
-/// this many bytes: what is allocated once, or occasionally by chance, does not grow for that long.
+/// this many bytes: one-time or occasional allocations do not grow for that long.
 const MEMORY_LOOKS: usize = 8;
 const MEMORY_SHARE: f64 = 0.05;
 const MEMORY_BYTES: u64 = 32 << 20;
 
-/// What there is to say of a step whose update was skipped.
+/// The alarm for a step whose update was skipped.
 pub(super) fn skipped(report: &StepReport) -> Alarm {
     let StepReport { cross_entropy: loss, grad_norm: norm, .. } = report;
     let limits = report.limits.map_or_else(String::new, |Limits { loss, norm }| {
@@ -111,9 +111,9 @@ pub(super) fn skipped(report: &StepReport) -> Alarm {
 #[derive(Debug, Default)]
 pub(super) struct Alarms {
     losses: VecDeque<f64>,
-    /// Steps without a token in a row, of each expert, by layer.
+    /// Consecutive steps without a token, by layer and expert.
     idle: BTreeMap<usize, Vec<u32>>,
-    /// Steps in a row in which few experts had nearly all, by layer.
+    /// Consecutive steps in which few experts had nearly all tokens, by layer.
     narrow: BTreeMap<usize, u32>,
     waited: f64,
     seconds: f64,
@@ -123,8 +123,8 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
-    /// What there is to say after a step of this loss (nats), these routers (by layer), and seconds, of which
-    /// some were waited for data.
+    /// The alarms after a step with this loss (nats), these routers (by layer), and this many seconds, some
+    /// of them spent waiting for data.
     pub(super) fn step(
         &mut self,
         loss: f64,
@@ -142,7 +142,7 @@ impl Alarms {
         said
     }
 
-    /// What there is to say of the memory of this process, by its bytes, after a step.
+    /// The alarm about the memory of this process, in bytes, after a step.
     pub(super) fn memory(&mut self, held_bytes: impl FnOnce() -> Option<u64>) -> Option<Alarm> {
         self.n_unseen += 1;
         if self.n_unseen < MEMORY_STEPS {
@@ -215,11 +215,11 @@ impl Alarms {
 
     fn collapse(&mut self, layer: usize, stats: &RouterStats) -> Option<String> {
         let (sent, tokens) = (stats.load.iter().sum::<u64>() + stats.n_dropped, stats.n_tokens.max(1));
-        // Experts of a token, on average.
+        // Mean experts per token.
         let k = sent as f64 / tokens as f64;
         let (n_experts, used) = (stats.load.len() as f64, stats.summary().effective_experts);
         let narrow = self.narrow.entry(layer).or_default();
-        // Of two experts of each token among four or more, less than two and a half are in use.
+        // With two experts per token among four or more, fewer than two and a half are in use.
         let is_narrow = n_experts >= 2.0 * k && used < 1.25 * k.max(1.0);
         *narrow = if is_narrow { narrow.saturating_add(1) } else { 0 };
         (*narrow == PATIENCE).then(|| {
@@ -259,7 +259,7 @@ mod tests {
         vec![(3, RouterStats { load: load.to_vec(), n_tokens, ..RouterStats::default() })]
     }
 
-    /// Steps with an alarm, from 1, and what the first said.
+    /// Steps with an alarm, from 1, and the message of the first.
     fn alarms(
         n: usize,
         mut step: impl FnMut(usize) -> (f64, Vec<(usize, RouterStats)>, [f64; 2]),
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn memory_that_grows_steadily_is_reported_once() {
         let mib = |n: u64| Some(n << 20);
-        // Looks with an alarm, from 1, and what the first said.
+        // Checks with an alarm, from 1, and the message of the first.
         let looks = |n: u64, held: &dyn Fn(u64) -> Option<u64>| {
             let (mut alarms, mut found) = (Alarms::default(), Vec::new());
             for look in 1..=n {
@@ -328,9 +328,9 @@ mod tests {
         assert_eq!(found.iter().map(|(look, _)| *look).collect::<Vec<_>>(), [9]);
         assert_eq!(found[0].1.kind, AlarmKind::Memory);
         assert!(found[0].1.message.contains("800 steps, from 0.99 to 1.06 GiB"), "{found:?}");
-        // It is told again where it continues.
+        // It is reported again if it continues.
         assert_eq!(looks(18, &|look| mib(1000 + 10 * look)).len(), 2);
-        // A jump, a break, too little, or nothing known.
+        // A jump, a pause, too little growth, or no data.
         assert!(looks(40, &|look| mib(if look < 20 { 1000 } else { 3000 })).is_empty());
         assert!(looks(40, &|look| mib(1000 + 10 * (look % 7))).is_empty());
         assert!(looks(40, &|look| mib(1000 + look)).is_empty());

@@ -1,5 +1,4 @@
-//! A run from its first step to its last: the order of reading, stepping, measuring, validating and
-//! saving.
+//! A run from its first step to its last: reading, stepping, measuring, validating and saving.
 
 mod alarms;
 mod motion;

@@ -1,4 +1,4 @@
-//! How far parameters moved in a step, and how large they are: by group if there are several.
+//! How far parameters moved in a step, and how large they are, by group if there are several.
 
 use burn::tensor::Tensor;
 
@@ -10,16 +10,16 @@ use crate::optim::{self, Groups};
 /// Roots of mean squares of some parameters.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Motion {
-    /// Of what the step added to them.
+    /// Of the step's update.
     pub update_rms: f64,
-    /// Of themselves, after it.
+    /// Of the parameters after it.
     pub weight_rms: f64,
 }
 
-/// The motion of all trained parameters, and of each group where there are several.
+/// The motion of all trained parameters, and of each group if there are several.
 pub(super) fn motion(before: Vec<Parameter>, model: &Model, groups: &Groups) -> (Motion, Vec<Motion>) {
     let (mut of, mut sizes, mut norms) = (Vec::new(), Vec::new(), Vec::new());
-    // One difference at a time: together they would be another copy of the model.
+    // One difference at a time: all of them would be another copy of the model.
     for (before, after) in before.into_iter().zip(optim::trained(model)) {
         of.push(groups.find(&after.name).0);
         sizes.push(after.len());

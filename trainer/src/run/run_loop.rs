@@ -23,7 +23,7 @@ use crate::optim;
 use crate::tasks::{Suite, TaskResult};
 use crate::train::{StepError, StepReport, TrainState, train_step};
 
-/// Where and with what to train.
+/// What to train, and where.
 #[derive(Debug)]
 pub struct Run<'a> {
     /// The run's folder.
@@ -32,35 +32,35 @@ pub struct Run<'a> {
     pub config: &'a RunConfig,
     /// Its data.
     pub corpus: &'a Corpus,
-    /// Its validation set; none where the plan holds nothing out.
+    /// Its validation set; none if the plan holds nothing out.
     pub validator: Option<&'a Validator>,
-    /// Tasks to be answered now and then.
+    /// Tasks to evaluate during the run.
     pub suite: Option<&'a Suite>,
-    /// What was measured since the last line of its metrics; empty at its start.
+    /// Measurements since the last line of its metrics; empty at its start.
     pub interval: Interval,
     /// Set by a signal: finish the step, save, stop.
     pub stop: &'a AtomicBool,
-    /// Step after which the same happens.
+    /// Step after which to do the same.
     pub stop_after: Option<u64>,
-    /// Kinds of alarms at which the same happens.
+    /// Kinds of alarms at which to do the same.
     pub fail_on: &'a [AlarmKind],
 }
 
-/// Told about what happens, as it happens.
+/// Receives events as they happen.
 pub trait Observer {
     /// After each step.
     fn step(&mut self, progress: &Progress);
     /// After each validation.
     fn validation(&mut self, step: u64, validation: &Validation);
-    /// After each round of tasks.
+    /// After each evaluation of tasks.
     fn tasks(&mut self, step: u64, results: &[TaskResult]);
-    /// When something is wrong that can still be helped.
+    /// At each alarm.
     fn alarm(&mut self, step: u64, alarm: &Alarm);
     /// After each checkpoint.
     fn saved(&mut self, path: &Path);
 }
 
-/// Where a run stands after a step.
+/// The progress of a run after a step.
 #[derive(Debug, Clone)]
 pub struct Progress {
     /// Steps done.
@@ -84,7 +84,7 @@ pub struct Progress {
 pub struct Summary {
     /// Steps done.
     pub step: u64,
-    /// Whether a signal or the step to stop after ended it before its last step.
+    /// Whether a signal or a requested stop ended it before its last step.
     pub interrupted: bool,
     /// The alarm that ended it, one of [`Run::fail_on`].
     pub alarm: Option<AlarmKind>,
@@ -101,8 +101,7 @@ pub struct Summary {
 /// Trains from `state` to the last step, or until a signal.
 ///
 /// # Errors
-/// [`Error::Diverged`] when loss or gradient is not finite; anything that reading samples or
-/// writing files refuses.
+/// [`Error::Diverged`] when loss or gradient is not finite; any error in reading samples or writing files.
 pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Result<Summary> {
     let Run { dir, config, corpus, validator, suite, stop, stop_after, fail_on, interval } = run;
     // Set by `RunConfig::with_plan_len` before any run.
@@ -124,7 +123,7 @@ pub fn run(mut state: TrainState, run: Run, observer: &mut dyn Observer) -> Resu
     };
 
     if !checkpoint::checkpoints_dir(dir).join(checkpoint::checkpoint_name(state.step)).is_dir() {
-        // With this, a run that begins here can be resumed after a kill at any moment.
+        // This lets a run that begins here be resumed after a kill at any moment.
         observer.saved(&save(&state, &metrics)?);
     }
     let mut interrupted = stop_after.is_some_and(|last| state.step >= last);
@@ -236,13 +235,13 @@ impl Metrics {
         Ok(Self { file, alarms, interval, geometry, last: None })
     }
 
-    /// Writes down what went wrong.
+    /// Records an alarm.
     fn alarm(&mut self, step: u64, alarm: &Alarm) -> Result<()> {
         self.alarms.file()?.append(alarm.record(step))
     }
 
-    /// Writes a line. Where it is due, the interval ends with it; the last line of a run that is not
-    /// due leaves the interval for a run that is made longer.
+    /// Writes a line. If it is due, the interval ends with it; if the last line of a run is not due, the
+    /// interval is kept for a run that is made longer.
     fn write(&mut self, line: Map<String, Value>, is_due: bool) -> Result<()> {
         if is_due {
             self.interval = Interval::default();
@@ -252,7 +251,7 @@ impl Metrics {
     }
 }
 
-/// The file of alarms, which appears with the first one.
+/// The file of alarms, which is created with the first one.
 struct AlarmsFile {
     path: PathBuf,
     step: u64,
@@ -260,7 +259,7 @@ struct AlarmsFile {
 }
 
 impl AlarmsFile {
-    /// Takes out of a file that is there what came after `step`.
+    /// Removes lines after `step` from an existing file.
     fn open(path: PathBuf, step: u64) -> Result<Self> {
         let file = if path.exists() { Some(MetricsFile::open(&path, step)?) } else { None };
         Ok(Self { path, step, file })

@@ -15,17 +15,17 @@ use crate::ops::read;
 /// A validation, with the loss of a model that only knows token frequencies.
 #[derive(Debug, Clone)]
 pub struct Validation {
-    /// Losses, as a whole and by source.
+    /// Losses, in total and by source.
     pub losses: GroupLosses,
     /// Cross-entropy in nats of the unigram model of the training tokens on the same targets.
     pub unigram: f64,
-    /// What each router did with the whole validation set, by layer.
+    /// The choices of each router on the whole validation set, by layer.
     pub routers: Vec<ValidatedRouter>,
-    /// Loss of the moving average of the weights, where there is one.
+    /// Loss of the moving average of the weights, if there is one.
     pub average: Option<Mean>,
 }
 
-/// The validation set of a run, ready to be used again and again.
+/// The validation set of a run, for repeated use.
 #[derive(Debug)]
 pub struct Validator {
     batches: Vec<Batch>,
@@ -33,8 +33,8 @@ pub struct Validator {
 }
 
 impl Validator {
-    /// The first `n_samples` validation samples of a corpus, in batches of `batch`; none where they hold
-    /// nothing to predict.
+    /// The first `n_samples` validation samples of a corpus, in batches of `batch`; none if they have nothing
+    /// to predict.
     ///
     /// # Errors
     /// When a sample cannot be read.
@@ -104,7 +104,7 @@ impl Validator {
         &self.batches
     }
 
-    /// What a model thinks of each target, in the order of the samples.
+    /// A model's score of each target, in the order of the samples.
     ///
     /// # Errors
     /// When the device failed.
@@ -136,18 +136,18 @@ impl Validator {
     }
 }
 
-/// What a model thinks of one target.
+/// A model's score of one target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenScore {
     /// The validation sample.
     pub sample: u64,
-    /// Where in it the token stands that the target follows.
+    /// Position in it of the token that the target follows.
     pub position: u32,
     /// Number of the source.
     pub source: u32,
     /// The target.
     pub token: u32,
-    /// Tokens that the model holds for more likely.
+    /// Number of tokens that the model considers more likely.
     pub rank: u32,
     /// Negative logarithm of its probability, in nats.
     pub loss: f32,

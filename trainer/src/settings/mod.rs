@@ -22,8 +22,7 @@ pub struct Key {
     pub identity: bool,
     /// What it does, with its unit.
     pub doc: &'static str,
-    /// The key that selects a kind, and the words for it with which this key exists, if only some kinds have
-    /// it.
+    /// If only some kinds have this key: the key that selects the kind, and the kinds that have it.
     pub of: Option<(&'static str, Vec<&'static str>)>,
 }
 
@@ -36,7 +35,7 @@ pub trait Section: DeserializeOwned {
     fn keys() -> Vec<Key>;
 }
 
-/// Largest number of countable things, such as steps.
+/// Largest count, as of steps.
 pub const MANY: i64 = 1 << 40;
 
 /// Largest width of a part.
@@ -115,10 +114,10 @@ macro_rules! settings {
     (@identity free) => { false };
 }
 
-/// The default of a setting as a value; none for one that is absent.
+/// The default of a setting as a value; none if it is absent.
 ///
 /// # Panics
-/// When the type of a setting is neither a number nor a switch nor a word, which shows up as soon as any key
+/// When the type of a setting is neither a number nor a Boolean nor a word, which shows up as soon as any key
 /// is used.
 pub fn default_of<T: Serialize>(default: &T) -> Option<Value> {
     use serde_json::Value as Json;
@@ -155,7 +154,7 @@ pub fn read<T: Section>(values: &dyn Values) -> Result<T, String> {
     T::deserialize(table).map_err(|error| format!("[{}]: {}", T::SECTION, error.to_string().trim_end()))
 }
 
-/// The message that a word names no kind of a registry.
+/// The message that a word is not a kind in a registry.
 pub fn unknown_kind(key: &str, kinds: &[&str], found: &str) -> String {
     format!("`{key}`: expected one of {}, found {found:?}", kinds.join(", "))
 }

@@ -12,7 +12,7 @@ pub enum Value {
     Int(i64),
     /// A number.
     Float(f64),
-    /// A switch.
+    /// A Boolean.
     Bool(bool),
     /// A word.
     Text(Cow<'static, str>),
@@ -21,7 +21,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value of a TOML value; none of a list, a table or a date.
+    /// The value of a TOML value; none for a mixed list, a table or a date.
     pub fn of_toml(value: &toml::Value) -> Option<Self> {
         match value {
             toml::Value::Integer(n) => Some(Self::Int(*n)),
@@ -71,9 +71,9 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A list of such words, at least one.
     Words(&'static [&'static str]),
-    /// A list of texts, at least one, such as this; what reads them checks them.
+    /// A list of texts, at least one, such as this; checked by the code that reads them.
     Texts(&'static str),
-    /// The same, and an empty list, which switches off what the key switches on.
+    /// The same or an empty list, which turns off what the key turns on.
     TextsOrNone(&'static str),
     /// The name of a device.
     Device,
@@ -82,7 +82,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The value, with whole numbers turned into numbers where those are expected.
+    /// The value, with whole numbers converted to numbers where those are expected.
     ///
     /// # Errors
     /// What was expected, when type or range do not fit.
@@ -144,7 +144,7 @@ impl fmt::Display for Kind {
 }
 
 impl fmt::Display for Value {
-    /// As in TOML; a number is written with as many digits as bring it back exactly.
+    /// As in TOML; a number has enough digits to read back exactly.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Int(n) => write!(f, "{n}"),

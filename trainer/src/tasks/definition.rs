@@ -1,5 +1,5 @@
-//! What a task is: a file of records, and how questions are made of them. A definition is a small TOML file;
-//! those of some data sets are part of the program.
+//! What a task is: a file of records, and how questions are made from them. A definition is a small TOML
+//! file; those of some data sets are part of the program.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,20 +20,20 @@ pub const BUILT_IN: &[(&str, &str)] = &[
     ("text", include_str!("../../../configs/tasks/text.toml")),
 ];
 
-/// What is asked.
+/// The kind of question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Which of several texts is the likeliest.
+    /// Which of several texts is most likely.
     Choice,
-    /// Whether the text that follows is the likeliest, token by token.
+    /// Whether the text that follows is the most likely, token by token.
     Cloze,
     /// How likely a text is.
     Perplexity,
 }
 
 impl Kind {
-    /// Its word in a definition.
+    /// Its name in a definition.
     pub fn word(self) -> &'static str {
         match self {
             Self::Choice => "choice",
@@ -57,9 +57,9 @@ pub enum OneOrMore {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "expected a number from 0, or the name of a field")]
 pub enum Answer {
-    /// Always the one of this number, from 0.
+    /// Always the one with this number, from 0.
     Index(usize),
-    /// The field that tells.
+    /// The field that says so.
     Field(String),
 }
 
@@ -71,7 +71,7 @@ pub enum Wanted {
     Text(String),
     /// A whole number.
     Integer(i64),
-    /// A truth value.
+    /// A Boolean.
     Bool(bool),
 }
 
@@ -99,7 +99,7 @@ pub struct Shots {
     /// Values that fields of an example must have.
     #[serde(default, rename = "where")]
     pub only: Where,
-    /// Seed of the draw, another one for each question; absent: the first ones.
+    /// Seed of a separate draw for each question; absent: the first ones.
     pub seed: Option<u64>,
 }
 
@@ -109,41 +109,41 @@ pub struct Shots {
 pub struct OverlapFields {
     /// The fields.
     pub fields: Vec<String>,
-    /// What values start with that is no part of the text.
+    /// Prefix of values that is not part of the text.
     #[serde(default)]
     pub prefix: String,
 }
 
-/// A task as its file says.
+/// A task as defined in its file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
     /// Its name in reports; absent: that of its file.
     pub name: Option<String>,
-    /// What is asked.
+    /// The kind of question.
     pub kind: Kind,
-    /// JSONL files or patterns of such, `.gz` too; in the file of a definition relative to that.
+    /// JSONL files or patterns matching them, also `.gz`; in a definition's file, relative to it.
     pub data: Option<OneOrMore>,
     /// Values that fields of a record must have.
     #[serde(default, rename = "where")]
     pub only: Where,
-    /// Template of what stands before the choices or the target.
+    /// Template of the text before the choices or the target.
     #[serde(default)]
     pub prompt: String,
     /// Field of the list of choices, or templates of the choices.
     pub choices: Option<OneOrMore>,
-    /// Names of the choices, which the answer may be one of: the field of a list, or the names.
+    /// Names of the choices, one of which may be the answer: the field of a list, or the names.
     pub labels: Option<OneOrMore>,
     /// Which choice is right.
     pub answer: Option<Answer>,
-    /// Template of what follows the prompt.
+    /// Template of the text after the prompt.
     pub target: Option<String>,
     /// Template of the text of which the last word, or everything, is to be predicted.
     pub text: Option<String>,
-    /// What stands between prompt and answer.
+    /// Text between prompt and answer.
     #[serde(default = "space")]
     pub delimiter: String,
-    /// What stands after each example.
+    /// Text after each example.
     #[serde(default = "blank_line")]
     pub separator: String,
     /// Field by which questions are grouped.
@@ -169,7 +169,7 @@ pub struct Source {
     pub definition: Definition,
     /// Its name in reports.
     pub name: String,
-    /// For messages: the file of the definition, or its name.
+    /// For messages: the definition's file or name.
     pub origin: String,
 }
 
@@ -180,7 +180,7 @@ impl Source {
     /// # Errors
     /// When there is no such definition, or it is wrong.
     pub fn find(spec: &str) -> Result<Self> {
-        // A path may have a sign of equality in it.
+        // A path may contain an equals sign.
         let is_definition =
             |which: &str| which.ends_with(".toml") || BUILT_IN.iter().any(|(name, _)| *name == which);
         let mut splits = spec.match_indices('=').map(|(at, sign)| (&spec[..at], &spec[at + sign.len()..]));
@@ -231,7 +231,7 @@ fn join(folder: &Path, path: &str) -> String {
     folder.join(path).to_string_lossy().into_owned()
 }
 
-/// The files that paths and patterns name, each pattern sorted.
+/// The files that paths and patterns match, each pattern sorted.
 ///
 /// # Errors
 /// When a pattern is wrong or matches nothing.

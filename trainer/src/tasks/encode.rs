@@ -1,10 +1,10 @@
-//! From texts to tokens, as the harness lm-eval does it, so that its numbers are ours.
+//! From texts to tokens, as lm-eval does it, so that the numbers agree.
 
 use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
 
-/// What a model is asked: how likely `continuation` is after `context`.
+/// A question to a model: how likely `continuation` is after `context`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// At least one token.
@@ -13,17 +13,17 @@ pub struct Request {
     pub continuation: Vec<u32>,
 }
 
-/// A part of a request that a model can read at once: tokens, and how many of the last predictions count.
+/// A part of a request that a model can read in one pass: tokens, and how many of the last predictions count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     /// What the model reads.
     pub tokens: Vec<u32>,
-    /// What the last of these tokens are to predict.
+    /// The targets of the last of these tokens.
     pub targets: Vec<u32>,
 }
 
-/// A tokenizer from the content of its file, that gives texts all of their tokens and no others: what the
-/// file says of truncation and padding is meant for batches of another program.
+/// A tokenizer from the contents of its file, without truncation and padding: the file's settings for these
+/// are meant for batches of another program.
 ///
 /// # Errors
 /// When it is not a tokenizer.
@@ -35,14 +35,14 @@ pub fn tokenizer(file: &[u8]) -> Result<Tokenizer, String> {
     Ok(tokenizer)
 }
 
-/// Puts texts into tokens.
+/// Encodes texts as tokens.
 pub struct Encoder {
     tokenizer: Tokenizer,
     eod: u32,
 }
 
 impl Encoder {
-    /// An encoder from the content of a tokenizer's file; a text without context follows the token `eod`.
+    /// An encoder from the contents of a tokenizer's file; a text without context follows the token `eod`.
     ///
     /// # Errors
     /// When it is not a tokenizer.
@@ -53,10 +53,10 @@ impl Encoder {
     }
 
     /// A continuation after a context. White space at the end of the context belongs to the continuation, and
-    /// both are encoded together, so that the tokens at the seam are those of the whole text.
+    /// both are encoded together, so that the tokens at the boundary are those of the whole text.
     ///
     /// # Errors
-    /// What leaves nothing to predict, and what cannot be encoded.
+    /// If there is nothing to predict, or a text cannot be encoded.
     pub fn request(&self, context: &str, continuation: &str) -> Result<Request, String> {
         if context.is_empty() {
             let continuation = self.tokens(continuation)?;
@@ -70,7 +70,7 @@ impl Encoder {
         let mut context = self.tokens(bare)?;
         let behind = whole.split_off(context.len().min(whole.len()));
         if context.is_empty() {
-            // Of white space alone.
+            // Only white space.
             context.push(self.eod);
         }
         self.checked(context, behind)
@@ -101,7 +101,7 @@ impl Encoder {
 impl Request {
     /// The windows of at most `longest` tokens in which the continuation is predicted. A context that is too
     /// long loses its beginning. A continuation that is too long is predicted piece by piece: the first piece
-    /// after the last token of the context, every other one after as many tokens before it as there is room
+    /// after the last token of the context, every other one after as many preceding tokens as there is room
     /// for.
     pub fn windows(&self, longest: usize) -> Vec<Window> {
         let n = self.continuation.len();
@@ -158,7 +158,7 @@ mod tests {
         };
         check("b", " c", (&[2], &[6]));
         check("b ", "c", (&[2], &[6]));
-        // The context keeps its length though the whole text has other tokens.
+        // The context keeps its length although the whole text has other tokens.
         check("a", "bc", (&[1], &[4]));
         check("", " c", (&[0], &[6]));
         check("", "Ea", (&[0], &[1]));
@@ -195,7 +195,7 @@ mod tests {
             [
                 (vec![0, 1, 2], vec![1, 2, 3]),
                 (vec![3, 4, 5], vec![4, 5, 6]),
-                // As many as there is room for stand before the last piece.
+                // As many tokens as there is room for precede the last piece.
                 (vec![4, 5, 6], vec![7]),
             ]
         );

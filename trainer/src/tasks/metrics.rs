@@ -1,4 +1,4 @@
-//! From likelihoods to numbers of a task, with their standard errors. Names and definitions are those of
+//! From likelihoods to the numbers of a task, with standard errors. Names and definitions are those of
 //! lm-eval where it has them.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::f64::consts::LN_2;
 
 use super::definition::Kind;
 
-/// What came of one question.
+/// The result of one question.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// Logarithm of the probability of each answer, in nats.
@@ -15,20 +15,20 @@ pub struct Outcome {
     pub sizes: Vec<Size>,
     /// Number of the right answer, from 0.
     pub right: usize,
-    /// Whether each token of the right answer was the likeliest.
+    /// Whether each token of the right answer was the most likely.
     pub is_greedy: bool,
     /// The group of the question.
     pub group: Option<String>,
 }
 
-/// How long a text is.
+/// The length of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
     /// Unicode characters.
     pub chars: usize,
     /// Bytes of UTF-8.
     pub bytes: usize,
-    /// Pieces between white space; white space at an end makes an empty one.
+    /// Pieces between white space; white space at either end makes an empty piece.
     pub words: usize,
 }
 
@@ -53,7 +53,7 @@ pub struct Metric {
     pub name: &'static str,
     /// Its value.
     pub value: f64,
-    /// Standard error over questions; none of a single one.
+    /// Standard error over questions; none for a single one.
     pub stderr: Option<f64>,
 }
 
@@ -67,26 +67,25 @@ pub struct Summary {
 }
 
 impl Metric {
-    /// A number of it with four digits after the point; from a million on, as perplexities of long texts are,
-    /// with an exponent.
+    /// The number with four decimals; from a million on, as for perplexities of long texts, with an exponent.
     pub fn digits(number: f64) -> String {
         if number.abs() < 1e6 { format!("{number:.4}") } else { format!("{number:.3e}") }
     }
 }
 
 impl Outcome {
-    /// The answer whose value is highest, the first of equals.
+    /// The answer with the highest value, the first of equals.
     fn best(&self, value: impl Fn(usize) -> f64) -> usize {
         (1..self.log_likelihoods.len()).fold(0, |best, i| if value(i) > value(best) { i } else { best })
     }
 
-    /// The likeliest answer.
+    /// The most likely answer.
     pub fn chosen(&self) -> usize {
         self.best(|i| self.log_likelihoods[i])
     }
 
-    /// Place of the right answer among all by likelihood, from 1; of equals the first comes first, so that
-    /// the right answer is chosen where its rank is 1.
+    /// Rank of the right answer by likelihood, from 1; the first of equals comes first, so that the right
+    /// answer is chosen if its rank is 1.
     pub fn rank(&self) -> usize {
         let right = self.log_likelihoods[self.right];
         let is_before = |(i, &value): (usize, &f64)| value > right || (value == right && i < self.right);
@@ -94,7 +93,7 @@ impl Outcome {
     }
 }
 
-/// The numbers of questions of a kind; of no question there are none.
+/// The numbers of questions of one kind; none without questions.
 pub fn summary<'a>(kind: Kind, outcomes: impl IntoIterator<Item = &'a Outcome>) -> Summary {
     let outcomes: Vec<&Outcome> = outcomes.into_iter().collect();
     if outcomes.is_empty() {
@@ -110,7 +109,7 @@ pub fn summary<'a>(kind: Kind, outcomes: impl IntoIterator<Item = &'a Outcome>) 
         let (value, stderr) = mean(&values);
         Metric { name, value, stderr }
     };
-    // Nats of the right answers over their length.
+    // Nats of the right answers divided by their length.
     let rate = |length: fn(&Size) -> usize| {
         let pairs: Vec<(f64, f64)> = outcomes
             .iter()
@@ -124,7 +123,7 @@ pub fn summary<'a>(kind: Kind, outcomes: impl IntoIterator<Item = &'a Outcome>) 
         let (nats, stderr) = rate(|size| size.bytes);
         Metric { name: "bits_per_byte", value: nats / LN_2, stderr: stderr.map(|stderr| stderr / LN_2) }
     };
-    // The exponential stretches an error by its own value.
+    // The exponential multiplies an error by its own value.
     let exponential = |name, (nats, stderr): (f64, Option<f64>)| Metric {
         name,
         value: nats.exp(),
@@ -164,12 +163,13 @@ pub fn by_group(kind: Kind, outcomes: &[Outcome]) -> BTreeMap<String, Summary> {
     groups.into_iter().map(|(group, outcomes)| (group.to_string(), summary(kind, outcomes))).collect()
 }
 
-/// Mean, and the standard deviation of a sample over the root of its size.
+/// Mean, and the sample standard deviation divided by the root of the size.
 fn mean(values: &[f64]) -> (f64, Option<f64>) {
     ratio(&values.iter().map(|&value| (value, 1.0)).collect::<Vec<_>>())
 }
 
-/// Sum over sum, and its standard error by linearization: that of the mean of `y - r x` over the mean of x.
+/// Ratio of sums, and its standard error by linearization: that of the mean of `y - r x` divided by the mean
+/// of x.
 fn ratio(pairs: &[(f64, f64)]) -> (f64, Option<f64>) {
     let n = pairs.len() as f64;
     let sums = pairs.iter().fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn perplexities_by_hand() {
-        // Nats 2 and 6, mean 4, deviation of a sample 2 sqrt 2, standard error 2. Bytes 2 and 4: 8 / 6 nats a
+        // Nats 2 and 6, mean 4, sample deviation 2 sqrt 2, standard error 2. Bytes 2 and 4: 8 / 6 nats a
         // byte; residues 2 - 8/3 and 6 - 16/3, so squares of 4/9 twice, and the standard error sqrt(8/9 / 2)
         // / 3.
         let outcomes = [outcome(&[-2.0], &["ab"], 0), outcome(&[-6.0], &["a cd"], 0)];

@@ -28,7 +28,7 @@ use metrics::{Outcome, Size, Summary, by_group, summary};
 use question::{Changes, Question, Questions};
 use score::{Reading, Score, score};
 
-/// Tasks in tokens, ready to be put to models again and again.
+/// Tasks as tokens, for repeated evaluation.
 #[derive(Debug)]
 pub struct Suite {
     /// The tasks.
@@ -36,7 +36,7 @@ pub struct Suite {
     longest: usize,
 }
 
-/// A task in tokens.
+/// A task as tokens.
 #[derive(Debug)]
 pub struct Task {
     /// Its questions.
@@ -45,31 +45,31 @@ pub struct Task {
     requests: Vec<Request>,
 }
 
-/// What came of a task.
+/// The results of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TaskResult {
     /// Its name.
     pub name: String,
-    /// What is asked.
+    /// The kind of question.
     pub kind: Kind,
     /// Examples before each question.
     pub n_shots: usize,
     /// The numbers of all questions.
     pub all: Summary,
-    /// Those of each group.
+    /// The numbers of each group.
     pub groups: BTreeMap<String, Summary>,
-    /// What came of each question.
+    /// The result of each question.
     pub outcomes: Vec<Outcome>,
 }
 
 /// The tokenizer of a model, and how much it reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
-    /// Content of the tokenizer's file.
+    /// Contents of the tokenizer's file.
     pub tokenizer: &'a [u8],
     /// The end-of-document token.
     pub eod: u32,
-    /// Most tokens that it reads.
+    /// Maximum tokens that it reads.
     pub longest: usize,
     /// For messages: the flag or the key that names the tasks.
     pub asked_by: &'a str,
@@ -80,7 +80,7 @@ impl Suite {
     ///
     /// # Errors
     /// When a definition is wrong, a file cannot be read, or a record does not fit; and when two tasks have
-    /// one name.
+    /// the same name.
     pub fn open(specs: &[String], changes: Changes, reader: Reader) -> Result<Self> {
         let encoder = Encoder::new(reader.tokenizer, reader.eod)?;
         let mut tasks: Vec<Task> = Vec::with_capacity(specs.len());
@@ -104,11 +104,11 @@ impl Suite {
         Ok(Self { tasks, longest: reader.longest })
     }
 
-    /// Puts all tasks to a model, in forward passes of about `pass_tokens` tokens; 1 asks every question by
-    /// itself.
+    /// Evaluates all tasks with a model, in forward passes of about `pass_tokens` tokens; with 1, every
+    /// question separately.
     ///
     /// # Errors
-    /// When the device failed, and when the model's answer is not a number.
+    /// When the device failed, or a likelihood is NaN.
     pub fn run(&self, model: &Model, pass_tokens: usize) -> Result<Vec<TaskResult>> {
         self.tasks.iter().map(|task| task.run(model, self.longest, pass_tokens)).collect()
     }
@@ -155,7 +155,7 @@ impl Task {
     }
 }
 
-/// What came of a question whose answers have these scores.
+/// The result of a question whose answers have these scores.
 fn outcome(question: &Question, scores: &[Score]) -> Result<Outcome, String> {
     if let Some(score) = scores.iter().find(|score| !score.log_likelihood.is_finite()) {
         return Err(format!(
@@ -173,7 +173,7 @@ fn outcome(question: &Question, scores: &[Score]) -> Result<Outcome, String> {
 }
 
 impl Summary {
-    /// An object of JSON: `questions`, and each number with its standard error.
+    /// A JSON object: `questions`, and each number with its standard error.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut map = Map::new();
         map.insert("questions".into(), self.n.into());
@@ -186,7 +186,7 @@ impl Summary {
 }
 
 impl TaskResult {
-    /// An object of JSON.
+    /// A JSON object.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut map = Map::new();
         map.insert("kind".into(), self.kind.word().into());
@@ -200,7 +200,7 @@ impl TaskResult {
         map
     }
 
-    /// What came of a question, as an object of JSON.
+    /// The result of a question as a JSON object.
     pub fn outcome_json(&self, index: usize) -> Value {
         let outcome = &self.outcomes[index];
         let mut value = json!({

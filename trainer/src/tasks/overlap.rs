@@ -1,8 +1,8 @@
-//! Questions whose text is in training data: the same words in a row as a document of the shards.
+//! Questions whose text is in training data: the same sequence of words as in a document of the shards.
 //!
-//! Words are runs of letters and digits without their case. A text is found where [`WORDS`] words of it in a
-//! row are those of a document; a shorter one must be there whole, and below [`FEWEST_WORDS`] words none is
-//! looked for.
+//! Words are runs of letters and digits, ignoring case. A text is found if a document has [`WORDS`]
+//! consecutive words of it; a shorter text must be there whole, and texts below [`FEWEST_WORDS`] words are
+//! not looked for.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,19 +17,19 @@ use super::encode::tokenizer;
 use super::metrics::{Summary, summary};
 use crate::error::{Error, Result};
 
-/// Words in a row that make an overlap, as in GPT-3 (arXiv 2005.14165, appendix C).
+/// Consecutive words that make an overlap, as in GPT-3 (arXiv 2005.14165, appendix C).
 pub const WORDS: usize = 13;
 
 /// Texts of fewer words are not looked for: too many documents have them by chance.
 pub const FEWEST_WORDS: usize = 5;
 
-/// What was found of a task.
+/// The overlaps of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overlap {
-    /// Questions of which something was found, by number, each with the first document that holds it, as
+    /// Questions of which something was found, by number, each with the first document that has it, as
     /// `shard/id`.
     pub found: BTreeMap<usize, String>,
-    /// Questions all of whose texts are too short to be looked for.
+    /// Number of questions whose texts are all too short to be looked for.
     pub n_too_short: usize,
     /// The numbers of the questions of which nothing was found.
     pub rest: Summary,
@@ -47,7 +47,7 @@ impl<'a> Documents<'a> {
     /// Those of a folder.
     ///
     /// # Errors
-    /// When the folder holds no shards, or their tokenizer is missing.
+    /// When the folder has no shards, or their tokenizer is missing.
     pub fn open(dir: &'a Path) -> Result<Self> {
         let manifest = Manifest::read(dir)?;
         let path = dir.join(&manifest.tokenizer.file);
@@ -84,17 +84,17 @@ pub fn overlaps(tasks: &[Task], results: &[TaskResult], documents: &Documents) -
     Ok(found.into_iter().zip(results).zip(too_short).map(overlap).collect())
 }
 
-/// A question: the numbers of its task and of itself.
+/// A question: the number of its task and its own.
 type Place = (usize, usize);
 
-/// Stretches of words to be looked for, by their number of words and hash.
+/// Sequences of words to be looked for, by their number of words and hash.
 #[derive(Debug, Default)]
 struct Index {
     stretches: BTreeMap<usize, HashMap<u64, Vec<Place>>>,
 }
 
 impl Index {
-    /// Adds a text; false where it is too short.
+    /// Adds a text; false if it is too short.
     fn add(&mut self, text: &str, place: Place) -> bool {
         let words = words(text);
         if words.len() < FEWEST_WORDS {
@@ -111,7 +111,7 @@ impl Index {
         true
     }
 
-    /// The questions of which a text holds a stretch, in order.
+    /// The questions of which a text has a sequence, in order.
     fn find(&self, text: &str) -> Vec<Place> {
         let words = words(text);
         let mut found: Vec<Place> = Vec::new();
@@ -123,7 +123,7 @@ impl Index {
         found
     }
 
-    /// The documents of a build that hold something, in their order.
+    /// The documents of a build with an overlap, in their order.
     fn search(&self, documents: &Documents) -> Result<Vec<(String, Vec<Place>)>> {
         let Documents { dir, manifest, tokenizer } = documents;
         let mut found = Vec::new();
@@ -167,7 +167,7 @@ fn words(text: &str) -> Vec<u64> {
     words
 }
 
-/// Hashes of all stretches of `n` words: polynomials of the words, each from the one before it.
+/// Hashes of all sequences of `n` words: polynomials of the words, each from the one before it.
 fn rolled(words: &[u64], n: usize) -> impl Iterator<Item = u64> {
     const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
     let last = (1..n).fold(1u64, |power, _| power.wrapping_mul(BASE));

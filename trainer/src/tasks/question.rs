@@ -1,4 +1,4 @@
-//! Questions from records: what stands before, what may follow, and what is right.
+//! Questions from records: the context, the possible answers, and the right one.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -14,28 +14,28 @@ use crate::random::Stream;
 /// A question of a task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
-    /// What stands before the answers, examples and all.
+    /// The text before the answers, including examples.
     pub context: String,
-    /// The texts whose likelihood is asked for, without what stands between context and answer.
+    /// The texts whose likelihood is asked for, without the text between context and answer.
     pub answers: Vec<String>,
     /// Number of the right answer, from 0.
     pub right: usize,
     /// The group that it belongs to.
     pub group: Option<String>,
-    /// What is looked for in training data.
+    /// The texts to look for in training data.
     pub looked_for: Vec<String>,
     /// File and line of its record.
     pub place: (PathBuf, usize),
 }
 
-/// A task, ready to be put into tokens.
+/// A task, ready to be encoded.
 #[derive(Debug, Clone)]
 pub struct Questions {
     /// Its name in reports.
     pub name: String,
-    /// What is asked.
+    /// The kind of question.
     pub kind: Kind,
-    /// What stands between context and answer.
+    /// Text between context and answer.
     pub delimiter: String,
     /// Examples before each question.
     pub n_shots: usize,
@@ -43,12 +43,12 @@ pub struct Questions {
     pub all: Vec<Question>,
 }
 
-/// What a command line changes of a definition.
+/// Changes to a definition from the command line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Examples before each question.
     pub shots: Option<usize>,
-    /// Use only so many questions, the first ones.
+    /// Use only this many questions, the first ones.
     pub limit: Option<usize>,
 }
 
@@ -94,8 +94,8 @@ impl Questions {
                 Some(data) => named("shots.data", data)?,
                 None => files,
             };
-            // The first ones are enough for those who take them in order: a question's own record is among
-            // them once for each time that its file is named.
+            // If examples are taken in order, the first ones are enough: a question's own record is among
+            // them as often as its file is named.
             let enough = shots.seed.map_or(shots.n.saturating_add(files.len()), |_| usize::MAX);
             let pool = records::read(&files, &shots.only, enough)?;
             let mut examples = Vec::with_capacity(pool.len());
@@ -114,7 +114,7 @@ impl Questions {
     }
 }
 
-/// File and line of each record, the file by the one name that it has without links.
+/// File and line of each record, with links in the file's name resolved.
 fn places(files: &[PathBuf], records: &[Record]) -> Result<Vec<(PathBuf, usize)>> {
     let real = files.iter().map(|path| path.canonicalize().map_err(Error::io("find", path)));
     let real = real.collect::<Result<Vec<_>>>()?;
@@ -166,16 +166,16 @@ fn prepend(
     Ok(())
 }
 
-/// How questions are made of records.
+/// How questions are made from records.
 struct Form {
     kind: Kind,
     prompt: Template,
     choices: List,
     labels: Option<List>,
     answer: RightOne,
-    /// Of a cloze or of perplexity: what is to be predicted.
+    /// For cloze and perplexity: the text to predict.
     target: Template,
-    /// Whether only the last word of it is.
+    /// Whether only its last word is predicted.
     is_last_word: bool,
     delimiter: String,
     by: Option<Path>,
@@ -446,7 +446,7 @@ mod tests {
         assert!(
             read(CHOICES, &records, most).is_err_and(|error| error.to_string().contains("there are only 6"))
         );
-        // The file of the task by its name is the file of the task, however it is named.
+        // The task's file is recognized by any of its names.
         for name in ["d.jsonl", "./d.jsonl"] {
             let named = format!("[shots]\nn = 2\ndata = \"{name}\"\n");
             assert_eq!(contexts(&named, Changes::default()), first);

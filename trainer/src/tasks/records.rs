@@ -11,21 +11,21 @@ use super::definition::Where;
 use super::template;
 use crate::error::{Error, Result};
 
-/// A record and where it stands.
+/// A record and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// Number of its file.
     pub file: usize,
     /// Its line, from 1.
     pub line: usize,
-    /// What it says.
+    /// Its contents.
     pub value: Value,
 }
 
-/// Bytes that a line may have; a longer one is not a record but another kind of file.
+/// Maximum bytes of a line; a longer one means that the file is of another kind.
 const LONGEST_LINE: u64 = 1 << 28;
 
-/// The first records of some files whose fields have the values that are wanted, at most `limit`.
+/// The first records of some files whose fields have the required values, at most `limit`.
 ///
 /// # Errors
 /// When a file cannot be read or a line is not JSON, and when no record is left.

@@ -1,4 +1,4 @@
-//! How likely a model holds continuations.
+//! How likely continuations are under a model.
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -8,26 +8,26 @@ use crate::error::Result;
 use crate::model::{Input, Model};
 use crate::objective::{Targets, token_losses, token_ranks};
 
-/// What a model thinks of a request.
+/// A model's score of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Score {
     /// Sum of the logarithms of the probabilities of its tokens, in nats.
     pub log_likelihood: f64,
     /// Tokens of the continuation.
     pub n_tokens: usize,
-    /// Those for which the model holds another token for more likely; 0 where nobody asked.
+    /// Those for which the model considers another token more likely; 0 unless requested.
     pub n_missed: usize,
 }
 
 /// How a model reads requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// Most tokens of a window: as many as the model was trained on.
+    /// Maximum tokens of a window: as many as the model was trained on.
     pub longest: usize,
-    /// Tokens of a forward pass, one window at least. With 1 every window is a pass of its own, as models
-    /// need in which the tokens of a pass compete.
+    /// Tokens of a forward pass, at least one window. With 1, every window is a separate pass, as needed by
+    /// models in which the tokens of a pass compete.
     pub pass_tokens: usize,
-    /// Whether it is asked which tokens are the likeliest.
+    /// Whether to find out which tokens are the most likely.
     pub ranks: bool,
 }
 
@@ -79,8 +79,8 @@ impl Pass<'_> {
     fn run(&self, model: &Model, ranks: bool, scores: &mut [Score]) -> Result<()> {
         let device = model.device();
         let (len, mut tokens) = (self.rows[0].len(), self.rows.concat());
-        // Products with a single row have kernels of their own outside of the CPU's exact ones: on a GPU, and
-        // in attentions of tensor operations. Those sum up in another order than the kernels for more rows.
+        // Products with a single row have separate kernels on a GPU and in attention by tensor operations,
+        // which sum in another order than the kernels for more rows. The CPU's exact products do not.
         if tokens.len() == 1 {
             tokens = tokens.repeat(2);
         }
@@ -89,7 +89,7 @@ impl Pass<'_> {
         let input = Input::new(&tokens, &positions, &vec![0; n * len], [n, len], &device);
         let hidden = model.forward(&input, &model.eval_context(&input)).hidden;
 
-        // The head meets only what is to predict something.
+        // The head is applied only to tokens that predict something.
         let mut places: Vec<i64> = Vec::new();
         let (mut ids, mut owners) = (Vec::new(), Vec::new());
         for (row, (request, window)) in self.members {
@@ -108,7 +108,7 @@ impl Pass<'_> {
         let targets = Targets { ids: &ids, mask: &mask };
         let losses = token_losses(hidden.clone(), model.head(), targets)?;
         let ranks = if ranks { token_ranks(hidden, model.head(), targets)? } else { vec![0; n_targets] };
-        // What was only repeated has no owner.
+        // Rows that were only added as padding have no owner.
         for ((owner, loss), rank) in owners.into_iter().zip(losses).zip(ranks) {
             let score = &mut scores[owner];
             score.log_likelihood -= f64::from(loss);

@@ -1,5 +1,5 @@
-//! Texts with fields of a record in them, as in `Question: {{question}}`: the part of Jinja that tasks of
-//! other programs need most.
+//! Texts with fields of a record in them, as in `Question: {{question}}`: the part of Jinja that other
+//! programs' tasks need most.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 pub struct Path(String);
 
 impl Path {
-    /// A path from its text.
+    /// Parses a path.
     ///
     /// # Errors
-    /// When it is no such path.
+    /// If it is not such a path.
     pub fn parse(text: &str) -> Result<Self, String> {
         let is_name = |name: &str| {
             !name.is_empty() && !name.contains(|c: char| "(){}[]|'\"".contains(c) || c.is_whitespace())
@@ -26,10 +26,10 @@ impl Path {
         }
     }
 
-    /// What stands there.
+    /// The value there.
     ///
     /// # Errors
-    /// When nothing does, with the fields that there are.
+    /// If there is none, with the fields that exist.
     pub fn find<'a>(&self, record: &'a Value) -> Result<&'a Value, String> {
         let mut found = record;
         for name in self.0.split('.') {
@@ -48,10 +48,10 @@ impl Path {
         Ok(found)
     }
 
-    /// The text that stands there.
+    /// The text there.
     ///
     /// # Errors
-    /// When there is none, or a list or an object.
+    /// If there is none, or a list or an object.
     pub fn text(&self, record: &Value) -> Result<String, String> {
         text_of(self.find(record)?)
             .map_err(|found| format!("field `{self}`: expected a text or a number, found {found}"))
@@ -91,10 +91,10 @@ enum Part {
 pub struct Template(Vec<Part>);
 
 impl Template {
-    /// A template from its text.
+    /// Parses a template.
     ///
     /// # Errors
-    /// When braces do not hold a field.
+    /// If braces do not contain a field.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -121,7 +121,7 @@ impl Template {
     /// The text of a record.
     ///
     /// # Errors
-    /// When a field is not there or holds no text.
+    /// If a field is missing or is not a text.
     pub fn render(&self, record: &Value) -> Result<String, String> {
         let part = |part: &Part| match part {
             Part::Text(text) => Ok(text.clone()),

@@ -10,7 +10,7 @@ use crate::optim::{self, Optimizer};
 /// How weights are averaged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AverageConfig {
-    /// Share of the average that stays in each update.
+    /// Fraction of the average that stays in each update.
     pub decay: f64,
     /// Steps before it begins, with the weights after them.
     pub from: u64,
@@ -26,7 +26,7 @@ impl Average {
         Self(optim::trained(model).into_iter().map(|parameter| parameter.value).collect())
     }
 
-    /// The average after an update to `model`. What stays as it is has no memory of its own.
+    /// The average after an update to `model`. Unchanged values take no extra memory.
     pub(super) fn then(self, model: &Model, optimizer: &Optimizer, decay: f64) -> Self {
         let next = |(w, old): (Parameter, Tensor<1>)| match optimizer.is_frozen(&w.name) {
             true => w.value,
@@ -35,7 +35,7 @@ impl Average {
         Self(optim::trained(model).into_iter().zip(self.0).map(next).collect())
     }
 
-    /// The model with averaged weights; what no gradient trains is that of the model.
+    /// The model with averaged weights; values that no gradient trains are the model's own.
     pub fn model(&self, model: &Model) -> Model {
         parameters::replace_trained(model.clone(), self.0.clone())
     }

@@ -1,4 +1,5 @@
-//! Forward and backward of a few samples: at once, or block by block with activations computed twice.
+//! Forward and backward passes of a few samples: all blocks at once, or block by block with activations
+//! computed twice.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,20 +23,20 @@ pub(super) struct Micro<'a> {
     ctx: Context,
 }
 
-/// What a micro-batch leaves besides its gradients.
+/// What a micro-batch returns in addition to its gradients.
 pub(super) struct Part {
-    /// Of each token, `[tokens]`.
+    /// Loss of each token, `[tokens]`.
     pub(super) losses: Tensor<1>,
-    /// Of each router, with its layer.
+    /// Values of each router, with its layer.
     pub(super) routers: Vec<RouterPart>,
 }
 
-/// What a router leaves.
+/// Values of a router.
 pub(super) struct RouterPart {
     pub(super) layer: usize,
     /// Tokens sent to each expert, `[experts]`.
     pub(super) load: Tensor<1>,
-    /// What the balancer that sets the selection bias needs to know, `[experts]`.
+    /// Statistic for the balancer that sets the selection bias, `[experts]`.
     pub(super) statistic: Option<Tensor<1>>,
     /// What the metrics report.
     pub(super) values: Vec<Named>,
@@ -92,8 +93,8 @@ impl Gradients {
     }
 }
 
-/// Adds the choices of some samples, and what else balancers ask for, to the sums of their batch, without a
-/// gradient.
+/// Adds the choices of some samples, and other sums that balancers request, to the sums of their batch,
+/// without a gradient.
 pub(super) fn count_choices(model: &Model, micro: &Micro, counts: &mut BatchCounts) {
     for (layer, record) in model.valid().forward(&micro.input, &micro.ctx).records {
         add(&mut counts.choices, layer, record.choices);
@@ -128,9 +129,9 @@ pub(super) fn micro_step(model: &Model, micro: &Micro, gradients: &mut Gradients
     Part { losses: ce.losses, routers }
 }
 
-/// The same, keeping only the input of each block: the forward pass makes no graph, and the backward
-/// pass computes each block again with one. A third more work for a memory that does not grow with
-/// what a block keeps (Chen et al. 2016, arXiv 1604.06174, section 4). The gradients are the same.
+/// The same, keeping only the input of each block: the forward pass makes no graph, and the backward pass
+/// computes each block again with one. A third more work, but the memory does not grow with what a block
+/// keeps (Chen et al. 2016, arXiv 1604.06174, section 4). The gradients are the same.
 pub(super) fn recomputed_micro_step(model: &Model, micro: &Micro, gradients: &mut Gradients) -> Part {
     let plain = model.valid();
     let embedded = model.embed(&micro.input);
@@ -150,13 +151,13 @@ pub(super) fn recomputed_micro_step(model: &Model, micro: &Micro, gradients: &mu
     let ce = micro.loss(model, model.last_norm(last.clone()));
     let mut found = ce.surrogate.backward();
     let mut slope = gradient_of(&last, &mut found);
-    // Summed by themselves first, in the order of the pass that keeps everything.
+    // Summed separately first, in the order of the pass that keeps everything.
     let mut own = Gradients::default();
     own.add(parameters::take_gradients(model, &mut found));
     for layer in (0..model.n_layers()).rev() {
         let x = leaf(inputs.pop());
         let (y, record) = model.block(layer, x.clone(), &micro.ctx);
-        // The derivative of sum(y * slope) by y is the slope.
+        // The derivative of sum(y * slope) with respect to y is the slope.
         let mut objective = cast_f32((y * Tensor::from_inner(slope)).sum());
         if let Some(auxiliary) = record.and_then(|record| record.auxiliary) {
             objective = objective + auxiliary;
@@ -171,7 +172,7 @@ pub(super) fn recomputed_micro_step(model: &Model, micro: &Micro, gradients: &mu
     Part { losses: ce.losses, routers }
 }
 
-/// The gradient of a leaf, which is zero where nothing depends on it.
+/// The gradient of a leaf, which is zero if nothing depends on it.
 fn gradient_of(leaf: &Tensor<2>, found: &mut burn::tensor::Gradients) -> Tensor<2> {
     leaf.grad_remove(found).unwrap_or_else(|| leaf.clone().without_autodiff().zeros_like())
 }

@@ -1,7 +1,6 @@
-//! Steps that are not made because their loss or gradient is far off (SkipStep of OLMo-core): an update is
-//! skipped when the loss or the norm of the gradient lies more than so many standard deviations above the
-//! mean of the steps before it. The limits come from steps that are over, so a step need not wait for the
-//! device to be judged by them.
+//! Skips updates whose loss or gradient is an outlier (SkipStep of OLMo-core): when the loss or the norm of
+//! the gradient is more than a given number of standard deviations above the mean of the steps before it. The
+//! limits come from completed steps, so a step need not wait for the device to be checked against them.
 
 use std::collections::VecDeque;
 
@@ -12,19 +11,19 @@ use crate::exact;
 /// When a step is skipped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SkipConfig {
-    /// Standard deviations above the mean that are too many.
+    /// Standard deviations above the mean at which a step is skipped.
     pub sigma: f64,
-    /// Steps that a new one is compared with, at least 6; half of them must be there, the new one included.
+    /// Steps that a new one is compared with, at least 6; half of them must exist, including the new one.
     pub window: usize,
 }
 
-/// Losses and norms of the last steps, and how many steps were skipped: a part of every checkpoint.
+/// Losses and norms of the last steps, and how many steps were skipped; stored in every checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spikes {
     /// Steps whose update was skipped, from the first on.
     pub skipped: u64,
-    /// Mean losses in nats, the newest last; those of skipped steps too.
+    /// Mean losses in nats, the newest last, including those of skipped steps.
     #[serde(with = "exact::queue")]
     losses: VecDeque<f64>,
     /// Norms of gradients before clipping.
@@ -32,7 +31,7 @@ pub struct Spikes {
     norms: VecDeque<f64>,
 }
 
-/// The largest loss and norm with which a step is made.
+/// The largest loss and norm with which an update is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// Mean loss in nats.
@@ -42,7 +41,7 @@ pub struct Limits {
 }
 
 impl Spikes {
-    /// The limits of the next step; none while there are too few steps to tell.
+    /// The limits of the next step; none while there are too few steps.
     pub fn limits(&self, config: &SkipConfig) -> Option<Limits> {
         let is_enough = self.losses.len() >= 2 && self.losses.len() + 1 >= config.window / 2;
         let limit = |values: &VecDeque<f64>| {
@@ -53,8 +52,7 @@ impl Spikes {
         is_enough.then(|| Limits { loss: above(limit(&self.losses)), norm: above(limit(&self.norms)) })
     }
 
-    /// Takes note of a step, made or skipped; without a configuration there is nothing to compare later ones
-    /// with.
+    /// Records a step, made or skipped; without a configuration nothing is recorded.
     pub fn push(&mut self, config: Option<&SkipConfig>, loss: f64, norm: f64) {
         let window = config.map_or(0, |config| config.window);
         for (values, value) in [(&mut self.losses, loss), (&mut self.norms, norm)] {
@@ -63,7 +61,7 @@ impl Spikes {
         }
     }
 
-    /// What cannot be in a run of this many steps.
+    /// Why this cannot belong to a run of this many steps.
     pub fn problem(&self, steps: u64) -> Option<String> {
         let (losses, norms) = (self.losses.len(), self.norms.len());
         let is_finite = self.losses.iter().chain(&self.norms).all(|value| value.is_finite());
@@ -74,7 +72,7 @@ impl Spikes {
     }
 }
 
-/// The mean, and the standard deviation of a sample.
+/// The mean and the sample standard deviation.
 fn mean_and_deviation(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let n = values.clone().count() as f64;
     let mean = values.clone().sum::<f64>() / n;

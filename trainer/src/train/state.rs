@@ -13,11 +13,11 @@ pub struct Position {
     pub step: u64,
     /// First sample of the next one.
     pub t: u64,
-    /// Targets learned from.
+    /// Training targets so far.
     pub tokens_seen: u64,
 }
 
-/// The state of a run: what a checkpoint holds, and nothing else.
+/// The state of a run: exactly what a checkpoint stores.
 #[derive(Debug, Clone)]
 pub struct TrainState {
     /// The parameters.
@@ -28,13 +28,13 @@ pub struct TrainState {
     pub step: u64,
     /// Samples read; the next step starts at this t.
     pub t: u64,
-    /// Where the run began: step 0, or where it left another one.
+    /// Where the run began: step 0, or where it forked from another one.
     pub origin: Position,
-    /// Targets learned from, padding and masked tokens excluded.
+    /// Training targets so far, without padding and masked tokens.
     pub tokens_seen: u64,
     /// Hash of all samples read.
     pub digest: DataDigest,
-    /// Losses and norms that tell a spike from a step, and how many were skipped.
+    /// Losses and norms that tell a spike from a normal step, and how many were skipped.
     pub spikes: Spikes,
     /// The moving average of the weights, once it has begun.
     pub average: Option<Average>,
@@ -63,7 +63,7 @@ impl TrainState {
         self.step.saturating_sub(self.spikes.skipped)
     }
 
-    /// Counts a step on this batch, from which nothing was learned if it was skipped.
+    /// Counts a step on this batch; if it was skipped, nothing was learned from it.
     pub(super) fn advance(&mut self, batch: &Batch, is_skipped: bool) {
         self.step += 1;
         self.t = batch.first_t + batch.len() as u64;

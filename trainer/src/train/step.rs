@@ -18,12 +18,12 @@ use crate::ops::global_norm::within;
 use crate::ops::{read, reads};
 use crate::optim::{Clipping, Optimizer, Schedule, Update};
 
-/// What a step needs besides state and data.
+/// What a step needs in addition to state and data.
 #[derive(Debug, Clone)]
 pub struct StepConfig {
     /// Samples of one forward pass; the update does not depend on it except for rounding.
     pub micro_batch: usize,
-    /// Largest norm of the gradient.
+    /// Maximum norm of the gradient.
     pub clip: f64,
     /// When an update is skipped; absent: never.
     pub skip: Option<SkipConfig>,
@@ -48,17 +48,17 @@ pub struct StepReport {
     pub routers: Vec<(usize, RouterStats)>,
     /// Norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// The norm of each group before clipping; none where there is one group only.
+    /// The norm of each group before clipping; none if there is only one group.
     pub group_norms: Vec<f64>,
-    /// Factor by which what has no largest norm of its own was clipped; 1 if it was not.
+    /// Clipping factor of groups without their own maximum norm; 1 if they were not clipped.
     pub clip_factor: f64,
     /// Whether loss or norm were above their limits and nothing was learned.
     pub is_skipped: bool,
-    /// The limits, where there were any.
+    /// The limits, if there were any.
     pub limits: Option<Limits>,
     /// Learning rate.
     pub rate: f64,
-    /// How often the step waited for values of the device.
+    /// How often the step waited for values from the device.
     pub n_reads: u64,
 }
 
@@ -67,7 +67,7 @@ pub struct StepReport {
 pub enum StepError {
     /// Its loss or gradient is not finite; the state is untouched.
     NotFinite(Box<StepReport>),
-    /// The device failed; the state must not be used any more.
+    /// The device failed; the state must no longer be used.
     Device(Error),
 }
 
@@ -80,7 +80,7 @@ impl From<Error> for StepError {
 /// Runs one step. The state is untouched if the loss or the gradient is not finite.
 ///
 /// Nothing is read from the device before the end of the step: clipping, the update and the biases follow
-/// from values on it, and one transfer brings the report.
+/// from values on it, and one transfer fetches the report.
 ///
 /// # Errors
 /// [`StepError`].
@@ -138,7 +138,7 @@ pub fn train_step(
     Ok(report)
 }
 
-/// The gradients of a batch, and what its micro-batches have left.
+/// The gradients of a batch, and the other results of its micro-batches.
 fn gradients(
     model: &Model,
     batch: &Batch,
@@ -168,7 +168,7 @@ fn gradients(
     (parts.collect(), gradients.into_inner())
 }
 
-/// Moves every router's bias once, by the loads of all micro-batches.
+/// Updates every router's bias once, by the loads of all micro-batches.
 fn with_next_biases(mut model: Model, optimizer: &Optimizer, parts: &[Part]) -> Model {
     let layers = parts.first().map_or(0, |part| part.routers.len());
     for index in 0..layers {
@@ -189,8 +189,7 @@ fn with_next_biases(mut model: Model, optimizer: &Optimizer, parts: &[Part]) -> 
 }
 
 impl StepReport {
-    /// Everything that is to be known, in one transfer: norms, the factor of clipping, losses, the routers'
-    /// values.
+    /// All results in one transfer: norms, the clipping factor, losses, the routers' values.
     fn read(clipping: &Clipping, losses: Tensor<1>, parts: &[Part], batch: &Batch) -> Result<Self, Error> {
         let numbers = [&clipping.norm, &clipping.factor].into_iter().chain(&clipping.of_groups);
         let mut all: Vec<Tensor<1>> = numbers.map(|number| number.clone().cast(FloatDType::F32)).collect();

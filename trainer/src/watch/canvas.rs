@@ -1,4 +1,4 @@
-//! Curves of dots: each character of braille is two dots wide and four high.
+//! Curves of dots: each braille character is two dots wide and four high.
 
 /// Dots of a character by column and row, as Unicode numbers them from U+2800 on.
 const DOTS: [[u8; 4]; 2] = [[0x01, 0x02, 0x04, 0x40], [0x08, 0x10, 0x20, 0x80]];
@@ -12,13 +12,13 @@ pub(super) struct Canvas {
 }
 
 impl Canvas {
-    /// So many characters wide and high.
+    /// A field of this many characters in width and height.
     pub(super) fn new(width: usize, height: usize) -> Canvas {
         Canvas { width, height, cells: vec![0; width * height] }
     }
 
-    /// A curve through points from 0 to 1 in both directions, from the lower left corner; what lies outside
-    /// goes along the edge.
+    /// A curve through points from 0 to 1 in both directions, from the lower left corner; points outside are
+    /// moved to the edge.
     pub(super) fn curve(&mut self, points: impl Iterator<Item = (f64, f64)>) {
         let (columns, rows) = (2 * self.width, 4 * self.height);
         if columns == 0 || rows == 0 {

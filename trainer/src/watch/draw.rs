@@ -1,4 +1,4 @@
-//! A view as the lines of a screen of any size: what matters most comes first, and what has no room is left
+//! A view as the lines of a screen of any size: the most important comes first, and what does not fit is left
 //! out.
 
 use console::measure_text_width;
@@ -12,15 +12,15 @@ use super::view::{Layer, View};
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// An expert without a token.
 const NOTHING: char = '·';
-/// Letters of the scale left of a curve.
+/// Characters of the scale to the left of a curve.
 const SCALE: usize = 8;
-/// Fewest rows of a curve that show anything.
+/// Minimum rows of a useful curve.
 const LEAST_CURVE: usize = 3;
 /// Widest strip of loads.
 const WIDEST_STRIP: usize = 64;
 /// Widest mark of an expert.
 const WIDEST_EXPERT: usize = 4;
-/// Share of the steps at the beginning whose losses are so high that they would press the rest flat.
+/// Fraction of the first steps to leave out, whose losses are so high that the rest would look flat.
 const BEGINNING: f64 = 0.05;
 
 /// Columns and rows of a screen, and whether it may have colors.
@@ -60,17 +60,17 @@ impl Ink {
     }
 }
 
-/// Stretches of a line, each of one color.
+/// Parts of a line, each in one color.
 type Line = Vec<(Ink, String)>;
 
-/// The lines of a screen, none longer than it is wide, and no more than it is high; `said` is what the
-/// process has to say, the last one last.
+/// The lines of a screen, which fit its width and height; `said` has the messages of the process, oldest
+/// first.
 pub fn frame(view: &View, said: &[String], size: Size) -> Vec<String> {
     let mut lines = head(view, size);
     let rest = size.height.saturating_sub(lines.len());
     let mut foot = foot(view, said, size);
     foot.truncate(match rest {
-        // The last words on a small screen, and a quarter of a large one.
+        // The last message on a small screen, a quarter of a large one.
         0..8 => rest.min(1),
         _ => (rest / 4).max(2),
     });
@@ -134,7 +134,7 @@ fn head(view: &View, size: Size) -> Vec<Line> {
     lines
 }
 
-/// What went wrong and what was said, the newest first.
+/// Alarms and messages, newest first.
 fn foot(view: &View, said: &[String], size: Size) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut push = |ink, text: &str| {
@@ -147,7 +147,7 @@ fn foot(view: &View, said: &[String], size: Size) -> Vec<Line> {
     for alarm in view.alarms.iter().rev().take(size.height) {
         push(Ink::Bad, &format!("{} at step {}: {}", alarm.kind, alarm.step, alarm.message));
     }
-    // An alarm is said and written down.
+    // An alarm is both printed and recorded.
     let told = |line: &&String| !view.alarms.iter().any(|alarm| line.contains(&alarm.message));
     said.iter().rev().filter(told).take(size.height).for_each(|line| push(Ink::Soft, line));
     lines
@@ -207,7 +207,7 @@ fn curve(view: &View, width: usize, height: usize) -> Vec<Line> {
     lines
 }
 
-/// A strip for each layer, the worst ones where there is no room for all, in `n_rows` with a heading.
+/// A strip for each layer, or the worst ones if there is no room for all, in `n_rows` with a heading.
 fn loads(layers: &[Layer], width: usize, n_rows: usize) -> Vec<Line> {
     if n_rows < 2 {
         return Vec::new();
@@ -237,8 +237,8 @@ fn loads(layers: &[Layer], width: usize, n_rows: usize) -> Vec<Line> {
     lines
 }
 
-/// The loads of experts in so many characters; several experts that share one show the load that is farthest
-/// from even.
+/// The loads of experts in this many characters; experts that share one show the load that is farthest from
+/// even.
 fn strip(load: &[f64], room: usize) -> Line {
     let (n, mut line) = (load.len(), Line::new());
     if n == 0 || room == 0 {
@@ -265,7 +265,7 @@ fn strip(load: &[f64], room: usize) -> Line {
     line
 }
 
-/// Values as a row of blocks; of many the means of neighbors.
+/// Values as a row of blocks; if there are too many, means of neighbors.
 fn spark(values: &[f64], room: usize) -> String {
     let each = values.len().div_ceil(room.max(1)).max(1);
     let means: Vec<f64> =
@@ -278,7 +278,7 @@ fn spark(values: &[f64], room: usize) -> String {
     means.iter().map(block).collect()
 }
 
-/// A text in lines of at most `width` columns, broken at spaces where there are any.
+/// A text in lines of at most `width` columns, broken at spaces if there are any.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
@@ -382,7 +382,7 @@ mod tests {
             text.contains("spike at step 9") && text.contains("o validation") && text.contains('o'),
             "{text}"
         );
-        // Even, twice, even, nothing; of six layers those fit.
+        // Even, twice, even, nothing; six layers fit.
         assert!(text.contains("5 ▄▄▄▄████▄▄▄▄···· MaxVio 5.00 dead 1"), "{text}");
     }
 

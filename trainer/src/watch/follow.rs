@@ -1,4 +1,4 @@
-//! Follows the files of a run: lines as they are written, and from the beginning where a resumed run has cut
+//! Follows the files of a run: lines as they are written, and from the beginning if a resumed run has cut
 //! them back.
 
 use std::fs::{File, Metadata};
@@ -13,19 +13,19 @@ use crate::error::{Error, Result};
 use crate::report::log::{AlarmLine, RunLog};
 use crate::run::{ALARMS, AlarmKind};
 
-/// How often a run that writes nothing is asked whether it is still in progress.
+/// How often to check whether a run that writes nothing is still in progress.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// How a run is.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// A process trains it.
     Running,
-    /// No process trains it, and it has not come to its end: it was stopped or killed, and may be resumed.
+    /// No process trains it, and it has not reached its end: it was stopped or killed, and may be resumed.
     Stopped,
-    /// It came to its end.
+    /// It reached its end.
     Done,
-    /// Loss or gradient was no number.
+    /// Loss or gradient was not finite.
     Diverged,
 }
 
@@ -35,15 +35,15 @@ pub struct Follower {
     dir: PathBuf,
     metrics: Tail,
     alarm_lines: Tail,
-    /// What it has written down.
+    /// Its metrics.
     pub log: RunLog,
-    /// What went wrong, in order.
+    /// Alarms, in order.
     pub alarms: Vec<AlarmLine>,
-    /// Lines that are no record of ours.
+    /// Lines that are not our records.
     pub n_bad: u64,
-    /// Steps of the whole run, where they are known.
+    /// Steps of the whole run, if known.
     pub n_steps: Option<f64>,
-    /// How it is.
+    /// Its state.
     pub status: Status,
     asked: Option<Instant>,
 }
@@ -52,7 +52,7 @@ impl Follower {
     /// Looks at the run in `dir` for the first time.
     ///
     /// # Errors
-    /// [`Error::Usage`] where there is none; a file cannot be read.
+    /// [`Error::Usage`] if there is none; a file cannot be read.
     pub fn open(dir: &Path) -> Result<Follower> {
         let is_run =
             ["metrics.jsonl", ".lock", "config.lock.toml"].iter().any(|name| dir.join(name).is_file());
@@ -79,7 +79,7 @@ impl Follower {
         Ok(follower)
     }
 
-    /// Reads what has come since the last look; says whether anything has.
+    /// Reads what is new since the last call; returns whether anything is.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -135,8 +135,8 @@ impl Follower {
             Err(error) => return Err(Error::io("read", &lock)(error)),
         }
         if self.log.seq_len.is_none() {
-            // A run that has just begun has no checkpoint, and one may be replaced while it is read: then at
-            // the next look.
+            // A run that has just begun has no checkpoint, and one may be replaced while it is read; the next
+            // call will try again.
             let state = checkpoint::resolve(&self.dir, None).and_then(|path| checkpoint::read_state(&path));
             if let Ok(state) = state {
                 self.log.seq_len = Some(state.seq_len as f64);
@@ -163,8 +163,7 @@ impl Follower {
         })
     }
 
-    /// Whether a process holds the run. Asking takes the lock for a moment, which a process that begins waits
-    /// out.
+    /// Whether a process holds the run. This takes the lock for a moment; a process that starts retries.
     fn is_locked(&self) -> Result<bool> {
         let path = self.dir.join(".lock");
         let file = match File::open(&path) {
@@ -180,7 +179,7 @@ impl Follower {
     }
 }
 
-/// A file that lines are appended to, and that another one may replace.
+/// A file that grows by lines and may be replaced by another one.
 #[derive(Debug)]
 struct Tail {
     path: PathBuf,
@@ -188,9 +187,9 @@ struct Tail {
     offset: u64,
 }
 
-/// What has come.
+/// What is new.
 struct Lines {
-    /// Whether it is the file from its beginning.
+    /// Whether the lines are from the beginning of the file.
     is_anew: bool,
     /// Whole lines.
     bytes: Vec<u8>,
@@ -220,7 +219,7 @@ impl Tail {
         let had = self.file.is_some();
         if let Some(file) = &self.file {
             let held = file.metadata().map_err(Error::io("look at", &self.path))?;
-            // The file that is held keeps its number for itself, so that another one has another.
+            // While a file is open, its inode number is not reused, so a replacement has another one.
             let is_same = now.as_ref().is_some_and(|now| is_same(&held, now) && now.len() >= self.offset);
             if !is_same {
                 self.file = None;

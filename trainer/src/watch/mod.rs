@@ -1,6 +1,5 @@
-//! A run in the terminal while it continues: what it has written down so far, followed line by line.
-//! `moe-train watch` looks at the run of any process, `--ui` at that of its own, with the step that is not
-//! written down yet.
+//! A run in the terminal while it continues: its files, followed line by line. `moe-train watch` shows the
+//! run of any process, `--ui` that of its own, with the step that has not been written yet.
 //!
 //! ```text
 //! follow (files -> RunLog) -> view (what to show) -> draw (lines of a screen) -> ui (a screen that is kept up to date)

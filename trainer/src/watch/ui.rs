@@ -1,4 +1,4 @@
-//! A screen that is kept up to date, and given back whatever happens.
+//! A screen that is kept up to date, and restored whatever happens.
 
 use std::io::Write;
 use std::path::Path;
@@ -16,13 +16,13 @@ use super::view::View;
 use crate::error::{Error, Result};
 use crate::run::Progress;
 
-/// How often the screen is looked after.
+/// How often the screen is updated.
 const TICK: Duration = Duration::from_millis(50);
-/// How often files are looked at.
+/// How often files are read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often what is the same is drawn again: keys that somebody presses leave marks.
+/// How often an unchanged screen is redrawn, since pressed keys leave marks.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Lines that a process has said while the screen was taken.
+/// Lines that a process printed while the screen was in use.
 const MOST_SAID: usize = 200;
 
 /// A run on the screen of a terminal.
@@ -35,7 +35,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Takes the screen; `None` where the stream is not a terminal that can do that.
+    /// Takes over the screen; `None` if the stream is not a terminal that supports it.
     pub fn enter(stream: Stream, color: bool) -> Option<Screen> {
         let term = match stream {
             Stream::Output => Term::stdout(),
@@ -53,7 +53,7 @@ impl Screen {
     /// Shows a run.
     ///
     /// # Errors
-    /// The terminal takes nothing.
+    /// The terminal cannot be written to.
     pub fn show(&mut self, view: &View, said: &[String]) -> Result<()> {
         let (height, width) = self.term.size();
         let size = Size { width: usize::from(width), height: usize::from(height), color: self.color };
@@ -75,7 +75,7 @@ impl Drop for Screen {
     }
 }
 
-/// A panic is told on the screen that stays.
+/// A panic is reported on the normal screen.
 fn leave_before_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -87,7 +87,7 @@ fn leave_before_panics() {
     });
 }
 
-/// The run of this process on the screen, drawn by a thread of its own: a step may take long.
+/// The run of this process on the screen, drawn by a separate thread, since a step may take long.
 #[derive(Debug)]
 pub struct Ui {
     shared: Arc<Mutex<Shared>>,
@@ -99,13 +99,13 @@ struct Shared {
     live: Option<Progress>,
     said: Vec<String>,
     is_over: bool,
-    /// Whether the screen was given back, so that lines go to standard error.
+    /// Whether the screen was restored, so that lines go to standard error.
     has_left: bool,
 }
 
 impl Ui {
-    /// Takes the screen of standard error for the run in `dir` until [`Ui::finish`], or `stop` is set; `None`
-    /// where there is none.
+    /// Takes over the screen of standard error for the run in `dir` until [`Ui::finish`] or until `stop` is
+    /// set; `None` if there is no terminal.
     pub fn start(dir: &Path, stop: Arc<AtomicBool>, color: bool) -> Option<Ui> {
         let screen = Screen::enter(Stream::Error, color)?;
         let shared = Arc::new(Mutex::new(Shared::default()));
@@ -114,12 +114,12 @@ impl Ui {
         Some(Ui { shared, thread: Some(thread) })
     }
 
-    /// Takes in a step.
+    /// Adds a step.
     pub fn step(&self, progress: &Progress) {
         lock(&self.shared).live = Some(progress.clone());
     }
 
-    /// Says a line: at the foot of the screen, and again on the screen that stays.
+    /// Prints a line at the foot of the screen, and later on the normal screen.
     pub fn say(&self, line: &str) {
         let mut shared = lock(&self.shared);
         if shared.has_left {
@@ -131,7 +131,7 @@ impl Ui {
         shared.said.push(line.to_owned());
     }
 
-    /// Gives the screen back.
+    /// Restores the screen.
     pub fn finish(mut self) {
         self.end();
     }
@@ -139,7 +139,7 @@ impl Ui {
     fn end(&mut self) {
         lock(&self.shared).is_over = true;
         if let Some(thread) = self.thread.take() {
-            // A panic of that thread has been told.
+            // A panic of that thread has been reported.
             thread.join().unwrap_or_default();
         }
     }
@@ -157,7 +157,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 fn keep(dir: &Path, mut screen: Screen, shared: &Mutex<Shared>, stop: &AtomicBool) {
     let (mut follower, mut looked) = (None, None::<Instant>);
-    // What the files refuse is said once; training tells more of it.
+    // An error in reading the files is reported once; training reports more.
     let mut problem = None;
     loop {
         let (live, said, is_over) = {
@@ -184,7 +184,7 @@ fn keep(dir: &Path, mut screen: Screen, shared: &Mutex<Shared>, stop: &AtomicBoo
     said.iter().chain(&problem).for_each(|line| tell(line));
 }
 
-/// Where it cannot be written there is nobody left to tell.
+/// If it cannot be written, nobody can be told.
 fn tell(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap_or_default();
 }

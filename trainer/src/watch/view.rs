@@ -1,4 +1,4 @@
-//! What there is to show of a run, in numbers.
+//! The numbers to show about a run.
 
 use moe_report::number;
 use serde_json::{Value, json};
@@ -8,23 +8,23 @@ use crate::report::duration;
 use crate::report::log::AlarmLine;
 use crate::run::Progress;
 
-/// Lines over whose time the rest is estimated.
+/// Number of lines from whose time the remaining time is estimated.
 const RECENT: usize = 8;
 
-/// A run as it is shown.
+/// A run as shown.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// Its name.
     pub name: String,
-    /// How it is, in a few words.
+    /// Its state in a few words.
     pub status: String,
-    /// Whether that asks for attention.
+    /// Whether that requires attention.
     pub is_wrong: bool,
     /// Steps done.
     pub step: f64,
-    /// Steps of the whole run, where they are known.
+    /// Steps of the whole run, if known.
     pub n_steps: Option<f64>,
-    /// Seconds until its end, where they can be told.
+    /// Seconds until its end, if known.
     pub seconds_left: Option<f64>,
     /// Step and loss of training, in nats.
     pub loss: Vec<(f64, f64)>,
@@ -32,13 +32,13 @@ pub struct View {
     pub validation: Vec<(f64, f64)>,
     /// Tokens per second of each line.
     pub speeds: Vec<f64>,
-    /// Where it stands, by name.
+    /// Its latest values, by name.
     pub numbers: Vec<(&'static str, String)>,
     /// The routers.
     pub layers: Vec<Layer>,
-    /// What went wrong, the last one last.
+    /// Alarms, oldest first.
     pub alarms: Vec<AlarmLine>,
-    /// Lines that are no record of ours.
+    /// Lines that are not our records.
     pub n_bad: u64,
 }
 
@@ -47,7 +47,7 @@ pub struct View {
 pub struct Layer {
     /// Its number.
     pub name: String,
-    /// Share of the choices of each expert.
+    /// Fraction of the choices of each expert.
     pub load: Vec<f64>,
     /// (largest load - mean load) / mean load, averaged over the steps of the interval.
     pub max_violation: Option<f64>,
@@ -56,7 +56,7 @@ pub struct Layer {
 }
 
 impl View {
-    /// A run as its files show it; `live` is the step that is not written down yet.
+    /// A run as its files show it; `live` is the step that has not been written yet.
     pub fn of(follower: &Follower, live: Option<&Progress>) -> View {
         let log = &follower.log;
         let step = live.map_or(log.last_step(), |live| live.step as f64);
@@ -120,7 +120,7 @@ impl View {
         self.layers.iter().filter_map(|layer| layer.max_violation).reduce(f64::max)
     }
 
-    /// The run in a line.
+    /// The run in one line.
     pub fn line(&self) -> String {
         let mut words = vec![format!("step {}", self.steps())];
         words.extend(self.numbers.iter().map(|(name, value)| format!("{name} {value}")));
@@ -130,7 +130,7 @@ impl View {
         words.join("  ")
     }
 
-    /// The run as JSON, without its past.
+    /// The run as JSON, without its history.
     pub fn json(&self) -> Value {
         let point =
             |points: &[(f64, f64)]| points.last().map(|(step, loss)| json!({ "step": step, "loss": loss }));

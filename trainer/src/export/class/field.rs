@@ -1,4 +1,4 @@
-//! How keys of ours and fields of a `config.json` say the same.
+//! How our keys correspond to fields of a `config.json`.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -11,15 +11,15 @@ pub enum Field {
     Same(&'static str, &'static str),
     /// A key and the fields that all have its value, of which imported models may lack some.
     Either(&'static str, &'static [&'static str]),
-    /// A field that is written, with its value as JSON, and means nothing to us.
+    /// A field that is written, with its value as JSON, and ignored on import.
     Written(&'static str, &'static str),
-    /// A key that has one of these values, which imported models have the first of.
+    /// A key with one of these values; imported models get the first.
     Only(&'static str, &'static [&'static str]),
-    /// How many tokens a token sees, `sliding_window`, itself included; null where it sees all.
+    /// How many tokens a token sees, including itself, `sliding_window`; null if it sees all.
     Window,
-    /// Width of heads, `head_dim`; where it is missing the width of the residual stream over the heads.
+    /// Width of heads, `head_dim`; if missing, the width of the residual stream divided by the heads.
     HeadDim,
-    /// Rotary positions: the key of theta, and that of the share of channels where the class can have one.
+    /// Rotary positions: the key of theta, and that of the fraction of channels if the class supports one.
     Rope(&'static str, Option<&'static str>),
     /// Leading dense blocks as the list of their numbers, `mlp_only_layers`.
     DenseList,
@@ -29,14 +29,15 @@ pub enum Field {
     Router(Router),
 }
 
-/// What a router of a class can be.
+/// The routers that a class supports.
 #[derive(Debug, Clone, Copy)]
 pub struct Router {
     /// Its scores.
     pub score: &'static str,
-    /// The field that says whether weights are divided by their sum; without one they are.
+    /// The field that says whether weights are divided by their sum; without such a field they are.
     pub norm: Option<&'static str>,
-    /// The field of the factor of weights; without one it goes into the matrices back from experts.
+    /// The field of the factor of weights; without one, the factor is multiplied into the experts' down
+    /// matrices.
     pub scale: Option<&'static str>,
     /// Whether it has groups, `n_group` and `topk_group`.
     pub has_groups: bool,
@@ -65,7 +66,7 @@ const OF_ROUTERS: [&str; 10] = [
 ];
 
 impl Field {
-    /// The keys that it is about.
+    /// The keys involved.
     pub fn keys(&self) -> Vec<&'static str> {
         match *self {
             Self::Same(key, _) | Self::Either(key, _) | Self::Only(key, _) => vec![key],
@@ -81,7 +82,7 @@ impl Field {
         }
     }
 
-    /// What it cannot express of a model, by key.
+    /// What it cannot express about a model, by key.
     pub fn problems(&self, facts: Facts) -> Vec<String> {
         let is_of_mixtures = self.keys().iter().all(|key| key.starts_with("moe."));
         match self {
@@ -105,7 +106,7 @@ impl Field {
         match *self {
             Self::Same(key, field) => put(field, facts.json(key)),
             Self::Either(key, fields) => fields.iter().for_each(|field| put(field, facts.json(key))),
-            // A test of all classes sees that it is JSON.
+            // A test of all classes checks that it is JSON.
             Self::Written(field, json) => put(field, serde_json::from_str(json).unwrap_or_default()),
             Self::Only(..) => {}
             Self::Window => {
@@ -152,7 +153,7 @@ impl Field {
             |name: &str| number(config, name)?.as_u64().ok_or_else(|| not(name, "a whole number", config));
         match *self {
             Self::Same(key, field) => match config.get(field) {
-                // Absent in ours.
+                // Absent in our exports.
                 Some(Json::Null) => Ok(Vec::new()),
                 Some(value) => Ok(vec![format!("{key}={value}")]),
                 None => Err(format!("{field} is missing")),
@@ -198,7 +199,7 @@ impl Field {
         }
     }
 
-    /// What the matrices back from experts are multiplied by, where the class has no field for it.
+    /// What the experts' down matrices are multiplied by, if the class has no field for it.
     pub fn weight_scale(&self, facts: Facts) -> Option<f32> {
         match self {
             Self::Router(router) if router.scale.is_none() => {
@@ -298,12 +299,12 @@ fn not(name: &str, expected: &str, config: &Map<String, Json>) -> String {
     format!("{name}: expected {expected}, found {}", config.get(name).unwrap_or(&Json::Null))
 }
 
-/// Whether a theta is that of latent attention.
+/// Whether a theta belongs to latent attention.
 fn is_latent(theta: &str) -> bool {
     theta.starts_with("attention.mla.")
 }
 
-/// Frequencies of YaRN. Latent attention sharpens whole scores, which takes both factors to be 1.
+/// Frequencies of YaRN. Latent attention sharpens whole scores, which requires both factors to be 1.
 fn yarn(facts: Facts, is_latent: bool) -> Vec<(&'static str, Json)> {
     let mut fields = vec![
         ("rope_type", "yarn".into()),
@@ -317,7 +318,7 @@ fn yarn(facts: Facts, is_latent: bool) -> Vec<(&'static str, Json)> {
     fields
 }
 
-/// Turns between which YaRN goes over from one frequency to the other.
+/// Turns between which YaRN interpolates from one frequency to the other.
 const YARN_TURNS: [(&str, f64); 2] = [("beta_fast", 32.0), ("beta_slow", 1.0)];
 const YARN_SHARPNESS: [&str; 2] = ["mscale", "mscale_all_dim"];
 

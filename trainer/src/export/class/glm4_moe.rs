@@ -1,11 +1,11 @@
 //! Glm4Moe: sigmoid scores with a selection bias, shared experts, leading dense blocks, grouped-query
-//! attention with rotary positions in a part of the channels.
+//! attention with rotary positions in some of the channels.
 
 use super::field::{Field, Router};
 use super::layout::PLAIN;
 use super::{Class, Names};
 
-/// Widths and depth, which all classes call alike.
+/// Widths and depth, which have the same names in all classes.
 pub const COMMON: &[Field] = &[
     Field::Same("model.d_model", "hidden_size"),
     Field::Same("model.layers", "num_hidden_layers"),
@@ -22,7 +22,7 @@ pub const HEADS: &[Field] = &[
     Field::HeadDim,
 ];
 
-/// The same, of a window where the class has one.
+/// The same, with a window if the class has one.
 pub const WINDOWED: &[Field] = &[
     Field::Window,
     Field::Same("attention.heads", "num_attention_heads"),
@@ -42,7 +42,7 @@ pub const DEEPSEEK_EXPERTS: &[Field] = &[
     Field::Same("moe.experts", "n_routed_experts"),
     Field::Same("moe.shared", "n_shared_experts"),
     Field::Same("model.dense_layers", "first_k_dense_replace"),
-    // Further blocks that predict later tokens, of which there are none.
+    // Extra blocks that predict later tokens; there are none.
     Field::Written("num_nextn_predict_layers", "0"),
     Field::Router(Router {
         score: "sigmoid",

@@ -10,7 +10,7 @@ pub struct Names {
     pub mixture: &'static str,
     /// Gate, up and down of an expert.
     pub expert: [&'static str; 3],
-    /// The selection bias; none where the class has none.
+    /// The selection bias, if the class has one.
     pub bias: Option<&'static str>,
     /// The shared experts.
     pub shared: Option<&'static str>,
@@ -24,7 +24,7 @@ pub const PLAIN: Names =
 
 const PROJECTIONS: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
 
-/// The matrices of a feed-forward of ours: gate, up, down.
+/// The matrices of our feed-forward: gate, up, down.
 const MATRICES: [&str; 3] = ["w_gate", "w_up", "w_down"];
 
 /// Collects the tensors of a model.
@@ -35,7 +35,7 @@ struct Layout<'a> {
     all: Vec<Mapped>,
 }
 
-/// All tensors of a model; those back from experts are multiplied by `scale`.
+/// All tensors of a model; the experts' down matrices are multiplied by `scale`.
 pub fn tensors(names: &Names, scale: f32, facts: Facts) -> Vec<Mapped> {
     let mut layout = Layout { facts, names, scale, all: Vec::new() };
     let (vocab, d) = (facts.model.vocab_size, facts.model.d_model);

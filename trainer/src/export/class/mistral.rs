@@ -1,4 +1,4 @@
-//! Mistral: dense blocks whose tokens see the last ones alone.
+//! Mistral: dense blocks with sliding-window attention.
 
 use super::Class;
 use super::glm4_moe::{COMMON, WINDOWED};

@@ -1,5 +1,5 @@
-//! The classes of models that other programs know: what each can be, its `config.json`, and the names of its
-//! tensors.
+//! The classes of models that other programs know: what each supports, its `config.json`, and the names of
+//! its tensors.
 //!
 //! A class is one file here and one line of the registry below.
 
@@ -26,27 +26,27 @@ use crate::settings::value::Value;
 pub use field::Field;
 pub use layout::Names;
 
-/// A class of models, as the library transformers calls them.
+/// A class of models, in the sense of the transformers library.
 #[derive(Debug)]
 pub struct Class {
     /// Its name.
     pub architecture: &'static str,
-    /// The word for it in `config.json`.
+    /// Its name in `config.json`.
     pub model_type: &'static str,
-    /// The word for it in GGUF files.
+    /// Its name in GGUF files.
     pub gguf: Option<&'static str>,
     /// Whether the blocks after the dense ones are mixtures of experts; otherwise all blocks are dense.
     pub is_moe: bool,
-    /// Which keys it can express, and how; all others that say what a model computes must have their
+    /// Which keys it can express, and how; all other keys that affect what a model computes must have their
     /// defaults.
     pub fields: &'static [&'static [Field]],
-    /// Fields of `config.json` that are always the same, with their values as JSON.
+    /// Constant fields of `config.json`, with their values as JSON.
     pub constants: &'static [(&'static str, &'static str)],
     /// What its tensors are called.
     pub names: Names,
 }
 
-/// All classes; of those that can be a model the first is taken.
+/// All classes; the first that supports a model is taken.
 pub const CLASSES: &[&Class] = &[
     &glm4_moe::CLASS,
     &deepseek_v3::CLASS,
@@ -58,12 +58,11 @@ pub const CLASSES: &[&Class] = &[
     &mistral::CLASS,
 ];
 
-/// Settings that only training knows, or that decide only how something is computed, by the beginning of
-/// their names.
+/// Prefixes of settings that matter only in training, or affect only how something is computed.
 const OF_TRAINING: &[&str] =
     &["model.init_std", "attention.tile_from", "moe.expert_dropout", "moe.balance.", "moe.capacity."];
 
-/// Settings that are among those and still decide what a model computes.
+/// Exceptions to these: settings that do affect what a model computes.
 const OF_THE_MODEL: &[&str] = &["moe.balance.quantile"];
 
 /// What is known of a model.
@@ -120,7 +119,7 @@ impl Class {
         self.fields.iter().flat_map(|group| group.iter())
     }
 
-    /// Why a model is not of this class, by key; nothing if it is.
+    /// Why a model is not of this class, by key; empty if it is.
     pub fn problems(&self, facts: Facts) -> Vec<String> {
         let mut problems = Vec::new();
         let (dense, layers) = (facts.model.n_dense_layers, facts.model.n_layers);
@@ -159,10 +158,10 @@ impl Class {
         problems
     }
 
-    /// The class that a model is of.
+    /// The class of a model.
     ///
     /// # Errors
-    /// What stands in the way of the class that is nearest, by key.
+    /// What rules out the closest class, by key.
     pub fn choose(facts: Facts) -> Result<&'static Self> {
         let mut nearest: Option<(&Self, Vec<String>)> = None;
         for class in CLASSES {
@@ -170,7 +169,7 @@ impl Class {
             if problems.is_empty() {
                 return Ok(class);
             }
-            // Whether there are experts is not for a problem to decide.
+            // Whether there are experts does not count as a problem.
             let is_alike = class.is_moe != facts.is_dense();
             if is_alike && nearest.as_ref().is_none_or(|(_, fewest)| problems.len() < fewest.len()) {
                 nearest = Some((class, problems));
@@ -187,7 +186,7 @@ impl Class {
     /// The class that a `config.json` names.
     ///
     /// # Errors
-    /// That it names none of those known here.
+    /// If it names an unknown class.
     pub fn of_config(config: &Map<String, Json>) -> Result<&'static Self, String> {
         let named = config.get("architectures").and_then(|list| list.get(0)).and_then(Json::as_str);
         let model_type = config.get("model_type").and_then(Json::as_str);
@@ -210,7 +209,7 @@ impl Class {
         config.insert("vocab_size".into(), facts.model.vocab_size.into());
         config.insert("max_position_embeddings".into(), facts.model.seq_len.into());
         for (name, json) in self.constants {
-            // Constants are JSON, which a test of all classes sees.
+            // Constants are JSON; a test of all classes checks that.
             config.insert((*name).into(), serde_json::from_str(json).unwrap_or_default());
         }
         self.fields().for_each(|field| field.describe(facts, &mut config));
@@ -247,19 +246,19 @@ impl Class {
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
-    /// All tensors, in the order of ours.
+    /// All tensors, in the order of our own.
     pub fn tensors(&self, facts: Facts) -> Vec<Mapped> {
         layout::tensors(&self.names, self.weight_scale(facts), facts)
     }
 
-    /// What the matrices back from experts are multiplied by: the factor of weights where the class has no
-    /// field for it.
+    /// What the experts' down matrices are multiplied by: the factor of weights, if the class has no field
+    /// for it.
     fn weight_scale(&self, facts: Facts) -> f32 {
         self.fields().find_map(|field| field.weight_scale(facts)).unwrap_or(1.0)
     }
 }
 
-/// Whether two numbers, or two other values, are the same: 1 is 1.0.
+/// Whether two numbers, or two other values, are equal: 1 equals 1.0.
 fn same(a: &Json, b: &Json) -> bool {
     a == b || a.as_f64().is_some() && a.as_f64() == b.as_f64()
 }
@@ -363,7 +362,7 @@ mod tests {
             let settings = class.settings(&read).expect("settings");
             let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
             let again = self::config(&settings).model(64, 32);
-            // Nothing that only training knows is in a description, and the width of heads is always said.
+            // A description has nothing that matters only in training, and always the width of heads.
             assert_eq!(again.attention(0).head_dim(128), model.attention(0).head_dim(128));
             let facts = |values, model| Facts { values, model };
             let again_config = self::config(&settings);

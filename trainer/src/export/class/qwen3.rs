@@ -5,7 +5,7 @@ use super::field::Field;
 use super::glm4_moe::{COMMON, HEADS};
 use super::layout::PLAIN;
 
-/// What dense models have.
+/// Fields of dense models.
 pub const DENSE: &[Field] =
     &[Field::Same("model.dense_ffn", "intermediate_size"), Field::Rope("attention.rope_theta", None)];
 

@@ -10,7 +10,7 @@ use crate::error::Result;
 /// Version of the format.
 const VERSION: u32 = 3;
 
-/// Values of tensors lie at multiples of so many bytes.
+/// Values of tensors are aligned to this many bytes.
 const ALIGNMENT: u64 = 32;
 
 /// A value of a key.
@@ -20,7 +20,7 @@ pub enum Meta {
     U32(u32),
     /// A number.
     F32(f32),
-    /// A switch.
+    /// A Boolean.
     Bool(bool),
     /// A text.
     Text(String),
@@ -88,7 +88,7 @@ impl Type {
         }
     }
 
-    /// Bytes of so many values.
+    /// Bytes of this many values.
     pub const fn n_bytes(self, n: usize) -> u64 {
         match self {
             Self::F32 => 4 * n as u64,
@@ -126,7 +126,7 @@ impl Type {
     }
 }
 
-/// A tensor that a file will hold.
+/// A tensor of a file to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Head {
     /// Its name.
@@ -144,11 +144,11 @@ impl Head {
     }
 }
 
-/// A file that is written one tensor after the other; it appears under its name when it is whole.
+/// A file that is written one tensor after the other; it appears under its name when it is complete.
 pub struct GgufWriter {
     file: AtomicFile,
     left: std::vec::IntoIter<Head>,
-    /// Bytes that the tensor at hand still lacks, and those that follow it.
+    /// Bytes that the current tensor still lacks, and the padding after it.
     missing: u64,
     gap: u64,
 }
@@ -183,7 +183,7 @@ impl GgufWriter {
         Ok(Self { file, left: heads.into_iter(), missing: 0, gap: 0 })
     }
 
-    /// Writes the next bytes of the tensor at hand, or the first of the next one.
+    /// Writes the next bytes of the current tensor, or the first of the next one.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -200,7 +200,7 @@ impl GgufWriter {
         }
     }
 
-    /// Gives the file its name.
+    /// Moves the file to its final name.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -247,7 +247,7 @@ mod tests {
         put(&[1, 0, 0, 0, 0, 0, 0, 0, b'a', 4, 0, 0, 0, 7, 0, 0, 0]);
         put(&[1, 0, 0, 0, 0, 0, 0, 0, b'b', 9, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
         put(&[1, 0, 0, 0, 0, 0, 0, 0, b'x']);
-        // Name, two sizes of which the width comes first, type, place.
+        // Name, two sizes with the width first, type, offset.
         put(&[1, 0, 0, 0, 0, 0, 0, 0, b't', 2, 0, 0, 0]);
         put(&[2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         expected.resize(expected.len().next_multiple_of(32), 0);

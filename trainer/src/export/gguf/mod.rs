@@ -16,12 +16,12 @@ use crate::model::attention::latent::LATENT_EPS;
 pub use file::Type;
 use file::{GgufWriter, Meta};
 
-/// Writes a checkpoint to a file, which must not be there. Matrices are of the type asked for, norms and
-/// routers f32. One tensor after the other is read and written.
+/// Writes a checkpoint to a file, which must not exist. Matrices have the requested type, norms and routers
+/// are f32. Tensors are read and written one at a time.
 ///
 /// # Errors
-/// [`Error::Usage`] when no architecture can be the model, by key, or the file exists; otherwise when a file
-/// cannot be read or written.
+/// [`Error::Usage`] when no architecture supports the model, by key, or the file exists; otherwise when a
+/// file cannot be read or written.
 pub fn export(loaded: &Loaded, path: &Path, kind: Type) -> Result<Exported> {
     let model = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
     let facts = Facts { values: &loaded.config.values, model: &model };
@@ -58,7 +58,7 @@ pub fn export(loaded: &Loaded, path: &Path, kind: Type) -> Result<Exported> {
     Ok(Exported { class, n_tensors: tensors.len(), n_bytes, n_files: 1, warnings: warnings(arch, facts) })
 }
 
-/// What llama.cpp does otherwise.
+/// What llama.cpp does differently.
 fn warnings(arch: &str, facts: Facts) -> Vec<String> {
     match arch == "deepseek2" && facts.model.norm_eps != LATENT_EPS {
         true => vec![format!(
@@ -72,7 +72,7 @@ fn warnings(arch: &str, facts: Facts) -> Vec<String> {
 /// The architecture of a class, if it can compute the model.
 ///
 /// # Errors
-/// What it cannot, by key.
+/// What it cannot compute, by key.
 fn arch(class: &Class, facts: Facts) -> Result<&'static str, Vec<String>> {
     let Some(arch) = class.gguf else {
         return Err(vec![
@@ -101,7 +101,7 @@ fn arch(class: &Class, facts: Facts) -> Result<&'static str, Vec<String>> {
     if problems.is_empty() { Ok(arch) } else { Err(problems) }
 }
 
-/// The keys that say what the model is.
+/// The keys that describe the model.
 fn keys(arch: &str, loaded: &Loaded, facts: Facts, kind: Type) -> Vec<(String, Meta)> {
     let (model, moe) = (facts.model, &facts.model.moe);
     let mut keys: Vec<(String, Meta)> = Vec::new();

@@ -5,7 +5,7 @@ use super::super::class::Facts;
 use super::super::mapping::Mapped;
 use super::file::{Head, Type};
 
-/// A tensor, one after the other of its parts; without parts it is zero.
+/// A tensor as the concatenation of its parts; without parts it is zero.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stacked {
     /// Its name, shape and type.
@@ -45,7 +45,7 @@ const WORDS: &[(&str, &str)] = &[
     ("w2", "ffn_down_exps"),
 ];
 
-/// All tensors of an architecture; matrices are of the type asked for, except for routers.
+/// All tensors of an architecture; matrices have the requested type, except for routers.
 pub fn stacked(arch: &str, mapped: Vec<Mapped>, facts: Facts, kind: Type) -> Vec<Stacked> {
     let mut all: Vec<Stacked> = Vec::new();
     for part in mapped {
@@ -65,7 +65,7 @@ pub fn stacked(arch: &str, mapped: Vec<Mapped>, facts: Facts, kind: Type) -> Vec
         stack.head.shape[0] = stack.parts.len();
     }
     if arch == "glm4moe" {
-        // It asks for biases of queries, keys and values, which here are zero.
+        // It requires biases of queries, keys and values, which are zero here.
         let biases = all.iter().filter_map(|stack| {
             let name = stack.head.name.strip_suffix(".weight")?;
             let is_asked_for = ["attn_q", "attn_k", "attn_v"].iter().any(|word| name.ends_with(word));
@@ -76,7 +76,7 @@ pub fn stacked(arch: &str, mapped: Vec<Mapped>, facts: Facts, kind: Type) -> Vec
         all.extend(biases.collect::<Vec<_>>());
     }
     if arch == "deepseek2" && facts.model.tie_embeddings {
-        // It cannot do without a head of its own.
+        // It requires a separate head.
         let embedding = all.iter().find(|stack| stack.head.name == "token_embd.weight").cloned();
         all.extend(embedding.map(|stack| Stacked {
             head: Head { name: "output.weight".into(), ..stack.head },

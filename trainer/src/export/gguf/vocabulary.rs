@@ -1,4 +1,5 @@
-//! The tokenizer inside a GGUF file: byte-level BPE with its merges, and the word for how it splits text.
+//! The tokenizer inside a GGUF file: byte-level BPE with its merges, and llama.cpp's name for how it splits
+//! text.
 
 use moe_shards::Hash;
 use serde_json::Value as Json;
@@ -6,9 +7,9 @@ use serde_json::Value as Json;
 use super::super::tokenizer::{Chat, merges};
 use super::file::Meta;
 
-/// Words of llama.cpp for regular expressions, by the beginnings of their hashes: those of cl100k, Qwen 2,
-/// o200k and DeepSeek 3. The word for Llama 3, which splits as cl100k does, would take whole words from the
-/// vocabulary before it merges.
+/// llama.cpp's names of regular expressions, by prefixes of their hashes: those of cl100k, Qwen 2, o200k and
+/// DeepSeek 3. The name for Llama 3, which splits as cl100k does, would take whole words from the vocabulary
+/// before merging.
 const SPLITS: &[(&str, &str)] = &[
     ("7283c2614995", "dbrx"),
     ("c309f4080738", "qwen2"),
@@ -24,7 +25,7 @@ const UNUSED: i32 = 5;
 /// The keys of a tokenizer, for a vocabulary of `vocab` entries.
 ///
 /// # Errors
-/// Why llama.cpp cannot have this tokenizer.
+/// Why llama.cpp does not support this tokenizer.
 pub fn keys(file: &[u8], vocab: usize, eod: u32) -> Result<Vec<(String, Meta)>, String> {
     let file: Json = serde_json::from_slice(file).map_err(|error| format!("is not JSON: {error}"))?;
     let model = &file["model"];
@@ -62,7 +63,7 @@ pub fn keys(file: &[u8], vocab: usize, eod: u32) -> Result<Vec<(String, Meta)>, 
         ("merges", Meta::Texts(merges)),
         ("eos_token_id", Meta::U32(eod)),
         ("padding_token_id", Meta::U32(eod)),
-        // Nothing stands before a document.
+        // Nothing precedes a document.
         ("add_bos_token", Meta::Bool(false)),
         ("add_eos_token", Meta::Bool(false)),
     ];
@@ -89,7 +90,7 @@ pub fn chat_keys(chat: &Chat, tokenizer: &[u8], eod: u32) -> Vec<(String, Meta)>
     keys
 }
 
-/// The word for how text is split.
+/// The name for how text is split.
 fn split(pre: &Json) -> Result<&'static str, String> {
     let steps = match pre["type"].as_str() {
         Some("Sequence") => pre["pretokenizers"].as_array().map_or(&[][..], Vec::as_slice),

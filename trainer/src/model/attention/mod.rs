@@ -27,7 +27,7 @@ use crate::model::init::Init;
 use crate::model::rope::Stretch;
 use crate::settings::{Key, Values};
 
-/// What an attention must know of its block to be built.
+/// What an attention must know about its block to be built.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Place {
     /// Width of the residual stream.
@@ -36,7 +36,7 @@ pub struct Place {
     pub norm_eps: f64,
     /// Factor of the initial standard deviation of the projection back into the residual stream.
     pub out_scale: f64,
-    /// On the CPU, tokens of a sample from which on attention keeps no scores.
+    /// Sample length in tokens from which attention on the CPU keeps no scores.
     pub tile_from: usize,
     /// How rotary positions are stretched.
     pub stretch: Option<Stretch>,
@@ -60,13 +60,13 @@ pub trait Attend: Debug + Clone + PartialEq {
     /// The settings from the values of their keys.
     ///
     /// # Errors
-    /// Why there are none.
+    /// If a value is not valid.
     fn read(values: &dyn Values) -> Result<Self, String>;
 
     /// The attention of one block; its parameters are called `NAME.` and the name of their field.
     fn build(&self, place: Place, name: &str, init: &Init) -> Self::Layer;
 
-    /// What is wrong with such an attention, each with the reason; nothing if it will do.
+    /// Problems with such an attention, each with the reason; empty if there are none.
     fn problems(&self, d_model: usize) -> Vec<String>;
 
     /// What it costs.
@@ -75,7 +75,7 @@ pub trait Attend: Debug + Clone + PartialEq {
     /// Width of its heads in kernels for GPUs, in channels; 0 if there are none.
     fn head_dim(&self, d_model: usize) -> usize;
 
-    /// Turned channels of a head and theta of the rotary tables that it needs.
+    /// Rotated channels of a head and theta of the rotary tables that it needs.
     fn rotary(&self, d_model: usize) -> Option<(usize, f64)>;
 }
 
@@ -90,21 +90,20 @@ pub trait Forward {
     /// - x: `[batch * seq, d_model]`, and so is the result
     fn forward(&self, x: Tensor<2>, ctx: &Context) -> Tensor<2>;
 
-    /// [`Forward::forward`] of the next tokens of one document, whose tokens so far are in the cache; it
-    /// takes these up.
+    /// [`Forward::forward`] for the next tokens of one document, whose tokens so far are in the cache; adds
+    /// the new ones to it.
     ///
     /// # Shapes
     /// - x: `[tokens, d_model]`, and so is the result; the context is of one sample of one document
     fn extend(&self, x: Tensor<2>, ctx: &Context, cache: &mut Self::Cache) -> Tensor<2>;
-    /// Columns of the matrices that a parameter in this field holds side by side; none where it is one
-    /// matrix.
+    /// Columns of the matrices that a parameter in this field has side by side; none if it is one matrix.
     fn side_by_side(&self, _field: &str) -> Vec<usize> {
         Vec::new()
     }
 }
 
 /// Makes the registry of attentions: their settings as `AttentionConfig`, chosen by `attention.kind` and
-/// `attention.pattern`, and the attentions as `Attention`. A line has the word for a kind, its settings, and
+/// `attention.pattern`, and the attentions as `Attention`. A line has the name of a kind, its settings, and
 /// what they build.
 #[macro_export]
 macro_rules! attentions {
@@ -135,7 +134,7 @@ macro_rules! attentions {
             /// The kinds of attention.
             pub const KINDS: &'static [&'static str] = &[$($kind),+];
 
-            /// The words for a block's attention: its kind, or `full` for the kind that is chosen.
+            /// The words for a block's attention: its kind, or `full` for the chosen kind.
             pub const WORDS: &'static [&'static str] = &[$crate::model::attention::pattern::FULL, $($kind),+];
 
             /// The keys of all kinds, each with the kind.
@@ -147,7 +146,7 @@ macro_rules! attentions {
             /// The settings of a kind.
             ///
             /// # Errors
-            /// Why there are none.
+            /// If a value is not valid.
             pub fn read(kind: &str, values: &dyn $crate::settings::Values) -> Result<Self, String> {
                 use $crate::model::attention::Attend;
                 match kind {
@@ -163,7 +162,7 @@ macro_rules! attentions {
                 }
             }
 
-            /// What is wrong with such an attention, each with the reason.
+            /// Problems with such an attention, each with the reason.
             pub fn problems(&self, d_model: usize) -> Vec<String> {
                 use $crate::model::attention::Attend;
                 match self {
@@ -187,7 +186,7 @@ macro_rules! attentions {
                 }
             }
 
-            /// Turned channels of a head and theta of the rotary tables that it needs.
+            /// Rotated channels of a head and theta of the rotary tables that it needs.
             pub fn rotary(&self, d_model: usize) -> Option<(usize, f64)> {
                 use $crate::model::attention::Attend;
                 match self {
@@ -262,12 +261,12 @@ macro_rules! attentions {
 attentions! {
     /// Groups of query heads share one head of keys and values.
     "gqa" => GroupedQuery(GroupedQuerySettings => GroupedQuery);
-    /// The same, of the last tokens alone.
+    /// The same, over the last tokens only.
     "swa" => SlidingWindow(SlidingWindowSettings => GroupedQuery);
     /// Keys and values of all heads come from one narrow vector.
     "mla" => Latent(LatentSettings => Latent);
     /// Each head keeps a matrix that tokens correct.
     "kda" => Delta(DeltaSettings => Delta);
-    /// Means of blocks, the blocks of which they look best, and the last tokens.
+    /// Means of blocks, the blocks whose means score highest, and the last tokens.
     "nsa" => Sparse(SparseSettings => Sparse);
 }

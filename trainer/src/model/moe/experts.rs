@@ -1,7 +1,6 @@
 //! The routed experts: `E` SwiGLUs with stacked weights.
 //!
-//! Rows are sorted by expert and lie without gaps; each expert multiplies its own, so that no padding is
-//! multiplied.
+//! Rows are sorted by expert, without gaps; each expert multiplies its own, so that no padding is multiplied.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation};
@@ -106,8 +105,8 @@ impl Experts {
         grouped_matmul(inner, down, routes.offsets.clone())
     }
 
-    /// What dropout multiplies the hidden values of each row by. Draws belong to the choices of a token, so
-    /// that neither the order of rows nor the micro-batch changes them.
+    /// Dropout factors of the hidden values of each row. Draws belong to the choices of a token, so that
+    /// neither the order of rows nor the micro-batch changes them.
     fn kept(&self, routes: &Routes, ctx: &Context) -> Tensor<2> {
         let [_, _, hidden] = self.w_up.dims();
         let draws = ctx.uniform(&format!("{}.dropout", self.name), routes.top_k * hidden);

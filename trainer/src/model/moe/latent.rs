@@ -1,6 +1,6 @@
-//! The way to experts that work on fewer channels than the residual stream has, and back (NVIDIA's LatentMoE,
-//! as Megatron-LM has it). Rows of tokens and matrices of experts shrink by the same factor, so that more
-//! experts cost as much.
+//! Projections to and from experts that work on fewer channels than the residual stream has (NVIDIA's
+//! LatentMoE, as in Megatron-LM). Rows of tokens and matrices of experts shrink by the same factor, so that
+//! more experts cost as much.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;

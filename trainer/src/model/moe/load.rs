@@ -1,4 +1,4 @@
-//! What a router did in a step, once its values are on the host.
+//! The choices of a router in a step, on the host.
 
 use crate::model::record::Values;
 
@@ -7,13 +7,13 @@ use crate::model::record::Values;
 pub struct RouterStats {
     /// Tokens dispatched to each expert.
     pub load: Vec<u64>,
-    /// The same of each sample, one after the other.
+    /// The same for each sample, one after the other.
     pub loads: Vec<u64>,
     /// Choices that found their expert full.
     pub n_dropped: u64,
     /// Real tokens.
     pub n_tokens: u64,
-    /// The largest share of the scores of each token, summed over tokens.
+    /// Each token's largest fraction of its scores, summed over tokens.
     pub confidence: f64,
     /// Losses of all balancers by name, without coefficient.
     pub losses: Vec<(&'static str, f64)>,
@@ -36,7 +36,7 @@ pub struct LoadSummary {
     pub effective_experts: f64,
     /// Experts without a token.
     pub n_dead: usize,
-    /// Largest share of the choices: `1/E` is perfect, `1/k` worst.
+    /// Largest fraction of the choices: `1/E` is perfect, `1/k` worst.
     pub max_load: f64,
 }
 
@@ -46,7 +46,7 @@ pub(super) const LOAD: &str = "load";
 pub(super) const LOADS: &str = "loads";
 /// Name of the number of dropped choices among the values of a router.
 pub(super) const DROPPED: &str = "dropped";
-/// Name of the sum of the largest shares among the values of a router.
+/// Name of the sum of the largest fractions among the values of a router.
 pub(super) const CONFIDENCE: &str = "confidence";
 /// Name of the selection biases among the values of a router.
 pub(super) const BIAS: &str = "bias";
@@ -56,7 +56,7 @@ pub(super) const LOGIT_MAX: &str = "logit_max";
 pub(super) const LOGIT_MIN: &str = "logit_min";
 
 impl RouterStats {
-    /// What a layer has left of a batch of `n_tokens` real tokens.
+    /// The values of a layer for a batch of `n_tokens` real tokens.
     pub fn new(values: &Values, n_tokens: u64) -> Self {
         let mut stats = Self { n_tokens, ..Self::default() };
         for (name, numbers) in values.iter() {
@@ -79,7 +79,7 @@ impl RouterStats {
         self.loads.chunks_exact(self.load.len().max(1))
     }
 
-    /// Adds another step; of single samples the sum knows nothing any more.
+    /// Adds another step; the sum no longer has counts of single samples.
     pub fn merge(&mut self, other: &Self) {
         for (sum, n) in self.load.iter_mut().zip(&other.load) {
             *sum += n;

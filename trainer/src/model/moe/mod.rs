@@ -60,7 +60,7 @@ pub struct MoeLayer {
     name: String,
 }
 
-/// What a mixture of experts leaves behind besides its output.
+/// What a mixture of experts returns in addition to its output.
 #[derive(Debug)]
 pub struct MoeRecord {
     /// Sum of the balancing losses, each times its coefficient, `[1]`.
@@ -69,9 +69,9 @@ pub struct MoeRecord {
     pub load: Tensor<1>,
     /// How often each expert would be chosen without bias, `[experts]`, f32.
     pub choices: Tensor<1>,
-    /// What the balancer that sets the selection bias needs to know, `[experts]`.
+    /// Statistic for the balancer that sets the selection bias, `[experts]`.
     pub statistic: Option<Tensor<1>>,
-    /// What balancers need of the whole batch, `[experts]` each, by name.
+    /// Sums over the whole batch for balancers, `[experts]` each, by name.
     pub sums: Vec<(&'static str, Tensor<1>)>,
     /// What the metrics report.
     pub values: Vec<Named>,
@@ -82,7 +82,7 @@ impl MoeLayer {
     pub fn new(config: &ModelConfig, layer: usize, out_scale: f64, name: &str, init: &Init) -> Self {
         let moe = &config.moe;
         let shared_width = moe.n_shared * moe.expert_ffn;
-        // What returns to the residual stream is scaled once.
+        // The output into the residual stream is scaled once.
         let expert_scale = if moe.latent == 0 { out_scale } else { 1.0 };
         Self {
             router: moe.router.build(router_shape(config), &format!("{name}.router"), init),
@@ -107,7 +107,7 @@ impl MoeLayer {
     pub fn cost(config: &ModelConfig) -> Cost {
         let moe = &config.moe;
         let shared_width = moe.n_shared * moe.expert_ffn;
-        // Router, experts and shared experts keep one input together.
+        // Router, experts and shared experts keep one common input.
         let shared = SwiGlu::cost(config.d_model, shared_width);
         let gate = match shared_width > 0 && moe.shared_gate {
             true => Cost { values: config.d_model as u64 + 1, ..Cost::of_weights(config.d_model as u64) },
@@ -115,7 +115,7 @@ impl MoeLayer {
         };
         let shape = router_shape(config);
         let capacity = match moe.capacity.factor > 0.0 {
-            // Which expert each choice counts for, and its rank there, before and after the sum.
+            // One-hot choices, before and after their cumulative sum.
             true => {
                 Cost { f32_values: 3 * (moe.router.slots(shape) * moe.n_experts) as u64, ..Cost::default() }
             }
@@ -150,7 +150,7 @@ impl MoeLayer {
         (y, self.record(&routed, asked))
     }
 
-    /// What the balancers say of an answer of the router, which had asked for these choices.
+    /// The balancers' losses for the router's choices, and the values for the metrics.
     fn record(&self, routed: &Routed, asked: Tensor<2, Int>) -> MoeRecord {
         let n_experts = routed.n_experts();
         let n_samples = routed.ctx.valid.n_samples();
@@ -224,7 +224,7 @@ impl MoeLayer {
         Self { capacity, ..self }
     }
 
-    /// The same layer with another selection bias, `[experts]`, which lies outside of any graph.
+    /// The same layer with another selection bias, `[experts]`, which is outside of any graph.
     pub fn with_bias(self, bias: Tensor<1>) -> Self {
         Self { router: self.router.with_bias(bias), ..self }
     }
@@ -244,7 +244,7 @@ pub fn router_shape(config: &ModelConfig) -> RouterShape {
     }
 }
 
-/// The largest share of the scores of each real token, summed, `[1]`.
+/// Each real token's largest fraction of its scores, summed, `[1]`.
 fn confidence(routed: &Routed) -> Tensor<1> {
     let shares = routed.routing.shares().without_autodiff();
     (shares.max_dim(1) * routed.ctx.valid.column().without_autodiff()).sum()

@@ -1,4 +1,4 @@
-//! What a router answers, and the counts that follow from it.
+//! The result of a router, and the counts that follow from it.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
@@ -11,9 +11,9 @@ use crate::ops::row_functions::shares;
 pub struct Routing {
     /// The chosen experts, `[tokens, k]`, -1 on padding.
     pub choices: Tensor<2, Int>,
-    /// The same without selection bias: what losses count.
+    /// The same without selection bias, for the losses.
     pub unbiased: Tensor<2, Int>,
-    /// How many of these a token has, on average.
+    /// Mean number of these per token.
     pub n_counted: usize,
     /// The weight of each choice, `[tokens, k]`, f32, zero on padding.
     pub weights: Tensor<2>,
@@ -23,8 +23,8 @@ pub struct Routing {
     pub scores: Tensor<2>,
     /// Whether the scores of a token add up to 1.
     pub is_distribution: bool,
-    /// How likely each expert is chosen when the noise is drawn again, `[tokens, experts]`, f32; of noisy
-    /// routers only.
+    /// The probability that each expert is chosen if the noise is drawn again, `[tokens, experts]`, f32; only
+    /// for noisy routers.
     pub likelihood: Option<Tensor<2>>,
 }
 
@@ -36,13 +36,13 @@ pub fn only(choices: Tensor<2, Int>, flags: Tensor<2, Int>) -> Tensor<2, Int> {
 /// A router's result with its counts: what balancers see.
 #[derive(Debug, Clone)]
 pub struct Routed<'a> {
-    /// The answer.
+    /// The routing.
     pub routing: Routing,
     /// How often each expert would be chosen without bias, `[samples, experts]`, f32.
     pub counts: Tensor<2>,
     /// The same over all samples of the optimizer step, `[1, experts]`.
     pub batch_counts: Tensor<2>,
-    /// What else is known.
+    /// Other sums over the batch.
     pub ctx: &'a Context,
     layer: usize,
     matrix: Option<Tensor<2>>,
@@ -59,13 +59,13 @@ impl Routing {
 }
 
 impl<'a> Routed<'a> {
-    /// The counts of an answer by the router of block `layer`.
+    /// The counts of a routing by the router of block `layer`.
     pub fn new(routing: Routing, layer: usize, ctx: &'a Context) -> Self {
         let [_, n_experts] = routing.logits.dims();
         let counts = count(routing.unbiased.clone(), ctx.valid.n_samples(), n_experts);
         let batch_counts = match ctx.counts.choices.get(&layer) {
             Some(counts) => counts.clone().reshape([1, n_experts]),
-            // The whole batch, or a part that stands for it where no loss depends on the rest.
+            // The whole batch, or a part of it if no loss depends on the rest.
             None => {
                 let (batch, part) = (ctx.counts.n_tokens, ctx.valid.n_valid());
                 let counts = counts.clone().sum_dim(0);
@@ -86,8 +86,8 @@ impl<'a> Routed<'a> {
         self.matrix.clone()
     }
 
-    /// The sum over the whole batch that a balancer has asked for under this name, `[experts]`; where it was
-    /// not counted, what `otherwise` says.
+    /// The sum over the whole batch that a balancer requested under this name, `[experts]`; `otherwise` if it
+    /// was not counted.
     pub fn batch_sum(&self, name: &str, otherwise: impl FnOnce() -> Tensor<1>) -> Tensor<1> {
         let found = self.ctx.counts.sums.iter().find(|((layer, of), _)| (*layer, *of) == (self.layer, name));
         match found {
@@ -113,7 +113,7 @@ impl<'a> Routed<'a> {
         self.routing.logits.dims()[1]
     }
 
-    /// Choices of each token that losses count.
+    /// Choices of each token that count in losses.
     pub fn n_counted(&self) -> usize {
         self.routing.n_counted
     }
@@ -122,7 +122,7 @@ impl<'a> Routed<'a> {
     pub fn importance(&self) -> Tensor<1> {
         let Routing { choices, weights, logits, .. } = &self.routing;
         let [tokens, n_experts] = logits.dims();
-        // The weight of a choice that was not made is zero.
+        // Choices that were not made have zero weight.
         let at = choices.clone().clamp_min(0);
         let none = Tensor::zeros([tokens, n_experts], &logits.device());
         none.scatter(1, at, weights.clone(), IndexingUpdateOp::Add).sum_dim(0).reshape([n_experts])

@@ -1,5 +1,5 @@
-//! Causal attention inside of the documents of packed samples, with grouped queries (Ainslie et al. 2023,
-//! arXiv 2305.13245, section 2.2): `softmax(q k^T / sqrt(h)) v` over the keys that a query may see.
+//! Causal attention inside the documents of packed samples, with grouped queries (Ainslie et al. 2023, arXiv
+//! 2305.13245, section 2.2): `softmax(q k^T / sqrt(h)) v` over the keys that a query may see.
 
 mod packed;
 mod rows;
@@ -16,16 +16,16 @@ pub use spans::Spans;
 use super::Form;
 use super::linear::cast_f32;
 
-/// How products of queries and keys become the weights of values.
+/// How products of queries and keys become weights of values.
 #[derive(Debug, Clone)]
 pub struct Scoring {
     /// Factor of the products.
     pub scale: f64,
     /// Bound that scores approach, `c tanh(s / c)` (Gemma Team 2024, arXiv 2408.00118, section 2).
     pub softcap: Option<f64>,
-    /// A logit of each head that takes its share of the softmax and has no value, `[heads]`.
+    /// A logit of each head that takes part in the softmax and has no value, `[heads]`.
     pub sinks: Option<Tensor<1>>,
-    /// On the CPU, keys from which on no scores are kept: they are computed again for the gradient.
+    /// On the CPU, number of keys from which no scores are kept: they are computed again for the gradient.
     pub tile_from: usize,
 }
 
@@ -35,22 +35,22 @@ impl Scoring {
         Self { scale, softcap: None, sinks: None, tile_from }
     }
 
-    /// Whether scores are products times a factor and nothing else.
+    /// Whether scores are only products times a factor.
     fn is_plain(&self) -> bool {
         self.sinks.is_none() && self.softcap.is_none()
     }
 
-    /// Whether the CPU computes so many keys tile by tile.
+    /// Whether the CPU computes this many keys tile by tile.
     fn is_tiled(&self, keys: usize) -> bool {
         !self.is_plain() || keys >= self.tile_from
     }
 }
 
-/// Causal attention of each token to the tokens of its own document piece, itself included.
+/// Causal attention of each token to the tokens of its own document piece, including itself.
 ///
 /// # Shapes
 /// - qkv: `[batch * seq, (heads + 2 * kv_heads) * head_dim]`: queries, keys and values side by side
-/// - first: `[batch * seq]`, the position inside of the sample at which the token's piece begins
+/// - first: `[batch * seq]`, the position in the sample at which the token's piece begins
 /// - starts: the same on the host
 /// - result: `[batch * seq, heads * head_dim]`
 pub fn attention(
@@ -71,7 +71,7 @@ pub fn attention(
     }
 }
 
-/// [`attention`] of each token to the last `window` tokens of its document piece, itself included.
+/// [`attention`] of each token to the last `window` tokens of its document piece, including itself.
 ///
 /// # Shapes
 /// As in [`attention`].
@@ -82,7 +82,8 @@ pub fn attention_in_window(
     shape: AttentionShape,
     scoring: &Scoring,
 ) -> Tensor<2> {
-    // The fast forms take any first key that never falls inside of a sample, and skip what nobody sees.
+    // The fast forms take any first key that never decreases within a sample, and skip keys that no query
+    // sees.
     let first = || first_in_window(starts, shape.seq, window);
     match Form::of(&qkv) {
         Form::Gpu if scoring.is_plain() => {
@@ -94,7 +95,7 @@ pub fn attention_in_window(
     }
 }
 
-/// Queries, keys and values that lie side by side.
+/// Queries, keys and values, side by side.
 fn parts(qkv: Tensor<2>, shape: AttentionShape) -> [Tensor<4>; 3] {
     let AttentionShape { seq, heads, kv_heads, head_dim: dim } = shape;
     let columns = |from: usize, n: usize| by_head(qkv.clone().narrow(1, from * dim, n * dim), seq, n);
@@ -175,13 +176,13 @@ fn attend_plain([query, key, value]: [Tensor<4>; 3], spans: &Spans, scoring: &Sc
     output.reshape([n, heads, queries, value_width]).cast(dtype)
 }
 
-/// [`attend`] of the tokens of samples, each to the last `window` tokens up to itself, of its own document
-/// piece. Where scores are kept, each block of queries meets two blocks of keys, so that memory and time grow
-/// with `seq * window`.
+/// [`attend`] for the tokens of samples, each to the last `window` tokens up to itself, in its own document
+/// piece. If scores are kept, each block of queries is compared with two blocks of keys, so that memory and
+/// time grow with `seq * window`.
 ///
 /// # Shapes
 /// - query, key, value: as in [`attend`], with `seq` queries and keys
-/// - starts: `[batch * seq]`, the position inside of the sample at which the token's piece begins
+/// - starts: `[batch * seq]`, the position in the sample at which the token's piece begins
 pub fn attend_in_window(
     [query, key, value]: [Tensor<4>; 3],
     starts: &[usize],
@@ -215,13 +216,13 @@ pub fn attend_in_window(
 /// The first token that each token sees: that of its piece, but at most `window - 1` before it.
 ///
 /// # Shapes
-/// - starts and result: `batch * seq`, positions inside of the sample
+/// - starts and result: `batch * seq`, positions in the sample
 pub fn first_in_window(starts: &[usize], seq: usize, window: usize) -> Vec<usize> {
     let first = |(token, &start): (usize, &usize)| start.max((token % seq + 1).saturating_sub(window));
     starts.iter().enumerate().map(first).collect()
 }
 
-/// Blocks of `size` rows, the last one filled up with zeros; with the block before each if asked, zeros
+/// Blocks of `size` rows, the last one filled up with zeros; optionally with the block before each, zeros
 /// before the first.
 ///
 /// # Shapes
@@ -323,8 +324,7 @@ mod tests {
 
     #[test]
     fn a_query_may_see_several_spans_or_nothing() {
-        // Of each head of keys its own: query t sees t / 5 and what lies from t - 3 to t, except for the
-        // first ten.
+        // Different for each head of keys: query t sees t / 5 and t - 3 to t, except for the first ten.
         let row = |row: usize| {
             let (head, token) = (row / 65 % 2, row % 65);
             match token < 10 && head == 1 {
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_sink_takes_its_share() {
-        // One query of score 0 and a sink of logit ln 3: a quarter of the value is left.
+        // One query with score 0 and a sink with logit ln 3: a quarter of the value is left.
         let of = |x: f32| Tensor::<4>::from_data(TensorData::new(vec![x], [1, 1, 1, 1]), &Device::flex());
         let sinks = Tensor::from_data([3f32.ln()], &Device::flex());
         let scoring = Scoring { sinks: Some(sinks), ..Scoring::scaled(1.0, 1) };

@@ -1,9 +1,9 @@
-//! Attention on the CPU of queries, keys and values that lie side by side, each query to the keys from its
-//! first one up to its own place. A tile of queries meets the keys that it sees and no others; its scores
-//! stay in the cache and are computed again for the gradient, so that memory grows with the length.
+//! Attention on the CPU for queries, keys and values that are side by side, each query to the keys from its
+//! first one up to its own position. A tile of queries is compared only with the keys that it sees; its
+//! scores stay in the cache and are computed again for the gradient, so that memory grows with the length.
 //!
-//! Keys begin at a multiple of a constant, sums run over them in order, and the gradient of a key is added up
-//! query by query, head by head: no bit depends on the number of threads or on the vectors.
+//! Keys begin at a multiple of a constant, sums run over them in order, and the gradient of a key is summed
+//! query by query, head by head: no bit depends on the number of threads or on vector width.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -109,15 +109,13 @@ impl Layout {
         (self.shape.heads + 2 * self.shape.kv_heads) * self.shape.head_dim
     }
 
-    /// Some rows of some columns that begin with the `part`-th head, those of keys and values counted as
-    /// such.
+    /// Some rows of some columns that begin with the `part`-th head, counting those of keys and values.
     fn part<'a>(&self, qkv: &'a [f32], row: usize, part: usize) -> View<'a> {
         let columns = self.columns();
         View::rows(&qkv[row * columns + part * self.shape.head_dim..], columns)
     }
 
-    /// Queries of a tile that begins with this one, and the keys that they see, from a multiple of
-    /// [`ALIGNED`] on.
+    /// Queries of the tile that begins here, and the keys that they see, from a multiple of [`ALIGNED`] on.
     fn tile(&self, sample: usize, start: usize) -> (Range<usize>, Range<usize>) {
         let end = (start + TILE).min(self.shape.seq);
         let first = &self.first[sample * self.shape.seq..][start..end];
@@ -143,7 +141,7 @@ impl Layout {
     }
 }
 
-/// Softmax of what each row sees, 0 elsewhere; and its largest score and inverse sum.
+/// Softmax over what each row sees, 0 elsewhere; and its largest score and inverse sum.
 #[inline(always)]
 fn softmax(
     scores: &mut [f32],
@@ -227,7 +225,7 @@ impl PackedAttention for Flex {
         let [keys_across, values_across] =
             [true, false].map(|is_of_keys| layout.packed(qkv, is_of_keys, true));
         let keys_of = layout.packed(qkv, true, false);
-        // Of each head of keys: gradients of its queries, then of keys and values.
+        // For each head of keys: gradients of its queries, then of keys and values.
         let group = heads / kv_heads;
         let size = (group + 2) * seq * head_dim;
         let mut parts = unwritten(tokens / seq * kv_heads * size);

@@ -1,5 +1,5 @@
-//! Attention on the CPU with the softmax of each query kept as a whole: products of burn, and the softmax of
-//! the visible scores in one pass. For sequences that are short enough for it.
+//! Attention on the CPU that keeps the whole softmax of each query: burn's products, and the softmax of the
+//! visible scores in one pass. For sequences that are short enough.
 
 use std::ops::Range;
 
@@ -16,12 +16,11 @@ use super::super::cpu::unwritten;
 use super::super::flex::{blocks, dot, first_order_only, integers, shape2, softmax_row, tensor, values};
 use super::super::matmul::matmul;
 
-/// As [`super::attend`], of queries each of which sees the keys from its first one up to its own place.
+/// As [`super::attend`], where each query sees the keys from its first one up to its own position.
 pub(super) fn attend([query, key, value]: [Tensor<4>; 3], first: Tensor<1, Int>, scale: f64) -> Tensor<4> {
     let ([n, heads, queries, width], [_, kv_heads, keys, _]) = (query.dims(), key.dims());
     let (rows, value_width) = (heads / kv_heads * queries, value.dims()[3]);
-    // The queries of one group lie one below the other, so that keys and values are used where they
-    // are and never repeated.
+    // The queries of one group are stacked, so that keys and values are used in place and never repeated.
     let query = query.reshape([n, kv_heads, rows, width]);
     let scores = matmul(query, key.swap_dims(2, 3)).reshape([n * heads * queries, keys]);
     let weights = Dispatch::k_attention(scores.into_dispatch(), first.into_dispatch(), heads, queries, scale);
@@ -29,7 +28,7 @@ pub(super) fn attend([query, key, value]: [Tensor<4>; 3], first: Tensor<1, Int>,
     matmul(weights, value).reshape([n, heads, queries, value_width])
 }
 
-/// Which keys each row of scores may see: those from its first one up to its own place.
+/// Which keys each row of scores may see: those from its first one up to its own position.
 struct Spans {
     queries: usize,
     /// Rows of scores for each sample: heads times queries.
@@ -51,7 +50,7 @@ impl Spans {
     }
 }
 
-/// What is not a product.
+/// The part that is not a product.
 #[backend_extension(Flex, Autodiff)]
 trait AttentionRows: Backend {
     /// Softmax of each row of scores `[n * heads * queries, keys]`, times `scale`, over the keys it may

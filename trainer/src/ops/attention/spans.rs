@@ -1,14 +1,14 @@
-//! Which keys each query sees: the only thing in which causal attention, windows, documents and chosen blocks
-//! differ.
+//! Which keys each query sees: the only difference between causal attention, windows, documents and selected
+//! blocks.
 
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The keys that each query of some samples sees, as spans in rising order.
+/// The keys that each query of some samples sees, as spans in ascending order.
 #[derive(Debug, Clone)]
 pub struct Spans {
-    /// Heads of keys that are seen apart from each other; 1 where all are seen alike.
+    /// Heads of keys with their own spans; 1 if all have the same.
     heads: usize,
     queries: usize,
     keys: usize,
@@ -18,15 +18,15 @@ pub struct Spans {
     is_causal: bool,
 }
 
-/// Score added where a query must not look: after the softmax such an entry is exactly zero.
+/// Score added for keys that a query must not see: after the softmax such an entry is exactly zero.
 const FORBIDDEN: f32 = -1e30;
 
 impl Spans {
-    /// Each query sees the keys from its first one up to the one at its own place; the last query is at the
-    /// place of the last key.
+    /// Each query sees the keys from its first one up to its own position; the last query is at the position
+    /// of the last key.
     ///
     /// # Shapes
-    /// - first: `n * queries` numbers of keys, none beyond the place of its query
+    /// - first: `n * queries` numbers of keys, none after its query
     pub fn causal(first: &[usize], queries: usize, keys: usize) -> Self {
         let span =
             |(row, &first): (usize, &usize)| (first as u32, (row % queries + keys - queries + 1) as u32);
@@ -40,7 +40,7 @@ impl Spans {
         }
     }
 
-    /// Spans of each query, in rising order and apart from each other; none is allowed.
+    /// Spans of each query, ascending and not touching; there may be none.
     ///
     /// # Shapes
     /// - rows: `n * heads * queries`
@@ -83,7 +83,7 @@ impl Spans {
         self.spans_of(row).map(clipped).filter(|span| !span.is_empty())
     }
 
-    /// For each tile of queries the tiles of keys of which some query sees some key, both of `size`.
+    /// For each tile of queries, the tiles of keys with a key that one of them sees; both of `size`.
     pub(super) fn tiles(&self, size: usize) -> Vec<Vec<usize>> {
         let n_tiles = self.keys.div_ceil(size);
         let mut seen = vec![vec![false; n_tiles]; self.queries.div_ceil(size)];
@@ -96,7 +96,7 @@ impl Spans {
         seen.iter().map(|tiles| (0..n_tiles).filter(|&tile| tiles[tile]).collect()).collect()
     }
 
-    /// 0 where a query may look, a very negative number elsewhere, `[n, heads, 1, queries, keys]`.
+    /// 0 for keys that a query may see, a very negative number elsewhere, `[n, heads, 1, queries, keys]`.
     pub(super) fn mask(&self, device: &Device) -> Tensor<5> {
         let mut values = vec![FORBIDDEN; self.n_rows() * self.keys];
         for (row, scores) in values.chunks_exact_mut(self.keys).enumerate() {
@@ -105,7 +105,7 @@ impl Spans {
         self.tensor(values, self.keys, device)
     }
 
-    /// 1 for queries that see anything and 0 for others, `[n, heads, 1, queries, 1]`; none where all do.
+    /// 1 for queries that see anything and 0 for others, `[n, heads, 1, queries, 1]`; none if all do.
     pub(super) fn sees(&self, device: &Device) -> Option<Tensor<5>> {
         let sees: Vec<bool> = self.bounds.windows(2).map(|pair| pair[0] < pair[1]).collect();
         let values = || sees.iter().map(|&sees| f32::from(u8::from(sees))).collect();
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn tiles_that_nobody_sees_are_skipped() {
-        // Six tokens, the second half a document of its own, in tiles of two.
+        // Six tokens, the second half a separate document, in tiles of two.
         let spans = Spans::causal(&[0, 0, 0, 3, 3, 3], 6, 6);
         assert_eq!(spans.tiles(2), [vec![0], vec![0, 1], vec![1, 2]]);
         let within = |spans: &Spans, place, keys| -> Vec<(usize, usize)> {

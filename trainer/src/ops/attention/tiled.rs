@@ -1,8 +1,8 @@
 //! Attention on the CPU without a matrix of queries by keys: FlashAttention-2 (Dao 2023, arXiv 2307.08691,
 //! algorithms 1 and 2). A tile of queries goes over the tiles of keys that it sees, and keeps the largest
-//! score and the sum of exponentials so far; what is saved for the gradient is the logarithm of that sum, one
-//! number for each query and head. Tiles follow each other in one order, and inside of a tile rows are
-//! computed apart, so that results do not depend on the number of threads.
+//! score and the sum of exponentials so far; only the logarithm of that sum is saved for the gradient, one
+//! number for each query and head. Tiles follow each other in a fixed order, and rows inside a tile are
+//! computed separately, so that results do not depend on the number of threads.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub(super) fn attend(
     Tensor::from_dispatch(y)
 }
 
-/// The form of the CPU. Tensors are as in [`super::attend`].
+/// The CPU form. Tensors are as in [`super::attend`].
 #[backend_extension(Flex, Autodiff)]
 trait TiledAttention: Backend {
     /// The attention; and the logarithm of the sum of exponentials of each query and head, with the sinks
@@ -79,7 +79,7 @@ trait TiledAttention: Backend {
         sinks: FloatTensor<Self>,
         layout: Arc<Layout>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
-    /// Gradients of its inputs, from what [`TiledAttention::k_tiled`] gave.
+    /// Gradients of its inputs, from the results of [`TiledAttention::k_tiled`].
     fn k_tiled_backward(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -158,7 +158,7 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Some rows of every head, heads of one group below each other.
+    /// Some rows of every head, heads of one group stacked.
     fn tile(&self, rows: &Range<usize>, groups: usize) -> FlexTensor {
         let of_head = |head: usize| {
             let first = (head * self.length + rows.start) * self.width;
@@ -169,7 +169,7 @@ impl Rows<'_> {
     }
 }
 
-/// Adds a tile to, or puts it into, the rows of every head of a tensor.
+/// Adds or copies a tile to the rows of every head of a tensor.
 fn put(into: &mut [f32], tile: &[f32], rows: &Range<usize>, length: usize, width: usize) {
     for (head, tile) in tile.chunks_exact(rows.len() * width).enumerate() {
         let first = (head * length + rows.start) * width;
@@ -225,7 +225,7 @@ impl Layout {
         }
     }
 
-    /// The derivative of a score by its product.
+    /// The derivative of a score with respect to its product.
     fn slope(&self, score: f32) -> f32 {
         match self.softcap {
             Some(cap) => self.scale * (1.0 - (score / cap) * (score / cap)),
@@ -397,8 +397,8 @@ impl TiledAttention for Flex {
 }
 
 impl Layout {
-    /// Exponentials of the scores of a row relative to the largest so far, 0 where it does not look, and the
-    /// factor for the sums before them.
+    /// Exponentials of the scores of a row relative to the largest so far, 0 for keys that it does not see,
+    /// and the factor for the sums before them.
     fn weigh(
         &self,
         weights: &mut [f32],

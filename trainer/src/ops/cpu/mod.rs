@@ -1,7 +1,7 @@
-//! Arithmetic of the CPU whose bits do not depend on the processor: sums are added in an order that is
-//! written down here, never in one that follows the width of vectors, the size of a cache or the number of
-//! threads. Loops are compiled for the vectors of the processor at hand and pick up no rounding from them: of
-//! single operations, fused multiplications and additions included, IEEE 754 fixes every bit.
+//! CPU arithmetic whose bits do not depend on the processor: sums are added in an order that is specified
+//! here, and does not depend on vector width, cache size or the number of threads. Loops are compiled for the
+//! vectors of the current processor without changing any rounding: IEEE 754 fixes every bit of single
+//! operations, including fused multiply-adds.
 
 mod packed;
 mod product;
@@ -16,8 +16,7 @@ pub use packed::{ALIGNED, Packed, Panels};
 pub use product::{View, product, rows, task_rows};
 pub use scratch::Scratch;
 
-/// Name of this arithmetic, which checkpoints record. Whatever changes the bits of a step on the CPU changes
-/// it.
+/// Name of this arithmetic, which checkpoints record. Any change to the bits of a step on the CPU changes it.
 pub const ARITHMETIC: &str = "cpu-1";
 
 /// Vectors for which loops are compiled.
@@ -33,8 +32,8 @@ pub enum Vectors {
 
 static VECTORS: AtomicU8 = AtomicU8::new(Vectors::Widest as u8);
 
-/// Compiled loops are those for these vectors from now on, in all threads. No result depends on it, which is
-/// what this is for: to show it, on one machine.
+/// From now on, all threads use the loops for these vectors. No result depends on it; this exists to show
+/// that, on one machine.
 pub fn use_vectors(vectors: Vectors) {
     VECTORS.store(vectors as u8, Ordering::Relaxed);
 }
@@ -52,8 +51,8 @@ pub fn arch() -> Arch {
     Arch::new()
 }
 
-/// Runs a loop that is compiled for the vectors of the processor; what it calls must be inlined to be so as
-/// well.
+/// Runs a loop that is compiled for the vectors of the processor; functions that it calls must be inlined to
+/// be compiled for them, too.
 #[inline(always)]
 pub fn vectorized<T>(work: impl FnOnce() -> T) -> T {
     arch().dispatch(work)

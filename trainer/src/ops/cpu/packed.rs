@@ -10,18 +10,18 @@ use super::{Scratch, View, arch, vectorized};
 
 /// Vectors of a row of a panel.
 pub(super) const VECTORS: usize = 2;
-/// Columns of which a multiple begins a panel, whatever the vectors.
+/// Panels begin at multiples of this many columns, whatever the vectors.
 pub const ALIGNED: usize = 64;
-/// Rows that are turned at once.
+/// Rows that are transposed at a time.
 const DEPTH: usize = 64;
-/// Values that are packed by one thread alone.
+/// Values up to which one thread packs alone.
 const SERIAL: usize = 1 << 14;
 
 /// Columns of a matrix, some at a time: `panel` columns of row 0, of row 1 and so on, then the next ones.
 #[derive(Debug)]
 pub struct Packed {
     pub(super) values: Scratch,
-    /// The instructions that its panels are for.
+    /// The instruction set that its panels are for.
     pub(super) arch: Arch,
     pub(super) inner: usize,
     pub(super) columns: usize,
@@ -90,7 +90,7 @@ impl Packed {
 #[derive(Debug, Clone, Copy)]
 pub struct Panels<'a> {
     pub(super) values: &'a [f32],
-    /// Distance of two panels.
+    /// Distance between panels.
     pub(super) stride: usize,
     pub(super) arch: Arch,
     pub(super) inner: usize,
@@ -128,7 +128,7 @@ impl Job<'_> {
         );
     }
 
-    /// Columns after the last stay what they were: what is computed from them is thrown away.
+    /// Columns after the last are left as they are: results computed from them are discarded.
     #[inline(always)]
     fn pack(self) {
         let Self { of, inner, columns, panel, out } = self;
@@ -145,7 +145,7 @@ impl Job<'_> {
             }
             return;
         }
-        // Some rows at a time, so that what is written lies in the nearest cache.
+        // Some rows at a time, so that the output stays in the nearest cache.
         for first in (0..inner).step_by(DEPTH) {
             let depth = DEPTH.min(inner - first);
             let out = &mut out[first * panel..(first + depth) * panel];

@@ -2,7 +2,7 @@
 //!
 //! Each value of a product is the sum of blocks of [`BLOCK`] terms, added one block after the other; a block
 //! is the chain of fused multiplications and additions over its terms, in order, from zero. Rows, columns,
-//! threads and vectors only decide who computes a value, never how.
+//! threads and vectors only determine where a value is computed, never how.
 
 use std::ops::Range;
 
@@ -16,17 +16,17 @@ use super::{Packed, Panels, Scratch};
 const BLOCK: usize = 256;
 /// Rows of a tile with many registers.
 const TALLEST: usize = 12;
-/// Multiplications of a product that one thread computes alone.
+/// Multiplications up to which one thread computes a product alone.
 const SERIAL: usize = 1 << 18;
 
-/// A matrix inside of a slice: its value in row i and column j is at `i * row + j * column`.
+/// A matrix inside a slice: its value in row i and column j is at `i * row + j * column`.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// The slice.
     pub values: &'a [f32],
-    /// Distance of two rows.
+    /// Distance between rows.
     pub row: usize,
-    /// Distance of two columns.
+    /// Distance between columns.
     pub column: usize,
 }
 
@@ -47,13 +47,13 @@ impl<'a> View<'a> {
     }
 }
 
-/// `out = a b`, or `out += a b` if it `adds`, by this thread; `out` has the rows of `a` that are asked for.
+/// `out = a b`, or `out += a b` if it `adds`, by this thread; `out` has the requested rows of `a`.
 pub fn rows<'a>(a: View, b: impl Into<Panels<'a>>, out: &mut [f32], adds: bool) {
     let b = b.into();
     b.arch.dispatch(Rows { a, b, out, adds });
 }
 
-/// Rows that a thread takes at once: enough for fast products, few enough for all threads to have some.
+/// Rows that a thread takes at a time: enough for fast products, few enough that all threads have some.
 pub fn task_rows(rows: usize) -> usize {
     let tasks = 4 * rayon::current_num_threads();
     rows.div_ceil(tasks).next_multiple_of(TALLEST).clamp(2 * TALLEST, 16 * TALLEST)
@@ -186,7 +186,7 @@ pub(super) fn copy<const N: usize>(from: &[f32], to: &mut [f32]) {
     }
 }
 
-/// A tile of a product with a matrix whose rows are used where they are.
+/// A tile of a product with a matrix whose rows are used in place.
 #[inline(always)]
 fn rows_times<S: Simd, const M: usize>(
     simd: S,
@@ -212,7 +212,7 @@ fn rows_times<S: Simd, const M: usize>(
     sums
 }
 
-/// A tile of a product with a matrix that lies column by column.
+/// A tile of a product with a column-major matrix.
 #[inline(always)]
 fn columns_times<S: Simd, const M: usize>(simd: S, a: &[f32], b: &[f32]) -> [[S::f32s; VECTORS]; M] {
     let b = S::as_simd_f32s(b).0.as_chunks::<VECTORS>().0;
@@ -228,7 +228,7 @@ fn columns_times<S: Simd, const M: usize>(simd: S, a: &[f32], b: &[f32]) -> [[S:
     sums
 }
 
-/// Puts a tile into rows of `columns` values, or adds it to them, from column `first` on.
+/// Copies a tile to rows of `columns` values, or adds it to them, from column `first` on.
 #[inline(always)]
 fn store<S: Simd, const M: usize>(
     simd: S,
@@ -266,7 +266,7 @@ mod tests {
         (0..n as u64).map(|i| stream.normal(i) as f32).collect()
     }
 
-    /// What the definition says, value by value.
+    /// The definition, value by value.
     fn defined(a: View, b: View, [rows, inner, columns]: [usize; 3]) -> Vec<f32> {
         let value = |i: usize, j: usize| {
             let term = |sum: f32, k: usize| {

@@ -1,4 +1,4 @@
-//! Memory that a thread uses again.
+//! Memory that a thread reuses.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -18,7 +18,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// `n` values that mean nothing.
+    /// `n` arbitrary values.
     pub fn of(n: usize) -> Self {
         let mut values = FREE.with_borrow_mut(|free| {
             let fit = (0..free.len()).filter(|&i| free[i].len() >= n).min_by_key(|&i| free[i].len());
@@ -28,7 +28,7 @@ impl Scratch {
             }
         });
         if values.len() < n {
-            // What a smaller one holds need not be copied.
+            // The contents of a smaller one need not be copied.
             values = vec![0.0; n];
         }
         Self { values, n }

@@ -1,5 +1,4 @@
-//! The form of the CPU: logits of a few rows at a time, replaced by their gradient while they are in the
-//! cache.
+//! The CPU form: logits of a few rows at a time, replaced by their gradient while they are in the cache.
 
 use std::sync::Arc;
 
@@ -23,15 +22,15 @@ const CHUNK_LOGITS: usize = 1 << 21;
 /// Rows of a chunk that one thread takes: their logits fit into its cache.
 const TASK_ROWS: usize = 24;
 
-/// Tokens whose logits are there at once. It is part of what the bits of the head's gradient follow from.
+/// Tokens whose logits are in memory at a time. The bits of the head's gradient depend on it.
 pub(super) fn chunk_tokens(vocab: usize) -> usize {
     (CHUNK_LOGITS / vocab.max(1)).clamp(64, 2048).next_multiple_of(TASK_ROWS)
 }
 
-/// The targets as an operation takes them: none where the token does not count.
+/// The targets of the operation: none where the token does not count.
 type Ids = Arc<Vec<Option<usize>>>;
 
-/// As [`super::head_cross_entropy`], of any number of tokens.
+/// As [`super::head_cross_entropy`], for any number of tokens.
 pub(super) fn score(hidden: Tensor<2>, head: Tensor<2>, targets: Targets, scale: Option<f64>) -> Scored {
     let ids = targets.ids.iter().zip(targets.mask).map(|(&id, &counts)| counts.then_some(id as usize));
     let scale_or_none = scale.map(|scale| scale as f32);
@@ -43,7 +42,7 @@ pub(super) fn score(hidden: Tensor<2>, head: Tensor<2>, targets: Targets, scale:
     Scored { losses: Tensor::from_dispatch(losses), gradients: scale.map(|_| gradients) }
 }
 
-/// A number, `[1]`, whose derivatives by hidden states and head are these. It is 0.
+/// A number, `[1]`, with these derivatives with respect to hidden states and head. Its value is 0.
 pub fn surrogate(hidden: Tensor<2>, head: Tensor<2>, gradients: Gradients) -> Tensor<1> {
     let Gradients { hidden: d_hidden, head: d_head } = gradients;
     let (hidden, head) = (hidden.into_dispatch(), head.into_dispatch());
@@ -53,8 +52,7 @@ pub fn surrogate(hidden: Tensor<2>, head: Tensor<2>, gradients: Gradients) -> Te
 
 #[backend_extension(Flex)]
 trait HeadLosses: Backend {
-    /// The loss of each token; and without a scale nothing, or the gradients of the sum of losses times the
-    /// scale.
+    /// The loss of each token and, with a scale, the gradients of the sum of losses times the scale.
     fn k_head_losses(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
@@ -76,7 +74,7 @@ impl HeadLosses for Flex {
         let ((tokens, width), (_, vocab)) = (shape2(&hidden), shape2(&head));
         let hidden = hidden.to_contiguous();
         let hidden = values(&hidden);
-        // A head that is a transposed table lies as such.
+        // A head that is a transposed embedding is laid out that way.
         let is_table = head.layout().strides() == [1, width as isize];
         let head = if is_table { head.transpose(0, 1) } else { head }.to_contiguous();
         let head = match is_table {
@@ -128,12 +126,12 @@ impl HeadLosses for Flex {
     }
 }
 
-/// Adds what the gradients of some logits say of the head, `[vocab, width]`.
+/// Adds the contribution of some logits' gradients to the gradient of the head, `[vocab, width]`.
 fn add_head(d_table: &mut [f32], logits: &[f32], hidden: &[f32], width: usize) {
     let (tokens, vocab) = (hidden.len() / width, d_table.len() / width);
     let hidden = Packed::new(View::rows(hidden, width), tokens, width);
     let logits = View::rows(logits, vocab).transposed();
-    // Entries of the vocabulary that lie side by side in a row of logits: whole lines of the cache.
+    // Adjacent entries of the vocabulary in a row of logits: whole cache lines.
     let n = 96;
     d_table.par_chunks_mut(n * width).enumerate().for_each(|(i, d_table)| {
         rows(logits.from_row(i * n), &hidden, d_table, true);
@@ -168,7 +166,7 @@ fn score_rows(logits: &mut [f32], losses: &mut [f32], ids: &[Option<usize>], sca
 
 #[backend_extension(Flex, Autodiff)]
 trait Surrogate: Backend {
-    /// 0, with derivatives that are known already.
+    /// 0, with derivatives that are already known.
     fn k_surrogate(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
@@ -225,7 +223,7 @@ impl Surrogate for Flex {
 
     fn k_times(x: FlexTensor, factor: FlexTensor) -> FlexTensor {
         match values(&factor) {
-            // So it is wherever the loss is what is differentiated.
+            // This is the case if the loss is what is differentiated.
             [1.0] => x,
             factor => Self::float_mul_scalar(x, factor[0].into()),
         }

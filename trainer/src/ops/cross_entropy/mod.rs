@@ -13,7 +13,7 @@ pub use cpu::surrogate;
 /// Logits of one chunk: enough to fill a GPU, few compared with its memory.
 const CHUNK_LOGITS: usize = 1 << 27;
 
-/// Tokens whose logits are computed at once.
+/// Tokens whose logits are computed at a time.
 pub fn chunk_tokens(vocab: usize, form: Form) -> usize {
     match form {
         Form::Cpu => cpu::chunk_tokens(vocab),
@@ -35,7 +35,7 @@ pub struct Targets<'a> {
 pub struct Scored {
     /// `-ln p(target)` of each token in nats; 0 where the mask is false. `[tokens]`, f32
     pub losses: Tensor<1>,
-    /// Of the sum of losses times the scale; none without one.
+    /// Gradients of the sum of losses times the scale; none without a scale.
     pub gradients: Option<Gradients>,
 }
 
@@ -77,7 +77,7 @@ pub fn head_cross_entropy(
     Scored { losses: unmasked(losses, targets), gradients }
 }
 
-/// A masked loss may be anything, also not a number: it is replaced rather than multiplied.
+/// A masked loss may be anything, even NaN: it is replaced rather than multiplied.
 fn unmasked(losses: Tensor<1>, targets: Targets) -> Tensor<1> {
     let is_masked = column(targets, 1.0, &losses.device()).equal_elem(0.0);
     losses.mask_fill(is_masked, 0.0)

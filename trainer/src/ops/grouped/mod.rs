@@ -25,7 +25,7 @@ use tasks::{Groups, of_matrices};
 /// # Shapes
 /// - x: `[rows, k]`
 /// - w: `[experts, k, n]`
-/// - offsets: `[experts + 1]`, rising from 0 to at most `rows`
+/// - offsets: `[experts + 1]`, ascending from 0 to at most `rows`
 /// - result: `[rows, n]`
 pub fn grouped_matmul(x: Tensor<2>, w: Tensor<3>, offsets: Tensor<1, Int>) -> Tensor<2> {
     match Form::of(&x) {
@@ -70,7 +70,7 @@ pub fn linear_swiglu(x: Tensor<2>, w_gate: Tensor<2>, w_up: Tensor<2>) -> Tensor
     }
 }
 
-/// The form of the CPU: experts side by side on all threads, each value of a product by one of them.
+/// The CPU form: experts in parallel on all threads, each value of a product by one of them.
 #[backend_extension(Flex, Autodiff)]
 trait GroupedRows: Backend {
     /// Rows of each group times the matrix of the group, `[groups, k, n]`.

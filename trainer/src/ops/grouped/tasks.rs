@@ -1,4 +1,4 @@
-//! How the rows and the matrices of experts become pieces of work.
+//! How the rows and the matrices of experts are split into tasks.
 
 use std::ops::Range;
 
@@ -36,7 +36,8 @@ impl Groups {
         Packed::all(&self.0.iter().map(matrix).collect::<Vec<_>>())
     }
 
-    /// Pieces of all rows, with their parts of outputs of so many columns. What outputs hold of no expert's rows becomes 0.
+    /// Tasks for all rows, with their parts of outputs of the given numbers of columns. Rows of an output
+    /// that belong to no expert become 0.
     pub(super) fn tasks<'a, const N: usize>(
         &self,
         mut outs: [(&'a mut [f32], usize); N],

@@ -1,7 +1,7 @@
-//! Rules by which parameters move.
+//! Rules that update parameters.
 //!
 //! A rule is one file here and one line of [`REGISTRY`]. It sees one parameter at a time, with its name and
-//! shape, and keeps as many tensors as it names, of that shape if it names no other; checkpoints hold them
+//! shape, and keeps the tensors that it names, of that shape unless it names another; checkpoints store them
 //! under these names.
 
 mod adamw;
@@ -25,7 +25,7 @@ use crate::model::parameters::Parameter;
 use crate::model::transfer::{Multipliers, StepKind};
 use crate::settings::{self, Key, Section, Values};
 
-/// What one update needs besides parameter and gradient.
+/// What one update needs in addition to parameter and gradient.
 #[derive(Debug, Clone, Copy)]
 pub struct Update<'a> {
     /// Number of this update, from 1.
@@ -35,7 +35,7 @@ pub struct Update<'a> {
     /// Factor of the gradient, from clipping, `[1]`. One that is not finite must leave value and state as
     /// they are.
     pub factor: &'a Tensor<1>,
-    /// What `model.parametrization` makes of rate (already in [`Update::rate`]), decay and eps for the
+    /// Factors from `model.parametrization` for rate (already in [`Update::rate`]), decay and eps of the
     /// parameter.
     pub multipliers: Multipliers,
 }
@@ -59,17 +59,17 @@ impl Update<'_> {
     }
 }
 
-/// The tensors of a rule that keeps `N` of each parameter.
+/// The tensors of a rule that keeps `N` per parameter.
 ///
 /// # Panics
-/// When there are others than [`Rule::state`] names, which an optimizer never hands over.
+/// When they are not those that [`Rule::state`] names, which an optimizer never passes.
 fn kept<const N: usize>(state: Vec<Tensor<1>>) -> [Tensor<1>; N] {
     state.try_into().expect("as many tensors as the rule names")
 }
 
 /// A rule.
 pub trait Rule: Debug + Send + Sync {
-    /// Names of the tensors it keeps for each parameter, all zero at first.
+    /// Names of the tensors it keeps for each parameter, all initially zero.
     fn state(&self) -> &'static [&'static str];
 
     /// The shape of one of them.
@@ -82,12 +82,12 @@ pub trait Rule: Debug + Send + Sync {
         true
     }
 
-    /// What the size of its steps follows from.
+    /// What determines the size of its steps.
     fn kind(&self) -> StepKind {
         StepKind::Adaptive
     }
 
-    /// The rule that moves a parameter of a kind that this one is not made for, and the word for it.
+    /// The rule that updates parameters that this one is not made for, and its name.
     fn instead(&self, _parameter: &Parameter) -> Option<(&'static str, Arc<dyn Rule>)> {
         None
     }
@@ -106,13 +106,13 @@ pub trait Rule: Debug + Send + Sync {
     ) -> (Tensor<1>, Vec<Tensor<1>>);
 }
 
-/// Makes a rule from the values of its keys, or says why there is none.
+/// Makes a rule from the values of its keys, or says why it cannot.
 type Read = fn(&dyn Values) -> Result<Arc<dyn Rule>, String>;
 
 /// One line of the registry.
 #[derive(Debug)]
 pub struct Entry {
-    /// The word for it, `optim.kind`.
+    /// Its name in `optim.kind`.
     pub kind: &'static str,
     /// Its keys.
     pub keys: fn() -> Vec<Key>,
@@ -145,7 +145,7 @@ pub fn kinds() -> Vec<&'static str> {
 /// The rule of a kind.
 ///
 /// # Errors
-/// Why there is none.
+/// If a value is not valid.
 pub fn read(kind: &str, values: &dyn Values) -> Result<Arc<dyn Rule>, String> {
     (find(kind)?.read)(values)
 }
@@ -153,7 +153,7 @@ pub fn read(kind: &str, values: &dyn Values) -> Result<Arc<dyn Rule>, String> {
 /// The line of a kind.
 ///
 /// # Errors
-/// That there is none.
+/// If there is none.
 pub fn find(kind: &str) -> Result<&'static Entry, String> {
     let entry = REGISTRY.iter().find(|entry| entry.kind == kind);
     entry.ok_or_else(|| settings::unknown_kind("optim.kind", &kinds(), kind))

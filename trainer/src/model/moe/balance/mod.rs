@@ -1,4 +1,4 @@
-//! What keeps experts evenly loaded: losses of the router, and biases of its selection.
+//! What keeps experts evenly loaded: losses of the router, and selection biases.
 //!
 //! A balancer is one file here and one line of the registry below. Its value appears in the metrics under its
 //! name.
@@ -35,13 +35,13 @@ use crate::model::facts::Facts;
 
 /// What a balancer does.
 pub trait Balance: Debug + Send + Sync {
-    /// What the documentation says of it.
+    /// What the documentation says about it.
     fn facts(&self) -> Facts;
 
     /// Its name in the metrics.
     fn name(&self) -> &'static str;
 
-    /// Coefficient of its loss; 0 switches it off, and its value is reported all the same.
+    /// Coefficient of its loss; 0 turns it off, but its value is still reported.
     fn coefficient(&self) -> f64;
 
     /// `factor` times its part of the loss, `[1]`: the parts of all micro-batches of a step add up to the
@@ -54,7 +54,7 @@ pub trait Balance: Debug + Send + Sync {
         false
     }
 
-    /// What the loss needs as a sum over all tokens of the batch, `[experts]`; it finds it as
+    /// What the loss needs as a sum over all tokens of the batch, `[experts]`; available as
     /// [`Routed::batch_sum`] under its name, at the cost of another forward pass when there are several
     /// micro-batches.
     fn batch_sum(&self, routed: &Routed) -> Option<Tensor<1>> {
@@ -62,8 +62,8 @@ pub trait Balance: Debug + Send + Sync {
         None
     }
 
-    /// What [`Balance::next_bias`] needs to know of an answer that was made with this selection bias,
-    /// `[experts]`; that of micro-batches adds up.
+    /// What [`Balance::next_bias`] needs to know about choices made with this selection bias, `[experts]`;
+    /// summed over micro-batches.
     fn statistic(&self, routed: &Routed, bias: Tensor<1>) -> Option<Tensor<1>> {
         let (_, _) = (routed, bias);
         None
@@ -83,7 +83,7 @@ pub trait Balance: Debug + Send + Sync {
 #[macro_export]
 macro_rules! balancers {
     ($($(#[doc = $doc:literal])+ $field:ident: $balancer:ty;)+) => {
-        /// All balancers, of which those with a rate or a coefficient above 0 act.
+        /// All balancers; those with a rate or a coefficient above 0 are active.
         #[derive(Debug, Clone, Default, PartialEq)]
         pub struct BalanceConfig {
             $($(#[doc = $doc])+ pub $field: $balancer,)+
@@ -96,7 +96,7 @@ macro_rules! balancers {
                 [$(<$balancer>::keys()),+].concat()
             }
 
-            /// The first key of each balancer, and what the documentation says of it.
+            /// The first key of each balancer, and what the documentation says about it.
             pub fn facts() -> Vec<(&'static str, $crate::model::facts::Facts)> {
                 use $crate::settings::Section;
                 vec![$((
@@ -108,7 +108,7 @@ macro_rules! balancers {
             /// The settings of all balancers.
             ///
             /// # Errors
-            /// Why there are none.
+            /// If a value is not valid.
             pub fn read(values: &dyn $crate::settings::Values) -> Result<Self, String> {
                 Ok(Self { $($field: $crate::settings::read(values)?),+ })
             }
@@ -132,9 +132,9 @@ balancers! {
     z: Z;
     /// Sets the selection bias so that the last choices would have been even.
     quantile: Quantile;
-    /// Keeps the weights that experts collect alike.
+    /// Keeps the total weights of experts alike.
     importance: Importance;
-    /// Keeps the numbers of tokens alike that experts of a noisy router may expect.
+    /// Keeps the expected numbers of tokens of a noisy router's experts alike.
     likely_load: LikelyLoad;
     /// Keeps the directions of experts in the router apart.
     orthogonality: Orthogonality;

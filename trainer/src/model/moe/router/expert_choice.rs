@@ -2,8 +2,8 @@
 //! with the highest probability. Loads are even by construction; a token has any number of experts, even
 //! none.
 //!
-//! It is not causal: whether an expert takes a token depends on later tokens in the same forward pass. What
-//! such a model predicts token by token is not what it learned, so `allow_noncausal` must ask for it.
+//! It is not causal: whether an expert takes a token depends on later tokens in the same forward pass. Token
+//! by token, such a model predicts differently from what it learned, so `allow_noncausal` must be set.
 
 use burn::module::{Module, Param};
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};

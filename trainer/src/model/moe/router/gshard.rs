@@ -1,5 +1,5 @@
 //! GShard top-2 (Lepikhin et al. 2020, arXiv 2006.16668, algorithm 1): always the best expert, and the second
-//! by chance, more likely the larger its share. Balancing losses count only first choices.
+//! at random, with a probability that grows with its share. Balancing losses count only first choices.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -45,7 +45,7 @@ settings! {
     }
 }
 
-/// The two best of `softmax(x W)`.
+/// The two best experts by `softmax(x W)`.
 #[derive(Module, Debug)]
 pub struct GShard {
     /// `[d_model, experts]`

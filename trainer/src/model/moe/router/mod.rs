@@ -1,6 +1,7 @@
-//! Routers: from the tokens of a batch to the experts of each.
+//! Routers: choose the experts of each token of a batch.
 //!
-//! A router is one file here and one line of the registry below. Nothing after it asks which one it was.
+//! A router is one file here and one line of the registry below. Nothing after it depends on which one it
+//! was.
 
 pub mod expert_choice;
 pub mod group_limited;
@@ -28,7 +29,7 @@ use crate::model::facts::Facts;
 use crate::model::init::Init;
 use crate::settings::Section;
 
-/// What a router must know of its block.
+/// What a router must know about its block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RouterShape {
     /// Width of the residual stream.
@@ -49,22 +50,22 @@ pub struct RouterShape {
 
 /// What a router does.
 pub trait Route: Sized {
-    /// What can be set about it.
+    /// Its settings.
     type Settings: Section;
 
-    /// What the documentation says of it.
+    /// What the documentation says about it.
     const FACTS: Facts;
 
     /// Whether it has a selection bias for a balancer to move.
     const HAS_BIAS: bool = false;
 
-    /// Whether it can choose by logits and that bias.
+    /// Whether it can choose by logits plus that bias.
     const CHOOSES_BY_LOGITS: bool = false;
 
-    /// Whether what a token gets depends on the other tokens of the forward pass.
+    /// Whether a token's result depends on the other tokens of the forward pass.
     const SEES_THE_PASS: bool = false;
 
-    /// Whether its answers have a [`Routing::likelihood`].
+    /// Whether its routings have a [`Routing::likelihood`].
     const HAS_LIKELIHOOD: bool = false;
 
     /// Whether it has a [`Route::matrix`].
@@ -73,19 +74,19 @@ pub trait Route: Sized {
     /// The router of one block; parameters are called `NAME.` and the name of their field.
     fn new(settings: &Self::Settings, shape: RouterShape, name: &str, init: &Init) -> Self;
 
-    /// What is wrong with such a router, each with the reason; nothing if it will do.
+    /// Problems with such a router, each with the reason; empty if there are none.
     fn problems(settings: &Self::Settings, shape: RouterShape) -> Vec<String> {
         let (_, _) = (settings, shape);
         Vec::new()
     }
 
-    /// What is allowed and yet unlikely to be meant, each with the reason.
+    /// Warnings: allowed, but unlikely to be intended; each with the reason.
     fn warnings(settings: &Self::Settings, shape: RouterShape) -> Vec<String> {
         let (_, _) = (settings, shape);
         Vec::new()
     }
 
-    /// Choices for which a token has room.
+    /// Maximum number of choices of a token.
     fn slots(shape: RouterShape) -> usize {
         shape.top_k
     }
@@ -109,14 +110,14 @@ pub trait Route: Sized {
         None
     }
 
-    /// The same router with another bias, which lies outside of any graph.
+    /// The same router with another bias, which is outside of any graph.
     fn with_bias(self, bias: Tensor<1>) -> Self {
         let _ = bias;
         self
     }
 }
 
-/// The balancers that a router of this kind cannot serve, each with the reason.
+/// The balancers that a router of this kind does not support, each with the reason.
 pub fn unfit<R: Route>(kind: &str, shape: RouterShape) -> Vec<String> {
     let mut problems = Vec::new();
     if shape.bias_rate > 0.0 && !R::HAS_BIAS {
@@ -162,7 +163,7 @@ fn without_weight_of_one(top_k: usize, is_normalized: bool, section: &str) -> Op
     })
 }
 
-/// A selection bias with other values, which lie outside of any graph.
+/// A selection bias with other values, which are outside of any graph.
 fn replaced(old: Param<Tensor<1>>, bias: Tensor<1>) -> Param<Tensor<1>> {
     let bias = if old.val().is_autodiff() { Tensor::from_inner(bias) } else { bias };
     Param::initialized(old.id, bias).set_require_grad(false)
@@ -189,7 +190,7 @@ macro_rules! routers {
             /// The kinds of routers.
             pub const KINDS: &'static [&'static str] = &[$($kind),+];
 
-            /// The kinds, and what the documentation says of each.
+            /// The kinds, and what the documentation says about each.
             pub fn facts() -> Vec<(&'static str, $crate::model::facts::Facts)> {
                 vec![$(($kind, <$router as $crate::model::moe::Route>::FACTS)),+]
             }
@@ -203,7 +204,7 @@ macro_rules! routers {
             /// The settings of a kind.
             ///
             /// # Errors
-            /// Why there are none.
+            /// If a value is not valid.
             pub fn read(kind: &str, values: &dyn $crate::settings::Values) -> Result<Self, String> {
                 match kind {
                     $($kind => Ok(Self::$variant($crate::settings::read(values)?)),)+
@@ -225,7 +226,7 @@ macro_rules! routers {
                 }
             }
 
-            /// What is wrong with such a router, each with the reason.
+            /// Problems with such a router, each with the reason.
             pub fn problems(&self, shape: $crate::model::moe::RouterShape) -> Vec<String> {
                 match self {
                     $(Self::$variant(settings) => [
@@ -236,7 +237,7 @@ macro_rules! routers {
                 }
             }
 
-            /// What is allowed and yet unlikely to be meant, each with the reason.
+            /// Warnings: allowed, but unlikely to be intended; each with the reason.
             pub fn warnings(&self, shape: $crate::model::moe::RouterShape) -> Vec<String> {
                 match self {
                     $(Self::$variant(settings) => <$router as $crate::model::moe::Route>::warnings(settings, shape),)+
@@ -304,18 +305,18 @@ macro_rules! routers {
 }
 
 routers! {
-    /// Every token goes to the k experts of highest score.
+    /// Every token goes to the k experts with the highest scores.
     "top_k" => TopK(TopK);
     /// The same among the experts of the best groups.
     "group_limited" => GroupLimited(GroupLimited);
-    /// Every token goes to one expert, with the probability of it as weight.
+    /// Every token goes to one expert, with its probability as weight.
     "switch" => Switch(Switch);
-    /// Every token goes to its best expert, and to the second by chance.
+    /// Every token goes to its best expert, and to the second at random.
     "gshard" => GShard(GShard);
     /// Scores with learned noise.
     "noisy_top_k" => NoisyTopK(NoisyTopK);
     /// Groups first, then experts of each chosen group.
     "hierarchical" => Hierarchical(Hierarchical);
-    /// Every expert takes the tokens of highest score.
+    /// Every expert takes the tokens with the highest scores.
     "expert_choice" => ExpertChoice(ExpertChoice);
 }

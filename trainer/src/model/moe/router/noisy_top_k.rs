@@ -113,7 +113,7 @@ pub fn answer(
         None => logits.clone(),
     };
     let ([tokens, n_experts], keys) = (noisy.dims(), noisy.clone().without_autodiff());
-    // One more than are kept: the best one left out.
+    // One more than are kept: the best one that is left out.
     let ranked =
         choose(keys.clone(), Tensor::zeros([n_experts], &keys.device()), ctx.valid.flags(), top_k + 1);
     let choices = ranked.clone().slice([0..tokens, 0..top_k]);
@@ -148,7 +148,7 @@ fn likelihood(
     let (last, next) = (of_rank(top_k - 1), of_rank(top_k));
     let is_kept = noisy.clone().detach().greater_equal(last.clone().detach());
     let threshold = last.mask_where(is_kept, next);
-    // The constant only guards a width that has underflowed.
+    // The constant only matters for a width that has underflowed.
     let distance = (logits.clone() - threshold) / width.add_scalar(1e-10);
     (distance * std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0) * 0.5
 }

@@ -59,7 +59,7 @@ impl TopKSettings {
         ctx: &Context,
     ) -> Routing {
         let scores = scores(logits.clone(), self.score);
-        // Any expert will do for padding: its weight is zero.
+        // Padding may choose any expert: its weight is zero.
         let mut weights = scores.clone().gather(1, choices.clone().clamp_min(0));
         if self.norm_weights {
             weights = shares(weights);
