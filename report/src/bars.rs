@@ -9,7 +9,7 @@ const WIDTH: f64 = 760.0;
 const LEFT: f64 = 250.0;
 const RIGHT: f64 = 170.0;
 const ROW: f64 = 20.0;
-/// Letters of a name that fit.
+/// Characters of a name that fit.
 const MAX_NAME: usize = 38;
 
 /// A bar.
@@ -17,11 +17,11 @@ const MAX_NAME: usize = 38;
 pub struct Bar {
     /// Its name.
     pub name: String,
-    /// Where it begins: bars of a funnel hang at the end of the one before.
+    /// Where it begins: bars of a funnel begin at the end of the one before.
     pub start: f64,
     /// Its length.
     pub value: f64,
-    /// What is written after it.
+    /// The text after it.
     pub text: String,
     /// `keep`, `drop` or a color of a series, `f0` to `f7`.
     pub class: &'static str,
@@ -36,7 +36,7 @@ pub struct Bars {
     pub title: String,
     /// See [`Figure::note`].
     pub note: String,
-    /// What a length is, with the unit.
+    /// What a length means, with the unit.
     pub unit: String,
     /// From the top.
     pub bars: Vec<Bar>,

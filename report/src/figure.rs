@@ -9,7 +9,7 @@ const STYLE: &str = include_str!("figure.css");
 /// Maximum rows of a table on a page; above that, rows are thinned evenly, keeping the last one.
 const MAX_ROWS: usize = 60;
 
-/// Colors of series: those of Okabe and Ito, which people with any color vision can tell apart.
+/// Colors of series: those of Okabe and Ito, which are distinguishable with any color vision.
 pub const N_COLORS: usize = 8;
 
 /// A picture with its numbers.
@@ -33,14 +33,14 @@ pub struct Figure {
 pub struct Table {
     /// Names of the columns, with units.
     pub columns: Vec<String>,
-    /// Rows of as many cells.
+    /// Rows with the same number of cells.
     pub rows: Vec<Vec<Cell>>,
 }
 
 /// A cell of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
-    /// Words.
+    /// Text.
     Text(String),
     /// A count.
     Count(u64),
@@ -202,7 +202,7 @@ pub(crate) fn style() -> &'static str {
     STYLE
 }
 
-/// A name that is cut off after so many letters.
+/// A name that is cut off after this many characters.
 pub(crate) fn clipped(name: &str, letters: usize) -> String {
     match name.char_indices().nth(letters) {
         Some((end, _)) => format!("{}…", &name[..end]),
@@ -220,7 +220,7 @@ pub(crate) fn legend<'a>(
     let (mut x, mut y) = (left, 14.0);
     let mut places = Vec::new();
     for name in names {
-        // A mark, and seven for each letter, about.
+        // A mark, and about seven for each character.
         let width = 30.0 + 7.0 * name.chars().count() as f64;
         if x + width > right && x > left {
             (x, y) = (left, y + 16.0);

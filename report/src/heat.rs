@@ -10,7 +10,7 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 86.0;
 const BOTTOM: f64 = 40.0;
 const TOP: f64 = 8.0;
-/// Letters of a name that fit.
+/// Characters of a name that fit.
 const MAX_NAME: usize = 12;
 /// Shades of the picture: close to white or black at the low end, blue to yellow to red at the high end
 /// (after ColorBrewer's YlGnBu, reversed so that more is darker on paper).
@@ -30,7 +30,7 @@ pub struct Heat {
     pub note: String,
     /// What the columns are, with the unit.
     pub x_label: String,
-    /// What a value is, with the unit.
+    /// What a value means, with the unit.
     pub value_label: String,
     /// Names of the rows, from the top.
     pub rows: Vec<String>,
@@ -65,7 +65,7 @@ impl Heat {
             let values = values.iter().map(|x| if x.is_finite() { Cell::Value(*x) } else { Cell::Empty });
             std::iter::once(Cell::Text(name.clone())).chain(values).collect()
         };
-        // A column for each moment would make an unreadable table; the rows are then the moments.
+        // A column for each point in time would make an unreadable table, so those are the rows.
         match self.columns.len() > self.rows.len() {
             false => Table {
                 columns: columns.collect(),
@@ -195,7 +195,7 @@ mod tests {
             ..Heat::default()
         };
         let picture = heat.figure().picture.into_string();
-        // Means of ten alternating values are 0.5 everywhere: one stretch.
+        // Means of ten alternating values are 0.5 everywhere: one run.
         assert!(picture.contains(&format!("fill=\"{}\" d=\"M76 8h478", SHADES[6])), "{picture}");
     }
 }

@@ -16,13 +16,13 @@ const BOTTOM: f64 = 34.0;
 /// Where values pass or fail.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limit {
-    /// The least or greatest value that passes.
+    /// The smallest or largest value that passes.
     pub value: f64,
-    /// Whether it is the least.
+    /// Whether it is the smallest.
     pub is_least: bool,
 }
 
-/// Counts of values by stretches of equal width.
+/// Counts of values in bins of equal width.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     /// See [`Figure::id`].
@@ -35,19 +35,18 @@ pub struct Histogram {
     pub x_label: String,
     /// What is counted.
     pub unit: String,
-    /// Least and greatest value.
+    /// Smallest and largest value.
     pub range: (f64, f64),
-    /// Values in each stretch: those that pass and those that do not.
+    /// Values in each bin: those that pass and those that do not.
     pub bins: Vec<[u64; 2]>,
     /// Where values pass or fail.
     pub limits: Vec<Limit>,
-    /// Whether `range` is of logarithms to base 10, and the axis shows the values.
+    /// Whether `range` has logarithms to base 10, while the axis shows the values.
     pub is_log: bool,
 }
 
 impl Histogram {
-    /// Sorts values into stretches; limits widen the range. Values and limits that are not finite are left
-    /// out.
+    /// Sorts values into bins; limits widen the range. Values and limits that are not finite are left out.
     pub fn of(values: &[f64], limits: &[Limit], n_bins: usize) -> Histogram {
         let limits: Vec<Limit> = limits.iter().filter(|limit| limit.value.is_finite()).cloned().collect();
         let finite = values.iter().copied().filter(|x| x.is_finite());
@@ -56,7 +55,7 @@ impl Histogram {
             ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
         let (low, width) = match low.partial_cmp(&high) {
             Some(Ordering::Less) => (low, high - low),
-            // A single value stands in the middle.
+            // A single value is in the middle.
             Some(Ordering::Equal) => (low - 0.5, 1.0),
             _ => (0.0, 1.0),
         };

@@ -1,10 +1,10 @@
-//! Figures, pages and progress for people: what `moe-data report`, `moe-train report` and `moe-data rephrase
-//! report` are made of.
+//! Figures, pages and progress for people, used by `moe-data report`, `moe-train report` and `moe-data
+//! rephrase report`.
 //!
 //! A page is one HTML file that needs nothing else: no network, no other file, and no script, which its
-//! content security policy forbids. Texts of corpora are hostile input; all text goes through [`maud`], which
-//! escapes it. Figures are SVG with a table of their numbers next to them, so a page can be printed, read
-//! aloud, and searched, and a figure can be taken out for a paper.
+//! content security policy forbids. Texts of corpora are untrusted input; all text goes through [`maud`],
+//! which escapes it. Figures are SVG with a table of their numbers next to them, so a page can be printed,
+//! read aloud, and searched, and a figure can be taken out for a paper.
 //!
 //! The crate knows nothing about builds or runs; programs fill its structs with numbers.
 

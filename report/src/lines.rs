@@ -14,7 +14,7 @@ const LEFT: f64 = 62.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
-/// Columns in which a curve keeps its first, least, greatest and last point.
+/// Columns in which a curve keeps its first, smallest, largest and last point.
 const N_COLUMNS: usize = 340;
 const DASHES: [&str; 3] = ["", "6 3", "2 3"];
 
@@ -69,7 +69,7 @@ pub struct Lines {
     pub marks: Vec<(String, f64)>,
     /// Places on the horizontal axis to look at, by name.
     pub places: Vec<(String, f64)>,
-    /// Series that are drawn as dots, since what lies between their points was not measured; by number.
+    /// Series that are drawn as dots, since nothing was measured between their points; by number.
     pub dotted: Vec<usize>,
 }
 
@@ -87,7 +87,7 @@ impl Lines {
         }
     }
 
-    /// What is drawn without a break: of dots each one.
+    /// The parts that are drawn without a break: single dots, or stretches of a line.
     fn stretches(
         &self,
         series: usize,
@@ -209,7 +209,8 @@ fn runs(points: &[(f64, f64)], place: impl Fn((f64, f64)) -> Option<(f64, f64)>)
     runs
 }
 
-/// The first, least, greatest and last point of each column: what is drawn is the same, and no spike is lost.
+/// The first, smallest, largest and last point of each column: what is drawn is the same, and no spike is
+/// lost.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     if points.len() <= 2 * N_COLUMNS {
         return points.to_vec();

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers in human-readable form.
 
 /// A count with commas: `1,234,567`.
 pub fn count(n: u64) -> String {
@@ -35,7 +35,7 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// A share in percent; small ones keep their first digit: `0.03 %`.
+/// A fraction in percent; small ones keep their first digit: `0.03 %`.
 pub fn percent(part: f64, whole: f64) -> String {
     if whole == 0.0 {
         return "0 %".to_owned();
@@ -46,7 +46,7 @@ pub fn percent(part: f64, whole: f64) -> String {
         x if x < 0.01 => return format!("{} %", digits(share)),
         x if x < 1.0 => 2,
         x if x < 99.95 => 1,
-        // All but a few are not all.
+        // Almost all is not shown as all.
         x if x < 100.0 => return format!("{} %", (share * 100.0).trunc() / 100.0),
         _ => 0,
     };

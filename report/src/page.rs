@@ -16,7 +16,7 @@ pub struct Section {
     pub id: String,
     /// Its heading.
     pub title: String,
-    /// What stands in it.
+    /// Its contents.
     pub body: Markup,
 }
 
@@ -38,7 +38,7 @@ pub struct Page {
     pub facts: Vec<(String, String)>,
     /// Its parts, which the contents at its top link to.
     pub sections: Vec<Section>,
-    /// The command that made it, by which it knows its own files.
+    /// The command that made it, by which it recognizes its own files.
     pub generator: String,
 }
 

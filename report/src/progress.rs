@@ -21,14 +21,14 @@ const REDRAW: Duration = Duration::from_millis(200);
 /// Narrowest bar.
 const LEAST_BAR: usize = 8;
 
-/// What the amounts of a bar are.
+/// The unit of a bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes.
     Bytes,
-    /// Things of this name.
+    /// Items with this name.
     Things(&'static str),
-    /// Nothing that could be counted.
+    /// Nothing countable.
     Unknown,
 }
 
@@ -43,7 +43,7 @@ pub enum Place {
     Nowhere,
 }
 
-/// Bytes of memory that this process holds, where the system tells them.
+/// Bytes of memory that this process holds, if the system reports them.
 pub type Memory = fn() -> Option<u64>;
 
 /// Progress of one piece of work. Copies show the same.
@@ -90,12 +90,12 @@ impl Deref for Bar {
 }
 
 impl Bar {
-    /// Nothing that anybody sees.
+    /// Progress that is not shown.
     pub fn hidden() -> Bar {
         Bar { bar: ProgressBar::hidden(), shared: Arc::default() }
     }
 
-    /// Progress of the work `name` through `total`; 0 where that is not known. `memory` tells the bytes that
+    /// Progress of the work `name` through `total`; 0 if that is not known. `memory` returns the bytes that
     /// the process holds.
     pub fn new(place: Place, name: &str, total: u64, unit: Unit, memory: Memory) -> Bar {
         let shared = Arc::<Shared>::default();
@@ -120,7 +120,7 @@ impl Bar {
         self.bar.inc(amount);
     }
 
-    /// Notes that so much is done.
+    /// Notes how much is done in total.
     pub fn set_position(&self, done: u64) {
         self.begin();
         self.bar.set_position(done);
@@ -140,7 +140,7 @@ impl Bar {
         self.shared.documents.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Says something about the work.
+    /// Shows a message about the work.
     pub fn set_message(&self, message: String) {
         *self.shared.message.lock().unwrap_or_else(PoisonError::into_inner) = message;
     }
@@ -153,7 +153,7 @@ fn on_terminal(name: &str, total: u64, unit: Unit, shared: &Arc<Shared>, memory:
         let style = style.with_key("line", move |state: &ProgressState, out: &mut dyn Write| {
             let amounts = [state.pos(), state.len().unwrap_or(0)];
             let words = line(&name, unit, amounts, &shared.words(), state.elapsed(), &of_memory(memory));
-            // A line that is as wide as the terminal would continue in the next.
+            // A line as wide as the terminal would wrap.
             let width = usize::from(term.size().1).saturating_sub(1);
             out.write_str(&with_bar(&words, amounts, width)).unwrap_or_default();
         });
@@ -165,7 +165,7 @@ fn on_terminal(name: &str, total: u64, unit: Unit, shared: &Arc<Shared>, memory:
     bar
 }
 
-/// Words, cut where they are wider than the terminal, and a bar where there is room for one.
+/// Text, cut to the width of the terminal, and a bar if there is room for one.
 fn with_bar(words: &str, [done, total]: [u64; 2], width: usize) -> String {
     let room = width.saturating_sub(words.chars().count() + 3);
     if total == 0 || room < LEAST_BAR {

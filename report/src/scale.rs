@@ -1,6 +1,6 @@
 //! From values to places in a picture, and the ticks of an axis.
 
-/// Where values lie between two ends of an axis, linear or logarithmic.
+/// Maps values to positions between two ends of an axis, linear or logarithmic.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     low: f64,
@@ -9,7 +9,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// An axis that holds all finite values; a logarithmic one all positive values. A single value gets some
+    /// An axis that covers all finite values; a logarithmic one all positive values. A single value gets some
     /// room around it.
     pub(crate) fn of(values: impl Iterator<Item = f64>, is_log: bool) -> Scale {
         let fits = |x: &f64| x.is_finite() && (!is_log || *x > 0.0);
@@ -29,7 +29,7 @@ impl Scale {
         }
     }
 
-    /// The same with its ends moved out to the next ticks, at least to zero where that is near.
+    /// The same with its ends moved out to the next ticks, and to zero if that is near.
     pub(crate) fn rounded(mut self, n_ticks: usize) -> Scale {
         if self.is_log {
             return self;
@@ -43,7 +43,7 @@ impl Scale {
         self
     }
 
-    /// Place of a value from 0 (low end) to 1 (high end); `None` where it has none.
+    /// Position of a value from 0 (low end) to 1 (high end); `None` if it has none.
     pub(crate) fn place(&self, x: f64) -> Option<f64> {
         if !x.is_finite() || self.is_log && x <= 0.0 {
             return None;

@@ -38,7 +38,7 @@ fn flatten(key: &str, value: &toml::Value, flat: &mut Settings) {
     }
 }
 
-/// Of several configurations the keys that differ, then all keys, folded away.
+/// The keys that differ between several configurations, then all keys, folded away.
 pub fn side_by_side(named: &[(&str, &Settings)]) -> Markup {
     let mut keys: Vec<&String> = named.iter().flat_map(|(_, settings)| settings.keys()).collect();
     keys.sort_unstable();

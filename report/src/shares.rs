@@ -1,4 +1,4 @@
-//! How a whole is shared among a few over time: which source the samples of a plan come from.
+//! How a whole is divided among a few parts over time: which source the samples of a plan come from.
 
 use maud::html;
 
@@ -24,9 +24,9 @@ pub struct Shares {
     pub x_label: String,
     /// Names, from the bottom.
     pub names: Vec<String>,
-    /// Ends of the stretches, ascending, the first one the beginning of the axis.
+    /// Ends of the intervals, ascending; the first is the beginning of the axis.
     pub edges: Vec<f64>,
-    /// For each stretch the amount of each name.
+    /// For each interval, the amount of each name.
     pub amounts: Vec<Vec<f64>>,
 }
 

@@ -10,7 +10,7 @@ pub fn is_events(start: &[u8]) -> bool {
     start.windows(VERSION.len()).any(|window| window == VERSION)
 }
 
-/// What the first event says.
+/// The contents of the first event.
 const VERSION: &[u8] = b"brain.Event:2";
 
 /// An event file.
@@ -30,8 +30,8 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Adds the scalars of a step; `seconds` are those of training until then, and stand where TensorBoard
-    /// has the time of day.
+    /// Adds the scalars of a step; `seconds` are those of training until then; TensorBoard has the time of
+    /// day in their place.
     pub fn push<'a>(&mut self, seconds: f64, step: u64, scalars: impl IntoIterator<Item = (&'a str, f64)>) {
         let mut summary = Vec::new();
         for (tag, value) in scalars {

@@ -1,5 +1,5 @@
-//! The interleaving rule by number of pools: it is what `mix` does for every sample of a plan, and what a
-//! random access repeats for up to 256 of them.
+//! The interleaving rule by number of pools: `mix` applies it for every sample of a plan, and a random access
+//! repeats it for up to 256 of them.
 //!
 //! ```text
 //! cargo bench -p moe-shards --bench interleave

@@ -1,6 +1,6 @@
-//! What a trainer waits for: opening a plan, a sample anywhere, samples in order; and a plain read of the
-//! same mapped tokens for comparison, over the plan in the folder `--plan`. `scripts/bench/mix-read.sh` makes
-//! one and calls this:
+//! Times that a trainer waits for: opening a plan, a sample anywhere, samples in order; and a plain read of
+//! the same mapped tokens for comparison, over the plan in the folder `--plan`. `scripts/bench/mix-read.sh`
+//! makes one and calls this:
 //!
 //! ```text
 //! cargo bench -p moe-shards --bench samples -- --plan DIR
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     sampling(&dir)
 }
 
-/// Sample numbers without order, the same in every run.
+/// Sample numbers in random order, the same in every run.
 fn scattered(n: u64) -> impl Iterator<Item = u64> {
     (0u64..).map(move |i| ((u128::from(mix64(i + 1)) * u128::from(n)) >> 64) as u64)
 }
@@ -41,7 +41,7 @@ fn sampling(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let bytes = plan.seq_len() * width;
     println!("{} samples of {} tokens, {width} bytes each\n", plan.len(), plan.seq_len());
 
-    // Whatever is measured is in the page cache, as far as memory goes.
+    // Everything measured is in the page cache, as far as memory allows.
     for t in 0..plan.len() {
         plan.sample(t)?;
     }
@@ -51,7 +51,7 @@ fn sampling(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
     table.row("sample at a random t", bytes, || plan.sample(t.next().unwrap_or(0)))?;
     let mut t = (0..plan.len()).cycle();
     table.row("samples in order", bytes, || plan.sample(t.next().unwrap_or(0)))?;
-    // As many tokens as a sample has, from front to back, without plan or index.
+    // As many tokens as a sample has, in order, without plan or index.
     let shards = plan.pools().iter().flat_map(|pool| pool.docs().shards());
     let shard = shards.max_by_key(|shard| shard.n_tokens()).ok_or("the plan has no shards")?;
     let mut chunks = shard.token_bytes().chunks_exact(bytes).cycle();

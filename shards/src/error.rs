@@ -1,5 +1,5 @@
-//! The one error type of this crate: each variant says which file, what was expected, what was
-//! found; the caller adds what it was doing, and the remedy where one is known is in the message.
+//! The one error type of this crate: each variant says which file, what was expected, what was found; the
+//! caller adds what it was doing, and the message has the remedy if one is known.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong with shards and plans.
+/// Errors of shards and plans.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {
         /// File or folder.
@@ -35,9 +35,9 @@ pub enum Error {
         path: PathBuf,
         /// Field or section.
         what: &'static str,
-        /// What the format asks for.
+        /// What the format requires.
         expected: String,
-        /// What is there.
+        /// What was found.
         found: String,
     },
     /// A stored checksum does not match the bytes.
@@ -52,7 +52,7 @@ pub enum Error {
         /// Computed.
         found: String,
     },
-    /// A file of a newer program.
+    /// A file from a newer program.
     #[error("{}: format version {found}; this program reads up to {supported}: install a newer one", path.display())]
     Version {
         /// File.
@@ -94,7 +94,7 @@ pub enum Error {
         path: PathBuf,
         /// `document`, `sample`.
         what: &'static str,
-        /// Number asked for.
+        /// Requested number.
         index: u64,
         /// How many there are.
         len: u64,
@@ -128,7 +128,7 @@ pub enum Error {
         "E-PLAN-EXHAUSTED: sample {t} was requested, but the plan has {len}: make a longer plan with `moe-data mix --epochs`"
     )]
     PlanExhausted {
-        /// Sample asked for.
+        /// Requested sample.
         t: u64,
         /// Samples in the plan.
         len: u64,
@@ -136,13 +136,13 @@ pub enum Error {
     /// More languages or tags than a shard can hold.
     #[error("{0}")]
     Names(String),
-    /// Quotas that no interleaving can serve.
+    /// Quotas that no interleaving can satisfy.
     #[error("interleaving: {0}")]
     Quota(String),
 }
 
-/// The exit code of both programs for what the operating system refuses: 2 if a path or a flag is to blame, 5
-/// if memory is, 7 if the machine or a server is: a full disk, a missing permission, a broken connection.
+/// The exit code of both programs for errors of the operating system: 2 if a path or a flag is to blame, 5 if
+/// memory is, 7 if the machine or a server is: a full disk, a missing permission, a broken connection.
 pub fn exit_code_of(refusal: &io::Error) -> u8 {
     use io::ErrorKind;
     match refusal.kind() {

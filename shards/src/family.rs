@@ -129,8 +129,8 @@ impl PoolDocs {
     }
 }
 
-/// Which families are kept for validation: a fixed share, chosen by hash, so that the choice survives
-/// new data and never splits a family.
+/// Which families are kept for validation: a fixed fraction, chosen by hash, so that the choice survives new
+/// data and never splits a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holdout {
     /// Held-out families per million.
@@ -145,7 +145,7 @@ impl Holdout {
         u128::from(self.draw(family)) * 1_000_000 < u128::from(self.ppm) << 64
     }
 
-    /// The least `ppm` with which the family is held out.
+    /// The smallest `ppm` with which the family is held out.
     pub fn least_ppm(self, family: FamilyId) -> u32 {
         // Below a million, since the draw is below 2^64.
         ((u128::from(self.draw(family)) * 1_000_000) >> 64) as u32 + 1
@@ -170,7 +170,7 @@ pub struct FamilyTable {
 }
 
 impl FamilyTable {
-    /// The families of `docs` for which `keep` holds and whose first text fits the selection.
+    /// The families of `docs` for which `keep` is true and whose first text fits the selection.
     ///
     /// # Errors
     /// A damaged shard.
@@ -201,7 +201,7 @@ impl FamilyTable {
         let mut current = (None, false);
         while let Some(mut head) = heads.peek_mut() {
             let Reverse(((family, variant, doc), i)) = *head;
-            // The next row of this shard is often again the smallest: then the heap is left as it is.
+            // The next row of this shard is often again the smallest: then the heap stays as it is.
             match shards[i].next_kept(&keep)? {
                 Some(row) => *head = Reverse((row, i)),
                 None => {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// What file systems allow in a name.
+/// Longest name that file systems allow.
 const MAX_BYTES: usize = 255;
 /// Stems that Windows takes for devices, whatever follows after a dot.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
@@ -23,7 +23,7 @@ pub fn is_plain(name: &str) -> bool {
         && name.len() <= MAX_BYTES
         && !name.chars().any(|c| c.is_control() || matches!(c, '/' | '\\' | ':'))
         && !name.starts_with(' ')
-        // So `.` and `..` are out, and what Windows would take for another name.
+        // This excludes `.` and `..`, and names that Windows would change.
         && !name.ends_with(['.', ' '])
         && !is_port
         && !DEVICES.contains(&stem.as_str())
@@ -34,7 +34,7 @@ pub fn is_below(path: &str) -> bool {
     path.split('/').all(is_plain)
 }
 
-/// Refuses a name that is not plain; `file` is where it stands.
+/// Refuses a name that is not plain; `file` contains it.
 ///
 /// # Errors
 /// [`Error::Format`] with the name.
@@ -42,7 +42,7 @@ pub(crate) fn check_plain(file: &Path, what: &'static str, name: &str) -> Result
     check(is_plain(name), file, what, "the name of a file in its folder", name)
 }
 
-/// Refuses a path that is not below its folder; `file` is where it stands.
+/// Refuses a path that is not below its folder; `file` contains it.
 ///
 /// # Errors
 /// [`Error::Format`] with the path.

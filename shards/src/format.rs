@@ -24,7 +24,7 @@ pub(crate) const SECTIONS: [&str; 7] = ["end", "family", "meta", "id", "names", 
 /// Bit of byte 12 of a record, from version 2 on: the quality is known.
 const QUALITY_KNOWN: u8 = 1;
 
-/// What is recorded of each document: 16 bytes.
+/// The record of each document: 16 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DocumentMeta {
     /// Documents of one family are texts of the same thing. Stored in a section of its own.
@@ -40,9 +40,9 @@ pub struct DocumentMeta {
     /// Language: number `language - 1` of the shard's [`Names`](crate::Names); 0 = unknown.
     pub language: u16,
     /// Position of the source in the manifest. Not stored from version 3 on, where it reads as 0: a shard
-    /// must not change when another source is added before its own; the manifest says it.
+    /// must not change when another source is added before its own; the manifest has it.
     pub source: u16,
-    /// Bytes of the text as it was read, before normalization: the ledger adds them up.
+    /// Bytes of the text as it was read, before normalization; the ledger sums them.
     pub n_bytes: u32,
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn header_bytes(version: u32) -> usize {
     }
 }
 
-/// Where a section lies in the index file.
+/// Where a section is in the index file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Section {
     pub offset: u64,

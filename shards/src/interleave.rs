@@ -53,7 +53,7 @@ impl Interleaver {
         self.quotas.len()
     }
 
-    /// Steps in all: the sum of the quotas.
+    /// Total steps: the sum of the quotas.
     pub fn total(&self) -> u64 {
         self.total
     }
@@ -86,7 +86,7 @@ impl Interleaver {
         let mut best: Option<(usize, i64, u64)> = None;
         for &i in &self.active {
             let q = self.quotas[i];
-            // The products may wrap, their difference is exact: it lies within 2n for the counts of this
+            // The products may wrap, but their difference is exact: it is within 2n for the counts of this
             // rule.
             let sigma = q.wrapping_mul(t).wrapping_sub(counts[i].wrapping_mul(self.total)) as i64;
             if sigma.unsigned_abs() > 2 * self.total {
@@ -119,7 +119,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Runs the rule once over the phase and writes its counts; gives the digest of the file.
+    /// Runs the rule once over the phase and writes its counts; returns the digest of the file.
     ///
     /// # Errors
     /// The disk refuses.

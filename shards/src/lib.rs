@@ -7,9 +7,9 @@
 //!                            plan.lock (moe-data mix) --+--> Plan::sample(t) -> Sample
 //! ```
 //!
-//! Nothing here prints, spawns threads or keeps state between calls: [`Plan::sample`] is a pure
-//! function of the plan and `t`, and that is what makes training resumable from one integer.
-//! Byte layouts are specified in `docs/shard-format.md` and `docs/plan-format.md`.
+//! Nothing here prints, spawns threads or keeps state between calls: [`Plan::sample`] is a pure function of
+//! the plan and `t`, which makes training resumable from one integer. Byte layouts are specified in
+//! `docs/shard-format.md` and `docs/plan-format.md`.
 //!
 //! # Reading a plan
 //!

@@ -1,6 +1,6 @@
-//! `plan.lock`: the plan in full, as canonical JSON with integers only. Everything that decides a
-//! sample is in it or in a file whose digest is in it, and a chain of digests over its phases gives the
-//! plan's id (`chain`); the part of the chain up to a phase never changes when later phases are added.
+//! `plan.lock`: the plan in full, as canonical JSON with integers only. Everything that determines a sample
+//! is in it or in a file whose digest is in it, and a chain of digests over its phases gives the plan's id
+//! (`chain`); the part of the chain up to a phase never changes when later phases are added.
 
 mod chain;
 
@@ -18,7 +18,7 @@ use crate::selection::Selection;
 use crate::variant::{Layout, TextRule, Turns};
 
 /// Newest version of the schema that this program reads. A plan is written in the lowest version that can
-/// hold it ([`PlanLock::lowest_version`]), so that plans without newer features keep their bytes.
+/// represent it ([`PlanLock::lowest_version`]), so that plans without newer features keep their bytes.
 pub const PLAN_VERSION: u32 = 4;
 
 /// How documents become sequences.
@@ -88,7 +88,7 @@ pub struct ValidationLock {
     pub pack: PackRef,
 }
 
-/// Where a pool takes up the stream of another one.
+/// Where a pool continues the stream of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContinuesLock {
@@ -106,7 +106,7 @@ pub struct ContinuesLock {
 pub struct PoolLock {
     /// Name; its hash keys the pool's permutations.
     pub name: String,
-    /// The extension that brought it, 0 = the first plan.
+    /// The extension that added it, 0 = the first plan.
     pub generation: u32,
     /// Its shards, in order.
     pub shards: Vec<ShardRef>,
@@ -118,15 +118,15 @@ pub struct PoolLock {
     pub n_families: u64,
     /// Those with more than one text.
     pub n_families_with_variants: u64,
-    /// Share of originals among those, as numerator and denominator, where that decides.
+    /// Fraction of originals among those, as numerator and denominator, if that rule applies.
     pub original_share: [u64; 2],
-    /// What decides which text a pass shows; absent = the share of originals.
+    /// The rule for which text a pass shows; absent = the fraction of originals.
     #[serde(default, skip_serializing_if = "Turns::is_share")]
     pub variants: Turns,
     /// Whether a pass shows one text of a family or all of them as one document; absent = one.
     #[serde(default, skip_serializing_if = "Layout::is_separate")]
     pub layout: Layout,
-    /// How the passes differ in their order; absent = least gap.
+    /// How the passes differ in their order; absent = `gap`.
     #[serde(default, skip_serializing_if = "Order::is_gap")]
     pub order: Order,
     /// Which families of the shards; absent = all.
@@ -169,7 +169,7 @@ impl PoolLock {
     }
 }
 
-/// A stretch of the plan with fixed quotas.
+/// A part of the plan with fixed quotas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhaseLock {
@@ -186,7 +186,7 @@ pub struct PhaseLock {
     pub shown_samples: Option<u64>,
     /// Tokens of a sequence.
     pub seq_len: u32,
-    /// Samples of each pool; pools that a later extension brought have none.
+    /// Samples of each pool; pools that a later extension added have none.
     pub quotas: Vec<u64>,
     /// Stored counts of the interleaving.
     pub counts: PackRef,
@@ -241,7 +241,7 @@ pub struct PlanLock {
     pub seed: u64,
     /// Held-out families per million.
     pub holdout_ppm: u32,
-    /// Share of the families that a proxy plan keeps, as numerator and denominator; absent = no proxy.
+    /// Fraction of the families that a proxy plan keeps, as numerator and denominator; absent = no proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<[u64; 2]>,
     /// Digest of the manifest of the shards.
@@ -320,7 +320,7 @@ impl PlanLock {
     /// The bytes of the file.
     ///
     /// # Errors
-    /// Never in practice: the schema has no value that JSON cannot hold.
+    /// Never in practice: the schema has no value that JSON cannot represent.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let unwritable = |source| Error::Json { path: PathBuf::from(PlanLock::FILE), source };
         let mut bytes = serde_json::to_vec_pretty(self).map_err(unwritable)?;

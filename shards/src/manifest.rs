@@ -1,5 +1,5 @@
-//! `MANIFEST.json`: what a build made. Its digest is the identity of the data set. It has
-//! nothing that depends on the location of the input, so equal data and recipe give equal bytes.
+//! `MANIFEST.json`: the output of a build. Its digest is the identity of the data set. It has nothing that
+//! depends on the location of the input, so equal data and recipe give equal bytes.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ pub struct SourceInfo {
     pub variants: Vec<String>,
 }
 
-/// What a build made.
+/// The output of a build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -121,7 +121,7 @@ impl Manifest {
     /// Digest of the canonical bytes: the identity of the data set.
     ///
     /// # Errors
-    /// Never in practice: the schema has no value that JSON cannot hold.
+    /// Never in practice: the schema has no value that JSON cannot represent.
     pub fn hash(&self) -> Result<Hash> {
         Ok(Hash::of(&self.to_bytes()?))
     }

@@ -1,5 +1,5 @@
-//! Failed allocations. The standard library aborts then, which looks like a crash; the programs
-//! say what happened and exit with code 5.
+//! Failed allocations. The standard library would abort, which looks like a crash; instead, the programs say
+//! what happened and exit with code 5.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
@@ -17,13 +17,13 @@ use std::fs;
 /// ```
 #[derive(Debug)]
 pub struct Allocator {
-    /// Gets the bytes that were asked for. It must not allocate.
+    /// Called with the requested bytes. It must not allocate.
     refused: fn(usize) -> !,
 }
 
 impl Allocator {
-    /// An allocator that calls `refused` with the bytes asked for when there are not as many. `refused` must
-    /// not allocate.
+    /// An allocator that calls `refused` with the requested bytes if there is not enough memory. `refused`
+    /// must not allocate.
     pub const fn new(refused: fn(usize) -> !) -> Allocator {
         Allocator { refused }
     }
@@ -33,7 +33,7 @@ impl Allocator {
     }
 }
 
-// SAFETY: every call goes to `System` as it came, and what it gives is handed on unless it is null.
+// SAFETY: every call is passed unchanged to `System`, and its result is returned unless it is null.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps the contract of `alloc`, which is that of `System`.
@@ -63,7 +63,7 @@ pub fn keep_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const LARGEST: i32 = 1 << 30;
-        // SAFETY: both calls set a number of the allocator, which takes any.
+        // SAFETY: both calls set a parameter of the allocator, which accepts any number.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGEST);
             libc::mallopt(libc::M_TRIM_THRESHOLD, LARGEST);
@@ -91,7 +91,7 @@ pub fn unwritten(n: usize) -> Vec<f32> {
 }
 
 /// Maximum bytes of memory that this process can get, given the machine, its control group and its own
-/// address limit (`ulimit -v`). `None` where the system does not say.
+/// address limit (`ulimit -v`). `None` if the system does not say.
 pub fn machine_bytes() -> Option<u64> {
     let limits = [
         behind(&read("/proc/meminfo"), "MemTotal:").map(|kib| kib.saturating_mul(1024)),
@@ -102,13 +102,13 @@ pub fn machine_bytes() -> Option<u64> {
     limits.into_iter().flatten().min()
 }
 
-/// Bytes of memory that this process holds for itself now; pages of files that it has mapped are not in them.
-/// `None` where the system does not say.
+/// Bytes of memory that this process holds for itself now; pages of mapped files are not counted. `None` if
+/// the system does not say.
 pub fn held_bytes() -> Option<u64> {
     behind(&read("/proc/self/status"), "RssAnon:").map(|kib| kib.saturating_mul(1024))
 }
 
-/// The text of a file of the system; empty where there is none.
+/// The text of a system file; empty if there is none.
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
@@ -143,7 +143,7 @@ mod tests {
     fn memory_comes_from_the_system() {
         let allocator = Allocator::new(|n_bytes| panic!("{n_bytes}"));
         let layout = Layout::new::<[u64; 4]>();
-        // SAFETY: the layout is not empty, the place is freed once, with the layout that it then has.
+        // SAFETY: the layout is not empty, and the memory is freed once, with its current layout.
         let first = unsafe {
             let place = allocator.alloc_zeroed(layout);
             let place = allocator.realloc(place, layout, 64);

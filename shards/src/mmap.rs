@@ -27,14 +27,14 @@ pub(crate) fn map_file(path: &Path) -> Result<Mmap> {
 /// As [`map_file`].
 pub(crate) fn map_open_file(path: &Path) -> Result<(File, Mmap)> {
     let file = File::open(path).map_err(Error::io(path, "open"))?;
-    // SAFETY: the map is private to this process and read-only. Files of a finished build are
-    // never written in place by our programs (they appear by rename), so the bytes under the map
-    // do not change; a foreign program that truncates them is outside the contract of the format.
+    // SAFETY: the map is private to this process and read-only. Files of a finished build are never written
+    // in place by our programs (they appear by rename), so the bytes under the map do not change; another
+    // program that truncates them violates the contract of the format.
     let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "map"))?;
     Ok((file, map))
 }
 
-/// What a program says when a mapped file has become shorter than its map.
+/// The message when a mapped file has become shorter than its map.
 #[cfg(unix)]
 const LOST: &[u8] = b"error: a file of the shards or the plan became shorter while it was read (truncated, or its disk failed)\n  \
     hint: `moe-data verify DIR` says which; restore it from a copy or build again\n";
@@ -53,14 +53,14 @@ pub fn exit_when_maps_are_lost() -> Result<()> {
                 // SAFETY: it is 1 or 2, which are open for the whole life of the process, and `ManuallyDrop`
                 // keeps it open.
                 let mut screen = ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) });
-                // If that fails, there is no terminal to bring back.
+                // If that fails, there is no terminal to restore.
                 screen.write_all(crate::terminal::LEAVE).unwrap_or_default();
             }
             // SAFETY: descriptor 2 is standard error for the whole life of the process, and `ManuallyDrop`
             // keeps it open.
             let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
             // `File` writes without a buffer or a lock: one system call, which a handler may make. If it
-            // fails, nobody listens, and the exit code still speaks.
+            // fails, nobody is listening, and the exit code still tells.
             match stderr.write_all(LOST) {
                 Ok(()) | Err(_) => signal_hook::low_level::exit(3),
             }
@@ -73,18 +73,18 @@ pub fn exit_when_maps_are_lost() -> Result<()> {
 }
 
 /// Numbers private to this process, in a file that the system may write out when memory is short: for tables
-/// that are read and written in random order and may be larger than memory. The file loses its name as soon
-/// as it is mapped, so it disappears with the process, however that ends.
+/// that are read and written in random order and may be larger than memory. The file is unlinked as soon as
+/// it is mapped, so it disappears with the process, however that ends.
 #[derive(Debug)]
 pub struct ScratchNumbers {
     map: MmapMut,
 }
 
 impl ScratchNumbers {
-    /// `len` zeros, in a file that is made at `path` for a moment.
+    /// `len` zeros, in a file that exists at `path` for a moment.
     ///
     /// # Errors
-    /// The file cannot be made, mapped or removed.
+    /// The file cannot be created, mapped or removed.
     pub fn create(path: &Path, len: u64) -> Result<ScratchNumbers> {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             fs::create_dir_all(parent).map_err(Error::io(parent, "create folder"))?;

@@ -18,9 +18,9 @@ pub struct Names {
 }
 
 impl Names {
-    /// Most tags: a record has one bit for each.
+    /// Maximum tags: a record has one bit for each.
     pub const MAX_TAGS: usize = 8;
-    /// Most languages: a record holds their number, from 1, in 16 bits.
+    /// Maximum languages: a record has their number, from 1, in 16 bits.
     pub const MAX_LANGUAGES: usize = u16::MAX as usize;
 
     /// The names in use.
@@ -48,14 +48,14 @@ impl Names {
         self.languages.get(usize::from(code).checked_sub(1)?).map(String::as_str)
     }
 
-    /// The number in a record that means this language; `None` when no document has it.
+    /// The number of this language in records; `None` if no document has it.
     pub fn language_code(&self, name: &str) -> Option<u16> {
         let at = self.languages.binary_search_by(|other| other.as_str().cmp(name)).ok()?;
-        // At most `MAX_LANGUAGES`, which `check` keeps.
+        // At most `MAX_LANGUAGES`, as `check` ensures.
         Some(at as u16 + 1)
     }
 
-    /// The bit in a record that means this tag, as a mask; `None` when no document has it.
+    /// The bit of this tag in records, as a mask; `None` if no document has it.
     pub fn tag_mask(&self, name: &str) -> Option<u8> {
         let at = self.tags.binary_search_by(|other| other.as_str().cmp(name)).ok()?;
         Some(1 << at)

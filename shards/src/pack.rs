@@ -56,7 +56,7 @@ impl Bins {
         self.ends.push(self.pieces.len() as u64);
     }
 
-    /// Writes a pack index; gives the digest of the file.
+    /// Writes a pack index; returns the digest of the file.
     ///
     /// # Errors
     /// The disk refuses.
@@ -80,7 +80,7 @@ impl Bins {
     }
 }
 
-/// Writes the pack index of a pass whose windows are `parts`, one after the other; gives the digest of the
+/// Writes the pack index of a pass whose windows are `parts`, one after the other; returns the digest of the
 /// file. The parts are read twice, for the checksums and for the disk, and never copied as a whole.
 ///
 /// # Errors
@@ -115,7 +115,7 @@ pub fn write_pack(path: &Path, seq_len: u32, parts: &[Bins]) -> Result<Hash> {
     })
 }
 
-/// Hands records on in blocks, since a call for each of them costs more than its bytes.
+/// Passes records on in blocks, since a call for each of them costs more than its bytes.
 fn in_blocks<const N: usize>(
     records: impl Iterator<Item = [u8; N]>,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
@@ -169,7 +169,7 @@ impl<D: AsRef<[u8]>> PackIndex<D> {
         self.n_pieces
     }
 
-    /// Tokens that a bin can hold.
+    /// Capacity of a bin in tokens.
     pub fn seq_len(&self) -> u32 {
         self.seq_len
     }
@@ -177,7 +177,7 @@ impl<D: AsRef<[u8]>> PackIndex<D> {
     /// Pieces of a bin.
     ///
     /// # Errors
-    /// No such bin, or pieces that overfill it or lie outside the file.
+    /// No such bin, or pieces that overfill it or are outside the file.
     pub fn bin(&self, bin: u64) -> Result<Vec<PackedPiece>> {
         if bin >= self.n_bins {
             return Err(Error::OutOfRange {
@@ -281,7 +281,7 @@ mod tests {
         #[test]
         fn any_bytes_give_an_error_or_bins(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), patch in any::<bool>()) {
             if patch && bytes.len() >= HEADER_BYTES {
-                // A valid checksum lets the fuzzer reach what lies behind it.
+                // A valid checksum lets the fuzzer reach the code after the check.
                 bytes[..8].copy_from_slice(&MAGIC);
                 bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
                 let checksum = xxh3_64(&bytes[..56]);

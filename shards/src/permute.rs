@@ -21,7 +21,7 @@ pub fn mix64(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// What a key is for: equal coordinates with another purpose give an unrelated key.
+/// The purpose of a key: equal coordinates with another purpose give an unrelated key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -152,7 +152,7 @@ fn below(bound: u64, key: u64, counter: &mut u64) -> u64 {
 }
 
 fn feistel(n: u64, key: u64) -> Kind {
-    // `n - 1`, not `n`: the width must hold the largest element.
+    // `n - 1`, not `n`: the width must fit the largest element.
     let bits = u64::BITS - (n - 1).leading_zeros();
     let half_bits = bits.div_ceil(2);
     let mut keys = [0; ROUNDS];
@@ -204,7 +204,7 @@ mod tests {
         );
     }
 
-    /// A weak round function shows first in the lowest bit and in the spread of neighbors.
+    /// A weak round function shows first in the lowest bit and in the distances of neighbors.
     #[test]
     fn neighbours_are_unrelated() {
         for n in [5_000, 1 << 20, 1_000_000, (1 << 20) + 1] {

@@ -182,7 +182,7 @@ impl Plan {
         Sample::assemble(id, pool.docs(), &pieces, lock.seq_len as usize, lock.layout, hidden)
     }
 
-    /// What is left of a window of a pass of pool number `pool` after its first `shown` bins.
+    /// The rest of a window of a pass of pool number `pool` after its first `shown` bins.
     ///
     /// # Errors
     /// No such window, or a damaged file.
@@ -245,7 +245,7 @@ impl Plan {
         all.map(|shard| (shard.path(), shard)).collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
-    /// Compares every file of the plan with its digest, and says how many there are; the shards are
+    /// Compares every file of the plan with its digest, and returns how many there are; the shards are
     /// verified by [`Shard::verify`](crate::Shard::verify).
     ///
     /// # Errors

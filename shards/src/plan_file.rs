@@ -13,19 +13,19 @@ use crate::hash::Hash;
 const VERSION: u32 = 1;
 pub(crate) const HEADER_BYTES: usize = 64;
 
-/// What a format puts into its header.
+/// A format's fields in the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fields {
     pub small: u32,
     pub words: [u64; 5],
 }
 
-/// Writes header and body; gives the digest of the file.
+/// Writes header and body; returns the digest of the file.
 pub(crate) fn write(path: &Path, magic: [u8; 8], fields: Fields, body: &[u8]) -> Result<Hash> {
     write_with(path, magic, fields, |sink| sink(body))
 }
 
-/// Writes the header and what `body` hands on; gives the digest of the file.
+/// Writes the header and what `body` passes on; returns the digest of the file.
 pub(crate) fn write_with(
     path: &Path,
     magic: [u8; 8],

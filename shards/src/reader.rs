@@ -1,5 +1,5 @@
-//! Opens shards in place. Opening costs the same for any size; [`Shard::verify`] reads everything.
-//! No byte string makes a reader panic: each access checks what it relies on.
+//! Opens shards in place. Opening costs the same for any size; [`Shard::verify`] reads everything. No input
+//! makes a reader panic: each access checks what it relies on.
 
 mod mask;
 
@@ -19,7 +19,7 @@ use crate::ids::{FamilyId, TokenId, TokenWidth};
 use crate::mmap::map_open_file;
 use crate::names::Names;
 
-/// Bytes that are read from the disk at once.
+/// Bytes per read from disk.
 const BLOCK_BYTES: usize = 1 << 20;
 
 /// The index of a shard over any bytes (a map, a vector, a fuzzer's input).
@@ -45,7 +45,7 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         Ok(ShardIndex { path: path.to_owned(), header, names, data })
     }
 
-    /// The languages and tags that the records of this shard speak of.
+    /// The languages and tags in the records of this shard.
     pub fn names(&self) -> &Names {
         &self.names
     }
@@ -91,7 +91,7 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         self.header.bin
     }
 
-    /// Digest of what the recipe says of the source; before version 3 of the whole recipe.
+    /// Digest of the recipe's settings for the source; before version 3, of the whole recipe.
     pub fn build(&self) -> Hash {
         self.header.build
     }
@@ -190,7 +190,7 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         Ok(())
     }
 
-    /// Checks the digest of the whole index; a wrong one is named by its section where that can be told.
+    /// Checks the digest of the whole index; the damaged section is named if it can be determined.
     ///
     /// # Errors
     /// The bytes are not those that `expected` was made of.
@@ -220,11 +220,11 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
 /// Bytes of a section of the file `data`.
 fn section<'d>(header: &Header, data: &'d [u8], i: usize) -> &'d [u8] {
     let section = header.sections[i];
-    // `Header::parse` has checked that the section lies inside the file.
+    // `Header::parse` has checked that the section is inside the file.
     &data[section.offset as usize..(section.offset + section.bytes) as usize]
 }
 
-/// Fills the block, unless the file ends before; gives how many bytes are in it.
+/// Fills the block, unless the file ends first; returns how many bytes are in it.
 fn read_full(file: &mut File, block: &mut [u8]) -> std::io::Result<usize> {
     let mut n = 0;
     while n < block.len() {
@@ -264,9 +264,9 @@ impl<'a> Tokens<'a> {
         Tokens { bytes: &self.bytes[start * w..end * w], width: self.width }
     }
 
-    /// Place and id of the first token that a vocabulary of this size does not have.
+    /// Position and id of the first token that a vocabulary of this size does not have.
     fn first_beyond(&self, vocab_size: u32) -> Option<(usize, u32)> {
-        // The greatest id first: that loop has no early exit, so it is compiled to vector instructions.
+        // The largest id first: that loop has no early exit, so it is compiled to vector instructions.
         let greatest = match self.width {
             TokenWidth::U16 => {
                 self.bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).max().map(u32::from)
@@ -353,7 +353,7 @@ impl Shard {
         let (start, len) = self.span(doc)?;
         let width = self.index.header.width;
         let w = width.bytes() as u64;
-        // `span` and `open` have checked that the end lies inside the file.
+        // `span` and `open` have checked that the end is inside the file.
         Ok(Tokens { bytes: &self.bin[(start * w) as usize..((start + len) * w) as usize], width })
     }
 
@@ -362,7 +362,7 @@ impl Shard {
     /// is in the vocabulary.
     ///
     /// # Errors
-    /// As [`Shard::tokens`]; also the first of these that does not hold, naming shard and document.
+    /// As [`Shard::tokens`]; also the first of these checks that fails, naming shard and document.
     pub fn checked_tokens(&self, doc: u32) -> Result<Tokens<'_>> {
         self.check_sizes()?;
         let tokens = self.tokens(doc)?;
@@ -417,11 +417,11 @@ impl Shard {
     }
 
     /// Reads the tokens from the disk, compares them with their digest and looks for ids beyond the
-    /// vocabulary. `progress` is told how many bytes were read since it was told last, and says whether to
-    /// continue; `false` when it did not want to.
+    /// vocabulary. `progress` gets the bytes read since its last call, and returns whether to continue; the
+    /// result is `false` if it did not.
     ///
     /// # Errors
-    /// The bytes are not those that were written; where that can be told, the document is named.
+    /// The bytes are not those that were written; if possible, the document is named.
     pub fn verify_tokens(&self, progress: &mut dyn FnMut(u64) -> bool) -> Result<bool> {
         let mut file = File::open(&self.bin_path).map_err(Error::io(&self.bin_path, "open"))?;
         let mut hasher = blake3::Hasher::new();
@@ -454,7 +454,7 @@ impl Shard {
         })
     }
 
-    /// The tokens of all documents as they lie in the file, little-endian.
+    /// The tokens of all documents as in the file, little-endian.
     pub fn token_bytes(&self) -> &[u8] {
         &self.bin
     }

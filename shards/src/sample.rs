@@ -1,4 +1,4 @@
-//! One training sequence: tokens, targets, and what a trainer needs to know about where they are from.
+//! One training sequence: tokens, targets, and what a trainer needs to know about where they come from.
 
 use crate::error::{Error, Result};
 use crate::family::PoolDocs;
@@ -9,7 +9,7 @@ use crate::variant::Layout;
 /// Segment number of padding.
 pub const IGNORED_SEGMENT: u32 = u32::MAX;
 
-/// Where a sample is from.
+/// Where a sample comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SampleId {
     /// Pool, as numbered in the plan.
@@ -42,12 +42,12 @@ pub struct Piece {
 /// One sequence of `seq_len` tokens. All vectors over tokens have that length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Where it is from.
+    /// Where it comes from.
     pub id: SampleId,
     /// Input tokens; padding is EOD.
     pub tokens: Vec<u32>,
-    /// The next token of the same document. Where there is none (EOD, padding) the value is EOD and
-    /// the mask is off. The last token of a cut piece has its target: the document's next token.
+    /// The next token of the same document. If there is none (EOD, padding), the value is EOD and the mask is
+    /// off. The last token of a cut piece has its target: the document's next token.
     pub targets: Vec<u32>,
     /// Whether the target counts in the loss: there is one, and the shard's mask, if it has one, says so.
     pub loss_mask: Vec<bool>,
@@ -67,8 +67,8 @@ impl Sample {
     }
 
     /// Reads the pieces of a bin from their shards. Documents that are `hidden` (shard as numbered in the
-    /// manifest, document in it) become padding in their place. In a stitched layout a text continues the
-    /// segment of the text of its family that ends before it.
+    /// manifest, document in it) become padding. In a stitched layout a text continues the segment of the
+    /// text of its family that ends before it.
     pub(crate) fn assemble(
         id: SampleId,
         docs: &PoolDocs,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::format::DocumentMeta;
 use crate::reader::Shard;
 
-/// Conditions on a family's first text (the original); all of those that are given must hold.
+/// Conditions on a family's first text (the original); all that are given must be true.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {

@@ -1,6 +1,6 @@
-//! Text from elsewhere on a terminal. Names, texts, tensor names and answers of servers may hold control
-//! sequences that move the cursor, hide messages, or control the terminal; both programs show them
-//! escaped. The escapes are those of JSON, so that the same function serves JSON and text.
+//! Untrusted text on a terminal. Names, texts, tensor names and answers of servers may contain control
+//! sequences that move the cursor, hide messages, or control the terminal; both programs show them escaped.
+//! The escapes are those of JSON, so that the same function serves JSON and text.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -11,8 +11,7 @@ const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?7l";
 /// Undoes all of this.
 pub(crate) const LEAVE: &[u8] = b"\x1b[?7h\x1b[?25h\x1b[?1049l";
 
-/// The stream on whose other screen something is drawn: 1 for standard output, 2 for standard error; 0 for
-/// none.
+/// The stream whose alternate screen is in use: 1 for standard output, 2 for standard error; 0 for none.
 static SCREEN: AtomicI32 = AtomicI32::new(0);
 
 /// A stream that may be a terminal.
@@ -24,19 +23,20 @@ pub enum Stream {
     Error,
 }
 
-/// Goes to the other screen of a terminal. Whatever ends the process must call [`leave_screen`] before.
+/// Switches to the alternate screen of a terminal. Call [`leave_screen`] before the process ends, however it
+/// ends.
 ///
 /// # Errors
-/// The terminal takes nothing.
+/// The terminal cannot be written to.
 pub fn enter_screen(stream: Stream) -> io::Result<()> {
     SCREEN.store(if stream == Stream::Output { 1 } else { 2 }, Ordering::SeqCst);
     draw(ENTER).map(drop)
 }
 
-/// Writes to the screen that was entered; says whether there is one.
+/// Writes to the screen that was entered; returns whether there is one.
 ///
 /// # Errors
-/// The terminal takes nothing.
+/// The terminal cannot be written to.
 pub fn draw(bytes: &[u8]) -> io::Result<bool> {
     match SCREEN.load(Ordering::SeqCst) {
         0 => return Ok(false),
@@ -46,9 +46,9 @@ pub fn draw(bytes: &[u8]) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Brings back what was on the terminal before, if something else is drawn on it.
+/// Restores what was on the terminal before, if the alternate screen is in use.
 pub fn leave_screen() {
-    // Where it cannot be written, there is no terminal to bring back.
+    // If it cannot be written, there is no terminal to restore.
     match SCREEN.swap(0, Ordering::SeqCst) {
         0 => {}
         1 => write(&mut io::stdout(), LEAVE).unwrap_or_default(),
@@ -67,8 +67,7 @@ fn write(stream: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Text with everything escaped that a terminal would not show as a character: control characters except line
-/// end and tab, marks that change the direction of writing, and characters without width. `\u001b` stands for
-/// escape.
+/// end and tab, direction marks, and zero-width characters. `\u001b` stands for escape.
 ///
 /// JSON stays JSON with the same meaning, since such characters can only stand in its strings.
 ///
@@ -79,7 +78,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     replace(text, is_hidden)
 }
 
-/// As [`escape`], for what must stay on its line: names, ids, paths. Line ends and tabs are escaped too.
+/// As [`escape`], for text that must stay on its line: names, ids, paths. Line ends and tabs are escaped too.
 pub fn escape_line(text: &str) -> Cow<'_, str> {
     replace(text, |c| c.is_control() || is_hidden(c))
 }

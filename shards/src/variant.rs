@@ -1,5 +1,5 @@
 //! Which text of a family a pass shows, in closed form. Either the texts take turns, each once before any is
-//! repeated, or originals have an exact share, or each pass shows all of them.
+//! repeated, or originals have an exact share, or each pass shows all texts.
 //!
 //! With original share `X` and a family's rank `h` among the `n` families that have variants, the
 //! line `p X + h / n` crosses an integer exactly in the passes that show the original
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::FamilyId;
 use crate::permute::mix64;
 
-/// What decides which text of a family a pass shows.
+/// The rule for which text of a family a pass shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Turns {
@@ -23,7 +23,7 @@ pub enum Turns {
 }
 
 impl Turns {
-    /// Whether the share of originals decides.
+    /// Whether this is the share of originals.
     pub fn is_share(&self) -> bool {
         *self == Turns::Share
     }
@@ -54,7 +54,7 @@ pub enum TextRule {
     Share(OriginalShare),
     /// All texts rotate. A family begins with the text of its rank, so that each pass shows all kinds.
     EachOnce,
-    /// Every pass shows all texts, in turn beginning with another one.
+    /// Every pass shows all texts, each time beginning with another one.
     All,
 }
 

@@ -17,7 +17,7 @@ use crate::ids::{TokenId, TokenWidth};
 use crate::names::Names;
 use crate::reader::{document_sum, packed};
 
-/// What all documents of a shard have in common.
+/// Properties that all documents of a shard share.
 #[derive(Clone, Copy, Debug)]
 pub struct ShardSpec {
     /// Tokens in the vocabulary; ids are below it.
@@ -26,7 +26,7 @@ pub struct ShardSpec {
     pub eod: TokenId,
     /// Digest of the tokenizer file.
     pub tokenizer: Hash,
-    /// Digest of what the recipe says of the source of the documents, without paths.
+    /// Digest of the recipe's settings for the source of the documents, without paths.
     pub build: Hash,
 }
 
@@ -59,7 +59,7 @@ pub struct ShardInfo {
     pub mdx_blake3: Hash,
 }
 
-/// Tokens are hashed and written when this many bytes are there.
+/// Tokens are hashed and written in blocks of this many bytes.
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// Builds one shard. Nothing is visible under the final names before [`ShardWriter::finish`].
@@ -81,7 +81,7 @@ pub struct ShardWriter {
     sums: Vec<u8>,
     id_ends: Vec<u64>,
     id_bytes: Vec<u8>,
-    /// Whether each token is trained, where the shard says so.
+    /// Whether each token is trained, if the shard says so.
     mask: Option<Vec<bool>>,
     n_tokens: u64,
     n_text_bytes: u64,
@@ -123,15 +123,15 @@ impl ShardWriter {
         })
     }
 
-    /// Brings the names of the languages and tags that the records speak of; without it all
-    /// languages are unknown and no document has a tag. Call it before the first document.
+    /// Sets the names of the languages and tags in the records; without it all languages are unknown and no
+    /// document has a tag. Call it before the first document.
     pub fn with_names(mut self, names: Names) -> ShardWriter {
         self.names = names;
         self
     }
 
-    /// Lets the shard say which of its tokens are trained; [`ShardWriter::append_masked`] takes its
-    /// documents. Call it before the first one.
+    /// Lets the shard say which of its tokens are trained; its documents are added by
+    /// [`ShardWriter::append_masked`]. Call it before the first one.
     pub fn with_mask(mut self) -> ShardWriter {
         self.mask = Some(Vec::new());
         self

@@ -5,9 +5,10 @@
 //! scripted_server [--port N] [--delay-ms N] [--capacity N] [--no-bodies]
 //! ```
 //!
-//! Prints its address as the first line of stdout and runs until it is killed. `GET /stats` counts what came.
+//! Prints its address as the first line of stdout and runs until it is killed. `GET /stats` returns counts of
+//! the requests.
 
-// The tests look at the counts; here `GET /stats` does.
+// The tests read the counts; here `GET /stats` does.
 #[allow(dead_code)]
 #[path = "../tests/it/server.rs"]
 mod server;

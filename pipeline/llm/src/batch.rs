@@ -58,7 +58,7 @@ pub struct Exported {
 /// Writes the next unanswered request of every conversation. Existing files are replaced.
 ///
 /// # Errors
-/// The cache cannot be read, a file not be written, or a single request is larger than the limits.
+/// The cache cannot be read, a file cannot be written, or a single request is larger than the limits.
 pub fn export<C: Conversation>(
     conversations: impl IntoIterator<Item = C>,
     cache: &Cache,
@@ -164,9 +164,9 @@ pub fn exported_keys(path: &Path) -> Result<HashSet<Key>> {
 /// What an import found. Every line of the file is in exactly one of the first six counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Imported {
-    /// Answers that went into the cache.
+    /// Answers that were added to the cache.
     pub matched: u64,
-    /// Answers to requests that the cache had answered before, which stays as it was.
+    /// Answers to requests that the cache had already answered; the cache keeps its answer.
     pub already_cached: u64,
     /// Requests that failed for a reason that may pass, by reason; they can be exported again.
     pub failed: BTreeMap<String, u64>,
@@ -182,11 +182,10 @@ pub struct Imported {
     pub unmatched: u64,
 }
 
-/// Reads the answers of a batch into the cache. `exported` are the keys that were asked for, see
-/// [`exported_keys`].
+/// Reads the answers of a batch into the cache. `exported` are the requested keys, see [`exported_keys`].
 ///
 /// # Errors
-/// The file cannot be read or the cache not be written. A line that is wrong is counted, and the others are
+/// The file cannot be read, or the cache cannot be written. Invalid lines are counted, and the others are
 /// still read.
 pub fn import(path: &Path, exported: &HashSet<Key>, cache: &mut Cache) -> Result<Imported> {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -194,7 +193,7 @@ pub fn import(path: &Path, exported: &HashSet<Key>, cache: &mut Cache) -> Result
     let mut seen = HashSet::new();
     for line in lines(path)? {
         let line = match line {
-            // Not UTF-8: the line is lost, the reader is behind it.
+            // Not UTF-8: the line is lost, and the reader is after it.
             Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
                 imported.lines += 1;
                 *imported.malformed.entry("not UTF-8".into()).or_default() += 1;

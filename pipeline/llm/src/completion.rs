@@ -1,19 +1,19 @@
-//! What a server answered, and how its JSON is read.
+//! A server's answer, and how its JSON is read.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Tokens that the server counted; 0 where it does not say.
+/// Tokens as counted by the server; 0 if it does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Tokens of the question.
+    /// Tokens of the prompt.
     pub prompt_tokens: u64,
     /// Tokens of the answer.
     pub completion_tokens: u64,
 }
 
-/// Longest text of an answer that is kept, in bytes: a hundred times what models are asked for. Of a longer
-/// one the start is kept.
+/// Longest text of an answer that is kept, in bytes: a hundred times what models are asked for. Longer ones
+/// are truncated.
 pub const MAX_TEXT_BYTES: usize = 1 << 20;
 /// `finish_reason` of an answer that was longer than [`MAX_TEXT_BYTES`].
 pub const TOO_LONG: &str = "too_long";
@@ -30,18 +30,18 @@ pub struct Completion {
     pub usage: Usage,
     /// The model, as the server names it.
     pub model: String,
-    /// When it came, in seconds since 1970.
+    /// When it arrived, in seconds since 1970.
     pub time: u64,
 }
 
 /// Why a body is not a completion.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unreadable {
-    /// It says that something went wrong, with a status if it names one.
+    /// It reports an error, with a status if it names one.
     Error { status: Option<u16>, message: String },
     /// It is cut off.
     Malformed(String),
-    /// It is whole, and not what the interface promises.
+    /// It is complete, but not what the interface specifies.
     Unusable(String),
 }
 
@@ -64,7 +64,7 @@ impl Completion {
     /// Takes a completion out of a parsed body.
     pub(crate) fn from_value(value: &Value, time: u64) -> Result<Completion, Unreadable> {
         let unusable = |what: &str| Unreadable::Unusable(what.to_owned());
-        // Some gateways report an error of the server behind them with status 200.
+        // Some gateways report an error of the upstream server with status 200.
         if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
             let status = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
             return Err(Unreadable::Error { status, message: error_message(value) });
@@ -79,8 +79,8 @@ impl Completion {
         let (mut text, mut finish_reason) = match (content(message), message["refusal"].as_str()) {
             (None, Some(refusal)) => (refusal.to_owned(), "refusal".to_owned()),
             (Some(content), _) => (content, string(choice, "finish_reason")),
-            // A model that thought until its tokens were used up, or that calls a tool, says nothing. That is
-            // an answer too, and the same question would get it again.
+            // A model that reasons until its tokens are used up, or that calls a tool, returns no text. That
+            // is an answer, too, and the same request would get it again.
             (None, None) => match string(choice, "finish_reason") {
                 reason if reason.is_empty() || reason == "stop" => (String::new(), "no_text".to_owned()),
                 reason => (String::new(), reason),
@@ -109,7 +109,7 @@ fn content(message: &Value) -> Option<String> {
     }
 }
 
-/// The words of a server's error, whatever its form.
+/// The message of a server's error, whatever its form.
 pub(crate) fn error_message(value: &Value) -> String {
     let error = value.get("error").unwrap_or(value);
     let words = [error.get("message"), value.get("message"), value.get("detail"), Some(error)];

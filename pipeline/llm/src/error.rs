@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can end a run, or keep one from starting.
+/// Errors that end a run, or keep one from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused.
@@ -36,7 +36,7 @@ pub enum Error {
         url: String,
         /// 401 or 403.
         status: u16,
-        /// The server's words.
+        /// The server's message.
         message: String,
         /// Which variable to look at.
         hint: String,

@@ -17,7 +17,7 @@ pub(crate) fn canonical<T: Serialize>(value: &T) -> String {
 fn write(value: &Value, text: &mut String) {
     match value {
         // `serde_json::Map` sorts or keeps the order of insertion depending on a feature that any crate of
-        // the build may switch on, so the keys are sorted here.
+        // the build may turn on, so the keys are sorted here.
         Value::Object(map) => {
             let mut pairs: Vec<_> = map.iter().collect();
             pairs.sort_by_key(|(key, _)| *key);

@@ -1,4 +1,5 @@
-//! A client for OpenAI-compatible servers, and a cache of their completions, so that nothing is asked twice.
+//! A client for OpenAI-compatible servers, and a cache of their completions, so that no request is sent
+//! twice.
 //!
 //! ```text
 //! conversations --Request--> Cache --miss--> Client --HTTP--> server
@@ -7,11 +8,11 @@
 //! ```
 //!
 //! A server is slow, costs money and is not bit-for-bit reproducible; the cache is fast, free and
-//! reproducible. So the cache is the artifact that a data set is made from, and the client only fills it: it
-//! knows nothing about documents, about what a completion is for, or about whether it is any good.
-//! [`Client::run`] takes [`Conversation`]s, answers what the cache knows and asks for the rest, many at a
-//! time. The set of completions in the cache when it is finished does not depend on the order of answers, on
-//! interruptions, or on how many requests were in flight. [`batch`] does the same through files.
+//! reproducible. So a data set is made from the cache, and the client only fills it: it knows nothing about
+//! documents, about what a completion is for, or about whether it is any good. [`Client::run`] takes
+//! [`Conversation`]s, answers what the cache knows and asks for the rest, many at a time. The set of
+//! completions in the cache when it is finished does not depend on the order of answers, on interruptions, or
+//! on how many requests were in flight. [`batch`] does the same through files.
 //!
 //! ```no_run
 //! use std::sync::atomic::AtomicBool;

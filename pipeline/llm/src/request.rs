@@ -1,4 +1,4 @@
-//! What is asked, and its key.
+//! A request and its key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::json;
 
-/// Version of what a key covers. A change of it makes all cached completions unreachable.
+/// Version of what a key covers. Changing it makes all cached completions unreachable.
 const KEY_VERSION: u32 = 1;
 
 /// Identity of a request: BLAKE3 of its canonical JSON. Two requests with one key are the same question.
@@ -18,13 +18,13 @@ const KEY_VERSION: u32 = 1;
 pub struct Key(pub Hash);
 
 impl Key {
-    /// A number in `0..1` that depends on the key, a name and an index only.
+    /// A number in `0..1` that depends only on the key, a name and an index.
     pub(crate) fn fraction(&self, name: &str, index: u32) -> f64 {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.0.0).update(name.as_bytes()).update(&index.to_le_bytes());
         let mut bytes = [0; 8];
         hasher.finalize_xof().fill(&mut bytes);
-        // 53 bits: what a double holds exactly.
+        // 53 bits, which a double can represent exactly.
         (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
     }
 }
@@ -47,9 +47,9 @@ impl FromStr for Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Instructions that hold for the whole conversation.
+    /// Instructions for the whole conversation.
     System,
-    /// The one who asks.
+    /// The user.
     User,
     /// The model.
     Assistant,
@@ -60,7 +60,7 @@ pub enum Role {
 pub struct Message {
     /// Who speaks.
     pub role: Role,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 
@@ -101,26 +101,26 @@ pub struct Sampling {
     pub stop: Vec<String>,
 }
 
-/// One question to a model.
+/// One request to a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// Name of the model, as the server knows it.
     pub model: String,
-    /// What tells two files of one name apart, such as a commit or a quantization; as the user gives it, not
+    /// Distinguishes models with the same name, such as by a commit or a quantization; given by the user, not
     /// sent.
     #[serde(default)]
     pub revision: String,
-    /// What was said so far.
+    /// The conversation so far.
     pub messages: Vec<Message>,
     /// How tokens are drawn.
     #[serde(default)]
     pub sampling: Sampling,
-    /// Further members of the body as the server wants them, such as `response_format`, `top_k` or
+    /// Other members of the body as the server expects them, such as `response_format`, `top_k` or
     /// `max_completion_tokens`. They may not replace the members above.
     #[serde(default)]
     pub extra: BTreeMap<String, Value>,
-    /// What else the answer stands for, name to value or digest; not sent, but part of the key: the source
-    /// text, the plan of the chunks, the template, the version of the pipeline.
+    /// Other things that the answer depends on, name to value or digest; not sent, but part of the key: the
+    /// source text, the plan of the chunks, the template, the version of the pipeline.
     #[serde(default)]
     pub context: BTreeMap<String, String>,
 }
@@ -138,8 +138,8 @@ impl Request {
         }
     }
 
-    /// The identity of the request. It covers every field: whatever might change the answer, or what the
-    /// answer stands for.
+    /// The identity of the request. It covers every field: everything that might change the answer or its
+    /// meaning.
     pub fn key(&self) -> Key {
         #[derive(Serialize)]
         struct Keyed<'a> {
@@ -177,7 +177,7 @@ mod tests {
         request
     }
 
-    /// A published value: another one would ask all questions of all users again.
+    /// A published value: changing it would send all requests of all users again.
     #[test]
     fn keys_stay_what_they_are() {
         let text = r#"{"request":{"context":{"source":"aa"},"extra":{"top_k":40},"messages":[{"content":"be brief","role":"system"},{"content":"hello","role":"user"}],"model":"m","revision":"","sampling":{"seed":5,"temperature":0.7}},"version":1}"#;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Okabe and Ito's palette, which people with any color vision can tell apart; dashes help in gray.
+/// Okabe and Ito's palette, distinguishable with any color vision; dashes help in gray.
 const STROKES: [(&str, &str, f64); 6] = [
     ("#0072B2", "", 3.0),
     ("#D55E00", "7 3", 1.8),
@@ -26,7 +26,7 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// Place in 0..1 of a value, at the edge when it is outside.
+    /// Position in 0..1 of a value, at the edge when it is outside.
     fn place(&self, value: f64) -> f64 {
         let scale = |v: f64| if self.logarithmic { v.max(f64::MIN_POSITIVE).ln() } else { v };
         let (low, high) = (scale(self.range.0), scale(self.range.1));

@@ -78,7 +78,7 @@ fn greedy_error(quotas: &[u64]) -> Vec<usize> {
     (0..total(quotas)).map(next).collect()
 }
 
-/// Every source gains its weight, the richest is chosen and pays the sum of the weights.
+/// Every source gains its weight; the one with the most is chosen and pays the sum of the weights.
 fn smooth_round_robin(quotas: &[u64]) -> Vec<usize> {
     let n = total(quotas) as i64;
     let mut credit = vec![0i64; quotas.len()];
@@ -153,7 +153,7 @@ fn independent(quotas: &[u64]) -> Vec<usize> {
     (0..n).map(draw).collect()
 }
 
-/// Fisher and Yates, with a counter for a generator.
+/// Fisher-Yates, with a counter-based generator.
 pub fn shuffle<T>(items: &mut [T], seed: u64) {
     for i in (1..items.len()).rev() {
         let draw = mix64(mix64(seed.wrapping_add(1)).wrapping_add(i as u64));

@@ -29,7 +29,7 @@ const MIXTURES: u64 = 20;
 fn skewed(k: u64, mixture: u64) -> Vec<u64> {
     let weight = |i| {
         let uniform = |j| (mix64(mix64(mixture * 1000 + i) ^ j) >> 11) as f64 / (1u64 << 53) as f64;
-        // The sum of twelve uniform numbers is near enough to a normal one.
+        // The sum of twelve uniform numbers is close enough to normal.
         let normal = (0..12).map(uniform).sum::<f64>() - 6.0;
         (1.5 * normal).exp()
     };

@@ -73,7 +73,7 @@ fn repeated(n: u32, epochs: u32) -> Vec<u32> {
     (0..epochs).flat_map(|_| first.iter().copied()).collect()
 }
 
-/// Distances between two sightings of a document in a row, as shares of an epoch, ascending.
+/// Distances between consecutive appearances of a document, as fractions of an epoch, ascending.
 pub fn gaps(n: u32, order: &[u32]) -> Vec<f64> {
     let mut last = vec![None; n as usize];
     let mut gaps = Vec::new();
@@ -86,7 +86,7 @@ pub fn gaps(n: u32, order: &[u32]) -> Vec<f64> {
     gaps
 }
 
-/// Share of the documents that the first `n` sightings show.
+/// Fraction of the documents among the first `n` appearances.
 pub fn seen_after_one_epoch(n: u32, order: &[u32]) -> f64 {
     let mut seen = vec![false; n as usize];
     order[..n as usize].iter().for_each(|&document| seen[document as usize] = true);

@@ -60,7 +60,7 @@ struct Part {
 }
 
 impl Part {
-    /// Ascending, all different, spread over the prefix: what hashes look like after sorting.
+    /// Ascending, all different, spread over the prefix: like sorted hashes.
     fn family(&self, i: u64) -> FamilyId {
         let width = (1u64 << (64 - PREFIX_BITS)) / self.docs;
         let within = i * width + draw(u64::from(self.source), self.prefix << 40 | i) % width;
@@ -90,7 +90,7 @@ impl Part {
     }
 }
 
-/// Writes the build to `dir`; gives its manifest.
+/// Writes the build to `dir`; returns its manifest.
 ///
 /// # Errors
 /// The disk refuses.
@@ -151,7 +151,7 @@ pub fn write(dir: &Path, what: Synthetic) -> Result<Manifest> {
 fn write_tokens(dir: &Path, part: &Part, spec: ShardSpec) -> Result<ShardInfo> {
     let mut writer = ShardWriter::create(dir, &part.name, spec)?;
     for i in 0..part.docs {
-        // Squaring a uniform number favours small ids, as a tokenizer does.
+        // Squaring a uniform number favors small ids, as a tokenizer does.
         let token = |j| {
             let u = unit(draw(part.stream() ^ i << 20, j));
             TokenId((u * u * f64::from(EOD - 1)) as u32)
@@ -162,7 +162,7 @@ fn write_tokens(dir: &Path, part: &Part, spec: ShardSpec) -> Result<ShardInfo> {
     writer.finish()
 }
 
-/// Digest of so many zero bytes.
+/// Digest of this many zero bytes.
 fn hash_of_zeros(mut n_bytes: u64) -> Hash {
     let (block, mut hasher) = (vec![0; 1 << 20], blake3::Hasher::new());
     while n_bytes > 0 {

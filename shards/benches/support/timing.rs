@@ -1,5 +1,5 @@
-//! Times of calls, as tables of markdown. One call is timed many times over in rounds; the median of the
-//! rounds is shown with the fastest and the slowest.
+//! Times of calls, as tables of markdown. A call is timed many times in rounds; the median round is shown
+//! with the fastest and the slowest.
 
 use std::fmt::Display;
 use std::hint::black_box;

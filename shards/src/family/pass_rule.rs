@@ -30,7 +30,7 @@ impl Order {
         *self == Order::Gap
     }
 
-    /// The pass whose permutation decides.
+    /// The pass whose permutation applies.
     fn pass(self, pass: u32, purpose: Purpose) -> u32 {
         match (self, purpose) {
             (Order::Fixed, _) => 0,
@@ -40,7 +40,7 @@ impl Order {
     }
 }
 
-/// What decides the documents of a pass, in addition to the families themselves.
+/// What determines the documents of a pass, in addition to the families themselves.
 #[derive(Clone, Debug)]
 pub struct PassRule {
     seed: u64,
@@ -112,8 +112,8 @@ impl PassRule {
         (from.iter().chain(before).copied().take(n), uses)
     }
 
-    /// A pass from which on every family of `table` rests, so that no further pass shows anything; `None`
-    /// when there is none.
+    /// A pass from which on every family of `table` rests, so that no later pass shows anything; `None` if
+    /// there is none.
     pub fn end(&self, table: &FamilyTable) -> Option<u32> {
         if table.is_empty() {
             return Some(0);
@@ -129,7 +129,7 @@ impl PassRule {
         let (num, den) = (u128::from(share.num), u128::from(share.den.max(1)));
         let others = den.saturating_sub(num);
         // Passes `0..p` show at least `p num / den - 1` originals and `p others / den - 1` other texts, which
-        // rotate, and a text of which it is never the turn shows nothing anyway.
+        // rotate, and a text whose turn never comes shows nothing anyway.
         let passes =
             |uses: u128, share: u128| ((uses + 1) * den).checked_div(share).map_or(0, |passes| passes + 1);
         let alone = if self.variant_order.len() < table.len() as u64 { max } else { 0 };
@@ -166,8 +166,8 @@ impl PassRule {
             return in_order.map(|doc| Ok((doc, docs.n_tokens(doc)?))).collect();
         }
         let mut shown = vec![(0, 0); n as usize];
-        // Table and shards are read from front to back and the places looked up, not the other way round:
-        // a window of places fits into the processor's cache, the pool does not.
+        // Table and shards are read in order and the places looked up, not the other way around: a window of
+        // places fits into the processor's cache, the pool does not.
         for i in 0..n {
             let Some(doc) = self.shown(table, (families.start + i) as usize, pass).next() else { continue };
             let len = docs.n_tokens(doc)?;
@@ -187,7 +187,7 @@ mod tests {
     use crate::permute::mix64;
     use crate::variant::OriginalShare;
 
-    /// No family shows anything from the end on, which is not far behind the last pass that does.
+    /// No family shows anything from the end on, which is not far after the last pass that does.
     #[test]
     fn passes_end_where_every_text_rests() {
         for (n_texts, num, den, max) in [
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    /// Which passes repeat the permutation of which other ones.
+    /// Which passes repeat the permutation of which others.
     #[test]
     fn orders_differ_in_what_they_reshuffle() {
         let table = FamilyTable { starts: vec![0], variant_ranks: vec![0], ..FamilyTable::default() };

@@ -1,4 +1,4 @@
-//! The chain of digests that gives a plan its id, and says how far two plans are the same.
+//! The chain of digests that gives a plan its id, and shows how far two plans are the same.
 
 use std::path::PathBuf;
 
@@ -7,18 +7,18 @@ use crate::error::{Error, Result};
 use crate::hash::Hash;
 
 /// Version of the permutation and of the interleaving rule, which all plans so far share. It starts the chain
-/// in the place of the schema's version, so that an extension with newer features keeps the chain of the
-/// older plan.
+/// instead of the schema's version, so that an extension with newer features keeps the chain of the older
+/// plan.
 const RULES_VERSION: u32 = 1;
 
 impl PlanLock {
-    /// Computes the version, the chain and the id: `chain_i = H(chain_{i-1}, pools that phase i brought,
-    /// phase i)`, starting from `H(1, seed, holdout)`. A phase that an extension cut short enters as it was;
-    /// how far it is shown is folded in after it. The id is the last link, with the extensions and takedowns
-    /// if there are any.
+    /// Computes the version, the chain and the id: `chain_i = H(chain_{i-1}, pools that phase i added, phase
+    /// i)`, starting from `H(1, seed, holdout)`. A phase that an extension cut short enters as it was; how
+    /// far it is shown is folded in after it. The id is the last link, with the extensions and takedowns if
+    /// there are any.
     ///
     /// # Errors
-    /// Never in practice: the schema has no value that JSON cannot hold.
+    /// Never in practice: the schema has no value that JSON cannot represent.
     pub fn seal(&mut self) -> Result<()> {
         self.version = self.lowest_version();
         let mut chain = match self.proxy {
@@ -44,7 +44,7 @@ impl PlanLock {
         Ok(())
     }
 
-    /// The lowest version of the schema that can hold this plan: 1, unless it uses something newer.
+    /// The lowest version of the schema that can represent this plan: 1, unless it uses something newer.
     pub fn lowest_version(&self) -> u32 {
         if self.pools.iter().any(|pool| !pool.layout.is_separate() || !pool.order.is_gap()) {
             return 4;

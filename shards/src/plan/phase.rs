@@ -16,8 +16,8 @@ pub(super) struct Phase {
     blocks: Cache<u64, Vec<(u16, u64)>>,
 }
 
-/// Opens all phases and checks that they follow one another and that the pools, which have `n_bins` bins, can
-/// serve them.
+/// Opens all phases and checks that they follow one another and that the pools, which have `n_bins` bins,
+/// have enough of them.
 pub(super) fn open_all(dir: &Path, lock: &PlanLock, n_bins: &[u64]) -> Result<Vec<Phase>> {
     let path = dir.join(PlanLock::FILE);
     let mut used = vec![0u64; n_bins.len()];

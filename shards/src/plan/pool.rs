@@ -35,7 +35,7 @@ struct Pass {
     pack: Option<PackIndex<Mmap>>,
 }
 
-/// What concatenation needs to find the tokens of a bin without an index.
+/// Data with which concatenation finds the tokens of a bin without an index.
 #[derive(Debug)]
 struct Concat {
     families: Arc<(FamilyTable, PassRule)>,
@@ -65,8 +65,8 @@ impl PlanLock {
     }
 }
 
-/// The families of a proxy plan: a share of all, by their place in a permutation, so that a smaller proxy is
-/// a part of a larger one.
+/// The families of a proxy plan: a fraction of all, by their place in a permutation, so that a smaller proxy
+/// is a part of a larger one.
 pub fn proxy_families(all: &FamilyTable, seed: u64, pool_key: u64, share: [u64; 2]) -> FamilyTable {
     let n = all.len() as u64;
     let order = Permutation::new(n, stream_key(seed, pool_key, 0, 0, Purpose::Proxy));
@@ -156,7 +156,7 @@ impl Pool {
     /// No such bin.
     pub fn pass_of(&self, j: u64) -> Result<(u32, u64)> {
         let i = self.passes.partition_point(|pass| pass.first_bin + pass.n_bins <= j);
-        // Only stored counts that are not those of the rule lead past the last pass.
+        // Only stored counts that do not follow the rule lead past the last pass.
         let pass = self.passes.get(i).ok_or_else(|| Error::Quota(format!("the pool has no bin {j}")))?;
         Ok((self.first_pass + i as u32, j - pass.first_bin))
     }
@@ -183,7 +183,7 @@ pub(super) fn pieces(pools: &[Pool], lock: &PlanLock, id: SampleId) -> Result<Ve
     Ok(concat_window(pools, lock, number, id.pass, window)?.bin(bin))
 }
 
-/// What is left of a window after its first `shown` bins, neighbors as one piece: best-fit by document,
+/// The rest of a window after its first `shown` bins, neighbors as one piece: best-fit by document,
 /// concatenation in the order of its stream.
 pub(super) fn rest_of_window(
     pools: &[Pool],
@@ -209,7 +209,7 @@ pub(super) fn rest_of_window(
     Ok(rest)
 }
 
-/// A window of a pass of a pool that concatenates; the rest of it where the pool continues another one in the
+/// A window of a pass of a pool that concatenates; only its rest if the pool continues another one in the
 /// middle of this window.
 fn concat_window(
     pools: &[Pool],
@@ -271,7 +271,7 @@ fn check_continuation(dir: &Path, lock: &PlanLock, number: usize) -> Result<()> 
     Err(Error::format(&dir.join(PlanLock::FILE), "continues", "an earlier pool of the same families", found))
 }
 
-/// What to do about a shard that is not the one that the plan was made for.
+/// The remedy for a shard that is not the one that the plan was made for.
 const CHANGED: &str = "a build has changed the documents of this shard since the plan was made; build from the old input again and add \
     documents as docs/extending.md says, or make a new plan with `moe-data mix --force`";
 

@@ -14,7 +14,7 @@ const MASK: usize = 6;
 /// Which tokens of a document are trained.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask<'a> {
-    /// Of all tokens of the shard, bit `i % 8` of byte `i / 8`.
+    /// For all tokens of the shard, bit `i % 8` of byte `i / 8`.
     bits: &'a [u8],
     /// First token of the document.
     start: u64,
@@ -46,14 +46,13 @@ impl Mask<'_> {
     }
 }
 
-/// Flags as bits, the first one lowest, as the mask of a document counts in its checksum.
+/// Flags as bits, the first one lowest, as a document's mask enters its checksum.
 pub(crate) fn packed(flags: &[bool]) -> Vec<u8> {
     let byte = |eight: &[bool]| eight.iter().rev().fold(0, |byte, &flag| byte << 1 | u8::from(flag));
     flags.chunks(8).map(byte).collect()
 }
 
-/// Checksum of a document: XXH3-64 of its tokens as they lie in the file and, where there is a mask, of its
-/// packed flags.
+/// Checksum of a document: XXH3-64 of its tokens as in the file and, with a mask, of its packed flags.
 pub(crate) fn document_sum(tokens: &[u8], flags: Option<&[bool]>) -> u64 {
     let mut hasher = Xxh3::new();
     hasher.update(tokens);
@@ -78,7 +77,7 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         Ok(self.has_mask().then(|| Mask { bits: self.section(MASK), start, len }))
     }
 
-    /// Of the tokens `offset..offset + len` of a document those whose next token is there and trained: the
+    /// The tokens among `offset..offset + len` of a document whose next token exists and is trained: the
     /// targets of a piece in the loss.
     ///
     /// # Errors
@@ -107,7 +106,7 @@ impl<D: AsRef<[u8]>> ShardIndex<D> {
         Ok((n_sections(self.header.version) > SUM).then(|| u64_at(self.section(SUM), doc as usize * 8)))
     }
 
-    /// The same, computed from its tokens as they lie in the file.
+    /// The same, computed from its tokens as in the file.
     pub(super) fn computed_sum(&self, doc: u32, tokens: &[u8]) -> Result<u64> {
         let flags = self.mask(doc)?.map(|mask| mask.to_vec());
         Ok(document_sum(tokens, flags.as_deref()))

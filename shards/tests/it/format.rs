@@ -118,7 +118,7 @@ fn a_mask_says_which_tokens_are_trained() {
     // The targets of tokens 0, 1, 2 of the document 30 31 32 EOD are 31, 32, EOD; EOD has none.
     let targets = |offset, len| shard.trained_targets(3, offset, len).unwrap();
     assert_eq!((targets(0, 4), targets(0, 2), targets(1, 2), targets(3, 1)), (2, 1, 2, 0));
-    // Without a mask all that have a target are trained.
+    // Without a mask all tokens that have a target are trained.
     example(dir.path());
     let plain = Shard::open(&dir.path().join("s.mdx")).unwrap();
     assert!(plain.mask(3).unwrap().is_none());
@@ -162,7 +162,7 @@ fn flags_come_one_for_each_token_or_not_at_all() {
     }
 }
 
-/// Runs as a process of its own: see the test below.
+/// Runs as a separate process: see the test below.
 #[test]
 fn a_process_that_reads_a_lost_map() {
     let Some(dir) = std::env::var_os("MOE_SHARDS_LOSE_A_MAP") else { return };
@@ -236,8 +236,8 @@ proptest! {
         exercise(bytes);
     }
 
-    /// Damage anywhere in a good file, with the header's checksum put right, so that the damage
-    /// reaches the code behind it.
+    /// Damage anywhere in a good file, with the header's checksum corrected, so that the damage reaches the
+    /// code after the check.
     #[test]
     fn a_damaged_header_with_a_valid_checksum_never_panics(
         at in 0usize..312, value in any::<u8>(), more in proptest::collection::vec((0usize..312, any::<u8>()), 0..6),

@@ -1,10 +1,10 @@
-//! A digest of a set that does not depend on the order in which its elements come.
+//! A digest of a set that does not depend on the order of its elements.
 //!
 //! LtHash16 (Bellare and Micciancio 1997, section 5; Lewi et al. 2019, "Securing Update Propagation with
 //! Homomorphic Hashing"): each element is stretched to 1,024 numbers of 16 bits, and the digest of a set is
 //! their sum, number by number. Here the stretching is BLAKE3's output of any length, and the sum is hashed
-//! once more to 32 bytes. A plain sum or exclusive or of digests would have the same order independence but
-//! is easily forged.
+//! once more to 32 bytes. A plain sum or XOR of digests would have the same order independence but is easily
+//! forged.
 
 use moe_shards::Hash;
 
@@ -24,7 +24,7 @@ impl Default for SetDigest {
 }
 
 impl SetDigest {
-    /// Adds an element. The caller sees to it that none comes twice.
+    /// Adds an element. The caller ensures that none is added twice.
     pub fn add(&mut self, element: &[u8]) {
         let mut bytes = [0; 2 * LANES];
         blake3::Hasher::new().update(element).finalize_xof().fill(&mut bytes);

@@ -2,7 +2,7 @@
 //!
 //! `{"check":"0123456789abcdef","key":...}`: the checksum is the first 8 bytes, in hex, of the BLAKE3 of
 //! everything between the comma after it and the end of the line. So every line is JSON for any tool, and a
-//! line that was torn, or changed on the disk, is known.
+//! line that was torn, or changed on disk, is detected.
 
 use serde::{Deserialize, Serialize};
 

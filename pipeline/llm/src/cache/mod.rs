@@ -36,7 +36,7 @@ const POISON_FILE: &str = "poisoned.jsonl";
 /// Decompressed frames that are kept: completions are mostly read in about the order in which they came.
 const FRAMES: usize = 16;
 
-/// How a cache is written. Nothing that is in it depends on this.
+/// How a cache is written. Its contents do not depend on this.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheOptions {
     /// Number of completions after which they are flushed to disk (fsync).
@@ -58,10 +58,10 @@ impl Default for CacheOptions {
 pub struct Opened {
     /// Completions.
     pub completions: u64,
-    /// Segments that are sealed.
+    /// Sealed segments.
     pub sealed_segments: u64,
-    /// Bytes of an unfinished line that a killed writer left; opening for writing takes them off. A reader
-    /// sees some while a writer is at work.
+    /// Bytes of an unfinished line that a killed writer left; opening for writing removes them. A reader sees
+    /// some while a writer is active.
     pub torn_bytes: u64,
     /// Lines that are not as they were written, from a failing disk or an editor. They stay; their requests
     /// will be sent again.
@@ -77,7 +77,7 @@ pub struct Poisoned {
     pub key: Key,
     /// What went wrong the last time.
     pub reason: String,
-    /// How often it was asked.
+    /// How often it was sent.
     pub tries: u32,
     /// When it was given up, in seconds since 1970.
     pub time: u64,
@@ -121,7 +121,7 @@ struct Writer {
 }
 
 impl Cache {
-    /// Opens a cache for writing with the default options, making it if it is not there.
+    /// Opens a cache for writing with the default options, creating it if it does not exist.
     ///
     /// # Errors
     /// See [`Cache::open_with`].
@@ -129,7 +129,7 @@ impl Cache {
         Cache::open_with(dir, CacheOptions::default())
     }
 
-    /// Opens a cache for writing, making it if it is not there. A torn tail is taken off; [`Cache::opened`]
+    /// Opens a cache for writing, creating it if it does not exist. A torn tail is removed; [`Cache::opened`]
     /// says how long it was.
     ///
     /// # Errors
@@ -252,9 +252,9 @@ impl Cache {
         Ok(lines)
     }
 
-    /// Adds a completion. The line is handed to the system at once, so that a killed process loses nothing;
-    /// every [`CacheOptions::fsync_every`] completions the disk is made to keep it too. Returns false, and
-    /// does nothing, if the request is answered already: the first answer stays.
+    /// Adds a completion. The line is passed to the system at once, so that a killed process loses nothing;
+    /// every [`CacheOptions::fsync_every`] completions it is flushed to disk. Returns false, and does
+    /// nothing, if the request is answered already: the first answer stays.
     ///
     /// # Errors
     /// The cache is open for reading only, or the disk refuses.
@@ -331,8 +331,8 @@ impl Cache {
         Ok(())
     }
 
-    /// Compresses the segment that grows and begins another. Happens by itself at
-    /// [`CacheOptions::segment_bytes`]; a cache that is to be shipped is smaller after it.
+    /// Compresses the growing segment and begins another. Happens automatically at
+    /// [`CacheOptions::segment_bytes`]; makes a cache smaller before it is shipped.
     ///
     /// # Errors
     /// The cache is open for reading only, or the disk refuses; then the segment stays as it was.
@@ -417,7 +417,7 @@ impl Writer {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        // The last chance; callers who need the result call `flush`.
+        // As a last resort; callers who need the result call `flush`.
         self.flush().ok();
     }
 }

@@ -21,8 +21,7 @@ impl Cache {
     }
 
     pub(super) fn read(dir: &Path) -> Result<(Cache, Vec<(Key, u32)>)> {
-        // A writer may seal a segment between our listing and our opening of it; then the listing is made
-        // again.
+        // A writer may seal a segment between listing and opening it; then list again.
         for _ in 0..5 {
             match Cache::read_once(dir) {
                 Err(Error::Io { source, path, .. })
@@ -115,7 +114,7 @@ pub(super) fn segments(dir: &Path, ending: &str) -> Result<Vec<(u32, PathBuf)>> 
     Ok(found)
 }
 
-/// Locks a cache for writing; the system lets go when the process ends.
+/// Locks a cache for writing; the system releases it when the process ends.
 pub(super) fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(".lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);

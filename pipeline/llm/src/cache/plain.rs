@@ -19,7 +19,7 @@ pub(crate) struct Plain {
     len: u64,
 }
 
-/// What was found in a file of lines.
+/// The contents of a file of lines.
 #[derive(Debug)]
 pub(crate) struct Lines {
     /// The file's bytes up to the last line end.
@@ -114,8 +114,8 @@ impl Plain {
 }
 
 impl Lines {
-    /// Tells the lines from `start` on that are as they were written from the others. A killed writer leaves
-    /// no line end, so a line that has one and is wrong is damage.
+    /// Separates the lines from `start` on that are as they were written from the others. A killed writer
+    /// leaves no line end, so a wrong line with one is damage.
     pub(crate) fn of(mut bytes: Vec<u8>, start: usize) -> Lines {
         let total = bytes.len();
         let (mut whole, mut damaged) = (Vec::new(), 0);

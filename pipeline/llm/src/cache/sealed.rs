@@ -69,7 +69,7 @@ pub(crate) fn write(path: &Path, lines: &[u8], entries: &[(Key, u32)]) -> Result
     file.write(&size(path, table.len() + 9)?.to_le_bytes())?;
     file.write(&table)?;
     file.write(&n_frames.to_le_bytes())?;
-    // The descriptor: no checksums in the table, for the frames have their own.
+    // The descriptor: no checksums in the table, since the frames have their own.
     file.write(&[0])?;
     file.write(&SEEK_MAGIC.to_le_bytes())?;
     Ok(file.commit()?)

@@ -73,7 +73,7 @@ fn the_digest_is_that_of_the_set() {
         let dir = tempfile::tempdir().unwrap();
         let mut cache = Cache::open_with(dir.path(), options).unwrap();
         for i in numbers {
-            // The time of an answer is no part of it.
+            // The time of an answer is not part of it.
             cache.append(&key(i), &Completion { time: 0, ..completion(i) }).unwrap();
         }
         cache.digest().unwrap()
@@ -94,7 +94,7 @@ fn one_writes_and_others_read() {
     assert!(reader.append(&key(9), &completion(9)).is_err());
     check(&reader, 0..5);
     drop(cache);
-    // A reader keeps what it saw, whatever the writer does then.
+    // A reader keeps what it saw, whatever the writer does later.
     drop(fill(dir.path(), 5..60));
     check(&reader, 0..5);
     check(&Cache::open_read_only(dir.path()).unwrap(), 0..60);
@@ -156,10 +156,10 @@ fn damage_is_reported_with_its_place() {
     assert_eq!((cache.opened().damaged_lines, cache.len()), (1, 2));
     let verified = Cache::verify(dir.path()).unwrap();
     assert!(verified.problems[0].contains("completions-00000.jsonl: the line at byte 46 "), "{verified:?}");
-    // Its question is asked again, and the answer counts.
+    // Its request is sent again, and the answer counts.
     cache.append(&key(0), &completion(0)).unwrap();
     check(&cache, 0..3);
-    // Sealing keeps the damaged line, for somebody might mend it.
+    // Sealing keeps the damaged line, since someone might repair it.
     cache.seal().unwrap();
     check(&cache, 0..3);
     assert_eq!(Cache::verify(dir.path()).unwrap().problems.len(), 1);

@@ -12,18 +12,18 @@ pub enum Failure {
     Deadline(Duration),
     /// The connection broke before the answer was whole.
     Broken(String),
-    /// The server says no.
+    /// The server refused.
     Status {
         /// HTTP status.
         status: u16,
-        /// The server's words, shortened.
+        /// The server's message, shortened.
         message: String,
         /// How long it asks us to wait.
         retry_after: Option<Duration>,
     },
     /// The answer is cut off.
     Malformed(String),
-    /// The answer is whole, or has no end, and is not a completion: another one would be like it.
+    /// The answer is complete, or never ends, and is not a completion: another one would be the same.
     Unusable(String),
     /// The request was given up in an earlier run, for this reason.
     Poisoned(String),
@@ -38,7 +38,7 @@ pub(crate) enum Verdict {
     GiveUp,
     /// The request may be at fault: it is tried again a few times.
     TryAgain,
-    /// The server is busy or away, which says nothing about the request: it is tried again later.
+    /// The server is busy or unreachable, which says nothing about the request: it is tried again later.
     Postpone,
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Http {
 impl Http {
     pub(crate) fn new(base_url: &str, key: Option<ApiKey>, deadline: Duration, max: u32) -> Result<Http> {
         let url = chat_url(base_url)?;
-        // Fails when another provider was installed before, which is as good.
+        // Fails if another provider is already installed, which is fine.
         rustls::crypto::ring::default_provider().install_default().ok();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -76,7 +76,7 @@ impl Http {
             let chunk = match response.chunk().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
-                // It began and would be as slow the next time.
+                // It began, and would be just as slow the next time.
                 Err(e) if e.is_timeout() && !answer.is_empty() => {
                     let (seconds, n) = (self.deadline.as_secs_f64(), answer.len());
                     return Err(Failure::Unusable(format!("no end within {seconds} s, after {n} bytes")));
@@ -156,7 +156,7 @@ fn chat_url(base: &str) -> Result<Url> {
     Ok(url)
 }
 
-/// An error with the errors behind it, which say what happened; reqwest's own only says when.
+/// An error with its causes, which say what happened; reqwest's own message only says when.
 fn causes(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);

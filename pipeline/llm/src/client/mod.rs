@@ -24,8 +24,8 @@ use crate::request::Request;
 /// Requests that depend on each other's answers. They are asked one after the other; different conversations
 /// are independent and continue in parallel.
 ///
-/// A conversation must be a function of the answers: what it asks next may depend on what it is and on what
-/// it was answered, and on nothing else. Then the set of its requests is the same in every run.
+/// A conversation must be a function of the answers: its next request may depend only on itself and on
+/// earlier answers. Then the set of its requests is the same in every run.
 pub trait Conversation {
     /// What comes next. `previous` is the answer to the request that was asked last, `None` at the beginning.
     fn next(&mut self, previous: Option<&Completion>) -> Step;
@@ -47,7 +47,7 @@ impl<C: Conversation + ?Sized> Conversation for Box<C> {
 /// What a conversation does next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// It asks.
+    /// It sends a request.
     Ask(Request),
     /// It has all its answers.
     Done,
@@ -58,7 +58,7 @@ pub enum Step {
 pub struct ClientConfig {
     /// Address up to and without `/chat/completions`, such as `http://127.0.0.1:8000/v1`.
     pub base_url: String,
-    /// Name of the environment variable that holds the API key; `None` for servers that want none.
+    /// Name of the environment variable with the API key; `None` for servers that need none.
     pub api_key_env: Option<String>,
     /// Initial number of requests in flight.
     pub concurrency: u32,
@@ -67,7 +67,7 @@ pub struct ClientConfig {
     /// Time for one request, from sending it to the last byte of its answer.
     pub deadline: Duration,
     /// How often a request is sent before it is given up, not counting the times when the server was busy or
-    /// away.
+    /// unreachable.
     pub max_tries: u32,
     /// How often a request is sent again because the server was busy (429, 503 with Retry-After).
     pub max_postponed: u32,
@@ -75,10 +75,10 @@ pub struct ClientConfig {
     pub backoff: Duration,
     /// Maximum backoff.
     pub max_backoff: Duration,
-    /// How long to wait for a server that was there and has gone, or that asks to come back later, before the
+    /// How long to wait for a server that has become unreachable, or that asks to come back later, before the
     /// run stops.
     pub patience: Duration,
-    /// Asks the requests on the poison list again.
+    /// Sends the requests on the poison list again.
     pub retry_poisoned: bool,
 }
 
@@ -143,10 +143,10 @@ impl Progress {
     }
 }
 
-/// What a finished run did: its last progress, with nothing in flight.
+/// The result of a finished run: its last progress, with nothing in flight.
 pub type Summary = Progress;
 
-/// Asks one server.
+/// A client of one server.
 #[derive(Debug)]
 pub struct Client {
     config: ClientConfig,
@@ -193,7 +193,7 @@ impl Client {
     /// # Errors
     /// - [`Error::Connect`]: the address could not be reached at the start.
     /// - [`Error::Unauthorized`]: the server answered 401 or 403.
-    /// - [`Error::Server`]: the server answered none of many requests in a row, or was away for longer than
+    /// - [`Error::Server`]: the server answered none of many requests in a row, or was unreachable for longer than
     ///   [`ClientConfig::patience`].
     /// - [`Error::Interrupted`]: `stop` was set.
     /// - [`Error::Usage`]: a request has an `extra` member that this client decides (`model`, `messages`, `stream`, `n`).

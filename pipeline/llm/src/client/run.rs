@@ -64,7 +64,7 @@ pub(crate) struct Run<'a, C, I> {
     later: BinaryHeap<Reverse<(Instant, Key)>>,
     in_flight: HashMap<Key, InFlight>,
     window: Window,
-    /// The server asked us not to come before.
+    /// The server asked us not to send anything before this.
     pause_until: Option<Instant>,
     /// Given up since the last answer. Not written before another answer shows that the server works.
     given_up: Vec<Poisoned>,
@@ -126,7 +126,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
             if self.in_flight.is_empty() && (stopping || self.questions.is_empty() && self.source.is_none()) {
                 return if stopping { Err(Error::Interrupted) } else { self.judge_given_up(true) };
             }
-            // Behind `fill`: between an answer and the next request nothing may be in flight.
+            // After `fill`: between an answer and the next request nothing may be in flight.
             if reported.elapsed() >= TICK {
                 self.report(observe);
                 reported = Instant::now();
@@ -134,12 +134,12 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
             match self.receiver.recv_timeout(self.until_next(stopping)) {
                 Ok(outcome) => {
                     self.take(outcome)?;
-                    // What has come meanwhile, before new requests are made.
+                    // Handle what has arrived before making new requests.
                     while let Ok(outcome) = self.receiver.try_recv() {
                         self.take(outcome)?;
                     }
                 }
-                // `Disconnected` cannot be: we hold a sender.
+                // `Disconnected` cannot happen: we hold a sender.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             self.cache.flush_if_due()?;
@@ -153,7 +153,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
         observe(&self.progress);
     }
 
-    /// Time to the next thing to do without an answer.
+    /// Time until something must be done without an answer.
     fn until_next(&self, stopping: bool) -> Duration {
         let now = Instant::now();
         let due = self.later.peek().map(|Reverse((at, _))| *at).filter(|_| !stopping);
@@ -188,7 +188,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
             self.later.pop();
             self.ready.push_back(key);
         }
-        // Conversations that the cache answers cost no room; after some of them the channel gets its turn.
+        // Conversations that the cache answers take no room; after some of them the channel gets its turn.
         for _ in 0..256 {
             if self.in_flight.len() >= self.window.size() || self.pause(now).is_some() {
                 return Ok(());
@@ -385,7 +385,7 @@ impl<'a, C: Conversation, I: Iterator<Item = C>> Run<'a, C, I> {
         self.judge_given_up(false)
     }
 
-    /// Tells a server that answers nothing from requests that cannot be answered.
+    /// Distinguishes a server that answers nothing from requests that cannot be answered.
     fn judge_given_up(&mut self, at_end: bool) -> Result<()> {
         let n = self.given_up.len();
         let too_many = n >= GIVEN_UP_IN_A_ROW.max(2 * self.window.size());

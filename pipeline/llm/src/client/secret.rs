@@ -1,4 +1,4 @@
-//! The API key, which appears nowhere but in the header of a request.
+//! The API key, which appears only in the header of a request.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ impl ApiKey {
     /// Reads the variable.
     ///
     /// # Errors
-    /// It is not set, empty, or holds what no header can.
+    /// It is not set, empty, or has bytes that a header cannot contain.
     pub(crate) fn from_env(variable: &str) -> Result<ApiKey> {
         let value = std::env::var(variable).map_err(|_| {
             Error::Usage(format!(
@@ -49,7 +49,7 @@ impl ApiKey {
         Some(header)
     }
 
-    /// Whether bytes from a server hold the key.
+    /// Whether bytes from a server contain the key.
     pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
         bytes.windows(self.value.len()).any(|window| window == self.value.as_bytes())
     }

@@ -19,7 +19,7 @@ pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
-    // Some servers send fractions of seconds, which the standard does not know.
+    // Some servers send fractions of seconds, which the standard does not allow.
     if let Some(seconds) = value.parse::<f64>().ok().filter(|seconds| (0.0..1e9).contains(seconds)) {
         return Some(Duration::from_secs_f64(seconds));
     }

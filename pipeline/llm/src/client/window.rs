@@ -25,19 +25,19 @@ impl Window {
         self.size as usize
     }
 
-    /// Goes into every request, and back into [`Window::complaint`].
+    /// Goes with every request, and back to [`Window::complaint`].
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// A request was answered while the window was full. A window that is not used up says nothing about the
+    /// A request was answered while the window was full. A window that is not full says nothing about the
     /// server.
     pub(crate) fn answer(&mut self) {
         self.size += if self.size < self.threshold { 1.0 } else { 1.0 / self.size };
         self.size = self.size.min(self.max);
     }
 
-    /// The server is overloaded, says the answer to a request of `epoch`.
+    /// The answer to a request of `epoch` says that the server is overloaded.
     pub(crate) fn complaint(&mut self, epoch: u64) {
         if epoch == self.epoch {
             self.size = (self.size / 2.0).max(1.0);

@@ -1,4 +1,4 @@
-//! What a server may do, and what the client makes of it (docs/llm-client.md).
+//! What a server may do, and how the client reacts (docs/llm-client.md).
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use moe_llm::{Cache, ClientConfig, Error};
 use crate::server::Options;
 use crate::support::{answer, ask, config, request, server, server_with};
 
-/// Asks a prompt that fails and some that do not.
+/// Sends a prompt that fails and some that do not.
 fn with_others(prompt: &str) -> Vec<&str> {
     vec!["first", prompt, "second", "third"]
 }
@@ -126,8 +126,8 @@ fn an_answer_that_does_not_come_is_given_up_at_the_deadline() {
         config.max_tries = 2;
     };
     given_up("@@hang 0@@x", 2, "no complete answer within 0.3 s", few);
-    // Bytes that come too slowly are no answer either: about a second for the first hundred. They would the
-    // next time.
+    // Bytes that arrive too slowly are not an answer either: about a second for the first hundred. They would
+    // be just as slow the next time.
     given_up("@@slow 10@@x", 1, "no end within 0.3 s", few);
 }
 
@@ -231,7 +231,7 @@ fn an_unreachable_address_is_one_clear_error() {
     assert_eq!(text.lines().count(), 2);
 }
 
-/// All requests fail: that is the server, and no document is to blame.
+/// All requests fail: the server is at fault, not a document.
 #[test]
 fn a_server_that_answers_nothing_stops_the_run_and_poisons_nothing() {
     let (server, dir) = (server(), tempfile::tempdir().unwrap());

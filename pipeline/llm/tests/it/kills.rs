@@ -19,7 +19,7 @@ fn chains(n: u32) -> impl Iterator<Item = Chain> {
 }
 
 fn run(url: &str, dir: &std::path::Path, n: u32) -> moe_llm::Result<Cache> {
-    // Segments of some dozens of completions, so that kills meet sealing too.
+    // Segments of a few dozen completions, so that kills also hit sealing.
     let options = CacheOptions { fsync_every: WINDOW, segment_bytes: 40_000, ..CacheOptions::default() };
     let mut cache = Cache::open_with(dir, options)?;
     let config = ClientConfig { concurrency: WINDOW, max_concurrency: WINDOW, ..config(url) };

@@ -13,7 +13,7 @@ mod compat;
 mod failures;
 /// Runs that are killed end with the set of one that is not.
 mod kills;
-/// What runs promise when all goes well: nothing is asked twice, order does not matter.
+/// What runs guarantee when all goes well: no request is sent twice, order does not matter.
 mod runs;
 /// The API key appears nowhere.
 mod secrecy;

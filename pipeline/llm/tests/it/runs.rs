@@ -28,7 +28,7 @@ fn conversations_continue_with_what_was_answered() {
     for (i, ended) in ended.iter().enumerate() {
         assert_eq!(*ended.borrow(), [Ok(format!("f e{i}"))]);
     }
-    // The second request holds the answer to the first, so its key could not be known before.
+    // The second request contains the answer to the first, so its key could not be known before.
     let mut second = request("c7 d");
     second.messages.insert(1, moe_llm::Message::assistant("b a7"));
     assert!(cache.contains(&second.key()));

@@ -1,4 +1,4 @@
-//! The key is given to a process of its own, so that its whole output can be searched.
+//! The key is given to a separate process, so that its whole output can be searched.
 
 use moe_llm::{Cache, Client, ClientConfig};
 

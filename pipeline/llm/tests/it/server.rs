@@ -1,6 +1,6 @@
-//! A server that answers by script, for tests of what a real one does seldom and when it likes.
+//! A server that answers by script, to test what a real one does rarely and unpredictably.
 //!
-//! A message may hold directives, `@@NAME ARGUMENTS@@`, that say how to answer; all others are answered by
+//! A message may contain directives, `@@NAME ARGUMENTS@@`, that say how to answer; all others are answered by
 //! the text of the last message, word pairs swapped, which is the same in every run. Everything that is sent
 //! is counted, by body.
 //!
@@ -45,7 +45,7 @@ pub struct Options {
     pub count_bodies: bool,
 }
 
-/// What came in.
+/// Counts of requests.
 #[derive(Debug, Default)]
 pub struct Counts {
     /// Requests.
@@ -57,7 +57,7 @@ pub struct Counts {
     in_flight: AtomicU64,
     /// Requests at a time, at most.
     pub most_in_flight: AtomicU64,
-    /// Times that each body came.
+    /// How often each body came.
     pub bodies: Mutex<HashMap<[u8; 32], u32>>,
 }
 
@@ -77,7 +77,7 @@ impl Counts {
 pub struct Server {
     /// Address up to `/v1`.
     pub url: String,
-    /// What came in so far.
+    /// Counts of requests so far.
     pub counts: Arc<Counts>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,

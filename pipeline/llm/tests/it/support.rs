@@ -17,7 +17,7 @@ pub fn server_with(options: Options) -> Server {
     Server::start(0, Options { count_bodies: true, ..options }).unwrap()
 }
 
-/// A client that waits for milliseconds where a real one waits for seconds.
+/// A client that waits milliseconds where a real one waits seconds.
 pub fn config(url: &str) -> ClientConfig {
     ClientConfig {
         deadline: Duration::from_secs(5),
@@ -31,11 +31,11 @@ pub fn request(prompt: &str) -> Request {
     Request::new("scripted", vec![Message::system("You follow a script."), Message::user(prompt)])
 }
 
-/// Asks its prompts one after the other; each request holds the answer before it.
+/// Sends its prompts one after the other; each request contains the previous answer.
 pub struct Chain {
     prompts: Vec<String>,
     asked: usize,
-    /// What came of it.
+    /// The result.
     pub ended: std::rc::Rc<std::cell::RefCell<Vec<Result<String, String>>>>,
 }
 
@@ -66,7 +66,7 @@ impl Conversation for Chain {
     }
 }
 
-/// Asks each prompt in a conversation of its own.
+/// Sends each prompt in its own conversation.
 pub fn ask(config: ClientConfig, cache: &mut Cache, prompts: &[&str]) -> moe_llm::Result<Summary> {
     let chains: Vec<Chain> = prompts.iter().map(|prompt| Chain::new(&[prompt])).collect();
     Client::new(config)?.run(chains, cache, &mut |_| (), &AtomicBool::new(false))
@@ -78,7 +78,7 @@ pub fn answer(cache: &Cache, prompt: &str) -> (String, String) {
     (completion.text, completion.finish_reason)
 }
 
-/// Runs a test of this binary in a process of its own, in which the variables are set.
+/// Runs a test of this binary in a separate process, with these variables set.
 pub fn child(test: &str, variables: &[(&str, &str)]) -> std::process::Command {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
