@@ -1,4 +1,4 @@
-//! Vectors that become arrays of NumPy where they lie.
+//! Vectors that become NumPy arrays without a copy.
 
 use moe_shards::Sample;
 use numpy::{Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
@@ -42,7 +42,7 @@ impl Columns {
         }
     }
 
-    /// Puts another sample behind.
+    /// Appends another sample.
     pub fn append(&mut self, sample: &Sample) {
         self.tokens.extend(sample.tokens.iter().map(|&number| number as i32));
         self.targets.extend(sample.targets.iter().map(|&number| number as i32));
@@ -67,7 +67,7 @@ pub fn array<T: Element>(py: Python<'_>, numbers: Vec<T>) -> Py<PyArray1<T>> {
 /// A vector as an array of `rows` rows.
 ///
 /// # Errors
-/// The rows do not share it equally.
+/// The rows do not have equal lengths.
 pub fn rows<T: Element>(
     py: Python<'_>,
     numbers: Vec<T>,

@@ -1,4 +1,4 @@
-//! Errors become exceptions with the same message. A panic, which would be a bug, becomes one too.
+//! Errors become exceptions with the same message. A panic, which would be a bug, becomes one, too.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -37,7 +37,7 @@ pub fn exception(error: &Error) -> PyErr {
     }
 }
 
-/// Runs `work` while other threads of Python may run.
+/// Runs `work` while other Python threads may run.
 ///
 /// # Errors
 /// Those of `work`, or that it panicked.
@@ -55,10 +55,11 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl Send + FnOnce() -> moe_shard
     }
 }
 
-/// A number from Python that must be one of `len`, as sample `t` of a plan. Nothing counts from the end.
+/// A number from Python that must be below `len`, such as sample `t` of a plan. Negative numbers do not count
+/// from the end.
 ///
 /// # Errors
-/// It is negative, beyond 64 bits, or no integer.
+/// It is negative, beyond 64 bits, or not an integer.
 pub fn number(value: &Bound<'_, PyAny>, what: &str, len: u64) -> PyResult<u64> {
     if let Ok(number) = value.extract::<u64>() {
         return Ok(number);

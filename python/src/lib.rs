@@ -1,7 +1,7 @@
 //! The compiled part of the Python package `moe_shards`: the readers of `moe-shards`, with arrays of NumPy.
 //!
-//! Everything that can be said in Python is (`moe_shards/`); here are the classes that read. No rule of the
-//! format is repeated: each method is a call of the crate that `moe-train` reads with. Calls let other Python
+//! Everything that can be written in Python is (`moe_shards/`); here are the classes that read. No rule of
+//! the format is repeated: each method calls the crate that `moe-train` reads with. Calls let other Python
 //! threads run while they read.
 
 mod arrays;

@@ -11,7 +11,7 @@ use crate::arrays::{Columns, array, rows};
 use crate::error::{detached, exception, number, out_of_range};
 use crate::sample::SampleView;
 
-/// The sequence of all training samples, as `moe-data mix` made it. Sample `t` is a function of `t` alone:
+/// The sequence of all training samples, as `moe-data mix` made it. Sample `t` is a function only of `t`:
 /// there is no state, and any number of threads may read.
 #[pyclass(frozen, module = "moe_shards", name = "Plan")]
 pub struct PlanReader {
@@ -19,7 +19,7 @@ pub struct PlanReader {
     dir: PathBuf,
 }
 
-/// What the manifest says of a shard.
+/// The manifest's entry for a shard.
 #[pyclass(frozen, get_all, module = "moe_shards", name = "ShardInfo")]
 pub struct ShardInfo {
     /// Name of the file without its ending.
@@ -121,9 +121,9 @@ impl PlanReader {
     }
 
     /// The samples `start..stop`, or the part of them that rank `rank` of `world` reads: a contiguous slice,
-    /// `n * rank // world` to `n * (rank + 1) // world` of the `n`. Gives arrays of shape (rows, seq_len), by
-    /// name. With `ignore_index` it stands in `targets` where nothing is to be predicted. The samples must
-    /// have the same length.
+    /// `n * rank // world` to `n * (rank + 1) // world` of the `n`. Returns arrays of shape (rows, seq_len),
+    /// by name. If `ignore_index` is given, `targets` has it where nothing is to be predicted. The samples
+    /// must have the same length.
     #[pyo3(signature = (start, stop, rank=0, world=1, *, ignore_index=None))]
     fn batch<'py>(
         &self,
@@ -191,7 +191,7 @@ impl PlanReader {
         Ok((id.pool, id.pass, id.bin))
     }
 
-    /// Which text sample `t` is: what `moe-data explain T --json` says of it. With `text` also the text of
+    /// Which text sample `t` is: the output of `moe-data explain T --json`. With `text`, also the text of
     /// each piece, for which the package `tokenizers` must be installed.
     #[pyo3(signature = (t, *, text=false))]
     fn explain<'py>(

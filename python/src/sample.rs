@@ -1,4 +1,4 @@
-//! A sample with where it is from.
+//! A sample with where it comes from.
 
 use moe_shards::{Piece, Plan, Sample, SampleId};
 use numpy::PyArray1;
@@ -9,7 +9,7 @@ use crate::arrays::{Columns, array};
 /// One training sequence. All arrays are `seq_len` long, and the caller may change them.
 ///
 /// `tokens` (int32): input, padding is the end-of-document token. `targets` (int32): the next token of the
-/// same document; where there is none `loss_mask` (bool) is False. `segments` (int32): number of the segment,
+/// same document; if there is none, `loss_mask` (bool) is False. `segments` (int32): number of the segment,
 /// -1 is padding; attention stays inside a segment, which is a piece or the texts of a stitched family.
 /// `positions` (int32): position in it, from 0. `pieces`: the documents.
 #[pyclass(frozen, module = "moe_shards", name = "Sample")]
@@ -65,7 +65,7 @@ pub struct PieceView {
 }
 
 impl SampleView {
-    /// A sample of a plan; its numbers move into arrays.
+    /// A sample of a plan; its numbers are moved into arrays.
     pub fn new(py: Python<'_>, plan: &Plan, t: u64, sample: Sample) -> SampleView {
         let SampleId { pool, pass, bin } = sample.id;
         let shards = &plan.manifest().shards;

@@ -16,7 +16,7 @@ use crate::error::{detached, exception, number, out_of_range};
 pub struct ShardReader {
     shard: Shard,
     path: PathBuf,
-    /// All tokens, an array over the file.
+    /// All tokens, as an array over the file.
     tokens: Py<PyAny>,
 }
 
@@ -41,11 +41,11 @@ pub struct DocumentView {
     tags: Vec<String>,
     /// Bytes of the text as it was read.
     n_bytes: u32,
-    /// Whether each token is trained, bool, in a shard of conversations; None where all are.
+    /// Whether each token is trained, bool, in a shard of conversations; None if all are.
     trained: Option<Py<PyArray1<bool>>>,
 }
 
-/// Goes over the documents of a shard.
+/// Iterates over the documents of a shard.
 #[pyclass(module = "moe_shards")]
 pub struct DocumentIter {
     shard: Py<ShardReader>,
@@ -76,7 +76,7 @@ impl ShardReader {
         };
         let numpy = py.import("numpy")?;
         let tokens = if shard.n_tokens() == 0 {
-            // NumPy maps no empty file.
+            // NumPy cannot map an empty file.
             numpy.call_method1("empty", (0, dtype))?
         } else {
             let options = PyDict::new(py);

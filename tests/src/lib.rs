@@ -33,20 +33,20 @@ pub fn command(name: &str, dir: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// Runs a command that must succeed; gives its standard output.
+/// Runs a command that must succeed; returns its standard output.
 ///
 /// # Panics
-/// It fails; the message holds all it said.
+/// It fails; the message has all its output.
 pub fn succeed(name: &str, dir: &Path, args: &[&str]) -> String {
     let output = run(name, dir, args);
     assert!(output.status.success(), "{name} {args:?}: {}\n{}", output.status, both(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Runs a command that must fail with an exit code; gives what it said on standard error.
+/// Runs a command that must fail with an exit code; returns its standard error.
 ///
 /// # Panics
-/// It succeeds, fails otherwise, or panicked.
+/// It succeeds, fails with another code, or panicked.
 pub fn fail(name: &str, dir: &Path, args: &[&str], code: i32) -> String {
     let output = run(name, dir, args);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -63,8 +63,8 @@ fn both(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Starts a command, lets it work for a while and kills it with SIGKILL; says whether it was still
-/// working.
+/// Starts a command, lets it work for a while and kills it with SIGKILL; returns whether it was still
+/// running.
 ///
 /// # Panics
 /// The process cannot be started or waited for.

@@ -1,4 +1,4 @@
-//! Arithmetic and logic on every lane by itself (PTX ISA 8.7, sections 9.7.1 to 9.7.5 and 9.7.8).
+//! Arithmetic and logic on each lane separately (PTX ISA 8.7, sections 9.7.1 to 9.7.5 and 9.7.8).
 
 use crate::float::{bits, f32_of, from_bf16, from_f16, fused, to_bf16, to_f16};
 use crate::warp::{Effect, Lanes};

@@ -24,7 +24,7 @@ fn kind(name: &str) -> Option<Kind> {
     })
 }
 
-/// What the conversion with these parts of the opcode, after `cvt`, does.
+/// The conversion with these parts of the opcode, after `cvt`.
 pub(crate) fn conversion(parts: &[&str]) -> Option<Box<dyn Fn(u64) -> u64 + Send + Sync>> {
     let (modifiers, types) = parts.split_at(parts.len().checked_sub(2)?);
     let [to, from] = types else { return None };
@@ -57,7 +57,7 @@ pub(crate) fn conversion(parts: &[&str]) -> Option<Box<dyn Fn(u64) -> u64 + Send
             cut(to, if is_saturated { value.clamp(range(to).0, range(to).1) } else { value })
         }),
         (true, false) => Box::new(move |x| {
-            // Straight to f32: through f64, large integers would round twice.
+            // Directly to f32: through f64, large integers would be rounded twice.
             let value = integer(from, x);
             match to {
                 Kind::Double => (value as f64).to_bits(),
@@ -72,7 +72,7 @@ pub(crate) fn conversion(parts: &[&str]) -> Option<Box<dyn Fn(u64) -> u64 + Send
         }),
         (false, false) => Box::new(move |x| {
             let value = round(float(from, x));
-            // What is not a number becomes 0.
+            // NaN becomes 0.
             let value = match is_saturated {
                 true if value.is_nan() => 0.0,
                 true => value.clamp(0.0, 1.0),

@@ -8,7 +8,7 @@ use crate::program::{Operand, Statement, width};
 use crate::warp::{Action, Effect, LANES, Space, Warp, lanes};
 
 /// # Errors
-/// A statement that is not known.
+/// An unknown statement.
 pub(crate) fn decode(statement: &Statement) -> Result<Action, String> {
     let parts: Vec<&str> = statement.opcode.iter().map(String::as_str).collect();
     let of = &statement.operands;
@@ -123,7 +123,7 @@ fn compare(parts: &[&str], of: &[Operand]) -> Option<Effect> {
                 "f16" => |a| f64::from(from_f16(a)),
                 _ => f64::from_bits,
             };
-            // With `u`, what cannot be ordered holds too.
+            // With `u`, unordered comparisons are true.
             let (name, unordered) = match parts[1].strip_suffix('u') {
                 Some(name) if name != "n" => (name, true),
                 _ => (parts[1], false),
@@ -267,7 +267,7 @@ fn aligned(warp: &mut Warp<'_>, address: u64, bytes: usize) {
     }
 }
 
-/// Lanes one after the other; blocks side by side under one lock.
+/// Lanes one after the other; blocks in parallel under one lock.
 fn atomic(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let (to, of) = if parts[0] == "atom" { (Some(register(of, 0)?), &of[1..]) } else { (None, of) };

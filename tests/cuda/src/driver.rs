@@ -23,7 +23,7 @@ const ILLEGAL_ADDRESS: c_int = 700;
 
 /// 80 GB, as on an H100.
 const MEMORY: usize = 80_000_000_000;
-/// What a driver of CUDA 12.8 says, so that PTX 8.7 is written.
+/// As a driver of CUDA 12.8 reports, so that PTX 8.7 is generated.
 const VERSION: c_int = 12_080;
 const MAX_THREADS: u32 = 1024;
 const MAX_BLOCKS: u32 = 65_535;
@@ -31,7 +31,7 @@ const MAX_SHARED: u32 = 232_448;
 
 static DEVICE: Memory = Memory::new();
 
-/// What cannot be freed or found any more has no use for the program, so modules stay.
+/// Modules that cannot be freed or found any more are of no use to the program, so they stay.
 #[derive(Default)]
 struct Modules {
     modules: Vec<HashMap<String, Arc<Kernel>>>,
@@ -39,16 +39,16 @@ struct Modules {
 }
 
 static MODULES: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
-/// Of events, the moments when they were recorded.
+/// For events, the times when they were recorded.
 static EVENTS: LazyLock<Mutex<Vec<Option<Instant>>>> = LazyLock::new(Mutex::default);
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes a result where the caller wants it.
+/// Writes a result to the place given by the caller.
 unsafe fn give<T>(to: *mut T, value: T) -> c_int {
-    // SAFETY: the caller of the driver gives a place for the result.
+    // SAFETY: the caller of the driver provides memory for the result.
     unsafe { to.write(value) };
     SUCCESS
 }
@@ -75,7 +75,7 @@ unsafe extern "C" fn cuDeviceGetCount(count: *mut c_int) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetName(to: *mut c_char, size: c_int, _device: c_int) -> c_int {
-    // burn takes tensor cores from the name: only some of NVIDIA's GTX cards have none.
+    // burn infers tensor cores from the name: only some of NVIDIA's GTX cards have none.
     let name = c"emulated H100";
     let bytes = name.to_bytes_with_nul().len();
     if size < bytes as c_int {
@@ -86,7 +86,7 @@ unsafe extern "C" fn cuDeviceGetName(to: *mut c_char, size: c_int, _device: c_in
     SUCCESS
 }
 
-/// Those of an H100 (CUdevice_attribute).
+/// The attributes of an H100 (CUdevice_attribute).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuDeviceGetAttribute(to: *mut c_int, attribute: c_int, _device: c_int) -> c_int {
     let value = match attribute {
@@ -96,7 +96,7 @@ unsafe extern "C" fn cuDeviceGetAttribute(to: *mut c_int, attribute: c_int, _dev
         // Blocks of a grid.
         5 => c_int::MAX,
         6 | 7 => MAX_BLOCKS as c_int,
-        // Shared memory of a block, without and with asking for more.
+        // Shared memory of a block, by default and on request.
         8 => 49_152,
         97 => MAX_SHARED as c_int,
         // Lanes, registers of a block, multiprocessors.
@@ -231,7 +231,7 @@ unsafe extern "C" fn cuMemcpyHtoDAsync_v2(to: u64, from: *const u8, bytes: usize
     if !DEVICE.holds(to, bytes) {
         return complain("a copy to the device ends outside its allocation", INVALID_VALUE);
     }
-    // SAFETY: the device holds the bytes, and the caller has as many.
+    // SAFETY: the device has the bytes, and so does the caller.
     unsafe { (to as *mut u8).copy_from(from, bytes) };
     SUCCESS
 }
@@ -251,7 +251,7 @@ unsafe extern "C" fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, _str
     if !DEVICE.holds(from, bytes) || !DEVICE.holds(to, bytes) {
         return complain("a copy on the device ends outside its allocation", INVALID_VALUE);
     }
-    // SAFETY: the device holds both.
+    // SAFETY: the device has both.
     unsafe { (to as *mut u8).copy_from(from as *const u8, bytes) };
     SUCCESS
 }
@@ -280,7 +280,7 @@ struct Copy2D {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuMemcpy2DAsync_v2(copy: *const Copy2D, _stream: usize) -> c_int {
     const ON_DEVICE: c_uint = 2;
-    // SAFETY: the caller gives a description, of memory that it has.
+    // SAFETY: the caller passes a description of memory that it owns.
     unsafe {
         let copy = &*copy;
         let from = if copy.from_type == ON_DEVICE { copy.from_device as *const u8 } else { copy.from_host };
@@ -300,7 +300,7 @@ unsafe extern "C" fn cuMemcpy2DAsync_v2(copy: *const Copy2D, _stream: usize) -> 
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuModuleLoadData(module: *mut usize, image: *const c_char) -> c_int {
-    // SAFETY: PTX is text with a zero at its end.
+    // SAFETY: PTX is a zero-terminated string.
     let Ok(text) = (unsafe { CStr::from_ptr(image) }).to_str() else {
         return complain("a module that is no PTX", INVALID_PTX);
     };
@@ -334,7 +334,7 @@ extern "C" fn cuModuleUnload(_module: usize) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn cuModuleGetFunction(function: *mut usize, module: usize, name: *const c_char) -> c_int {
-    // SAFETY: a name is text with a zero at its end.
+    // SAFETY: a name is a zero-terminated string.
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
     let mut modules = locked(&MODULES);
     let Some(kernel) = modules.modules.get(module - 1).and_then(|kernels| kernels.get(&*name)).cloned()
@@ -383,7 +383,7 @@ unsafe extern "C" fn cuLaunchKernel(
     }
     let mut parameters = vec![0u8; kernel.parameters.last().map_or(0, |(at, size)| at + size)];
     for (i, (at, size)) in kernel.parameters.iter().enumerate() {
-        // SAFETY: the caller gives a pointer to each parameter.
+        // SAFETY: the caller passes a pointer to each parameter.
         let from = unsafe { std::slice::from_raw_parts((*arguments.add(i)).cast::<u8>(), *size) };
         parameters[*at..at + size].copy_from_slice(from);
     }
@@ -393,7 +393,7 @@ unsafe extern "C" fn cuLaunchKernel(
         return complain(&format!("{} fails, as CUDA_EMULATOR_FAIL says", kernel.name), ILLEGAL_ADDRESS);
     }
     if SKIP.have(&kernel.name) {
-        // Nothing is infinitely fast.
+        // No time is zero.
         std::thread::sleep(Duration::from_millis(3));
         return SUCCESS;
     }
@@ -408,11 +408,11 @@ unsafe extern "C" fn cuLaunchKernel(
     }
 }
 
-/// Beginnings of kernels' names.
+/// Prefixes of kernels' names.
 struct Names(String);
 
 impl Names {
-    /// From a variable of the environment, with commas between them.
+    /// From an environment variable, separated by commas.
     fn of(variable: &str) -> Self {
         Self(std::env::var(variable).unwrap_or_default())
     }
@@ -436,7 +436,7 @@ fn trace(name: &str, grid: Grid, executed: u64, started: Instant) {
     }
 }
 
-/// Says what went wrong, which the codes of the API cannot.
+/// Prints what went wrong, which the codes of the API cannot express.
 fn complain(text: &str, code: c_int) -> c_int {
     eprintln!("cuda emulator: {text}");
     code

@@ -58,12 +58,12 @@ pub(crate) fn to_tf32(value: f32) -> u64 {
     u64::from((value.to_bits() + 0x1000) & !0x1fff)
 }
 
-/// What a tensor core reads of a TF32 factor.
+/// The bits of a TF32 factor that a tensor core reads.
 pub(crate) fn from_tf32(bits: u64) -> f32 {
     f32::from_bits(bits as u32 & !0x1fff)
 }
 
-/// `a * b + c` of f32, rounded to f64 on the way.
+/// `a * b + c` of f32, rounded to f64 in between.
 pub(crate) fn fused(a: f32, b: f32, c: f32) -> f32 {
     (f64::from(a) * f64::from(b) + f64::from(c)) as f32
 }
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn formats_round_to_nearest() {
         assert_eq!(to_bf16(1.0), 0x3f80);
-        // 1 + 2^-8 lies between 1 and 1 + 2^-7, a tie, which goes to even; 1 + 3 * 2^-8 goes up.
+        // 1 + 2^-8 is between 1 and 1 + 2^-7, a tie, which goes to even; 1 + 3 * 2^-8 goes up.
         assert_eq!(to_bf16(1.0 + 2f32.powi(-8)), 0x3f80);
         assert_eq!(to_bf16(1.0 + 3.0 * 2f32.powi(-8)), 0x3f82);
         assert_eq!(to_f16(1.0), 0x3c00);

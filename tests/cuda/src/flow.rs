@@ -1,13 +1,13 @@
-//! Where lanes that part at a branch meet again: at its immediate post-dominator, the first statement that
-//! all ways to the end have in common.
+//! Where lanes that diverge at a branch reconverge: at its immediate post-dominator, the first statement that
+//! all paths to the end have in common.
 
 use crate::warp::{Action, Step};
 
-/// The end of the program, which is also where ways meet that only share the end.
+/// The end of the program, which is also where paths reconverge that only share the end.
 pub(crate) const END: usize = usize::MAX;
 
-/// For every statement, where its ways meet. (Cooper, Harvey, Kennedy: A Simple, Fast Dominance Algorithm,
-/// on the reversed graph of statements.)
+/// For every statement, where its paths reconverge. (Cooper, Harvey, Kennedy: A Simple, Fast Dominance
+/// Algorithm, on the reversed graph of statements.)
 pub(crate) fn meetings(steps: &[Step]) -> Vec<usize> {
     let end = steps.len();
     let successors: Vec<Vec<usize>> = steps
@@ -27,7 +27,7 @@ pub(crate) fn meetings(steps: &[Step]) -> Vec<usize> {
             predecessors[(*to).min(end)].push(at);
         }
     }
-    // Post-order from the end, against the ways.
+    // Post-order from the end, against the edges.
     let mut order = Vec::with_capacity(end + 1);
     let mut rank = vec![None; end + 1];
     let mut seen = vec![false; end + 1];
@@ -97,7 +97,7 @@ mod tests {
             step(Action::Exit, false),
         ];
         assert_eq!(meetings(&steps), [3, 3, 3, 4, 5, END]);
-        // Lanes that end early never meet the others.
+        // Lanes that end early never rejoin the others.
         let steps = [step(Action::Exit, true), nothing(), step(Action::Exit, false)];
         assert_eq!(meetings(&steps), [END, 2, END]);
     }

@@ -1,4 +1,4 @@
-//! Blocks of threads, side by side on the cores at hand.
+//! Blocks of threads, in parallel on the available cores.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,7 @@ pub struct Grid {
     pub blocks: [u32; 3],
     /// Threads of a block.
     pub threads: [u32; 3],
-    /// Bytes beyond those that the module names.
+    /// Bytes in addition to those that the module declares.
     pub shared: usize,
 }
 
@@ -27,7 +27,7 @@ pub struct Failure(pub String);
 /// Returns the statements that its warps executed.
 ///
 /// # Errors
-/// The first fault, with the block where it was.
+/// The first fault, with its block.
 pub fn launch(kernel: &Kernel, grid: Grid, parameters: &[u8], memory: &Memory) -> Result<u64, Failure> {
     let [x, y, z] = grid.blocks.map(|extent| extent as usize);
     let blocks = x * y * z;
@@ -66,7 +66,7 @@ pub fn launch(kernel: &Kernel, grid: Grid, parameters: &[u8], memory: &Memory) -
 struct Block<'a> {
     warps: Vec<Warp<'a>>,
     threads: usize,
-    /// In words, for the alignment.
+    /// In words, for alignment.
     shared: Vec<u128>,
 }
 
@@ -100,7 +100,7 @@ impl<'a> Block<'a> {
     }
 
     fn run(&mut self, kernel: &Kernel, position: [usize; 3]) -> Result<(), String> {
-        // What nobody wrote is not a number.
+        // Unwritten memory is NaN.
         self.shared.fill(u128::MAX);
         for (i, warp) in self.warps.iter_mut().enumerate() {
             warp.shared = self.shared.as_mut_ptr().cast();

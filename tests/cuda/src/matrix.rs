@@ -1,7 +1,7 @@
 //! Products of small matrices by a whole warp (PTX ISA 8.7, section 9.7.14).
 //!
 //! Fragments of `mma`, `ldmatrix` and `stmatrix` have the layouts of the manual. Those of `wmma`, which it
-//! leaves open, go row by row over lanes and registers.
+//! leaves unspecified, go row by row over lanes and registers.
 
 use crate::decode::space;
 use crate::float::{bits, f32_of, from_bf16, from_f16, from_tf32};
@@ -77,7 +77,7 @@ pub(crate) fn decode(parts: &[&str], of: &[Operand]) -> Option<Effect> {
     }
 }
 
-/// Of A, B and the sums, which must be the same in and out.
+/// Types of A, B and the sums; input and output sums must have the same type.
 fn types(parts: &[&str]) -> Option<(Element, Element, Element)> {
     let last = parts.len().checked_sub(4)?;
     let [d, a, b, c] = [0, 1, 2, 3].map(|i| Element::named(parts[last + i]));

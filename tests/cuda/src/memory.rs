@@ -4,7 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
-/// Where shared memory lies among generic addresses. Its own addresses are the lower 32 bits.
+/// The generic address of shared memory. Its own addresses are the lower 32 bits.
 pub(crate) const SHARED: u64 = 1 << 56;
 /// Likewise the local memory of a thread,
 pub(crate) const LOCAL: u64 = 2 << 56;
@@ -17,7 +17,7 @@ const ALIGNMENT: usize = 512;
 
 /// The memory of the device.
 pub struct Memory {
-    /// By first address: the end, and what the allocator of the host gave.
+    /// By first address: the end, and the pointer from the host's allocator.
     allocations: RwLock<BTreeMap<u64, (u64, usize, Layout)>>,
 }
 
@@ -33,9 +33,9 @@ impl Memory {
         Self { allocations: RwLock::new(BTreeMap::new()) }
     }
 
-    /// The address of so many zeros, or nothing where the host has no memory.
+    /// The address of this many zeros, or nothing if the host has no memory.
     pub fn allocate(&self, bytes: usize) -> Option<u64> {
-        // The host takes pages of zeros as they are written only for small alignments.
+        // The host allocates zero pages lazily only for small alignments.
         let layout = Layout::from_size_align(bytes.max(1) + ALIGNMENT, 16).ok()?;
         // SAFETY: the size is not zero.
         let given = unsafe { alloc_zeroed(layout) } as usize;
@@ -54,7 +54,7 @@ impl Memory {
         let Some((_, given, layout)) = allocations.remove(&first) else {
             return false;
         };
-        // SAFETY: this is what the allocator gave, for the same layout, and nobody can find it any more.
+        // SAFETY: the allocator returned this for the same layout, and nothing refers to it any more.
         unsafe { dealloc(given as *mut u8, layout) };
         true
     }
@@ -74,7 +74,7 @@ impl Memory {
     /// Writes the lower 1, 2, 4 or 8 bytes of a value.
     ///
     /// # Errors
-    /// The address, where it is not allocated.
+    /// The address, if it is not allocated.
     pub fn store(&self, address: u64, width: usize, value: u64) -> Result<(), u64> {
         if !self.holds(address, width) {
             return Err(address);
@@ -87,7 +87,7 @@ impl Memory {
     /// The 1, 2, 4 or 8 bytes at an address.
     ///
     /// # Errors
-    /// The address, where it is not allocated.
+    /// The address, if it is not allocated.
     pub fn load(&self, address: u64, width: usize) -> Result<u64, u64> {
         if !self.holds(address, width) {
             return Err(address);
@@ -98,9 +98,9 @@ impl Memory {
 }
 
 /// # Safety
-/// So many bytes can be read there.
+/// This many bytes can be read there.
 pub(crate) unsafe fn read(from: *const u8, width: usize) -> u64 {
-    // SAFETY: by the contract.
+    // SAFETY: by the function's contract.
     unsafe {
         match width {
             1 => u64::from(from.read()),
@@ -112,9 +112,9 @@ pub(crate) unsafe fn read(from: *const u8, width: usize) -> u64 {
 }
 
 /// # Safety
-/// So many bytes can be written there.
+/// This many bytes can be written there.
 pub(crate) unsafe fn write(to: *mut u8, width: usize, value: u64) {
-    // SAFETY: by the contract.
+    // SAFETY: by the function's contract.
     unsafe {
         match width {
             1 => to.write(value as u8),

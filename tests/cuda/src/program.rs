@@ -13,20 +13,20 @@ pub struct Kernel {
     /// Offset and size in bytes of each parameter in the parameter space.
     pub(crate) parameters: Vec<(usize, usize)>,
     pub(crate) steps: Vec<Step>,
-    /// For each step, where lanes that part there meet again.
+    /// For each step, where lanes that diverge there reconverge.
     pub(crate) meetings: Vec<usize>,
-    /// Registers of a lane, constants and special registers among them.
+    /// Registers of a lane, including constants and special registers.
     pub(crate) registers: usize,
-    /// What registers hold before the first statement, the same for all lanes.
+    /// Initial values of registers, the same for all lanes.
     pub(crate) constants: Vec<(usize, u64)>,
     pub(crate) specials: Vec<(usize, Special)>,
     /// Bytes of local memory of a lane.
     pub(crate) local: usize,
-    /// Bytes of shared memory with a size in the module; the rest comes with the launch.
+    /// Bytes of shared memory with a size in the module; the rest is given at launch.
     pub(crate) shared: usize,
 }
 
-/// A register that the position of a thread fills, by axis where it has one.
+/// A register with the position of a thread, by axis if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Special {
     Thread(usize),
@@ -76,7 +76,7 @@ pub(crate) struct Statement {
 /// The kernels of a module by name.
 ///
 /// # Errors
-/// The first statement that this emulator does not know, with its kernel.
+/// The first unknown statement, with its kernel.
 pub fn parse(text: &str, memory: &Memory) -> Result<HashMap<String, Kernel>, String> {
     // Comments, and lines about sources, which end without a semicolon.
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or(""));
@@ -122,7 +122,7 @@ fn block_end(text: &str) -> Result<usize, String> {
     Err("a block without end".into())
 }
 
-/// Reads `.extern .shared .align 128 .b8 cube_shared[]` and its like.
+/// Reads `.extern .shared .align 128 .b8 cube_shared[]` and the like.
 fn variable(
     text: &str,
     symbols: &mut HashMap<String, u64>,
@@ -150,12 +150,12 @@ fn variable(
     Ok(())
 }
 
-/// What a declaration such as `.shared .align 128 .b8 tile[4096]` says.
+/// A declaration such as `.shared .align 128 .b8 tile[4096]`.
 struct Declared<'t> {
     name: &'t str,
     /// Bytes of an element.
     width: usize,
-    /// Of all elements; 0 where the launch gives the size.
+    /// Bytes of all elements; 0 if the launch gives the size.
     bytes: usize,
     align: usize,
 }
@@ -179,7 +179,7 @@ fn declared(text: &str) -> Result<Declared<'_>, String> {
     Ok(Declared { name, width, bytes: count * width, align })
 }
 
-/// Takes so many bytes after `end`, and returns where they begin.
+/// Takes this many bytes after `end`, and returns where they begin.
 fn place(end: &mut usize, bytes: usize, align: usize) -> u64 {
     let at = end.next_multiple_of(align);
     *end = at + bytes;
@@ -379,7 +379,7 @@ fn statements(body: &str) -> Vec<&str> {
             continue;
         }
         let end = rest.find(';').unwrap_or(rest.len());
-        // A label ends with a colon before any blank.
+        // A label ends with a colon before any space.
         let word_end = rest.find(char::is_whitespace).unwrap_or(rest.len());
         let end = if rest[..word_end.min(end)].ends_with(':') {
             found.push(&rest[..word_end]);

@@ -1,6 +1,6 @@
 //! A warp: 32 lanes that execute one statement at a time.
 //!
-//! Lanes that part at a branch execute one way after the other up to where the ways meet
+//! Lanes that diverge at a branch execute one path after the other up to where the paths reconverge
 //! ([`crate::flow`]), as GPUs did before Volta and as compilers still arrange it.
 
 use crate::flow::END;
@@ -39,7 +39,7 @@ pub(crate) enum Stop {
     End,
 }
 
-/// Lanes that continue from a statement to where they meet others.
+/// Lanes that continue from a statement to where they rejoin others.
 struct Way {
     at: usize,
     mask: u32,
@@ -57,13 +57,13 @@ pub(crate) struct Warp<'a> {
     pub local: Vec<u8>,
     /// Of lanes that have not ended.
     pub live: u32,
-    /// What is left to do, the next on top.
+    /// Remaining work, the next on top.
     ways: Vec<Way>,
-    /// Statements that were executed.
+    /// Number of executed statements.
     pub executed: u64,
-    /// What went wrong first.
+    /// The first fault.
     pub fault: Option<String>,
-    /// An allocation of the device, the last one that was met.
+    /// The allocation of the device that was used last.
     known: (u64, u64),
 }
 
@@ -84,7 +84,7 @@ impl<'a> Warp<'a> {
         }
     }
 
-    /// Puts all these lanes before the first statement.
+    /// Moves all these lanes to the first statement.
     pub(crate) fn begin(&mut self, live: u32) {
         self.live = live;
         self.ways.clear();
@@ -94,7 +94,7 @@ impl<'a> Warp<'a> {
     /// Executes up to a barrier of the block, or the end.
     ///
     /// # Errors
-    /// A fault of a statement, and a statement for several lanes that some of them do not come to.
+    /// A fault of a statement, or a statement for several lanes that some of them do not reach.
     pub(crate) fn run(&mut self, steps: &[Step], meetings: &[usize]) -> Result<Stop, String> {
         while let Some(Way { mut at, mut mask, meeting }) = self.ways.pop() {
             mask &= self.live;
@@ -163,7 +163,7 @@ impl<'a> Warp<'a> {
         })
     }
 
-    /// The lanes where a predicate holds.
+    /// The lanes for which a predicate is true.
     pub(crate) fn mask_of(&self, register: usize) -> u32 {
         let values = &self.registers[register];
         (0..LANES).fold(0, |mask, lane| mask | ((values[lane] as u32 & 1) << lane))
@@ -173,7 +173,7 @@ impl<'a> Warp<'a> {
         self.fault.get_or_insert(text);
     }
 
-    /// Writes what a function of the lane gives.
+    /// Writes the result of a function of the lane.
     #[inline]
     pub(crate) fn set(&mut self, register: usize, mask: u32, value: impl Fn(usize) -> u64) {
         let values: Lanes = std::array::from_fn(&value);
@@ -192,7 +192,7 @@ impl<'a> Warp<'a> {
         }
     }
 
-    /// Where so many bytes at an address of a lane are, or a fault and nothing.
+    /// The place of this many bytes at a lane's address; otherwise records a fault.
     pub(crate) fn place(&mut self, space: Space, address: u64, width: usize, lane: usize) -> Option<*mut u8> {
         let space = match (space, address & SPACES) {
             (Space::Generic, SHARED) => Space::Shared,

@@ -23,7 +23,8 @@ fn run(body: &str, threads: u32, shared: usize, input: &[u32]) -> Result<Vec<u32
 
 #[test]
 fn diverged_lanes_meet_again() {
-    // Lanes below 10 add 100; a loop of as many rounds as the lane's number adds 1 each; then all shuffle.
+    // Lanes below 10 add 100; a loop with as many iterations as the lane's number adds 1 each; then all
+    // shuffle.
     let body = "
         ld.global.b32 %r2, [%rd3];
         setp.ge.u32 %p1, %r1, 10;
@@ -49,7 +50,7 @@ fn diverged_lanes_meet_again() {
 
 #[test]
 fn warps_exchange_through_shared_memory() {
-    // Every thread reads what the thread 40 further on, in another warp, has written.
+    // Every thread reads what the thread 40 positions later, in another warp, has written.
     let body = "
         mov.b64 %rd4, all;
         add.s64 %rd5, %rd4, %rd2;
@@ -134,9 +135,9 @@ fn wmma_multiplies_matrices() {
 #[test]
 fn mma_has_the_layouts_of_the_manual() {
     let (a, b, expected) = matrices(8);
-    // What lane 4 g + t holds (PTX ISA 8.7, 9.7.14.5.8): A at rows g and g + 8, columns 2 t and 2 t + 8 with
-    // their neighbors; B at rows 2 t and 2 t + 8 with theirs, column g; sums at rows g and g + 8, columns 2 t
-    // and 2 t + 1.
+    // The elements of lane 4 g + t (PTX ISA 8.7, 9.7.14.5.8): A at rows g and g + 8, columns 2 t and 2 t + 8
+    // with their neighbors; B at rows 2 t and 2 t + 8 with theirs, column g; sums at rows g and g + 8,
+    // columns 2 t and 2 t + 1.
     let pair = |x: u32, y: u32| bf16(x) | bf16(y) << 16;
     let mut input = vec![0; 32 * 10];
     for lane in 0..32 {

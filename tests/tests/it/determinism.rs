@@ -7,7 +7,7 @@ use e2e::{command, digests, kill_after, repo, succeed};
 use moe_shards::Hash;
 use moe_shards::permute::mix64;
 
-/// A folder with the repository's recipe and mixture, and its data in as many files as asked.
+/// A folder with the repository's recipe and mixture, and its data in a given number of files.
 pub fn project(files_per_source: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("configs")).unwrap();
@@ -29,7 +29,7 @@ pub fn project(files_per_source: usize) -> tempfile::TempDir {
     dir
 }
 
-/// Deals the lines of a file to `n` plain files, in another order than they stood.
+/// Deals the lines of a file to `n` plain files, in a different order.
 fn split(from: &Path, to: &Path, name: &str, n: usize) {
     let lines = BufReader::new(flate2::read::MultiGzDecoder::new(fs::File::open(from).unwrap())).lines();
     let mut lines: Vec<String> = lines.map(|line| line.unwrap()).collect();
@@ -87,7 +87,7 @@ fn twenty_kills_during_build_and_mix_do_not_change_a_byte() {
     let moment = |i: u64, whole: Duration| whole.mul_f64((mix64(i) % 1000) as f64 / 1000.0);
     let mut interrupted = 0;
     for i in 0..14u64 {
-        // A continued build gets shorter and ends at last; now and then one starts from nothing.
+        // A continued build gets shorter and finally ends; now and then one starts from scratch.
         if i.is_multiple_of(5) && out.exists() {
             fs::remove_dir_all(&out).unwrap();
         }

@@ -77,8 +77,7 @@ fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     let killed = state(dir, "runs/grown").2;
     assert!(killed < 8, "the kill came too late, at step {killed}");
 
-    // A document that goes changes a shard: the build says what hangs on it, and the old input brings it
-    // back.
+    // Removing a document changes a shard: the build says what depends on it, and the old input restores it.
     fs::write(dir.join("a.jsonl"), documents("a", 1..80)).unwrap();
     let said = build(dir);
     for part in [
@@ -114,7 +113,7 @@ fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     assert_eq!(samples(dir, 64), before);
     let plan = Plan::open(&dir.join("out")).unwrap();
     assert_eq!(plan.pool_names(), ["a", "a@t64", "a@g1", "b"]);
-    // The five documents that the old shards have are not taken in again.
+    // The five documents that the old shards have are not added again.
     let n_docs = |plan: &Plan, name: &str| {
         plan.manifest().shards.iter().find(|shard| shard.name == name).unwrap().n_docs
     };
@@ -127,7 +126,7 @@ fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     assert_eq!(state(dir, "runs/grown"), state(dir, "runs/straight"));
     succeed("moe-data", dir, &["verify", "out"]);
 
-    // Once more; kills on the way change nothing.
+    // Once more; kills along the way change nothing.
     fs::write(dir.join("a.jsonl"), documents("a", 0..100) + &documents("a", 110..115)).unwrap();
     for delay in [20, 60, 100, 140, 180] {
         e2e::kill_after(
@@ -159,7 +158,7 @@ fn build_and_extend_again(dir: &Path, plan: &Plan) {
     succeed("moe-data", dir, &["verify", "out"]);
 }
 
-/// What a build says on standard error.
+/// The standard error of a build.
 fn build(dir: &Path) -> String {
     let output = command("moe-data", dir, &["build", "--recipe", "r.toml"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,10 +1,10 @@
 //! End-to-end tests: through the binaries on the committed data.
 
-/// What a user types wrong gets an error with a remedy, never a panic.
+/// User errors get a message with a remedy, never a panic.
 mod bad_input;
 /// Same bytes for any thread count and any split of the input, after any kill.
 mod determinism;
-/// Data that is added under a run: the past stays, the run continues.
+/// Data that is added during a run: the past stays, the run continues.
 mod growth;
 /// Training: the data sequence and the parameters are the same after a kill.
 mod resume;

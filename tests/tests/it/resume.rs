@@ -32,7 +32,7 @@ pub fn state(dir: &Path, run: &str) -> (String, String, u64) {
     (text("parameter_hash"), text("data_hash"), said["state"]["step"].as_u64().unwrap())
 }
 
-/// Lets a command work until a checkpoint is there, then a moment more, then kills it with SIGKILL.
+/// Lets a command run until there is a checkpoint, then a moment longer, then kills it with SIGKILL.
 pub fn kill_after_checkpoint(dir: &Path, args: &[&str], checkpoint: &str, extra: Duration) {
     let mut child = command("moe-train", dir, args)
         .stderr(std::process::Stdio::null())
@@ -57,7 +57,7 @@ fn a_killed_and_resumed_run_has_the_same_parameters() {
     assert_eq!(straight.2, STEPS);
     for i in 0..3u64 {
         let run = format!("runs/killed-{i}");
-        // The moment after the checkpoint falls into a step, an evaluation or the next save.
+        // The moment after the checkpoint is during a step, an evaluation or the next save.
         let extra = Duration::from_millis(mix64(i) % 120);
         kill_after_checkpoint(dir.path(), &train(&run), &format!("{run}/checkpoints/step-00000004"), extra);
         assert!(state(dir.path(), &run).2 < STEPS, "the kill came too late");
@@ -69,7 +69,7 @@ fn a_killed_and_resumed_run_has_the_same_parameters() {
             let text = fs::read_to_string(dir.path().join(run).join("metrics.jsonl")).unwrap();
             let keep = |line: &str| {
                 let mut value: serde_json::Value = serde_json::from_str(line).unwrap();
-                // Everything but the clock.
+                // Everything except times.
                 value.as_object_mut().unwrap().retain(|key, _| !key.starts_with("perf/"));
                 value.to_string()
             };

@@ -215,7 +215,7 @@ fn links_in_documents_lead_somewhere() {
     }
 }
 
-/// A promise in a document names the test that keeps it; the test must be there.
+/// A guarantee in a document names the test that checks it; the test must exist.
 #[test]
 fn promised_tests_exist() {
     let sources: String = all_files().iter().map(|file| fs::read_to_string(file).unwrap()).collect();

@@ -47,7 +47,7 @@ fn exports_carry_the_chat_template(dir: &Path) {
     assert_eq!(shard("again"), shard("out"));
 }
 
-/// From records to tuned weights: what is learned are the answers, and a stop changes nothing.
+/// From records to tuned weights: only the answers are learned, and a stop changes nothing.
 #[test]
 fn conversations_tune_a_run_and_a_stop_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();

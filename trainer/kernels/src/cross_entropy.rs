@@ -1,16 +1,16 @@
 //! Cross-entropy of logits and their gradient in one kernel.
 //!
-//! With the loss `log(sum_j exp z_j) - z_target`, the gradient of a logit is
-//! `softmax(z)_j - [j = target]`, times the factor of the row: its weight in the mean, or zero.
-//! Probabilities are never stored. One cube for each row: the first reading finds the maximum and
-//! the sum of exponentials together (the online normalizer of Milakov & Gimelshein 2018, arXiv
-//! 1805.02867, algorithm 3), the second, which a cache of 50 MB mostly serves, writes the gradient:
-//! 6 bytes for each bf16 logit, over the logits themselves where nobody else holds them.
+//! With the loss `log(sum_j exp z_j) - z_target`, the gradient of a logit is `softmax(z)_j - [j = target]`,
+//! times the factor of the row: its weight in the mean, or zero. Probabilities are never stored. One cube for
+//! each row: the first reading finds the maximum and the sum of exponentials together (the online normalizer
+//! of Milakov & Gimelshein 2018, arXiv 1805.02867, algorithm 3), the second, which a cache of 50 MB mostly
+//! serves, writes the gradient: 6 bytes for each bf16 logit, over the logits themselves if nothing else
+//! refers to them.
 
 use burn::tensor::{FloatDType, Int, Tensor, activation::log_softmax};
 
-/// The loss of each row, `-log softmax(logits)[target]` whatever the factor, and the gradient of
-/// the sum of losses times factors. Called outside of autodiff; no gradient of its own.
+/// The loss of each row, `-log softmax(logits)[target]` regardless of the factor, and the gradient of the sum
+/// of losses times factors. Called outside of autodiff; no gradient of its own.
 ///
 /// # Shapes
 /// - logits: `[rows, vocabulary]`, f32 or bf16, and so is the gradient

@@ -1,10 +1,10 @@
-//! The table of token embeddings.
+//! The token embeddings.
 //!
-//! Forward, each row of the result is read and written once, in vectors of up to 16 bytes. The
-//! gradient of the table is a sum over the positions of each token. They are sorted by token on the
-//! host, where the tokens come from ([`TokenOrder`]); one cube for each row of the table adds its
-//! positions in order, several loads under way at once, and writes the row, zero without positions.
-//! Nothing is added atomically; gradients are read once, and the table's is written once.
+//! Forward, each row of the result is read and written once, in vectors of up to 16 bytes. The gradient of
+//! the table is a sum over the positions of each token. They are sorted by token on the host, where the
+//! tokens come from ([`TokenOrder`]); one cube for each row of the table adds its positions in order, with
+//! several loads in flight, and writes the row, zero without positions. Nothing is added atomically;
+//! gradients are read once, and the table's is written once.
 
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
@@ -72,7 +72,7 @@ pub fn embed_plain(table: Tensor<2>, tokens: Tensor<1, Int>, dtype: FloatDType) 
 mod kernels {
     use cubecl::prelude::*;
 
-    /// Positions whose loads are under way at once.
+    /// Positions whose loads are in flight at a time.
     const AT_ONCE: usize = 8;
 
     #[cube(launch)]
@@ -283,7 +283,7 @@ mod gpu {
         }
 
         /// # Panics
-        /// Always: gradients of gradients are never asked for.
+        /// Always: gradients of gradients are never needed.
         fn embed_tokens_backward(
             _: FloatTensor<Self>,
             _: IntTensor<Self>,

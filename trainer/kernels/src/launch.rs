@@ -1,4 +1,4 @@
-//! What every launch needs: outputs, grids, element types.
+//! Shared by all launches: outputs, grids, element types.
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -26,8 +26,8 @@ pub(crate) fn assert_f32(what: &str, dtype: DType) {
     assert_eq!(dtype, DType::F32, "{what} must be f32");
 }
 
-/// Where a kernel writes what replaces `x`, its input number `position`: a tensor and its argument.
-/// They are `x` itself where nobody else holds it, which must be asked before `x` is cloned.
+/// Where a kernel writes what replaces `x`, its input number `position`: a tensor and its argument. They are
+/// `x` itself if nothing else refers to it, which must be checked before `x` is cloned.
 pub(crate) fn in_place_or_new(x: &CubeTensor, position: usize) -> (CubeTensor, TensorArg) {
     if x.can_mut() {
         (x.clone(), x.as_tensor_alias(position))
@@ -37,7 +37,7 @@ pub(crate) fn in_place_or_new(x: &CubeTensor, position: usize) -> (CubeTensor, T
     }
 }
 
-/// The largest vector that the device loads at once and that divides rows of so many columns.
+/// The largest vector that the device loads at once and that divides rows of this many columns.
 pub(crate) fn vector_size(like: &CubeTensor, columns: usize) -> usize {
     let mut sizes = like.client.io_optimized_vector_sizes(like.dtype.size());
     sizes.find(|&size| columns.is_multiple_of(size)).unwrap_or(1)

@@ -1,9 +1,9 @@
 //! Kernels for mixture-of-experts training on GPUs, written in CubeCL.
 //!
-//! Each operation is one file: its kernels, their launches, its gradient, the function that a model
-//! calls, and a plain form in tensor operations with the same meaning, which the tests compare it with. No
-//! kernel adds floating-point numbers atomically, so every result is the same in every run on one
-//! device. Sums, norms and exponentials are f32 whatever the type of the tensors.
+//! Each operation is one file: its kernels, their launches, its gradient, the function that a model calls,
+//! and a plain form in tensor operations with the same meaning, which the tests compare it with. No kernel
+//! adds floating-point numbers atomically, so every result is the same in every run on one device. Sums,
+//! norms and exponentials are f32 regardless of the type of the tensors.
 //!
 //! The kernels need the feature `cuda` or `wgpu`; the plain forms need neither.
 
@@ -37,13 +37,13 @@ pub fn is_gpu(device: &Device) -> bool {
 
 static MAY_USE_TENSOR_CORES: AtomicBool = AtomicBool::new(true);
 
-/// Says whether kernels for tensor cores are chosen where the device has them, which is so at first;
-/// for all devices of the process. The plain kernels give the same except for rounding.
+/// Sets whether kernels for tensor cores are used if the device has them (the default), for all devices of
+/// the process. The plain kernels give the same results except for rounding.
 pub fn allow_tensor_cores(is_allowed: bool) {
     MAY_USE_TENSOR_CORES.store(is_allowed, Ordering::Relaxed);
 }
 
-/// What [`allow_tensor_cores`] said last.
+/// The last setting of [`allow_tensor_cores`].
 pub fn may_use_tensor_cores() -> bool {
     MAY_USE_TENSOR_CORES.load(Ordering::Relaxed)
 }

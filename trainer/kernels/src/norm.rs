@@ -316,7 +316,7 @@ mod gpu {
         }
 
         /// # Panics
-        /// Always: gradients of gradients are never asked for.
+        /// Always: gradients of gradients are never needed.
         fn rms_norm_backward(
             _: FloatTensor<Self>,
             _: FloatTensor<Self>,

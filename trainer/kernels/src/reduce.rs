@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 /// Units of the cubes that reduce rows.
 pub(crate) const UNITS: u32 = 256;
 
-/// The sum of `value` over all units of the cube, for each of them; `scratch` has a place for each.
+/// The sum of `value` over all units of the cube, returned to each of them; `scratch` has a place for each.
 ///
 /// Every unit must call it.
 #[cube]

@@ -7,8 +7,8 @@
 
 use burn::tensor::{FloatDType, Tensor};
 
-/// Turns the first `n_turned` heads of each row by the angles of its token, and copies the others:
-/// of a head, the pair `(a, b) = (x_i, x_(i + half))` becomes `(a cos - b sin, a sin + b cos)`.
+/// Rotates the first `n_turned` heads of each row by the angles of its token, and copies the others: of a
+/// head, the pair `(a, b) = (x_i, x_(i + half))` becomes `(a cos - b sin, a sin + b cos)`.
 ///
 /// Cosines and sines are constants: they get no gradient.
 ///
@@ -17,7 +17,7 @@ use burn::tensor::{FloatDType, Tensor};
 /// - cos, sin: `[tokens, half]`, f32
 ///
 /// # Panics
-/// If the shapes do not fit each other or `n_turned` is greater than the number of heads.
+/// If the shapes do not match or `n_turned` is greater than the number of heads.
 pub fn rotate(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, n_turned: usize) -> Tensor<2> {
     let ([tokens, width], [rows, half]) = (x.dims(), cos.dims());
     assert_eq!(cos.dims(), sin.dims(), "cosines and sines");
@@ -57,7 +57,7 @@ pub fn rotate_plain(x: Tensor<2>, cos: Tensor<2>, sin: Tensor<2>, n_turned: usiz
 mod kernels {
     use cubecl::prelude::*;
 
-    /// `sign` is 1 to turn and -1 to turn back.
+    /// `sign` is 1 to rotate and -1 to rotate back.
     #[cube(launch)]
     pub(super) fn turn<F: Float>(
         x: &Tensor<F>,
@@ -116,7 +116,7 @@ mod gpu {
     /// The kernel, as an extension of burn's GPU backends.
     #[backend_extension(Cube, Autodiff, Fusion: cfg(feature = "fusion"))]
     pub trait RotaryOps: Backend {
-        /// The turned rows; `sign` is 1 to turn and -1 to turn back.
+        /// The rotated rows; `sign` is 1 to rotate and -1 to rotate back.
         #[fusion(meta = |x, _cos, _sin, _n_turned, _sign| x.clone())]
         fn rotate(
             x: FloatTensor<Self>,
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_quarter_turn_swaps_a_pair_and_leaves_the_other_head() {
         let device = Device::flex();
-        // Two heads of four channels; the first pair turns by 90 degrees, the second not at all.
+        // Two heads of four channels; the first pair is rotated by 90 degrees, the second not at all.
         let x = tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]], &device);
         let (cos, sin) = (tensor([[0.0, 1.0]], &device), tensor([[1.0, 0.0]], &device));
         let y = rotate(x.clone(), cos.clone(), sin.clone(), 1);

@@ -111,7 +111,7 @@ pub(crate) mod gpu {
         ) -> (FloatTensor<Self>, FloatTensor<Self>);
     }
 
-    /// Elements that one unit loads at once: as many as the device can, of those that divide `x`.
+    /// Elements that one unit loads at a time: as many as the device can, among those that divide `x`.
     fn vector_size(x: &CubeTensor) -> usize {
         let elements = x.shape().num_elements();
         let mut sizes = x.client.io_optimized_vector_sizes(x.dtype.size());
@@ -193,7 +193,7 @@ pub(crate) mod gpu {
         }
 
         /// # Panics
-        /// Always: gradients of gradients are never asked for.
+        /// Always: gradients of gradients are never needed.
         fn swiglu_backward(
             _: FloatTensor<Self>,
             _: FloatTensor<Self>,

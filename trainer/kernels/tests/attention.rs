@@ -18,7 +18,7 @@ fn starts(samples: &[&[usize]]) -> Vec<i32> {
 
 type Kernel = fn(Tensor<2>, Tensor<1, Int>, AttentionShape) -> Tensor<2>;
 
-/// Inputs are multiplied by `stretch`: the greater, the further from equal are the weights.
+/// Inputs are multiplied by `stretch`: the larger, the less equal the weights.
 fn compare(kernel: Kernel, stretch: f32, shape: AttentionShape, samples: &[&[usize]], dtype: FloatDType) {
     let starts = starts(samples);
     let tokens = starts.len();
@@ -39,10 +39,10 @@ fn compare(kernel: Kernel, stretch: f32, shape: AttentionShape, samples: &[&[usi
     let from = [0, shape.heads, shape.heads + shape.kv_heads];
     let heads = [shape.heads, shape.kv_heads, shape.kv_heads];
     let parts = ["queries", "keys", "values"].iter().zip(from.into_iter().zip(heads));
-    // A query that sees one key gives it the weight 1 whatever the score.
+    // A query that sees one key gives it weight 1 regardless of the score.
     let n_skipped = if shape.seq == 1 { 2 } else { 0 };
     // Gradients of queries and keys are differences of products with the output, which bf16 rounds: where
-    // these nearly cancel, the error is measured by what they are differences of.
+    // these nearly cancel, the error is measured relative to the terms.
     if dtype == FloatDType::BF16 {
         return close(&format!("{name} d"), a, b, limit);
     }

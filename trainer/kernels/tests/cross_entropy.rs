@@ -20,7 +20,7 @@ fn losses_and_gradients_equal_those_of_the_plain_form() {
     let plain = Device::flex();
     let device = gpu().without_autodiff();
     for dtype in types() {
-        // Fewer and more columns than units, vectors of every width; held by nobody else and held.
+        // Fewer and more columns than units, vectors of every width; with and without other references.
         for (rows, vocab, scale) in
             [(1, 2, 1.0), (3, 19, 10.0), (5, 70, 500.0), (9, 2500, 3.0), (2, 515, 30.0)]
         {

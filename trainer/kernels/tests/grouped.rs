@@ -18,7 +18,7 @@ const CASES: &[Case] = &[
     (17, 65, 70, &[0, 70]),
     // All rows in the last expert, more than two tiles of 64.
     (33, 70, 140, &[0, 0, 0, 140]),
-    // Rows of nobody, in a tile with others and in a tile of their own.
+    // Rows of no expert, in a tile with others and in their own tile.
     (19, 33, 150, &[0, 3, 3, 20, 61]),
     // Several tiles of rows, of columns and of terms.
     (130, 136, 210, &[0, 5, 180, 210]),
@@ -30,7 +30,7 @@ fn offsets(values: &[i32], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(values, device)
 }
 
-/// Leaves memory of this size behind that is not zero.
+/// Leaves nonzero memory of this size behind.
 fn litter(shape: [usize; 2]) {
     let _ = Tensor::<2>::full(shape, 7.0, &gpu()).into_data();
 }

@@ -1,5 +1,5 @@
-//! The kernels compared with their plain forms, on any available GPU: `wgpu` on Mesa's lavapipe is one of
-//! software, and runs everywhere. Needs the feature `wgpu` or `cuda`; without, there is nothing to test.
+//! The kernels compared with their plain forms, on any available GPU: `wgpu` on Mesa's lavapipe is a software
+//! GPU that runs everywhere. Needs the feature `wgpu` or `cuda`; otherwise there is nothing to test.
 #![cfg(feature = "gpu")]
 
 mod adamw;

@@ -6,7 +6,7 @@ use crate::support::{close, pair, tolerance, types};
 #[test]
 fn rotate_equals_its_plain_form_forward_and_backward() {
     for dtype in types() {
-        // One token; more pairs than one cube; all heads, some and none of them turned.
+        // One token; more pairs than one cube; all, some and no heads rotated.
         for (tokens, heads, half, n_turned) in [(1, 1, 1, 1), (7, 5, 12, 3), (33, 6, 32, 6), (3, 2, 8, 0)] {
             let limit = tolerance(dtype);
             let width = heads * 2 * half;

@@ -30,7 +30,7 @@ fn routes(tokens: usize, top_k: usize) -> [Routes; 2] {
 /// Tokens, choices and columns: a vector of every width, fewer and more columns than a choice has units.
 const SHAPES: [(usize, usize, usize); 5] = [(1, 1, 1), (2, 3, 6), (23, 2, 19), (131, 4, 136), (7, 8, 260)];
 
-/// Leaves buffers of so many elements behind that are not zero, for the next kernel to get.
+/// Leaves nonzero buffers of this many elements behind, for the next kernel to get.
 fn litter(n: usize) {
     for _ in 0..3 {
         Tensor::<1>::full([n], f32::NAN, &gpu()).into_data();
@@ -84,7 +84,7 @@ fn combine_equals_its_plain_form_forward_and_backward() {
 
 #[test]
 fn numbers_that_are_not_finite_stay_in_their_rows() {
-    // Padding and rows of nobody must not be zero times something.
+    // Padding and unused rows must not be zero times something.
     let [_, routes] = routes(23, 2);
     let valid: Vec<bool> = (0..23).map(|token| token % 5 != 2).collect();
     let mut values = vec![f32::NAN; 23 * 3];

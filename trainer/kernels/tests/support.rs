@@ -55,8 +55,8 @@ pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.cast(FloatDType::F32).into_data().try_into_vec().expect("f32")
 }
 
-/// Compares what the GPU gave with the oracle: the largest difference must be below
-/// `tolerance` times the largest value, and the oracle must not be zero everywhere.
+/// Compares the result of the GPU with the oracle: the largest difference must be below `tolerance` times the
+/// largest value, and the oracle must not be zero everywhere.
 pub fn close<const D: usize>(what: &str, oracle: Tensor<D>, found: Tensor<D>, tolerance: f32) {
     assert_eq!(oracle.dims(), found.dims(), "{what}: shapes");
     let (oracle, found) = (host(oracle), host(found));

@@ -1,4 +1,4 @@
-//! Every kind of attention, by a list: a new kind joins by a line, and by an oracle that is as naive as its
+//! Every kind of attention, by a list: a new kind needs one line here, and an oracle that is as naive as its
 //! formula.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use crate::support::*;
 
 pub const PLACE: Place = Place::new(12, 1e-5, 1.0);
 
-/// Settings of all kinds and of all that can be set about them.
+/// Settings of all kinds, covering every key.
 pub const KINDS: &[&[&str]] = &[
     &[],
     &["attention.kv_heads=1", "attention.head_dim=6"],
@@ -88,7 +88,7 @@ pub const KINDS: &[&[&str]] = &[
     ],
 ];
 
-/// The attention of these assignments, of six heads where it does not say otherwise.
+/// The attention of these assignments, with six heads unless given.
 pub fn kind(assignments: &[&str]) -> AttentionConfig {
     let (mut values, mut problems) = (Values::default(), Vec::new());
     let all = ["model.d_model=12", "attention.heads=6"].iter().chain(assignments);
@@ -133,7 +133,7 @@ pub fn stretched_context(
     Context::new(&input, Pass::EVAL, BatchCounts::of(&input.valid), &ropes)
 }
 
-/// Where a traversal is; the variants of an enum are no part of a name.
+/// The position of a traversal; the variants of an enum are not part of a name.
 #[derive(Default)]
 struct Path(Vec<Option<String>>);
 
@@ -147,7 +147,7 @@ impl Path {
     }
 }
 
-/// Gives each parameter the values that a function makes of its name and size.
+/// Gives each parameter the values of a function of its name and size.
 struct Give<F: FnMut(&str, usize) -> Vec<f32>>(Path, F);
 
 impl<F: FnMut(&str, usize) -> Vec<f32>> ModuleMapper for Give<F> {
@@ -172,7 +172,7 @@ pub fn layer(config: &AttentionConfig, place: Place, give: impl FnMut(&str, usiz
     config.build(place, "layer", &Init::new(1, 1.0, &device)).map(&mut Give(Path::default(), give))
 }
 
-/// Values that leave every part of an attention something to do.
+/// Values for which every part of an attention has an effect.
 fn some(name: &str, n: usize) -> Vec<f32> {
     let seed = name.bytes().map(u64::from).sum();
     let offset = if name.contains("norm") { 1.0 } else { 0.0 };
@@ -216,7 +216,7 @@ pub fn gradients(layer: &Attention, gradients: &Gradients) -> Named {
     collect.2
 }
 
-/// Rows at which documents begin, and their lengths; padding is one too.
+/// Rows at which documents begin, and their lengths; padding counts as one.
 fn documents() -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     for (sample, documents) in LENGTHS.iter().enumerate() {
@@ -306,7 +306,7 @@ fn documents_alone_are_documents_in_a_pack() {
             let own = host(alone.grad(&(z * direction().narrow(0, at, len)).sum().backward()).expect("x"));
             assert!(distance(&grad[at * d..(at + len) * d], &own) < 1e-5, "{name}: gradient at {at}");
         }
-        // Without boundaries it would be another result.
+        // Without boundaries the result would be different.
         let one = context(&config, &[0; 2 * TOKENS], &positions, 2);
         let leaky = host(layer.forward(pack, &one).narrow(0, 6, 7));
         let is_alone = config.kind() == "swa" && name.contains("window=1");
@@ -331,7 +331,7 @@ fn no_kind_sees_later_tokens() {
     });
 }
 
-/// A model of these attentions in turn.
+/// A model with these attentions in turn.
 pub fn model_of(kinds: &[&[&str]]) -> ModelConfig {
     let in_turn = kinds.iter().map(|assignments| kind(assignments)).collect();
     ModelConfig { attention: AttentionPattern::in_turn(in_turn), n_layers: kinds.len(), ..tiny_model() }

@@ -29,7 +29,7 @@ fn train(dir: &Path) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// An id beyond the vocabulary was a panic in burn, an id in its range was trained on.
+/// An id beyond the vocabulary used to panic in burn, an id within it was trained on.
 #[test]
 fn a_damaged_token_ends_a_run_before_its_first_step_naming_shard_and_document() {
     for (what, expected) in [
@@ -71,7 +71,7 @@ fn damage_that_is_found_in_the_background_ends_the_run() {
     let dir = tempfile::tempdir().expect("dir");
     let out = dir.path().join("out");
     write_plan(&out, 1);
-    // A held-out document, which no training sample would meet.
+    // A held-out document, which no training sample would read.
     damage(&out, 20, |tokens| tokens[0] ^= 1);
     let source = CheckedPlan::start(Plan::open(&out).expect("the plan opens"), 0).expect("it starts");
     let source: Arc<dyn SampleSource> = Arc::new(source);

@@ -1,4 +1,4 @@
-//! Models as other programs have them: their numbers, and the way there and back.
+//! Models of other programs: their numbers, and export and import.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,7 +57,7 @@ fn open(dir: &Path) -> (Folder, RunConfig) {
     (folder, config)
 }
 
-/// The numbers of transformers: logits, loss, and of each gradient its norm and its product with a fixed
+/// The numbers of transformers: logits, loss, and for each gradient its norm and its product with a fixed
 /// vector.
 fn is_that_of_transformers(text: &str) {
     let golden = read(text);
@@ -92,7 +92,7 @@ fn is_that_of_transformers(text: &str) {
     let mut n_compared = 0;
     for expected in golden["gradients"].as_array().expect("gradients") {
         let name = expected[0].as_str().expect("a name");
-        // Fused experts of theirs have no counterpart of one name.
+        // Their fused experts have no single counterpart.
         let Some(part) = mapped.iter().find(|part| part.theirs == name) else { continue };
         let Some((p, Some(gradient))) = ours.iter().find(|(p, _)| p.name == part.ours) else { continue };
         let gradient = part.gather(gradient, &p.shape);
@@ -255,7 +255,7 @@ fn folders_that_cannot_be_imported_are_refused_with_the_reason() {
     assert!(problem("hidden_size", 30.into()).contains("model.embed_tokens.weight: shape [40, 30] expected"));
     assert!(problem("n_shared_experts", 0.into()).contains("shared_experts.down_proj.weight is no part"));
     assert!(problem("num_hidden_layers", 3.into()).contains("tensor model.layers.2"));
-    // Further blocks that predict later tokens are left out.
+    // Extra blocks that predict later tokens are left out.
     assert_eq!(problem("num_nextn_predict_layers", 5.into()), "");
 }
 
@@ -336,7 +336,7 @@ fn a_run_is_exported_imported_and_trained_further() {
     assert!(!world.path("runs/b").exists());
 }
 
-/// The head of a GGUF file: keys, and of each tensor its sizes, type and first byte.
+/// The header of a GGUF file: keys, and for each tensor its sizes, type and first byte.
 struct Gguf {
     keys: Vec<String>,
     tensors: BTreeMap<String, (Vec<u64>, u32, usize)>,

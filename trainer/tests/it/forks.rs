@@ -5,13 +5,13 @@ use serde_json::Value;
 use crate::program::{World, json, stderr};
 use crate::support::write_plan;
 
-/// What a checkpoint says about itself.
+/// The state in a checkpoint.
 fn state(world: &World, run: &str, step: u64) -> Value {
     let path = format!("{run}/checkpoints/step-{step:08}");
     json(&world.run(&["inspect", &path, "--json"]))["state"].take()
 }
 
-/// All files of a folder and what is in them.
+/// All files of a folder with their contents.
 fn content(dir: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("folder") {
@@ -52,7 +52,7 @@ fn a_fork_leaves_its_parent_alone_and_says_how_it_differs() {
     let expected = ["moe.balance.switch: 0.0 -> 0.05", "optim.lr: 0.002 -> 0.001"];
     assert_eq!(parent["differences"], serde_json::json!(expected));
     assert_ne!(state(&world, "f", 12)["parameter_hash"], state(&world, "r", 12)["parameter_hash"]);
-    // The data continued where the parent had stood.
+    // The data continued where the parent was.
     assert_eq!(state(&world, "f", 12)["data_hash"], state(&world, "r", 12)["data_hash"]);
 
     // The same with a file, and in two parts.
@@ -64,7 +64,7 @@ fn a_fork_leaves_its_parent_alone_and_says_how_it_differs() {
     assert_eq!(json(&world.run(&["resume", "g", "--json"]))["step"], 12);
     assert_eq!(state(&world, "g", 12)["parameter_hash"], state(&world, "f", 12)["parameter_hash"]);
 
-    // Without a difference it is its parent again.
+    // Without a difference it is the same as its parent.
     json(&world.run(&[&FROM_6[..], &["--fork", "same", "--json"]].concat()));
     assert_eq!(state(&world, "same", 12)["parameter_hash"], state(&world, "r", 12)["parameter_hash"]);
     let parent = fs::read_to_string(world.path("same/parent.json")).expect("read");
@@ -141,7 +141,7 @@ fn stopping_after_a_step_keeps_the_learning_rates_of_the_whole_run() {
 fn a_fork_can_be_resumed_from_its_very_beginning() {
     let world = World::new();
     json(&world.train("r", &["--steps", "12", "--set", "run.keep=99"]));
-    // No step of its own is left, and yet it is a whole run.
+    // It has no steps of its own left, and yet it is a complete run.
     json(&world.run(&[&FROM_6[..], &["--fork", "f", "--stop-after", "6", "--json"]].concat()));
     assert_eq!(state(&world, "f", 6)["parameter_hash"], state(&world, "r", 6)["parameter_hash"]);
     assert_eq!(json(&world.run(&["resume", "f", "--json"]))["step"], 12);
@@ -151,7 +151,7 @@ fn a_fork_can_be_resumed_from_its_very_beginning() {
         fs::write(world.path("g").join(file), "").expect("write");
     }
     json(&world.run(&[&FROM_6[..], &["--fork", "g", "--json"]].concat()));
-    // A file of somebody else that is called so is neither replaced nor removed.
+    // Another file with that name is neither replaced nor removed.
     fs::create_dir(world.path("theirs")).expect("folder");
     fs::write(world.path("theirs/parent.json"), "notes").expect("write");
     assert_eq!(world.run(&[&FROM_6[..], &["--fork", "theirs"]].concat()).status.code(), Some(2));
@@ -200,7 +200,7 @@ fn resuming_is_verified_on_the_configuration_of_the_user() {
     let text = world.run(&args);
     assert_eq!(String::from_utf8_lossy(&text.stdout).matches("the same").count(), 4, "{}", stderr(&text));
 
-    // A signal ends the run that is being checked as well.
+    // A signal also ends the run that is being checked.
     #[cfg(unix)]
     {
         let long = [
@@ -224,7 +224,7 @@ fn resuming_is_verified_on_the_configuration_of_the_user() {
         assert!(!world.path("stopped").exists());
     }
 
-    // What is there stays, what is too short is told, and a run that fails says why.
+    // Existing files stay, too short a run is reported, and a run that fails says why.
     fs::create_dir(world.path("mine")).expect("folder");
     let cases: [(&[&str], i32, &str); 3] = [
         (&["--work", "mine"], 2, "--work mine: exists"),

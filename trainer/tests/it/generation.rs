@@ -8,7 +8,7 @@ use moe_train::ops::plainly;
 use crate::attention::{KINDS, model_of};
 use crate::support::*;
 
-/// Hidden states of a document, of all tokens at once and of some tokens after the other.
+/// Hidden states of a document, for all tokens at once and in several parts.
 fn read_in_two_ways(config: &ModelConfig, cuts: &[usize]) -> [Vec<f32>; 2] {
     let device = Device::flex();
     let model = Model::new(config, 1, &device);
@@ -30,7 +30,7 @@ fn read_in_two_ways(config: &ModelConfig, cuts: &[usize]) -> [Vec<f32>; 2] {
 
 #[test]
 fn tokens_that_follow_have_the_logits_of_the_whole_document() {
-    // A prompt of 5 tokens, then one by one, and once three together.
+    // A prompt of 5 tokens, then one by one, and once three at a time.
     let cuts = [&[5, 1, 1, 3][..], &[1; 13]].concat();
     let check = |name: &str, config: &ModelConfig| {
         let config = ModelConfig { seq_len: 23, ..config.clone() };

@@ -1,4 +1,4 @@
-//! Numbers of reference implementations (`tests/data/golden`): each file says what they are and who made
+//! Numbers of reference implementations (`tests/data/golden`): each file says what they are and what made
 //! them; inputs are formulas, so that every language has the same.
 
 use burn::tensor::{Device, Tensor};
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// The i-th number in [-1, 1) of a seed.
+/// The i-th number in [-1, 1) from a seed.
 pub fn h(seed: u64, i: u64) -> f64 {
     let mut x = ((i + 1) * 2_654_435_761 + seed * 40_503) & 0xFFFF_FFFF;
     for _ in 0..2 {
@@ -224,7 +224,7 @@ fn schedules_have_the_rates_of_olmo() {
         for (point, expected) in
             golden["points"].as_array().expect("points").iter().zip(rates.expect("rates"))
         {
-            // Theirs is the rate before so many updates, ours that of the last of them; theirs of wsd
+            // Theirs is the rate before this many updates, ours that of the last of them; theirs of wsd
             // continues below 0.
             let Some(step) = point.as_u64().and_then(|point| point.checked_sub(1)) else { continue };
             let expected = expected.as_f64().expect("a rate").max(0.0);

@@ -1,4 +1,4 @@
-//! Numbers of published implementations of attention. Weights of theirs are `[out, in]`.
+//! Numbers of published implementations of attention. Their weights are `[out, in]`.
 
 use std::collections::BTreeMap;
 
@@ -110,7 +110,7 @@ fn gated_attention_is_that_of_qwen3_next() {
     let golden = read(include_str!("../data/golden/gated_attention.json"));
     let of = |name: &str| input(&golden["weights"][name]);
     let [q, k, v, out] = ["q_proj", "k_proj", "v_proj", "o_proj"].map(|name| of(&format!("{name}.weight")));
-    // Each head has 8 rows of queries and then 8 of gates; norms are stored less one.
+    // Each head has 8 rows of queries and then 8 of gates; norms are stored minus one.
     let (q, k, v) = (rows(&q, 12), rows(&k, 12), rows(&v, 12));
     let part = |gate: usize| [&q[8 * gate..8 * gate + 8], &q[16 + 8 * gate..24 + 8 * gate]].concat();
     let norm = |name: &str| of(name).into_iter().map(|w| 1.0 + w).collect::<Vec<f32>>();
@@ -198,7 +198,7 @@ fn latent_attention_is_that_of_deepseek_v3() {
             assignments.push("attention.mla.q_rank=8".into());
         }
         let config = kind(&assignments.iter().map(String::as_str).collect::<Vec<_>>());
-        // Where scores are sharper than the root of the width, positions are stretched to 4 times 16 tokens.
+        // If scores are sharper than the root of the width, positions are stretched to 4 times 16 tokens.
         let is_stretched = case["scaling"].as_f64().is_some_and(|scale| scale > 0.32);
         let stretch = is_stretched.then_some(Stretch::Yarn { factor: 4.0, original: 16 });
         let place = Place { d_model: 16, stretch, ..PLACE };

@@ -6,7 +6,7 @@ use moe_train::train::{StepReport, train_step};
 use crate::routers::{KINDS, model_of};
 use crate::support::*;
 
-/// The GPU under test: CUDA where there is one, else whatever Vulkan has.
+/// The GPU under test: CUDA if there is one, else the first of Vulkan.
 fn gpu() -> Device {
     #[cfg(feature = "cuda")]
     if let Some(device) = Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter().next() {
@@ -23,7 +23,7 @@ fn is_tf32() -> bool {
     cfg!(feature = "cuda") && !Device::enumerate(burn::tensor::DeviceType::Cuda).is_empty()
 }
 
-/// Two steps of two micro-batches: parameters, and what the steps reported.
+/// Two steps of two micro-batches: parameters, and the steps' reports.
 fn two_steps(config: &ModelConfig, device: Device) -> (Vec<Parameter>, Vec<StepReport>) {
     let step = step_config(2, 1e-3);
     let mut state = state_on(config, &device);
@@ -89,7 +89,7 @@ fn every_router_and_expert_makes_the_step_of_the_cpu() {
         });
         let off = (cpu.cross_entropy - gpu.cross_entropy).abs();
         assert!(off < limit, "{kind:?}: {} {}", cpu.cross_entropy, gpu.cross_entropy);
-        // Where two experts are nearly alike, rounding chooses.
+        // If two experts are nearly equal, rounding decides.
         assert!(
             (cpu.grad_norm / gpu.grad_norm - 1.0).abs() < 10.0 * limit,
             "{kind:?}: {} {}",

@@ -8,7 +8,7 @@ use moe_train::ops::routing::Score;
 
 use crate::support::*;
 
-/// The whole objective as the trainer forms it, as a plain number.
+/// The whole objective, as the trainer computes it, as a plain number.
 fn objective(model: &Model) -> f64 {
     let batch = batch(0, 2);
     let input = batch.input(0..2, &model.device());
@@ -71,7 +71,7 @@ fn check(config: &ModelConfig, only: Option<&str>) {
             });
             objective(&replace_all(plain.clone(), values.collect()))
         };
-        // Small enough that no token changes its experts, where the objective has a step.
+        // Small enough that no token changes its experts, which would be a jump of the objective.
         let h = 4e-4;
         let slope = (moved(h) - moved(-h)) / (2.0 * h);
         assert!((slope / length - 1.0).abs() < 0.02, "{name}: slope {slope}, gradient {length}");

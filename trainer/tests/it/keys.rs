@@ -177,7 +177,7 @@ const UNTRIED: &[(&str, &str)] = &[
     ("precision.compute", "bf16 needs a GPU: `bf16_learns_nearly_the_same`"),
 ];
 
-/// What keys of this beginning need, to have an effect.
+/// Settings that keys with this prefix need to have an effect.
 const NEEDED: &[(&str, &[&str])] = &[
     (
         "attention.rope.",
@@ -217,7 +217,7 @@ fn base(assignments: &[&str]) -> RunConfig {
     run_config(&[&few[..], &kept, assignments].concat())
 }
 
-/// What must be chosen for a key to count.
+/// The choice that a key needs to have an effect.
 fn choice(key: &Key) -> Option<String> {
     let (kind, words) = key.of.as_ref()?;
     (*kind != "attention.pattern").then(|| format!("{kind}={}", words[0]))
@@ -235,14 +235,14 @@ fn every_key_has_an_effect_or_is_known_to_have_none_on_results() {
     let mut bases = BTreeMap::new();
     for (index, (name, value)) in OTHER.iter().enumerate() {
         let key = KEYS.iter().find(|key| key.name == *name).expect("a key");
-        // A setting of one kind of a part is tried where that kind is chosen, with what else it takes.
+        // A setting of one kind of a part is tried with that kind, and other settings that it needs.
         let kind = choice(key);
         let needed =
             NEEDED.iter().find(|(begin, _)| name.starts_with(begin)).map_or(&[][..], |(_, all)| *all);
         let needed: Vec<&str> = kind.iter().map(String::as_str).chain(needed.iter().copied()).collect();
         let without = base(&needed);
         let config = base(&[&needed[..], &[format!("{name}={value}").as_str()]].concat());
-        // Not by its own value: a length in tokens becomes one in steps.
+        // Not by its own value: a length in tokens becomes a length in steps.
         assert_ne!(config.values, without.values, "{name} = {value} is no other value");
         let found = hash(&index.to_string(), &config);
         let fingerprint = without.values.fingerprint();

@@ -5,10 +5,10 @@ use moe_train::random::mix;
 
 use crate::program::{World, json, stderr};
 
-/// Kills of a usual test; `MOE_TEST_KILLS` asks for another number.
+/// Default number of kills; `MOE_TEST_KILLS` sets another.
 const KILLS: u64 = 10;
 
-/// A checkpoint after every step, so that most of a run is saving.
+/// A checkpoint after every step, so that a run spends most of its time saving.
 const SAVING: [&str; 8] = [
     "--set",
     "run.save_every=1",
@@ -20,7 +20,7 @@ const SAVING: [&str; 8] = [
     "data.prefetch=3",
 ];
 
-/// What lies among the checkpoints of a run.
+/// The entries in the checkpoint folder of a run.
 fn names(world: &World, run: &str) -> Vec<String> {
     let entries = std::fs::read_dir(world.path(run).join("checkpoints")).into_iter().flatten();
     entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
@@ -39,7 +39,7 @@ fn runs_killed_while_they_save_end_with_the_same_parameters() {
     while kills < n_kills {
         let run = format!("killed-{runs}");
         runs += 1;
-        // Killed and resumed until it gets to its end, then the next one.
+        // Killed and resumed until it finishes, then the next one.
         loop {
             let begun = names(&world, &run).iter().any(|name| name.starts_with("step-"));
             let begin = ["--shards", "out", "--config", "small.toml", "--run", &run];
@@ -51,7 +51,7 @@ fn runs_killed_while_they_save_end_with_the_same_parameters() {
                 .spawn()
                 .expect("the program starts");
             if kills < n_kills {
-                // Another moment for each try: one that comes after the end of a run would do so again.
+                // A different moment for each try: one that comes after the end of a run would do so again.
                 std::thread::sleep(Duration::from_nanos(mix(tries) % whole.as_nanos() as u64));
                 tries += 1;
                 let is_working = child.try_wait().expect("asked").is_none();

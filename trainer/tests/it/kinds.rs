@@ -10,7 +10,7 @@ use moe_train::train::train_step;
 use crate::routers::{KINDS, context, model_of};
 use crate::support::*;
 
-/// The page with its tables as the registries have them.
+/// The page with its tables generated from the registries.
 fn page_of_registries(page: &str) -> String {
     let tables = [
         ("routers", table("kind", &RouterConfig::facts())),
@@ -44,7 +44,7 @@ fn kinds_are_exact_on_the_cpu_where_their_facts_say_so() {
     for (kind, _) in KINDS {
         let name = kind[0].split_once('=').expect("an assignment").1;
         let facts = RouterConfig::facts().into_iter().find(|(found, _)| *found == name).expect("a kind").1;
-        // Every balancer with one router at least.
+        // Every balancer with at least one router.
         let mut config = model_of(kind, &[]);
         let balance = &mut config.moe.balance;
         (balance.switch.switch, balance.sequence.sequence, balance.z.z) = (0.1, 0.1, 0.1);
@@ -76,7 +76,7 @@ fn loads_of_samples_add_up_and_do_not_depend_on_the_micro_batch() {
         report.expect("finite").routers.remove(0).1
     };
     let whole = stats(6);
-    // A share of the scores of 8 experts, for each token.
+    // Fractions of the scores of 8 experts, for each token.
     let confidence = whole.confidence / whole.n_tokens as f64;
     assert!((0.125..1.0).contains(&confidence), "{confidence}");
     assert_eq!(whole.by_sample().len(), 6);

@@ -1,4 +1,4 @@
-//! Integration tests of the trainer, on the CPU, with models of some thousand parameters.
+//! Integration tests of the trainer, on the CPU, with models of a few thousand parameters.
 
 /// Small corpora, configurations and helpers.
 mod support;
@@ -10,7 +10,7 @@ mod model;
 mod attention;
 mod oracles;
 
-/// Reading token by token compared with reading the whole.
+/// Reading token by token compared with reading all at once.
 mod generation;
 
 /// Gradients against finite differences.
@@ -22,16 +22,16 @@ mod step;
 /// Data order, checkpoints, resume.
 mod resume;
 
-/// The program as users run it, with a real plan on the disk.
+/// The program as users run it, with a real plan on disk.
 mod program;
 
-/// Shards that are damaged before or under a run.
+/// Shards that are damaged before or during a run.
 mod damage;
 
-/// Runs that were damaged, moved, made longer, or refused before they began.
+/// Runs that are damaged, moved, made longer, or refused before they begin.
 mod runs;
 
-/// Runs that leave others, stop where they are told to, and what is told before they begin.
+/// Forks, runs that stop on request, and reports before they begin.
 mod forks;
 
 /// Runs that are killed while they save.
@@ -40,7 +40,7 @@ mod kills;
 /// Skipped steps, averages of weights, groups, fused matrices, batch ramps, parametrizations.
 mod optim;
 
-/// Models that leave for other programs and come from them.
+/// Models that are exported to other programs and imported from them.
 mod export;
 
 /// Questions answered by likelihood.
@@ -62,7 +62,7 @@ mod golden_attention;
 /// Every kind of router, and capacity: reference numbers, padding, causality, micro-batches.
 mod routers;
 
-/// What the documentation says of kinds, and parts that belong to no kind of router.
+/// What the documentation says about kinds, and parts that belong to no kind of router.
 mod kinds;
 
 /// The examples of CONTRIBUTING.md.
@@ -71,7 +71,7 @@ mod example_op;
 mod example_router;
 mod example_rule;
 
-/// The path of a GPU on one, if only of software; needs the feature `wgpu` or `cuda`.
+/// The GPU path on a GPU, possibly a software one; needs the feature `wgpu` or `cuda`.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;
 

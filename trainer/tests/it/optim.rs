@@ -72,7 +72,7 @@ fn with_a_skipped_step(is_there: bool) -> (Vec<u32>, Vec<u32>, u64) {
         train_step(&mut state, &batch(4 * t, 4), &step).expect("finite");
     }
     if is_there {
-        // The window is filled with losses that any is far above.
+        // The window is filled with losses that are far below any other.
         let skip = SkipConfig { sigma: 1.0, window: 6 };
         step.skip = Some(skip);
         for _ in 0..3 {
@@ -112,7 +112,7 @@ fn a_norm_above_its_limit_is_skipped_too() {
     assert!(report.is_skipped && report.n_reads == 1);
 }
 
-/// The lines of a run's metrics without the clock.
+/// The lines of a run's metrics without times.
 fn metrics(dir: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(dir.join("metrics.jsonl")).expect("metrics");
     let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -122,8 +122,8 @@ fn metrics(dir: &Path) -> Vec<Value> {
     lines
 }
 
-/// A run without interruption and one that is stopped after `stop_after` and continues, which end alike; the
-/// folder of the former.
+/// Checks that an uninterrupted run and one that is stopped after `stop_after` and continued end the same;
+/// returns the folder of the former.
 fn resumes_exactly(dir: &Path, config: &RunConfig, stop_after: u64) -> std::path::PathBuf {
     let (straight, broken) = (dir.join("straight"), dir.join("broken"));
     let whole = train(&straight, config, None, None);
@@ -265,7 +265,7 @@ fn moments_in_bf16_are_rounded_and_resume_bit_for_bit() {
     }
 }
 
-/// The value after two updates of a parameter of 12 rows and these matrices side by side.
+/// The value after two updates of a parameter with 12 rows and these matrices side by side.
 fn two_updates(rule: &dyn Rule, widths: &[usize], value: &[f32], gradients: &[Vec<f32>]) -> Vec<f32> {
     let device = Device::flex();
     let columns = value.len() / 12;
@@ -338,8 +338,8 @@ fn periods_of_unequal_length_have_the_rates_of_olmo() {
         floor: 0.0,
         n_steps,
     };
-    // Periods of 40, 30 and 30 steps with a fifth of each to fall in: ours are of one length, so the first is
-    // by itself.
+    // Periods of 40, 30 and 30 steps with a fifth of each to fall in: ours have one length, so the first is
+    // compared separately.
     let (first, others) = (schedule(10, 8, 40, 40), schedule(0, 6, 30, 60));
     for (point, expected) in golden["points"].as_array().expect("points").iter().zip(rates) {
         let Some(step) = point.as_u64().and_then(|point| point.checked_sub(1)) else { continue };
@@ -367,7 +367,7 @@ fn a_batch_ramp_reads_the_samples_of_any_run_and_resumes_bit_for_bit() {
     assert_eq!(run_config(&[ramp]).run.steps, Some(23));
 }
 
-/// A mixture of another width, depth and sparsity, in a parametrization relative to 16 channels.
+/// A mixture of experts with another width, depth and sparsity, in a parametrization relative to 16 channels.
 fn sized(kind: ParametrizationKind, width: usize) -> ModelConfig {
     let mut config = tiny_model();
     let assignments = [
@@ -419,7 +419,7 @@ fn the_parametrization_of_complete_p_has_the_factors_of_its_authors() {
 
 #[test]
 fn what_a_step_does_to_the_outputs_does_not_grow_with_the_width() {
-    // The change of the logits of a batch by three steps, over that at the width of the base.
+    // The change of a batch's logits after three steps, divided by that at the width of the base.
     let growth = |kind: ParametrizationKind| {
         let change = |width: usize| {
             let config = sized(kind, width);

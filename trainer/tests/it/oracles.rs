@@ -1,4 +1,4 @@
-//! Naive attentions, one for each kind: as slow and as plain as the formulas.
+//! Naive attentions, one for each kind: as slow and plain as the formulas.
 
 use burn::tensor::activation::{sigmoid, silu, softmax, softplus};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -10,7 +10,7 @@ use moe_train::model::config::AttentionConfig;
 use crate::attention::{Named, PLACE};
 use crate::support::*;
 
-/// A naive attention: weights by name, the tokens of one document, and their result.
+/// A naive attention: from weights by name and the tokens of one document to their result.
 pub type Oracle = Box<dyn Fn(&Named, Tensor<2>) -> Tensor<2>>;
 
 /// The naive form of a kind.
@@ -35,7 +35,7 @@ fn rms(x: Tensor<2>, weight: &Tensor<2>, eps: f64) -> Tensor<2> {
     x / (mean + eps).sqrt() * weight.clone()
 }
 
-/// The first channels turned by the number of the row.
+/// The first channels rotated by the number of the row.
 fn turned(x: Tensor<2>, width: usize, theta: f64) -> Tensor<2> {
     let ([n, columns], half) = (x.dims(), width / 2);
     let table = |f: fn(f64) -> f64| {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::write_plan;
 
-/// Keys of a model that trains in a few seconds, one metrics line and checkpoint a step.
+/// Keys of a model that trains in a few seconds, with one metrics line and checkpoint per step.
 const SMALL: &str = "[run]\nsteps = 24\nlog_every = 1\neval_every = 12\nsave_every = 3\n[data]\nbatch = 2\n\
     validation_samples = 4\n[model]\nd_model = 16\nlayers = 2\ndense_ffn = 16\n[attention]\nheads = 2\n\
     kv_heads = 1\n[moe]\nexperts = 4\nexpert_ffn = 8\n[moe.balance]\nbias_rate = 0.01\nz = 1e-3\n";
@@ -78,7 +78,7 @@ fn train_eval_sample_inspect_and_the_refusals() {
     };
     assert_eq!(sampled("1"), sampled("1"));
     assert!(sampled("1").starts_with("a b"));
-    // Prompts are continued as if they were alone, further than the model was trained to see.
+    // Prompts are continued independently, further than the model's training length.
     let of = |prompts: &[&str]| -> Vec<serde_json::Value> {
         let prompts = prompts.iter().flat_map(|prompt| ["--prompt", prompt]);
         let args = ["sample", "runs/a", "--max-tokens", "60", "--top-p", "0.9", "--json"];
@@ -234,7 +234,7 @@ fn bench_measures_every_part_and_whole_steps() {
     let expected =
         ["router", "dispatch and combine", "experts", "attention", "head and loss", "norm and optimizer"];
     assert_eq!(names, expected);
-    // One block of two is a mixture; two micro-batches of one sample.
+    // One block of two has a mixture of experts; two micro-batches of one sample.
     let times: Vec<u64> = report["parts"]
         .as_array()
         .expect("parts")
@@ -242,7 +242,7 @@ fn bench_measures_every_part_and_whole_steps() {
         .map(|p| p["times"].as_u64().expect("a number"))
         .collect();
     assert_eq!(times, [2, 2, 2, 4, 2, 1]);
-    // Embedding 40 * 16, three norms and their like, and the rest by the formula of the model's size.
+    // Embedding 40 * 16, three norms and the like, and the rest by the formula of the model's size.
     assert!(report["parameters"].as_u64().expect("a number") > 40 * 16);
     // 2 of 4 experts for each of 2 * 24 tokens: 24 rows on average.
     assert_eq!(report["steps"]["rows_per_expert"][1], 24.0);

@@ -7,7 +7,7 @@ fn a_report_shows_what_runs_have_measured_and_replaces_only_its_own_files() {
     let world = World::new();
     json(&world.train("runs/a", &["--stop-after", "12"]));
     assert!(world.run(&["report", "runs/a", "--tensorboard"]).status.success());
-    // Pages in its folder are not in the way of a run that continues.
+    // Pages in its folder do not stop a run from continuing.
     json(&world.run(&["resume", "runs/a", "--json"]));
     json(&world.train("runs/b", &["--set", "moe.top_k=1", "--set", "moe.router.norm_weights=false"]));
     let made = json(&world.run(&["report", "runs/a", "--figures", "figures", "--tensorboard", "--json"]));
@@ -15,7 +15,7 @@ fn a_report_shows_what_runs_have_measured_and_replaces_only_its_own_files() {
         let figures = report["figures"].as_array().expect("figures");
         figures.iter().find(|figure| figure["id"] == id).unwrap_or_else(|| panic!("no figure {id}")).clone()
     };
-    // A line for each of 24 steps, and two validations at steps of those.
+    // A line for each of 24 steps, and two validations at some of them.
     assert_eq!(figure(&made, "loss-steps")["table"]["rows"].as_array().map(Vec::len), Some(24));
     let metrics = fs::read_to_string(world.path("runs/a/metrics.jsonl")).unwrap();
     let first: serde_json::Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
@@ -35,7 +35,7 @@ fn a_report_shows_what_runs_have_measured_and_replaces_only_its_own_files() {
     let has = |tag: &str| events.windows(tag.len()).any(|window| window == tag.as_bytes());
     assert!(has("train/ce") && has("validation/ce") && has("router/1/maxvio"));
 
-    // Its own page is replaced, and that of others is not.
+    // Its own page is replaced, other files are not.
     assert!(world.run(&["report", "runs/a"]).status.success());
     fs::write(world.path("mine.html"), "<html>mine</html>").unwrap();
     let refused = world.run(&["report", "runs/a", "-o", "mine.html"]);
@@ -73,7 +73,7 @@ fn a_run_is_watched_and_alarms_end_it_where_asked() {
         (watch(&["--fail-on", "spike"]).status.code(), watch(&["--fail-on", "skipped"]).status.code()),
         (Some(0), Some(6))
     );
-    // It continues all the same, and to its end.
+    // It still continues to its end.
     assert!(world.run(&["resume", "runs/a"]).status.success());
     let told = world.run(&["watch", "runs/a"]);
     let text = String::from_utf8_lossy(&told.stdout).into_owned();

@@ -124,7 +124,7 @@ fn metrics_with_clock(dir: &Path) -> Vec<serde_json::Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// The lines of a run's metrics without the clock.
+/// The lines of a run's metrics without times.
 fn metrics(dir: &Path) -> Vec<serde_json::Value> {
     let mut lines = metrics_with_clock(dir);
     for line in &mut lines {

@@ -163,7 +163,7 @@ fn groups_limit_the_experts() {
     assert_eq!(serde_json::json!(experts(&second)), golden["v2_index_sorted"]);
 }
 
-/// A top-2 answer of softmax scores that are not divided by their sum.
+/// A top-2 routing with softmax scores that are not divided by their sum.
 fn top_two(logits: Tensor<2>, ctx: &Context) -> Routing {
     let scores = scores(logits.clone(), Score::Softmax);
     let [_, n_experts] = logits.dims();
@@ -225,8 +225,7 @@ pub fn model_of(kind: &[&str], more: &[&str]) -> ModelConfig {
     run_config(&[&base[..], kind, more].concat()).model(VOCAB, SEQ)
 }
 
-/// The choices and weights of a router for these inputs, `[tokens, d_model]`, and what its layer makes of
-/// them.
+/// The choices and weights of a router for these inputs, `[tokens, d_model]`, and the output of its layer.
 fn routed(config: &ModelConfig, x: &[f32], ctx: &Context) -> (Vec<i64>, Vec<f32>, Vec<f32>) {
     let layer = MoeLayer::new(config, 0, 1.0, "layer", &Init::new(5, 0.5, &autodiff()));
     let x = tensor(x, [x.len() / config.d_model, config.d_model], &autodiff());
@@ -254,7 +253,7 @@ fn every_router_learns_and_leaves_padding_alone() {
                 let none = row.iter().zip(weights).filter(|(e, _)| **e < 0).all(|(_, w)| *w == 0.0);
                 assert!(none && weights.iter().all(|w| w.is_finite() && *w >= 0.0), "{kind:?} {weights:?}");
             }
-            // What is in the padding changes nothing.
+            // The contents of padding change nothing.
             let mut wild = x.clone();
             wild[9 * config.d_model..].iter_mut().for_each(|value| *value = 50.0);
             assert_eq!(
@@ -262,7 +261,7 @@ fn every_router_learns_and_leaves_padding_alone() {
                 y[..9 * config.d_model],
                 "{kind:?}"
             );
-            // What comes later changes nothing that is earlier.
+            // Later tokens do not change earlier results.
             let mut later = x.clone();
             later[6 * config.d_model..9 * config.d_model].iter_mut().for_each(|value| *value *= -7.0);
             let same = routed(&config, &later, &ctx).2[..6 * config.d_model] == y[..6 * config.d_model];
@@ -384,7 +383,7 @@ fn experts_of_squared_relu_gates_of_shared_ones_and_dropout_do_what_they_say() {
     assert!(weights_of.gate.is_none());
     let (up, down) = (host(weights_of.up), host(weights_of.down));
     let (d, f) = (config.d_model, config.moe.expert_ffn);
-    // The routed part by loops; the shared part is what the gate of one half would leave of it.
+    // The routed part by loops; the shared part is halved by its gate of one half.
     let no_shared = model_of(KINDS[0].0, &["moe.expert_activation=relu2", "moe.shared=0"]);
     let alone = routed(&no_shared, &x, &ctx).2;
     for t in 0..9 {
@@ -417,7 +416,7 @@ fn experts_of_squared_relu_gates_of_shared_ones_and_dropout_do_what_they_say() {
     let eval = context(9, 0, Mode::Eval);
     assert_eq!(routed(&dropped, &x, &eval).2, routed(&plain, &x, &eval).2);
     assert_ne!(routed(&dropped, &x, &ctx).2, routed(&plain, &x, &ctx).2);
-    // Over many steps its mean is what there is without.
+    // Over many steps its mean is the same as without.
     let n = 600;
     let mut mean = vec![0.0f32; 9 * d];
     for step in 0..n {

@@ -24,7 +24,7 @@ fn a_lost_latest_names_the_newest_intact_checkpoint() {
     let world = World::new();
     json(&world.train("r", &["--steps", "8", "--set", "run.keep=9"]));
     let latest = world.path("r/checkpoints/latest");
-    // The newest is damaged, so the one before it is meant.
+    // The newest is damaged, so the one before it is named.
     let model = world.path("r/checkpoints/step-00000008/model.safetensors");
     fs::write(&model, b"short").expect("write");
     fs::create_dir_all(world.path("x/checkpoints")).expect("folder");
@@ -47,7 +47,7 @@ fn a_lost_latest_names_the_newest_intact_checkpoint() {
     }
     let (code, text) = said(&world, &["resume", "r", "--from", "../../x"]);
     assert!(code == 4 && text.contains("is no name of a checkpoint"), "{text}");
-    // What it says works, and `latest` is there again.
+    // The suggested command works, and `latest` exists again.
     assert_eq!(json(&world.run(&["resume", "r", "--from", "step-00000006", "--json"]))["step"], 8);
     assert_eq!(json(&world.run(&["inspect", "r", "--json"]))["state"]["step"], 8);
 }
@@ -74,7 +74,7 @@ fn a_start_that_was_killed_before_its_first_checkpoint_starts_again() {
     assert!(code == 4 && text.contains("starts it again") && !text.contains("remove"), "{text}");
     json(&world.train("r", &["--steps", "2"]));
     assert_eq!(checkpoints(&world.path("r")), ["latest", "step-00000000", "step-00000002"]);
-    // A folder of somebody else is no such start.
+    // Another folder is not such a start.
     fs::create_dir(world.path("notes")).expect("folder");
     fs::write(world.path("notes/todo.txt"), "x").expect("write");
     assert_eq!(world.train("notes", &[]).status.code(), Some(2));
@@ -189,7 +189,7 @@ fn a_plan_without_held_out_documents_trains_without_validation() {
     assert!(code == 3 && text.contains("holds out no documents"), "{text}");
 }
 
-/// Parameter hash of the checkpoint of a step.
+/// Parameter hash of a step's checkpoint.
 fn hash(world: &World, run: &str, step: u64) -> String {
     let path = format!("{run}/checkpoints/step-{step:08}");
     json(&world.run(&["inspect", &path, "--json"]))["state"]["parameter_hash"]
@@ -215,7 +215,7 @@ fn a_stable_part_is_extended_and_decays_branch_off_it() {
     json(&world.train("short", &[&STABLE[..], &["--steps", "12"]].concat()));
     json(&world.train("long", &[&STABLE[..], &["--steps", "18"]].concat()));
 
-    // The decay of the short run, which began after step 8, from the stable part of the long one.
+    // The decay of the short run, which begins after step 8, from the stable part of the long one.
     let branch = ["resume", "long", "--from", "step-00000006", "--fork", "branch", "--steps", "12", "--json"];
     let branched = json(&world.run(&branch));
     assert_eq!(branched["step"], 12);
@@ -227,7 +227,7 @@ fn a_stable_part_is_extended_and_decays_branch_off_it() {
     assert_eq!(json(&world.run(&args))["step"], 18);
     assert_eq!(hash(&world, "longer", 18), hash(&world, "long", 18));
 
-    // In place where nothing later is there.
+    // In place, if there are no later steps.
     let mut stopped = world.path("short/checkpoints");
     for step in [9, 12] {
         fs::remove_dir_all(stopped.join(format!("step-{step:08}"))).expect("remove");
@@ -278,7 +278,7 @@ fn a_future_that_would_change_the_past_is_refused_by_name() {
     );
 }
 
-/// Writes a file of the newest checkpoint of a run, and what the manifest says of it.
+/// Replaces a file of a run's newest checkpoint, and its manifest entry.
 fn forge(run: &Path, file: &str, bytes: &[u8]) {
     let dir = run.join("checkpoints/step-00000002");
     fs::write(dir.join(file), bytes).expect("write");

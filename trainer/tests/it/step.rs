@@ -12,7 +12,7 @@ use moe_train::train::{StepConfig, TrainState, train_step};
 
 use crate::support::*;
 
-/// Held by those who choose the vectors of all threads.
+/// Held by tests that set the vectors of all threads.
 static VECTORS: Mutex<()> = Mutex::new(());
 
 fn values(state: &TrainState) -> Vec<f32> {
@@ -24,7 +24,7 @@ fn biases(state: &TrainState) -> Vec<f32> {
     biases.flat_map(flat).collect()
 }
 
-/// A state whose every loss and gradient is not a number.
+/// A state in which every loss and gradient is NaN.
 fn poisoned_state() -> TrainState {
     let mut state = state(&tiny_model());
     let poisoned: Vec<_> = parameters(&state.model)
@@ -78,8 +78,8 @@ fn uneven_batch() -> moe_train::data::Batch {
     batch
 }
 
-/// The losses of a router, and the norm of the gradient, with one of them switched on strongly. The Switch
-/// loss is one of them only when it is on: else the metrics report its mean over micro-batches.
+/// The losses of a router, and the norm of the gradient, with one of them turned up. The Switch loss is one
+/// of them only when it is on: else the metrics report its mean over micro-batches.
 fn objective(balance: BalanceConfig, micro_batch: usize) -> (f64, Vec<f64>) {
     let counts_batch = balance.switch.switch > 0.0;
     let mut config = tiny_model();
@@ -251,7 +251,7 @@ fn steps_have_the_same_bits_on_every_processor() {
     }
 }
 
-/// Parameters, biases and report after three steps in micro-batches of 3, every loss switched on.
+/// Parameters, biases and report after three steps in micro-batches of 3, every loss turned on.
 fn three_steps(
     recompute: bool,
     is_tied: bool,
@@ -316,7 +316,7 @@ fn bf16_learns_nearly_the_same() {
     assert!(difference > 0.0, "bf16 must round");
     assert!(difference < 0.02 * exact_report.cross_entropy, "{difference}");
     assert!((report.grad_norm / exact_report.grad_norm - 1.0).abs() < 0.05);
-    // A step is at most 1e-3 for each parameter, so three are at most 3e-3 apart from another three.
+    // A step is at most 1e-3 for each parameter, so two runs are at most 6e-3 apart after three.
     assert!(distance(&exact, &rounded) < 6.1e-3);
 }
 

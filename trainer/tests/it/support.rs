@@ -32,7 +32,7 @@ use moe_train::train::{StepConfig, TrainState};
 pub const VOCAB: usize = 29;
 pub const SEQ: usize = 12;
 
-/// Two layers, the second a mixture of 5 experts, of which 2 are used; odd shapes on purpose.
+/// Two layers, the second with 5 experts, of which 2 are used; odd shapes on purpose.
 pub fn tiny_model() -> ModelConfig {
     ModelConfig {
         vocab_size: VOCAB,
@@ -227,7 +227,7 @@ pub fn run_config(assignments: &[&str]) -> RunConfig {
     config.with_plan_len(&Synthetic).expect("a plan that is long enough")
 }
 
-/// Says nothing; stops the run after a step if asked to.
+/// Prints nothing; stops the run after a step if requested.
 #[derive(Default)]
 pub struct Silent {
     pub stop_after: Option<u64>,
@@ -250,8 +250,8 @@ impl Observer for Silent {
     fn saved(&mut self, _: &Path) {}
 }
 
-/// Trains on from `state`, with what has been measured since its last line of metrics, or a fresh one,
-/// to the end or to `stop_after`.
+/// Continues training from `state`, with the measurements since its last line of metrics, or from a fresh
+/// one, to the end or to `stop_after`.
 pub fn train(
     dir: &Path,
     config: &RunConfig,
@@ -313,8 +313,8 @@ pub fn noise(seed: u64, n: usize) -> Vec<f32> {
     (0..n as u64).map(|i| (2.0 * stream.uniform(i) - 1.0) as f32).collect()
 }
 
-/// A build and a plan on the disk, as `moe-data` would leave them: one source of generated
-/// documents, two passes, every tenth family held out.
+/// A build and a plan on disk, as `moe-data` would write them: one source of generated documents, two passes,
+/// every tenth family held out.
 pub fn write_plan(dir: &Path, seed: u64) {
     write_plan_with(dir, seed, true);
 }
@@ -352,7 +352,7 @@ fn write_plan_with(dir: &Path, seed: u64, holds_out: bool) {
     let mut writer = ShardWriter::create(&dir.join("shards"), "words-v0-00000", spec).expect("shard");
     let n_docs = 200u64;
     for doc in 0..n_docs {
-        // Each word is followed by the next one, with an exception now and then: easy to learn.
+        // Each word is followed by the next one, with occasional exceptions: easy to learn.
         let len = 5 + mix(seed ^ doc) % 20;
         let word = |i: u64| 1 + ((mix(doc) + i + mix(doc * 100 + i) % 8 / 7) % 8) as u32;
         let tokens: Vec<TokenId> = (0..len).map(|i| TokenId(word(i))).collect();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::program::{World, json, stderr};
 use crate::support::*;
 
-/// What a model says of the last `n` tokens of a text, read as a sample of its own.
+/// A model's score of the last `n` tokens of a text, read as a separate sample.
 fn by_hand(model: &Model, tokens: &[u32], n: usize) -> Score {
     let len = tokens.len() - 1;
     let positions: Vec<u32> = (0..len as u32).collect();
@@ -68,7 +68,7 @@ fn scores_are_sums_of_log_probabilities_regardless_of_what_else_is_read() {
     }
 }
 
-/// Questions about the words that follow, of which a run of `World` learns something.
+/// Questions about the next words, some of which a run of `World` learns.
 fn write_tasks(world: &World) {
     let words = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let word = |i: usize| words[i % 8];
@@ -116,7 +116,7 @@ fn tasks_are_answered_counted_and_written_down() {
     assert!((found["tasks"]["whole"]["bits_per_byte"].as_f64().expect("bits") - bits).abs() < 1e-12);
     assert_eq!(found["tasks"]["lambada"]["questions"], 2);
 
-    // Neither the size of a pass nor what else is asked changes a bit.
+    // Neither the size of a pass nor other questions change a bit.
     let alone = [&tasks[..4], &["--pass-tokens", "1", "--answers", "alone.jsonl", "--json"]].concat();
     let alone = json(&world.run(&alone));
     assert_eq!(alone["tasks"]["next"], *next);
@@ -149,7 +149,7 @@ fn questions_in_the_shards_are_named_and_left_out() {
             entry["question"].as_u64()
         })
         .collect();
-    // Backwards no document goes; forwards many do.
+    // No document runs backwards; many run forwards.
     assert!(!named.contains(&0) && named.contains(&1), "{overlap}");
     assert_eq!(overlap["rest"]["questions"].as_u64(), Some(12 - named.len() as u64));
     let told = world.run(&args);
@@ -173,7 +173,7 @@ fn invalid_tasks_are_refused_with_file_and_line() {
         (&["next.toml", "--shots", "40"], 2, "40 examples are asked for, and there are 12"),
         (&["next.toml", "--shots", "18446744073709551615"], 2, "--shots"),
         (&["empty.toml"], 2, "empty.toml: `data` is an empty list"),
-        // What the shards lack is said before the first question is put.
+        // Missing parts of the shards are reported before the first question.
         (&["next.toml", "--shards", "no", "--answers", "answers.jsonl"], 3, "no"),
     ];
     let empty = "kind = \"perplexity\"\ndata = []\ntext = \"{{t}}\"\n";
@@ -186,7 +186,7 @@ fn invalid_tasks_are_refused_with_file_and_line() {
         assert!(!said.contains("answered in"), "{tasks:?}: {said}");
     }
     assert_eq!(world.run(&["eval", "r"]).status.code(), Some(2));
-    // A run asks before its folder is made.
+    // A run checks its tasks before its folder is created.
     let output = world.train("s", &["--set", "run.eval_tasks=[\"arc_easy=no.jsonl\"]"]);
     assert!(stderr(&output).contains("run.eval_tasks: no.jsonl: no such file"), "{}", stderr(&output));
     assert!(!world.path("s").exists());
@@ -215,7 +215,7 @@ fn a_run_answers_tasks_on_its_way_and_a_resumed_one_the_same() {
     let found = json(&world.run(&["eval", "straight", "--tasks", "next.toml", "--json"]));
     assert_eq!(found["tasks"]["next"]["bits_per_byte"], last["task/next/bits_per_byte"]);
     assert_eq!(found["tasks"]["next"]["groups"]["1"]["acc"], last["task/next/1/acc"]);
-    // An empty list switches off what a file switches on.
+    // An empty list turns off what a file turns on.
     let off = ["--set", "run.eval_tasks=[]", "--set", "run.eval_tasks_every=5", "--steps", "2"];
     json(&world.train("off", &off));
     assert!(lines("off").is_empty());
@@ -261,7 +261,7 @@ fn numbers_are_those_of_lm_eval() {
             }
         }
     }
-    // The committed model is what lm-eval was asked about.
+    // The committed model is the one that lm-eval evaluated.
     let model = Hash::of_file(&checkpoint.join("model.safetensors")).expect("a file");
     assert_eq!(golden["model_blake3"], model.to_string());
 }

@@ -10,7 +10,7 @@ fn a_run_begins_with_the_weights_of_another_one() {
         |more: &[&str]| world.run(&[&["--from", "runs/base", "--shards", "out", "--json"], more].concat());
     let hash = |found: &Value| found["parameter_hash"].as_str().expect("a hash").to_owned();
 
-    // Saved before its first step it has the parameters of the other one, at step 0.
+    // Saved before its first step, it has the parameters of the other one at step 0.
     let set = ["--set", "optim.lr=1e-3", "--set", "run.seed=9", "--set", "schedule.warmup_tokens=32"];
     let started = from(&[&["--run", "runs/tuned", "--steps", "3", "--stop-after", "1"][..], &set].concat());
     assert_eq!(started.status.code(), Some(0), "{}", stderr(&started));
@@ -27,7 +27,7 @@ fn a_run_begins_with_the_weights_of_another_one() {
         |key: &str| differences.iter().any(|line| line.as_str().is_some_and(|line| line.starts_with(key)));
     assert!(has("optim.lr: ") && has("run.seed: "), "{parent}");
 
-    // Resumed it is the run without interruption, bit for bit.
+    // Resumed, it equals the uninterrupted run, bit for bit.
     let resumed = json(&world.run(&["resume", "runs/tuned", "--json"]));
     let whole = json(&from(&[&["--run", "runs/whole", "--steps", "3"][..], &set].concat()));
     assert_eq!((hash(&resumed), &resumed["step"]), (hash(&whole), &3.into()));

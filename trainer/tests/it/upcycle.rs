@@ -7,7 +7,7 @@ use moe_train::upcycle::Upcycling;
 use crate::program::{World, json, stderr};
 use crate::support::*;
 
-/// A dense model, and a mixture of 8 experts in its place.
+/// A dense model, and a mixture of 8 experts to replace it.
 fn both(granularity: usize, score: &str) -> (ModelConfig, Model, ModelConfig) {
     let dense = run_config(&["model.dense_layers=2"]).model(VOCAB, SEQ);
     let (experts, ffn, k) = ("moe.experts=8", 10 / granularity, 2 * granularity);
@@ -51,7 +51,7 @@ fn channels_are_redrawn_in_all_three_matrices() {
                 .to_host()
         };
         let (old, new) = (values(0.0), values(0.5));
-        // Experts, hidden channels, of each the first number.
+        // Experts, hidden channels, and the first number of each.
         let place = |e: usize, c: usize| if matrix == "w_down" { (e * 5 + c) * 12 } else { e * 12 * 5 + c };
         (0..40).map(|i| old[place(i / 5, i % 5)] != new[place(i / 5, i % 5)]).collect()
     };

@@ -16,10 +16,10 @@ use crate::launch::{
 };
 use crate::reduce::UNITS;
 
-/// Vectors that one unit of the first sum adds, where there are enough cubes.
+/// Vectors that one unit of the first sum adds, if there are enough cubes.
 const VECTORS_PER_UNIT: usize = 8;
-/// Most cubes of the first sum: some for each multiprocessor of any GPU, and few enough for one
-/// cube to add.
+/// Maximum cubes of the first sum: some for each multiprocessor of any GPU, and few enough for one cube to
+/// add.
 const MAX_CUBES: usize = 2048;
 
 pub(super) fn sum_of_squares(x: Tensor<1>) -> Tensor<1> {

@@ -1,11 +1,11 @@
 //! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2) as one kernel, and the sum of
 //! squares that clipping by the norm needs.
 //!
-//! Element by element: value, gradient and both moments are read once, value and moments written
-//! once, 28 bytes for each parameter (26 with a bf16 gradient), into their own buffers where nobody
-//! else holds them. The clipping factor stays on the device, so that no step waits for the norm;
-//! where it is not finite nothing changes. The sum of squares is added by a number of cubes that
-//! depends on the size alone, then by one cube: the same bits in every run on one device.
+//! Element by element: value, gradient and both moments are read once, value and moments written once, 28
+//! bytes for each parameter (26 with a bf16 gradient), into their own buffers if nothing else refers to them.
+//! The clipping factor stays on the device, so that no step waits for the norm; if it is not finite, nothing
+//! changes. The sum of squares is added by a number of cubes that depends only on the size, then by one cube:
+//! the same bits in every run on one device.
 
 #[cfg(feature = "gpu")]
 mod gpu;
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn two_steps_by_hand() {
-        // The first step moves by exactly the rate, against the gradient: 2 * 0.95 - 0.5.
+        // The first step is exactly the rate, against the gradient: 2 * 0.95 - 0.5.
         let (value, first, second) =
             adamw(one(2.0), Some(one(6.0)), one(0.0), one(0.0), one(0.5), constants(1));
         assert!((host(value.clone()) - 1.4).abs() < 1e-5);

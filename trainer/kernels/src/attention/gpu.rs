@@ -23,10 +23,10 @@ use crate::launch::{element, empty, grid, into_contiguous};
 /// Heads wider than this leave no registers for the fragments of two gradients.
 const MAX_TENSOR_HEAD_DIM: usize = 128;
 
-/// Which kernels compute.
+/// Which kernels to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// Those that suit the device.
+    /// Those suited to the device.
     Device,
     /// Those for tensor cores, with their products in plain arithmetic.
     Emulated,
@@ -264,7 +264,7 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
     }
 
     /// # Panics
-    /// Always: gradients of gradients are never asked for.
+    /// Always: gradients of gradients are never needed.
     fn flash_attention_backward(
         _: FloatTensor<Self>,
         _: IntTensor<Self>,

@@ -3,10 +3,10 @@
 //! 2305.13245, section 2.2).
 //!
 //! `o_i = sum_j p_ij v_j`, `p_ij = exp(q_i k_j / sqrt(d) - L_i)`, `L_i = log sum_j exp(q_i k_j / sqrt(d))`,
-//! over the keys j of the same piece up to i. A cube holds one tile of queries of one head and goes
-//! over tiles of keys, keeping the largest score and the sum of exponentials so far; what is saved
-//! for the gradient is `L`, one number for each token and head. With `D_i = sum do_i o_i`,
-//! `ds_ij = p_ij (do_i v_j - D_i) / sqrt(d)`, the gradients are
+//! over the keys j of the same piece up to i. A cube holds one tile of queries of one head and goes over
+//! tiles of keys, keeping the largest score and the sum of exponentials so far; only `L` is saved for the
+//! gradient, one number for each token and head. With `D_i = sum do_i o_i`, `ds_ij = p_ij (do_i v_j - D_i) /
+//! sqrt(d)`, the gradients are
 //!
 //! - `dq_i = sum_j ds_ij k_j`: one cube for a tile of queries, over tiles of keys;
 //! - `dk_j = sum_i ds_ij q_i`, `dv_j = sum_i p_ij do_i`: one cube for a tile of keys of one key head,
@@ -15,10 +15,10 @@
 //! There are two sets of these kernels: `tensor` for devices that multiply tiles of f16 or bf16 (tensor
 //! cores) and heads of a multiple of 16 up to 128, `kernels` for all others.
 //!
-//! Tiles that no query of the tile can see are skipped: those above the diagonal, and those outside
-//! of the pieces. Rows are read as they lie in the packed product of the projection; queries, keys
-//! and values are read from device memory about once for each tile of the other side, by cubes
-//! that run at the same time and find most of it in the cache.
+//! Tiles that no query of the tile can see are skipped: those above the diagonal, and those outside of the
+//! pieces. Rows are read directly from the packed product of the projection; queries, keys and values are
+//! read from device memory about once for each tile of the other side, by cubes that run at the same time and
+//! find most of it in the cache.
 
 #[cfg(feature = "gpu")]
 mod gpu;
@@ -29,11 +29,11 @@ mod tensor;
 
 use burn::tensor::{FloatDType, Int, Tensor, TensorData, activation};
 
-/// Score added where a token must not look. Every query sees at least itself, so after the softmax
+/// Score added for keys that a token must not see. Every query sees at least itself, so after the softmax
 /// these entries are exactly zero.
 const FORBIDDEN: f32 = -1e30;
 
-/// Widest head that the kernels hold.
+/// Widest head that the kernels support.
 pub const MAX_HEAD_DIM: usize = 256;
 
 /// Sizes of an attention.
@@ -55,13 +55,13 @@ impl AttentionShape {
         (self.heads + 2 * self.kv_heads) * self.head_dim
     }
 
-    /// What scores are multiplied by.
+    /// Factor of scores.
     fn scale(self) -> f32 {
         (self.head_dim as f32).powf(-0.5)
     }
 }
 
-/// Causal attention of each token to the tokens of its own document piece, itself included.
+/// Causal attention of each token to the tokens of its own document piece, including itself.
 ///
 /// # Shapes
 /// - qkv: `[batch * seq, (heads + 2 * kv_heads) * head_dim]`, f32 or bf16: queries, keys and values
@@ -71,7 +71,7 @@ impl AttentionShape {
 /// - result: `[batch * seq, heads * head_dim]`, in the type of qkv
 ///
 /// # Panics
-/// If the shapes do not fit each other.
+/// If the shapes do not match.
 pub fn attention(qkv: Tensor<2>, first: Tensor<1, Int>, shape: AttentionShape) -> Tensor<2> {
     let [tokens, width] = qkv.dims();
     assert_eq!(width, shape.packed_width(), "columns of queries, keys and values");
@@ -105,7 +105,7 @@ pub fn attention_plain(qkv: Tensor<2>, first: Tensor<1, Int>, shape: AttentionSh
         let x = qkv.clone().narrow(1, from * head_dim, n * head_dim).cast(FloatDType::F32);
         x.reshape([batch, seq, n, head_dim]).swap_dims(1, 2)
     };
-    // The queries of one group lie one below the other.
+    // The queries of one group are stacked.
     let query = by_head(0, heads).reshape([batch, kv_heads, group * seq, head_dim]);
     let (key, value) = (by_head(heads, kv_heads), by_head(heads + kv_heads, kv_heads));
     let scores = query.matmul(key.swap_dims(2, 3)).mul_scalar(shape.scale());
@@ -115,7 +115,7 @@ pub fn attention_plain(qkv: Tensor<2>, first: Tensor<1, Int>, shape: AttentionSh
     output.swap_dims(1, 2).reshape([batch * seq, heads * head_dim]).cast(dtype)
 }
 
-/// 0 where a token may look, a very negative number elsewhere, `[batch, 1, 1, seq, seq]`.
+/// 0 for keys that a token may see, a very negative number elsewhere, `[batch, 1, 1, seq, seq]`.
 fn mask(first: Tensor<1, Int>, seq: usize, device: &burn::tensor::Device) -> Tensor<5> {
     let first: Vec<i64> = first.into_data().convert::<i64>().try_into_vec().expect("converted");
     let mut values = vec![FORBIDDEN; first.len() * seq];
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn query_heads_share_the_key_head_of_their_group() {
         let device = Device::flex();
-        // One token: the output is the value of the head's group, whatever the queries.
+        // One token: the output is the value of the head's group, regardless of the queries.
         let qkv = [[0.1f32, 0.2, 0.3, 0.4, /* keys */ 1.0, 2.0, /* values */ 5.0, 6.0]];
         let qkv = Tensor::from_data(TensorData::from(qkv), &device);
         let first = Tensor::from_data(TensorData::from([0]), &device);

@@ -23,7 +23,7 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// Of the plain kernels.
+    /// Sizes of the plain kernels.
     pub(super) const PLAIN: Self = Self {
         rows: plain::TILE,
         columns: plain::TILE,
@@ -58,7 +58,7 @@ impl Form {
         (self.planes_down * self.planes_across * PLANE) as u32
     }
 
-    /// Bytes of shared memory that any kernel needs at most.
+    /// Maximum bytes of shared memory of any kernel.
     pub(super) fn shared_bytes(self, element: usize) -> usize {
         let left = self.tile_size(self.rows, true).max(self.tile_size(self.rows, false));
         let right = self.tile_size(self.columns, true).max(self.tile_size(self.columns, false));

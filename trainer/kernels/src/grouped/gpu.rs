@@ -22,7 +22,7 @@ use super::tensor;
 use crate::launch::{element, empty, grid, grid_of_units, into_contiguous};
 use crate::swiglu::gpu::SwigluOps;
 
-/// Which kernels compute.
+/// Which kernels to use.
 #[derive(Clone, Copy, Debug)]
 pub enum Choice {
     /// The fastest that the device can run.
@@ -118,7 +118,7 @@ fn swiglu_specs(x: &TensorSpec, w_gate: &TensorSpec) -> (TensorSpec, TensorSpec,
 #[derive(Clone, Copy)]
 enum Path {
     Plain,
-    /// With so many elements in each load.
+    /// With this many elements per load.
     TensorCores(usize),
     Emulated(usize),
 }
@@ -152,7 +152,7 @@ impl Path {
     }
 }
 
-/// Bytes that a unit loads or stores at once, where rows are multiples of them.
+/// Bytes that a unit loads or stores at a time, if rows are multiples of them.
 const VECTOR_BYTES: usize = 16;
 
 /// Whether the device multiplies tiles of bf16.
@@ -197,9 +197,9 @@ macro_rules! launch {
     }};
 }
 
-/// Which rows of which expert each tile of so many rows has.
+/// Which rows of which expert each tile of this many rows has.
 fn make_plan(rows: usize, offsets: CubeTensor, tile: usize) -> CubeTensor {
-    // So many tiles suffice however the rows are distributed, those of nobody included.
+    // This many tiles are enough for any distribution of rows, including rows of no expert.
     let groups = offsets.shape()[0];
     let tiles = (rows + groups * (tile - 1)) / tile;
     let plan = empty(&offsets, [tiles, plain::PLAN], DType::I32);
@@ -366,7 +366,7 @@ struct SwigluBackward {
     choice: Choice,
 }
 
-/// What the gradient of [`GroupedOps::grouped_swiglu`] needs.
+/// Saved for the gradient of [`GroupedOps::grouped_swiglu`].
 #[derive(Debug, Clone)]
 struct SwigluState<B: Backend> {
     x: FloatTensor<B>,
@@ -449,7 +449,7 @@ impl<B: GroupedOps + SwigluOps, C: CheckpointStrategy> GroupedOps for Autodiff<B
     }
 
     /// # Panics
-    /// Always: gradients of gradients are never asked for.
+    /// Always: gradients of gradients are never needed.
     fn grouped_matmul_transposed(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
@@ -460,7 +460,7 @@ impl<B: GroupedOps + SwigluOps, C: CheckpointStrategy> GroupedOps for Autodiff<B
     }
 
     /// # Panics
-    /// Always: gradients of gradients are never asked for.
+    /// Always: gradients of gradients are never needed.
     fn grouped_weight_gradient(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
@@ -472,7 +472,7 @@ impl<B: GroupedOps + SwigluOps, C: CheckpointStrategy> GroupedOps for Autodiff<B
     }
 
     /// # Panics
-    /// Always: gradients of gradients are never asked for.
+    /// Always: gradients of gradients are never needed.
     fn grouped_swiglu_backward_x(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,

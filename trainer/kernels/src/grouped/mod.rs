@@ -1,11 +1,11 @@
 //! Products over the rows of ragged experts: dropless mixture-of-experts layers without padding
 //! (Gale et al. 2022, MegaBlocks, arXiv 2211.15841, section 5).
 //!
-//! Rows are sorted by expert: expert `e` owns the rows `offsets[e]..offsets[e + 1]`. The offsets
-//! stay on the device. The host knows only the number of rows, so it launches as many cubes as the
-//! worst distribution needs (`rows / tile + experts + 1` tiles of rows); a small kernel, the plan,
-//! says which expert's rows each tile has, and surplus cubes leave at once. No expert has a
-//! capacity, and none is padded beyond its last tile.
+//! Rows are sorted by expert: expert `e` owns the rows `offsets[e]..offsets[e + 1]`. The offsets stay on the
+//! device. The host knows only the number of rows, so it launches as many cubes as the worst distribution
+//! needs (`rows / tile + experts + 1` tiles of rows); a small kernel, the plan, says which expert's rows each
+//! tile has, and surplus cubes exit at once. No expert has a capacity, and none is padded beyond its last
+//! tile.
 //!
 //! A cube computes one tile of the result from tiles of both factors in shared memory. Cubes of
 //! consecutive numbers share the tile's rows, and soon its expert, so both stay in the L2 cache:
@@ -150,7 +150,7 @@ fn products(x: Tensor<2>, w: Tensor<3>, bounds: &[usize]) -> Tensor<2> {
         parts.push(Tensor::zeros([rows - end, n], (&x.device(), DType::F32)));
     }
     let y = Tensor::cat(parts, 0);
-    // Without any row of an expert, the zeros must still know what they depend on.
+    // Without any row of an expert, the zeros must still be part of the graph.
     if end == 0 { y + zero(x) + zero(w) } else { y }
 }
 

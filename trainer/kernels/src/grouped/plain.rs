@@ -1,8 +1,8 @@
 //! Kernels for every device: tiles of 64 by 64 results, 256 units with 4 by 4 of them each.
 //!
-//! Both factors go through shared memory as f32, 16 terms of the sums at a time (8.25 KiB, 12.4 KiB
-//! for SwiGLU). Units load neighboring elements together whichever way a factor lies in memory,
-//! and read shared memory without conflicts of banks.
+//! Both factors go through shared memory as f32, 16 terms of the sums at a time (8.25 KiB, 12.4 KiB for
+//! SwiGLU). Units load neighboring elements together however a factor is laid out in memory, and read shared
+//! memory without bank conflicts.
 
 use cubecl::prelude::*;
 
@@ -15,12 +15,12 @@ const SIDE: usize = 16;
 const EACH: usize = 4;
 /// Terms of the sums in shared memory at a time.
 pub(super) const DEPTH: usize = 16;
-/// From one term to the next in shared memory. Two more than a tile, so that units that write
-/// neighboring terms do not meet in one bank.
+/// From one term to the next in shared memory. Two more than a tile, so that units that write neighboring
+/// terms use different banks.
 pub(super) const PITCH: usize = TILE + 2;
 
-/// Columns of the plan: expert, first row, end of the rows. The expert is `experts` for rows of
-/// nobody; a tile without rows is surplus.
+/// Columns of the plan: expert, first row, end of the rows. The expert is `experts` for rows of no expert; a
+/// tile without rows is surplus.
 pub(super) const PLAN: usize = 3;
 
 /// Finds the rows of each tile. One unit for each tile looks through all experts.
@@ -223,7 +223,7 @@ fn zeros() -> Array<f32> {
     sums
 }
 
-/// Terms of the sums of this tile: none for rows of nobody, which so become 0.
+/// Terms of the sums of this tile: none for rows of no expert, which thus become 0.
 #[cube]
 fn terms<F: Float>(w: &Tensor<F>, place: &Place, terms: usize) -> usize {
     if place.expert < w.shape(0) { terms } else { 0usize }

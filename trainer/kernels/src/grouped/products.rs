@@ -1,7 +1,7 @@
 //! Products of 16 by 16 by 16 elements, by the units of a plane together.
 //!
 //! [`TensorCores`] has run as PTX on the CPU (tests/cuda), not on a GPU yet; [`Emulated`] has the same
-//! meaning in plain arithmetic, and lets tests run all else that the kernels for tensor cores do.
+//! meaning in plain arithmetic, and lets tests run everything else that the kernels for tensor cores do.
 
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;
@@ -34,7 +34,7 @@ pub(super) trait Products: Send + Sync + 'static {
     /// Writes sums to shared memory, row by row.
     fn store(sums: &Self::Sums, to: &mut [f32]);
 
-    /// What units of the plane wrote to shared memory before is visible to the others after.
+    /// Makes the plane's earlier writes to shared memory visible to all of its units.
     fn sync();
 }
 
@@ -173,7 +173,7 @@ impl Products for Emulated {
         }
     }
 
-    /// The whole cube: planes of other sizes than 32 may be executed apart.
+    /// The whole cube: planes of sizes other than 32 may be executed separately.
     fn sync() {
         sync_cube();
     }

@@ -1,11 +1,10 @@
-//! The kernels for tensor cores, of the same structure as the plain ones: tiles of 128 by 128
-//! results (128 by 64 of both products for SwiGLU), 8 planes with 8 fragments of 16 by 16 f32 sums
-//! each.
+//! The kernels for tensor cores, with the same structure as the plain ones: tiles of 128 by 128 results (128
+//! by 64 of both products for SwiGLU), 8 planes with 8 fragments of 16 by 16 f32 sums each.
 //!
-//! Tiles of both factors lie in shared memory as they lie in device memory, 32 terms at a time,
-//! twice: while the planes multiply one pair of tiles, the loads of the next pair, of 16 bytes for each unit,
-//! are on their way to registers. Rows in shared memory are a little longer than the tile, so that
-//! a fragment's rows lie in different banks.
+//! Tiles of both factors have the same layout in shared memory as in device memory, 32 terms at a time,
+//! double-buffered: while the planes multiply one pair of tiles, the next pair is being loaded into
+//! registers, 16 bytes per unit. Rows in shared memory are a little longer than the tile, so that a
+//! fragment's rows are in different banks.
 //!
 //! The products themselves are in [`super::products`]. They have run as PTX on the CPU
 //! (tests/cuda), **not on a GPU yet**.
@@ -108,7 +107,7 @@ pub(super) fn swiglu<P: Products, F: Float, N: Size>(
     let mut term = 0usize;
     while term < terms {
         term += form.depth;
-        // Beyond the last term this loads nothing and gives zeros.
+        // Beyond the last term this loads nothing and returns zeros.
         let next = fetch(x, 0, k, row, end_row, term, terms, rows, true, form);
         let next_gate = fetch(w_gate, base, n, column, n, term, terms, columns, false, form);
         let next_up = fetch(w_up, base, n, column, n, term, terms, columns, false, form);

@@ -75,8 +75,8 @@ pub(super) fn choose<I: Int>(
     }
 }
 
-/// `counts[expert, chunk]`: how often the expert occurs in the chunk. Groups of `per_group`
-/// choices have chunks of their own; each chunk but a group's last one has a choice per unit.
+/// `counts[expert, chunk]`: how often the expert occurs in the chunk. Groups of `per_group` choices have
+/// their own chunks; each chunk but a group's last one has a choice per unit.
 #[cube(launch)]
 pub(super) fn histogram<I: Int>(
     experts: &Tensor<I>,
@@ -237,14 +237,14 @@ pub(super) fn place<I: Int>(
             choice_of_row[usize::cast_from(row)] = I::cast_from(choice);
         }
         row_of_choice[choice] = I::cast_from(row);
-        // Places after the last row are nobody's; the choice of the same number fills one.
+        // Places after the last row belong to no expert; the choice of the same number fills one.
         if i32::cast_from(choice) >= i32::cast_from(offsets[n_experts]) {
             choice_of_row[choice] = I::new(-1);
         }
     }
 }
 
-/// `sums[sample, expert]` of `counts[expert, chunk]`, each sample with equally many chunks.
+/// `sums[sample, expert]` of `counts[expert, chunk]`, each sample with the same number of chunks.
 #[cube(launch)]
 pub(super) fn add_chunks(counts: &Tensor<i32>, sums: &mut Tensor<f32>) {
     let (n_samples, n_experts) = (sums.shape(0), sums.shape(1));

@@ -1,9 +1,9 @@
 //! Which experts each token goes to, and which row each choice gets.
 //!
-//! A token's choice is one of its k experts; choice `token * k + j` is the j-th best. Choices
-//! sorted by expert are the rows of the grouped matrix products (MegaBlocks, Gale et al. 2022,
-//! arXiv 2211.15841, section 4). Nothing here reads a number back to the host: shapes depend on the
-//! number of tokens alone, and rows of padding lie unused after the others.
+//! A token's choice is one of its k experts; choice `token * k + j` is the j-th best. Choices sorted by
+//! expert are the rows of the grouped matrix products (MegaBlocks, Gale et al. 2022, arXiv 2211.15841,
+//! section 4). Nothing here reads a number back to the host: shapes depend only on the number of tokens, and
+//! rows of padding are unused, after the others.
 //!
 //! - [`choose`]: 32 units for each token. They read its scores k times, from the cache except for the
 //!   first time, and each time agree on the best one that comes after the last choice.
@@ -36,9 +36,9 @@ pub struct Routes {
     pub top_k: usize,
 }
 
-/// The k experts of highest `score + bias` for each token, best first, ties to the lowest expert;
-/// -1 on padding. The bias takes part in the choice only (DeepSeek-V3, arXiv 2412.19437, section
-/// 2.1.2). No gradient.
+/// The k experts with the highest `score + bias` for each token, best first, ties to the lowest expert; -1 on
+/// padding. The bias takes part in the choice only (DeepSeek-V3, arXiv 2412.19437, section 2.1.2). No
+/// gradient.
 ///
 /// # Shapes
 /// - scores: `[tokens, experts]`, f32, none of them NaN
@@ -144,7 +144,7 @@ pub fn sort_by_expert_plain(experts: &Tensor<2, Int>, n_experts: usize) -> Route
 /// - result: `[n_samples, n_experts]`, f32
 ///
 /// # Panics
-/// When the tokens do not divide into the samples.
+/// When the tokens cannot be divided evenly into samples.
 pub fn count(experts: Tensor<2, Int>, n_samples: usize, n_experts: usize) -> Tensor<2> {
     let [tokens, _] = experts.dims();
     assert!(tokens.is_multiple_of(n_samples), "{tokens} tokens do not divide into {n_samples} samples");

@@ -238,7 +238,7 @@ impl<B: RowsOps, C: CheckpointStrategy> RowsOps for Autodiff<B, C> {
     }
 
     /// # Panics
-    /// Always: gradients of gradients are never asked for.
+    /// Always: gradients of gradients are never needed.
     fn gather_rows_backward(_: FloatTensor<Self>, _: IntTensor<Self>, _: usize) -> FloatTensor<Self> {
         panic!("kernels have gradients of the first order only")
     }
@@ -263,7 +263,7 @@ impl<B: RowsOps, C: CheckpointStrategy> RowsOps for Autodiff<B, C> {
     }
 
     /// # Panics
-    /// Always: gradients of gradients are never asked for.
+    /// Always: gradients of gradients are never needed.
     fn combine_rows_backward(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,

@@ -25,7 +25,7 @@ pub(super) fn gather<F: Float, I: Int, N: Size>(
     rows[position] = value;
 }
 
-/// The sum of each token's rows, each times its weight where there are weights.
+/// The sum of each token's rows, each times its weight if there are weights.
 #[cube(launch)]
 pub(super) fn combine<F: Float, I: Int, N: Size>(
     rows: &Tensor<Vector<F, N>>,
@@ -42,7 +42,7 @@ pub(super) fn combine<F: Float, I: Int, N: Size>(
     }
     let (token, column) = (position / columns, position % columns);
     let mut sum = Vector::<f32, N>::new(0.0f32);
-    // Unrolled, so that the loads of all rows are under way at once.
+    // Unrolled, so that the loads of all rows are in flight together.
     #[unroll]
     for j in 0..top_k {
         let choice = token * top_k + j;
@@ -63,8 +63,8 @@ pub(super) fn combine<F: Float, I: Int, N: Size>(
     y[position] = Vector::<F, N>::cast_from(sum);
 }
 
-/// Both gradients of `combine`, by `lanes` units for each choice, a power of two. The choice
-/// with the number of a row of nobody fills that row's gradient with zeros.
+/// Both gradients of `combine`, by `lanes` units for each choice, a power of two. The choice with the number
+/// of an unused row fills that row's gradient with zeros.
 #[cube(launch)]
 pub(super) fn combine_backward<F: Float, I: Int, N: Size>(
     rows: &Tensor<Vector<F, N>>,

@@ -1,5 +1,5 @@
-//! Tokens to the rows of their experts and back (MegaBlocks, Gale et al. 2022, arXiv 2211.15841,
-//! section 4: the permutation of tokens).
+//! From tokens to the rows of their experts and back (MegaBlocks, Gale et al. 2022, arXiv 2211.15841, section
+//! 4: the permutation of tokens).
 //!
 //! Both directions of the permutation are stored ([`Routes`]), so that each kernel writes every
 //! place of its result once and in order, and only reads are scattered, by whole rows: nothing is
@@ -20,7 +20,7 @@ use burn::tensor::{FloatDType, Int, Tensor};
 
 use crate::routing::Routes;
 
-/// Copies each token to its rows; rows of nobody, after the last, are zero.
+/// Copies each token to its rows; unused rows, after the last, are zero.
 ///
 /// # Shapes
 /// - x: `[tokens, columns]`, f32 or bf16, and so is the result

@@ -180,8 +180,8 @@ pub(in crate::attention) fn backward_keys<F: Float, I: Int>(
     for member in 0..comptime!(form.group()) {
         let head = kv_head * comptime!(form.group()) + member;
         let mut query0 = key0;
-        // Starts never fall: after the first tile whose first query starts after the last key,
-        // no query sees any key of this tile.
+        // Starts never decrease: after the first tile whose first query starts after the last key, no query
+        // sees any key of this tile.
         while query0 < seq && usize::cast_from(first[token0 + query0]) < key0 + keys {
             let queries = usize::min(tile, seq - query0);
             let q_start = (token0 + query0) * width + head * comptime!(form.head_dim);

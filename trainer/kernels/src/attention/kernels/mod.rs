@@ -1,9 +1,9 @@
 //! The kernels that need no tensor cores: all products of f32 tiles in shared memory.
 //!
-//! A cube is [`SIDE`] x [`SIDE`] units. Unit (y, x) computes the elements (y + SIDE i, x + SIDE j) of
-//! each product, so that at each step it reads a few values of both factors and uses each several
-//! times. A tile of queries or keys passes through shared memory in chunks of [`CHUNK`] channels;
-//! what is added up over the loop stays in registers.
+//! A cube is [`SIDE`] x [`SIDE`] units. Unit (y, x) computes the elements (y + SIDE i, x + SIDE j) of each
+//! product, so that at each step it reads a few values of both factors and uses each several times. A tile of
+//! queries or keys passes through shared memory in chunks of [`CHUNK`] channels; sums over the loop stay in
+//! registers.
 
 // A kernel takes its tensors one by one.
 #![allow(clippy::too_many_arguments)]
@@ -18,13 +18,13 @@ use super::AttentionShape;
 
 /// Units of a cube in each of two directions.
 pub(super) const SIDE: usize = 16;
-/// Channels of a head that are in shared memory at one time.
+/// Channels of a head that are in shared memory at a time.
 const CHUNK: usize = 32;
-/// Distance of rows of a chunk in shared memory: odd, so that a column lies in different banks.
+/// Distance of rows of a chunk in shared memory: odd, so that a column is spread over banks.
 const PITCH: usize = CHUNK + 1;
 /// Channels of a chunk that belong to one unit.
 const COLUMNS: usize = CHUNK / SIDE;
-/// Score of what a query must not see.
+/// Score of keys that a query must not see.
 pub(super) const FORBIDDEN: f32 = -1e30;
 
 /// Units that add up one row in [`row_dot`].
@@ -287,7 +287,7 @@ pub(super) fn forward<F: Float, I: Int>(
     let x = UNIT_POS as usize % SIDE;
     let mut starts = Array::<usize>::new(rows);
     let mut largest = Array::<f32>::new(rows);
-    // Of the columns of this unit only, until the end.
+    // Only for the columns of this unit, until the end.
     let mut exponentials = Array::<f32>::new(rows);
     #[unroll]
     for i in 0..rows {

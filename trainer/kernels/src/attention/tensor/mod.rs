@@ -1,11 +1,11 @@
 //! The kernels for tensor cores: the loops of [`super::kernels`], with products of 16 x 16 x 16 elements
 //! of f16 or bf16 that are added up in f32.
 //!
-//! Each plane holds a strip of 16 rows of the result: queries forward and for the gradient of
-//! queries, keys for that of keys and values. How a fragment lies in the registers of a plane is not
-//! known, so scores pass through shared memory, where two units take one row of the plane's strip.
-//! Forward, exponents are taken relative to a score at most [`SLACK`] below the largest: the output is
-//! multiplied only when that score changes, which after the first tiles is rare.
+//! Each plane holds a strip of 16 rows of the result: queries forward and for the gradient of queries, keys
+//! for that of keys and values. The layout of a fragment in the registers of a plane is not known, so scores
+//! pass through shared memory, where two units take one row of the plane's strip. Forward, exponents are
+//! taken relative to a score at most [`SLACK`] below the largest: the output is multiplied only when that
+//! score changes, which after the first tiles is rare.
 //!
 //! The products are behind [`Products`]. [`TensorCores`] has run as PTX on the CPU (tests/cuda), not on a GPU
 //! yet; [`Emulated`] has the same meaning in plain arithmetic, and lets tests run everything else.
@@ -30,10 +30,9 @@ pub(super) const PART: usize = 16;
 const PLANE: usize = 32;
 /// Units of a plane that share one row of scores.
 const SHARERS: usize = PLANE / PART;
-/// How far scores may lie above the one that exponents are relative to: sums stay below
-/// `exp(8)` for each key.
+/// How far scores may be above the one that exponents are relative to: sums stay below `exp(8)` for each key.
 const SLACK: f32 = 8.0;
-/// Elements read from device memory at once where that is possible: 16 bytes.
+/// Elements read from device memory at a time where possible: 16 bytes.
 const VECTOR: usize = 8;
 /// Alignment that fragments need in shared memory, in bytes.
 const ALIGNMENT: usize = 32;
@@ -50,8 +49,8 @@ impl Form {
         element * inputs + 4 * tile * (tile + 4)
     }
 
-    /// Distance of rows of queries, keys, values and their gradients in shared memory, so that
-    /// rows lie in different banks and begin where fragments may.
+    /// Distance of rows of queries, keys, values and their gradients in shared memory, so that rows are in
+    /// different banks and begin where fragments may.
     fn pitch(self) -> usize {
         self.head_dim + 8
     }
@@ -259,7 +258,7 @@ pub(super) fn forward<P: Products, F: Float, I: Int>(
         start = usize::cast_from(first[token0 + query0 + row]);
     }
     let mut reference = FORBIDDEN.runtime();
-    // Of the columns of this unit only, until the end.
+    // Only for the columns of this unit, until the end.
     let mut exponentials = 0.0f32;
     let mut sums = zeros::<P>(comptime!(form.head_parts()));
 

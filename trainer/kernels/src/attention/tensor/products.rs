@@ -12,8 +12,8 @@ pub(in crate::attention) trait Products: Send + Sync + 'static {
 
     fn zero() -> Self::Sums;
 
-    /// Adds to sums i = 0..n the products of the rows of `a` (16 x 16) with the rows of part i of `b`;
-    /// parts lie 16 rows apart.
+    /// Adds to sums i = 0..n the products of the rows of `a` (16 x 16) with the rows of part i of `b`; parts
+    /// are 16 rows apart.
     fn add_row_products<F: Float>(
         a: &[F],
         b: &[F],
@@ -22,8 +22,8 @@ pub(in crate::attention) trait Products: Send + Sync + 'static {
         #[comptime] pitch: usize,
     );
 
-    /// Adds to sums i = 0..n the rows of part i of `b`, weighted by the rows of `a` (16 x 16); parts lie
-    /// 16 columns apart.
+    /// Adds to sums i = 0..n the rows of part i of `b`, weighted by the rows of `a` (16 x 16); parts are 16
+    /// columns apart.
     fn add_weighted_rows<F: Float>(
         a: &[F],
         b: &[F],
@@ -39,7 +39,7 @@ pub(in crate::attention) trait Products: Send + Sync + 'static {
     /// Multiplies row r by `factors[r]`; `scratch` is 16 rows of memory of the plane.
     fn scale_rows(sums: &mut Self::Sums, factors: &[f32], scratch: &mut [f32], #[comptime] pitch: usize);
 
-    /// What units of the plane wrote to shared memory before is visible to the others after.
+    /// Makes the plane's earlier writes to shared memory visible to all of its units.
     fn sync();
 }
 
@@ -227,7 +227,7 @@ impl Products for Emulated {
         }
     }
 
-    /// The whole cube: planes of other sizes than 32 may be executed apart.
+    /// The whole cube: planes of sizes other than 32 may be executed separately.
     fn sync() {
         sync_cube();
     }
