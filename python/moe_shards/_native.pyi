@@ -35,7 +35,7 @@ class Sample:
 
 @final
 class ShardInfo:
-    """What the manifest says of a shard."""
+    """The manifest's entry for a shard."""
 
     name: str
     path: Path
@@ -59,7 +59,7 @@ class Document:
 
 @final
 class DocumentIter:
-    """Goes over the documents of a shard."""
+    """Iterates over the documents of a shard."""
 
     def __iter__(self) -> DocumentIter: ...
     def __next__(self) -> Document: ...

@@ -1,8 +1,8 @@
-"""What can go wrong. The messages are those of `moe-data`: the file, what was expected, what was found, what to do."""
+"""Errors. The messages are those of `moe-data`: the file, what was expected, what was found, what to do."""
 
 
 class Error(Exception):
-    """Anything that this package refuses."""
+    """Any error of this package."""
 
 
 class FormatError(Error, ValueError):
@@ -10,15 +10,15 @@ class FormatError(Error, ValueError):
 
 
 class MissingError(Error, FileNotFoundError):
-    """A file is not there; the message names the command that makes it."""
+    """A file is missing; the message names the command that makes it."""
 
 
 class OutOfRangeError(Error, IndexError):
-    """No such sample or document. An epoch never ends silently, and nothing counts from the end."""
+    """No such sample or document. An epoch never ends silently, and negative numbers do not count from the end."""
 
 
 class SystemRefusal(Error, OSError):
-    """The operating system refused."""
+    """An error of the operating system."""
 
 
 class InternalError(Error, RuntimeError):

@@ -3,8 +3,8 @@
     args = TrainingArguments(..., train_sampling_strategy="sequential", remove_unused_columns=False)
     Trainer(model, args, train_dataset=TrainerDataset("out")).train(resume_from_checkpoint=True)
 
-`Trainer` resumes by skipping the batches that it has had, which a plan makes exact. With `world` processes each step
-reads `per_device_train_batch_size * world * gradient_accumulation_steps` samples of the plan, the next ones.
+`Trainer` resumes by skipping the batches that it has already seen, which is exact with a plan. With `world` processes each step
+reads `per_device_train_batch_size * world * gradient_accumulation_steps` of the next samples of the plan.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .torch import PlanDataset
 
 
 class TrainerDataset(PlanDataset):
-    """Samples by the names that models of transformers know.
+    """Samples with the names that transformers models use.
 
     The targets are given as `shift_labels`, since they are aligned with the tokens; `labels` in addition to them makes models
     compute a loss. Models keep attention inside a document where `position_ids` begin anew.

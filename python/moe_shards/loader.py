@@ -2,8 +2,8 @@
 
 All of them read the samples of a plan in order. A batch of `batch` samples is `t .. t + batch` of the plan for any number
 of ranks; rank `r` of `w` reads the contiguous part `n * r // w .. n * (r + 1) // w` of its `n` samples. Where the length of the
-sequences changes, or the plan ends, a batch is cut short. The position is `t`, the number of samples that all ranks
-together have seen, and is the same for any number of ranks and any size of a batch.
+sequences changes, or the plan ends, a batch is cut short. The position is `t`, the total number of samples that all ranks
+have seen, and is the same for any number of ranks and any batch size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ._native import Plan
 from .errors import FormatError, OutOfRangeError
 
 IGNORE_INDEX = -100
-"""Stands in targets where there is nothing to predict; what PyTorch's cross-entropy ignores."""
+"""Value of targets where there is nothing to predict, which PyTorch's cross-entropy ignores."""
 
 _STATE_VERSION = 1
 
@@ -45,7 +45,7 @@ def _runs(plan: Plan) -> list[int]:
 
 
 class _Batches:
-    """The batches of a plan: from sample `t` to which one."""
+    """The batches of a plan: where the one that begins at sample `t` ends."""
 
     def __init__(self, plan: Plan, batch: int, start: int, stop: int | None):
         n = len(plan)
@@ -151,11 +151,11 @@ class PlanBatches:
         return t
 
     def state_dict(self, n: int = 0) -> dict[str, Any]:
-        """Where a run stands that has had `n` batches."""
+        """The state of a run that has had `n` batches."""
         return {"version": _STATE_VERSION, "plan": self.plan.id, "t": self.position_after(n)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on after the batches of `state`, which a `PlanStream` may have written, though not one in several worker processes."""
+        """Continues after the batches of `state`, which a `PlanStream` may have written, but not one in several worker processes."""
         workers = int(state.get("workers", 1))
         if workers != 1:
             raise FormatError(f'the state is that of one of {workers} worker processes; save stream.state_dict(batch["next_t"]) instead')
@@ -163,7 +163,7 @@ class PlanBatches:
 
 
 class PlanStream:
-    """Batches in the order of the plan, from where it stands to the end.
+    """Batches in the order of the plan, from the current position to the end.
 
     A batch is a dictionary of arrays of shape (rows, seq_len): `tokens` and `targets` (int64; -100 where there is nothing to
     predict), `segments` and `positions` (int32), `loss_mask` (bool), and of shape (rows): `t`, the numbers of the samples. `next_t` is
@@ -189,13 +189,13 @@ class PlanStream:
         self.rank, self.world = rank, world
         self._batches = _Batches(self.plan, batch, start, stop)
         self._t = start
-        # Which batch from `_t` on is the next: another worker may have those before it.
+        # Which batch from `_t` on is next: other workers may have those before it.
         self._skip = 0
         self._workers = 1
 
     @property
     def t(self) -> int:
-        """Samples that all ranks together have seen."""
+        """Samples that all ranks have seen, in total."""
         return self._t
 
     def __len__(self) -> int:
@@ -227,12 +227,12 @@ class PlanStream:
             yield self._tensors(arrays)
 
     def state_dict(self, next_t: int | None = None) -> dict[str, Any]:
-        """Where the stream stands, or where it stood after the batch with this `next_t`."""
+        """The state of the stream, now or after the batch with this `next_t`."""
         if next_t is not None:
             return {"version": _STATE_VERSION, "plan": self.plan.id, "t": next_t, "skip": 0, "workers": 1}
         return {"version": _STATE_VERSION, "plan": self.plan.id, "t": self._t, "skip": self._skip, "workers": self._workers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there. The batch and the number of ranks may be others than those of the run that saved it."""
+        """Continues from there. Batch size and number of ranks may differ from those of the run that saved it."""
         self._t = _check_state(state, self.plan)
         self._skip, self._workers = int(state.get("skip", 0)), int(state.get("workers", 1))

@@ -27,7 +27,7 @@ class PlanDataset(MegatronDataset):
         self, dataset: Plan, dataset_path: str | None, indices: np.ndarray, num_samples: int | None, index_split: Split, config: Any
     ):
         super().__init__(dataset, dataset_path, indices, num_samples, index_split, config)
-        # What `split` would cut off is not left out: that would be another plan.
+        # `split` is ignored: leaving samples out would be another plan.
         n = dataset.validation_len if index_split == Split.valid else len(dataset)
         if num_samples is not None and num_samples > n:
             raise ValueError(
@@ -58,7 +58,7 @@ class PlanDataset(MegatronDataset):
         return self._len
 
     def __getitem__(self, idx: int | None) -> dict[str, Any]:
-        # Megatron asks for None where it fills up a batch: any sample that counts for nothing.
+        # Megatron asks for None to fill up a batch: any sample without weight.
         sample: Sample = self._read(0 if idx is None else idx)
         mask = torch.from_numpy(sample.loss_mask).float()
         row = {
@@ -71,6 +71,6 @@ class PlanDataset(MegatronDataset):
         if getattr(self.config, "create_attention_mask", False):
             segments = torch.from_numpy(sample.segments)
             visible = torch.tril(segments[:, None] == segments[None, :])
-            # Megatron's masks are true where there is nothing to see.
+            # Megatron's masks are true for hidden tokens.
             row["attention_mask"] = ~visible.unsqueeze(0)
         return row

@@ -33,7 +33,7 @@ class PlanDataset(loader.PlanDataset, Dataset):
 
 
 class PlanStream(loader.PlanStream, IterableDataset):
-    """`moe_shards.PlanStream` with tensors; by itself, or in a `DataLoader` with `batch_size=None`."""
+    """`moe_shards.PlanStream` with tensors; alone or in a `DataLoader` with `batch_size=None`."""
 
     def _worker(self) -> tuple[int, int]:
         info = get_worker_info()

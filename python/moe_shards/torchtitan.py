@@ -2,8 +2,8 @@
 
     config.dataloader = PlanDataLoader.Config(dataset_path="out")
 
-The trainer gives it the size of a batch and the data-parallel rank. Its state is the position in the plan, equal on all ranks,
-so a checkpoint can be resumed on another number of them. Where the plan ends, torchtitan stops with `DataloaderExhaustedError`.
+The trainer passes it the batch size and the data-parallel rank. Its state is the position in the plan, equal on all ranks,
+so a checkpoint can be resumed on another number of ranks. Where the plan ends, torchtitan stops with `DataloaderExhaustedError`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,6 @@ class PlanDataLoader(BaseDataLoader):
         return self._stream.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # torchtitan gives an empty state where a checkpoint has none.
+        # torchtitan passes an empty state if a checkpoint has none.
         if state_dict:
             self._stream.load_state_dict(state_dict)
