@@ -1,12 +1,12 @@
-//! What all fuzz targets do: any bytes give records or causes, never a panic, no more of them than bytes can justify, and the
-//! same ones in slices.
+//! Shared by all fuzz targets: any bytes give records or causes, never a panic, no more of them than the
+//! bytes can justify, and the same ones in slices.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use moe_data::read::{self, FieldPaths, Format, Limits, MetadataFields, Slice, peek, slice};
 
-/// A file of this process, in memory where the system has a place for that.
+/// A file of this process, in memory if the system supports it.
 fn path() -> &'static PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {

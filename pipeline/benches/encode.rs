@@ -1,5 +1,5 @@
 //! Encoding with each engine. `cargo bench -p moe-data --bench encode`; text of `datasets/` with a vocabulary
-//! trained on it, so the words repeat: compare the engines, not the figures with other corpora.
+//! trained on it, so the words repeat: compare the engines, not these figures with other corpora.
 
 use std::io::Read;
 use std::path::Path;

@@ -4,9 +4,10 @@
 //! apply_rules RULES.json < documents.jsonl > verdicts.jsonl
 //! ```
 //!
-//! RULES is a list of `{"name": ..., "action": ..., "settings": {...}}`, settings that differ from the defaults; a document is
-//! `{"text": ..., "url": ...}`. A verdict is `{"dropped": reason or null, "text": what is left, "language": ...,
-//! "values": [...]}`; the last line of the errors says how long the processor was busy with the rules. With the one word `pii` instead of rules it prints what is found of personal data, one a line.
+//! RULES is a list of `{"name": ..., "action": ..., "settings": {...}}`, settings that differ from the
+//! defaults; a document is `{"text": ..., "url": ...}`. A verdict is `{"dropped": reason or null, "text":
+//! what is left, "language": ..., "values": [...]}`; the last line on standard error is the CPU time of the
+//! rules. With the word `pii` instead of rules it prints the personal data that it finds, one item per line.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
@@ -73,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How long the processor has been busy with this thread, by the system's count in nanoseconds.
+/// CPU time of this thread in nanoseconds, as counted by the system.
 fn busy_seconds() -> Result<f64, Box<dyn Error>> {
     let counts = std::fs::read_to_string("/proc/thread-self/schedstat")?;
     Ok(counts.split(' ').next().unwrap_or_default().parse::<f64>()? / 1e9)

@@ -57,7 +57,7 @@ fn documents(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
     Ok(documents)
 }
 
-/// What one profile makes of the collection.
+/// The results of one profile on the collection.
 struct Sketched {
     sets: Vec<Vec<u64>>,
     keys: Vec<Vec<u64>>,
@@ -114,7 +114,7 @@ fn removed_unverified(n: usize, pairs: &BTreeSet<(usize, usize)>) -> Vec<usize> 
     (0..n).filter(|i| root(&mut parent, *i) != *i).collect()
 }
 
-/// Documents that are alike, by exact comparison, with an earlier one that stays.
+/// Documents that are similar, by exact comparison, to an earlier one that stays.
 fn removed_verified(sketched: &Sketched, pairs: &BTreeSet<(usize, usize)>, threshold: f64) -> Vec<usize> {
     let mut earlier: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     pairs.iter().for_each(|(a, b)| earlier.entry(*b).or_default().push(*a));

@@ -1,9 +1,10 @@
-//! Prints what rules say of texts, to compare them with those of another program.
+//! Prints the verdicts of rules on texts, to compare them with those of another program.
 //!
-//! `filter_verdicts normalize < docs.jsonl` prints each `text` in the normal form that rules see, one JSON string a line.
-//! `filter_verdicts words < docs.jsonl` prints the words of each `text` as rules see them, a JSON list a line.
-//! `filter_verdicts RULE... < docs.jsonl` prints for each text the reasons of the rules with their defaults, with tabs
-//! between them; `-` stands for none. A line may hold `words`, the words of the text in its order: they replace our own.
+//! `filter_verdicts normalize < docs.jsonl` prints each `text` in the normal form that rules see, one JSON
+//! string a line. `filter_verdicts words < docs.jsonl` prints the words of each `text` as rules see them, a
+//! JSON list a line. `filter_verdicts RULE... < docs.jsonl` prints for each text the reasons of the rules
+//! with their defaults, with tabs between them; `-` stands for none. A line may have `words`, the words of
+//! the text in order, which replace our own.
 
 use std::io::{BufRead, BufWriter, Write};
 

@@ -1,6 +1,7 @@
-//! Compares extractors of page text with texts checked by hand, and shows what they do with pages that are
-//! deep or long. Scores are those of the article extraction benchmark (github.com/scrapinghub/article-extraction-benchmark):
-//! precision, recall and F1 of shingles of four words, as means over the pages. Seconds are those of the processor.
+//! Compares extractors of page text with texts checked by hand, and shows how they handle pages that are deep
+//! or long. Scores are those of the article extraction benchmark
+//! (github.com/scrapinghub/article-extraction-benchmark): precision, recall and F1 of shingles of four words,
+//! as means over the pages. Seconds are CPU time.
 //!
 //! ```text
 //! cargo run --release -p moe-data --example html_extractors            # the committed sample
@@ -47,7 +48,7 @@ fn stripped(page: &str) -> String {
     text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
 }
 
-/// The bodies of the responses of a WARC file whose records are whole, by the last part of their address.
+/// The bodies of the responses in a WARC file with complete records, by the last part of their address.
 fn pages(warc: &Path) -> HashMap<String, String> {
     let mut bytes = Vec::new();
     flate2::read::MultiGzDecoder::new(fs::File::open(warc).unwrap()).read_to_end(&mut bytes).unwrap();
@@ -118,13 +119,13 @@ fn sample() {
     }
 }
 
-/// How long the processor has been busy with this thread, by the system's count in nanoseconds.
+/// CPU time of this thread in nanoseconds, as counted by the system.
 fn busy_seconds() -> f64 {
     let counts = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     counts.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
 }
 
-/// Processor seconds of an extractor on one page, on a thread with a stack of 256 MiB.
+/// CPU seconds of an extractor on one page, on a thread with a stack of 256 MiB.
 fn time(page: String, extract: fn(&str) -> String) -> f64 {
     let run = move || {
         let before = busy_seconds();

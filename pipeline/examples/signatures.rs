@@ -1,7 +1,7 @@
-//! Prints the MinHash signatures of texts, to compare them with those of another program:
-//! `signatures PROFILE < docs.jsonl`. Each line of the input is an object with `text`; each line of the
-//! output holds the 112 values of the profile (`datatrove` or `fineweb-v1`) with spaces between them, or nothing
-//! for a text without shingles. With `--bench` it prints documents per second of every profile instead.
+//! Prints the MinHash signatures of texts, to compare them with those of another program: `signatures PROFILE
+//! < docs.jsonl`. Each line of the input is an object with `text`; each line of the output has the 112 values
+//! of the profile (`datatrove` or `fineweb-v1`), separated by spaces, or nothing for a text without shingles.
+//! With `--bench` it prints documents per second of every profile instead.
 
 use std::io::{BufRead, BufWriter, Write};
 use std::time::Instant;

@@ -23,13 +23,13 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Parser)]
 enum Args {
-    /// Time passes over all documents, held in memory; ids are made for each and dropped.
+    /// Time passes over all documents in memory; ids are computed for each and dropped.
     Speed {
         #[arg(long)]
         engine: Engine,
         #[arg(long, default_value_t = 1)]
         threads: usize,
-        /// The first pass is cold: no cache of the engine holds anything.
+        /// The first pass is cold: all caches of the engine are empty.
         #[arg(long, default_value_t = 1)]
         passes: usize,
         #[arg(long)]
@@ -201,9 +201,9 @@ fn ids(n_nasty: usize, eod: Option<String>, vocab: &Path, mut documents: Vec<Str
     Ok(())
 }
 
-/// Strings on which encoders disagree, of other kinds and lengths than the probe at loading: random
-/// bytes, code points of all planes, of the basic plane and of one block, emoji, storms of white space,
-/// contractions, digits, ASCII noise, and runs of one character of up to 20,000.
+/// Strings on which encoders disagree, of other kinds and lengths than the probe at loading: random bytes,
+/// code points of all planes, of the basic plane and of one block, emoji, long white space, contractions,
+/// digits, ASCII noise, and runs of one character of up to 20,000.
 fn nasty(n: usize) -> impl Iterator<Item = String> {
     const SPACES: [char; 14] = [
         ' ', ' ', '\n', '\r', '\t', '\u{a0}', '\u{2028}', '\u{3000}', '\u{85}', '\u{b}', '\u{180e}',

@@ -76,7 +76,7 @@ def make_run(plan, digest, arm, seed, steps, programs, work, data, base_folder):
     seconds = time.monotonic() - started
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = {kind: [line for line in lines if line["step"] == steps and f"{kind}/ce" in line] for kind in ("train", "validation")}
-    # A corpus that is learnt by heart holds nothing out; its tasks tell what was learnt.
+    # A corpus that is learned by heart has no held-out part; its tasks show what was learned.
     if not last["train"] or not (last["validation"] or plan.get("tasks")):
         raise RuntimeError(f"{folder}: metrics.jsonl has no lines of step {steps}")
     state = json.loads(run([trainer, "inspect", folder, "--json"]))["state"]

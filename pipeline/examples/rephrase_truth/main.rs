@@ -1,8 +1,9 @@
 //! How many faithful rephrasings pass each rule of the gates, and how many planted faults are caught:
-//! `rephrase_truth FOLDER...`. `FOLDER/bible/*.jsonl.gz` holds versions of the same chapters (`group`, `text` with a
-//! verse a line), of which every two are faithful rephrasings by people; other `FOLDER/*.jsonl.gz` hold prose, in which faults are
-//! planted into copies. Writes a table a row of which is one text, for `scripts/bench/rephrase-truth.py`:
-//! corpus, pair, kind of fault (`faithful` for none), passage, then the value of each rule.
+//! `rephrase_truth FOLDER...`. `FOLDER/bible/*.jsonl.gz` has versions of the same chapters (`group`, `text`
+//! with one verse per line), any two of which are faithful rephrasings by people; other `FOLDER/*.jsonl.gz`
+//! have prose; faults are planted into copies of it. Writes a table with one row per text, for
+//! `scripts/bench/rephrase-truth.py`: corpus, pair, kind of fault (`faithful` for none), passage, then the
+//! value of each rule.
 
 mod passages;
 mod plant;

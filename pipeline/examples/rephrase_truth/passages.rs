@@ -1,4 +1,4 @@
-//! Passages of the size of chunks, with a faithful other text of each.
+//! Passages of the size of chunks, each with a faithful rephrasing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-/// A text and a faithful other text of it.
+/// A text and a faithful rephrasing of it.
 pub struct Passage {
     pub corpus: String,
     /// Names of the two versions.
@@ -23,7 +23,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Verses of a passage; with 5 verses about 130 words. Every other passage is a long one.
 const VERSES: [usize; 2] = [5, 12];
-/// Of how many chapters one is used, for each pair.
+/// One of this many chapters is used, for each pair.
 const EVERY: usize = 12;
 /// Passages of a prose file.
 const MOST_PROSE: usize = 400;

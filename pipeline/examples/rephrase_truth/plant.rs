@@ -4,18 +4,18 @@ use moe_data::rephrase::text::Text;
 
 use crate::passages::Passage;
 
-/// What is made wrong.
+/// The kinds of faults.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// One number has another value.
     Number,
-    /// One name stands for another of the same corpus.
+    /// One name is replaced by another of the same corpus.
     ForeignName,
-    /// Two names of the text change places.
+    /// Two names of the text are swapped.
     SwappedNames,
     /// A sentence is left out.
     Dropped,
-    /// A sentence of another text is put in.
+    /// A sentence of another text is inserted.
     Added,
     /// The text ends early: its last third is missing.
     Cut,
@@ -37,10 +37,10 @@ impl Fault {
     }
 }
 
-/// Content words below which a sentence says too little to count as left out or added.
+/// Minimum content words of a sentence that counts as left out or added.
 const LEAST_WORDS: usize = 5;
 
-/// The text with a fault, or `None` where it has no place for it.
+/// The text with a fault, or `None` if it has no place for it.
 pub fn plant(fault: Fault, passage: &Passage, donor: &str, seed: u64) -> Option<String> {
     let answer = Text::new(&passage.answer);
     let draw = |n: usize| (n > 0).then(|| (mix(seed ^ (fault as u64) << 32) % n.max(1) as u64) as usize);
@@ -112,7 +112,7 @@ fn number(answer: &Text<'_>, draw: impl Fn(usize) -> Option<usize>) -> Option<St
     let places: Vec<usize> = (0..answer.words.len()).filter(|&i| is_number(&answer.words[i].lower)).collect();
     let word = &answer.words[*places.get(draw(places.len())?)?];
     let new = match WORDS.iter().position(|known| *known == word.lower) {
-        // Units stay units and tens tens, so that what comes out is a number.
+        // Units stay units and tens stay tens, so that the result is a number.
         Some(i) if i < 9 => WORDS[(i + 1 + draw(8)?) % 9].to_owned(),
         Some(i) => WORDS[9 + (i - 9 + 1 + draw(4)?) % 5].to_owned(),
         None => {

@@ -37,7 +37,7 @@ fn source(name: &str, paths: &str) -> String {
 }
 
 const REST: &str = "[tokenizer]\ntrain = { vocab_size = 400 }\n[dedup.minhash]\nmax_source_removed = 1.0\n";
-/// Takes much out of the pages, so that their tokens do not give their texts back.
+/// Cuts much out of the pages, so that their tokens do not decode to their texts.
 const CUTS: &str = "[dedup.paragraph]\nmin_chars = 10\nmin_documents = 2\nmin_chars_left = 0\n";
 
 fn kept(scratch: &Scratch, out: &str, source: &str) -> BTreeSet<String> {
@@ -256,7 +256,7 @@ fn all_builds_that_cannot_be_compared_are_named() {
     let said = scratch.fail(&["build", "--recipe", "r.toml", "--out", "x"], 2);
     assert!(said.err.contains("nothing would be compared"), "{}", said.err);
 
-    // A file of another version, a damaged one, and one that is gone.
+    // A file of another version, a damaged one, and a missing one.
     let path = scratch.path("old/dedup/manual-v0-00000.texts");
     let good = fs::read(&path).unwrap();
     let table = Texts::open(&path).unwrap();

@@ -104,7 +104,7 @@ fn the_quarantine_gives_place_cause_and_first_bytes() {
         assert!(offset == 0 || bytes[offset - 1] == b'\n', "{row}");
         let first = row["first_bytes"].as_str().unwrap().as_bytes();
         let n_ascii = first.iter().take_while(|b| b.is_ascii()).count();
-        // Where the text could be read, it is shown instead of the line around it.
+        // If the text could be read, it is shown instead of the line around it.
         if row["cause"] != "empty_text" || !first.is_empty() && first[0] == b'{' {
             assert_eq!(bytes[offset..offset + n_ascii], first[..n_ascii], "{row}");
         }
@@ -148,7 +148,7 @@ fn more_bad_records_than_allowed_are_exit_3_and_leave_no_manifest() {
     assert_eq!(scratch.ledger("out").sources["a"].quarantined["bad_json"].docs, 3);
     assert_eq!(quarantine(&scratch.path("out/quarantine/a-00000.jsonl")).len(), 3);
 
-    // Allowed, it continues with the work that is done.
+    // If allowed, it continues with the finished work.
     scratch.write("r.toml", small_recipe("\"a.jsonl\"", "[limits]\nmax_bad_fraction = 0.01\n"));
     scratch.ok(&["build", "--recipe", "r.toml"]);
     assert!(scratch.path("out/MANIFEST.json").exists());

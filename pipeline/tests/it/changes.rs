@@ -77,7 +77,7 @@ fn every_document_that_fared_differently_is_counted_by_outcome() {
     // A name that only one side has counts once, all others are on both sides.
     assert_eq!(builds["unchanged"].as_u64().unwrap() + changed, 18);
 
-    // Nothing is listed, all is counted.
+    // Nothing is listed, everything is counted.
     let (_, none) = pairs(&scratch, "0");
     assert_eq!(none.iter().map(|pair| pair.2).sum::<u64>(), changed);
     assert!(none.iter().all(|pair| pair.3.is_empty()));

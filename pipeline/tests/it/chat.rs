@@ -72,7 +72,7 @@ fn a_conversation_becomes_tokens_of_which_the_answers_are_trained() {
     assert!(!said.err.contains("does not give back"), "{}", said.err);
     let out = scratch.path("out");
     let (tokens, trained) = document(&shard(&out), "two");
-    // By hand: a header is start, role and line end, and what is said is one letter here.
+    // By hand: a header is start, role and line end, and each text is one letter here.
     let [start, end, eod] = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"].map(|name| id_of(&out, name));
     let starts: Vec<usize> = (0..tokens.len()).filter(|&i| tokens[i] == start).collect();
     let ends: Vec<usize> = (0..tokens.len()).filter(|&i| tokens[i] == end).collect();
@@ -140,7 +140,7 @@ fn hostile_records_are_named_and_counted_and_make_no_special_token() {
     let [start, end, eod] = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"].map(|name| id_of(&out, name));
     let (tokens, trained) = document(&shard, "attack");
     let count = |id: u32| tokens.iter().filter(|token| **token == id).count();
-    // Two messages, and the end of the document: what the attack spells is text.
+    // Two messages, and the end of the document: the spelled-out special tokens are text.
     assert_eq!((count(start), count(end), count(eod)), (2, 2, 1));
     let answer: Vec<usize> = (0..tokens.len()).filter(|&i| trained[i]).collect();
     assert!(answer.windows(2).all(|pair| pair[0] + 1 == pair[1]), "one answer, in one stretch");
@@ -172,7 +172,7 @@ fn masks_do_not_depend_on_threads_files_or_formats() {
         [("\"all\"", "three", "3"), ("\"parts\"", "parted", "2"), ("\"table\"", "tabled", "2")]
     {
         let mut found = build(paths, out, threads);
-        // What a record is in bytes depends on its form, and the ledger and the index say it.
+        // The bytes of a record depend on its form, and are in the ledger and the index.
         if out == "tabled" {
             let of_index = |shards: &Path| shard(shards).n_trained_tokens();
             assert_eq!(of_index(&scratch.path(out)), of_index(&scratch.path("one")));
@@ -236,7 +236,7 @@ fn samples_of_a_plan_learn_the_answers_alone() {
         }
         n_trained += sample.trained_tokens() as u64;
     }
-    // What the plan says of its passes is what its samples have.
+    // The plan's figures of passes agree with its samples.
     let planned: u64 = plan.lock().pools[0].passes.iter().map(|pass| pass.trained_tokens).sum();
     assert_eq!(n_trained, planned);
     let table: String = said.out.chars().filter(|c| *c != ',').collect();
@@ -295,7 +295,7 @@ fn details_are_short_and_templates_may_end_with_the_end_of_document() {
     let line = &quarantine(&scratch.path("out/quarantine/talk-00000.jsonl"))[0];
     let detail = line["detail"].as_str().unwrap();
     assert!((290..310).contains(&detail.len()) && detail.ends_with(" ..."), "{detail}");
-    // Texts have no fields, which is known before anything is read.
+    // Plain text has no fields, which is known before anything is read.
     scratch.write("talk.txt", "a\n");
     scratch.write("r.toml", recipe("\"talk.txt\"", "chat = \"messages\"", ""));
     let error = scratch.fail(&["build", "--recipe", "r.toml"], 2).err;

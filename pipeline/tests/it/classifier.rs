@@ -64,8 +64,8 @@ fn training_gives_the_same_bytes_and_the_held_out_documents_are_told_apart() {
     assert!(said.err.contains("has no label `x`"), "{}", said.err);
 }
 
-/// A model that has learned its documents by heart is too sure of others: scores of held-out documents become probabilities, and the
-/// model says how.
+/// A model that has memorized its documents is overconfident on others: scores are calibrated on held-out
+/// documents, and the model stores how.
 #[test]
 fn scores_are_calibrated_on_held_out_documents() {
     let scratch = Scratch::new();
@@ -115,7 +115,7 @@ fn scores_are_calibrated_on_held_out_documents() {
     assert!(bytes("apart.moecls") == bytes("same.moecls"));
 }
 
-/// Good texts and a corpus that holds them too: these are no bad ones.
+/// Good texts and a corpus that contains them, too: they do not count as bad.
 #[test]
 fn the_rest_of_a_corpus_leaves_out_the_good_texts_and_its_order_does_not_matter() {
     let scratch = Scratch::new();
@@ -222,7 +222,7 @@ fn a_threshold_moves_without_scoring_again_and_scores_become_buckets() {
     assert_eq!((folders("read"), folders("measure")), (before.0, before.1));
     assert_ne!(folders("filter"), before.2);
     let ledger = scratch.ledger("three");
-    // Scripture is of the other kind.
+    // Scripture is the other class.
     let bible = &ledger.sources["bible"];
     assert!(bible.dropped["classifier_score"].docs > bible.read.docs / 2, "{bible:?}");
     scratch.ok(&["verify", "three"]);

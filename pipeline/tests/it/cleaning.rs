@@ -86,13 +86,13 @@ fn lists_count_by_their_content() {
     assert_eq!((dropped("out", "url_domain"), dropped("out", "url_subdomain")), (1, 0));
     let identity = Manifest::read(&scratch.path("out")).unwrap().build;
 
-    // The same list at another place is the same build.
+    // The same list in another place is the same build.
     fs::rename(scratch.path("lists/one.txt"), scratch.path("two.txt")).unwrap();
     scratch.write("r.toml", recipe("two.txt"));
     scratch.ok(&["build", "--recipe", "r.toml", "--out", "moved"]);
     assert_eq!(Manifest::read(&scratch.path("moved")).unwrap().build, identity);
 
-    // Another list is another one.
+    // Another list is another build.
     scratch.write("two.txt", "spam.com\nx.evil.org\n");
     scratch.ok(&["build", "--recipe", "r.toml", "--out", "moved"]);
     assert_ne!(Manifest::read(&scratch.path("moved")).unwrap().build, identity);

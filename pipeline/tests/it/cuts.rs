@@ -10,7 +10,7 @@ use moe_data::work::parts::Parts;
 
 use crate::support::{Random, Scratch, assert_same, dataset_lines, quickstart_recipe, recipe_over};
 
-/// The quickstart with both methods that cut, set to find much.
+/// The quickstart with both cutting methods, set to find much.
 fn with_cuts(recipe: &str) -> String {
     let methods =
         "[dedup]\n[dedup.paragraph]\nmin_chars = 30\nmin_documents = 2\n[dedup.substring]\nmin_bytes = 60\n";
@@ -64,7 +64,8 @@ fn texts(out: &Path) -> BTreeMap<(String, String), String> {
     texts
 }
 
-/// Most rows named the byte before the ends were moved to words, or, of a stretch with several copies, only the first.
+/// Most rows used to name the byte before the ends were moved to words or, for text with several copies, only
+/// the first.
 #[test]
 fn every_row_of_the_audit_of_cuts_leads_to_the_copy_that_stays() {
     let scratch = Scratch::new();

@@ -13,7 +13,7 @@ fn planned() -> Scratch {
     scratch
 }
 
-/// Tokens of a disk that went bad: `export` and `explain` exited with 0.
+/// Tokens on a failing disk: `export` and `explain` used to exit with 0.
 #[test]
 fn commands_that_read_tokens_refuse_damaged_shards_naming_shard_and_document() {
     for (token, said) in [(&[0xff, 0xff], "outside the vocabulary of 300"), (&[5, 0], "checksum")] {
@@ -50,7 +50,7 @@ fn commands_that_read_tokens_refuse_damaged_shards_naming_shard_and_document() {
     }
 }
 
-/// A changed index used to be told by its checksums of sections only, which whoever changes it may mend.
+/// A changed index used to be detected only by its section checksums, which whoever changes it can correct.
 #[test]
 fn an_index_that_is_not_the_manifests_is_refused() {
     let scratch = planned();

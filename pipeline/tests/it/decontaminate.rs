@@ -6,7 +6,7 @@ use crate::support::{
     Scratch, assert_same, dataset_lines, line, quickstart_recipe, recipe_over, small_recipe,
 };
 
-/// Questions of an evaluation set that we made up.
+/// Questions of an invented evaluation set.
 fn questions() -> Vec<String> {
     let things = ["lanterns", "marbles", "violins", "teapots", "kites", "ladders", "pebbles", "wagons"];
     let places = ["a harbour town", "the old mill", "her uncle's orchard", "the northern railway"];
@@ -105,7 +105,7 @@ fn cutting_takes_the_span_and_keeps_the_rest() {
     scratch.write("r.toml", small_recipe("\"a.jsonl\"", &section));
     scratch.ok(&["build", "--recipe", "r.toml"]);
     let a = &scratch.ledger("out").sources["a"];
-    // Of three documents the question was all.
+    // Three documents consisted only of the question.
     assert_eq!((a.dropped["too_little_left"].docs, a.cut["contamination"].docs, a.kept.docs), (3, 1, 101));
     let planted = questions()[3].len() as u64;
     let cut = a.cut["contamination"].bytes;

@@ -174,7 +174,7 @@ fn twenty_kills_at_random_moments_leave_the_same_bytes() {
 #[test]
 fn the_first_signal_ends_training_within_a_second() {
     let scratch = Scratch::new();
-    // Words of letters that repeat little: training looks for pairs for many seconds, inside a library.
+    // Words with few repeated letters: training looks for pairs for many seconds, inside a library.
     let mut random = Random(7);
     let mut word = || (0..9).map(|_| char::from(b'a' + random.below(26) as u8)).collect::<String>();
     let words: Vec<String> = (0..300_000).map(|_| word()).collect();

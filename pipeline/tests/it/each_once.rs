@@ -20,7 +20,8 @@ fn shown(plan: &Plan) -> BTreeMap<u32, BTreeMap<(FamilyId, u8), u32>> {
     passes
 }
 
-/// With five texts and five passes the original was shown up to three times, and one or two texts never.
+/// With five texts and five passes, the original used to be shown up to three times, and one or two texts
+/// never.
 #[test]
 fn each_text_of_a_family_is_shown_once_before_any_is_shown_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -43,7 +44,7 @@ fn each_text_of_a_family_is_shown_once_before_any_is_shown_again() {
                 assert!(sum.values().all(|&n| n == (pass + 1) / 5), "after pass {pass}");
             }
         }
-        // Two rounds over all texts: worth between ten sights of one text and two of five.
+        // Two rounds over all texts: worth between ten showings of one text and two of five.
         let worth = &outcome.worth[0];
         assert_eq!(worth.sightings, BTreeMap::from([(2, 5 * texts.len() as u64)]));
         assert_eq!(worth.planned_tokens, 2 * worth.unique_tokens_with_variants);
@@ -115,7 +116,7 @@ fn half_an_epoch_more_shows_half_of_the_families_once_more() {
     assert!(error.contains("--epochs") && error.contains("above 0, at most 1000"), "{error}");
 }
 
-/// It was ignored: the windows of a pool are cut when it begins.
+/// It used to be ignored: the windows of a pool are cut when it begins.
 #[test]
 fn an_extension_that_changes_the_windows_says_so() {
     let scratch = Scratch::new();
@@ -126,7 +127,7 @@ fn an_extension_that_changes_the_windows_says_so() {
     };
     let error = extend("[mix]\nseq_len = 64\nholdout = 0\nwindows = 8\nmax_uses_per_text = 3\n");
     assert!(error.contains("`mix.windows` is 8, the plan has 4"), "{error}");
-    // No syntax of Rust in what is said.
+    // No Rust syntax in messages.
     let error = extend("[mix]\nseq_len = 64\nholdout = 0\nwindows = 4\n");
     assert!(error.contains("`max_uses_per_text` is not set, the plan has 3"), "{error}");
     let error = extend(

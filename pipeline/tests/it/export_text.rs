@@ -140,7 +140,7 @@ fn fields_that_the_recipe_keeps_are_carried_along() {
     let expected = scratch.results("out");
     keep("keep_fields = [\"group\", \"m.n\", \"list\", \"none\"]\n");
     scratch.ok(&["build", "--recipe", "r.toml"]);
-    // What is carried is no part of the shards.
+    // Carried fields are not part of the shards.
     let shards = |results: &BTreeMap<String, Vec<u8>>| {
         results
             .iter()
@@ -319,7 +319,7 @@ fn a_build_of_text_alone_needs_no_tokenizer_and_exports_the_same_texts() {
     let said = scratch.fail(&["mix", "--out", "curated"], 2);
     assert!(said.err.contains("--text-only"), "{}", said.err);
 
-    // A build with shards is not taken away; one without grows into one with them.
+    // A build with shards is not removed; one without gets them.
     let said = scratch.fail(&["build", "--text-only", "--recipe", "text.toml"], 2);
     assert!(said.err.contains("has shards"), "{}", said.err);
     scratch.write("full.toml", format!("{without}[tokenizer]{tokenizer}"));

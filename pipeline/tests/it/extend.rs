@@ -18,7 +18,8 @@ fn pools(packing: &str, epochs: u32) -> String {
     format!("[mix]\nepochs = {epochs}\nseq_len = 64\npacking = '{packing}'\nholdout = 0.05\nwindows = 8\n")
 }
 
-/// Everything below T is the same, every pass continues to the token, and a run of the old plan is let in up to T.
+/// Everything below T is the same, every pass continues to the token, and a run of the old plan is accepted
+/// up to T.
 #[test]
 fn an_extension_keeps_the_past_and_continues_every_pass() {
     for packing in ["best-fit", "concat"] {
@@ -43,7 +44,7 @@ fn an_extension_keeps_the_past_and_continues_every_pass() {
             let whole = check_passes(&new, number, &lens(number, source), packing == "best-fit");
             assert_eq!(whole, 4, "{packing} {}", source.name);
         }
-        // Sightings count from the beginning.
+        // Showings count from the beginning.
         assert_eq!(outcome.worth[1].family_sightings, BTreeMap::from([(4, outcome.worth[1].families)]));
         assert!((outcome.worth[0].passes - 4.0).abs() < 1e-9, "{}", outcome.worth[0].passes);
 
@@ -246,7 +247,7 @@ fn files_of(dir: &std::path::Path) -> BTreeMap<String, moe_shards::Hash> {
     found
 }
 
-/// What a killed or refused `mix` leaves goes with the next one; what it did not write stays.
+/// Leftovers of a killed or refused `mix` are removed by the next one; files that it did not write stay.
 #[test]
 fn stray_folders_of_plans_are_cleaned_up_and_nothing_else() {
     let scratch = Scratch::new();
@@ -287,7 +288,8 @@ fn a_plan_with_a_rounded_share_can_be_extended_by_the_same_mixture() {
     assert_eq!(new.lock().pools[1].original_share, [333_333, 1_000_000]);
 }
 
-/// Twelve kills at random moments, each followed by the same command: in the end the files of a straight extension.
+/// Twelve kills at random moments, each followed by the same command: in the end the files of an
+/// uninterrupted extension.
 #[test]
 fn kills_during_an_extension_leave_the_same_files() {
     let scratch = Scratch::new();
@@ -310,7 +312,7 @@ fn kills_during_an_extension_leave_the_same_files() {
         Plan::open(&scratch.path("killed")).unwrap().sample(99).unwrap();
     }
     scratch.ok(&extend("killed"));
-    // The moment that kills seldom meet: the plan is in place, and the list of its files is not.
+    // A moment that kills rarely hit: the plan is in place, but the list of its files is not.
     let list = scratch.path("killed").join(".moe-data/mix.json");
     let mut unfinished: serde_json::Value = serde_json::from_slice(&std::fs::read(&list).unwrap()).unwrap();
     for name in ["plan.toml", "plan.lock"] {

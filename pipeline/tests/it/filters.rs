@@ -72,7 +72,7 @@ fn why_shows_all_that_was_measured_of_kept_and_dropped_documents() {
         let filters = story["filters"].as_array().unwrap();
         assert_eq!((filters.len(), &filters[1]["rules"][0]["measured"]), (2, &json!(words)));
     }
-    // A moved threshold shows at once, from the same measurements.
+    // A changed threshold takes effect at once, from the same measurements.
     let moved = small_recipe("\"a.jsonl\"", &more.replace("min_words = 3", "min_words = 2"));
     scratch.write("r.toml", moved.replace("name = \"length\"\n", "name = \"length\"\nmin_chars = 3\n"));
     scratch.ok(&["build", "--recipe", "r.toml"]);

@@ -20,7 +20,7 @@ fn long_lines(numbers: std::ops::Range<usize>) -> String {
     numbers.map(|n| record(json!({ "id": format!("doc-{n}"), "text": long(n) }))).collect()
 }
 
-/// An `id` in one file made it required in all: half of the records of a mixed folder were lost.
+/// An `id` in one file used to make it required in all: half of the records of a mixed folder were lost.
 #[test]
 fn an_id_in_one_file_is_not_asked_of_the_others() {
     let scratch = Scratch::new();
@@ -50,7 +50,7 @@ fn bad_records_are_reported_by_cause_with_an_example_of_each() {
     let said = scratch.fail(&["build", "--recipe", "r.toml"], 3).err;
     assert!(said.contains("3 of 13 records are bad (the build will fail at its end)"), "{said}");
     assert!(said.contains("bad_json: 2, such as ") && said.contains("missing_text: 1, such as "), "{said}");
-    // What the build was made of is written though it failed.
+    // The recipe of the build is written although it failed.
     let lock = fs::read_to_string(scratch.path("out/recipe.lock.toml")).unwrap();
     assert!(lock.contains("name = \"length\"") && !scratch.path("out/MANIFEST.json").exists(), "{lock}");
 }
@@ -82,7 +82,7 @@ fn flags_choose_files_of_a_folder_and_how_much_is_read() {
     assert!(said.contains("none of its 8 files is left"), "{said}");
 }
 
-/// A task for each of them took 34 seconds for 400 files.
+/// One task per file used to take 34 seconds for 400 files.
 #[test]
 fn small_files_are_read_together_and_give_the_bytes_of_one_file() {
     let scratch = Scratch::new();
@@ -179,7 +179,7 @@ fn a_person_labels_documents_and_profiles_are_compared_with_the_labels() {
         assert!(output.status.success());
         String::from_utf8(output.stdout).unwrap()
     };
-    // Nobody knows the order; the first questions say what was asked.
+    // The order is unknown; the first requests show what was asked.
     let asked = label("what?\ng\nq\n", &[]);
     assert_eq!(asked.matches("[g/b/s/q]").count(), 3, "{asked}");
     fs::remove_file(scratch.path("labels.jsonl")).unwrap();

@@ -50,7 +50,7 @@ fn a_folder_of_others_is_refused_and_left_alone() {
     }
     assert_eq!(files_below(&scratch.path("home")).len(), precious.len());
 
-    // In a folder of ours, whatever else comes to lie there stays through everything that replaces or removes.
+    // In one of our folders, other files survive everything that replaces or removes files.
     scratch.ok(&["build", "--recipe", "r.toml", "-q"]);
     scratch.ok(&MIX);
     let precious = [
@@ -133,7 +133,7 @@ fn an_output_folder_inside_the_input_is_not_read() {
     let said = scratch.ok(&["build", "--recipe", "r.toml", "--out", "corpus/deep/out"]);
     assert!(said.err.contains("files in it are left out of the input"), "{}", said.err);
     assert_eq!(read(&scratch, "corpus/deep/out"), 4);
-    // Nor is what the command prints, which grows while files are read.
+    // Nor is the command's own output file, which grows while files are read.
     let log = fs::File::create(scratch.path("corpus/log.txt")).unwrap();
     let args = ["build", "--recipe", "r.toml", "--out", "corpus/deep/out"];
     let status = scratch.command(&args).stdout(log.try_clone().unwrap()).stderr(log).status().unwrap();
@@ -243,7 +243,7 @@ fn output_that_cannot_be_written_ends_in_exit_code_7() {
         assert_eq!(output.status.code(), Some(7), "{args:?} {said}");
         assert!(said.contains("error: cannot write to standard output"), "{args:?} {said}");
 
-        // Whoever closed the pipe needs no message.
+        // A closed pipe needs no message.
         let mut child = scratch.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
@@ -277,7 +277,7 @@ fn running_out_of_memory_ends_in_exit_code_5() {
     assert!(said.err.contains("--memory is") && said.err.contains("this machine"), "{}", said.err);
 }
 
-/// A file may have 50 kB: to the program that is a disk that is full.
+/// Files are limited to 50 kB, which looks like a full disk to the program.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_ends_in_exit_code_7() {
@@ -298,7 +298,7 @@ fn a_full_disk_ends_in_exit_code_7() {
 #[test]
 fn a_folder_without_permission_ends_in_exit_code_7() {
     let scratch = built();
-    // Nobody makes folders here, not even root.
+    // Nobody can create folders here, not even root.
     let said = scratch.fail(&["build", "--recipe", "r.toml", "--out", "/sys/moe-data-out"], 7);
     assert!(said.err.contains("/sys/moe-data-out: cannot create folder"), "{}", said.err);
 }

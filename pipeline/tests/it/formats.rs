@@ -30,7 +30,7 @@ fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     out.into_inner().unwrap()
 }
 
-/// Builds the folder `in/` without ids of records, and returns what was said and booked.
+/// Builds the folder `in/` without record ids, and returns output and ledger.
 fn build(scratch: &Scratch, keys: &str) -> (Said, SourceLedger) {
     let recipe = small_recipe("\"in\"", ALL_BAD).replace("id = \"id\"\n", keys);
     scratch.write("r.toml", recipe);
@@ -182,7 +182,7 @@ fn a_field_that_only_late_records_have_is_accepted() {
     scratch.write("in/a.jsonl", format!("{}{late}\n", lines(0..60)));
     let (_, source) = build(&scratch, "id = \"id\"\nlanguage = \"lang\"\n");
     assert_eq!(source.kept.docs, 61);
-    // One that no record of the source has is named, with the nearest.
+    // A field that no record of the source has is named, with the closest one.
     scratch.write("r.toml", small_recipe("\"in\"", "").replace("id = ", "language = \"langs\"\nid = "));
     scratch.write("in/a.jsonl", format!("{late}\n{}", lines(0..60)));
     let said = scratch.fail(&["build", "--recipe", "r.toml"], 2);

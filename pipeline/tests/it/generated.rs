@@ -23,7 +23,7 @@ pub struct Source<'a> {
     pub label: fn(usize) -> (Option<u8>, u16, u8),
 }
 
-/// A source of one shard a variant, without labels.
+/// A source with one shard per variant, without labels.
 pub fn source<'a>(name: &'a str, families: &'a [Texts]) -> Source<'a> {
     Source { name, families, more: &[], label: |_| (None, 0, 0) }
 }

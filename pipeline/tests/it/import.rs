@@ -156,7 +156,7 @@ fn texts_are_those_that_a_build_would_have_had() {
         let (built, imported) = (documents(&scratch.path("out")), documents(&scratch.path("d")));
         assert_eq!(built.len(), 2);
         assert_eq!(imported.keys().collect::<Vec<_>>(), built.keys().collect::<Vec<_>>(), "{before:?}");
-        // The tokens stay as they came; the texts are known all the same.
+        // The tokens stay as they are; the texts are still known.
         assert!(ids.iter().all(|ids| imported.values().any(|found| found.starts_with(ids))));
         scratch.ok(&["verify", "d"]);
     }
@@ -168,7 +168,7 @@ fn an_import_touches_nothing_of_one_that_runs_in_the_same_folder() {
     write_datatrove(&scratch);
     scratch.ok(&import("--datatrove", "ds", "d"));
     let shard = scratch.path("d/shards/imported-v0-00000.bin");
-    // As it is shortly before the end of an import: all shards are there, the manifest is not.
+    // As shortly before the end of an import: all shards are there, the manifest is not.
     fs::remove_file(scratch.path("d/MANIFEST.json")).unwrap();
     let lock = fs::File::create(scratch.path("d/.lock")).unwrap();
     lock.try_lock().unwrap();

@@ -30,7 +30,7 @@ fn uses(plan: &Plan) -> BTreeMap<(FamilyId, u8), BTreeSet<u32>> {
     uses
 }
 
-/// It laid out empty passes forever.
+/// It used to lay out empty passes forever.
 #[test]
 fn a_curve_that_asks_for_more_than_texts_may_be_shown_ends_in_an_error_or_a_clipped_plan() {
     let dir = tempfile::tempdir().unwrap();
@@ -43,7 +43,7 @@ fn a_curve_that_asks_for_more_than_texts_may_be_shown_ends_in_an_error_or_a_clip
     assert!(outcome.clips.is_empty() && plan.len() > 100);
     let error = refusal(dir.path(), &manifest, &curve(2, wish, ""));
     assert!(error.contains("`max_uses_per_text = 2`") && error.contains("can be at most"), "{error}");
-    // What the error says is possible, is; a little more is not.
+    // What the error calls possible is possible; a little more is not.
     let most: u64 = error.split("at most ").nth(2).unwrap().split(',').next().unwrap().parse().unwrap();
     let forced = MixOptions { force: true, ..MixOptions::default() };
     let (plan, _) = mix(dir.path(), &manifest, &curve(2, most, ""), &forced);
@@ -58,7 +58,7 @@ fn a_curve_that_asks_for_more_than_texts_may_be_shown_ends_in_an_error_or_a_clip
     assert!(error.contains("`max_uses_per_text = 1`") && error.contains("families rest"), "{error}");
 }
 
-/// It laid out passes over a bucket without families forever.
+/// It used to lay out passes over a bucket without families forever.
 #[test]
 fn a_proxy_that_leaves_nothing_of_a_bucket_ends() {
     let dir = tempfile::tempdir().unwrap();
@@ -75,7 +75,7 @@ fn a_proxy_that_leaves_nothing_of_a_bucket_ends() {
     }
 }
 
-/// Resting was silent, whatever `on_cap` said.
+/// Resting used to be silent, whatever `on_cap` said.
 #[test]
 fn texts_that_rest_are_reported_and_are_an_error_if_a_number_of_passes_is_given() {
     let dir = tempfile::tempdir().unwrap();
@@ -90,7 +90,7 @@ fn texts_that_rest_are_reported_and_are_an_error_if_a_number_of_passes_is_given(
         let error = refusal(dir.path(), &manifest, &text(more, pool));
         assert!(error.contains("with `max_uses_per_text = 2` its texts give"), "{error}");
     }
-    // `epochs` is a ceiling: the plan is made, and says what it lacks.
+    // `epochs` is a ceiling: the plan is made, and reports what it lacks.
     let (plan, outcome) = mix(dir.path(), &manifest, &text("", ""), &MixOptions::default());
     let [clip] = &outcome.clips[..] else { panic!("{:?}", outcome.clips) };
     assert_eq!(clip.given, outcome.worth[0].planned_tokens);
@@ -156,7 +156,7 @@ fn check_figures(plan: &Plan, outcome: &MixOutcome, from: u64) {
     }
 }
 
-/// They were shares of whole passes, printed to the digit.
+/// They used to be shares of whole passes, printed to the digit.
 #[test]
 fn the_figures_of_a_partial_pass_are_counted() {
     for packing in ["best-fit", "concat"] {
@@ -204,7 +204,7 @@ fn a_plan_that_holds_nothing_out_says_so_and_names_the_least_share_that_would() 
     assert_eq!(held_out(&least).0, 1);
     let less = least.parse::<f64>().unwrap() - 1e-6;
     assert_eq!(held_out(&format!("{less:.6}")).0, 0);
-    // Who asks for none is not told to ask for more.
+    // A mixture that wants none is not told to want more.
     let (n, said) = held_out("0");
     assert!(n == 0 && !said.contains("none of its") && said.contains("no validation loss"), "{said}");
 }

@@ -1,4 +1,4 @@
-//! `moe-data build`, `inspect` and `verify` as a user meets them: through the binary.
+//! `moe-data build`, `inspect` and `verify` as users run them: through the binary.
 
 mod generated;
 mod scripted;
@@ -10,14 +10,14 @@ mod export;
 mod export_text;
 /// Tokens of other programs.
 mod import;
-/// What `where`, `diff` and `verify` say of a plan.
+/// What `where`, `diff` and `verify` say about a plan.
 mod plans;
 
 /// Builds against earlier builds.
 mod against;
-/// What bad input gets: quarantine, exit codes, a ledger that balances.
+/// Bad input: quarantine, exit codes, a ledger that balances.
 mod bad_input;
-/// What `diff` says of two builds.
+/// What `diff` says about two builds.
 mod changes;
 /// Conversations, from the record to the loss mask of a sample.
 mod chat;
@@ -41,19 +41,20 @@ mod example_rule;
 mod extend;
 /// Drops, tags and measurements of filters.
 mod filters;
-/// Folders of mixed and of many small files, the words of rules, the keys of files: what users meet first.
+/// Folders of mixed and of many small files, the words of rules, the keys of files: what users see first.
 mod first_hour;
-/// Folders and files of others, names that lead elsewhere, what kills leave, and output that cannot be written.
+/// Other people's folders and files, names that lead elsewhere, leftovers of kills, and output that cannot be
+/// written.
 mod folders;
 /// What a dry run predicts, compared with the result.
 mod forecast;
-/// Archives, tables, almost-JSON, encodings, odd files in folders: what is read of them, and what is said.
+/// Archives, tables, almost-JSON, encodings, odd files in folders: what is read, and what is reported.
 mod formats;
 /// Documents that a language model grades.
 mod grade;
-/// What a second build of a changed recipe does again, and what not.
+/// What a second build with a changed recipe repeats, and what not.
 mod incremental;
-/// What a plan may not show, and what its figures say it shows.
+/// What a plan must not show, and figures that agree with what it shows.
 mod limits;
 /// Peak memory of deduplication, measured.
 mod memory;
@@ -61,7 +62,7 @@ mod memory;
 mod metadata;
 /// Fuzzy deduplication: determinism, kills, survivors, guards, families.
 mod minhash;
-/// Pools, phases, caps, curves and proxies: what a mixture asks for is what the plan shows.
+/// Pools, phases, caps, curves and proxies: the plan shows what the mixture asks for.
 mod mixture;
 /// Near-duplicates that stay in one family, through the plan.
 mod near_families;
@@ -71,7 +72,7 @@ mod plan;
 mod readers;
 /// What is said about wrong recipes and flags, before any work.
 mod recipe;
-/// Rephrasing through a scripted server: asked once, judged again, taken up, killed.
+/// Rephrasing through a scripted server: asked once, judged again, used in builds, killed.
 mod rephrase;
 /// Variants that other programs wrote.
 mod rephrase_import;
@@ -83,7 +84,7 @@ mod sort;
 mod stitched;
 /// What `why` and `dups` say.
 mod stories;
-/// What reaches the terminal, and where flags may stand.
+/// Output to the terminal, and the position of flags.
 mod terminal;
 /// Tokenizers other than byte-level BPE: special strings, unknown and changed text.
 mod tokenizers;

@@ -26,7 +26,7 @@ fn corpus(n_docs: usize) -> String {
                 }
                 text.push('\n');
             }
-            // One of 2000 paragraphs, each of words of its own.
+            // One of 2000 paragraphs, each with different words.
             let number = random.below(2000);
             (0..10).for_each(|i| write!(text, "p{number}x{i} ").unwrap());
             text.push('\n');
@@ -64,7 +64,8 @@ fn peaks(scratch: &Scratch, out: &str, limit: &str) -> [u64; 2] {
     peaks
 }
 
-/// What the stages take in addition to the limit: a batch of documents for each thread, stacks, and pages of the program.
+/// Memory of the stages in addition to the limit: a batch of documents for each thread, stacks, and pages of
+/// the program.
 const BESIDE: u64 = 12 << 20;
 
 /// `--memory` bounds what deduplication and cuts add to the process. The band keys alone are several times the limit.
@@ -83,7 +84,7 @@ fn deduplication_and_cuts_stay_within_the_memory_limit() {
         "{} MiB more than before; the limit is 8",
         (after - before) >> 20
     );
-    // The limit is one that matters: without it the stages take more.
+    // The limit matters: without it the stages take more.
     let [loose_before, loose_after] = peaks(&scratch, "large", "1GiB");
     assert!(loose_after > loose_before + limit + BESIDE, "{loose_before} {loose_after}");
     let removed = &scratch.ledger("small").sources["docs"].dropped;

@@ -38,7 +38,7 @@ fn is_even(n: usize) -> bool {
 /// Quality, language and tags.
 type Said = (Option<u8>, Option<String>, Vec<String>);
 
-/// What the shards say of each document.
+/// The shards' metadata of each document.
 fn found(scratch: &Scratch, out: &str) -> BTreeMap<String, Said> {
     let dir = scratch.path(out);
     let mut found = BTreeMap::new();
@@ -178,8 +178,8 @@ fn a_ninth_tag_ends_the_build_and_a_misspelled_field_is_named() {
     assert!(said.contains("has a field `tag`; did you mean `tags`?"), "{said}");
 }
 
-/// Two records with one id and one text, told apart by their metadata alone: which of them stays
-/// must not be decided by the order of the files.
+/// Two records with one id and one text, that differ only in their metadata: which of them stays must not
+/// depend on the order of the files.
 #[test]
 fn equal_documents_with_other_metadata_do_not_bring_back_the_order_of_the_input() {
     for dedup in ["exact = true", "exact = false"] {

@@ -43,8 +43,8 @@ fn audit(scratch: &Scratch, out: &str) -> Vec<Pair> {
     pairs
 }
 
-/// Pages of two versions of one manual, and chapters, none with a declared family. Some pages are there a third and fourth time
-/// with a few words changed.
+/// Pages of two versions of one manual, and chapters, none with a declared family. Some pages occur a third
+/// and fourth time with a few words changed.
 fn corpus() -> Vec<String> {
     let mut lines = dataset_lines("django_docs_two_versions.jsonl.gz");
     lines.extend(dataset_lines("bible_kjv_web.jsonl.gz").into_iter().take(60));
@@ -217,7 +217,7 @@ fn guards_stop_the_build_and_a_higher_limit_continues() {
     assert!(!scratch.path("out/MANIFEST.json").exists());
     scratch.write("r.toml", whole(&scratch, ""));
     scratch.ok(&["build", "--recipe", "r.toml"]);
-    // The guards are no part of what a data set is.
+    // The guards are not part of a data set's identity.
     scratch.ok(&["build", "--recipe", "r.toml", "--out", "straight"]);
     assert_same(&scratch.results("out"), &scratch.results("straight"));
 }
@@ -268,7 +268,7 @@ fn the_ledger_estimates_recall_and_precision() {
     // All documents are in the sample, so the figures are exact.
     scratch.write("r.toml", whole(&scratch, "estimate = 1000\n"));
     let said = scratch.ok(&["build", "--recipe", "r.toml", "--out", "all"]);
-    // The summary has a line of it, and the table is asked for.
+    // The summary has one line about it, and the table is printed on request.
     assert!(said.err.contains("near-duplicates: ") && !said.err.contains("S-curve"), "{}", said.err);
     assert!(scratch.ok(&["inspect", "all/ledger.json"]).out.contains("S-curve"));
     let ledger = scratch.ledger("all");
@@ -276,10 +276,10 @@ fn the_ledger_estimates_recall_and_precision() {
     let estimate = ledger.minhash_estimate.unwrap();
     assert_eq!(estimate.sampled, estimate.documents);
     assert_eq!((estimate.removed, estimate.removed_like_kept), (removed, removed));
-    // Equal texts went before, and 1 - (1 - 0.7^8)^14 = 0.56 is the least that the S-curve promises.
+    // Equal texts went before, and 1 - (1 - 0.7^8)^14 = 0.56 is the minimum that the S-curve predicts.
     assert!(estimate.pairs >= removed);
     assert!(estimate.recall.unwrap() > 0.8 && estimate.expected_recall.unwrap() > 0.56, "{estimate}");
-    // What became a candidate and is alike is not kept on both sides.
+    // Of candidates that are alike, not both are kept.
     for bin in estimate.bins.iter().filter(|bin| bin.from >= 0.7) {
         assert!(bin.both_kept <= bin.pairs - bin.candidates, "{estimate}");
     }
@@ -290,7 +290,7 @@ fn the_ledger_estimates_recall_and_precision() {
     assert_same(&shards(&scratch, "none"), &shards(&scratch, "all"));
 }
 
-/// All results but the ledger.
+/// All results except the ledger.
 fn shards(scratch: &Scratch, out: &str) -> BTreeMap<String, Vec<u8>> {
     let mut files = scratch.results(out);
     files.remove("ledger.json");

@@ -40,8 +40,9 @@ fn trained(plan: &Plan, range: std::ops::Range<u64>) -> BTreeMap<String, u64> {
     trained
 }
 
-/// Over all streams of a pool: a pass shows each family in one text, no token twice, every token if the pass is
-/// whole; with best-fit nothing that fits the shortest sequence is cut. Gives the number of whole passes.
+/// Over all streams of a pool: a pass shows each family in one text, no token twice, every token if the pass
+/// is whole; with best-fit nothing that fits the shortest sequence is cut. Returns the number of whole
+/// passes.
 pub fn check_passes(plan: &Plan, root: usize, lens: &BTreeMap<(FamilyId, u8), u32>, best_fit: bool) -> u32 {
     type Pieces = BTreeMap<FamilyId, (u8, Vec<(u32, u32)>)>;
     let mut passes = BTreeMap::<u32, Pieces>::new();
@@ -295,7 +296,7 @@ fn amounts_are_passes_and_tokens() {
     );
 }
 
-/// A text that was shown often enough rests, and so does its family when the rule comes to it.
+/// A text that was shown often enough rests, and so does its family when it would be next.
 #[test]
 fn texts_are_shown_at_most_as_often_as_allowed() {
     for packing in ["best-fit", "concat"] {

@@ -77,7 +77,7 @@ fn near_duplicates_of_one_family_are_shown_in_turn_and_far_apart() {
         assert!(texts.iter().all(|text| text.1 == texts[0].1), "{texts:?}");
     }
 
-    // Each pass shows one text of a page, another than the pass before, and never soon.
+    // Each pass shows one text of a page, not the same as the pass before, and never soon again.
     scratch.ok(&["mix", "--epochs", "4", "--seq-len", "256"]);
     scratch.ok(&["verify", "out"]);
     let plan = Plan::open(&out).unwrap();
@@ -95,7 +95,7 @@ fn near_duplicates_of_one_family_are_shown_in_turn_and_far_apart() {
     for (family, passes) in &shown {
         let n_texts = families[family].len();
         let variants: BTreeSet<u8> = passes.values().map(|pass| pass.0).collect();
-        // Half of the passes show the original, the others go round.
+        // Half of the passes show the original, the others rotate.
         assert_eq!(variants.len(), n_texts.min(3), "{passes:?}");
         let passes: Vec<_> = passes.values().collect();
         for pair in passes.windows(2) {

@@ -142,7 +142,7 @@ fn validation_is_disjoint_from_training() {
     assert!(plan.validation_sample(plan.validation_len()).is_err());
 }
 
-/// The promise of the windows: two sightings of a family are nearly a pass apart, in this pool's samples.
+/// The guarantee of windows: two showings of a family are nearly a pass apart, in this pool's samples.
 #[test]
 fn the_gap_between_two_appearances_is_at_least_the_promised_one() {
     for packing in [Packing::BestFit, Packing::Concat] {
@@ -187,7 +187,7 @@ fn every_sample_is_the_same_in_any_order_and_after_any_restart() {
         let first = plan(dir.path(), config(32, packing), &sources);
         assert!(first.len() > 10_000, "{}", first.len());
         let straight: Vec<Sample> = (0..first.len()).map(|t| first.sample(t).unwrap()).collect();
-        // A permutation of all t, each asked of a plan that was opened again every thousand samples.
+        // A permutation of all t, read from a plan that is reopened every thousand samples.
         let order = moe_shards::permute::Permutation::new(first.len(), 5);
         let mut fresh = Plan::open(dir.path()).unwrap();
         for i in 0..first.len() {

@@ -25,7 +25,7 @@ fn where_finds_exactly_the_samples_that_show_a_document() {
     for packing in ["best-fit", "concat"] {
         let scratch = planned(packing);
         let plan = Plan::open(&scratch.path("out")).unwrap();
-        // All sightings of all documents, by name.
+        // All showings of all documents, by name.
         let mut shown: BTreeMap<String, Vec<(u64, u32, u32)>> = BTreeMap::new();
         for t in 0..plan.len() {
             let sample = plan.sample(t).unwrap();
@@ -109,8 +109,8 @@ fn diff_names_the_settings_and_the_first_sample() {
     assert!(text.contains(&format!("  seed: {seed} -> {}\n", seed + 1)), "{text}");
 }
 
-/// It used to take all samples of a phase with an equal link for equal, those after an extension's start
-/// and those with a document taken down included.
+/// It used to treat all samples of a phase with an equal link as equal, including those after an extension's
+/// start and those with a document taken down.
 #[test]
 fn diff_finds_the_first_sample_that_an_extension_changes() {
     let scratch = planned("best-fit");
@@ -162,7 +162,7 @@ fn verify_replays_samples_and_notices_broken_promises() {
         let found = json(&scratch.ok(&["verify", "out", "--json", "--samples", "0"]).out);
         assert_eq!((&found["ok"], &found["replay"]), (&true.into(), &Value::Null));
     }
-    // Plans whose digests are right, and which yet break a promise.
+    // Plans whose digests are right but which violate a guarantee.
     let scratch = planned("best-fit");
     let out = scratch.path("out");
     let good = PlanLock::read(&out).unwrap();

@@ -104,14 +104,14 @@ fn a_bomb_is_one_bad_record() {
     let source = scratch.ledger("out").sources["a"].clone();
     assert_eq!((source.read.docs, source.kept.docs), (21, 20));
     assert_eq!(source.quarantined["too_much_expansion"].docs, 1);
-    // With a higher limit it is read to its end; the line of blanks is too long.
+    // With a higher limit it is read to its end; the line of spaces is too long.
     let limits = "[limits]\nmax_bad_fraction = 1.0\nmax_expansion = 2000\n";
     scratch.write("r.toml", small_recipe("\"a.jsonl.gz\"", limits));
     scratch.ok(&["build", "--recipe", "r.toml"]);
     assert_eq!(scratch.ledger("out").sources["a"].kept.docs, 39);
 }
 
-/// Two thousand rows of a few bytes each, all of one long text: 200 MB of a hundred kilobytes.
+/// Two thousand rows of a few bytes each, all referring to one long text: 200 MB from a hundred kilobytes.
 fn dictionary_bomb() -> RecordBatch {
     let texts = StringArray::from(vec!["word ".repeat(20_000)]);
     let text = DictionaryArray::new(Int8Array::from(vec![0; 2_000]), Arc::new(texts));
@@ -141,7 +141,7 @@ fn dictionaries_of_parquet_and_arrow_that_expand_without_end_stop_at_the_limit()
         assert_eq!(source.read.docs, 2_010, "{name}");
         assert!(source.quarantined["too_much_expansion"].docs > 1_000, "{name}: {source:?}");
         assert!(source.read.bytes < 100_000_000, "{name}: {source:?}");
-        // Where that is wanted it is read.
+        // If requested, it is read.
         scratch.write(
             "r.toml",
             small_recipe(&format!("{name:?}, \"b.jsonl\""), &limits("max_expansion = 20000\n")),

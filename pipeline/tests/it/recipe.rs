@@ -62,7 +62,7 @@ fn input_alone_builds_with_defaults_one_source_each() {
     let ledger = scratch.ledger("out");
     assert_eq!(ledger.sources.keys().collect::<Vec<_>>(), ["my_news", "notes"]);
     assert_eq!(ledger.sources["notes"].kept.docs, 2);
-    // The Gopher rules of the built-in recipe want 50 words.
+    // The Gopher rules of the built-in recipe require 50 words.
     assert_eq!(ledger.sources["my_news"].dropped["gopher_short_doc"].docs, 40);
     let summary: serde_json::Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(
@@ -78,7 +78,7 @@ fn a_dry_run_checks_and_makes_no_data() {
     scratch.write("r.toml", small_recipe("\"a.jsonl\"", ""));
     let said = scratch.ok(&["build", "--recipe", "r.toml", "--dry-run"]);
     assert!(said.out.contains("1 files") && said.out.contains("filters: length"), "{}", said.out);
-    // What it predicted is all that stays.
+    // Only its prediction stays.
     assert!(!scratch.path("out/MANIFEST.json").exists() && !scratch.path("out/work/dry-run").exists());
     assert!(scratch.path("out/work/prediction.json").exists());
     let said = scratch.run(&["build", "--recipe", "r.toml", "--dry-run", "--sample", "2"]);

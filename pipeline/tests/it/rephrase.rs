@@ -51,7 +51,7 @@ fn args<'a>(server: &'a Server, more: &[&'a str]) -> Vec<&'a str> {
     args
 }
 
-/// Bytes of what rephrasing made, by name.
+/// Bytes of the output of rephrasing, by name.
 fn made(scratch: &Scratch) -> BTreeMap<String, Vec<u8>> {
     ["accepted-a.jsonl", "rejected.jsonl", "ledger.json"]
         .map(|name| (name.to_owned(), fs::read(scratch.path("out/rephrase").join(name)).unwrap()))
@@ -99,19 +99,19 @@ fn answers_are_asked_once_and_judged_as_often_as_limits_change() {
     let strict = Ledger::read(&scratch.path("out/rephrase")).unwrap();
     assert_eq!((strict.styles["plain"].accepted, strict.styles["plain"].waiting), (0, 0));
     assert!(strict.styles["plain"].rejected["length_most"] > 10, "{}", strict.table());
-    // The other style had fewer rivals in its families, never more.
+    // The other style had fewer competitors in its families, never more.
     assert!(strict.styles["wikipedia"].accepted >= ledger.styles["wikipedia"].accepted);
     scratch.write("styles/plain.toml", style.clone());
     scratch.ok(&["rephrase", "validate"]);
     assert_eq!(made(&scratch), first);
 
-    // Another template is another question.
+    // Another template is another request.
     scratch.write("styles/plain.toml", style.replace("temperature = 0.6", "temperature = 0.7"));
     let said = scratch.fail(&["rephrase", "validate"], 2);
     assert!(said.err.contains("template of style `plain` was changed"), "{}", said.err);
     scratch.write("styles/plain.toml", style);
 
-    // From another folder than that they were asked with: the styles were moved.
+    // From a different folder than when they were requested: the styles were moved.
     fs::rename(scratch.path("styles"), scratch.path("moved")).unwrap();
     scratch.fail(&["rephrase", "report", "-o", "report.html"], 2);
     scratch.ok(&["rephrase", "report", "-o", "report.html", "--samples", "3", "--styles-dir", "moved"]);

@@ -53,7 +53,7 @@ fn records_of_other_programs_pass_the_gates_and_become_variants() {
     let record = |id: &str, style: &str, text: &str| json!({ "id": id, "source": "a", "style": style, "text": text, "model": "m" });
     let mut records: Vec<Value> =
         chapters.iter().map(|(id, text)| record(id, "indeed", &rewritten(text, "indeed"))).collect();
-    // The text again, the text of another chapter, a chapter that nobody knows, and a second text in the same style.
+    // The text again, the text of another chapter, an unknown chapter, and a second text in the same style.
     records.push(record(&chapters[0].0, "copy", &chapters[0].1));
     records.push(record(&chapters[1].0, "other", &chapters[2].1));
     records.push(record("nobody", "indeed", "A text."));

@@ -45,7 +45,7 @@ fn a_page_shows_what_is_found_what_passes_are_worth_and_texts_of_what_was_droppe
     assert!(page.contains("too &lt;i&gt;short") && !page.contains("<i>"), "the text of what was dropped");
     scratch.ok(&["verify"]);
 
-    // A plan of an earlier version has no file of its worth; one of another plan is not believed.
+    // A plan of an earlier version has no file of its worth; a file of another plan is ignored.
     let path = scratch.path("out/plan.worth.json");
     let other = fs::read_to_string(&path).unwrap();
     let id = serde_json::from_str::<Value>(&other).unwrap()["plan"].as_str().unwrap().to_owned();

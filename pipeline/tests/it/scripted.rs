@@ -1,4 +1,4 @@
-//! A server of chat completions on loopback whose answers are a function of the question.
+//! A server of chat completions on loopback whose answers are a function of the request.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Words that a rewritten text has in every fourth place, by style, so that styles differ.
+/// Words that replace every fourth word of a rewritten text, by style, so that styles differ.
 const FILLERS: [&str; 4] = ["indeed", "truly", "surely", "certainly"];
 
 /// Runs until it is dropped.
@@ -33,14 +33,14 @@ impl Server {
                     break;
                 }
                 let count = count.clone();
-                // A client that was killed leaves a broken stream, which is no fault of the server.
+                // A client that was killed leaves a broken stream, which is not the server's fault.
                 thread::spawn(move || stream.ok().and_then(|stream| serve(stream, &count, delay)));
             }
         });
         Server { base_url: format!("http://{address}/v1"), asked, stop, address }
     }
 
-    /// Questions that were answered so far.
+    /// Requests answered so far.
     pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::SeqCst)
     }
@@ -86,7 +86,7 @@ fn serve(stream: TcpStream, asked: &AtomicU64, delay: Duration) -> Option<()> {
     }
 }
 
-/// The response to a request: a faithful text, or a fault that the passage's bytes decide.
+/// The response to a request: a faithful text, or a fault that depends on the passage's bytes.
 pub fn answer(body: &Value) -> Value {
     let user = body["messages"][1]["content"].as_str().unwrap();
     let passage = user.rsplit("<passage>\n").next().unwrap().split("\n</passage>").next().unwrap();

@@ -19,7 +19,8 @@ fn text(packing: &str, epochs: u32, more: &str) -> String {
     )
 }
 
-/// Segments of a sample that are what the format says: texts of a family share one where each begins when the one before it ends.
+/// Segments of a sample follow the format: texts of a family share one where each begins when the one before
+/// it ends.
 fn check_segments(sample: &Sample, lens: &Lens) {
     let mut before: Option<(FamilyId, u32, bool, u32)> = None;
     for piece in &sample.pieces {
@@ -42,7 +43,7 @@ fn check_segments(sample: &Sample, lens: &Lens) {
     }
 }
 
-/// Every token of every text as often as there are passes, and no other.
+/// Every token of every text occurs as often as there are passes, and no other.
 fn check_counts(plan: &Plan, lens: &Lens, passes: u32) {
     let mut seen = BTreeMap::<(u32, FamilyId, u8), Vec<(u32, u32)>>::new();
     let mut trained = 0;

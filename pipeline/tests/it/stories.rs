@@ -76,7 +76,7 @@ fn dups_shows_clusters_and_their_texts() {
     scratch.fail(&["dups", "--out", "elsewhere"], 2);
 }
 
-/// The fate of one document was told of another with the same name, and a name was found by its beginning.
+/// The fate of one document used to be reported for another with the same name, and names matched by prefix.
 #[test]
 fn documents_of_one_name_are_told_apart() {
     let scratch = Scratch::new();
@@ -98,7 +98,7 @@ fn documents_of_one_name_are_told_apart() {
     let fates: Vec<(&str, usize)> = (stories.iter())
         .map(|story| (story["fate"].as_str().unwrap(), story["shards"].as_array().unwrap().len()))
         .collect();
-    // `page` of 2023 or its twin stays, by a hash.
+    // `page` of 2023 or its copy stays, depending on a hash.
     let is_kept = fates[0] == ("kept", 1);
     assert!(is_kept || fates[0] == ("exact_duplicate", 0), "{fates:?}");
     assert_eq!(fates[1..], [("too_short", 0), ("kept", 1)]);
@@ -108,7 +108,7 @@ fn documents_of_one_name_are_told_apart() {
     let said = scratch.ok(&["why", "page"]).out;
     assert!(said.contains("the name   is that of 3 documents of a; this one is number 1 of "), "{said}");
     assert!(said.contains("2024/b.jsonl"), "{said}");
-    // Only the record of this name, not those that it begins.
+    // Only the record with this name, not those whose names begin with it.
     let said = scratch.fail(&["why", "pag"], 2).err;
     assert!(said.contains("is called `pag`"), "{said}");
     assert!(scratch.ok(&["why", "page-9"]).out.contains("that holds `page-9`: quarantined"));

@@ -15,7 +15,7 @@ pub struct Scratch {
     dir: TempDir,
 }
 
-/// What a run of the binary said.
+/// The output of a run of the binary.
 pub struct Said {
     pub code: Option<i32>,
     pub out: String,
@@ -69,7 +69,7 @@ impl Scratch {
         ledger
     }
 
-    /// Every file that must not depend on how a build went, by name.
+    /// Every file that must not depend on the course of a build, by name.
     pub fn results(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
         let out = self.path(out);
         let mut files = BTreeMap::new();

@@ -1,10 +1,10 @@
-//! What reaches the terminal, and where flags may stand.
+//! Output to the terminal, and the position of flags.
 
 use serde_json::{Value, json};
 
 use crate::support::{Scratch, small_recipe, text};
 
-/// Clears the screen, sets a title, moves back, turns the direction of writing, and is not to be seen.
+/// Clears the screen, sets a title, moves back, reverses the direction of writing, and is invisible.
 const HOSTILE: &str = "a\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m\u{8}\u{7f}\u{202e}b\u{2066}\u{200b}\u{feff}c\r";
 
 fn assert_harmless(said: &str) {
@@ -48,7 +48,7 @@ fn control_sequences_of_names_and_texts_do_not_reach_the_terminal() {
     }
     let said = scratch.ok(&["why", HOSTILE]).out;
     assert!(said.contains(r"a\u001b[2J\u001b]0;x\u0007\u009b31m\u0008\u007f\u202eb"), "{said}");
-    // A name does not begin a line of its own.
+    // A name does not begin a new line.
     assert!(scratch.ok(&["why", line_end]).out.starts_with("a/first\\u000asecond: kept: kept\n"));
     // JSON says the same in its own escapes.
     let said = scratch.ok(&["why", HOSTILE, "--json"]).out;

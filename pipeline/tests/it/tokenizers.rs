@@ -1,5 +1,4 @@
-//! Tokenizers that are not byte-level BPE: what they make of special strings, of text that they do not know, and of
-//! text that they change.
+//! Tokenizers that are not byte-level BPE: special strings, unknown text, and text that they change.
 
 use moe_shards::{Manifest, Shard};
 use serde_json::{Value, json};
@@ -60,7 +59,7 @@ fn word_piece() -> Value {
     });
     let lower = json!({ "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true });
     let mut file = file(&["[UNK]"], lower, json!({ "type": "WhitespaceSplit" }), model);
-    // Words that only the post-processor knows to be special.
+    // Words that only the post-processor treats as special.
     file["added_tokens"].as_array_mut().unwrap().push(added(2, "[SEP]"));
     file["post_processor"] = json!({ "type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1] });
     file
@@ -120,7 +119,7 @@ fn ids(scratch: &Scratch, name: &str) -> Vec<u32> {
 #[test]
 fn special_strings_in_text_are_characters_forevery_model() {
     let scratch = Scratch::new();
-    // For each the file, its keys, a text, and the ids that must not come of it.
+    // For each: the file, its keys, a text, and the ids that must not result from it.
     let cases: [(Value, &str, &str, &[u32]); 4] = [
         (unigram(), "eod = \"</s>\"\n", "the <s> and </s> and <pad> <mask> river", &[1, 2, 3, 4]),
         (word_piece(), "eod = \"[SEP]\"\n", "the [CLS] [SEP] river", &[1, 2]),
@@ -134,10 +133,10 @@ fn special_strings_in_text_are_characters_forevery_model() {
         assert!(odd.len() > 3 && !odd.iter().any(|id| special.contains(id)), "{kind}: {odd:?}");
         assert_eq!(scratch.ledger("out").sources["a"].kept.docs, 2, "{kind}");
         scratch.ok(&["verify", "out"]);
-        // One of every document by the reference too, which is the same here.
+        // One token of every document by the reference, too, which is the same here.
         scratch.ok(&["build", "--recipe", "r.toml", "--verify-every", "1"]);
     }
-    // Matched where that is wanted, but never as the end of a document.
+    // Matched if requested, but never as the end of a document.
     build(
         &scratch,
         &unigram(),
@@ -178,7 +177,7 @@ fn a_tokenizer_that_gives_texts_back_is_not_warned_of() {
 #[test]
 fn one_text_does_not_end_a_build() {
     let scratch = Scratch::new();
-    // Without an unknown token the library refuses what it does not know.
+    // Without an unknown token the library refuses unknown text.
     let mut no_unknown = unigram();
     no_unknown["model"]["unk_id"] = Value::Null;
     let said = build(&scratch, &no_unknown, "eod = \"</s>\"\n", &[("good", "the river"), ("bad", "Ω")]);

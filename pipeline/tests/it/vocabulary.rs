@@ -53,7 +53,7 @@ fn the_engine_and_what_is_verified_do_not_change_a_byte() {
     let mut fast = scratch.results("fast");
     let mut slow = scratch.results("slow");
     assert_same(&scratch.results("verified"), &fast);
-    // The ledger tells them apart, nothing else.
+    // Only the ledger tells them apart.
     fast.remove("ledger.json");
     slow.remove("ledger.json");
     assert_same(&slow, &fast);
