@@ -36,7 +36,7 @@ impl PoolDocs {
         for (_, shard) in &shards {
             let next = bases[bases.len() - 1].checked_add(shard.n_docs());
             let too_many =
-                || Error::Quota("a pool holds at most 2^32 - 1 documents: split the source".to_owned());
+                || Error::Quota("a pool has at most 2^32 - 1 documents: split the source".to_owned());
             bases.push(next.ok_or_else(too_many)?);
         }
         let (manifest_shards, shards) = shards.into_iter().unzip();

@@ -103,7 +103,7 @@ impl Sample {
             if document.len().checked_sub(offset).is_none_or(|rest| rest < len) {
                 let piece = format!("tokens {offset}..{}", offset + len);
                 return Err(Error::Quota(format!(
-                    "document {} has {} tokens, but the plan asks for {piece}",
+                    "document {} has {} tokens, but the plan requires {piece}",
                     packed.doc,
                     document.len()
                 )));

@@ -82,7 +82,7 @@ impl fmt::Display for DeviceChoice {
 pub fn open(choice: DeviceChoice) -> Result<Chosen> {
     let cpu = |why: &str| Chosen { device: Device::flex(), reason: format!("cpu ({why})") };
     match (choice, cuda_devices()) {
-        (DeviceChoice::Cpu, _) => Ok(cpu("asked for")),
+        (DeviceChoice::Cpu, _) => Ok(cpu("requested")),
         (DeviceChoice::Auto, None) => Ok(cpu("this program was built without the feature `cuda`")),
         (DeviceChoice::Auto, Some(devices)) => Ok(match devices.into_iter().next() {
             Some(device) => Chosen { device, reason: "cuda:0 (the first CUDA device found)".into() },
@@ -96,7 +96,7 @@ pub fn open(choice: DeviceChoice) -> Result<Chosen> {
         (DeviceChoice::Cuda(index), Some(devices)) => {
             let found = devices.len();
             match devices.into_iter().nth(index) {
-                Some(device) => Ok(Chosen { device, reason: format!("cuda:{index} (asked for)") }),
+                Some(device) => Ok(Chosen { device, reason: format!("cuda:{index} (requested)") }),
                 None => Err(Error::Device(format!(
                     "cannot use cuda:{index}: {found} CUDA devices found; is the driver installed \
                      (nvidia-smi)? --device cpu works everywhere"
@@ -155,7 +155,7 @@ fn bytes_of_address_space(limits: &str) -> Option<u64> {
 #[cfg(feature = "wgpu")]
 fn wgpu() -> Result<Chosen> {
     let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
-    Ok(Chosen { device, reason: "wgpu (asked for; the default adapter)".into() })
+    Ok(Chosen { device, reason: "wgpu (requested; the default adapter)".into() })
 }
 
 #[cfg(not(feature = "wgpu"))]

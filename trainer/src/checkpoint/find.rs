@@ -109,7 +109,7 @@ fn latest(run: &Path, parent: &Path) -> Result<PathBuf> {
         Some(Err(error)) => Err(format!("cannot be read: {error}")),
         Some(Ok(text)) if text.trim().is_empty() => Err("is empty".to_string()),
         Some(Ok(text)) => {
-            named(parent, text.trim()).map_err(|problem| format!("holds {:?}: {problem}", text.trim()))
+            named(parent, text.trim()).map_err(|problem| format!("contains {:?}: {problem}", text.trim()))
         }
     };
     let problem = match found {

@@ -66,7 +66,7 @@ pub(super) fn read(source: &ConfigSource) -> Result<Source> {
             let name = asked.as_deref().unwrap_or(DEFAULT_PRESET);
             let preset = Preset::find(name).ok_or_else(|| unknown_preset(name))?;
             values.read_toml(preset.toml, &format!("preset {name}"), &mut problems);
-            let why = if asked.is_some() { "asked for" } else { "the default" };
+            let why = if asked.is_some() { "requested" } else { "the default" };
             (name.to_string(), format!("preset {name} ({why})"))
         }
     };

@@ -8,22 +8,35 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, TensorData};
 use rayon::prelude::*;
 
-use super::cpu::vectorized;
+use super::cpu::{unwritten, vectorized};
 
 /// Rows per task. Fixed, so that sums over rows do not depend on the threads.
 pub const BLOCK_ROWS: usize = 64;
 
-/// Fills `out` block by block on all threads; the function, which should always be inlined, gets a block's
-/// first row.
+/// A matrix whose rows are filled on all threads; the function, which should always be inlined, gets the
+/// number of a row, and the row with zeros.
 #[inline]
-pub fn blocks(out: &mut [f32], columns: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
-    let size = BLOCK_ROWS * columns;
-    out.par_chunks_mut(size).enumerate().for_each(|(block, out)| {
+pub fn fill_rows([rows, columns]: [usize; 2], fill: impl Fn(usize, &mut [f32]) + Sync) -> FlexTensor {
+    let mut out = unwritten(rows * columns);
+    out.par_chunks_mut(BLOCK_ROWS * columns).enumerate().for_each(|(block, out)| {
+        // Here rather than by the allocation, which would do it on one thread.
+        out.fill(0.0);
         vectorized(
             #[inline(always)]
-            || fill(block * BLOCK_ROWS, out),
+            || {
+                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
+                    fill(block * BLOCK_ROWS + i, out);
+                }
+            },
         );
     });
+    tensor(out, [rows, columns])
+}
+
+/// Row `i` of a matrix.
+#[inline(always)]
+pub fn row(matrix: &[f32], i: usize, columns: usize) -> &[f32] {
+    &matrix[i * columns..(i + 1) * columns]
 }
 
 /// Rows and columns of a matrix.

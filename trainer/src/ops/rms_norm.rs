@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::Form;
 use super::cpu::{unwritten, vectorized};
-use super::flex::{BLOCK_ROWS, blocks, dot, shape2, tensor, values};
+use super::flex::{BLOCK_ROWS, dot, fill_rows, row, shape2, tensor, values};
 use crate::gradient_of_two;
 
 /// `x / sqrt(mean(x^2) + eps) * weight` for each row, in f32.
@@ -47,22 +47,17 @@ impl RmsNormRows for Flex {
         let (rows, columns) = shape2(&x);
         let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
         let (x, weight) = (values(&x), values(&weight));
-        let mut out = unwritten(rows * columns);
-        blocks(
-            &mut out,
-            columns,
+        fill_rows(
+            [rows, columns],
             #[inline(always)]
-            |first, out| {
-                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                    let x = &x[(first + i) * columns..(first + i + 1) * columns];
-                    let inverse = inverse_rms(x, eps);
-                    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-                        *out = x * inverse * weight;
-                    }
+            |i, out| {
+                let x = row(x, i, columns);
+                let inverse = inverse_rms(x, eps);
+                for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                    *out = x * inverse * weight;
                 }
             },
-        );
-        tensor(out, [rows, columns])
+        )
     }
 
     /// With `r = 1 / rms(x)` and `h = grad * weight`:

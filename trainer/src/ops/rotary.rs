@@ -10,8 +10,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
 use super::Form;
-use super::cpu::unwritten;
-use super::flex::{blocks, shape2, tensor, values};
+use super::flex::{fill_rows, row, shape2, values};
 
 /// Rotates the pairs (x_i, x_(i + half)) of the first `n_heads` heads by the angles of their token.
 ///
@@ -114,31 +113,25 @@ impl RotateRows for Flex {
         let (x, cos, sin) = (x.to_contiguous(), cos.to_contiguous(), sin.to_contiguous());
         let (x, cos, sin) = (values(&x), values(&cos), values(&sin));
         let (n_turned, sign) = (n_heads * 2 * half, if is_back { -1.0 } else { 1.0 });
-        let mut out = unwritten(rows * columns);
-        blocks(
-            &mut out,
-            columns,
+        fill_rows(
+            [rows, columns],
             #[inline(always)]
-            |first, out| {
-                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                    let row = first + i;
-                    let (cos, sin) = (&cos[row * half..(row + 1) * half], &sin[row * half..(row + 1) * half]);
-                    let (turned, rest) = x[row * columns..(row + 1) * columns].split_at(n_turned);
-                    let (out, out_rest) = out.split_at_mut(n_turned);
-                    out_rest.copy_from_slice(rest);
-                    for (out, x) in out.chunks_exact_mut(2 * half).zip(turned.chunks_exact(2 * half)) {
-                        let (out_a, out_b) = out.split_at_mut(half);
-                        let (a, b) = x.split_at(half);
-                        for j in 0..half {
-                            let sin = sign * sin[j];
-                            out_a[j] = a[j] * cos[j] - b[j] * sin;
-                            out_b[j] = a[j] * sin + b[j] * cos[j];
-                        }
+            |i, out| {
+                let (cos, sin) = (row(cos, i, half), row(sin, i, half));
+                let (turned, rest) = row(x, i, columns).split_at(n_turned);
+                let (out, out_rest) = out.split_at_mut(n_turned);
+                out_rest.copy_from_slice(rest);
+                for (out, x) in out.chunks_exact_mut(2 * half).zip(turned.chunks_exact(2 * half)) {
+                    let (out_a, out_b) = out.split_at_mut(half);
+                    let (a, b) = x.split_at(half);
+                    for j in 0..half {
+                        let sin = sign * sin[j];
+                        out_a[j] = a[j] * cos[j] - b[j] * sin;
+                        out_b[j] = a[j] * sin + b[j] * cos[j];
                     }
                 }
             },
-        );
-        tensor(out, [rows, columns])
+        )
     }
 }
 

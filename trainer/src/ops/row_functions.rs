@@ -10,9 +10,8 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, activation};
 
 use super::Form;
-use super::cpu::unwritten;
 use super::flex::{
-    blocks, dot, exp, first_order_only, max, shape2, sigmoid, softmax_row, sum, tensor, values,
+    dot, exp, fill_rows, first_order_only, max, row, shape2, sigmoid, softmax_row, sum, values,
 };
 
 /// A function of rows.
@@ -170,36 +169,22 @@ impl RowFunctions for Flex {
         let x = x.to_contiguous();
         let x = values(&x);
         let columns = if function == Function::LogSum { 1 } else { width };
-        let mut out = unwritten(rows * columns);
-        blocks(
-            &mut out,
-            columns,
+        fill_rows(
+            [rows, columns],
             #[inline(always)]
-            |first, out| {
-                let rows = x[first * width..].chunks_exact(width);
-                out.chunks_exact_mut(columns).zip(rows).for_each(|(out, x)| function.of(out, x));
-            },
-        );
-        tensor(out, [rows, columns])
+            |i, out| function.of(out, row(x, i, width)),
+        )
     }
 
     fn k_of_rows_backward(x: FlexTensor, y: FlexTensor, grad: FlexTensor, function: Function) -> FlexTensor {
         let ((rows, width), (_, columns)) = (shape2(&x), shape2(&y));
         let (x, y, grad) = (x.to_contiguous(), y.to_contiguous(), grad.to_contiguous());
         let (x, y, grad) = (values(&x), values(&y), values(&grad));
-        let mut out = unwritten(rows * width);
-        blocks(
-            &mut out,
-            width,
+        fill_rows(
+            [rows, width],
             #[inline(always)]
-            |first, out| {
-                for (i, out) in out.chunks_exact_mut(width).enumerate() {
-                    let (row, at) = (first + i, (first + i) * columns..(first + i + 1) * columns);
-                    function.slope(out, &x[row * width..(row + 1) * width], &y[at.clone()], &grad[at]);
-                }
-            },
-        );
-        tensor(out, [rows, width])
+            |i, out| function.slope(out, row(x, i, width), row(y, i, columns), row(grad, i, columns)),
+        )
     }
 }
 

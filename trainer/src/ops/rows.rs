@@ -12,8 +12,7 @@ use burn::tensor::Tensor;
 use moe_kernels::rows;
 
 use super::Form;
-use super::cpu::unwritten;
-use super::flex::{add, blocks, dot, first_order_only, integers, shape2, tensor, values};
+use super::flex::{add, dot, fill_rows, first_order_only, integers, row, shape2, values};
 use super::routing::Routes;
 
 /// Copies each token to its rows; unused rows, after the last, are zero.
@@ -176,46 +175,31 @@ impl ExpertRows for Flex {
         let (_, columns) = shape2(&x);
         let (x, choice_of_row) = (x.to_contiguous(), choice_of_row.to_contiguous());
         let (x, choice_of_row) = (values(&x), integers(&choice_of_row));
-        let rows = choice_of_row.len();
-        let mut out = unwritten(rows * columns);
-        blocks(
-            &mut out,
-            columns,
+        fill_rows(
+            [choice_of_row.len(), columns],
             #[inline(always)]
-            |first, out| {
-                out.fill(0.0);
-                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                    if let Ok(choice) = usize::try_from(choice_of_row[first + i]) {
-                        let token = choice / top_k;
-                        out.copy_from_slice(&x[token * columns..(token + 1) * columns]);
-                    }
+            |i, out| {
+                if let Ok(choice) = usize::try_from(choice_of_row[i]) {
+                    out.copy_from_slice(row(x, choice / top_k, columns));
                 }
             },
-        );
-        tensor(out, [rows, columns])
+        )
     }
 
     fn k_gather_backward(grad: FlexTensor, row_of_choice: IntTensor<Self>, top_k: usize) -> FlexTensor {
         let (_, columns) = shape2(&grad);
         let (grad, row_of_choice) = (grad.to_contiguous(), row_of_choice.to_contiguous());
         let (grad, row_of_choice) = (values(&grad), integers(&row_of_choice));
-        let tokens = row_of_choice.len() / top_k;
-        let mut out = unwritten(tokens * columns);
-        blocks(
-            &mut out,
-            columns,
+        fill_rows(
+            [row_of_choice.len() / top_k, columns],
             #[inline(always)]
-            |first, out| {
-                out.fill(0.0);
-                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                    let choices = (first + i) * top_k..(first + i + 1) * top_k;
-                    for row in row_of_choice[choices].iter().flat_map(|&row| usize::try_from(row)) {
-                        add(out, &grad[row * columns..(row + 1) * columns], 1.0);
-                    }
+            |token, out| {
+                let choices = token * top_k..(token + 1) * top_k;
+                for i in row_of_choice[choices].iter().flat_map(|&i| usize::try_from(i)) {
+                    add(out, row(grad, i, columns), 1.0);
                 }
             },
-        );
-        tensor(out, [tokens, columns])
+        )
     }
 
     fn k_combine(
@@ -228,23 +212,17 @@ impl ExpertRows for Flex {
         let (rows, weights) = (rows.to_contiguous(), weights.to_contiguous());
         let row_of_choice = row_of_choice.to_contiguous();
         let (rows, weights, row_of_choice) = (values(&rows), values(&weights), integers(&row_of_choice));
-        let mut out = unwritten(tokens * columns);
-        blocks(
-            &mut out,
-            columns,
+        fill_rows(
+            [tokens, columns],
             #[inline(always)]
-            |first, out| {
-                out.fill(0.0);
-                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                    for choice in (first + i) * top_k..(first + i + 1) * top_k {
-                        if let Ok(row) = usize::try_from(row_of_choice[choice]) {
-                            add(out, &rows[row * columns..(row + 1) * columns], weights[choice]);
-                        }
+            |token, out| {
+                for choice in token * top_k..(token + 1) * top_k {
+                    if let Ok(i) = usize::try_from(row_of_choice[choice]) {
+                        add(out, row(rows, i, columns), weights[choice]);
                     }
                 }
             },
-        );
-        tensor(out, [tokens, columns])
+        )
     }
 
     fn k_combine_backward(
@@ -259,40 +237,27 @@ impl ExpertRows for Flex {
         let (rows, weights, grad) = (values(&rows), values(&weights), values(&grad));
         let (row_of_choice, choice_of_row) = (row_of_choice.to_contiguous(), choice_of_row.to_contiguous());
         let (row_of_choice, choice_of_row) = (integers(&row_of_choice), integers(&choice_of_row));
-        let mut d_rows = unwritten(n_rows * columns);
-        blocks(
-            &mut d_rows,
-            columns,
+        let d_rows = fill_rows(
+            [n_rows, columns],
             #[inline(always)]
-            |first, out| {
-                out.fill(0.0);
-                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                    if let Ok(choice) = usize::try_from(choice_of_row[first + i]) {
-                        let token = choice / top_k;
-                        add(out, &grad[token * columns..(token + 1) * columns], weights[choice]);
+            |i, out| {
+                if let Ok(choice) = usize::try_from(choice_of_row[i]) {
+                    add(out, row(grad, choice / top_k, columns), weights[choice]);
+                }
+            },
+        );
+        let d_weights = fill_rows(
+            [tokens, top_k],
+            #[inline(always)]
+            |token, out| {
+                for (out, &i) in out.iter_mut().zip(&row_of_choice[token * top_k..]) {
+                    if let Ok(i) = usize::try_from(i) {
+                        *out = dot(row(rows, i, columns), row(grad, token, columns));
                     }
                 }
             },
         );
-        let mut d_weights = vec![0.0f32; tokens * top_k];
-        blocks(
-            &mut d_weights,
-            top_k,
-            #[inline(always)]
-            |first, out| {
-                for (i, out) in out.iter_mut().enumerate() {
-                    let choice = first * top_k + i;
-                    if let Ok(row) = usize::try_from(row_of_choice[choice]) {
-                        let token = choice / top_k;
-                        *out = dot(
-                            &rows[row * columns..(row + 1) * columns],
-                            &grad[token * columns..(token + 1) * columns],
-                        );
-                    }
-                }
-            },
-        );
-        (tensor(d_rows, [n_rows, columns]), tensor(d_weights, [tokens, top_k]))
+        (d_rows, d_weights)
     }
 }
 

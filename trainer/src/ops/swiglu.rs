@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::Form;
 use super::cpu::{unwritten, vectorized};
-use super::flex::{BLOCK_ROWS, blocks, shape2, sigmoid, tensor, values};
+use super::flex::{BLOCK_ROWS, fill_rows, row, shape2, sigmoid, tensor, values};
 use crate::gradient_of_two;
 
 /// `silu(gate) * up`, element by element.
@@ -62,17 +62,11 @@ impl SwiGluRows for Flex {
         let (rows, columns) = shape2(&gate);
         let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
         let (gate, up) = (values(&gate), values(&up));
-        let mut out = unwritten(rows * columns);
-        blocks(
-            &mut out,
-            columns,
+        fill_rows(
+            [rows, columns],
             #[inline(always)]
-            |first, out| {
-                let at = first * columns..first * columns + out.len();
-                swiglu_rows(out, &gate[at.clone()], &up[at]);
-            },
-        );
-        tensor(out, [rows, columns])
+            |i, out| swiglu_rows(out, row(gate, i, columns), row(up, i, columns)),
+        )
     }
 
     fn k_swiglu_backward(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> (FlexTensor, FlexTensor) {

@@ -40,15 +40,13 @@ impl SquaredRelu for Flex {
         let (rows, columns) = flex::shape2(&gate);
         let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
         let (gate, up) = (flex::values(&gate), flex::values(&up));
-        let mut out = vec![0.0f32; rows * columns];
-        flex::blocks(&mut out, columns, |first, out| {
-            let at = first * columns..first * columns + out.len();
-            for ((out, &gate), &up) in out.iter_mut().zip(&gate[at.clone()]).zip(&up[at]) {
+        flex::fill_rows([rows, columns], |i, out| {
+            let (gate, up) = (flex::row(gate, i, columns), flex::row(up, i, columns));
+            for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
                 let gate = gate.max(0.0);
                 *out = gate * gate * up;
             }
-        });
-        flex::tensor(out, [rows, columns])
+        })
     }
 
     fn squared_relu_backward(gate: FlexTensor, up: FlexTensor, grad: FlexTensor) -> (FlexTensor, FlexTensor) {

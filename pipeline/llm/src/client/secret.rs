@@ -21,7 +21,7 @@ impl ApiKey {
     pub(crate) fn from_env(variable: &str) -> Result<ApiKey> {
         let value = std::env::var(variable).map_err(|_| {
             Error::Usage(format!(
-                "the environment variable `{variable}` is not set; it must hold the API key"
+                "the environment variable `{variable}` is not set; it must contain the API key"
             ))
         })?;
         ApiKey::new(variable, value.trim())
@@ -32,7 +32,7 @@ impl ApiKey {
         match !value.is_empty() && HeaderValue::from_str(value).is_ok() {
             true => Ok(key),
             false => {
-                Err(Error::Usage(format!("the environment variable `{variable}` does not hold an API key")))
+                Err(Error::Usage(format!("the environment variable `{variable}` does not contain an API key")))
             }
         }
     }

@@ -12,8 +12,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Int, Tensor};
 
-use super::super::cpu::unwritten;
-use super::super::flex::{blocks, dot, first_order_only, integers, shape2, softmax_row, tensor, values};
+use super::super::flex::{dot, fill_rows, first_order_only, integers, row, shape2, softmax_row, values};
 use super::super::matmul::matmul;
 
 /// As [`super::attend`], where each query sees the keys from its first one up to its own position.
@@ -129,22 +128,14 @@ impl AttentionRows for Flex {
         let x = x.to_contiguous();
         let x = values(&x);
         let spans = Spans::new(&first, heads, queries, columns);
-        let mut out = unwritten(rows * columns);
-        blocks(
-            &mut out,
-            columns,
+        fill_rows(
+            [rows, columns],
             #[inline(always)]
-            |first, out| {
-                out.fill(0.0);
-                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                    let row = first + i;
-                    let keys = spans.keys(row);
-                    let x = &x[row * columns..(row + 1) * columns];
-                    softmax_row(&mut out[keys.clone()], &x[keys], scale as f32);
-                }
+            |i, out| {
+                let keys = spans.keys(i);
+                softmax_row(&mut out[keys.clone()], &row(x, i, columns)[keys], scale as f32);
             },
-        );
-        tensor(out, [rows, columns])
+        )
     }
 
     fn k_attention_backward(
@@ -159,26 +150,18 @@ impl AttentionRows for Flex {
         let (y, grad) = (y.to_contiguous(), grad.to_contiguous());
         let (y, grad) = (values(&y), values(&grad));
         let spans = Spans::new(&first, heads, queries, columns);
-        let mut out = unwritten(rows * columns);
-        blocks(
-            &mut out,
-            columns,
+        fill_rows(
+            [rows, columns],
             #[inline(always)]
-            |first, out| {
-                out.fill(0.0);
-                for (i, out) in out.chunks_exact_mut(columns).enumerate() {
-                    let row = first + i;
-                    let keys = spans.keys(row);
-                    let at = row * columns + keys.start..row * columns + keys.end;
-                    let (y, grad) = (&y[at.clone()], &grad[at]);
-                    let dot = dot(y, grad);
-                    for ((out, y), grad) in out[keys].iter_mut().zip(y).zip(grad) {
-                        *out = y * (grad - dot) * scale as f32;
-                    }
+            |i, out| {
+                let keys = spans.keys(i);
+                let (y, grad) = (&row(y, i, columns)[keys.clone()], &row(grad, i, columns)[keys.clone()]);
+                let dot = dot(y, grad);
+                for ((out, y), grad) in out[keys].iter_mut().zip(y).zip(grad) {
+                    *out = y * (grad - dot) * scale as f32;
                 }
             },
-        );
-        tensor(out, [rows, columns])
+        )
     }
 }
 
