@@ -380,7 +380,8 @@ mod tests {
             |expected: &[(String, &[usize])]| file.expect(expected).expect_err("refused").to_string();
         assert!(problem(std::slice::from_ref(&a)).contains("tensor b is not part of the model"));
         assert!(
-            problem(&[a.clone(), ("b".into(), &[1usize, 2][..])]).contains("[1, 2] expected, [2, 1] found")
+            problem(&[a.clone(), ("b".into(), &[1usize, 2][..])])
+                .contains("expected shape [1, 2], found [2, 1]")
         );
         assert!(problem(&[("c".into(), &[1usize][..]), a, b]).contains("tensor c is missing"));
     }

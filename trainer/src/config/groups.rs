@@ -450,7 +450,7 @@ mod tests {
                 group("[optim.sgd]\nmomentum = 0.5"),
                 "`optim.sgd.momentum` is a setting of optim.kind = \"sgd\"",
             ),
-            (group("lr = 0.1").replace("lr = 0.01", "lr = 0"), "`lr`: schedules are shares of optim.lr"),
+            (group("lr = 0.1").replace("lr = 0.01", "lr = 0"), "`lr`: schedules are relative to optim.lr"),
             ("optim = 1\n".to_string(), "optim"),
             (
                 "[optim]\ngroup = 1\n".to_string(),

@@ -426,6 +426,6 @@ mod tests {
             values.read_assignment(assignment, &mut problems);
         }
         let error = RunConfig::new(values, problems).expect_err("refused").to_string();
-        assert!(error.contains("is only for rules whose steps do not grow with the gradient"), "{error}");
+        assert!(error.contains("is for rules whose steps do not grow with the gradient"), "{error}");
     }
 }

@@ -241,7 +241,7 @@ mod tests {
         let of = |b| outcome(&question, &[score(-1.0), score(b)]);
         assert_eq!(of(-2.0).expect("numbers").chosen(), 0);
         for wrong in [f64::NAN, f64::NEG_INFINITY] {
-            assert!(of(wrong).is_err_and(|problem| problem.contains("weights of the model")));
+            assert!(of(wrong).is_err_and(|problem| problem.contains("the model's weights")));
         }
     }
 }

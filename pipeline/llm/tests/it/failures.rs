@@ -252,7 +252,7 @@ fn a_server_that_asks_for_too_long_a_wait_stops_the_run() {
     let (server, dir) = (server(), tempfile::tempdir().unwrap());
     let mut cache = Cache::open(dir.path()).unwrap();
     let error = ask(config(&server.url), &mut cache, &["a", "@@status 429 0 86400@@x"]).unwrap_err();
-    assert!(error.to_string().contains("come back in 86400 s"), "{error}");
+    assert!(error.to_string().contains("asks for a wait of 86400 s"), "{error}");
 }
 
 #[test]

@@ -302,7 +302,9 @@ mod tests {
     fn settings_that_no_class_supports_are_named_with_a_remedy() {
         let problem = |assignments: &[&str]| chosen(assignments).expect_err("not exportable");
         assert!(problem(&["attention.sinks=true"]).contains("attention.sinks = true: must be false"));
-        assert!(problem(&["moe.balance.quantile=true"]).contains("moe.balance.quantile = true: false"));
+        assert!(
+            problem(&["moe.balance.quantile=true"]).contains("moe.balance.quantile = true: must be false")
+        );
         assert!(problem(&["attention.kind=kda"]).contains("attention.kind = kda: must be gqa"));
         let gated = problem(&["moe.shared_gate=true", "attention.gate=head"]);
         assert!(gated.contains("attention.gate = head") && gated.contains("moe.shared_gate"), "{gated}");
