@@ -184,10 +184,8 @@ impl Task {
     /// the inputs; files inside `work` count by their place there, which holds the fingerprint of
     /// the task that made them.
     pub fn new(work: &Path, part: usize, weight: u64, inputs: Vec<PathBuf>, params: Params) -> Task {
-        let places: Vec<&Path> = inputs.iter().map(|path| path.strip_prefix(work).unwrap_or(path)).collect();
         let version = (crate::BUILD_VERSION, crate::WORK_VERSION);
-        let identity = json!({ "version": version, "params": params, "inputs": places });
-        let output = work.join(params.stage()).join(&json::digest(&identity).to_string()[..24]);
+        let output = work.join(params.stage()).join(fingerprint(version, work, &inputs, &params));
         Task { part: part as u32, weight, inputs, output, params }
     }
 
@@ -210,6 +208,12 @@ impl Task {
             Err(e) => Err(Error::io(&path, "read")(e)),
         }
     }
+}
+
+fn fingerprint(version: (u32, u32), work: &Path, inputs: &[PathBuf], params: &Params) -> String {
+    let places: Vec<&Path> = inputs.iter().map(|path| path.strip_prefix(work).unwrap_or(path)).collect();
+    let identity = json!({ "version": version, "params": params, "inputs": places });
+    json::digest(&identity).to_string()[..24].to_owned()
 }
 
 impl Params {
@@ -289,31 +293,4 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn task(work: &Path, vocab_size: u32, input: &str) -> Task {
-        let params =
-            Params::Train(train::TrainParams { vocab_size, sample_bytes: 1, special_tokens: Vec::new() });
-        Task::new(work, 0, 0, vec![work.join(input); 4], params)
-    }
-
-    #[test]
-    fn fingerprints_follow_parameters_and_inputs_but_not_the_place() {
-        let (a, b) = (Path::new("/a/work"), Path::new("/b/work"));
-        let name = |task: Task| task.output.file_name().unwrap().to_owned();
-        assert_eq!(name(task(a, 300, "x")), name(task(b, 300, "x")));
-        assert_ne!(name(task(a, 300, "x")), name(task(a, 301, "x")));
-        assert_ne!(name(task(a, 300, "x")), name(task(a, 300, "y")));
-    }
-
-    #[test]
-    fn a_finished_task_is_not_run_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let task = task(dir.path(), 300, "missing");
-        assert!(run(&task, &Watch::idle()).is_err());
-        let report = Report { read: Count::one(7), ..Report::default() };
-        atomic::write_file(&task.file(REPORT), &json::canonical(&report)).unwrap();
-        assert_eq!(run(&task, &Watch::idle()).unwrap(), report);
-    }
-}
+mod tests;

@@ -1,0 +1,242 @@
+use moe_shards::{Hash, TokenId};
+
+use super::*;
+use crate::decontaminate::Settings;
+use crate::filter::chain::Measuring;
+use crate::filter::{self as rules, FilterConfig};
+use crate::normalize::NormalizeConfig;
+use crate::read::{FieldPaths, Limits, Slice};
+use crate::recipe::cuts::{KeepCopy, Split};
+use crate::recipe::decontaminate::Action;
+use crate::recipe::dedup::MinhashConfig;
+use crate::recipe::inputs::InputFile;
+use crate::tokenizer::EncoderOptions;
+
+fn task(work: &Path, vocab_size: u32, input: &str) -> Task {
+    let params =
+        Params::Train(train::TrainParams { vocab_size, sample_bytes: 1, special_tokens: Vec::new() });
+    Task::new(work, 0, 0, vec![work.join(input); 4], params)
+}
+
+#[test]
+fn fingerprints_follow_parameters_and_inputs_but_not_the_place() {
+    let (a, b) = (Path::new("/a/work"), Path::new("/b/work"));
+    let name = |task: Task| task.output.file_name().unwrap().to_owned();
+    assert_eq!(name(task(a, 300, "x")), name(task(b, 300, "x")));
+    assert_ne!(name(task(a, 300, "x")), name(task(a, 301, "x")));
+    assert_ne!(name(task(a, 300, "x")), name(task(a, 300, "y")));
+}
+
+#[test]
+fn a_finished_task_is_not_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let task = task(dir.path(), 300, "missing");
+    assert!(run(&task, &Watch::idle()).is_err());
+    let report = Report { read: Count::one(7), ..Report::default() };
+    atomic::write_file(&task.file(REPORT), &json::canonical(&report)).unwrap();
+    assert_eq!(run(&task, &Watch::idle()).unwrap(), report);
+}
+
+fn input() -> InputFile {
+    InputFile {
+        path: "/data/a.jsonl".into(),
+        name: "a.jsonl".to_owned(),
+        n_bytes: 7,
+        changed_nanos: 1_700_000_000_123_456_789,
+        etag: None,
+        place: None,
+    }
+}
+
+/// What a task of each stage may be, with all inputs that the stage may have.
+fn samples() -> Vec<(Vec<PathBuf>, Params)> {
+    let source = || "web".to_owned();
+    let part = cuts::PartParams { part: 3, source: 1, has_families: true };
+    let sketch = MinhashConfig::default().sketch();
+    let against = against::AgainstParams {
+        source: source(),
+        shard: Hash::of(b"shard"),
+        texts: 5,
+        tokenizer: Hash::of(b"tokenizer"),
+        sketch: Some(sketch),
+        with_shingles: true,
+    };
+    let estimate = estimate::EstimateParams { sketch, part: 3 };
+    let anchors = cuts::anchor::AnchorParams { min_bytes: 200, memory_bytes: 1 << 20 };
+    let filter = FilterConfig {
+        name: "length".to_owned(),
+        sources: vec![source()],
+        action: rules::Action::Tag,
+        tag: Some("short".to_owned()),
+        settings: serde_json::from_str(r#"{"min_chars":50}"#).unwrap(),
+        files: Vec::new(),
+    };
+    let measuring = Measuring {
+        name: "length".to_owned(),
+        settings: rules::Settings::default(),
+        files: vec![Hash::of(b"list")],
+        cuts: true,
+    };
+    let read = read::ReadParams {
+        source: source(),
+        inputs: vec![input()],
+        slice: Slice::Bytes { start: 1, end: 5 },
+        format: None,
+        encoding: None,
+        fields: FieldPaths { text: "text".to_owned(), ..FieldPaths::default() },
+        chat: None,
+        variants: vec!["original".to_owned()],
+        normalize: NormalizeConfig::default(),
+        limits: Limits::default(),
+        sample: Some(1000),
+        limit: None,
+    };
+    let rephrased = rephrased::RephrasedParams {
+        source: source(),
+        input: input(),
+        variants: vec!["original".to_owned(), "simple".to_owned()],
+        normalize: NormalizeConfig::default(),
+    };
+    let benchmark = decontaminate::load::Benchmark {
+        name: "exam".to_owned(),
+        files: vec![input()],
+        fields: vec!["question".to_owned()],
+        prefix: String::new(),
+    };
+    let decontaminate = decontaminate::DecontaminateParams {
+        source: source(),
+        settings: Settings::default(),
+        action: Action::Tag,
+        tag: Some("eval".to_owned()),
+        min_chars_left: 50,
+        benchmarks: vec![benchmark],
+    };
+    let verify = verify::VerifyParams {
+        similarity: Some(verify::Similarity::Jaccard(0.7)),
+        transitive: false,
+        variant_copy: 0.9,
+        n_parts: 2,
+    };
+    let shard = shard::ShardParams {
+        name: "web-v0-00000".to_owned(),
+        source: source(),
+        source_index: 1,
+        variant: 0,
+        prefix_bits: 1,
+        prefix: 1,
+        vocab_size: 300,
+        eod: TokenId(299),
+        tokenizer: Hash::of(b"tokenizer"),
+        build: Hash::of(b"build"),
+        quality_edges: vec![0.25, 0.5],
+        masked: true,
+    };
+    let tokenize = tokenize::TokenizeParams {
+        source: source(),
+        options: EncoderOptions::default(),
+        verify_every: 1000,
+        has_scores: true,
+    };
+    let paragraph =
+        cuts::paragraph::ParagraphParams { part, split: Split::Line, min_chars: 80, memory_bytes: 1 << 20 };
+    let paragraph_match = cuts::paragraph::ParagraphMatchParams {
+        min_documents: 3,
+        keep: KeepCopy::First,
+        memory_bytes: 1 << 20,
+    };
+    let substring = cuts::substring::SubstringParams { bucket: 2, min_bytes: 200, memory_bytes: 1 << 20 };
+    let apply = cuts::apply::ApplyParams {
+        part: 3,
+        sources: vec![source()],
+        method: 1,
+        min_bytes: Some(200),
+        min_chars_left: 50,
+    };
+    let train =
+        train::TrainParams { vocab_size: 300, sample_bytes: 1, special_tokens: vec!["<a>".to_owned()] };
+    let names = |names: &str| {
+        names
+            .split(' ')
+            .filter(|name| !name.is_empty())
+            .map(|name| Path::new("/out/work").join(name))
+            .collect()
+    };
+    let samples = [
+        ("", Params::Read(Box::new(read))),
+        ("", Params::Rephrased(Box::new(rephrased))),
+        (
+            "accepted documents kept removed cuts documents2 kept2 removed2 cuts2 families2 documents3 kept3 removed3 cuts3 families3",
+            Params::Parents(parents::ParentsParams { source: source() }),
+        ),
+        ("documents", Params::Measure(measure::MeasureParams { rules: vec![measuring] })),
+        (
+            "documents measures",
+            Params::Filter(filter::FilterParams { source: source(), source_index: 1, filters: vec![filter] }),
+        ),
+        ("documents kept removed cuts families", Params::Paragraphs(paragraph)),
+        ("paragraphs1 paragraphs2", Params::ParagraphMatches(paragraph_match)),
+        ("documents kept removed cuts families", Params::Anchors(anchors.clone())),
+        ("anchors1 anchors2", Params::SharedAnchors(anchors)),
+        (
+            "documents kept removed cuts families anchors shared",
+            Params::Segments(cuts::segment::SegmentParams { part }),
+        ),
+        ("segments1 segments2", Params::SubstringMatches(substring)),
+        ("matches1 matches2", Params::Marks(cuts::marks::MarksParams { memory_bytes: 1 << 20 })),
+        ("documents kept removed cuts families marks documents documents2", Params::ApplyCuts(apply)),
+        ("documents kept removed cuts tags", Params::Decontaminate(Box::new(decontaminate))),
+        ("documents kept removed", Params::Sketch(sketch::SketchParams { sketch, has_family: true })),
+        (
+            "documents clustered",
+            Params::Members(members::MembersParams { sketch, with_shingles: true, has_family: true }),
+        ),
+        ("chunk members1 members2", Params::Verify(verify)),
+        ("mdx texts tokenizer", Params::AgainstKeys(against.clone())),
+        ("mdx texts tokenizer clustered", Params::AgainstMembers(against)),
+        ("documents chosen", Params::Sample(estimate)),
+        ("documents kept removed sample1 sample2", Params::Compare(estimate)),
+        ("documents kept removed cuts documents2 kept2 removed2 cuts2", Params::Train(train)),
+        ("documents kept removed cuts families tokenizer tags scores", Params::Tokenize(tokenize)),
+        ("tokens1 tokens2", Params::Shard(shard)),
+    ];
+    samples.into_iter().map(|(inputs, params)| (names(inputs), params)).collect()
+}
+
+/// A work folder is found again by these names: a change of one means that every build does that stage anew. Where
+/// that is wanted, the versions of this crate say so, on which these names do not depend.
+const FINGERPRINTS: &str = "
+read/318109046313d15f1672ea5c
+rephrased/5d2e08056e017209b81a62fd
+parents/ce18b507c7de5685bd9a5cba
+measure/d1fa5d4335da7c8ba5aaece5
+filter/ff8dff2ff90996cce6b8a669
+paragraphs/d2951cecec15bbaf519387a6
+paragraph_matches/68a2271feb1fb2f36f2b4b8b
+anchors/78a41178b4759bc64e1b5117
+shared_anchors/d99de26475f457ec6e5cba21
+segments/9e5a63bcaf584015efc9592f
+substring_matches/1067048071292d90299a9d22
+marks/cbdf4501ff886873d7c3797c
+apply_cuts/b7fed42cacc636f91f101922
+decontaminate/0642e3524d557a15cf817e97
+sketch/2a0750afe021e290a95a4b78
+members/31080840a43eaed25236e928
+verify/fa3d627f2670bf5bc3bc905b
+against_keys/7f9c817c5096a8a5b442dd6c
+against_members/9e7d7a56a0acd7b90e65da81
+sample/a034a8ee319bea10c46242b3
+compare/66b8bc6931020501b8c8034e
+train/9dc0f9959efff5ce35497a93
+tokenize/926653702d113793d5106a3e
+shard/972f63ae599c0f97598b0b8a
+";
+
+#[test]
+fn fingerprints_stay_what_they_are() {
+    let names: Vec<String> = (samples().iter())
+        .map(|(inputs, params)| {
+            format!("{}/{}", params.stage(), fingerprint((1, 1), Path::new("/out/work"), inputs, params))
+        })
+        .collect();
+    assert_eq!(names.join("\n"), FINGERPRINTS.trim(), "\n{}\n", names.join("\n"));
+}
