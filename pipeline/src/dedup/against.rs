@@ -9,8 +9,10 @@ use serde_json::json;
 use crate::error::Error;
 use crate::json;
 use crate::minhash::SketchConfig;
-use crate::stage::against::AgainstParams;
-use crate::stage::{Params, Task};
+use crate::stage::Task;
+use crate::stage::against::{
+    AgainstKeys, AgainstKeysInputs, AgainstMembers, AgainstMembersInputs, AgainstParams,
+};
 use crate::work::texts::{self, Texts};
 
 /// A finished build.
@@ -123,11 +125,15 @@ fn unicode(folder: &Path) -> Option<String> {
 }
 
 impl OtherShard {
+    fn inputs(&self) -> AgainstKeysInputs {
+        let (mdx, texts, tokenizer) = (self.mdx.clone(), self.texts.clone(), self.tokenizer.clone());
+        AgainstKeysInputs { mdx, texts, tokenizer }
+    }
+
     /// The task that makes the tables by which its documents are found.
     pub fn keys_task(&self, work: &Path, i: usize, sketch: Option<SketchConfig>) -> Task {
         let params = AgainstParams { sketch, ..self.params.clone() };
-        let inputs = vec![self.mdx.clone(), self.texts.clone(), self.tokenizer.clone()];
-        Task::new(work, i, self.n_bytes, inputs, Params::AgainstKeys(params))
+        Task::new(work, i, self.n_bytes, AgainstKeys(params), self.inputs())
     }
 
     /// The task that reads those of its documents that are in the list `clustered`.
@@ -140,8 +146,8 @@ impl OtherShard {
         clustered: &Path,
     ) -> Task {
         let params = AgainstParams { sketch: Some(sketch), with_shingles, ..self.params.clone() };
-        let inputs = vec![self.mdx.clone(), self.texts.clone(), self.tokenizer.clone(), clustered.to_owned()];
-        Task::new(work, i, 0, inputs, Params::AgainstMembers(params))
+        let inputs = AgainstMembersInputs { shard: self.inputs(), clustered: clustered.to_owned() };
+        Task::new(work, i, 0, AgainstMembers(params), inputs)
     }
 }
 

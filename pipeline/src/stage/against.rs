@@ -1,17 +1,18 @@
-//! What deduplication has to know of a shard of another build (`dedup.against`): [`keys`] makes the same tables of it that the
-//! filter and [`super::sketch`] make of a part, and [`members`] those that [`super::members`] makes. The texts are read from the
-//! shard's tokens and its table of texts ([`crate::work::texts`]), and each is checked by its hash.
-//!
-//! Inputs of both: the shard's `.mdx`, its table of texts, the tokenizer; for [`members`] also the list of the documents
-//! that share a band with a document of this build. The row of a document is its number in the shard.
+//! What deduplication has to know of a shard of another build (`dedup.against`): [`AgainstKeys`] makes the same tables of it that the
+//! filter and [`super::sketch`] make of a part, and [`AgainstMembers`] those that [`super::members`] makes. The texts are read from the
+//! shard's tokens and its table of texts ([`crate::work::texts`]), and each is checked by its hash. The row of a document is its
+//! number in the shard.
+
+use std::path::{Path, PathBuf};
 
 use moe_shards::Hash;
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
+use super::inputs::inputs;
 use super::members::MemberWriter;
 use super::sketch::SketchWriter;
-use super::{Report, Task};
+use super::{Report, Stage};
 use crate::document::{Count, DocumentId, Metadata};
 use crate::error::{Error, Result};
 use crate::minhash::SketchConfig;
@@ -37,107 +38,144 @@ pub struct AgainstParams {
     pub tokenizer: Hash,
     /// Shingles and permutations, if near-duplicates are looked for.
     pub sketch: Option<SketchConfig>,
-    /// For [`members`]: whether texts are compared at all.
+    /// For [`AgainstMembers`]: whether texts are compared at all.
     pub with_shingles: bool,
 }
 
-/// Writes `keys.rows` and, for near-duplicates, `sketches.run` and `keys.run`.
-///
-/// # Errors
-/// The other build is damaged or the disk refuses.
-pub fn keys(task: &Task, params: &AgainstParams, watch: &Watch) -> Result<Report> {
-    let [mdx, texts, tokenizer] = &task.inputs[..] else {
-        return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
-    };
-    let mut shard = ReadableShard::open(mdx, texts, tokenizer)?;
-    let mut sorter = Sorter::new(&task.file("sort"), watch.memory_bytes() / 2, watch)?;
-    let mut sketches = match &params.sketch {
-        Some(sketch) => Some(SketchWriter::create(task, sketch, false)?),
-        None => None,
-    };
-    let mut report = Report::default();
-    for doc in 0..shard.shard.n_docs() {
-        let (text, text_hash) = shard.text(doc)?;
-        let meta = shard.shard.meta(doc)?;
-        // Less than every row of this build with the same key, so that this build's documents are the ones to go.
-        sorter.push(KeyRow {
-            key: text_hash.0,
-            source: 0,
-            variant: 0,
-            document_id: 0,
-            family: 0,
-            raw_bytes: 0,
-            metadata_hash: 0,
-            row: doc,
-        })?;
-        if let Some(sketches) = &mut sketches {
-            let id = shard.shard.id(doc)?;
-            sketches.append(
-                doc,
-                &Document {
-                    id,
-                    document_id: DocumentId::new(&params.source, id),
-                    family: shard.shard.family(doc)?,
-                    variant: meta.variant,
-                    raw_bytes: meta.n_bytes,
-                    text_hash,
-                    metadata: Metadata::default(),
-                    text: &text,
-                },
-            )?;
-        }
-        report.kept += Count::one(u64::from(meta.n_bytes));
-        watch.advance_by_document(u64::from(meta.n_bytes))?;
+/// A shard of another build to the tables by which its documents are found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgainstKeys(pub AgainstParams);
+
+/// Those of its documents that are candidates to sets of shingles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgainstMembers(pub AgainstParams);
+
+inputs! {
+    /// A shard of another build.
+    pub struct AgainstKeysInputs {
+        /// Its index.
+        mdx: PathBuf,
+        /// Its table of texts.
+        texts: PathBuf,
+        /// The build's tokenizer.
+        tokenizer: PathBuf,
     }
-    let mut file = AtomicFile::create(&task.file(KEYS))?;
-    let mut sorted = sorter.finish()?;
-    let mut bytes = Vec::new();
-    while let Some(row) = sorted.next_row()? {
-        bytes.clear();
-        row.put(&mut bytes);
-        file.write(&bytes)?;
-    }
-    file.commit()?;
-    if let Some(sketches) = sketches {
-        sketches.finish()?;
-    }
-    Ok(report)
 }
 
-/// Writes `members.run`, `shingles.u64` and `ids.txt`.
-///
-/// # Errors
-/// The other build is damaged or the disk refuses.
-pub fn members(task: &Task, params: &AgainstParams, watch: &Watch) -> Result<Report> {
-    let ([mdx, texts, tokenizer, clustered], Some(sketch)) = (&task.inputs[..], &params.sketch) else {
-        return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
-    };
-    let mut clustered = RunReader::<ClusteredRow>::open(clustered, 0)?;
-    let mut writer = MemberWriter::create(task, sketch, params.with_shingles, false, watch)?;
-    let mut next = clustered.next_row()?;
-    // A shard of which nothing is a candidate is not opened.
-    if next.is_some() {
-        let mut shard = ReadableShard::open(mdx, texts, tokenizer)?;
-        while let Some(wanted) = next {
-            let (text, text_hash) = shard.text(wanted.row)?;
-            let meta = shard.shard.meta(wanted.row)?;
-            let id = shard.shard.id(wanted.row)?;
-            writer.append(
-                &wanted,
-                &Document {
-                    id,
-                    document_id: DocumentId::new(&params.source, id),
-                    family: shard.shard.family(wanted.row)?,
-                    variant: meta.variant,
-                    raw_bytes: meta.n_bytes,
-                    text_hash,
-                    metadata: Metadata::default(),
-                    text: &text,
-                },
-            )?;
-            next = clustered.next_row()?;
+inputs! {
+    /// A shard of another build, and which of its documents are candidates.
+    pub struct AgainstMembersInputs {
+        /// The shard.
+        shard: AgainstKeysInputs,
+        /// The list of the documents that share a band with a document of this build.
+        clustered: PathBuf,
+    }
+}
+
+impl Stage for AgainstKeys {
+    const NAME: &'static str = "against_keys";
+    type Inputs = AgainstKeysInputs;
+
+    /// Writes `keys.rows` and, for near-duplicates, `sketches.run` and `keys.run`.
+    ///
+    /// # Errors
+    /// The other build is damaged or the disk refuses.
+    fn run(&self, inputs: &AgainstKeysInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let mut shard = ReadableShard::open(&inputs.mdx, &inputs.texts, &inputs.tokenizer)?;
+        let mut sorter = Sorter::new(&folder.join("sort"), watch.memory_bytes() / 2, watch)?;
+        let mut sketches = match &self.0.sketch {
+            Some(sketch) => Some(SketchWriter::create(folder, sketch, false)?),
+            None => None,
+        };
+        let mut report = Report::default();
+        for doc in 0..shard.shard.n_docs() {
+            let (text, text_hash) = shard.text(doc)?;
+            let meta = shard.shard.meta(doc)?;
+            // Less than every row of this build with the same key, so that this build's documents are the ones to go.
+            sorter.push(KeyRow {
+                key: text_hash.0,
+                source: 0,
+                variant: 0,
+                document_id: 0,
+                family: 0,
+                raw_bytes: 0,
+                metadata_hash: 0,
+                row: doc,
+            })?;
+            if let Some(sketches) = &mut sketches {
+                let id = shard.shard.id(doc)?;
+                sketches.append(
+                    doc,
+                    &Document {
+                        id,
+                        document_id: DocumentId::new(&self.0.source, id),
+                        family: shard.shard.family(doc)?,
+                        variant: meta.variant,
+                        raw_bytes: meta.n_bytes,
+                        text_hash,
+                        metadata: Metadata::default(),
+                        text: &text,
+                    },
+                )?;
+            }
+            report.kept += Count::one(u64::from(meta.n_bytes));
             watch.advance_by_document(u64::from(meta.n_bytes))?;
         }
+        let mut file = AtomicFile::create(&folder.join(KEYS))?;
+        let mut sorted = sorter.finish()?;
+        let mut bytes = Vec::new();
+        while let Some(row) = sorted.next_row()? {
+            bytes.clear();
+            row.put(&mut bytes);
+            file.write(&bytes)?;
+        }
+        file.commit()?;
+        if let Some(sketches) = sketches {
+            sketches.finish()?;
+        }
+        Ok(report)
     }
-    writer.finish()
+}
+
+impl Stage for AgainstMembers {
+    const NAME: &'static str = "against_members";
+    type Inputs = AgainstMembersInputs;
+
+    /// Writes `members.run`, `shingles.u64` and `ids.txt`.
+    ///
+    /// # Errors
+    /// The other build is damaged or the disk refuses.
+    fn run(&self, inputs: &AgainstMembersInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let AgainstMembersInputs { shard: AgainstKeysInputs { mdx, texts, tokenizer }, clustered } = inputs;
+        let sketch = self.0.sketch.as_ref();
+        let sketch = sketch.ok_or_else(|| Error::data(folder, "the task looks for no near-duplicates"))?;
+        let mut clustered = RunReader::<ClusteredRow>::open(clustered, 0)?;
+        let mut writer = MemberWriter::create(folder, sketch, self.0.with_shingles, false, watch)?;
+        let mut next = clustered.next_row()?;
+        // A shard of which nothing is a candidate is not opened.
+        if next.is_some() {
+            let mut shard = ReadableShard::open(mdx, texts, tokenizer)?;
+            while let Some(wanted) = next {
+                let (text, text_hash) = shard.text(wanted.row)?;
+                let meta = shard.shard.meta(wanted.row)?;
+                let id = shard.shard.id(wanted.row)?;
+                writer.append(
+                    &wanted,
+                    &Document {
+                        id,
+                        document_id: DocumentId::new(&self.0.source, id),
+                        family: shard.shard.family(wanted.row)?,
+                        variant: meta.variant,
+                        raw_bytes: meta.n_bytes,
+                        text_hash,
+                        metadata: Metadata::default(),
+                        text: &text,
+                    },
+                )?;
+                next = clustered.next_row()?;
+                watch.advance_by_document(u64::from(meta.n_bytes))?;
+            }
+        }
+        writer.finish()
+    }
 }

@@ -1,12 +1,15 @@
 //! Stage 2: what the rules measure of the documents of a part, and the texts that rewriting rules leave. It
 //! knows no threshold, so moving one does not read a text again.
 //!
-//! Input: `documents.parquet`. Writes `measures.rows`, and `documents.parquet` where a rule changed one:
+//! Writes `measures.rows`, and `documents.parquet` where a rule changed one:
 //! text, bytes as read and text hash are then those of what is left, and the language is that which was found.
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Task};
+use super::inputs::inputs;
+use super::{Report, Stage};
 use crate::document::{Count, Metadata, TextHash};
 use crate::error::{Error, Result};
 use crate::filter::Chain;
@@ -23,46 +26,56 @@ pub struct MeasureParams {
     pub rules: Vec<Measuring>,
 }
 
-/// Runs the stage.
-///
-/// # Errors
-/// The part is damaged, a rule breaks its contract, or the disk refuses.
-pub fn run(task: &Task, params: &MeasureParams, watch: &Watch) -> Result<Report> {
-    let chain = Chain::measuring(&params.rules).map_err(Error::Usage)?;
-    let mut measures = MeasuresWriter::create(&task.file(MEASURES), chain.n_columns())?;
-    let mut rewritten = match chain.rewrites() {
-        true => Some(DocumentWriter::create(&task.file(DOCUMENTS))?),
-        false => None,
-    };
-    let mut report = Report::default();
-    let mut work = Workspace::default();
-    let mut is_changed = false;
-    for batch in DocumentBatches::open(&task.inputs[0], Columns::All)? {
-        for (_, document) in batch?.documents() {
-            let Document { text, metadata, raw_bytes, .. } = document;
-            let broken =
-                |message| Error::data(&task.output, format!("document `{}`: {message}", document.id));
-            chain.measure(text, metadata, raw_bytes, &mut work).map_err(broken)?;
-            measures.push(work.values())?;
-            if let Some(writer) = &mut rewritten {
-                is_changed |= work.rewritten().is_some() || work.language().is_some();
-                let metadata = Metadata { language: work.language().or(metadata.language), ..metadata };
-                let raw_bytes = work.left_bytes();
-                writer.append(&match work.rewritten() {
-                    None => Document { metadata, raw_bytes, ..document },
-                    Some(text) => {
-                        Document { metadata, raw_bytes, text, text_hash: TextHash::of(text), ..document }
-                    }
-                })?;
+inputs! {
+    /// What is measured.
+    pub struct MeasureInputs {
+        /// `documents.parquet`.
+        documents: PathBuf,
+    }
+}
+
+impl Stage for MeasureParams {
+    const NAME: &'static str = "measure";
+    type Inputs = MeasureInputs;
+
+    /// # Errors
+    /// The part is damaged, a rule breaks its contract, or the disk refuses.
+    fn run(&self, inputs: &MeasureInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let chain = Chain::measuring(&self.rules).map_err(Error::Usage)?;
+        let mut measures = MeasuresWriter::create(&folder.join(MEASURES), chain.n_columns())?;
+        let mut rewritten = match chain.rewrites() {
+            true => Some(DocumentWriter::create(&folder.join(DOCUMENTS))?),
+            false => None,
+        };
+        let mut report = Report::default();
+        let mut work = Workspace::default();
+        let mut is_changed = false;
+        for batch in DocumentBatches::open(&inputs.documents, Columns::All)? {
+            for (_, document) in batch?.documents() {
+                let Document { text, metadata, raw_bytes, .. } = document;
+                let broken = |message| Error::data(folder, format!("document `{}`: {message}", document.id));
+                chain.measure(text, metadata, raw_bytes, &mut work).map_err(broken)?;
+                measures.push(work.values())?;
+                if let Some(writer) = &mut rewritten {
+                    is_changed |= work.rewritten().is_some() || work.language().is_some();
+                    let metadata = Metadata { language: work.language().or(metadata.language), ..metadata };
+                    let raw_bytes = work.left_bytes();
+                    writer.append(&match work.rewritten() {
+                        None => Document { metadata, raw_bytes, ..document },
+                        Some(text) => {
+                            Document { metadata, raw_bytes, text, text_hash: TextHash::of(text), ..document }
+                        }
+                    })?;
+                }
+                report.kept += Count::one(u64::from(raw_bytes));
+                watch.advance_by_document(u64::from(raw_bytes))?;
             }
-            report.kept += Count::one(u64::from(raw_bytes));
-            watch.advance_by_document(u64::from(raw_bytes))?;
         }
+        measures.finish()?;
+        // A writer that is not finished leaves no file.
+        if let Some(writer) = rewritten.filter(|_| is_changed) {
+            writer.finish()?;
+        }
+        Ok(report)
     }
-    measures.finish()?;
-    // A writer that is not finished leaves no file.
-    if let Some(writer) = rewritten.filter(|_| is_changed) {
-        writer.finish()?;
-    }
-    Ok(report)
 }

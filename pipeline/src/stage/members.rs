@@ -1,12 +1,15 @@
 //! Fuzzy deduplication, second task: the sets of shingles and the ids of those documents of a part that share a
 //! band with another document.
 //!
-//! Inputs: `documents.parquet`, the list of these documents. Writes `members.run`, `shingles.u64` and `ids.txt`.
+//! Writes `members.run`, `shingles.u64` and `ids.txt`.
+
+use std::path::{Path, PathBuf};
 
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Task};
+use super::inputs::inputs;
+use super::{Report, Stage};
 use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::minhash::{SketchConfig, Sketcher};
@@ -29,40 +32,53 @@ pub struct MembersParams {
     pub has_family: bool,
 }
 
-/// Runs the stage.
-///
-/// # Errors
-/// The part is damaged or the disk refuses.
-pub fn run(task: &Task, params: &MembersParams, watch: &Watch) -> Result<Report> {
-    let [documents, clustered] = &task.inputs[..] else {
-        return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
-    };
-    let mut clustered = RunReader::<ClusteredRow>::open(clustered, 0)?;
-    let mut next = clustered.next_row()?;
-    let mut writer =
-        MemberWriter::create(task, &params.sketch, params.with_shingles, params.has_family, watch)?;
-    'batches: for batch in DocumentBatches::open(documents, Columns::All)? {
-        for (row, document) in batch?.documents() {
-            let Some(wanted) = next else { break 'batches };
-            if wanted.row != row {
-                continue;
+inputs! {
+    /// A part, and which of its documents share a band with another one.
+    pub struct MembersInputs {
+        /// `documents.parquet`.
+        documents: PathBuf,
+        /// The list of these documents.
+        clustered: PathBuf,
+    }
+}
+
+impl Stage for MembersParams {
+    const NAME: &'static str = "members";
+    type Inputs = MembersInputs;
+
+    /// # Errors
+    /// The part is damaged or the disk refuses.
+    fn run(&self, inputs: &MembersInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let MembersInputs { documents, clustered } = inputs;
+        let mut clustered = RunReader::<ClusteredRow>::open(clustered, 0)?;
+        let mut next = clustered.next_row()?;
+        let mut writer =
+            MemberWriter::create(folder, &self.sketch, self.with_shingles, self.has_family, watch)?;
+        'batches: for batch in DocumentBatches::open(documents, Columns::All)? {
+            for (row, document) in batch?.documents() {
+                let Some(wanted) = next else { break 'batches };
+                if wanted.row != row {
+                    continue;
+                }
+                writer.append(&wanted, &document)?;
+                next = clustered.next_row()?;
+                watch.advance_by_document(u64::from(document.raw_bytes))?;
             }
-            writer.append(&wanted, &document)?;
-            next = clustered.next_row()?;
-            watch.advance_by_document(u64::from(document.raw_bytes))?;
         }
+        if let Some(missing) = next {
+            let message = format!(
+                "has no row {}, which shares a band; delete this file's folder and rerun",
+                missing.row
+            );
+            return Err(Error::data(documents, message));
+        }
+        writer.finish()
     }
-    if let Some(missing) = next {
-        let message =
-            format!("has no row {}, which shares a band; delete this file's folder and rerun", missing.row);
-        return Err(Error::data(documents, message));
-    }
-    writer.finish()
 }
 
 /// Writes `members.run`, `shingles.u64` and `ids.txt`.
 pub(super) struct MemberWriter<'a> {
-    task: &'a Task,
+    folder: &'a Path,
     sorter: Sorter<MemberRow>,
     shingles: ShingleWriter,
     ids: AtomicFile,
@@ -75,17 +91,17 @@ pub(super) struct MemberWriter<'a> {
 
 impl<'a> MemberWriter<'a> {
     pub(super) fn create(
-        task: &'a Task,
+        folder: &'a Path,
         sketch: &SketchConfig,
         with_shingles: bool,
         has_family: bool,
         watch: &Watch,
     ) -> Result<MemberWriter<'a>> {
         Ok(MemberWriter {
-            task,
-            sorter: Sorter::new(&task.file("sort"), watch.memory_bytes(), watch)?,
-            shingles: ShingleWriter::create(&task.file(SHINGLES))?,
-            ids: AtomicFile::create(&task.file(IDS))?,
+            folder,
+            sorter: Sorter::new(&folder.join("sort"), watch.memory_bytes(), watch)?,
+            shingles: ShingleWriter::create(&folder.join(SHINGLES))?,
+            ids: AtomicFile::create(&folder.join(IDS))?,
             n_id_bytes: 0,
             sketcher: Sketcher::new(sketch),
             with_shingles,
@@ -123,7 +139,7 @@ impl<'a> MemberWriter<'a> {
     pub(super) fn finish(self) -> Result<Report> {
         self.shingles.finish()?;
         self.ids.commit()?;
-        let mut members = RunWriter::create(&self.task.file(MEMBERS))?;
+        let mut members = RunWriter::create(&self.folder.join(MEMBERS))?;
         let mut sorted = self.sorter.finish()?;
         while let Some(row) = sorted.next_row()? {
             members.push(row)?;

@@ -1,14 +1,14 @@
 //! Variants whose original is no longer kept, or has another text than was rephrased, are dropped.
 //!
-//! Inputs: the file of accepted variants, then documents, kept rows, removal list and cuts of the variants, then the same four and the list of families of each part
-//! of the source with originals. Writes `removed.rows` with what was removed before, and `drops.parquet` where there is any.
+//! Writes `removed.rows` with what was removed before, and `drops.parquet` where there is any.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Task};
+use super::inputs::{CutDocuments, PlacedDocuments, inputs};
+use super::{Report, Stage};
 use crate::document::{Count, TextHash};
 use crate::error::{Error, Result};
 use crate::rephrase::record;
@@ -32,67 +32,85 @@ pub struct ParentsParams {
     pub source: String,
 }
 
-/// Runs the stage.
-///
-/// # Errors
-/// A table is damaged or the disk refuses.
-pub fn run(task: &Task, params: &ParentsParams, watch: &Watch) -> Result<Report> {
-    let wrong = || Error::data(&task.output, "the task has the wrong inputs");
-    let [accepted, documents, kept, removed, cuts, originals @ ..] = &task.inputs[..] else {
-        return Err(wrong());
-    };
-    let (groups, []) = originals.as_chunks::<5>() else { return Err(wrong()) };
-    // In the order of the rows: id and text of each variant's original.
-    let mut parents = Vec::new();
-    for record in record::accepted(accepted)? {
-        parents.push(record?.parent().map_err(|message| Error::data(accepted, message))?);
+inputs! {
+    /// Variants and their originals.
+    pub struct ParentsInputs {
+        /// The file of accepted variants.
+        accepted: PathBuf,
+        /// The variants.
+        variants: CutDocuments,
+        /// The parts of the source with originals.
+        originals: Vec<PlacedDocuments>,
     }
-    let mut texts: HashMap<u64, Option<u128>> = parents.iter().map(|(id, _)| (*id, None)).collect();
-    for group in groups {
-        find_texts(group, &mut texts, watch)?;
-    }
-    let cuts = Cuts::read(cuts)?;
-    let mut survivors = rows::survivors(kept, removed)?.into_iter().peekable();
-    let mut removed = rows::read::<RemovedRow>(removed)?;
-    let mut report = Report::default();
-    let mut drops = Drops::default();
-    for batch in DocumentBatches::open(documents, Columns::All)? {
-        for (row, document) in batch?.documents() {
-            if survivors.next_if(|survivor| survivor.row == row).is_none() {
-                continue;
-            }
-            let (id, text) = *parents.get(row as usize).ok_or_else(wrong)?;
-            let reason = match texts.get(&id).copied().flatten() {
-                Some(found) if found == text => continue,
-                Some(_) => CHANGED,
-                None => DROPPED,
-            };
-            // What was cut of it is booked already.
-            let cut: u64 = cuts.of(row).raw_bytes(document.raw_bytes, document.text.len()).values().sum();
-            let count = Count::one(u64::from(document.raw_bytes) - cut);
-            *report.dropped.entry(reason.to_owned()).or_default() += count;
-            removed.push(RemovedRow { row });
-            drops.push(&Drop {
-                id: document.id,
-                document_id: document.document_id,
-                source: &params.source,
-                stage: "parents",
-                reason,
-                measured: f64::NAN,
-                threshold: f64::NAN,
-                raw_bytes: count.bytes,
-            });
+}
+
+impl Stage for ParentsParams {
+    const NAME: &'static str = "parents";
+    type Inputs = ParentsInputs;
+
+    /// # Errors
+    /// A table is damaged or the disk refuses.
+    fn run(&self, inputs: &ParentsInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let ParentsInputs { accepted, variants, originals } = inputs;
+        let CutDocuments { documents, kept, removed, cuts } = variants;
+        let more_rows = || {
+            Error::data(
+                documents,
+                "has more documents than there are accepted variants; delete its folder and rerun",
+            )
+        };
+        // In the order of the rows: id and text of each variant's original.
+        let mut parents = Vec::new();
+        for record in record::accepted(accepted)? {
+            parents.push(record?.parent().map_err(|message| Error::data(accepted, message))?);
         }
+        let mut texts: HashMap<u64, Option<u128>> = parents.iter().map(|(id, _)| (*id, None)).collect();
+        for part in originals {
+            find_texts(part, &mut texts, watch)?;
+        }
+        let cuts = Cuts::read(cuts)?;
+        let mut survivors = rows::survivors(kept, removed)?.into_iter().peekable();
+        let mut removed = rows::read::<RemovedRow>(removed)?;
+        let mut report = Report::default();
+        let mut drops = Drops::default();
+        for batch in DocumentBatches::open(documents, Columns::All)? {
+            for (row, document) in batch?.documents() {
+                if survivors.next_if(|survivor| survivor.row == row).is_none() {
+                    continue;
+                }
+                let (id, text) = *parents.get(row as usize).ok_or_else(more_rows)?;
+                let reason = match texts.get(&id).copied().flatten() {
+                    Some(found) if found == text => continue,
+                    Some(_) => CHANGED,
+                    None => DROPPED,
+                };
+                // What was cut of it is booked already.
+                let cut: u64 = cuts.of(row).raw_bytes(document.raw_bytes, document.text.len()).values().sum();
+                let count = Count::one(u64::from(document.raw_bytes) - cut);
+                *report.dropped.entry(reason.to_owned()).or_default() += count;
+                removed.push(RemovedRow { row });
+                drops.push(&Drop {
+                    id: document.id,
+                    document_id: document.document_id,
+                    source: &self.source,
+                    stage: "parents",
+                    reason,
+                    measured: f64::NAN,
+                    threshold: f64::NAN,
+                    raw_bytes: count.bytes,
+                });
+            }
+        }
+        removed.sort_unstable();
+        rows::write(&folder.join(REMOVED), &removed)?;
+        drops.write(&folder.join(DROPS))?;
+        Ok(report)
     }
-    removed.sort_unstable();
-    rows::write(&task.file(REMOVED), &removed)?;
-    drops.write(&task.file(DROPS))?;
-    Ok(report)
 }
 
 /// Fills in the texts of the originals that a part has kept.
 fn find_texts(
-    [documents, kept, removed, cuts, families]: &[PathBuf; 5],
+    PlacedDocuments { documents, kept, removed, cuts, families }: &PlacedDocuments,
     texts: &mut HashMap<u64, Option<u128>>,
     watch: &Watch,
 ) -> Result<()> {

@@ -5,13 +5,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use moe_shards::Names;
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Report, Task};
+use super::{Report, Stage};
 use crate::chat::{Chat, ChatParams, Marks, Refusal, Why};
 use crate::document::{Count, DocumentId, Metadata, TextHash, family_of_field, family_of_text};
 use crate::error::{Error, Result};
@@ -62,36 +63,39 @@ fn is_sampled(text: TextHash, per_million: u32) -> bool {
     (text.0 >> 64) * 1_000_000 < u128::from(per_million) << 64
 }
 
-/// Runs the stage.
-///
-/// # Errors
-/// The file or the disk cannot be used; bad content is not an error.
-pub fn run(task: &Task, params: &ReadParams, watch: &Watch) -> Result<Report> {
-    let chat = params.chat.as_ref().map(Chat::new).transpose();
-    let mut reading = Reading {
-        params,
-        chat: chat.map_err(|message| Error::Usage(format!("source `{}`: {message}", params.source)))?,
-        documents: DocumentWriter::create(&task.file(DOCUMENTS))?,
-        quarantine: Quarantine { task, file: None },
-        drops: Drops::default(),
-        ids: Vec::new(),
-        report: Report::default(),
-    };
-    for input in &params.inputs {
-        let before = reading.report.kept.docs;
-        input.unchanged(|| reading.file(input, watch))?;
-        reading.report.documents_of_files.push(reading.report.kept.docs - before);
+impl Stage for ReadParams {
+    const NAME: &'static str = "read";
+    type Inputs = ();
+
+    /// # Errors
+    /// The file or the disk cannot be used; bad content is not an error.
+    fn run(&self, _: &(), folder: &Path, watch: &Watch) -> Result<Report> {
+        let chat = self.chat.as_ref().map(Chat::new).transpose();
+        let mut reading = Reading {
+            params: self,
+            chat: chat.map_err(|message| Error::Usage(format!("source `{}`: {message}", self.source)))?,
+            documents: DocumentWriter::create(&folder.join(DOCUMENTS))?,
+            quarantine: Quarantine { folder, file: None },
+            drops: Drops::default(),
+            ids: Vec::new(),
+            report: Report::default(),
+        };
+        for input in &self.inputs {
+            let before = reading.report.kept.docs;
+            input.unchanged(|| reading.file(input, watch))?;
+            reading.report.documents_of_files.push(reading.report.kept.docs - before);
+        }
+        let Reading { documents, quarantine, drops, mut ids, mut report, .. } = reading;
+        documents.finish()?;
+        quarantine.finish()?;
+        drops.write(&folder.join(DROPS))?;
+        ids.sort_unstable();
+        rows::write(&folder.join(DOCUMENT_IDS), &ids)?;
+        if self.inputs.len() == 1 {
+            report.documents_of_files.clear();
+        }
+        Ok(report)
     }
-    let Reading { documents, quarantine, drops, mut ids, mut report, .. } = reading;
-    documents.finish()?;
-    quarantine.finish()?;
-    drops.write(&task.file(DROPS))?;
-    ids.sort_unstable();
-    rows::write(&task.file(DOCUMENT_IDS), &ids)?;
-    if params.inputs.len() == 1 {
-        report.documents_of_files.clear();
-    }
-    Ok(report)
 }
 
 /// The files of a task, on their way into its tables.
@@ -287,7 +291,7 @@ fn conversation(params: &ReadParams, chat: &Chat, raw: &Raw) -> std::result::Res
 }
 
 struct Quarantine<'a> {
-    task: &'a Task,
+    folder: &'a Path,
     file: Option<AtomicFile>,
 }
 
@@ -301,7 +305,7 @@ impl Quarantine<'_> {
     ) -> Result<String> {
         let mut file = match self.file.take() {
             Some(file) => file,
-            None => AtomicFile::create(&self.task.file(QUARANTINE))?,
+            None => AtomicFile::create(&self.folder.join(QUARANTINE))?,
         };
         let path = input.path.display();
         let unit = reader.unit().in_words();

@@ -2,16 +2,17 @@
 //! start with the same bits, in the order of the families. Where several documents are the same
 //! variant of one family, the one with the lowest id is kept.
 //!
-//! Inputs: the folders of the source's tokenized parts. Writes the shard and its table of texts, unless it would be empty.
+//! Writes the shard and its table of texts, unless it would be empty.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use moe_shards::{DocumentMeta, FamilyId, Hash, Names, ShardSpec, ShardWriter, TokenId};
 use serde::{Deserialize, Serialize};
 
 use super::gather::{self, Block};
-use super::{Report, Task};
+use super::inputs::inputs;
+use super::{Report, Stage};
 use crate::document::{Count, DocumentId, TextHash};
 use crate::error::Result;
 use crate::watch::Watch;
@@ -56,91 +57,103 @@ pub struct ShardParams {
     pub masked: bool,
 }
 
-/// Runs the stage.
-///
-/// # Errors
-/// A part is damaged or the disk refuses.
-pub fn run(task: &Task, params: &ShardParams, watch: &Watch) -> Result<Report> {
-    let mut rows = Vec::new();
-    for (part, folder) in task.inputs.iter().enumerate() {
-        let table = Table::<TokenRow>::open(&folder.join(TOKEN_ROWS))?;
-        let (first, last) = family_range(params.prefix_bits, params.prefix);
-        let start = table.bisect(|row| (row.variant, row.family) < (params.variant, first))?;
-        let end = table.bisect(|row| (row.variant, row.family) <= (params.variant, last))?;
-        rows.extend(table.read(start, end)?.into_iter().map(|row| (row, part)));
+inputs! {
+    /// What a shard is made from.
+    pub struct ShardInputs {
+        /// The folders of the source's tokenized parts.
+        parts: Vec<PathBuf>,
     }
-    rows.sort_unstable();
+}
 
-    let mut report = Report::default();
-    if rows.is_empty() {
-        return Ok(report);
-    }
-    let spec = ShardSpec {
-        vocab_size: params.vocab_size,
-        eod: params.eod,
-        tokenizer: params.tokenizer,
-        build: params.build,
-    };
-    let numbers = Numbers::new(&task.inputs, &rows)?;
-    let mut writer = ShardWriter::create(&task.output, &params.name, spec)?.with_names(numbers.names.clone());
-    if params.masked {
-        writer = writer.with_mask();
-    }
-    let mut drops = Drops::default();
-    let mut texts = TextsWriter::create(&task.file(&texts::file_name(&params.name)))?;
-    let mut stored = Vec::new();
-    let mut last_family = None;
-    for rows in gather::blocks(&rows) {
-        let block = Block::read(&task.inputs, rows)?;
-        for (row, part, id, tokens) in block.documents() {
-            let count = Count::one(u64::from(row.raw_bytes));
-            if last_family == Some(row.family) {
-                *report.dropped.entry(REASON.to_owned()).or_default() += count;
-                drops.push(&Drop {
-                    id,
-                    document_id: DocumentId(row.document_id),
-                    source: &params.source,
-                    stage: "shard",
-                    reason: REASON,
-                    measured: f64::NAN,
-                    threshold: f64::NAN,
-                    raw_bytes: count.bytes,
-                });
-            } else {
-                let meta = DocumentMeta {
-                    family: FamilyId(row.family),
-                    variant: params.variant,
-                    source: params.source_index,
-                    n_bytes: row.raw_bytes,
-                    quality: quality(row, &params.quality_edges),
-                    language: numbers.language(part, row),
-                    tags: numbers.tags(part, row),
-                    style: 0,
-                };
-                match params.masked {
-                    false => writer.append(id, &meta, tokens)?,
-                    true => {
-                        let (tokens, trained) = flagged::unpack(tokens);
-                        writer.append_masked(id, &meta, &tokens, &trained)?;
-                    }
-                }
-                stored.resize(row.stored_bytes as usize, 0);
-                if !stored.is_empty() {
-                    Blob::open(&task.inputs[part].join(STORED))?.read_at(row.stored_start, &mut stored)?;
-                }
-                let stored = (!stored.is_empty()).then_some((row.text_bytes, &stored[..]));
-                texts.append(TextHash(row.text_hash), stored)?;
-                report.kept += count;
-                last_family = Some(row.family);
-            }
-            watch.advance_by_document(u64::from(row.n_tokens))?;
+impl Stage for ShardParams {
+    const NAME: &'static str = "shard";
+    type Inputs = ShardInputs;
+
+    /// # Errors
+    /// A part is damaged or the disk refuses.
+    fn run(&self, inputs: &ShardInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let mut rows = Vec::new();
+        for (part, folder) in inputs.parts.iter().enumerate() {
+            let table = Table::<TokenRow>::open(&folder.join(TOKEN_ROWS))?;
+            let (first, last) = family_range(self.prefix_bits, self.prefix);
+            let start = table.bisect(|row| (row.variant, row.family) < (self.variant, first))?;
+            let end = table.bisect(|row| (row.variant, row.family) <= (self.variant, last))?;
+            rows.extend(table.read(start, end)?.into_iter().map(|row| (row, part)));
         }
+        rows.sort_unstable();
+
+        let mut report = Report::default();
+        if rows.is_empty() {
+            return Ok(report);
+        }
+        let spec = ShardSpec {
+            vocab_size: self.vocab_size,
+            eod: self.eod,
+            tokenizer: self.tokenizer,
+            build: self.build,
+        };
+        let numbers = Numbers::new(&inputs.parts, &rows)?;
+        let mut writer = ShardWriter::create(folder, &self.name, spec)?.with_names(numbers.names.clone());
+        if self.masked {
+            writer = writer.with_mask();
+        }
+        let mut drops = Drops::default();
+        let mut texts = TextsWriter::create(&folder.join(texts::file_name(&self.name)))?;
+        let mut stored = Vec::new();
+        let mut last_family = None;
+        for rows in gather::blocks(&rows) {
+            let block = Block::read(&inputs.parts, rows)?;
+            for (row, part, id, tokens) in block.documents() {
+                let count = Count::one(u64::from(row.raw_bytes));
+                if last_family == Some(row.family) {
+                    *report.dropped.entry(REASON.to_owned()).or_default() += count;
+                    drops.push(&Drop {
+                        id,
+                        document_id: DocumentId(row.document_id),
+                        source: &self.source,
+                        stage: "shard",
+                        reason: REASON,
+                        measured: f64::NAN,
+                        threshold: f64::NAN,
+                        raw_bytes: count.bytes,
+                    });
+                } else {
+                    let meta = DocumentMeta {
+                        family: FamilyId(row.family),
+                        variant: self.variant,
+                        source: self.source_index,
+                        n_bytes: row.raw_bytes,
+                        quality: quality(row, &self.quality_edges),
+                        language: numbers.language(part, row),
+                        tags: numbers.tags(part, row),
+                        style: 0,
+                    };
+                    match self.masked {
+                        false => writer.append(id, &meta, tokens)?,
+                        true => {
+                            let (tokens, trained) = flagged::unpack(tokens);
+                            writer.append_masked(id, &meta, &tokens, &trained)?;
+                        }
+                    }
+                    stored.resize(row.stored_bytes as usize, 0);
+                    if !stored.is_empty() {
+                        Blob::open(&inputs.parts[part].join(STORED))?
+                            .read_at(row.stored_start, &mut stored)?;
+                    }
+                    let stored = (!stored.is_empty()).then_some((row.text_bytes, &stored[..]));
+                    texts.append(TextHash(row.text_hash), stored)?;
+                    report.kept += count;
+                    last_family = Some(row.family);
+                }
+                watch.advance_by_document(u64::from(row.n_tokens))?;
+            }
+        }
+        drops.write(&folder.join(DROPS))?;
+        let info = writer.finish()?;
+        texts.finish(info.bin_blake3)?;
+        report.shard = Some(info);
+        Ok(report)
     }
-    drops.write(&task.file(DROPS))?;
-    let info = writer.finish()?;
-    texts.finish(info.bin_blake3)?;
-    report.shard = Some(info);
-    Ok(report)
 }
 
 /// The quality of the record, or else the bucket of the score.

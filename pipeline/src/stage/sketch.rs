@@ -1,13 +1,16 @@
 //! Fuzzy deduplication, first task: the band keys of the documents of a part that are still in, and what
 //! decides which of them survive.
 //!
-//! Inputs: `documents.parquet`, `kept.rows`, the removal list. Writes `sketches.run` and `keys.run`.
+//! Writes `sketches.run` and `keys.run`.
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Task};
+use super::inputs::Survivors;
+use super::{Report, Stage};
 use crate::document::Count;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::minhash::{SketchConfig, Sketcher};
 use crate::watch::Watch;
 use crate::work::dedup_rows::{SketchKeyRow, SketchRow};
@@ -25,29 +28,30 @@ pub struct SketchParams {
     pub has_family: bool,
 }
 
-/// Runs the stage.
-///
-/// # Errors
-/// The part is damaged or the disk refuses.
-pub fn run(task: &Task, params: &SketchParams, watch: &Watch) -> Result<Report> {
-    let [documents, kept, removed] = &task.inputs[..] else {
-        return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
-    };
-    let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
-    let mut writer = SketchWriter::create(task, &params.sketch, params.has_family)?;
-    let mut report = Report::default();
-    for batch in DocumentBatches::open(documents, Columns::All)? {
-        for (row, document) in batch?.documents() {
-            if survivors.next_if_eq(&row).is_none() {
-                continue;
+impl Stage for SketchParams {
+    const NAME: &'static str = "sketch";
+    type Inputs = Survivors;
+
+    /// # Errors
+    /// The part is damaged or the disk refuses.
+    fn run(&self, inputs: &Survivors, folder: &Path, watch: &Watch) -> Result<Report> {
+        let Survivors { documents, kept, removed } = inputs;
+        let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
+        let mut writer = SketchWriter::create(folder, &self.sketch, self.has_family)?;
+        let mut report = Report::default();
+        for batch in DocumentBatches::open(documents, Columns::All)? {
+            for (row, document) in batch?.documents() {
+                if survivors.next_if_eq(&row).is_none() {
+                    continue;
+                }
+                writer.append(row, &document)?;
+                report.kept += Count::one(u64::from(document.raw_bytes));
+                watch.advance_by_document(u64::from(document.raw_bytes))?;
             }
-            writer.append(row, &document)?;
-            report.kept += Count::one(u64::from(document.raw_bytes));
-            watch.advance_by_document(u64::from(document.raw_bytes))?;
         }
+        writer.finish()?;
+        Ok(report)
     }
-    writer.finish()?;
-    Ok(report)
 }
 
 /// Writes `sketches.run` and `keys.run`.
@@ -61,10 +65,10 @@ pub(super) struct SketchWriter {
 }
 
 impl SketchWriter {
-    pub(super) fn create(task: &Task, config: &SketchConfig, has_family: bool) -> Result<SketchWriter> {
+    pub(super) fn create(folder: &Path, config: &SketchConfig, has_family: bool) -> Result<SketchWriter> {
         Ok(SketchWriter {
-            sketches: RunWriter::create(&task.file(SKETCHES))?,
-            key_rows: RunWriter::create(&task.file(SKETCH_KEYS))?,
+            sketches: RunWriter::create(&folder.join(SKETCHES))?,
+            key_rows: RunWriter::create(&folder.join(SKETCH_KEYS))?,
             sketcher: Sketcher::new(config),
             keys: Vec::new(),
             has_family,

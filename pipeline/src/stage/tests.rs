@@ -1,9 +1,14 @@
-use moe_shards::{Hash, TokenId};
+use std::path::{Path, PathBuf};
 
+use moe_shards::{Hash, TokenId, atomic};
+
+use super::inputs::{CutDocuments, PlacedDocuments, Survivors};
 use super::*;
 use crate::decontaminate::Settings;
+use crate::document::Count;
 use crate::filter::chain::Measuring;
 use crate::filter::{self as rules, FilterConfig};
+use crate::json;
 use crate::normalize::NormalizeConfig;
 use crate::read::{FieldPaths, Limits, Slice};
 use crate::recipe::cuts::{KeepCopy, Split};
@@ -13,9 +18,10 @@ use crate::recipe::inputs::InputFile;
 use crate::tokenizer::EncoderOptions;
 
 fn task(work: &Path, vocab_size: u32, input: &str) -> Task {
-    let params =
-        Params::Train(train::TrainParams { vocab_size, sample_bytes: 1, special_tokens: Vec::new() });
-    Task::new(work, 0, 0, vec![work.join(input); 4], params)
+    let params = train::TrainParams { vocab_size, sample_bytes: 1, special_tokens: Vec::new() };
+    let [documents, kept, removed, cuts] = [0; 4].map(|_| work.join(input));
+    let parts = vec![CutDocuments { documents, kept, removed, cuts }];
+    Task::new(work, 0, 0, params, train::TrainInputs { parts })
 }
 
 #[test]
@@ -33,7 +39,7 @@ fn a_finished_task_is_not_run_again() {
     let task = task(dir.path(), 300, "missing");
     assert!(run(&task, &Watch::idle()).is_err());
     let report = Report { read: Count::one(7), ..Report::default() };
-    atomic::write_file(&task.file(REPORT), &json::canonical(&report)).unwrap();
+    atomic::write_file(&task.file(task::REPORT), &json::canonical(&report)).unwrap();
     assert_eq!(run(&task, &Watch::idle()).unwrap(), report);
 }
 
@@ -48,8 +54,20 @@ fn input() -> InputFile {
     }
 }
 
-/// What a task of each stage may be, with all inputs that the stage may have.
-fn samples() -> Vec<(Vec<PathBuf>, Params)> {
+const WORK: &str = "/out/work";
+
+/// A task of a stage with its name and fingerprint.
+fn sample<S: Stage>(params: S, inputs: S::Inputs) -> (String, Task)
+where
+    Job: From<Call<S>>,
+{
+    let task = Task::new(Path::new(WORK), 0, 0, params.clone(), inputs.clone());
+    let fingerprint = Call { params, inputs }.fingerprint((1, 1), Path::new(WORK));
+    (format!("{}/{fingerprint}", S::NAME), task)
+}
+
+/// A task of each stage, with all inputs that it may have.
+fn samples() -> Vec<(String, Task)> {
     let source = || "web".to_owned();
     let part = cuts::PartParams { part: 3, source: 1, has_families: true };
     let sketch = MinhashConfig::default().sketch();
@@ -154,52 +172,110 @@ fn samples() -> Vec<(Vec<PathBuf>, Params)> {
     };
     let train =
         train::TrainParams { vocab_size: 300, sample_bytes: 1, special_tokens: vec!["<a>".to_owned()] };
-    let names = |names: &str| {
-        names
-            .split(' ')
-            .filter(|name| !name.is_empty())
-            .map(|name| Path::new("/out/work").join(name))
-            .collect()
+    let path = |name: &str| Path::new(WORK).join(name);
+    let paths = |names: &[&str]| -> Vec<PathBuf> { names.iter().map(|name| path(name)).collect() };
+    let of = |name: &str, number: &str| path(&format!("{name}{number}"));
+    let survivors =
+        || Survivors { documents: path("documents"), kept: path("kept"), removed: path("removed") };
+    let cut = |number: &str| {
+        let [documents, kept, removed, cuts] =
+            ["documents", "kept", "removed", "cuts"].map(|name| of(name, number));
+        CutDocuments { documents, kept, removed, cuts }
     };
-    let samples = [
-        ("", Params::Read(Box::new(read))),
-        ("", Params::Rephrased(Box::new(rephrased))),
-        (
-            "accepted documents kept removed cuts documents2 kept2 removed2 cuts2 families2 documents3 kept3 removed3 cuts3 families3",
-            Params::Parents(parents::ParentsParams { source: source() }),
+    let placed = |number: &str| {
+        let CutDocuments { documents, kept, removed, cuts } = cut(number);
+        PlacedDocuments { documents, kept, removed, cuts, families: of("families", number) }
+    };
+    let other = || against::AgainstKeysInputs {
+        mdx: path("mdx"),
+        texts: path("texts"),
+        tokenizer: path("tokenizer"),
+    };
+    vec![
+        sample(read, ()),
+        sample(rephrased, ()),
+        sample(
+            parents::ParentsParams { source: source() },
+            parents::ParentsInputs {
+                accepted: path("accepted"),
+                variants: cut(""),
+                originals: vec![placed("2"), placed("3")],
+            },
         ),
-        ("documents", Params::Measure(measure::MeasureParams { rules: vec![measuring] })),
-        (
-            "documents measures",
-            Params::Filter(filter::FilterParams { source: source(), source_index: 1, filters: vec![filter] }),
+        sample(
+            measure::MeasureParams { rules: vec![measuring] },
+            measure::MeasureInputs { documents: path("documents") },
         ),
-        ("documents kept removed cuts families", Params::Paragraphs(paragraph)),
-        ("paragraphs1 paragraphs2", Params::ParagraphMatches(paragraph_match)),
-        ("documents kept removed cuts families", Params::Anchors(anchors.clone())),
-        ("anchors1 anchors2", Params::SharedAnchors(anchors)),
-        (
-            "documents kept removed cuts families anchors shared",
-            Params::Segments(cuts::segment::SegmentParams { part }),
+        sample(
+            filter::FilterParams { source: source(), source_index: 1, filters: vec![filter] },
+            filter::FilterInputs { documents: path("documents"), measures: Some(path("measures")) },
         ),
-        ("segments1 segments2", Params::SubstringMatches(substring)),
-        ("matches1 matches2", Params::Marks(cuts::marks::MarksParams { memory_bytes: 1 << 20 })),
-        ("documents kept removed cuts families marks documents documents2", Params::ApplyCuts(apply)),
-        ("documents kept removed cuts tags", Params::Decontaminate(Box::new(decontaminate))),
-        ("documents kept removed", Params::Sketch(sketch::SketchParams { sketch, has_family: true })),
-        (
-            "documents clustered",
-            Params::Members(members::MembersParams { sketch, with_shingles: true, has_family: true }),
+        sample(paragraph, placed("")),
+        sample(
+            paragraph_match,
+            cuts::paragraph::ParagraphMatchInputs { paragraphs: paths(&["paragraphs1", "paragraphs2"]) },
         ),
-        ("chunk members1 members2", Params::Verify(verify)),
-        ("mdx texts tokenizer", Params::AgainstKeys(against.clone())),
-        ("mdx texts tokenizer clustered", Params::AgainstMembers(against)),
-        ("documents chosen", Params::Sample(estimate)),
-        ("documents kept removed sample1 sample2", Params::Compare(estimate)),
-        ("documents kept removed cuts documents2 kept2 removed2 cuts2", Params::Train(train)),
-        ("documents kept removed cuts families tokenizer tags scores", Params::Tokenize(tokenize)),
-        ("tokens1 tokens2", Params::Shard(shard)),
-    ];
-    samples.into_iter().map(|(inputs, params)| (names(inputs), params)).collect()
+        sample(cuts::anchor::Anchors(anchors.clone()), placed("")),
+        sample(
+            cuts::anchor::SharedAnchors(anchors),
+            cuts::anchor::SharedAnchorsInputs { anchors: paths(&["anchors1", "anchors2"]) },
+        ),
+        sample(
+            cuts::segment::SegmentParams { part },
+            cuts::segment::SegmentInputs {
+                part: placed(""),
+                anchors: path("anchors"),
+                shared: path("shared"),
+            },
+        ),
+        sample(substring, cuts::substring::SubstringInputs { segments: paths(&["segments1", "segments2"]) }),
+        sample(
+            cuts::marks::MarksParams { memory_bytes: 1 << 20 },
+            cuts::marks::MarksInputs { matches: paths(&["matches1", "matches2"]) },
+        ),
+        sample(
+            apply,
+            cuts::apply::ApplyInputs {
+                part: placed(""),
+                marks: path("marks"),
+                documents: paths(&["documents", "documents2"]),
+            },
+        ),
+        sample(decontaminate, decontaminate::DecontaminateInputs { part: cut(""), tags: Some(path("tags")) }),
+        sample(sketch::SketchParams { sketch, has_family: true }, survivors()),
+        sample(
+            members::MembersParams { sketch, with_shingles: true, has_family: true },
+            members::MembersInputs { documents: path("documents"), clustered: path("clustered") },
+        ),
+        sample(
+            verify,
+            verify::VerifyInputs { members: path("chunk"), folders: paths(&["members1", "members2"]) },
+        ),
+        sample(against::AgainstKeys(against.clone()), other()),
+        sample(
+            against::AgainstMembers(against),
+            against::AgainstMembersInputs { shard: other(), clustered: path("clustered") },
+        ),
+        sample(
+            estimate::SampleParams(estimate),
+            estimate::SampleInputs { documents: path("documents"), chosen: path("chosen") },
+        ),
+        sample(
+            estimate::CompareParams(estimate),
+            estimate::CompareInputs { part: survivors(), samples: paths(&["sample1", "sample2"]) },
+        ),
+        sample(train, train::TrainInputs { parts: vec![cut(""), cut("2")] }),
+        sample(
+            tokenize,
+            tokenize::TokenizeInputs {
+                part: placed(""),
+                tokenizer: path("tokenizer"),
+                tags: Some(path("tags")),
+                scores: Some(path("scores")),
+            },
+        ),
+        sample(shard, shard::ShardInputs { parts: paths(&["tokens1", "tokens2"]) }),
+    ]
 }
 
 /// A work folder is found again by these names: a change of one means that every build does that stage anew. Where
@@ -233,10 +309,16 @@ shard/972f63ae599c0f97598b0b8a
 
 #[test]
 fn fingerprints_stay_what_they_are() {
-    let names: Vec<String> = (samples().iter())
-        .map(|(inputs, params)| {
-            format!("{}/{}", params.stage(), fingerprint((1, 1), Path::new("/out/work"), inputs, params))
-        })
-        .collect();
+    let names: Vec<String> = samples().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.join("\n"), FINGERPRINTS.trim(), "\n{}\n", names.join("\n"));
+}
+
+#[test]
+fn a_task_goes_through_json_and_comes_back() {
+    for (name, task) in samples() {
+        let text = serde_json::to_string(&task).unwrap();
+        assert_eq!(serde_json::from_str::<Task>(&text).unwrap(), task, "{name}");
+        // What sorts the keys changes nothing.
+        assert_eq!(serde_json::from_slice::<Task>(&json::canonical(&task)).unwrap(), task, "{name}");
+    }
 }

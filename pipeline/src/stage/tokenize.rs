@@ -1,21 +1,21 @@
 //! Stage 5: the kept documents of a part to tokens, with a table sorted so that each shard is a
 //! range of it.
 //!
-//! Inputs: `documents.parquet`, `kept.rows`, the removal list, the lists of cuts and families, `tokenizer.json`, and the
-//! folder of the filters' tags where there are any. Writes `tokens.u32`, `ids.txt`, `names.json`, `stored.zst` (texts that
+//! Writes `tokens.u32`, `ids.txt`, `names.json`, `stored.zst` (texts that
 //! their tokens do not give back) and `tokens.rows`.
 //!
 //! Documents are encoded by all threads, some hundred kilobytes of text at a time, and written in their
 //! order.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use moe_shards::atomic::AtomicFile;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Task};
+use super::inputs::{PlacedDocuments, inputs};
+use super::{Report, Stage};
 use crate::chat::Marks;
 use crate::document::Count;
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ pub struct TokenizeParams {
     pub options: EncoderOptions,
     /// Of how many documents one is encoded by the reference too, chosen by document id; 0 for none.
     pub verify_every: u64,
-    /// Whether the last input is scores that decide the quality.
+    /// Whether there are scores that decide the quality.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_scores: bool,
 }
@@ -55,90 +55,104 @@ pub struct TokenizeParams {
 /// thread of the task.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Runs the stage.
-///
-/// # Errors
-/// The part or the tokenizer cannot be used, the disk refuses, or a document that is verified has other
-/// ids in the reference.
-pub fn run(task: &Task, params: &TokenizeParams, watch: &Watch) -> Result<Report> {
-    let [documents, kept, removed, cuts, families, tokenizer, tags @ ..] = &task.inputs[..] else {
-        return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
-    };
-    let (scores, tags) = match (params.has_scores, tags.split_last()) {
-        (true, Some((scores, tags))) => (scores::read(scores)?, tags),
-        _ => (BTreeMap::new(), tags),
-    };
-    let encoder = Encoder::shared(tokenizer, &params.options)?;
-    let encode = Encode {
-        encoder: &encoder,
-        vocabulary: encoder.vocabulary(),
-        cuts: Cuts::read(cuts)?,
-        verify_every: params.verify_every,
-        is_byte_level: encoder.is_byte_level(),
-        unknown: encoder.unknown().map(|id| id.0),
-    };
-    let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
-    let filter_tags = tags.first().map_or_else(|| Ok(Tags::default()), |folder| Tags::read(folder))?;
-    let mut writer = Writer {
-        tokens: AtomicFile::create(&task.file(TOKENS))?,
-        ids: AtomicFile::create(&task.file(IDS))?,
-        stored: AtomicFile::create(&task.file(STORED))?,
-        n_tokens: 0,
-        n_id_bytes: 0,
-        n_stored_bytes: 0,
-        languages: Numbering::default(),
-        tags: Numbering::default(),
-        rows: Vec::new(),
-    };
-    let families = Families::read(families)?;
-    let mut report = Report::default();
-    let mut drops = Drops::default();
-    for batch in DocumentBatches::open(documents, Columns::All)? {
-        let batch = batch?;
-        let wanted = batch.documents().filter(|(row, _)| survivors.next_if_eq(row).is_some());
-        let wanted: Vec<(u32, Document<'_>)> =
-            wanted.map(|(row, document)| (row, families.place(row, document))).collect();
-        let chunks: Vec<&[(u32, Document<'_>)]> = chunks(&wanted);
-        let encoded = chunks.par_iter().map(|chunk| encode.chunk(chunk)).collect::<Result<Vec<Encoded>>>()?;
-        for (chunk, encoded) in chunks.iter().zip(&encoded) {
-            writer.tokens.write(&encoded.tokens)?;
-            for ((row, document), found) in chunk.iter().zip(&encoded.documents) {
-                let EncodedDocument { left_bytes, n_tokens, stored, .. } = found;
-                let (left_bytes, n_tokens) = (*left_bytes, *n_tokens);
-                let count = Count::one(u64::from(left_bytes));
-                if n_tokens == 0 {
-                    let reason = if found.refused.is_some() { REFUSED } else { REASON };
-                    if let Some(message) = &found.refused {
-                        let first = || format!("document `{}`: {message}", document.id);
-                        report.first_bad.entry(REFUSED.to_owned()).or_insert_with(first);
+inputs! {
+    /// What is tokenized, and with what.
+    pub struct TokenizeInputs {
+        /// The part.
+        part: PlacedDocuments,
+        /// `tokenizer.json`.
+        tokenizer: PathBuf,
+        /// The folder of the tags of filters, where there are any.
+        tags: Option<PathBuf>,
+        /// Scores that decide the quality, where there are any.
+        scores: Option<PathBuf>,
+    }
+}
+
+impl Stage for TokenizeParams {
+    const NAME: &'static str = "tokenize";
+    type Inputs = TokenizeInputs;
+
+    /// # Errors
+    /// The part or the tokenizer cannot be used, the disk refuses, or a document that is verified has other
+    /// ids in the reference.
+    fn run(&self, inputs: &TokenizeInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let TokenizeInputs { part, tokenizer, tags, scores } = inputs;
+        let PlacedDocuments { documents, kept, removed, cuts, families } = part;
+        let scores = scores.as_ref().map_or_else(|| Ok(BTreeMap::new()), |scores| scores::read(scores))?;
+        let encoder = Encoder::shared(tokenizer, &self.options)?;
+        let encode = Encode {
+            encoder: &encoder,
+            vocabulary: encoder.vocabulary(),
+            cuts: Cuts::read(cuts)?,
+            verify_every: self.verify_every,
+            is_byte_level: encoder.is_byte_level(),
+            unknown: encoder.unknown().map(|id| id.0),
+        };
+        let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
+        let filter_tags = tags.as_ref().map_or_else(|| Ok(Tags::default()), |folder| Tags::read(folder))?;
+        let mut writer = Writer {
+            tokens: AtomicFile::create(&folder.join(TOKENS))?,
+            ids: AtomicFile::create(&folder.join(IDS))?,
+            stored: AtomicFile::create(&folder.join(STORED))?,
+            n_tokens: 0,
+            n_id_bytes: 0,
+            n_stored_bytes: 0,
+            languages: Numbering::default(),
+            tags: Numbering::default(),
+            rows: Vec::new(),
+        };
+        let families = Families::read(families)?;
+        let mut report = Report::default();
+        let mut drops = Drops::default();
+        for batch in DocumentBatches::open(documents, Columns::All)? {
+            let batch = batch?;
+            let wanted = batch.documents().filter(|(row, _)| survivors.next_if_eq(row).is_some());
+            let wanted: Vec<(u32, Document<'_>)> =
+                wanted.map(|(row, document)| (row, families.place(row, document))).collect();
+            let chunks: Vec<&[(u32, Document<'_>)]> = chunks(&wanted);
+            let encoded =
+                chunks.par_iter().map(|chunk| encode.chunk(chunk)).collect::<Result<Vec<Encoded>>>()?;
+            for (chunk, encoded) in chunks.iter().zip(&encoded) {
+                writer.tokens.write(&encoded.tokens)?;
+                for ((row, document), found) in chunk.iter().zip(&encoded.documents) {
+                    let EncodedDocument { left_bytes, n_tokens, stored, .. } = found;
+                    let (left_bytes, n_tokens) = (*left_bytes, *n_tokens);
+                    let count = Count::one(u64::from(left_bytes));
+                    if n_tokens == 0 {
+                        let reason = if found.refused.is_some() { REFUSED } else { REASON };
+                        if let Some(message) = &found.refused {
+                            let first = || format!("document `{}`: {message}", document.id);
+                            report.first_bad.entry(REFUSED.to_owned()).or_insert_with(first);
+                        }
+                        *report.dropped.entry(reason.to_owned()).or_default() += count;
+                        drops.push(&Drop {
+                            id: document.id,
+                            document_id: document.document_id,
+                            source: &self.source,
+                            stage: "tokenize",
+                            reason,
+                            measured: 0.0,
+                            threshold: 1.0,
+                            raw_bytes: count.bytes,
+                        });
+                    } else {
+                        let left = Document { raw_bytes: left_bytes, ..*document };
+                        let score = scores.get(row).copied().unwrap_or(0);
+                        writer.append(&left, filter_tags.of(*row), score, n_tokens, stored)?;
+                        report.kept += count;
+                        report.unknown_tokens += u64::from(found.n_unknown);
+                        report.not_given_back += u64::from(!found.gives_back);
+                        *report.tokens.entry(document.variant).or_default() += u64::from(n_tokens) + 1;
                     }
-                    *report.dropped.entry(reason.to_owned()).or_default() += count;
-                    drops.push(&Drop {
-                        id: document.id,
-                        document_id: document.document_id,
-                        source: &params.source,
-                        stage: "tokenize",
-                        reason,
-                        measured: 0.0,
-                        threshold: 1.0,
-                        raw_bytes: count.bytes,
-                    });
-                } else {
-                    let left = Document { raw_bytes: left_bytes, ..*document };
-                    let score = scores.get(row).copied().unwrap_or(0);
-                    writer.append(&left, filter_tags.of(*row), score, n_tokens, stored)?;
-                    report.kept += count;
-                    report.unknown_tokens += u64::from(found.n_unknown);
-                    report.not_given_back += u64::from(!found.gives_back);
-                    *report.tokens.entry(document.variant).or_default() += u64::from(n_tokens) + 1;
+                    watch.advance_by_document(u64::from(document.raw_bytes))?;
                 }
-                watch.advance_by_document(u64::from(document.raw_bytes))?;
             }
         }
+        drops.write(&folder.join(DROPS))?;
+        writer.finish(folder)?;
+        Ok(report)
     }
-    drops.write(&task.file(DROPS))?;
-    writer.finish(task)?;
-    Ok(report)
 }
 
 /// Texts on which engines are compared before a build.
@@ -392,14 +406,14 @@ impl Writer {
         Ok(())
     }
 
-    fn finish(mut self, task: &Task) -> Result<()> {
+    fn finish(mut self, folder: &Path) -> Result<()> {
         self.rows.sort_unstable();
         self.tokens.commit()?;
         self.ids.commit()?;
         self.stored.commit()?;
         let names = PartNames { languages: self.languages.into_names(), tags: self.tags.into_names() };
-        names.write(&task.file(NAMES))?;
-        rows::write(&task.file(TOKEN_ROWS), &self.rows)
+        names.write(&folder.join(NAMES))?;
+        rows::write(&folder.join(TOKEN_ROWS), &self.rows)
     }
 }
 

@@ -1,16 +1,16 @@
 //! Stage 4, if the recipe asks for it: a tokenizer from a sample of the kept documents. The sample
 //! is chosen by document id, so it is the same for any order and any split of the input.
 //!
-//! Inputs: for each part its `documents.parquet`, `kept.rows`, removal list and list of cuts, four after four.
 //! Writes `tokenizer.json`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use moe_shards::atomic;
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Task};
+use super::inputs::{CutDocuments, inputs};
+use super::{Report, Stage};
 use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::tokenizer::EOD;
@@ -35,32 +35,43 @@ pub struct TrainParams {
 /// Document ids are hashes; their first bits cut the corpus into this many equal random parts.
 const BUCKET_BITS: u32 = 16;
 
-/// Runs the stage.
-///
-/// # Errors
-/// A part is damaged, or the disk refuses.
-pub fn run(task: &Task, params: &TrainParams, watch: &Watch) -> Result<Report> {
-    let sample = Sample::choose(&task.inputs, params.sample_bytes)?;
-    // The library wants an iterator that cannot fail, so a failure ends it and is kept here.
-    let failure = Mutex::new(None);
-    let keep_failure = |e| {
-        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
-    };
-    let texts = sample
-        .parts
-        .iter()
-        .flat_map(|part| part.batches(&params.special_tokens, watch))
-        .map_while(|batch| batch.map_err(&keep_failure).ok());
-    let words = Words::count(texts.flatten());
-    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
+inputs! {
+    /// What a tokenizer is trained on.
+    pub struct TrainInputs {
+        /// All parts.
+        parts: Vec<CutDocuments>,
     }
-    let path = task.file(TOKENIZER);
-    let json = words.and_then(|words| words.train(params.vocab_size, &params.special_tokens));
-    let json = json.map_err(|message| Error::Tokenizer { path: path.clone(), message })?;
-    watch.advance(0)?;
-    atomic::write_file(&path, json.as_bytes())?;
-    Ok(Report { kept: sample.count, ..Report::default() })
+}
+
+impl Stage for TrainParams {
+    const NAME: &'static str = "train";
+    type Inputs = TrainInputs;
+
+    /// # Errors
+    /// A part is damaged, or the disk refuses.
+    fn run(&self, inputs: &TrainInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let sample = Sample::choose(&inputs.parts, self.sample_bytes)?;
+        // The library wants an iterator that cannot fail, so a failure ends it and is kept here.
+        let failure = Mutex::new(None);
+        let keep_failure = |e| {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+        };
+        let texts = sample
+            .parts
+            .iter()
+            .flat_map(|part| part.batches(&self.special_tokens, watch))
+            .map_while(|batch| batch.map_err(&keep_failure).ok());
+        let words = Words::count(texts.flatten());
+        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let path = folder.join(TOKENIZER);
+        let json = words.and_then(|words| words.train(self.vocab_size, &self.special_tokens));
+        let json = json.map_err(|message| Error::Tokenizer { path: path.clone(), message })?;
+        watch.advance(0)?;
+        atomic::write_file(&path, json.as_bytes())?;
+        Ok(Report { kept: sample.count, ..Report::default() })
+    }
 }
 
 /// The documents to train on.
@@ -78,11 +89,11 @@ struct SamplePart {
 impl Sample {
     /// The longest prefix of the buckets that stays within `sample_bytes`, at least one bucket
     /// that holds a document.
-    fn choose(inputs: &[PathBuf], sample_bytes: u64) -> Result<Sample> {
+    fn choose(parts: &[CutDocuments], sample_bytes: u64) -> Result<Sample> {
         let mut bucket_bytes = vec![0u64; 1 << BUCKET_BITS];
-        let parts: Vec<(&[PathBuf], Vec<KeptRow>)> = inputs
-            .chunks_exact(4)
-            .map(|part| Ok((part, rows::survivors(&part[1], &part[2])?)))
+        let parts: Vec<(&CutDocuments, Vec<KeptRow>)> = parts
+            .iter()
+            .map(|part| Ok((part, rows::survivors(&part.kept, &part.removed)?)))
             .collect::<Result<_>>()?;
         for row in parts.iter().flat_map(|(_, rows)| rows) {
             bucket_bytes[bucket(row)] += u64::from(row.raw_bytes);
@@ -99,7 +110,7 @@ impl Sample {
             let chosen = rows.into_iter().filter(|row| bucket(row) < n_buckets);
             let chosen = chosen.inspect(|row| count += Count::one(u64::from(row.raw_bytes)));
             let rows = chosen.map(|row| row.row).collect();
-            SamplePart { documents: part[0].clone(), cuts: part[3].clone(), rows }
+            SamplePart { documents: part.documents.clone(), cuts: part.cuts.clone(), rows }
         });
         let parts = parts.collect();
         Ok(Sample { parts, count })
@@ -170,9 +181,8 @@ mod tests {
         let (kept, removed) = (dir.path().join("kept"), dir.path().join("removed"));
         rows::write(&kept, rows).unwrap();
         rows::write::<KeptRow>(&removed, &[]).unwrap();
-        Sample::choose(&["documents".into(), kept, removed, "cuts".into()], sample_bytes).unwrap().parts[0]
-            .rows
-            .clone()
+        let part = CutDocuments { documents: "documents".into(), kept, removed, cuts: "cuts".into() };
+        Sample::choose(&[part], sample_bytes).unwrap().parts[0].rows.clone()
     }
 
     #[test]

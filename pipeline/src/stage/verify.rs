@@ -1,7 +1,6 @@
 //! Fuzzy deduplication, third task: which candidates are near-duplicates, decided by comparing their
 //! sets of shingles with those of survivors.
 //!
-//! Inputs: a sorted run of [`MemberRow`]s with whole connected sets, then the folder of each part's members.
 //! Writes `verdicts.run`. The rule is in `docs/dedup.md`: within a connected set documents are taken in the order of
 //! their ranks; one that is like an earlier survivor is removed in favour of the first such, any other survives.
 //!
@@ -12,13 +11,16 @@
 mod block;
 mod sets;
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use self::block::{Block, Candidate, Rule};
 use self::sets::Sets;
-use super::{Report, Task};
+use super::inputs::inputs;
+use super::{Report, Stage};
 use crate::document::Count;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::minhash;
 use crate::watch::Watch;
 use crate::work::VERDICTS;
@@ -59,42 +61,54 @@ impl Similarity {
     }
 }
 
-/// Runs the stage.
-///
-/// # Errors
-/// A file of an earlier task is damaged or the disk refuses.
-pub fn run(task: &Task, params: &VerifyParams, watch: &Watch) -> Result<Report> {
-    let Some((members, folders)) = task.inputs.split_first() else {
-        return Err(Error::data(&task.output, "the task has no inputs"));
-    };
-    let mut sorter = Sorter::new(&task.file("sort"), watch.memory_bytes() / 2, watch)?;
-    let mut report = Report::default();
-    let mut sets = Sets::new(folders);
-    let mut rows = RunReader::<MemberRow>::open(members, 0)?;
-    let mut next = rows.next_row()?;
-    let mut connected = Vec::new();
-    while let Some(first) = next {
-        connected.clear();
-        while let Some(row) = next.filter(|row| row.root == first.root) {
-            report.kept += Count::one(u64::from(row.raw_bytes));
-            connected.push(row);
-            next = rows.next_row()?;
+inputs! {
+    /// Candidates, and where their sets of shingles are.
+    pub struct VerifyInputs {
+        /// A sorted run of [`MemberRow`]s with whole connected sets.
+        members: PathBuf,
+        /// The folder of the members of each part.
+        folders: Vec<PathBuf>,
+    }
+}
+
+impl Stage for VerifyParams {
+    const NAME: &'static str = "verify";
+    type Inputs = VerifyInputs;
+
+    /// # Errors
+    /// A file of an earlier task is damaged or the disk refuses.
+    fn run(&self, inputs: &VerifyInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let VerifyInputs { members, folders } = inputs;
+        let mut sorter = Sorter::new(&folder.join("sort"), watch.memory_bytes() / 2, watch)?;
+        let mut report = Report::default();
+        let mut sets = Sets::new(folders);
+        let mut rows = RunReader::<MemberRow>::open(members, 0)?;
+        let mut next = rows.next_row()?;
+        let mut connected = Vec::new();
+        while let Some(first) = next {
+            connected.clear();
+            while let Some(row) = next.filter(|row| row.root == first.root) {
+                report.kept += Count::one(u64::from(row.raw_bytes));
+                connected.push(row);
+                next = rows.next_row()?;
+            }
+            let mut deciding =
+                Deciding { params: self, sets: &mut sets, watch, block_bytes: watch.memory_bytes() / 2 };
+            let verdicts = match self.transitive {
+                true => deciding.transitively(&connected)?,
+                false => deciding.by_survivors(&connected)?,
+            };
+            verdicts.into_iter().try_for_each(|verdict| sorter.push(verdict))?;
+            watch.advance(connected.len() as u64)?;
         }
-        let mut deciding = Deciding { params, sets: &mut sets, watch, block_bytes: watch.memory_bytes() / 2 };
-        let verdicts = match params.transitive {
-            true => deciding.transitively(&connected)?,
-            false => deciding.by_survivors(&connected)?,
-        };
-        verdicts.into_iter().try_for_each(|verdict| sorter.push(verdict))?;
-        watch.advance(connected.len() as u64)?;
+        let mut verdicts = RunWriter::create(&folder.join(VERDICTS))?;
+        let mut sorted = sorter.finish()?;
+        while let Some(row) = sorted.next_row()? {
+            verdicts.push(row)?;
+        }
+        verdicts.commit()?;
+        Ok(report)
     }
-    let mut verdicts = RunWriter::create(&task.file(VERDICTS))?;
-    let mut sorted = sorter.finish()?;
-    while let Some(row) = sorted.next_row()? {
-        verdicts.push(row)?;
-    }
-    verdicts.commit()?;
-    Ok(report)
 }
 
 struct Deciding<'a, 'b> {

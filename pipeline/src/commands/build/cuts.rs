@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::run::{Part, Run};
+use super::part::Part;
+use super::run::Run;
 use crate::dedup;
 use crate::document::Count;
 use crate::engine::Engine;
@@ -13,7 +14,8 @@ use crate::recipe::ByteSize;
 use crate::recipe::cuts::{ParagraphConfig, SubstringConfig};
 use crate::recipe::dedup::Action;
 use crate::stage::cuts::{PartParams, anchor, apply, marks, paragraph, segment, substring};
-use crate::stage::{Params, Report, Task};
+use crate::stage::inputs::PlacedDocuments;
+use crate::stage::{Call, Job, Report, Stage, Task};
 use crate::work;
 use crate::work::cuts::{Cuts, Method};
 use crate::work::rows::{self, CutRow, RemovedRow};
@@ -45,23 +47,22 @@ impl Run<'_> {
         self.engine.memory_bytes() / self.engine.threads().max(1) as u64
     }
 
-    /// A task for each part, with the part's documents, kept rows, removal list, cuts, families and `more` as inputs.
-    fn part_tasks(
+    /// A task for each part.
+    fn part_tasks<S: Stage>(
         &self,
         parts: &[Part],
-        params: impl Fn(PartParams) -> Params,
-        more: impl Fn(usize) -> Vec<PathBuf>,
-    ) -> Vec<Task> {
+        params: impl Fn(PartParams) -> S,
+        inputs: impl Fn(usize, PlacedDocuments) -> S::Inputs,
+    ) -> Vec<Task>
+    where
+        Job: From<Call<S>>,
+    {
         let tasks = parts.iter().enumerate().map(|(i, part)| {
-            let mut inputs = [&part.documents, &part.kept, &part.removed, &part.cuts, &part.families]
-                .map(PathBuf::clone)
-                .to_vec();
-            inputs.extend(more(i));
             let minhash = self.prepared.recipe.dedup.minhash;
             let joins = minhash.is_some_and(|minhash| minhash.action == Action::Family);
             let has_families = self.prepared.has_families(part.source) || joins;
             let number = PartParams { part: i as u32, source: part.source as u16, has_families };
-            Task::new(&self.work, i, part.left.bytes, inputs, params(number))
+            Task::new(&self.work, i, part.left.bytes, params(number), inputs(i, part.placed_documents()))
         });
         tasks.collect()
     }
@@ -76,16 +77,16 @@ impl Run<'_> {
         let memory_bytes = self.memory_of_a_task();
         let collect = |part| {
             let (split, min_chars) = (config.split, config.min_chars);
-            Params::Paragraphs(paragraph::ParagraphParams { part, split, min_chars, memory_bytes })
+            paragraph::ParagraphParams { part, split, min_chars, memory_bytes }
         };
-        let tasks = self.part_tasks(parts, collect, |_| Vec::new());
-        let found = self.folders("paragraph", tasks)?;
+        let tasks = self.part_tasks(parts, collect, |_, part| part);
+        let inputs = paragraph::ParagraphMatchInputs { paragraphs: self.folders("paragraph", tasks)? };
         let params = paragraph::ParagraphMatchParams {
             min_documents: config.min_documents,
             keep: config.keep,
             memory_bytes: self.engine.memory_bytes(),
         };
-        let task = Task::new(&self.work, 0, 0, found, Params::ParagraphMatches(params));
+        let task = Task::new(&self.work, 0, 0, params, inputs);
         let matches = self.folders("paragraph", vec![task])?;
         self.apply(parts, line, matches, Method::Paragraph, None, config.min_chars_left)
     }
@@ -94,22 +95,28 @@ impl Run<'_> {
         let line = StageLine::start("substring");
         let memory_bytes = self.memory_of_a_task();
         let min_bytes = config.min_bytes;
-        let collect = |_| Params::Anchors(anchor::AnchorParams { min_bytes, memory_bytes });
-        let tasks = self.part_tasks(parts, collect, |_| Vec::new());
+        let collect = |_| anchor::Anchors(anchor::AnchorParams { min_bytes, memory_bytes });
+        let tasks = self.part_tasks(parts, collect, |_, part| part);
         let anchors = self.folders("substring", tasks)?;
         let params = anchor::AnchorParams { min_bytes, memory_bytes: self.engine.memory_bytes() };
         let weight = bytes_of(anchors.iter().map(|folder| folder.join(work::ANCHORS)))?;
-        let task = Task::new(&self.work, 0, weight, anchors.clone(), Params::SharedAnchors(params));
-        let shared = self.folders("substring", vec![task])?;
-        let gather = |part| Params::Segments(segment::SegmentParams { part });
-        let tasks = self.part_tasks(parts, gather, |i| vec![anchors[i].clone(), shared[0].clone()]);
+        let inputs = anchor::SharedAnchorsInputs { anchors: anchors.clone() };
+        let task = Task::new(&self.work, 0, weight, anchor::SharedAnchors(params), inputs);
+        let shared = task.output.clone();
+        self.map("substring", vec![task])?;
+        let gather = |part| segment::SegmentParams { part };
+        let tasks = self.part_tasks(parts, gather, |i, part| {
+            let (anchors, shared) = (anchors[i].clone(), shared.clone());
+            segment::SegmentInputs { part, anchors, shared }
+        });
         let segments = self.folders("substring", tasks)?;
         // Anchors are dealt out by a hash, so each bucket has about as much.
         let n_bytes = bytes_of(segments.iter().map(|folder| folder.join(work::SEGMENT_BYTES)))?;
         let tasks = (0..segment::BUCKETS).map(|bucket| {
             let params = substring::SubstringParams { bucket, min_bytes, memory_bytes };
             let weight = n_bytes / segment::BUCKETS;
-            Task::new(&self.work, bucket as usize, weight, segments.clone(), Params::SubstringMatches(params))
+            let inputs = substring::SubstringInputs { segments: segments.clone() };
+            Task::new(&self.work, bucket as usize, weight, params, inputs)
         });
         let matches = self.folders("substring", tasks.collect())?;
         self.apply(parts, line, matches, Method::Substring, Some(min_bytes), config.min_chars_left)
@@ -126,15 +133,19 @@ impl Run<'_> {
         min_chars_left: u64,
     ) -> Result<()> {
         let params = marks::MarksParams { memory_bytes: self.engine.memory_bytes() };
-        let task = Task::new(&self.work, 0, 0, matches, Params::Marks(params));
-        let marks = self.folders(method.name(), vec![task])?;
+        let task = Task::new(&self.work, 0, 0, params, marks::MarksInputs { matches });
+        let marks = task.output.clone();
+        self.map(method.name(), vec![task])?;
         let documents: Vec<PathBuf> = parts.iter().map(|part| part.documents.clone()).collect();
         let sources: Vec<String> = parts.iter().map(|part| self.source_name(part)).collect();
         let apply = |part: PartParams| {
             let (part, sources, method) = (part.part, sources.clone(), method.number());
-            Params::ApplyCuts(apply::ApplyParams { part, sources, method, min_bytes, min_chars_left })
+            apply::ApplyParams { part, sources, method, min_bytes, min_chars_left }
         };
-        let tasks = self.part_tasks(parts, apply, |_| [&marks[..], &documents[..]].concat());
+        let tasks = self.part_tasks(parts, apply, |_, part| {
+            let (marks, documents) = (marks.clone(), documents.clone());
+            apply::ApplyInputs { part, marks, documents }
+        });
         let (mut n_cut, mut n_dropped) = (Count::default(), 0);
         for (part, (task, report)) in parts.iter_mut().zip(self.map(method.name(), tasks)?) {
             let (cut, dropped) = self.book_cuts(part, &task, &report)?;

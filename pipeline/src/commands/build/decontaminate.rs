@@ -1,8 +1,7 @@
 //! Decontamination in a build: the self-test before any work, the search behind deduplication, the report.
 
-use std::path::PathBuf;
-
-use super::run::{Part, Run};
+use super::part::Part;
+use super::run::Run;
 use crate::decontaminate::selftest;
 use crate::document::Count;
 use crate::error::{Error, Result};
@@ -10,9 +9,9 @@ use crate::ledger::decontamination::Decontamination;
 use crate::printer::StageLine;
 use crate::recipe::ByteSize;
 use crate::recipe::decontaminate::Action;
-use crate::stage::decontaminate::{DecontaminateParams, load, read_matches};
+use crate::stage::Task;
+use crate::stage::decontaminate::{DecontaminateInputs, DecontaminateParams, load, read_matches};
 use crate::stage::filter::too_many_tags;
-use crate::stage::{Params, Task};
 use crate::work;
 
 impl Run<'_> {
@@ -59,8 +58,10 @@ impl Run<'_> {
         let wanted = |part: &Part| config.applies_to(&self.source_name(part));
         let mut parts: Vec<&mut Part> = parts.iter_mut().filter(|part| wanted(part)).collect();
         let tasks = parts.iter().enumerate().map(|(i, part)| {
-            let inputs = [&part.documents, &part.kept, &part.removed, &part.cuts].into_iter();
-            let inputs: Vec<PathBuf> = inputs.chain(part.tags.as_ref().filter(|_| is_tag)).cloned().collect();
+            let inputs = DecontaminateInputs {
+                part: part.cut_documents(),
+                tags: part.tags.clone().filter(|_| is_tag),
+            };
             let params = DecontaminateParams {
                 source: self.source_name(part),
                 settings: config.settings(),
@@ -69,8 +70,7 @@ impl Run<'_> {
                 min_chars_left: config.min_chars_left,
                 benchmarks: self.prepared.benchmarks.clone(),
             };
-            let params = Params::Decontaminate(Box::new(params));
-            Task::new(&self.work, i, part.left.bytes, inputs, params)
+            Task::new(&self.work, i, part.left.bytes, params, inputs)
         });
         let tasks = tasks.collect();
         let (mut n_cut, mut n_dropped, mut matches) = (Count::default(), 0, Vec::new());

@@ -1,7 +1,8 @@
 //! The deduplication step of a build: the methods that the recipe switches on, one after the other. Each
 //! replaces the removal lists of the parts by longer ones; what it removed is booked under its reason.
 
-use super::run::{Part, Run};
+use super::part::Part;
+use super::run::Run;
 use crate::dedup::against::{OtherShard, Others};
 use crate::dedup::{self, PartReport, exact, minhash};
 use crate::document::Count;
@@ -93,9 +94,7 @@ impl Run<'_> {
                 has_family: self.prepared.has_families(part.source),
                 n_variants: self.prepared.variants(part.source).len() as u32,
                 n_bytes: part.left.bytes,
-                documents: part.documents.clone(),
-                kept: part.kept.clone(),
-                removed: part.removed.clone(),
+                documents: part.survivors(),
             })
             .collect();
         let outcome = minhash::run(&self.work, &inputs, others, config, &self.engine, &watch);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::run::{Part, Run, left};
+use super::part::{Part, left};
+use super::run::Run;
 use crate::document::Count;
 use crate::error::Result;
 use crate::filter::FilterConfig;
@@ -10,7 +11,7 @@ use crate::filter::chain::Measuring;
 use crate::ledger::SourceLedger;
 use crate::printer::StageLine;
 use crate::recipe::ByteSize;
-use crate::stage::{Params, Task, filter, measure};
+use crate::stage::{Task, filter, measure};
 use crate::work;
 
 impl Run<'_> {
@@ -29,8 +30,9 @@ impl Run<'_> {
                 source_index: part.source as u16,
                 filters: self.filters(part),
             };
-            let inputs = [&part.documents].into_iter().chain(&part.measures).cloned().collect();
-            Task::new(&self.work, i, part.left.bytes, inputs, Params::Filter(params))
+            let (documents, measures) = (part.documents.clone(), part.measures.clone());
+            let inputs = filter::FilterInputs { documents, measures };
+            Task::new(&self.work, i, part.left.bytes, params, inputs)
         });
         let tasks = tasks.collect();
         let before = left(parts).docs;
@@ -69,9 +71,10 @@ impl Run<'_> {
             if rules.is_empty() {
                 continue;
             }
-            let params = Params::Measure(measure::MeasureParams { rules });
+            let inputs = measure::MeasureInputs { documents: part.documents.clone() };
             measured.push(i);
-            tasks.push(Task::new(&self.work, i, part.left.bytes, vec![part.documents.clone()], params));
+            let params = measure::MeasureParams { rules };
+            tasks.push(Task::new(&self.work, i, part.left.bytes, params, inputs));
         }
         for (i, (task, _)) in measured.into_iter().zip(self.map("measure", tasks)?) {
             parts[i].measures = Some(task.file(work::MEASURES));

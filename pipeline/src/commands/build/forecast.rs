@@ -14,7 +14,8 @@ use std::time::Instant;
 use moe_shards::{Hash, Manifest, TokenWidth, atomic};
 use serde::{Deserialize, Serialize};
 
-use super::run::{Part, Run};
+use super::part::Part;
+use super::run::Run;
 use crate::document::Count;
 use crate::engine::LocalEngine;
 use crate::error::{Error, Result};

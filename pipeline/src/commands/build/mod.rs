@@ -8,6 +8,7 @@ mod dedup;
 mod filter;
 mod forecast;
 mod in_use;
+mod part;
 mod published;
 mod quality;
 mod rephrased;
@@ -152,7 +153,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     run.check_parents(&mut parts)?;
     run.quality(&mut parts)?;
     run.write_parts(&parts)?;
-    if run::left(&parts).docs == 0 {
+    if part::left(&parts).docs == 0 {
         publish::write_reports(&args.out, &prepared, &run.results, &run.ledger)?;
         run.ledger.check()?;
         let message =

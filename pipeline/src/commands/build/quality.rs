@@ -1,6 +1,7 @@
 //! `[quality]` in a build: the classifier's scores of the documents that are left become buckets.
 
-use super::run::{Part, Run};
+use super::part::Part;
+use super::run::Run;
 use crate::error::{Error, Result};
 use crate::filter::Chain;
 use crate::filter::classifier::REASON;

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::run::{Part, Run};
+use super::part::Part;
+use super::run::Run;
 use crate::dedup;
 use crate::error::Result;
 use crate::ledger::SourceLedger;
 use crate::printer::StageLine;
-use crate::stage::{Params, Task, parents, rephrased};
+use crate::stage::{Task, parents, rephrased};
 use crate::work;
 use crate::work::rows::{self, RemovedRow};
 
@@ -22,32 +23,32 @@ impl Run<'_> {
             normalize: self.prepared.recipe.normalize,
             input: input.clone(),
         };
-        let params = Params::Rephrased(Box::new(params));
-        Some((input.path, Task::new(&self.work, number, input.n_bytes, Vec::new(), params)))
+        Some((input.path, Task::new(&self.work, number, input.n_bytes, params, ())))
     }
 
     /// Drops variants whose original is not kept or has another text.
     pub fn check_parents(&mut self, parts: &mut [Part]) -> Result<()> {
-        let rephrased: Vec<usize> = (0..parts.len()).filter(|&i| parts[i].accepted.is_some()).collect();
+        let accepted = |i: usize| Some((i, parts[i].accepted.clone()?));
+        let rephrased: Vec<(usize, PathBuf)> = (0..parts.len()).filter_map(accepted).collect();
         if rephrased.is_empty() {
             return Ok(());
         }
         let line = StageLine::start("parents");
-        let tables =
-            |part: &Part| [&part.documents, &part.kept, &part.removed, &part.cuts].map(PathBuf::clone);
-        let with_families = |part: &Part| tables(part).into_iter().chain([part.families.clone()]);
-        let tasks = rephrased.iter().map(|&i| {
-            let part = &parts[i];
+        let tasks = rephrased.iter().map(|(i, accepted)| {
+            let part = &parts[*i];
             let of_source =
                 parts.iter().filter(|other| other.source == part.source && other.accepted.is_none());
-            let inputs =
-                part.accepted.iter().cloned().chain(tables(part)).chain(of_source.flat_map(with_families));
+            let inputs = parents::ParentsInputs {
+                accepted: accepted.clone(),
+                variants: part.cut_documents(),
+                originals: of_source.map(Part::placed_documents).collect(),
+            };
             let params = parents::ParentsParams { source: self.source_name(part) };
-            Task::new(&self.work, i, part.left.bytes, inputs.collect(), Params::Parents(params))
+            Task::new(&self.work, *i, part.left.bytes, params, inputs)
         });
         let tasks: Vec<Task> = tasks.collect();
         let (mut n_left, mut reasons) = (0, BTreeSet::new());
-        for (i, (task, report)) in rephrased.into_iter().zip(self.map("parents", tasks)?) {
+        for ((i, _), (task, report)) in rephrased.into_iter().zip(self.map("parents", tasks)?) {
             let part = &mut parts[i];
             let removed: Vec<u32> =
                 rows::read::<RemovedRow>(&task.file(work::REMOVED))?.into_iter().map(|row| row.row).collect();

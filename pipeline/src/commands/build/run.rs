@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 use moe_shards::{Hash, Shard, TokenId, TokenWidth, TokenizerInfo, atomic};
 
 use super::batches;
+use super::part::{Part, left};
 use super::sources::SourceNotes;
-use crate::document::Count;
 use crate::engine::{Engine, LocalEngine};
 use crate::error::{Error, Result};
 use crate::ledger::{EncoderNote, Ledger, SourceLedger};
@@ -18,7 +18,7 @@ use crate::printer::{Printer, StageLine};
 use crate::publish::{Results, StoredTokenizer, TOKEN_BYTES};
 use crate::read::{Slice, slice};
 use crate::recipe::ByteSize;
-use crate::stage::{Params, Report, Task, read, shard, tokenize, train};
+use crate::stage::{Job, Report, Task, read, shard, tokenize, train};
 use crate::tokenizer::{Encoder, EngineChoice, Verdict};
 use crate::watch::Watch;
 use crate::work;
@@ -45,49 +45,6 @@ pub(super) struct Run<'a> {
     pub tags: BTreeSet<String>,
     /// Edges of the buckets of scores.
     pub quality_edges: Vec<f64>,
-}
-
-/// One slice of an input file, or several small files, on the way through the stages. A stage fills in what it makes.
-#[derive(Default)]
-pub(super) struct Part {
-    /// Position of the source in the recipe; a recipe allows no more than fit in two bytes.
-    pub source: usize,
-    /// Number of the first file and, if it was cut, of the slice: `00003` or `00003-0002`.
-    pub label: String,
-    /// Position of the first file among those of all sources.
-    file: usize,
-    /// The files.
-    inputs: Vec<PathBuf>,
-    /// Documents of each of them, where there are several.
-    documents_of_files: Vec<u64>,
-    /// Which part of the file, in words; empty for all of it.
-    slice: String,
-    /// Documents as they were read.
-    pub read: PathBuf,
-    /// Documents as rewriting rules left them.
-    pub documents: PathBuf,
-    /// What was measured of them; absent for a source without filters.
-    pub measures: Option<PathBuf>,
-    /// Folder of the tags that filters gave; absent where they gave none.
-    pub tags: Option<PathBuf>,
-    /// Scores that decide the quality; absent where the records do, or nothing.
-    pub scores: Option<PathBuf>,
-    /// The file of accepted variants, where the part holds these.
-    pub accepted: Option<PathBuf>,
-    pub kept: PathBuf,
-    pub keys: PathBuf,
-    /// Removal list of all deduplication so far.
-    pub removed: PathBuf,
-    /// List of the documents that were put into other families.
-    pub families: PathBuf,
-    /// List of the cuts so far.
-    pub cuts: PathBuf,
-    /// Folder of the tokens, once there are any.
-    tokens: Option<PathBuf>,
-    /// What the last stage passed on.
-    pub left: Count,
-    /// Tokens with ends of document, by variant.
-    pub n_tokens: BTreeMap<u8, u64>,
 }
 
 impl<'a> Run<'a> {
@@ -219,8 +176,7 @@ impl<'a> Run<'a> {
                         slice: in_words,
                         ..Part::default()
                     });
-                    let params = Params::Read(Box::new(params));
-                    tasks.push(Task::new(&self.work, tasks.len(), weight, Vec::new(), params));
+                    tasks.push(Task::new(&self.work, tasks.len(), weight, params, ()));
                 }
                 n_slices += if is_cut { parts.len() - n_parts } else { batch.len() };
                 n_parts = parts.len();
@@ -282,15 +238,14 @@ impl<'a> Run<'a> {
             (Some(file), _) => (file.path.clone(), "read".to_owned()),
             (None, train) => {
                 let train = train.clone().unwrap_or_default();
-                let of_part = |p: &Part| [&p.documents, &p.kept, &p.removed, &p.cuts].map(Clone::clone);
-                let inputs = parts.iter().flat_map(of_part).collect();
+                let inputs = train::TrainInputs { parts: parts.iter().map(Part::cut_documents).collect() };
                 let weight = left(parts).bytes.min(train.sample_bytes.0);
                 let params = train::TrainParams {
                     vocab_size: train.vocab_size,
                     sample_bytes: train.sample_bytes.0,
                     special_tokens: train.special_tokens,
                 };
-                let task = Task::new(&self.work, 0, weight, inputs, Params::Train(params));
+                let task = Task::new(&self.work, 0, weight, params, inputs);
                 let file = task.file(work::TOKENIZER);
                 let done = self.map("train", vec![task])?;
                 let sample = done.iter().map(|(_, report)| report.kept.bytes).sum();
@@ -341,16 +296,19 @@ impl<'a> Run<'a> {
     pub fn tokenize(&mut self, parts: &mut [Part], tokenizer: &StoredTokenizer) -> Result<()> {
         let line = StageLine::start("tokenize");
         let tasks = parts.iter().enumerate().map(|(i, part)| {
-            let inputs =
-                [&part.documents, &part.kept, &part.removed, &part.cuts, &part.families, &tokenizer.path];
-            let inputs = inputs.into_iter().chain(&part.tags).chain(&part.scores).cloned().collect();
+            let inputs = tokenize::TokenizeInputs {
+                part: part.placed_documents(),
+                tokenizer: tokenizer.path.clone(),
+                tags: part.tags.clone(),
+                scores: part.scores.clone(),
+            };
             let params = tokenize::TokenizeParams {
                 source: self.source_name(part),
                 options: tokenizer.options.clone(),
                 verify_every: self.prepared.recipe.tokenizer.verify_every,
                 has_scores: part.scores.is_some(),
             };
-            Task::new(&self.work, i, part.left.bytes, inputs, Params::Tokenize(params))
+            Task::new(&self.work, i, part.left.bytes, params, inputs)
         });
         let tasks = tasks.collect();
         let (mut n_unknown, mut n_changed, mut n_refused, mut first_refused) = (0, 0, 0, None);
@@ -405,7 +363,8 @@ impl<'a> Run<'a> {
             self.shard_tasks(source, parts, tokenizer, &mut tasks);
         }
         for (task, report) in self.map("shard", tasks)? {
-            let Params::Shard(params) = &task.params else { continue };
+            let Job::Shard(call) = &task.job else { continue };
+            let params = &call.params;
             let entry = self.ledger.source(&params.source);
             SourceLedger::add(&mut entry.dropped, &report.dropped);
             let audit = format!("drops-shard-{}.parquet", params.name);
@@ -439,7 +398,8 @@ impl<'a> Run<'a> {
         let recipe = &self.prepared.recipe;
         let source = &recipe.source[source_index];
         let parts: Vec<&Part> = parts.iter().filter(|part| part.source == source_index).collect();
-        let inputs: Vec<PathBuf> = parts.iter().filter_map(|part| part.tokens.clone()).collect();
+        let inputs =
+            shard::ShardInputs { parts: parts.iter().filter_map(|part| part.tokens.clone()).collect() };
         // Deduplication may have made more variants than the source declares.
         let largest = parts.iter().filter_map(|part| part.n_tokens.keys().max()).max().copied().unwrap_or(0);
         let n_variants = self.prepared.variants(source_index).len().max(usize::from(largest) + 1);
@@ -467,7 +427,7 @@ impl<'a> Run<'a> {
                     masked: source.chat.is_some(),
                 };
                 let weight = tokens / n_prefixes;
-                tasks.push(Task::new(&self.work, tasks.len(), weight, inputs.clone(), Params::Shard(params)));
+                tasks.push(Task::new(&self.work, tasks.len(), weight, params, inputs.clone()));
             }
         }
     }
@@ -487,12 +447,4 @@ fn first_difference(encoder: &Encoder, parts: &[Part]) -> Result<Option<String>>
         }
     }
     Ok(None)
-}
-
-/// Documents that are still in.
-pub(super) fn left(parts: &[Part]) -> Count {
-    parts.iter().fold(Count::default(), |mut sum, part| {
-        sum += part.left;
-        sum
-    })
 }

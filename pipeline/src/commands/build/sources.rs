@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::run::{Part, Run};
+use super::part::Part;
+use super::run::Run;
 use crate::document::DocumentId;
 use crate::engine::Engine;
 use crate::error::{Error, Result};

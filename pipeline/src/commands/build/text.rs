@@ -4,7 +4,8 @@ use std::path::Path;
 
 use moe_shards::{Hash, Manifest};
 
-use super::run::{Part, Run};
+use super::part::Part;
+use super::run::Run;
 use super::{BuildArgs, check_bad, say_result};
 use crate::document::Count;
 use crate::error::{Error, Result};

@@ -13,8 +13,10 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::minhash::estimate::{Estimate, Pair, rank};
 use crate::recipe::dedup::{MinhashConfig, Verify};
-use crate::stage::estimate::{EstimateParams, number};
-use crate::stage::{Params, Task};
+use crate::stage::Task;
+use crate::stage::estimate::{
+    CompareInputs, CompareParams, EstimateParams, SampleInputs, SampleParams, number,
+};
 use crate::watch::Watch;
 use crate::work::dedup_rows::{PairRow, SampleRow, SketchRow};
 use crate::work::rows::{self, RemovedRow};
@@ -60,22 +62,20 @@ pub fn run(
     }
     clear_folder(&folder)?;
     let (chosen, n_documents) = choose(&sketches, config, watch)?;
-    let task = |i: usize, inputs, params: fn(EstimateParams) -> Params| {
-        let params = params(EstimateParams { sketch: config.sketch(), part: i as u32 });
-        Task::new(work, i, 0, inputs, params)
-    };
+    let params = |i: usize| EstimateParams { sketch: config.sketch(), part: i as u32 };
     let mut samples = Vec::new();
     for (i, (part, rows)) in parts.iter().zip(&chosen).enumerate().filter(|(_, (_, rows))| !rows.is_empty()) {
         let list = folder.join(format!("chosen-{i:05}.rows"));
         rows::write(&list, &rows.iter().map(|&row| RemovedRow { row }).collect::<Vec<_>>())?;
-        samples.push(task(i, vec![part.documents.clone(), list], Params::Sample));
+        let inputs = SampleInputs { documents: part.documents.documents.clone(), chosen: list };
+        samples.push(Task::new(work, i, 0, SampleParams(params(i)), inputs));
     }
     engine.map(&samples, watch)?;
     let compares: Vec<Task> = (parts.iter().enumerate())
         .map(|(i, part)| {
-            let mut inputs = vec![part.documents.clone(), part.kept.clone(), part.removed.clone()];
-            inputs.extend(samples.iter().map(|task| task.file(SAMPLE)));
-            task(i, inputs, Params::Compare)
+            let samples = samples.iter().map(|task| task.file(SAMPLE)).collect();
+            let inputs = CompareInputs { part: part.documents.clone(), samples };
+            Task::new(work, i, 0, CompareParams(params(i)), inputs)
         })
         .collect();
     engine.map(&compares, watch)?;

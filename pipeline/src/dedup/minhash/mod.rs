@@ -26,8 +26,9 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::recipe::dedup::{Keep, MinhashConfig, Verify};
-use crate::stage::verify::{Similarity, VerifyParams};
-use crate::stage::{Params, Task, members, sketch};
+use crate::stage::inputs::Survivors;
+use crate::stage::verify::{Similarity, VerifyInputs, VerifyParams};
+use crate::stage::{Task, members, sketch};
 use crate::watch::Watch;
 use crate::work::clear_folder;
 
@@ -50,12 +51,8 @@ pub struct Part {
     pub n_variants: u32,
     /// Bytes of the texts that are still in.
     pub n_bytes: u64,
-    /// Its `documents.parquet`.
-    pub documents: PathBuf,
-    /// Its `kept.rows`.
-    pub kept: PathBuf,
-    /// What earlier methods removed.
-    pub removed: PathBuf,
+    /// Its documents, and what earlier methods removed.
+    pub documents: Survivors,
 }
 
 /// What was found.
@@ -111,9 +108,8 @@ fn folder(work: &Path, config: &MinhashConfig, sketches: &[Task]) -> PathBuf {
 
 fn sketch_tasks(work: &Path, parts: &[Part], config: &MinhashConfig) -> Vec<Task> {
     let task = |(i, part): (usize, &Part)| {
-        let inputs = vec![part.documents.clone(), part.kept.clone(), part.removed.clone()];
         let params = sketch::SketchParams { sketch: config.sketch(), has_family: part.has_family };
-        Task::new(work, i, part.n_bytes, inputs, Params::Sketch(params))
+        Task::new(work, i, part.n_bytes, params, part.documents.clone())
     };
     parts.iter().enumerate().map(task).collect()
 }
@@ -157,8 +153,9 @@ pub fn run(
                 with_shingles,
                 has_family: part.has_family,
             };
-            let inputs = vec![part.documents.clone(), clustered.clone()];
-            Task::new(work, i, part.n_bytes, inputs, Params::Members(params))
+            let documents = part.documents.documents.clone();
+            let inputs = members::MembersInputs { documents, clustered: clustered.clone() };
+            Task::new(work, i, part.n_bytes, params, inputs)
         })
         .collect();
     let of_others = others.shards.iter().zip(&clustered[parts.len()..]).enumerate();
@@ -180,9 +177,8 @@ pub fn run(
     };
     let verify: Vec<Task> = (chunks.iter().enumerate())
         .map(|(i, chunk)| {
-            let inputs =
-                [chunk].into_iter().chain(members.iter().map(|task| &task.output)).cloned().collect();
-            Task::new(work, i, 0, inputs, Params::Verify(params))
+            let folders = members.iter().map(|task| task.output.clone()).collect();
+            Task::new(work, i, 0, params, VerifyInputs { members: chunk.clone(), folders })
         })
         .collect();
     engine.map(&verify, watch)?;

@@ -227,7 +227,7 @@ impl Outcome<'_> {
         let mut reports = Vec::new();
         for (i, (part, count)) in self.parts.iter().zip(counts).enumerate() {
             let mut list: Vec<u32> =
-                rows::read::<RemovedRow>(&part.removed)?.into_iter().map(|row| row.row).collect();
+                rows::read::<RemovedRow>(&part.documents.removed)?.into_iter().map(|row| row.row).collect();
             let mut in_against = Vec::new();
             while let Some(place) = next.filter(|place| place.part as usize == i) {
                 list.push(place.row);
@@ -239,7 +239,7 @@ impl Outcome<'_> {
             list.dedup();
             if list.len() != before {
                 let message = "a document was removed twice; this is a bug, please report it";
-                return Err(Error::data(&part.documents, message));
+                return Err(Error::data(&part.documents.documents, message));
             }
             let list = write_list(self.work, &list)?;
             let list_in_against = match in_against.is_empty() {

@@ -8,12 +8,14 @@
 //! `anchors` writes `anchors.run` of a part; `shared_anchors` merges those of all parts and writes `shared.run`.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{for_each_left, sort_folder};
 use crate::error::Result;
-use crate::stage::{Report, Task};
+use crate::stage::inputs::{PlacedDocuments, inputs};
+use crate::stage::{Report, Stage};
 use crate::watch::Watch;
 use crate::work::passages::{AnchorRow, SharedRow};
 use crate::work::rows::Row;
@@ -106,57 +108,84 @@ pub(super) fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Collects the anchors of a part.
-///
-/// # Errors
-/// The part is damaged or the disk refuses.
-pub fn collect(task: &Task, params: &AnchorParams, watch: &Watch) -> Result<Report> {
-    let mut sorter = Sorter::new(&sort_folder(task, "anchors"), params.memory_bytes, watch)?;
-    for_each_left(task, watch, |row, document, cuts| {
-        for (first, piece) in cuts.pieces(document.text)? {
-            for segment in segments(piece.as_bytes(), params.min_bytes as usize) {
-                sorter.push(AnchorRow {
-                    key: segment.key,
-                    row,
-                    start: first + segment.start as u32,
-                    end: first + segment.end as u32,
-                    copies: 1 + u8::from(segment.repeats),
-                })?;
-            }
-        }
-        Ok(())
-    })?;
-    let mut run = RunWriter::create(&task.file(ANCHORS))?;
-    let mut rows = sorter.finish()?;
-    while let Some(row) = rows.next_row()? {
-        run.push(row)?;
+/// Kept documents to the anchors of their segments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Anchors(pub AnchorParams);
+
+/// Anchors of all parts to those that are shared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SharedAnchors(pub AnchorParams);
+
+inputs! {
+    /// Where shared anchors are looked for.
+    pub struct SharedAnchorsInputs {
+        /// The folders of all parts' anchors.
+        anchors: Vec<PathBuf>,
     }
-    run.commit()?;
-    Ok(Report::default())
 }
 
-/// Finds the anchors of more than one segment. Inputs: the folders of all parts' anchors.
-///
-/// # Errors
-/// A run is damaged or the disk refuses.
-pub fn shared(task: &Task, params: &AnchorParams, watch: &Watch) -> Result<Report> {
-    let mut sorter = Sorter::<AnchorRow>::new(&sort_folder(task, "anchors"), params.memory_bytes, watch)?;
-    task.inputs.iter().for_each(|folder| sorter.add_run(&folder.join(ANCHORS)));
-    let mut groups = sorter.finish()?.groups(|row| row.key);
-    let mut run = RunWriter::create(&task.file(SHARED))?;
-    while let Some(mut group) = groups.next_group()? {
-        let (mut copies, mut n_rows) = (0u64, 0);
-        while let Some(row) = group.next_row()? {
-            copies += u64::from(row.copies);
-            n_rows += 1;
+impl Stage for Anchors {
+    const NAME: &'static str = "anchors";
+    type Inputs = PlacedDocuments;
+
+    /// Collects the anchors of a part.
+    ///
+    /// # Errors
+    /// The part is damaged or the disk refuses.
+    fn run(&self, inputs: &PlacedDocuments, folder: &Path, watch: &Watch) -> Result<Report> {
+        let mut sorter = Sorter::new(&sort_folder(folder, "anchors"), self.0.memory_bytes, watch)?;
+        for_each_left(inputs, watch, |row, document, cuts| {
+            for (first, piece) in cuts.pieces(document.text)? {
+                for segment in segments(piece.as_bytes(), self.0.min_bytes as usize) {
+                    sorter.push(AnchorRow {
+                        key: segment.key,
+                        row,
+                        start: first + segment.start as u32,
+                        end: first + segment.end as u32,
+                        copies: 1 + u8::from(segment.repeats),
+                    })?;
+                }
+            }
+            Ok(())
+        })?;
+        let mut run = RunWriter::create(&folder.join(ANCHORS))?;
+        let mut rows = sorter.finish()?;
+        while let Some(row) = rows.next_row()? {
+            run.push(row)?;
         }
-        if copies > 1 {
-            run.push(SharedRow { key: group.key() })?;
-        }
-        watch.advance(n_rows * AnchorRow::BYTES as u64)?;
+        run.commit()?;
+        Ok(Report::default())
     }
-    run.commit()?;
-    Ok(Report::default())
+}
+
+impl Stage for SharedAnchors {
+    const NAME: &'static str = "shared_anchors";
+    type Inputs = SharedAnchorsInputs;
+
+    /// Finds the anchors of more than one segment.
+    ///
+    /// # Errors
+    /// A run is damaged or the disk refuses.
+    fn run(&self, inputs: &SharedAnchorsInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let mut sorter =
+            Sorter::<AnchorRow>::new(&sort_folder(folder, "anchors"), self.0.memory_bytes, watch)?;
+        inputs.anchors.iter().for_each(|folder| sorter.add_run(&folder.join(ANCHORS)));
+        let mut groups = sorter.finish()?.groups(|row| row.key);
+        let mut run = RunWriter::create(&folder.join(SHARED))?;
+        while let Some(mut group) = groups.next_group()? {
+            let (mut copies, mut n_rows) = (0u64, 0);
+            while let Some(row) = group.next_row()? {
+                copies += u64::from(row.copies);
+                n_rows += 1;
+            }
+            if copies > 1 {
+                run.push(SharedRow { key: group.key() })?;
+            }
+            watch.advance(n_rows * AnchorRow::BYTES as u64)?;
+        }
+        run.commit()?;
+        Ok(Report::default())
+    }
 }
 
 #[cfg(test)]

@@ -4,19 +4,19 @@
 //! A document that holds the one copy of something is not dropped for being short, so that no text
 //! goes out of the corpus because of a cut.
 //!
-//! Inputs: documents, kept rows, removal list, cuts so far, the folder of the marks, then the
-//! documents of all parts for their names. Writes `cuts.rows` and `removed.rows` with what earlier methods
+//! Writes `cuts.rows` and `removed.rows` with what earlier methods
 //! cut and removed, and `cuts.parquet` and `drops.parquet` where there are any.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{marks, wrong_inputs};
+use super::marks;
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::stage::{Report, Task};
+use crate::stage::inputs::{PlacedDocuments, inputs};
+use crate::stage::{Report, Stage};
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
 use crate::work::cut_audit::{Cut, CutAudit};
@@ -44,113 +44,127 @@ pub struct ApplyParams {
     pub min_chars_left: u64,
 }
 
-/// Runs the stage.
-///
-/// # Errors
-/// A table is damaged or the disk refuses.
-pub fn run(task: &Task, params: &ApplyParams, watch: &Watch) -> Result<Report> {
-    let [documents, _, removed, cuts, _, marks, all_documents @ ..] = &task.inputs[..] else {
-        return Err(wrong_inputs(task));
-    };
-    let unknown = || Error::data(&task.output, "has a method or a part that is not there");
-    let method = *Method::ALL.get(usize::from(params.method)).ok_or_else(unknown)?;
-    let source = params.sources.get(params.part as usize).ok_or_else(unknown)?;
-    let holders = marks::holders_of_part(marks, params.part)?;
-    let marks = marks::of_part(marks, params.part)?;
-    let names = Names::find(&marks, all_documents, watch)?;
-    let stretches = stretches(&marks, method == Method::Substring);
-    let earlier = Cuts::read(cuts)?;
-    let mut removed = rows::read::<RemovedRow>(removed)?;
-    let mut all_cuts: Vec<CutRow> = earlier.rows().to_vec();
-    let mut report = Report::default();
-    let mut drops = Drops::default();
-    let mut audit = CutAudit::new(&task.file(CUT_AUDIT));
-    let mut stretches = &stretches[..];
-    for batch in DocumentBatches::open(documents, Columns::All)? {
-        for (row, document) in batch?.documents() {
-            let n_stretches = stretches.iter().take_while(|stretch| stretch.row == row).count();
-            if n_stretches == 0 {
-                continue;
-            }
-            let (mine, rest) = stretches.split_at(n_stretches);
-            stretches = rest;
-            let text = document.text;
-            let before = earlier.of(row);
-            let booked: u64 = before.raw_bytes(document.raw_bytes, text.len()).values().sum();
-            let mut cut = Vec::with_capacity(n_stretches);
-            for stretch in mine {
-                let place = stretch.start as usize..stretch.end as usize;
-                let place = match params.min_bytes {
-                    // What is shorter than a match is the rest of one that overlaps its own copy.
-                    Some(min_bytes) if place.len() < min_bytes as usize => to_words(text, place, 0),
-                    Some(min_bytes) => to_words(text, place, min_bytes as usize / 4),
-                    None => place,
-                };
-                if text.get(place.clone()).is_some_and(|taken| !taken.is_empty()) {
-                    cut.push((stretch, place));
+inputs! {
+    /// A part with its marks.
+    pub struct ApplyInputs {
+        /// The part.
+        part: PlacedDocuments,
+        /// The folder of the marks.
+        marks: PathBuf,
+        /// The documents of all parts, for their names.
+        documents: Vec<PathBuf>,
+    }
+}
+
+impl Stage for ApplyParams {
+    const NAME: &'static str = "apply_cuts";
+    type Inputs = ApplyInputs;
+
+    /// # Errors
+    /// A table is damaged or the disk refuses.
+    fn run(&self, inputs: &ApplyInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let ApplyInputs { part, marks, documents: all_documents } = inputs;
+        let PlacedDocuments { documents, removed, cuts, .. } = part;
+        let unknown = || Error::data(folder, "has a method or a part that is not there");
+        let method = *Method::ALL.get(usize::from(self.method)).ok_or_else(unknown)?;
+        let source = self.sources.get(self.part as usize).ok_or_else(unknown)?;
+        let holders = marks::holders_of_part(marks, self.part)?;
+        let marks = marks::of_part(marks, self.part)?;
+        let names = Names::find(&marks, all_documents, watch)?;
+        let stretches = stretches(&marks, method == Method::Substring);
+        let earlier = Cuts::read(cuts)?;
+        let mut removed = rows::read::<RemovedRow>(removed)?;
+        let mut all_cuts: Vec<CutRow> = earlier.rows().to_vec();
+        let mut report = Report::default();
+        let mut drops = Drops::default();
+        let mut audit = CutAudit::new(&folder.join(CUT_AUDIT));
+        let mut stretches = &stretches[..];
+        for batch in DocumentBatches::open(documents, Columns::All)? {
+            for (row, document) in batch?.documents() {
+                let n_stretches = stretches.iter().take_while(|stretch| stretch.row == row).count();
+                if n_stretches == 0 {
+                    continue;
                 }
-            }
-            let mut rows = before.rows().to_vec();
-            rows.extend(cut.iter().map(|(_, place)| CutRow {
-                row,
-                start: place.start as u32,
-                end: place.end as u32,
-                method: method.number(),
-            }));
-            rows.sort_unstable();
-            let list = Cuts::of_rows(rows);
-            let left = list.of(row).apply(text)?;
-            let left = left.trim();
-            let n_chars = left.chars().count() as u64;
-            // What an earlier method cut is booked already; this is the rest.
-            let count = Count::one(u64::from(document.raw_bytes) - booked);
-            let is_short = n_chars < params.min_chars_left && holders.binary_search(&row).is_err();
-            if left.is_empty() || is_short {
-                removed.push(RemovedRow { row });
-                *report.dropped.entry(REASON.to_owned()).or_default() += count;
-                drops.push(&Drop {
-                    id: document.id,
-                    document_id: document.document_id,
-                    source,
-                    stage: method.name(),
-                    reason: REASON,
-                    measured: n_chars as f64,
-                    threshold: params.min_chars_left as f64,
-                    raw_bytes: count.bytes,
-                });
-            } else if !cut.is_empty() {
-                let total: u64 = list.of(row).raw_bytes(document.raw_bytes, text.len()).values().sum();
-                *report.cut.entry(method.name().to_owned()).or_default() += Count::one(total - booked);
-                all_cuts.extend(list.of(row).rows().iter().filter(|cut| cut.method == method.number()));
-            }
-            for (stretch, place) in cut {
-                for (mark, start, taken) in stretch.copies(text, place) {
-                    let (kept_source, kept) = names.of(mark, &params.sources);
-                    audit.push(&Cut {
-                        source,
+                let (mine, rest) = stretches.split_at(n_stretches);
+                stretches = rest;
+                let text = document.text;
+                let before = earlier.of(row);
+                let booked: u64 = before.raw_bytes(document.raw_bytes, text.len()).values().sum();
+                let mut cut = Vec::with_capacity(n_stretches);
+                for stretch in mine {
+                    let place = stretch.start as usize..stretch.end as usize;
+                    let place = match self.min_bytes {
+                        // What is shorter than a match is the rest of one that overlaps its own copy.
+                        Some(min_bytes) if place.len() < min_bytes as usize => to_words(text, place, 0),
+                        Some(min_bytes) => to_words(text, place, min_bytes as usize / 4),
+                        None => place,
+                    };
+                    if text.get(place.clone()).is_some_and(|taken| !taken.is_empty()) {
+                        cut.push((stretch, place));
+                    }
+                }
+                let mut rows = before.rows().to_vec();
+                rows.extend(cut.iter().map(|(_, place)| CutRow {
+                    row,
+                    start: place.start as u32,
+                    end: place.end as u32,
+                    method: method.number(),
+                }));
+                rows.sort_unstable();
+                let list = Cuts::of_rows(rows);
+                let left = list.of(row).apply(text)?;
+                let left = left.trim();
+                let n_chars = left.chars().count() as u64;
+                // What an earlier method cut is booked already; this is the rest.
+                let count = Count::one(u64::from(document.raw_bytes) - booked);
+                let is_short = n_chars < self.min_chars_left && holders.binary_search(&row).is_err();
+                if left.is_empty() || is_short {
+                    removed.push(RemovedRow { row });
+                    *report.dropped.entry(REASON.to_owned()).or_default() += count;
+                    drops.push(&Drop {
                         id: document.id,
                         document_id: document.document_id,
-                        start,
-                        end: start + taken.len() as u32,
-                        method: method.name(),
-                        kept_source,
-                        kept,
-                        kept_start: mark.kept_start + (start - mark.start),
-                        text: taken,
-                    })?;
+                        source,
+                        stage: method.name(),
+                        reason: REASON,
+                        measured: n_chars as f64,
+                        threshold: self.min_chars_left as f64,
+                        raw_bytes: count.bytes,
+                    });
+                } else if !cut.is_empty() {
+                    let total: u64 = list.of(row).raw_bytes(document.raw_bytes, text.len()).values().sum();
+                    *report.cut.entry(method.name().to_owned()).or_default() += Count::one(total - booked);
+                    all_cuts.extend(list.of(row).rows().iter().filter(|cut| cut.method == method.number()));
                 }
+                for (stretch, place) in cut {
+                    for (mark, start, taken) in stretch.copies(text, place) {
+                        let (kept_source, kept) = names.of(mark, &self.sources);
+                        audit.push(&Cut {
+                            source,
+                            id: document.id,
+                            document_id: document.document_id,
+                            start,
+                            end: start + taken.len() as u32,
+                            method: method.name(),
+                            kept_source,
+                            kept,
+                            kept_start: mark.kept_start + (start - mark.start),
+                            text: taken,
+                        })?;
+                    }
+                }
+                watch.advance(count.bytes)?;
             }
-            watch.advance(count.bytes)?;
         }
+        removed.sort_unstable();
+        all_cuts.retain(|cut| removed.binary_search(&RemovedRow { row: cut.row }).is_err());
+        all_cuts.sort_unstable();
+        rows::write(&folder.join(CUTS), &all_cuts)?;
+        rows::write(&folder.join(REMOVED), &removed)?;
+        drops.write(&folder.join(DROPS))?;
+        audit.finish()?;
+        Ok(report)
     }
-    removed.sort_unstable();
-    all_cuts.retain(|cut| removed.binary_search(&RemovedRow { row: cut.row }).is_err());
-    all_cuts.sort_unstable();
-    rows::write(&task.file(CUTS), &all_cuts)?;
-    rows::write(&task.file(REMOVED), &removed)?;
-    drops.write(&task.file(DROPS))?;
-    audit.finish()?;
-    Ok(report)
 }
 
 /// What is cut as one: a mark, or marks that touch or overlap.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::sort_folder;
 use crate::error::Result;
-use crate::stage::{Report, Task};
+use crate::stage::inputs::inputs;
+use crate::stage::{Report, Stage};
 use crate::watch::Watch;
 use crate::work::passages::{HolderRow, MarkRow};
 use crate::work::rows::Row;
@@ -40,10 +41,10 @@ impl Writer {
     ///
     /// # Errors
     /// The task's folder cannot be used.
-    pub fn new(task: &Task, memory_bytes: u64, watch: &Watch) -> Result<Writer> {
+    pub fn new(folder: &Path, memory_bytes: u64, watch: &Watch) -> Result<Writer> {
         Ok(Writer {
-            marks: Sorter::new(&sort_folder(task, "marks"), memory_bytes / 4 * 3, watch)?,
-            holders: Sorter::new(&sort_folder(task, "holders"), memory_bytes / 4, watch)?,
+            marks: Sorter::new(&sort_folder(folder, "marks"), memory_bytes / 4 * 3, watch)?,
+            holders: Sorter::new(&sort_folder(folder, "holders"), memory_bytes / 4, watch)?,
         })
     }
 
@@ -67,9 +68,9 @@ impl Writer {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn finish(self, task: &Task) -> Result<()> {
-        write_all(self.marks.finish()?, &task.file(MARKS))?;
-        write_all(self.holders.finish()?, &task.file(HOLDERS))
+    pub fn finish(self, folder: &Path) -> Result<()> {
+        write_all(self.marks.finish()?, &folder.join(MARKS))?;
+        write_all(self.holders.finish()?, &folder.join(HOLDERS))
     }
 }
 
@@ -86,45 +87,59 @@ fn write_all<R: Row + Copy + Send + 'static>(mut rows: Sorted<R>, path: &Path) -
     run.commit().map(drop)
 }
 
-/// Runs the stage. Inputs: the folders of the matching stage.
-///
-/// # Errors
-/// A run is damaged or the disk refuses.
-pub fn run(task: &Task, params: &MarksParams, watch: &Watch) -> Result<Report> {
-    split::<MarkRow>(task, MARKS, params, watch, |row| row.part)?;
-    split::<HolderRow>(task, HOLDERS, params, watch, |row| row.part)?;
-    Ok(Report::default())
+inputs! {
+    /// Marks of all parts.
+    pub struct MarksInputs {
+        /// The folders of the matching stage.
+        matches: Vec<PathBuf>,
+    }
 }
 
-fn split<R: Row + Copy + Send + 'static>(
-    task: &Task,
-    name: &str,
-    params: &MarksParams,
-    watch: &Watch,
-    part_of: impl Fn(&R) -> u32,
-) -> Result<()> {
-    let mut sorter = Sorter::<R>::new(&sort_folder(task, "merge"), params.memory_bytes, watch)?;
-    task.inputs.iter().for_each(|folder| sorter.add_run(&folder.join(name)));
-    let mut rows = sorter.finish()?;
-    let mut open: Option<(u32, RunWriter<R, crate::work::Sink>)> = None;
-    let mut last = None;
-    while let Some(row) = rows.next_row()? {
-        let part = part_of(&row);
-        let mut writer = match open.take() {
-            Some((current, writer)) if current == part => writer,
-            other => {
-                other.map_or(Ok(0), |(_, writer)| writer.commit())?;
-                RunWriter::create(&part_file(&task.output, name, part))?
-            }
-        };
-        if last != Some(row) {
-            writer.push(row)?;
-        }
-        last = Some(row);
-        open = Some((part, writer));
+impl Stage for MarksParams {
+    const NAME: &'static str = "marks";
+    type Inputs = MarksInputs;
+
+    /// # Errors
+    /// A run is damaged or the disk refuses.
+    fn run(&self, inputs: &MarksInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        self.split::<MarkRow>(inputs, folder, MARKS, watch, |row| row.part)?;
+        self.split::<HolderRow>(inputs, folder, HOLDERS, watch, |row| row.part)?;
+        Ok(Report::default())
     }
-    open.map_or(Ok(0), |(_, writer)| writer.commit())?;
-    Ok(())
+}
+
+impl MarksParams {
+    fn split<R: Row + Copy + Send + 'static>(
+        &self,
+        inputs: &MarksInputs,
+        folder: &Path,
+        name: &str,
+        watch: &Watch,
+        part_of: impl Fn(&R) -> u32,
+    ) -> Result<()> {
+        let mut sorter = Sorter::<R>::new(&sort_folder(folder, "merge"), self.memory_bytes, watch)?;
+        inputs.matches.iter().for_each(|folder| sorter.add_run(&folder.join(name)));
+        let mut rows = sorter.finish()?;
+        let mut open: Option<(u32, RunWriter<R, crate::work::Sink>)> = None;
+        let mut last = None;
+        while let Some(row) = rows.next_row()? {
+            let part = part_of(&row);
+            let mut writer = match open.take() {
+                Some((current, writer)) if current == part => writer,
+                other => {
+                    other.map_or(Ok(0), |(_, writer)| writer.commit())?;
+                    RunWriter::create(&part_file(folder, name, part))?
+                }
+            };
+            if last != Some(row) {
+                writer.push(row)?;
+            }
+            last = Some(row);
+            open = Some((part, writer));
+        }
+        open.map_or(Ok(0), |(_, writer)| writer.commit())?;
+        Ok(())
+    }
 }
 
 fn part_file(folder: &Path, name: &str, part: u32) -> PathBuf {

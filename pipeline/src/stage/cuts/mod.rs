@@ -17,12 +17,12 @@ pub mod substring;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::stage::Task;
+use crate::error::Result;
+use crate::stage::inputs::PlacedDocuments;
 use crate::watch::Watch;
 use crate::work::cuts::{Cuts, DocumentCuts};
 use crate::work::documents::{Columns, Document, DocumentBatches};
@@ -47,16 +47,13 @@ impl PartParams {
     }
 }
 
-/// Calls `see` with each document that is still in, and its cuts so far. `inputs` starts with the part's
-/// documents, kept rows, removal list, list of cuts and list of families.
+/// Calls `see` with each document that is still in, and its cuts so far.
 fn for_each_left(
-    task: &Task,
+    part: &PlacedDocuments,
     watch: &Watch,
     mut see: impl FnMut(u32, &Document<'_>, DocumentCuts<'_>) -> Result<()>,
 ) -> Result<()> {
-    let [documents, kept, removed, cuts, families, ..] = &task.inputs[..] else {
-        return Err(wrong_inputs(task));
-    };
+    let PlacedDocuments { documents, kept, removed, cuts, families } = part;
     let mut left = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
     let cuts = Cuts::read(cuts)?;
     let families = Families::read(families)?;
@@ -71,11 +68,7 @@ fn for_each_left(
     Ok(())
 }
 
-fn wrong_inputs(task: &Task) -> Error {
-    Error::data(&task.output, "the task has the wrong number of inputs")
-}
-
 /// Folder in which a task sorts.
-fn sort_folder(task: &Task, name: &str) -> PathBuf {
-    task.file(&format!("sort-{name}"))
+fn sort_folder(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("sort-{name}"))
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
@@ -13,7 +14,8 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{PartParams, for_each_left, marks, sort_folder};
 use crate::error::Result;
 use crate::recipe::cuts::{KeepCopy, Split};
-use crate::stage::{Report, Task};
+use crate::stage::inputs::{PlacedDocuments, inputs};
+use crate::stage::{Report, Stage};
 use crate::watch::Watch;
 use crate::work::PARAGRAPHS;
 use crate::work::passages::{HolderRow, MarkRow, ParagraphRow};
@@ -44,43 +46,48 @@ pub struct ParagraphMatchParams {
     pub memory_bytes: u64,
 }
 
-/// Collects the paragraphs of a part.
-///
-/// # Errors
-/// The part is damaged or the disk refuses.
-pub fn collect(task: &Task, params: &ParagraphParams, watch: &Watch) -> Result<Report> {
-    let mut sorter = Sorter::new(&sort_folder(task, "paragraphs"), params.memory_bytes, watch)?;
-    let mut simple = String::new();
-    for_each_left(task, watch, |row, document, cuts| {
-        for (first, piece) in cuts.pieces(document.text)? {
-            for place in paragraphs(piece, params.split) {
-                simplify(&piece[place.clone()], &mut simple);
-                if (simple.chars().count() as u64) < params.min_chars {
-                    continue;
+impl Stage for ParagraphParams {
+    const NAME: &'static str = "paragraphs";
+    type Inputs = PlacedDocuments;
+
+    /// Collects the paragraphs of a part.
+    ///
+    /// # Errors
+    /// The part is damaged or the disk refuses.
+    fn run(&self, inputs: &PlacedDocuments, folder: &Path, watch: &Watch) -> Result<Report> {
+        let mut sorter = Sorter::new(&sort_folder(folder, "paragraphs"), self.memory_bytes, watch)?;
+        let mut simple = String::new();
+        for_each_left(inputs, watch, |row, document, cuts| {
+            for (first, piece) in cuts.pieces(document.text)? {
+                for place in paragraphs(piece, self.split) {
+                    simplify(&piece[place.clone()], &mut simple);
+                    if (simple.chars().count() as u64) < self.min_chars {
+                        continue;
+                    }
+                    sorter.push(ParagraphRow {
+                        key: xxh3_128(simple.as_bytes()),
+                        source: self.part.source,
+                        variant: document.variant,
+                        document_id: document.document_id.0,
+                        text_hash: document.text_hash.0 as u64,
+                        part: self.part.part,
+                        row,
+                        start: first + place.start as u32,
+                        end: first + place.end as u32,
+                        group: self.part.group(document),
+                    })?;
                 }
-                sorter.push(ParagraphRow {
-                    key: xxh3_128(simple.as_bytes()),
-                    source: params.part.source,
-                    variant: document.variant,
-                    document_id: document.document_id.0,
-                    text_hash: document.text_hash.0 as u64,
-                    part: params.part.part,
-                    row,
-                    start: first + place.start as u32,
-                    end: first + place.end as u32,
-                    group: params.part.group(document),
-                })?;
             }
+            Ok(())
+        })?;
+        let mut run = RunWriter::create(&folder.join(PARAGRAPHS))?;
+        let mut rows = sorter.finish()?;
+        while let Some(row) = rows.next_row()? {
+            run.push(row)?;
         }
-        Ok(())
-    })?;
-    let mut run = RunWriter::create(&task.file(PARAGRAPHS))?;
-    let mut rows = sorter.finish()?;
-    while let Some(row) = rows.next_row()? {
-        run.push(row)?;
+        run.commit()?;
+        Ok(Report::default())
     }
-    run.commit()?;
-    Ok(Report::default())
 }
 
 /// Places of the paragraphs of a text, each with the line end and the blank lines that follow it, so that
@@ -116,40 +123,53 @@ fn simplify(paragraph: &str, out: &mut String) {
     }
 }
 
-/// Finds the paragraphs that enough documents share.
-///
-/// # Errors
-/// A run is damaged or the disk refuses.
-pub fn matches(task: &Task, params: &ParagraphMatchParams, watch: &Watch) -> Result<Report> {
-    // Three sorts share the memory: this one is read while the other two are filled.
-    let mut sorter =
-        Sorter::<ParagraphRow>::new(&sort_folder(task, "paragraphs"), params.memory_bytes / 2, watch)?;
-    task.inputs.iter().for_each(|folder| sorter.add_run(&folder.join(PARAGRAPHS)));
-    let mut out = marks::Writer::new(task, params.memory_bytes / 2, watch)?;
-    let mut groups = sorter.finish()?.groups(|row| row.key);
-    let mut held: Vec<ParagraphRow> = Vec::new();
-    while let Some(mut group) = groups.next_group()? {
-        // Rows are held back until enough documents were seen; then they only flow through.
-        held.clear();
-        let mut documents = BTreeSet::new();
-        while documents.len() < params.min_documents as usize
-            && let Some(row) = group.next_row()?
-        {
-            documents.insert(row.group);
-            held.push(row);
-        }
-        if documents.len() < params.min_documents as usize {
-            continue;
-        }
-        let mut copies = Copies::new(held[0], params.keep);
-        held.iter().try_for_each(|row| copies.see(row, &mut out))?;
-        while let Some(row) = group.next_row()? {
-            copies.see(&row, &mut out)?;
-        }
-        watch.advance(0)?;
+inputs! {
+    /// Where repeated paragraphs are looked for.
+    pub struct ParagraphMatchInputs {
+        /// The folders of all parts' paragraphs.
+        paragraphs: Vec<PathBuf>,
     }
-    out.finish(task)?;
-    Ok(Report::default())
+}
+
+impl Stage for ParagraphMatchParams {
+    const NAME: &'static str = "paragraph_matches";
+    type Inputs = ParagraphMatchInputs;
+
+    /// Finds the paragraphs that enough documents share.
+    ///
+    /// # Errors
+    /// A run is damaged or the disk refuses.
+    fn run(&self, inputs: &ParagraphMatchInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        // Three sorts share the memory: this one is read while the other two are filled.
+        let mut sorter =
+            Sorter::<ParagraphRow>::new(&sort_folder(folder, "paragraphs"), self.memory_bytes / 2, watch)?;
+        inputs.paragraphs.iter().for_each(|folder| sorter.add_run(&folder.join(PARAGRAPHS)));
+        let mut out = marks::Writer::new(folder, self.memory_bytes / 2, watch)?;
+        let mut groups = sorter.finish()?.groups(|row| row.key);
+        let mut held: Vec<ParagraphRow> = Vec::new();
+        while let Some(mut group) = groups.next_group()? {
+            // Rows are held back until enough documents were seen; then they only flow through.
+            held.clear();
+            let mut documents = BTreeSet::new();
+            while documents.len() < self.min_documents as usize
+                && let Some(row) = group.next_row()?
+            {
+                documents.insert(row.group);
+                held.push(row);
+            }
+            if documents.len() < self.min_documents as usize {
+                continue;
+            }
+            let mut copies = Copies::new(held[0], self.keep);
+            held.iter().try_for_each(|row| copies.see(row, &mut out))?;
+            while let Some(row) = group.next_row()? {
+                copies.see(&row, &mut out)?;
+            }
+            watch.advance(0)?;
+        }
+        out.finish(folder)?;
+        Ok(Report::default())
+    }
 }
 
 /// The copies of one paragraph, in ascending order.

@@ -5,16 +5,18 @@
 //! are sorted by a hash, and those with equal hashes compared byte by byte: of equal windows the first in the order of documents
 //! stays and the others are marked. Neighboring marks become one.
 //!
-//! Inputs: the folders of all parts' segments. Writes `marks.run` and `holders.run`.
+//! Writes `marks.run` and `holders.run`.
 
 use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::segment::bucket_file;
 use super::{anchor, marks, sort_folder};
 use crate::error::{Error, Result};
-use crate::stage::{Report, Task};
+use crate::stage::inputs::inputs;
+use crate::stage::{Report, Stage};
 use crate::watch::Watch;
 use crate::work::SEGMENT_BYTES;
 use crate::work::passages::{HolderRow, MarkRow, SegmentRow};
@@ -41,51 +43,62 @@ const HASHED_BYTES: u64 = 16;
 /// The bar moves by so many bytes.
 const BAR_BYTES: u64 = 1 << 18;
 
-/// Runs the stage.
-///
-/// # Errors
-/// A run is damaged, the disk refuses, or one anchor has more text than the memory holds.
-pub fn run(task: &Task, params: &SubstringParams, watch: &Watch) -> Result<Report> {
-    let quarter = params.memory_bytes / 4;
-    let mut sorter = Sorter::<SegmentRow>::new(&sort_folder(task, "segments"), quarter, watch)?;
-    task.inputs.iter().for_each(|folder| sorter.add_run(&folder.join(bucket_file(params.bucket))));
-    let blobs = task
-        .inputs
-        .iter()
-        .map(|folder| Blob::open(&folder.join(SEGMENT_BYTES)))
-        .collect::<Result<Vec<_>>>()?;
-    let mut out = marks::Writer::new(task, quarter, watch)?;
-    let limit = (quarter * 2 / BYTES_PER_BYTE).min(MAX_GROUP_BYTES);
-    let most_windows = (limit * (BYTES_PER_BYTE - 5) / HASHED_BYTES).max(1) as usize;
-    let mut groups = sorter.finish()?.groups(|row| row.key);
-    let (mut group, mut done) = (Group::default(), 0);
-    while let Some(mut rows) = groups.next_group()? {
-        group.clear();
-        while let Some(row) = rows.next_row()? {
-            if group.text.len() as u64 + u64::from(row.n_bytes) > limit {
-                return Err(too_large(task, limit, params.memory_bytes));
-            }
-            group.push(row, &blobs)?;
-        }
-        group.find(params.min_bytes as usize, most_windows, &mut out)?;
-        done += group.text.len() as u64;
-        if done >= BAR_BYTES {
-            watch.advance(std::mem::take(&mut done))?;
-        }
+inputs! {
+    /// Where repeated substrings are looked for.
+    pub struct SubstringInputs {
+        /// The folders of all parts' segments.
+        segments: Vec<PathBuf>,
     }
-    watch.advance(done)?;
-    out.finish(task)?;
-    Ok(Report::default())
 }
 
-fn too_large(task: &Task, n_bytes: u64, memory_bytes: u64) -> Error {
+impl Stage for SubstringParams {
+    const NAME: &'static str = "substring_matches";
+    type Inputs = SubstringInputs;
+
+    /// # Errors
+    /// A run is damaged, the disk refuses, or one anchor has more text than the memory holds.
+    fn run(&self, inputs: &SubstringInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let quarter = self.memory_bytes / 4;
+        let mut sorter = Sorter::<SegmentRow>::new(&sort_folder(folder, "segments"), quarter, watch)?;
+        inputs.segments.iter().for_each(|folder| sorter.add_run(&folder.join(bucket_file(self.bucket))));
+        let blobs = inputs
+            .segments
+            .iter()
+            .map(|folder| Blob::open(&folder.join(SEGMENT_BYTES)))
+            .collect::<Result<Vec<_>>>()?;
+        let mut out = marks::Writer::new(folder, quarter, watch)?;
+        let limit = (quarter * 2 / BYTES_PER_BYTE).min(MAX_GROUP_BYTES);
+        let most_windows = (limit * (BYTES_PER_BYTE - 5) / HASHED_BYTES).max(1) as usize;
+        let mut groups = sorter.finish()?.groups(|row| row.key);
+        let (mut group, mut done) = (Group::default(), 0);
+        while let Some(mut rows) = groups.next_group()? {
+            group.clear();
+            while let Some(row) = rows.next_row()? {
+                if group.text.len() as u64 + u64::from(row.n_bytes) > limit {
+                    return Err(too_large(folder, limit, self.memory_bytes));
+                }
+                group.push(row, &blobs)?;
+            }
+            group.find(self.min_bytes as usize, most_windows, &mut out)?;
+            done += group.text.len() as u64;
+            if done >= BAR_BYTES {
+                watch.advance(std::mem::take(&mut done))?;
+            }
+        }
+        watch.advance(done)?;
+        out.finish(folder)?;
+        Ok(Report::default())
+    }
+}
+
+fn too_large(folder: &Path, n_bytes: u64, memory_bytes: u64) -> Error {
     let needed = n_bytes.saturating_mul(BYTES_PER_BYTE * 2) >> 20;
     let message = format!(
         "one repeated passage has more than {n_bytes} bytes of copies, too many for {} MiB of memory: allow more than \
          {needed} MiB for each thread with --memory, or remove the copies first with [dedup.paragraph]",
         memory_bytes >> 20
     );
-    Error::data(&task.output, message)
+    Error::data(folder, message)
 }
 
 /// Segments with one anchor.

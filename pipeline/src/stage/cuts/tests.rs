@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use super::{PartParams, anchor, apply, marks, paragraph, segment, substring};
 use crate::document::{DocumentId, Metadata, TextHash, family_of_text};
 use crate::recipe::cuts::{KeepCopy, ParagraphConfig, Split};
-use crate::stage::{self, Params, Report, Task};
+use crate::stage::inputs::PlacedDocuments;
+use crate::stage::{self, Report, Task};
 use crate::watch::Watch;
 use crate::work::cuts::{Cuts, Method};
 use crate::work::documents::{Document, DocumentWriter};
@@ -65,54 +66,64 @@ fn run(texts: &[Text<'_>], n_parts: usize, asked: Asked, min_chars_left: u64) ->
         rows::write::<RemovedRow>(&path("removed"), &[]).unwrap();
         documents.push(path("documents"));
         rows::write::<FamilyRow>(&path("families"), &[]).unwrap();
-        parts.push(
-            [path("documents"), path("kept"), path("removed"), no_cuts.clone(), path("families")].to_vec(),
-        );
-    }
-    let task = |i: usize, inputs: Vec<PathBuf>, params| Task::new(work, i, 0, inputs, params);
-    let part_tasks = |more: &dyn Fn(usize) -> Vec<PathBuf>, params: &dyn Fn(PartParams) -> Params| {
-        let tasks = parts.iter().enumerate().map(|(i, inputs)| {
-            let has_families = texts.iter().any(|(family, _)| family.is_some());
-            let part = PartParams { part: i as u32, source: 0, has_families };
-            task(i, [&inputs[..], &more(i)].concat(), params(part))
+        parts.push(PlacedDocuments {
+            documents: path("documents"),
+            kept: path("kept"),
+            removed: path("removed"),
+            cuts: no_cuts.clone(),
+            families: path("families"),
         });
-        do_all(tasks.collect())
-    };
+    }
     let memory_bytes = 1 << 20;
-    let none = |_| Vec::new();
+    let has_families = texts.iter().any(|(family, _)| family.is_some());
+    let number = |i: usize| PartParams { part: i as u32, source: 0, has_families };
     let (matches, method, min_bytes) = match asked {
         Asked::Paragraphs(config) => {
             let (split, min_chars) = (config.split, config.min_chars);
-            let found = part_tasks(&none, &|part| {
-                Params::Paragraphs(paragraph::ParagraphParams { part, split, min_chars, memory_bytes })
+            let tasks = parts.iter().enumerate().map(|(i, part)| {
+                let params = paragraph::ParagraphParams { part: number(i), split, min_chars, memory_bytes };
+                Task::new(work, i, 0, params, part.clone())
             });
+            let inputs = paragraph::ParagraphMatchInputs { paragraphs: do_all(tasks.collect()) };
             let (min_documents, keep) = (config.min_documents, config.keep);
             let params = paragraph::ParagraphMatchParams { min_documents, keep, memory_bytes };
-            (do_all(vec![task(0, found, Params::ParagraphMatches(params))]), Method::Paragraph, None)
+            (do_all(vec![Task::new(work, 0, 0, params, inputs)]), Method::Paragraph, None)
         }
         Asked::Substrings(min_bytes) => {
             let params = anchor::AnchorParams { min_bytes, memory_bytes };
-            let anchors = part_tasks(&none, &|_| Params::Anchors(params.clone()));
-            let shared = do_all(vec![task(0, anchors.clone(), Params::SharedAnchors(params.clone()))]);
-            let segments = part_tasks(&|i| vec![anchors[i].clone(), shared[0].clone()], &|part| {
-                Params::Segments(segment::SegmentParams { part })
+            let tasks = parts
+                .iter()
+                .enumerate()
+                .map(|(i, part)| Task::new(work, i, 0, anchor::Anchors(params.clone()), part.clone()));
+            let anchors = do_all(tasks.collect());
+            let inputs = anchor::SharedAnchorsInputs { anchors: anchors.clone() };
+            let shared = do_all(vec![Task::new(work, 0, 0, anchor::SharedAnchors(params.clone()), inputs)]);
+            let tasks = parts.iter().enumerate().map(|(i, part)| {
+                let (anchors, shared) = (anchors[i].clone(), shared[0].clone());
+                let inputs = segment::SegmentInputs { part: part.clone(), anchors, shared };
+                Task::new(work, i, 0, segment::SegmentParams { part: number(i) }, inputs)
             });
+            let segments = do_all(tasks.collect());
             let tasks = (0..segment::BUCKETS).map(|bucket| {
                 let params = substring::SubstringParams { bucket, min_bytes, memory_bytes };
-                task(bucket as usize, segments.clone(), Params::SubstringMatches(params))
+                let inputs = substring::SubstringInputs { segments: segments.clone() };
+                Task::new(work, bucket as usize, 0, params, inputs)
             });
             (do_all(tasks.collect()), Method::Substring, Some(min_bytes))
         }
     };
-    let marks = do_all(vec![task(0, matches, Params::Marks(marks::MarksParams { memory_bytes }))]);
+    let params = marks::MarksParams { memory_bytes };
+    let marks = do_all(vec![Task::new(work, 0, 0, params, marks::MarksInputs { matches })]);
     let sources = vec!["s".to_owned(); n_parts];
     let mut outcomes = vec![None; texts.len()];
     let mut sum = Report::default();
-    let folders = part_tasks(&|_| [&marks[..], &documents[..]].concat(), &|part| {
+    let tasks = parts.iter().enumerate().map(|(i, part)| {
         let (sources, method) = (sources.clone(), method.number());
-        let part = part.part;
-        Params::ApplyCuts(apply::ApplyParams { part, sources, method, min_bytes, min_chars_left })
+        let params = apply::ApplyParams { part: i as u32, sources, method, min_bytes, min_chars_left };
+        let (marks, documents) = (marks[0].clone(), documents.clone());
+        Task::new(work, i, 0, params, apply::ApplyInputs { part: part.clone(), marks, documents })
     });
+    let folders = do_all(tasks.collect());
     for (part, folder) in folders.iter().enumerate() {
         let cuts = Cuts::of_rows(rows::read::<CutRow>(&folder.join(CUTS)).unwrap());
         let removed: Vec<RemovedRow> = rows::read(&folder.join(REMOVED)).unwrap();

@@ -1,20 +1,20 @@
 //! Looks for text of evaluation sets in the documents of a part, behind deduplication.
 //!
-//! Inputs: documents, kept rows, removal list, cuts so far, and the folder of the filters' tags where there are any; the files of the benchmarks are among the parameters.
-//! Writes `removed.rows` and `cuts.rows` with what earlier stages removed and cut, `matches.jsonl`, and audit tables where there
+//! The files of the benchmarks are among the parameters. Writes `removed.rows` and `cuts.rows` with what earlier stages removed and cut, `matches.jsonl`, and audit tables where there
 //! is something to say. With the action to tag, it writes the tags of the part with its own among them.
 
 pub mod load;
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
 use self::load::Benchmark;
 use super::filter::too_many_tags;
-use super::{Report, Task};
+use super::inputs::{CutDocuments, inputs};
+use super::{Report, Stage};
 use crate::decontaminate::{Found, Index, Scanner, Settings};
 use crate::document::Count;
 use crate::error::{Error, Result};
@@ -48,52 +48,64 @@ pub struct DecontaminateParams {
     pub benchmarks: Vec<Benchmark>,
 }
 
-/// Runs the stage.
-///
-/// # Errors
-/// A table is damaged, an evaluation set cannot be read, or the disk refuses.
-pub fn run(task: &Task, params: &DecontaminateParams, watch: &Watch) -> Result<Report> {
-    let [documents, kept, removed, cuts, tags @ ..] = &task.inputs[..] else {
-        return Err(Error::data(&task.output, "the task has the wrong number of inputs"));
-    };
-    let loaded = load::shared(&params.benchmarks, &params.settings)?;
-    let mut left = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
-    let earlier = Cuts::read(cuts)?;
-    let mut part = Part {
-        params,
-        index: &loaded.index,
-        report: Report::default(),
-        removed: rows::read::<RemovedRow>(removed)?,
-        cuts: earlier.rows().to_vec(),
-        drops: Drops::default(),
-        audit: ContaminationAudit::new(&task.file(CONTAMINATION_AUDIT)),
-        matches: AtomicFile::create(&task.file(MATCHES))?,
-    };
-    let filter_tags = tags.first().map_or_else(|| Ok(Tags::default()), |folder| Tags::read(folder))?;
-    let mut tags = TagsWriter::default();
-    let mut scanner = Scanner::default();
-    for batch in DocumentBatches::open(documents, Columns::All)? {
-        for (row, document) in batch?.documents() {
-            if left.next_if_eq(&row).is_none() {
-                continue;
-            }
-            let before = earlier.of(row);
-            let text = before.apply(document.text)?;
-            let found = scanner.scan(&loaded.index, &text);
-            if !found.is_empty() {
-                part.take(row, &document, before, &text, &found)?;
-            }
-            if let Some(tag) = &params.tag {
-                let own = (!found.is_empty()).then(|| tag.clone());
-                let all: Vec<String> = filter_tags.of(row).map(str::to_owned).chain(own).collect();
-                tags.add(row, &all).map_err(|tags| too_many_tags(&params.source, &tags))?;
-                part.report.tags.extend(all);
-            }
-            watch.advance_by_document(u64::from(document.raw_bytes))?;
-        }
+inputs! {
+    /// Where evaluation text is looked for.
+    pub struct DecontaminateInputs {
+        /// The part.
+        part: CutDocuments,
+        /// The folder of the tags of filters, where documents are to be tagged and there are any.
+        tags: Option<PathBuf>,
     }
-    tags.write(&task.output)?;
-    part.finish(task)
+}
+
+impl Stage for DecontaminateParams {
+    const NAME: &'static str = "decontaminate";
+    type Inputs = DecontaminateInputs;
+
+    /// # Errors
+    /// A table is damaged, an evaluation set cannot be read, or the disk refuses.
+    fn run(&self, inputs: &DecontaminateInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let CutDocuments { documents, kept, removed, cuts } = &inputs.part;
+        let loaded = load::shared(&self.benchmarks, &self.settings)?;
+        let mut left = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();
+        let earlier = Cuts::read(cuts)?;
+        let mut part = Part {
+            params: self,
+            index: &loaded.index,
+            report: Report::default(),
+            removed: rows::read::<RemovedRow>(removed)?,
+            cuts: earlier.rows().to_vec(),
+            drops: Drops::default(),
+            audit: ContaminationAudit::new(&folder.join(CONTAMINATION_AUDIT)),
+            matches: AtomicFile::create(&folder.join(MATCHES))?,
+        };
+        let filter_tags =
+            inputs.tags.as_ref().map_or_else(|| Ok(Tags::default()), |folder| Tags::read(folder))?;
+        let mut tags = TagsWriter::default();
+        let mut scanner = Scanner::default();
+        for batch in DocumentBatches::open(documents, Columns::All)? {
+            for (row, document) in batch?.documents() {
+                if left.next_if_eq(&row).is_none() {
+                    continue;
+                }
+                let before = earlier.of(row);
+                let text = before.apply(document.text)?;
+                let found = scanner.scan(&loaded.index, &text);
+                if !found.is_empty() {
+                    part.take(row, &document, before, &text, &found)?;
+                }
+                if let Some(tag) = &self.tag {
+                    let own = (!found.is_empty()).then(|| tag.clone());
+                    let all: Vec<String> = filter_tags.of(row).map(str::to_owned).chain(own).collect();
+                    tags.add(row, &all).map_err(|tags| too_many_tags(&self.source, &tags))?;
+                    part.report.tags.extend(all);
+                }
+                watch.advance_by_document(u64::from(document.raw_bytes))?;
+            }
+        }
+        tags.write(folder)?;
+        part.finish(folder)
+    }
 }
 
 /// What is being written.
@@ -194,13 +206,13 @@ impl Part<'_> {
         });
     }
 
-    fn finish(mut self, task: &Task) -> Result<Report> {
+    fn finish(mut self, folder: &Path) -> Result<Report> {
         self.removed.sort_unstable();
         self.cuts.retain(|cut| self.removed.binary_search(&RemovedRow { row: cut.row }).is_err());
         self.cuts.sort_unstable();
-        rows::write(&task.file(CUTS), &self.cuts)?;
-        rows::write(&task.file(REMOVED), &self.removed)?;
-        self.drops.write(&task.file(DROPS))?;
+        rows::write(&folder.join(CUTS), &self.cuts)?;
+        rows::write(&folder.join(REMOVED), &self.removed)?;
+        self.drops.write(&folder.join(DROPS))?;
         self.audit.finish()?;
         self.matches.commit()?;
         Ok(self.report)

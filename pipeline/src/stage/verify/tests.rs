@@ -4,7 +4,6 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::stage::Params;
 use crate::work::SHINGLES;
 use crate::work::shingles::ShingleWriter;
 
@@ -45,11 +44,11 @@ fn decide(dir: &Path, docs: &[Doc], params: VerifyParams, memory: u64) -> Vec<(u
     }
     members.commit().unwrap();
     writers.into_iter().for_each(|writer| writer.finish().unwrap());
-    let [a, b] = folders;
-    let task = Task::new(dir, 0, 0, vec![dir.join("chunk.run"), a, b], Params::Verify(params));
-    std::fs::create_dir_all(&task.output).unwrap();
-    run(&task, &params, &Watch::idle().with_memory(memory)).unwrap();
-    let mut verdicts = RunReader::<VerdictRow>::open(&task.file(VERDICTS), 0).unwrap();
+    let inputs = VerifyInputs { members: dir.join("chunk.run"), folders: folders.to_vec() };
+    let folder = dir.join("verdicts");
+    std::fs::create_dir_all(&folder).unwrap();
+    params.run(&inputs, &folder, &Watch::idle().with_memory(memory)).unwrap();
+    let mut verdicts = RunReader::<VerdictRow>::open(&folder.join(VERDICTS), 0).unwrap();
     let mut found = Vec::new();
     while let Some(row) = verdicts.next_row().unwrap() {
         found.push((row.rank, row.kept_rank, row.verdict));

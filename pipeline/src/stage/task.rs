@@ -1,0 +1,113 @@
+//! A task: one stage with its parameters and inputs, and the folder of what it makes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use moe_shards::atomic;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Inputs, Job, Report, Stage};
+use crate::error::{Error, Result};
+use crate::json;
+use crate::watch::Watch;
+use crate::work::clear_folder;
+
+pub(super) const REPORT: &str = "report.json";
+
+/// One unit of work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Position among the tasks of its stage; for names only.
+    pub part: u32,
+    /// Bytes of input, for the progress bar.
+    pub weight: u64,
+    /// Folder for the results; its name is the task's fingerprint.
+    pub output: PathBuf,
+    /// What to do.
+    pub job: Job,
+}
+
+/// A stage's parameters with its inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(bound = "")]
+pub struct Call<S: Stage> {
+    /// The parameters.
+    pub params: S,
+    /// Files of earlier stages.
+    pub inputs: S::Inputs,
+}
+
+/// Parameters as a fingerprint has them.
+#[derive(Serialize)]
+#[serde(bound = "")]
+struct Named<'a, S: Stage> {
+    stage: &'static str,
+    #[serde(flatten)]
+    params: &'a S,
+}
+
+impl<S: Stage> Call<S> {
+    /// Of the versions of the program, the parameters and the inputs.
+    pub(super) fn fingerprint(&self, version: (u32, u32), work: &Path) -> String {
+        let mut places: Vec<&Path> = Vec::new();
+        self.inputs.each(&mut |path| places.push(path.strip_prefix(work).unwrap_or(path)));
+        let params = Named { stage: S::NAME, params: &self.params };
+        let identity = json!({ "version": version, "params": params, "inputs": places });
+        json::digest(&identity).to_string()[..24].to_owned()
+    }
+}
+
+impl Task {
+    /// A task in `work`. Its fingerprint covers the program's build version, the parameters and
+    /// the inputs; files inside `work` count by their place there, which holds the fingerprint of
+    /// the task that made them.
+    pub fn new<S: Stage>(work: &Path, part: usize, weight: u64, params: S, inputs: S::Inputs) -> Task
+    where
+        Job: From<Call<S>>,
+    {
+        let call = Call { params, inputs };
+        let version = (crate::BUILD_VERSION, crate::WORK_VERSION);
+        let output = work.join(S::NAME).join(call.fingerprint(version, work));
+        Task { part: part as u32, weight, output, job: call.into() }
+    }
+
+    /// A file of the task's folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.output.join(name)
+    }
+
+    /// The report of an earlier run.
+    ///
+    /// # Errors
+    /// It is there but cannot be read.
+    pub fn finished(&self) -> Result<Option<Report>> {
+        let path = self.file(REPORT);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| Error::data(&path, format!("{e}; delete this file and rerun"))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io(&path, "read")(e)),
+        }
+    }
+}
+
+/// Does a task, unless its report is there already.
+///
+/// The folder is emptied first, so what a killed run left behind cannot mix in; the report is
+/// written last, so its presence means that all the rest is complete.
+///
+/// # Errors
+/// [`Error::Interrupted`], or what the stage ran into.
+pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
+    if let Some(report) = task.finished()? {
+        watch.advance(task.weight)?;
+        return Ok(report);
+    }
+    watch.advance(0)?;
+    clear_folder(&task.output)?;
+    let report = task.job.run(&task.output, watch)?;
+    atomic::write_file(&task.file(REPORT), &json::canonical(&report))?;
+    Ok(report)
+}
