@@ -12,16 +12,19 @@ use crate::error::Result;
 use crate::recipe::dedup::Keep;
 use crate::stage::Task;
 use crate::watch::Watch;
-use crate::work::dedup_rows::{ClusteredRow, MemberRow, OrderRow, SketchRow};
+use crate::work::dedup_rows::{ClusteredRow, MemberRow, OrderRow, SketchKeyRow, SketchRow};
+use crate::work::rows::BandRow;
 use crate::work::sort::Sorter;
 use crate::work::sort::run::{RunReader, RunWriter};
 use crate::work::{MEMBERS, SKETCH_KEYS, SKETCHES};
 
 /// Members that a verification task gets, at least; connected sets are never cut.
 const CHUNK_MEMBERS: u64 = 4096;
+/// Bytes of a run of band keys that are read at a time.
+const READ_BYTES: usize = 1 << 20;
 
 /// The rank of each document: its position among all documents in the order in which they survive.
-pub struct Ranks {
+struct Ranks {
     ranks: ScratchNumbers,
     /// Where each part starts in `ranks`.
     first: Vec<u64>,
@@ -29,7 +32,7 @@ pub struct Ranks {
 
 impl Ranks {
     /// Rank of the document that a part sketched as number `index`.
-    pub fn of(&self, part: usize, index: u32) -> u64 {
+    fn of(&self, part: usize, index: u32) -> u64 {
         self.ranks.get(self.first[part] + u64::from(index))
     }
 }
@@ -49,10 +52,7 @@ pub(super) fn find(
     let n_documents = ranks.first.last().copied().unwrap_or(0);
     let mut sets = UnionFind::new(&folder.join("links.tmp"), n_documents)?;
     let keys: Vec<PathBuf> = sketches.iter().map(|task| task.file(SKETCH_KEYS)).collect();
-    engine.band_edges(&keys, &ranks, &folder.join("bands"), watch, &mut |a, b| {
-        sets.union(a, b);
-        Ok(())
-    })?;
+    connect(&keys, &ranks, &mut sets, &folder.join("bands"), engine, watch)?;
     let own_sets = match sketches.len() > parts.len() {
         true => Some(own_sets(parts.len(), sketches, &ranks, &mut sets, watch)?),
         false => None,
@@ -76,6 +76,35 @@ pub(super) fn find(
         watch.advance(0)?;
     }
     Ok(places)
+}
+
+/// Connects documents with a band key in common: of each group the lowest rank with every other one. `keys` are sorted
+/// runs of [`SketchKeyRow`]s, one a part; `folder` is for files on the way.
+fn connect(
+    keys: &[PathBuf],
+    ranks: &Ranks,
+    sets: &mut UnionFind,
+    folder: &Path,
+    engine: &dyn Engine,
+    watch: &Watch,
+) -> Result<()> {
+    let memory = engine.memory_bytes();
+    let mut sorter: Sorter<BandRow> = engine.pool().install(|| Sorter::new(folder, memory, watch))?;
+    for (part, run) in keys.iter().enumerate() {
+        let mut keys = RunReader::<SketchKeyRow>::open(run, READ_BYTES)?;
+        while let Some(row) = keys.next_row()? {
+            sorter.push(BandRow { key: row.key, document: ranks.of(part, row.index) })?;
+        }
+        watch.advance(0)?;
+    }
+    let mut groups = sorter.finish()?.groups(|row| row.key);
+    while let Some(mut group) = groups.next_group()? {
+        let Some(first) = group.next_row()? else { continue };
+        while let Some(other) = group.next_row()? {
+            sets.union(first.document, other.document);
+        }
+    }
+    Ok(())
 }
 
 /// A bit for each rank.

@@ -19,7 +19,6 @@ use moe_shards::atomic;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub use self::candidates::Ranks;
 use super::PartReport;
 use super::against::Others;
 use crate::engine::Engine;

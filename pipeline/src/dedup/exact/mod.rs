@@ -1,5 +1,7 @@
-//! Exact deduplication: of documents with equal normalised text one stays. The engine finds groups of equal
-//! keys; here they become one removal list a part and one audit table. What lies between is sorted within the memory limit.
+//! Exact deduplication: of documents with equal normalised text one stays. Groups of equal
+//! keys ([`edges`]) become one removal list a part and one audit table. What lies between is sorted within the memory limit.
+
+mod edges;
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +10,11 @@ use moe_shards::{Shard, atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use self::edges::Edge;
 use super::against::Others;
 use super::{PartReport, write_list};
 use crate::document::Count;
-use crate::engine::{Edge, Engine};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::watch::Watch;
@@ -101,7 +104,7 @@ fn ask(
 ) -> Result<Sorted<NameRow>> {
     let mut asked = Sorter::new(&folder.join("asked"), engine.memory_bytes() / 2, watch)?;
     let mut edge = 0;
-    engine.edges(keys, watch, &mut |found: Edge| {
+    edges::find(keys, engine, watch, &mut |found: Edge| {
         // What other builds have twice is no concern of this one.
         if found.removed.run as usize >= n_parts {
             return Ok(());
