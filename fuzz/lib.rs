@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use moe_data::read::{self, FieldPaths, Format, Limits, MetadataFields, Slice, peek, slice};
+use moe_data::read::{self, FieldPaths, Format, Limits, MetadataFields, Slice, peek, slicing};
 
 /// A file of this process, in memory if the system supports it.
 fn path() -> &'static PathBuf {
@@ -50,7 +50,7 @@ pub fn read(bytes: &[u8], format: Option<Format>) {
             )
         };
         let n_bytes = bytes.len() as u64;
-        let slices = slice::cut(path, format, n_bytes, n_bytes / 4, limits).expect("the file can be cut");
+        let slices = slicing::cut(path, format, n_bytes, n_bytes / 4, limits).expect("the file can be cut");
         let together = slices.iter().flat_map(|(slice, _)| records(*slice));
         if slices.len() > 1 {
             assert!(together.eq(records(Slice::Whole)), "{slices:?} do not hold what the file holds");

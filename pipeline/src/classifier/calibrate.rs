@@ -5,7 +5,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::evaluate::{self, Scored};
-use super::model::logistic;
 
 /// With fewer documents of a kind nothing is fitted.
 const LEAST_OF_A_KIND: usize = 30;
@@ -25,6 +24,11 @@ pub struct Calibration {
     pub error_before: f64,
     /// The same of each half of the documents by the fit on the other half.
     pub error_after: f64,
+}
+
+/// The logistic function.
+pub(super) fn logistic(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
 }
 
 /// Fits log-odds of held-out documents; `None` where there are too few of a kind, or scores say nothing.

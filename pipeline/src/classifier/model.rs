@@ -6,7 +6,7 @@ use std::path::Path;
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
-use super::calibrate::Calibration;
+use super::calibrate::{Calibration, logistic};
 use super::features::{BUCKET_BITS, Features};
 use crate::error::{Error, Result};
 
@@ -169,11 +169,6 @@ impl Model {
         }
         Ok(Model { features, bias, training, weights })
     }
-}
-
-/// The logistic function.
-pub(super) fn logistic(x: f64) -> f64 {
-    1.0 / (1.0 + (-x).exp())
 }
 
 #[cfg(test)]

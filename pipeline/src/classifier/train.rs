@@ -7,8 +7,9 @@
 //! linear function of the same counts: with `dim` above 0 it is learned that way, and each bucket's embedding is
 //! multiplied into its one weight at the end.
 
+use super::calibrate::logistic;
 use super::features::Features;
-use super::model::{Model, Training, logistic};
+use super::model::{Model, Training};
 
 /// Settings of the training.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use moe_shards::concat::push_joined;
 use moe_shards::family::PoolDocs;
 use moe_shards::pack::{Bins, PackedPiece};
 
 use super::best_fit::{self, OrderKeys};
-use super::stream::joined;
 use crate::error::{Error, Result};
 
 /// The families of a window of a pass, each as one document that is numbered by its place.
@@ -94,4 +94,13 @@ impl StitchedWindow {
             start += len;
         }
     }
+}
+
+/// Pieces by document and offset, neighbours as one.
+pub(super) fn joined(pieces: impl Iterator<Item = PackedPiece>) -> Vec<PackedPiece> {
+    let mut sorted: Vec<PackedPiece> = pieces.collect();
+    sorted.sort_unstable_by_key(|piece| (piece.doc, piece.offset));
+    let mut out = Vec::new();
+    sorted.into_iter().for_each(|piece| push_joined(&mut out, piece));
+    out
 }

@@ -1,13 +1,14 @@
 //! The stream of a pool: its passes laid out as far as phases ask for them. A phase with sequences of another length
 //! starts a new stream that takes up the pass exactly where the last one stopped.
 
-use moe_shards::concat::{ConcatWindow, push_joined};
+use moe_shards::concat::ConcatWindow;
 use moe_shards::pack::{Bins, PackedPiece};
 use moe_shards::permute::Purpose;
 use moe_shards::{ContinuesLock, Packing, PassLock, PoolLock, ShardRef};
 use rayon::prelude::*;
 
 use super::pool::{Families, LaidWindow, PassFacts, Site};
+use super::stitch::joined;
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 
@@ -429,15 +430,6 @@ pub(super) fn position(bins_per_window: &[u64], mut bin: u64) -> Option<(usize, 
         bin -= n;
     }
     None
-}
-
-/// Pieces by document and offset, neighbours as one.
-pub(super) fn joined(pieces: impl Iterator<Item = PackedPiece>) -> Vec<PackedPiece> {
-    let mut sorted: Vec<PackedPiece> = pieces.collect();
-    sorted.sort_unstable_by_key(|piece| (piece.doc, piece.offset));
-    let mut out = Vec::new();
-    sorted.into_iter().for_each(|piece| push_joined(&mut out, piece));
-    out
 }
 
 /// Bins that hold `target` trained tokens: whole passes, then a share of the next by its mean fill.

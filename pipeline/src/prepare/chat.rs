@@ -42,7 +42,7 @@ impl Prepared {
             }
         };
         for source in &sources {
-            let made = template.params(source).map(|params| Chat::new(&params));
+            let made = source.chat_params(&template).map(|params| Chat::new(&params));
             if let Some(Err(message)) = made {
                 problems.push(self.problem(&format!("source.{}.chat", source.name), message));
             }

@@ -12,7 +12,7 @@ use arrow::buffer::{Buffer, MutableBuffer};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::{self, CompressionType, MessageHeader, MetadataVersion, reader};
 
-use super::parquet::Columns;
+use super::columns::Columns;
 use super::slice::Batches;
 use super::stream::Stream;
 use super::{Bad, Cause, FieldPaths, Limits, Reader, Record, Unit, expansion, guard};

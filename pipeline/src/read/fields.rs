@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::dotted::lookup;
 use super::object::Wanted;
 use super::{Cause, MetadataFields, Raw, kept, record};
 use crate::document::OwnedMetadata;
@@ -108,15 +109,6 @@ impl FieldPaths {
             _ => Err(missing),
         }
     }
-}
-
-/// The value at a dotted path; a key that itself holds dots is found first.
-pub(super) fn lookup<'v>(object: &'v mut Value, path: &str) -> Option<&'v mut Value> {
-    if object.get(path).is_some() {
-        return object.get_mut(path);
-    }
-    let (head, rest) = path.split_once('.')?;
-    lookup(object.get_mut(head)?, rest)
 }
 
 #[cfg(test)]

@@ -7,8 +7,7 @@ use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use serde_json::{Number, Value};
 
-use super::fields::lookup;
-use super::parquet::find;
+use super::dotted::{find, lookup};
 
 /// The fields of a JSON object; empty when it has none of them.
 pub(super) fn of_object(object: &mut Value, names: &[String]) -> String {

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Cause;
-use super::fields::lookup;
-use super::parquet::{as_text, find, is_string};
+use super::dotted::{as_text, find, is_string, lookup};
 use crate::document::OwnedMetadata;
 
 /// Longest tag, in bytes.

@@ -7,7 +7,9 @@ mod arrow_ipc;
 mod cause;
 pub mod charset;
 mod codec;
+mod columns;
 mod csv;
+mod dotted;
 mod expansion;
 mod fields;
 #[cfg(feature = "html")]
@@ -28,6 +30,7 @@ mod parquet;
 pub mod peek;
 mod record;
 pub mod slice;
+pub mod slicing;
 mod sniff;
 mod stream;
 mod text;

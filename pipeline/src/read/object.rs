@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::fields::lookup;
+use super::dotted::lookup;
 use super::{Cause, Fault, charset};
 
 /// Which parts of an object matter.

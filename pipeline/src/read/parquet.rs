@@ -3,22 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, RecordBatch, UInt64Array};
-use arrow::buffer::NullBuffer;
-use arrow::compute::{cast, take};
-use arrow::datatypes::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::file::metadata::ParquetMetaData;
 
+use super::columns::Columns;
 use super::input::RandomAccess;
-use super::kept::KeptColumns;
-use super::metadata::MetadataColumns;
-use super::record::ConversationColumns;
 use super::{Bad, Cause, FieldPaths, Limits, Raw, Reader, Record, Slice, Unit, expansion, guard};
-use crate::document::OwnedMetadata;
 use crate::error::Result;
 
 /// Rows decoded at a time: texts of the longest allowed size still fit in memory.
@@ -66,23 +59,6 @@ struct Reading {
     columns: Columns,
     /// Row in the columns.
     at: usize,
-}
-
-/// The wanted columns of one batch, as text.
-#[derive(Default)]
-pub(super) struct Columns {
-    n_rows: usize,
-    id: Option<LargeStringArray>,
-    text: Option<LargeStringArray>,
-    text_is_string: bool,
-    /// In the place of the text.
-    conversation: Option<ConversationColumns>,
-    family: Option<LargeStringArray>,
-    variant: Option<LargeStringArray>,
-    metadata: MetadataColumns,
-    kept: KeptColumns,
-    /// The fields with metadata that have a column, as [`FieldPaths::present`].
-    pub present: u8,
 }
 
 impl ParquetReader {
@@ -218,7 +194,7 @@ impl Reader for ParquetReader {
                 }
             };
             let Reading { batches, columns, at } = reading;
-            if *at < columns.n_rows {
+            if *at < columns.n_rows() {
                 let content = columns.row(*at, &self.fields, self.limits.max_doc_bytes);
                 let of_bad = |_: &Bad| columns.text_bytes(*at);
                 let n_bytes = content.as_ref().map_or_else(of_bad, |raw| raw.text.len() as u64);
@@ -261,120 +237,6 @@ impl Reader for ParquetReader {
     fn seen(&self) -> u8 {
         self.seen
     }
-}
-
-impl Columns {
-    pub fn of(batch: &RecordBatch, fields: &FieldPaths) -> Columns {
-        let column = |path: &str| find(batch, path);
-        let text = column(&fields.text);
-        Columns {
-            n_rows: batch.num_rows(),
-            id: fields.id.as_deref().and_then(column).and_then(as_text),
-            text_is_string: text.as_ref().is_some_and(|column| is_string(column.data_type())),
-            text: text.and_then(as_text),
-            conversation: (fields.conversation.as_deref()).map(|names| ConversationColumns::of(batch, names)),
-            family: fields.family.as_deref().and_then(column).and_then(as_text),
-            variant: fields.variant.as_deref().and_then(column).and_then(as_text),
-            metadata: MetadataColumns::of(batch, &fields.metadata),
-            kept: KeptColumns::of(batch, &fields.keep),
-            present: (fields.metadata.named().enumerate())
-                .fold(0, |bits, (i, (_, field))| bits | u8::from(column(field).is_some()) << i),
-        }
-    }
-
-    pub fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
-    pub fn text_bytes(&self, row: usize) -> u64 {
-        match &self.conversation {
-            Some(columns) => columns.row(row).map_or(0, |text| text.len() as u64),
-            None => value(&self.text, row).map_or(0, |text| text.len() as u64),
-        }
-    }
-
-    pub fn row(&self, row: usize, fields: &FieldPaths, max_doc_bytes: u64) -> std::result::Result<Raw, Bad> {
-        let name = |wanted: &Option<String>, column: &Option<LargeStringArray>, missing| match wanted {
-            None => Ok(None),
-            Some(_) => value(column, row).map(|v| Some(v.to_owned())).ok_or(missing),
-        };
-        let conversation = self.conversation.as_ref().and_then(|columns| columns.row(row));
-        let text = conversation.as_deref().or_else(|| value(&self.text, row));
-        let is_text = self.text_is_string || self.conversation.is_some();
-        let fields = || {
-            let text = match text {
-                None => return Err(Cause::MissingText),
-                Some(_) if !is_text => return Err(Cause::TextNotAString),
-                Some("") => return Err(Cause::EmptyText),
-                Some(text) if text.len() as u64 > max_doc_bytes => return Err(Cause::TooLong),
-                Some(text) => text.to_owned(),
-            };
-            Ok(Raw {
-                id: match name(&fields.id, &self.id, Cause::MissingId) {
-                    Err(Cause::MissingId) if fields.id_optional => None,
-                    id => id?,
-                },
-                text,
-                family: name(&fields.family, &self.family, Cause::MissingFamily)?,
-                variant: name(&fields.variant, &self.variant, Cause::MissingVariant)?,
-                metadata: OwnedMetadata {
-                    kept: self.kept.row(row),
-                    ..self.metadata.row(row, &fields.metadata)?
-                },
-                guessed: None,
-            })
-        };
-        fields().map_err(|cause| Bad::new(cause, text.unwrap_or_default().as_bytes()))
-    }
-}
-
-fn value(column: &Option<LargeStringArray>, row: usize) -> Option<&str> {
-    column.as_ref().filter(|column| column.is_valid(row)).map(|column| column.value(row))
-}
-
-pub(super) fn is_string(kind: &DataType) -> bool {
-    match kind {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, values) => is_string(values),
-        _ => false,
-    }
-}
-
-/// A column of any type that has a textual form.
-pub(super) fn as_text(column: ArrayRef) -> Option<LargeStringArray> {
-    cast(&column, &DataType::LargeUtf8).ok()?.as_string_opt::<i64>().cloned()
-}
-
-/// The column at a dotted path; a column whose own name holds dots is found first. A value whose parent is null is
-/// null, whatever lies in its place.
-pub(super) fn find(batch: &RecordBatch, path: &str) -> Option<ArrayRef> {
-    if let Some(column) = batch.column_by_name(path) {
-        return Some(column.clone());
-    }
-    let (head, rest) = path.split_once('.')?;
-    let (column, parents) = below(batch.column_by_name(head)?, None, rest)?;
-    match parents.filter(|nulls| nulls.null_count() > 0) {
-        None => Some(column),
-        Some(nulls) => {
-            let rows = (0..column.len() as u64).map(|row| nulls.is_valid(row as usize).then_some(row));
-            take(&column, &UInt64Array::from_iter(rows), None).ok()
-        }
-    }
-}
-
-/// The column at a path below another one, and where any of its parents is null.
-fn below(
-    column: &ArrayRef,
-    parents: Option<NullBuffer>,
-    path: &str,
-) -> Option<(ArrayRef, Option<NullBuffer>)> {
-    let parent = column.as_struct_opt()?;
-    let parents = NullBuffer::union(parents.as_ref(), parent.nulls());
-    if let Some(found) = parent.column_by_name(path) {
-        return Some((found.clone(), parents));
-    }
-    let (head, rest) = path.split_once('.')?;
-    below(parent.column_by_name(head)?, parents, rest)
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@ use arrow::util::display::array_value_to_string;
 use serde_json::{Map, Value};
 
 use super::Cause;
-use super::fields::lookup;
-use super::parquet::{as_text, find};
+use super::dotted::{as_text, find, lookup};
 
 /// The object of values as they were written.
 pub(super) fn of_sources(sources: &[(String, String)]) -> String {

@@ -6,8 +6,7 @@ use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::SourceConfig;
-use crate::chat::{ChatParams, Form};
+use crate::chat::Form;
 use crate::strict_toml::{Docs, Fault, Section, documented};
 
 /// What the records of a source of conversations look like.
@@ -68,17 +67,6 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// How the records of a source become text; `None` for a source of plain text.
-    pub fn params(&self, source: &SourceConfig) -> Option<ChatParams> {
-        Some(ChatParams {
-            form: source.chat_form()?,
-            template: self.source.clone(),
-            variables: self.variables.clone(),
-            specials: self.specials.clone(),
-            date: self.date.clone(),
-        })
-    }
-
     /// What decides the text of a conversation. The special tokens are those of the tokenizer, which counts by itself.
     pub fn identity(&self, form: &Form) -> Value {
         json!(["chat", form, Hash::of(self.source.as_bytes()), self.variables, self.date])

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::ChatKind;
 use super::inputs::Choice;
-use crate::chat::Form as ChatForm;
+use super::{ChatKind, ChatTemplate};
+use crate::chat::{ChatParams, Form as ChatForm};
 use crate::read::{Charset, FieldPaths, Form, Format, MetadataFields};
 use crate::strict_toml::{Docs, Fault, Section, documented};
 
@@ -125,6 +125,17 @@ impl SourceConfig {
                 user: self.chat_user.clone().unwrap_or_default(),
                 assistant: self.chat_assistant.clone().unwrap_or_default(),
             },
+        })
+    }
+
+    /// How its records become text by a template; `None` for a source of plain text.
+    pub fn chat_params(&self, template: &ChatTemplate) -> Option<ChatParams> {
+        Some(ChatParams {
+            form: self.chat_form()?,
+            template: template.source.clone(),
+            variables: template.variables.clone(),
+            specials: template.specials.clone(),
+            date: template.date.clone(),
         })
     }
 

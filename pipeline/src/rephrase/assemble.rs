@@ -144,7 +144,7 @@ impl Assembly<'_> {
             };
             spool.append(kind, outcome.parent.document_id.0, outcome.style.name(), &line)
         })?;
-        let mut listing = record::listing(folder)?;
+        let mut listing = settings::listing(folder)?;
         let written = spool.finish(folder, &mut listing)?;
         for (style, n) in written {
             ledger.styles.entry(style).or_default().accepted = n;

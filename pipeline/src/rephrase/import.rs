@@ -24,6 +24,7 @@ use super::job::{Answer, Job, Model};
 use super::judge;
 use super::parents::{Originals, Parent};
 use super::record::{self, Ledger, StyleLedger};
+use super::settings;
 use super::style::{Prompt, Style};
 use crate::error::{Error, Result};
 use crate::json;
@@ -274,7 +275,7 @@ impl Candidates {
             let style = ledger.styles.entry(self.styles.0[row.style].clone()).or_default();
             *style.poisoned.entry(UNKNOWN.to_owned()).or_default() += 1;
         }
-        let mut listing = record::listing(folder)?;
+        let mut listing = settings::listing(folder)?;
         for (style, n) in spool.finish(folder, &mut listing)? {
             ledger.styles.entry(style).or_default().accepted = n;
         }

@@ -1,10 +1,30 @@
 //! The messages that ask for one chunk.
 
+use moe_shards::Hash;
+use serde_json::json;
+
 use super::chunk::{Chunk, Context, excerpt};
-use super::style::Style;
+use super::style::{Prompt, Style};
+use crate::json;
 
 /// Version of the words below; part of the template's digest.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
+
+impl Style {
+    /// Digest of the template: everything that decides what is asked, in canonical JSON.
+    pub fn template(&self) -> Hash {
+        let Prompt { instruction, sentinel, temperature, top_p, max_tokens, .. } = &self.style;
+        json::digest(&json!({
+            "instruction": instruction,
+            "sentinel": sentinel,
+            "temperature": temperature,
+            "top_p": top_p,
+            "max_tokens": max_tokens,
+            "chunk": self.chunk,
+            "prompt": VERSION,
+        }))
+    }
+}
 
 /// A message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +110,18 @@ mod tests {
         assert!(user.contains("<passage>\nAnother") && user.ends_with("the line \"Text:\"."));
         let alone = messages(&style("context = \"independent\"\n"), text, &cut, 1, None);
         assert!(!alone[1].content.contains("<context>"));
+    }
+
+    #[test]
+    fn the_template_is_what_is_asked_and_not_what_is_accepted() {
+        const STYLE: &str = "[style]\nname = \"s\"\ninstruction = \"Write.\"\nsentinel = \"Text:\"\n";
+        let template =
+            |more: &str| Style::decode(&format!("{STYLE}{more}"), Path::new("s.toml")).unwrap().template();
+        let plain = template("");
+        assert_eq!(plain, template("summary = \"x\"\n[gates]\nlength_most = 3\noff = [\"compression\"]\n"));
+        assert_eq!(plain, template("[use]\nmin_quality = 3\n"));
+        assert_ne!(plain, template("temperature = 0.1\n"));
+        assert_ne!(plain, template("[chunk]\ntokens = 100\n"));
     }
 
     #[test]

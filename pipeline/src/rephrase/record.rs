@@ -10,7 +10,6 @@ use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Refusal;
-use super::settings::{self, Settings};
 use crate::error::{Error, Result};
 use crate::listing::{Entry, Listing, Maker};
 
@@ -161,20 +160,6 @@ pub fn accepted_files(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
         }
     }
     Ok(found)
-}
-
-/// The list of our files in the folder of rephrasing.
-///
-/// # Errors
-/// It is damaged.
-pub fn listing(folder: &Path) -> Result<Listing> {
-    let mut earlier = Vec::new();
-    // Versions without lists left settings, and then everything else of these names.
-    if Settings::read(folder).is_ok() {
-        earlier.extend([settings::FILE, LEDGER, REJECTED].map(str::to_owned));
-        earlier.extend(accepted_files(folder)?.keys().map(|source| accepted_name(source)));
-    }
-    Listing::open(folder, Maker::Rephrase, earlier)
 }
 
 /// Refuses a file of accepted variants that is not as `rephrase` left it. One that is in no list was written by another program or an

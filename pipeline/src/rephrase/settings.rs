@@ -13,6 +13,7 @@ use super::record;
 use super::style::{self, Style};
 use crate::error::{Error, Result};
 use crate::json;
+use crate::listing::{Listing, Maker};
 
 /// Its name.
 pub const FILE: &str = "settings.json";
@@ -91,7 +92,7 @@ impl Settings {
     /// # Errors
     /// A file that is not ours is in the way, or the disk refuses.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let mut listing = record::listing(folder)?;
+        let mut listing = listing(folder)?;
         listing.claim([FILE.to_owned()])?;
         listing.write_file(FILE, &json::canonical(self))?;
         listing.finish()
@@ -127,4 +128,18 @@ impl Settings {
         let Settings { per_document, max_documents, seed, .. } = *self;
         Choice { styles, per_document, max_documents, seed }
     }
+}
+
+/// The list of our files in the folder of rephrasing.
+///
+/// # Errors
+/// It is damaged.
+pub fn listing(folder: &Path) -> Result<Listing> {
+    let mut earlier = Vec::new();
+    // Versions without lists left settings, and then everything else of these names.
+    if Settings::read(folder).is_ok() {
+        earlier.extend([FILE, record::LEDGER, record::REJECTED].map(str::to_owned));
+        earlier.extend(record::accepted_files(folder)?.keys().map(|source| record::accepted_name(source)));
+    }
+    Listing::open(folder, Maker::Rephrase, earlier)
 }

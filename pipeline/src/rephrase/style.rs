@@ -8,14 +8,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::chunk::ChunkConfig;
 use super::gates::{self, Limits};
 use crate::error::{Error, Problem, Result};
-use crate::json;
 use crate::strict_toml::{Decoder, Fault, Section, Table};
 
 /// A style, read and checked.
@@ -203,20 +201,6 @@ impl Style {
         Ok(style)
     }
 
-    /// Digest of the template: everything that decides what is asked, in canonical JSON.
-    pub fn template(&self) -> Hash {
-        let Prompt { instruction, sentinel, temperature, top_p, max_tokens, .. } = &self.style;
-        json::digest(&json!({
-            "instruction": instruction,
-            "sentinel": sentinel,
-            "temperature": temperature,
-            "top_p": top_p,
-            "max_tokens": max_tokens,
-            "chunk": self.chunk,
-            "prompt": super::prompt::VERSION,
-        }))
-    }
-
     /// Name of the style and of the variant it makes.
     pub fn name(&self) -> &str {
         &self.style.name
@@ -338,20 +322,6 @@ mod tests {
                 "s.toml:2: `style.name`: `A` must be one or more of a-z, 0-9 and `-`",
             ],
         );
-    }
-
-    #[test]
-    fn the_template_is_what_is_asked_and_not_what_is_accepted() {
-        let style = Style::decode(SMALL, Path::new("s.toml")).unwrap();
-        let template =
-            |more: &str| Style::decode(&format!("{SMALL}{more}"), Path::new("s.toml")).unwrap().template();
-        assert_eq!(
-            style.template(),
-            template("summary = \"x\"\n[gates]\nlength_most = 3\noff = [\"compression\"]\n")
-        );
-        assert_eq!(style.template(), template("[use]\nmin_quality = 3\n"));
-        assert_ne!(style.template(), template("temperature = 0.1\n"));
-        assert_ne!(style.template(), template("[chunk]\ntokens = 100\n"));
     }
 
     #[test]

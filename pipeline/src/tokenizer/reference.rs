@@ -1,6 +1,7 @@
 //! The reference engine: the library `tokenizers`, whose ids are right by definition.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -8,6 +9,7 @@ use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, PreTokenizerWrapper, 
 
 use super::vocabulary::{Vocabulary, Writing};
 use super::{SpecialInText, limits, spelled};
+use crate::error::{self, Error};
 use crate::guard;
 
 /// Names under which published tokenizers hold their end of document, most specific first.
@@ -208,6 +210,19 @@ fn choose_eod<'a>(wanted: Option<&'a str>, specials: &[&'a str]) -> Result<&'a s
         (Some(a), Some(b)) => {
             Err(format!("both `{a}` and `{b}` could end a document; choose one with `tokenizer.eod`"))
         }
+    }
+}
+
+impl Vocabulary {
+    /// The vocabulary of a tokenizer file.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when the file is not a tokenizer.
+    pub fn read(path: &Path) -> error::Result<Vocabulary> {
+        let file = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let wrong = |message: String| Error::Tokenizer { path: path.to_owned(), message };
+        let parsed = serde_json::from_slice(&file).map_err(|e| wrong(e.to_string()))?;
+        Ok(Reference::new(file, &parsed, SpecialInText::Text).map_err(wrong)?.vocabulary())
     }
 }
 

@@ -1,13 +1,8 @@
 //! What the tokens of a vocabulary stand for: the bytes of each, and how many.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use tokenizers::AddedToken;
-
-use super::SpecialInText;
-use super::reference::Reference;
-use crate::error::{Error, Result};
 
 /// The character by which a byte-level vocabulary writes each byte: itself where it is printable, else the next
 /// character from U+0100 on (`bytes_to_unicode` of GPT-2).
@@ -91,17 +86,6 @@ impl Vocabulary {
             }
         }
         Vocabulary { tokens }
-    }
-
-    /// The vocabulary of a tokenizer file.
-    ///
-    /// # Errors
-    /// [`Error::Tokenizer`] when the file is not a tokenizer.
-    pub fn read(path: &Path) -> Result<Vocabulary> {
-        let file = std::fs::read(path).map_err(Error::io(path, "read"))?;
-        let wrong = |message: String| Error::Tokenizer { path: path.to_owned(), message };
-        let parsed = serde_json::from_slice(&file).map_err(|e| wrong(e.to_string()))?;
-        Ok(Reference::new(file, &parsed, SpecialInText::Text).map_err(wrong)?.vocabulary())
     }
 
     /// All tokens, by id.

@@ -110,6 +110,17 @@ fn is_inside(table: &Path) -> bool {
 }
 
 impl Parts {
+    /// Names of the sources, in their order.
+    pub fn sources(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for part in &self.parts {
+            if !names.contains(&part.source.as_str()) {
+                names.push(&part.source);
+            }
+        }
+        names
+    }
+
     /// A table of these parts.
     pub fn new(parts: Vec<PartPlace>, quality_edges: Vec<f64>) -> Parts {
         Parts { version: VERSION, parts, quality_edges }

@@ -11,6 +11,7 @@ mod in_use;
 mod part;
 mod published;
 mod quality;
+mod read;
 mod rephrased;
 mod run;
 mod sources;

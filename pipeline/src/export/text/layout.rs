@@ -35,7 +35,7 @@ pub struct Piece {
 /// A table is missing or damaged.
 pub fn layout(work: &Path, parts: &Parts, selection: &Selection, file_bytes: u64) -> Result<Vec<FilePlan>> {
     let mut files = Vec::new();
-    for source in sources(parts) {
+    for source in parts.sources() {
         let mut cutter = Cutter { file_bytes: file_bytes.max(1), before: 0, files: Vec::new() };
         for (number, part) in parts.parts.iter().enumerate().filter(|(_, part)| part.source == source) {
             let mut wanted = selection.rows(work, parts, number)?.into_iter().peekable();
@@ -49,17 +49,6 @@ pub fn layout(work: &Path, parts: &Parts, selection: &Selection, file_bytes: u64
         files.extend(named.map(|(i, (_, file))| FilePlan { name: format!("{source}-{i:05}"), ..file }));
     }
     Ok(files)
-}
-
-/// The sources of the parts, in their order.
-pub(super) fn sources(parts: &Parts) -> Vec<&str> {
-    let mut names: Vec<&str> = Vec::new();
-    for part in &parts.parts {
-        if !names.contains(&part.source.as_str()) {
-            names.push(&part.source);
-        }
-    }
-    names
 }
 
 struct Cutter {

@@ -7,7 +7,6 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
-use super::layout::sources;
 use crate::document::DocumentId;
 use crate::error::{Error, Result};
 use crate::watch::Watch;
@@ -109,7 +108,7 @@ impl Selection {
     pub fn of(work: &Path, parts: &Parts, watch: &Watch) -> Result<Selection> {
         let mut selection =
             Selection { left_out: vec![Vec::new(); parts.parts.len()], ..Selection::default() };
-        for source in sources(parts) {
+        for source in parts.sources() {
             let numbers: Vec<usize> =
                 (0..parts.parts.len()).filter(|number| parts.parts[*number].source == source).collect();
             selection.add_source(work, parts, &numbers, watch)?;

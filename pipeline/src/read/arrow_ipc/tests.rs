@@ -67,7 +67,7 @@ fn records_in_slices(bytes: &[u8], fields: &FieldPaths, slice_bytes: u64) -> (Ve
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
     let (path, format, limits) = (file.path(), Some(read::Format::Arrow), Limits::default());
-    let slices = read::slice::cut(path, format, bytes.len() as u64, slice_bytes, limits).unwrap();
+    let slices = read::slicing::cut(path, format, bytes.len() as u64, slice_bytes, limits).unwrap();
     let records = slices.iter().flat_map(|(slice, _)| {
         let mut reader = read::open(path, "name", format, *slice, fields, limits).unwrap();
         std::iter::from_fn(move || reader.next_record().unwrap())
@@ -214,7 +214,7 @@ fn batches_with_dictionaries_between_them_are_not_cut() {
 fn a_file_that_changes_after_it_was_cut_is_an_error() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&stream(None)).unwrap();
-    let cut = read::slice::cut(file.path(), None, stream(None).len() as u64, 1, Limits::default()).unwrap();
+    let cut = read::slicing::cut(file.path(), None, stream(None).len() as u64, 1, Limits::default()).unwrap();
     file.as_file().set_len(4).unwrap();
     let opened = read::open(file.path(), "name", None, cut[1].0, &fields(), Limits::default());
     assert!(opened.is_err_and(|error| error.to_string().contains("start it again")));

@@ -5,6 +5,7 @@ use arrow::datatypes::Field;
 use parquet::arrow::ArrowWriter;
 
 use super::*;
+use crate::read::dotted::find;
 use crate::read::MetadataFields;
 
 fn records(bytes: &[u8]) -> Vec<Record> {
