@@ -11,7 +11,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::columns::Columns;
 use super::input::RandomAccess;
-use super::{Bad, Cause, FieldPaths, Limits, Raw, Reader, Record, Slice, Unit, expansion, guard};
+use super::{Bad, Cause, FieldPaths, Limits, Reader, Record, Slice, Unit, expansion, guard};
 use crate::error::Result;
 
 /// Rows decoded at a time: texts of the longest allowed size still fit in memory.

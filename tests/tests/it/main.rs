@@ -6,6 +6,8 @@ mod bad_input;
 mod determinism;
 /// Data that is added during a run: the past stays, the run continues.
 mod growth;
+/// What files import from each other.
+mod imports;
 /// Training: the data sequence and the parameters are the same after a kill.
 mod resume;
 /// The layout of the repository: imports, file sizes, links.

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use e2e::repo;
 
+use crate::imports::{Crate, Import};
+
 /// Modules from the bottom up: a file imports from its own line and from lines above it. Modules that
-/// do not know each other share a line with `|` between them and may not import each other.
+/// do not know each other share a line with `|` between them and may not import each other. A file of a module
+/// may have a line of its own, such as the stage of a subject: `decontaminate::stage`.
 const SHARDS: &[&str] = &[
     "error",
     "hash atomic cache mmap ids permute names terminal file_names memory",
@@ -28,7 +31,8 @@ const PIPELINE: &[&str] = &[
     "work",
     "rephrase",
     "stage | mix | export | plans | grade",
-    "engine dedup ledger",
+    "engine ledger",
+    "dedup",
     "prepare publish reference story import",
     "report",
     "commands",
@@ -67,7 +71,7 @@ const KERNELS: &[&str] = &[
 const CUDA: &[&str] =
     &["float", "convert memory", "warp flow", "arithmetic matrix decode program", "launch", "driver"];
 
-fn rust_files(dir: &Path) -> Vec<PathBuf> {
+pub fn rust_files(dir: &Path) -> Vec<PathBuf> {
     files_of(dir, "rs")
 }
 
@@ -107,11 +111,6 @@ fn layers(table: &[&'static str]) -> BTreeMap<&'static str, (usize, usize)> {
     layers
 }
 
-/// The part of a file before its tests: those may import anything.
-fn without_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]").next().unwrap_or(text)
-}
-
 #[test]
 fn imports_point_one_way() {
     let mut wrong = Vec::new();
@@ -124,34 +123,35 @@ fn imports_point_one_way() {
         ("trainer", TRAINER),
         ("tests/cuda", CUDA),
     ] {
-        let src = repo().join(name).join("src");
         let layers = layers(table);
-        for file in rust_files(&src) {
-            let module =
-                file.strip_prefix(&src).unwrap().iter().next().unwrap().to_string_lossy().replace(".rs", "");
-            if module == "lib" || module == "main" {
-                continue;
-            }
-            let Some(&(layer, group)) = layers.get(module.as_str()) else {
-                wrong.push(format!("{name}: module `{module}` is in no layer"));
+        let layer_of = |file: &[String]| {
+            (1..=file.len()).rev().find_map(|n| layers.get_key_value(file[..n].join("::").as_str()))
+        };
+        let files = Crate::read(&repo().join(name).join("src"));
+        for (file, imports) in files.files().filter(|(file, _)| !file.is_empty()) {
+            let place = file.join("::");
+            let Some((module, &(layer, group))) = layer_of(file) else {
+                wrong.push(format!("{name}: `{place}` is in no layer"));
                 continue;
             };
-            let text = fs::read_to_string(&file).unwrap();
-            for (line, code) in without_tests(&text).lines().enumerate() {
-                for import in code.split("crate::").skip(1) {
-                    let used: String =
-                        import.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                    let Some(&(used_layer, used_group)) = layers.get(used.as_str()) else { continue };
-                    let same = used == module;
-                    if !same && (used_layer > layer || (used_layer == layer && used_group != group)) {
-                        let place = file.strip_prefix(repo()).unwrap().display();
-                        wrong.push(format!("{place}:{}: `{module}` may not import `{used}`", line + 1));
-                    }
+            for Import { line, path } in imports {
+                let Some((used, &(used_layer, used_group))) = layer_of(files.file_of(path)) else { continue };
+                if used != module && (used_layer > layer || (used_layer == layer && used_group != group)) {
+                    wrong.push(format!("{name}: {place}, line {line}: `{module}` may not import `{used}`"));
                 }
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Nor do files of one layer or of one module import each other.
+#[test]
+fn files_do_not_import_in_circles() {
+    for name in ["shards", "report", "pipeline/llm", "pipeline", "trainer/kernels"] {
+        let circles = Crate::read(&repo().join(name).join("src")).circles();
+        assert!(circles.is_empty(), "{name}: files import each other in circles:\n{}", circles.join("\n"));
+    }
 }
 
 #[test]

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, StringArray, StructArray};
-use arrow::datatypes::Field;
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow::datatypes::{DataType, Field};
 use parquet::arrow::ArrowWriter;
 
 use super::*;
 use crate::read::dotted::find;
-use crate::read::MetadataFields;
+use crate::read::{MetadataFields, Raw};
 
 fn records(bytes: &[u8]) -> Vec<Record> {
     slice(bytes, Slice::Whole)
