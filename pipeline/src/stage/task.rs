@@ -11,7 +11,7 @@ use super::{Inputs, Job, Report, Stage};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::watch::Watch;
-use crate::work::clear_folder;
+use crate::work::attempt::Attempt;
 
 pub(super) const REPORT: &str = "report.json";
 
@@ -95,8 +95,9 @@ impl Task {
 
 /// Does a task, unless its report is there already.
 ///
-/// The folder is emptied first, so what a killed run left behind cannot mix in; the report is
-/// written last, so its presence means that all the rest is complete.
+/// The work is done in a folder of its own, which becomes the task's at the end: what a killed run left
+/// behind cannot mix in, another process may do the same task at once, and a report means that all the
+/// rest is complete.
 ///
 /// # Errors
 /// [`Error::Interrupted`], or what the stage ran into.
@@ -106,8 +107,9 @@ pub fn run(task: &Task, watch: &Watch) -> Result<Report> {
         return Ok(report);
     }
     watch.advance(0)?;
-    clear_folder(&task.output)?;
-    let report = task.job.run(&task.output, watch)?;
-    atomic::write_file(&task.file(REPORT), &json::canonical(&report))?;
+    let attempt = Attempt::start(&task.output, REPORT)?;
+    let report = task.job.run(attempt.folder(), watch)?;
+    atomic::write_file(&attempt.folder().join(REPORT), &json::canonical(&report))?;
+    attempt.finish()?;
     Ok(report)
 }

@@ -4,6 +4,7 @@
 //! They are private to one build of this program ([`crate::BUILD_VERSION`] is part of their
 //! fingerprints) and may be deleted at any time: what is missing is made again.
 
+pub mod attempt;
 pub mod audit;
 pub mod contamination;
 pub mod cut_audit;
