@@ -14,7 +14,8 @@ use moe_shards::{Hash, atomic};
 use serde::{Deserialize, Serialize};
 
 use crate::document::Count;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::json;
 use crate::work::rows::{RemovedRow, Row};
 
 /// What a method removed from a part.
@@ -45,4 +46,25 @@ pub fn write_list(work: &Path, rows: &[u32]) -> Result<PathBuf> {
     let place = Path::new("removed").join(format!("{}.rows", &Hash::of(&bytes).to_string()[..24]));
     atomic::write_file(&work.join(&place), &bytes)?;
     Ok(place)
+}
+
+/// The files of a step in a stage's folder: `make` makes them, unless the note beside them says that they are complete. So a
+/// build that goes on behind tasks does not repeat what came before these.
+fn once(note: &Path, make: impl FnOnce() -> Result<Vec<PathBuf>>) -> Result<Vec<PathBuf>> {
+    let folder = note.parent().unwrap_or(Path::new(""));
+    match std::fs::read(note) {
+        Ok(bytes) => {
+            let names: Vec<String> = serde_json::from_slice(&bytes)
+                .map_err(|e| Error::data(note, format!("{e}; delete this file and rerun")))?;
+            Ok(names.iter().map(|name| folder.join(name)).collect())
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let files = make()?;
+            let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+            let names: Vec<String> = files.iter().filter_map(name).collect();
+            atomic::write_file(note, &json::canonical(&names))?;
+            Ok(files)
+        }
+        Err(e) => Err(Error::io(note, "read")(e)),
+    }
 }

@@ -21,7 +21,7 @@ use crate::watch::Watch;
 use crate::work::dedup_rows::{PairRow, SampleRow, SketchRow};
 use crate::work::rows::{self, RemovedRow};
 use crate::work::sort::run::RunReader;
-use crate::work::{PAIRS, SAMPLE, SKETCHES, clear_folder};
+use crate::work::{PAIRS, SAMPLE, SKETCHES};
 
 const FILE: &str = "estimate.json";
 /// Jaccard index from which documents count as alike where the recipe names none.
@@ -60,7 +60,6 @@ pub fn run(
             .map_err(|e| Error::data(&path, format!("{e}; delete this file and rerun")))?;
         return Ok(Some((estimate, used)));
     }
-    clear_folder(&folder)?;
     let (chosen, n_documents) = choose(&sketches, config, watch)?;
     let params = |i: usize| EstimateParams { sketch: config.sketch(), part: i as u32 };
     let mut samples = Vec::new();

@@ -19,8 +19,8 @@ use moe_shards::atomic;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::PartReport;
 use super::against::Others;
+use super::{PartReport, once};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::json;
@@ -36,6 +36,9 @@ pub const REASON: &str = "near_duplicate";
 /// Reason of one that is like a document of another build.
 pub const REASON_AGAINST: &str = "near_duplicate_in_against";
 const REPORT: &str = "report.json";
+/// Lists of documents with candidates, and members by connected sets.
+const CLUSTERED: &str = "clustered.json";
+const CHUNKS: &str = "chunks.json";
 
 /// A part as fuzzy deduplication sees it.
 #[derive(Clone, Debug)]
@@ -141,8 +144,10 @@ pub fn run(
         return Ok((report, folder, used));
     }
     engine.map(&sketches, watch)?;
-    clear_folder(&folder)?;
-    let clustered = candidates::find(&folder, parts, &sketches, config.keep, engine, watch)?;
+    let clustered = once(&folder.join(CLUSTERED), || {
+        clear_folder(&folder)?;
+        candidates::find(&folder, parts, &sketches, config.keep, engine, watch)
+    })?;
 
     let with_shingles = config.verify != Verify::Off;
     let mut members: Vec<Task> = (parts.iter().zip(&clustered).enumerate())
@@ -162,7 +167,7 @@ pub fn run(
         shard.members_task(work, parts.len() + i, config.sketch(), with_shingles, clustered)
     }));
     engine.map(&members, watch)?;
-    let chunks = candidates::chunks(&folder, &members, engine, watch)?;
+    let chunks = once(&folder.join(CHUNKS), || candidates::chunks(&folder, &members, engine, watch))?;
 
     let params = VerifyParams {
         similarity: match config.verify {
