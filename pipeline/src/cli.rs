@@ -1,6 +1,8 @@
 //! The command line: types only.
 
+pub mod build;
 pub mod classifier;
+pub mod cluster;
 pub mod decontaminate;
 pub mod export;
 pub mod grade;
@@ -17,7 +19,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use moe_data::mix::count;
 use moe_data::printer::Color;
-use moe_data::recipe::ByteSize;
 
 /// Raw text to curated, deduplicated, tokenized, memory-mapped shards and a multi-epoch plan.
 #[derive(Debug, Parser)]
@@ -88,7 +89,13 @@ pub enum Verb {
   moe-data build --against old/out                   # without the documents of an earlier build
   moe-data build --text-only && moe-data export --jsonl text/   # curation alone, without tokens
   moe-data build --recipe my.toml --dry-run          # check it, and predict from 1 % what would come of it")]
-    Build(Build),
+    Build(Box<build::Build>),
+    /// Do a share of the tasks that a build left for other processes, or see how far they are
+    #[command(subcommand)]
+    Task(cluster::TaskVerb),
+    /// Have Slurm do a build: arrays of jobs on many nodes, and the same bytes
+    #[command(subcommand)]
+    Slurm(cluster::SlurmVerb),
     /// Train, import, check and measure tokenizers
     #[command(subcommand)]
     Tokenizer(tokenizer::TokenizerVerb),
@@ -209,67 +216,6 @@ pub enum Verb {
     Man(shell::Man),
 }
 
-/// Flags of `build`.
-#[derive(Debug, Args)]
-pub struct Build {
-    /// Recipe file [default: configs/build.toml]
-    #[arg(long, value_name = "FILE")]
-    pub recipe: Option<PathBuf>,
-    /// File, folder or glob to read instead of the recipe's sources; may be repeated, each is a
-    /// source named after its stem
-    #[arg(long, value_name = "PATH")]
-    pub input: Vec<PathBuf>,
-    /// Of the files of --input read only those that match this pattern, as in a .gitignore; may be repeated
-    #[arg(long, value_name = "PATTERN", requires = "input")]
-    pub include: Vec<String>,
-    /// Pass over files of --input that match this pattern, as in a .gitignore; may be repeated
-    #[arg(long, value_name = "PATTERN", requires = "input")]
-    pub exclude: Vec<String>,
-    /// Pass over files of --input that a .gitignore in its folders names
-    #[arg(long, requires = "input")]
-    pub gitignore: bool,
-    /// Read at most so many records of each source, such as 10K, to try a recipe out
-    #[arg(long, value_name = "N", value_parser = parse_limit)]
-    pub limit: Option<u64>,
-    /// Output folder of another build, of which no document is taken in again; repeat for several
-    #[arg(long, value_name = "DIR")]
-    pub against: Vec<PathBuf>,
-    /// Output folder, or a URL in an object store (s3://, gs://, az://)
-    #[arg(long, value_name = "DIR", default_value = "out")]
-    pub out: PathBuf,
-    /// The folder on this machine in which the output for a URL is made and kept
-    #[arg(long, value_name = "DIR")]
-    pub work: Option<PathBuf>,
-    /// Threads [default: one for each core]; the result does not depend on it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
-    /// Memory of deduplication, at least 1MiB [default: 1GiB]; the result does not depend on it
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<ByteSize>,
-    /// Fail on any bad record, whatever limits.max_bad_fraction says
-    #[arg(long)]
-    pub strict: bool,
-    /// Forget all earlier work in the output folder
-    #[arg(long)]
-    pub fresh: bool,
-    /// Encode one of N documents with the reference tokenizer too, and stop at a difference
-    /// [default: the recipe's tokenizer.verify_every]
-    #[arg(long, value_name = "N")]
-    pub verify_every: Option<u64>,
-    /// Stop before the tokenizer: curated text alone, for moe-data export --jsonl or --parquet
-    #[arg(long, conflicts_with_all = ["dry_run", "verify_every"])]
-    pub text_only: bool,
-    /// Check everything, say what would be done, and predict from a sample what would be kept, its tokens, disk and time
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Share of the texts that a dry run looks at, at least some hundred
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01, requires = "dry_run", value_parser = parse_share)]
-    pub sample: f64,
-    /// Print a summary as JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Flags of `mix`.
 #[derive(Debug, Args)]
 pub struct Mix {
@@ -338,23 +284,6 @@ pub struct Filters {
     /// Print JSON on stdout
     #[arg(long)]
     pub json: bool,
-}
-
-/// A count above 0.
-fn parse_limit(text: &str) -> Result<u64, String> {
-    match count::parse_u64(text)? {
-        0 => Err("0 records are none; expected 1 or more".to_owned()),
-        n => Ok(n),
-    }
-}
-
-/// A number above 0, up to 1.
-fn parse_share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| format!("`{text}` is no number, such as 0.01"))?;
-    match share > 0.0 && share <= 1.0 {
-        true => Ok(share),
-        false => Err(format!("{share} is no share; expected more than 0, up to 1")),
-    }
 }
 
 /// Flags of `report`.

@@ -88,6 +88,32 @@ pub enum Error {
     /// A server of language models, or the cache of its completions.
     #[error(transparent)]
     Llm(moe_llm::Error),
+    /// A build goes on when other processes have done their part.
+    #[error(
+        "{n_waiting} of {n_tasks} tasks of `{stage}` are waiting{}\n  next: moe-data task run --out {} --array I/N for every I from 0 to N-1, then the same command again",
+failed_before(n_failed),
+        out.display()
+    )]
+    Waiting {
+        /// Name of the stage.
+        stage: &'static str,
+        /// Tasks that nobody has finished.
+        n_waiting: usize,
+        /// All tasks of the stage.
+        n_tasks: usize,
+        /// Those waiting that have failed.
+        n_failed: usize,
+        /// Folder of the build.
+        out: PathBuf,
+    },
+    /// Tasks that were run failed.
+    #[error("{message}")]
+    Tasks {
+        /// How many, and where the reasons are.
+        message: String,
+        /// Exit code of the first one.
+        code: u8,
+    },
     /// The user asked to stop.
     #[error("interrupted; finished parts are kept: run the same command to continue")]
     Interrupted,
@@ -122,6 +148,13 @@ impl fmt::Display for Problem {
     }
 }
 
+fn failed_before(n: &usize) -> String {
+    match n {
+        0 => String::new(),
+        n => format!(", {n} of them have failed before"),
+    }
+}
+
 fn list(problems: &[Problem]) -> String {
     let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
     lines.join("\n")
@@ -145,7 +178,8 @@ impl Error {
         Error::Data { path: path.to_owned(), message: message.into() }
     }
 
-    /// 1 a check failed, 2 usage or configuration, 3 data, 5 memory, 7 the machine or a server, 130 interrupted.
+    /// 1 a check failed, 2 usage or configuration, 3 data, 5 memory, 7 the machine or a server, 8 tasks are waiting,
+    /// 130 interrupted.
     pub fn exit_code(&self) -> u8 {
         use moe_shards::exit_code_of;
         match self {
@@ -165,6 +199,8 @@ impl Error {
                 source.downcast_ref().map_or(3, exit_code_of)
             }
             Error::TooManyBad { .. } | Error::Data { .. } | Error::Parquet { .. } | Error::Shards(_) => 3,
+            Error::Waiting { .. } => 8,
+            Error::Tasks { code, .. } => *code,
             Error::Interrupted => 130,
         }
     }

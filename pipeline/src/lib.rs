@@ -51,6 +51,7 @@ pub mod mix;
 pub mod plans;
 pub mod stage;
 
+pub mod cluster;
 pub mod engine;
 
 pub mod dedup;

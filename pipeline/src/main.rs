@@ -11,7 +11,6 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use moe_data::Error;
 use moe_data::commands::{build, config, dups, explain, filters, inspect, label, mix, verify, why};
-use moe_data::prepare::InputFilters;
 use moe_data::printer::{Color, Level, Printer};
 use moe_shards::memory::Allocator;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
@@ -57,7 +56,9 @@ fn listen() -> moe_data::Result<()> {
 
 fn fail(error: &Error, printer: &Printer) -> ExitCode {
     // Whoever closed the pipe, as `head` does, has what it wanted and needs no message.
-    if !matches!(error, Error::Output(e) if e.kind() == ErrorKind::BrokenPipe) {
+    let is_closed = matches!(error, Error::Output(e) if e.kind() == ErrorKind::BrokenPipe);
+    // That tasks are waiting is no error, and the build has said so.
+    if !is_closed && !matches!(error, Error::Waiting { .. }) {
         printer.error(&error.to_string());
     }
     ExitCode::from(error.exit_code())
@@ -98,31 +99,9 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             moe_data::commands::decontaminate::run(&args, printer)
         }
         Verb::Classifier(verb) => run_classifier(verb, printer),
-        Verb::Build(flags) => {
-            let args = build::BuildArgs {
-                recipe: flags.recipe,
-                input: flags.input,
-                filters: InputFilters {
-                    include: flags.include,
-                    exclude: flags.exclude,
-                    gitignore: flags.gitignore,
-                    limit: flags.limit,
-                },
-                against: flags.against,
-                out: flags.out,
-                threads: flags.threads.map(usize::from),
-                memory: flags.memory,
-                strict: flags.strict,
-                fresh: flags.fresh,
-                work: flags.work,
-                verify_every: flags.verify_every,
-                text_only: flags.text_only,
-                dry_run: flags.dry_run,
-                sample: flags.sample,
-                json: flags.json,
-            };
-            build::run(&args, printer, stop_on_signals()?)
-        }
+        Verb::Build(flags) => build::run(&(*flags).into(), printer, stop_on_signals()?),
+        Verb::Task(verb) => run_task(verb, printer),
+        Verb::Slurm(verb) => run_slurm(verb, printer),
         Verb::Import(flags) => moe_data::commands::import::run(&flags.into(), printer, stop_on_signals()?),
         Verb::Rephrase(flags) => run_rephrase(*flags, printer),
         Verb::Label(flags) => match flags.into_args() {
@@ -228,6 +207,50 @@ fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
         signal_hook::low_level::exit(i32::from(error.exit_code()));
     });
     Ok(stop)
+}
+
+fn run_task(verb: cli::cluster::TaskVerb, printer: &Printer) -> moe_data::Result<()> {
+    use cli::cluster::TaskVerb;
+    use moe_data::commands::task;
+
+    match verb {
+        TaskVerb::Run(flags) => task::run(&flags.into(), printer, stop_on_signals()?),
+        TaskVerb::Status(flags) => task::status(&flags.out, flags.json, printer),
+    }
+}
+
+fn run_slurm(verb: cli::cluster::SlurmVerb, printer: &Printer) -> moe_data::Result<()> {
+    use cli::cluster::SlurmVerb;
+    use moe_data::commands::slurm;
+
+    match verb {
+        SlurmVerb::Submit(flags) => {
+            let words = flags.words();
+            let build = build_args(&words)?;
+            let dry_run = flags.dry_run;
+            slurm::submit(&slurm::SubmitArgs { words, build, settings: (*flags).into(), dry_run }, printer)
+        }
+        SlurmVerb::Status(flags) => slurm::status(&flags.out, flags.json, printer),
+        SlurmVerb::Retry(flags) => slurm::retry(&flags.out, printer),
+        SlurmVerb::Drive(flags) => {
+            let stop = stop_on_signals()?;
+            moe_data::cluster::slurm::drive(&flags.out, printer, |words| {
+                build::run(&build_args(words)?, printer, stop)
+            })
+        }
+    }
+}
+
+/// What the words behind `moe-data build` mean.
+fn build_args(words: &[String]) -> moe_data::Result<build::BuildArgs> {
+    let words = ["moe-data", "build"].into_iter().chain(words.iter().map(String::as_str));
+    match Cli::try_parse_from(words).map(|cli| cli.verb) {
+        Ok(Verb::Build(flags)) => Ok((*flags).into()),
+        Ok(_) => Err(Error::Usage("these are no words of moe-data build".to_owned())),
+        Err(answer) => {
+            Err(Error::Usage(answer.render().to_string().trim_start_matches("error: ").trim_end().to_owned()))
+        }
+    }
 }
 
 fn run_rephrase(flags: cli::rephrase::Rephrase, printer: &Printer) -> moe_data::Result<()> {

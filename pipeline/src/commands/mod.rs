@@ -21,6 +21,8 @@ mod profile;
 pub mod rephrase;
 pub mod report;
 pub mod server;
+pub mod slurm;
+pub mod task;
 pub mod tokenizer;
 pub mod verify;
 pub mod why;

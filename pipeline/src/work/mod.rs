@@ -101,6 +101,9 @@ pub const STORED: &str = "stored.zst";
 /// Where each document's tokens and id are, sorted by variant and family.
 pub const TOKEN_ROWS: &str = "tokens.rows";
 
+/// Tasks of a stage that wait for other processes.
+pub const TASKS: &str = "tasks.jsonl";
+
 /// Folder of a dry run.
 pub const DRY_RUN: &str = "dry-run";
 /// What a dry run predicts.
@@ -147,7 +150,7 @@ pub fn remove_work(work: &Path) -> Result<()> {
         remove_dry_run(work)?;
     }
     clear_work(work, &BTreeSet::new())?;
-    for name in [parts::FILE, PREDICTION] {
+    for name in [parts::FILE, PREDICTION, TASKS] {
         remove_file(&work.join(name))?;
     }
     remove_if_empty(work)

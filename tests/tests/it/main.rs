@@ -2,6 +2,8 @@
 
 /// User errors get a message with a remedy, never a panic.
 mod bad_input;
+/// Tasks that other processes do: shares, kills, attempts that live on, failures.
+mod cluster;
 /// Same bytes for any thread count and any split of the input, after any kill.
 mod determinism;
 /// Data that is added during a run: the past stays, the run continues.

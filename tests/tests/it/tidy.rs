@@ -31,7 +31,7 @@ const PIPELINE: &[&str] = &[
     "work",
     "rephrase",
     "stage | mix | export | plans | grade",
-    "engine ledger",
+    "engine ledger cluster",
     "dedup",
     "prepare publish reference story import",
     "report",

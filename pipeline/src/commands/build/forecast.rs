@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::part::Part;
 use super::run::Run;
+use crate::cluster::BuildEngine;
 use crate::document::Count;
 use crate::engine::LocalEngine;
 use crate::error::{Error, Result};
@@ -101,7 +102,7 @@ pub(super) fn run(
         // What another dry run left would be counted as this one's.
         remove_dry_run(&work)?;
         let start = Instant::now();
-        let mut run = Run::new(prepared, &folder, engine()?, printer, stop.clone())?;
+        let mut run = Run::new(prepared, &folder, BuildEngine::here(engine()?), printer, stop.clone())?;
         run.sample = Some(per_million);
         let parts = run.read()?;
         let n: u64 = parts.iter().map(|part| part.left.docs).sum();

@@ -26,6 +26,7 @@ use moe_shards::memory::machine_bytes;
 use serde_json::json;
 
 use self::run::Run;
+use crate::cluster::{self, BuildEngine};
 use crate::dedup::against::OtherShard;
 use crate::engine::LocalEngine;
 use crate::error::{Error, Result};
@@ -62,6 +63,8 @@ pub struct BuildArgs {
     pub fresh: bool,
     /// Of how many documents one is encoded by the reference too; the recipe's when absent.
     pub verify_every: Option<u64>,
+    /// Leave the tasks to other processes.
+    pub plan_tasks: bool,
     /// Stop before the tokenizer.
     pub text_only: bool,
     /// Say what would be done, and predict from a sample what would come of it.
@@ -75,30 +78,34 @@ pub struct BuildArgs {
 /// Runs the command. `stop` is set when the user asks to stop.
 ///
 /// # Errors
-/// Everything in [`Error`]; its exit code is the command's.
+/// Everything in [`Error`]; its exit code is the command's. [`Error::Waiting`] has been told to the user.
 pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let outcome = build_and_copy(args, printer, stop);
+    if let Err(waiting @ Error::Waiting { stage, n_waiting, n_tasks, n_failed, out }) = &outcome {
+        if args.json {
+            let summary = json!({
+                "status": "waiting", "out": out, "stage": stage, "tasks": n_tasks, "waiting": n_waiting, "failed": n_failed,
+            });
+            printer.data(&format!("{summary}\n"));
+        }
+        printer.note(&waiting.to_string());
+    }
+    outcome
+}
+
+fn build_and_copy(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     if args.text_only {
         text::check_folder(args)?;
     }
+    let folder = folder(args)?;
+    if args.work.is_none() {
+        return build(args, printer, stop);
+    }
     let url = args.out.to_string_lossy();
-    let folder = match (objects::is_url(&args.out), &args.work) {
-        (false, None) => return build(args, printer, stop),
-        (true, Some(folder)) => folder,
-        (true, None) => {
-            let message = format!(
-                "--out {url} needs --work DIR: a folder on this machine, in which the output is made"
-            );
-            return Err(Error::Usage(message));
-        }
-        (false, Some(_)) => {
-            let message = "--work is for --out URL; a folder as --out holds the work as well";
-            return Err(Error::Usage(message.to_owned()));
-        }
-    };
     // Asked now, so that a wrong bucket is not found after hours of work.
     objects::find(&format!("{}/", url.trim_end_matches('/')))
         .map_err(|message| Error::Usage(format!("--out {url}: {message}")))?;
-    build(&BuildArgs { out: folder.clone(), ..args.clone() }, printer, stop)?;
+    build(&BuildArgs { out: folder.to_owned(), ..args.clone() }, printer, stop)?;
     if args.dry_run {
         return Ok(());
     }
@@ -108,7 +115,42 @@ pub fn run(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     Ok(())
 }
 
-fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+/// The folder in which a build makes its output.
+///
+/// # Errors
+/// [`Error::Usage`]: a URL without a folder, or a folder too many.
+pub fn folder(args: &BuildArgs) -> Result<&Path> {
+    match (objects::is_url(&args.out), &args.work) {
+        (false, None) => Ok(&args.out),
+        (true, Some(folder)) => Ok(folder),
+        (true, None) => Err(Error::Usage(format!(
+            "--out {} needs --work DIR: a folder on this machine, in which the output is made",
+            args.out.display()
+        ))),
+        (false, Some(_)) => {
+            let message = "--work is for --out URL; a folder as --out holds the work as well";
+            Err(Error::Usage(message.to_owned()))
+        }
+    }
+}
+
+/// Refuses what can be refused before any work, and makes the folder that is not refused one of builds, so that notes about a build
+/// can be put there before it starts.
+///
+/// # Errors
+/// A recipe or a folder that cannot be used.
+pub fn check(args: &BuildArgs, printer: &Printer) -> Result<()> {
+    if args.text_only {
+        text::check_folder(args)?;
+    }
+    let args = &BuildArgs { out: folder(args)?.to_owned(), work: None, ..args.clone() };
+    prepare(args, printer)?;
+    let _lock = OutputLock::acquire(&args.out)?;
+    publish::mark(&args.out)
+}
+
+/// Refuses what can be refused before any work.
+fn prepare(args: &BuildArgs, printer: &Printer) -> Result<Prepared> {
     let goal = if args.text_only { Goal::Texts } else { Goal::Shards };
     let mut prepared =
         Prepared::new(args.recipe.as_deref(), &args.input, &args.against, goal, &args.filters)?;
@@ -119,6 +161,11 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     check_memory(args.memory, &prepared.recipe.limits, machine_bytes())?;
     publish::check_folder(&args.out)?;
     check_against(&args.out, &prepared)?;
+    Ok(prepared)
+}
+
+fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let mut prepared = prepare(args, printer)?;
     if args.dry_run {
         return dry_run(args, &mut prepared, printer, &stop);
     }
@@ -140,7 +187,10 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     }
     prepared.check_fields()?;
 
-    let engine = engine(args)?;
+    let engine = match args.plan_tasks {
+        true => BuildEngine::planning(engine(args)?, &args.out),
+        false => BuildEngine::here(engine(args)?),
+    };
     let threads = engine.threads();
     printer.note(&format!("building {} from {} with {threads} threads", args.out.display(), prepared.origin));
     let mut run = Run::new(&prepared, &args.out, engine, printer, stop)?;
@@ -185,6 +235,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let tokenizer_file = prepared.tokenizer.as_ref().map(|_| tokenizer.info.blake3);
     let identity = prepared.identity(tokenizer_file)?;
     let manifest = publish::manifest(&prepared, identity, tokenizer.info.clone(), &run.results);
+    cluster::remove(&args.out)?;
     publish::write_data(&args.out, &prepared, &manifest, &tokenizer, &run.results)?;
     say_result(args, printer, &run.ledger, "built");
     let seconds = started.elapsed().as_secs_f64();

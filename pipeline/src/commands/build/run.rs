@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicBool;
 use moe_shards::{Hash, Shard, TokenId, TokenWidth, TokenizerInfo, atomic};
 
 use super::part::{Part, left};
-use crate::engine::{Engine, LocalEngine};
+use crate::cluster::BuildEngine;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ledger::{EncoderNote, Ledger, SourceLedger};
 use crate::prepare::Prepared;
@@ -26,7 +27,7 @@ pub(super) struct Run<'a> {
     pub prepared: &'a Prepared,
     /// The work folder.
     pub work: PathBuf,
-    pub engine: LocalEngine,
+    pub engine: BuildEngine,
     pub printer: &'a Printer,
     /// Set when the user asks to stop.
     pub stop: Arc<AtomicBool>,
@@ -48,7 +49,7 @@ impl<'a> Run<'a> {
     pub fn new(
         prepared: &'a Prepared,
         out: &Path,
-        engine: LocalEngine,
+        engine: BuildEngine,
         printer: &'a Printer,
         stop: Arc<AtomicBool>,
     ) -> Result<Run<'a>> {

@@ -7,6 +7,7 @@ use moe_shards::{Hash, Manifest};
 use super::part::Part;
 use super::run::Run;
 use super::{BuildArgs, check_bad, say_result};
+use crate::cluster;
 use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::export::text::Selection;
@@ -99,6 +100,7 @@ pub(super) fn finish(
     publish::write_reports(out, prepared, &run.results, &run.ledger)?;
     run.ledger.check()?;
     check_bad(args, prepared, &run.ledger, run.bad_causes().as_deref())?;
+    cluster::remove(out)?;
     publish::write_text(out, prepared, &run.results)?;
     say_result(args, printer, &run.ledger, "built");
     Ok(())
