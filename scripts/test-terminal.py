@@ -91,7 +91,7 @@ def killed_and_resumed():
     first.wait()
     with open(f"{run}/metrics.jsonl", "a") as file:
         file.write('{"step":99,"train/ce":')
-    assert watching.read(20, b"no process trains it"), watching.written
+    assert watching.read(20, b"not running"), watching.written
     watching.resize(50, 12)
     assert subprocess.run(["moe-train", "--quiet", "resume", run]).returncode == 0
     assert watching.end(30) == 0, watching.written

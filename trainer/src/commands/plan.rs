@@ -224,7 +224,7 @@ impl Report<'_> {
             "{:<20} {:>15} {:>15} {:>15} {:>17}",
             "part", "parameters", "active", "MFLOP/token", "bytes kept/token"
         ));
-        let all = [("together", whole)];
+        let all = [("total", whole)];
         for (name, cost) in Model::costs(self.geometry).iter().chain(&all) {
             line(format_args!(
                 "{name:<20} {:>15} {:>15} {:>15.3} {:>17}",
@@ -247,7 +247,7 @@ impl Report<'_> {
         let limit = device::memory_limit().filter(|_| self.is_cpu);
         let of = limit
             .map_or_else(String::new, |limit| format!(" of {:.3} that this process may use", gib(limit)));
-        line(format_args!("{:<35} {:>10.3}{of}\n", "together", gib(self.memory.total())));
+        line(format_args!("{:<35} {:>10.3}{of}\n", "total", gib(self.memory.total())));
 
         let (steps, batch) = (self.steps(), self.config.data.batch);
         let up_to = if self.config.batches.is_ramp() { "up to " } else { "" };

@@ -63,7 +63,7 @@ impl View {
         let n_steps = live.map(|live| live.n_steps as f64).or(follower.n_steps);
         let (status, is_wrong) = match (follower.status, live.is_some()) {
             (Status::Running, _) | (_, true) => ("running", false),
-            (Status::Stopped, _) => ("not being trained", true),
+            (Status::Stopped, _) => ("not running", true),
             (Status::Done, _) => ("done", false),
             (Status::Diverged, _) => ("diverged", true),
         };

@@ -241,19 +241,19 @@ fn folders_that_cannot_be_imported_are_refused_with_the_reason() {
         opened.err().map(|error| error.to_string()).unwrap_or_default()
     };
     assert_eq!(problem("hidden_act", "silu".into()), "");
-    assert!(problem("hidden_act", "gelu".into()).contains("hidden_act: \"silu\" expected, \"gelu\" found"));
-    assert!(problem("architectures", serde_json::json!(["Bert"])).contains("Bert found"));
+    assert!(problem("hidden_act", "gelu".into()).contains("hidden_act: expected \"silu\", found \"gelu\""));
+    assert!(problem("architectures", serde_json::json!(["Bert"])).contains("found Bert"));
     let rope = |kind: &str, fast: f64| {
         serde_json::json!({ "rope_type": kind, "rope_theta": 1e4, "factor": 2.0, "beta_fast": fast,
             "partial_rotary_factor": 1.0, "original_max_position_embeddings": 8 })
     };
     assert_eq!(problem("rope_parameters", rope("yarn", 32.0)), "");
-    assert!(problem("rope_parameters", rope("yarn", 16.0)).contains("beta_fast: 32 expected, 16 found"));
+    assert!(problem("rope_parameters", rope("yarn", 16.0)).contains("beta_fast: expected 32, found 16"));
     assert!(
         problem("rope_parameters", rope("linear", 32.0)).contains("expected default or yarn, found linear")
     );
-    assert!(problem("hidden_size", 30.into()).contains("model.embed_tokens.weight: shape [40, 30] expected"));
-    assert!(problem("n_shared_experts", 0.into()).contains("shared_experts.down_proj.weight is no part"));
+    assert!(problem("hidden_size", 30.into()).contains("model.embed_tokens.weight: expected shape [40, 30]"));
+    assert!(problem("n_shared_experts", 0.into()).contains("shared_experts.down_proj.weight is not part"));
     assert!(problem("num_hidden_layers", 3.into()).contains("tensor model.layers.2"));
     // Extra blocks that predict later tokens are left out.
     assert_eq!(problem("num_nextn_predict_layers", 5.into()), "");
@@ -454,7 +454,7 @@ fn a_gguf_file_has_the_tensors_and_keys_of_its_architecture() {
     let other = dir.path().join("words.gguf");
     let refused = gguf::export(&words, &other, gguf::Type::F32).expect_err("refused").to_string();
     assert!(
-        refused.contains("model.type: \"BPE\" expected, \"WordLevel\" found") && !other.exists(),
+        refused.contains("model.type: expected \"BPE\", found \"WordLevel\"") && !other.exists(),
         "{refused}"
     );
 }

@@ -88,7 +88,7 @@ fn a_fork_may_read_other_batches_or_another_plan() {
     write_plan(&world.path("other"), 2);
     let output = world.run(&[&FROM_6[..], &["--fork", "else", "--shards", "other", "--json"]].concat());
     assert_eq!(json(&output)["step"], 12);
-    assert!(stderr(&output).contains("read from its first sample on"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("read from its first sample"), "{}", stderr(&output));
     assert_eq!(state(&world, "else", 12)["t"], 12);
     // A fork of a fork.
     let again =
@@ -112,11 +112,11 @@ fn an_impossible_fork_is_refused_and_leaves_nothing() {
     let with = |more: &[&'static str]| [&fork[..], more].concat();
     refused(&with(&["--set", "moe.experts=5"]), 4, &["tensor", "shape", "moe.experts: 4 -> 5"]);
     refused(&with(&["--set", "moe.top_k=9"]), 2, &["moe.top_k = 9"]);
-    refused(&with(&["--steps", "4"]), 2, &["step 6 is after the last one"]);
+    refused(&with(&["--steps", "4"]), 2, &["step 6 is past the last one"]);
     refused(&with(&["--steps", "100000"]), 2, &["step 7 begins at sample 12"]);
     refused(&with(&["--shards", "nowhere"]), 3, &["nowhere"]);
-    refused(&["--fork", "r"], 2, &["lies in the run that it leaves"]);
-    refused(&["--fork", "r/checkpoints/step-00000005"], 2, &["lies in the run that it leaves"]);
+    refused(&["--fork", "r"], 2, &["is inside the original run"]);
+    refused(&["--fork", "r/checkpoints/step-00000005"], 2, &["is inside the original run"]);
     refused(&with(&["--stop-after", "5"]), 2, &["--stop-after 5: is past"]);
     json(&world.train("s", &["--steps", "2"]));
     refused(&["--fork", "s"], 2, &["--fork s: exists"]);
@@ -280,7 +280,7 @@ fn a_plan_tells_size_work_memory_and_passes() {
 
     let text = world.run(&[&args[..], &["--measure", "1"]].concat());
     let text = String::from_utf8(text.stdout).expect("text");
-    for expected in ["together", "gradients", "rows of each of 4 experts", "time at"] {
+    for expected in ["total", "gradients", "rows per expert (4 experts)", "time at"] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let huge = ["--set", "moe.experts=65536", "--set", "moe.expert_ffn=65536", "--measure"];
@@ -288,7 +288,7 @@ fn a_plan_tells_size_work_memory_and_passes() {
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(
         stderr(&output).contains("GiB of memory")
-            && String::from_utf8_lossy(&output.stdout).contains("together")
+            && String::from_utf8_lossy(&output.stdout).contains("total")
     );
     assert!(!world.path("runs").exists());
 }

@@ -67,7 +67,7 @@ fn a_run_is_watched_and_alarms_end_it_where_asked() {
 
     let watch = |more: &[&str]| world.run(&[&["watch", "runs/a", "--once"][..], more].concat());
     let state = json(&watch(&["--json"]));
-    assert_eq!((&state["status"], &state["steps"]), (&"no process trains it".into(), &12.0.into()));
+    assert_eq!((&state["status"], &state["steps"]), (&"not running".into(), &12.0.into()));
     assert_eq!(state["layers"][0]["load"].as_array().map(Vec::len), Some(4));
     assert_eq!(
         (watch(&["--fail-on", "spike"]).status.code(), watch(&["--fail-on", "skipped"]).status.code()),

@@ -311,10 +311,10 @@ fn expert_choice_is_not_causal_and_must_be_asked_for() {
 fn contradictions_of_routers_are_refused_with_the_reason() {
     let cases: [(&[&str], &str); 10] = [
         (&["moe.balance.quantile=true", "moe.balance.bias_rate=0.1"], "leave one of them off"),
-        (&["moe.balance.quantile=true", "moe.router.kind=gshard"], "sets a bias of logits"),
-        (&["moe.router.kind=switch"], "moe.top_k = 1 expected, found 2"),
-        (&["moe.router.kind=gshard", "moe.top_k=3"], "moe.top_k = 2 expected, found 3"),
-        (&["moe.router.kind=gshard", "moe.balance.bias_rate=0.1"], "nothing to move"),
+        (&["moe.balance.quantile=true", "moe.router.kind=gshard"], "sets a logit bias"),
+        (&["moe.router.kind=switch"], "expected moe.top_k = 1, found 2"),
+        (&["moe.router.kind=gshard", "moe.top_k=3"], "expected moe.top_k = 2, found 3"),
+        (&["moe.router.kind=gshard", "moe.balance.bias_rate=0.1"], "has no selection bias"),
         (&["moe.balance.load=0.1"], "noisy_top_k"),
         (
             &["moe.router.kind=hierarchical", "moe.balance.bias_rate=0", "moe.balance.orthogonality=0.1"],

@@ -46,7 +46,7 @@ fn a_lost_latest_names_the_newest_intact_checkpoint() {
         }
     }
     let (code, text) = said(&world, &["resume", "r", "--from", "../../x"]);
-    assert!(code == 4 && text.contains("is no name of a checkpoint"), "{text}");
+    assert!(code == 4 && text.contains("is not a checkpoint name"), "{text}");
     // The suggested command works, and `latest` exists again.
     assert_eq!(json(&world.run(&["resume", "r", "--from", "step-00000006", "--json"]))["step"], 8);
     assert_eq!(json(&world.run(&["inspect", "r", "--json"]))["state"]["step"], 8);
@@ -97,7 +97,7 @@ fn global_flags_may_be_anywhere() {
         assert!(!args.iter().any(|arg| arg.contains('q')) || text.is_empty(), "{args:?}: {text}");
     }
     let (code, text) = said(&world, &["--steps", "9", "resume", "r"]);
-    assert!(code == 2 && text.contains("--steps stands before the verb"), "{text}");
+    assert!(code == 2 && text.contains("--steps comes before the verb"), "{text}");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_plan_without_held_out_documents_trains_without_validation() {
     assert!(!metrics.contains("validation/"), "{metrics}");
     assert!(world.run(&["resume", "r"]).status.success());
     let (code, text) = said(&world, &["eval", "r", "--shards", "bare"]);
-    assert!(code == 3 && text.contains("holds out no documents"), "{text}");
+    assert!(code == 3 && text.contains("no held-out documents"), "{text}");
 }
 
 /// Parameter hash of a step's checkpoint.
@@ -341,17 +341,17 @@ fn impossible_sizes_in_a_checkpoint_are_refused_before_they_are_allocated() {
     let mut wide = state.clone();
     wide["vocab_size"] = u32::MAX.into();
     forge(&run, "state.json", wide.to_string().as_bytes());
-    refused(&["describes a model of", "vocabulary"]);
+    refused(&["describes a model with", "vocabulary"]);
     wide["vocab_size"] = 10.into();
     forge(&run, "state.json", wide.to_string().as_bytes());
-    refused(&["tensor embedding: shape [10, 16] expected, [9, 16] found", "vocabulary"]);
+    refused(&["tensor embedding: expected shape [10, 16], found [9, 16]", "vocabulary"]);
     forge(&run, "state.json", state.to_string().as_bytes());
 
     // A model of another configuration: the first tensor that differs is named.
     forge(&run, "config.toml", config.replace("expert_ffn = 8", "expert_ffn = 9").as_bytes());
     refused(&["tensor blocks.1.feed_forward.experts."]);
     forge(&run, "config.toml", config.replace("expert_ffn = 8", "expert_ffn = 1000000").as_bytes());
-    refused(&["describes a model of", "GiB of memory"]);
+    refused(&["describes a model with", "GiB of memory"]);
     forge(&run, "config.toml", config.as_bytes());
     assert!(world.run(&["inspect", "r"]).status.success(), "the forging itself is no damage");
 }

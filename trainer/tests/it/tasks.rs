@@ -170,7 +170,7 @@ fn invalid_tasks_are_refused_with_file_and_line() {
         (&["arc_easy"], 2, "`data` is missing"),
         (&["no.toml"], 2, "cannot read no.toml"),
         (&["next.toml", "next.toml"], 2, "another task is called \"next\""),
-        (&["next.toml", "--shots", "40"], 2, "40 examples are asked for, and there are 12"),
+        (&["next.toml", "--shots", "40"], 2, "40 examples are requested, but there are only 12"),
         (&["next.toml", "--shots", "18446744073709551615"], 2, "--shots"),
         (&["empty.toml"], 2, "empty.toml: `data` is an empty list"),
         // Missing parts of the shards are reported before the first question.

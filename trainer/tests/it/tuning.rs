@@ -36,10 +36,10 @@ fn a_run_begins_with_the_weights_of_another_one() {
     for (more, problem) in [
         (
             &["--run", "runs/other", "--set", "moe.expert_ffn=20"][..],
-            "the model is that of the run whose weights it gets",
+            "the model is that of the run whose weights it uses",
         ),
         (&["--run", "runs/tuned"], "exists"),
-        (&["--run", "runs/base/inside"], "--run runs/base/inside: lies in the run that it leaves"),
+        (&["--run", "runs/base/inside"], "--run runs/base/inside: is inside the original run"),
         (&["--run", "runs/other", "--set", "optim.lrr=1"], "optim.lrr"),
     ] {
         let refused = from(more);

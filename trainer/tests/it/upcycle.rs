@@ -74,10 +74,13 @@ fn a_dense_run_becomes_a_mixture_and_can_be_trained() {
         world.run(&[&args[..], more].concat())
     };
     for (more, problem) in [
-        (&["--granularity", "3", "--top-k", "3"][..], "--granularity 3: does not cut model.dense_ffn = 16"),
+        (
+            &["--granularity", "3", "--top-k", "3"][..],
+            "--granularity 3: does not divide model.dense_ffn = 16",
+        ),
         (&["--granularity", "2", "--top-k", "3"], "moe.top_k = 3 is not a multiple of --granularity 2"),
         (&["--set", "moe.shared=1"], "moe.shared = 1: must be 0"),
-        (&["--set", "moe.router.norm_weights=false"], "norm_weights = true would do"),
+        (&["--set", "moe.router.norm_weights=false"], "must be top_k with norm_weights = true"),
     ] {
         let refused = upcycle(more);
         assert!(
@@ -88,7 +91,7 @@ fn a_dense_run_becomes_a_mixture_and_can_be_trained() {
     }
     assert!(!world.path("runs/moe").exists());
     let made = upcycle(&["--granularity", "2"]);
-    assert!(stderr(&made).contains("logits differ from those of the dense model by at most"));
+    assert!(stderr(&made).contains("logits differ from the dense model's by at most"));
     assert_eq!(json(&made)["step"], 0);
     let evaluated = json(&world.run(&["eval", "runs/moe", "--shards", "out", "--samples", "4", "--json"]));
     let (was, is) = (dense["validation_ce"].as_f64(), evaluated["all"]["ce"].as_f64());
@@ -96,5 +99,5 @@ fn a_dense_run_becomes_a_mixture_and_can_be_trained() {
     let resumed = json(&world.run(&["resume", "runs/moe", "--json"]));
     assert!(resumed["validation_ce"].as_f64() < was, "{resumed}");
     let again = world.run(&["upcycle", "runs/moe", "--experts", "4", "--run", "runs/b"]);
-    assert!(stderr(&again).contains("has mixtures of experts already"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("already has mixtures of experts"), "{}", stderr(&again));
 }
