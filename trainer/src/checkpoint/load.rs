@@ -240,7 +240,7 @@ fn with_previous(error: Error, path: &Path) -> Error {
     let step = retain::step_of(&file_name(path)).unwrap_or(u64::MAX);
     let hint = match path.parent().and_then(|parent| newest_whole(parent, Some(step))) {
         Some(good) => format!("the newest intact one before it: --from {good}"),
-        None => "no earlier checkpoint is intact".to_string(),
+        None => "no earlier checkpoint is whole".to_string(),
     };
     Error::Checkpoint { path: file, problem: format!("{problem}; {hint}") }
 }
