@@ -165,13 +165,16 @@ fn check_place(path: &Path, out: &Path, head: &Head) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::{Params, train};
+    use crate::stage::inputs::CutDocuments;
+    use crate::stage::train;
 
     fn tasks(out: &Path, n: usize) -> Vec<Task> {
         let task = |i: usize| {
             let params =
                 train::TrainParams { vocab_size: i as u32, sample_bytes: 1, special_tokens: Vec::new() };
-            Task::new(&out.join("work"), i, (i % 3) as u64, vec![out.join("a\nb")], Params::Train(params))
+            let [documents, kept, removed, cuts] = [0; 4].map(|_| out.join("a\nb"));
+            let parts = vec![CutDocuments { documents, kept, removed, cuts }];
+            Task::new(&out.join("work"), i, (i % 3) as u64, params, train::TrainInputs { parts })
         };
         (0..n).map(task).collect()
     }

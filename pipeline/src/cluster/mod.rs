@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::engine::{Edge, Engine, LocalEngine};
+use crate::engine::{Engine, LocalEngine};
 use crate::error::{Error, Result};
 use crate::stage::{Report, Task};
 use crate::watch::Watch;
@@ -54,7 +54,7 @@ impl BuildEngine {
             return Ok(reports.into_iter().flatten().collect());
         };
         watch.advance(0)?;
-        let stage = first.params.stage();
+        let stage = first.job.stage();
         list::write(out, stage, tasks.len(), &waiting)?;
         let failed = waiting.iter().map(|task| Failure::read(task)).collect::<Result<Vec<_>>>()?;
         Err(Error::Waiting {
@@ -83,19 +83,8 @@ impl Engine for BuildEngine {
         }
     }
 
-    fn edges(&self, runs: &[PathBuf], watch: &Watch, each: &mut dyn FnMut(Edge) -> Result<()>) -> Result<()> {
-        self.local.edges(runs, watch, each)
-    }
-
-    fn band_edges(
-        &self,
-        runs: &[PathBuf],
-        ranks: &crate::dedup::minhash::Ranks,
-        folder: &Path,
-        watch: &Watch,
-        each: &mut dyn FnMut(u64, u64) -> Result<()>,
-    ) -> Result<()> {
-        self.local.band_edges(runs, ranks, folder, watch, each)
+    fn pool(&self) -> &rayon::ThreadPool {
+        self.local.pool()
     }
 
     fn memory_bytes(&self) -> u64 {

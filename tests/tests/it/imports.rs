@@ -90,15 +90,8 @@ impl Crate {
                 (module, used.filter(|used| !module.starts_with(used)).collect())
             })
             .collect();
-        let reached = |from: &Module| {
-            let (mut seen, mut left) = (BTreeSet::new(), vec![from]);
-            while let Some(module) = left.pop() {
-                left.extend(uses[module].iter().filter(|used| seen.insert(**used)));
-            }
-            seen
-        };
         let reached: BTreeMap<&Module, BTreeSet<&Module>> =
-            uses.keys().map(|module| (*module, reached(module))).collect();
+            uses.keys().map(|module| (*module, reached(&uses, module))).collect();
         let mut circles = BTreeSet::new();
         for (module, seen) in &reached {
             let circle: Vec<String> =
@@ -109,6 +102,15 @@ impl Crate {
         }
         circles.into_iter().collect()
     }
+}
+
+/// The files that one imports, directly or by way of others.
+fn reached<'a>(uses: &BTreeMap<&'a Module, BTreeSet<&'a Module>>, from: &'a Module) -> BTreeSet<&'a Module> {
+    let (mut seen, mut left) = (BTreeSet::new(), vec![from]);
+    while let Some(module) = left.pop() {
+        left.extend(uses[module].iter().filter(|used| seen.insert(**used)));
+    }
+    seen
 }
 
 /// A path as it is written, with the name that it gets.
