@@ -117,7 +117,7 @@ fn an_impossible_fork_is_refused_and_leaves_nothing() {
     refused(&with(&["--shards", "nowhere"]), 3, &["nowhere"]);
     refused(&["--fork", "r"], 2, &["is inside the original run"]);
     refused(&["--fork", "r/checkpoints/step-00000005"], 2, &["is inside the original run"]);
-    refused(&with(&["--stop-after", "5"]), 2, &["--stop-after 5: is past"]);
+    refused(&with(&["--stop-after", "5"]), 2, &["--stop-after 5: is in the past"]);
     json(&world.train("s", &["--steps", "2"]));
     refused(&["--fork", "s"], 2, &["--fork s: exists"]);
     let output = world.run(&["resume", "r/checkpoints/step-00000006"]);
