@@ -69,7 +69,9 @@ impl InputFile {
         if now.n_bytes != self.n_bytes {
             return changed(&format!("it had {} bytes and has {}", self.n_bytes, now.n_bytes));
         }
-        if now.etag != self.etag || inode(&now) != inode(self) {
+        // Another machine, which has the file from a list of tasks, may number it otherwise.
+        let has_moved = self.place.is_some() && inode(&now) != inode(self);
+        if now.etag != self.etag || has_moved {
             return changed("another file has taken its place");
         }
         if now.changed_nanos != self.changed_nanos || is_strict && now.place != self.place {
@@ -169,5 +171,16 @@ mod tests {
         // Also between finding and reading.
         fs::write(&path, "lin").unwrap();
         assert!(file.unchanged(|| Ok(())).is_err());
+    }
+    #[test]
+    fn a_file_from_a_list_of_tasks_is_known_by_size_and_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        fs::write(&path, "lines").unwrap();
+        let file = find(dir.path(), &["a.jsonl".to_owned()]).unwrap().remove(0);
+        let listed: InputFile = serde_json::from_str(&serde_json::to_string(&file).unwrap()).unwrap();
+        assert!(listed.unchanged(|| Ok(())).is_ok());
+        fs::write(&path, "other lines").unwrap();
+        assert!(listed.unchanged(|| Ok(())).unwrap_err().to_string().contains("it had 5 bytes and has 11"));
     }
 }
