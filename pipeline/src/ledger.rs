@@ -2,15 +2,13 @@
 //! in documents, and the same with the bytes cut from documents in bytes; they are counted in different places (the reader, the headers
 //! of the finished shards, the reports of the stages), so the check can fail.
 
-pub mod decontamination;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use self::decontamination::BenchmarkSummary;
+use crate::decontaminate::report::BenchmarkSummary;
 use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::minhash::estimate::Estimate;

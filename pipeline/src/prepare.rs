@@ -14,6 +14,8 @@ use serde_json::json;
 
 pub use self::sources::InputFilters;
 use self::sources::sources_of;
+use crate::decontaminate::config::BenchmarkConfig;
+use crate::decontaminate::load::Benchmark;
 use crate::dedup::against::OtherBuild;
 use crate::error::{Error, Problem, Result};
 use crate::filter::{self, Chain, FilterConfig, RuleFile};
@@ -22,12 +24,10 @@ use crate::nearest;
 use crate::normalize::Unicode;
 use crate::objects;
 use crate::read;
-use crate::recipe::decontaminate::BenchmarkConfig;
 use crate::recipe::dedup::AGAINST_WITHOUT_METHOD;
 use crate::recipe::inputs::{self, Found, InputFile, Skipped};
 use crate::recipe::{ORIGINAL, Recipe, TokenizerConfig, decode};
 use crate::rephrase::record;
-use crate::stage::decontaminate::load::Benchmark;
 
 /// Names under which fastText gives out its model of languages.
 const LANGUAGE_MODELS: [&str; 2] = ["lid.176.ftz", "lid.176.bin"];

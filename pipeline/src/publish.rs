@@ -14,11 +14,11 @@ use moe_shards::atomic::AtomicFile;
 use moe_shards::{Hash, Manifest, ShardInfo, SourceInfo, TokenizerInfo, atomic};
 
 use self::finished::{FINISHED, finish};
+use crate::decontaminate::report::Decontamination;
 use crate::error::{Error, Result};
 use crate::export;
 use crate::json;
 use crate::ledger::Ledger;
-use crate::ledger::decontamination::Decontamination;
 use crate::listing::{self, Entry, Listing, Maker};
 use crate::prepare::Prepared;
 use crate::tokenizer::EncoderOptions;

@@ -3,12 +3,12 @@
 
 use serde_json::{Map, Value};
 
+use crate::decontaminate::config::{BenchmarkConfig, DecontaminateConfig};
 use crate::filter::REGISTRY;
 use crate::mix::mixture::{MixConfig, PhaseConfig, PoolConfig};
 use crate::nearest;
 use crate::normalize::NormalizeConfig;
 use crate::recipe::cuts::{ParagraphConfig, SubstringConfig};
-use crate::recipe::decontaminate::{BenchmarkConfig, DecontaminateConfig};
 use crate::recipe::profile::FiltersConfig;
 use crate::recipe::{
     ChatConfig, DedupConfig, LimitsConfig, MinhashConfig, QualityConfig, RephraseConfig, ShardConfig,

@@ -8,17 +8,17 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::documents::for_each_batch;
+use crate::decontaminate::audit::Match;
+use crate::decontaminate::config::BenchmarkConfig;
+use crate::decontaminate::load::{self, Benchmark};
+use crate::decontaminate::report::Decontamination;
 use crate::decontaminate::{Scanner, Settings, selftest};
 use crate::error::{Error, Problem, Result};
-use crate::ledger::decontamination::Decontamination;
 use crate::printer::Printer;
 use crate::read::FieldPaths;
 use crate::recipe::DecontaminateConfig;
-use crate::recipe::decontaminate::BenchmarkConfig;
 use crate::recipe::inputs;
-use crate::stage::decontaminate::load::{self, Benchmark};
 use crate::strict_toml::Section;
-use crate::work::contamination::Match;
 
 /// `NAME=PATH:FIELD,FIELD`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ pub fn run(args: &DecontaminateArgs, printer: &Printer) -> Result<()> {
                         end: one.end,
                         n_words: one.n_words,
                         score: one.score,
-                        text: span.chars().take(crate::stage::decontaminate::SAMPLE_CHARS).collect(),
+                        text: span.chars().take(crate::decontaminate::stage::SAMPLE_CHARS).collect(),
                     });
                 }
             }

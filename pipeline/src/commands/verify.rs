@@ -8,8 +8,8 @@ use moe_report::progress::Bar;
 use moe_shards::{Hash, Manifest, Plan, PlanLock, Shard, ShardInfo};
 use serde_json::json;
 
+use crate::decontaminate::report::Decontamination;
 use crate::error::{Error, Result};
-use crate::ledger::decontamination::Decontamination;
 use crate::ledger::{Kept, Ledger};
 use crate::listing::{Listing, Maker};
 use crate::mix::{MIXTURE_FILE, WORTH_FILE};

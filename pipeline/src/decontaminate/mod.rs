@@ -7,11 +7,20 @@
 //! the published description of allenai/decon (seeds, growth with misses, weighted overlap); words instead of tokens
 //! and every seed instead of a sample are ours.
 //!
+//! From the inside out: [`words`], [`index`] and [`scan`] compare texts, [`selftest`] plants canaries; [`config`] is the
+//! section of the recipe, [`load`] reads evaluation sets, [`stage`] looks through a part, [`audit`] and [`report`] tell what
+//! was found.
+//!
 //! [`docs/decontamination.md`](../../docs/decontamination.md) has the rules and what was measured.
 
+pub mod audit;
+pub mod config;
 pub mod index;
+pub mod load;
+pub mod report;
 pub mod scan;
 pub mod selftest;
+pub mod stage;
 pub mod words;
 
 use serde::{Deserialize, Serialize};

@@ -10,7 +10,7 @@ use super::{Goal, Prepared};
 use crate::chat::{self, Chat};
 use crate::error::Problem;
 use crate::filter::Action;
-use crate::recipe::{ChatTemplate, SourceConfig, decontaminate};
+use crate::recipe::{ChatTemplate, SourceConfig};
 use crate::tokenizer::{EOD, Encoder, SpecialInText};
 
 /// Files beside a tokenizer that hold its template.
@@ -89,7 +89,7 @@ impl Prepared {
             refuse("dedup.substring".to_owned(), "cuts from");
         }
         let cuts = |config: &crate::recipe::DecontaminateConfig| {
-            config.action == decontaminate::Action::Cut && config.applies_to(name)
+            config.action == crate::decontaminate::config::Action::Cut && config.applies_to(name)
         };
         if self.recipe.decontaminate.as_ref().is_some_and(cuts) {
             refuse("decontaminate.action".to_owned(), "cuts from");

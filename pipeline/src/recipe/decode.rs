@@ -8,7 +8,6 @@ use serde_json::Value;
 use toml::de::DeTable;
 
 use super::cuts::{ParagraphConfig, SubstringConfig};
-use super::decontaminate::{BenchmarkConfig, DecontaminateConfig};
 use super::dedup::Keep;
 use super::profile::Override;
 use super::quality::QualityConfig;
@@ -16,6 +15,7 @@ use super::{
     ChatConfig, DedupConfig, FilterConfig, MinhashConfig, Recipe, RephraseConfig, SourceConfig,
     TokenizerConfig, TrainConfig,
 };
+use crate::decontaminate::config::{BenchmarkConfig, DecontaminateConfig};
 use crate::error::{Error, Problem, Result};
 use crate::filter::{self, Action};
 use crate::nearest;

@@ -5,7 +5,6 @@
 mod chat;
 pub mod cuts;
 pub mod decode;
-pub mod decontaminate;
 pub mod dedup;
 pub mod inputs;
 mod limits;
@@ -24,13 +23,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::chat::{ChatConfig, ChatKind, ChatTemplate};
-pub use self::decontaminate::DecontaminateConfig;
 pub use self::dedup::{DedupConfig, MinhashConfig};
 pub use self::limits::LimitsConfig;
 pub use self::quality::QualityConfig;
 pub use self::rephrase::RephraseConfig;
 pub use self::size::ByteSize;
 pub use self::source::SourceConfig;
+pub use crate::decontaminate::config::DecontaminateConfig;
 use crate::filter;
 pub use crate::filter::FilterConfig;
 use crate::json;

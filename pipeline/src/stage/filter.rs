@@ -6,7 +6,6 @@
 
 use std::path::{Path, PathBuf};
 
-use moe_shards::Names;
 use serde::{Deserialize, Serialize};
 
 use super::inputs::inputs;
@@ -20,7 +19,7 @@ use crate::work::audit::{Drop, Drops};
 use crate::work::documents::{Columns, DocumentBatches};
 use crate::work::measures::Measures;
 use crate::work::rows::{self, KeptRow, KeyRow};
-use crate::work::tags::TagsWriter;
+use crate::work::tags::{TagsWriter, too_many_tags};
 use crate::work::{DROPS, KEPT, KEYS};
 
 /// What to judge by.
@@ -117,13 +116,4 @@ impl Stage for FilterParams {
         tags.write(folder)?;
         Ok(report)
     }
-}
-
-/// A data set has at most eight tags, those of its records and those of its filters together.
-pub fn too_many_tags(source: &str, tags: &[String]) -> Error {
-    Error::Usage(format!(
-        "source `{source}`: more than {} tags in the data set (`{}`); give filters with `action = \"tag\"` one name with `tag = \"name\"`, or let `tags` name a field with fewer",
-        Names::MAX_TAGS,
-        tags.join("`, `")
-    ))
 }

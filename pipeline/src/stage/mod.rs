@@ -10,7 +10,6 @@
 pub mod against;
 mod contract;
 pub mod cuts;
-pub mod decontaminate;
 pub mod estimate;
 pub mod filter;
 mod gather;
@@ -36,6 +35,7 @@ pub use self::contract::Stage;
 pub use self::inputs::Inputs;
 pub use self::report::{Report, Tally};
 pub use self::task::{Call, Task, run};
+use crate::decontaminate::stage::DecontaminateParams;
 use crate::error::Result;
 use crate::watch::Watch;
 
@@ -113,7 +113,7 @@ registry! {
     /// Marks to cuts.
     ApplyCuts(cuts::apply::ApplyParams);
     /// Documents to those without evaluation text.
-    Decontaminate(decontaminate::DecontaminateParams);
+    Decontaminate(DecontaminateParams);
     /// Variants to those whose originals are as they were.
     Parents(parents::ParentsParams);
     /// Kept documents to a tokenizer.

@@ -5,6 +5,9 @@ use moe_shards::{Hash, TokenId, atomic};
 use super::inputs::{CutDocuments, PlacedDocuments, Survivors};
 use super::*;
 use crate::decontaminate::Settings;
+use crate::decontaminate::config::Action;
+use crate::decontaminate::load::Benchmark;
+use crate::decontaminate::stage::DecontaminateInputs;
 use crate::document::Count;
 use crate::filter::chain::Measuring;
 use crate::filter::{self as rules, FilterConfig};
@@ -12,7 +15,6 @@ use crate::json;
 use crate::normalize::NormalizeConfig;
 use crate::read::{FieldPaths, Limits, Slice};
 use crate::recipe::cuts::{KeepCopy, Split};
-use crate::recipe::decontaminate::Action;
 use crate::recipe::dedup::MinhashConfig;
 use crate::recipe::inputs::InputFile;
 use crate::tokenizer::EncoderOptions;
@@ -115,13 +117,13 @@ fn samples() -> Vec<(String, Task)> {
         variants: vec!["original".to_owned(), "simple".to_owned()],
         normalize: NormalizeConfig::default(),
     };
-    let benchmark = decontaminate::load::Benchmark {
+    let benchmark = Benchmark {
         name: "exam".to_owned(),
         files: vec![input()],
         fields: vec!["question".to_owned()],
         prefix: String::new(),
     };
-    let decontaminate = decontaminate::DecontaminateParams {
+    let decontaminate = DecontaminateParams {
         source: source(),
         settings: Settings::default(),
         action: Action::Tag,
@@ -241,7 +243,7 @@ fn samples() -> Vec<(String, Task)> {
                 documents: paths(&["documents", "documents2"]),
             },
         ),
-        sample(decontaminate, decontaminate::DecontaminateInputs { part: cut(""), tags: Some(path("tags")) }),
+        sample(decontaminate, DecontaminateInputs { part: cut(""), tags: Some(path("tags")) }),
         sample(sketch::SketchParams { sketch, has_family: true }, survivors()),
         sample(
             members::MembersParams { sketch, with_shingles: true, has_family: true },

@@ -6,7 +6,6 @@
 
 pub mod attempt;
 pub mod audit;
-pub mod contamination;
 pub mod cut_audit;
 pub mod cuts;
 pub mod dedup_rows;
@@ -23,7 +22,7 @@ pub mod rows;
 pub mod scores;
 pub mod shingles;
 pub mod sort;
-mod table;
+pub(crate) mod table;
 pub mod tags;
 pub mod texts;
 

@@ -10,7 +10,7 @@ use super::documents::properties;
 use crate::error::{Error, Result};
 
 /// A file under way.
-pub(super) struct Table {
+pub(crate) struct Table {
     path: PathBuf,
     writer: Option<ArrowWriter<Sink>>,
 }

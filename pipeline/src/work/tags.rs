@@ -9,7 +9,7 @@ use moe_shards::Names;
 use super::names::PartNames;
 use super::rows::{self, TagRow};
 use super::{TAG_NAMES, TAGS};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Collects the tags of a part.
 #[derive(Debug, Default)]
@@ -77,6 +77,15 @@ impl Tags {
     pub fn of(&self, row: u32) -> impl Iterator<Item = &str> {
         self.names.tags_of(self.by_row.get(&row).copied().unwrap_or(0)).map(String::as_str)
     }
+}
+
+/// A data set has at most eight tags, those of its records and those of its filters together.
+pub fn too_many_tags(source: &str, tags: &[String]) -> Error {
+    Error::Usage(format!(
+        "source `{source}`: more than {} tags in the data set (`{}`); give filters with `action = \"tag\"` one name with `tag = \"name\"`, or let `tags` name a field with fewer",
+        Names::MAX_TAGS,
+        tags.join("`, `")
+    ))
 }
 
 #[cfg(test)]

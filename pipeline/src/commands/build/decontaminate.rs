@@ -2,17 +2,18 @@
 
 use super::part::Part;
 use super::run::Run;
+use crate::decontaminate::config::Action;
+use crate::decontaminate::load;
+use crate::decontaminate::report::Decontamination;
 use crate::decontaminate::selftest;
+use crate::decontaminate::stage::{DecontaminateInputs, DecontaminateParams, read_matches};
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::ledger::decontamination::Decontamination;
 use crate::printer::StageLine;
 use crate::recipe::ByteSize;
-use crate::recipe::decontaminate::Action;
 use crate::stage::Task;
-use crate::stage::decontaminate::{DecontaminateInputs, DecontaminateParams, load, read_matches};
-use crate::stage::filter::too_many_tags;
 use crate::work;
+use crate::work::tags::too_many_tags;
 
 impl Run<'_> {
     /// Reads the evaluation sets and looks for canaries made of them.

@@ -13,6 +13,7 @@ use crate::printer::StageLine;
 use crate::recipe::ByteSize;
 use crate::stage::{Task, filter, measure};
 use crate::work;
+use crate::work::tags::too_many_tags;
 
 impl Run<'_> {
     /// The filters of a part's source, in order.
@@ -45,7 +46,7 @@ impl Run<'_> {
             tags.extend(report.tags);
             if tags.len() > moe_shards::Names::MAX_TAGS {
                 let tags: Vec<String> = tags.into_iter().collect();
-                return Err(filter::too_many_tags(&self.source_name(part), &tags));
+                return Err(too_many_tags(&self.source_name(part), &tags));
             }
             report.cut.values().for_each(|count| cut += *count);
             let entry = self.entry(part);

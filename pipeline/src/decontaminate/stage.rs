@@ -3,29 +3,26 @@
 //! The files of the benchmarks are among the parameters. Writes `removed.rows` and `cuts.rows` with what earlier stages removed and cut, `matches.jsonl`, and audit tables where there
 //! is something to say. With the action to tag, it writes the tags of the part with its own among them.
 
-pub mod load;
-
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
-use self::load::Benchmark;
-use super::filter::too_many_tags;
-use super::inputs::{CutDocuments, inputs};
-use super::{Report, Stage};
+use super::audit::{ContaminationAudit, Match};
+use super::config::Action;
+use super::load::{self, Benchmark};
 use crate::decontaminate::{Found, Index, Scanner, Settings};
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::recipe::decontaminate::Action;
+use crate::stage::inputs::{CutDocuments, inputs};
+use crate::stage::{Report, Stage};
 use crate::watch::Watch;
 use crate::work::audit::{Drop, Drops};
-use crate::work::contamination::{ContaminationAudit, Match};
 use crate::work::cuts::{Cuts, DocumentCuts, Method};
 use crate::work::documents::{Columns, Document, DocumentBatches};
 use crate::work::rows::{self, CutRow, RemovedRow};
-use crate::work::tags::{Tags, TagsWriter};
+use crate::work::tags::{Tags, TagsWriter, too_many_tags};
 use crate::work::{CONTAMINATION_AUDIT, CUTS, DROPS, MATCHES, REMOVED};
 
 /// Reason of a document that is dropped for what it holds.
@@ -170,7 +167,7 @@ impl Part<'_> {
                 let n_chars = left.trim().chars().count() as u64;
                 if n_chars < self.params.min_chars_left.max(1) {
                     let limit = self.params.min_chars_left as f64;
-                    self.drop(row, document, super::cuts::apply::REASON, n_chars as f64, limit, count);
+                    self.drop(row, document, crate::stage::cuts::apply::REASON, n_chars as f64, limit, count);
                 } else {
                     let total: u64 = list.of(row).raw_bytes(raw_bytes, n_bytes).values().sum();
                     let cut = Count::one(total - booked);

@@ -6,10 +6,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::Match;
 use crate::decontaminate::index::BenchmarkCounts;
 use crate::decontaminate::selftest::{Planting, Recall, Recalls};
 use crate::recipe::DecontaminateConfig;
-use crate::work::contamination::Match;
 
 /// Matches of a benchmark that the report lists; all are in the audit tables.
 const SHOWN: usize = 1000;
@@ -141,7 +141,7 @@ impl fmt::Display for BenchmarkSummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::decontaminate::BenchmarkConfig;
+    use crate::decontaminate::config::BenchmarkConfig;
 
     fn found(benchmark: &str, record: u64, id: &str) -> Match {
         Match {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Builder, StringBuilder, UInt32Builder, UInt64Builder};
 use serde::{Deserialize, Serialize};
 
-use super::table::Table;
 use crate::error::Result;
+use crate::work::table::Table;
 
 /// An evaluation text in a document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
