@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use clap::Parser;
 use moe_data::recipe::ByteSize;
+use moe_data::tables::rows::BandRow;
+use moe_data::tables::sort::Sorter;
 use moe_data::watch::Watch;
-use moe_data::work::rows::BandRow;
-use moe_data::work::sort::Sorter;
 use xxhash_rust::xxh3::Xxh3;
 
 #[derive(Parser)]

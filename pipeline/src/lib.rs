@@ -41,7 +41,7 @@ pub mod tokenizer;
 
 pub mod recipe;
 
-pub mod work;
+pub mod tables;
 
 pub mod rephrase;
 
@@ -60,9 +60,9 @@ pub mod lock;
 pub mod prepare;
 
 pub mod import;
+pub mod provenance;
 pub mod publish;
 pub mod reference;
-pub mod story;
 
 pub mod report;
 

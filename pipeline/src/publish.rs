@@ -21,8 +21,8 @@ use crate::json;
 use crate::ledger::Ledger;
 use crate::listing::{self, Entry, Listing, Maker};
 use crate::prepare::Prepared;
+use crate::tables::{self, entries, remove_file, remove_if_empty, remove_work, texts};
 use crate::tokenizer::EncoderOptions;
-use crate::work::{self, entries, remove_file, remove_if_empty, remove_work, texts};
 
 /// Files of the work folder that a build shows, each with the name it gets.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +85,7 @@ pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Folders of the output.
 const FOLDERS: [&str; 4] = ["shards", "dedup", "audit", "quarantine"];
 /// Files of the output beside these folders and the manifest.
-const FILES: [&str; 5] = [Ledger::FILE, Decontamination::FILE, RECIPE_LOCK, work::TOKENIZER, TOKEN_BYTES];
+const FILES: [&str; 5] = [Ledger::FILE, Decontamination::FILE, RECIPE_LOCK, tables::TOKENIZER, TOKEN_BYTES];
 
 /// Marks a folder as the output of builds, so that the next command knows it again.
 ///
@@ -295,7 +295,7 @@ pub fn write_text(out: &Path, prepared: &Prepared, results: &Results) -> Result<
     let of_shards = |name: &str| {
         name.starts_with("shards/")
             || name.starts_with("dedup/")
-            || [work::TOKENIZER, TOKEN_BYTES, CHAT_TEMPLATE, TOKENIZER_CONFIG].contains(&name)
+            || [tables::TOKENIZER, TOKEN_BYTES, CHAT_TEMPLATE, TOKENIZER_CONFIG].contains(&name)
     };
     remove_ours(out, &mut listing, of_shards)?;
     let lock = recipe_lock(out, prepared, prepared.identity(None)?)?;

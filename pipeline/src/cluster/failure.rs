@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::stage::Task;
-use crate::work::attempt::host;
-use crate::work::remove_file;
+use crate::tables::attempt::host;
+use crate::tables::remove_file;
 
 /// Why a task failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::stage::Task;
-use crate::work::{TASKS, remove_file};
+use crate::tables::{TASKS, remove_file};
 
 /// Version of the format.
 const VERSION: u32 = 1;

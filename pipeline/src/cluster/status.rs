@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Failure, TaskList};
 use crate::error::Result;
 use crate::stage::Task;
-use crate::work::attempt;
+use crate::tables::attempt;
 
 /// How far the stage is whose tasks are, or were, waiting.
 #[derive(Clone, Debug, Serialize)]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::plans::diff::{Diff, SAMPLES, diff};
 use crate::printer::Printer;
-use crate::story::changes::{Changes, changes};
+use crate::provenance::changes::{Changes, changes};
 use crate::watch::Watch;
 
 /// What the user asked for.

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::printer::Printer;
-use crate::story::Build;
-use crate::story::clusters::{Cluster, Member, clusters};
-use crate::story::words::difference;
+use crate::provenance::Build;
+use crate::provenance::clusters::{Cluster, Member, clusters};
+use crate::provenance::words::difference;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::lock::OutputLock;
+use crate::mix::effective_tokens::PoolTokens;
 use crate::mix::mixture::Mixture;
-use crate::mix::worth::PoolWorth;
 use crate::mix::{self, Extension, MixOptions, MixOutcome, takedown};
 use crate::printer::Printer;
 use crate::publish;
@@ -170,7 +170,7 @@ fn report(
         ));
     }
     let holdout = mixture.mix.holdout;
-    let warnings = outcome.worth.iter().flat_map(|worth| PoolWorth::warnings(worth, holdout));
+    let warnings = outcome.worth.iter().flat_map(|worth| PoolTokens::warnings(worth, holdout));
     for warning in warnings.chain(outcome.plan.warnings(mixture)) {
         printer.warn(&warning);
     }

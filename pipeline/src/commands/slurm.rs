@@ -28,7 +28,9 @@ pub struct SubmitArgs {
 /// The recipe or the folder cannot be used, the build is in the queue already, or Slurm refuses.
 pub fn submit(args: &SubmitArgs, printer: &Printer) -> Result<()> {
     if args.build.dry_run {
-        return Err(Error::Usage("--dry-run of a build needs no cluster; run moe-data build --dry-run".to_owned()));
+        return Err(Error::Usage(
+            "--dry-run of a build needs no cluster; run moe-data build --dry-run".to_owned(),
+        ));
     }
     let out = build::folder(&args.build)?;
     let memory = args.build.memory.map(|memory| memory.0);

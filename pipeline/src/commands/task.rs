@@ -56,10 +56,9 @@ pub fn run(args: &TaskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<
 fn share(array: Option<(Option<usize>, usize)>, variable: impl Fn(&str) -> Option<String>) -> Result<Share> {
     let number = |name: &str| match variable(name) {
         None => Ok(None),
-        Some(text) => text
-            .parse::<usize>()
-            .map(Some)
-            .map_err(|_| Error::Usage(format!("{name} is `{text}`, and should be a number; give --array I/N"))),
+        Some(text) => text.parse::<usize>().map(Some).map_err(|_| {
+            Error::Usage(format!("{name} is `{text}`, and should be a number; give --array I/N"))
+        }),
     };
     let index = || -> Result<usize> {
         let found = match number("SLURM_ARRAY_TASK_ID")? {
@@ -113,7 +112,9 @@ mod tests {
     fn shares_come_from_flags_slurm_or_kubernetes() {
         let slurm = [("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_ARRAY_TASK_COUNT", "8")];
         let kubernetes = [("JOB_COMPLETION_INDEX", "2")];
-        let check = |array, variables: &[(&str, &str)], expected: std::result::Result<(usize, usize), &str>| {
+        let check = |array,
+                     variables: &[(&str, &str)],
+                     expected: std::result::Result<(usize, usize), &str>| {
             let variable =
                 |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
             match (share(array, variable), expected) {

@@ -16,8 +16,8 @@ use crate::mix::{MIXTURE_FILE, WORTH_FILE};
 use crate::plans::replay::{Replay, replay};
 use crate::printer::Printer;
 use crate::publish::TOKEN_BYTES;
+use crate::tables::texts::{self, ReadableShard};
 use crate::watch::Watch;
-use crate::work::texts::{self, ReadableShard};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use moe_shards::PlanLock;
 use moe_shards::terminal::escape_line;
 
 use crate::error::{Error, Result};
-use crate::plans::whereabouts::{Answer, Sighting, Whereabouts, find};
+use crate::plans::occurrences::{Answer, Occurrence, Occurrences, find};
 use crate::printer::Printer;
 use crate::watch::Watch;
 
@@ -35,7 +35,7 @@ fn words(answer: &Answer) -> String {
     let mut text = String::new();
     let id = escape_line(&answer.id);
     for document in &answer.documents {
-        let Whereabouts { name, source, variant, family, shard, tokens, shown, .. } = document;
+        let Occurrences { name, source, variant, family, shard, tokens, shown, .. } = document;
         text.push_str(&format!(
             "{name}: source {source}, variant `{variant}`, family {family}, {tokens} tokens, {shard}:{}\n",
             document.document
@@ -47,7 +47,7 @@ fn words(answer: &Answer) -> String {
                 document.document
             ));
         }
-        for Sighting { t, phase, pool, pass, window, bin, offset, len } in shown {
+        for Occurrence { t, phase, pool, pass, window, bin, offset, len } in shown {
             let end = offset + len;
             text.push_str(&format!(
                 "  sample {t}: tokens {offset} to {end}; phase {phase}, pool {pool}, pass {pass}, window {window}, bin {bin}\n"

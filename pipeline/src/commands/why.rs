@@ -1,4 +1,4 @@
-//! `moe-data why ID`: the whole story of a document in a build.
+//! `moe-data why ID`: the whole provenance of a document in a build.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::filter::Action;
 use crate::filter::chain::Looked;
 use crate::printer::Printer;
-use crate::story::audit::{AuditRow, str_of};
-use crate::story::{Build, STAYING, Story};
+use crate::provenance::audit::{AuditRow, str_of};
+use crate::provenance::{Build, Provenance, STAYING};
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -33,9 +33,10 @@ const SHOWN: usize = 5;
 pub fn run(args: &WhyArgs, printer: &Printer) -> Result<()> {
     let build = Build::open(&args.out)?;
     let found = build.find(&args.id)?;
-    let stories = found.into_iter().map(|found| build.story(found)).collect::<Result<Vec<Story>>>()?;
+    let documents =
+        found.into_iter().map(|found| build.provenance(found)).collect::<Result<Vec<Provenance>>>()?;
     let left_out = build.left_out(&args.id)?;
-    let is_known = !stories.is_empty() || !left_out.is_empty();
+    let is_known = !documents.is_empty() || !left_out.is_empty();
     let quarantined = if is_known { Vec::new() } else { build.quarantined(&args.id)? };
     if !is_known && quarantined.is_empty() {
         let message = format!(
@@ -49,13 +50,13 @@ pub fn run(args: &WhyArgs, printer: &Printer) -> Result<()> {
     if args.json {
         printer.data(&format!(
             "{}\n",
-            json!({ "documents": stories, "left_out": left_out, "quarantined": quarantined })
+            json!({ "documents": documents, "left_out": left_out, "quarantined": quarantined })
         ));
         return Ok(());
     }
     let mut lines = Vec::new();
-    for story in &stories {
-        tell(story, &mut lines);
+    for provenance in &documents {
+        tell(provenance, &mut lines);
     }
     for row in &left_out {
         let status = row.get("measured").and_then(serde_json::Value::as_f64);
@@ -81,9 +82,9 @@ pub fn run(args: &WhyArgs, printer: &Printer) -> Result<()> {
     Ok(())
 }
 
-fn tell(story: &Story, lines: &mut Vec<String>) {
-    let d = &story.document;
-    let fate = match story.fate.as_str() {
+fn tell(provenance: &Provenance, lines: &mut Vec<String>) {
+    let d = &provenance.document;
+    let fate = match provenance.fate.as_str() {
         "kept" => "kept".to_owned(),
         "unknown" => "not decided: the build did not reach its end".to_owned(),
         reason => format!("dropped, {reason}"),
@@ -101,8 +102,8 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
             d.file
         ));
     }
-    story.filters.iter().for_each(|looked| filter(looked, lines));
-    for row in &story.dropped {
+    provenance.filters.iter().for_each(|looked| filter(looked, lines));
+    for row in &provenance.dropped {
         lines.push(format!(
             "  dropped    by {}: {}{}",
             str_of(row, "stage"),
@@ -110,7 +111,7 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
             measured(row)
         ));
     }
-    for duplicate in &story.duplicate_of {
+    for duplicate in &provenance.duplicate_of {
         let row = &duplicate.audit;
         let kept = match str_of(row, "kept") {
             "" => "nothing that was kept".to_owned(),
@@ -132,15 +133,15 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
             }
         }
     }
-    for row in story.stands_for.iter().take(SHOWN) {
+    for row in provenance.stands_for.iter().take(SHOWN) {
         let removed = format!("{}/{}", str_of(row, "removed_source"), str_of(row, "removed"));
         let removed = escape_line(&removed);
         lines.push(format!("  stands for {removed} ({}{})", str_of(row, "method"), jaccard(row)));
     }
-    if story.stands_for.len() > SHOWN {
-        lines.push(format!("             and {} more", story.stands_for.len() - SHOWN));
+    if provenance.stands_for.len() > SHOWN {
+        lines.push(format!("             and {} more", provenance.stands_for.len() - SHOWN));
     }
-    for row in &story.cuts {
+    for row in &provenance.cuts {
         let number = |key: &str| row.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default();
         let sample: String = str_of(row, "text").chars().take(60).collect();
         lines.push(format!(
@@ -154,7 +155,7 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
             sample
         ));
     }
-    for row in &story.contamination {
+    for row in &provenance.contamination {
         let number = |key: &str| row.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default();
         let score = row.get("score").and_then(serde_json::Value::as_f64).unwrap_or_default();
         let sample: String = str_of(row, "text").chars().take(60).collect();
@@ -170,7 +171,7 @@ fn tell(story: &Story, lines: &mut Vec<String>) {
             sample
         ));
     }
-    for place in &story.shards {
+    for place in &provenance.shards {
         let (doc, n, tokens) = (place.document, place.n_documents, place.tokens);
         lines.push(format!("  kept       document {doc} of {n} in shard {}, {tokens} tokens", place.shard));
     }

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Float64Builder, StringBuilder, UInt32Builder, UInt6
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::work::table::Table;
+use crate::tables::table::Table;
 
 /// An evaluation text in a document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

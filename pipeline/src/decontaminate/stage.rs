@@ -17,13 +17,13 @@ use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::stage::inputs::{CutDocuments, inputs};
 use crate::stage::{Report, Stage};
+use crate::tables::audit::{Drop, Drops};
+use crate::tables::cuts::{Cuts, DocumentCuts, Method};
+use crate::tables::documents::{Columns, Document, DocumentBatches};
+use crate::tables::rows::{self, CutRow, RemovedRow};
+use crate::tables::tags::{Tags, TagsWriter, too_many_tags};
+use crate::tables::{CONTAMINATION_AUDIT, CUTS, DROPS, MATCHES, REMOVED};
 use crate::watch::Watch;
-use crate::work::audit::{Drop, Drops};
-use crate::work::cuts::{Cuts, DocumentCuts, Method};
-use crate::work::documents::{Columns, Document, DocumentBatches};
-use crate::work::rows::{self, CutRow, RemovedRow};
-use crate::work::tags::{Tags, TagsWriter, too_many_tags};
-use crate::work::{CONTAMINATION_AUDIT, CUTS, DROPS, MATCHES, REMOVED};
 
 /// Reason of a document that is dropped for what it holds.
 pub const REASON: &str = "contaminated";

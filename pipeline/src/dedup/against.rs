@@ -13,7 +13,7 @@ use crate::stage::Task;
 use crate::stage::against::{
     AgainstKeys, AgainstKeysInputs, AgainstMembers, AgainstMembersInputs, AgainstParams,
 };
-use crate::work::texts::{self, Texts};
+use crate::tables::texts::{self, Texts};
 
 /// A finished build.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::json;
-use crate::work::rows::{RemovedRow, Row};
+use crate::tables::rows::{RemovedRow, Row};
 
 /// What a method removed from a part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

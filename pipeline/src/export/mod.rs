@@ -19,7 +19,7 @@ use moe_shards::atomic::AtomicFile;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::work::io_error;
+use crate::tables::io_error;
 
 /// A file that an export wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -21,9 +21,9 @@ use crate::document::{Count, TextHash, family_of_text};
 use crate::error::{Error, Result};
 use crate::normalize::{NormalizeConfig, normalize};
 use crate::recipe::inputs::InputFile;
+use crate::tables::rows::Blob;
 use crate::tokenizer::{Encoder, Vocabulary};
 use crate::watch::Watch;
-use crate::work::rows::Blob;
 
 /// What files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::{Corpus, Store, check_size};
 use crate::error::{Error, Result};
+use crate::tables::rows::Blob;
 use crate::watch::Watch;
-use crate::work::rows::Blob;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Tokens that are looked at together.

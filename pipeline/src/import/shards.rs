@@ -17,9 +17,9 @@ use crate::ledger::{Kept, Ledger};
 use crate::listing::{Entry, Listing, Maker};
 use crate::publish::TOKEN_BYTES;
 use crate::recipe::ORIGINAL;
+use crate::tables;
+use crate::tables::texts::{self, TextsWriter};
 use crate::watch::Watch;
-use crate::work;
-use crate::work::texts::{self, TextsWriter};
 
 /// What is imported, as what, and where to.
 pub struct Imported<'a> {
@@ -65,7 +65,7 @@ pub fn write(mut imported: Imported<'_>, out: &Path, watch: &Watch) -> Result<Le
     let token_bytes: Vec<u8> =
         tokenizer.vocabulary.token_bytes().iter().flat_map(|n| n.to_le_bytes()).collect();
     let info = TokenizerInfo {
-        file: work::TOKENIZER.to_owned(),
+        file: tables::TOKENIZER.to_owned(),
         blake3: Hash::of(tokenizer_file),
         vocab_size: tokenizer.vocab_size,
         eod_id: tokenizer.eod,
@@ -82,7 +82,7 @@ pub fn write(mut imported: Imported<'_>, out: &Path, watch: &Watch) -> Result<Le
             .into_iter()
             .chain([format!("dedup/{name}.texts")])
     });
-    let fixed = [work::TOKENIZER, TOKEN_BYTES, Ledger::FILE, Manifest::FILE].map(str::to_owned);
+    let fixed = [tables::TOKENIZER, TOKEN_BYTES, Ledger::FILE, Manifest::FILE].map(str::to_owned);
     listing.claim(of_shards.chain(fixed))?;
 
     let spec =
@@ -100,7 +100,7 @@ pub fn write(mut imported: Imported<'_>, out: &Path, watch: &Watch) -> Result<Le
         shards.push(info);
     }
     ledger.check()?;
-    listing.write_file(work::TOKENIZER, tokenizer_file)?;
+    listing.write_file(tables::TOKENIZER, tokenizer_file)?;
     listing.write_file(TOKEN_BYTES, &token_bytes)?;
     listing.write_file(Ledger::FILE, &json::canonical(&ledger))?;
     let manifest = Manifest {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use moe_shards::{PackRef, PlanLock};
 
+use super::effective_tokens::{PoolTokens, WorthFile};
 use super::folder::{MIXTURE_FILE, WORTH_FILE, packs};
-use super::worth::{PoolWorth, WorthFile};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::listing::{Entry, Listing, Maker};
@@ -46,7 +46,7 @@ pub(super) fn check(out: &Path) -> Result<()> {
 ///
 /// # Errors
 /// The disk refuses.
-pub(super) fn install(out: &Path, lock: &PlanLock, resolved: &str, worth: &[PoolWorth]) -> Result<bool> {
+pub(super) fn install(out: &Path, lock: &PlanLock, resolved: &str, worth: &[PoolTokens]) -> Result<bool> {
     let mixture = format!("{HEADER}{resolved}");
     let worth = json::canonical(&WorthFile { plan: lock.id, pools: worth.to_vec() });
     let beside = [(MIXTURE_FILE, mixture.as_bytes()), (WORTH_FILE, &worth)];

@@ -7,7 +7,7 @@ use std::path::Path;
 use moe_shards::{Hash, PackRef, PlanLock};
 
 use crate::error::{Error, Result};
-use crate::work::{entries, remove_file, remove_if_empty};
+use crate::tables::{entries, remove_file, remove_if_empty};
 
 /// The mixture of a plan, with every default filled in, in the output folder.
 pub const MIXTURE_FILE: &str = "plan.toml";

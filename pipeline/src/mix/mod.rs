@@ -8,6 +8,7 @@ pub mod amounts;
 pub mod best_fit;
 pub mod count;
 pub mod curve;
+pub mod effective_tokens;
 pub mod explain;
 mod extend;
 mod files;
@@ -19,7 +20,6 @@ pub mod share;
 mod stitch;
 pub mod stream;
 pub mod takedown;
-pub mod worth;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,13 +28,13 @@ use moe_shards::interleave::{Counts, Interleaver};
 use moe_shards::{Hash, Manifest, PackRef, PhaseLock, PlanLock};
 
 use self::amounts::{Clip, PhaseWish};
+use self::effective_tokens::{PlanTokens, PoolTokens};
 pub use self::extend::Extension;
 pub use self::folder::{MIXTURE_FILE, WORTH_FILE};
 use self::layout::{Common, MixPool, check_disjoint};
 use self::mixture::Mixture;
 use self::pool::Site;
 use self::stream::{Amount, Stream};
-use self::worth::{PlanWorth, PoolWorth};
 use crate::error::{Error, Result};
 use crate::intact;
 use crate::watch::Watch;
@@ -62,9 +62,9 @@ pub struct MixOutcome {
     /// The plan.
     pub lock: PlanLock,
     /// What its pools are worth. Of an extension, the pools that go on.
-    pub worth: Vec<PoolWorth>,
+    pub worth: Vec<PoolTokens>,
     /// What the whole is worth.
-    pub plan: PlanWorth,
+    pub plan: PlanTokens,
     /// Wishes that were cut down.
     pub clips: Vec<Clip>,
     /// Whether a plan was written; not when it was there already, or on a dry run.
@@ -75,7 +75,7 @@ impl MixOutcome {
     /// A plan that is in place already.
     fn unchanged(lock: PlanLock) -> MixOutcome {
         let (worth, clips) = (Vec::new(), Vec::new());
-        MixOutcome { lock, plan: PlanWorth::new(&worth, None), worth, clips, written: false }
+        MixOutcome { lock, plan: PlanTokens::new(&worth, None), worth, clips, written: false }
     }
 }
 
@@ -194,9 +194,9 @@ fn lay_out(
     let worth = pools
         .iter()
         .flat_map(|pool| &pool.parts)
-        .map(|part| PoolWorth::new(part, &lock.phases))
+        .map(|part| PoolTokens::new(part, &lock.phases))
         .collect::<Result<Vec<_>>>()?;
-    let plan = PlanWorth::new(&worth, options.parameters);
+    let plan = PlanTokens::new(&worth, options.parameters);
     plan.check(mixture)?;
     let mut streams: Vec<&Stream> =
         pools.iter().flat_map(|pool| &pool.parts).flat_map(|part| &part.streams).collect();

@@ -2,8 +2,8 @@
 //! where a document is shown, how two plans differ, and whether a plan keeps its promises.
 
 pub mod diff;
+pub mod occurrences;
 pub mod replay;
-pub mod whereabouts;
 
 use moe_shards::{PassLock, Plan, PoolLock, SampleId, Shard};
 

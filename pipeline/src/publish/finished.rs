@@ -12,8 +12,8 @@ use crate::json;
 use crate::ledger::Ledger;
 use crate::listing::{Entry, Listing, Maker};
 use crate::prepare::Prepared;
-use crate::work::parts::{self, Parts};
-use crate::work::{clear_work, remove_dry_run};
+use crate::tables::parts::{self, Parts};
+use crate::tables::{clear_work, remove_dry_run};
 
 /// Its place below the output folder.
 pub(super) const FINISHED: &str = "work/finished.json";

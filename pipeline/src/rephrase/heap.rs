@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use moe_shards::atomic;
 
 use crate::error::{Error, Result};
-use crate::work::rows::Blob;
+use crate::tables::rows::Blob;
 
 /// A temporary file that grows.
 pub(super) struct Heap {

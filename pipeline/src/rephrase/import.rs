@@ -29,8 +29,8 @@ use super::style::{Prompt, Style};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::normalize::{NormalizeConfig, normalize};
+use crate::tables::rows::Blob;
 use crate::watch::Watch;
-use crate::work::rows::Blob;
 
 /// Which program wrote the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

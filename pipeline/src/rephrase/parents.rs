@@ -7,10 +7,10 @@ use moe_shards::FamilyId;
 
 use crate::document::{DocumentId, OwnedMetadata, TextHash};
 use crate::error::{Error, Result};
-use crate::work::documents::Columns;
-use crate::work::kept::{Kept, KeptReader};
-use crate::work::parts::{PartPlace, Parts};
-use crate::work::rows;
+use crate::tables::documents::Columns;
+use crate::tables::kept::{Kept, KeptReader};
+use crate::tables::parts::{PartPlace, Parts};
+use crate::tables::rows;
 
 /// An original with its text.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,7 +55,7 @@ impl Originals {
     /// It is none, or its work folder was deleted.
     pub fn open(out: &Path) -> Result<Originals> {
         let work = out.join("work");
-        if !work.join(crate::work::parts::FILE).exists() || !out.join(moe_shards::Manifest::FILE).exists() {
+        if !work.join(crate::tables::parts::FILE).exists() || !out.join(moe_shards::Manifest::FILE).exists() {
             let message = "is no finished build with its work folder; run moe-data build first (texts are taken from the work folder)";
             return Err(Error::Usage(format!("{} {message}", out.display())));
         }

@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn the_template_is_what_is_asked_and_not_what_is_accepted() {
-        const STYLE: &str = "[style]\nname = \"s\"\ninstruction = \"Start with Text:\"\nsentinel = \"Text:\"\n";
+        const STYLE: &str =
+            "[style]\nname = \"s\"\ninstruction = \"Start with Text:\"\nsentinel = \"Text:\"\n";
         let template =
             |more: &str| Style::decode(&format!("{STYLE}{more}"), Path::new("s.toml")).unwrap().template();
         let plain = template("");

@@ -14,7 +14,7 @@ use super::{Report, recipe};
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, SourceLedger};
 use crate::plans::diff::{Diff, diff};
-use crate::story::changes::{Change, Changes, changes};
+use crate::provenance::changes::{Change, Changes, changes};
 use crate::watch::Watch;
 
 /// Changes that have a bar; the table has all of them.

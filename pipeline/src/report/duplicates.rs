@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::ledger::Ledger;
 use crate::minhash::candidate_probability;
 use crate::minhash::estimate::{Bin, Estimate};
-use crate::story::STAYING;
-use crate::story::audit::{self, str_of};
+use crate::provenance::STAYING;
+use crate::provenance::audit::{self, str_of};
 use crate::watch::Watch;
 
 const N_BINS: usize = 30;

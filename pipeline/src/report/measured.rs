@@ -8,9 +8,9 @@ use moe_report::{Figure, Histogram, Limit, number};
 use super::Part;
 use crate::error::{Error, Result};
 use crate::filter::Chain;
+use crate::tables::measures::Measures;
+use crate::tables::parts::{self, Parts};
 use crate::watch::Watch;
-use crate::work::measures::Measures;
-use crate::work::parts::{self, Parts};
 
 /// Documents whose values are looked at; more are thinned evenly.
 const MAX_ROWS: u64 = 200_000;

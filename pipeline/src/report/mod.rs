@@ -22,10 +22,10 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
+use crate::provenance::Build;
 use crate::publish::RECIPE_LOCK;
-use crate::story::Build;
+use crate::tables::parts;
 use crate::watch::Watch;
-use crate::work::parts;
 
 /// A page and the figures in it.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use moe_shards::{Plan, PlanLock};
 
 use super::Part;
 use crate::error::Result;
-use crate::mix::worth::{PoolWorth, WorthFile};
+use crate::mix::effective_tokens::{PoolTokens, WorthFile};
 use crate::watch::Watch;
 
 /// Stretches of the plan that are drawn.
@@ -35,13 +35,13 @@ pub(super) fn part(out: &Path, watch: &Watch) -> Result<(PlanLock, Part)> {
 }
 
 /// What the plan is worth; nothing where an earlier version made it, or another plan is in its place.
-fn worth(out: &Path, lock: &PlanLock) -> Result<Vec<PoolWorth>> {
+fn worth(out: &Path, lock: &PlanLock) -> Result<Vec<PoolTokens>> {
     let file = WorthFile::read(out)?.filter(|file| file.plan == lock.id);
     Ok(file.map(|file| file.pools).unwrap_or_default())
 }
 
 /// What each pass is worth.
-fn values(worth: &[PoolWorth]) -> Option<Figure> {
+fn values(worth: &[PoolTokens]) -> Option<Figure> {
     let mut series = Vec::new();
     for pool in worth {
         let values = pool.by_pass();
@@ -64,8 +64,8 @@ fn values(worth: &[PoolWorth]) -> Option<Figure> {
 }
 
 /// How often texts are shown.
-fn sightings(worth: &[PoolWorth]) -> Option<Figure> {
-    let bar = |(i, pool): (usize, &PoolWorth)| {
+fn sightings(worth: &[PoolTokens]) -> Option<Figure> {
+    let bar = |(i, pool): (usize, &PoolTokens)| {
         let (name, class) = (pool.pool.clone(), COLORS[i % COLORS.len()]);
         let all: u64 = pool.sightings.values().sum();
         let bar = move |(uses, n): (&u32, &u64)| Bar {
@@ -88,7 +88,7 @@ fn sightings(worth: &[PoolWorth]) -> Option<Figure> {
 }
 
 /// Worth and distances of repeats.
-fn gaps(worth: &[PoolWorth]) -> Table {
+fn gaps(worth: &[PoolTokens]) -> Table {
     let mut table = Table::new([
         "pool",
         "unique tokens",

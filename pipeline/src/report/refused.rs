@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Part, texts};
 use crate::error::Result;
-use crate::story::audit::{self, str_of};
+use crate::provenance::audit::{self, str_of};
 use crate::watch::Watch;
 
 /// Examples of each reason.

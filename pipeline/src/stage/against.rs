@@ -1,6 +1,6 @@
 //! What deduplication has to know of a shard of another build (`dedup.against`): [`AgainstKeys`] makes the same tables of it that the
 //! filter and [`super::sketch`] make of a part, and [`AgainstMembers`] those that [`super::members`] makes. The texts are read from the
-//! shard's tokens and its table of texts ([`crate::work::texts`]), and each is checked by its hash. The row of a document is its
+//! shard's tokens and its table of texts ([`crate::tables::texts`]), and each is checked by its hash. The row of a document is its
 //! number in the shard.
 
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ use super::{Report, Stage};
 use crate::document::{Count, DocumentId, Metadata};
 use crate::error::{Error, Result};
 use crate::minhash::SketchConfig;
+use crate::tables::KEYS;
+use crate::tables::dedup_rows::ClusteredRow;
+use crate::tables::documents::Document;
+use crate::tables::rows::{KeyRow, Row};
+use crate::tables::sort::Sorter;
+use crate::tables::sort::run::RunReader;
+use crate::tables::texts::ReadableShard;
 use crate::watch::Watch;
-use crate::work::KEYS;
-use crate::work::dedup_rows::ClusteredRow;
-use crate::work::documents::Document;
-use crate::work::rows::{KeyRow, Row};
-use crate::work::sort::Sorter;
-use crate::work::sort::run::RunReader;
-use crate::work::texts::ReadableShard;
 
 /// A shard of another build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

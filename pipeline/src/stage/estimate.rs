@@ -14,13 +14,13 @@ use crate::document::Count;
 use crate::error::Result;
 use crate::minhash::estimate::{Comparer, Pair, Sample};
 use crate::minhash::{SketchConfig, Sketcher};
+use crate::tables::dedup_rows::{PairRow, SampleRow};
+use crate::tables::documents::{Columns, DocumentBatches};
+use crate::tables::rows::{self, RemovedRow};
+use crate::tables::sort::Sorter;
+use crate::tables::sort::run::{RunReader, RunWriter};
+use crate::tables::{PAIRS, SAMPLE};
 use crate::watch::Watch;
-use crate::work::dedup_rows::{PairRow, SampleRow};
-use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::rows::{self, RemovedRow};
-use crate::work::sort::Sorter;
-use crate::work::sort::run::{RunReader, RunWriter};
-use crate::work::{PAIRS, SAMPLE};
 
 /// How to sketch, and the number of the part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,13 +14,13 @@ use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::filter::chain::Verdict;
 use crate::filter::{Chain, FilterConfig};
+use crate::tables::audit::{Drop, Drops};
+use crate::tables::documents::{Columns, DocumentBatches};
+use crate::tables::measures::Measures;
+use crate::tables::rows::{self, KeptRow, KeyRow};
+use crate::tables::tags::{TagsWriter, too_many_tags};
+use crate::tables::{DROPS, KEPT, KEYS};
 use crate::watch::Watch;
-use crate::work::audit::{Drop, Drops};
-use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::measures::Measures;
-use crate::work::rows::{self, KeptRow, KeyRow};
-use crate::work::tags::{TagsWriter, too_many_tags};
-use crate::work::{DROPS, KEPT, KEYS};
 
 /// What to judge by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,8 +9,8 @@ use moe_shards::TokenId;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::work::rows::{Blob, TokenRow};
-use crate::work::{IDS, TOKENS};
+use crate::tables::rows::{Blob, TokenRow};
+use crate::tables::{IDS, TOKENS};
 
 /// Tokens of a block.
 const BLOCK_TOKENS: u64 = 8 << 20;

@@ -14,10 +14,10 @@ use crate::document::{Count, Metadata, TextHash};
 use crate::error::{Error, Result};
 use crate::filter::Chain;
 use crate::filter::chain::{Measuring, Workspace};
+use crate::tables::documents::{Columns, Document, DocumentBatches, DocumentWriter};
+use crate::tables::measures::MeasuresWriter;
+use crate::tables::{DOCUMENTS, MEASURES};
 use crate::watch::Watch;
-use crate::work::documents::{Columns, Document, DocumentBatches, DocumentWriter};
-use crate::work::measures::MeasuresWriter;
-use crate::work::{DOCUMENTS, MEASURES};
 
 /// What to measure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -13,13 +13,13 @@ use super::{Report, Stage};
 use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::minhash::{SketchConfig, Sketcher};
+use crate::tables::dedup_rows::{ClusteredRow, MemberRow};
+use crate::tables::documents::{Columns, Document, DocumentBatches};
+use crate::tables::shingles::ShingleWriter;
+use crate::tables::sort::Sorter;
+use crate::tables::sort::run::{RunReader, RunWriter};
+use crate::tables::{IDS, MEMBERS, SHINGLES};
 use crate::watch::Watch;
-use crate::work::dedup_rows::{ClusteredRow, MemberRow};
-use crate::work::documents::{Columns, Document, DocumentBatches};
-use crate::work::shingles::ShingleWriter;
-use crate::work::sort::Sorter;
-use crate::work::sort::run::{RunReader, RunWriter};
-use crate::work::{IDS, MEMBERS, SHINGLES};
 
 /// What to note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,13 +12,13 @@ use super::{Report, Stage};
 use crate::document::{Count, TextHash};
 use crate::error::{Error, Result};
 use crate::rephrase::record;
+use crate::tables::audit::{Drop, Drops};
+use crate::tables::cuts::Cuts;
+use crate::tables::documents::{Columns, DocumentBatches};
+use crate::tables::families::Families;
+use crate::tables::rows::{self, RemovedRow};
+use crate::tables::{DROPS, REMOVED};
 use crate::watch::Watch;
-use crate::work::audit::{Drop, Drops};
-use crate::work::cuts::Cuts;
-use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::families::Families;
-use crate::work::rows::{self, RemovedRow};
-use crate::work::{DROPS, REMOVED};
 
 /// Reason of a variant whose original is not kept.
 pub const DROPPED: &str = "parent_dropped";

@@ -19,11 +19,11 @@ use crate::error::{Error, Result};
 use crate::normalize::{NormalizeConfig, normalize};
 use crate::read::{self, Bad, Cause, Charset, FieldPaths, Form, Format, Limits, Raw, Reader, Slice};
 use crate::recipe::inputs::InputFile;
+use crate::tables::audit::{Drop, Drops};
+use crate::tables::documents::{Document, DocumentWriter};
+use crate::tables::rows::{self, IdRow};
+use crate::tables::{DOCUMENT_IDS, DOCUMENTS, DROPS, QUARANTINE};
 use crate::watch::Watch;
-use crate::work::audit::{Drop, Drops};
-use crate::work::documents::{Document, DocumentWriter};
-use crate::work::rows::{self, IdRow};
-use crate::work::{DOCUMENT_IDS, DOCUMENTS, DROPS, QUARANTINE};
 
 /// What to read and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -14,9 +14,9 @@ use crate::nearest;
 use crate::normalize::{NormalizeConfig, normalize};
 use crate::recipe::inputs::InputFile;
 use crate::rephrase::record::{self, Accepted};
+use crate::tables::DOCUMENTS;
+use crate::tables::documents::{Document, DocumentWriter};
 use crate::watch::Watch;
-use crate::work::DOCUMENTS;
-use crate::work::documents::{Document, DocumentWriter};
 
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

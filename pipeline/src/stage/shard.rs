@@ -15,13 +15,13 @@ use super::inputs::inputs;
 use super::{Report, Stage};
 use crate::document::{Count, DocumentId, TextHash};
 use crate::error::Result;
+use crate::tables::audit::{Drop, Drops};
+use crate::tables::names::PartNames;
+use crate::tables::rows::{Blob, Table, TokenRow};
+use crate::tables::scores;
+use crate::tables::texts::{self, TextsWriter};
+use crate::tables::{DROPS, NAMES, STORED, TOKEN_ROWS, flagged};
 use crate::watch::Watch;
-use crate::work::audit::{Drop, Drops};
-use crate::work::names::PartNames;
-use crate::work::rows::{Blob, Table, TokenRow};
-use crate::work::scores;
-use crate::work::texts::{self, TextsWriter};
-use crate::work::{DROPS, NAMES, STORED, TOKEN_ROWS, flagged};
 
 /// Reason of a second document with the family and variant of another.
 pub const REASON: &str = "duplicate_variant";

@@ -12,12 +12,12 @@ use super::{Report, Stage};
 use crate::document::Count;
 use crate::error::Result;
 use crate::minhash::{SketchConfig, Sketcher};
+use crate::tables::dedup_rows::{SketchKeyRow, SketchRow};
+use crate::tables::documents::{Columns, Document, DocumentBatches};
+use crate::tables::rows;
+use crate::tables::sort::run::RunWriter;
+use crate::tables::{SKETCH_KEYS, SKETCHES, Sink};
 use crate::watch::Watch;
-use crate::work::dedup_rows::{SketchKeyRow, SketchRow};
-use crate::work::documents::{Columns, Document, DocumentBatches};
-use crate::work::rows;
-use crate::work::sort::run::RunWriter;
-use crate::work::{SKETCH_KEYS, SKETCHES, Sink};
 
 /// How to sketch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::{Inputs, Job, Report, Stage};
 use crate::error::{Error, Result};
 use crate::json;
+use crate::tables::attempt::Attempt;
 use crate::watch::Watch;
-use crate::work::attempt::Attempt;
 
 pub(super) const REPORT: &str = "report.json";
 

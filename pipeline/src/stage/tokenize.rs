@@ -19,18 +19,18 @@ use super::{Report, Stage};
 use crate::chat::Marks;
 use crate::document::Count;
 use crate::error::{Error, Result};
+use crate::tables::audit::{Drop, Drops};
+use crate::tables::cuts::Cuts;
+use crate::tables::documents::{Columns, Document, DocumentBatches};
+use crate::tables::families::Families;
+use crate::tables::names::{Numbering, PartNames};
+use crate::tables::rows::{self, TokenRow};
+use crate::tables::scores;
+use crate::tables::tags::Tags;
+use crate::tables::texts;
+use crate::tables::{DROPS, IDS, NAMES, STORED, TOKEN_ROWS, TOKENS, flagged};
 use crate::tokenizer::{Encoder, EncoderOptions, MarkedIds, Vocabulary};
 use crate::watch::Watch;
-use crate::work::audit::{Drop, Drops};
-use crate::work::cuts::Cuts;
-use crate::work::documents::{Columns, Document, DocumentBatches};
-use crate::work::families::Families;
-use crate::work::names::{Numbering, PartNames};
-use crate::work::rows::{self, TokenRow};
-use crate::work::scores;
-use crate::work::tags::Tags;
-use crate::work::texts;
-use crate::work::{DROPS, IDS, NAMES, STORED, TOKEN_ROWS, TOKENS, flagged};
 
 /// Reason for documents of which the tokenizer leaves nothing.
 pub const REASON: &str = "no_tokens";

@@ -13,13 +13,13 @@ use super::inputs::{CutDocuments, inputs};
 use super::{Report, Stage};
 use crate::document::Count;
 use crate::error::{Error, Result};
+use crate::tables::TOKENIZER;
+use crate::tables::cuts::Cuts;
+use crate::tables::documents::{Columns, DocumentBatches};
+use crate::tables::rows::{self, KeptRow};
 use crate::tokenizer::EOD;
 use crate::tokenizer::train::Words;
 use crate::watch::Watch;
-use crate::work::TOKENIZER;
-use crate::work::cuts::Cuts;
-use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::rows::{self, KeptRow};
 
 /// What to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -22,11 +22,11 @@ use super::{Report, Stage};
 use crate::document::Count;
 use crate::error::Result;
 use crate::minhash;
+use crate::tables::VERDICTS;
+use crate::tables::dedup_rows::{MemberRow, Verdict, VerdictRow};
+use crate::tables::sort::Sorter;
+use crate::tables::sort::run::{RunReader, RunWriter};
 use crate::watch::Watch;
-use crate::work::VERDICTS;
-use crate::work::dedup_rows::{MemberRow, Verdict, VerdictRow};
-use crate::work::sort::Sorter;
-use crate::work::sort::run::{RunReader, RunWriter};
 
 /// How to decide.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use arrow::array::{Array, AsArray};
-use moe_data::work::texts::{self, Texts};
+use moe_data::tables::texts::{self, Texts};
 use moe_shards::{Manifest, Shard};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 

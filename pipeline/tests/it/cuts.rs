@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use moe_data::story::audit::{self, str_of};
-use moe_data::work::documents::{Columns, DocumentBatches};
-use moe_data::work::parts::Parts;
+use moe_data::provenance::audit::{self, str_of};
+use moe_data::tables::documents::{Columns, DocumentBatches};
+use moe_data::tables::parts::Parts;
 
 use crate::support::{Random, Scratch, assert_same, dataset_lines, quickstart_recipe, recipe_over};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use moe_data::ledger::SourceLedger;
-use moe_data::work::documents::{Columns, DocumentBatches};
+use moe_data::tables::documents::{Columns, DocumentBatches};
 use serde_json::json;
 
 use crate::support::{Said, Scratch, line, lines, quarantine, small_recipe, text};

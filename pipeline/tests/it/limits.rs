@@ -146,7 +146,9 @@ fn counted(plan: &Plan, from: u64) -> ([u64; 3], f64) {
 
 fn check_figures(plan: &Plan, outcome: &MixOutcome, from: u64) {
     let (tokens, padding) = counted(plan, from);
-    let sum = |of: fn(&moe_data::mix::worth::PoolWorth) -> u64| outcome.worth.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&moe_data::mix::effective_tokens::PoolTokens) -> u64| {
+        outcome.worth.iter().map(of).sum::<u64>()
+    };
     let said =
         [sum(|w| w.planned_tokens), sum(|w| w.planned_original_tokens), sum(|w| w.planned_synthetic_tokens)];
     assert_eq!(said, tokens);

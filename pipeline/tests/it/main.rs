@@ -68,6 +68,8 @@ mod mixture;
 mod near_families;
 /// The invariants of a plan: passes, gaps, shares, packing, resume at any sample.
 mod plan;
+/// What `why` and `dups` say.
+mod provenance;
 /// WARC, web pages, compressed streams, from the file to the ledger.
 mod readers;
 /// What is said about wrong recipes and flags, before any work.
@@ -82,8 +84,6 @@ mod report;
 mod sort;
 /// All texts of a family in one document, and orders of passes.
 mod stitched;
-/// What `why` and `dups` say.
-mod stories;
 /// Output to the terminal, and the position of flags.
 mod terminal;
 /// Tokenizers other than byte-level BPE: special strings, unknown and changed text.

@@ -1,8 +1,8 @@
 use std::process::Command;
 
+use moe_data::tables::rows::BandRow;
+use moe_data::tables::sort::Sorter;
 use moe_data::watch::Watch;
-use moe_data::work::rows::BandRow;
-use moe_data::work::sort::Sorter;
 
 const CHILD: &str = "MOE_DATA_TEST_SORT";
 

@@ -16,9 +16,9 @@ use crate::recipe::dedup::Action;
 use crate::stage::cuts::{PartParams, anchor, apply, marks, paragraph, segment, substring};
 use crate::stage::inputs::PlacedDocuments;
 use crate::stage::{Call, Job, Report, Stage, Task};
-use crate::work;
-use crate::work::cuts::{Cuts, Method};
-use crate::work::rows::{self, CutRow, RemovedRow};
+use crate::tables;
+use crate::tables::cuts::{Cuts, Method};
+use crate::tables::rows::{self, CutRow, RemovedRow};
 
 impl Run<'_> {
     /// Gives every part an empty list of cuts.
@@ -99,7 +99,7 @@ impl Run<'_> {
         let tasks = self.part_tasks(parts, collect, |_, part| part);
         let anchors = self.folders("substring", tasks)?;
         let params = anchor::AnchorParams { min_bytes, memory_bytes: self.engine.memory_bytes() };
-        let weight = bytes_of(anchors.iter().map(|folder| folder.join(work::ANCHORS)))?;
+        let weight = bytes_of(anchors.iter().map(|folder| folder.join(tables::ANCHORS)))?;
         let inputs = anchor::SharedAnchorsInputs { anchors: anchors.clone() };
         let task = Task::new(&self.work, 0, weight, anchor::SharedAnchors(params), inputs);
         let shared = task.output.clone();
@@ -111,7 +111,7 @@ impl Run<'_> {
         });
         let segments = self.folders("substring", tasks)?;
         // Anchors are dealt out by a hash, so each bucket has about as much.
-        let n_bytes = bytes_of(segments.iter().map(|folder| folder.join(work::SEGMENT_BYTES)))?;
+        let n_bytes = bytes_of(segments.iter().map(|folder| folder.join(tables::SEGMENT_BYTES)))?;
         let tasks = (0..segment::BUCKETS).map(|bucket| {
             let params = substring::SubstringParams { bucket, min_bytes, memory_bytes };
             let weight = n_bytes / segment::BUCKETS;
@@ -152,8 +152,8 @@ impl Run<'_> {
             n_cut += cut;
             n_dropped += dropped;
             let name = format!("{}-{}.parquet", method.name(), part.label);
-            self.results.add_audit(task.file(work::CUT_AUDIT), format!("cuts-{name}"));
-            self.results.add_audit(task.file(work::DROPS), format!("drops-{name}"));
+            self.results.add_audit(task.file(tables::CUT_AUDIT), format!("cuts-{name}"));
+            self.results.add_audit(task.file(tables::DROPS), format!("drops-{name}"));
         }
         let size = ByteSize(n_cut.bytes);
         let what = format!("{size} cut from {} documents, {n_dropped} documents dropped", n_cut.docs);
@@ -165,9 +165,9 @@ impl Run<'_> {
     /// were dropped.
     pub fn book_cuts(&mut self, part: &mut Part, task: &Task, report: &Report) -> Result<(Count, u64)> {
         let (mut n_cut, mut n_dropped) = (Count::default(), 0);
-        let cuts = Cuts::write(&self.work, &rows::read::<CutRow>(&task.file(work::CUTS))?)?;
+        let cuts = Cuts::write(&self.work, &rows::read::<CutRow>(&task.file(tables::CUTS))?)?;
         let removed: Vec<u32> =
-            rows::read::<RemovedRow>(&task.file(work::REMOVED))?.into_iter().map(|row| row.row).collect();
+            rows::read::<RemovedRow>(&task.file(tables::REMOVED))?.into_iter().map(|row| row.row).collect();
         let removed = dedup::write_list(&self.work, &removed)?;
         (part.cuts, part.removed) = (self.work.join(cuts), self.work.join(removed));
         self.results.used.extend([part.cuts.clone(), part.removed.clone()]);

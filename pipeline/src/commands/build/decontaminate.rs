@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::printer::StageLine;
 use crate::recipe::ByteSize;
 use crate::stage::Task;
-use crate::work;
-use crate::work::tags::too_many_tags;
+use crate::tables;
+use crate::tables::tags::too_many_tags;
 
 impl Run<'_> {
     /// Reads the evaluation sets and looks for canaries made of them.
@@ -87,10 +87,10 @@ impl Run<'_> {
                     return Err(too_many_tags(&self.source_name(part), &tags));
                 }
             }
-            matches.extend(read_matches(&task.file(work::MATCHES))?);
+            matches.extend(read_matches(&task.file(tables::MATCHES))?);
             let name = format!("{}.parquet", part.label);
-            self.results.add_audit(task.file(work::CONTAMINATION_AUDIT), format!("contamination-{name}"));
-            self.results.add_audit(task.file(work::DROPS), format!("drops-decontaminate-{name}"));
+            self.results.add_audit(task.file(tables::CONTAMINATION_AUDIT), format!("contamination-{name}"));
+            self.results.add_audit(task.file(tables::DROPS), format!("drops-decontaminate-{name}"));
         }
         let what = format!(
             "{} matches; {n_dropped} documents dropped, {} cut from {}",

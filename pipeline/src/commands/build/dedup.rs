@@ -13,9 +13,9 @@ use crate::printer::StageLine;
 use crate::recipe::MinhashConfig;
 use crate::recipe::dedup::Action;
 use crate::stage::Task;
+use crate::tables;
+use crate::tables::families::Families;
 use crate::watch::Watch;
-use crate::work;
-use crate::work::families::Families;
 
 impl Run<'_> {
     /// `with_near` says whether near-duplicates are looked for, if the recipe asks for that.
@@ -69,7 +69,7 @@ impl Run<'_> {
         watch.finish();
         let report = report?;
         let folder = exact::folder(&self.work, &inputs, others);
-        self.results.add_audit(folder.join(work::DUPLICATES), "dups-exact.parquet".to_owned());
+        self.results.add_audit(folder.join(tables::DUPLICATES), "dups-exact.parquet".to_owned());
         self.results.used.push(folder);
         let [removed, in_against] = self.book(parts, &report.parts, [exact::REASON, exact::REASON_AGAINST]);
         let what = format!("{} exact duplicates removed{}", removed.docs, in_others(in_against));
@@ -100,7 +100,7 @@ impl Run<'_> {
         let outcome = minhash::run(&self.work, &inputs, others, config, &self.engine, &watch);
         watch.finish();
         let (report, folder, used) = outcome?;
-        self.results.add_audit(folder.join(work::DUPLICATES), "dups-minhash.parquet".to_owned());
+        self.results.add_audit(folder.join(tables::DUPLICATES), "dups-minhash.parquet".to_owned());
         self.results.used.extend(used);
         let estimate = minhash::estimate::run(&self.work, &inputs, config, &report, &self.engine, &watch)?;
         if let Some((estimate, used)) = estimate {

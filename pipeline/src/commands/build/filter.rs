@@ -12,8 +12,8 @@ use crate::ledger::SourceLedger;
 use crate::printer::StageLine;
 use crate::recipe::ByteSize;
 use crate::stage::{Task, filter, measure};
-use crate::work;
-use crate::work::tags::too_many_tags;
+use crate::tables;
+use crate::tables::tags::too_many_tags;
 
 impl Run<'_> {
     /// The filters of a part's source, in order.
@@ -40,7 +40,7 @@ impl Run<'_> {
         let mut cut = Count::default();
         let mut tags: BTreeSet<String> = self.tags.clone();
         for (part, (task, report)) in parts.iter_mut().zip(self.map("filter", tasks)?) {
-            (part.kept, part.keys) = (task.file(work::KEPT), task.file(work::KEYS));
+            (part.kept, part.keys) = (task.file(tables::KEPT), task.file(tables::KEYS));
             part.left = report.kept;
             part.tags = (!report.tags.is_empty()).then(|| task.output.clone());
             tags.extend(report.tags);
@@ -52,7 +52,7 @@ impl Run<'_> {
             let entry = self.entry(part);
             SourceLedger::add(&mut entry.dropped, &report.dropped);
             SourceLedger::add(&mut entry.cut, &report.cut);
-            self.results.add_audit(task.file(work::DROPS), format!("drops-filter-{}.parquet", part.label));
+            self.results.add_audit(task.file(tables::DROPS), format!("drops-filter-{}.parquet", part.label));
         }
         self.tags = tags;
         let kept = left(parts).docs;
@@ -78,8 +78,8 @@ impl Run<'_> {
             tasks.push(Task::new(&self.work, i, part.left.bytes, params, inputs));
         }
         for (i, (task, _)) in measured.into_iter().zip(self.map("measure", tasks)?) {
-            parts[i].measures = Some(task.file(work::MEASURES));
-            let rewritten = task.file(work::DOCUMENTS);
+            parts[i].measures = Some(task.file(tables::MEASURES));
+            let rewritten = task.file(tables::DOCUMENTS);
             if rewritten.exists() {
                 parts[i].documents = rewritten;
             }

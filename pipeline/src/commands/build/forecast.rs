@@ -25,7 +25,7 @@ use crate::ledger::Ledger;
 use crate::prepare::Prepared;
 use crate::printer::Printer;
 use crate::recipe::ByteSize;
-use crate::work::{DRY_RUN, PREDICTION, remove_dry_run};
+use crate::tables::{DRY_RUN, PREDICTION, remove_dry_run};
 
 const VERSION: u32 = 1;
 /// A smaller sample is drawn again with a larger share.

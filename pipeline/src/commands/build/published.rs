@@ -14,8 +14,8 @@ use moe_shards::{
 
 use crate::error::{Error, Result};
 use crate::publish::Results;
-use crate::work::clear_folder;
-use crate::work::texts::{self, Texts, TextsWriter};
+use crate::tables::clear_folder;
+use crate::tables::texts::{self, Texts, TextsWriter};
 
 /// Folder of the kept shards in the work folder.
 const FOLDER: &str = "published";

@@ -7,9 +7,9 @@ use crate::filter::Chain;
 use crate::filter::classifier::REASON;
 use crate::ledger::QualityNote;
 use crate::printer::StageLine;
-use crate::work::measures::Measures;
-use crate::work::rows;
-use crate::work::scores::{self, Histogram, ScoreRow};
+use crate::tables::measures::Measures;
+use crate::tables::rows;
+use crate::tables::scores::{self, Histogram, ScoreRow};
 
 impl Run<'_> {
     /// Collects the scores, and finds the edges of the buckets.

@@ -12,7 +12,7 @@ use crate::printer::StageLine;
 use crate::read::{Slice, slicing};
 use crate::recipe::ByteSize;
 use crate::stage::{Task, read};
-use crate::work;
+use crate::tables;
 
 impl Run<'_> {
     pub fn read(&mut self) -> Result<Vec<Part>> {
@@ -93,7 +93,7 @@ impl Run<'_> {
             notes.add(part, &task, &report);
             tags.extend(report.tags);
             read::check_tags(&tags, &self.source_name(part))?;
-            part.read = task.file(work::DOCUMENTS);
+            part.read = task.file(tables::DOCUMENTS);
             part.documents = part.read.clone();
             part.left = report.kept;
             part.documents_of_files = report.documents_of_files;
@@ -106,8 +106,8 @@ impl Run<'_> {
                 self.bad.entry(cause.clone()).or_insert((0, place)).0 += count.docs;
             }
             let name = format!("{}-{:05}.jsonl", self.source_name(part), part.file);
-            self.results.add_quarantine(task.file(work::QUARANTINE), name);
-            self.results.add_audit(task.file(work::DROPS), format!("drops-read-{}.parquet", part.label));
+            self.results.add_quarantine(task.file(tables::QUARANTINE), name);
+            self.results.add_audit(task.file(tables::DROPS), format!("drops-read-{}.parquet", part.label));
         }
         self.tags = tags;
         self.note_sources(notes)?;

@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::ledger::SourceLedger;
 use crate::printer::StageLine;
 use crate::stage::{Task, parents, rephrased};
-use crate::work;
-use crate::work::rows::{self, RemovedRow};
+use crate::tables;
+use crate::tables::rows::{self, RemovedRow};
 
 impl Run<'_> {
     /// The task that reads the variants of a source, if there are any.
@@ -50,8 +50,10 @@ impl Run<'_> {
         let (mut n_left, mut reasons) = (0, BTreeSet::new());
         for ((i, _), (task, report)) in rephrased.into_iter().zip(self.map("parents", tasks)?) {
             let part = &mut parts[i];
-            let removed: Vec<u32> =
-                rows::read::<RemovedRow>(&task.file(work::REMOVED))?.into_iter().map(|row| row.row).collect();
+            let removed: Vec<u32> = rows::read::<RemovedRow>(&task.file(tables::REMOVED))?
+                .into_iter()
+                .map(|row| row.row)
+                .collect();
             part.removed = self.work.join(dedup::write_list(&self.work, &removed)?);
             self.results.used.push(part.removed.clone());
             for (reason, dropped) in &report.dropped {
@@ -60,7 +62,7 @@ impl Run<'_> {
             }
             n_left += part.left.docs;
             let audit = format!("drops-parents-{}.parquet", part.label);
-            self.results.add_audit(task.file(work::DROPS), audit);
+            self.results.add_audit(task.file(tables::DROPS), audit);
             SourceLedger::add(&mut self.entry(&parts[i]).dropped, &report.dropped);
         }
         let reasons: Vec<String> = reasons.into_iter().collect();

@@ -17,10 +17,10 @@ use crate::printer::{Printer, StageLine};
 use crate::publish::{Results, StoredTokenizer, TOKEN_BYTES};
 use crate::recipe::ByteSize;
 use crate::stage::{Job, Report, Task, shard, tokenize, train};
+use crate::tables;
+use crate::tables::parts::{FileOfPart, PartPlace, Parts};
 use crate::tokenizer::{Encoder, EngineChoice, Verdict};
 use crate::watch::Watch;
-use crate::work;
-use crate::work::parts::{FileOfPart, PartPlace, Parts};
 
 /// A build under way.
 pub(super) struct Run<'a> {
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
                     special_tokens: train.special_tokens,
                 };
                 let task = Task::new(&self.work, 0, weight, params, inputs);
-                let file = task.file(work::TOKENIZER);
+                let file = task.file(tables::TOKENIZER);
                 let done = self.map("train", vec![task])?;
                 let sample = done.iter().map(|(_, report)| report.kept.bytes).sum();
                 (file, format!("trained on {}", ByteSize(sample)))
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
         let blake3 = Hash::of(&bytes);
         // Named by its content: a tokenizer that comes out the same again changes no later task.
         let folder = self.work.join("tokenizer").join(&blake3.to_string()[..24]);
-        let path = folder.join(work::TOKENIZER);
+        let path = folder.join(tables::TOKENIZER);
         if !path.exists() {
             atomic::write_file(&path, &bytes)?;
         }
@@ -177,7 +177,7 @@ impl<'a> Run<'a> {
         let token_bytes: Vec<u8> =
             encoder.vocabulary().token_bytes().iter().flat_map(|n| n.to_le_bytes()).collect();
         let info = TokenizerInfo {
-            file: work::TOKENIZER.to_owned(),
+            file: tables::TOKENIZER.to_owned(),
             blake3,
             vocab_size: encoder.vocab_size(),
             eod_id: encoder.eod().0,
@@ -228,7 +228,7 @@ impl<'a> Run<'a> {
             let first = report.first_bad.get(tokenize::REFUSED);
             first_refused = first_refused.or_else(|| first.cloned());
             let audit = format!("drops-tokenize-{}.parquet", part.label);
-            self.results.add_audit(task.file(work::DROPS), audit);
+            self.results.add_audit(task.file(tables::DROPS), audit);
             part.tokens = Some(task.output);
         }
         let left = left(parts);
@@ -271,7 +271,7 @@ impl<'a> Run<'a> {
             let entry = self.ledger.source(&params.source);
             SourceLedger::add(&mut entry.dropped, &report.dropped);
             let audit = format!("drops-shard-{}.parquet", params.name);
-            self.results.add_audit(task.file(work::DROPS), audit);
+            self.results.add_audit(task.file(tables::DROPS), audit);
             if let Some(info) = report.shard {
                 // Counted from the file itself, so that the ledger's check means something.
                 let shard = Shard::open(&task.file(&format!("{}.mdx", info.name)))?;

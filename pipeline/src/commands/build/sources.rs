@@ -12,10 +12,10 @@ use crate::error::{Error, Result};
 use crate::ledger::RepeatedIds;
 use crate::prepare::Prepared;
 use crate::stage::{Report, Tally, Task};
+use crate::tables;
+use crate::tables::documents::{Columns, DocumentBatches};
+use crate::tables::rows::{IdRow, Row, Table};
 use crate::watch::Watch;
-use crate::work;
-use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::rows::{IdRow, Row, Table};
 
 /// Files and names that are shown before the rest is counted.
 const SHOWN: usize = 3;
@@ -51,7 +51,7 @@ impl SourceNotes {
         }
         note.fields_seen |= report.fields_seen;
         note.has_documents |= report.kept.docs > 0;
-        note.ids.push((task.file(work::DOCUMENT_IDS), task.file(work::DOCUMENTS)));
+        note.ids.push((task.file(tables::DOCUMENT_IDS), task.file(tables::DOCUMENTS)));
     }
 }
 

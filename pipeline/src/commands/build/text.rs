@@ -16,10 +16,10 @@ use crate::prepare::Prepared;
 use crate::printer::{Printer, StageLine};
 use crate::publish;
 use crate::stage::shard::REASON;
+use crate::tables::audit::{Drop, Drops};
+use crate::tables::parts::{self, Parts};
+use crate::tables::{self, clear_folder};
 use crate::watch::Watch;
-use crate::work::audit::{Drop, Drops};
-use crate::work::parts::{self, Parts};
-use crate::work::{self, clear_folder};
 
 /// Stage of the audit, and folder in the work folder.
 const STAGE: &str = "text";
@@ -77,8 +77,8 @@ impl Run<'_> {
         let digest = Hash::of_file(&self.work.join(parts::FILE))?;
         let folder = self.work.join(STAGE).join(&digest.to_string()[..24]);
         clear_folder(&folder)?;
-        drops.write(&folder.join(work::DROPS))?;
-        self.results.add_audit(folder.join(work::DROPS), format!("drops-{STAGE}.parquet"));
+        drops.write(&folder.join(tables::DROPS))?;
+        self.results.add_audit(folder.join(tables::DROPS), format!("drops-{STAGE}.parquet"));
         self.results.used.push(folder);
         let n_docs: u64 = selection.n_docs.values().sum();
         line.done(self.printer, &format!("{n_docs} documents, {} dropped", selection.duplicates.len()));

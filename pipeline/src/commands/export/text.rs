@@ -23,9 +23,9 @@ use crate::lock::OutputLock;
 use crate::printer::Printer;
 use crate::publish;
 use crate::recipe::ByteSize;
+use crate::tables;
+use crate::tables::parts::Parts;
 use crate::watch::Watch;
-use crate::work;
-use crate::work::parts::Parts;
 
 /// What the user asked for.
 #[derive(Clone, Debug)]
@@ -211,7 +211,7 @@ fn claim_folder(to: &Path, identity: Hash) -> Result<Target> {
             );
             return Err(Error::Usage(message));
         }
-        return match work::entries(to)?.iter().map(name).find(is_foreign) {
+        return match tables::entries(to)?.iter().map(name).find(is_foreign) {
             Some(first) => Err(Error::Usage(format!(
                 "{} holds other things, such as `{first}`; choose an empty or new folder for the texts",
                 to.display()

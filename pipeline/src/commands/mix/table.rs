@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use moe_shards::PlanLock;
 
-use crate::mix::worth::PoolWorth;
+use crate::mix::effective_tokens::PoolTokens;
 
 /// Columns that stand beside each other.
 const COLUMNS: usize = 4;
 
 /// The table, in blocks of a few pools.
-pub(super) fn table(worth: &[PoolWorth]) -> String {
+pub(super) fn table(worth: &[PoolTokens]) -> String {
     let blocks: Vec<String> = worth.chunks(COLUMNS).map(block).collect();
     blocks.join("\n")
 }
 
-fn block(worth: &[PoolWorth]) -> String {
+fn block(worth: &[PoolTokens]) -> String {
     let pools: Vec<Vec<(&str, String)>> = worth.iter().map(column).collect();
     let Some(first) = pools.first() else { return String::new() };
     let label_width = first.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
@@ -68,7 +68,7 @@ fn histogram(sightings: &BTreeMap<u32, u64>) -> String {
 }
 
 /// The rows of one pool, labels first.
-fn column(w: &PoolWorth) -> Vec<(&'static str, String)> {
+fn column(w: &PoolTokens) -> Vec<(&'static str, String)> {
     let count = group_digits;
     let bracket = |low: String, high: String| if low == high { low } else { format!("{low} to {high}") };
     let gap = match (w.min_gap_samples, w.min_gap_passes) {

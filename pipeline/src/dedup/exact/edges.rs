@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::tables::rows::{KeyRow, Row, Table};
 use crate::watch::Watch;
-use crate::work::rows::{KeyRow, Row, Table};
 
 /// A document by its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ fn edges_of_range(runs: &[PathBuf], bits: u32, range: u128) -> Result<Vec<Edge>>
 mod tests {
     use super::*;
     use crate::engine::LocalEngine;
-    use crate::work::rows;
+    use crate::tables::rows;
 
     fn key(key: u128, source: u16, document_id: u64, row: u32) -> KeyRow {
         KeyRow { key, source, variant: 0, document_id, family: 0, raw_bytes: 10 + row, metadata_hash: 0, row }

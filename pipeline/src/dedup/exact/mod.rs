@@ -17,13 +17,13 @@ use crate::document::Count;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::json;
+use crate::tables::dedup_rows::{NameRow, NamedRow};
+use crate::tables::documents::{Columns, DocumentBatches};
+use crate::tables::near_duplicates::{NearDuplicate, NearDuplicates};
+use crate::tables::rows::Blob;
+use crate::tables::sort::{Sorted, Sorter};
+use crate::tables::{DUPLICATES, IDS, KEYS, clear_folder};
 use crate::watch::Watch;
-use crate::work::dedup_rows::{NameRow, NamedRow};
-use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::near_duplicates::{NearDuplicate, NearDuplicates};
-use crate::work::rows::Blob;
-use crate::work::sort::{Sorted, Sorter};
-use crate::work::{DUPLICATES, IDS, KEYS, clear_folder};
 
 /// Reason of a removed document in the ledger.
 pub const REASON: &str = "exact_duplicate";

@@ -11,12 +11,12 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::recipe::dedup::Keep;
 use crate::stage::Task;
+use crate::tables::dedup_rows::{ClusteredRow, MemberRow, OrderRow, SketchKeyRow, SketchRow};
+use crate::tables::rows::BandRow;
+use crate::tables::sort::Sorter;
+use crate::tables::sort::run::{RunReader, RunWriter};
+use crate::tables::{MEMBERS, SKETCH_KEYS, SKETCHES};
 use crate::watch::Watch;
-use crate::work::dedup_rows::{ClusteredRow, MemberRow, OrderRow, SketchKeyRow, SketchRow};
-use crate::work::rows::BandRow;
-use crate::work::sort::Sorter;
-use crate::work::sort::run::{RunReader, RunWriter};
-use crate::work::{MEMBERS, SKETCH_KEYS, SKETCHES};
 
 /// Members that a verification task gets, at least; connected sets are never cut.
 const CHUNK_MEMBERS: u64 = 4096;

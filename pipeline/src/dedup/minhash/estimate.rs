@@ -17,11 +17,11 @@ use crate::stage::Task;
 use crate::stage::estimate::{
     CompareInputs, CompareParams, EstimateParams, SampleInputs, SampleParams, number,
 };
+use crate::tables::dedup_rows::{PairRow, SampleRow, SketchRow};
+use crate::tables::rows::{self, RemovedRow};
+use crate::tables::sort::run::RunReader;
+use crate::tables::{PAIRS, SAMPLE, SKETCHES};
 use crate::watch::Watch;
-use crate::work::dedup_rows::{PairRow, SampleRow, SketchRow};
-use crate::work::rows::{self, RemovedRow};
-use crate::work::sort::run::RunReader;
-use crate::work::{PAIRS, SAMPLE, SKETCHES};
 
 const FILE: &str = "estimate.json";
 /// Jaccard index from which documents count as alike where the recipe names none.

@@ -28,8 +28,8 @@ use crate::recipe::dedup::{Keep, MinhashConfig, Verify};
 use crate::stage::inputs::Survivors;
 use crate::stage::verify::{Similarity, VerifyInputs, VerifyParams};
 use crate::stage::{Task, members, sketch};
+use crate::tables::clear_folder;
 use crate::watch::Watch;
-use crate::work::clear_folder;
 
 /// Reason of a removed document in the ledger.
 pub const REASON: &str = "near_duplicate";
@@ -217,7 +217,7 @@ fn guard(report: &MinhashReport, config: &MinhashConfig, folder: &Path) -> Resul
     if wrong.is_empty() {
         return Ok(());
     }
-    let audit = folder.join(crate::work::DUPLICATES);
+    let audit = folder.join(crate::tables::DUPLICATES);
     Err(Error::Check(format!(
         "{}\n  hint: {} lists every pair; if they are duplicates, raise the limit and rerun, which continues from here; if not, raise `verify`",
         wrong.join("\n"),
@@ -226,7 +226,7 @@ fn guard(report: &MinhashReport, config: &MinhashConfig, folder: &Path) -> Resul
 }
 
 /// The number by which `keep` orders: the lower survives.
-fn rule(keep: Keep, source_index: u16, row: &crate::work::dedup_rows::SketchRow) -> (u128, u128) {
+fn rule(keep: Keep, source_index: u16, row: &crate::tables::dedup_rows::SketchRow) -> (u128, u128) {
     match keep {
         Keep::First | Keep::None => (u128::from(source_index) << 8 | u128::from(row.variant), 0),
         Keep::Longest => (u128::from(u32::MAX - row.n_bytes), 0),
@@ -238,7 +238,7 @@ fn rule(keep: Keep, source_index: u16, row: &crate::work::dedup_rows::SketchRow)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::dedup_rows::SketchRow;
+    use crate::tables::dedup_rows::SketchRow;
 
     fn sketch(variant: u8, n_bytes: u32, date_high: u128, score: u64) -> SketchRow {
         SketchRow {

@@ -13,14 +13,14 @@ use crate::error::{Error, Result};
 use crate::minhash::jaccard;
 use crate::recipe::dedup::{Action, Keep, MinhashConfig, Verify};
 use crate::stage::Task;
+use crate::tables::dedup_rows::{JoinRow, PlaceRow, SketchRow, Verdict, VerdictRow};
+use crate::tables::families::Families;
+use crate::tables::near_duplicates::{NearDuplicate, NearDuplicates};
+use crate::tables::rows::{self, Blob, FamilyRow, RemovedRow};
+use crate::tables::sort::Sorter;
+use crate::tables::sort::run::RunReader;
+use crate::tables::{DUPLICATES, IDS, SKETCHES, VERDICTS};
 use crate::watch::Watch;
-use crate::work::dedup_rows::{JoinRow, PlaceRow, SketchRow, Verdict, VerdictRow};
-use crate::work::families::Families;
-use crate::work::near_duplicates::{NearDuplicate, NearDuplicates};
-use crate::work::rows::{self, Blob, FamilyRow, RemovedRow};
-use crate::work::sort::Sorter;
-use crate::work::sort::run::RunReader;
-use crate::work::{DUPLICATES, IDS, SKETCHES, VERDICTS};
 
 /// What an outcome is made from.
 pub(super) struct Outcome<'a> {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::Selection;
 use crate::error::Result;
-use crate::work::parts::Parts;
-use crate::work::rows;
+use crate::tables::parts::Parts;
+use crate::tables::rows;
 
 /// A file: documents of one source, in the order of reading.
 #[derive(Clone, Debug, PartialEq, Eq)]

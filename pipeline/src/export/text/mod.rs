@@ -25,10 +25,10 @@ use serde_json::{Map, Value};
 use super::Exported;
 use crate::document::Count;
 use crate::error::Result;
+use crate::tables::documents;
+use crate::tables::kept::KeptReader;
+use crate::tables::parts::Parts;
 use crate::watch::Watch;
-use crate::work::documents;
-use crate::work::kept::KeptReader;
-use crate::work::parts::Parts;
 
 /// Format of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

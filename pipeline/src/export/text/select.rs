@@ -9,12 +9,12 @@ use serde_json::{Map, Value};
 
 use crate::document::DocumentId;
 use crate::error::{Error, Result};
+use crate::tables::TOKEN_ROWS;
+use crate::tables::documents;
+use crate::tables::kept::{Kept, KeptReader};
+use crate::tables::parts::{PartPlace, Parts};
+use crate::tables::rows::{self, Table, TokenRow};
 use crate::watch::Watch;
-use crate::work::TOKEN_ROWS;
-use crate::work::documents;
-use crate::work::kept::{Kept, KeptReader};
-use crate::work::parts::{PartPlace, Parts};
-use crate::work::rows::{self, Table, TokenRow};
 
 /// What any document of the data set says; what none says has no column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,12 +16,12 @@ use super::{for_each_left, sort_folder};
 use crate::error::Result;
 use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
+use crate::tables::passages::{AnchorRow, SharedRow};
+use crate::tables::rows::Row;
+use crate::tables::sort::Sorter;
+use crate::tables::sort::run::RunWriter;
+use crate::tables::{ANCHORS, SHARED};
 use crate::watch::Watch;
-use crate::work::passages::{AnchorRow, SharedRow};
-use crate::work::rows::Row;
-use crate::work::sort::Sorter;
-use crate::work::sort::run::RunWriter;
-use crate::work::{ANCHORS, SHARED};
 
 /// Settings of both stages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -17,14 +17,14 @@ use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
+use crate::tables::audit::{Drop, Drops};
+use crate::tables::cut_audit::{Cut, CutAudit};
+use crate::tables::cuts::{Cuts, Method};
+use crate::tables::documents::{Columns, DocumentBatches};
+use crate::tables::passages::MarkRow;
+use crate::tables::rows::{self, CutRow, RemovedRow};
+use crate::tables::{CUT_AUDIT, CUTS, DROPS, REMOVED};
 use crate::watch::Watch;
-use crate::work::audit::{Drop, Drops};
-use crate::work::cut_audit::{Cut, CutAudit};
-use crate::work::cuts::{Cuts, Method};
-use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::passages::MarkRow;
-use crate::work::rows::{self, CutRow, RemovedRow};
-use crate::work::{CUT_AUDIT, CUTS, DROPS, REMOVED};
 
 /// Reason of a document of which cuts leave too little.
 pub const REASON: &str = "too_little_left";

@@ -12,11 +12,11 @@ use super::sort_folder;
 use crate::error::Result;
 use crate::stage::inputs::inputs;
 use crate::stage::{Report, Stage};
+use crate::tables::passages::{HolderRow, MarkRow};
+use crate::tables::rows::Row;
+use crate::tables::sort::run::{RunReader, RunWriter};
+use crate::tables::sort::{Sorted, Sorter};
 use crate::watch::Watch;
-use crate::work::passages::{HolderRow, MarkRow};
-use crate::work::rows::Row;
-use crate::work::sort::run::{RunReader, RunWriter};
-use crate::work::sort::{Sorted, Sorter};
 
 const MARKS: &str = "marks.run";
 const HOLDERS: &str = "holders.run";
@@ -120,7 +120,7 @@ impl MarksParams {
         let mut sorter = Sorter::<R>::new(&sort_folder(folder, "merge"), self.memory_bytes, watch)?;
         inputs.matches.iter().for_each(|folder| sorter.add_run(&folder.join(name)));
         let mut rows = sorter.finish()?;
-        let mut open: Option<(u32, RunWriter<R, crate::work::Sink>)> = None;
+        let mut open: Option<(u32, RunWriter<R, crate::tables::Sink>)> = None;
         let mut last = None;
         while let Some(row) = rows.next_row()? {
             let part = part_of(&row);

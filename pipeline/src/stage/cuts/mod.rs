@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::stage::inputs::PlacedDocuments;
+use crate::tables::cuts::{Cuts, DocumentCuts};
+use crate::tables::documents::{Columns, Document, DocumentBatches};
+use crate::tables::families::Families;
+use crate::tables::rows;
 use crate::watch::Watch;
-use crate::work::cuts::{Cuts, DocumentCuts};
-use crate::work::documents::{Columns, Document, DocumentBatches};
-use crate::work::families::Families;
-use crate::work::rows;
 
 /// What the collecting stages know of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

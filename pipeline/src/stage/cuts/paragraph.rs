@@ -16,11 +16,11 @@ use crate::error::Result;
 use crate::recipe::cuts::{KeepCopy, Split};
 use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
+use crate::tables::PARAGRAPHS;
+use crate::tables::passages::{HolderRow, MarkRow, ParagraphRow};
+use crate::tables::sort::Sorter;
+use crate::tables::sort::run::RunWriter;
 use crate::watch::Watch;
-use crate::work::PARAGRAPHS;
-use crate::work::passages::{HolderRow, MarkRow, ParagraphRow};
-use crate::work::sort::Sorter;
-use crate::work::sort::run::RunWriter;
 
 /// Which paragraphs of a part to collect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

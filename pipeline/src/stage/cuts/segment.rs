@@ -10,10 +10,10 @@ use super::{PartParams, anchor, for_each_left};
 use crate::error::{Error, Result};
 use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
+use crate::tables::passages::{AnchorRow, SegmentRow, SharedRow};
+use crate::tables::sort::run::{RunReader, RunWriter};
+use crate::tables::{ANCHORS, SEGMENT_BYTES, SHARED};
 use crate::watch::Watch;
-use crate::work::passages::{AnchorRow, SegmentRow, SharedRow};
-use crate::work::sort::run::{RunReader, RunWriter};
-use crate::work::{ANCHORS, SEGMENT_BYTES, SHARED};
 
 /// Which part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

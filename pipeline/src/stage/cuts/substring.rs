@@ -17,11 +17,11 @@ use super::{anchor, marks, sort_folder};
 use crate::error::{Error, Result};
 use crate::stage::inputs::inputs;
 use crate::stage::{Report, Stage};
+use crate::tables::SEGMENT_BYTES;
+use crate::tables::passages::{HolderRow, MarkRow, SegmentRow};
+use crate::tables::rows::Blob;
+use crate::tables::sort::Sorter;
 use crate::watch::Watch;
-use crate::work::SEGMENT_BYTES;
-use crate::work::passages::{HolderRow, MarkRow, SegmentRow};
-use crate::work::rows::Blob;
-use crate::work::sort::Sorter;
 
 /// What to compare.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

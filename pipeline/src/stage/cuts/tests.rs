@@ -10,11 +10,11 @@ use crate::document::{DocumentId, Metadata, TextHash, family_of_text};
 use crate::recipe::cuts::{KeepCopy, ParagraphConfig, Split};
 use crate::stage::inputs::PlacedDocuments;
 use crate::stage::{self, Report, Task};
+use crate::tables::cuts::{Cuts, Method};
+use crate::tables::documents::{Document, DocumentWriter};
+use crate::tables::rows::{self, CutRow, FamilyRow, KeptRow, RemovedRow};
+use crate::tables::{CUTS, REMOVED};
 use crate::watch::Watch;
-use crate::work::cuts::{Cuts, Method};
-use crate::work::documents::{Document, DocumentWriter};
-use crate::work::rows::{self, CutRow, FamilyRow, KeptRow, RemovedRow};
-use crate::work::{CUTS, REMOVED};
 
 /// A document: its family, or none where it declares none, and its text.
 type Text<'a> = (Option<u64>, &'a str);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::{Similarity, VerifyParams, is_one_family};
 use crate::minhash;
-use crate::work::dedup_rows::MemberRow;
+use crate::tables::dedup_rows::MemberRow;
 
 /// Documents of a connected set from which the block has an index.
 pub(super) const INDEXED_FROM: usize = 64;

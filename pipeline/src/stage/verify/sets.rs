@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::minhash;
-use crate::work::SHINGLES;
-use crate::work::dedup_rows::MemberRow;
-use crate::work::rows::Blob;
-use crate::work::shingles::{self, Extent};
+use crate::tables::SHINGLES;
+use crate::tables::dedup_rows::MemberRow;
+use crate::tables::rows::Blob;
+use crate::tables::shingles::{self, Extent};
 
 /// Systems allow 1024 open files and several tasks run at once.
 const MAX_OPEN: usize = 32;

@@ -4,8 +4,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::work::SHINGLES;
-use crate::work::shingles::ShingleWriter;
+use crate::tables::SHINGLES;
+use crate::tables::shingles::ShingleWriter;
 
 /// A document: its set, its declared family if any, its variant.
 type Doc = (Vec<u64>, Option<u64>, u8);

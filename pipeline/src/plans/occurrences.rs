@@ -22,7 +22,7 @@ const BLOCK: u64 = 256;
 
 /// A document of the build, and where it is shown.
 #[derive(Clone, Debug, Serialize)]
-pub struct Whereabouts {
+pub struct Occurrences {
     /// Its source.
     pub source: String,
     /// Name of its variant.
@@ -40,7 +40,7 @@ pub struct Whereabouts {
     /// Its tokens, with the end of document.
     pub tokens: u64,
     /// Samples that train on it, in order.
-    pub shown: Vec<Sighting>,
+    pub shown: Vec<Occurrence>,
     /// Held-out sequences that show it.
     pub validation: Vec<u64>,
     /// Samples that show another text of its family.
@@ -62,7 +62,7 @@ pub struct Takedown {
 
 /// A piece of the document in a sample.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Sighting {
+pub struct Occurrence {
     /// Sample.
     pub t: u64,
     /// Name of the phase.
@@ -96,7 +96,7 @@ pub struct Answer {
     /// The name.
     pub id: String,
     /// Documents in the shards.
-    pub documents: Vec<Whereabouts>,
+    pub documents: Vec<Occurrences>,
     /// Documents that the build dropped.
     pub dropped: Vec<Dropped>,
 }
@@ -113,7 +113,7 @@ pub fn find(out: &Path, id: &str, watch: &Watch) -> Result<Answer> {
     let mut documents = Vec::new();
     for wanted in &found {
         let n_alike = found.iter().filter(|other| wanted.is_alike(other)).count();
-        documents.push(whereabouts(&plan, wanted, n_alike as u64, watch)?);
+        documents.push(occurrences(&plan, wanted, n_alike as u64, watch)?);
     }
     let dropped = dropped(&out.join("audit"), id)?;
     if documents.is_empty() && dropped.is_empty() {
@@ -126,19 +126,19 @@ pub fn find(out: &Path, id: &str, watch: &Watch) -> Result<Answer> {
     Ok(Answer { id: id.to_owned(), documents, dropped })
 }
 
-fn whereabouts(plan: &Plan, wanted: &Place, n_alike: u64, watch: &Watch) -> Result<Whereabouts> {
+fn occurrences(plan: &Plan, wanted: &Place, n_alike: u64, watch: &Watch) -> Result<Occurrences> {
     let is_it = |piece: &&moe_shards::Piece| (piece.shard, piece.doc) == (wanted.shard, wanted.doc);
-    let look = |t: u64| -> Result<(Vec<Sighting>, bool)> {
+    let look = |t: u64| -> Result<(Vec<Occurrence>, bool)> {
         let sample = plan.sample(t)?;
         let pieces = sample.pieces.iter().filter(is_it);
-        let shown = pieces.map(|piece| sighting(plan, t, &sample, piece)).collect();
+        let shown = pieces.map(|piece| occurrence(plan, t, &sample, piece)).collect();
         let other = sample.pieces.iter().any(|piece| {
             piece.family == wanted.family && !is_it(&piece) && of_source(plan, piece.shard, wanted.source)
         });
         Ok((shown, other))
     };
     let blocks = plan.len().div_ceil(BLOCK);
-    let found: Vec<(Vec<Sighting>, u64)> = (0..blocks)
+    let found: Vec<(Vec<Occurrence>, u64)> = (0..blocks)
         .into_par_iter()
         .map(|block| {
             let (mut shown, mut others) = (Vec::new(), 0);
@@ -153,7 +153,7 @@ fn whereabouts(plan: &Plan, wanted: &Place, n_alike: u64, watch: &Watch) -> Resu
         })
         .collect::<Result<_>>()?;
     let other_texts = found.iter().map(|(_, others)| others).sum();
-    let shown: Vec<Sighting> = found.into_iter().flat_map(|(shown, _)| shown).collect();
+    let shown: Vec<Occurrence> = found.into_iter().flat_map(|(shown, _)| shown).collect();
     let mut validation = Vec::new();
     for i in 0..plan.validation_len() {
         if plan.validation_sample(i)?.pieces.iter().any(|piece| is_it(&piece)) {
@@ -167,7 +167,7 @@ fn whereabouts(plan: &Plan, wanted: &Place, n_alike: u64, watch: &Watch) -> Resu
         Some(_) => "it is taken down".to_owned(),
         None => reason(plan, wanted, other_texts),
     });
-    Ok(Whereabouts {
+    Ok(Occurrences {
         source: source.map(|source| source.name.clone()).unwrap_or_default(),
         variant: variant.cloned().unwrap_or_default(),
         family: wanted.family.to_string(),
@@ -209,9 +209,9 @@ fn of_source(plan: &Plan, shard: u32, source: u16) -> bool {
     plan.manifest().shards.get(shard as usize).is_some_and(|info| info.source == source)
 }
 
-fn sighting(plan: &Plan, t: u64, sample: &Sample, piece: &moe_shards::Piece) -> Sighting {
+fn occurrence(plan: &Plan, t: u64, sample: &Sample, piece: &moe_shards::Piece) -> Occurrence {
     let phase = plan.lock().phases.iter().rev().find(|phase| phase.t_start <= t);
-    Sighting {
+    Occurrence {
         t,
         phase: phase.map(|phase| phase.name.clone()).unwrap_or_default(),
         pool: plan.lock().pools[usize::from(sample.id.pool)].name.clone(),

@@ -22,12 +22,12 @@ use crate::error::{Error, Result};
 use crate::filter::Chain;
 use crate::filter::chain::Looked;
 use crate::intact;
-use crate::work::documents::{Columns, DocumentBatches};
-use crate::work::families::Families;
-use crate::work::measures::Measures;
-use crate::work::parts::{PartPlace, Parts};
-use crate::work::rows;
-use crate::work::texts::{self, Texts};
+use crate::tables::documents::{Columns, DocumentBatches};
+use crate::tables::families::Families;
+use crate::tables::measures::Measures;
+use crate::tables::parts::{PartPlace, Parts};
+use crate::tables::rows;
+use crate::tables::texts::{self, Texts};
 
 /// Methods of the audit of duplicates by which nothing is removed.
 pub const STAYING: [&str; 3] = ["variant_copy", "family", "other_family"];
@@ -108,9 +108,9 @@ pub struct InShard {
     pub tokens: u64,
 }
 
-/// The whole story of a document.
+/// The whole provenance of a document.
 #[derive(Clone, Debug, Serialize)]
-pub struct Story {
+pub struct Provenance {
     /// `kept`, the reason it was dropped for, or `unknown` when the build did not reach its end.
     pub fate: String,
     /// The document.
@@ -138,8 +138,8 @@ impl Build {
     /// It is none, or its work folder was deleted.
     pub fn open(out: &Path) -> Result<Build> {
         let work = out.join("work");
-        if !work.join(crate::work::parts::FILE).exists() {
-            let message = "has no work/parts.json; build into this folder first (stories are told from the work folder of a build)";
+        if !work.join(crate::tables::parts::FILE).exists() {
+            let message = "has no work/parts.json; build into this folder first (provenance is read from the work folder of a build)";
             return Err(Error::Usage(format!("{} {message}", out.display())));
         }
         Ok(Build { out: out.to_owned(), parts: Parts::read(&work)?, work })
@@ -248,11 +248,11 @@ impl Build {
         Ok(found)
     }
 
-    /// Tells the story of a document.
+    /// The provenance of a document.
     ///
     /// # Errors
     /// A file of the build is missing or damaged.
-    pub fn story(&self, document: Found) -> Result<Story> {
+    pub fn provenance(&self, document: Found) -> Result<Provenance> {
         let (source, id) = (document.source.as_str(), document.id.as_str());
         let own = [("source", source), ("id", id)];
         let shards = self.in_shards(source, &document)?;
@@ -291,7 +291,17 @@ impl Build {
             _ => "unknown".to_owned(),
         };
         let filters = document.filters.clone();
-        Ok(Story { fate, filters, dropped, duplicate_of, stands_for, cuts, contamination, shards, document })
+        Ok(Provenance {
+            fate,
+            filters,
+            dropped,
+            duplicate_of,
+            stands_for,
+            cuts,
+            contamination,
+            shards,
+            document,
+        })
     }
 
     fn in_shards(&self, source: &str, document: &Found) -> Result<Vec<InShard>> {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::work::rows::{BandRow, KeyRow};
+use crate::tables::rows::{BandRow, KeyRow};
 
 /// Three rows in memory, two runs at a time, one row a batch: every path with a handful of rows.
 const TINY: Limits = Limits { workers: 2, chunk_rows: 3, fan_in: 2, read_bytes: 0, batch_rows: 1 };

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use crate::error::{Error, Result};
-use crate::work::rows::Row;
+use crate::tables::rows::Row;
 
 use super::merge::Merge;
 use super::remove_folder;
@@ -135,7 +135,7 @@ impl<R> Drop for Source<R> {
 /// Groups of rows with one key, in ascending order. Neither groups nor rows are held in memory.
 ///
 /// ```no_run
-/// # use moe_data::work::{rows::BandRow, sort::Sorter};
+/// # use moe_data::tables::{rows::BandRow, sort::Sorter};
 /// # fn main() -> moe_data::Result<()> {
 /// # let watch = moe_data::watch::Watch::idle();
 /// let mut sorter = Sorter::<BandRow>::new("work/bands".as_ref(), 256 << 20, &watch)?;

@@ -12,10 +12,10 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use super::audit::{self, str_of};
 use super::{STAYING, reason_of_duplicate};
 use crate::error::{Error, Result};
+use crate::tables::rows::{Blob, Row, row};
+use crate::tables::sort::Sorter;
+use crate::tables::texts::{self, Texts};
 use crate::watch::Watch;
-use crate::work::rows::{Blob, Row, row};
-use crate::work::sort::Sorter;
-use crate::work::texts::{self, Texts};
 
 /// Memory of the sort.
 const MEMORY_BYTES: u64 = 256 << 20;

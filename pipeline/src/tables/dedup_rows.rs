@@ -1,4 +1,4 @@
-//! Rows of the tables of fuzzy deduplication. All of them are kept as sorted runs ([`super::sort::run`]), so each
+//! Rows of the tables of fuzzy deduplication. All of them are kept as sorted runs ([`crate::tables::sort::run`]), so each
 //! file is checked for its length, its checksums and its order whenever it is read.
 
 use super::rows::{Row, row};

@@ -33,7 +33,7 @@ pub struct WorthFile {
     /// Identity of the plan.
     pub plan: Hash,
     /// Its pools; none where an extension of the plan showed nothing new.
-    pub pools: Vec<PoolWorth>,
+    pub pools: Vec<PoolTokens>,
 }
 
 impl WorthFile {
@@ -54,7 +54,7 @@ impl WorthFile {
     }
 }
 
-impl PoolWorth {
+impl PoolTokens {
     /// What each pass is worth, as a share of as many fresh tokens, by the scaling law: with variants as repeats, and as new text.
     pub fn by_pass(&self) -> Vec<[f64; 2]> {
         let pass = self.planned_tokens as f64 / self.passes.max(1.0);
@@ -66,7 +66,7 @@ impl PoolWorth {
 
 /// One row of the table. Token counts are trained tokens: those with a target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PoolWorth {
+pub struct PoolTokens {
     /// Pool.
     pub pool: String,
     /// Families that are trained on.
@@ -123,7 +123,7 @@ pub struct PoolWorth {
 
 /// What the whole plan, or its extension, is worth.
 #[derive(Clone, Debug, Serialize)]
-pub struct PlanWorth {
+pub struct PlanTokens {
     /// Tokens with a target.
     pub planned_tokens: u64,
     /// Tokens of one sight of every family.
@@ -136,13 +136,13 @@ pub struct PlanWorth {
     pub parameters: Option<u64>,
 }
 
-impl PlanWorth {
+impl PlanTokens {
     /// Adds the pools up.
-    pub fn new(pools: &[PoolWorth], parameters: Option<u64>) -> PlanWorth {
-        let sum = |of: fn(&PoolWorth) -> u64| pools.iter().map(of).sum::<u64>();
+    pub fn new(pools: &[PoolTokens], parameters: Option<u64>) -> PlanTokens {
+        let sum = |of: fn(&PoolTokens) -> u64| pools.iter().map(of).sum::<u64>();
         let planned = sum(|pool| pool.planned_tokens);
         let share = |tokens: u64| tokens as f64 / planned.max(1) as f64;
-        PlanWorth {
+        PlanTokens {
             planned_tokens: planned,
             unique_tokens: sum(|pool| pool.unique_tokens),
             original_share: share(sum(|pool| pool.planned_original_tokens)),
@@ -222,12 +222,12 @@ fn last_pass_value(unique: f64, planned: f64, pass_tokens: f64) -> f64 {
     (effective_tokens(unique, planned) - effective_tokens(unique, before)) / (planned - before)
 }
 
-impl PoolWorth {
+impl PoolTokens {
     /// The row of a pool that is laid out; `phases` are those of the plan.
     ///
     /// # Errors
     /// A damaged shard.
-    pub fn new(builder: &PoolBuilder, phases: &[PhaseLock]) -> Result<PoolWorth> {
+    pub fn new(builder: &PoolBuilder, phases: &[PhaseLock]) -> Result<PoolTokens> {
         let families = &builder.families;
         let (unique, unique_all) = families.unique_tokens()?;
         let shown = Shown::of(builder);
@@ -245,7 +245,7 @@ impl PoolWorth {
         let mean_bins = shown.bins as f64 / shown.full_passes.max(1.0);
         let shortest =
             builder.streams.iter().map(|stream| stream.lock.seq_len).min().unwrap_or(first.seq_len);
-        Ok(PoolWorth {
+        Ok(PoolTokens {
             pool: first.name.clone(),
             families: first.n_families,
             held_out_families: first.validation.n_families,
@@ -416,12 +416,12 @@ mod tests {
         }
         assert!((last_pass_value(1000.0, 4000.0, 1000.0) - 0.850).abs() < 0.001);
         assert!((last_pass_value(1000.0, 1000.0, 1000.0) - 1.0).abs() < 1e-12);
-        let pool = PoolWorth {
+        let pool = PoolTokens {
             unique_tokens: 1000,
             unique_tokens_with_variants: 4000,
             planned_tokens: 4000,
             passes: 4.0,
-            ..PoolWorth::default()
+            ..PoolTokens::default()
         };
         let values = pool.by_pass();
         assert_eq!((values.len(), values[0][0], values[3][1]), (4, 1.0, 1.0));

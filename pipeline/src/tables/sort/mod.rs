@@ -22,14 +22,14 @@ use std::thread::JoinHandle;
 
 use rayon::slice::ParallelSliceMut;
 
+use super::clear_folder;
+use super::rows::Row;
 use crate::error::{Error, Result};
 use crate::watch::Watch;
-use crate::work::clear_folder;
-use crate::work::rows::Row;
 
-use merge::Merge;
-use run::{BLOCK_BYTES, RunReader, RunWriter, block_len};
-pub use stream::{Group, Groups, Sorted};
+use self::merge::Merge;
+use self::run::{BLOCK_BYTES, RunReader, RunWriter, block_len};
+pub use self::stream::{Group, Groups, Sorted};
 
 /// The least memory limit in bytes; a lower one is raised to it.
 pub const MIN_MEMORY_BYTES: u64 = 1 << 20;

@@ -143,7 +143,7 @@ row! {
         start: u32,
         /// Byte behind the last one.
         end: u32,
-        /// [`super::cuts::Method`] that made the cut.
+        /// [`crate::tables::cuts::Method`] that made the cut.
         method: u8,
     }
 }
@@ -166,7 +166,7 @@ row! {
         metadata_hash: u64,
         /// 0 = unknown, else the quality bucket and 1.
         quality: u16,
-        /// 0 = none, else the bits of [`super::scores`], which decide the quality where the record does not.
+        /// 0 = none, else the bits of [`crate::tables::scores`], which decide the quality where the record does not.
         score: u32,
         /// 0 = unknown, else the language's number in the part's names and 1.
         language: u16,

@@ -2,7 +2,7 @@
 //! Knuth, The Art of Computer Programming 3, section 5.4.1.
 
 use crate::error::Result;
-use crate::work::rows::Row;
+use crate::tables::rows::Row;
 
 use super::run::RunReader;
 
@@ -71,8 +71,8 @@ impl<R: Row + Copy> Merge<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::rows::BandRow;
-    use crate::work::sort::run::RunWriter;
+    use crate::tables::rows::BandRow;
+    use crate::tables::sort::run::RunWriter;
 
     #[test]
     fn any_number_of_runs_merges() {

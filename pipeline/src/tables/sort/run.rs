@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, Result};
-use crate::work::Sink;
-use crate::work::rows::Row;
+use crate::tables::Sink;
+use crate::tables::rows::Row;
 
 /// Bytes of the rows of a full block, at most.
 pub(super) const BLOCK_BYTES: usize = 64 << 10;
@@ -254,7 +254,7 @@ fn damaged(path: &Path, what: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::rows::BandRow;
+    use crate::tables::rows::BandRow;
 
     fn row(key: u64) -> BandRow {
         BandRow { key, document: !key }
@@ -355,7 +355,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run");
         written(&path, 0..3);
-        let error = RunReader::<crate::work::rows::KeyRow>::open(&path, 0).unwrap_err().to_string();
+        let error = RunReader::<crate::tables::rows::KeyRow>::open(&path, 0).unwrap_err().to_string();
         assert!(error.contains("rows of 16 bytes in blocks of 4096"), "{error}");
     }
 }
