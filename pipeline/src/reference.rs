@@ -4,11 +4,11 @@
 use serde_json::{Map, Value};
 
 use crate::decontaminate::config::{BenchmarkConfig, DecontaminateConfig};
+use crate::dedup::cuts::config::{ParagraphConfig, SubstringConfig};
 use crate::filter::REGISTRY;
 use crate::mix::mixture::{MixConfig, PhaseConfig, PoolConfig};
 use crate::nearest;
 use crate::normalize::NormalizeConfig;
-use crate::recipe::cuts::{ParagraphConfig, SubstringConfig};
 use crate::recipe::profile::FiltersConfig;
 use crate::recipe::{
     ChatConfig, DedupConfig, LimitsConfig, MinhashConfig, QualityConfig, RephraseConfig, ShardConfig,

@@ -167,7 +167,7 @@ impl Part<'_> {
                 let n_chars = left.trim().chars().count() as u64;
                 if n_chars < self.params.min_chars_left.max(1) {
                     let limit = self.params.min_chars_left as f64;
-                    self.drop(row, document, crate::stage::cuts::apply::REASON, n_chars as f64, limit, count);
+                    self.drop(row, document, crate::dedup::cuts::apply::REASON, n_chars as f64, limit, count);
                 } else {
                     let total: u64 = list.of(row).raw_bytes(raw_bytes, n_bytes).values().sum();
                     let cut = Count::one(total - booked);

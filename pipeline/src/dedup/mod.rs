@@ -4,6 +4,7 @@
 //! as before need no new tokenization.
 
 pub mod against;
+pub mod cuts;
 pub mod exact;
 pub mod minhash;
 pub mod union_find;

@@ -7,7 +7,6 @@ use std::path::Path;
 use serde_json::Value;
 use toml::de::DeTable;
 
-use super::cuts::{ParagraphConfig, SubstringConfig};
 use super::dedup::Keep;
 use super::profile::Override;
 use super::quality::QualityConfig;
@@ -16,6 +15,7 @@ use super::{
     TokenizerConfig, TrainConfig,
 };
 use crate::decontaminate::config::{BenchmarkConfig, DecontaminateConfig};
+use crate::dedup::cuts::config::{ParagraphConfig, SubstringConfig};
 use crate::error::{Error, Problem, Result};
 use crate::filter::{self, Action};
 use crate::nearest;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::cuts::{ParagraphConfig, SubstringConfig};
+use crate::dedup::cuts::config::{ParagraphConfig, SubstringConfig};
 use crate::minhash::{Profile, SketchConfig};
 use crate::strict_toml::{Docs, Fault, Section, documented};
 

@@ -3,7 +3,6 @@
 //! finds the files.
 
 mod chat;
-pub mod cuts;
 pub mod decode;
 pub mod dedup;
 pub mod inputs;

@@ -4,12 +4,11 @@
 //! needs to know, and no text ever passes through one.
 //!
 //! ```text
-//! read(file) -> measure(part) -> filter(part) -> dedup (all parts) -> cuts (see [`cuts`]) -> train -> tokenize(part) -> shard(source, variant, prefix)
+//! read(file) -> measure(part) -> filter(part) -> dedup (all parts) -> cuts (see [`crate::dedup::cuts`]) -> train -> tokenize(part) -> shard(source, variant, prefix)
 //! ```
 
 pub mod against;
 mod contract;
-pub mod cuts;
 pub mod estimate;
 pub mod filter;
 mod gather;
@@ -36,6 +35,7 @@ pub use self::inputs::Inputs;
 pub use self::report::{Report, Tally};
 pub use self::task::{Call, Task, run};
 use crate::decontaminate::stage::DecontaminateParams;
+use crate::dedup::cuts::{anchor, apply, marks, paragraph, segment, substring};
 use crate::error::Result;
 use crate::watch::Watch;
 
@@ -97,21 +97,21 @@ registry! {
     /// Documents to those that are like sampled ones.
     Compare(estimate::CompareParams);
     /// Kept documents to their paragraphs.
-    Paragraphs(cuts::paragraph::ParagraphParams);
+    Paragraphs(paragraph::ParagraphParams);
     /// Paragraphs of all parts to marks.
-    ParagraphMatches(cuts::paragraph::ParagraphMatchParams);
+    ParagraphMatches(paragraph::ParagraphMatchParams);
     /// Kept documents to the anchors of their segments.
-    Anchors(cuts::anchor::Anchors);
+    Anchors(anchor::Anchors);
     /// Anchors of all parts to those that are shared.
-    SharedAnchors(cuts::anchor::SharedAnchors);
+    SharedAnchors(anchor::SharedAnchors);
     /// Kept documents to the segments with shared anchors.
-    Segments(cuts::segment::SegmentParams);
+    Segments(segment::SegmentParams);
     /// Segments of all parts to marks.
-    SubstringMatches(cuts::substring::SubstringParams);
+    SubstringMatches(substring::SubstringParams);
     /// Marks to marks by part.
-    Marks(cuts::marks::MarksParams);
+    Marks(marks::MarksParams);
     /// Marks to cuts.
-    ApplyCuts(cuts::apply::ApplyParams);
+    ApplyCuts(apply::ApplyParams);
     /// Documents to those without evaluation text.
     Decontaminate(DecontaminateParams);
     /// Variants to those whose originals are as they were.

@@ -8,13 +8,14 @@ use crate::decontaminate::Settings;
 use crate::decontaminate::config::Action;
 use crate::decontaminate::load::Benchmark;
 use crate::decontaminate::stage::DecontaminateInputs;
+use crate::dedup::cuts::PartParams;
+use crate::dedup::cuts::config::{KeepCopy, Split};
 use crate::document::Count;
 use crate::filter::chain::Measuring;
 use crate::filter::{self as rules, FilterConfig};
 use crate::json;
 use crate::normalize::NormalizeConfig;
 use crate::read::{FieldPaths, Limits, Slice};
-use crate::recipe::cuts::{KeepCopy, Split};
 use crate::recipe::dedup::MinhashConfig;
 use crate::recipe::inputs::InputFile;
 use crate::tokenizer::EncoderOptions;
@@ -71,7 +72,7 @@ where
 /// A task of each stage, with all inputs that it may have.
 fn samples() -> Vec<(String, Task)> {
     let source = || "web".to_owned();
-    let part = cuts::PartParams { part: 3, source: 1, has_families: true };
+    let part = PartParams { part: 3, source: 1, has_families: true };
     let sketch = MinhashConfig::default().sketch();
     let against = against::AgainstParams {
         source: source(),
@@ -82,7 +83,7 @@ fn samples() -> Vec<(String, Task)> {
         with_shingles: true,
     };
     let estimate = estimate::EstimateParams { sketch, part: 3 };
-    let anchors = cuts::anchor::AnchorParams { min_bytes: 200, memory_bytes: 1 << 20 };
+    let anchors = anchor::AnchorParams { min_bytes: 200, memory_bytes: 1 << 20 };
     let filter = FilterConfig {
         name: "length".to_owned(),
         sources: vec![source()],
@@ -158,14 +159,11 @@ fn samples() -> Vec<(String, Task)> {
         has_scores: true,
     };
     let paragraph =
-        cuts::paragraph::ParagraphParams { part, split: Split::Line, min_chars: 80, memory_bytes: 1 << 20 };
-    let paragraph_match = cuts::paragraph::ParagraphMatchParams {
-        min_documents: 3,
-        keep: KeepCopy::First,
-        memory_bytes: 1 << 20,
-    };
-    let substring = cuts::substring::SubstringParams { bucket: 2, min_bytes: 200, memory_bytes: 1 << 20 };
-    let apply = cuts::apply::ApplyParams {
+        paragraph::ParagraphParams { part, split: Split::Line, min_chars: 80, memory_bytes: 1 << 20 };
+    let paragraph_match =
+        paragraph::ParagraphMatchParams { min_documents: 3, keep: KeepCopy::First, memory_bytes: 1 << 20 };
+    let substring = substring::SubstringParams { bucket: 2, min_bytes: 200, memory_bytes: 1 << 20 };
+    let apply = apply::ApplyParams {
         part: 3,
         sources: vec![source()],
         method: 1,
@@ -215,29 +213,25 @@ fn samples() -> Vec<(String, Task)> {
         sample(paragraph, placed("")),
         sample(
             paragraph_match,
-            cuts::paragraph::ParagraphMatchInputs { paragraphs: paths(&["paragraphs1", "paragraphs2"]) },
+            paragraph::ParagraphMatchInputs { paragraphs: paths(&["paragraphs1", "paragraphs2"]) },
         ),
-        sample(cuts::anchor::Anchors(anchors.clone()), placed("")),
+        sample(anchor::Anchors(anchors.clone()), placed("")),
         sample(
-            cuts::anchor::SharedAnchors(anchors),
-            cuts::anchor::SharedAnchorsInputs { anchors: paths(&["anchors1", "anchors2"]) },
+            anchor::SharedAnchors(anchors),
+            anchor::SharedAnchorsInputs { anchors: paths(&["anchors1", "anchors2"]) },
         ),
         sample(
-            cuts::segment::SegmentParams { part },
-            cuts::segment::SegmentInputs {
-                part: placed(""),
-                anchors: path("anchors"),
-                shared: path("shared"),
-            },
+            segment::SegmentParams { part },
+            segment::SegmentInputs { part: placed(""), anchors: path("anchors"), shared: path("shared") },
         ),
-        sample(substring, cuts::substring::SubstringInputs { segments: paths(&["segments1", "segments2"]) }),
+        sample(substring, substring::SubstringInputs { segments: paths(&["segments1", "segments2"]) }),
         sample(
-            cuts::marks::MarksParams { memory_bytes: 1 << 20 },
-            cuts::marks::MarksInputs { matches: paths(&["matches1", "matches2"]) },
+            marks::MarksParams { memory_bytes: 1 << 20 },
+            marks::MarksInputs { matches: paths(&["matches1", "matches2"]) },
         ),
         sample(
             apply,
-            cuts::apply::ApplyInputs {
+            apply::ApplyInputs {
                 part: placed(""),
                 marks: path("marks"),
                 documents: paths(&["documents", "documents2"]),

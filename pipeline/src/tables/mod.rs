@@ -6,7 +6,6 @@
 
 pub mod attempt;
 pub mod audit;
-pub mod cut_audit;
 pub mod cuts;
 pub mod dedup_rows;
 pub mod documents;
@@ -17,7 +16,6 @@ pub mod measures;
 pub mod names;
 pub mod near_duplicates;
 pub mod parts;
-pub mod passages;
 pub mod rows;
 pub mod scores;
 pub mod shingles;

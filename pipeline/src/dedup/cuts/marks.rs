@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::cut_rows::{HolderRow, MarkRow};
 use super::sort_folder;
 use crate::error::Result;
 use crate::stage::inputs::inputs;
 use crate::stage::{Report, Stage};
-use crate::tables::passages::{HolderRow, MarkRow};
 use crate::tables::rows::Row;
 use crate::tables::sort::run::{RunReader, RunWriter};
 use crate::tables::sort::{Sorted, Sorter};

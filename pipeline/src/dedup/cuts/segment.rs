@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
+use super::cut_rows::{AnchorRow, SegmentRow, SharedRow};
 use super::{PartParams, anchor, for_each_left};
 use crate::error::{Error, Result};
 use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
-use crate::tables::passages::{AnchorRow, SegmentRow, SharedRow};
 use crate::tables::sort::run::{RunReader, RunWriter};
 use crate::tables::{ANCHORS, SEGMENT_BYTES, SHARED};
 use crate::watch::Watch;

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::cut_rows::{HolderRow, MarkRow, SegmentRow};
 use super::segment::bucket_file;
 use super::{anchor, marks, sort_folder};
 use crate::error::{Error, Result};
 use crate::stage::inputs::inputs;
 use crate::stage::{Report, Stage};
 use crate::tables::SEGMENT_BYTES;
-use crate::tables::passages::{HolderRow, MarkRow, SegmentRow};
 use crate::tables::rows::Blob;
 use crate::tables::sort::Sorter;
 use crate::watch::Watch;

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::cut_rows::{AnchorRow, SharedRow};
 use super::{for_each_left, sort_folder};
 use crate::error::Result;
 use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
-use crate::tables::passages::{AnchorRow, SharedRow};
 use crate::tables::rows::Row;
 use crate::tables::sort::Sorter;
 use crate::tables::sort::run::RunWriter;

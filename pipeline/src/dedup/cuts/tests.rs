@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
+use super::config::{KeepCopy, ParagraphConfig, Split};
 use super::{PartParams, anchor, apply, marks, paragraph, segment, substring};
 use crate::document::{DocumentId, Metadata, TextHash, family_of_text};
-use crate::recipe::cuts::{KeepCopy, ParagraphConfig, Split};
 use crate::stage::inputs::PlacedDocuments;
 use crate::stage::{self, Report, Task};
 use crate::tables::cuts::{Cuts, Method};

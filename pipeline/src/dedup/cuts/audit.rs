@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, StringBuilder, UInt32Builder, UInt64Builder};
 
-use super::table::Table;
 use crate::document::DocumentId;
 use crate::error::Result;
+use crate::tables::table::Table;
 
 /// A cut.
 #[derive(Clone, Copy, Debug)]

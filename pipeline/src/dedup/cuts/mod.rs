@@ -10,6 +10,9 @@
 
 pub mod anchor;
 pub mod apply;
+pub mod audit;
+pub mod config;
+pub mod cut_rows;
 pub mod marks;
 pub mod paragraph;
 pub mod segment;

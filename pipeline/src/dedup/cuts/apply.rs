@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::audit::{Cut, CutAudit};
+use super::cut_rows::MarkRow;
 use super::marks;
 use crate::document::Count;
 use crate::error::{Error, Result};
 use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
 use crate::tables::audit::{Drop, Drops};
-use crate::tables::cut_audit::{Cut, CutAudit};
 use crate::tables::cuts::{Cuts, Method};
 use crate::tables::documents::{Columns, DocumentBatches};
-use crate::tables::passages::MarkRow;
 use crate::tables::rows::{self, CutRow, RemovedRow};
 use crate::tables::{CUT_AUDIT, CUTS, DROPS, REMOVED};
 use crate::watch::Watch;

@@ -1,7 +1,7 @@
 //! Rows of the stages that find repeated text inside documents. Each starts with what its table is sorted by;
 //! places in a text are bytes of the normalised text.
 
-use super::rows::{Row, row};
+use crate::tables::rows::{Row, row};
 
 row! {
     /// A paragraph of a document that is still in. Of paragraphs with one key the least row is the copy that stays:

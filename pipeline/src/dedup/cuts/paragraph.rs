@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::config::{KeepCopy, Split};
+use super::cut_rows::{HolderRow, MarkRow, ParagraphRow};
 use super::{PartParams, for_each_left, marks, sort_folder};
 use crate::error::Result;
-use crate::recipe::cuts::{KeepCopy, Split};
 use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
 use crate::tables::PARAGRAPHS;
-use crate::tables::passages::{HolderRow, MarkRow, ParagraphRow};
 use crate::tables::sort::Sorter;
 use crate::tables::sort::run::RunWriter;
 use crate::watch::Watch;
