@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use flate2::read::MultiGzDecoder;
-use moe_data::minhash::{Profile, SketchConfig, Sketcher, candidate_probability, jaccard, overlap};
+use moe_data::dedup::minhash::signature::{
+    Profile, SketchConfig, Sketcher, candidate_probability, jaccard, overlap,
+};
 
 #[derive(Parser)]
 struct Args {

@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufWriter, Write};
 use std::time::Instant;
 
-use moe_data::minhash::{Profile, SketchConfig, Sketcher};
+use moe_data::dedup::minhash::signature::{Profile, SketchConfig, Sketcher};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let profile = std::env::args().nth(1).ok_or("name a profile, or --bench")?;

@@ -9,9 +9,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::decontaminate::report::BenchmarkSummary;
+use crate::dedup::minhash::estimate::figures::Estimate;
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::minhash::estimate::Estimate;
 use crate::recipe::ByteSize;
 
 /// The whole ledger.

@@ -34,7 +34,6 @@ pub mod decontaminate;
 mod spacy;
 
 pub mod filter;
-pub mod minhash;
 pub mod normalize;
 pub mod read;
 pub mod tokenizer;

@@ -16,7 +16,7 @@ pub use self::sources::InputFilters;
 use self::sources::sources_of;
 use crate::decontaminate::config::BenchmarkConfig;
 use crate::decontaminate::load::Benchmark;
-use crate::dedup::against::OtherBuild;
+use crate::dedup::earlier::EarlierBuild;
 use crate::error::{Error, Problem, Result};
 use crate::filter::{self, Chain, FilterConfig, RuleFile};
 use crate::json;
@@ -55,7 +55,7 @@ pub struct Prepared {
     /// The evaluation sets of `[decontaminate]`, in its order.
     pub benchmarks: Vec<Benchmark>,
     /// The other builds of `dedup.against`.
-    pub against: Vec<OtherBuild>,
+    pub against: Vec<EarlierBuild>,
     /// What the user should know of it.
     pub warnings: Vec<String>,
     /// The recipe file, for messages.
@@ -175,7 +175,7 @@ impl Prepared {
         for (folder, name, key) in of_recipe.chain(of_flags) {
             let is_new = folders.insert(fs::canonicalize(&folder).unwrap_or_else(|_| folder.clone()));
             let opened = match is_new {
-                true => OtherBuild::open(&folder, &name),
+                true => EarlierBuild::open(&folder, &name),
                 false => Err(format!("`{name}` is named twice")),
             };
             let own = match self.recipe.normalize.unicode {
@@ -390,7 +390,7 @@ impl Prepared {
             }
         }
         for other in &self.against {
-            let again = OtherBuild::open(&other.folder, &other.name).map_err(Error::Usage)?;
+            let again = EarlierBuild::open(&other.folder, &other.name).map_err(Error::Usage)?;
             if again.identity != other.identity {
                 return Err(Error::data(&other.folder, "was built anew while it was read; run again"));
             }

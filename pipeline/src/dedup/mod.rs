@@ -3,10 +3,12 @@
 //! and one audit table. Lists are named by their content, so parts that lose the same documents
 //! as before need no new tokenization.
 
-pub mod against;
+pub mod audit;
 pub mod cuts;
+pub mod earlier;
 pub mod exact;
 pub mod minhash;
+pub mod rows;
 pub mod union_find;
 
 use std::path::{Path, PathBuf};

@@ -98,7 +98,7 @@ impl<T> Cache<T> {
         Cache { made: Mutex::new(Vec::new()) }
     }
 
-    /// What was made under `key`, or else what `make` makes. Others wait meanwhile: they want the same.
+    /// What was made under `key`, or else what `make` makes. EarlierShards wait meanwhile: they want the same.
     pub(super) fn get(
         &self,
         key: String,

@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn ties_count_half() {
-        // Good: 0.5, 0.2. Others: 0.5, 0.1. Pairs won: 0.5 > 0.1, 0.2 > 0.1; tied: 0.5 = 0.5; lost: 0.2 < 0.5.
+        // Good: 0.5, 0.2. EarlierShards: 0.5, 0.1. Pairs won: 0.5 > 0.1, 0.2 > 0.1; tied: 0.5 = 0.5; lost: 0.2 < 0.5.
         let agreement = Agreement::of(&[(3, 0.5), (5, 0.2), (2, 0.5), (0, 0.1)]);
         assert_eq!(agreement.auc, Some(2.5 / 4.0));
     }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dedup::cuts::config::{ParagraphConfig, SubstringConfig};
-use crate::minhash::{Profile, SketchConfig};
+use crate::dedup::minhash::signature::{Profile, SketchConfig};
 use crate::strict_toml::{Docs, Fault, Section, documented};
 
 documented! {

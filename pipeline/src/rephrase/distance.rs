@@ -1,6 +1,6 @@
 //! A variant that is nearly its original, or nearly another variant, is no new view of the family.
 
-use crate::minhash::{self, Profile, SketchConfig, Sketcher};
+use crate::dedup::minhash::signature::{self, Profile, SketchConfig, Sketcher};
 
 /// Default limit of [`super::gates::VARIANT_RULE`].
 pub const DEFAULT_LIMIT: f64 = 0.7;
@@ -26,7 +26,8 @@ impl Views {
     /// Greatest Jaccard index of a text's shingles with those of any text so far.
     pub fn nearest(&mut self, text: &str) -> f64 {
         let set = self.sketcher.set(text);
-        let index = |other: &Vec<u64>| minhash::jaccard(minhash::overlap(set, other), set.len(), other.len());
+        let index =
+            |other: &Vec<u64>| signature::jaccard(signature::overlap(set, other), set.len(), other.len());
         self.sets.iter().map(index).fold(0.0, f64::max)
     }
 

@@ -8,10 +8,10 @@ use moe_report::{Axis, Bar, Bars, Figure, Histogram, Lines, Series, number};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Part;
+use crate::dedup::minhash::estimate::figures::{Bin, Estimate};
+use crate::dedup::minhash::signature::candidate_probability;
 use crate::error::Result;
 use crate::ledger::Ledger;
-use crate::minhash::candidate_probability;
-use crate::minhash::estimate::{Bin, Estimate};
 use crate::provenance::STAYING;
 use crate::provenance::audit::{self, str_of};
 use crate::watch::Watch;

@@ -7,24 +7,19 @@
 //! read(file) -> measure(part) -> filter(part) -> dedup (all parts) -> cuts (see [`crate::dedup::cuts`]) -> train -> tokenize(part) -> shard(source, variant, prefix)
 //! ```
 
-pub mod against;
 mod contract;
-pub mod estimate;
 pub mod filter;
 mod gather;
 pub mod inputs;
 pub mod measure;
-pub mod members;
 pub mod parents;
 pub mod read;
 pub mod rephrased;
 mod report;
 pub mod shard;
-pub mod sketch;
 mod task;
 pub mod tokenize;
 pub mod train;
-pub mod verify;
 
 use std::path::Path;
 
@@ -36,6 +31,9 @@ pub use self::report::{Report, Tally};
 pub use self::task::{Call, Task, run};
 use crate::decontaminate::stage::DecontaminateParams;
 use crate::dedup::cuts::{anchor, apply, marks, paragraph, segment, substring};
+use crate::dedup::earlier::stage::{EarlierCandidates, EarlierKeys};
+use crate::dedup::minhash::estimate::stage::{CompareParams, SampleParams};
+use crate::dedup::minhash::{candidate_shingles, sketch, verify};
 use crate::error::Result;
 use crate::watch::Watch;
 
@@ -83,19 +81,19 @@ registry! {
     /// What was measured to the documents kept, and their keys for deduplication.
     Filter(filter::FilterParams);
     /// A shard of another build to the tables by which its documents are found.
-    AgainstKeys(against::AgainstKeys);
+    AgainstKeys(EarlierKeys);
     /// Documents to band keys.
     Sketch(sketch::SketchParams);
     /// Candidates to sets of shingles.
-    Members(members::MembersParams);
+    Members(candidate_shingles::CandidateShinglesParams);
     /// Candidates among the documents of another build to sets of shingles.
-    AgainstMembers(against::AgainstMembers);
+    AgainstMembers(EarlierCandidates);
     /// Connected sets of candidates to verdicts.
     Verify(verify::VerifyParams);
     /// Sampled documents to their shingles.
-    Sample(estimate::SampleParams);
+    Sample(SampleParams);
     /// Documents to those that are like sampled ones.
-    Compare(estimate::CompareParams);
+    Compare(CompareParams);
     /// Kept documents to their paragraphs.
     Paragraphs(paragraph::ParagraphParams);
     /// Paragraphs of all parts to marks.

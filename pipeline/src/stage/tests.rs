@@ -10,6 +10,8 @@ use crate::decontaminate::load::Benchmark;
 use crate::decontaminate::stage::DecontaminateInputs;
 use crate::dedup::cuts::PartParams;
 use crate::dedup::cuts::config::{KeepCopy, Split};
+use crate::dedup::earlier::stage::{EarlierCandidatesInputs, EarlierParams, EarlierShardInputs};
+use crate::dedup::minhash::estimate::stage::{CompareInputs, EstimateParams, SampleInputs};
 use crate::document::Count;
 use crate::filter::chain::Measuring;
 use crate::filter::{self as rules, FilterConfig};
@@ -74,7 +76,7 @@ fn samples() -> Vec<(String, Task)> {
     let source = || "web".to_owned();
     let part = PartParams { part: 3, source: 1, has_families: true };
     let sketch = MinhashConfig::default().sketch();
-    let against = against::AgainstParams {
+    let against = EarlierParams {
         source: source(),
         shard: Hash::of(b"shard"),
         texts: 5,
@@ -82,7 +84,7 @@ fn samples() -> Vec<(String, Task)> {
         sketch: Some(sketch),
         with_shingles: true,
     };
-    let estimate = estimate::EstimateParams { sketch, part: 3 };
+    let estimate = EstimateParams { sketch, part: 3 };
     let anchors = anchor::AnchorParams { min_bytes: 200, memory_bytes: 1 << 20 };
     let filter = FilterConfig {
         name: "length".to_owned(),
@@ -186,11 +188,8 @@ fn samples() -> Vec<(String, Task)> {
         let CutDocuments { documents, kept, removed, cuts } = cut(number);
         PlacedDocuments { documents, kept, removed, cuts, families: of("families", number) }
     };
-    let other = || against::AgainstKeysInputs {
-        mdx: path("mdx"),
-        texts: path("texts"),
-        tokenizer: path("tokenizer"),
-    };
+    let other =
+        || EarlierShardInputs { mdx: path("mdx"), texts: path("texts"), tokenizer: path("tokenizer") };
     vec![
         sample(read, ()),
         sample(rephrased, ()),
@@ -240,25 +239,25 @@ fn samples() -> Vec<(String, Task)> {
         sample(decontaminate, DecontaminateInputs { part: cut(""), tags: Some(path("tags")) }),
         sample(sketch::SketchParams { sketch, has_family: true }, survivors()),
         sample(
-            members::MembersParams { sketch, with_shingles: true, has_family: true },
-            members::MembersInputs { documents: path("documents"), clustered: path("clustered") },
+            candidate_shingles::CandidateShinglesParams { sketch, with_shingles: true, has_family: true },
+            candidate_shingles::CandidateShinglesInputs {
+                documents: path("documents"),
+                clustered: path("clustered"),
+            },
         ),
         sample(
             verify,
             verify::VerifyInputs { members: path("chunk"), folders: paths(&["members1", "members2"]) },
         ),
-        sample(against::AgainstKeys(against.clone()), other()),
+        sample(EarlierKeys(against.clone()), other()),
         sample(
-            against::AgainstMembers(against),
-            against::AgainstMembersInputs { shard: other(), clustered: path("clustered") },
+            EarlierCandidates(against),
+            EarlierCandidatesInputs { shard: other(), clustered: path("clustered") },
         ),
+        sample(SampleParams(estimate), SampleInputs { documents: path("documents"), chosen: path("chosen") }),
         sample(
-            estimate::SampleParams(estimate),
-            estimate::SampleInputs { documents: path("documents"), chosen: path("chosen") },
-        ),
-        sample(
-            estimate::CompareParams(estimate),
-            estimate::CompareInputs { part: survivors(), samples: paths(&["sample1", "sample2"]) },
+            CompareParams(estimate),
+            CompareInputs { part: survivors(), samples: paths(&["sample1", "sample2"]) },
         ),
         sample(train, train::TrainInputs { parts: vec![cut(""), cut("2")] }),
         sample(

@@ -3,12 +3,12 @@
 
 use super::part::Part;
 use super::run::Run;
-use crate::dedup::against::{OtherShard, Others};
+use crate::dedup::earlier::{EarlierShard, EarlierShards};
+use crate::dedup::minhash::signature::SketchConfig;
 use crate::dedup::{self, PartReport, exact, minhash};
 use crate::document::Count;
 use crate::error::Result;
 use crate::ledger::VariantLedger;
-use crate::minhash::SketchConfig;
 use crate::printer::StageLine;
 use crate::recipe::MinhashConfig;
 use crate::recipe::dedup::Action;
@@ -30,7 +30,7 @@ impl Run<'_> {
         let shards = self.prepared.against.iter().flat_map(|other| other.shards.clone()).collect::<Vec<_>>();
         let minhash = self.prepared.recipe.dedup.minhash.filter(|_| with_near);
         let keys = self.read_others(&shards, minhash.map(|config| config.sketch()))?;
-        let others = Others { shards: &shards, keys: &keys };
+        let others = EarlierShards { shards: &shards, keys: &keys };
         if self.prepared.recipe.dedup.exact {
             self.dedup_exact(parts, others)?;
         }
@@ -41,7 +41,7 @@ impl Run<'_> {
     }
 
     /// Reads what other builds have.
-    fn read_others(&mut self, shards: &[OtherShard], sketch: Option<SketchConfig>) -> Result<Vec<Task>> {
+    fn read_others(&mut self, shards: &[EarlierShard], sketch: Option<SketchConfig>) -> Result<Vec<Task>> {
         if shards.is_empty() {
             return Ok(Vec::new());
         }
@@ -55,7 +55,7 @@ impl Run<'_> {
         Ok(done.into_iter().map(|(task, _)| task).collect())
     }
 
-    fn dedup_exact(&mut self, parts: &mut [Part], others: Others<'_>) -> Result<()> {
+    fn dedup_exact(&mut self, parts: &mut [Part], others: EarlierShards<'_>) -> Result<()> {
         let line = StageLine::start("dedup");
         let watch = Watch::new(self.stop.clone(), self.printer.bar("dedup", 0));
         let inputs: Vec<exact::Part> = (parts.iter())
@@ -80,7 +80,7 @@ impl Run<'_> {
     fn dedup_minhash(
         &mut self,
         parts: &mut [Part],
-        others: Others<'_>,
+        others: EarlierShards<'_>,
         config: &MinhashConfig,
     ) -> Result<()> {
         let line = StageLine::start("minhash");

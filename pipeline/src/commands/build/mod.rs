@@ -27,7 +27,7 @@ use serde_json::json;
 
 use self::run::Run;
 use crate::cluster::{self, BuildEngine};
-use crate::dedup::against::OtherShard;
+use crate::dedup::earlier::EarlierShard;
 use crate::engine::LocalEngine;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
@@ -293,7 +293,8 @@ fn dry_run(
 /// A build cannot be compared with itself: it would remove all that it has.
 fn check_against(out: &Path, prepared: &Prepared) -> Result<()> {
     let Ok(own) = std::fs::canonicalize(out) else { return Ok(()) };
-    let same = |shard: &OtherShard| std::fs::canonicalize(&shard.mdx).is_ok_and(|mdx| mdx.starts_with(&own));
+    let same =
+        |shard: &EarlierShard| std::fs::canonicalize(&shard.mdx).is_ok_and(|mdx| mdx.starts_with(&own));
     match prepared.against.iter().find(|other| other.shards.iter().any(same)) {
         None => Ok(()),
         Some(other) => Err(Error::Usage(format!(

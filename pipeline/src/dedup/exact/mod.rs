@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use self::edges::Edge;
-use super::against::Others;
+use super::audit::{NearDuplicate, NearDuplicates};
+use super::earlier::EarlierShards;
+use super::rows::{NameRow, NamedRow};
 use super::{PartReport, write_list};
 use crate::document::Count;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::json;
-use crate::tables::dedup_rows::{NameRow, NamedRow};
 use crate::tables::documents::{Columns, DocumentBatches};
-use crate::tables::near_duplicates::{NearDuplicate, NearDuplicates};
 use crate::tables::rows::Blob;
 use crate::tables::sort::{Sorted, Sorter};
 use crate::tables::{DUPLICATES, IDS, KEYS, clear_folder};
@@ -54,13 +54,13 @@ pub struct DedupReport {
 }
 
 /// Tables of the keys of all parts, then of the shards of other builds.
-fn keys(parts: &[Part], others: Others<'_>) -> Vec<PathBuf> {
+fn keys(parts: &[Part], others: EarlierShards<'_>) -> Vec<PathBuf> {
     let own = parts.iter().map(|part| part.keys.clone());
     own.chain(others.keys.iter().map(|task| task.file(KEYS))).collect()
 }
 
 /// Folder of the stage's results for these parts.
-pub fn folder(work: &Path, parts: &[Part], others: Others<'_>) -> PathBuf {
+pub fn folder(work: &Path, parts: &[Part], others: EarlierShards<'_>) -> PathBuf {
     let keys = keys(parts, others);
     let places: Vec<&Path> = keys.iter().map(|keys| keys.strip_prefix(work).unwrap_or(keys)).collect();
     let identity = json!({ "version": (crate::BUILD_VERSION, crate::WORK_VERSION), "keys": places });
@@ -74,7 +74,7 @@ pub fn folder(work: &Path, parts: &[Part], others: Others<'_>) -> PathBuf {
 pub fn run(
     work: &Path,
     parts: &[Part],
-    others: Others<'_>,
+    others: EarlierShards<'_>,
     engine: &dyn Engine,
     watch: &Watch,
 ) -> Result<DedupReport> {
@@ -124,7 +124,7 @@ struct Stage<'a> {
     work: &'a Path,
     folder: &'a Path,
     parts: &'a [Part],
-    others: Others<'a>,
+    others: EarlierShards<'a>,
     engine: &'a dyn Engine,
     watch: &'a Watch,
 }

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use moe_shards::ScratchNumbers;
 
 use super::{Part, rule};
+use crate::dedup::rows::{CandidateRow, ClusteredRow, OrderRow, SketchKeyRow, SketchRow};
 use crate::dedup::union_find::UnionFind;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::recipe::dedup::Keep;
 use crate::stage::Task;
-use crate::tables::dedup_rows::{ClusteredRow, MemberRow, OrderRow, SketchKeyRow, SketchRow};
 use crate::tables::rows::BandRow;
 use crate::tables::sort::Sorter;
 use crate::tables::sort::run::{RunReader, RunWriter};
@@ -189,15 +189,15 @@ pub(super) fn chunks(
 ) -> Result<Vec<PathBuf>> {
     let mut sorter = Sorter::new(&folder.join("members"), engine.memory_bytes(), watch)?;
     for (part, task) in members.iter().enumerate() {
-        let mut rows = RunReader::<MemberRow>::open(&task.file(MEMBERS), 0)?;
+        let mut rows = RunReader::<CandidateRow>::open(&task.file(MEMBERS), 0)?;
         while let Some(row) = rows.next_row()? {
-            sorter.push(MemberRow { part: part as u32, ..row })?;
+            sorter.push(CandidateRow { part: part as u32, ..row })?;
         }
         watch.advance(0)?;
     }
     let mut sets = sorter.finish()?.groups(|row| row.root);
     let mut places: Vec<PathBuf> = Vec::new();
-    let mut open: Option<(RunWriter<MemberRow, _>, u64)> = None;
+    let mut open: Option<(RunWriter<CandidateRow, _>, u64)> = None;
     while let Some(mut set) = sets.next_group()? {
         let (mut writer, mut n_members) = match open.take() {
             Some(open) => open,

@@ -1,23 +1,24 @@
 //! Recall and precision of fuzzy deduplication, estimated by brute force over a seeded sample of the documents
 //! that it looked at. The sample depends on the documents' ids alone, so any split of the input gives the same figures.
 
+pub mod figures;
+pub mod stage;
+
 use std::collections::{BTreeSet, BinaryHeap};
 use std::path::{Path, PathBuf};
 
 use moe_shards::atomic;
 use serde_json::json;
 
+use self::figures::{Estimate, Pair, rank};
+use self::stage::{CompareInputs, CompareParams, EstimateParams, SampleInputs, SampleParams, number};
 use super::{MinhashReport, Part, sketch_tasks};
+use crate::dedup::rows::{PairRow, SampleRow, SketchRow};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::json;
-use crate::minhash::estimate::{Estimate, Pair, rank};
 use crate::recipe::dedup::{MinhashConfig, Verify};
 use crate::stage::Task;
-use crate::stage::estimate::{
-    CompareInputs, CompareParams, EstimateParams, SampleInputs, SampleParams, number,
-};
-use crate::tables::dedup_rows::{PairRow, SampleRow, SketchRow};
 use crate::tables::rows::{self, RemovedRow};
 use crate::tables::sort::run::RunReader;
 use crate::tables::{PAIRS, SAMPLE, SKETCHES};

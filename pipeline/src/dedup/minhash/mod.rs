@@ -8,9 +8,14 @@
 //!
 //! What is between the tasks sorts fixed-size rows within the memory limit; no text passes through it.
 
+pub mod candidate_shingles;
 mod candidates;
 pub mod estimate;
 mod outcome;
+pub mod shingles;
+pub mod signature;
+pub mod sketch;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,15 +24,15 @@ use moe_shards::atomic;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::against::Others;
+use self::verify::{Similarity, VerifyInputs, VerifyParams};
+use super::earlier::EarlierShards;
 use super::{PartReport, once};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::json;
 use crate::recipe::dedup::{Keep, MinhashConfig, Verify};
+use crate::stage::Task;
 use crate::stage::inputs::Survivors;
-use crate::stage::verify::{Similarity, VerifyInputs, VerifyParams};
-use crate::stage::{Task, members, sketch};
 use crate::tables::clear_folder;
 use crate::watch::Watch;
 
@@ -124,7 +129,7 @@ fn sketch_tasks(work: &Path, parts: &[Part], config: &MinhashConfig) -> Vec<Task
 pub fn run(
     work: &Path,
     parts: &[Part],
-    others: Others<'_>,
+    others: EarlierShards<'_>,
     config: &MinhashConfig,
     engine: &dyn Engine,
     watch: &Watch,
@@ -152,13 +157,14 @@ pub fn run(
     let with_shingles = config.verify != Verify::Off;
     let mut members: Vec<Task> = (parts.iter().zip(&clustered).enumerate())
         .map(|(i, (part, clustered))| {
-            let params = members::MembersParams {
+            let params = candidate_shingles::CandidateShinglesParams {
                 sketch: config.sketch(),
                 with_shingles,
                 has_family: part.has_family,
             };
             let documents = part.documents.documents.clone();
-            let inputs = members::MembersInputs { documents, clustered: clustered.clone() };
+            let inputs =
+                candidate_shingles::CandidateShinglesInputs { documents, clustered: clustered.clone() };
             Task::new(work, i, part.n_bytes, params, inputs)
         })
         .collect();
@@ -226,7 +232,7 @@ fn guard(report: &MinhashReport, config: &MinhashConfig, folder: &Path) -> Resul
 }
 
 /// The number by which `keep` orders: the lower survives.
-fn rule(keep: Keep, source_index: u16, row: &crate::tables::dedup_rows::SketchRow) -> (u128, u128) {
+fn rule(keep: Keep, source_index: u16, row: &crate::dedup::rows::SketchRow) -> (u128, u128) {
     match keep {
         Keep::First | Keep::None => (u128::from(source_index) << 8 | u128::from(row.variant), 0),
         Keep::Longest => (u128::from(u32::MAX - row.n_bytes), 0),
@@ -238,7 +244,7 @@ fn rule(keep: Keep, source_index: u16, row: &crate::tables::dedup_rows::SketchRo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::dedup_rows::SketchRow;
+    use crate::dedup::rows::SketchRow;
 
     fn sketch(variant: u8, n_bytes: u32, date_high: u128, score: u64) -> SketchRow {
         SketchRow {

@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::signature::jaccard;
 use super::{MinhashReport, Part, SourceReport};
-use crate::dedup::against::Others;
+use crate::dedup::audit::{NearDuplicate, NearDuplicates};
+use crate::dedup::earlier::EarlierShards;
+use crate::dedup::rows::{JoinRow, PlaceRow, SketchRow, Verdict, VerdictRow};
 use crate::dedup::{PartReport, write_list};
 use crate::document::Count;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::minhash::jaccard;
 use crate::recipe::dedup::{Action, Keep, MinhashConfig, Verify};
 use crate::stage::Task;
-use crate::tables::dedup_rows::{JoinRow, PlaceRow, SketchRow, Verdict, VerdictRow};
 use crate::tables::families::Families;
-use crate::tables::near_duplicates::{NearDuplicate, NearDuplicates};
 use crate::tables::rows::{self, Blob, FamilyRow, RemovedRow};
 use crate::tables::sort::Sorter;
 use crate::tables::sort::run::RunReader;
@@ -27,7 +27,7 @@ pub(super) struct Outcome<'a> {
     pub(super) work: &'a Path,
     pub(super) folder: &'a Path,
     pub(super) parts: &'a [Part],
-    pub(super) others: Others<'a>,
+    pub(super) others: EarlierShards<'a>,
     pub(super) members: &'a [Task],
     pub(super) config: &'a MinhashConfig,
     pub(super) engine: &'a dyn Engine,

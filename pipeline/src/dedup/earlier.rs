@@ -1,23 +1,25 @@
 //! Other builds whose documents are not to be taken in again (`dedup.against`). Deduplication treats each of their shards as a
 //! part whose documents survive before all of this build's, and never go.
 
+pub mod stage;
+
 use std::path::{Path, PathBuf};
 
 use moe_shards::{Hash, Manifest};
 use serde_json::json;
 
+use self::stage::{
+    EarlierCandidates, EarlierCandidatesInputs, EarlierKeys, EarlierParams, EarlierShardInputs,
+};
+use super::minhash::signature::SketchConfig;
 use crate::error::Error;
 use crate::json;
-use crate::minhash::SketchConfig;
 use crate::stage::Task;
-use crate::stage::against::{
-    AgainstKeys, AgainstKeysInputs, AgainstMembers, AgainstMembersInputs, AgainstParams,
-};
 use crate::tables::texts::{self, Texts};
 
 /// A finished build.
 #[derive(Clone, Debug)]
-pub struct OtherBuild {
+pub struct EarlierBuild {
     /// Its folder as the user named it.
     pub name: String,
     /// Its folder.
@@ -27,12 +29,12 @@ pub struct OtherBuild {
     /// `normalize.unicode` of its recipe, if that can be read.
     pub unicode: Option<String>,
     /// Its shards.
-    pub shards: Vec<OtherShard>,
+    pub shards: Vec<EarlierShard>,
 }
 
 /// A shard of another build.
 #[derive(Clone, Debug)]
-pub struct OtherShard {
+pub struct EarlierShard {
     /// Folder of the build as the user named it.
     pub build: String,
     /// Name of the source in that build.
@@ -46,15 +48,15 @@ pub struct OtherShard {
     /// Bytes of its texts as read.
     n_bytes: u64,
     /// What a task has to know of it.
-    params: AgainstParams,
+    params: EarlierParams,
 }
 
-impl OtherBuild {
+impl EarlierBuild {
     /// Opens the output folder of a build and looks at the heads of its files.
     ///
     /// # Errors
     /// What is wrong with it, and what to do, in words.
-    pub fn open(folder: &Path, name: &str) -> Result<OtherBuild, String> {
+    pub fn open(folder: &Path, name: &str) -> Result<EarlierBuild, String> {
         if !folder.is_dir() {
             return Err(format!("`{name}` is no folder ({})", folder.display()));
         }
@@ -88,14 +90,14 @@ impl OtherBuild {
             if !mdx.exists() || !mdx.with_extension("bin").exists() {
                 return Err(format!("`{name}`: {} or its .bin is missing", mdx.display()));
             }
-            shards.push(OtherShard {
+            shards.push(EarlierShard {
                 build: name.to_owned(),
                 source: source.clone(),
                 mdx,
                 texts: path,
                 tokenizer: tokenizer.clone(),
                 n_bytes: info.n_text_bytes,
-                params: AgainstParams {
+                params: EarlierParams {
                     source,
                     shard: info.mdx_blake3,
                     texts: table.checksum(),
@@ -107,7 +109,7 @@ impl OtherBuild {
         }
         let manifest = manifest.hash().map_err(|e| words(&e))?;
         let identity = json::digest(&json!({ "manifest": manifest, "texts": checksums }));
-        Ok(OtherBuild {
+        Ok(EarlierBuild {
             name: name.to_owned(),
             folder: folder.to_owned(),
             identity,
@@ -124,16 +126,16 @@ fn unicode(folder: &Path) -> Option<String> {
     Some(recipe.get("normalize")?.get("unicode")?.as_str()?.to_owned())
 }
 
-impl OtherShard {
-    fn inputs(&self) -> AgainstKeysInputs {
+impl EarlierShard {
+    fn inputs(&self) -> EarlierShardInputs {
         let (mdx, texts, tokenizer) = (self.mdx.clone(), self.texts.clone(), self.tokenizer.clone());
-        AgainstKeysInputs { mdx, texts, tokenizer }
+        EarlierShardInputs { mdx, texts, tokenizer }
     }
 
     /// The task that makes the tables by which its documents are found.
     pub fn keys_task(&self, work: &Path, i: usize, sketch: Option<SketchConfig>) -> Task {
-        let params = AgainstParams { sketch, ..self.params.clone() };
-        Task::new(work, i, self.n_bytes, AgainstKeys(params), self.inputs())
+        let params = EarlierParams { sketch, ..self.params.clone() };
+        Task::new(work, i, self.n_bytes, EarlierKeys(params), self.inputs())
     }
 
     /// The task that reads those of its documents that are in the list `clustered`.
@@ -145,22 +147,22 @@ impl OtherShard {
         with_shingles: bool,
         clustered: &Path,
     ) -> Task {
-        let params = AgainstParams { sketch: Some(sketch), with_shingles, ..self.params.clone() };
-        let inputs = AgainstMembersInputs { shard: self.inputs(), clustered: clustered.to_owned() };
-        Task::new(work, i, 0, AgainstMembers(params), inputs)
+        let params = EarlierParams { sketch: Some(sketch), with_shingles, ..self.params.clone() };
+        let inputs = EarlierCandidatesInputs { shard: self.inputs(), clustered: clustered.to_owned() };
+        Task::new(work, i, 0, EarlierCandidates(params), inputs)
     }
 }
 
-/// All shards of other builds with their finished [`OtherShard::keys_task`]s.
+/// All shards of other builds with their finished [`EarlierShard::keys_task`]s.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Others<'a> {
+pub struct EarlierShards<'a> {
     /// The shards.
-    pub shards: &'a [OtherShard],
+    pub shards: &'a [EarlierShard],
     /// The task of each.
     pub keys: &'a [Task],
 }
 
-impl Others<'_> {
+impl EarlierShards<'_> {
     /// Names of shard `i`: its build, and the source in that build.
     pub(super) fn names(&self, i: usize) -> Result<(&str, &str), Error> {
         let shard = self.shards.get(i);

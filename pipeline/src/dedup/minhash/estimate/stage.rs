@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::inputs::{Survivors, inputs};
-use super::{Report, Stage};
+use super::figures::{Comparer, Pair, Sample};
+use crate::dedup::minhash::signature::{SketchConfig, Sketcher};
+use crate::dedup::rows::{PairRow, SampleRow};
 use crate::document::Count;
 use crate::error::Result;
-use crate::minhash::estimate::{Comparer, Pair, Sample};
-use crate::minhash::{SketchConfig, Sketcher};
-use crate::tables::dedup_rows::{PairRow, SampleRow};
+use crate::stage::inputs::{Survivors, inputs};
+use crate::stage::{Report, Stage};
 use crate::tables::documents::{Columns, DocumentBatches};
 use crate::tables::rows::{self, RemovedRow};
 use crate::tables::sort::Sorter;

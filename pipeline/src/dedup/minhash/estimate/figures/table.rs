@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{FLOOR, Pair};
-use crate::minhash::{SketchConfig, candidate_probability};
+use crate::dedup::minhash::signature::{SketchConfig, candidate_probability};
 
 /// Bins of width 0.05; the last holds pairs of equal sets.
 const N_BINS: usize = 21;
@@ -182,7 +182,7 @@ fn rounded(number: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::minhash::Profile;
+    use crate::dedup::minhash::signature::Profile;
 
     const CONFIG: SketchConfig =
         SketchConfig { profile: Profile::Native, ngram: 5, bands: 14, rows: 8, seed: 1 };

@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use self::block::{Block, Candidate, Rule};
 use self::sets::Sets;
-use super::inputs::inputs;
-use super::{Report, Stage};
+use super::signature;
+use crate::dedup::rows::{CandidateRow, Verdict, VerdictRow};
 use crate::document::Count;
 use crate::error::Result;
-use crate::minhash;
+use crate::stage::inputs::inputs;
+use crate::stage::{Report, Stage};
 use crate::tables::VERDICTS;
-use crate::tables::dedup_rows::{MemberRow, Verdict, VerdictRow};
 use crate::tables::sort::Sorter;
 use crate::tables::sort::run::{RunReader, RunWriter};
 use crate::watch::Watch;
@@ -55,7 +55,7 @@ impl Similarity {
     /// Whether a document with `n` shingles, `overlap` of them among the survivor's `kept_n`, is to be removed.
     pub fn holds(self, overlap: usize, n: usize, kept_n: usize) -> bool {
         match self {
-            Similarity::Jaccard(least) => minhash::jaccard(overlap, n, kept_n) >= least,
+            Similarity::Jaccard(least) => signature::jaccard(overlap, n, kept_n) >= least,
             Similarity::Containment(least) => n > 0 && overlap as f64 / n as f64 >= least,
         }
     }
@@ -64,7 +64,7 @@ impl Similarity {
 inputs! {
     /// Candidates, and where their sets of shingles are.
     pub struct VerifyInputs {
-        /// A sorted run of [`MemberRow`]s with whole connected sets.
+        /// A sorted run of [`CandidateRow`]s with whole connected sets.
         members: PathBuf,
         /// The folder of the members of each part.
         folders: Vec<PathBuf>,
@@ -82,7 +82,7 @@ impl Stage for VerifyParams {
         let mut sorter = Sorter::new(&folder.join("sort"), watch.memory_bytes() / 2, watch)?;
         let mut report = Report::default();
         let mut sets = Sets::new(folders);
-        let mut rows = RunReader::<MemberRow>::open(members, 0)?;
+        let mut rows = RunReader::<CandidateRow>::open(members, 0)?;
         let mut next = rows.next_row()?;
         let mut connected = Vec::new();
         while let Some(first) = next {
@@ -120,7 +120,7 @@ struct Deciding<'a, 'b> {
 
 impl Deciding<'_, '_> {
     /// The rule of the module's documentation.
-    fn by_survivors(&mut self, connected: &[MemberRow]) -> Result<Vec<VerdictRow>> {
+    fn by_survivors(&mut self, connected: &[CandidateRow]) -> Result<Vec<VerdictRow>> {
         let mut verdicts = Vec::new();
         let mut copies = vec![false; connected.len()];
         let n_parts = self.params.n_parts;
@@ -151,7 +151,7 @@ impl Deciding<'_, '_> {
     }
 
     /// Single linkage: every near-duplicate pair joins two clusters, and the lowest rank of a cluster survives.
-    fn transitively(&mut self, connected: &[MemberRow]) -> Result<Vec<VerdictRow>> {
+    fn transitively(&mut self, connected: &[CandidateRow]) -> Result<Vec<VerdictRow>> {
         let mut roots: Vec<usize> = (0..connected.len()).collect();
         let mut copies: Vec<Option<block::Match>> = vec![None; connected.len()];
         self.passes(connected, |_, block, candidate| {
@@ -182,8 +182,8 @@ impl Deciding<'_, '_> {
     /// ones in turn.
     fn passes(
         &mut self,
-        connected: &[MemberRow],
-        mut stays: impl FnMut(&MemberRow, &mut Block, &Candidate<'_>) -> bool,
+        connected: &[CandidateRow],
+        mut stays: impl FnMut(&CandidateRow, &mut Block, &Candidate<'_>) -> bool,
     ) -> Result<()> {
         let rule = Rule::new(self.params);
         let mut waiting: Vec<usize> = (0..connected.len()).collect();
@@ -215,7 +215,7 @@ impl Deciding<'_, '_> {
 
     /// How often shingles occur in the first documents of a large connected set: those of a template occur in most,
     /// and comparing rare ones first avoids comparing every document with every other.
-    fn common_shingles(&mut self, connected: &[MemberRow]) -> Result<Option<block::Frequencies>> {
+    fn common_shingles(&mut self, connected: &[CandidateRow]) -> Result<Option<block::Frequencies>> {
         if connected.len() < block::INDEXED_FROM || self.params.similarity.is_none() {
             return Ok(None);
         }
@@ -236,11 +236,11 @@ fn find(roots: &mut [usize], mut position: usize) -> usize {
 }
 
 /// Whether two documents are texts of one declared family, which never remove each other.
-fn is_one_family(a: &MemberRow, b: &MemberRow) -> bool {
+fn is_one_family(a: &CandidateRow, b: &CandidateRow) -> bool {
     a.has_family == 1 && b.has_family == 1 && a.family == b.family
 }
 
-fn verdict(row: &MemberRow, kept: &MemberRow, verdict: Verdict, overlap: usize) -> VerdictRow {
+fn verdict(row: &CandidateRow, kept: &CandidateRow, verdict: Verdict, overlap: usize) -> VerdictRow {
     VerdictRow {
         kept_rank: kept.rank,
         rank: row.rank,

@@ -4,8 +4,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::dedup::minhash::shingles::ShingleWriter;
 use crate::tables::SHINGLES;
-use crate::tables::shingles::ShingleWriter;
 
 /// A document: its set, its declared family if any, its variant.
 type Doc = (Vec<u64>, Option<u64>, u8);
@@ -24,7 +24,7 @@ fn decide(dir: &Path, docs: &[Doc], params: VerifyParams, memory: u64) -> Vec<(u
     for (i, (set, family, variant)) in docs.iter().enumerate() {
         let part = i % 2;
         let extent = writers[part].append(set).unwrap();
-        let row = MemberRow {
+        let row = CandidateRow {
             root: 0,
             rank: i as u64,
             part: part as u32,
@@ -137,7 +137,7 @@ fn by_definition(docs: &[Doc], similarity: Option<Similarity>) -> Vec<(u64, u64)
         let is_like = |&s: &usize| {
             let (kept, kept_family, _) = &docs[s];
             let is_family = family.is_some() && family == kept_family;
-            let overlap = minhash::overlap(set, kept);
+            let overlap = signature::overlap(set, kept);
             !is_family && similarity.is_none_or(|s| s.holds(overlap, set.len(), kept.len()))
         };
         match survivors.iter().copied().find(is_like) {

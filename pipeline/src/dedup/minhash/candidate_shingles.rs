@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
-use super::inputs::inputs;
-use super::{Report, Stage};
+use super::shingles::ShingleWriter;
+use super::signature::{SketchConfig, Sketcher};
+use crate::dedup::rows::{CandidateRow, ClusteredRow};
 use crate::document::Count;
 use crate::error::{Error, Result};
-use crate::minhash::{SketchConfig, Sketcher};
-use crate::tables::dedup_rows::{ClusteredRow, MemberRow};
+use crate::stage::inputs::inputs;
+use crate::stage::{Report, Stage};
 use crate::tables::documents::{Columns, Document, DocumentBatches};
-use crate::tables::shingles::ShingleWriter;
 use crate::tables::sort::Sorter;
 use crate::tables::sort::run::{RunReader, RunWriter};
 use crate::tables::{IDS, MEMBERS, SHINGLES};
@@ -23,7 +23,7 @@ use crate::watch::Watch;
 
 /// What to note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MembersParams {
+pub struct CandidateShinglesParams {
     /// Shingles.
     pub sketch: SketchConfig,
     /// Whether texts are compared at all; otherwise all sets are empty.
@@ -34,7 +34,7 @@ pub struct MembersParams {
 
 inputs! {
     /// A part, and which of its documents share a band with another one.
-    pub struct MembersInputs {
+    pub struct CandidateShinglesInputs {
         /// `documents.parquet`.
         documents: PathBuf,
         /// The list of these documents.
@@ -42,18 +42,18 @@ inputs! {
     }
 }
 
-impl Stage for MembersParams {
+impl Stage for CandidateShinglesParams {
     const NAME: &'static str = "members";
-    type Inputs = MembersInputs;
+    type Inputs = CandidateShinglesInputs;
 
     /// # Errors
     /// The part is damaged or the disk refuses.
-    fn run(&self, inputs: &MembersInputs, folder: &Path, watch: &Watch) -> Result<Report> {
-        let MembersInputs { documents, clustered } = inputs;
+    fn run(&self, inputs: &CandidateShinglesInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let CandidateShinglesInputs { documents, clustered } = inputs;
         let mut clustered = RunReader::<ClusteredRow>::open(clustered, 0)?;
         let mut next = clustered.next_row()?;
         let mut writer =
-            MemberWriter::create(folder, &self.sketch, self.with_shingles, self.has_family, watch)?;
+            CandidateWriter::create(folder, &self.sketch, self.with_shingles, self.has_family, watch)?;
         'batches: for batch in DocumentBatches::open(documents, Columns::All)? {
             for (row, document) in batch?.documents() {
                 let Some(wanted) = next else { break 'batches };
@@ -77,9 +77,9 @@ impl Stage for MembersParams {
 }
 
 /// Writes `members.run`, `shingles.u64` and `ids.txt`.
-pub(super) struct MemberWriter<'a> {
+pub(crate) struct CandidateWriter<'a> {
     folder: &'a Path,
-    sorter: Sorter<MemberRow>,
+    sorter: Sorter<CandidateRow>,
     shingles: ShingleWriter,
     ids: AtomicFile,
     n_id_bytes: u64,
@@ -89,15 +89,15 @@ pub(super) struct MemberWriter<'a> {
     report: Report,
 }
 
-impl<'a> MemberWriter<'a> {
-    pub(super) fn create(
+impl<'a> CandidateWriter<'a> {
+    pub(crate) fn create(
         folder: &'a Path,
         sketch: &SketchConfig,
         with_shingles: bool,
         has_family: bool,
         watch: &Watch,
-    ) -> Result<MemberWriter<'a>> {
-        Ok(MemberWriter {
+    ) -> Result<CandidateWriter<'a>> {
+        Ok(CandidateWriter {
             folder,
             sorter: Sorter::new(&folder.join("sort"), watch.memory_bytes(), watch)?,
             shingles: ShingleWriter::create(&folder.join(SHINGLES))?,
@@ -110,12 +110,12 @@ impl<'a> MemberWriter<'a> {
         })
     }
 
-    pub(super) fn append(&mut self, wanted: &ClusteredRow, document: &Document<'_>) -> Result<()> {
+    pub(crate) fn append(&mut self, wanted: &ClusteredRow, document: &Document<'_>) -> Result<()> {
         let set = if self.with_shingles { self.sketcher.set(document.text) } else { &[] };
         let extent = self.shingles.append(set)?;
         self.ids.write(document.id.as_bytes())?;
         let id_bytes = document.id.len() as u32;
-        self.sorter.push(MemberRow {
+        self.sorter.push(CandidateRow {
             root: wanted.root,
             rank: wanted.rank,
             part: 0,
@@ -136,7 +136,7 @@ impl<'a> MemberWriter<'a> {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<Report> {
+    pub(crate) fn finish(self) -> Result<Report> {
         self.shingles.finish()?;
         self.ids.commit()?;
         let mut members = RunWriter::create(&self.folder.join(MEMBERS))?;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Builder, StringBuilder, UInt32Builder, UInt64Builder};
 
-use super::table::Table;
 use crate::error::Result;
+use crate::tables::table::Table;
 
 /// Rows that are written together.
 const BATCH_ROWS: usize = 8192;

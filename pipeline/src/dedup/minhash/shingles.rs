@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use moe_shards::atomic::AtomicFile;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::rows::Blob;
 use crate::error::{Error, Result};
+use crate::tables::rows::Blob;
 
 /// Where a set lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

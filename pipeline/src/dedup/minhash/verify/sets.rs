@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::dedup::minhash::shingles::{self, Extent};
+use crate::dedup::minhash::signature;
+use crate::dedup::rows::CandidateRow;
 use crate::error::{Error, Result};
-use crate::minhash;
 use crate::tables::SHINGLES;
-use crate::tables::dedup_rows::MemberRow;
 use crate::tables::rows::Blob;
-use crate::tables::shingles::{self, Extent};
 
 /// Systems allow 1024 open files and several tasks run at once.
 const MAX_OPEN: usize = 32;
@@ -23,7 +23,7 @@ impl Sets<'_> {
         Sets { folders, open: BTreeMap::new() }
     }
 
-    pub(super) fn read(&mut self, row: &MemberRow) -> Result<Vec<u64>> {
+    pub(super) fn read(&mut self, row: &CandidateRow) -> Result<Vec<u64>> {
         let mut set = Vec::new();
         if row.n_shingles == 0 {
             return Ok(set);
@@ -49,7 +49,7 @@ impl Sets<'_> {
     }
 
     /// Shingles that two documents share.
-    pub(super) fn overlap(&mut self, a: &MemberRow, b: &MemberRow) -> Result<usize> {
-        Ok(minhash::overlap(&self.read(a)?, &self.read(b)?))
+    pub(super) fn overlap(&mut self, a: &CandidateRow, b: &CandidateRow) -> Result<usize> {
+        Ok(signature::overlap(&self.read(a)?, &self.read(b)?))
     }
 }

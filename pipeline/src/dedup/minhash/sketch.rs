@@ -7,12 +7,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::inputs::Survivors;
-use super::{Report, Stage};
+use super::signature::{SketchConfig, Sketcher};
+use crate::dedup::rows::{SketchKeyRow, SketchRow};
 use crate::document::Count;
 use crate::error::Result;
-use crate::minhash::{SketchConfig, Sketcher};
-use crate::tables::dedup_rows::{SketchKeyRow, SketchRow};
+use crate::stage::inputs::Survivors;
+use crate::stage::{Report, Stage};
 use crate::tables::documents::{Columns, Document, DocumentBatches};
 use crate::tables::rows;
 use crate::tables::sort::run::RunWriter;
@@ -55,7 +55,7 @@ impl Stage for SketchParams {
 }
 
 /// Writes `sketches.run` and `keys.run`.
-pub(super) struct SketchWriter {
+pub(crate) struct SketchWriter {
     sketches: RunWriter<SketchRow, Sink>,
     key_rows: RunWriter<SketchKeyRow, Sink>,
     sketcher: Sketcher,
@@ -65,7 +65,7 @@ pub(super) struct SketchWriter {
 }
 
 impl SketchWriter {
-    pub(super) fn create(folder: &Path, config: &SketchConfig, has_family: bool) -> Result<SketchWriter> {
+    pub(crate) fn create(folder: &Path, config: &SketchConfig, has_family: bool) -> Result<SketchWriter> {
         Ok(SketchWriter {
             sketches: RunWriter::create(&folder.join(SKETCHES))?,
             key_rows: RunWriter::create(&folder.join(SKETCH_KEYS))?,
@@ -77,7 +77,7 @@ impl SketchWriter {
     }
 
     /// Takes the next document, in ascending order of `row`.
-    pub(super) fn append(&mut self, row: u32, document: &Document<'_>) -> Result<()> {
+    pub(crate) fn append(&mut self, row: u32, document: &Document<'_>) -> Result<()> {
         self.sketches.push(sketch(row, self.has_family, document))?;
         self.keys.clear();
         self.sketcher.keys(document.text, &mut self.keys);
@@ -88,7 +88,7 @@ impl SketchWriter {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         self.sketches.commit()?;
         self.key_rows.commit()?;
         Ok(())

@@ -1,7 +1,7 @@
 //! Rows of the tables of fuzzy deduplication. All of them are kept as sorted runs ([`crate::tables::sort::run`]), so each
 //! file is checked for its length, its checksums and its order whenever it is read.
 
-use super::rows::{Row, row};
+use crate::tables::rows::{Row, row};
 
 row! {
     /// A document that was sketched, in the order of its part.
@@ -113,7 +113,7 @@ row! {
 row! {
     /// A document that shares a band with another one, with what is needed to compare and to name it. Sorted, all
     /// candidates of one connected set stand together in the order in which they survive.
-    MemberRow {
+    CandidateRow {
         /// Lowest rank of the connected set.
         root: u64,
         /// Rank.

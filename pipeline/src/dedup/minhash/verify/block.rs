@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::{Similarity, VerifyParams, is_one_family};
-use crate::minhash;
-use crate::tables::dedup_rows::MemberRow;
+use crate::dedup::minhash::signature;
+use crate::dedup::rows::CandidateRow;
 
 /// Documents of a connected set from which the block has an index.
 pub(super) const INDEXED_FROM: usize = 64;
@@ -68,7 +68,7 @@ impl Rule {
 pub(super) struct Candidate<'a> {
     /// Its position in the connected set.
     pub(super) position: usize,
-    pub(super) row: &'a MemberRow,
+    pub(super) row: &'a CandidateRow,
     pub(super) set: &'a [u64],
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Found {
 
 struct Entry {
     position: usize,
-    row: MemberRow,
+    row: CandidateRow,
     set: Vec<u64>,
 }
 
@@ -123,7 +123,7 @@ impl<'a> Block<'a> {
         (size_of::<Entry>() + set.len() * 8 + indexed) as u64
     }
 
-    pub(super) fn push(&mut self, position: usize, row: &MemberRow, set: Vec<u64>) {
+    pub(super) fn push(&mut self, position: usize, row: &CandidateRow, set: Vec<u64>) {
         self.n_bytes += self.cost(&set);
         if self.frequencies.is_some() && !set.is_empty() {
             let number = self.entries.len() as u32;
@@ -205,7 +205,7 @@ impl<'a> Block<'a> {
         let holds = |overlap| match is_family {
             true => {
                 entry.row.variant != candidate.row.variant
-                    && minhash::jaccard(overlap, n, kept_n) >= self.rule.variant_copy
+                    && signature::jaccard(overlap, n, kept_n) >= self.rule.variant_copy
             }
             false => similarity.holds(overlap, n, kept_n),
         };
@@ -213,7 +213,7 @@ impl<'a> Block<'a> {
         if !holds(n.min(kept_n)) {
             return None;
         }
-        let overlap = minhash::overlap(candidate.set, &entry.set);
+        let overlap = signature::overlap(candidate.set, &entry.set);
         holds(overlap).then_some((Match { position: entry.position, overlap }, is_family))
     }
 }

@@ -1,5 +1,5 @@
-//! What deduplication has to know of a shard of another build (`dedup.against`): [`AgainstKeys`] makes the same tables of it that the
-//! filter and [`super::sketch`] make of a part, and [`AgainstMembers`] those that [`super::members`] makes. The texts are read from the
+//! What deduplication has to know of a shard of another build (`dedup.against`): [`EarlierKeys`] makes the same tables of it that the
+//! filter and [`crate::dedup::minhash::sketch`] make of a part, and [`EarlierCandidates`] those that [`crate::dedup::minhash::candidate_shingles`] makes. The texts are read from the
 //! shard's tokens and its table of texts ([`crate::tables::texts`]), and each is checked by its hash. The row of a document is its
 //! number in the shard.
 
@@ -9,15 +9,15 @@ use moe_shards::Hash;
 use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
-use super::inputs::inputs;
-use super::members::MemberWriter;
-use super::sketch::SketchWriter;
-use super::{Report, Stage};
+use crate::dedup::minhash::candidate_shingles::CandidateWriter;
+use crate::dedup::minhash::signature::SketchConfig;
+use crate::dedup::minhash::sketch::SketchWriter;
+use crate::dedup::rows::ClusteredRow;
 use crate::document::{Count, DocumentId, Metadata};
 use crate::error::{Error, Result};
-use crate::minhash::SketchConfig;
+use crate::stage::inputs::inputs;
+use crate::stage::{Report, Stage};
 use crate::tables::KEYS;
-use crate::tables::dedup_rows::ClusteredRow;
 use crate::tables::documents::Document;
 use crate::tables::rows::{KeyRow, Row};
 use crate::tables::sort::Sorter;
@@ -27,7 +27,7 @@ use crate::watch::Watch;
 
 /// A shard of another build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgainstParams {
+pub struct EarlierParams {
     /// Name of its source there.
     pub source: String,
     /// Digest of its index.
@@ -38,21 +38,21 @@ pub struct AgainstParams {
     pub tokenizer: Hash,
     /// Shingles and permutations, if near-duplicates are looked for.
     pub sketch: Option<SketchConfig>,
-    /// For [`AgainstMembers`]: whether texts are compared at all.
+    /// For [`EarlierCandidates`]: whether texts are compared at all.
     pub with_shingles: bool,
 }
 
 /// A shard of another build to the tables by which its documents are found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgainstKeys(pub AgainstParams);
+pub struct EarlierKeys(pub EarlierParams);
 
 /// Those of its documents that are candidates to sets of shingles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgainstMembers(pub AgainstParams);
+pub struct EarlierCandidates(pub EarlierParams);
 
 inputs! {
     /// A shard of another build.
-    pub struct AgainstKeysInputs {
+    pub struct EarlierShardInputs {
         /// Its index.
         mdx: PathBuf,
         /// Its table of texts.
@@ -64,23 +64,23 @@ inputs! {
 
 inputs! {
     /// A shard of another build, and which of its documents are candidates.
-    pub struct AgainstMembersInputs {
+    pub struct EarlierCandidatesInputs {
         /// The shard.
-        shard: AgainstKeysInputs,
+        shard: EarlierShardInputs,
         /// The list of the documents that share a band with a document of this build.
         clustered: PathBuf,
     }
 }
 
-impl Stage for AgainstKeys {
+impl Stage for EarlierKeys {
     const NAME: &'static str = "against_keys";
-    type Inputs = AgainstKeysInputs;
+    type Inputs = EarlierShardInputs;
 
     /// Writes `keys.rows` and, for near-duplicates, `sketches.run` and `keys.run`.
     ///
     /// # Errors
     /// The other build is damaged or the disk refuses.
-    fn run(&self, inputs: &AgainstKeysInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+    fn run(&self, inputs: &EarlierShardInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let mut shard = ReadableShard::open(&inputs.mdx, &inputs.texts, &inputs.tokenizer)?;
         let mut sorter = Sorter::new(&folder.join("sort"), watch.memory_bytes() / 2, watch)?;
         let mut sketches = match &self.0.sketch {
@@ -137,20 +137,21 @@ impl Stage for AgainstKeys {
     }
 }
 
-impl Stage for AgainstMembers {
+impl Stage for EarlierCandidates {
     const NAME: &'static str = "against_members";
-    type Inputs = AgainstMembersInputs;
+    type Inputs = EarlierCandidatesInputs;
 
     /// Writes `members.run`, `shingles.u64` and `ids.txt`.
     ///
     /// # Errors
     /// The other build is damaged or the disk refuses.
-    fn run(&self, inputs: &AgainstMembersInputs, folder: &Path, watch: &Watch) -> Result<Report> {
-        let AgainstMembersInputs { shard: AgainstKeysInputs { mdx, texts, tokenizer }, clustered } = inputs;
+    fn run(&self, inputs: &EarlierCandidatesInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let EarlierCandidatesInputs { shard: EarlierShardInputs { mdx, texts, tokenizer }, clustered } =
+            inputs;
         let sketch = self.0.sketch.as_ref();
         let sketch = sketch.ok_or_else(|| Error::data(folder, "the task looks for no near-duplicates"))?;
         let mut clustered = RunReader::<ClusteredRow>::open(clustered, 0)?;
-        let mut writer = MemberWriter::create(folder, sketch, self.0.with_shingles, false, watch)?;
+        let mut writer = CandidateWriter::create(folder, sketch, self.0.with_shingles, false, watch)?;
         let mut next = clustered.next_row()?;
         // A shard of which nothing is a candidate is not opened.
         if next.is_some() {

@@ -12,7 +12,6 @@
 
 mod constants;
 pub mod datatrove;
-pub mod estimate;
 pub mod native;
 
 use serde::{Deserialize, Serialize};

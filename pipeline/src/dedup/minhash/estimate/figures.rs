@@ -10,11 +10,11 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{SketchConfig, Sketcher};
+use crate::dedup::minhash::signature::{SketchConfig, Sketcher};
 
 mod table;
 
-pub use table::{Bin, Estimate};
+pub use self::table::{Bin, Estimate};
 
 /// Pairs below this Jaccard index are not counted. With 14 bands of 8 rows such a pair becomes a candidate with a
 /// probability of less than 1.4e-7.
@@ -153,7 +153,7 @@ impl<'a> Comparer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::minhash::{Profile, jaccard, overlap};
+    use crate::dedup::minhash::signature::{Profile, jaccard, overlap};
 
     const CONFIG: SketchConfig =
         SketchConfig { profile: Profile::Native, ngram: 2, bands: 14, rows: 8, seed: 1 };
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn brute_force_agrees_with_sets_on_real_text() {
-        let text = include_str!("../../../datasets/README.md");
+        let text = include_str!("../../../../../datasets/README.md");
         let words: Vec<&str> = text.split_whitespace().collect();
         // Windows that overlap less and less.
         let texts: Vec<String> = (0..12).map(|i| words[i * i / 2..i * i / 2 + 60].join(" ")).collect();
