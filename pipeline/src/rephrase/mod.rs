@@ -7,6 +7,8 @@
 //!
 //! Everything behind the cache is a pure function of it: limits may change without asking the server again.
 
+pub mod orphans;
+pub mod stage;
 pub mod text;
 
 pub mod align;

@@ -12,9 +12,7 @@ pub mod filter;
 mod gather;
 pub mod inputs;
 pub mod measure;
-pub mod parents;
 pub mod read;
-pub mod rephrased;
 mod report;
 pub mod shard;
 mod task;
@@ -35,6 +33,8 @@ use crate::dedup::earlier::stage::{EarlierCandidates, EarlierKeys};
 use crate::dedup::minhash::estimate::stage::{CompareParams, SampleParams};
 use crate::dedup::minhash::{candidate_shingles, sketch, verify};
 use crate::error::Result;
+use crate::rephrase::orphans::OrphansParams;
+use crate::rephrase::stage::RephrasedParams;
 use crate::watch::Watch;
 
 /// Makes the enum of all stages from a line for each.
@@ -75,7 +75,7 @@ registry! {
     /// Input files to documents.
     Read(read::ReadParams);
     /// Accepted variants to documents.
-    Rephrased(rephrased::RephrasedParams);
+    Rephrased(RephrasedParams);
     /// Documents to what rules measure of them, and to rewritten ones.
     Measure(measure::MeasureParams);
     /// What was measured to the documents kept, and their keys for deduplication.
@@ -113,7 +113,7 @@ registry! {
     /// Documents to those without evaluation text.
     Decontaminate(DecontaminateParams);
     /// Variants to those whose originals are as they were.
-    Parents(parents::ParentsParams);
+    Parents(OrphansParams);
     /// Kept documents to a tokenizer.
     Train(train::TrainParams);
     /// Kept documents to tokens.

@@ -20,6 +20,7 @@ use crate::normalize::NormalizeConfig;
 use crate::read::{FieldPaths, Limits, Slice};
 use crate::recipe::dedup::MinhashConfig;
 use crate::recipe::inputs::InputFile;
+use crate::rephrase::orphans::OrphansInputs;
 use crate::tokenizer::EncoderOptions;
 
 fn task(work: &Path, vocab_size: u32, input: &str) -> Task {
@@ -114,7 +115,7 @@ fn samples() -> Vec<(String, Task)> {
         sample: Some(1000),
         limit: None,
     };
-    let rephrased = rephrased::RephrasedParams {
+    let rephrased = RephrasedParams {
         source: source(),
         input: input(),
         variants: vec!["original".to_owned(), "simple".to_owned()],
@@ -194,8 +195,8 @@ fn samples() -> Vec<(String, Task)> {
         sample(read, ()),
         sample(rephrased, ()),
         sample(
-            parents::ParentsParams { source: source() },
-            parents::ParentsInputs {
+            OrphansParams { source: source() },
+            OrphansInputs {
                 accepted: path("accepted"),
                 variants: cut(""),
                 originals: vec![placed("2"), placed("3")],

@@ -31,6 +31,7 @@ const PIPELINE: &[&str] = &[
     "tables",
     "rephrase",
     "stage::contract stage::inputs stage::report",
+    "rephrase::stage rephrase::orphans",
     "dedup::rows dedup::audit dedup::cuts::cut_rows dedup::cuts::audit dedup::minhash::shingles",
     "dedup::minhash::estimate::figures",
     "dedup::cuts | dedup::minhash::sketch dedup::minhash::candidate_shingles dedup::minhash::verify dedup::minhash::estimate::stage dedup::earlier::stage",

@@ -201,7 +201,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     run.dedup(&mut parts, true)?;
     run.cut(&mut parts)?;
     run.decontaminate(&mut parts)?;
-    run.check_parents(&mut parts)?;
+    run.drop_orphans(&mut parts)?;
     run.quality(&mut parts)?;
     run.write_parts(&parts)?;
     if part::left(&parts).docs == 0 {

@@ -9,7 +9,8 @@ use crate::dedup;
 use crate::error::Result;
 use crate::ledger::SourceLedger;
 use crate::printer::StageLine;
-use crate::stage::{Task, parents, rephrased};
+use crate::rephrase::{orphans, stage::RephrasedParams};
+use crate::stage::Task;
 use crate::tables;
 use crate::tables::rows::{self, RemovedRow};
 
@@ -17,7 +18,7 @@ impl Run<'_> {
     /// The task that reads the variants of a source, if there are any.
     pub fn rephrased_task(&self, source: usize, number: usize) -> Option<(PathBuf, Task)> {
         let input = self.prepared.rephrased.get(source)?.clone()?;
-        let params = rephrased::RephrasedParams {
+        let params = RephrasedParams {
             source: self.prepared.recipe.source[source].name.clone(),
             variants: self.prepared.variants(source),
             normalize: self.prepared.recipe.normalize,
@@ -27,7 +28,7 @@ impl Run<'_> {
     }
 
     /// Drops variants whose original is not kept or has another text.
-    pub fn check_parents(&mut self, parts: &mut [Part]) -> Result<()> {
+    pub fn drop_orphans(&mut self, parts: &mut [Part]) -> Result<()> {
         let accepted = |i: usize| Some((i, parts[i].accepted.clone()?));
         let rephrased: Vec<(usize, PathBuf)> = (0..parts.len()).filter_map(accepted).collect();
         if rephrased.is_empty() {
@@ -38,12 +39,12 @@ impl Run<'_> {
             let part = &parts[*i];
             let of_source =
                 parts.iter().filter(|other| other.source == part.source && other.accepted.is_none());
-            let inputs = parents::ParentsInputs {
+            let inputs = orphans::OrphansInputs {
                 accepted: accepted.clone(),
                 variants: part.cut_documents(),
                 originals: of_source.map(Part::placed_documents).collect(),
             };
-            let params = parents::ParentsParams { source: self.source_name(part) };
+            let params = orphans::OrphansParams { source: self.source_name(part) };
             Task::new(&self.work, *i, part.left.bytes, params, inputs)
         });
         let tasks: Vec<Task> = tasks.collect();

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::inputs::{CutDocuments, PlacedDocuments, inputs};
-use super::{Report, Stage};
 use crate::document::{Count, TextHash};
 use crate::error::{Error, Result};
 use crate::rephrase::record;
+use crate::stage::inputs::{CutDocuments, PlacedDocuments, inputs};
+use crate::stage::{Report, Stage};
 use crate::tables::audit::{Drop, Drops};
 use crate::tables::cuts::Cuts;
 use crate::tables::documents::{Columns, DocumentBatches};
@@ -27,14 +27,14 @@ pub const CHANGED: &str = "parent_changed";
 
 /// What to check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ParentsParams {
+pub struct OrphansParams {
     /// Name of the source.
     pub source: String,
 }
 
 inputs! {
     /// Variants and their originals.
-    pub struct ParentsInputs {
+    pub struct OrphansInputs {
         /// The file of accepted variants.
         accepted: PathBuf,
         /// The variants.
@@ -44,14 +44,14 @@ inputs! {
     }
 }
 
-impl Stage for ParentsParams {
+impl Stage for OrphansParams {
     const NAME: &'static str = "parents";
-    type Inputs = ParentsInputs;
+    type Inputs = OrphansInputs;
 
     /// # Errors
     /// A table is damaged or the disk refuses.
-    fn run(&self, inputs: &ParentsInputs, folder: &Path, watch: &Watch) -> Result<Report> {
-        let ParentsInputs { accepted, variants, originals } = inputs;
+    fn run(&self, inputs: &OrphansInputs, folder: &Path, watch: &Watch) -> Result<Report> {
+        let OrphansInputs { accepted, variants, originals } = inputs;
         let CutDocuments { documents, kept, removed, cuts } = variants;
         let more_rows = || {
             Error::data(

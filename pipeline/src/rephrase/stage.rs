@@ -7,13 +7,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Stage};
 use crate::document::{Count, DocumentId, Metadata, TextHash};
 use crate::error::{Error, Result};
 use crate::nearest;
 use crate::normalize::{NormalizeConfig, normalize};
 use crate::recipe::inputs::InputFile;
 use crate::rephrase::record::{self, Accepted};
+use crate::stage::{Report, Stage};
 use crate::tables::DOCUMENTS;
 use crate::tables::documents::{Document, DocumentWriter};
 use crate::watch::Watch;
