@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use moe_data::Error;
-use moe_data::commands::{build, config, dups, explain, filters, inspect, label, mix, verify, why};
+use moe_data::commands::{
+    build, config, decontaminate, diff, dups, explain, filters, inspect, label, mix, report, verify,
+    where_is, why,
+};
 use moe_data::printer::{Color, Level, Printer};
 use moe_shards::memory::Allocator;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-use crate::cli::{Cli, Dups, Verb};
+use crate::cli::{Cli, Verb};
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator::new(out_of_memory);
@@ -80,24 +83,7 @@ fn say(answer: &clap::Error) -> ExitCode {
 fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
     match verb {
         Verb::Tokenizer(verb) => run_tokenizer(verb, printer),
-        Verb::Decontaminate(flags) => {
-            let settings = moe_data::decontaminate::Settings {
-                ngram: flags.ngram,
-                threshold: flags.threshold,
-                max_misses: flags.max_misses,
-                min_words: flags.min_words,
-            };
-            let args = moe_data::commands::decontaminate::DecontaminateArgs {
-                benchmarks: flags.benchmark.into_iter().map(|flag| flag.0).collect(),
-                settings,
-                paths: flags.paths,
-                text: flags.text,
-                id: flags.id,
-                threads: flags.threads.map(usize::from),
-                json: flags.json,
-            };
-            moe_data::commands::decontaminate::run(&args, printer)
-        }
+        Verb::Decontaminate(args) => decontaminate::run(&args, printer),
         Verb::Classifier(verb) => run_classifier(verb, printer),
         Verb::Build(flags) => build::run(&(*flags).into(), printer, stop_on_signals()?),
         Verb::Task(verb) => run_task(verb, printer),
@@ -109,60 +95,17 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             cli::label::Labelling::Ask(args) => label::run(&args, io::stdin().lock(), printer),
         },
         Verb::Grade(flags) => moe_data::commands::grade::run(&(*flags).into(), printer, stop_on_signals()?),
-        Verb::Mix(flags) => {
-            let args = mix::MixArgs {
-                mixture: flags.mixture,
-                out: flags.out,
-                epochs: flags.epochs,
-                seq_len: flags.seq_len,
-                seed: flags.seed,
-                threads: flags.threads.map(usize::from),
-                proxy: flags.proxy,
-                parameters: flags.params.map(|count| count.0),
-                extend: flags.extend.then_some(flags.from).flatten(),
-                takedown: flags.takedown,
-                force: flags.force,
-                dry_run: flags.dry_run,
-                json: flags.json,
-            };
-            mix::run(&args, printer, stop_on_signals()?)
-        }
-        Verb::Config(flags) => {
-            let args = config::ConfigArgs { explain: flags.explain, json: flags.json };
-            config::run(&args, printer)
-        }
-        Verb::Filters(flags) => {
-            let args = filters::FiltersArgs { profile: flags.profile, json: flags.json };
-            filters::run(&args, printer)
-        }
-        Verb::Why(flags) => {
-            why::run(&why::WhyArgs { id: flags.id, out: flags.out, json: flags.json }, printer)
-        }
-        Verb::Dups(flags) => {
-            let Dups { cluster, top, out, json } = flags;
-            dups::run(&dups::DupsArgs { cluster, top, out, json }, printer)
-        }
-        Verb::Explain(flags) => {
-            let args =
-                explain::ExplainArgs { t: flags.t, out: flags.out, full: flags.full, json: flags.json };
-            explain::run(&args, printer)
-        }
-        Verb::Where(flags) => {
-            moe_data::commands::where_is::run(&flags.out, &flags.id, flags.json, printer, stop_on_signals()?)
-        }
-        Verb::Diff(flags) => {
-            let cli::Diff { a, b, limit, json } = flags;
-            let args = moe_data::commands::diff::DiffArgs { a, b, limit, json };
-            moe_data::commands::diff::run(&args, printer, stop_on_signals()?)
-        }
+        Verb::Mix(args) => mix::run(&args, printer, stop_on_signals()?),
+        Verb::Config(args) => config::run(&args, printer),
+        Verb::Filters(args) => filters::run(&args, printer),
+        Verb::Why(args) => why::run(&args, printer),
+        Verb::Dups(args) => dups::run(&args, printer),
+        Verb::Explain(args) => explain::run(&args, printer),
+        Verb::Where(args) => where_is::run(&args, printer, stop_on_signals()?),
+        Verb::Diff(args) => diff::run(&args, printer, stop_on_signals()?),
         Verb::Export(flags) => moe_data::commands::export::run(&flags.into(), printer, stop_on_signals()?),
-        Verb::Inspect(flags) => inspect::run(&flags.path, flags.json, printer),
-        Verb::Report(flags) => {
-            let cli::Report { path, compare, output, figures, json } = flags;
-            let compare = compare.and_then(|both| both.try_into().ok());
-            let args = moe_data::commands::report::ReportArgs { path, compare, output, figures, json };
-            moe_data::commands::report::run(&args, printer, stop_on_signals()?)
-        }
+        Verb::Inspect(args) => inspect::run(&args, printer),
+        Verb::Report(args) => report::run(&args, printer, stop_on_signals()?),
         Verb::Completions(flags) => {
             printer.data(&flags.script(Cli::command()));
             Ok(())
@@ -171,15 +114,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
             printer.data(&flags.page(Cli::command())?);
             Ok(())
         }
-        Verb::Verify(flags) => {
-            let args = verify::VerifyArgs {
-                path: flags.path,
-                samples: flags.samples,
-                seed: flags.seed,
-                json: flags.json,
-            };
-            verify::run(&args, printer, stop_on_signals()?)
-        }
+        Verb::Verify(args) => verify::run(&args, printer, stop_on_signals()?),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `moe-data config`: all keys of recipes and mixtures, or what one means.
 
+use clap::Args;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -9,12 +10,14 @@ use crate::reference::{self, File, Key, Section};
 /// Characters of a line of documentation.
 const WIDTH: usize = 118;
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `config`.
+#[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
-    /// A key.
+    /// A key such as `mix.epochs` or `epochs`, or a section such as `dedup.minhash`
+    #[arg(long, value_name = "KEY")]
     pub explain: Option<String>,
-    /// Print as JSON.
+    /// Print JSON on stdout, a key a line
+    #[arg(long)]
     pub json: bool,
 }
 

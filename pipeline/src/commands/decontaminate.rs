@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
+use clap::Args;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -43,22 +44,38 @@ impl FromStr for BenchmarkFlag {
     }
 }
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `decontaminate`.
+#[derive(Clone, Debug, Args)]
 pub struct DecontaminateArgs {
-    /// Evaluation sets.
-    pub benchmarks: Vec<BenchmarkConfig>,
-    /// How to look.
-    pub settings: Settings,
-    /// Files, folders or globs.
+    /// Evaluation set: its name, its file, and the fields that are looked for; may be repeated
+    #[arg(long, value_name = "NAME=PATH:FIELD[,FIELD]", required = true)]
+    pub benchmark: Vec<BenchmarkFlag>,
+    /// Files, folders or globs to search
+    #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Field with the text.
+    /// Field with the text
+    #[arg(long, value_name = "NAME", default_value = "text")]
     pub text: String,
-    /// Field with the name of the document.
+    /// Field with the name of the document [default: file and offset]
+    #[arg(long, value_name = "NAME")]
     pub id: Option<String>,
-    /// Threads; one for each core when absent.
-    pub threads: Option<usize>,
-    /// Print the report as JSON.
+    /// Evaluation texts with fewer words must be found whole
+    #[arg(long, value_name = "N", default_value_t = 13)]
+    pub ngram: u32,
+    /// Share of the weight of an evaluation text that makes a match
+    #[arg(long, value_name = "X", default_value_t = 0.7)]
+    pub threshold: f64,
+    /// Words in a row that may differ inside a match
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub max_misses: u32,
+    /// Evaluation texts with fewer words are not looked for
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub min_words: u32,
+    /// Threads [default: one for each core]; the result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Print the report as JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -70,8 +87,9 @@ const SHOWN: usize = 10;
 /// # Errors
 /// Settings out of range, or a file that cannot be read.
 pub fn run(args: &DecontaminateArgs, printer: &Printer) -> Result<()> {
-    let Settings { ngram, threshold, max_misses, min_words } = args.settings;
-    let benchmark = args.benchmarks.clone();
+    let DecontaminateArgs { ngram, threshold, max_misses, min_words, .. } = *args;
+    let settings = Settings { ngram, threshold, max_misses, min_words };
+    let benchmark: Vec<BenchmarkConfig> = args.benchmark.iter().map(|flag| flag.0.clone()).collect();
     let config = DecontaminateConfig {
         ngram,
         threshold,
@@ -85,9 +103,9 @@ pub fn run(args: &DecontaminateArgs, printer: &Printer) -> Result<()> {
     if !wrong.is_empty() {
         return Err(Error::Usage(wrong.join("\n")));
     }
-    let benchmarks = find(&args.benchmarks)?;
+    let benchmarks = find(&config.benchmark)?;
     let start = Instant::now();
-    let loaded = load::load(&benchmarks, &args.settings)?;
+    let loaded = load::load(&benchmarks, &settings)?;
     let recalls: Vec<selftest::Recalls> = (loaded.canaries.iter())
         .map(|canaries| {
             let canaries: Vec<_> = canaries.iter().map(|(id, text)| (*id, text.as_str())).collect();
@@ -101,7 +119,7 @@ pub fn run(args: &DecontaminateArgs, printer: &Printer) -> Result<()> {
     ));
     let mut report = Decontamination::new(&config, loaded.index.counts(), &recalls);
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(args.threads.unwrap_or(0))
+        .num_threads(args.threads.map_or(0, usize::from))
         .build()
         .map_err(|e| Error::Machine(format!("cannot start threads: {e}")))?;
     let (mut matches, mut n_docs, mut n_bytes, mut n_words, mut seconds) =

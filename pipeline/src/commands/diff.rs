@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_shards::{Manifest, PlanLock};
 use serde_json::{Map, Value, json};
 
@@ -14,16 +15,20 @@ use crate::printer::Printer;
 use crate::provenance::changes::{Changes, changes};
 use crate::watch::Watch;
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `diff`.
+#[derive(Clone, Debug, Args)]
 pub struct DiffArgs {
-    /// A folder of a build, with or without a plan.
+    /// Folder of a build, with its plan if there is one
+    #[arg(value_name = "A")]
     pub a: PathBuf,
-    /// The other one.
+    /// Folder of the other one
+    #[arg(value_name = "B")]
     pub b: PathBuf,
-    /// Documents to list for each kind of change.
+    /// Documents to list for each kind of change
+    #[arg(long, value_name = "N", default_value_t = 5)]
     pub limit: usize,
-    /// Print as JSON.
+    /// Print JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 

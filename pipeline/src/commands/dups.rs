@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::Args;
 use moe_shards::terminal::escape_line;
 use serde_json::json;
 
@@ -11,16 +12,20 @@ use crate::provenance::Build;
 use crate::provenance::clusters::{Cluster, Member, clusters};
 use crate::provenance::words::difference;
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `dups`.
+#[derive(Clone, Debug, Args)]
 pub struct DupsArgs {
-    /// One cluster, with its texts.
+    /// One cluster, as the list names it, with the texts of its documents
+    #[arg(long, value_name = "ID")]
     pub cluster: Option<String>,
-    /// Clusters, or members of one, to show.
+    /// How many to show
+    #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
-    /// Folder of the build.
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Print as JSON.
+    /// Print JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 

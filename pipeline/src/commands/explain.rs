@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::Args;
 use moe_shards::terminal::escape_line;
 
 use crate::error::{Error, Result};
@@ -14,16 +15,20 @@ const EXCERPT_CHARS: usize = 240;
 /// Names of a piece's tokens that are shown without `--full`.
 const EXCERPT_TOKENS: usize = 60;
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `explain`.
+#[derive(Clone, Debug, Args)]
 pub struct ExplainArgs {
-    /// Sample.
+    /// Sample, from 0
+    #[arg(value_name = "T")]
     pub t: u64,
-    /// Folder of the build.
+    /// Folder of the build and its plan
+    #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Show the whole text.
+    /// Show the whole text of each piece
+    #[arg(long)]
     pub full: bool,
-    /// Print as JSON.
+    /// Print JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 

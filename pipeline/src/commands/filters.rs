@@ -1,5 +1,6 @@
 //! `moe-data filters`: the rules, and the profiles with all their limits.
 
+use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
@@ -9,12 +10,14 @@ use crate::nearest;
 use crate::printer::Printer;
 use crate::recipe::profile::{self, Profile, ProfileFilter};
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `filters`.
+#[derive(Clone, Debug, Args)]
 pub struct FiltersArgs {
-    /// A profile; all rules with their defaults when absent.
+    /// The filters of a profile, with their sources
+    #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
-    /// Print as JSON.
+    /// Print JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 

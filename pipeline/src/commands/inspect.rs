@@ -1,7 +1,8 @@
 //! `moe-data inspect PATH`: what is in an output folder, a shard or a ledger.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use moe_shards::terminal::escape_line;
 use moe_shards::{Manifest, Shard, ShardInfo};
 use serde_json::{Value, json};
@@ -13,11 +14,23 @@ use crate::printer::Printer;
 use crate::publish;
 use crate::recipe::ByteSize;
 
+/// Flags of verbs that look at something.
+#[derive(Clone, Debug, Args)]
+pub struct InspectArgs {
+    /// Output folder, shard (.mdx) or ledger.json
+    #[arg(value_name = "PATH", default_value = "out")]
+    pub path: PathBuf,
+    /// Print JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Runs the command: a tree for people, or one JSON object.
 ///
 /// # Errors
 /// The path is none of the three, or cannot be read.
-pub fn run(path: &Path, as_json: bool, printer: &Printer) -> Result<()> {
+pub fn run(args: &InspectArgs, printer: &Printer) -> Result<()> {
+    let path = args.path.as_path();
     let (text, value) = if path.is_dir() {
         folder(path)?
     } else if path.extension().is_some_and(|extension| extension == "mdx" || extension == "bin") {
@@ -31,7 +44,7 @@ pub fn run(path: &Path, as_json: bool, printer: &Printer) -> Result<()> {
     } else {
         return Err(Error::Usage(format!("{} does not exist", path.display())));
     };
-    printer.data(&if as_json { format!("{value}\n") } else { format!("{text}\n") });
+    printer.data(&if args.json { format!("{value}\n") } else { format!("{text}\n") });
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_shards::{Manifest, PlanLock};
 use serde_json::json;
 
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::lock::OutputLock;
 use crate::mix::effective_tokens::PoolTokens;
 use crate::mix::mixture::Mixture;
-use crate::mix::{self, Extension, MixOptions, MixOutcome, takedown};
+use crate::mix::{self, Extension, MixOptions, MixOutcome, count, takedown};
 use crate::printer::Printer;
 use crate::publish;
 use crate::watch::Watch;
@@ -21,35 +22,59 @@ use crate::watch::Watch;
 /// Where the mixture is looked for when no file is named.
 const DEFAULT_MIXTURE: &str = "configs/mix.toml";
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `mix`.
+#[derive(Clone, Debug, Args)]
 pub struct MixArgs {
-    /// Mixture file.
-    pub mixture: Option<PathBuf>,
-    /// Folder of the build.
-    pub out: PathBuf,
-    /// Passes, instead of the mixture's.
+    /// Passes over every family, at most; 1.5 are one and half of a second [default: the mixture's]
+    #[arg(long, value_name = "N")]
     pub epochs: Option<f64>,
-    /// Tokens of a sequence, instead of the mixture's.
+    /// Tokens of a training sequence [default: the mixture's]
+    #[arg(long, value_name = "N", value_parser = count::parse_u32)]
     pub seq_len: Option<u32>,
-    /// Seed, instead of the mixture's.
+    /// Seed of all shuffling [default: the mixture's]
+    #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Threads; one for each core when absent.
-    pub threads: Option<usize>,
-    /// Share of the families that a proxy plan keeps.
+    /// Mixture file [default: configs/mix.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub mixture: Option<PathBuf>,
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Threads [default: one for each core]; the result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Keep this share of the families and budgets: repeats, variants and phases stay as in the whole plan
+    #[arg(long, value_name = "1/N", value_parser = count::parse_fraction)]
     pub proxy: Option<[u64; 2]>,
-    /// Parameters of the model, for a warning.
-    pub parameters: Option<u64>,
-    /// Extend the plan from this sample on.
-    pub extend: Option<u64>,
-    /// File with names of documents that the extension hides.
+    /// Parameters of the model, such as 7B: warns when there are too many for the text
+    #[arg(long, value_name = "N")]
+    pub params: Option<count::Count>,
+    /// Extend the plan that is there: its samples below --from stay, the mixture decides the rest
+    #[arg(long, requires = "from")]
+    pub extend: bool,
+    /// First sample that may change
+    #[arg(long, value_name = "T", requires = "extend", value_parser = count::parse_u64)]
+    pub from: Option<u64>,
+    /// File with names of documents, one a line, that are hidden from sample --from on, behind `family:` with all texts of their
+    /// families; without --mixture and --epochs nothing else changes
+    #[arg(long, value_name = "FILE", requires = "extend")]
     pub takedown: Option<PathBuf>,
-    /// Replace another plan.
+    /// Replace another plan of the same shards
+    #[arg(long)]
     pub force: bool,
-    /// Print the table only.
+    /// Print the table, write nothing
+    #[arg(long)]
     pub dry_run: bool,
-    /// Print the table as JSON.
+    /// Print the table as JSON on stdout
+    #[arg(long)]
     pub json: bool,
+}
+
+impl MixArgs {
+    /// The first sample that an extension may change.
+    fn first_changed(&self) -> Option<u64> {
+        self.from.filter(|_| self.extend)
+    }
 }
 
 /// Runs the command. `stop` is set when the user asks to stop.
@@ -73,7 +98,7 @@ pub fn run(args: &MixArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     let n_bytes = manifest.shards.iter().map(|shard| shard.bin_bytes).sum();
     let check = Watch::new(stop.clone(), printer.bar("check", n_bytes));
     let watch = Watch::new(stop, printer.bar("mix", mix::work(&manifest, &mixture)));
-    let threads = args.threads.unwrap_or(0);
+    let threads = args.threads.map_or(0, usize::from);
     // 0 lets rayon take one thread for each core.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|e| Error::Machine(format!("cannot start {threads} threads: {e}")))?;
@@ -89,11 +114,11 @@ fn options(args: &MixArgs) -> Result<MixOptions> {
         force: args.force,
         dry_run: args.dry_run,
         proxy: args.proxy,
-        parameters: args.parameters,
+        parameters: args.params.map(|count| count.0),
         extend: None,
         check: None,
     };
-    if let Some(from) = args.extend {
+    if let Some(from) = args.first_changed() {
         // An extension of a proxy is one of the same size.
         options.proxy = args.proxy.or(PlanLock::read(&args.out)?.proxy);
         let mut takedown = Vec::new();
@@ -113,7 +138,7 @@ fn options(args: &MixArgs) -> Result<MixOptions> {
 
 /// The mixture and its file. An extension without one goes on with that of its plan.
 fn read_mixture(args: &MixArgs) -> Result<(Mixture, Option<PathBuf>)> {
-    let default = match args.extend {
+    let default = match args.first_changed() {
         Some(_) => args.out.join(mix::MIXTURE_FILE),
         None => PathBuf::from(DEFAULT_MIXTURE),
     };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_report::{Figure, Page};
 use moe_shards::{Manifest, atomic};
 
@@ -18,18 +19,23 @@ const GENERATOR: &str = "moe-data report";
 const PAGE: &str = "report.html";
 const PAGE_OF_TWO: &str = "compare.html";
 
-/// What `report` is asked to do.
-#[derive(Clone, Debug)]
+/// Flags of `report`.
+#[derive(Clone, Debug, Args)]
 pub struct ReportArgs {
-    /// Folder of the build.
+    /// Folder of the build
+    #[arg(value_name = "DIR", default_value = "out")]
     pub path: PathBuf,
-    /// Two builds to show next to each other instead.
-    pub compare: Option<[PathBuf; 2]>,
-    /// The page; `report.html` in the folder of the build by default, `compare.html` in the current one for two.
+    /// Show two builds next to each other instead: whose documents changed their fate, and by which reason
+    #[arg(long, value_names = ["A", "B"], num_args = 2, conflicts_with = "path")]
+    pub compare: Option<Vec<PathBuf>>,
+    /// Where to write the page [default: report.html in the folder of the build; of two, compare.html here]
+    #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Folder for the figures.
+    /// Write each figure as an SVG file into this folder, too
+    #[arg(long, value_name = "DIR")]
     pub figures: Option<PathBuf>,
-    /// Whether to print the numbers.
+    /// Print the numbers of all figures as JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -44,14 +50,14 @@ pub fn run(args: &ReportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
             false => Ok(0),
         }
     };
-    let (made, default) = match &args.compare {
+    let (made, default) = match args.compare.as_deref() {
         Some([a, b]) => {
             let watch = Watch::new(stop, printer.work_bar("compare", n_shards(a)? + n_shards(b)?, "shards"));
             let made = compare([a, b], GENERATOR, &watch);
             watch.finish();
             (made, PathBuf::from(PAGE_OF_TWO))
         }
-        None => {
+        _ => {
             let watch = Watch::new(stop, printer.work_bar("report", n_shards(&args.path)?, "shards"));
             let made = report(&args.path, GENERATOR, &watch);
             watch.finish();

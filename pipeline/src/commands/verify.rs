@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_report::progress::Bar;
 use moe_shards::{Hash, Manifest, Plan, PlanLock, Shard, ShardInfo};
 use serde_json::json;
@@ -19,16 +20,20 @@ use crate::publish::TOKEN_BYTES;
 use crate::tables::texts::{self, ReadableShard};
 use crate::watch::Watch;
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `verify`.
+#[derive(Clone, Debug, Args)]
 pub struct VerifyArgs {
-    /// Output folder or shard.
+    /// Output folder or shard (.mdx)
+    #[arg(value_name = "PATH", default_value = "out")]
     pub path: PathBuf,
-    /// Samples of the plan to replay.
+    /// Samples of the plan to check against its promises, chosen at random; 0 = none
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub samples: u64,
-    /// Seed of their choice.
+    /// Seed of that choice
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Print as JSON.
+    /// Print JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 

@@ -1,9 +1,10 @@
 //! `moe-data where ID`: the samples that show a document.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_shards::PlanLock;
 use moe_shards::terminal::escape_line;
 
@@ -12,17 +13,32 @@ use crate::plans::occurrences::{Answer, Occurrence, Occurrences, find};
 use crate::printer::Printer;
 use crate::watch::Watch;
 
+/// Flags of `where`.
+#[derive(Clone, Debug, Args)]
+pub struct WhereArgs {
+    /// Name of the document in its source
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Folder of the build and its plan
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Print JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// No document has this name, there is no plan, or files are damaged.
-pub fn run(out: &Path, id: &str, as_json: bool, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+pub fn run(args: &WhereArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let WhereArgs { id, out, json } = args;
     let n_samples = PlanLock::read(out)?.n_samples();
     let watch = Watch::new(stop, printer.count_bar("where", n_samples));
     let answer = find(out, id, &watch);
     watch.finish();
     let answer = answer?;
-    if as_json {
+    if *json {
         let text = serde_json::to_string(&answer).map_err(|e| Error::Usage(e.to_string()))?;
         printer.data(&format!("{text}\n"));
     } else {

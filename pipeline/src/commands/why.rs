@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::Args;
 use moe_shards::terminal::escape_line;
 use serde_json::json;
 
@@ -12,14 +13,17 @@ use crate::printer::Printer;
 use crate::provenance::audit::{AuditRow, str_of};
 use crate::provenance::{Build, Provenance, STAYING};
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `why`.
+#[derive(Clone, Debug, Args)]
 pub struct WhyArgs {
-    /// `source/name`, or a name in any source.
+    /// Document: source/name, or a name in any source; for a record in quarantine what it starts with, or FILE:OFFSET
+    #[arg(value_name = "ID")]
     pub id: String,
-    /// Folder of the build.
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Print as JSON.
+    /// Print JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 
