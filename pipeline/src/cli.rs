@@ -1,7 +1,6 @@
 //! The command line: types only.
 
 pub mod build;
-pub mod classifier;
 pub mod cluster;
 pub mod export;
 pub mod grade;
@@ -10,14 +9,13 @@ pub mod label;
 pub mod rephrase;
 pub mod server;
 pub mod shell;
-pub mod tokenizer;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use moe_data::commands::{
-    config, decontaminate, diff, dups, explain, filters, inspect, mix, report, verify, where_is, why,
+    classifier, config, decontaminate, diff, dups, explain, filters, inspect, mix, report, tokenizer, verify,
+    where_is, why,
 };
 use moe_data::printer::Color;
 

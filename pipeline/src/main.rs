@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use moe_data::Error;
 use moe_data::commands::{
-    build, config, decontaminate, diff, dups, explain, filters, inspect, label, mix, report, verify,
-    where_is, why,
+    build, classifier, config, decontaminate, diff, dups, explain, filters, inspect, label, mix, report,
+    tokenizer, verify, where_is, why,
 };
 use moe_data::printer::{Color, Level, Printer};
 use moe_shards::memory::Allocator;
@@ -82,9 +82,9 @@ fn say(answer: &clap::Error) -> ExitCode {
 
 fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
     match verb {
-        Verb::Tokenizer(verb) => run_tokenizer(verb, printer),
+        Verb::Tokenizer(verb) => tokenizer::run(&verb, printer),
         Verb::Decontaminate(args) => decontaminate::run(&args, printer),
-        Verb::Classifier(verb) => run_classifier(verb, printer),
+        Verb::Classifier(verb) => classifier::run(&verb, printer),
         Verb::Build(flags) => build::run(&(*flags).into(), printer, stop_on_signals()?),
         Verb::Task(verb) => run_task(verb, printer),
         Verb::Slurm(verb) => run_slurm(verb, printer),
@@ -242,115 +242,6 @@ fn run_rephrase(flags: cli::rephrase::Rephrase, printer: &Printer) -> moe_data::
                 json: flags.json,
             };
             rephrase::ask(&args, printer, stop_on_signals()?)
-        }
-    }
-}
-
-fn run_tokenizer(verb: cli::tokenizer::TokenizerVerb, printer: &Printer) -> moe_data::Result<()> {
-    use cli::tokenizer::TokenizerVerb;
-    use moe_data::commands::tokenizer;
-
-    let texts = |paths, text, group| tokenizer::TextArgs { paths, text, group };
-    match verb {
-        TokenizerVerb::Check(flags) => {
-            let data = texts(flags.data, flags.text, None);
-            let options = flags.usage.into();
-            let args = tokenizer::check::CheckArgs { file: flags.file, options, data, json: flags.json };
-            tokenizer::check::run(&args, printer)
-        }
-        TokenizerVerb::Train(flags) => {
-            let args = tokenizer::train::TrainArgs {
-                data: texts(flags.paths, flags.text, None),
-                out: flags.out,
-                config: moe_data::recipe::TrainConfig {
-                    vocab_size: flags.vocab_size,
-                    sample_bytes: flags.sample_bytes,
-                    special_tokens: flags.special,
-                },
-                seed: flags.seed,
-                output: flags.output,
-                force: flags.force,
-            };
-            tokenizer::train::run(&args, printer)
-        }
-        TokenizerVerb::Import(flags) => {
-            let args = tokenizer::import::ImportArgs {
-                file: flags.file,
-                pattern: flags.pattern,
-                special: flags.special,
-                output: flags.output,
-                force: flags.force,
-            };
-            tokenizer::import::run(&args, printer)
-        }
-        TokenizerVerb::Stats(flags) => {
-            let args = tokenizer::stats::StatsArgs {
-                data: texts(flags.paths, flags.text, flags.group),
-                tokenizer: flags.tokenizer,
-                options: flags.usage.into(),
-                out: flags.out,
-                top: flags.top,
-                json: flags.json,
-            };
-            tokenizer::stats::run(&args, printer)
-        }
-    }
-}
-
-fn run_classifier(verb: cli::classifier::ClassifierVerb, printer: &Printer) -> moe_data::Result<()> {
-    use cli::classifier::ClassifierVerb;
-    use moe_data::classifier::features::Features;
-    use moe_data::classifier::train::TrainSettings;
-    use moe_data::commands::classifier::{apply, eval, train};
-
-    match verb {
-        ClassifierVerb::Train(flags) => {
-            let settings = TrainSettings {
-                features: Features { word_ngrams: flags.word_ngrams, bucket_bits: flags.bits },
-                epochs: flags.epochs,
-                learning_rate: flags.learning_rate,
-                dim: flags.dim,
-                seed: flags.seed,
-            };
-            let args = train::TrainArgs {
-                positive: flags.positive,
-                negative: flags.negative,
-                rest: flags.rest,
-                text: flags.text,
-                settings,
-                held_out: flags.held_out,
-                calibrate: !flags.no_calibration,
-                output: flags.output,
-                force: flags.force,
-                json: flags.json,
-            };
-            train::run(&args, printer)
-        }
-        ClassifierVerb::Eval(flags) => {
-            let args = eval::EvalArgs {
-                model: flags.model.model,
-                label: flags.model.label,
-                newlines: flags.model.newlines.into(),
-                positive: flags.positive,
-                negative: flags.negative,
-                text: flags.text,
-                held_out: flags.held_out,
-                buckets: usize::from(flags.buckets),
-                json: flags.json,
-            };
-            eval::run(&args, printer)
-        }
-        ClassifierVerb::Apply(flags) => {
-            let args = apply::ApplyArgs {
-                model: flags.model.model,
-                label: flags.model.label,
-                newlines: flags.model.newlines.into(),
-                paths: flags.paths,
-                text: flags.text,
-                id: flags.id,
-                threads: flags.threads.map(usize::from),
-            };
-            apply::run(&args, printer)
         }
     }
 }

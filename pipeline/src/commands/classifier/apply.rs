@@ -3,31 +3,33 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use clap::Args;
 use rayon::prelude::*;
 
-use crate::classifier::{Newlines, Scorer};
+use super::ModelFlags;
 use crate::commands::documents::for_each_batch;
 use crate::error::Result;
 use crate::printer::Printer;
 use crate::read::FieldPaths;
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `apply`.
+#[derive(Clone, Debug, Args)]
 pub struct ApplyArgs {
     /// The model.
-    pub model: PathBuf,
-    /// Label of a model of fastText.
-    pub label: Option<String>,
-    /// Line ends for a model of fastText.
-    pub newlines: Newlines,
-    /// Files, folders or globs.
+    #[command(flatten)]
+    pub model: ModelFlags,
+    /// Files, folders or globs
+    #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Field with the text.
+    /// Field with the text
+    #[arg(long, value_name = "NAME", default_value = "text")]
     pub text: String,
-    /// Field with the name of the document.
+    /// Field with the name of the document [default: file and offset]
+    #[arg(long, value_name = "NAME")]
     pub id: Option<String>,
-    /// Threads; one for each core when absent.
-    pub threads: Option<usize>,
+    /// Threads [default: one for each core]; the result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
 }
 
 /// Runs the command: a line `{"id":...,"score":...}` on stdout for each document, in the order of the files.
@@ -35,9 +37,9 @@ pub struct ApplyArgs {
 /// # Errors
 /// The model or a file cannot be read.
 pub fn run(args: &ApplyArgs, printer: &Printer) -> Result<()> {
-    let scorer = Scorer::open(&args.model, args.label.as_deref(), args.newlines)?;
+    let scorer = args.model.open()?;
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(args.threads.unwrap_or(0))
+        .num_threads(args.threads.map_or(0, usize::from))
         .build()
         .map_err(|e| crate::Error::Machine(format!("cannot start threads: {e}")))?;
     let (mut n_docs, mut n_bytes, mut seconds) = (0u64, 0u64, 0.0);

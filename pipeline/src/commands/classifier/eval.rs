@@ -2,35 +2,39 @@
 
 use std::path::PathBuf;
 
+use clap::Args;
 use rayon::prelude::*;
 
-use super::{is_held_out, value, words};
-use crate::classifier::{Newlines, Scorer};
+use super::{ModelFlags, is_held_out, value, words};
+use crate::classifier::Scorer;
 use crate::commands::documents::for_each_batch;
 use crate::error::{Error, Result};
 use crate::printer::Printer;
 use crate::read::FieldPaths;
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `eval`.
+#[derive(Clone, Debug, Args)]
 pub struct EvalArgs {
     /// The model.
-    pub model: PathBuf,
-    /// Label of a model of fastText.
-    pub label: Option<String>,
-    /// Line ends for a model of fastText.
-    pub newlines: Newlines,
-    /// Files of documents of the wanted kind.
+    #[command(flatten)]
+    pub model: ModelFlags,
+    /// Files, folders or globs with documents of the wanted kind; may be repeated
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     pub positive: Vec<PathBuf>,
-    /// Files of others.
+    /// Files, folders or globs with other documents; may be repeated
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     pub negative: Vec<PathBuf>,
-    /// Field with the text.
+    /// Field with the text
+    #[arg(long, value_name = "NAME", default_value = "text")]
     pub text: String,
-    /// Look only at documents that the model's training held out.
+    /// Look only at documents that the training of this model held out
+    #[arg(long)]
     pub held_out: bool,
-    /// Buckets of calibration.
-    pub buckets: usize,
-    /// Print JSON.
+    /// Buckets of equal size that calibration is shown for
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub buckets: u16,
+    /// Print JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -39,14 +43,14 @@ pub struct EvalArgs {
 /// # Errors
 /// The model or a file cannot be read, or `held_out` is asked of a model that held nothing out.
 pub fn run(args: &EvalArgs, printer: &Printer) -> Result<()> {
-    let scorer = Scorer::open(&args.model, args.label.as_deref(), args.newlines)?;
+    let scorer = args.model.open()?;
     let held_out = match (&scorer, args.held_out) {
         (_, false) => None,
         (Scorer::Own(model), true) if model.training.held_out_share > 0.0 => {
             Some((model.training.seed, model.training.held_out_share))
         }
         _ => {
-            let message = format!("{} does not know which documents it held out", args.model.display());
+            let message = format!("{} does not know which documents it held out", args.model.model.display());
             return Err(Error::Usage(message));
         }
     };
@@ -69,11 +73,11 @@ pub fn run(args: &EvalArgs, printer: &Printer) -> Result<()> {
         printer.warn(&format!("{n_bad} records are no documents and were left out"));
     }
     if args.json {
-        printer.data(&format!("{}\n", value(&scored, args.buckets)));
+        printer.data(&format!("{}\n", value(&scored, usize::from(args.buckets))));
     } else {
         let n_positive = scored.iter().filter(|(_, _, positive)| *positive).count();
         let head = format!("{n_positive} positive, {} negative documents", scored.len() - n_positive);
-        printer.data(&format!("{head}\n{}", words(&scored, args.buckets)));
+        printer.data(&format!("{head}\n{}", words(&scored, usize::from(args.buckets))));
     }
     Ok(())
 }

@@ -4,9 +4,86 @@ pub mod apply;
 pub mod eval;
 pub mod train;
 
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::classifier::Scorer;
 use crate::classifier::evaluate::{self, Scored};
+use crate::error::Result;
+use crate::printer::Printer;
+
+/// The verbs of `moe-data classifier`.
+#[derive(Debug, Subcommand)]
+pub enum ClassifierVerb {
+    /// Train a classifier on documents of a wanted and of another kind
+    #[command(before_long_help = "Examples:
+  moe-data classifier train --positive good.jsonl.gz --rest web/*.jsonl.gz     # good texts against all others: quality.moecls
+  moe-data classifier train --positive a.jsonl --negative b.jsonl --dim 100 --learning-rate 0.5   # embeddings, as fastText")]
+    Train(train::TrainArgs),
+    /// Say how well a model tells documents apart, beside their length alone
+    #[command(before_long_help = "Examples:
+  moe-data classifier eval --model quality.moecls --positive good.jsonl.gz --negative bad.jsonl.gz
+  moe-data classifier eval --model fasttext.bin --label hq --positive good.jsonl.gz --negative bad.jsonl.gz")]
+    Eval(eval::EvalArgs),
+    /// Print the score of each document as JSONL
+    #[command(before_long_help = "Examples:
+  moe-data classifier apply --model quality.moecls web/*.jsonl.gz > scores.jsonl
+  moe-data classifier apply --model lid.176.ftz --label en --id url web.jsonl.gz")]
+    Apply(apply::ApplyArgs),
+}
+
+/// What line ends become for a model of fastText.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Newlines {
+    /// A space
+    #[default]
+    Space,
+    /// Nothing: words of two lines are glued, as datatrove's classifier filter does
+    Join,
+}
+
+impl From<Newlines> for crate::classifier::Newlines {
+    fn from(newlines: Newlines) -> Self {
+        match newlines {
+            Newlines::Space => crate::classifier::Newlines::Space,
+            Newlines::Join => crate::classifier::Newlines::Join,
+        }
+    }
+}
+
+/// A model and how to use it.
+#[derive(Clone, Debug, Args)]
+pub struct ModelFlags {
+    /// Model of `classifier train`, or of fastText (.bin, .ftz)
+    #[arg(long, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Label of fastText whose probability is the score
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<String>,
+    /// What line ends become for a model of fastText
+    #[arg(long, value_enum, default_value_t)]
+    pub newlines: Newlines,
+}
+
+impl ModelFlags {
+    fn open(&self) -> Result<Scorer> {
+        Scorer::open(&self.model, self.label.as_deref(), self.newlines.into())
+    }
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// Those of the verb.
+pub fn run(verb: &ClassifierVerb, printer: &Printer) -> Result<()> {
+    match verb {
+        ClassifierVerb::Train(args) => train::run(args, printer),
+        ClassifierVerb::Eval(args) => eval::run(args, printer),
+        ClassifierVerb::Apply(args) => apply::run(args, printer),
+    }
+}
 
 /// Whether a document is held out of the training: a hash of seed and text, so that equal texts are on one side.
 fn is_held_out(text: &str, seed: u64, share: f64) -> bool {

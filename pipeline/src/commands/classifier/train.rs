@@ -3,40 +3,67 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use clap::Args;
 use moe_shards::Hash;
 use rayon::prelude::*;
 
 use super::{is_held_out, value, words};
 use crate::classifier::calibrate::{self, Calibration};
-use crate::classifier::features::BUCKET_BITS;
+use crate::classifier::features::{BUCKET_BITS, Features};
 use crate::classifier::train::{Examples, TrainSettings, train};
 use crate::commands::documents::for_each_batch;
 use crate::error::{Error, Result};
 use crate::printer::{Printer, StageLine};
 use crate::read::FieldPaths;
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `train`.
+#[derive(Clone, Debug, Args)]
 pub struct TrainArgs {
-    /// Files of documents of the wanted kind.
+    /// Files, folders or globs with documents of the wanted kind; may be repeated
+    #[arg(long, value_name = "PATH", required = true, num_args = 1..)]
     pub positive: Vec<PathBuf>,
-    /// Files of others.
+    /// Files, folders or globs with other documents; may be repeated
+    #[arg(long, value_name = "PATH", required_unless_present = "rest", num_args = 1..)]
     pub negative: Vec<PathBuf>,
-    /// Files of all kinds, of which some are drawn as others.
+    /// Files, folders or globs with documents of all kinds, such as the corpus itself: four for each positive one are drawn
+    /// as others, none that is among the positive ones; may be repeated
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     pub rest: Vec<PathBuf>,
-    /// Field with the text.
+    /// Field with the text
+    #[arg(long, value_name = "NAME", default_value = "text")]
     pub text: String,
-    /// How to learn.
-    pub settings: TrainSettings,
-    /// Share of the documents that are held out for the figures.
+    /// 1: words; 2: pairs of neighbours too
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub word_ngrams: u32,
+    /// There are two to this power of buckets, of 4 bytes each in the model
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub bits: u32,
+    /// Passes over the documents
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub epochs: u32,
+    /// Learning rate at the start
+    #[arg(long, value_name = "X", default_value_t = 0.5)]
+    pub learning_rate: f64,
+    /// Width of embeddings to learn with, 0 for none; the model is as large and as fast either way
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub dim: u32,
+    /// Seed of the order and of the held-out documents
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Share of the documents that are held out for the figures, by a hash of the text
+    #[arg(long, value_name = "X", default_value_t = 0.1)]
     pub held_out: f64,
-    /// Whether scores are made probabilities by the held-out documents.
-    pub calibrate: bool,
-    /// The model to write.
+    /// Leave scores as they were learned, instead of making them probabilities by the held-out documents
+    #[arg(long)]
+    pub no_calibration: bool,
+    /// Model to write
+    #[arg(long, value_name = "FILE", default_value = "quality.moecls")]
     pub output: PathBuf,
-    /// Replace a file that is there.
+    /// Replace a file that is there
+    #[arg(long)]
     pub force: bool,
-    /// Print JSON.
+    /// Print the figures as JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -45,6 +72,18 @@ const SHOWN_BUCKETS: usize = 10;
 /// Documents that are drawn of the rest for each positive one: more tell no more of what is good.
 const REST_OF_A_POSITIVE: usize = 4;
 
+impl TrainArgs {
+    fn settings(&self) -> TrainSettings {
+        TrainSettings {
+            features: Features { word_ngrams: self.word_ngrams, bucket_bits: self.bits },
+            epochs: self.epochs,
+            learning_rate: self.learning_rate,
+            dim: self.dim,
+            seed: self.seed,
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -52,8 +91,8 @@ const REST_OF_A_POSITIVE: usize = 4;
 pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
     check(args)?;
     let line = StageLine::start("read");
-    let features = args.settings.features;
-    let seed = args.settings.seed;
+    let settings = args.settings();
+    let (features, seed) = (settings.features, settings.seed);
     let mut examples = Examples::default();
     let mut held_out: Vec<(String, bool)> = Vec::new();
     let mut n_bad = 0;
@@ -108,13 +147,13 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
         return Err(Error::Usage(message));
     }
     let line = StageLine::start("train");
-    let bar = printer.work_bar("train", u64::from(args.settings.epochs), "epochs");
-    let mut model = train(&examples, &args.settings, |epoch, loss| {
+    let bar = printer.work_bar("train", u64::from(settings.epochs), "epochs");
+    let mut model = train(&examples, &settings, |epoch, loss| {
         bar.inc(1);
         printer.detail(&format!("  epoch {}: mean loss {loss:.5}", epoch + 1));
     });
     bar.finish_and_clear();
-    if args.calibrate && !held_out.is_empty() {
+    if !args.no_calibration && !held_out.is_empty() {
         let odds: Vec<(f64, bool)> =
             held_out.par_iter().map(|(text, is_positive)| (model.log_odds(text), *is_positive)).collect();
         match calibrate::fit(&odds) {
@@ -165,7 +204,7 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
 }
 
 fn check(args: &TrainArgs) -> Result<()> {
-    let TrainSettings { features, epochs, learning_rate, dim, .. } = args.settings;
+    let TrainSettings { features, epochs, learning_rate, dim, .. } = args.settings();
     let mut wrong = Vec::new();
     if !BUCKET_BITS.contains(&features.bucket_bits) {
         wrong.push(format!("--bits is {}; expected {BUCKET_BITS:?}", features.bucket_bits));

@@ -3,25 +3,33 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use clap::Args;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::TextArgs;
+use super::{TextArgs, Use};
 use crate::error::{Error, Result};
 use crate::printer::Printer;
 use crate::recipe::ByteSize;
-use crate::tokenizer::{Encoder, EncoderOptions};
+use crate::tokenizer::Encoder;
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `check`.
+#[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// The `tokenizer.json`.
+    /// tokenizer.json
+    #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// How it would be used.
-    pub options: EncoderOptions,
-    /// Texts on which both engines are compared; none if there are no paths.
-    pub data: TextArgs,
-    /// Print JSON.
+    /// File, folder or glob whose documents are encoded by both engines and compared; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub data: Vec<PathBuf>,
+    /// Field with the text of those documents
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub text: String,
+    /// How the file is used.
+    #[command(flatten)]
+    pub usage: Use,
+    /// Print JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -35,12 +43,13 @@ const SHOWN: usize = 5;
 /// gives other ids than the reference for one of them.
 pub fn run(args: &CheckArgs, printer: &Printer) -> Result<()> {
     let start = Instant::now();
-    let encoder = Encoder::load(&args.file, &args.options)?;
+    let encoder = Encoder::load(&args.file, &args.usage.options())?;
     let load_secs = start.elapsed().as_secs_f64();
     let mut data = Data::default();
     let unknown = encoder.unknown().map(|id| id.0);
-    if !args.data.paths.is_empty() {
-        data.n_bad = args.data.for_each_batch(&printer.bar("check", 0), |texts| {
+    if !args.data.is_empty() {
+        let texts = TextArgs { paths: args.data.clone(), text: args.text.clone(), group: None };
+        data.n_bad = texts.for_each_batch(&printer.bar("check", 0), |texts| {
             let found = texts
                 .par_iter()
                 .map(|text| {
@@ -88,7 +97,7 @@ pub fn run(args: &CheckArgs, printer: &Printer) -> Result<()> {
             "eod": encoder.eod(),
             "bos": encoder.bos(),
             "load_seconds": load_secs,
-            "data": (!args.data.paths.is_empty()).then(|| json!({
+            "data": (!args.data.is_empty()).then(|| json!({
                 "documents": data.n_docs,
                 "bytes": data.n_bytes,
                 "tokens": data.n_tokens,
@@ -107,7 +116,7 @@ pub fn run(args: &CheckArgs, printer: &Printer) -> Result<()> {
             args.file.display(),
             encoder.vocab_size(),
             encoder.eod().0,
-            if args.data.paths.is_empty() { String::new() } else { data.words(&encoder) }
+            if args.data.is_empty() { String::new() } else { data.words(&encoder) }
         ));
     }
     if let Some(first) = &data.first_refused {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use clap::Args;
 use moe_shards::atomic;
 
 use crate::error::{Error, Result};
@@ -11,18 +12,23 @@ use crate::tokenizer::family::Family;
 use crate::tokenizer::import::import;
 use crate::tokenizer::{Encoder, EncoderOptions};
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `import`.
+#[derive(Clone, Debug, Args)]
 pub struct ImportArgs {
-    /// The ranks.
+    /// Ranks, one token a line in base64
+    #[arg(value_name = "FILE.tiktoken")]
     pub file: PathBuf,
-    /// The splits.
+    /// How text is split: gpt2, cl100k, qwen2, o200k or deepseek
+    #[arg(long, value_name = "NAME")]
     pub pattern: Family,
-    /// Special tokens, `NAME` or `NAME=ID`.
+    /// Special token, with its id if that is not the next free one: NAME or NAME=ID; may be repeated
+    #[arg(long, value_name = "TOKEN")]
     pub special: Vec<String>,
-    /// The `tokenizer.json` to write.
+    /// tokenizer.json to write
+    #[arg(long, value_name = "FILE", default_value = "tokenizer.json")]
     pub output: PathBuf,
-    /// Replace a file that is there.
+    /// Replace a file that is there
+    #[arg(long)]
     pub force: bool,
 }
 

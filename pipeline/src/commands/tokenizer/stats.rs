@@ -4,32 +4,45 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use moe_report::progress::Bar;
 use moe_shards::{Manifest, Shard};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::TextArgs;
 use super::sample::open_build;
+use super::{TextArgs, Use};
 use crate::error::{Error, Result};
 use crate::printer::Printer;
 use crate::recipe::ByteSize;
-use crate::tokenizer::{Encoder, EncoderOptions, Token};
+use crate::tokenizer::{Encoder, Token};
 
-/// What the user asked for.
-#[derive(Clone, Debug)]
+/// Flags of `stats`.
+#[derive(Clone, Debug, Args)]
 pub struct StatsArgs {
-    /// Texts; if there are no paths, the shards of `out`.
-    pub data: TextArgs,
-    /// Tokenizer for the texts.
+    /// Files, folders or globs instead of the shards of a build
+    #[arg(value_name = "PATH", requires = "tokenizer")]
+    pub paths: Vec<PathBuf>,
+    /// tokenizer.json for those texts
+    #[arg(long, value_name = "FILE", requires = "paths")]
     pub tokenizer: Option<PathBuf>,
-    /// How to encode them.
-    pub options: EncoderOptions,
-    /// Folder of a build.
+    /// Field with the text
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub text: String,
+    /// Field by which texts are counted, such as their language [default: by file]
+    #[arg(long, value_name = "NAME", requires = "tokenizer")]
+    pub group: Option<String>,
+    /// How the file is used.
+    #[command(flatten)]
+    pub usage: Use,
+    /// Folder of a build
+    #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Tokens in each list.
+    /// Tokens in each list
+    #[arg(long, value_name = "N", default_value_t = 20)]
     pub top: usize,
-    /// Print JSON.
+    /// Print JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -100,11 +113,12 @@ pub fn run(args: &StatsArgs, printer: &Printer) -> Result<()> {
 }
 
 fn of_files(args: &StatsArgs, file: &Path, bar: &Bar) -> Result<(Stats, Vec<Token>)> {
-    let encoder = Encoder::load(file, &args.options)?;
+    let encoder = Encoder::load(file, &args.usage.options())?;
     let tokens = encoder.vocabulary().tokens().to_vec();
     let mut stats = Stats::new(tokens.len());
     let mut n_refused = 0;
-    let n_bad = args.data.for_each_batch(bar, |texts| {
+    let texts = TextArgs { paths: args.paths.clone(), text: args.text.clone(), group: args.group.clone() };
+    let n_bad = texts.for_each_batch(bar, |texts| {
         let encode = |text: &str| match encoder.encode(text) {
             Err(Error::Tokenizer { .. }) => Ok(None),
             ids => ids.map(Some),
