@@ -124,6 +124,23 @@ test ! -e down/run1/work
 fails "written by this program" build --input s3://result/run1/ --out none
 echo "the copy in the store is the output folder, without what an earlier copy had and next to what others put there"
 
+rm -r down
+while true; do
+    status=0
+    "$binary" build --plan-tasks --recipe renamed.toml --out s3://result/run3 --work from-tasks -q || status=$?
+    [ $status = 8 ] || break
+    "$binary" task run --work from-tasks --array 0/2 -q &
+    "$binary" task run --work from-tasks --array 1/2 -q
+    wait $!
+done
+[ $status = 0 ]
+s3 down
+diff -r from-tasks/shards down/run3/shards
+for name in MANIFEST.json ledger.json tokenizer.json shards; do
+    diff -r "from-objects/$name" "down/run3/$name"
+done
+echo "shares of tasks read objects, and give the same copy"
+
 fails "no file is there" build --input s3://corpus/nothing/ --out none
 fails "nowhere" build --input s3://nowhere/a.jsonl --out none
 fails "needs --work" build --recipe files.toml --out s3://result/run2

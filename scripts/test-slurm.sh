@@ -49,8 +49,6 @@ kill_node() {
     local jobs watchers
     jobs=$(jobs_of "$1")
     watchers=$(watchers_of $jobs)
-    # One that is to live on, as where a node has lost its network.
-    jobs=$(grep -vx "${2:-none}" <<< "$jobs") || true
     # The watcher first, or it would still tell the controller that the job has failed.
     kill -9 $watchers "${pids[$1]}" $jobs 2> /dev/null || true
     wait "${pids[$1]}" 2> /dev/null || true
@@ -166,7 +164,7 @@ name = "length"
 [tokenizer]
 train = { vocab_size = 1000 }
 [limits]
-slice_bytes = "1MiB"
+slice_bytes = "100KB"
 TOML
 "$binary" build --recipe recipe.toml --out local -q --strict --threads 2
 step "build on one machine"
@@ -182,7 +180,7 @@ same() {
 wait_for() {
     local out=$1 wanted=$2 standing=
     for _ in $(seq 600); do
-        standing=$("$binary" slurm status "$out" --json -q | python3 -c 'import json, sys; print(json.load(sys.stdin)["standing"])') || true
+        standing=$("$binary" slurm status "$out" --json 2> /dev/null | python3 -c 'import json, sys; print(json.load(sys.stdin)["standing"])') || true
         [ "$standing" = "$wanted" ] && return 0
         [ "$standing" = at_work ] || break
         sleep 0.2
@@ -192,21 +190,23 @@ wait_for() {
     return 1
 }
 
-# A process of node n2 with a task under way: folders of attempts are called HOST-PID-N.
-process_at_work() {
-    local folder process
-    for _ in $(seq 2000); do
-        for folder in "$1"/work/*/*.tries/*-*-*; do
-            process=${folder%-*}
-            process=${process##*-}
-            jobs_of n2 | grep -qx "$process" && kill -STOP "$process" 2> /dev/null || continue
-            # The signal arrives a moment later.
-            sleep 0.05
-            if [ -d "$folder" ]; then
-                echo "$process $folder"
-                return 0
-            fi
-            kill -CONT "$process" 2> /dev/null || true
+# Stops a process of node n2 with a task under way: folders of attempts are called HOST-PID-N. A task takes some hundredths of a
+# second, so the process goes on step by step until it is at one.
+stop_at_task() {
+    local process folder
+    for _ in $(seq 3000); do
+        for process in $(jobs_of n2); do
+            grep -qzx task "/proc/$process/cmdline" 2> /dev/null || continue
+            while kill -STOP "$process" 2> /dev/null; do
+                # The signal arrives a moment later.
+                sleep 0.02
+                for folder in "$1"/work/*/*.tries/*-"$process"-*; do
+                    echo "$folder"
+                    return 0
+                done
+                kill -CONT "$process"
+                sleep 0.003
+            done
         done
         sleep 0.02
     done
@@ -217,21 +217,16 @@ shopt -s nullglob
 # With what both a shell and Slurm would take for their own.
 ours="ours, 100%"
 "$binary" slurm submit recipe.toml --out "$ours" --nodes 2 --max-array 5 --tasks-per-job 2 -- --strict
-read -r survivor folder < <(process_at_work "$ours")
-kill_node n2 "$survivor"
+folder=$(stop_at_task "$ours")
+kill_node n2
 step "node n2 died with a task of $(basename "$(dirname "$(dirname "$folder")")") under way"
 sleep 6
 start_node n2
 wait_for "$ours" finished
 same "$ours"
-# What the node did not live to see: its process does, and ends after everything else.
-before=$(cd "$ours" && find . -type f -not -path './work/slurm/*' | sort | xargs -d '\n' sha256sum)
-kill -CONT "$survivor"
-for _ in $(seq 300); do kill -0 "$survivor" 2> /dev/null || break; sleep 0.1; done
-! kill -0 "$survivor" 2> /dev/null
-[ "$before" = "$(cd "$ours" && find . -type f -not -path './work/slurm/*' | sort | xargs -d '\n' sha256sum)" ]
 requeued=$(grep -c "due to node failure" log/slurmctld.log)
-step "the same bytes as on one machine; jobs that Slurm ran again: $requeued"
+[ "$requeued" -ge 1 ]
+step "the same bytes as on one machine, with $requeued jobs that Slurm ran again"
 
 # A task that cannot be done: where its attempts should be is a file.
 status=0
@@ -241,11 +236,12 @@ output=$(python3 -c '
 import json
 lines = [json.loads(line) for line in open("poisoned/work/tasks.jsonl")]
 print(lines[2]["output"])')
+mkdir -p "$(dirname "$output")"
 touch "$output.tries"
 "$binary" slurm submit recipe.toml --out poisoned --nodes 2 -q -- --strict
 wait_for poisoned stopped
 "$binary" slurm status poisoned > said && exit 1
-grep -q "1 of 6 tasks of .read. cannot be done" said
+grep -q "1 of [0-9]* tasks of .read. cannot be done" said
 grep -q "failed 3 times, last on $host: .*tries: cannot read: Not a directory.*log: .*/logs/[0-9]*_[0-9]*.log" said
 grep -q "Not a directory" "$(grep -o 'log: [^ ]*_[0-9]*\.log' said | head -1 | cut -d' ' -f2)"
 step "a task that cannot be done is named with its log, and the others are done"

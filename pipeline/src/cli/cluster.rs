@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use moe_data::cluster::Conditions;
 use moe_data::cluster::slurm::Settings;
 use moe_data::commands::task::TaskArgs;
 use moe_data::recipe::ByteSize;
@@ -35,6 +36,9 @@ pub struct Run {
     /// Memory for what tasks could as well leave on the disk, at least 1MiB [default: 1GiB]; the result does not depend on it
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
+    /// Digest of the list that this share is of: another list is refused, after two minutes in which the file system may show it
+    #[arg(long, value_name = "DIGEST")]
+    pub list: Option<String>,
     /// File that holds the output of this process, which the reason of a failed task then names
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
@@ -47,7 +51,7 @@ impl From<Run> for TaskArgs {
             array: flags.array,
             threads: flags.threads.map(usize::from),
             memory: flags.memory,
-            log: flags.log,
+            conditions: Conditions { list: flags.list, log: flags.log },
         }
     }
 }

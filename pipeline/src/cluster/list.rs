@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use moe_shards::Hash;
 use moe_shards::atomic::AtomicFile;
@@ -94,6 +95,35 @@ pub fn remove(out: &Path) -> Result<()> {
 }
 
 impl TaskList {
+    /// The same for the list with this digest, or a part of it. File systems may show files of other machines late, so another list
+    /// is read again and again for as long as `patience` lasts.
+    ///
+    /// # Errors
+    /// As [`TaskList::read`], or the other list stays.
+    pub fn read_expected(
+        out: &Path,
+        expected: &str,
+        patience: Duration,
+        is_wanted: impl Fn(usize) -> bool,
+    ) -> Result<TaskList> {
+        let start = Instant::now();
+        loop {
+            let list = TaskList::read(out, &is_wanted)?;
+            let there = match list {
+                Some(list) if list.head.blake3.to_string().starts_with(expected) => return Ok(list),
+                Some(list) => format!("{} is there", list.head.blake3.short()),
+                None => "none is there".to_owned(),
+            };
+            if start.elapsed() >= patience {
+                return Err(Error::Usage(format!(
+                    "{}: the list of tasks should be {expected}, and {there}; the build has gone on without this process, or the file system does not show it",
+                    path_of(out).display()
+                )));
+            }
+            std::thread::sleep(Duration::from_secs(1).min(patience));
+        }
+    }
+
     /// Reads those tasks of a build's list that are wanted, by their place in it. `None` when nothing is waiting.
     ///
     /// # Errors
@@ -198,6 +228,19 @@ mod tests {
         assert_eq!(all, tasks);
         let head = TaskList::read(dir.path(), |_| false).unwrap().unwrap().head;
         assert_eq!((head.n_waiting, head.n_tasks, &head.stage[..]), (7, 9, "train"));
+    }
+
+    #[test]
+    fn a_list_that_the_build_has_left_behind_is_not_done() {
+        let (dir, tasks) = written(4);
+        let expected = TaskList::read(dir.path(), |_| false).unwrap().unwrap().head.blake3.short();
+        let read = || TaskList::read_expected(dir.path(), &expected, Duration::ZERO, |_| true);
+        assert_eq!(read().unwrap().tasks.len(), 4);
+        write(dir.path(), "train", 4, &[&tasks[0]]).unwrap();
+        let error = read().unwrap_err();
+        assert!(error.to_string().contains(&format!("should be {expected}, and ")), "{error}");
+        remove(dir.path()).unwrap();
+        assert!(read().unwrap_err().to_string().contains("none is there"));
     }
 
     #[test]

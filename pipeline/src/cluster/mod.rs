@@ -12,7 +12,7 @@ mod status;
 
 pub use self::failure::Failure;
 pub use self::list::{Head, TaskList, remove};
-pub use self::share::{Share, run};
+pub use self::share::{Conditions, Share, run};
 pub use self::status::{FailedTask, Progress};
 
 use std::ops::Deref;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use rayon::prelude::*;
 
@@ -22,6 +23,18 @@ pub struct Share {
     pub of: usize,
 }
 
+/// How a share is done.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
+    /// Digest of the list, or a part of it, where the share is one of a certain list.
+    pub list: Option<String>,
+    /// The file that holds the output of this process, for messages.
+    pub log: Option<PathBuf>,
+}
+
+/// How long a file system may take to show a list that another machine wrote. Those of NFS are up to a minute late.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Does a share, and returns the name of the stage and the number of tasks; `None` when nothing is waiting. A task that fails does
 /// not keep the others from being done; its error is noted beside its folder and printed.
 ///
@@ -31,15 +44,25 @@ pub fn run(
     out: &Path,
     share: Share,
     engine: &LocalEngine,
-    log: Option<&Path>,
+    conditions: &Conditions,
     printer: &Printer,
     stop: Arc<AtomicBool>,
 ) -> Result<Option<(String, usize)>> {
-    let Some(list) = TaskList::read(out, |n| n % share.of == share.index)? else {
-        return Ok(None);
+    let is_in_share = |n: usize| n % share.of == share.index;
+    let list = match &conditions.list {
+        Some(expected) => TaskList::read_expected(out, expected, PATIENCE, is_in_share)?,
+        None => match TaskList::read(out, is_in_share)? {
+            Some(list) => list,
+            None => return Ok(None),
+        },
     };
     // An absolute path, since the tasks may start from another folder.
-    let log = log.map(std::path::absolute).transpose().map_err(Error::io(Path::new("."), "find"))?;
+    let log = conditions
+        .log
+        .as_deref()
+        .map(std::path::absolute)
+        .transpose()
+        .map_err(Error::io(Path::new("."), "find"))?;
     std::env::set_current_dir(&list.head.folder).map_err(Error::io(&list.head.folder, "enter"))?;
     let total = list.tasks.iter().map(|task| task.weight).sum();
     let watch = Watch::new(stop, printer.bar("tasks", total));

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
 
-use crate::cluster::{self, Progress, Share};
+use crate::cluster::{self, Conditions, Progress, Share};
 use crate::engine::LocalEngine;
 use crate::error::{Error, Result};
 use crate::printer::Printer;
@@ -23,8 +23,8 @@ pub struct TaskArgs {
     pub threads: Option<usize>,
     /// Memory for what tasks could as well leave on the disk; [`LocalEngine`]'s own default when absent.
     pub memory: Option<ByteSize>,
-    /// The file that holds the output of this process, for messages.
-    pub log: Option<PathBuf>,
+    /// On what conditions.
+    pub conditions: Conditions,
 }
 
 /// Does a share of the tasks that are waiting.
@@ -40,7 +40,7 @@ pub fn run(args: &TaskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<
         Some(memory) => engine.with_memory(memory.0),
         None => engine,
     };
-    let done = cluster::run(&args.out, share, &engine, args.log.as_deref(), printer, stop)?;
+    let done = cluster::run(&args.out, share, &engine, &args.conditions, printer, stop)?;
     let Share { index, of } = share;
     printer.note(&match done {
         Some((stage, n_tasks)) => format!("share {index} of {of}: {n_tasks} tasks of `{stage}` are done"),

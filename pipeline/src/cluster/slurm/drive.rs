@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 use crate::printer::Printer;
 use crate::stage::Task;
 
+/// When a driver starts behind an array that seems to have done nothing: NFS may show the files of other machines a minute late.
+const LATER: &str = "--begin=now+70seconds";
 /// Failed tasks that a message names.
 const MAX_NAMED: usize = 3;
 
@@ -33,10 +35,12 @@ pub fn drive(out: &Path, printer: &Printer, build: impl FnOnce(&[String]) -> Res
         }
         Err(Error::Waiting { stage, n_waiting, n_tasks, .. }) => {
             let round = next_round(&state, stage, n_waiting, n_tasks);
-            if let Some(error) = hopeless(out, &state, &round)? {
-                return stop(out, state, error);
+            let progress = Progress::read(out)?.map(Progress::with_nobody_at_work);
+            let Some(progress) = progress else { return Err(gone(out)) };
+            match hopeless(out, &state, &round, &progress) {
+                Some(error) => stop(out, state, error),
+                None => submit_round(out, &mut state, round, progress.failed.is_empty(), printer),
             }
-            submit_round(out, &mut state, round, printer)
         }
         // Slurm ended it and may start it again.
         Err(Error::Interrupted) => Err(Error::Interrupted),
@@ -58,7 +62,7 @@ fn has_successor(out: &Path, state: &mut State, own: Option<&str>) -> Result<Opt
     let driver = others.iter().find(|job| job.index.is_none());
     if let Some(element) = others.iter().find(|job| job.index.is_some()) {
         if driver.is_none() {
-            submit_driver(out, state, &element.array)?;
+            submit_driver(out, state, &element.array, false)?;
         }
         return Ok(Some(format!("array {} is not done; the driver behind it goes on", element.array)));
     }
@@ -80,15 +84,13 @@ fn next_round(state: &State, stage: &str, n_waiting: usize, n_tasks: usize) -> R
 }
 
 /// Why more tries would be in vain: all that is left has failed too often, or array after array got nothing done.
-fn hopeless(out: &Path, state: &State, round: &Round) -> Result<Option<Error>> {
-    let Some(progress) = Progress::read(out)? else { return Ok(None) };
-    let progress = progress.with_nobody_at_work();
+fn hopeless(out: &Path, state: &State, round: &Round, progress: &Progress) -> Option<Error> {
     let max_tries = state.settings.max_tries;
     let has_failed_often = |failed: &FailedTask| failed.failure.n_tries >= max_tries;
     let is_given_up =
         progress.waiting == 0 && !progress.failed.is_empty() && progress.failed.iter().all(has_failed_often);
     if !is_given_up && round.n_fruitless < max_tries {
-        return Ok(None);
+        return None;
     }
     let mut message =
         format!("{} of {} tasks of `{}` cannot be done", round.n_waiting, round.n_tasks, round.stage);
@@ -110,29 +112,42 @@ fn hopeless(out: &Path, state: &State, round: &Round) -> Result<Option<Error>> {
     }
     message.push_str(&format!("\n  hint: when the cause is mended, moe-data slurm retry {}", out.display()));
     let code = progress.failed.first().map_or(7, |failed| failed.failure.exit_code);
-    Ok(Some(Error::Tasks { message, code }))
+    Some(Error::Tasks { message, code })
 }
 
-fn submit_round(out: &Path, state: &mut State, mut round: Round, printer: &Printer) -> Result<()> {
-    let Round { n_jobs, n_waiting, .. } = round;
+fn submit_round(
+    out: &Path,
+    state: &mut State,
+    mut round: Round,
+    is_silent: bool,
+    printer: &Printer,
+) -> Result<()> {
+    let list = TaskList::read(out, |_| false)?.ok_or_else(|| gone(out))?.head.blake3.short();
+    let Round { n_jobs, n_waiting, n_fruitless, .. } = round;
     let array = format!("--array=0-{}%{}", n_jobs - 1, state.settings.nodes);
-    round.array = queue::submit(&[array], &tasks_script(out), &[n_jobs.to_string()])?;
+    round.array = queue::submit(&[array], &tasks_script(out), &[n_jobs.to_string(), list])?;
     let (id, stage) = (round.array.clone(), round.stage.clone());
     state.rounds.push(round);
     state.write(out)?;
-    let driver = submit_driver(out, state, &id)?;
+    let driver = submit_driver(out, state, &id, n_fruitless > 0 && is_silent)?;
     printer.note(&format!(
         "array {id}: {n_waiting} tasks of `{stage}` in {n_jobs} jobs; driver {driver} behind it"
     ));
     Ok(())
 }
 
-fn submit_driver(out: &Path, state: &mut State, array: &str) -> Result<String> {
-    let behind = format!("--dependency=afterany:{array}");
-    let driver = queue::submit(&[behind], &driver_script(out), &[])?;
+/// Submits the next driver; `is_late` where the file system may not yet have shown what was done.
+fn submit_driver(out: &Path, state: &mut State, array: &str, is_late: bool) -> Result<String> {
+    let mut options = vec![format!("--dependency=afterany:{array}")];
+    options.extend(is_late.then(|| LATER.to_owned()));
+    let driver = queue::submit(&options, &driver_script(out), &[])?;
     state.driver = Some(driver.clone());
     state.write(out)?;
     Ok(driver)
+}
+
+fn gone(out: &Path) -> Error {
+    Error::data(out, "has no list of tasks, though some are waiting; another build is at work here")
 }
 
 /// Goes on with a build that stopped, or whose jobs are gone: forgets how often tasks failed. Returns the number of the driver;
@@ -201,5 +216,32 @@ mod tests {
             assert_eq!((round.n_jobs, round.n_fruitless), (n_jobs, n_fruitless), "{stage} {n_waiting}");
             state.rounds.push(round);
         }
+    }
+    #[test]
+    fn a_build_stops_when_all_that_is_left_has_failed_too_often_or_nothing_gets_done() {
+        let state = state();
+        let reason = |n_fruitless: u32, n_tries: &[u32], waiting: usize| {
+            let failed = n_tries.iter().enumerate().map(|(part, &n_tries)| {
+                let reason = "no space".to_owned();
+                let failure = Failure { n_tries, reason, exit_code: 7, host: "n1".to_owned(), log: None };
+                FailedTask { part: part as u32, output: "o".into(), failure }
+            });
+            let failed: Vec<FailedTask> = failed.collect();
+            let (stage, n_waiting) = ("read".to_owned(), failed.len() + waiting);
+            let done = 40 - n_waiting;
+            let progress = Progress { stage: stage.clone(), tasks: 40, done, running: 0, waiting, failed };
+            let array = "17".to_owned();
+            let round = Round { stage, n_tasks: 40, n_waiting, array, n_jobs: 1, n_fruitless };
+            hopeless(Path::new("/out"), &state, &round, &progress).map(|error| error.to_string())
+        };
+        assert_eq!(reason(0, &[2, 3], 0), None);
+        assert_eq!(reason(0, &[3, 3], 1), None);
+        assert_eq!(reason(2, &[1], 1), None);
+        let given_up = reason(0, &[3, 4], 0).unwrap();
+        assert!(given_up.starts_with("2 of 40 tasks of `read` cannot be done\n"), "{given_up}");
+        assert!(given_up.contains("task 1 failed 4 times, last on n1: no space"), "{given_up}");
+        assert!(given_up.ends_with("moe-data slurm retry /out"), "{given_up}");
+        let silent = reason(3, &[], 2).unwrap();
+        assert!(silent.contains("2 ended without a word"), "{silent}");
     }
 }

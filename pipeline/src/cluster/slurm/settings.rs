@@ -66,7 +66,7 @@ pub(super) struct Scripts<'a> {
 }
 
 impl Scripts<'_> {
-    /// The script of an array; its argument is the number of elements.
+    /// The script of an array; its arguments are the number of elements and the digest of the list.
     pub fn tasks(&self) -> Result<String> {
         let logs = super::logs(self.out);
         let mut text =
@@ -74,7 +74,7 @@ impl Scripts<'_> {
         let memory = self.memory.map_or_else(String::new, |bytes| format!(" --memory {bytes}"));
         writeln!(
             text,
-            "exec {} task run --out {} --array \"$SLURM_ARRAY_TASK_ID/$1\" --threads {}{memory} \\\n    --log {}/\"${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID.log\"",
+            "exec {} task run --out {} --array \"$SLURM_ARRAY_TASK_ID/$1\" --list \"$2\" --threads {}{memory} \\\n    --log {}/\"${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID.log\"",
             quote(self.program)?, quote(self.out)?, self.settings.cpus, quote(&logs)?
         )
         .unwrap_or_default();
@@ -205,7 +205,7 @@ mod tests {
             #SBATCH --open-mode=append\n#SBATCH --requeue\n#SBATCH --nodes=1\n#SBATCH --ntasks=1\n\
             #SBATCH --cpus-per-task=16\n#SBATCH --mem=60G\n#SBATCH --partition=cpu\n#SBATCH --exclude=bad1\n\
             cd '/home/it'\\''s here' || exit 2\n\
-            exec /opt/moe-data task run --out '/data/100% web' --array \"$SLURM_ARRAY_TASK_ID/$1\" --threads 16 --memory 1073741824 \\\n    \
+            exec /opt/moe-data task run --out '/data/100% web' --array \"$SLURM_ARRAY_TASK_ID/$1\" --list \"$2\" --threads 16 --memory 1073741824 \\\n    \
             --log '/data/100% web/work/slurm/logs'/\"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID.log\"\n";
         assert_eq!(tasks, expected.replace("NAME", &job_name(scripts.out)));
         let driver = scripts.driver().unwrap();

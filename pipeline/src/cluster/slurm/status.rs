@@ -59,8 +59,10 @@ impl Status {
     /// The build was not submitted, Slurm cannot be asked, or a file cannot be read.
     pub fn read(out: &Path) -> Result<Status> {
         let out = absolute(out)?;
-        let state = State::read(&out)?;
+        State::read(&out)?;
         let jobs = queue::jobs(&job_name(&out))?;
+        // After the queue: the last driver notes how the build ended before it leaves the queue.
+        let state = State::read(&out)?;
         let progress = Progress::read(&out)?;
         let is_running = jobs.iter().any(|job| job.index.is_some() && job.state == "RUNNING");
         let progress = match is_running {
