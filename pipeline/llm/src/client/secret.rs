@@ -31,9 +31,9 @@ impl ApiKey {
         let key = ApiKey { variable: variable.to_owned(), value: value.to_owned() };
         match !value.is_empty() && HeaderValue::from_str(value).is_ok() {
             true => Ok(key),
-            false => {
-                Err(Error::Usage(format!("the environment variable `{variable}` does not contain an API key")))
-            }
+            false => Err(Error::Usage(format!(
+                "the environment variable `{variable}` does not contain an API key"
+            ))),
         }
     }
 
