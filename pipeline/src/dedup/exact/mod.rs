@@ -1,5 +1,5 @@
 //! Exact deduplication: of documents with equal normalised text one stays. Groups of equal
-//! keys ([`edges`]) become one removal list a part and one audit table. What lies between is sorted within the memory limit.
+//! keys (`edges`) become one removal list a part and one audit table. What lies between is sorted within the memory limit.
 
 mod edges;
 
