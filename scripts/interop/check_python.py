@@ -280,7 +280,8 @@ def main(out, export, phased, small, moe_data):
     phases(Plan.open(phased))
     mistakes(plan, out)
     damage(small)
-    assert "Sample `t` is a function of `t` alone" in Plan.__doc__ and "text of each piece" in Plan.explain.__doc__
+    documented = [" ".join(what.__doc__.split()) for what in (Plan, Plan.explain)]
+    assert "Sample `t` is a function only of `t`" in documented[0] and "text of each piece" in documented[1]
     print(f"moe-shards with numpy {np.__version__}: all checks in {time.perf_counter() - start:.1f} s")
 
 
