@@ -7,6 +7,8 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use moe_shards::atomic;
+
 use super::{entries, remove_if_empty};
 use crate::error::{Error, Result};
 
@@ -72,6 +74,9 @@ impl Attempt {
             renamed => {
                 renamed.map_err(Error::io(&self.output, "rename to"))?;
                 self.is_done = true;
+                if let Some(stage) = self.output.parent() {
+                    atomic::sync_dir(stage)?;
+                }
             }
         }
         Ok(())

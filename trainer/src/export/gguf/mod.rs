@@ -38,9 +38,9 @@ pub fn export(loaded: &Loaded, path: &Path, kind: Type) -> Result<Exported> {
     }
     let mut source = Source::open(loaded, class, facts)?;
     let mut meta = keys(arch, loaded, facts, kind);
-    let tokens = vocabulary::keys(&loaded.tokenizer, model.vocab_size, loaded.state.eod);
+    let chat = Chat::of(loaded)?;
+    let tokens = vocabulary::keys(&loaded.tokenizer, model.vocab_size, loaded.state.eod, &chat);
     meta.extend(tokens.map_err(|problem| Error::checkpoint(&loaded.path.join("tokenizer.json"), problem))?);
-    meta.extend(vocabulary::chat_keys(&Chat::of(loaded)?, &loaded.tokenizer, loaded.state.eod));
 
     let tensors = names::stacked(arch, class.tensors(facts), facts, kind);
     let heads: Vec<_> = tensors.iter().map(|tensor| tensor.head.clone()).collect();

@@ -26,7 +26,7 @@ const UNUSED: i32 = 5;
 ///
 /// # Errors
 /// Why llama.cpp does not support this tokenizer.
-pub fn keys(file: &[u8], vocab: usize, eod: u32) -> Result<Vec<(String, Meta)>, String> {
+pub fn keys(file: &[u8], vocab: usize, eod: u32, chat: &Chat) -> Result<Vec<(String, Meta)>, String> {
     let file: Json = serde_json::from_slice(file).map_err(|error| format!("is not JSON: {error}"))?;
     let model = &file["model"];
     if model["type"] != "BPE" && !(model["type"].is_null() && model["merges"].is_array()) {
@@ -67,13 +67,13 @@ pub fn keys(file: &[u8], vocab: usize, eod: u32) -> Result<Vec<(String, Meta)>, 
         ("add_bos_token", Meta::Bool(false)),
         ("add_eos_token", Meta::Bool(false)),
     ];
-    Ok(keys.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value)).collect())
+    let keys = keys.into_iter().map(|(key, value)| (format!("tokenizer.ggml.{key}"), value));
+    Ok(keys.chain(chat_keys(chat, &file, eod)).collect())
 }
 
 /// The keys of a chat template: its source, and the tokens that begin a text and end an answer.
-pub fn chat_keys(chat: &Chat, tokenizer: &[u8], eod: u32) -> Vec<(String, Meta)> {
+fn chat_keys(chat: &Chat, file: &Json, eod: u32) -> Vec<(String, Meta)> {
     let Some(template) = &chat.template else { return Vec::new() };
-    let file: Json = serde_json::from_slice(tokenizer).unwrap_or_default();
     let id = |name: &str| {
         let token = chat.tokens.get(name)?;
         let mut added = file["added_tokens"].as_array().into_iter().flatten();
