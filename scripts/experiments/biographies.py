@@ -15,7 +15,7 @@ Writes into --out, the same bytes for the same arguments:
     people.jsonl    the facts of each person
     probes.jsonl    question, choices, answer (the number of the right choice), person, fact; no template of a question is ever trained
     heldout.jsonl   a text of each person in templates that are never trained, for a loss
-    probes.toml     the probes as a task: moe-train eval RUN --tasks runs/people/probes.toml
+    probes.toml, heldout.toml    both as tasks: moe-train eval RUN --tasks runs/people/probes.toml runs/people/heldout.toml
     recipe.toml     the recipe of the build
     variants.toml, raw.toml, stitched.toml    mixtures of the three arms
 """
@@ -195,7 +195,7 @@ variant = "version"
 variants = [{versions}]
 
 [tokenizer]
-train = {{ vocab_size = {args.vocab_size} }}
+{'file = "tokenizer.json"' if args.tokenizer else f'train = {{ vocab_size = {args.vocab_size} }}'}
 """
 
 
@@ -210,12 +210,20 @@ by = "fact"
 """
 
 
+HELDOUT = """# Made by scripts/experiments/biographies.py.
+kind = "perplexity"
+name = "heldout"
+data = "heldout.jsonl"
+text = "{{text}}"
+"""
+
+
 def mixtures(args):
     common = f"[mix]\nseq_len = {args.seq_len}\nholdout = 0\nepochs = "
     return {
         "raw.toml": f"{common}{args.versions}\noriginal_share = 1\n",
         "variants.toml": f'{common}{args.versions}\nvariants = "each-once"\n',
-        "stitched.toml": f"[mix]\nseq_len = {4 * args.seq_len}\nholdout = 0\nepochs = 1\nlayout = \"stitched\"\n",
+        "stitched.toml": f"{common}1\nlayout = \"stitched\"\n",
     }
 
 
@@ -229,6 +237,7 @@ def main():
     parser.add_argument("--choices", type=int, default=10, help="choices of a probe")
     parser.add_argument("--unfaithful", type=float, default=0.0, help="share of the rephrasings that state a wrong fact")
     parser.add_argument("--vocab-size", type=int, default=2048, help="of the tokenizer that the recipe trains")
+    parser.add_argument("--tokenizer", action="store_true", help="the recipe takes the file tokenizer.json of --out, which you put there")
     parser.add_argument("--seq-len", type=int, default=256, help="of the mixtures")
     args = parser.parse_args()
     if min(args.people, args.values - 1, args.versions, args.choices - 1) < 1 or not 0 <= args.unfaithful <= 1:
@@ -248,7 +257,7 @@ def main():
     for file, rows in (("texts", texts), ("people", people), ("probes", probes), ("heldout", unseen)):
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (args.out / f"{file}.jsonl").write_text(lines, encoding="utf-8")
-    for file, text in (("recipe.toml", recipe(args)), ("probes.toml", TASK), *mixtures(args).items()):
+    for file, text in (("recipe.toml", recipe(args)), ("probes.toml", TASK), ("heldout.toml", HELDOUT), *mixtures(args).items()):
         (args.out / file).write_text(text, encoding="utf-8")
     wrong = sum(row["wrong"] is not None for row in texts)
     print(f"{len(people)} people, {len(texts)} texts, {wrong} of them with a wrong fact, {len(probes)} probes: {args.out}")

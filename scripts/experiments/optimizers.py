@@ -12,7 +12,7 @@ each rule is then run with the other seeds. The loss to reach is the mean last l
 import argparse
 
 from grid import Grid, arguments, mean
-from run import interval
+from tables import interval
 
 RATES = {
     "adamw": [1e-3, 2e-3, 4e-3, 8e-3, 16e-3],

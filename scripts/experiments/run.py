@@ -10,18 +10,15 @@ experiment smaller; receipts say so. `nice` and RAYON_NUM_THREADS change the tim
 
 Data is `recipe`, `mixture` and `epochs` of the whole experiment, or those of an arm. With `[corpus.NAME] make = [...]` an arm's `corpus` is
 made by that script of this folder with --out; `recipe`, `mixture` and `tasks` are then files of what it makes. `tasks` are answered by every
-trained model; a metric with `task` and `number` is a number of one of them. Without `capacities` no capacity is tried.
+trained model; a metric with `task` and `number` is a number of one of them. An arm whose plan has more padding has `steps` of its own, to
+train on as many tokens. Without `capacities` no capacity is tried.
 """
 import argparse, concurrent.futures, hashlib, json, math, os, pathlib, platform, shutil, subprocess, sys, time, tomllib
 
+from tables import fail, figure, metric, tables
+
 REPO = pathlib.Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- tables: made by scripts/experiments/run.py -->", "<!-- end of tables -->"
-# 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom.
-T = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086]
-
-
-def fail(message):
-    sys.exit(f"run.py: {message}")
 
 
 def run(command):
@@ -41,15 +38,25 @@ def machine():
     return {"system": platform.system(), "processor": processor, "cores": os.cpu_count(), "threads": os.environ.get("RAYON_NUM_THREADS", "all")}
 
 
+def make_corpus(plan, name, programs, work):
+    """The folder of a corpus, made once. With `tokenizer = "OTHER"` it has the tokenizer of a build of that one, so that both have the same tokens."""
+    base, corpus = work / "corpora" / name, plan["corpus"][name]
+    if not (base / "recipe.toml").exists():
+        script, *more = corpus["make"]
+        run([sys.executable, REPO / "scripts" / "experiments" / script, *more, "--out", base])
+    if "tokenizer" in corpus and not (base / "tokenizer.json").exists():
+        other, built = make_corpus(plan, corpus["tokenizer"], programs, work), work / "data" / f"tokenizer-of-{corpus['tokenizer']}"
+        run([programs / "moe-data", "-q", "build", "--recipe", other / plan["recipe"], "--out", built])
+        shutil.copy(built / "tokenizer.json", base / "tokenizer.json")
+    return base
+
+
 def make_data(plan, arm, programs, work):
     """The folder of an arm's shards and plan, and that of its corpus; both are made once."""
     say = lambda key: arm.get(key, plan.get(key))
     base, name = REPO, say("corpus")
     if name:
-        base = work / "corpora" / name
-        if not (base / "recipe.toml").exists():
-            script, *more = plan["corpus"][name]["make"]
-            run([sys.executable, REPO / "scripts" / "experiments" / script, *more, "--out", base])
+        base = make_corpus(plan, name, programs, work)
     identity = hashlib.sha256(json.dumps([name, say("recipe"), say("mixture"), say("epochs")]).encode()).hexdigest()[:12]
     data = work / "data" / identity
     if not (data / "plan.lock").exists():
@@ -102,82 +109,50 @@ def write(path, text):
     draft.replace(path)
 
 
-def metric(receipt, each):
-    validation, name = receipt["validation"], each["name"]
-    if "task" in each:
-        return receipt["tasks"][each["task"]][each["number"]]
-    layers = [value for key, value in validation.items() if key.startswith("validation/router/") and key.endswith("/" + {"maxvio": "maxvio", "effective": "e_eff"}.get(name, "?"))]
-    if name == "loss":
-        return validation["validation/ce"]
-    if name == "dropped":
-        return next(100 * found["dropped"] for found in receipt["capacities"] if found["capacity"] == "1.25")
-    if not layers:
-        fail(f"receipts have no metric {name!r}")
-    return sum(layers) / len(layers)
+def scaled(plan, by):
+    """The experiment for a machine that is `by` times as fast: what `[scale]` names, times `by`."""
+    if "scale" not in plan:
+        fail(f"--scale: {plan['name']} does not say what grows: it has no [scale]")
+    larger, names = dict(plan), plan["scale"]
+    times = lambda key, value: str(int(value) * by) if key in names.get("make", []) else value
+    if "steps" in plan:
+        larger["steps"] = plan["steps"] * by
+    if "seconds" in plan:
+        larger["seconds"] = plan["seconds"] * by
+    larger["arm"] = [{**arm, "steps": arm["steps"] * by} if "steps" in arm else arm for arm in plan["arm"]]
+    larger["corpus"] = {
+        name: {**corpus, "make": [times(before, word) for before, word in zip(["", *corpus["make"]], corpus["make"])]}
+        for name, corpus in plan.get("corpus", {}).items()
+    }
+    grow = lambda setting: "{}={}".format((pair := setting.split("=", 1))[0], int(pair[1]) * by) if setting.split("=")[0] in names.get("set", []) else setting
+    larger["set"] = [grow(setting) for setting in plan.get("set", [])]
+    return larger
 
 
-def interval(values):
-    """Mean and half of the 95 % interval; no interval for one value."""
-    mean, n = sum(values) / len(values), len(values)
-    if n < 2:
-        return mean, math.nan
-    if n - 2 >= len(T):
-        fail(f"the table of Student's t ends at {len(T) + 1} seeds")
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    return mean, T[n - 2] * deviation / math.sqrt(n)
+def read_receipts(folder, digest, steps_of):
+    receipts = {}
+    for path in sorted(folder.glob("*.json")):
+        receipt = json.loads(path.read_text())
+        if receipt["preregistration"] != digest:
+            fail(f"{path} is of another preregistration, {receipt['preregistration'][:16]}; this one is {digest[:16]}")
+        expected = steps_of(receipt["arm"])
+        if receipt["steps"] != expected:
+            fail(f"{path} is of a run of {receipt['steps']} steps, expected {expected}; move it away, or give --steps")
+        receipts[receipt["arm"], receipt["seed"]] = receipt
+    return receipts
 
 
-def grid(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def tables(plan, digest, receipts):
-    arms = [arm["name"] for arm in plan["arm"]]
-    seeds = [seed for seed in plan["seeds"] if all((arm, seed) in receipts for arm in arms)]
-    if not seeds:
-        fail("no seed has a receipt for every arm yet")
-    steps = sorted({receipt["steps"] for receipt in receipts.values()})
-    plans = sorted({receipts[arm, seed]["plan"][:12] for arm in arms for seed in seeds})
-    out = [f"Preregistration `{digest[:16]}`, {', '.join(map(str, steps))} steps, seeds {', '.join(map(str, seeds))}, {'plan' if len(plans) == 1 else 'plans'} {', '.join(f'`{plan}`' for plan in plans)}."]
-    names, metrics = [each["name"] for each in plan["metric"]], {each["name"]: each for each in plan["metric"]}
-
-    # Pairs of an arm and the control, also for seeds that other arms do not have yet.
-    pairs = {arm: [seed for seed in plan["seeds"] if (arm, seed) in receipts and (plan["control"], seed) in receipts] for arm in arms}
-
-    def differences(arm, name):
-        return [metric(receipts[arm, seed], metrics[name]) - metric(receipts[plan["control"], seed], metrics[name]) for seed in pairs[arm]]
-
-    def told(arm, name):
-        if arm == plan["control"]:
-            return "0"
-        mean, half = interval(differences(arm, name))
-        if math.isnan(half):
-            return f"{mean:+.3f}"
-        text = f"{mean:+.3f} ± {half:.3f}"
-        return f"**{text}**" if abs(mean) > half else text
-
-    out.append("Means over seeds that every arm has:")
-    values = {(arm, name): [metric(receipts[arm, seed], metrics[name]) for seed in seeds] for arm in arms for name in names}
-    out.append(grid(["arm", *names], [[f"`{arm}`", *(f"{interval(values[arm, name])[0]:.3f}" for name in names)] for arm in arms]))
-    out.append(f"Difference to `{plan['control']}` of the same seed: mean and 95 % interval, bold where it excludes 0; one pair has no interval.")
-    out.append(grid(["arm", "pairs", *names], [[f"`{arm}`", str(len(pairs[arm])), *(told(arm, name) for name in names)] for arm in arms]))
-    capacities = plan.get("capacities", [])
-
-    def at(arm, capacity, key):
-        found = [each[key] for seed in seeds for each in receipts[arm, seed]["capacities"] if each["capacity"] == capacity]
-        return sum(found) / len(found)
-
-    if len(capacities) > 1:
-        out.append("Loss, and percent of dropped choices, when the same parameters are evaluated with this many slots per expert:")
-        cells = [[f"`{arm}`", *(f"{at(arm, c, 'ce'):.3f}, {100 * at(arm, c, 'dropped'):.1f} %" for c in capacities)] for arm in arms]
-        out.append(grid(["arm", *capacities], cells))
-    for each in plan["metric"]:
-        out.append(f"`{each['name']}`: {each['what']}. Expected: {each['expected']}.")
-        begun = [seed for seed in plan["seeds"] if any((arm, seed) in receipts for arm in arms)]
-        cell = lambda arm, seed: f"{metric(receipts[arm, seed], each):.4f}" if (arm, seed) in receipts else ""
-        out.append(grid(["arm", *(f"seed {seed}" for seed in begun)], [[f"`{arm}`", *(cell(arm, seed) for seed in begun)] for arm in arms]))
-    return "\n\n".join(out)
+def say_how_long(plan, wanted, receipts, jobs):
+    """What would run, with the time by the receipts of the same arm, of any arm, or by what the preregistration expects."""
+    took = lambda arms: [receipt["seconds"] for (arm, _), receipt in receipts.items() if arm in arms]
+    seconds, everyone = 0.0, [arm["name"] for arm in plan["arm"]]
+    for arm, seed in wanted:
+        known = took([arm["name"]]) or took(everyone) or ([plan["seconds"]] if "seconds" in plan else [])
+        told = f"{sum(known) / len(known):.0f} s" if known else "nobody knows how long"
+        seconds += sum(known) / len(known) if known else math.nan
+        print(f"{arm['name']} seed {seed}: {told}")
+    total = "" if math.isnan(seconds) else f", about {seconds / jobs / 60:.0f} minutes with {jobs} at a time"
+    print(f"{len(wanted)} runs{total}")
 
 
 def main():
@@ -187,26 +162,35 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=REPO / "target" / "experiments", help="folder of data and runs")
     parser.add_argument("--steps", type=int, help="fewer steps than preregistered")
     parser.add_argument("--seeds", type=int, metavar="N", help="run only the first N seeds")
+    parser.add_argument("--only", nargs="+", metavar="ARM", help="run only these arms")
+    parser.add_argument("--scale", type=int, default=1, metavar="N", help="a larger experiment, by the [scale] of the preregistration; receipts and page in the work folder")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; RAYON_NUM_THREADS=1 gives each one thread")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and how long it takes")
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()
     text = args.plan.read_bytes()
     plan, digest = tomllib.loads(text.decode()), hashlib.sha256(text).hexdigest()
-    page, folder, steps = args.plan.parent / plan["page"], args.plan.parent / plan["name"], args.steps or plan["steps"]
-    receipts = {}
-    for path in sorted(folder.glob("*.json")):
-        receipt = json.loads(path.read_text())
-        if receipt["preregistration"] != digest:
-            fail(f"{path} is of another preregistration, {receipt['preregistration'][:16]}; this one is {digest[:16]}")
-        if receipt["steps"] != steps:
-            fail(f"{path} is of a run of {receipt['steps']} steps, expected {steps}; move it away, or give --steps")
-        receipts[receipt["arm"], receipt["seed"]] = receipt
+    page, folder, work = args.plan.parent / plan["page"], args.plan.parent / plan["name"], args.work
+    if args.scale != 1:
+        plan, work = scaled(plan, args.scale), args.work / f"x{args.scale}"
+        page, folder = work / plan["page"], work / plan["name"]
+    arms = {arm["name"]: arm for arm in plan["arm"]}
+    for name in args.only or []:
+        if name not in arms:
+            fail(f"--only {name}: no such arm, there are {', '.join(arms)}")
+    steps_of = lambda arm: args.steps or arms[arm].get("steps") or plan["steps"]
+    receipts = read_receipts(folder, digest, steps_of)
+    # All arms of a seed before the next seed, so that pairs are complete wherever it stops.
+    wanted = [
+        (arm, seed) for seed in plan["seeds"][: args.seeds] for arm in plan["arm"]
+        if (arm["name"], seed) not in receipts and arm["name"] in (args.only or arms)
+    ]
+    if args.dry_run:
+        return say_how_long(plan, wanted, receipts, args.jobs)
     if not args.table:
-        # All arms of a seed before the next seed, so that pairs are complete wherever it stops.
-        wanted = [(arm, seed) for seed in plan["seeds"][: args.seeds] for arm in plan["arm"] if (arm["name"], seed) not in receipts]
-        data, problem = {arm["name"]: make_data(plan, arm, args.programs, args.work) for arm, _ in wanted}, None
+        data, problem = {arm["name"]: make_data(plan, arm, args.programs, work) for arm, _ in wanted}, None
         with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-            begun = [pool.submit(make_run, plan, digest, arm, seed, steps, args.programs, args.work, *data[arm["name"]]) for arm, seed in wanted]
+            begun = [pool.submit(make_run, plan, digest, arm, seed, steps_of(arm["name"]), args.programs, work, *data[arm["name"]]) for arm, seed in wanted]
             for number, done in enumerate(concurrent.futures.as_completed(begun), 1):
                 if done.cancelled():
                     continue
@@ -223,11 +207,15 @@ def main():
                 print(f"{number}/{len(wanted)} {arm} seed {seed}: {plan['metric'][0]['name']} {metric(receipt, plan['metric'][0]):.4f}, {receipt['seconds']:.0f} s", flush=True)
         if problem:
             fail(problem)
+    if args.scale != 1 and not page.exists():
+        write(page, f"# {plan['name']}, {args.scale} times as large\n\n{BEGIN}\n{END}\n")
     before, _, rest = page.read_text().partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
         fail(f"{page} has no lines {BEGIN!r} and {END!r}")
     write(page, before + BEGIN + "\n\n" + tables(plan, digest, receipts) + "\n\n" + END + after)
+    if "figure" in plan:
+        write(page.with_suffix(".svg"), figure(plan, receipts))
 
 
 if __name__ == "__main__":
