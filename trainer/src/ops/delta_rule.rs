@@ -80,14 +80,13 @@ pub fn gated_delta_rule_from(
     let zeros = || Tensor::<4>::zeros([batch, heads, key_width, value_width], &device);
     let mut state = before.unwrap_or_else(zeros);
     let mut outputs = Vec::with_capacity(n_chunks);
-    for chunk in 0..n_chunks {
-        let of = |x: &Tensor<5>| {
-            let [_, _, _, rows, columns] = x.dims();
-            x.clone().narrow(2, chunk, 1).reshape([batch, heads, rows, columns])
-        };
-        let value = of(&corrected) - matmul(of(&seen), state.clone());
-        outputs.push(matmul(of(&query), state.clone()) + matmul(of(&attention), value.clone()));
-        state = state * of(&end) + matmul(of(&to_end).swap_dims(2, 3), value);
+    let mut parts = [corrected, seen, query, attention, to_end, end].map(|x| split(x).into_iter());
+    for _ in 0..n_chunks {
+        let [corrected, seen, query, attention, to_end, end] =
+            parts.each_mut().map(|chunks| chunks.next().expect("as many chunks of each"));
+        let value = corrected - matmul(seen, state.clone());
+        outputs.push(matmul(query, state.clone()) + matmul(attention, value.clone()));
+        state = state * end + matmul(to_end.swap_dims(2, 3), value);
     }
     (Tensor::cat(outputs, 2).narrow(2, 0, seq), state)
 }
@@ -101,6 +100,20 @@ fn in_chunks(x: Tensor<4>, n_chunks: usize) -> Tensor<5> {
         _ => Tensor::cat(vec![x.clone(), Tensor::zeros([batch, heads, rest, width], &x.device())], 2),
     };
     x.reshape([batch, heads, n_chunks, CHUNK, width])
+}
+
+/// Each chunk, `[batch, heads, rows, columns]`. They are cut out by halving, because the gradient of a slice is
+/// as long as what it was cut from: one slice of the sequence per chunk would make time grow with the square of
+/// the length.
+fn split(x: Tensor<5>) -> Vec<Tensor<4>> {
+    let [batch, heads, n_chunks, rows, columns] = x.dims();
+    if n_chunks == 1 {
+        return vec![x.reshape([batch, heads, rows, columns])];
+    }
+    let half = n_chunks / 2;
+    let mut chunks = split(x.clone().narrow(2, 0, half));
+    chunks.extend(split(x.narrow(2, half, n_chunks - half)));
+    chunks
 }
 
 /// 1 where it is true, else 0, for each row and column of a chunk.
