@@ -171,11 +171,12 @@ class World:
     def probes(self, i, n_choices):
         for fact in FACTS:
             right = self.facts[i][fact]
-            choices, k = {right: None}, 0
-            while len(choices) < n_choices:
-                choices[self.value(fact, self.names[i], "choice", k)] = None
-                k += 1
-            choices = shuffled(list(choices), self.seed, self.names[i], fact, "choices")
+            # Wrong answers are right ones about others: a value that no text states is wrong by its looks.
+            others = shuffled(sorted({facts[fact] for facts in self.facts} - {right}), self.seed, self.names[i], fact, "others")
+            if len(others) < n_choices - 1:
+                sys.exit(f"biographies.py: {len(others) + 1} values of {fact} for questions of {n_choices} choices: ask for more people or fewer choices")
+            choices = [right, *others[: n_choices - 1]]
+            choices = shuffled(choices, self.seed, self.names[i], fact, "choices")
             for template in PROBES[fact]:
                 yield {
                     "question": template.format(n=self.names[i]), "choices": choices, "answer": choices.index(right),

@@ -10,7 +10,7 @@ experiment smaller; receipts say so. `nice` and RAYON_NUM_THREADS change the tim
 
 Data is `recipe`, `mixture` and `epochs` of the whole experiment, or those of an arm. With `[corpus.NAME] make = [...]` an arm's `corpus` is
 made by that script of this folder with --out; `recipe`, `mixture` and `tasks` are then files of what it makes. `tasks` are answered by every
-trained model; a metric with `task` and `number` is a number of one of them. An arm whose plan has more padding has `steps` of its own, to
+trained model; a metric with `task` and `number` (and `group`) is a number of one of them. An arm whose plan has more padding has `steps` of its own, to
 train on as many tokens. Without `capacities` no capacity is tried.
 """
 import argparse, concurrent.futures, hashlib, json, math, os, pathlib, platform, shutil, subprocess, sys, time, tomllib
@@ -40,12 +40,14 @@ def machine():
 
 def make_corpus(plan, name, programs, work):
     """The folder of a corpus, made once. With `tokenizer = "OTHER"` it has the tokenizer of a build of that one, so that both have the same tokens."""
-    base, corpus = work / "corpora" / name, plan["corpus"][name]
+    corpus = plan["corpus"][name]
+    made = hashlib.sha256(json.dumps([corpus, plan["corpus"].get(corpus.get("tokenizer"))]).encode()).hexdigest()[:8]
+    base = work / "corpora" / f"{name}-{made}"
     if not (base / "recipe.toml").exists():
         script, *more = corpus["make"]
         run([sys.executable, REPO / "scripts" / "experiments" / script, *more, "--out", base])
     if "tokenizer" in corpus and not (base / "tokenizer.json").exists():
-        other, built = make_corpus(plan, corpus["tokenizer"], programs, work), work / "data" / f"tokenizer-of-{corpus['tokenizer']}"
+        other, built = make_corpus(plan, corpus["tokenizer"], programs, work), work / "data" / f"tokenizer-of-{name}-{made}"
         run([programs / "moe-data", "-q", "build", "--recipe", other / plan["recipe"], "--out", built])
         shutil.copy(built / "tokenizer.json", base / "tokenizer.json")
     return base
@@ -57,7 +59,7 @@ def make_data(plan, arm, programs, work):
     base, name = REPO, say("corpus")
     if name:
         base = make_corpus(plan, name, programs, work)
-    identity = hashlib.sha256(json.dumps([name, say("recipe"), say("mixture"), say("epochs")]).encode()).hexdigest()[:12]
+    identity = hashlib.sha256(json.dumps([name and base.name, say("recipe"), say("mixture"), say("epochs")]).encode()).hexdigest()[:12]
     data = work / "data" / identity
     if not (data / "plan.lock").exists():
         epochs = [] if say("epochs") is None else ["--epochs", say("epochs")]

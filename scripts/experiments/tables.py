@@ -12,7 +12,8 @@ def fail(message):
 def metric(receipt, each):
     validation, name = receipt["validation"], each["name"]
     if "task" in each:
-        return receipt["tasks"][each["task"]][each["number"]]
+        answered = receipt["tasks"][each["task"]]
+        return (answered["groups"][each["group"]] if "group" in each else answered)[each["number"]]
     layers = [value for key, value in validation.items() if key.startswith("validation/router/") and key.endswith("/" + {"maxvio": "maxvio", "effective": "e_eff"}.get(name, "?"))]
     if name == "loss":
         return validation["validation/ce"]
