@@ -14,7 +14,9 @@ Writes into --out, the same bytes for the same arguments:
     texts.jsonl     id, chapter, version, text of the trained chapters
     unseen.jsonl    the trained chapters in a translation that is not trained; unseen.toml is the task
     heldout.jsonl   chapters that are not trained, in every translation; heldout.toml
-    recipe.toml, raw.toml, variants.toml    the recipe, and mixtures of one version and of each version once
+    recipe.toml                             the recipe
+    raw.toml, variants.toml                 mixtures of the first version, and of each version once
+    fixed.toml, reshuffle.toml, documents.toml    raw.toml in other orders
 """
 import argparse, gzip, hashlib, json, os, pathlib, re, sys
 
@@ -92,7 +94,8 @@ def main():
     drawn = sorted(common, key=lambda chapter: digest(args.seed, chapter))[: args.chapters + args.held_out]
     if len(drawn) < args.chapters + args.held_out:
         sys.exit(f"bible.py: {len(common)} chapters are in every translation, {args.chapters + args.held_out} are asked for")
-    trained, held_out, original = sorted(drawn[: args.chapters]), sorted(drawn[args.chapters :]), args.versions[0]
+    # The held-out chapters are the same for any number of trained ones, and fewer trained ones are among more.
+    held_out, trained, original = sorted(drawn[: args.held_out]), sorted(drawn[args.held_out :]), args.versions[0]
     versions = [original, *(f"{original}-{i}" for i in range(1, len(args.versions)))] if args.light else args.versions
 
     def text(version, chapter):
@@ -113,7 +116,8 @@ def main():
     common = f"[mix]\nseq_len = {args.seq_len}\nholdout = 0\nepochs = {len(versions)}\n"
     for name, content in {
         "recipe.toml": recipe(args, versions), "unseen.toml": task.format("unseen"), "heldout.toml": task.format("heldout"),
-        "raw.toml": f"{common}original_share = 1\n", "fixed.toml": f'{common}original_share = 1\norder = "fixed"\n',
+        "raw.toml": f"{common}original_share = 1\n",
+        **{f"{order}.toml": f'{common}original_share = 1\norder = "{order}"\n' for order in ("fixed", "reshuffle", "documents")},
         "variants.toml": f'{common}variants = "each-once"\n',
     }.items():
         (args.out / name).write_text(content, encoding="utf-8")

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# docs/experiments/order.md: four arms, twelve seeds each, 70 minutes of one core. BIBLES names the folder of the translations.
+# Runs with a receipt are not repeated. PROGRAMS=FOLDER takes moe-data and moe-train from there instead of compiling; other arguments go to
+# run.py: --table, --seeds 1, --steps 100, --work DIR.
+. "$(dirname "$0")/../lib.sh"
+programs
+cd "$repo"
+python3 scripts/experiments/run.py docs/experiments/order.toml --programs "$programs" "$@"
