@@ -95,6 +95,15 @@ def tables(plan, digest, receipts):
     return "\n\n".join(out)
 
 
+def round_numbers(low, high):
+    """Some round numbers from below `low` to above `high`, and their digits after the point."""
+    raw = (high - low or 1) / 5
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [step * i for i in range(first, last + 1)], max(0, -math.floor(math.log10(step)))
+
+
 def figure(plan, receipts):
     """SVG: the metric of `[figure]` by arm, a dot for each seed, a bar for the mean with its 95 % interval."""
     wanted = plan["figure"]
@@ -105,16 +114,16 @@ def figure(plan, receipts):
         if values:
             rows.append((arm.get("label", arm["name"]), values, *interval(values)))
     ends = [end for _, values, middle, half in rows for end in (*values, middle - (half if half == half else 0), middle + (half if half == half else 0))]
-    low, high = wanted.get("from", min(ends)), wanted.get("to", max(ends))
+    ticks, digits = round_numbers(min(ends), max(ends))
+    low, high = ticks[0], ticks[-1]
     left, width, step = 20 + 7 * max(len(label) for label, *_ in rows), 420, 30
     across = lambda value: left + width * (value - low) / (high - low or 1)
     height = 56 + step * len(rows) + 40
     parts = [f'<text x="12" y="24" font-weight="bold">{html.escape(wanted["title"])}</text>']
-    for tick in range(5):
-        value = low + (high - low) * tick / 4
+    for value in ticks:
         x = across(value)
         parts.append(f'<line x1="{x:.1f}" y1="44" x2="{x:.1f}" y2="{height - 36}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height - 20}" text-anchor="middle" fill="#555">{value:{wanted.get("format", ".2f")}}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{height - 20}" text-anchor="middle" fill="#555">{value:.{digits}f}</text>')
     for row, (label, values, middle, half) in enumerate(rows):
         y = 62 + step * row
         parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{html.escape(label)}</text>')
