@@ -185,7 +185,7 @@ fn main() -> Result<(), Failure> {
         let found = alike.iter().filter(|(_, a, b)| sketched.is_candidate(*a, *b)).count();
         format!("{found} of {}", alike.len())
     });
-    row("all candidates, labelled or not", &|sketched| sketched.candidates().len().to_string());
+    row("all candidates, labeled or not", &|sketched| sketched.candidates().len().to_string());
     row("of these below the threshold", &|sketched| {
         let candidates = sketched.candidates();
         candidates.iter().filter(|(a, b)| sketched.jaccard(*a, *b) < threshold).count().to_string()

@@ -81,7 +81,7 @@ impl From<When> for Color {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Read, normalise, filter, deduplicate, tokenize, write shards
+    /// Read, normalize, filter, deduplicate, tokenize, write shards
     #[command(before_long_help = "Examples:
   moe-data build                                     # configs/build.toml to out/
   moe-data build --input corpus/ --out corpus-out/   # no recipe: built-in defaults

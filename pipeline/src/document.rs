@@ -29,12 +29,12 @@ impl fmt::Display for DocumentId {
     }
 }
 
-/// XXH3-128 of a normalised text: equal texts, for exact deduplication.
+/// XXH3-128 of a normalized text: equal texts, for exact deduplication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TextHash(pub u128);
 
 impl TextHash {
-    /// Hash of a normalised text.
+    /// Hash of a normalized text.
     pub fn of(text: &str) -> TextHash {
         TextHash(xxh3_128(text.as_bytes()))
     }
@@ -46,7 +46,7 @@ impl TextHash {
 }
 
 /// Family of a document that stands alone: the first 8 bytes, little-endian, of the BLAKE3 of its
-/// normalised text.
+/// normalized text.
 pub fn family_of_text(text: &str) -> FamilyId {
     first_8(blake3::hash(text.as_bytes()))
 }
@@ -65,7 +65,7 @@ fn first_8(hash: blake3::Hash) -> FamilyId {
     FamilyId(u64::from_le_bytes(bytes))
 }
 
-/// What is known of a document beside its text, as a reader made it.
+/// A document's metadata, as a reader found it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OwnedMetadata {
     /// As [`Metadata::quality`].
@@ -86,7 +86,7 @@ pub struct OwnedMetadata {
     pub marks: String,
 }
 
-/// What is known of a document beside its text.
+/// A document's metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Metadata<'a> {
     /// Quality bucket.
@@ -101,7 +101,7 @@ pub struct Metadata<'a> {
     pub score: Option<f64>,
     /// Address that the document was found at.
     pub url: Option<&'a str>,
-    /// JSON object of the fields that the recipe carries to exported texts; empty where there are none.
+    /// JSON object of the fields that the recipe carries to exported texts; empty where there do not count.
     pub kept: &'a str,
     /// Of a conversation what is marked in its text, as `Marks` of the module `chat` are written; else empty.
     pub marks: &'a str,

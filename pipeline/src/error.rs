@@ -29,7 +29,7 @@ pub enum Error {
     /// Flags or folders that cannot be used as asked.
     #[error("{0}")]
     Usage(String),
-    /// The machine refused what is no file: threads, requests.
+    /// The machine refused something other than a file: threads, requests.
     #[error("{0}")]
     Machine(String),
     /// More memory than there is.

@@ -36,7 +36,7 @@ pub struct Ledger {
     pub decontamination: Option<BTreeMap<String, BenchmarkSummary>>,
 }
 
-/// Buckets of the classifier's score, over all documents behind decontamination.
+/// Buckets of the classifier's score, over all documents after decontamination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QualityNote {
@@ -108,7 +108,7 @@ pub struct RepeatedIds {
     pub examples: Vec<String>,
 }
 
-/// Texts of declared families beside their originals.
+/// Texts of declared families compared with their originals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariantLedger {
@@ -204,7 +204,7 @@ impl Ledger {
         let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
         let again = "run moe-data build again, which writes it from the finished work";
         let ledger: Ledger = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::data(path, format!("is damaged or no ledger of moe-data ({e}); {again}")))?;
+            .map_err(|e| Error::data(path, format!("is damaged or not a ledger of moe-data ({e}); {again}")))?;
         match ledger.version {
             Ledger::VERSION => Ok(ledger),
             other => {

@@ -125,7 +125,7 @@ impl Listing {
             Error::data(path, format!("{what}\n  hint: {hint}"))
         };
         let stored: Stored =
-            serde_json::from_slice(bytes).map_err(|e| wrong(format!("is damaged or no list: {e}")))?;
+            serde_json::from_slice(bytes).map_err(|e| wrong(format!("is damaged or not a list: {e}")))?;
         if stored.format != FORMAT || !(1..=VERSION).contains(&stored.version) {
             let found = format!("{} version {}", stored.format, stored.version);
             return Err(wrong(format!("expected {FORMAT} up to version {VERSION}, found {found}")));
@@ -251,7 +251,7 @@ impl Listing {
         json::canonical(&Stored { format: FORMAT.to_owned(), version: VERSION, files })
     }
 
-    /// What is wrong with the files of the list, beside those that `is_known` says others check.
+    /// What is wrong with the files of the list, except those that `is_known` says are checked elsewhere.
     pub fn verify(&self, is_known: impl Fn(&str) -> bool) -> Verified {
         let mut verified = Verified::default();
         for (name, entry) in self.files.iter().filter(|(name, _)| !is_known(name)) {

@@ -51,7 +51,7 @@ pub fn find<'n>(
     manifest: &Manifest,
     names: impl IntoIterator<Item = &'n str>,
 ) -> Result<BTreeMap<&'n str, Vec<Place>>> {
-    // What to look for in each shard: names by themselves, behind a source, and numbers.
+    // What to look for in each shard: names by themselves, after a source, and numbers.
     let names: Vec<&str> = names.into_iter().collect();
     let mut found = BTreeMap::<&str, Vec<Place>>::new();
     for (number, info) in (0..).zip(&manifest.shards) {

@@ -60,7 +60,7 @@ fn listen() -> moe_data::Result<()> {
 fn fail(error: &Error, printer: &Printer) -> ExitCode {
     // Whoever closed the pipe, as `head` does, has what it wanted and needs no message.
     let is_closed = matches!(error, Error::Output(e) if e.kind() == ErrorKind::BrokenPipe);
-    // That tasks are waiting is no error, and the build has said so.
+    // Waiting tasks are not an error, and the build has reported them.
     if !is_closed && !matches!(error, Error::Waiting { .. }) {
         printer.error(&error.to_string());
     }
@@ -91,8 +91,8 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
         Verb::Import(flags) => moe_data::commands::import::run(&flags.into(), printer, stop_on_signals()?),
         Verb::Rephrase(flags) => run_rephrase(*flags, printer),
         Verb::Label(flags) => match flags.into_args() {
-            cli::label::Labelling::Compare(args) => label::compare(&args, printer),
-            cli::label::Labelling::Ask(args) => label::run(&args, io::stdin().lock(), printer),
+            cli::label::Labeling::Compare(args) => label::compare(&args, printer),
+            cli::label::Labeling::Ask(args) => label::run(&args, io::stdin().lock(), printer),
         },
         Verb::Grade(flags) => moe_data::commands::grade::run(&(*flags).into(), printer, stop_on_signals()?),
         Verb::Mix(args) => mix::run(&args, printer, stop_on_signals()?),
@@ -176,12 +176,12 @@ fn run_slurm(verb: cli::cluster::SlurmVerb, printer: &Printer) -> moe_data::Resu
     }
 }
 
-/// What the words behind `moe-data build` mean.
+/// What the words after `moe-data build` mean.
 fn build_args(words: &[String]) -> moe_data::Result<build::BuildArgs> {
     let words = ["moe-data", "build"].into_iter().chain(words.iter().map(String::as_str));
     match Cli::try_parse_from(words).map(|cli| cli.verb) {
         Ok(Verb::Build(flags)) => Ok((*flags).into()),
-        Ok(_) => Err(Error::Usage("these are no words of moe-data build".to_owned())),
+        Ok(_) => Err(Error::Usage("these are not flags of moe-data build".to_owned())),
         Err(answer) => {
             Err(Error::Usage(answer.render().to_string().trim_start_matches("error: ").trim_end().to_owned()))
         }

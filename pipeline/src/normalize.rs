@@ -13,7 +13,7 @@ documented! {
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct NormalizeConfig {
-        /// Unicode normalisation form.
+        /// Unicode normalization form.
         pub unicode: Unicode,
     }
 }
@@ -24,7 +24,7 @@ impl Section for NormalizeConfig {
     }
 }
 
-/// Unicode normalisation form.
+/// Unicode normalization form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unicode {

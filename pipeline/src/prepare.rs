@@ -76,7 +76,7 @@ impl Prepared {
     ///
     /// `recipe` is the recipe file, `input` replaces its sources by one for each path, named after
     /// the path. With neither, [`DEFAULT_RECIPE`] is read; with `input` alone, the built-in recipe. `against` are
-    /// output folders of other builds beside those of the recipe.
+    /// output folders of other builds in addition to those of the recipe.
     ///
     /// # Errors
     /// [`Error::Recipe`] with every problem; [`Error::Io`] when the recipe cannot be read.
@@ -404,7 +404,7 @@ impl Prepared {
     }
 }
 
-/// fastText's model of languages, if it lies beside the recipe and the filter of languages names no other.
+/// fastText's model of languages, if it is next to the recipe and the filter of languages names no other.
 fn language_model(config: &FilterConfig, base: &Path) -> Option<&'static str> {
     let is_open = config.name == filter::LANGUAGE
         && config.settings.get("model").is_none_or(serde_json::Value::is_null);

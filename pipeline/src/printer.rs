@@ -1,5 +1,5 @@
 //! The only place that writes to the terminal: data to stdout, talk to stderr, progress bars on a
-//! terminal only. Colour is for the words `error:` and `warning:` alone.
+//! terminal only. Color is for the words `error:` and `warning:` alone.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
@@ -22,7 +22,7 @@ pub enum Level {
     Verbose,
 }
 
-/// When to use colour.
+/// When to use color.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Color {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -136,7 +136,7 @@ impl Printer {
         self.work_bar(name, total, "samples")
     }
 
-    /// Progress through `total` things that are called `unit`, with a message behind it.
+    /// Progress through `total` things that are called `unit`, with a message after it.
     pub fn work_bar(&self, name: &str, total: u64, unit: &'static str) -> Bar {
         Bar::new(self.place(), name, total, Unit::Things(unit), held_bytes)
     }

@@ -84,7 +84,7 @@ pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Folders of the output.
 const FOLDERS: [&str; 4] = ["shards", "dedup", "audit", "quarantine"];
-/// Files of the output beside these folders and the manifest.
+/// Files of the output other than these folders and the manifest.
 const FILES: [&str; 5] = [Ledger::FILE, Decontamination::FILE, RECIPE_LOCK, tables::TOKENIZER, TOKEN_BYTES];
 
 /// Marks a folder as the output of builds, so that the next command knows it again.
@@ -189,7 +189,7 @@ pub fn write_reports(out: &Path, prepared: &Prepared, results: &Results, ledger:
         Some(report) => listing.write_file(Decontamination::FILE, &json::canonical(report))?,
         None => remove_ours(out, &mut listing, |name| name == Decontamination::FILE)?,
     }
-    // Also where the build fails behind this: what it was made of belongs to the reports.
+    // Also where the build fails after this: what it was made of belongs to the reports.
     listing.write_file(RECIPE_LOCK, lock.as_bytes())?;
     listing.write_file(Ledger::FILE, &json::canonical(ledger))?;
     listing.finish()
@@ -259,7 +259,7 @@ pub fn write_data(
             _ => None,
         }
     };
-    // Indexes beside shards that are replaced would say where documents of others are.
+    // Indexes next to replaced shards would give the places of other documents.
     if let Some(mut exported) = Listing::read(out, Maker::Export)? {
         exported.remove(|name| !name.starts_with("shards/"))?;
         exported.finish()?;
@@ -285,7 +285,7 @@ pub fn write_data(
     finish(out, prepared, Some(manifest.hash()?), results)
 }
 
-/// What a build of text alone leaves beside its reports; shards of a build that was killed go.
+/// Publishes a text-only build, which leaves only reports; shards of a killed build are removed.
 ///
 /// # Errors
 /// A file that is not ours is in the way, or the disk refuses.

@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// No key of a file is without documentation, and nothing is documented that is none.
+    /// No key of a file is without documentation, and only keys are documented.
     #[test]
     fn every_key_is_documented_and_has_its_default() {
         let documented =

@@ -1,6 +1,6 @@
 //! Strings of special tokens in what people say. They must not become tokens, so before a conversation is rendered each
-//! of them is replaced by characters of private use, which a template passes on as they are; behind it they come back,
-//! and their places are known.
+//! of them is replaced by private-use characters, which a template passes through; afterward they are restored,
+//! and their positions are known.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use aho_corasick::{AhoCorasick, MatchKind};
 const HIDDEN: char = '\u{10fffb}';
 /// Before what the assistant generates, in a template that marks it.
 pub(super) const BEGIN: char = '\u{10fffc}';
-/// Behind it.
+/// After what the assistant generates.
 pub(super) const END: char = '\u{10fffd}';
-/// Number 0, as a character of private use; there are 65,531 before the three above.
+/// Number 0, as a private-use character; there are 65,531 before the three above.
 const FIRST: u32 = 0x10_0000;
 
-/// What is found in a rendered text when hidden strings come back and the marks go.
+/// Found in a rendered text when hidden strings are restored and the marks removed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Restored {
     pub text: String,
@@ -56,7 +56,7 @@ impl Hidden {
         strings.extend(chars.into_iter().map(String::from));
         if strings.len() as u32 > u32::from(HIDDEN) - FIRST {
             return Err(format!(
-                "{n_specials} special tokens are more than a chat template can be told from text"
+                "{n_specials} special tokens are more than can be told apart from text in a chat template"
             ));
         }
         let automaton = AhoCorasick::builder()
@@ -105,7 +105,7 @@ impl Hidden {
         Some((start, start + c.len_utf8(), self.n_found + number))
     }
 
-    /// Puts hidden strings back and takes marks away; a message if the template has taken them apart.
+    /// Restores hidden strings and removes marks; a message if the template has split them.
     pub fn restore(&self, rendered: &str) -> Result<Restored, String> {
         let mut restored = Restored::default();
         let mut begin = None;
@@ -118,7 +118,7 @@ impl Hidden {
                     let string = number.and_then(|number| self.strings.get(number as usize));
                     let (Some(string), Some(HIDDEN)) = (string, chars.next()) else {
                         return Err(
-                            "the template cuts the strings of special tokens that stand in a message"
+                            "the template splits the strings of special tokens that occur in a message"
                                 .to_owned(),
                         );
                     };
@@ -205,7 +205,7 @@ mod tests {
         assert!(!message.contains("<e>"));
         let restored = hidden.restore(&format!("U{BEGIN}{message}<e>{END}")).unwrap();
         assert_eq!(restored.text, format!("U{said}<e>"));
-        // é is two bytes, the character of private use four.
+        // é is two bytes, the private-use character four.
         assert_eq!(restored.plain, [(3, 6), (6, 10), (10, 16)]);
         assert_eq!(restored.generated, [(1, 19)]);
         assert_eq!(hidden.special_ends(&format!("a<e>{message}<e>")).len(), 2);

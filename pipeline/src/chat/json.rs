@@ -1,4 +1,4 @@
-//! JSON as Python's `json.dumps` writes it, which is what the `tojson` of chat templates is.
+//! JSON as Python's `json.dumps` writes it, as the `tojson` filter of chat templates does.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use minijinja::{Error, ErrorKind, Value};
 /// Deepest nesting that is written; records are read to 128.
 const MAX_DEPTH: usize = 256;
 
-/// How to write.
+/// Style of the output.
 struct Style {
     indent: Option<usize>,
     item: String,
@@ -23,7 +23,7 @@ pub(super) fn dumps(value: &Value, kwargs: &Kwargs) -> Result<String, Error> {
     let separators: Option<Vec<String>> = kwargs.get("separators")?;
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators are two texts")),
+        Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "`separators` must be two strings")),
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
     let ascii = kwargs.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
@@ -36,7 +36,7 @@ pub(super) fn dumps(value: &Value, kwargs: &Kwargs) -> Result<String, Error> {
 
 fn write(value: &Value, style: &Style, depth: usize, out: &mut String) -> Result<(), Error> {
     if depth > MAX_DEPTH {
-        let message = format!("a value is nested more than {MAX_DEPTH} deep");
+        let message = format!("a value is nested more than {MAX_DEPTH} levels deep");
         return Err(Error::new(ErrorKind::InvalidOperation, message));
     }
     match value.kind() {
@@ -132,7 +132,7 @@ fn string(text: &str, ascii: bool, out: &mut String) {
             '\u{c}' => out.push_str("\\f"),
             c if c < ' ' || (ascii && !c.is_ascii()) || (ascii && c == '\u{7f}') => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    // Writing to a text does not fail.
+                    // Writing to a string does not fail.
                     write!(out, "\\u{unit:04x}").unwrap_or_default();
                 }
             }
@@ -142,7 +142,7 @@ fn string(text: &str, ascii: bool, out: &mut String) {
     out.push('"');
 }
 
-/// A text as it stands between the quotes of JSON.
+/// A text as JSON has it between quotes.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::new();
     string(text, false, &mut out);

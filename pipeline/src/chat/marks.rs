@@ -1,4 +1,4 @@
-//! What is known of the stretches of a rendered conversation: which are trained, and which are text although they have
+//! The marked stretches of a rendered conversation: which are trained, and which are text although they have
 //! the form of a special token.
 
 use serde::{Deserialize, Serialize};
@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct Marks {
     /// Bytes of the text that they belong to.
     pub n_bytes: usize,
-    /// What the assistant says, with what ends it.
+    /// What the assistant says, and the tokens that end it.
     pub trained: Vec<(usize, usize)>,
-    /// Strings of special tokens that stand in what somebody said.
+    /// Strings of special tokens that occur in a message.
     pub plain: Vec<(usize, usize)>,
 }
 
@@ -22,10 +22,10 @@ impl Marks {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Those that a document carries, which must belong to a text of so many bytes; a message if they do not.
+    /// The marks that a document carries, which must belong to a text of `n_bytes` bytes.
     ///
     /// # Errors
-    /// They are damaged, or of another text.
+    /// They are damaged, or belong to another text.
     pub fn of(carried: &str, n_bytes: usize) -> Result<Marks, String> {
         let marks: Marks =
             serde_json::from_str(carried).map_err(|e| format!("its marks are damaged: {e}"))?;
@@ -37,7 +37,7 @@ impl Marks {
         match marks.n_bytes == n_bytes && ascend(&marks.trained) && ascend(&marks.plain) {
             true => Ok(marks),
             false => Err(format!(
-                "its marks are of a text of {} bytes, it has {n_bytes}: nothing may change the text of a conversation",
+                "its marks belong to a text of {} bytes, but it has {n_bytes}: nothing may change the text of a conversation",
                 marks.n_bytes
             )),
         }

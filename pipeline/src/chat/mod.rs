@@ -1,6 +1,6 @@
 //! Conversations as training text. A record becomes messages ([`Form`]), a chat template renders them as `transformers`
 //! would, and [`Marks`] say which stretches of the text are the assistant's, and which are text although they have the
-//! form of a special token, since they stand in what somebody said. Only the template makes special tokens.
+//! form of a special token, because a message contains them. Only the template makes special tokens.
 
 mod hide;
 mod json;
@@ -29,7 +29,7 @@ const CHATML_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + 
     {% else %}{{ message['content'] + '<|im_end|>' }}{% endif %}{{ '\\n' }}{% endfor %}\
     {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
-/// The source of a template that this program knows by name.
+/// The source of a template known by name.
 pub fn built_in(name: &str) -> Option<&'static str> {
     (name == CHATML).then_some(CHATML_TEMPLATE)
 }
@@ -37,7 +37,7 @@ pub fn built_in(name: &str) -> Option<&'static str> {
 /// How records become text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatParams {
-    /// What they look like.
+    /// Their layout.
     pub form: Form,
     /// Source of the chat template.
     pub template: String,
@@ -45,16 +45,16 @@ pub struct ChatParams {
     pub variables: BTreeMap<String, String>,
     /// Strings of the special tokens.
     pub specials: Vec<String>,
-    /// What the template takes for today.
+    /// What the template takes as today's date.
     pub date: Option<String>,
 }
 
-/// Why a record is no conversation.
+/// Why a record is not a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// Its messages are not what they should be.
+    /// Its messages are malformed.
     BadMessages,
-    /// An answer is without text.
+    /// An answer has no text.
     EmptyAnswer,
     /// There is no answer.
     NoAnswer,
@@ -62,12 +62,12 @@ pub enum Why {
     Template,
 }
 
-/// A record that is no conversation.
+/// A record that is not a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Why.
     pub why: Why,
-    /// What exactly.
+    /// The details.
     pub detail: String,
 }
 
@@ -80,10 +80,10 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// Compiles the templates; a message if one of them cannot be.
+    /// Compiles the templates.
     ///
     /// # Errors
-    /// The message.
+    /// One of them does not compile; the message says why.
     pub fn new(params: &ChatParams) -> Result<Chat, String> {
         Ok(Chat {
             reading: params.form.reading()?,
@@ -96,7 +96,7 @@ impl Chat {
     /// of the record into its form.
     ///
     /// # Errors
-    /// The record is no conversation, or the template refuses it.
+    /// The record is not a conversation, or the template refuses it.
     pub fn document(
         &self,
         record: &str,
@@ -232,7 +232,7 @@ impl Chat {
     }
 }
 
-/// The special tokens that a template seems to write, by their form, but that are none of `specials`.
+/// The special tokens that a template seems to write, by their form, but that are not among `specials`.
 pub fn unknown_specials(template: &str, specials: &[String]) -> Vec<String> {
     let Ok(form) = regex::Regex::new(r"<\|[a-zA-Z0-9_]+\|>") else { return Vec::new() };
     let mut found: Vec<String> = form

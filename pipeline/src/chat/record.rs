@@ -167,7 +167,7 @@ fn messages_of(text: &str) -> Option<Value> {
 pub(super) fn conversation(reading: &Reading, record: &Value) -> Result<(Vec<Value>, Value), Refusal> {
     let text = |name: &str| match get(record, name) {
         None => Err(bad(format!("has no `{name}`"))),
-        Some(value) => value.as_str().map(str::to_owned).ok_or_else(|| bad(format!("`{name}` is no text"))),
+        Some(value) => value.as_str().map(str::to_owned).ok_or_else(|| bad(format!("`{name}` is not text"))),
     };
     let mut messages = match reading {
         Reading::Messages => {
@@ -205,7 +205,7 @@ pub(super) fn conversation(reading: &Reading, record: &Value) -> Result<(Vec<Val
     if !matches!(reading, Reading::Fields(_))
         && let Some(system) = get(record, "system")
     {
-        let system = system.as_str().ok_or_else(|| bad("`system` is no text"))?;
+        let system = system.as_str().ok_or_else(|| bad("`system` is not text"))?;
         if !system.trim().is_empty() {
             messages.insert(0, message("system", system));
         }
@@ -226,11 +226,11 @@ fn part(record: &Value, name: &str, role: &str) -> Result<Vec<Value>, Refusal> {
 /// A list of messages; a text is one as JSON.
 fn list(name: &str, value: &Value) -> Result<Vec<Value>, Refusal> {
     let parsed = match value.as_str() {
-        Some(text) => serde_json::from_str(text).map_err(|e| bad(format!("`{name}` is no list: {e}")))?,
+        Some(text) => serde_json::from_str(text).map_err(|e| bad(format!("`{name}` is not a list: {e}")))?,
         None => value.clone(),
     };
     if parsed.kind() != ValueKind::Seq {
-        return Err(bad(format!("`{name}` is no list of messages")));
+        return Err(bad(format!("`{name}` is not a list of messages")));
     }
     let items = parsed.try_iter().map_err(|e| bad(e.to_string()))?;
     let messages: Vec<Value> = items.collect();
@@ -245,13 +245,13 @@ fn tools(record: &Value) -> Result<Value, Refusal> {
     let Some(value) = get(record, "tools") else { return Ok(none) };
     let parsed: Value = match value.as_str() {
         Some(text) if text.trim().is_empty() => return Ok(none),
-        Some(text) => serde_json::from_str(text).map_err(|e| bad(format!("`tools` is no list: {e}")))?,
+        Some(text) => serde_json::from_str(text).map_err(|e| bad(format!("`tools` is not a list: {e}")))?,
         None => value,
     };
     match (parsed.kind(), parsed.len()) {
         (ValueKind::None, _) | (ValueKind::Seq, Some(0)) => Ok(none),
         (ValueKind::Seq, _) => Ok(parsed),
-        _ => Err(bad("`tools` is no list")),
+        _ => Err(bad("`tools` is not a list")),
     }
 }
 
@@ -260,7 +260,7 @@ fn tools(record: &Value) -> Result<Value, Refusal> {
 pub(super) fn checked(i: usize, found: &Value) -> Result<Value, Refusal> {
     let place = format!("message {}", i + 1);
     if found.kind() != ValueKind::Map {
-        return Err(bad(format!("{place} is no object")));
+        return Err(bad(format!("{place} is not an object")));
     }
     let keys: Vec<Value> = found.try_iter().map_err(|e| bad(e.to_string()))?.collect();
     let mut entries: Vec<(String, Value)> = Vec::new();
@@ -293,7 +293,7 @@ pub(super) fn checked(i: usize, found: &Value) -> Result<Value, Refusal> {
     }
     let entry = |name: &str| entries.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
     let role = entry("role").ok_or_else(|| bad(format!("{place} has no `role`")))?;
-    let role = role.as_str().ok_or_else(|| bad(format!("the `role` of {place} is no text")))?;
+    let role = role.as_str().ok_or_else(|| bad(format!("the `role` of {place} is not text")))?;
     if !ROLES.contains(&role) {
         return Err(bad(format!(
             "the `role` of {place} is {role:?}; expected one of `{}`",

@@ -31,7 +31,7 @@ pub(super) fn spans(
             );
         }
         let closed = render(i + 1, false)?;
-        // How the conversation would go on behind the last message tells what only ends it.
+        // How the conversation would go on after the last message tells what only ends it.
         let longer = match i + 1 == messages.len() {
             true => {
                 let next = Value::from_pairs([("role", "user"), ("content", "x")]);
@@ -64,7 +64,7 @@ pub(super) fn spans(
         .collect()
 }
 
-/// Where an answer ends that begins at `start`; `closed` is the conversation up to it, `longer` one that goes on behind it.
+/// Where an answer ends that begins at `start`; `closed` is the conversation up to it, `longer` one that goes on after it.
 fn end(
     hidden: &Hidden,
     full: &str,

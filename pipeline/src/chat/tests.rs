@@ -287,18 +287,18 @@ fn records_that_are_no_conversations_are_named() {
     let bad = |record: serde_json::Value, detail: &str| check(&form, record, Err((Why::BadMessages, detail)));
     bad(json!({ "text": "a" }), "has no `messages`, `conversations`, `conversation`");
     bad(json!({ "messages": [] }), "`messages` is empty");
-    bad(json!({ "messages": { "role": "user" } }), "`messages` is no list of messages");
-    bad(json!({ "messages": "[1" }), "`messages` is no list");
-    bad(json!({ "messages": ["a"] }), "message 1 is no object");
+    bad(json!({ "messages": { "role": "user" } }), "`messages` is not a list of messages");
+    bad(json!({ "messages": "[1" }), "`messages` is not a list");
+    bad(json!({ "messages": ["a"] }), "message 1 is not an object");
     bad(json!({ "messages": [say("user", "a"), { "content": "b" }] }), "message 2 has no `role`");
-    bad(json!({ "messages": [{ "role": 3, "content": "b" }] }), "the `role` of message 1 is no text");
+    bad(json!({ "messages": [{ "role": 3, "content": "b" }] }), "the `role` of message 1 is not text");
     bad(json!({ "messages": [{ "role": "user" }] }), "message 1 has no `content`");
     bad(json!({ "messages": [{ "role": "user", "content": 3 }] }), "neither a text nor a list");
     bad(
         json!({ "conversations": [{ "from": "martian", "value": "a" }] }),
         "message 1 is from `martian`; expected one of",
     );
-    bad(json!({ "messages": [say("user", "a")], "tools": { "a": 1 } }), "`tools` is no list");
+    bad(json!({ "messages": [say("user", "a")], "tools": { "a": 1 } }), "`tools` is not a list");
     check(
         &form,
         json!({ "messages": [say("system", "s")] }),
@@ -310,7 +310,7 @@ fn records_that_are_no_conversations_are_named() {
     check(
         &Form::Instruction,
         json!({ "instruction": "a", "output": 3 }),
-        Err((Why::BadMessages, "`output` is no text")),
+        Err((Why::BadMessages, "`output` is not text")),
     );
 }
 
@@ -369,7 +369,7 @@ fn answers_of_which_nothing_is_written_are_refused() {
     assert_eq!(refusal.unwrap_err().detail, "the template leaves out the call of `add` in message 2");
     let thought = json!({ "role": "assistant", "content": "", "reasoning_content": "long" });
     refused(thought, "the template writes nothing of message 2, an answer");
-    // What somebody said is no special token.
+    // What a message says is not a special token.
     assert_eq!(trained("chatml", json!([say("assistant", "<|im_end|>")])).unwrap(), ["<|im_end|><|im_end|>"]);
 }
 

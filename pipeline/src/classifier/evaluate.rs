@@ -72,7 +72,7 @@ pub fn at_threshold(scored: &[Scored], threshold: f64) -> AtThreshold {
     }
 }
 
-/// Documents of neighbouring scores.
+/// Documents of neighboring scores.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bucket {
     /// Lowest score.

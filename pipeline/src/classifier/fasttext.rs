@@ -49,7 +49,7 @@ impl FastTextModel {
     pub fn read(path: &Path) -> Result<FastTextModel> {
         std::fs::metadata(path).map_err(Error::io(path, "read"))?;
         let wrong = |message: String| Error::data(path, message);
-        let model = FastText::load_model(path).map_err(|e| wrong(format!("is no model of fastText: {e}")))?;
+        let model = FastText::load_model(path).map_err(|e| wrong(format!("is not a fastText model: {e}")))?;
         let (labels, _) = model.get_labels();
         if labels.is_empty() {
             return Err(wrong("has no labels; expected a supervised model".to_owned()));
@@ -146,7 +146,7 @@ const LOG_EPSILON: f32 = 1e-5;
 /// leaf going before an inner node only when it counts less.
 struct Tree {
     n_labels: usize,
-    /// Left and right child of the inner nodes, which are numbered behind the leaves.
+    /// Left and right child of the inner nodes, which are numbered after the leaves.
     children: Vec<[usize; 2]>,
 }
 
@@ -217,7 +217,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"not a model at all").unwrap();
         let error = FastTextModel::read(file.path()).unwrap_err().to_string();
-        assert!(error.contains("is no model of fastText"), "{error}");
+        assert!(error.contains("is not a fastText model"), "{error}");
         assert_eq!(FastTextModel::read(Path::new("/no/such.bin")).unwrap_err().exit_code(), 2);
     }
 }

@@ -1,4 +1,4 @@
-//! What the classifier sees of a text: its words and pairs of neighbours, hashed into buckets.
+//! What the classifier sees of a text: its words and pairs of neighbors, hashed into buckets.
 //!
 //! A word is a run of letters, digits and other characters beyond ASCII, or a single sign. Letters of ASCII lose
 //! their case, and all digits are the same: a classifier that learns years and prices learns its training set. White space
@@ -7,7 +7,7 @@
 /// How texts become buckets; part of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// 1: words; 2: pairs of neighbours too.
+    /// 1: words; 2: pairs of neighbors too.
     pub word_ngrams: u32,
     /// There are `2^bucket_bits` buckets.
     pub bucket_bits: u32,

@@ -50,11 +50,11 @@ impl Scorer {
     /// Opens a model by its content. `label` is needed for a model of fastText, and `newlines` is for it alone.
     ///
     /// # Errors
-    /// The file is no model, or the label is missing, unknown or has no meaning.
+    /// The file is not a model, or the label is missing, unknown or has no meaning.
     pub fn open(path: &Path, label: Option<&str>, newlines: Newlines) -> Result<Scorer> {
         let mut first = [0; 8];
         let mut file = std::fs::File::open(path).map_err(Error::io(path, "open"))?;
-        // A shorter file is no model of either kind; the readers say so.
+        // A shorter file is not a model of either kind; the readers say so.
         std::io::Read::read(&mut file, &mut first).map_err(Error::io(path, "read"))?;
         if first == *model::MAGIC {
             return match label {

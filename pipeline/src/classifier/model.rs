@@ -165,7 +165,7 @@ impl Model {
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect();
         if !bias.is_finite() || weights.iter().any(|weight| !weight.is_finite()) {
-            return Err("has weights that are no numbers; train it again".to_owned());
+            return Err("has weights that are not numbers; train it again".to_owned());
         }
         Ok(Model { features, bias, training, weights })
     }

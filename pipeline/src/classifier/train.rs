@@ -3,7 +3,7 @@
 //! bytes everywhere.
 //!
 //! A document is the vector of its bucket counts over the square root of their sum. fastText averages learned embeddings of
-//! the buckets and puts a softmax behind them (Joulin et al., arXiv 1607.01759), which for two classes is a
+//! the buckets and puts a softmax after them (Joulin et al., arXiv 1607.01759), which for two classes is a
 //! linear function of the same counts: with `dim` above 0 it is learned that way, and each bucket's embedding is
 //! multiplied into its one weight at the end.
 

@@ -104,16 +104,16 @@ impl From<Build> for BuildArgs {
 /// A count above 0.
 fn parse_limit(text: &str) -> Result<u64, String> {
     match count::parse_u64(text)? {
-        0 => Err("0 records are none; expected 1 or more".to_owned()),
+        0 => Err("expected 1 record or more".to_owned()),
         n => Ok(n),
     }
 }
 
 /// A number above 0, up to 1.
 fn parse_share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| format!("`{text}` is no number, such as 0.01"))?;
+    let share: f64 = text.parse().map_err(|_| format!("`{text}` is not a number such as 0.01"))?;
     match share > 0.0 && share <= 1.0 {
         true => Ok(share),
-        false => Err(format!("{share} is no share; expected more than 0, up to 1")),
+        false => Err(format!("{share} is out of range; expected more than 0, up to 1")),
     }
 }

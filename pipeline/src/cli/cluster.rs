@@ -133,13 +133,13 @@ pub struct Submit {
     /// Print the scripts, and submit nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Other flags of moe-data build, behind `--`
+    /// Other flags of moe-data build, after `--`
     #[arg(last = true, value_name = "FLAGS")]
     pub build: Vec<String>,
 }
 
 impl Submit {
-    /// The words behind `moe-data build`.
+    /// The words after `moe-data build`.
     pub fn words(&self) -> Vec<String> {
         let words = ["--plan-tasks", "--recipe", &self.recipe[..], "--out", &self.out[..]];
         let mut words = words.map(str::to_owned).to_vec();
@@ -196,5 +196,5 @@ fn parse_array(text: &str) -> Result<(Option<usize>, usize), String> {
         Some((index, of)) => number(index).zip(number(of)).map(|(index, of)| (Some(index), of)),
         None => number(text).map(|of| (None, of)),
     };
-    parsed.ok_or_else(|| format!("`{text}` is no share; expected I/N, such as 0/16, or the number of shares"))
+    parsed.ok_or_else(|| format!("`{text}` is not a share; expected I/N, such as 0/16, or the number of shares"))
 }

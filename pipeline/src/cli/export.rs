@@ -30,7 +30,7 @@ pub struct Export {
     /// Write which tokens make up each sample of the plan, as .npy
     #[arg(long)]
     pub plan_npy: bool,
-    /// Write the texts of the kept documents, behind every rule and cut, to a folder as JSON Lines
+    /// Write the texts of the kept documents, after every rule and cut, to a folder as JSON Lines
     #[arg(long, value_name = "DIR")]
     pub jsonl: Option<PathBuf>,
     /// Write the texts of the kept documents to a folder as Parquet

@@ -47,7 +47,7 @@ pub struct Grade {
     /// Name of the model, as the server knows it
     #[arg(long, value_name = "NAME")]
     pub model: String,
-    /// What tells two files of that name apart, such as a commit or a quantisation; part of every key
+    /// What tells two files of that name apart, such as a commit or a quantization; part of every key
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub revision: String,
     /// How the server is told to answer in JSON

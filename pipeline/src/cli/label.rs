@@ -46,7 +46,7 @@ pub struct Label {
 
 /// What is asked for.
 #[derive(Debug)]
-pub enum Labelling {
+pub enum Labeling {
     /// Labels.
     Ask(LabelArgs),
     /// How far others agree with them.
@@ -55,11 +55,11 @@ pub enum Labelling {
 
 impl Label {
     /// The flags as arguments.
-    pub fn into_args(self) -> Labelling {
+    pub fn into_args(self) -> Labeling {
         let Label { paths, text, id, n, seed, output, compare, model, label, page, json } = self;
         match compare {
-            Some(labels) => Labelling::Compare(CompareArgs { labels, model, label, page, json }),
-            None => Labelling::Ask(LabelArgs { paths, text, id, n: n as usize, seed, output }),
+            Some(labels) => Labeling::Compare(CompareArgs { labels, model, label, page, json }),
+            None => Labeling::Ask(LabelArgs { paths, text, id, n: n as usize, seed, output }),
         }
     }
 }

@@ -44,7 +44,7 @@ pub struct What {
     /// Name of the model, as the server knows it
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// What tells two files of that name apart, such as a commit or a quantisation; part of every key
+    /// What tells two files of that name apart, such as a commit or a quantization; part of every key
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub revision: String,
     /// Styles, with commas between [default: all of the folder]

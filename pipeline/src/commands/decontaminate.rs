@@ -163,7 +163,7 @@ pub fn run(args: &DecontaminateArgs, printer: &Printer) -> Result<()> {
         })
     })?;
     if n_bad > 0 {
-        printer.warn(&format!("{n_bad} records are no documents and were left out"));
+        printer.warn(&format!("{n_bad} records are not documents and were left out"));
     }
     report.add(matches);
     if args.json {

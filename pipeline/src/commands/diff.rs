@@ -32,7 +32,7 @@ pub struct DiffArgs {
     pub json: bool,
 }
 
-/// Runs the command; equal builds and plans are no output and a note.
+/// Runs the command; for equal builds and plans it prints only a note.
 ///
 /// # Errors
 /// A build or plan is missing or damaged.

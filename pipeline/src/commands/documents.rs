@@ -1,4 +1,4 @@
-//! Documents of files, read and normalised as a build with default settings does.
+//! Documents of files, read and normalized as a build with default settings does.
 
 use std::path::{Path, PathBuf};
 
@@ -19,14 +19,14 @@ pub(super) struct Document {
     pub id: String,
     /// Value of the family field, if one is asked for.
     pub family: Option<String>,
-    /// Its normalised text.
+    /// Its normalized text.
     pub text: String,
 }
 
 /// Text that is read before it is handed out.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Files behind paths.
+/// The files that paths name.
 ///
 /// # Errors
 /// [`Error::Recipe`] with every path that leads nowhere.
@@ -38,7 +38,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<InputFile>> {
     })
 }
 
-/// Hands out the normalised documents of files, some megabytes at a time, and returns how many records were none. `bar` shows how
+/// Hands out the normalized documents of files, some megabytes at a time, and returns how many records were none. `bar` shows how
 /// far it is.
 ///
 /// # Errors
@@ -99,7 +99,7 @@ pub(super) fn for_each_batch(
     bar.finish_and_clear();
     match (n_good, first_bad) {
         (0, Some(first)) => Err(Error::Usage(format!("no record is a document; the first: {first}"))),
-        (0, None) => Err(Error::Usage("there is no record in these files".to_owned())),
+        (0, None) => Err(Error::Usage("these files hold no records".to_owned())),
         _ => Ok(n_bad),
     }
 }

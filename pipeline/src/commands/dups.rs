@@ -29,7 +29,7 @@ pub struct DupsArgs {
     pub json: bool,
 }
 
-/// Width of each text beside the other, and lines of it.
+/// Width and number of lines of each of two texts shown side by side.
 const WIDTH: usize = 56;
 const LINES: usize = 8;
 

@@ -173,10 +173,10 @@ impl Draw {
         }
         if let Some(first) = &documents.first_bad {
             let n_bad = documents.n_bad;
-            printer.warn(&format!("{n_bad} records are no documents and have no grade; the first: {first}"));
+            printer.warn(&format!("{n_bad} records are not documents and have no grade; the first: {first}"));
         }
         match n_docs {
-            0 => Err(Error::Usage("there is no document in these files".to_owned())),
+            0 => Err(Error::Usage("these files hold no documents".to_owned())),
             _ => Ok(()),
         }
     }

@@ -92,7 +92,7 @@ pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     Ok(())
 }
 
-/// The files of the kind behind the paths.
+/// The files of the kind that the paths name.
 fn files(args: &ImportArgs) -> Result<Vec<InputFile>> {
     let path = |path: &PathBuf| {
         let path = path.to_string_lossy().into_owned();

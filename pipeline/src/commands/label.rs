@@ -70,7 +70,7 @@ struct Label {
 /// Shows documents and asks for each whether it is good; `answers` is standard input.
 ///
 /// # Errors
-/// A file cannot be read, or the file of labels is none or cannot be written.
+/// A file cannot be read, or the file of labels is not one or cannot be written.
 pub fn run(args: &LabelArgs, answers: impl BufRead, printer: &Printer) -> Result<()> {
     let known: BTreeSet<Hash> =
         read(&args.output, true)?.iter().map(|label| Hash::of(label.text.as_bytes())).collect();
@@ -88,7 +88,7 @@ pub fn run(args: &LabelArgs, answers: impl BufRead, printer: &Printer) -> Result
     let opened = File::options().create(true).append(true).open(&args.output);
     let mut out = opened.map_err(Error::io(&args.output, "open"))?;
     let mut answers = answers.lines();
-    let (n, mut n_labelled) = (documents.len(), 0);
+    let (n, mut n_labeled) = (documents.len(), 0);
     'documents: for (i, document) in documents.into_iter().enumerate() {
         let n_chars = document.text.chars().count();
         let shown: String = document.text.chars().take(SHOWN_CHARS).collect();
@@ -110,14 +110,14 @@ pub fn run(args: &LabelArgs, answers: impl BufRead, printer: &Printer) -> Result
             let label = Label { id: document.id.clone(), good, text: document.text.clone() };
             let line = serde_json::to_string(&label).map_err(|e| Error::Usage(e.to_string()))?;
             out.write_all(format!("{line}\n").as_bytes()).map_err(Error::io(&args.output, "write"))?;
-            n_labelled += 1;
+            n_labeled += 1;
             break;
         }
     }
     let file = args.output.display();
     printer.note(&format!(
-        "{n_labelled} labelled now, {} in {file}\nnext: moe-data label --compare {file}",
-        known.len() + n_labelled,
+        "{n_labeled} labeled now, {} in {file}\nnext: moe-data label --compare {file}",
+        known.len() + n_labeled,
     ));
     Ok(())
 }
@@ -129,13 +129,13 @@ fn read(path: &Path, may_be_missing: bool) -> Result<Vec<Label>> {
         text => text.map_err(Error::io(path, "read"))?,
     };
     let line = |(i, line): (usize, &str)| {
-        let wrong = |e| Error::data(path, format!("line {}: is no label of `moe-data label`: {e}", i + 1));
+        let wrong = |e| Error::data(path, format!("line {}: is not a label of `moe-data label`: {e}", i + 1));
         serde_json::from_str(line).map_err(wrong)
     };
     text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(line).collect()
 }
 
-/// What a profile or a classifier says of the labelled documents.
+/// What a profile or a classifier says of the labeled documents.
 #[derive(Clone, Debug, Serialize)]
 struct Judge {
     name: String,
@@ -154,7 +154,7 @@ struct Judge {
 /// Holds profiles, length and a classifier against labels.
 ///
 /// # Errors
-/// The labels or the model cannot be read, or there is no good or no bad document.
+/// The labels or the model cannot be read, or there are no good or no bad documents.
 pub fn compare(args: &CompareArgs, printer: &Printer) -> Result<()> {
     let labels = read(&args.labels, false)?;
     let n_good = labels.iter().filter(|label| label.good).count();

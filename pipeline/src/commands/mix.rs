@@ -55,7 +55,7 @@ pub struct MixArgs {
     /// First sample that may change
     #[arg(long, value_name = "T", requires = "extend", value_parser = count::parse_u64)]
     pub from: Option<u64>,
-    /// File with names of documents, one a line, that are hidden from sample --from on, behind `family:` with all texts of their
+    /// File with names of documents, one a line, that are hidden from sample --from on, after `family:` with all texts of their
     /// families; without --mixture and --epochs nothing else changes
     #[arg(long, value_name = "FILE", requires = "extend")]
     pub takedown: Option<PathBuf>,

@@ -13,7 +13,7 @@ struct Share {
     tokens: u64,
 }
 
-/// What the records of some shards say beside the texts.
+/// The metadata of some shards.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Profile {
     /// `None`: unknown.

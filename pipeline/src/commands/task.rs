@@ -81,7 +81,7 @@ fn share(array: Option<(Option<usize>, usize)>, variable: impl Fn(&str) -> Optio
     match index < of {
         true => Ok(Share { index, of }),
         false => Err(Error::Usage(format!(
-            "share {index} of {of} is none: shares count from 0 to {}; give --array I/N",
+            "there is no share {index} of {of}: shares count from 0 to {}; give --array I/N",
             of.saturating_sub(1)
         ))),
     }

@@ -17,7 +17,7 @@ const VERSION: u64 = 1;
 const INT32: u8 = 4;
 const UINT16: u8 = 8;
 
-/// Writes `NAME.idx` beside the shard's `NAME.bin`.
+/// Writes `NAME.idx` next to the shard's `NAME.bin`.
 ///
 /// # Errors
 /// A document of 2^31 tokens or more, a vocabulary beyond a signed 32-bit number, a damaged shard, or

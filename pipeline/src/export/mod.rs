@@ -1,4 +1,4 @@
-//! Shards and plans for programs that are not ours: Megatron-LM's index beside the same tokens,
+//! Shards and plans for programs that are not ours: Megatron-LM's index next to the same tokens,
 //! NumPy files, a plan as an index that Python reads with `numpy.load`, and the texts themselves. The layouts are in
 //! `docs/interop.md`.
 

@@ -1,4 +1,4 @@
-//! The rules of a source, one behind the other: [`Chain::measure`] fills a row of values for a document,
+//! The rules of a source, one after another: [`Chain::measure`] fills a row of values for a document,
 //! [`Chain::judge`] holds such a row against the limits.
 //!
 //! A rule sees the text as the rewriting rules before it left it. A row has for each rule its values, and
@@ -244,7 +244,7 @@ impl Chain {
         Ok(verdict)
     }
 
-    /// The row in words, for people: all rules, also those behind the one that drops the document.
+    /// The row in words, for people: all rules, also those after the one that drops the document.
     ///
     /// # Errors
     /// As [`Chain::judge`].

@@ -130,9 +130,9 @@ mod tests {
         assert_eq!(dropped(&high).as_deref(), Some(REASON));
         assert_eq!(low.action, Action::Drop);
         // A label is for fastText.
-        let mut labelled = low;
-        labelled.settings.insert("label".into(), "hq".into());
-        assert!(Chain::new([&labelled]).err().unwrap().contains("has no label"));
+        let mut labeled = low;
+        labeled.settings.insert("label".into(), "hq".into());
+        assert!(Chain::new([&labeled]).err().unwrap().contains("has no label"));
     }
 
     #[test]

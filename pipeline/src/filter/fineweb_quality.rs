@@ -25,7 +25,7 @@ documented! {
         pub short_line_chars: u64,
         /// Most of the lines that are short, as a fraction.
         pub max_short_line_ratio: f64,
-        /// Most of the characters in copies of a line beyond the first, as a fraction of those that are no line end.
+        /// Most of the characters in copies of a line beyond the first, as a fraction of those that are not line ends.
         pub max_char_dup_ratio: f64,
         /// Most line ends per word.
         pub max_list_ratio: f64,

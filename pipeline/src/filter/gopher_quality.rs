@@ -30,7 +30,7 @@ documented! {
         /// Whose definition of the values is used.
         ///
         /// `datatrove`: words by `words`, of which those that are not punctuation alone are counted and
-        /// measured; `#` and ellipses count apart; lines start with `•` or `-` behind white space; different stop words count, spelled as in the list.
+        /// measured; `#` and ellipses count apart; lines start with `•` or `-` after white space; different stop words count, spelled as in the list.
         /// `dclm`: counted words start with a letter or digit, all else is about words between white space; `#`, `...`, `. . .` and `…` count together; blank lines do not count; bullets are `●`, `•`, `*` and `-`;
         /// every stop word counts, in any case. `dolma`: words between white space; the median of their lengths; words that hold
         /// `#` or `…` count; bullets are `*` and `-`, and ellipses `…`, right at the edge of a line; every stop word counts, spelled as in the list.
@@ -242,7 +242,7 @@ fn ends_in(line: &str, ends: &[&str]) -> bool {
     ends.iter().any(|end| line.ends_with(end))
 }
 
-/// Lines, blank ones included, as Python's `splitlines` finds them in a normalised text.
+/// Lines, blank ones included, as Python's `splitlines` finds them in a normalized text.
 fn lines(text: &str) -> impl Iterator<Item = &str> + Clone {
     let separators = ['\n', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
     text.split_terminator(separators)
@@ -366,7 +366,7 @@ mod tests {
         };
         let text = "The dogs, the cats #1\n - of\n* a …\n\nand …";
         // Words: The dogs , the cats # 1 - of * a … and …; eight of 14 are not punctuation alone, with 21 characters.
-        // Lines: five, one behind white space with a bullet, two ending in an ellipsis; 7 words with a letter; the, of, and.
+        // Lines: five, one after white space with a bullet, two ending in an ellipsis; 7 words with a letter; the, of, and.
         let expected = [8.0, 8.0, 2.625, 2.625, 0.071, 0.143, 0.2, 0.4, 0.5, 3.0];
         assert_eq!(measure(Definition::Datatrove, text), expected);
         // Between white space: The dogs, the cats #1 - of * a … and …, 12 words with 27 characters; of four lines two are

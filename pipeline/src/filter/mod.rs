@@ -211,7 +211,7 @@ impl Limit {
         Limit { reason: reason.into(), threshold: Some(threshold), is_least: false }
     }
 
-    /// A value beside this limit.
+    /// A value with this limit.
     pub fn measured(&self, measured: f64) -> Measured {
         let Limit { reason, threshold, is_least } = self.clone();
         Measured { reason, measured, threshold, is_least }
@@ -229,7 +229,7 @@ pub struct Rejection {
     pub threshold: f64,
 }
 
-/// One value beside its threshold.
+/// A value with its threshold.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measured {
     /// Name of the reason to drop a document that misses the threshold.

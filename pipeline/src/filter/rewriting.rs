@@ -11,7 +11,7 @@ pub struct Rewriting {
 }
 
 impl Rewriting {
-    /// Keeps a piece of the text, behind what is there.
+    /// Keeps a piece of the text, after what is there.
     pub fn keep(&mut self, piece: &str) {
         self.text.push_str(piece);
         self.n_kept += piece.len() as u64;

@@ -1,4 +1,4 @@
-//! Counts sentences as spaCy's rule-based `sentencizer` does behind its blank English tokenizer, which is what
+//! Counts sentences as spaCy's rule-based `sentencizer` does after its blank English tokenizer, which is what
 //! datatrove's C4 rules count with: a sentence ends with a token that is a single terminal mark, and the next one starts at
 //! the first token that is not punctuation.
 //!

@@ -9,7 +9,7 @@ use super::ngrams::{Counter, Grams};
 use super::words::Words;
 use crate::document::Metadata;
 
-/// A normalised text under judgement.
+/// A normalized text under judgment.
 #[derive(Debug)]
 pub struct Text<'a> {
     text: &'a str,
@@ -60,7 +60,7 @@ impl Scratch {
     /// A text with words from elsewhere, to compare rules with those of other programs.
     ///
     /// # Errors
-    /// A word is not in the text, behind the one before it.
+    /// A word is not in the text, after the one before it.
     pub fn text_with_words<'a, 'w>(
         &'a self,
         text: &'a str,
@@ -101,7 +101,7 @@ impl<'a> Text<'a> {
         self.text
     }
 
-    /// What its record says beside the text, such as `url` and `language`.
+    /// Its metadata, such as `url` and `language`.
     pub fn metadata(&self) -> Metadata<'a> {
         self.metadata
     }

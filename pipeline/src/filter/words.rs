@@ -15,7 +15,7 @@ use crate::spacy;
 /// A word by its place in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
-    /// First byte. A normalised text has less than 2^32 of them.
+    /// First byte. A normalized text has less than 2^32 of them.
     pub start: u32,
     /// Bytes.
     pub len: u32,

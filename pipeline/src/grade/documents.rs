@@ -1,4 +1,4 @@
-//! Documents of files, one after the other, and a choice of some of them.
+//! Documents of files, one after another, and a choice of some of them.
 
 use std::collections::{BTreeSet, BinaryHeap};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::recipe::inputs::{self, InputFile};
 pub struct Document {
     /// Value of the id field, or file and offset.
     pub id: String,
-    /// Its text, normalised as a build with default settings does.
+    /// Its text, normalized as a build with default settings does.
     pub text: String,
     /// Other fields that were asked for, as a JSON object; empty where the record has none.
     pub kept: String,
@@ -30,7 +30,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Finds the files behind paths.
+    /// Finds the files that paths name.
     ///
     /// # Errors
     /// [`Error::Recipe`] with every path that leads nowhere.
@@ -76,13 +76,13 @@ impl Files {
     }
 }
 
-/// Documents one after the other; records that are none are counted.
+/// Documents one after another; records that are not documents are counted.
 pub struct Documents<'a> {
     files: &'a Files,
     next_file: usize,
     /// The file as it was when it was opened.
     reader: Option<(InputFile, Box<dyn Reader>)>,
-    /// Records that are no documents.
+    /// Records that are not documents.
     pub n_bad: u64,
     /// The first of them.
     pub first_bad: Option<String>,

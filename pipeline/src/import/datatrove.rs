@@ -1,5 +1,5 @@
 //! Files of datatrove's `DocumentTokenizer`: tokens in `NAME.ds`, ends of documents in `NAME.ds.index`, and in
-//! `NAME.ds.metadata` the tokenizer with the bytes of a token behind `|`, and the number of tokens.
+//! `NAME.ds.metadata` the tokenizer with the bytes of a token after `|`, and the number of tokens.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

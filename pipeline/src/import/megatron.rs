@@ -9,11 +9,11 @@ const MAGIC: &[u8; 9] = b"MMIDIDX\x00\x00";
 /// Bytes before the lengths: magic, version, type, sequences, entries of the table of documents.
 const HEAD_BYTES: u64 = 34;
 
-/// Opens `NAME.idx` and the `NAME.bin` beside it.
+/// Opens `NAME.idx` and the `NAME.bin` next to it.
 pub(super) fn open(path: &Path) -> Result<Corpus> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     let wrong = |expected: &str, found: String| {
-        Error::data(path, format!("is no index of Megatron-LM: expected {expected}, found {found}"))
+        Error::data(path, format!("is not a Megatron-LM index: expected {expected}, found {found}"))
     };
     if bytes.len() < HEAD_BYTES as usize || bytes[..9] != MAGIC[..] {
         return Err(wrong("its magic and a header of 34 bytes", format!("{} bytes", bytes.len())));

@@ -28,11 +28,11 @@ use crate::watch::Watch;
 /// What files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `NAME.idx` of Megatron-LM, version 1, beside `NAME.bin`.
+    /// `NAME.idx` of Megatron-LM, version 1, next to `NAME.bin`.
     Megatron,
     /// `NAME.npy`: one row of tokens in which documents end with the end-of-document token.
     Npy,
-    /// `NAME.ds` of datatrove beside `NAME.ds.index` and `NAME.ds.metadata`.
+    /// `NAME.ds` of datatrove next to `NAME.ds.index` and `NAME.ds.metadata`.
     Datatrove,
 }
 
@@ -118,7 +118,7 @@ impl Corpus {
         self.ends.len()
     }
 
-    /// Whether there are none.
+    /// Whether there do not count.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -242,7 +242,7 @@ impl Tokenizer {
         Tokenizer { vocabulary, vocab_size, eod, adds_space }
     }
 
-    /// The text that a build would have had, normalised, and whether the ids alone give it back; bytes that are not UTF-8 become
+    /// The text that a build would have had, normalized, and whether the ids alone give it back; bytes that are not UTF-8 become
     /// replacement characters.
     fn text(&self, ids: &[u32]) -> (String, bool) {
         let bytes = self.vocabulary.bytes(ids);

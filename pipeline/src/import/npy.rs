@@ -1,4 +1,4 @@
-//! A `.npy` file of one row of tokens. A document ends with the end-of-document token; what stands behind the last of
+//! A `.npy` file of one row of tokens. A document ends with the end-of-document token; what stands after the last of
 //! these is a document too.
 
 use std::fs::File;
@@ -42,7 +42,7 @@ fn header(path: &Path) -> Result<(u64, Store, u64)> {
     let wrong = |expected: &str, found: &str| {
         Error::data(
             path,
-            format!("is no row of tokens in NumPy's format: expected {expected}, found {found}"),
+            format!("is not a row of tokens in NumPy's format: expected {expected}, found {found}"),
         )
     };
     let mut start = [0; 12];

@@ -1,4 +1,4 @@
-//! Sorted documents to shards, with the files that a build leaves beside them.
+//! Sorted documents to shards, with the files that a build leaves next to them.
 
 use std::path::Path;
 

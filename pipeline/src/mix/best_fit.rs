@@ -67,7 +67,7 @@ fn min_fragment(seq_len: u32) -> u32 {
     (seq_len / 512).max(2)
 }
 
-/// The long documents, one after the other, cut wherever a gap ends.
+/// The long documents, one after another, cut wherever a gap ends.
 struct LongStream<'a> {
     pieces: &'a [PackedPiece],
     next: usize,
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn short_documents_go_where_they_fit_best() {
-        // 7 and 6 open two bins; 4 fits only beside 6, 3 only beside 7.
+        // 7 and 6 open two bins; 4 fits only next to 6, 3 only next to 7.
         assert_eq!(packed(&[3, 6, 4, 7], 10), [[(0, 0, 3), (3, 0, 7)], [(1, 0, 6), (2, 0, 4)]]);
     }
 

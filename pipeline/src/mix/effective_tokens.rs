@@ -27,7 +27,7 @@ const SYNTHETIC_SHARE: f64 = 1.0 / 3.0;
 /// The largest share that may be held out.
 const MOST_HOLDOUT_PPM: u32 = 500_000;
 
-/// The table as a file beside its plan.
+/// The table as a file next to its plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorthFile {
     /// Identity of the plan.

@@ -59,7 +59,7 @@ pub struct ExplainedPiece {
     pub document_tokens: usize,
     /// The text of the part.
     pub text: String,
-    /// Its tokens by name, where the text does not show all of them: special and unknown ones, beside those that begin
+    /// Its tokens by name, where the text does not show all of them: special and unknown ones, besides those that begin
     /// and end a document.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<String>,

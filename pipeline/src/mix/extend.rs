@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 pub struct Extension {
     /// First sample that may differ from the old plan's.
     pub from: u64,
-    /// Documents that are padding from there on, by the names they have in their sources; behind `family:` a document with all other
+    /// Documents that are padding from there on, by the names they have in their sources; after `family:` a document with all other
     /// texts of its family, or a family's id.
     pub takedown: Vec<String>,
     /// Whether the mixture decides what follows; otherwise the old phases stay, and only documents are taken down.
@@ -98,7 +98,7 @@ impl Extension {
         Ok(Old { lock, plan, from: self.from, used, takedown })
     }
 
-    /// What names the folder of the extended plan, beside the mixture.
+    /// What, besides the mixture, names the folder of the extended plan.
     pub(super) fn identity(&self, old: Hash, takedown: &[TakedownShard]) -> String {
         format!("extend {old} from {} {} {takedown:?}", self.from, self.new_phases)
     }

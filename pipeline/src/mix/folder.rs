@@ -33,7 +33,7 @@ pub(super) fn name(manifest: Hash, mixture: &str, proxy: Option<[u64; 2]>, exten
     format!("{PLAN_DIR}/{}", Hash::of(identity.as_bytes()).short())
 }
 
-/// Files of a plan beside `plan.lock`.
+/// Files of a plan other than `plan.lock`.
 pub(super) fn packs(lock: &PlanLock) -> impl Iterator<Item = &PackRef> {
     let packs = lock.pools.iter().flat_map(|pool| {
         pool.passes.iter().filter_map(|pass| pass.pack.as_ref()).chain([&pool.validation.pack])

@@ -324,7 +324,7 @@ impl MixPool {
     /// Lets the parts serve a phase.
     ///
     /// # Errors
-    /// A damaged shard, a full disk, or a wish to stop.
+    /// A damaged shard, a full disk, or a request to stop.
     pub fn serve(
         &mut self,
         parts: &[Amount],

@@ -65,7 +65,7 @@ documented! {
         pub packing: Packing,
         /// `"each-once"` shows each text of a family once before any of them is shown again; without it `original_share` decides.
         pub variants: Option<Turns>,
-        /// `"stitched"` shows all texts of a family in every pass, one after the other as one document, so that later texts attend to
+        /// `"stitched"` shows all texts of a family in every pass, one after another as one document, so that later texts attend to
         /// earlier ones; `"separate"`, the default, one text as a document of its own.
         pub layout: Option<Layout>,
         /// How passes differ: `"gap"`, the default, keeps windows in place and shuffles the families in them; `"documents"` shuffles the

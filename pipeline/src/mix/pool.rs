@@ -104,7 +104,7 @@ pub struct Families {
     /// How often each document was shown so far.
     uses: Vec<AtomicU32>,
     pass_tokens: BTreeMap<u32, u64>,
-    /// A pass from which on nothing is shown any more, because all texts rest or there are none.
+    /// A pass from which nothing is shown any more, because all texts rest or there do not count.
     end: Option<u32>,
 }
 
@@ -313,7 +313,7 @@ impl Families {
         self.table.len() as u64
     }
 
-    /// Whether there are none.
+    /// Whether there do not count.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }

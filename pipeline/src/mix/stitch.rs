@@ -96,7 +96,7 @@ impl StitchedWindow {
     }
 }
 
-/// Pieces by document and offset, neighbours as one.
+/// Pieces by document and offset, neighbors as one.
 pub(super) fn joined(pieces: impl Iterator<Item = PackedPiece>) -> Vec<PackedPiece> {
     let mut sorted: Vec<PackedPiece> = pieces.collect();
     sorted.sort_unstable_by_key(|piece| (piece.doc, piece.offset));

@@ -166,7 +166,7 @@ impl PoolBuilder {
     /// Bins that serve `amount` for a phase. Passes are laid out as they are needed; a new stream for other sequences gets the number `next_number`.
     ///
     /// # Errors
-    /// A damaged shard, a full disk, or a wish to stop.
+    /// A damaged shard, a full disk, or a request to stop.
     pub fn take(
         &mut self,
         amount: Amount,

@@ -21,7 +21,7 @@ pub fn is_url(path: &Path) -> bool {
     text.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme))
 }
 
-/// The path behind `file://`; other texts as they are.
+/// The path after `file://`; other texts as they are.
 pub fn without_file_scheme(path: &str) -> &str {
     path.strip_prefix("file://").unwrap_or(path)
 }

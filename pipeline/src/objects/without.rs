@@ -1,4 +1,4 @@
-//! What stands for the object stores in a program that was built without them: every URL is refused, and there are no objects.
+//! Stands in for the object stores in a program built without them: every URL is refused, and there are no objects.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ fn refused(url: &str) -> String {
     )
 }
 
-/// Objects behind a URL.
+/// Objects at a URL.
 ///
 /// # Errors
 /// Always.

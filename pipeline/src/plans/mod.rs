@@ -23,7 +23,7 @@ fn window_of(plan: &Plan, id: SampleId) -> Option<usize> {
     })
 }
 
-/// Position of a bin in the stream of its pool: the passes one after the other.
+/// Position of a bin in the stream of its pool: the passes one after another.
 fn stream_position(pool: &PoolLock, id: SampleId) -> u64 {
     pool.passes.iter().take(pass_index(pool, id.pass)).map(PassLock::n_bins).sum::<u64>() + id.bin
 }

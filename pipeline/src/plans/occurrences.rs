@@ -45,7 +45,7 @@ pub struct Occurrences {
     pub validation: Vec<u64>,
     /// Samples that show another text of its family.
     pub other_texts: u64,
-    /// Sample from which on it is taken down, and the texts of its family that are not.
+    /// Sample from which it is taken down, and the texts of its family that are not.
     pub taken_down: Option<Takedown>,
     /// Why no sample shows it, where none does.
     pub reason: Option<String>,
@@ -104,7 +104,7 @@ pub struct Answer {
 /// Looks for the documents that are called `id`, see [`lookup`]. `watch` advances by one a sample.
 ///
 /// # Errors
-/// There is no document of this name, kept or dropped; no plan; damaged files.
+/// There is not a document of this name, kept or dropped; no plan; damaged files.
 pub fn find(out: &Path, id: &str, watch: &Watch) -> Result<Answer> {
     let plan = Plan::open(out)?;
     let found = lookup::find(out, plan.manifest(), [id])?.remove(id).unwrap_or_default();

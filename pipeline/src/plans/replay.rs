@@ -1,4 +1,4 @@
-//! The invariants of a plan, checked on samples chosen at random: what `moe-data verify` does beside
+//! The invariants of a plan, checked on samples chosen at random: what `moe-data verify` does besides
 //! comparing digests. With as many samples as the plan has, the check is complete.
 //!
 //! - A sample is as long as its phase says; its pieces follow one another, lie inside their documents and

@@ -1,4 +1,4 @@
-//! The template of conversations: where it comes from, what it is given, and what a recipe with conversations may not ask for.
+//! The chat template: where it comes from, its variables, and what a recipe with conversations may not ask for.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::filter::Action;
 use crate::recipe::{ChatTemplate, SourceConfig};
 use crate::tokenizer::{EOD, Encoder, SpecialInText};
 
-/// Files beside a tokenizer that hold its template.
+/// Files next to a tokenizer that hold its template.
 const TEMPLATE_FILE: &str = "chat_template.jinja";
 const CONFIG_FILE: &str = "tokenizer_config.json";
 
@@ -57,7 +57,7 @@ impl Prepared {
         let unknown = chat::unknown_specials(&template.source, &template.specials);
         if goal == Goal::Shards && !unknown.is_empty() {
             self.warnings.push(format!(
-                "the chat template writes `{}`, which is no special token of the tokenizer: it will be several tokens of text",
+                "the chat template writes `{}`, which is not a special token of the tokenizer: it will become several tokens of text",
                 unknown.join("`, `")
             ));
         }
@@ -65,7 +65,7 @@ impl Prepared {
         problems
     }
 
-    /// What would change the text of conversations behind the template's back.
+    /// Whatever would change the text of conversations behind the template's back.
     fn conflicts(&self, source: &SourceConfig) -> Vec<(String, String)> {
         let name = &source.name;
         let mut wrong = Vec::new();
@@ -151,7 +151,7 @@ impl Prepared {
     }
 }
 
-/// What a tokenizer and the files beside it say of conversations.
+/// What a tokenizer and the files next to it say about conversations.
 #[derive(Default)]
 struct TokenizerFolder {
     template: Option<String>,

@@ -10,12 +10,12 @@ pub(super) fn is_about(row: &AuditRow, document: &Found) -> bool {
     let text = |column: &str| row.get(column).and_then(serde_json::Value::as_str);
     // What was cut out before a document was dropped is not counted in its row.
     let as_read = number("raw_bytes").is_none_or(|bytes| bytes <= u64::from(document.raw_bytes));
-    let normalised = number("removed_bytes").is_none_or(|bytes| bytes == document.text.len() as u64);
+    let normalized = number("removed_bytes").is_none_or(|bytes| bytes == document.text.len() as u64);
     let in_place = match (number("start"), text("text")) {
         (Some(start), Some(sample)) => {
             document.text.get(start as usize..).is_some_and(|rest| rest.starts_with(sample))
         }
         _ => true,
     };
-    as_read && normalised && in_place
+    as_read && normalized && in_place
 }

@@ -35,7 +35,7 @@ row! {
         side: u8,
         /// Number of the fate.
         fate: u16,
-        /// Hash of its normalised text; 0 where it is not known.
+        /// Hash of its normalized text; 0 where it is not known.
         text: u128,
         /// Hash of its tokens; 0 where it has none.
         tokens: u64,
@@ -51,7 +51,7 @@ row! {
 pub struct Changes {
     /// Identities of both data sets.
     pub builds: [Hash; 2],
-    /// Documents of both, dropped ones too; records in quarantine are no documents.
+    /// Documents of both, dropped ones too; records in quarantine are not documents.
     pub documents: [u64; 2],
     /// Documents of both builds with the same fate and text.
     pub unchanged: u64,
@@ -140,7 +140,7 @@ pub fn changes(a: &Path, b: &Path, limit: usize, watch: &Watch) -> Result<Change
 }
 
 struct Collect {
-    /// Whether both builds have one tokenizer; tokens of different vocabularies mean nothing beside each other.
+    /// Whether both builds have one tokenizer; tokens of different vocabularies cannot be compared.
     with_tokens: bool,
     sorter: Sorter<FateRow>,
     names: AtomicFile,

@@ -81,12 +81,12 @@ pub struct Found {
     /// What filters measured of it.
     #[serde(skip)]
     pub filters: Vec<Looked>,
-    /// The normalised text, as rewriting rules left it.
+    /// The normalized text, as rewriting rules left it.
     #[serde(skip)]
     pub text: String,
 }
 
-/// A duplicate that went, beside what stayed.
+/// A removed duplicate and the document that stayed.
 #[derive(Clone, Debug, Serialize)]
 pub struct DuplicateOf {
     /// The row of the audit table.
@@ -115,7 +115,7 @@ pub struct Provenance {
     pub fate: String,
     /// The document.
     pub document: Found,
-    /// All that the filters measured of it, also those behind the one that dropped it.
+    /// All that the filters measured of it, also those after the one that dropped it.
     pub filters: Vec<Looked>,
     /// Rows of the audit tables of dropped documents.
     pub dropped: Vec<AuditRow>,
@@ -135,7 +135,7 @@ impl Build {
     /// Opens the folder of a build.
     ///
     /// # Errors
-    /// It is none, or its work folder was deleted.
+    /// It is not a build, or its work folder was deleted.
     pub fn open(out: &Path) -> Result<Build> {
         let work = out.join("work");
         if !work.join(crate::tables::parts::FILE).exists() {
@@ -334,7 +334,7 @@ impl Build {
         Ok(found)
     }
 
-    /// Rows of the audit of records of this name that were left out while reading: they are no documents.
+    /// Rows of the audit of records of this name that were left out while reading: they are not documents.
     ///
     /// # Errors
     /// A table cannot be read.
@@ -351,7 +351,7 @@ impl Build {
         Ok(rows)
     }
 
-    /// Lines of the quarantine whose first bytes hold `name` as a whole word: a record there is no document and has no id.
+    /// Lines of the quarantine whose first bytes hold `name` as a whole word: a record there is not a document and has no id.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -388,13 +388,13 @@ impl Build {
     }
 }
 
-/// Whether `text` holds `word` with neither a letter, a digit nor a sign of a name beside it: `1` is not in `doc-12`.
+/// Whether `text` holds `word` with neither a letter, a digit nor a name character next to it: `1` is not in `doc-12`.
 fn holds_word(text: &str, word: &str) -> bool {
     let is_of_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | '+');
     !word.is_empty()
         && text.match_indices(word).any(|(at, _)| {
             let (before, behind) = (&text[..at], &text[at + word.len()..]);
-            // The value of a JSON key begins behind its colon.
+            // The value of a JSON key begins after its colon.
             (!before.ends_with(is_of_name) || before.ends_with("\":")) && !behind.starts_with(is_of_name)
         })
 }

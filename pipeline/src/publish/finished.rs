@@ -83,7 +83,7 @@ pub fn finished_parts(out: &Path) -> Result<Parts> {
     let usage = |message: &str| Error::Usage(format!("{} {message}", out.display()));
     let Some(finished) = finished(out).filter(|_| work.join(parts::FILE).exists()) else {
         return Err(usage(
-            "is no finished build with its work folder; run moe-data build first (texts are taken from the work folder)",
+            "is not a finished build with its work folder; run moe-data build first (texts are taken from the work folder)",
         ));
     };
     let digest = Hash::of_file(&work.join(parts::FILE))?;

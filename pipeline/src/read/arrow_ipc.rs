@@ -54,7 +54,7 @@ pub(super) struct ArrowReader {
     batch_bytes: u64,
     /// Bytes of the texts of all dictionaries, each of which a batch may show once whatever its size.
     dictionary_bytes: u64,
-    /// Row in the batch behind the last one in `columns`.
+    /// Row in the batch after the last one in `columns`.
     sliced: usize,
     columns: Columns,
     at: usize,
@@ -325,7 +325,7 @@ fn uncompressed_bytes(buffer: &[u8], codec: CompressionType) -> Option<u64> {
     (is_possible && is_bounded).then_some(declared)
 }
 
-/// The most that an LZ4 frame can hold: its blocks at their largest size (LZ4 frame format 1.6.4). `None` when it is none.
+/// The most that an LZ4 frame can hold: its blocks at their largest size (LZ4 frame format 1.6.4). `None` if it is not one.
 fn lz4_bytes(frame: &[u8]) -> Option<u64> {
     if frame.is_empty() {
         return Some(0);

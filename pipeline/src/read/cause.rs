@@ -1,4 +1,4 @@
-//! Why a record is no document: the cause by name, and what is known of the record.
+//! Why a record is not a document: the cause by name, and the details.
 
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,7 @@ pub enum Cause {
     MissingText,
     /// The text field holds something else than text.
     TextNotAString,
-    /// The text is empty, or nothing is left of it after normalisation.
+    /// The text is empty, or nothing is left of it after normalization.
     EmptyText,
     /// The messages of a conversation are not what they should be.
     BadMessages,

@@ -43,7 +43,7 @@ impl<'de> Deserialize<'de> for Charset {
         let label = String::deserialize(deserializer)?;
         Charset::of(&label).ok_or_else(|| {
             let examples = "`windows-1252`, `iso-8859-2`, `shift_jis`, `gb18030`, `utf-16le`";
-            serde::de::Error::custom(format!("`{label}` is no encoding; expected a name such as {examples}"))
+            serde::de::Error::custom(format!("`{label}` is not an encoding; expected a name such as {examples}"))
         })
     }
 }
@@ -153,7 +153,7 @@ fn in_meta(bytes: &[u8]) -> Option<&'static Encoding> {
             _ if tag.starts_with(b"<meta") => {
                 let end = memchr::memchr(b'>', tag).unwrap_or(tag.len());
                 if let Some(found) = label_in(&tag[..end]).and_then(Encoding::for_label) {
-                    // A page whose `<meta>` could be read is no UTF-16, whatever it says.
+                    // A page whose `<meta>` could be read is not UTF-16, whatever it says.
                     return Some(if [UTF_16BE, UTF_16LE].contains(&found) { UTF_8 } else { found });
                 }
                 Some(end)
@@ -165,7 +165,7 @@ fn in_meta(bytes: &[u8]) -> Option<&'static Encoding> {
     None
 }
 
-/// The value behind `charset=`.
+/// The value after `charset=`.
 fn label_in(text: &[u8]) -> Option<&[u8]> {
     let text = text.trim_ascii();
     let at = text.windows(7).position(|word| word.eq_ignore_ascii_case(b"charset"))? + 7;

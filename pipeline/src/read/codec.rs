@@ -11,7 +11,7 @@ use super::Cause;
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
-/// What a decoder of xz takes beside its window.
+/// What an xz decoder takes besides its window.
 const XZ_BYTES: u64 = 1 << 20;
 /// A gzip header with longer names is taken for damage.
 const MAX_HEADER_BYTES: usize = 1 << 16;
@@ -202,7 +202,7 @@ impl Default for Gunzip {
 }
 
 impl Gunzip {
-    /// Behind a header.
+    /// After a header.
     fn bare() -> Gunzip {
         Gunzip { part: Part::Body, ..Gunzip::default() }
     }

@@ -10,7 +10,7 @@ use super::stream::Stream;
 use super::{Bad, Cause, FIRST_BYTES, Fault, FieldPaths, Raw, Reader, Record, charset};
 use crate::error::Result;
 
-/// A row with more fields is no table of texts.
+/// A row with more fields is not a table of texts.
 const MAX_FIELDS: usize = 1 << 14;
 /// Room for a row at first.
 const ROW_BYTES: usize = 1 << 12;
@@ -30,7 +30,7 @@ struct Rows {
     parser: csv_core::Reader,
     max_bytes: u64,
     offset: u64,
-    /// Fields of the row, one behind the other, and their ends.
+    /// Fields of the row, one after another, and their ends.
     row: Vec<u8>,
     ends: Vec<usize>,
     n_fields: usize,

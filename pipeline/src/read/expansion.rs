@@ -10,7 +10,7 @@ use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use super::Limits;
 use super::stream::FREE_EXPANSION_BYTES;
 
-/// What a row takes beside its values: without it, columns of nulls would have any number of rows.
+/// What a row takes besides its values: without it, columns of nulls would have any number of rows.
 const ROW_BYTES: u64 = 64;
 /// Memory for the rows of a row group that are decoded at a time, where a dictionary may make a long text of each.
 const BATCH_BYTES: u64 = 512 << 20;

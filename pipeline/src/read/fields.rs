@@ -25,7 +25,7 @@ pub struct FieldPaths {
     pub family: Option<String>,
     /// The variant.
     pub variant: Option<String>,
-    /// What the records say beside the text.
+    /// The metadata.
     pub metadata: MetadataFields,
     /// What is carried to exported texts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

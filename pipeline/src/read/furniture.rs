@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// Lines that are nothing but one of these, marks around it aside, are no text: headings of lists of links, and buttons. Words that a
+/// Lines that are nothing but one of these, marks around it aside, are not text: headings of link lists, and buttons. Words that a
 /// text may well have on a line of its own, such as `next` in code, are not among them.
 const PHRASES: &str = "share this|share this article|read more|related|related topics|related articles|related posts|related subjects|\
     related stories|related content|leave a comment|leave a reply|post a comment|comments are closed|advertisement|sponsored|\
@@ -22,7 +22,7 @@ const MOST_OF_TEXT: f64 = 0.2;
 /// A text with less than this share in paragraphs has short lines of its own: verses, lists, tables.
 const LEAST_IN_PARAGRAPHS: f64 = 0.5;
 
-/// The text without lines of furniture, and without the short lines behind its last sentence. A text that is nothing else stays as it is.
+/// The text without lines of furniture, and without the short lines after its last sentence. A text that is nothing else stays as it is.
 pub(super) fn removed(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !is_known(line)).collect();
     let lines = &lines[..lines.len() - n_behind_the_last_sentence(&lines)];
@@ -82,7 +82,7 @@ mod tests {
         check("P\nP\n\nTags\nnews, mills\nHome", "P\nP");
         check("P\nP\nWhat you need:\nflour\nwater", "P\nP\nWhat you need:\nflour\nwater");
         check("P\nShe said so.\nJoe", "P\nShe said so.");
-        // Verses, and pages of which much stands behind the last sentence.
+        // Verses, and pages of which much stands after the last sentence.
         check("Tiger tiger\nburning bright\nin the forests", "Tiger tiger\nburning bright\nin the forests");
         let names = (0..9).map(|i| format!("name of a person {i}")).collect::<Vec<_>>().join("\n");
         check(&format!("P\nP\n{names}"), &format!("P\nP\n{names}"));

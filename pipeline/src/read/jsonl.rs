@@ -11,7 +11,7 @@ use crate::error::Result;
 pub(super) struct JsonlReader {
     lines: Lines,
     objects: Objects,
-    /// Lines that start behind this byte are not ours.
+    /// Lines that start after this byte are not ours.
     end: u64,
     /// Whether the whole file may still turn out to have no record.
     may_be_empty: bool,

@@ -46,7 +46,7 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Moves behind the next line end, or at least to `limit`.
+    /// Moves after the next line end, or at least to `limit`.
     fn skip_line(&mut self, limit: u64) -> Result<()> {
         while self.offset < limit {
             let Ok(available) = self.stream.fill()? else { return Ok(()) };

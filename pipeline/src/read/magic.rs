@@ -69,7 +69,7 @@ const SURE: &[(&[u8], &str)] = &[
     (b"\xff\xfe\0\0", "text in UTF-32; convert it to UTF-8"),
 ];
 
-/// Magics that a text may start with: they count only where what follows is no text.
+/// Magics that a text may start with: they count only where the rest is not text.
 const WITH_BINARY: &[(&[u8], &str)] = &[
     (b"GIF8", PICTURE),
     (b"BM", PICTURE),
@@ -101,7 +101,7 @@ pub(super) fn refused(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// A file that is none of these may still be no text.
+/// A file that is none of these may still not be text.
 pub(super) fn is_binary(start: &[u8]) -> Option<&'static str> {
     (!looks_like_text(start)).then_some("no text; its format is not known")
 }

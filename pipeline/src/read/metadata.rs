@@ -1,4 +1,4 @@
-//! What a record says about a document beside its text: quality, language, tags, date, score. All
+//! A document's metadata: quality, language, tags, date, score. All
 //! are optional: a field that is absent, null or an empty text is unknown. A value of another type
 //! or range is a bad record, since a typing error in the metadata would otherwise pass as unknown.
 

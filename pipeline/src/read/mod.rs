@@ -1,5 +1,5 @@
 //! Readers turn a file into records. They never fail on bad content: a record that cannot be a
-//! document comes out as [`Bad`] with its cause and place, and reading goes on behind it. Only
+//! document comes out as [`Bad`] with its cause and place, and reading goes on after it. Only
 //! the operating system's refusal is an error.
 
 mod archive;
@@ -194,7 +194,7 @@ pub struct Raw {
     pub family: Option<String>,
     /// Value of the variant field.
     pub variant: Option<String>,
-    /// What the record says beside the text.
+    /// Its metadata.
     pub metadata: OwnedMetadata,
     /// Name of the encoding, where it was guessed.
     pub guessed: Option<&'static str>,

@@ -1,5 +1,5 @@
 //! One JSON object, read as leniently as its meaning allows: half surrogate pairs become U+FFFD, `NaN` and infinities in
-//! fields that nobody asked for are passed over, and raw control characters are kept for normalisation. For everything
+//! fields that nobody asked for are passed over, and raw control characters are kept for normalization. For everything
 //! else the error says what is wrong and in which column.
 
 use std::borrow::Cow;
@@ -25,7 +25,7 @@ pub(super) struct Wanted {
 #[derive(Debug, PartialEq)]
 pub(super) struct Parsed {
     pub object: Value,
-    /// Numbers at the paths of [`Wanted::names`] that are no integers of 64 bits, as they were written.
+    /// Numbers at the paths of [`Wanted::names`] that are not 64-bit integers, as written.
     pub digits: Vec<(String, String)>,
     /// The values of [`Wanted::sources`] that are there, as they were written.
     pub sources: Vec<(String, String)>,
@@ -193,7 +193,7 @@ struct Mended {
     text: String,
     /// The first number that is none.
     note: String,
-    /// Places in `text` behind which it is so many bytes longer than the original.
+    /// Places in `text` after which it is so many bytes longer than the original.
     longer: Vec<(usize, usize)>,
 }
 

@@ -126,7 +126,7 @@ impl ParquetReader {
     /// Gives up the rest of the row group: its rows are counted, since the footer says how many
     /// there are.
     fn broken_group(&mut self, cause: Cause) -> Result<Option<Record>> {
-        // What a store failed to send is no damage.
+        // A failing store does not mean damage.
         self.file.check(&self.path)?;
         let n_records = self.group.end_row.saturating_sub(self.row).max(1);
         // Of a part of a row group the size is unknown.

@@ -27,14 +27,14 @@ pub enum Slice {
     Batches(Batches),
 }
 
-/// Neighbouring batches of an Arrow file.
+/// Neighboring batches of an Arrow file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batches {
     /// Bytes before the first batch of the file: schema and dictionaries.
     pub head: u64,
     /// First byte of the first of these batches.
     pub start: u64,
-    /// The byte behind the last one.
+    /// The byte after the last one.
     pub end: u64,
     /// Row of the file that the first one begins with.
     pub first_row: u64,

@@ -130,7 +130,7 @@ fn of_name(path: &Path) -> Option<Format> {
     }
 }
 
-/// `{`, then a key or the end of the object: `{% templates %}` are text. An array of objects, and an object that goes on behind its
+/// `{`, then a key or the end of the object: `{% templates %}` are text. An array of objects, and an object that goes on after its
 /// first line, are not JSONL.
 fn of_json(start: &[u8]) -> Option<Format> {
     let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);

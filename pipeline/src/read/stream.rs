@@ -443,7 +443,7 @@ impl Packed {
                 self.ended = true;
                 return Ok(0);
             }
-            // Zeros between and behind members are padding, as gzip and xz themselves have it.
+            // Zeros between and after members are padding, as gzip and xz themselves have it.
             let padding = input.iter().take_while(|byte| **byte == 0).count();
             if padding > 0 && matches!(self.packing, Packing::Gzip | Packing::Xz) {
                 return Ok(padding);

@@ -141,7 +141,7 @@ pub(super) fn collapse(page: &str) -> String {
                 () if is_any(SEPARATORS) => Gap::Blank,
                 () => Gap::None,
             };
-            // Inside an element a gap stands before its start tag and behind its end tag, as in pages written by hand.
+            // Inside an element a gap stands before its start tag and after its end tag, as in pages written by hand.
             if own != Gap::None && !tag.is_end {
                 gap = gap.max(own);
             }

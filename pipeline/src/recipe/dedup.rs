@@ -12,7 +12,7 @@ documented! {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct DedupConfig {
-        /// Whether of documents with equal normalised text only one is kept.
+        /// Whether of documents with equal normalized text only one is kept.
         pub exact: bool,
         /// Output folders of other builds, relative to the recipe's folder: documents that they have are removed.
         pub against: Vec<String>,
@@ -113,7 +113,7 @@ pub enum Action {
 pub enum Keep {
     /// The one of the earlier source, then of the lower variant.
     First,
-    /// The one with the most bytes of normalised text.
+    /// The one with the most bytes of normalized text.
     Longest,
     /// The one with the greatest `date`, compared as text; a document without one is the oldest.
     Newest,

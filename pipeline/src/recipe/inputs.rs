@@ -81,7 +81,7 @@ impl Found {
     }
 }
 
-/// Files behind `paths`, relative to `base`.
+/// The files that `paths` name, relative to `base`.
 ///
 /// A file is taken as it is, a folder with all files below it except hidden ones, a pattern with
 /// all files it matches. A URL (`s3://`, `gs://`, `az://`) means objects in the same way.
@@ -163,7 +163,7 @@ fn search(base: &Path, paths: &[String], choice: Option<&Choice<'_>>) -> Result<
         match result {
             Err(message) => wrong.push(format!("`{path}`: {message}")),
             Ok(n_objects) if files.is_empty() && n_left_out + n_objects > 0 => wrong.push(format!(
-                "`{path}`: all {} files there were written by this program, whose output is no input; copy what you want to read elsewhere",
+                "`{path}`: all {} files there were written by this program, whose output is never input; copy the files to read somewhere else",
                 n_left_out + n_objects
             )),
             Ok(_) if files.is_empty() => {

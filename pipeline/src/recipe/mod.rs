@@ -275,7 +275,7 @@ impl Recipe {
         if limits != (Limits { max_doc_bytes: limits.max_doc_bytes, ..usual }) {
             identity["limits"] = json!([limits.max_expansion, limits.max_window_bytes]);
         }
-        // As before there was any, where there is none.
+        // Absent where there is none, as in versions before it.
         if let (Some(rephrase), Some(map)) = (&self.rephrase, identity.as_object_mut()) {
             map.insert("rephrase".to_owned(), json!(rephrase.styles));
         }
@@ -324,7 +324,7 @@ impl Recipe {
         // A recipe without filters has no such key any more.
         for filter in value.get_mut("filter").and_then(Value::as_array_mut).into_iter().flatten() {
             filter.as_object_mut().and_then(|filter| filter.remove("files"));
-            // In the file a filter's settings stand beside its name.
+            // In the file a filter's settings are next to its name.
             if let Some(Value::Object(settings)) = filter.as_object_mut().and_then(|f| f.remove("settings")) {
                 filter.as_object_mut().into_iter().for_each(|f| f.extend(settings.clone()));
             }

@@ -187,7 +187,7 @@ impl Merge {
     }
 
     /// An entry changes the profile's first filter of its rule that still has all the entry's sources, for these; without
-    /// such a filter it is a new one behind all others. Returns what it became.
+    /// such a filter it is a new one after all others. Returns what it became.
     fn add(&mut self, entry: &Entry, changes: &Override) -> FilterConfig {
         let wanted = if changes.sources.is_empty() { &self.all_sources } else { &changes.sources };
         let place = self.filters.iter().position(|filter| {

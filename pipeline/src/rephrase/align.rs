@@ -1,6 +1,6 @@
 //! Sentences of two texts side by side, by the words they share.
 //!
-//! A monotone alignment in the manner of Gale and Church (1993), with shared content words beside the lengths: groups of up to
+//! A monotone alignment in the manner of Gale and Church (1993), with shared content words in addition to lengths: groups of up to
 //! three sentences match, and a sentence may match nothing. What a gate asks is then local: is what this sentence says
 //! found in the sentences that stand at its place?
 

@@ -40,7 +40,7 @@ pub struct Assembly<'a> {
     pub styles: &'a [Style],
     /// Who was asked.
     pub model: &'a Model,
-    /// Licence of what it writes.
+    /// License of what it writes.
     pub licence: Option<&'a str>,
     /// Its answers.
     pub cache: &'a Cache,
@@ -182,7 +182,7 @@ pub(super) struct Origin<'a> {
     pub template: Hash,
     /// How answers were drawn.
     pub sampling: Sampling,
-    /// Licence of what it writes.
+    /// License of what it writes.
     pub licence: Option<&'a str>,
 }
 

@@ -14,13 +14,13 @@ use crate::strict_toml::{Fault, Section};
 pub struct ChunkConfig {
     /// Most tokens of a chunk, estimated as [`tokens`] does.
     pub tokens: u64,
-    /// What the model sees beside the chunk.
+    /// What the model sees besides the chunk.
     pub context: Context,
     /// Tokens of the excerpt around a chunk, for `context = "rolling"`.
     pub excerpt_tokens: u64,
 }
 
-/// What the model sees beside a chunk.
+/// What the model sees besides a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Context {
@@ -58,12 +58,12 @@ pub fn tokens(text: &str) -> u64 {
     ascii.div_ceil(4) + others.div_ceil(3)
 }
 
-/// A piece of the document: what is asked about, with the white space behind it that belongs to no answer.
+/// A piece of the document: what is asked about, with the white space after it that belongs to no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
     /// Bytes of the text that is rewritten.
     pub body: Range<usize>,
-    /// Bytes of white space behind it.
+    /// Bytes of white space after it.
     pub tail: Range<usize>,
 }
 
@@ -96,7 +96,7 @@ pub fn chunks(text: &str, most_tokens: u64) -> Vec<Chunk> {
         .collect()
 }
 
-/// Paragraphs with the empty lines behind them.
+/// Paragraphs with the empty lines after them.
 fn paragraphs(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let (mut start, mut at, mut after_empty) = (0, 0, false);
@@ -125,7 +125,7 @@ fn split(text: &str, range: Range<usize>, most: u64, out: &mut Vec<Range<usize>>
     let lines: Vec<&str> = whole.split_inclusive('\n').collect();
     let sentences: Vec<&str> = whole.split_sentence_bounds().collect();
     let words: Vec<&str> = whole.split_word_bounds().collect();
-    // Wrapped lines are no sentences, but where sentences are too long lines are better than words.
+    // Wrapped lines are not sentences, but where sentences are too long, lines are better than words.
     for pieces in [sentences, lines, words] {
         if pieces.len() > 1 {
             let mut at = range.start;
@@ -153,7 +153,7 @@ fn split(text: &str, range: Range<usize>, most: u64, out: &mut Vec<Range<usize>>
     }
 }
 
-/// The stretch of a text around a chunk that a model gets to see: up to `most` tokens, as much behind the chunk as before it, cut
+/// The stretch of a text around a chunk that a model gets to see: up to `most` tokens, as much after the chunk as before it, cut
 /// at white space.
 pub fn excerpt<'t>(text: &'t str, chunk: &Chunk, most: u64) -> &'t str {
     if tokens(text) <= most {
@@ -179,7 +179,7 @@ pub fn excerpt<'t>(text: &'t str, chunk: &Chunk, most: u64) -> &'t str {
     text[start..end].trim()
 }
 
-/// Puts the answers of all chunks together: each with the white space that stood behind its chunk.
+/// Puts the answers of all chunks together: each with the white space that stood after its chunk.
 pub fn join(text: &str, chunks: &[Chunk], answers: &[String]) -> String {
     let mut joined = String::new();
     for (i, (chunk, answer)) in chunks.iter().zip(answers).enumerate() {

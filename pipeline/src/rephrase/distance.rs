@@ -1,4 +1,4 @@
-//! A variant that is nearly its original, or nearly another variant, is no new view of the family.
+//! A variant that is nearly its original, or nearly another variant, is not a new view of the family.
 
 use crate::dedup::minhash::signature::{self, Profile, SketchConfig, Sketcher};
 

@@ -37,7 +37,7 @@ use crate::watch::Watch;
 pub enum Layout {
     /// `id`, `style`, `text`, `model`, and optionally `source`.
     Plain,
-    /// `generation` and `model_name` of distilabel's `TextGeneration`, beside `id`, `style` and `source` of its input.
+    /// `generation` and `model_name` of distilabel's `TextGeneration`, besides `id`, `style` and `source` of its input.
     Distilabel,
     /// `metadata.rollout_results` of datatrove's `InferenceRunner`: a list of texts, or of objects with `text` and `finish_reason`.
     Datatrove,
@@ -64,7 +64,7 @@ impl Layout {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    /// The variants of a record, none where nothing was generated: `text` is its text field, normalised, `kept` the object of the other
+    /// The variants of a record, none where nothing was generated: `text` is its text field, normalized, `kept` the object of the other
     /// ones.
     ///
     /// # Errors
@@ -224,7 +224,7 @@ impl Candidates {
         self.rows.len() as u64
     }
 
-    /// Whether there are none.
+    /// Whether there do not count.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -330,7 +330,7 @@ impl Candidates {
 const BATCH: usize = 64;
 /// Reason of a text that is for no kept original of the build.
 pub const UNKNOWN: &str = "unknown_document";
-/// Reason of a text beside which another one of its original and style was taken.
+/// Reason for a text when another one of its original and style was already taken.
 pub const REPEATED: &str = "repeated";
 
 /// A style that has no file: its name and the default limits.

@@ -1,4 +1,4 @@
-//! A document in a style as a conversation: its chunks are asked one after the other, since the next one may need what was
+//! A document in a style as a conversation: its chunks are asked one after another, since the next one may need what was
 //! written for the last.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::prompt;
 use super::style::Style;
 use crate::error::Result;
 
-/// Version of everything that decides a request beside the template.
+/// Version of everything that decides a request except the template.
 const VERSION: u32 = 1;
 
 /// Who is asked.

@@ -115,7 +115,7 @@ fn find_texts(
     watch: &Watch,
 ) -> Result<()> {
     let cuts = Cuts::read(cuts)?;
-    // An original that deduplication put into another family is none any more.
+    // An original that deduplication moved to another family no longer counts.
     let families = Families::read(families)?;
     let mut survivors = rows::survivors(kept, removed)?.into_iter().peekable();
     // Where nothing was cut the hash of the whole text is the text's.

@@ -25,7 +25,7 @@ pub struct Parent {
     pub family: FamilyId,
     /// Hash of `text`: a later build takes a variant up only where this is still the same.
     pub text_hash: TextHash,
-    /// What its record says beside the text.
+    /// Its metadata.
     pub metadata: OwnedMetadata,
     /// What is left of the text after all cuts.
     pub text: String,
@@ -52,11 +52,11 @@ impl Originals {
     /// Opens the folder of a build.
     ///
     /// # Errors
-    /// It is none, or its work folder was deleted.
+    /// It is not a build, or its work folder was deleted.
     pub fn open(out: &Path) -> Result<Originals> {
         let work = out.join("work");
         if !work.join(crate::tables::parts::FILE).exists() || !out.join(moe_shards::Manifest::FILE).exists() {
-            let message = "is no finished build with its work folder; run moe-data build first (texts are taken from the work folder)";
+            let message = "is not a finished build with its work folder; run moe-data build first (texts are taken from the work folder)";
             return Err(Error::Usage(format!("{} {message}", out.display())));
         }
         let Parts { parts, quality_edges, .. } = Parts::read(&work)?;
@@ -89,7 +89,7 @@ impl Originals {
         Ok(())
     }
 
-    /// Reads the documents at these places, which are sorted, one after the other.
+    /// Reads the documents at these places, which are sorted, one after another.
     pub fn at<'a>(&'a self, places: &'a [Place]) -> ParentsAt<'a> {
         ParentsAt { originals: self, places, reader: None, found: VecDeque::new() }
     }
@@ -151,7 +151,7 @@ impl PartReader {
     }
 
     /// Appends the originals of the next batch that are wanted; false at the end. Documents that deduplication put into other
-    /// families are no originals any more.
+    /// families are no longer originals.
     fn next_batch(
         &mut self,
         part: &PartPlace,

@@ -73,7 +73,7 @@ pub struct Accepted {
     pub template: Hash,
     /// How answers were drawn; the seed is different for each chunk and part of its key.
     pub sampling: Sampling,
-    /// Keys of the completions, one for each chunk; of a variant that was imported, the digest of its normalised text.
+    /// Keys of the completions, one for each chunk; of a variant that was imported, the digest of its normalized text.
     pub keys: Vec<Key>,
     /// The worst value of each rule.
     pub gates: BTreeMap<String, f64>,
@@ -81,7 +81,7 @@ pub struct Accepted {
     pub prompt_tokens: u64,
     /// Tokens of the answers.
     pub completion_tokens: u64,
-    /// Licence of what the model wrote, as the user gave it.
+    /// License of what the model wrote, as the user gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
 }
@@ -123,7 +123,7 @@ impl Accepted {
     }
 }
 
-/// Reads a file of accepted variants, one after the other.
+/// Reads a file of accepted variants, one after another.
 ///
 /// # Errors
 /// The file cannot be opened. A bad line is an error of its item: these files are ours, so nothing in them is skipped.
@@ -288,7 +288,7 @@ impl Ledger {
         let bytes = fs::read(&path).map_err(Error::io(&path, "read"))?;
         let again = "`moe-data rephrase validate` writes it again";
         let ledger: Ledger = serde_json::from_slice(&bytes).map_err(|e| {
-            Error::data(&path, format!("is damaged or no ledger of rephrasing ({e}); {again}"))
+            Error::data(&path, format!("is damaged or not a ledger of rephrasing ({e}); {again}"))
         })?;
         match ledger.version {
             VERSION => Ok(ledger),

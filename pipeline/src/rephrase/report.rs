@@ -32,7 +32,7 @@ pub struct Report {
     values: BTreeMap<String, BTreeMap<String, Values>>,
 }
 
-/// A text beside the one that it was made from.
+/// A text next to the one it was made from.
 pub(crate) struct Sample {
     /// Ties and order: a hash of the document, so that samples do not depend on the order of documents.
     pub(crate) rank: u64,

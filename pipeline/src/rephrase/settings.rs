@@ -38,7 +38,7 @@ pub struct Settings {
     pub max_documents: Option<u64>,
     /// Seed of the choice.
     pub seed: u64,
-    /// Licence of what the model writes.
+    /// License of what the model writes.
     pub licence: Option<String>,
 }
 
@@ -67,7 +67,7 @@ impl Settings {
     /// Reads the settings of a folder.
     ///
     /// # Errors
-    /// There are none, because nothing was asked yet, or they are of another version.
+    /// Nothing was asked yet, or they are of another version.
     pub fn read(folder: &Path) -> Result<Settings> {
         let path = folder.join(FILE);
         let bytes = fs::read(&path).map_err(|e| match e.kind() {

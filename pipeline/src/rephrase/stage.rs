@@ -41,7 +41,7 @@ impl Stage for RephrasedParams {
     type Inputs = ();
 
     /// # Errors
-    /// The file is not of this program, not as it was written, or of another source, or a style is none of the recipe's.
+    /// The file is not ours, was changed, or is of another source, or the recipe does not list a style.
     fn run(&self, _: &(), folder: &Path, watch: &Watch) -> Result<Report> {
         self.input.unchanged(|| self.read(folder, watch))
     }

@@ -25,7 +25,7 @@ const N_EXAMPLES: usize = 5;
 /// Makes the page of two output folders, A and B.
 ///
 /// # Errors
-/// One of them is no finished build, or one of its files is damaged; a wish to stop.
+/// One of them is not a finished build, or one of its files is damaged; a request to stop.
 pub fn compare(folders: [&Path; 2], generator: &str, watch: &Watch) -> Result<Report> {
     if let Some(bad) = folders.iter().find(|out| !out.join(Manifest::FILE).exists()) {
         let message = "holds no finished build; name the output folders of two builds";

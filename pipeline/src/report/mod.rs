@@ -66,7 +66,7 @@ impl Report {
 /// Makes the page of an output folder.
 ///
 /// # Errors
-/// It is none, or one of its files is damaged; a wish to stop.
+/// It is not a build, or one of its files is damaged; a request to stop.
 pub fn report(out: &Path, generator: &str, watch: &Watch) -> Result<Report> {
     let ledger = Ledger::read(out)?;
     let mut facts = vec![

@@ -1,4 +1,4 @@
-//! Rephrasings: how many were accepted, which gate refused the others, how far from their originals they are, and some of each beside the
+//! Rephrasings: how many were accepted, which gate refused the others, how far from their originals they are, and some of each next to the
 //! text that they were made from. All of it comes from the files that `moe-data rephrase` left; nothing is judged again.
 
 use std::collections::BTreeMap;

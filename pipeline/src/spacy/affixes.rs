@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::characters::{BEFORE_STOP, LETTER, LOWER, PREFIX, QUOTE, SUFFIX, SYMBOL, UPPER, is};
 
-/// What is a word of its own behind a digit at the end of a chunk. The glued `тбكم` is spaCy's.
+/// What is a word of its own after a digit at the end of a chunk. The glued `тбكم` is spaCy's.
 const UNITS: &str = "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph hPa \
     Pa mbar mb MB kb KB gb GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч кПа Па \
     мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ тбكم كم² كم³ م م² م³ سم سم² سم³ مم مم² مم³ كم غرام جرام جم كغ ملغ كوب اكواب";
@@ -61,7 +61,7 @@ pub fn suffix_len(chunk: &str) -> usize {
     by_mark.max(unit_len(chunk))
 }
 
-/// Bytes behind the last digit, if they are a unit or a currency.
+/// Bytes after the last digit, if they are a unit or a currency.
 fn unit_len(chunk: &str) -> usize {
     let mut len = 0;
     for c in chunk.chars().rev().take(LONGEST_UNIT + 1) {
@@ -98,7 +98,7 @@ pub fn infixes(text: &str) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// Bytes of the infix at the start of `rest`, whose first character is `c`, behind the character `left`.
+/// Bytes of the infix at the start of `rest`, whose first character is `c`, after the character `left`.
 fn infix_len(left: Option<char>, c: char, rest: &str) -> usize {
     if c.is_ascii_alphanumeric() {
         return 0;

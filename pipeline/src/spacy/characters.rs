@@ -16,7 +16,7 @@ pub const PREFIX: u8 = 16;
 pub const SUFFIX: u8 = 32;
 /// A quotation mark; the comma is among them.
 pub const QUOTE: u8 = 64;
-/// A full stop behind it is a word of its own at the end of a chunk.
+/// A full stop after it is a word of its own at the end of a chunk.
 pub const BEFORE_STOP: u8 = 128;
 
 /// Names of the bits in `characters.txt`, the first bit first.

@@ -2,7 +2,7 @@
 //! between white space loses marks at its edges, then it is an exception (`can't` is two words), a URL, or cut where a mark
 //! stands between letters. The order of the steps is that of spaCy's `Tokenizer`.
 //!
-//! The data was made by asking spaCy about every code point and for its exceptions (MIT licence, Copyright ExplosionAI GmbH).
+//! The data was made by asking spaCy about every code point and for its exceptions (MIT license, Copyright ExplosionAI GmbH).
 
 mod affixes;
 mod characters;
@@ -34,7 +34,7 @@ struct Exception {
     /// Where its words end.
     ends: Vec<usize>,
     /// Where the words end that the rules for marks would make, if they would make several: where such words
-    /// stand beside each other inside a chunk they become the exception's words.
+    /// are adjacent inside a chunk they become the exception's words.
     joins: Option<Vec<usize>>,
 }
 
@@ -93,7 +93,7 @@ impl Tokenizer {
         self.buckets[bucket(chunk)].iter().find(|exception| exception.whole == chunk)
     }
 
-    /// Hands the words of a text to `each`, in order; white space is none.
+    /// Hands the words of a text to `each`, in order; white space is skipped.
     pub fn words<'t>(&self, text: &'t str, each: &mut impl FnMut(&'t str)) {
         for chunk in text.split(is_space).filter(|chunk| !chunk.is_empty()) {
             self.split(chunk, each);

@@ -147,7 +147,7 @@ mod tests {
             block.documents().map(|(_, _, id, tokens)| (id, tokens.iter().map(|t| t.0).collect())).collect();
         let expected = [("x", vec![104, 105]), ("é", vec![0, 1, 2]), ("é", vec![100]), ("z", vec![9])];
         assert_eq!(found, expected);
-        // An id that is cut inside a character, and tokens behind the end.
+        // An id that is cut inside a character, and tokens after the end.
         assert!(Block::read(&folders, &[row(0, 0, 1, 1, 1)]).is_err());
         assert!(Block::read(&folders, &[row(0, 8, 3, 0, 2)]).is_err());
     }

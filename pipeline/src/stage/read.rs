@@ -1,4 +1,4 @@
-//! Stage 1: a slice of an input file, or several small files, to normalised documents. Records that cannot be documents go to
+//! Stage 1: a slice of an input file, or several small files, to normalized documents. Records that cannot be documents go to
 //! quarantine with their place; records of a kind that holds no document are counted among the dropped.
 //!
 //! Writes `documents.parquet` and `ids.rows`, and where there is anything to write `quarantine.jsonl` and `drops.parquet`.
@@ -198,7 +198,7 @@ const MAX_DETAIL_BYTES: usize = 300;
 /// Name of the stage in the audit of what it dropped.
 pub const STAGE: &str = "read";
 
-/// A shard has a bit for each tag, so a field that is no small set of tags ends the build at once.
+/// A shard has a bit for each tag, so a field with more distinct values ends the build at once.
 ///
 /// # Errors
 /// There are more tags than bits.
@@ -215,7 +215,7 @@ pub fn check_tags(tags: &BTreeSet<String>, source: &str) -> Result<()> {
     Err(Error::Usage(message))
 }
 
-/// Normalises a record and appends it, unless there is a sample and it is not in it, and returns its id; the outer error is
+/// Normalizes a record and appends it, unless there is a sample and it is not in it, and returns its id; the outer error is
 /// the record's fault.
 fn accept(
     params: &ReadParams,

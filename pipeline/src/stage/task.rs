@@ -95,7 +95,7 @@ impl Task {
 
 /// Does a task, unless its report is there already.
 ///
-/// The work is done in a folder of its own, which becomes the task's at the end: what a killed run left
+/// The work is done in a folder of its own, which becomes the task's at the end: what a killed run leaves
 /// behind cannot mix in, another process may do the same task at once, and a report means that all the
 /// rest is complete.
 ///

@@ -37,7 +37,7 @@ pub const REASON: &str = "no_tokens";
 /// Reason for documents that the tokenizer cannot encode.
 pub const REFUSED: &str = "not_encodable";
 
-/// What to tokenize with, beside the file among the inputs.
+/// How to tokenize, besides the file among the inputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenizeParams {
     /// Name of the source.
@@ -267,7 +267,7 @@ impl Encode<'_> {
             {
                 self.verify(document.id, &text, &ids[n_boundaries..])?;
             }
-            // A document of nothing but its begin is none.
+            // A document of nothing but its begin token is empty.
             if refused.is_some() || ids.len() == n_boundaries {
                 ids.clear();
             }
@@ -311,7 +311,7 @@ impl Encode<'_> {
         self.encoder.encode_marked(text, &marks)
     }
 
-    /// Whether the tokens of a conversation are those of its text; a template may write the end of document last, which is no token of the text.
+    /// Whether the tokens of a conversation are those of its text; a template may write the end of document last, which is not a token of the text.
     fn gives_back_conversation(&self, ids: &[u32], text: &str) -> bool {
         let eod = self.vocabulary.tokens().get(self.encoder.eod().0 as usize);
         let before_eod = eod.and_then(|eod| text.strip_suffix(&*eod.name));
@@ -373,7 +373,7 @@ impl Writer {
         self.stored.write(stored)?;
         let metadata = &document.metadata;
         // Neither can fail: the build refuses a ninth tag, and a part with more than 65,535 different
-        // language codes is no text.
+        // language codes is not text.
         let language = metadata.language.map_or(0, |name| self.languages.number(name) + 1);
         let language = u16::try_from(language).map_err(|_| too_many("languages"))?;
         let mut tags = 0u8;

@@ -146,7 +146,7 @@ impl SamplePart {
                     let text = cuts.of(row).apply(document.text)?.into_owned();
                     match document.metadata.marks.is_empty() {
                         true => texts.push(text),
-                        // What a template writes as special tokens is no text to learn words of.
+                        // What a template writes as special tokens is not text to learn words from.
                         false => texts.extend(apart(text, specials)),
                     }
                 }

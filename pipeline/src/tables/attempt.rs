@@ -1,6 +1,6 @@
 //! Attempts at a task. Each works in a folder of its own, `DIGEST.tries/HOST-PID-N/`, which becomes the task's folder by one
-//! rename at the end. So two attempts at once, such as one on a node that the scheduler has given up and the one that
-//! replaces it, never write into the same files: the first to end wins, the other one is thrown away, and both would have
+//! rename at the end. So two attempts at once, such as one on a node that the scheduler gave up on and the one that
+//! replaces it, never write into the same files: the first to finish wins, the other is thrown away, and both would have
 //! left the same bytes. A task's folder is there as a whole or not at all.
 
 use std::fs::{self, File, TryLockError};
@@ -12,7 +12,7 @@ use moe_shards::atomic;
 use super::{entries, remove_if_empty};
 use crate::error::{Error, Result};
 
-/// Ends the name of the folder of a task's attempts.
+/// Suffix of the folder that holds a task's attempts.
 const TRIES: &str = "tries";
 /// A file in the folder of an attempt, locked by the process that works there.
 const ALIVE: &str = "alive";
@@ -32,7 +32,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Makes the folder of an attempt at results that belong into `output`, with a file called `report` when they are complete. What
+    /// Makes the folder of an attempt at results that belong in `output`, with a file called `report` when they are complete. What
     /// dead attempts of this machine left is removed, and so is an `output` without a report.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Attempt {
                 // Another process took it for dead between the two calls.
                 Err(TryLockError::WouldBlock) => continue,
                 Ok(()) if !path.exists() => continue,
-                // Where the file system has no locks, nobody takes an attempt for dead.
+                // Where the file system has no locks, no attempt is ever taken for dead.
                 _ => {}
             }
             return Ok(Attempt { folder, output: output.to_owned(), report, is_done: false, _alive: alive });
@@ -62,7 +62,7 @@ impl Attempt {
         &self.folder
     }
 
-    /// Puts the results, of which the report is the last, where they belong, unless another attempt was faster.
+    /// Moves the results where they belong, the report last, unless another attempt was faster.
     ///
     /// # Errors
     /// The operating system refuses.
@@ -121,7 +121,7 @@ fn make_folder(tries: &Path, host: &str) -> Result<PathBuf> {
         match fs::create_dir(&folder) {
             Ok(()) => return Ok(folder),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => n += 1,
-            // Whoever ends last removes the folder of all attempts.
+            // The last attempt to end removes the folder of all attempts.
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 fs::create_dir_all(tries).map_err(Error::io(tries, "create folder"))?;
             }
@@ -130,7 +130,7 @@ fn make_folder(tries: &Path, host: &str) -> Result<PathBuf> {
     }
 }
 
-/// Removes what killed attempts of this machine left: nobody holds the lock any more. Those of other machines stay, since
+/// Removes what killed attempts of this machine left: their lock is free. Those of other machines stay, since
 /// not every file system knows the locks of all machines.
 fn remove_dead(tries: &Path, host: &str) -> Result<()> {
     for folder in entries(tries)? {
@@ -144,8 +144,8 @@ fn remove_dead(tries: &Path, host: &str) -> Result<()> {
     Ok(())
 }
 
-/// Moves away a folder without a report, which programs that had no attempts may have left, or whose report somebody has
-/// deleted. It is moved before it is removed, so that a folder that another attempt has just finished stays whole.
+/// Moves away a folder without a report, which programs that had no attempts may have left, or whose report was
+/// deleted by hand. It is moved before it is removed, so that a folder that another attempt has just finished stays whole.
 fn set_aside(output: &Path, report: &str, tries: &Path, host: &str) -> Result<()> {
     if !output.exists() || output.join(report).exists() {
         return Ok(());

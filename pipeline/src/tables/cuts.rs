@@ -1,7 +1,7 @@
-//! Cuts: stretches of normalised text that deduplication takes out of documents that stay. The
+//! Cuts: stretches of normalized text that deduplication takes out of documents that stay. The
 //! list of a part lies under the work folder, named by its content, so that a part with the same cuts as
 //! before needs no new tokenization and a damaged list is noticed when it is read. Every stage that reads
-//! text behind deduplication reads it through [`Cuts`].
+//! text after deduplication reads it through [`Cuts`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -157,9 +157,9 @@ impl<'a> DocumentCuts<'a> {
         Ok(Cow::Owned(self.pieces(text)?.into_iter().map(|(_, piece)| piece).collect()))
     }
 
-    /// Bytes as read that each method cut: cuts are places in the normalised text, whose length may differ from
+    /// Bytes as read that each method cut: cuts are places in the normalized text, whose length may differ from
     /// what was read, so a cut counts by its share, `raw_bytes * cut / text_bytes`, where the sum of
-    /// cuts is rounded down, and the share of a later method is what is left of that sum. Where normalisation
+    /// cuts is rounded down, and the share of a later method is what is left of that sum. Where normalization
     /// changed nothing, these are the bytes of the cuts.
     pub fn raw_bytes(&self, raw_bytes: u32, text_bytes: usize) -> BTreeMap<Method, u64> {
         let mut sums = BTreeMap::new();
@@ -231,7 +231,7 @@ mod tests {
     fn cut_bytes_are_shares_of_the_bytes_as_read() {
         use Method::{Paragraph, Substring};
         let cuts = list(&[cut(0, 0, 10, Paragraph), cut(0, 20, 25, Substring)]);
-        // Nothing was changed by normalisation: the bytes themselves.
+        // Nothing was changed by normalization: the bytes themselves.
         assert_eq!(cuts.of(0).raw_bytes(100, 100), [(Paragraph, 10), (Substring, 5)].into());
         // 107 bytes were read: 107 * 10 / 100 = 10, 107 * 15 / 100 = 16.
         assert_eq!(cuts.of(0).raw_bytes(107, 100), [(Paragraph, 10), (Substring, 6)].into());

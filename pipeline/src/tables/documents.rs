@@ -38,13 +38,13 @@ pub struct Document<'a> {
     pub family: FamilyId,
     /// Which text of the family it is.
     pub variant: u8,
-    /// Bytes of the text as read, before normalisation.
+    /// Bytes of the text as read, before normalization.
     pub raw_bytes: u32,
-    /// Hash of the normalised text.
+    /// Hash of the normalized text.
     pub text_hash: TextHash,
-    /// What its record says beside the text.
+    /// Its metadata.
     pub metadata: Metadata<'a>,
-    /// The normalised text.
+    /// The normalized text.
     pub text: &'a str,
 }
 
@@ -78,7 +78,7 @@ pub(super) fn properties() -> WriterProperties {
 }
 
 /// Writer properties of the documents, which live as long as the work folder: texts as they are.
-/// Compressing them with zstd at level 1 takes more time than reading and normalising them (of a
+/// Compressing them with zstd at level 1 takes more time than reading and normalizing them (of a
 /// build of 483 MB, 1.9 of 7.5 CPU seconds; LZ4 saves 0.7 of these), for 0.6 bytes of disk a byte.
 fn document_properties() -> WriterProperties {
     with_compression(Compression::UNCOMPRESSED)

@@ -4,7 +4,7 @@ use moe_shards::TokenId;
 
 /// The token is trained.
 const TRAINED: u32 = 1 << 31;
-/// Of the last token of a document: the end of the document behind it is trained.
+/// Of the last token of a document: the end of the document after it is trained.
 const EOD_TRAINED: u32 = 1 << 30;
 
 /// Puts the flags of a document into its ids, which are below 2^30; there is one flag more, for the end of the document.

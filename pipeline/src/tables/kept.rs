@@ -1,4 +1,4 @@
-//! Documents that a build kept, as they are behind every rule and cut: with the family that deduplication gave them, the quality
+//! Documents that a build kept, as they are after every rule and cut: with the family that deduplication gave them, the quality
 //! of their score, the tags of filters, and what is left of their text.
 
 use std::borrow::Cow;

@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 pub const DOCUMENTS: &str = "documents.parquet";
 /// Ids of these documents, sorted.
 pub const DOCUMENT_IDS: &str = "ids.rows";
-/// Records of a part that are no documents.
+/// Records of a part that are not documents.
 pub const QUARANTINE: &str = "quarantine.jsonl";
 /// What rules measured of the documents of a part.
 pub const MEASURES: &str = "measures.rows";
@@ -86,7 +86,7 @@ pub const PAIRS: &str = "pairs.run";
 pub const TOKENIZER: &str = "tokenizer.json";
 /// Token ids of a part as little-endian u32.
 pub const TOKENS: &str = "tokens.u32";
-/// Ids of the documents of a part, one behind the other.
+/// Ids of the documents of a part, one after another.
 pub const IDS: &str = "ids.txt";
 /// Languages and tags of a part, numbered by first appearance.
 pub const NAMES: &str = "names.json";
@@ -118,7 +118,7 @@ pub fn clear_folder(folder: &Path) -> Result<()> {
 }
 
 /// Deletes what tasks left in a work folder, but for `used`: files and folders that are named by a digest, in the folders of the
-/// stages, and our own files beside these. Whatever else lies there stays.
+/// stages, and our own files next to these. Whatever else lies there stays.
 ///
 /// # Errors
 /// The operating system refuses.

@@ -54,7 +54,7 @@ row! {
     /// survives: the earlier source, the original before its variants, then the lower document id;
     /// the fields after that only make the order total for documents that share an id.
     KeyRow {
-        /// XXH3-128 of the normalised text.
+        /// XXH3-128 of the normalized text.
         key: u128,
         /// Position of the source in the recipe.
         source: u16,
@@ -135,13 +135,13 @@ row! {
 }
 
 row! {
-    /// A stretch that is cut from the normalised text of a document that stays.
+    /// A stretch that is cut from the normalized text of a document that stays.
     CutRow {
         /// Row in the part's documents.
         row: u32,
         /// First byte, at the start of a character.
         start: u32,
-        /// Byte behind the last one.
+        /// Byte after the last one.
         end: u32,
         /// [`crate::tables::cuts::Method`] that made the cut.
         method: u8,
@@ -158,7 +158,7 @@ row! {
         family: u64,
         /// Document id.
         document_id: u64,
-        /// XXH3-128 of the normalised text.
+        /// XXH3-128 of the normalized text.
         text_hash: u128,
         /// Bytes of the text as read.
         raw_bytes: u32,
@@ -180,11 +180,11 @@ row! {
         id_start: u64,
         /// Bytes of the id.
         id_bytes: u32,
-        /// First byte of the normalised text in the part's stored texts.
+        /// First byte of the normalized text in the part's stored texts.
         stored_start: u64,
         /// Bytes of its zstd frame there; 0 when the tokens give the text back.
         stored_bytes: u32,
-        /// Bytes of the normalised text.
+        /// Bytes of the normalized text.
         text_bytes: u32,
     }
 }
@@ -245,7 +245,7 @@ impl<R: Row> Table<R> {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there do not count.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -20,7 +20,7 @@ row! {
     }
 }
 
-/// A score as bits in the same order: those of its 32-bit float, and 1, so that 0 is no score. Negative scores count as 0.
+/// A score as bits in the same order: those of its 32-bit float, and 1, so that 0 means no score. Negative scores count as 0.
 pub fn to_bits(score: f64) -> u32 {
     (score.max(0.0) as f32).to_bits() + 1
 }

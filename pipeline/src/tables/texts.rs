@@ -1,10 +1,10 @@
 //! `dedup/NAME.texts`: what a later build has to know of the shard `NAME` in order not to take in its documents again. It holds the
-//! hash of every document's normalised text, and the text itself where the tokens of the shard do not give it back: because
+//! hash of every document's normalized text, and the text itself where the tokens of the shard do not give it back: because
 //! something was cut from it, or because the tokenizer loses something. The format is defined in `docs/dedup-format.md`.
 //!
 //! ```text
 //! blobs    the stored texts, one zstd frame each, in the order of their documents
-//! hashes   XXH3-128 of the normalised text of each document   16 bytes a document
+//! hashes   XXH3-128 of the normalized text of each document   16 bytes a document
 //! rows     [`StoredRow`] of each stored text                   20 bytes a stored text
 //! trailer  88 bytes
 //! ```
@@ -153,7 +153,7 @@ impl Texts {
         let n_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();
         let damaged = |what: &str| {
             let message = format!(
-                "is no table of texts: {what}; bring it back from a copy, or build it again with --fresh"
+                "is not a table of texts: {what}; bring it back from a copy, or build it again with --fresh"
             );
             Error::data(path, message)
         };
@@ -307,7 +307,7 @@ impl ReadableShard {
         Ok(ReadableShard { shard, texts, vocabulary: Vocabulary::read(tokenizer)?, ids: Vec::new() })
     }
 
-    /// The normalised text of a document, as it was before anything was cut, and its hash, by which it was checked.
+    /// The normalized text of a document, as it was before anything was cut, and its hash, by which it was checked.
     ///
     /// # Errors
     /// There is no such document, or what is read is not the text that was written.

@@ -1,5 +1,5 @@
 //! Added tokens in text, as the reference finds them: first those that stand in the text as it is,
-//! then those that stand in the normalised text; of several at one place the longest. A match of a
+//! then those that stand in the normalized text; of several at one place the longest. A match of a
 //! token that is to stay text hides shorter tokens inside it but makes no token.
 
 use aho_corasick::{AhoCorasick, MatchKind};

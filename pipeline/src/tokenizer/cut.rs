@@ -1,4 +1,4 @@
-//! Places where a text may be cut so that its parts have, one behind the other, exactly the tokens
+//! Places where a text may be cut so that its parts have, one after another, exactly the tokens
 //! of the whole. Long documents are encoded in such parts, which bounds memory and keeps the fast
 //! engine from starting threads of its own (it does for texts of 64 KiB and more).
 //!
@@ -8,7 +8,7 @@
 //! - before a space that follows a visible character: no split holds a visible character and then a
 //!   space;
 //! - between a single line break after a visible character and a visible character: a break at the
-//!   end of punctuation belongs to it, one before white space to that, but behind it always comes
+//!   end of punctuation belongs to it, one before white space to that, but after it always comes
 //!   an end;
 //! - between an ideograph or kana and a comma or full stop, for text without spaces: a run of
 //!   letters ends at punctuation.

@@ -2,7 +2,7 @@
 //! with exactly the ids of the reference. Everything that is not listed here goes to the reference,
 //! so a file with a new key or a changed regular expression is slow, never wrong.
 //!
-//! The fast engine recognises more files than it encodes correctly (a `\p{N}{1,2}` in place of
+//! The fast engine recognizes more files than it encodes correctly (a `\p{N}{1,2}` in place of
 //! `\p{N}{1,3}` loads and gives other ids), which is why the check is ours.
 
 use std::fmt;
@@ -23,7 +23,7 @@ pub enum Family {
     Qwen2,
     /// OpenAI's `o200k_base`.
     O200k,
-    /// DeepSeek 3: three splits, one after the other.
+    /// DeepSeek 3: three splits, one after another.
     DeepSeek,
 }
 
@@ -123,7 +123,7 @@ impl fmt::Display for Refusal {
 pub struct Recognized {
     /// Its splits.
     pub family: Family,
-    /// Whether it normalises to NFC.
+    /// Whether it normalizes to NFC.
     pub nfc: bool,
 }
 
@@ -173,7 +173,7 @@ fn model(model: &Object<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a normaliser is NFC (else it does nothing).
+/// Whether a normalizer is NFC (else it does nothing).
 fn is_nfc(normalizer: &Object<'_>) -> Result<bool, Refusal> {
     if normalizer.get("type") != "Sequence" {
         normalizer.only(&["type"])?;

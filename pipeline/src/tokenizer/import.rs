@@ -1,7 +1,7 @@
 //! `.tiktoken` files to `tokenizer.json`. Such a file holds one token a line, its bytes in base64 and
 //! its rank; the regular expression and the special tokens are not in it.
 //!
-//! tiktoken joins any two neighbours whose bytes together are a token, the lowest rank first, where a
+//! tiktoken joins any two neighbors whose bytes together are a token, the lowest rank first, where a
 //! `tokenizer.json` lists the pairs that may be joined. So every way to cut a token into two tokens
 //! becomes a pair, in the order of the ranks of what they make, and `ignore_merges` gives a whole word
 //! that is a token its id at once, as tiktoken does.
@@ -167,7 +167,7 @@ impl Ranks {
         Ok(())
     }
 
-    /// Appends the ids of a word: neighbours are joined, the lowest rank first, of equals the leftmost.
+    /// Appends the ids of a word: neighbors are joined, the lowest rank first, of equals the leftmost.
     fn merge(&self, word: &[u8], ids: &mut Vec<u32>) {
         if let Some(id) = self.by_bytes.get(word) {
             ids.push(*id);

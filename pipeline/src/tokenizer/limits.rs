@@ -85,7 +85,7 @@ pub(super) fn check_time(tokenizer: &Tokenizer) -> Result<(), String> {
             Err(RecvTimeoutError::Timeout) => {
                 return Err(format!(
                     "a regular expression of the file takes more than {MOST_SECONDS} s for {RUN_CHARS} times {run:?}; \
-                     write it without nested or neighbouring repeats of the same characters"
+                     write it without nested or neighboring repeats of the same characters"
                 ));
             }
         }

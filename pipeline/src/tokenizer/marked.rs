@@ -1,5 +1,5 @@
 //! Conversations to ids. Special tokens are made where the template wrote them and nowhere else, and text is cut where an
-//! answer begins and ends, as it is when a model generates it: each token is trained or not, none of them in part. Beside
+//! answer begins and ends, as it is when a model generates it: each token is trained or not, never in part. Apart from
 //! that the ids are those of the whole text.
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -19,7 +19,7 @@ struct Marker {
     id: u32,
     /// Whether it takes white space before it.
     lstrip: bool,
-    /// Whether it takes white space behind it.
+    /// Whether it takes white space after it.
     rstrip: bool,
 }
 

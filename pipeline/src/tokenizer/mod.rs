@@ -5,7 +5,7 @@
 //! its place for files whose every piece is on the allow-list of [`family`], after both have given the
 //! same ids for a probe of nasty strings (`probe.rs`). Which engine ran therefore never shows in the ids.
 //!
-//! Boundaries of documents are no business of the text: strings such as `<|endoftext|>` in it are
+//! Document boundaries never come from text: strings such as `<|endoftext|>` in it are
 //! encoded as the characters they are, and begin and end of a document are added by the caller from
 //! [`Encoder::bos`] and [`Encoder::eod`]. Where a model makes such a token of text all the same, the text is encoded
 //! again by one that cannot (`spelled.rs`).
@@ -270,7 +270,7 @@ impl Encoder {
         Ok(Some(format!("token {at} of {start:?}{more} is {found}, in the reference {expected}")))
     }
 
-    /// Appends the ids of a text, without begin and end of document. Memory beside `ids` is bounded
+    /// Appends the ids of a text, without begin and end of document. Memory other than `ids` is bounded
     /// for a text of any length, except where only the reference can encode it.
     ///
     /// # Errors

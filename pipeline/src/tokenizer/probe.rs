@@ -125,7 +125,7 @@ const ATOMS: [&str; 117] = [
     "🇩🇪",
 ];
 
-/// Number of strings made by [`strings`], beside those for the specials.
+/// Number of strings made by [`strings`], not counting those for the specials.
 pub(super) const N_STRINGS: usize = 2_000;
 
 /// The probe. `specials` are the contents of the added tokens.
@@ -174,7 +174,7 @@ fn random_bytes(random: &mut Random) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A sequence that is the same for ever: the digests of a counter.
+/// A sequence that is the same forever: the digests of a counter.
 struct Random {
     counter: u64,
 }

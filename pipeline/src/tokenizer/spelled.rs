@@ -12,7 +12,7 @@ use crate::guard;
 /// No text holds it: the last character of private use, which has no meaning anywhere.
 const MARK: char = '\u{10fffd}';
 
-/// The tokenizer of a file without the words `hidden`. Added tokens that are none of them are matched as before.
+/// The tokenizer of a file without the words `hidden`. Other added tokens are matched as before.
 ///
 /// # Errors
 /// The library refuses what is left of the file.

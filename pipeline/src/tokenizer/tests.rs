@@ -135,7 +135,7 @@ fn texts_of_any_length_are_the_same() {
         }
         assert_eq!(encoder.n_by_reference() - before, 5);
     }
-    // Texts of 64 KiB would make the fast engine start threads of its own beside the pool.
+    // Texts of 64 KiB would make the fast engine start threads of its own in addition to the pool.
     for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten() {
         let name = std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap_or_default();
         assert!(!name.starts_with("fastokens"), "{name}");

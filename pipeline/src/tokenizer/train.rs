@@ -9,7 +9,7 @@ use tokenizers::{AddedToken, OffsetReferential, OffsetType, PreTokenizedString, 
 
 use super::EOD;
 
-/// Checks the names of special tokens to train with, beside [`EOD`].
+/// Checks the names of special tokens to train with, besides [`EOD`].
 ///
 /// # Errors
 /// What is wrong with the first bad one.
@@ -121,8 +121,8 @@ impl Words {
     }
 }
 
-/// A text cut before each blank between two characters that are no white space. No word of GPT-2's splits reaches over such a place,
-/// and none depends on what is behind it, so the words of the stretches are those of the text.
+/// A text cut before each blank between two characters that are not white space. No word of GPT-2's splits reaches over such a place,
+/// and none depends on what is after it, so the words of the stretches are those of the text.
 fn stretches(text: &str) -> impl Iterator<Item = &str> {
     let cuts = memchr::memchr_iter(b' ', text.as_bytes()).filter(|&at| {
         let before = text[..at].chars().next_back();

@@ -28,7 +28,7 @@ pub(super) struct Writing {
     pub byte_level: bool,
     /// What stands before the pieces of a word other than the first, such as `##`.
     pub prefix: Option<String>,
-    /// What stands behind the last piece of a word.
+    /// What stands after the last piece of a word.
     pub suffix: Option<String>,
 }
 

@@ -130,7 +130,7 @@ fn what_only_a_removed_document_connects_is_added_again() {
     }
     scratch.write("old.jsonl", old);
     scratch.write("new.jsonl", new);
-    // Few bands, so that many pairs above the threshold share none.
+    // Few bands, so that many pairs above the threshold shdo not count.
     let rest = REST.to_owned() + "bands = 3\nrows = 8\nverify = { jaccard = 0.6 }\n";
     scratch.write("old.toml", source("manual", "\"old.jsonl\"") + &rest);
     scratch.write("new.toml", source("crawl", "\"new.jsonl\"") + &rest + "[dedup]\nagainst = [\"old\"]\n");

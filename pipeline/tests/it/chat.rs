@@ -105,8 +105,8 @@ fn hostile_records_are_named_and_counted_and_make_no_special_token() {
             "message 2 is an answer without text",
         ),
         (json!([say("system", "be good")]), "no_answer", "no message has the role"),
-        (json!("none"), "bad_messages", "`messages` is no list"),
-        (json!(7), "bad_messages", "`messages` is no list of messages"),
+        (json!("none"), "bad_messages", "`messages` is not a list"),
+        (json!(7), "bad_messages", "`messages` is not a list of messages"),
         (json!([]), "bad_messages", "`messages` is empty"),
     ];
     let records = bad

@@ -210,5 +210,5 @@ fn a_person_labels_documents_and_profiles_are_compared_with_the_labels() {
     assert!(table.contains("6 good and 6 bad documents") && table.contains("profile fineweb"), "{table}");
     scratch.write("labels.jsonl", "{\"id\":1}\n");
     let said = scratch.fail(&["label", "--compare", "labels.jsonl"], 3).err;
-    assert!(said.contains("line 1: is no label"), "{said}");
+    assert!(said.contains("line 1: is not a label"), "{said}");
 }

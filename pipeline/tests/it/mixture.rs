@@ -161,7 +161,7 @@ fn phases_of_other_lengths_continue_the_pass_where_it_stopped() {
     }
 }
 
-fn labelled(i: usize) -> (Option<u8>, u16, u8) {
+fn labeled(i: usize) -> (Option<u8>, u16, u8) {
     let quality = if i.is_multiple_of(50) { None } else { Some((i % 10) as u8) };
     (quality, (i % 3) as u16, 1 << (i % 2))
 }
@@ -171,7 +171,7 @@ fn pools_select_families_by_quality_language_and_tag() {
     for packing in ["best-fit", "concat"] {
         let dir = tempfile::tempdir().unwrap();
         let (a, b) = (families(1200, 1, 30, 1), families(300, 0, 30, 2));
-        let sources = [Source { label: labelled, ..source("a", &a) }, source("b", &b)];
+        let sources = [Source { label: labeled, ..source("a", &a) }, source("b", &b)];
         let manifest = generated_build(dir.path(), 5000, &sources);
         let text = format!(
             "[mix]\nepochs = 2\nseq_len = 64\nholdout = 0.05\npacking = '{packing}'\n\
@@ -191,14 +191,14 @@ fn pools_select_families_by_quality_language_and_tag() {
                 .filter(|&id| !holdout.contains(id))
                 .collect()
         };
-        let good = expected(&|i| labelled(i).0.is_some_and(|q| q >= 7) && labelled(i).1 != 0);
-        let math = expected(&|i| labelled(i).0.is_some_and(|q| q <= 6) && labelled(i).2 == 2);
+        let good = expected(&|i| labeled(i).0.is_some_and(|q| q >= 7) && labeled(i).1 != 0);
+        let math = expected(&|i| labeled(i).0.is_some_and(|q| q <= 6) && labeled(i).2 == 2);
         assert!(!good.is_empty() && !math.is_empty());
         assert!(seen == [good, math], "{packing}");
     }
     let dir = tempfile::tempdir().unwrap();
     let a = families(300, 0, 30, 1);
-    let manifest = generated_build(dir.path(), 5000, &[Source { label: labelled, ..source("a", &a) }]);
+    let manifest = generated_build(dir.path(), 5000, &[Source { label: labeled, ..source("a", &a) }]);
     let pools = "[[pool]]\nname = 'x'\nsource = 'a'\nquality = [0, 5]\n[[pool]]\nname = 'y'\nsource = 'a'\nquality = [5, 9]\n";
     let error = refusal(dir.path(), &manifest, pools);
     assert!(error.contains("pools `x` and `y` share") && error.contains("exclude each other"), "{error}");

@@ -21,7 +21,7 @@ use crate::completion::Completion;
 use crate::error::{Error, Result};
 use crate::request::Request;
 
-/// Requests that depend on each other's answers. They are asked one after the other; different conversations
+/// Requests that depend on each other's answers. They are asked one after another; different conversations
 /// are independent and continue in parallel.
 ///
 /// A conversation must be a function of the answers: its next request may depend only on itself and on

@@ -31,7 +31,7 @@ pub fn request(prompt: &str) -> Request {
     Request::new("scripted", vec![Message::system("You follow a script."), Message::user(prompt)])
 }
 
-/// Sends its prompts one after the other; each request contains the previous answer.
+/// Sends its prompts one after another; each request contains the previous answer.
 pub struct Chain {
     prompts: Vec<String>,
     asked: usize,

@@ -9,7 +9,7 @@ const SMALL_BYTES: u64 = 1 << 20;
 /// Files and bytes of a batch, at most.
 const MAX_FILES: usize = 1024;
 const MAX_BYTES: u64 = 8 << 20;
-/// A batch ends behind one in so many files, by a hash of its name, so that a new file changes only the batch that it is in.
+/// A batch ends after one in so many files, by a hash of its name, so that a new file changes only the batch that it is in.
 const MEAN_FILES: u64 = 512;
 
 /// Consecutive files that are read together; files above `slice_bytes` are cut instead. With a `limit` on the records of a source, all files

@@ -1,5 +1,5 @@
 //! `moe-data build --dry-run`: runs the first stages on a sample and predicts what a build would make of everything. The
-//! prediction lies in the work folder, and the build that follows prints it beside what came.
+//! prediction lies in the work folder, and the next build prints it next to the result.
 //!
 //! A document is in the sample by the hash of its *text*, so all documents with one text are in it or none: exact
 //! duplicates, here and in other builds, are as frequent in the sample as in the whole. A near-duplicate pair is not kept together, so
@@ -30,7 +30,7 @@ use crate::tables::{DRY_RUN, PREDICTION, remove_dry_run};
 const VERSION: u32 = 1;
 /// A smaller sample is drawn again with a larger share.
 const MIN_SAMPLE: u64 = 300;
-/// Bytes of a shard's index and table of texts for each document, beside its name (docs/shard-format.md, docs/dedup-format.md).
+/// Bytes of a shard's index and table of texts for each document, besides its name (docs/shard-format.md, docs/dedup-format.md).
 const INDEX_BYTES: f64 = 56.0;
 
 /// What a sample says about a build.
@@ -60,7 +60,7 @@ pub(super) struct Prediction {
 struct SourcePrediction {
     /// Records; not estimated, all were read.
     read: Count,
-    /// Records that are no documents; not estimated.
+    /// Records that are not documents; not estimated.
     bad: Count,
     /// Documents of the sample.
     sampled: Count,
@@ -308,7 +308,7 @@ impl Prediction {
     }
 }
 
-/// What the last dry run predicted of this build, beside what came; nothing if there was none.
+/// What the last dry run predicted for this build, next to the result; nothing without a dry run.
 pub(super) fn compare(
     out: &Path,
     prepared: &Prepared,

@@ -14,7 +14,7 @@ const SHOWN: usize = 5;
 
 /// The warning, if the plan in `out` samples from shards that `results` change.
 pub(super) fn warning(out: &Path, results: &Results) -> Option<String> {
-    // A plan that cannot be read is none that anybody could train on.
+    // A plan that cannot be read cannot be trained on.
     let lock = PlanLock::read(out).ok()?;
     let made: BTreeMap<&str, Hash> =
         results.shards.iter().map(|(_, info)| (info.name.as_str(), info.mdx_blake3)).collect();

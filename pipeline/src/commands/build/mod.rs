@@ -47,7 +47,7 @@ pub struct BuildArgs {
     pub input: Vec<PathBuf>,
     /// Which files and how many records are read.
     pub filters: InputFilters,
-    /// Output folders of other builds, beside the recipe's: documents that they have are removed.
+    /// Output folders of other builds, in addition to the recipe's: documents that they have are removed.
     pub against: Vec<PathBuf>,
     /// Output folder, or a URL in an object store.
     pub out: PathBuf,

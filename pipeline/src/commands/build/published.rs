@@ -1,5 +1,5 @@
 //! Shards that a plan samples from are not written anew for documents that are added: the shard stays as it is, byte for
-//! byte, and what it does not have goes into a shard of its own behind it, `NAME-g1`, then `NAME-g2`.
+//! byte, and what it does not have goes into a shard of its own after it, `NAME-g1`, then `NAME-g2`.
 //!
 //! That is done only where nothing else has changed: every document of the old shard is in the new one, with the same
 //! tokens and metadata. The documents of the data set are then those of a build from nothing, in other files.
@@ -35,7 +35,7 @@ struct Published {
 /// # Errors
 /// The disk refuses, or a new shard cannot be read.
 pub(super) fn keep(out: &Path, results: &mut Results) -> Result<Vec<String>> {
-    // A plan that cannot be read is none that anybody could train on.
+    // A plan that cannot be read cannot be trained on.
     let Ok(lock) = PlanLock::read(out) else { return Ok(Vec::new()) };
     let used: BTreeMap<&str, Hash> = (lock.pools.iter().flat_map(|pool| &pool.shards))
         .map(|shard| (shard.name.as_str(), shard.mdx_blake3))
@@ -115,7 +115,7 @@ impl Published {
         Ok(Published::open(&folder, &mdx, &folder.join(texts::file_name(name)), digest, new))
     }
 
-    /// Opens the files of a shard; what is missing or damaged is none.
+    /// Opens the files of a shard; `None` if it is missing or damaged.
     fn open(folder: &Path, mdx: &Path, tables: &Path, digest: Hash, new: &ShardInfo) -> Option<Published> {
         let shard = Shard::open(mdx).ok()?;
         shard.verify_index(digest).ok()?;

@@ -18,7 +18,7 @@ impl Run<'_> {
         let line = StageLine::start("quality");
         let mut histogram = Histogram::default();
         let mut n_scored = 0u64;
-        // Parts of a source are neighbours and have the same rules.
+        // Parts of a source are neighbors and have the same rules.
         let mut column: Option<(usize, Option<usize>)> = None;
         for part in parts.iter_mut() {
             if self.prepared.recipe.source[part.source].quality.is_some() {

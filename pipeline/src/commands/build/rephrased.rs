@@ -1,4 +1,4 @@
-//! Variants that `moe-data rephrase` made: their way into a build, and the check of their originals behind deduplication.
+//! Variants that `moe-data rephrase` made: their way into a build, and the check of their originals after deduplication.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

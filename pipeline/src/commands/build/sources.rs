@@ -1,4 +1,4 @@
-//! What reading the sources showed beside the records: files that hold no text, encodings that were guessed, fields that no
+//! What reading the sources revealed besides the records: files that hold no text, encodings that were guessed, fields that no
 //! record has, names that several documents share. It is said at once, and stands in the ledger.
 
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ impl SourceNotes {
         SourceNotes { sources: prepared.recipe.source.iter().map(|_| SourceNote::default()).collect() }
     }
 
-    /// Takes in the report of a part. Variants that were made by rephrasing are none of the source's own.
+    /// Takes in the report of a part. Variants that were made by rephrasing are not the source's own.
     pub fn add(&mut self, part: &Part, task: &Task, report: &Report) {
         let Some(note) = self.sources.get_mut(part.source).filter(|_| part.accepted.is_none()) else {
             return;

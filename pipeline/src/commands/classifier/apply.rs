@@ -62,7 +62,7 @@ pub fn run(args: &ApplyArgs, printer: &Printer) -> Result<()> {
         })
     })?;
     if n_bad > 0 {
-        printer.warn(&format!("{n_bad} records are no documents and were left out"));
+        printer.warn(&format!("{n_bad} records are not documents and were left out"));
     }
     let rate = n_docs as f64 / seconds.max(1e-9) / pool.current_num_threads() as f64;
     let size = n_bytes as f64 / n_docs.max(1) as f64;

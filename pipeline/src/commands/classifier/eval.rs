@@ -1,4 +1,4 @@
-//! `moe-data classifier eval`: how well a model tells positive from negative documents, beside their length alone.
+//! `moe-data classifier eval`: how well a model separates positive from negative documents, compared with length alone.
 
 use std::path::PathBuf;
 
@@ -70,7 +70,7 @@ pub fn run(args: &EvalArgs, printer: &Printer) -> Result<()> {
         })?;
     }
     if n_bad > 0 {
-        printer.warn(&format!("{n_bad} records are no documents and were left out"));
+        printer.warn(&format!("{n_bad} records are not documents and were left out"));
     }
     if args.json {
         printer.data(&format!("{}\n", value(&scored, usize::from(args.buckets))));

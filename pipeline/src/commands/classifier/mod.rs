@@ -90,7 +90,7 @@ fn is_held_out(text: &str, seed: u64, share: f64) -> bool {
     (xxh3_64_with_seed(text.as_bytes(), seed) >> 11) as f64 / (1u64 << 53) as f64 > 1.0 - share
 }
 
-/// What scores do beside document length alone, in words; `scored` has score, length in characters and class.
+/// Scores compared with document length alone, in words; `scored` has score, length in characters and class.
 fn words(scored: &[(f64, u64, bool)], n_buckets: usize) -> String {
     let by_score: Vec<Scored> = scored.iter().map(|(score, _, positive)| (*score, *positive)).collect();
     let by_length: Vec<Scored> =

@@ -32,7 +32,7 @@ pub struct TrainArgs {
     /// Field with the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub text: String,
-    /// 1: words; 2: pairs of neighbours too
+    /// 1: words; 2: pairs of neighbors too
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub word_ngrams: u32,
     /// There are two to this power of buckets, of 4 bytes each in the model
@@ -138,7 +138,7 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
     let what = format!("{positive} positive, {negative} negative documents, {} held out", held_out.len());
     line.done(printer, &what);
     if n_bad > 0 {
-        printer.warn(&format!("{n_bad} records are no documents and were left out"));
+        printer.warn(&format!("{n_bad} records are not documents and were left out"));
     }
     if positive == 0 || negative == 0 {
         let message = format!(
@@ -231,7 +231,7 @@ fn check(args: &TrainArgs) -> Result<()> {
     if let Some(folder) =
         args.output.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
     {
-        wrong.push(format!("{} is no folder", folder.display()));
+        wrong.push(format!("{} is not a folder", folder.display()));
     }
     if wrong.is_empty() { Ok(()) } else { Err(Error::Usage(wrong.join("\n"))) }
 }

@@ -68,7 +68,7 @@ struct FinishedFile {
     blake3: Hash,
 }
 
-/// Name of that file below the folder: beside the lists, since readers take all files of a folder for data.
+/// Name of that file below the folder: next to the lists, since readers take every file of a folder as data.
 const FINISHED: &str = ".moe-data/text-export.json";
 /// Changes whenever the same documents give other bytes.
 const VERSION: u32 = 1;

@@ -6,7 +6,7 @@ use moe_shards::PlanLock;
 
 use crate::mix::effective_tokens::PoolTokens;
 
-/// Columns that stand beside each other.
+/// Columns that are printed side by side.
 const COLUMNS: usize = 4;
 
 /// The table, in blocks of a few pools.

@@ -47,7 +47,7 @@ pub struct WhatArgs {
     pub max_docs: Option<u64>,
     /// Seed of the choice.
     pub seed: u64,
-    /// Licence of what the model writes.
+    /// License of what the model writes.
     pub licence: Option<String>,
 }
 

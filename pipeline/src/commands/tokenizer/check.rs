@@ -162,7 +162,7 @@ impl Data {
             text.push_str(&format!("  unknown       {} tokens\n", self.n_unknown));
         }
         if self.n_bad > 0 {
-            text.push_str(&format!("  left out      {} records that are no documents\n", self.n_bad));
+            text.push_str(&format!("  left out      {} records that are not documents\n", self.n_bad));
         }
         for difference in &self.differences {
             text.push_str(&format!("  different     {difference}\n"));

@@ -249,7 +249,7 @@ impl Report<'_> {
             ));
         }
         if self.stats.n_bad > 0 {
-            text.push_str(&format!("left out: {} records that are no documents\n", self.stats.n_bad));
+            text.push_str(&format!("left out: {} records that are not documents\n", self.stats.n_bad));
         }
         let (unused, n_tokens) = (self.unused(), self.n_text_tokens());
         let percent = 100.0 * unused.len() as f64 / n_tokens.max(1) as f64;

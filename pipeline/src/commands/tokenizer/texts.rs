@@ -1,4 +1,4 @@
-//! Texts of files, read and normalised as a build with default settings does.
+//! Texts of files, read and normalized as a build with default settings does.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The texts of kept documents as JSON Lines or Parquet, in the order of reading: what a build keeps behind every rule and cut,
+//! The texts of kept documents as JSON Lines or Parquet, in the order of reading: what a build keeps after every rule and cut,
 //! for trainers with a tokenizer of their own.
 //!
 //! ```text

@@ -303,7 +303,7 @@ documented! {
     pub struct C4Paragraphs {
         /// Fewest long lines.
         pub min_paragraphs: u64,
-        /// Characters from which on a line is long.
+        /// Characters from which a line is long.
         pub min_paragraph_len: u64,
     }
 }

@@ -1,5 +1,5 @@
 //! E-mail addresses: the usual characters of RFC 5321's local part, `@`, and a host name under a known public suffix, so
-//! that `icon@2x.png` and `x@app.route` are none.
+//! that `icon@2x.png` and `x@app.route` do not count.
 
 use super::{Found, Kind};
 

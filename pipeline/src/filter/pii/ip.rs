@@ -138,7 +138,7 @@ const CHANGES: [&str; 11] = [
     "roll",
 ];
 
-/// Whether the words before a number say that it is none of an address.
+/// Whether the words before a number say that it is not an address.
 fn is_version(before: &str) -> bool {
     let before = before.trim_end_matches([' ', ':', '(', '"', '\'', '`', '[']);
     // `==1.2.3.4` and `>= 1.2.3.4` compare versions; `ip=1.2.3.4` does not.

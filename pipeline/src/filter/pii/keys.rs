@@ -1,5 +1,5 @@
 //! Keys and tokens that a service documents the shape of, and private keys. Only the documented beginnings count: hashes
-//! and identifiers of the same length are none.
+//! and identifiers of the same length do not count.
 
 use std::sync::LazyLock;
 

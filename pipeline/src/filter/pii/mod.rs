@@ -27,7 +27,7 @@ pub enum Kind {
     Email,
     /// A public address of the internet protocol, version 4 or 6.
     Ip,
-    /// A phone number, international, North American, with the 0 of a country, or behind a word such as `tel.`.
+    /// A phone number, international, North American, with the 0 of a country, or after a word such as `tel.`.
     Phone,
     /// The number of a payment card: a known issuer, and its check digit fits.
     Card,

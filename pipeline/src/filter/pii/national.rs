@@ -1,9 +1,9 @@
-//! Phone numbers as countries write them for themselves: with the 0 that most of them dial first, or in any form behind a
+//! Phone numbers as countries write them for themselves: with the 0 that most of them dial first, or in any form after a
 //! word such as `tel.`.
 
 use super::{before, is_word};
 
-/// Words behind which a number is a phone number.
+/// Words after which a number is a phone number.
 const CUES: [&str; 15] = [
     "tel",
     "tél",
@@ -116,7 +116,7 @@ fn is_date(groups: &[usize], separators: &[u8]) -> bool {
 }
 
 /// Whether the groups are cells of a table or numbers that count up, rather than one number: another number or pair of
-/// hexadecimal digits stands beside them.
+/// hexadecimal digits is next to them.
 fn is_row(bytes: &[u8], start: usize, end: usize, groups: &[usize]) -> bool {
     let is_cell =
         |token: &[u8]| !token.is_empty() && token.len() <= 4 && token.iter().all(u8::is_ascii_hexdigit);
@@ -124,7 +124,7 @@ fn is_row(bytes: &[u8], start: usize, end: usize, groups: &[usize]) -> bool {
     let after = &after[..after.iter().take(8).take_while(|b| is_word(**b)).count()];
     let ahead = bytes[..start].strip_suffix(b" ").unwrap_or_default();
     let ahead = &ahead[ahead.len() - ahead.iter().rev().take(8).take_while(|b| is_word(**b)).count()..];
-    // Words such as `be` are hexadecimal too, but no row has one beside pairs of digits only.
+    // Words such as `be` are hexadecimal too, but no row has one next to pairs of digits only.
     let has_digit = |token: &[u8]| token.iter().any(u8::is_ascii_digit);
     if is_cell(after) && (has_digit(after) || after.len() == groups[0]) || is_cell(ahead) && has_digit(ahead)
     {

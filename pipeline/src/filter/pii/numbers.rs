@@ -4,7 +4,7 @@ use super::{before, is_word, national};
 
 /// The phone number whose first digits are at `at`, as place and bytes: `+` with 8 to 15 digits (ITU-T E.164), or a number
 /// of the North American plan, `(212) 555-0123`, `212-555-0123` or `1.212.555.0123`, or as other countries write it. Digits
-/// without separators are none, except behind a word that says so.
+/// without separators do not count, except after a word that announces one.
 pub(super) fn phone(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let found = match before(bytes, at) {
         Some(b'+') => return international(bytes, at),
@@ -153,8 +153,8 @@ pub(super) fn card(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     (fits && !is_in_table(bytes, at, end)).then_some((at, end - at))
 }
 
-/// Whether a number like this one stands beside it: then both are entries of a table, unless both are cards. Beside
-/// groups that is one of four digits or more on the same line, beside digits in one piece one of ten.
+/// Whether a number like this one is next to it: then both are entries of a table, unless both are cards. Next to
+/// groups that means one of four digits or more on the same line, next to unbroken digits one of ten.
 fn is_in_table(bytes: &[u8], start: usize, end: usize) -> bool {
     let in_groups = bytes[start..end].iter().any(|b| !b.is_ascii_digit());
     let is_space = |b: &u8| matches!(b, b' ' | b'\t' | b',' | b';') || (!in_groups && *b == b'\n');

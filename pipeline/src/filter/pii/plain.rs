@@ -1,9 +1,9 @@
 //! A text in which the rules see nothing but ASCII and letters: a no-break space is a space, a full-width digit a digit,
-//! and a curly quote or an ideograph beside a number is no part of it.
+//! and a curly quote or an ideograph next to a number is not part of it.
 
 use std::borrow::Cow;
 
-/// What stands for a letter or digit beyond ASCII, which binds what stands beside it.
+/// What stands for a letter or digit beyond ASCII, which binds to its neighbors.
 const LETTER: char = 'é';
 /// What stands for anything else: nothing that a rule looks for.
 const OTHER: char = '\u{1}';
@@ -11,7 +11,7 @@ const OTHER: char = '\u{1}';
 /// A text and where its bytes were.
 pub(super) struct Plain<'t> {
     pub text: Cow<'t, str>,
-    /// Behind each character that was changed: the place here, and in the text as it was.
+    /// After each character that was changed: the place here, and in the text as it was.
     places: Vec<(usize, usize)>,
 }
 

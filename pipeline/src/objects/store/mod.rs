@@ -137,11 +137,11 @@ pub fn look(path: &Path) -> Result<Object> {
     Ok(place.object(meta, String::new()))
 }
 
-/// Objects behind a URL: the one with this key, else all below it except hidden ones; with `*`, `?` or `[`, all
+/// Objects at a URL: the one with this key, else all below it except hidden ones; with `*`, `?` or `[`, all
 /// whose keys match, where `*` stops at a slash and `**` does not.
 ///
 /// # Errors
-/// The store refuses, or the URL or the pattern is none.
+/// The store refuses, or the URL or the pattern is malformed.
 pub fn find(url: &str) -> std::result::Result<Vec<Object>, String> {
     let place = place(url).map_err(|e| e.to_string())?;
     let refused = |e: object_store::Error| format!("cannot list: {}", in_words(&e));

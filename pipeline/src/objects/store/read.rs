@@ -233,7 +233,7 @@ pub struct ObjectCursor {
 impl Read for ObjectCursor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.file.inner.n_bytes.saturating_sub(self.position);
-        // No further than its block: what is behind it may not be wanted.
+        // No further than its block: what is after it may not be wanted.
         let in_block = BLOCK_BYTES - self.position % BLOCK_BYTES;
         let n = left.min(in_block).min(buffer.len() as u64) as usize;
         if n > 0 {

@@ -28,7 +28,7 @@ pub(super) struct ArchiveReader {
     ended: bool,
 }
 
-/// The files of an archive, one after the other.
+/// The files of an archive, one after another.
 trait Members {
     fn next_member(&mut self) -> Result<Member>;
 
@@ -82,7 +82,7 @@ impl ArchiveReader {
         }))
     }
 
-    /// Starts the next file; a record where there is none to start.
+    /// Starts the next file; a bad record if it cannot be started.
     fn next_file(&mut self) -> Result<Option<Record>> {
         match self.members.next_member()? {
             Member::End => {

@@ -26,7 +26,7 @@ struct Position {
     stream: Stream,
     /// Bytes of the file under way.
     left: u64,
-    /// Bytes behind it, up to the next block.
+    /// Bytes after it, up to the next block.
     padding: u64,
     /// Bytes of the archive so far.
     offset: u64,
@@ -112,7 +112,7 @@ impl Position {
             if block.is_empty() {
                 return Ok(Ok(None));
             }
-            // Two blocks of zeros are the end, behind which another archive may follow.
+            // Two blocks of zeros are the end, after which another archive may follow.
             if block.iter().all(|b| *b == 0) {
                 continue;
             }

@@ -115,7 +115,7 @@ fn damage_is_named_and_costs_the_rest() {
     assert_eq!(found[0].1, Ok("a/a.txt".to_owned()));
     assert_eq!(found[1], (String::new(), Err(Cause::CorruptArchive)));
     assert_eq!(found.len(), 2);
-    // A file that is cut is no document.
+    // A file that is cut is not a document.
     assert_eq!(records(&tar(files)[..1024 + 513])[1].1, Err(Cause::TruncatedStream));
 
     let bytes = zip(files);

@@ -55,7 +55,7 @@ impl Zip {
         let (mut entries, fault) = match directory(&file, n_bytes) {
             Some(entries) => (entries, None),
             None => {
-                // What a store failed to send is no damage.
+                // A failing store does not mean damage.
                 file.check(path)?;
                 (
                     Vec::new(),

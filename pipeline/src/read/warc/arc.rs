@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// How the record that describes the file begins.
 pub(in crate::read) const MAGIC: &[u8] = b"filedesc://";
-/// A longer line is no header.
+/// A longer line is not a header.
 const MAX_LINE_BYTES: usize = 1 << 16;
 
 pub(in crate::read) struct ArcReader {
@@ -73,7 +73,7 @@ impl ArcReader {
             self.ended = true;
             return Ok(Err(Fault::new(
                 Cause::BadWarc,
-                "no header of an ARC record; the rest of the file is lost",
+                "not the header of an ARC record; the rest of the file is lost",
             )));
         };
         let length = header.content_length;

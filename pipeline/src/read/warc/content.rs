@@ -1,4 +1,4 @@
-//! From a record of a WARC file to a document, or why it is none.
+//! From a record of a WARC file to a document, or why it is not one.
 
 use serde_json::{Map, Value};
 
@@ -6,7 +6,7 @@ use super::super::{Cause, Fault, FieldPaths, Limits, Raw, charset, html, metadat
 use super::header::{Header, media_type};
 use super::http::Response;
 
-/// Fields of a record beside those of its header: its text, and short names of two of the header.
+/// Fields of a record besides those of its header: its text, and short names of two of the header.
 pub(super) const OWN_FIELDS: [&str; 3] = [TEXT, URL, DATE];
 const TEXT: &str = "text";
 pub(super) const URL: &str = "url";
@@ -68,7 +68,7 @@ pub(super) fn document(
     object.insert(DATE.to_owned(), copy("WARC-Date"));
     object.insert(TEXT.to_owned(), Value::String(text));
     let mut raw = Raw { guessed, ..fields.extract(&mut Value::Object(object), &[])? };
-    // A date that nobody asked for is no reason to refuse a page.
+    // A date that the recipe does not use is no reason to refuse a page.
     if fields.metadata.date.is_none() {
         raw.metadata.date = header.get("WARC-Date").filter(|date| metadata::is_date(date)).map(str::to_owned);
     }

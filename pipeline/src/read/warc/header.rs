@@ -37,7 +37,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Parses what stands before the blank line; `None` when it is no header.
+    /// Parses the part before the blank line; `None` if it is not a header.
     pub fn parse(bytes: &[u8]) -> Option<Header> {
         let text = String::from_utf8_lossy(bytes);
         let mut lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));

@@ -20,12 +20,12 @@ use super::stream::Stream;
 use super::{Bad, Cause, FieldPaths, Limits, Reader, Record, Unit};
 use crate::error::Result;
 
-/// What stands behind a record.
+/// What stands after a record.
 const BLANK_LINES: &[u8] = b"\r\n\r\n";
 /// By how much a length may be wrong.
 const SLACK_BYTES: usize = 16;
 
-/// What a record may hold beside its document: the head of the HTTP message.
+/// What a record may hold besides its document: the head of the HTTP message.
 const EXTRA_BYTES: u64 = 1 << 16;
 
 pub(super) struct WarcReader {
@@ -133,7 +133,7 @@ impl WarcReader {
             && frame == start.frame.start
             && rest.len() < MAGIC.len()
         {
-            // Its member breaks off behind it: what was read of it cannot be trusted.
+            // Its member breaks off after it: what was read of it cannot be trusted.
             return self.bad_record(start, Cause::CorruptStream);
         }
         if !is_exact && let Some((end, next)) = self.near_end(n, end)? {
@@ -167,7 +167,7 @@ impl WarcReader {
         Ok(starts.map(|next| (next - BLANK_LINES.len(), next)))
     }
 
-    /// How many bytes of line ends follow the first `end` bytes; makes sure that what comes behind them is held.
+    /// How many bytes of line ends follow the first `end` bytes; makes sure that what comes after them is held.
     fn newlines_behind(&mut self, end: usize) -> Result<usize> {
         let mut n = 0;
         loop {
@@ -189,7 +189,7 @@ impl WarcReader {
         self.window.consume(n);
         let mut left = length;
         while left > 0 && (self.window.ensure(MAGIC.len())? || !self.window.bytes().is_empty()) {
-            // In a compressed file the length cannot be checked before, and one that is wrong must not cost the records behind.
+            // In a compressed file the length cannot be checked before, and one that is wrong must not cost the records after.
             if self.window.is_at_frame() && self.window.bytes().starts_with(MAGIC) {
                 break;
             }
@@ -250,7 +250,7 @@ impl WarcReader {
     }
 }
 
-/// Length of the header that starts here; `None` when there is none of a sensible length.
+/// Length of the header that starts here; `None` if there is none of plausible length.
 fn complete_header(window: &mut Window) -> Result<Option<usize>> {
     window.ensure(MAGIC.len())?;
     if !window.bytes().starts_with(MAGIC) {

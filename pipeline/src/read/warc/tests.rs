@@ -245,7 +245,7 @@ fn the_end_may_be_missing() {
         let found = summary(&records(&bytes[..end]));
         match end {
             0 => assert_eq!(found, ["empty_file@0"]),
-            // The blank lines behind a record may be missing.
+            // The blank lines after a record may be missing.
             _ if end >= bytes.len() - 4 => assert_eq!(found, ["1", "2"], "{end}"),
             _ if (first - 4..=first).contains(&end) => assert_eq!(found, ["1"], "{end}"),
             _ if end > first => {

@@ -1,5 +1,5 @@
 //! A stretch of a stream that is looked at before it is used, with the places where frames begin. A record of a
-//! WARC file can then be found wrong by what follows it, and be read again from behind its first byte.
+//! WARC file can then be found wrong by what follows it, and be read again from after its first byte.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -24,7 +24,7 @@ pub(super) struct Frame {
     pub start: u64,
 }
 
-/// What comes behind the bytes of a window.
+/// What comes after the bytes of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// More.
@@ -104,7 +104,7 @@ impl Window {
         Ok(true)
     }
 
-    /// Keeps the frame of the first byte and those behind it.
+    /// Keeps the frame of the first byte and those after it.
     fn forget_frames(&mut self) {
         while self.frames.get(1).is_some_and(|next| next.offset <= self.offset) {
             self.frames.pop_front();
@@ -142,27 +142,27 @@ impl Window {
         self.frames.front().is_some_and(|frame| frame.offset == self.offset)
     }
 
-    /// Where behind the first byte, but in its first `n`, a frame starts with a record.
+    /// Where after the first byte, but in its first `n`, a frame starts with a record.
     pub fn record_frame_within(&self, n: usize) -> Option<usize> {
         let starts = self.frames.iter().map(|frame| frame.offset.saturating_sub(self.offset) as usize);
         starts.filter(|at| (1..n).contains(at)).find(|at| self.bytes()[*at..].starts_with(MAGIC))
     }
 
-    /// Whether a frame begins at one of these places behind the first byte.
+    /// Whether a frame begins at one of these places after the first byte.
     pub fn has_frame_in(&self, places: RangeInclusive<usize>) -> bool {
         self.frames.iter().any(|frame| {
             frame.offset.checked_sub(self.offset).is_some_and(|at| places.contains(&(at as usize)))
         })
     }
 
-    /// Where behind the first byte a record seems to start: a line that is nothing but the magic and a version, or a frame that
+    /// Where after the first byte a record seems to start: a line that is nothing but the magic and a version, or a frame that
     /// starts with the magic.
     pub fn next_magic(&self) -> Option<usize> {
         let bytes = self.bytes();
         memchr::memmem::find_iter(bytes.get(1..)?, MAGIC).map(|at| at + 1).find(|at| self.is_record_at(*at))
     }
 
-    /// Whether a record seems to start at a place behind the first byte.
+    /// Whether a record seems to start at a place after the first byte.
     pub fn is_record_at(&self, at: usize) -> bool {
         let bytes = self.bytes();
         let is_frame = self.frames.iter().any(|frame| frame.offset == self.offset + at as u64);

@@ -1,4 +1,4 @@
-//! A path in JSON: as text, or as bytes where it is none.
+//! A path in JSON: as text, or as bytes where it is not UTF-8.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

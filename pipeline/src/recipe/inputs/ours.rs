@@ -23,7 +23,7 @@ pub(super) struct Ours {
 impl Ours {
     /// Nothing is known of folders yet.
     pub(super) fn new() -> Ours {
-        // Where there are no such names, nothing is told by them.
+        // Systems without such names cannot tell.
         let printed = ["/dev/stdout", "/dev/stderr"].into_iter().filter_map(|name| fs::metadata(name).ok());
         let printed = printed.filter(fs::Metadata::is_file).map(|data| (data.dev(), data.ino()));
         Ours { printed: printed.collect(), around: BTreeMap::new(), exports: BTreeMap::new() }

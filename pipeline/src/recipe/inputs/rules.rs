@@ -49,7 +49,7 @@ impl Rules {
             let (is_of_folders, rest) = rest.strip_suffix('/').map_or((false, rest), |rest| (true, rest));
             let is_of_place = rest.contains('/');
             let pattern = Pattern::new(rest.strip_prefix('/').unwrap_or(rest))
-                .map_err(|e| format!("`{line}` is no pattern: {}", e.msg))?;
+                .map_err(|e| format!("`{line}` is not a pattern: {}", e.msg))?;
             self.rules.push(Rule { pattern, base: base.to_owned(), is_of_place, is_of_folders, takes_back });
         }
         Ok(())
@@ -60,14 +60,14 @@ impl Rules {
     pub(super) fn add_files(&mut self, folder: &Path, base: &str, with_git: bool) -> Result<(), String> {
         let of_git = if with_git { read(folder, GIT_FILE)? } else { None };
         if let Some((_, text)) = of_git {
-            // Git takes a line that is no pattern for one that nothing matches.
+            // Git treats an invalid pattern as one that matches nothing.
             text.lines().for_each(|line| self.add(base, [line]).unwrap_or_default());
         }
         let Some((path, text)) = read(folder, IGNORE_FILE)? else { return Ok(()) };
         self.add(base, text.lines()).map_err(|message| format!("{}: {message}", path.display()))
     }
 
-    /// Whether there are none.
+    /// Whether there do not count.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
@@ -129,6 +129,6 @@ mod tests {
         ] {
             assert_eq!(covers(lines, place), expected, "{lines:?} {place}");
         }
-        assert!(Rules::default().add("", ["a[b"]).unwrap_err().contains("`a[b` is no pattern"));
+        assert!(Rules::default().add("", ["a[b"]).unwrap_err().contains("`a[b` is not a pattern"));
     }
 }

@@ -1,4 +1,4 @@
-//! Goes through folders. What cannot be read is passed over with a note: a pipe, which would make the build wait for ever, a
+//! Goes through folders. What cannot be read is passed over with a note: a pipe, which would make the build wait forever, a
 //! link that leads nowhere or round in a circle, a folder that is closed.
 
 use std::collections::BTreeSet;
@@ -116,7 +116,7 @@ impl Walk {
         }
     }
 
-    /// Something in a folder that is none itself.
+    /// An entry of a folder that is not a folder.
     fn entry(&mut self, path: &Path, name: String) {
         match fs::metadata(path) {
             Ok(data) => match special(data.file_type()) {

@@ -1,4 +1,4 @@
-//! An answer that repeats its source is no other text. Measured on words in lower case: the share of the answer's runs of
+//! An answer that repeats its source is not a new text. Measured on words in lower case: the share of the answer's runs of
 //! eight words that the source has too, and the longest common run as a share of the answer.
 
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use crate::rephrase::text::Word;
 
 pub(super) const RULES: &[Rule] = &[
     Rule { name: "copied_8grams", limit: 0.6, is_least: false, measure: copied },
-    // Nothing to copy is no fault: half of the faithful passages of the table share less than 4 % of their runs. A style that
+    // Having nothing to copy is fine: half of the faithful passages of the table share less than 4 % of their runs. A style that
     // must stay close to its source may ask for more.
     Rule { name: "copied_8grams_least", limit: 0.0, is_least: true, measure: copied },
     Rule { name: "longest_copy", limit: 0.6, is_least: false, measure: longest },

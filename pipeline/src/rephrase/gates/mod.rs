@@ -2,7 +2,7 @@
 //! tests, and one line of [`REGISTRY`]. A rule measures one number and holds it against a limit; styles change limits and
 //! switch rules off by name. Measuring is pure, so limits may change without asking any model again.
 //!
-//! The default limits were chosen from the table in docs/benchmarks/rephrase.md: faithful rephrasings by people beside
+//! The default limits were chosen from the table in docs/benchmarks/rephrase.md: faithful rephrasings by people next to
 //! texts with planted faults.
 
 mod copied;
@@ -67,7 +67,7 @@ pub struct Rule {
     pub measure: fn(&Pair<'_>) -> Option<f64>,
 }
 
-/// A source beside an answer, with what gates share of them computed once.
+/// A source and an answer, with everything that several gates need computed once.
 pub struct Pair<'a> {
     /// The text that was to be rephrased.
     pub source: Text<'a>,
@@ -138,7 +138,7 @@ impl Default for Limits {
     }
 }
 
-/// A value beside its limit.
+/// A value with its limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Name of the rule.

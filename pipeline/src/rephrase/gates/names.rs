@@ -131,7 +131,7 @@ mod tests {
         check("There Joshua talked to Aaron; and Joshua was sad.", [0.5, 0.5, 0.0, 2.0]);
         // Aaron in Moses' place: both are known, but one of each is missing and too many.
         check("There Moses talked to Aaron; and Aaron was sad.", [1.0, 1.0, 1.0, 0.0]);
-        // A pronoun, and a name for one, are no exchange.
+        // A pronoun, and a name for one, are not an exchange.
         check("There Moses talked to Aaron; and he was sad.", [1.0, 1.0, 0.0, 0.0]);
         assert_eq!(values("no names", "none here", &none), [None; 4]);
     }

@@ -1,5 +1,5 @@
 //! Talk about the answer instead of the answer: a preamble or a refusal at its start, notes at its end. What the source
-//! itself starts or ends with is no such talk.
+//! itself starts or ends with does not count.
 
 use super::{Pair, Rule};
 
@@ -146,7 +146,7 @@ fn starts(text: &str, phrase: &str) -> bool {
     text.trim_start_matches(|c: char| !c.is_alphanumeric()).starts_with(phrase)
 }
 
-/// A line, or a sentence behind an empty one: the start of the looked-at part may be the middle of a line.
+/// A line, or a sentence after an empty one: the start of the looked-at part may be the middle of a line.
 fn any_line(text: &str, phrase: &str) -> bool {
     text.lines().any(|line| line.trim_start().starts_with(phrase))
 }

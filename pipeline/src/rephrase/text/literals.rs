@@ -9,7 +9,7 @@ static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
     let parts = [
         r"(?:https?|ftp)://[^\s<>`\x22')\]]+",
         r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+\.[A-Za-z0-9.-]*[A-Za-z0-9]",
-        // A quotation `like this' has its next mark behind a space.
+        // A quotation `like this' has its next mark after a space.
         r"``?[^`\s](?:[^`\n]{0,78}[^`\s])?``?",
         // A dash--like this one--begins no option.
         r"(?:^|[\s(])--[a-z][a-z0-9-]+\b",

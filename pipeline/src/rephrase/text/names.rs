@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Word;
 
-/// Capitalised words that are no names.
+/// Capitalized words that are not names.
 const NEVER: &[&str] = &["i", "i'm", "i'll", "i've", "i'd", "o", "oh"];
 
 /// Positions of names among the words. The first word of a sentence is a name only where the same word is one
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_capitalised_inside_sentences() {
+    fn names_are_capitalized_inside_sentences() {
         check(
             "Then Moses spoke. Moses said, And Aaron came. Dogs bark at I and the Dogs. The dogs sleep.",
             &["moses", "moses", "aaron"],

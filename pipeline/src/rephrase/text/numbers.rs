@@ -101,7 +101,7 @@ fn part(lower: &str) -> Option<Part> {
 }
 
 /// The number that starts with the first word, and how many words it has. `hundred` may follow `a` or `an`, which is
-/// then one; a plain plural (`hundreds`) is no number.
+/// then one; a plain plural (`hundreds`) is not a number.
 fn spelled(text: &str, words: &[Word]) -> Option<(u64, usize)> {
     let is_article = matches!(words[0].lower.as_str(), "a" | "an");
     let first = words.get(usize::from(is_article))?;

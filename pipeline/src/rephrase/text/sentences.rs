@@ -1,4 +1,4 @@
-//! Where sentences end. A line end is none by itself, since prose is often wrapped; an empty line, a list item or a
+//! Where sentences end. A line end alone does not end one, since prose is often wrapped; an empty line, a list item or a
 //! heading is.
 
 use std::ops::Range;
@@ -32,7 +32,7 @@ fn is_end(between: &str, before: &Word, after: &Word) -> bool {
             '。' | '！' | '？' | '।' | '؟' => return true,
             '\n' => line_ends += 1,
             c if c.is_whitespace() => {}
-            // A bullet or a heading behind a line end starts something new.
+            // A bullet or a heading after a line end starts something new.
             '-' | '*' | '#' | '•' | '|' if line_ends > 0 => return true,
             _ => {}
         }

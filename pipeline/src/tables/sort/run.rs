@@ -193,7 +193,7 @@ impl<R: Row + Copy> RunReader<R> {
         self.n_rows
     }
 
-    /// Whether there are none.
+    /// Whether there do not count.
     pub fn is_empty(&self) -> bool {
         self.n_rows == 0
     }
