@@ -37,7 +37,7 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// Arguments with the flags that every verb has in front of the verb, so that they may stand anywhere: clap takes those
+/// Moves the global flags in front of the verb, so that they may appear anywhere: clap takes those
 /// between two verbs (`rephrase -q validate`) for flags of the first verb, which do not go with the second.
 pub fn with_global_flags_first(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args = args.into_iter();
@@ -89,10 +89,10 @@ pub enum Verb {
   moe-data build --text-only && moe-data export --jsonl text/   # curation alone, without tokens
   moe-data build --recipe my.toml --dry-run          # check it, and predict from 1 % what would come of it")]
     Build(Box<build::Build>),
-    /// Do a share of the tasks that a build left for other processes, or see how far they are
+    /// Run a share of the tasks that a build left for other processes, or see their progress
     #[command(subcommand)]
     Task(cluster::TaskVerb),
-    /// Have Slurm do a build: arrays of jobs on many nodes, and the same bytes
+    /// Run a build on Slurm: arrays of jobs on many nodes, with the same bytes as on one machine
     #[command(subcommand)]
     Slurm(cluster::SlurmVerb),
     /// Train, import, check and measure tokenizers
@@ -106,7 +106,7 @@ pub enum Verb {
   moe-data decontaminate --benchmark gsm8k=gsm8k_test.jsonl.gz:question corpus/
   moe-data decontaminate --benchmark he=HumanEval.jsonl.gz:prompt,canonical_solution web/*.jsonl.gz --json")]
     Decontaminate(decontaminate::DecontaminateArgs),
-    /// Ask a model for other texts of the kept documents, and judge what it answers
+    /// Ask a model to rephrase the kept documents, and judge its answers
     #[command(before_long_help = "Examples:
   moe-data rephrase --base-url http://127.0.0.1:8000/v1 --model M --dry-run 20   # samples, and what all would cost
   moe-data rephrase --base-url http://127.0.0.1:8000/v1 --model M --styles plain,wikipedia --max-docs 10000
@@ -124,7 +124,7 @@ pub enum Verb {
   moe-data label --compare labels.jsonl                # the published profiles and length alone
   moe-data label --compare labels.jsonl --model quality.moecls")]
     Label(label::Label),
-    /// Make the multi-epoch plan of a build and say what it is worth
+    /// Make the multi-epoch plan of a build and show what it is worth
     #[command(before_long_help = "Examples:
   moe-data mix --epochs 4                    # configs/mix.toml if it is there, else built-in defaults
   moe-data mix --epochs 4 --seq-len 2048
@@ -133,19 +133,19 @@ pub enum Verb {
   moe-data mix --extend --from 20000 --epochs 6              # keep samples 0 to 19999, then two more passes
   moe-data mix --extend --from 20000 --takedown ids.txt      # hide documents from sample 20000 on")]
     Mix(mix::MixArgs),
-    /// Show all keys of recipes and mixtures with their defaults, or what one means
+    /// Show all keys of recipes and mixtures with their defaults, or explain one
     #[command(before_long_help = "Examples:
   moe-data config                              # all of them, as TOML with comments
   moe-data config --explain mix.epochs
   moe-data config --explain filter.gopher_quality.min_words --json")]
     Config(config::ConfigArgs),
-    /// Show the rules that filters can name, and the profiles with all their limits
+    /// Show the filter rules, and the profiles with all their limits
     #[command(before_long_help = "Examples:
   moe-data filters                             # all rules with their defaults, and the profiles
   moe-data filters --profile fineweb
   moe-data filters --profile dclm --json | jq '.filters[].limits[]'")]
     Filters(filters::FiltersArgs),
-    /// Say what happened to a document in a build, and why
+    /// Show what happened to a document in a build, and why
     #[command(before_long_help = "Examples:
   moe-data why django/5.2/intro/tutorial01     # source/name
   moe-data why 5.2/intro/tutorial01 --json     # a name in any source")]
@@ -155,23 +155,23 @@ pub enum Verb {
   moe-data dups --top 20                       # the largest clusters
   moe-data dups --cluster web/page-17          # one of them, with texts side by side")]
     Dups(dups::DupsArgs),
-    /// Say which text a sample of the plan is
+    /// Show the text of a sample of the plan
     #[command(before_long_help = "Examples:
   moe-data explain 1234
   moe-data explain 1234 --json | jq .pieces")]
     Explain(explain::ExplainArgs),
-    /// Say which samples of the plan show a document, or why none does
+    /// List the samples of the plan that show a document, or say why none does
     #[command(before_long_help = "Examples:
   moe-data where web-Gen-1
   moe-data where web-Gen-1 --json | jq .documents[0].shown[].t")]
     Where(where_is::WhereArgs),
-    /// Say which documents changed their fate between two builds, and from which sample on two plans differ
+    /// Show which documents changed their fate between two builds, and from which sample two plans differ
     #[command(before_long_help = "Examples:
   moe-data diff old-out/ new-out/ --limit 20     # documents: kept -> dropped by which rule, and the other way round
   moe-data diff out/ other-out/
   moe-data diff out/ other-out/ --json | jq .first_difference")]
     Diff(diff::DiffArgs),
-    /// Give shards, plans and curated text to other programs: Megatron-LM, NumPy, PyTorch, Hugging Face
+    /// Write shards, plans and curated text for other programs: Megatron-LM, NumPy, PyTorch, Hugging Face
     #[command(before_long_help = "Examples:
   moe-data export --megatron                        # out/shards/NAME.idx beside the same NAME.bin
   moe-data export --npy                             # out/export/NAME.npy, a copy of the tokens
@@ -180,7 +180,7 @@ pub enum Verb {
   moe-data export --jsonl text/                     # the kept documents: text/NAME-00000.jsonl.zst
   moe-data export --parquet text/ --file-size 1GiB")]
     Export(export::Export),
-    /// Make shards of tokens that other programs wrote: Megatron-LM, NumPy, datatrove
+    /// Make shards from tokens that other programs wrote: Megatron-LM, NumPy, datatrove
     #[command(before_long_help = "Examples:
   moe-data import --megatron data/pile_text_document --tokenizer tokenizer.json --out out/
   moe-data import --npy 'tokens/*.npy' --tokenizer tokenizer.json --source web
@@ -192,7 +192,7 @@ pub enum Verb {
   moe-data inspect out/shards/bible-v0-00000.mdx
   moe-data inspect out/ --json | jq .total")]
     Inspect(inspect::InspectArgs),
-    /// Draw a page about a build and its plan: what was kept, what was not and why, measured values and their limits
+    /// Write a page about a build and its plan: what was kept, what was dropped and why, measured values and their limits
     #[command(before_long_help = "Examples:
   moe-data report                                   # out/report.html
   moe-data report text/ -o text.html --figures figures/

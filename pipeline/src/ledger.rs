@@ -203,8 +203,9 @@ impl Ledger {
     pub fn read_file(path: &Path) -> Result<Ledger> {
         let bytes = fs::read(path).map_err(Error::io(path, "read"))?;
         let again = "run moe-data build again, which writes it from the finished work";
-        let ledger: Ledger = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::data(path, format!("is damaged or not a ledger of moe-data ({e}); {again}")))?;
+        let ledger: Ledger = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::data(path, format!("is damaged or not a ledger of moe-data ({e}); {again}"))
+        })?;
         match ledger.version {
             Ledger::VERSION => Ok(ledger),
             other => {

@@ -176,7 +176,7 @@ fn run_slurm(verb: cli::cluster::SlurmVerb, printer: &Printer) -> moe_data::Resu
     }
 }
 
-/// What the words after `moe-data build` mean.
+/// Parses the arguments after `moe-data build`.
 fn build_args(words: &[String]) -> moe_data::Result<build::BuildArgs> {
     let words = ["moe-data", "build"].into_iter().chain(words.iter().map(String::as_str));
     match Cli::try_parse_from(words).map(|cli| cli.verb) {

@@ -1,4 +1,4 @@
-//! What a running task shares with the world: a request to stop, and how far it is.
+//! What a running task shares with the world: a request to stop, and how progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -120,11 +120,11 @@ impl Chat {
         Ok((text, Marks { n_bytes, trained, plain }))
     }
 
-    /// Refuses a template that writes nothing of an answer, such as of one that only calls tools: what would be learned is
-    /// to end at once.
+    /// Refuses a template that drops an answer entirely, such as one that only calls tools: the model would learn
+    /// to stop at once.
     fn check_answers(&self, messages: &[Value], restored: &Restored) -> Result<(), String> {
         let Restored { text, plain, generated } = restored;
-        // Blocks that touch are one answer to whoever reads them.
+        // Adjacent blocks read as one answer.
         let mut stretches: Vec<(usize, usize)> = Vec::new();
         for &(start, end) in generated {
             match stretches.last_mut().filter(|last| self.template.marks_generation && last.1 == start) {
@@ -139,7 +139,7 @@ impl Chat {
         if generated.iter().all(|(start, end)| start >= end) {
             return Err("the template marks nothing as generated".to_owned());
         }
-        // A template with blocks may have none or several in an answer.
+        // A template with blocks may have zero or more in an answer.
         let all: Vec<usize> = answers(messages).collect();
         let places = (stretches.len() == all.len()).then_some(&stretches);
         for (k, &i) in all.iter().enumerate() {
@@ -151,7 +151,7 @@ impl Chat {
             if let Some(name) = called(&messages[i]).into_iter().find(missing) {
                 return Err(format!("the template leaves out the call of `{name}` in message {}", i + 1));
             }
-            // An empty block teaches nothing, which may be meant.
+            // An empty block teaches nothing, perhaps on purpose.
             let is_left = |place: &(usize, usize)| self.template.marks_generation && place.0 == place.1;
             if place.is_some_and(|place| !is_left(&place) && !says(&place)) {
                 return Err(format!("the template writes nothing of message {}, an answer", i + 1));
@@ -188,7 +188,7 @@ impl Chat {
         Ok(restored)
     }
 
-    /// Refuses a template that leaves out what was said: roles that it does not know.
+    /// Refuses a template that leaves out messages, such as those of unknown roles.
     fn check_complete(&self, (messages, tools): (&[Value], &Value), text: &str) -> Result<(), String> {
         let left_out = |i: usize| {
             let role = role_of(&messages[i]).unwrap_or_default();
@@ -197,7 +197,7 @@ impl Chat {
         let mut changed = messages.to_vec();
         let mut said = Vec::new();
         for (i, message) in messages.iter().enumerate() {
-            // Templates may shorten answers, such as by earlier reasoning; the places of answers are checked elsewhere.
+            // Templates may shorten answers, for example by dropping earlier reasoning; their places are checked elsewhere.
             if role_of(message).as_deref() == Some("assistant") {
                 continue;
             }
@@ -212,13 +212,13 @@ impl Chat {
                 said.push((i, marker));
             }
         }
-        // A text may stand elsewhere, such as what a tool found in the answer; other texts in its place would not.
+        // A text may also occur elsewhere, such as a tool's result in the answer; replacement texts would not.
         let all = self.template.render(&changed.iter().cloned().collect(), tools, false, false).ok();
         for (i, marker) in said {
             if all.as_ref().is_some_and(|all| all.contains(&marker)) {
                 continue;
             }
-            // Some templates look at what is said; then one text is changed at a time.
+            // Some templates look at the contents; then one text is changed at a time.
             let one = messages.iter().enumerate().map(|(k, message)| match k == i {
                 true => changed[k].clone(),
                 false => message.clone(),

@@ -1,4 +1,4 @@
-//! Records as conversations: lists of messages in the two usual spellings, and questions with answers in several fields.
+//! Records as conversations: lists of messages in the two usual layouts, or questions and answers in separate fields.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::template::FieldTemplate;
 use super::{Refusal, Why};
 
-/// What the records of a source look like.
+/// Layout of a source's records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
@@ -32,7 +32,7 @@ pub enum Form {
 
 /// Fields with the list of messages, in the order in which they are looked for.
 const LISTS: [&str; 3] = ["messages", "conversations", "conversation"];
-/// Roles of ShareGPT and those that they are.
+/// ShareGPT's roles and ours.
 const SPEAKERS: [(&str, &str); 12] = [
     ("system", "system"),
     ("human", "user"),
@@ -47,12 +47,12 @@ const SPEAKERS: [(&str, &str); 12] = [
     ("function_response", "tool"),
     ("ipython", "tool"),
 ];
-/// Roles of messages: templates write them into headers, so no other text gets there.
+/// Roles of messages: templates write them into headers, so nothing else is allowed.
 const ROLES: [&str; 9] =
     ["system", "developer", "user", "assistant", "tool", "function", "ipython", "observation", "environment"];
 /// Names of a message's reasoning; the first is the one that templates read.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
-/// Role of the messages that are trained.
+/// Role of the messages to train on.
 const ASSISTANT: &str = "assistant";
 
 /// A form whose templates are compiled.
@@ -73,7 +73,7 @@ pub(super) struct FieldTemplates {
 }
 
 impl Form {
-    /// Fields that are read of a record, sorted.
+    /// Fields to read from a record, sorted.
     ///
     /// # Errors
     /// A template cannot be compiled.
@@ -94,7 +94,7 @@ impl Form {
         Ok(names.iter().map(|&name| name.to_owned()).collect())
     }
 
-    /// Fields of which every record has at least one of each group.
+    /// Groups of fields; every record has at least one field of each.
     pub fn needed(&self) -> &'static [&'static [&'static str]] {
         match self {
             Form::Messages => &[&LISTS],
@@ -122,7 +122,7 @@ fn bad(detail: impl Into<String>) -> Refusal {
     Refusal { why: Why::BadMessages, detail: detail.into() }
 }
 
-/// The value under a key; `None` where it is not there or null.
+/// The value under a key; `None` if it is missing or null.
 fn get(record: &Value, key: &str) -> Option<Value> {
     record.get_attr(key).ok().filter(|value| !value.is_undefined() && !value.is_none())
 }
@@ -154,7 +154,7 @@ pub(super) fn parsed(reading: &Reading, record: &Value) -> Value {
     Value::from_pairs(entries)
 }
 
-/// The messages that a text holds as a JSON list; nothing else that people write is one.
+/// The messages in a text that is a JSON list of them.
 fn messages_of(text: &str) -> Option<Value> {
     let list: Value = text.trim_start().starts_with('[').then(|| serde_json::from_str(text).ok())??;
     let is_message = |item: Value| get(&item, "role").or_else(|| get(&item, "from")).is_some();
@@ -223,7 +223,7 @@ fn part(record: &Value, name: &str, role: &str) -> Result<Vec<Value>, Refusal> {
     }
 }
 
-/// A list of messages; a text is one as JSON.
+/// A list of messages, or a text that holds one as JSON.
 fn list(name: &str, value: &Value) -> Result<Vec<Value>, Refusal> {
     let parsed = match value.as_str() {
         Some(text) => serde_json::from_str(text).map_err(|e| bad(format!("`{name}` is not a list: {e}")))?,
@@ -255,7 +255,7 @@ fn tools(record: &Value) -> Result<Value, Refusal> {
     }
 }
 
-/// A message with role and content, as templates expect it: keys without a value are left out, and reasoning is found under
+/// A message with role and content, as templates expect it: keys without a value are left out, and reasoning is stored under
 /// the names that templates read.
 pub(super) fn checked(i: usize, found: &Value) -> Result<Value, Refusal> {
     let place = format!("message {}", i + 1);
@@ -336,7 +336,7 @@ pub(super) fn texts_of(content: &Value) -> Vec<String> {
     parts.filter_map(|part| get(&part, "text").and_then(|text| text.as_str().map(str::to_owned))).collect()
 }
 
-/// The message with another text in the place of each of its own, as far as [`texts_of`] finds them.
+/// The message with each of its texts replaced, as far as [`texts_of`] finds them.
 pub(super) fn saying(message: &Value, text: &str) -> Value {
     let with = |value: &Value, name: &str, other: Value| {
         let keys = value.try_iter().into_iter().flatten();
@@ -382,7 +382,7 @@ pub(super) fn answers(messages: &[Value]) -> impl Iterator<Item = usize> {
     (0..messages.len()).filter(|&i| role_of(&messages[i]).as_deref() == Some(ASSISTANT))
 }
 
-/// The same value with every text of it changed, keys of objects included; a text stays where the function has nothing for it.
+/// The same value with every text of it changed, keys of objects included; a text stays where the function returns nothing.
 pub(super) fn with_texts(value: &Value, change: &mut dyn FnMut(&str) -> Option<String>) -> Value {
     match value.kind() {
         ValueKind::String => value.as_str().and_then(change).map_or_else(|| value.clone(), Value::from),

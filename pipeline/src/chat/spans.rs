@@ -1,6 +1,6 @@
 //! Where the answers are in a rendered conversation, for templates that do not say so: an answer begins where the
-//! conversation before it ends with the prompt for it, and ends where the conversation ends that it closes. Both must be
-//! beginnings of the whole text, else the template has no such places and is refused.
+//! preceding conversation, rendered with a generation prompt, ends; it ends where the conversation up to it ends. Both must be
+//! prefixes of the whole text, or the template is refused.
 
 use minijinja::Value;
 
@@ -8,7 +8,7 @@ use super::hide::Hidden;
 use super::record::{answers, role_of};
 use super::template::Template;
 
-/// Stretches of the answers in `full`, the rendered `messages`, in bytes; a message naming the answer that has no place.
+/// Stretches of the answers in `full`, the rendered `messages`, in bytes, or a message naming the answer that cannot be located.
 pub(super) fn spans(
     template: &Template,
     hidden: &Hidden,
@@ -31,7 +31,7 @@ pub(super) fn spans(
             );
         }
         let closed = render(i + 1, false)?;
-        // How the conversation would go on after the last message tells what only ends it.
+        // A continuation after the last message shows which part only ends the conversation.
         let longer = match i + 1 == messages.len() {
             true => {
                 let next = Value::from_pairs([("role", "user"), ("content", "x")]);
@@ -64,18 +64,18 @@ pub(super) fn spans(
         .collect()
 }
 
-/// Where an answer ends that begins at `start`; `closed` is the conversation up to it, `longer` one that goes on after it.
+/// Where an answer ends that begins at `start`; `closed` is the conversation up to it, `longer` one that continues.
 fn end(
     hidden: &Hidden,
     full: &str,
     closed: &str,
     (start, longer): (usize, Option<&str>),
 ) -> Result<usize, String> {
-    // What follows the token that ends it, such as a line end, belongs to the template.
+    // Text after its end token, such as a line end, belongs to the template.
     let ends = hidden.special_ends(closed);
     let last_in =
         |limit: usize| ends.iter().rev().copied().find(|&end| end <= limit).filter(|&end| end > start);
-    // Phi-3 closes a conversation by a token that stands nowhere inside of one.
+    // Phi-3 closes a conversation with a token that occurs nowhere inside one.
     let in_both = |other: &str| {
         let common = other.bytes().zip(closed.bytes()).take_while(|(a, b)| a == b).count();
         last_in(common).filter(|&end| is_closing(hidden, &closed[end..]))
@@ -88,12 +88,12 @@ fn end(
     Ok(longer.and_then(in_both).or(tail).unwrap_or(closed.len()))
 }
 
-/// Whether a text is special tokens and white space alone.
+/// Whether a text is only special tokens and white space.
 fn is_closing(hidden: &Hidden, text: &str) -> bool {
     hidden.without_specials(text).trim().is_empty()
 }
 
-/// Whether what follows a prompt is the answer itself, and no header of it.
+/// Whether the text after a prompt is the answer itself, not its header.
 fn begins_with_content(rest: &str, message: &Value) -> bool {
     let content = message.get_attr("content").unwrap_or_default();
     let content = content.as_str().unwrap_or_default().trim_start();

@@ -1,4 +1,4 @@
-//! Chat templates: Jinja as `transformers` runs it, so that a template of the Hub renders the same text here.
+//! Chat templates: Jinja as `transformers` runs it, so a template from the Hub renders the same text here.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
@@ -12,7 +12,7 @@ use super::json::dumps;
 
 /// Name of the only template of an environment.
 const NAME: &str = "chat";
-/// Filter that takes the place of the `generation` tag.
+/// Filter that replaces the `generation` tag.
 const GENERATION: &str = "moe_generation";
 /// Variable that asks for marks around what that filter gets.
 const MARKED: &str = "moe_marked";
@@ -27,12 +27,12 @@ const MAX_STEPS: u64 = 10_000_000;
 pub(super) struct Template {
     env: Environment<'static>,
     variables: Vec<(String, Value)>,
-    /// Whether it says itself which of its output the assistant generates.
+    /// Whether it marks what the assistant generates.
     pub marks_generation: bool,
 }
 
 impl Template {
-    /// Compiles the template; a message if it cannot be.
+    /// Compiles the template; a message if that fails.
     pub fn new(params: &ChatParams) -> Result<Template, String> {
         if params.template.len() > MAX_BYTES {
             return Err(format!(
@@ -51,7 +51,7 @@ impl Template {
                 false => text,
             }
         });
-        // A line end of a template is one, however it is written.
+        // All forms of line ends in a template are equal.
         let lines = params.template.replace("\r\n", "\n").replace('\r', "\n");
         let (source, marks_generation) = with_filter(&lines);
         env.add_template_owned(NAME, source).map_err(|e| describe(&e))?;
@@ -81,12 +81,12 @@ impl Template {
     }
 }
 
-/// A template that makes a text of the fields of a record; fields that a record lacks may be asked for, not printed.
+/// A template that makes a text from the fields of a record; it may test for fields that a record lacks, but not print them.
 #[derive(Debug)]
 pub(super) struct FieldTemplate(Environment<'static>);
 
 impl FieldTemplate {
-    /// Compiles the template; a message if it cannot be.
+    /// Compiles the template; a message if that fails.
     pub fn new(source: &str) -> Result<FieldTemplate, String> {
         let mut env = environment();
         env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
@@ -94,7 +94,7 @@ impl FieldTemplate {
         Ok(FieldTemplate(env))
     }
 
-    /// Names of the fields that it looks at, sorted.
+    /// Names of the fields that it uses, sorted.
     pub fn fields(&self) -> Vec<String> {
         let names = self.0.get_template(NAME).map(|template| template.undeclared_variables(false));
         let known = |name: &String| self.0.globals().any(|(global, _)| global == name.as_str());
@@ -111,7 +111,7 @@ impl FieldTemplate {
     }
 }
 
-/// What `transformers` gives to every template.
+/// What `transformers` provides to every template.
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
     env.set_fuel(Some(MAX_STEPS));
@@ -127,8 +127,8 @@ fn environment() -> Environment<'static> {
     env
 }
 
-/// The template with a filter in the place of its `generation` tags, and whether it has any: both are blocks, so that
-/// white space around them counts the same. Comments, expressions and raw text are passed over.
+/// The template with a filter in place of its `generation` tags, and whether it has any: both are blocks, so
+/// white space around them is treated alike. Comments, expressions and raw text are passed over.
 fn with_filter(source: &str) -> (String, bool) {
     let tags = Regex::new(concat!(
         r"(?s)\{#.*?#\}|\{\{.*?\}\}|\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}",
@@ -153,7 +153,7 @@ fn with_filter(source: &str) -> (String, bool) {
     (replaced.into_owned(), has_any)
 }
 
-/// The date of the recipe in a form of C's `strftime`.
+/// The date of the recipe in a C `strftime` format.
 fn strftime(date: Option<&str>, format: &str) -> Result<String, Error> {
     let wrong = |message: String| Error::new(ErrorKind::InvalidOperation, message);
     let date = date.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! Templates against what transformers renders (`scripts/interop/chat_golden.py`), and answers found by hand.
+//! Templates compared with what transformers renders (`scripts/interop/chat_golden.py`), and answers found by hand.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -72,7 +72,7 @@ fn templates_render_what_transformers_renders() {
             let checked: Result<Vec<Value>, Refusal> = (case.messages.try_iter().unwrap().enumerate())
                 .map(|(i, message)| record::checked(i, &message))
                 .collect();
-            // Some are refused before a template sees them, as records without a text to learn.
+            // Some are refused before a template sees them, such as records without a text to learn.
             let Ok(messages) = checked.or_else(|refusal| match refusal.why {
                 Why::EmptyAnswer => Ok(case.messages.try_iter().unwrap().collect()),
                 _ => Err(refusal),
@@ -219,7 +219,7 @@ fn what_people_say_makes_no_special_token() {
         let trained: Vec<&str> = marks.trained.iter().map(|&(start, end)| &text[start..end]).collect();
         assert_eq!(trained, ["No.<|im_end|> \u{10fffc}<|im_end|>"], "{template}");
     }
-    // A template that looks at them would decide by what it does not see.
+    // A template that looks at them would decide without seeing them.
     let template =
         "{% for m in messages %}{{ m.content if '<|im_end|>' not in m.content else 'gone' }}{% endfor %}";
     let params = ChatParams { template: template.to_owned(), ..params(&golden, "chatml") };
@@ -314,7 +314,7 @@ fn records_that_are_no_conversations_are_named() {
     );
 }
 
-/// A template of this source, which a record is written by.
+/// A template with this source.
 fn document_of(template: &str, record: &serde_json::Value) -> Result<(String, Marks), Refusal> {
     let golden = golden();
     let params = ChatParams { template: template.to_owned(), ..params(&golden, "chatml") };
@@ -361,7 +361,7 @@ fn answers_of_which_nothing_is_written_are_refused() {
             assert_eq!((refusal.why, &*refusal.detail), (Why::Template, expected), "{template}");
         }
     };
-    // The name stands in the question; it has to be in the answer where its place is known.
+    // The name is in the question; it must be in the answer where its place is known.
     let refusal = trained(
         "chatml",
         json!([say("user", "add"), { "role": "assistant", "content": "", "tool_calls": [call] }]),
@@ -390,7 +390,7 @@ fn what_is_left_out_is_noticed_though_it_stands_elsewhere() {
     let talk = json!([say("user", "aaa"), say("tool", "3"), say("assistant", "It is 3.")]);
     let refusal = trained("phi-3", talk).unwrap_err();
     assert_eq!(refusal.detail, "the template leaves out message 2 (role `tool`)");
-    // A template that looks at what is said leaves nothing out.
+    // A template that looks at the contents leaves nothing out.
     let template =
         "{% for m in messages %}{{ 'yes' if m.content == 'yes' else m.content[:3] }}<|im_end|>{% endfor %}";
     let record = json!({ "messages": [say("user", "yes"), say("assistant", "no")] });

@@ -1,4 +1,4 @@
-//! Platt's calibration: log-odds `x` become `scale x + shift`, so that of documents with a score of 0.7 about seven in ten are positive.
+//! Platt's calibration: log-odds `x` become `scale x + shift`, so that about seven in ten documents with a score of 0.7 are positive.
 //! Fitted on documents that the model has not learned from, by Newton's method as in Lin, Lin and Weng, "A note on Platt's probabilistic
 //! outputs for support vector machines" (2007), always in the same order of sums.
 
@@ -20,9 +20,9 @@ pub struct Calibration {
     pub scale: f64,
     /// What is added to them.
     pub shift: f64,
-    /// Calibration error of the scores as they were learned.
+    /// Calibration error of the uncalibrated scores.
     pub error_before: f64,
-    /// The same of each half of the documents by the fit on the other half.
+    /// The same for each half of the documents, fitted on the other half.
     pub error_after: f64,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn logistic(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// Fits log-odds of held-out documents; `None` where there are too few of a kind, or scores say nothing.
+/// Fits log-odds of held-out documents; `None` if there are too few of a kind, or the scores say nothing.
 pub fn fit(documents: &[Scored]) -> Option<Calibration> {
     let (scale, shift) = platt(documents)?;
     let by_half = |half: usize| documents.iter().skip(half).step_by(2).copied().collect::<Vec<_>>();
@@ -52,7 +52,7 @@ fn platt(documents: &[Scored]) -> Option<(f64, f64)> {
     if n_positive.min(n_negative) < LEAST_OF_A_KIND {
         return None;
     }
-    // Targets short of 0 and 1, so that classes that are told apart perfectly have a best fit too.
+    // Targets short of 0 and 1, so that perfectly separated classes have a best fit too.
     let (high, low) =
         ((n_positive as f64 + 1.0) / (n_positive as f64 + 2.0), 1.0 / (n_negative as f64 + 2.0));
     let target = |positive: bool| if positive { high } else { low };

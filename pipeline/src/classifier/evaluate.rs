@@ -1,4 +1,4 @@
-//! How well scores tell positive from negative documents.
+//! How well scores separate positive from negative documents.
 
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ pub fn best_accuracy(scored: &[Scored]) -> f64 {
     let mut sorted = scored.to_vec();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let n_positive = sorted.iter().filter(|(_, is_positive)| *is_positive).count() as i64;
-    // Right when all are called positive; moving the threshold up calls one group after the other negative.
+    // Right when all are called positive; raising the threshold calls one group after another negative.
     let mut right = n_positive;
     let mut best = right.max(sorted.len() as i64 - right);
     for same in sorted.chunk_by(|a, b| a.0 == b.0) {

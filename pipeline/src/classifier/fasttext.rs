@@ -1,8 +1,8 @@
 //! Models of fastText (`.bin`, `.ftz`), read by the crate `fasttext` and checked against the Python package on real text.
 //!
 //! Two things are ours. The crate leaves the end of line out of word pairs, which fastText does not, so the end of line is
-//! handed over as a word of the text. And the crate predicts from a quantized model with hierarchical softmax
-//! (such as lid.176.ftz) as if it had a plain one, so that tree is walked here.
+//! passed as a word of the text. And the crate predicts from a quantized model with hierarchical softmax
+//! (such as lid.176.ftz) as if it had a plain one, so we walk that tree here.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// What becomes of line ends, which fastText takes for the end of a text.
+/// What becomes of line ends, which fastText treats as the end of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Newlines {
@@ -45,7 +45,7 @@ impl FastTextModel {
     /// Reads a model.
     ///
     /// # Errors
-    /// It is missing, no supervised model of fastText, or has a quantized output of a hierarchical softmax.
+    /// It is missing, not a supervised fastText model, or has a quantized output with hierarchical softmax.
     pub fn read(path: &Path) -> Result<FastTextModel> {
         std::fs::metadata(path).map_err(Error::io(path, "read"))?;
         let wrong = |message: String| Error::data(path, message);
@@ -142,7 +142,7 @@ impl FastTextModel {
 /// What fastText adds to each probability before it takes the logarithm.
 const LOG_EPSILON: f32 = 1e-5;
 
-/// Huffman tree over labels by their counts, built as fastText does: the two least nodes are joined, a
+/// Huffman tree over labels by their counts, built as fastText does: the two smallest nodes are joined, a
 /// leaf going before an inner node only when it counts less.
 struct Tree {
     n_labels: usize,
@@ -155,7 +155,7 @@ impl Tree {
         let n_labels = counts.len();
         let mut all = counts.to_vec();
         let mut children = Vec::new();
-        // Counts descend, so the least leaf is the last.
+        // Counts descend, so the smallest leaf is the last.
         let (mut leaf, mut node) = (n_labels, n_labels);
         for _ in 1..n_labels {
             let mut pair = [0; 2];
@@ -175,7 +175,7 @@ impl Tree {
         Tree { n_labels, children }
     }
 
-    /// Fills in the probabilities of the labels; `right` is the chance of the right child of an inner node, by its number from 0.
+    /// Fills in the probabilities of the labels; `right` gives the probability of an inner node's right child, by its number from 0.
     fn walk(&self, probabilities: &mut [f32], right: impl Fn(usize) -> f32) {
         let mut open = vec![(self.n_labels + self.children.len().saturating_sub(1), 1.0f32)];
         if self.children.is_empty() {

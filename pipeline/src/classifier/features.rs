@@ -1,7 +1,7 @@
-//! What the classifier sees of a text: its words and pairs of neighbors, hashed into buckets.
+//! What the classifier sees in a text: its words and pairs of neighbors, hashed into buckets.
 //!
 //! A word is a run of letters, digits and other characters beyond ASCII, or a single sign. Letters of ASCII lose
-//! their case, and all digits are the same: a classifier that learns years and prices learns its training set. White space
+//! their case, and all digits are alike: a classifier that learns years and prices memorizes its training set. White space
 //! only separates, so line breaks do not count.
 
 /// How texts become buckets; part of a model.
@@ -19,7 +19,7 @@ pub const BUCKET_BITS: std::ops::RangeInclusive<u32> = 8..=26;
 const SEPARATOR: u8 = 0;
 const SIGN: u8 = 1;
 
-/// For each byte the byte that stands for it in a word, or what it does instead.
+/// For each byte, the byte that replaces it in a word, or what it does instead.
 const BYTES: [u8; 256] = {
     let mut table = [SIGN; 256];
     let mut byte = 0;

@@ -33,7 +33,7 @@ pub enum Scorer {
     },
 }
 
-/// What makes two scorers the same.
+/// Identifies a scorer.
 #[derive(Debug, PartialEq)]
 struct Key {
     path: PathBuf,
@@ -47,7 +47,7 @@ struct Key {
 static SHARED: Mutex<Vec<(Key, Weak<Scorer>)>> = Mutex::new(Vec::new());
 
 impl Scorer {
-    /// Opens a model by its content. `label` is needed for a model of fastText, and `newlines` is for it alone.
+    /// Opens a model by its content. `label` is needed for a model of fastText, and only such a model uses `newlines`.
     ///
     /// # Errors
     /// The file is not a model, or the label is missing, unknown or has no meaning.
@@ -78,7 +78,7 @@ impl Scorer {
         Ok(Scorer::FastText { model, label, newlines })
     }
 
-    /// As [`Scorer::open`], but the same scorer as long as another one of the same file and label is in use.
+    /// As [`Scorer::open`], but shares a scorer with the same file and label that is still in use.
     ///
     /// # Errors
     /// As [`Scorer::open`].

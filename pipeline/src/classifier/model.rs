@@ -54,9 +54,9 @@ pub struct Training {
     pub seed: u64,
     /// Area under the curve over the held-out documents, if there are any.
     pub auc: Option<f64>,
-    /// Share of them that a threshold of 0.5 puts on the right side.
+    /// Share of them classified correctly at a threshold of 0.5.
     pub accuracy: Option<f64>,
-    /// How scores were made probabilities, where they were.
+    /// Calibration of the scores, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
 }
@@ -78,7 +78,7 @@ impl Model {
         f64::from(self.bias) + sum / (n.max(1) as f64).sqrt()
     }
 
-    /// Takes up a calibration, which is a map of the log-odds and so one of the weights.
+    /// Applies a calibration: it maps log-odds, so it can be folded into the weights.
     pub fn calibrate(&mut self, calibration: Calibration) {
         let Calibration { scale, shift, .. } = calibration;
         self.weights.iter_mut().for_each(|weight| *weight = (f64::from(*weight) * scale) as f32);
@@ -123,7 +123,7 @@ impl Model {
         Model::decode(&bytes).map_err(|message| Error::data(path, message))
     }
 
-    /// The model of a file's bytes, or what is wrong with them.
+    /// Parses a model; the error says what is wrong.
     pub fn decode(bytes: &[u8]) -> std::result::Result<Model, String> {
         if !bytes.starts_with(MAGIC) {
             return Err("is not a classifier; expected a file of `moe-data classifier train`".to_owned());
@@ -194,7 +194,7 @@ mod tests {
         assert!((model().score("") - 1.0 / (1.0 + 1f64.exp())).abs() < 1e-12);
     }
 
-    /// The file was written by another program, from the page of the format.
+    /// The file was written by another program, from the documented format.
     #[test]
     fn a_committed_model_of_version_1_opens_and_scores_as_it_did() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/v1.moecls");

@@ -3,7 +3,7 @@
 //! bytes everywhere.
 //!
 //! A document is the vector of its bucket counts over the square root of their sum. fastText averages learned embeddings of
-//! the buckets and puts a softmax after them (Joulin et al., arXiv 1607.01759), which for two classes is a
+//! the buckets and applies a softmax to them (Joulin et al., arXiv 1607.01759), which for two classes is a
 //! linear function of the same counts: with `dim` above 0 it is learned that way, and each bucket's embedding is
 //! multiplied into its one weight at the end.
 
@@ -76,7 +76,7 @@ impl Random {
     }
 }
 
-/// Trains; the caller fills in what `training` says of held-out documents.
+/// Trains; the caller fills in the held-out figures of `training`.
 pub fn train(examples: &Examples, settings: &TrainSettings, mut see_epoch: impl FnMut(u32, f64)) -> Model {
     let mut random = Random(settings.seed);
     let n_buckets = 1usize << settings.features.bucket_bits;
@@ -145,7 +145,7 @@ impl Learner {
     }
 }
 
-/// The bias moves this much slower than the weights: it is in every document.
+/// The bias moves this much slower than the weights, since it is in every document.
 const BIAS_RATE: f64 = 0.1;
 
 /// fastText's two layers: an embedding for each bucket, and the difference of the two output rows of a softmax.

@@ -18,19 +18,19 @@ pub struct Build {
     /// source named after its stem
     #[arg(long, value_name = "PATH")]
     pub input: Vec<PathBuf>,
-    /// Of the files of --input read only those that match this pattern, as in a .gitignore; may be repeated
+    /// Read only the files of --input that match this pattern, as in a .gitignore; may be repeated
     #[arg(long, value_name = "PATTERN", requires = "input")]
     pub include: Vec<String>,
-    /// Pass over files of --input that match this pattern, as in a .gitignore; may be repeated
+    /// Skip files of --input that match this pattern, as in a .gitignore; may be repeated
     #[arg(long, value_name = "PATTERN", requires = "input")]
     pub exclude: Vec<String>,
-    /// Pass over files of --input that a .gitignore in its folders names
+    /// Skip files of --input that a .gitignore in its folders covers
     #[arg(long, requires = "input")]
     pub gitignore: bool,
-    /// Read at most so many records of each source, such as 10K, to try a recipe out
+    /// Read at most N records of each source, such as 10K, to try out a recipe
     #[arg(long, value_name = "N", value_parser = parse_limit)]
     pub limit: Option<u64>,
-    /// Output folder of another build, of which no document is taken in again; repeat for several
+    /// Output folder of another build, whose documents are left out; may be repeated
     #[arg(long, value_name = "DIR")]
     pub against: Vec<PathBuf>,
     /// Output folder, or a URL in an object store (s3://, gs://, az://)
@@ -42,13 +42,13 @@ pub struct Build {
     /// Threads [default: one for each core]; the result does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Memory of deduplication, at least 1MiB [default: 1GiB]; the result does not depend on it
+    /// Memory for deduplication, at least 1MiB [default: 1GiB]; the result does not depend on it
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
-    /// Fail on any bad record, whatever limits.max_bad_fraction says
+    /// Fail on any bad record, regardless of limits.max_bad_fraction
     #[arg(long)]
     pub strict: bool,
-    /// Forget all earlier work in the output folder
+    /// Discard all earlier work in the output folder
     #[arg(long)]
     pub fresh: bool,
     /// Encode one of N documents with the reference tokenizer too, and stop at a difference
@@ -59,13 +59,13 @@ pub struct Build {
     /// done, go on
     #[arg(long, visible_alias = "collect", conflicts_with_all = ["dry_run", "fresh"])]
     pub plan_tasks: bool,
-    /// Stop before the tokenizer: curated text alone, for moe-data export --jsonl or --parquet
+    /// Stop before the tokenizer: curated text only, for moe-data export --jsonl or --parquet
     #[arg(long, conflicts_with_all = ["dry_run", "verify_every"])]
     pub text_only: bool,
-    /// Check everything, say what would be done, and predict from a sample what would be kept, its tokens, disk and time
+    /// Check everything, print the plan, and predict from a sample the kept documents, tokens, disk space and time
     #[arg(long)]
     pub dry_run: bool,
-    /// Share of the texts that a dry run looks at, at least some hundred
+    /// Share of the texts that a dry run reads, at least a few hundred
     #[arg(long, value_name = "SHARE", default_value_t = 0.01, requires = "dry_run", value_parser = parse_share)]
     pub sample: f64,
     /// Print a summary as JSON on stdout

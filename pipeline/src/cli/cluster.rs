@@ -11,19 +11,19 @@ use moe_data::recipe::ByteSize;
 /// The verbs of `task`.
 #[derive(Debug, Subcommand)]
 pub enum TaskVerb {
-    /// Do a share of the tasks that are waiting; those that are done already are left alone
+    /// Run a share of the waiting tasks; finished ones are left alone
     #[command(before_long_help = "Examples:
   moe-data build --plan-tasks; moe-data task run --array 0/2 & moe-data task run --array 1/2 & wait
   moe-data task run --out /shared/out --array 16     # share number $JOB_COMPLETION_INDEX or $SLURM_ARRAY_TASK_ID of 16")]
     Run(Run),
-    /// Say how many of the tasks are done, running, waiting and failed, and why
+    /// Show how many tasks are done, running, waiting and failed, and why
     Status(OnOut),
 }
 
 /// Flags of `task run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Folder of the build: its --out, or its --work where it has that
+    /// Folder of the build: its --out, or its --work if it has one
     #[arg(long, visible_alias = "work", value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
     /// Which share of how many, such as 3/16, from 0; a missing number is that of the array of Slurm or of the indexed job of
@@ -33,7 +33,7 @@ pub struct Run {
     /// Tasks at once [default: one for each core]; the result does not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Memory for what tasks could as well leave on the disk, at least 1MiB [default: 1GiB]; the result does not depend on it
+    /// Memory for data that tasks could also keep on disk, at least 1MiB [default: 1GiB]; the result does not depend on it
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
     /// Digest of the list that this share is of: another list is refused, after two minutes in which the file system may show it
@@ -56,10 +56,10 @@ impl From<Run> for TaskArgs {
     }
 }
 
-/// Flags of verbs that look at the tasks of a build.
+/// Flags of verbs that inspect the tasks of a build.
 #[derive(Debug, Args)]
 pub struct OnOut {
-    /// Folder of the build: its --out, or its --work where it has that
+    /// Folder of the build: its --out, or its --work if it has one
     #[arg(long, visible_alias = "work", value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
     /// Print JSON on stdout
@@ -70,15 +70,15 @@ pub struct OnOut {
 /// The verbs of `slurm`.
 #[derive(Debug, Subcommand)]
 pub enum SlurmVerb {
-    /// Submit a build, which then goes on by itself until it is finished
+    /// Submit a build, which then continues on its own until it is finished
     #[command(before_long_help = "Examples:
   moe-data slurm submit recipe.toml --out /shared/out --nodes 8 --cpus 16 --mem 60G --time 4:00:00
   moe-data slurm submit recipe.toml --out /shared/out --nodes 8 --dry-run       # print the scripts
   moe-data slurm submit recipe.toml --out s3://bucket/run --work /shared/work -- --memory 8GiB")]
     Submit(Box<Submit>),
-    /// Say how a submitted build stands: what is done, running, waiting and failed, why, and where the logs are
+    /// Show the status of a submitted build: what is done, running, waiting or failed, why, and where the logs are
     Status(OnBuild),
-    /// Go on with a build that stopped, or whose jobs are gone: run what is missing
+    /// Continue a build that stopped, or whose jobs are gone
     Retry(Retry),
     /// What driver jobs run
     #[command(hide = true)]
@@ -91,22 +91,22 @@ pub struct Submit {
     /// Recipe file
     #[arg(value_name = "RECIPE")]
     pub recipe: String,
-    /// Output folder, on a file system of all nodes, or a URL in an object store
+    /// Output folder, on a file system shared by all nodes, or a URL in an object store
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: String,
-    /// The folder, on a file system of all nodes, in which the output for a URL is made
+    /// Folder, on a file system shared by all nodes, in which the output for a URL is made
     #[arg(long, value_name = "DIR")]
     pub work: Option<String>,
-    /// Jobs of an array that run at once; one for each node, where --cpus are those of a node
+    /// Jobs of an array that run at once; one per node if --cpus is a whole node
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub nodes: u32,
-    /// Processors of a job, and tasks that it does at once
+    /// Processors of a job, and the tasks it runs at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=u16::MAX.into()))]
     pub cpus: u32,
     /// Memory of a job, as sbatch takes it
     #[arg(long, value_name = "SIZE")]
     pub mem: Option<String>,
-    /// Time limit of a job, as sbatch takes it; what it leaves is done by the next array
+    /// Time limit of a job, as sbatch takes it; the next array does what is left
     #[arg(long, value_name = "TIME")]
     pub time: Option<String>,
     /// Partition
@@ -118,7 +118,7 @@ pub struct Submit {
     /// Another argument of sbatch, such as --sbatch=--exclude=n7; may be repeated
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub sbatch: Vec<String>,
-    /// The same for driver jobs alone, which do what sees all documents: --driver-sbatch=--mem=500G
+    /// The same for driver jobs only, which run the steps that see all documents: --driver-sbatch=--mem=500G
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub driver_sbatch: Vec<String>,
     /// Jobs of an array, at most; MaxArraySize of the cluster is one more
@@ -127,7 +127,7 @@ pub struct Submit {
     /// Tasks of a job [default: four jobs for each of --nodes, and a task for each processor]; more where arrays are too small
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub tasks_per_job: Option<u32>,
-    /// Tries of a task before the build stops
+    /// Attempts at a task before the build stops
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tries: u32,
     /// Print the scripts, and submit nothing
@@ -139,7 +139,7 @@ pub struct Submit {
 }
 
 impl Submit {
-    /// The words after `moe-data build`.
+    /// The arguments after `moe-data build`.
     pub fn words(&self) -> Vec<String> {
         let words = ["--plan-tasks", "--recipe", &self.recipe[..], "--out", &self.out[..]];
         let mut words = words.map(str::to_owned).to_vec();
@@ -173,7 +173,7 @@ impl From<Submit> for Settings {
 /// Flags of `slurm status`.
 #[derive(Debug, Args)]
 pub struct OnBuild {
-    /// Folder of the build: its --out, or its --work where it has that
+    /// Folder of the build: its --out, or its --work if it has one
     #[arg(value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
     /// Print JSON on stdout
@@ -184,7 +184,7 @@ pub struct OnBuild {
 /// Flags of `slurm retry`.
 #[derive(Debug, Args)]
 pub struct Retry {
-    /// Folder of the build: its --out, or its --work where it has that
+    /// Folder of the build: its --out, or its --work if it has one
     #[arg(value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
 }
@@ -196,5 +196,7 @@ fn parse_array(text: &str) -> Result<(Option<usize>, usize), String> {
         Some((index, of)) => number(index).zip(number(of)).map(|(index, of)| (Some(index), of)),
         None => number(text).map(|of| (None, of)),
     };
-    parsed.ok_or_else(|| format!("`{text}` is not a share; expected I/N, such as 0/16, or the number of shares"))
+    parsed.ok_or_else(|| {
+        format!("`{text}` is not a share; expected I/N, such as 0/16, or the number of shares")
+    })
 }

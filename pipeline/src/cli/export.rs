@@ -21,7 +21,7 @@ pub enum Compression {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["megatron", "npy", "plan_npy", "jsonl", "parquet"])))]
 pub struct Export {
-    /// Write Megatron-LM's .idx beside each shard; the tokens are not copied
+    /// Write Megatron-LM's .idx next to each shard; the tokens are not copied
     #[arg(long)]
     pub megatron: bool,
     /// Write the tokens of each shard, and the ends of its documents, as .npy
@@ -30,7 +30,7 @@ pub struct Export {
     /// Write which tokens make up each sample of the plan, as .npy
     #[arg(long)]
     pub plan_npy: bool,
-    /// Write the texts of the kept documents, after every rule and cut, to a folder as JSON Lines
+    /// Write the texts of the kept documents, after all rules and cuts, to a folder as JSON Lines
     #[arg(long, value_name = "DIR")]
     pub jsonl: Option<PathBuf>,
     /// Write the texts of the kept documents to a folder as Parquet

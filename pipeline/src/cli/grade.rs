@@ -38,16 +38,16 @@ pub struct Grade {
     /// Seed of the draw
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// What scores mean [default: configs/rubrics/educational.toml]
+    /// File that says what the scores mean [default: configs/rubrics/educational.toml]
     #[arg(long, value_name = "FILE")]
     pub rubric: Option<PathBuf>,
-    /// Without --base-url the cache alone is asked
+    /// Without --base-url only the cache is used
     #[command(flatten)]
     pub server: ServerFlags,
     /// Name of the model, as the server knows it
     #[arg(long, value_name = "NAME")]
     pub model: String,
-    /// What tells two files of that name apart, such as a commit or a quantization; part of every key
+    /// Distinguishes files of that name, such as a commit or a quantization; part of every key
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub revision: String,
     /// How the server is told to answer in JSON
@@ -62,7 +62,7 @@ pub struct Grade {
     /// File for the grades [default: stdout]
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write the texts beside the grades
+    /// Write the texts next to the grades
     #[arg(long)]
     pub with_text: bool,
     /// Print the summary as JSON on stdout

@@ -14,7 +14,7 @@ pub struct Import {
     /// Megatron-LM's NAME.idx and NAME.bin; the name without ending, a folder, or a pattern
     #[arg(long, value_name = "PREFIX", num_args = 1..)]
     pub megatron: Vec<PathBuf>,
-    /// NumPy files of one row of tokens, in which documents end with the end-of-document token
+    /// NumPy files with one row of tokens, in which documents end with the end-of-document token
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub npy: Vec<PathBuf>,
     /// datatrove's NAME.ds, NAME.ds.index and NAME.ds.metadata
@@ -23,7 +23,7 @@ pub struct Import {
     /// The tokenizer that made the tokens, a tokenizer.json
     #[arg(long, value_name = "FILE")]
     pub tokenizer: PathBuf,
-    /// End-of-document token, where it cannot be derived from the file
+    /// End-of-document token, if it cannot be derived from the file
     #[arg(long, value_name = "TOKEN")]
     pub eod: Option<String>,
     /// Name of the source
@@ -32,7 +32,7 @@ pub struct Import {
     /// Folder of the shards, empty or new
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Most bytes of the tokens of a shard
+    /// Largest size of a shard's tokens, in bytes
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub shard_bytes: ByteSize,
     /// Print the ledger as JSON on stdout

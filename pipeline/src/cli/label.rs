@@ -18,19 +18,19 @@ pub struct Label {
     /// Field with the name of the document [default: file and offset]
     #[arg(long, value_name = "FIELD")]
     pub id: Option<String>,
-    /// Documents that are drawn, by the hash of their texts
+    /// Documents to draw, by the hash of their texts
     #[arg(long, value_name = "N", default_value = "100", value_parser = count::parse_u32)]
     pub n: u32,
     /// Seed of the draw
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// File of labels; answers are added, and what is in it is not asked again
+    /// File of labels; answers are appended, and documents already in it are not asked about again
     #[arg(short, long, value_name = "FILE", default_value = "labels.jsonl")]
     pub output: PathBuf,
-    /// Hold the published profiles, length and a classifier against the labels of a file
+    /// Compare the published profiles, length and a classifier with the labels of a file
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
-    /// The classifier, of `moe-data classifier train` or fastText
+    /// The classifier, from `moe-data classifier train` or fastText
     #[arg(long, value_name = "FILE", requires = "compare")]
     pub model: Option<PathBuf>,
     /// Label of a model of fastText

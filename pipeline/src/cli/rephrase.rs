@@ -12,7 +12,7 @@ use super::server::ServerFlags;
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Rephrase {
-    /// Something else than asking a server
+    /// Verbs that do not ask a server
     #[command(subcommand)]
     pub verb: Option<RephraseVerb>,
     /// What is asked, and whom
@@ -23,11 +23,11 @@ pub struct Rephrase {
 /// The other verbs.
 #[derive(Debug, Subcommand)]
 pub enum RephraseVerb {
-    /// Judge the answers again with the limits of the style files as they are now; asks nobody
+    /// Judge the answers again with the current limits of the style files, without a server
     Validate(Validate),
     /// Write a page with samples side by side, counts, and histograms of what the gates measured
     Report(Report),
-    /// Judge variants that another program wrote, and keep those that pass
+    /// Judge variants that another program wrote and keep those that pass
     Import(Import),
     /// Write the open questions as a batch file (JSON lines) instead of asking a server
     ExportBatch(ExportBatch),
@@ -44,10 +44,10 @@ pub struct What {
     /// Name of the model, as the server knows it
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// What tells two files of that name apart, such as a commit or a quantization; part of every key
+    /// Distinguishes files of that name, such as a commit or a quantization; part of every key
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub revision: String,
-    /// Styles, with commas between [default: all of the folder]
+    /// Styles, separated by commas [default: all in the folder]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub styles: Vec<String>,
     /// Folder of the style files
@@ -56,13 +56,13 @@ pub struct What {
     /// Most styles of a document
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub per_doc: usize,
-    /// Most documents [default: all]; more of them later are the same ones and some more
+    /// Most documents [default: all]; a larger number later keeps these and adds more
     #[arg(long, value_name = "N", value_parser = moe_data::mix::count::parse_u64)]
     pub max_docs: Option<u64>,
     /// Seed of the choice
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// License of what the model writes, noted beside every variant
+    /// License of what the model writes, stored with every variant
     #[arg(long = "license", alias = "licence", value_name = "TEXT")]
     pub licence: Option<String>,
 }
@@ -76,7 +76,7 @@ pub struct Ask {
     /// Who is asked
     #[command(flatten)]
     pub server: ServerFlags,
-    /// Do N documents, print them, and say what all would cost
+    /// Run N documents, print them, and estimate the cost of all
     #[arg(long, value_name = "N")]
     pub dry_run: Option<u64>,
     /// Print the ledger as JSON on stdout
@@ -90,7 +90,7 @@ pub struct Validate {
     /// Folder of the build
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Folder of the style files [default: that which was asked with]
+    /// Folder of the style files [default: the one used for asking]
     #[arg(long, value_name = "DIR")]
     pub styles_dir: Option<PathBuf>,
     /// Print the ledger as JSON on stdout
@@ -104,7 +104,7 @@ pub struct Report {
     /// Folder of the build
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Folder of the style files [default: that which was asked with]
+    /// Folder of the style files [default: the one used for asking]
     #[arg(long, value_name = "DIR")]
     pub styles_dir: Option<PathBuf>,
     /// The page
@@ -118,13 +118,13 @@ pub struct Report {
 /// Flags of `rephrase export-batch`.
 #[derive(Debug, Args)]
 pub struct ExportBatch {
-    /// The file; further ones are FILE-00001 and so on where a host would refuse its size
+    /// The file; further ones are FILE-00001 and so on, since hosts limit the size
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// What is asked
     #[command(flatten)]
     pub what: What,
-    /// Export again what the server could not answer
+    /// Export again the questions that the server could not answer
     #[arg(long)]
     pub retry_poisoned: bool,
 }
@@ -132,10 +132,10 @@ pub struct ExportBatch {
 /// Flags of `rephrase import-batch`.
 #[derive(Debug, Args)]
 pub struct ImportBatch {
-    /// The answers, as the host gave them
+    /// The answers, as the host returned them
     #[arg(value_name = "ANSWERS")]
     pub answers: PathBuf,
-    /// The exported file that they answer
+    /// The exported file that they belong to
     #[arg(long, value_name = "FILE")]
     pub exported: PathBuf,
     /// Folder of the build
@@ -161,16 +161,16 @@ pub struct Import {
     /// Which program wrote the records
     #[arg(long, value_enum, value_name = "NAME", default_value_t = LayoutFlag::Plain)]
     pub layout: LayoutFlag,
-    /// Style of records that name none
+    /// Style of records without one
     #[arg(long, value_name = "NAME")]
     pub style: Option<String>,
-    /// Model of records that name none
+    /// Model of records without one
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// Folder of the style files, whose limits decide; a style without file has the default limits
+    /// Folder of the style files, whose limits apply; a style without a file has the default limits
     #[arg(long, value_name = "DIR", default_value = "configs/styles")]
     pub styles_dir: PathBuf,
-    /// License of what the model wrote, noted beside every variant
+    /// License of what the model wrote, stored with every variant
     #[arg(long = "license", alias = "licence", value_name = "TEXT")]
     pub licence: Option<String>,
     /// Print the ledger as JSON on stdout
@@ -200,7 +200,7 @@ impl From<LayoutFlag> for Layout {
 }
 
 impl What {
-    /// The flags as arguments; the model is the one that must be there.
+    /// The flags as arguments; only the model is required.
     pub fn into_args(self) -> moe_data::Result<WhatArgs> {
         let missing =
             || moe_data::Error::Usage("--model is missing; name the model as the server knows it".to_owned());

@@ -12,13 +12,13 @@ pub struct ServerFlags {
     /// Name of the environment variable that holds the API key
     #[arg(long, value_name = "NAME")]
     pub api_key_env: Option<String>,
-    /// Requests in flight at most; the client finds how many the server likes
+    /// Most requests in flight; the client finds how many the server handles best
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub concurrency: u32,
     /// Seconds for one request
     #[arg(long, value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     pub deadline: u64,
-    /// Ask again what the server could not answer
+    /// Ask again the questions that the server could not answer
     #[arg(long)]
     pub retry_poisoned: bool,
 }

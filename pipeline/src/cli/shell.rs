@@ -1,4 +1,4 @@
-//! What shells and manuals know of the command line.
+//! Shell completions and manual pages.
 
 use clap::{Args, Command};
 use clap_complete::Shell;

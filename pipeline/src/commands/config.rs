@@ -1,4 +1,4 @@
-//! `moe-data config`: all keys of recipes and mixtures, or what one means.
+//! `moe-data config`: all keys of recipes and mixtures, or the meaning of one.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ pub struct ConfigArgs {
     /// A key such as `mix.epochs` or `epochs`, or a section such as `dedup.minhash`
     #[arg(long, value_name = "KEY")]
     pub explain: Option<String>,
-    /// Print JSON on stdout, a key a line
+    /// Print JSON on stdout, one key per line
     #[arg(long)]
     pub json: bool,
 }
@@ -95,7 +95,7 @@ fn all(sections: &[Section]) -> String {
             let name = format!("{}.{}", section.name, key.name);
             sections.iter().any(|other| other.name == name)
         };
-        // What is a section of its own follows.
+        // Sections of their own follow.
         for key in section.keys.iter().filter(|key| !has_section(key)) {
             text.push_str(&comment(&key.doc));
             text.push_str(&match written(&key.default) {
@@ -123,7 +123,7 @@ fn comment(doc: &str) -> String {
     text + &line + "\n"
 }
 
-/// A value as TOML has it; `None` for none, and for tables, which are sections of their own.
+/// A value as TOML; `None` for null, and for tables, which are sections of their own.
 fn written(value: &Value) -> Option<String> {
     match value {
         Value::Null | Value::Object(_) => None,

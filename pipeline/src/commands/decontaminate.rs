@@ -47,7 +47,7 @@ impl FromStr for BenchmarkFlag {
 /// Flags of `decontaminate`.
 #[derive(Clone, Debug, Args)]
 pub struct DecontaminateArgs {
-    /// Evaluation set: its name, its file, and the fields that are looked for; may be repeated
+    /// Evaluation set: its name, its file, and the fields to look for; may be repeated
     #[arg(long, value_name = "NAME=PATH:FIELD[,FIELD]", required = true)]
     pub benchmark: Vec<BenchmarkFlag>,
     /// Files, folders or globs to search
@@ -62,7 +62,7 @@ pub struct DecontaminateArgs {
     /// Evaluation texts with fewer words must be found whole
     #[arg(long, value_name = "N", default_value_t = 13)]
     pub ngram: u32,
-    /// Share of the weight of an evaluation text that makes a match
+    /// Share of an evaluation text's weight that counts as a match
     #[arg(long, value_name = "X", default_value_t = 0.7)]
     pub threshold: f64,
     /// Words in a row that may differ inside a match
@@ -79,7 +79,7 @@ pub struct DecontaminateArgs {
     pub json: bool,
 }
 
-/// Matches that are shown of a benchmark.
+/// Matches shown per benchmark.
 const SHOWN: usize = 10;
 
 /// Runs the command.

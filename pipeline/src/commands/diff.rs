@@ -1,4 +1,4 @@
-//! `moe-data diff A B`: what differs between two builds, between two plans, or both: documents where the data sets differ,
+//! `moe-data diff A B`: what differs between two builds, two plans, or both: documents where the data sets differ,
 //! samples where both folders hold a plan.
 
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub struct DiffArgs {
     /// Folder of a build, with its plan if there is one
     #[arg(value_name = "A")]
     pub a: PathBuf,
-    /// Folder of the other one
+    /// Folder of the other build
     #[arg(value_name = "B")]
     pub b: PathBuf,
     /// Documents to list for each kind of change

@@ -23,13 +23,13 @@ pub(super) struct Document {
     pub text: String,
 }
 
-/// Text that is read before it is handed out.
+/// Amount of text read ahead.
 const BATCH_BYTES: usize = 16 << 20;
 
 /// The files that paths name.
 ///
 /// # Errors
-/// [`Error::Recipe`] with every path that leads nowhere.
+/// [`Error::Recipe`] with every path that matches nothing.
 fn files(paths: &[PathBuf]) -> Result<Vec<InputFile>> {
     let paths: Vec<String> = paths.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     inputs::find(Path::new(""), &paths).map_err(|messages| {
@@ -38,8 +38,8 @@ fn files(paths: &[PathBuf]) -> Result<Vec<InputFile>> {
     })
 }
 
-/// Hands out the normalized documents of files, some megabytes at a time, and returns how many records were none. `bar` shows how
-/// far it is.
+/// Yields the normalized documents of files, a few megabytes at a time, and returns how many records were not documents. `bar` shows the
+/// progress.
 ///
 /// # Errors
 /// A file cannot be read, no record is a document, or the error of `take`.

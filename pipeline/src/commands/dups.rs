@@ -109,7 +109,7 @@ fn show(build: &Build, cluster: &Cluster, top: usize) -> Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// The starts of two texts, the removed one left.
+/// The beginnings of two texts, the removed one on the left.
 fn beside(removed: &str, kept: &str) -> Vec<String> {
     let rows = |text: &str| -> Vec<String> {
         let lines = text.lines().filter(|line| !line.trim().is_empty());

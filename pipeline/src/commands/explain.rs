@@ -1,4 +1,4 @@
-//! `moe-data explain T`: says which text sample `T` is.
+//! `moe-data explain T`: shows the text of sample `T`.
 
 use std::path::PathBuf;
 

@@ -50,7 +50,7 @@ pub struct GradeArgs {
     pub scores: Option<PathBuf>,
     /// File for the grades; stdout when absent.
     pub output: Option<PathBuf>,
-    /// Write the text of each document beside its grade.
+    /// Write the text of each document next to its grade.
     pub with_text: bool,
     /// Print the summary as JSON on stdout.
     pub json: bool,

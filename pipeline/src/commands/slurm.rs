@@ -12,7 +12,7 @@ use crate::printer::Printer;
 /// What `slurm submit` is asked for.
 #[derive(Clone, Debug)]
 pub struct SubmitArgs {
-    /// Words after `moe-data build`.
+    /// Arguments after `moe-data build`.
     pub words: Vec<String>,
     /// What they mean.
     pub build: BuildArgs,

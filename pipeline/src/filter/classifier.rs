@@ -35,9 +35,9 @@ documented! {
     pub struct ClassifierConfig {
         /// A model of `classifier train`, or one of fastText.
         pub model: String,
-        /// Label of fastText whose probability is the score; empty for a model of our own.
+        /// fastText label whose probability is the score; empty for a model of our own.
         pub label: String,
-        /// What line ends become for a model of fastText.
+        /// What line ends become for a fastText model.
         pub newlines: Newlines,
         /// The least score that passes, 0 to 1; 0 to have the score and drop nothing.
         pub min_score: f64,

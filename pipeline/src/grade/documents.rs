@@ -33,7 +33,7 @@ impl Files {
     /// Finds the files that paths name.
     ///
     /// # Errors
-    /// [`Error::Recipe`] with every path that leads nowhere.
+    /// [`Error::Recipe`] with every path that matches nothing.
     pub fn find(paths: &[PathBuf], text: &str, id: Option<&str>) -> Result<Files> {
         let fields = FieldPaths { text: text.to_owned(), id: id.map(str::to_owned), ..FieldPaths::default() };
         Files::with_fields(paths, fields)

@@ -33,7 +33,7 @@ pub struct Imported<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Its file.
     pub tokenizer_file: &'a [u8],
-    /// Most bytes of the tokens of a shard.
+    /// Largest size of a shard's tokens, in bytes.
     pub shard_bytes: u64,
 }
 

@@ -43,7 +43,9 @@ impl<'de> Deserialize<'de> for Charset {
         let label = String::deserialize(deserializer)?;
         Charset::of(&label).ok_or_else(|| {
             let examples = "`windows-1252`, `iso-8859-2`, `shift_jis`, `gb18030`, `utf-16le`";
-            serde::de::Error::custom(format!("`{label}` is not an encoding; expected a name such as {examples}"))
+            serde::de::Error::custom(format!(
+                "`{label}` is not an encoding; expected a name such as {examples}"
+            ))
         })
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::chat::Form;
 use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// What the records of a source of conversations look like.
+/// Layout of the records of a source of conversations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChatKind {

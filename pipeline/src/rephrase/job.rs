@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 pub struct Model {
     /// Its name, as the server knows it.
     pub name: String,
-    /// What tells two files of one name apart.
+    /// Distinguishes files of one name.
     pub revision: String,
 }
 

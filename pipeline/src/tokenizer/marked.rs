@@ -17,9 +17,9 @@ pub(super) struct Markers {
 /// A special token.
 struct Marker {
     id: u32,
-    /// Whether it takes white space before it.
+    /// Whether it consumes white space before it.
     lstrip: bool,
-    /// Whether it takes white space after it.
+    /// Whether it consumes white space after it.
     rstrip: bool,
 }
 

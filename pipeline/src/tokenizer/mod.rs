@@ -71,7 +71,7 @@ pub enum EngineChoice {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderOptions {
-    /// End-of-document token, where it cannot be derived from the file.
+    /// End-of-document token, if it cannot be derived from the file.
     pub eod: Option<String>,
     /// Token that begins every document, if any.
     pub bos: Option<String>,

@@ -89,7 +89,11 @@ fn documents_are_graded_once_and_compared_with_scores() {
         said.err
     );
     assert!(said.err.contains("2 were asked again, 1 gave no readable answer"), "{}", said.err);
-    assert!(said.err.contains("1 records are not documents") && said.err.contains("bad_json"), "{}", said.err);
+    assert!(
+        said.err.contains("1 records are not documents") && said.err.contains("bad_json"),
+        "{}",
+        said.err
+    );
     let body = server.bodies.lock().unwrap()[0].clone();
     assert_eq!(body["response_format"]["type"], "json_object");
 

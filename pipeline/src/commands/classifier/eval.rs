@@ -27,10 +27,10 @@ pub struct EvalArgs {
     /// Field with the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub text: String,
-    /// Look only at documents that the training of this model held out
+    /// Use only documents held out when this model was trained
     #[arg(long)]
     pub held_out: bool,
-    /// Buckets of equal size that calibration is shown for
+    /// Number of equal-sized buckets in which calibration is shown
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     pub buckets: u16,
     /// Print JSON on stdout
@@ -41,7 +41,7 @@ pub struct EvalArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// The model or a file cannot be read, or `held_out` is asked of a model that held nothing out.
+/// The model or a file cannot be read, or `held_out` is given for a model that held nothing out.
 pub fn run(args: &EvalArgs, printer: &Printer) -> Result<()> {
     let scorer = args.model.open()?;
     let held_out = match (&scorer, args.held_out) {

@@ -17,12 +17,12 @@ use crate::printer::Printer;
 /// The verbs of `moe-data classifier`.
 #[derive(Debug, Subcommand)]
 pub enum ClassifierVerb {
-    /// Train a classifier on documents of a wanted and of another kind
+    /// Train a classifier on documents of a wanted kind and of others
     #[command(before_long_help = "Examples:
   moe-data classifier train --positive good.jsonl.gz --rest web/*.jsonl.gz     # good texts against all others: quality.moecls
   moe-data classifier train --positive a.jsonl --negative b.jsonl --dim 100 --learning-rate 0.5   # embeddings, as fastText")]
     Train(train::TrainArgs),
-    /// Say how well a model tells documents apart, beside their length alone
+    /// Measure how well a model separates documents, compared with length alone
     #[command(before_long_help = "Examples:
   moe-data classifier eval --model quality.moecls --positive good.jsonl.gz --negative bad.jsonl.gz
   moe-data classifier eval --model fasttext.bin --label hq --positive good.jsonl.gz --negative bad.jsonl.gz")]
@@ -34,7 +34,7 @@ pub enum ClassifierVerb {
     Apply(apply::ApplyArgs),
 }
 
-/// What line ends become for a model of fastText.
+/// What line ends become for a fastText model.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Newlines {
     /// A space
@@ -56,13 +56,13 @@ impl From<Newlines> for crate::classifier::Newlines {
 /// A model and how to use it.
 #[derive(Clone, Debug, Args)]
 pub struct ModelFlags {
-    /// Model of `classifier train`, or of fastText (.bin, .ftz)
+    /// Model from `classifier train`, or fastText (.bin, .ftz)
     #[arg(long, value_name = "FILE")]
     pub model: PathBuf,
-    /// Label of fastText whose probability is the score
+    /// fastText label whose probability is the score
     #[arg(long, value_name = "LABEL")]
     pub label: Option<String>,
-    /// What line ends become for a model of fastText
+    /// What line ends become for a fastText model
     #[arg(long, value_enum, default_value_t)]
     pub newlines: Newlines,
 }

@@ -25,8 +25,8 @@ pub struct TrainArgs {
     /// Files, folders or globs with other documents; may be repeated
     #[arg(long, value_name = "PATH", required_unless_present = "rest", num_args = 1..)]
     pub negative: Vec<PathBuf>,
-    /// Files, folders or globs with documents of all kinds, such as the corpus itself: four for each positive one are drawn
-    /// as others, none that is among the positive ones; may be repeated
+    /// Files, folders or globs with documents of all kinds, such as the corpus itself: four per positive document are drawn
+    /// as others, never one of the positive ones; may be repeated
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub rest: Vec<PathBuf>,
     /// Field with the text
@@ -35,7 +35,7 @@ pub struct TrainArgs {
     /// 1: words; 2: pairs of neighbors too
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub word_ngrams: u32,
-    /// There are two to this power of buckets, of 4 bytes each in the model
+    /// The model has 2^N buckets of 4 bytes each
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub bits: u32,
     /// Passes over the documents
@@ -44,16 +44,16 @@ pub struct TrainArgs {
     /// Learning rate at the start
     #[arg(long, value_name = "X", default_value_t = 0.5)]
     pub learning_rate: f64,
-    /// Width of embeddings to learn with, 0 for none; the model is as large and as fast either way
+    /// Width of the embeddings used in training, 0 for none; size and speed of the model stay the same
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub dim: u32,
     /// Seed of the order and of the held-out documents
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Share of the documents that are held out for the figures, by a hash of the text
+    /// Share of the documents held out for evaluation, by a hash of the text
     #[arg(long, value_name = "X", default_value_t = 0.1)]
     pub held_out: f64,
-    /// Leave scores as they were learned, instead of making them probabilities by the held-out documents
+    /// Leave scores uncalibrated; otherwise the held-out documents make them probabilities
     #[arg(long)]
     pub no_calibration: bool,
     /// Model to write
@@ -69,7 +69,7 @@ pub struct TrainArgs {
 
 /// Buckets of calibration that are shown.
 const SHOWN_BUCKETS: usize = 10;
-/// Documents that are drawn of the rest for each positive one: more tell no more of what is good.
+/// Documents drawn from the rest for each positive one; more do not help.
 const REST_OF_A_POSITIVE: usize = 4;
 
 impl TrainArgs {
@@ -118,7 +118,7 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
         }
     }
     if !args.rest.is_empty() {
-        // The texts with the least hashes, so that the draw does not depend on the files' order.
+        // The texts with the lowest hashes, so that the draw does not depend on the files' order.
         let (most, mut drawn) = (known.len() * REST_OF_A_POSITIVE, BTreeMap::new());
         n_bad += for_each_batch(&args.rest, &fields, &printer.bar("read", 0), |documents| {
             for document in documents {
@@ -227,7 +227,7 @@ fn check(args: &TrainArgs) -> Result<()> {
     if args.output.exists() && !args.force {
         wrong.push(format!("{} is there already; replace it with --force", args.output.display()));
     }
-    // Better now than when the training is done.
+    // Better now than after training.
     if let Some(folder) =
         args.output.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
     {

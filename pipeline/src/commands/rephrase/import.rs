@@ -28,9 +28,9 @@ pub struct ImportArgs {
     pub to: Option<PathBuf>,
     /// Which program wrote the records.
     pub layout: Layout,
-    /// Style of records that name none.
+    /// Style of records without one.
     pub style: Option<String>,
-    /// Model of records that name none.
+    /// Model of records without one.
     pub model: Option<String>,
     /// Folder of the style files.
     pub styles_dir: PathBuf,

@@ -35,7 +35,7 @@ pub struct WhatArgs {
     pub out: PathBuf,
     /// Name of the model, as the server knows it.
     pub model: String,
-    /// What tells two files of that name apart.
+    /// Distinguishes files of that name.
     pub revision: String,
     /// Names of styles; all of the folder when empty.
     pub styles: Vec<String>,

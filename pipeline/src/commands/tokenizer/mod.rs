@@ -51,7 +51,7 @@ pub enum SpecialInText {
 /// How a tokenizer file is used.
 #[derive(Clone, Debug, Args)]
 pub struct Use {
-    /// End-of-document token, where it cannot be derived
+    /// End-of-document token, if it cannot be derived
     #[arg(long, value_name = "TOKEN")]
     pub eod: Option<String>,
     /// What special strings in text become
