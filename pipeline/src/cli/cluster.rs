@@ -130,7 +130,7 @@ pub struct Submit {
     /// Attempts at a task before the build stops
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tries: u32,
-    /// Print the scripts, and submit nothing
+    /// Print the scripts and submit nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Other flags of moe-data build, after `--`

@@ -35,7 +35,7 @@ pub enum RephraseVerb {
     ImportBatch(ImportBatch),
 }
 
-/// What is asked.
+/// What to ask.
 #[derive(Debug, Args)]
 pub struct What {
     /// Folder of the build

@@ -15,9 +15,9 @@ use crate::recipe::inputs::{self, InputFile};
 pub(super) struct Document {
     /// The file's name.
     pub file: String,
-    /// Its name: the id field's value, or file and offset.
+    /// Its name: the value of the id field, or file and offset.
     pub id: String,
-    /// Value of the family field, if one is asked for.
+    /// Value of the family field, if requested.
     pub family: Option<String>,
     /// Its normalized text.
     pub text: String,

@@ -20,7 +20,7 @@ use crate::printer::Printer;
 use crate::recipe::ByteSize;
 use crate::watch::Watch;
 
-/// What the user asked for.
+/// The flags of the command.
 #[derive(Clone, Debug)]
 pub struct ExportArgs {
     /// Folder of the build.
@@ -46,7 +46,7 @@ pub struct ExportArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// The build or the plan is missing or damaged, the range is past the end, a file that is not ours is in the way, or the disk refuses.
+/// The build or the plan is missing or damaged, the range is past the end, a file that is not ours is in the way, or a write fails.
 pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     if let [first, second] = &args.texts[..]
         && first.to == second.to
@@ -71,14 +71,14 @@ pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     Ok(())
 }
 
-/// Writes what is made of shards and of the plan.
+/// Writes the forms of shards and the plan.
 fn arrays(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<Vec<Exported>> {
     let manifest = Manifest::read(&args.out)?;
     let to = args.to.clone().unwrap_or_else(|| args.out.join("export"));
     let is_inside = args.to.is_none() || args.megatron;
     let _lock = is_inside.then(|| OutputLock::acquire(&args.out)).transpose()?;
     let n_bytes: u64 = manifest.shards.iter().map(|shard| shard.bin_bytes).sum();
-    // Nothing is written of damaged shards.
+    // Nothing is written from damaged shards.
     let shards = intact::open_all(&args.out, &manifest)?;
     if let Some(masked) = shards.iter().find(|shard| shard.has_mask()) {
         refuse_masked(args, masked.path())?;
@@ -123,7 +123,7 @@ fn arrays(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     Ok(files)
 }
 
-/// Refuses forms that have no place for which tokens of a shard are trained.
+/// Refuses forms that cannot say which tokens of a shard are trained.
 fn refuse_masked(args: &ExportArgs, shard: &Path) -> Result<()> {
     let flag = match () {
         () if args.megatron => "--megatron",
@@ -138,7 +138,7 @@ fn refuse_masked(args: &ExportArgs, shard: &Path) -> Result<()> {
     )))
 }
 
-/// Notes what is about to be written, by folder.
+/// Lists the files about to be written, by folder.
 fn claim(args: &ExportArgs, manifest: &Manifest, to: &Path) -> Result<Vec<(PathBuf, Listing)>> {
     let shards = || manifest.shards.iter().map(|shard| shard.name.as_str());
     let mut listings = Vec::new();
@@ -158,7 +158,7 @@ fn claim(args: &ExportArgs, manifest: &Manifest, to: &Path) -> Result<Vec<(PathB
         names.extend(export::plan_names(args.rows).map(str::to_owned));
     }
     if !names.is_empty() {
-        // In our own folder they wrote all that has these names.
+        // In our own folder they wrote everything with these names.
         let earlier = if args.to.is_none() { names.clone() } else { Vec::new() };
         let is_same = |(folder, _): &&mut (PathBuf, Listing)| {
             folder == to
@@ -179,7 +179,7 @@ fn claim(args: &ExportArgs, manifest: &Manifest, to: &Path) -> Result<Vec<(PathB
 /// `A..B`: samples `A` to `B - 1`.
 ///
 /// # Errors
-/// It is not of this form, in words.
+/// It does not have this form; the message says so.
 pub fn parse_range(text: &str) -> std::result::Result<Range<u64>, String> {
     let parts = text.split_once("..").and_then(|(a, b)| Some(a.parse::<u64>().ok()?..b.parse::<u64>().ok()?));
     let range = parts.filter(|range| range.start < range.end);

@@ -71,7 +71,7 @@ fn show_profile(profile: &Profile, as_json: bool, printer: &Printer) -> Result<(
 }
 
 fn show_all(profiles: &[Profile], as_json: bool, printer: &Printer) -> Result<()> {
-    // A rule that reads a file has no limits before it has one.
+    // A rule that reads a file has no limits until the file is given.
     let shown = REGISTRY.iter().map(|entry| {
         let config = FilterConfig::with_defaults(entry);
         let filter = ProfileFilter { config, source: entry.summary.to_owned() };

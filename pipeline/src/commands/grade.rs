@@ -1,4 +1,4 @@
-//! `moe-data grade`: a language model grades documents from 0 to 5, and the grades are compared with other scores.
+//! `moe-data grade`: a language model grades documents from 0 to 5, and the grades can be compared with other scores.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ use crate::grade::rubric::Rubric;
 use crate::listing;
 use crate::printer::Printer;
 
-/// What the user asked for.
+/// The flags of the command.
 #[derive(Clone, Debug)]
 pub struct GradeArgs {
     /// Files, folders or globs.
@@ -36,13 +36,13 @@ pub struct GradeArgs {
     pub seed: u64,
     /// The rubric; the educational one when absent.
     pub rubric: Option<PathBuf>,
-    /// Who is asked; without a server the grades are taken from the cache alone.
+    /// The server to ask; without one, grades come from the cache only.
     pub server: Option<ServerArgs>,
     /// Name of the model.
     pub model: String,
     /// Its revision.
     pub revision: String,
-    /// How JSON is asked for.
+    /// How to request JSON.
     pub format: ResponseFormat,
     /// Folder of the cache.
     pub cache: PathBuf,
@@ -56,14 +56,14 @@ pub struct GradeArgs {
     pub json: bool,
 }
 
-/// What came of all documents.
+/// Results over all documents.
 #[derive(Debug, Default)]
 struct Counts {
     /// Documents by score.
     scored: BTreeMap<u8, u64>,
     unreadable: u64,
     given_up: u64,
-    /// Questions that are open, because no server was asked.
+    /// Open questions, because no server was given.
     open: u64,
     /// Documents that took more than one answer.
     asked_again: u64,
@@ -110,7 +110,7 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
         ask(&judge, &draw, client, &mut cache, printer, &stop)?;
     }
 
-    // A pass of its own, so that the grades are a function of the cache, in the order of the files.
+    // A separate pass, so that the grades are a function of the cache, in the order of the files.
     let mut counts = Counts::default();
     let mut pairs = Vec::new();
     let mut output = args.output.as_deref().map(AtomicFile::create).transpose()?;
@@ -152,7 +152,7 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
 /// Documents of files, all or some.
 struct Draw {
     files: Files,
-    /// Places of those that are drawn; all when absent.
+    /// Positions of the drawn documents; all when absent.
     chosen: Option<BTreeSet<usize>>,
 }
 
@@ -182,7 +182,7 @@ impl Draw {
     }
 }
 
-/// Leads all hearings to their ends.
+/// Runs all conversations to their ends.
 fn ask(
     judge: &Judge,
     draw: &Draw,

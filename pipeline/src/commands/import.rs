@@ -1,4 +1,4 @@
-//! `moe-data import`: shards from tokens of other programs.
+//! `moe-data import`: makes shards from the tokens of other programs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::recipe::inputs::{self, InputFile};
 use crate::tokenizer::{Encoder, EncoderOptions};
 use crate::watch::Watch;
 
-/// What the user asked for.
+/// The flags of the command.
 #[derive(Clone, Debug)]
 pub struct ImportArgs {
-    /// What files are read.
+    /// Kind of the files.
     pub kind: Kind,
-    /// The files, folders and patterns.
+    /// Files, folders and patterns.
     pub paths: Vec<PathBuf>,
     /// The tokenizer that made the tokens.
     pub tokenizer: PathBuf,
-    /// Its end-of-document token, where the file does not say it.
+    /// Its end-of-document token, if the file does not say.
     pub eod: Option<String>,
     /// Name of the source.
     pub source: String,
@@ -42,7 +42,7 @@ pub struct ImportArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// A file is not what its kind says, an id is not in the vocabulary, the folder holds other things, or the disk refuses.
+/// A file is not of its kind, an id is not in the vocabulary, the folder holds other files, or a write fails.
 pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
     if args.source.is_empty() || !args.source.bytes().all(allowed) {
@@ -53,17 +53,17 @@ pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     let encoder = Encoder::shared(&args.tokenizer, &options)?;
     let tokenizer_file = std::fs::read(&args.tokenizer).map_err(Error::io(&args.tokenizer, "read"))?;
     let tokenizer = Tokenizer::of(&encoder);
-    // Before the lock, which leaves a file in the folder.
+    // Before locking, which leaves a file in the folder.
     check_folder(&args.out)?;
     let _lock = OutputLock::acquire(&args.out)?;
-    // Again, since another import may have finished in between; only now is what a killed one left ours to remove.
+    // Again, since another import may have finished meanwhile; only now may the remains of a killed one be removed.
     check_folder(&args.out)?.clear()?;
     let bar = printer.work_bar("import", 0, "documents");
     let watch = Watch::new(stop, bar.clone());
     let corpora = files.iter().map(|file| Corpus::open(args.kind, file, tokenizer.eod, &watch));
     let mut corpora = corpora.collect::<Result<Vec<Corpus>>>()?;
     import::name(&mut corpora)?;
-    // Once to find the families, once to write.
+    // One pass to find the families, one to write.
     bar.set_length(2 * corpora.iter().map(|corpus| corpus.len() as u64).sum::<u64>());
     let reading = import::read(&corpora, &tokenizer, &watch)?;
     if reading.rows.is_empty() {
@@ -92,11 +92,11 @@ pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     Ok(())
 }
 
-/// The files of the kind that the paths name.
+/// The files of this kind at the paths.
 fn files(args: &ImportArgs) -> Result<Vec<InputFile>> {
     let path = |path: &PathBuf| {
         let path = path.to_string_lossy().into_owned();
-        // Megatron's own programs take the path without its ending.
+        // Megatron's own programs take the path without its extension.
         match args.kind == Kind::Megatron && !Path::new(&path).is_dir() && !path.ends_with(".idx") {
             true => format!("{}.idx", path.strip_suffix(".bin").unwrap_or(&path)),
             false => path,
@@ -119,7 +119,7 @@ fn files(args: &ImportArgs) -> Result<Vec<InputFile>> {
     Ok(files)
 }
 
-/// Refuses a folder that holds a finished data set, or things that are not ours. Changes nothing.
+/// Refuses a folder that holds a finished data set or files that are not ours. Changes nothing.
 fn check_folder(out: &Path) -> Result<Leftovers> {
     publish::check_folder(out)?;
     let listing = Listing::open(out, Maker::Build, [])?;
@@ -131,7 +131,7 @@ fn check_folder(out: &Path) -> Result<Leftovers> {
     Ok(Leftovers(listing))
 }
 
-/// What a killed import left.
+/// Remains of a killed import.
 struct Leftovers(Listing);
 
 impl Leftovers {

@@ -14,7 +14,7 @@ use crate::printer::Printer;
 use crate::publish;
 use crate::recipe::ByteSize;
 
-/// Flags of verbs that look at something.
+/// Flags of verbs that inspect something.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
     /// Output folder, shard (.mdx) or ledger.json

@@ -1,4 +1,4 @@
-//! `moe-data label`: a person says of some documents whether they are good, and how far the published profiles and classifiers agree.
+//! `moe-data label`: a person labels some documents as good or bad, and the published profiles and classifiers are compared with the labels.
 
 mod page;
 
@@ -23,10 +23,10 @@ use crate::listing::check_single;
 use crate::printer::Printer;
 use crate::recipe::profile;
 
-/// Characters of a text that are shown.
+/// Characters of a text to show.
 const SHOWN_CHARS: usize = 1500;
 
-/// What the user asked for.
+/// The flags of the command.
 #[derive(Clone, Debug)]
 pub struct LabelArgs {
     /// Files of documents.
@@ -35,15 +35,15 @@ pub struct LabelArgs {
     pub text: String,
     /// Field with the name.
     pub id: Option<String>,
-    /// How many documents are drawn.
+    /// Number of documents to draw.
     pub n: usize,
     /// Seed of the draw.
     pub seed: u64,
-    /// File of labels, to which answers are added.
+    /// File of labels, to which answers are appended.
     pub output: PathBuf,
 }
 
-/// What the user asked to compare.
+/// The flags of the comparison.
 #[derive(Clone, Debug)]
 pub struct CompareArgs {
     /// File of labels.
@@ -52,7 +52,7 @@ pub struct CompareArgs {
     pub model: Option<PathBuf>,
     /// Label of a model of fastText.
     pub label: Option<String>,
-    /// A page to write.
+    /// Page to write.
     pub page: Option<PathBuf>,
     /// Print JSON.
     pub json: bool,
@@ -67,7 +67,7 @@ struct Label {
     text: String,
 }
 
-/// Shows documents and asks for each whether it is good; `answers` is standard input.
+/// Shows documents and asks whether each is good; `answers` is standard input.
 ///
 /// # Errors
 /// A file cannot be read, or the file of labels is not one or cannot be written.
@@ -83,7 +83,7 @@ pub fn run(args: &LabelArgs, answers: impl BufRead, printer: &Printer) -> Result
             documents.push(document);
         }
     }
-    // In the order of the draw, so that whoever stops early has a sample all the same.
+    // In the order of the draw, so that stopping early still leaves a sample.
     documents.sort_by_key(|document| Hash::of(document.text.as_bytes()));
     let opened = File::options().create(true).append(true).open(&args.output);
     let mut out = opened.map_err(Error::io(&args.output, "open"))?;
@@ -135,7 +135,7 @@ fn read(path: &Path, may_be_missing: bool) -> Result<Vec<Label>> {
     text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(line).collect()
 }
 
-/// What a profile or a classifier says of the labeled documents.
+/// Verdicts of a profile or a classifier on the labeled documents.
 #[derive(Clone, Debug, Serialize)]
 struct Judge {
     name: String,
@@ -151,7 +151,7 @@ struct Judge {
     agrees: Option<f64>,
 }
 
-/// Holds profiles, length and a classifier against labels.
+/// Compares profiles, length and a classifier with labels.
 ///
 /// # Errors
 /// The labels or the model cannot be read, or there are no good or no bad documents.
@@ -177,7 +177,7 @@ pub fn compare(args: &CompareArgs, printer: &Printer) -> Result<()> {
     let mut judges = Vec::new();
     let mut skipped = Vec::new();
     for profile in profile::all()?.into_iter().filter(|profile| !profile.filters.is_empty()) {
-        // Some rules need files or addresses, which labels have not.
+        // Some rules need files or addresses, which labels do not have.
         let Ok(chain) = Chain::new(profile.filters.iter().map(|filter| &filter.config)) else {
             skipped.push(profile.name);
             continue;
@@ -220,7 +220,7 @@ pub fn compare(args: &CompareArgs, printer: &Printer) -> Result<()> {
     Ok(())
 }
 
-/// Which documents the limit of a score keeps that agrees best with the labels; high scores are good.
+/// The documents kept by the score limit that agrees best with the labels; high scores are good.
 fn kept_at_best(scores: &[f64], labels: &[Label]) -> Vec<bool> {
     let scored: Vec<Scored> = scores.iter().zip(labels).map(|(score, label)| (*score, label.good)).collect();
     let mut limits: Vec<f64> = scores.to_vec();

@@ -19,13 +19,13 @@ use crate::printer::Printer;
 use crate::publish;
 use crate::watch::Watch;
 
-/// Where the mixture is looked for when no file is named.
+/// The default mixture file.
 const DEFAULT_MIXTURE: &str = "configs/mix.toml";
 
 /// Flags of `mix`.
 #[derive(Clone, Debug, Args)]
 pub struct MixArgs {
-    /// Passes over every family, at most; 1.5 are one and half of a second [default: the mixture's]
+    /// Most passes over every family; 1.5 means one and a half [default: the mixture's]
     #[arg(long, value_name = "N")]
     pub epochs: Option<f64>,
     /// Tokens of a training sequence [default: the mixture's]
@@ -49,13 +49,13 @@ pub struct MixArgs {
     /// Parameters of the model, such as 7B: warns when there are too many for the text
     #[arg(long, value_name = "N")]
     pub params: Option<count::Count>,
-    /// Extend the plan that is there: its samples below --from stay, the mixture decides the rest
+    /// Extend the existing plan: its samples below --from stay, the mixture decides the rest
     #[arg(long, requires = "from")]
     pub extend: bool,
     /// First sample that may change
     #[arg(long, value_name = "T", requires = "extend", value_parser = count::parse_u64)]
     pub from: Option<u64>,
-    /// File with names of documents, one a line, that are hidden from sample --from on, after `family:` with all texts of their
+    /// File of document names, one per line, to hide from sample --from on; with the prefix `family:`, all texts of their
     /// families; without --mixture and --epochs nothing else changes
     #[arg(long, value_name = "FILE", requires = "extend")]
     pub takedown: Option<PathBuf>,
@@ -87,7 +87,7 @@ pub fn run(args: &MixArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
         let message = "was built with --text-only and has no shards; run moe-data build without it first";
         return Err(Error::Usage(format!("{} {message}", args.out.display())));
     }
-    // Before the lock, which would make the folder of a mistyped --out.
+    // Before locking, which would create the folder of a mistyped --out.
     Manifest::read(&args.out)?;
     let _lock = OutputLock::acquire(&args.out)?;
     let manifest = Manifest::read(&args.out)?;
@@ -119,7 +119,7 @@ fn options(args: &MixArgs) -> Result<MixOptions> {
         check: None,
     };
     if let Some(from) = args.first_changed() {
-        // An extension of a proxy is one of the same size.
+        // An extension of a proxy keeps its size.
         options.proxy = args.proxy.or(PlanLock::read(&args.out)?.proxy);
         let mut takedown = Vec::new();
         if let Some(file) = &args.takedown {
@@ -136,7 +136,7 @@ fn options(args: &MixArgs) -> Result<MixOptions> {
     Ok(options)
 }
 
-/// The mixture and its file. An extension without one goes on with that of its plan.
+/// The mixture and its file. An extension without one keeps that of its plan.
 fn read_mixture(args: &MixArgs) -> Result<(Mixture, Option<PathBuf>)> {
     let default = match args.first_changed() {
         Some(_) => args.out.join(mix::MIXTURE_FILE),

@@ -1,4 +1,4 @@
-//! How the documents of shards are spread over quality buckets, languages and tags.
+//! How the documents of shards are distributed over quality buckets, languages and tags.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ impl Profile {
         Ok(())
     }
 
-    /// A line for each kind of metadata that is known of any document.
+    /// A line for each kind of metadata that any document has.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.quality.keys().any(Option::is_some) {

@@ -25,13 +25,13 @@ pub struct ReportArgs {
     /// Folder of the build
     #[arg(value_name = "DIR", default_value = "out")]
     pub path: PathBuf,
-    /// Show two builds next to each other instead: whose documents changed their fate, and by which reason
+    /// Compare two builds instead: which documents changed their fate, and why
     #[arg(long, value_names = ["A", "B"], num_args = 2, conflicts_with = "path")]
     pub compare: Option<Vec<PathBuf>>,
-    /// Where to write the page [default: report.html in the folder of the build; of two, compare.html here]
+    /// Where to write the page [default: report.html in the folder of the build, or compare.html here]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write each figure as an SVG file into this folder, too
+    /// Also write each figure as an SVG file into this folder
     #[arg(long, value_name = "DIR")]
     pub figures: Option<PathBuf>,
     /// Print the numbers of all figures as JSON on stdout
@@ -42,7 +42,7 @@ pub struct ReportArgs {
 /// Runs the command. `stop` is set when the user asks to stop.
 ///
 /// # Errors
-/// No build, one that is damaged, files of others in the way, a full disk.
+/// No build, a damaged one, foreign files in the way, or a full disk.
 pub fn run(args: &ReportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let n_shards = |out: &Path| -> Result<u64> {
         match out.join(Manifest::FILE).exists() {
@@ -66,7 +66,7 @@ pub fn run(args: &ReportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     };
     let report = made?;
     let output = args.output.clone().unwrap_or(default);
-    // Everything that is in the way is found before anything is written.
+    // All conflicts are found before anything is written.
     check_single(&output, |start| Page::is_by(start, GENERATOR))?;
     let mut files = vec![(output.clone(), report.page.html())];
     for (dir, figure) in

@@ -1,4 +1,4 @@
-//! What the verbs that ask a language model have in common: the client, progress, and what came of it.
+//! Shared by the verbs that ask a language model: the client, its progress, and its results.
 
 use std::cell::RefCell;
 use std::sync::atomic::AtomicBool;
@@ -10,14 +10,14 @@ use moe_report::progress::Bar;
 use crate::error::{Error, Result};
 use crate::printer::Printer;
 
-/// A server, and how it is asked.
+/// A server, and how to ask it.
 #[derive(Clone, Debug)]
 pub struct ServerArgs {
     /// Address of the server, up to and without `/chat/completions`.
     pub base_url: String,
     /// Name of the environment variable with the API key.
     pub api_key_env: Option<String>,
-    /// Requests in flight at most.
+    /// Most requests in flight.
     pub concurrency: u32,
     /// Seconds for one request.
     pub deadline_secs: u64,
@@ -25,7 +25,7 @@ pub struct ServerArgs {
     pub retry_poisoned: bool,
 }
 
-/// Requests in flight at the beginning, where more are allowed.
+/// Requests in flight at the beginning, if more are allowed.
 const FIRST_CONCURRENCY: u32 = 8;
 
 impl ServerArgs {
@@ -45,11 +45,11 @@ impl ServerArgs {
     }
 }
 
-/// Leads conversations to their ends, with progress on the bar or in lines. The client takes conversations as it has room for them; one
+/// Runs conversations to their ends, with progress on the bar or in lines. The client takes conversations as it has room for them; one
 /// that cannot be made leaves its error in `broken` and ends the sequence.
 ///
 /// # Errors
-/// That error, or that of the client; answers that came before are kept.
+/// That error, or that of the client; earlier answers are kept.
 pub(super) fn lead<C: Conversation>(
     client: &Client,
     conversations: impl IntoIterator<Item = C>,
@@ -100,7 +100,7 @@ pub(super) fn lead<C: Conversation>(
     Ok(summary)
 }
 
-/// Warns of what is damaged in a cache that was opened.
+/// Warns about damage in an opened cache.
 pub(super) fn sound(cache: Cache, printer: &Printer) -> Cache {
     let opened = cache.opened();
     if opened.damaged_lines > 0 {

@@ -9,16 +9,16 @@ use crate::cluster::slurm::{self, Settings, Standing, Status, Submission};
 use crate::error::{Error, Result};
 use crate::printer::Printer;
 
-/// What `slurm submit` is asked for.
+/// Flags of `slurm submit`.
 #[derive(Clone, Debug)]
 pub struct SubmitArgs {
     /// Arguments after `moe-data build`.
     pub words: Vec<String>,
-    /// What they mean.
+    /// Their parsed form.
     pub build: BuildArgs,
     /// Resources, and how tasks are dealt.
     pub settings: Settings,
-    /// Print the scripts, and submit nothing.
+    /// Print the scripts and submit nothing.
     pub dry_run: bool,
 }
 
@@ -47,10 +47,10 @@ pub fn submit(args: &SubmitArgs, printer: &Printer) -> Result<()> {
     Ok(())
 }
 
-/// Says how a build stands.
+/// Prints the status of a build.
 ///
 /// # Errors
-/// It was not submitted, Slurm cannot be asked, or [`Error::Check`] where it stopped or was left alone.
+/// It was not submitted, Slurm cannot be asked, or [`Error::Check`] if it stopped or was abandoned.
 pub fn status(out: &Path, as_json: bool, printer: &Printer) -> Result<()> {
     let status = Status::read(out)?;
     match as_json {
@@ -65,7 +65,7 @@ pub fn status(out: &Path, as_json: bool, printer: &Printer) -> Result<()> {
     }
 }
 
-/// Goes on with a build that stopped.
+/// Continues a build that stopped.
 ///
 /// # Errors
 /// Its jobs are in the queue, or Slurm refuses.

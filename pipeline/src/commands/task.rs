@@ -1,4 +1,4 @@
-//! `moe-data task`: a share of the tasks that a build left, and how far they are.
+//! `moe-data task`: runs a share of the tasks that a build left, or shows their progress.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use crate::error::{Error, Result};
 use crate::printer::Printer;
 use crate::recipe::ByteSize;
 
-/// What `task run` is asked for.
+/// Flags of `task run`.
 #[derive(Clone, Debug)]
 pub struct TaskArgs {
     /// Folder of the build.
     pub out: PathBuf,
-    /// Position of the share, where it was given, and the number of shares.
+    /// Position of the share, if given, and the number of shares.
     pub array: Option<(Option<usize>, usize)>,
     /// Threads; one for each core when absent.
     pub threads: Option<usize>,
-    /// Memory for what tasks could as well leave on the disk; [`LocalEngine`]'s own default when absent.
+    /// Memory for data that tasks could also keep on disk; [`LocalEngine`]'s own default when absent.
     pub memory: Option<ByteSize>,
-    /// On what conditions.
+    /// Options of the share.
     pub conditions: Conditions,
 }
 
-/// Does a share of the tasks that are waiting.
+/// Runs a share of the waiting tasks.
 ///
 /// # Errors
-/// [`Error::Tasks`] when any of them failed, [`Error::Interrupted`], or the share is not known.
+/// [`Error::Tasks`] when any of them failed, [`Error::Interrupted`], or the share is unknown.
 pub fn run(args: &TaskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let share = share(args.array, |name| std::env::var(name).ok())?;
     let threads =
@@ -52,7 +52,7 @@ pub fn run(args: &TaskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<
     Ok(())
 }
 
-/// The share that is named, or that of this element of an array.
+/// The given share, or that of this array element.
 fn share(array: Option<(Option<usize>, usize)>, variable: impl Fn(&str) -> Option<String>) -> Result<Share> {
     let number = |name: &str| match variable(name) {
         None => Ok(None),
@@ -87,7 +87,7 @@ fn share(array: Option<(Option<usize>, usize)>, variable: impl Fn(&str) -> Optio
     }
 }
 
-/// Says how far the tasks are that are waiting.
+/// Prints the progress of the waiting tasks.
 ///
 /// # Errors
 /// The list of tasks cannot be used, or a report cannot be read.

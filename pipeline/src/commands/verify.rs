@@ -26,10 +26,10 @@ pub struct VerifyArgs {
     /// Output folder or shard (.mdx)
     #[arg(value_name = "PATH", default_value = "out")]
     pub path: PathBuf,
-    /// Samples of the plan to check against its promises, chosen at random; 0 = none
+    /// Samples of the plan to check, chosen at random; 0 = none
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub samples: u64,
-    /// Seed of that choice
+    /// Seed of the choice
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Print JSON on stdout
@@ -87,12 +87,12 @@ pub fn run(args: &VerifyArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     Err(Error::Check(format!("{}\n  {hint}", problems.join("\n"))))
 }
 
-/// What the files say, and the plan if it can be opened.
+/// Contents of the files, and the plan if it can be opened.
 struct Found {
     n_files: u64,
     problems: Vec<String>,
     plan: Option<Plan>,
-    /// What nothing is known of to hold it against.
+    /// Files without anything to compare them with.
     not_covered: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ fn shard(path: &Path) -> Result<Found> {
 
 fn folder(out: &Path, bar: &Bar) -> Result<Found> {
     let mut found = Found { n_files: 0, problems: Vec::new(), plan: None, not_covered: Vec::new() };
-    // An export or the folder of rephrasing can be looked at by itself, and so can a cache of completions.
+    // An export, the folder of rephrasing, or a cache of completions can be checked by itself.
     let is_build = out.join(Manifest::FILE).exists();
     if is_build || !Maker::ALL.iter().any(|maker| Listing::path(out, *maker).exists()) && !is_cache(out) {
         check_build(out, &mut found, bar)?;
@@ -127,7 +127,7 @@ fn folder(out: &Path, bar: &Bar) -> Result<Found> {
     Ok(found)
 }
 
-/// What the manifest and the plan name.
+/// Files that the manifest and the plan name.
 fn check_build(out: &Path, found: &mut Found, bar: &Bar) -> Result<()> {
     let manifest = Manifest::read(out)?;
     found.n_files += 2;
@@ -159,7 +159,7 @@ fn check_build(out: &Path, found: &mut Found, bar: &Bar) -> Result<()> {
     Ok(())
 }
 
-/// The files of a list, but for those that were checked with the build.
+/// The files of a list, except those checked with the build.
 fn check_listing(folder: &Path, maker: Maker, is_build: bool, found: &mut Found) {
     let listing = match Listing::read(folder, maker) {
         Ok(Some(listing)) => listing,
@@ -185,7 +185,7 @@ fn check_listing(folder: &Path, maker: Maker, is_build: bool, found: &mut Found)
         Maker::Export | Maker::Text | Maker::Rephrase => false,
     };
     let verified = listing.verify(is_checked);
-    // Ledger, manifest, plan and texts of documents were counted with what is told of them.
+    // Ledger, manifest, plan and texts were already counted.
     let counted = ["MANIFEST.json", Ledger::FILE, PlanLock::FILE];
     let counted = |name: &String| counted.contains(&name.as_str()) || name.starts_with("dedup/");
     let twice = match is_build && matches!(maker, Maker::Build | Maker::Mix) {
@@ -232,7 +232,7 @@ fn check_shard(out: &Path, manifest: &Manifest, info: &ShardInfo) -> Vec<String>
                 info.n_docs.to_string(),
             ));
         }
-        // A file that is gone was already named.
+        // A missing file was already reported.
         Err(_) if !problems.is_empty() => {}
         Err(e) => problems.push(e.to_string()),
     }

@@ -1,4 +1,4 @@
-//! `moe-data why ID`: the whole provenance of a document in a build.
+//! `moe-data why ID`: the full provenance of a document in a build.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::provenance::{Build, Provenance, STAYING};
 /// Flags of `why`.
 #[derive(Clone, Debug, Args)]
 pub struct WhyArgs {
-    /// Document: source/name, or a name in any source; for a record in quarantine what it starts with, or FILE:OFFSET
+    /// Document: source/name, or a name in any source; for a record in quarantine, how it starts, or FILE:OFFSET
     #[arg(value_name = "ID")]
     pub id: String,
     /// Folder of the build
@@ -27,7 +27,7 @@ pub struct WhyArgs {
     pub json: bool,
 }
 
-/// Duplicates that are named before the rest is counted.
+/// Duplicates to name; the rest are counted.
 const SHOWN: usize = 5;
 
 /// Runs the command.

@@ -41,7 +41,7 @@ pub struct Judge {
     pub revision: String,
     /// By what.
     pub rubric: Rubric,
-    /// How JSON is asked for.
+    /// How to request JSON.
     pub format: ResponseFormat,
     digest: Hash,
 }

@@ -21,7 +21,7 @@ pub struct Rubric {
     pub name: String,
     /// What the judge is told, before the form of the answer, which is the program's.
     pub instruction: String,
-    /// Characters of a text that are shown, 100 to 200,000.
+    /// Characters of a text to show, 100 to 200,000.
     pub max_chars: usize,
     /// Tokens of an answer at most, 16 to 8,192.
     pub max_tokens: u32,

@@ -25,7 +25,7 @@ use crate::tables::rows::Blob;
 use crate::tokenizer::{Encoder, Vocabulary};
 use crate::watch::Watch;
 
-/// What files are read.
+/// Kind of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `NAME.idx` of Megatron-LM, version 1, next to `NAME.bin`.

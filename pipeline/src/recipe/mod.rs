@@ -85,7 +85,7 @@ documented! {
         pub special_in_text: SpecialInText,
         /// Which engine may encode. The ids are the same.
         pub engine: EngineChoice,
-        /// Of how many documents one is encoded by the reference too, and compared; 0 for none.
+        /// The reference also encodes one in this many documents, to compare; 0 for none.
         pub verify_every: u64,
         /// Train a byte-level BPE on the kept documents instead.
         pub train: Option<TrainConfig>,
@@ -136,7 +136,7 @@ documented! {
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct TrainConfig {
-        /// Tokens wanted, the 256 bytes and the special tokens included; a small corpus gives fewer.
+        /// Size of the vocabulary, including the 256 bytes and the special tokens; a small corpus gives fewer.
         pub vocab_size: u32,
         /// Text to train on, chosen by a hash of the document ids.
         pub sample_bytes: ByteSize,

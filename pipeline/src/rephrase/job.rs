@@ -15,7 +15,7 @@ use crate::error::Result;
 /// Version of everything that decides a request except the template.
 const VERSION: u32 = 1;
 
-/// Who is asked.
+/// The server to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
     /// Its name, as the server knows it.
@@ -29,7 +29,7 @@ const PREVIOUS_BYTES: usize = 64 << 10;
 
 /// A document to be rephrased in a style.
 pub struct Job<'a> {
-    /// Who is asked.
+    /// The server to ask.
     pub model: &'a Model,
     /// How.
     pub style: &'a Style,

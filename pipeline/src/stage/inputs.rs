@@ -53,7 +53,7 @@ macro_rules! inputs {
 pub(crate) use inputs;
 
 inputs! {
-    /// Documents of a part, and which of them are still in.
+    /// Documents of a part, and which of them are still kept.
     pub struct Survivors {
         /// `documents.parquet`.
         documents: PathBuf,

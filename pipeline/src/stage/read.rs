@@ -32,7 +32,7 @@ pub struct ReadParams {
     pub source: String,
     /// The files, in order.
     pub inputs: Vec<InputFile>,
-    /// Which part of it, of a file that is alone.
+    /// Which part of the file, if it is the only one.
     pub slice: Slice,
     /// Its format, where the recipe says it.
     pub format: Option<Format>,

@@ -44,7 +44,7 @@ pub struct TokenizeParams {
     pub source: String,
     /// How to encode.
     pub options: EncoderOptions,
-    /// Of how many documents one is encoded by the reference too, chosen by document id; 0 for none.
+    /// The reference also encodes one in this many documents, chosen by document id; 0 for none.
     pub verify_every: u64,
     /// Whether there are scores that decide the quality.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -41,13 +41,13 @@ pub struct PartPlace {
     /// All of them, where there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileOfPart>,
-    /// Which part of the file, in words; empty for all of it.
+    /// Which part of the file, in words; empty for the whole file.
     pub slice: String,
     /// Its documents as they were read.
     pub read: PathBuf,
     /// Its documents as rewriting rules left them.
     pub documents: PathBuf,
-    /// What was measured of them; absent for a source without filters.
+    /// Measured values; absent for a source without filters.
     pub measures: Option<PathBuf>,
     /// The filters that measured, in order.
     pub filters: Vec<FilterConfig>,

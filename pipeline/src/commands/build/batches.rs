@@ -1,15 +1,15 @@
-//! Small files are read by one task together, since a task has files of its own in every stage.
+//! One task reads many small files, since every task costs files of its own in every stage.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::recipe::inputs::InputFile;
 
-/// A file of more bytes is read alone.
+/// Larger files are read alone.
 const SMALL_BYTES: u64 = 1 << 20;
 /// Files and bytes of a batch, at most.
 const MAX_FILES: usize = 1024;
 const MAX_BYTES: u64 = 8 << 20;
-/// A batch ends after one in so many files, by a hash of its name, so that a new file changes only the batch that it is in.
+/// One in this many files ends a batch, by a hash of its name, so a new file changes only its own batch.
 const MEAN_FILES: u64 = 512;
 
 /// Consecutive files that are read together; files above `slice_bytes` are cut instead. With a `limit` on the records of a source, all files

@@ -110,7 +110,7 @@ impl Run<'_> {
             segment::SegmentInputs { part, anchors, shared }
         });
         let segments = self.folders("substring", tasks)?;
-        // Anchors are dealt out by a hash, so each bucket has about as much.
+        // Anchors are assigned by a hash, so buckets are of about equal size.
         let n_bytes = bytes_of(segments.iter().map(|folder| folder.join(tables::SEGMENT_BYTES)))?;
         let tasks = (0..segment::BUCKETS).map(|bucket| {
             let params = substring::SubstringParams { bucket, min_bytes, memory_bytes };
@@ -161,7 +161,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes over what a task cut from a part and removed from it, and books it. Returns what was cut, and how many documents
+    /// Records what a task cut from a part and removed from it. Returns what was cut, and how many documents
     /// were dropped.
     pub fn book_cuts(&mut self, part: &mut Part, task: &Task, report: &Report) -> Result<(Count, u64)> {
         let (mut n_cut, mut n_dropped) = (Count::default(), 0);
@@ -186,7 +186,7 @@ impl Run<'_> {
     }
 }
 
-/// Bytes of some files together.
+/// Total bytes of some files.
 fn bytes_of(paths: impl Iterator<Item = PathBuf>) -> Result<u64> {
     let size =
         |path: PathBuf| std::fs::metadata(&path).map(|data| data.len()).map_err(Error::io(&path, "read"));

@@ -1,4 +1,4 @@
-//! The rules of a build: first all that they measure and rewrite, then the verdicts.
+//! The rules of a build: first measuring and rewriting, then the verdicts.
 
 use std::collections::BTreeSet;
 

@@ -1,9 +1,9 @@
 //! `moe-data build --dry-run`: runs the first stages on a sample and predicts what a build would make of everything. The
-//! prediction lies in the work folder, and the next build prints it next to the result.
+//! prediction is kept in the work folder, and the next build prints it next to the result.
 //!
-//! A document is in the sample by the hash of its *text*, so all documents with one text are in it or none: exact
+//! A document is in the sample by the hash of its *text*, so either all documents with a text are in it or none: exact
 //! duplicates, here and in other builds, are as frequent in the sample as in the whole. A near-duplicate pair is not kept together, so
-//! fuzzy deduplication and cuts, which need both sides, are named as not predicted, unless the sample is all there is.
+//! fuzzy deduplication and cuts, which need both sides, are reported as not predicted, unless the sample is everything.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use crate::recipe::ByteSize;
 use crate::tables::{DRY_RUN, PREDICTION, remove_dry_run};
 
 const VERSION: u32 = 1;
-/// A smaller sample is drawn again with a larger share.
+/// A smaller sample is redrawn with a larger share.
 const MIN_SAMPLE: u64 = 300;
 /// Bytes of a shard's index and table of texts for each document, besides its name (docs/shard-format.md, docs/dedup-format.md).
 const INDEX_BYTES: f64 = 56.0;
@@ -37,7 +37,7 @@ const INDEX_BYTES: f64 = 56.0;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Prediction {
     version: u32,
-    /// What the build would be.
+    /// Identity of the build.
     fingerprint: Hash,
     /// Share of the texts that is in the sample, per million.
     per_million: u32,
@@ -47,18 +47,18 @@ pub(super) struct Prediction {
     sources: BTreeMap<String, SourcePrediction>,
     /// Bytes of the output folder without `work/`.
     output_bytes: u64,
-    /// Bytes of `work/` at its largest, without what is not predicted.
+    /// Largest size of `work/` in bytes, without what is not predicted.
     work_bytes: u64,
     /// Seconds, with the threads of the dry run, without what is not predicted.
     seconds: f64,
-    /// What a sample cannot show.
+    /// What the sample cannot predict.
     not_predicted: Vec<String>,
 }
 
-/// What it says about a source.
+/// What a sample says about a source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct SourcePrediction {
-    /// Records; not estimated, all were read.
+    /// Records; not estimated, since all were read.
     read: Count,
     /// Records that are not documents; not estimated.
     bad: Count,
@@ -99,7 +99,7 @@ pub(super) fn run(
     let work = out.join("work");
     let folder = work.join(DRY_RUN);
     loop {
-        // What another dry run left would be counted as this one's.
+        // Leftovers of another dry run would be counted as this one's.
         remove_dry_run(&work)?;
         let start = Instant::now();
         let mut run = Run::new(prepared, &folder, BuildEngine::here(engine()?), printer, stop.clone())?;
@@ -113,7 +113,7 @@ pub(super) fn run(
             remove_dry_run(&work)?;
             return Ok(prediction);
         }
-        // Half more than what would have been enough; with none at all everything.
+        // Half more than would have been enough; everything if there were none at all.
         let wanted = f64::from(per_million) * 1.5 * MIN_SAMPLE as f64 / n as f64;
         per_million = if n == 0 { 1_000_000 } else { wanted.min(1e6) as u32 };
         printer.note(&format!(
@@ -133,7 +133,7 @@ fn predict(
 ) -> Result<Prediction> {
     let is_all = per_million == 1_000_000;
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
-    // Records that the reader skips are counted over all of them, not over the sample.
+    // Skipped records are counted over all records, not over the sample.
     let skipped: BTreeMap<String, BTreeMap<String, Count>> =
         run.ledger.sources.iter().map(|(name, source)| (name.clone(), source.dropped.clone())).collect();
     for part in &parts {
@@ -232,7 +232,7 @@ fn not_predicted(prepared: &Prepared, is_all: bool) -> Vec<String> {
     methods.into_iter().filter(|(is_on, _)| *is_on && !is_all).map(|(_, name)| name.to_owned()).collect()
 }
 
-/// The 95 % interval of a share of which `n` of `of` were seen.
+/// The 95 % interval of a share when `n` of `of` were seen.
 fn wilson(n: u64, of: u64) -> (f64, f64) {
     if of == 0 {
         return (0.0, 1.0);

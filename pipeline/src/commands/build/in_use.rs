@@ -1,4 +1,4 @@
-//! What a build says before it replaces shards that a plan samples from.
+//! The warning before a build replaces shards that a plan samples from.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,9 +7,9 @@ use moe_shards::{Hash, PlanLock};
 
 use crate::publish::Results;
 
-/// Where trainers keep their runs, unless told otherwise.
+/// Where trainers keep their runs by default.
 const RUNS: &str = "runs";
-/// Shards that are named before the rest is counted.
+/// Shards to name; the rest are counted.
 const SHOWN: usize = 5;
 
 /// The warning, if the plan in `out` samples from shards that `results` change.
@@ -45,7 +45,7 @@ pub(super) fn warning(out: &Path, results: &Results) -> Option<String> {
     ))
 }
 
-/// Runs whose newest checkpoint is of the plan or of one that it extends, in words.
+/// Runs whose newest checkpoint belongs to the plan or one that it extends, in words.
 fn runs_of(folder: &Path, lock: &PlanLock) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
     let mut found: Vec<String> = entries.filter_map(|entry| run_of(&entry.path(), lock)).collect();

@@ -1,5 +1,5 @@
-//! `moe-data build`: the only place that knows the order of the stages. What each stage is given
-//! and what is noted of its reports is in [`run`].
+//! `moe-data build`: the only place that knows the order of the stages. The input of each stage
+//! and the handling of its reports are in [`run`].
 
 mod batches;
 mod cuts;
@@ -38,12 +38,12 @@ use crate::printer::Printer;
 use crate::publish;
 use crate::recipe::{ByteSize, LimitsConfig};
 
-/// What the user asked for.
+/// The flags of the command.
 #[derive(Clone, Debug)]
 pub struct BuildArgs {
     /// Recipe file.
     pub recipe: Option<PathBuf>,
-    /// Sources instead of the recipe's.
+    /// Sources to read instead of the recipe's.
     pub input: Vec<PathBuf>,
     /// Which files and how many records are read.
     pub filters: InputFilters,
@@ -59,15 +59,15 @@ pub struct BuildArgs {
     pub memory: Option<ByteSize>,
     /// Fail on any bad record.
     pub strict: bool,
-    /// Start from nothing.
+    /// Discard earlier work.
     pub fresh: bool,
-    /// Of how many documents one is encoded by the reference too; the recipe's when absent.
+    /// The reference also encodes one in this many documents; the recipe's value when absent.
     pub verify_every: Option<u64>,
     /// Leave the tasks to other processes.
     pub plan_tasks: bool,
     /// Stop before the tokenizer.
     pub text_only: bool,
-    /// Say what would be done, and predict from a sample what would come of it.
+    /// Print the plan, and predict the result from a sample.
     pub dry_run: bool,
     /// Share of the texts that a dry run looks at, above 0, up to 1.
     pub sample: f64,
@@ -102,7 +102,7 @@ fn build_and_copy(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) ->
         return build(args, printer, stop);
     }
     let url = args.out.to_string_lossy();
-    // Asked now, so that a wrong bucket is not found after hours of work.
+    // Checked now, so that a wrong bucket does not fail after hours of work.
     objects::find(&format!("{}/", url.trim_end_matches('/')))
         .map_err(|message| Error::Usage(format!("--out {url}: {message}")))?;
     build(&BuildArgs { out: folder.to_owned(), ..args.clone() }, printer, stop)?;
@@ -118,7 +118,7 @@ fn build_and_copy(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) ->
 /// The folder in which a build makes its output.
 ///
 /// # Errors
-/// [`Error::Usage`]: a URL without a folder, or a folder too many.
+/// [`Error::Usage`]: a URL without a folder, or an unexpected folder.
 pub fn folder(args: &BuildArgs) -> Result<&Path> {
     match (objects::is_url(&args.out), &args.work) {
         (false, None) => Ok(&args.out),
@@ -134,7 +134,7 @@ pub fn folder(args: &BuildArgs) -> Result<&Path> {
     }
 }
 
-/// Refuses what can be refused before any work, and makes the folder that is not refused one of builds, so that notes about a build
+/// Refuses what can be refused before any work, and marks the folder as one of builds, so that notes about a build
 /// can be put there before it starts.
 ///
 /// # Errors
@@ -255,7 +255,7 @@ fn engine(args: &BuildArgs) -> Result<LocalEngine> {
     })
 }
 
-/// Refuses limits that this machine can never keep, before any work.
+/// Refuses limits that this machine cannot keep, before any work.
 fn check_memory(memory: Option<ByteSize>, limits: &LimitsConfig, machine: Option<u64>) -> Result<()> {
     let Some(machine) = machine.map(ByteSize) else { return Ok(()) };
     let asked = [
@@ -271,7 +271,7 @@ fn check_memory(memory: Option<ByteSize>, limits: &LimitsConfig, machine: Option
     }
 }
 
-/// Says what would be done, and what a sample says about it.
+/// Prints the plan and the prediction from a sample.
 fn dry_run(
     args: &BuildArgs,
     prepared: &mut Prepared,
@@ -290,7 +290,7 @@ fn dry_run(
     Ok(())
 }
 
-/// A build cannot be compared with itself: it would remove all that it has.
+/// A build cannot be compared with itself: it would remove everything.
 fn check_against(out: &Path, prepared: &Prepared) -> Result<()> {
     let Ok(own) = std::fs::canonicalize(out) else { return Ok(()) };
     let same =
@@ -304,12 +304,12 @@ fn check_against(out: &Path, prepared: &Prepared) -> Result<()> {
     }
 }
 
-/// Share of bad records that is allowed.
+/// Allowed share of bad records.
 fn allowed(args: &BuildArgs, prepared: &Prepared) -> f64 {
     if args.strict { 0.0 } else { prepared.recipe.limits.max_bad_fraction }
 }
 
-/// Says early what will fail the build at its end, so that nobody has to wait for it.
+/// Warns early about what will fail the build at its end.
 fn warn_of_bad(args: &BuildArgs, prepared: &Prepared, run: &Run<'_>, printer: &Printer) {
     let (read, bad) = run.ledger.bad();
     if let Some(causes) = run.bad_causes() {
@@ -337,7 +337,7 @@ fn check_bad(args: &BuildArgs, prepared: &Prepared, ledger: &Ledger, first_bad: 
     })
 }
 
-/// Says what was made, where, and what comes next.
+/// Prints what was made, where, and the next command.
 fn say_result(args: &BuildArgs, printer: &Printer, ledger: &Ledger, status: &str) {
     if args.json {
         let summary = json!({ "status": status, "out": args.out, "sources": ledger.sources });

@@ -1,4 +1,4 @@
-//! What a build knows of a part on its way through the stages.
+//! State of a part on its way through the stages.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::document::Count;
 use crate::stage::inputs::{CutDocuments, PlacedDocuments, Survivors};
 
-/// One slice of an input file, or several small files, on the way through the stages. A stage fills in what it makes.
+/// One slice of an input file, or several small files, on the way through the stages. Each stage fills in its results.
 #[derive(Default)]
 pub(super) struct Part {
     /// Position of the source in the recipe; a recipe allows no more than fit in two bytes.
@@ -19,19 +19,19 @@ pub(super) struct Part {
     pub inputs: Vec<PathBuf>,
     /// Documents of each of them, where there are several.
     pub documents_of_files: Vec<u64>,
-    /// Which part of the file, in words; empty for all of it.
+    /// Which part of the file, in words; empty for the whole file.
     pub slice: String,
-    /// Documents as they were read.
+    /// Documents as read.
     pub read: PathBuf,
-    /// Documents as rewriting rules left them.
+    /// Documents after rewriting rules.
     pub documents: PathBuf,
-    /// What was measured of them; absent for a source without filters.
+    /// Measured values; absent for a source without filters.
     pub measures: Option<PathBuf>,
-    /// Folder of the tags that filters gave; absent where they gave none.
+    /// Folder of the tags from filters; absent if there are none.
     pub tags: Option<PathBuf>,
-    /// Scores that decide the quality; absent where the records do, or nothing.
+    /// Scores that decide the quality; absent if the records do, or nothing does.
     pub scores: Option<PathBuf>,
-    /// The file of accepted variants, where the part holds these.
+    /// The file of accepted variants, if the part holds them.
     pub accepted: Option<PathBuf>,
     pub kept: PathBuf,
     pub keys: PathBuf,
@@ -69,7 +69,7 @@ impl Part {
     }
 }
 
-/// Documents that are still in.
+/// Documents that are still kept.
 pub(super) fn left(parts: &[Part]) -> Count {
     parts.iter().fold(Count::default(), |mut sum, part| {
         sum += part.left;

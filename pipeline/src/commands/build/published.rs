@@ -1,8 +1,8 @@
-//! Shards that a plan samples from are not written anew for documents that are added: the shard stays as it is, byte for
-//! byte, and what it does not have goes into a shard of its own after it, `NAME-g1`, then `NAME-g2`.
+//! Shards that a plan samples from are not rewritten when documents are added: the shard stays as it is, byte for
+//! byte, and new documents go into a shard of their own after it, `NAME-g1`, then `NAME-g2`.
 //!
-//! That is done only where nothing else has changed: every document of the old shard is in the new one, with the same
-//! tokens and metadata. The documents of the data set are then those of a build from nothing, in other files.
+//! This happens only if nothing else has changed: every document of the old shard is in the new one, with the same
+//! tokens and metadata. The data set then has the documents of a fresh build, in other files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +29,7 @@ struct Published {
     info: ShardInfo,
 }
 
-/// Puts the shards of the plan in `out` in the place of new ones that have the same documents and more. Returns the names of the
+/// Replaces new shards by the plan's shards in `out` if they have the same documents and more. Returns the names of the
 /// shards that hold the others.
 ///
 /// # Errors
@@ -86,8 +86,8 @@ fn generation(name: &str, other: &str) -> Option<u32> {
 }
 
 impl Published {
-    /// The shard with this digest, in the work folder, where it is put if only the output folder has it; `None` when neither
-    /// has it whole.
+    /// The shard with this digest, in the work folder, where it is put if only the output folder has it; `None` if neither
+    /// has all of it.
     fn find(out: &Path, name: &str, digest: Hash, new: &ShardInfo) -> Result<Option<Published>> {
         let folder = out.join("work").join(FOLDER).join(&digest.to_string()[..NAME_DIGITS]);
         let mdx = folder.join(format!("{name}.mdx"));
@@ -163,7 +163,7 @@ fn rest(folder: &Path, info: &ShardInfo, old: &[Published]) -> Result<Option<Vec
     Ok(places.is_empty().then_some(docs))
 }
 
-/// Whether two documents have the same tokens, of which the same are trained, and the same is known of them.
+/// Whether two documents have the same tokens, masks and metadata.
 fn is_same(a: &Shard, i: u32, b: &Shard, j: u32) -> Result<bool> {
     let known = |shard: &Shard, doc: u32| -> Result<_> {
         let DocumentMeta { variant, style, quality, n_bytes, .. } = shard.meta(doc)?;

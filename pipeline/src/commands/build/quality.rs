@@ -1,4 +1,4 @@
-//! `[quality]` in a build: the classifier's scores of the documents that are left become buckets.
+//! `[quality]` in a build: turns the classifier's scores of the remaining documents into buckets.
 
 use super::part::Part;
 use super::run::Run;
@@ -12,7 +12,7 @@ use crate::tables::rows;
 use crate::tables::scores::{self, Histogram, ScoreRow};
 
 impl Run<'_> {
-    /// Collects the scores, and finds the edges of the buckets.
+    /// Collects the scores and finds the edges of the buckets.
     pub fn quality(&mut self, parts: &mut [Part]) -> Result<()> {
         let Some(config) = &self.prepared.recipe.quality else { return Ok(()) };
         let line = StageLine::start("quality");

@@ -1,4 +1,4 @@
-//! Variants that `moe-data rephrase` made: their way into a build, and the check of their originals after deduplication.
+//! Variants made by `moe-data rephrase`: reading them into a build, and checking their originals after deduplication.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The stages of one build: makes their tasks, hands them to the engine, and books the reports.
+//! The stages of one build: makes their tasks, hands them to the engine, and records the reports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub(super) struct Run<'a> {
     pub printer: &'a Printer,
     /// Set when the user asks to stop.
     pub stop: Arc<AtomicBool>,
-    /// Where every record went, so far.
+    /// Where every record went so far.
     pub ledger: Ledger,
     /// Files to publish.
     pub results: Results,
@@ -157,7 +157,7 @@ impl<'a> Run<'a> {
         };
         let bytes = std::fs::read(&file).map_err(Error::io(&file, "read"))?;
         let blake3 = Hash::of(&bytes);
-        // Named by its content: a tokenizer that comes out the same again changes no later task.
+        // Named by its content: an identical tokenizer changes no later task.
         let folder = self.work.join("tokenizer").join(&blake3.to_string()[..24]);
         let path = folder.join(tables::TOKENIZER);
         if !path.exists() {
@@ -273,7 +273,7 @@ impl<'a> Run<'a> {
             let audit = format!("drops-shard-{}.parquet", params.name);
             self.results.add_audit(task.file(tables::DROPS), audit);
             if let Some(info) = report.shard {
-                // Counted from the file itself, so that the ledger's check means something.
+                // Counted from the file itself, so that the ledger's check is meaningful.
                 let shard = Shard::open(&task.file(&format!("{}.mdx", info.name)))?;
                 entry.kept.docs += u64::from(shard.n_docs());
                 entry.kept.bytes += shard.n_text_bytes();
@@ -289,8 +289,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// All variants of a source are cut at the same families, into the power of two of shards
-    /// that keeps the largest variant's below the target.
+    /// All variants of a source are cut at the same families, into a power of two of shards
+    /// that keeps the largest variant's shards below the target size.
     fn shard_tasks(
         &self,
         source_index: usize,
@@ -336,7 +336,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Compares the engines on the first documents that are left, and says where they differ.
+/// Compares the engines on the first remaining documents, and reports the first difference.
 fn first_difference(encoder: &Encoder, parts: &[Part]) -> Result<Option<String>> {
     if encoder.verdict().reason.is_some() {
         return Ok(None);

@@ -1,5 +1,5 @@
 //! What reading the sources revealed besides the records: files that hold no text, encodings that were guessed, fields that no
-//! record has, names that several documents share. It is said at once, and stands in the ledger.
+//! record has, names that several documents share. It is printed at once and kept in the ledger.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,10 +17,10 @@ use crate::tables::documents::{Columns, DocumentBatches};
 use crate::tables::rows::{IdRow, Row, Table};
 use crate::watch::Watch;
 
-/// Files and names that are shown before the rest is counted.
+/// Files and names to show; the rest are counted.
 const SHOWN: usize = 3;
 
-/// What the reports of the read stage say of each source.
+/// Findings of the read stage for each source.
 pub(super) struct SourceNotes {
     sources: Vec<SourceNote>,
 }
@@ -40,7 +40,7 @@ impl SourceNotes {
         SourceNotes { sources: prepared.recipe.source.iter().map(|_| SourceNote::default()).collect() }
     }
 
-    /// Takes in the report of a part. Variants that were made by rephrasing are not the source's own.
+    /// Adds the report of a part. Variants that were made by rephrasing are not the source's own.
     pub fn add(&mut self, part: &Part, task: &Task, report: &Report) {
         let Some(note) = self.sources.get_mut(part.source).filter(|_| part.accepted.is_none()) else {
             return;
@@ -56,7 +56,7 @@ impl SourceNotes {
 }
 
 impl Run<'_> {
-    /// Says what there is to say, and books it.
+    /// Prints the findings and records them.
     pub fn note_sources(&mut self, notes: SourceNotes) -> Result<()> {
         let watch = Watch::new(self.stop.clone(), self.printer.bar("ids", 0));
         let mut problems = Vec::new();
@@ -102,7 +102,7 @@ impl Run<'_> {
     }
 }
 
-/// The ids that several rows of these tables share. They are gone through in ranges that fit into memory.
+/// The ids that several rows of these tables share. Processed in ranges that fit into memory.
 fn repeated_ids(
     tables: &[(PathBuf, PathBuf)],
     memory_bytes: u64,

@@ -1,4 +1,4 @@
-//! `moe-data build --text-only`: the stages up to the tokenizer, for those who export texts.
+//! `moe-data build --text-only`: the stages up to the tokenizer, for exporting texts.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ use crate::watch::Watch;
 /// Stage of the audit, and folder in the work folder.
 const STAGE: &str = "text";
 
-/// Refuses what a build of text alone would take away, before any work.
+/// Refuses, before any work, to remove shards.
 pub(super) fn check_folder(args: &BuildArgs) -> Result<()> {
     if args.work.is_some() || objects::is_url(&args.out) {
         let message = "--text-only makes no files for an object store; build into a folder, export the texts and copy these";
@@ -86,7 +86,7 @@ impl Run<'_> {
     }
 }
 
-/// Publishes what explains the build.
+/// Publishes the reports of the build.
 pub(super) fn finish(
     args: &BuildArgs,
     prepared: &Prepared,

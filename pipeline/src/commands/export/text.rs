@@ -27,7 +27,7 @@ use crate::tables;
 use crate::tables::parts::Parts;
 use crate::watch::Watch;
 
-/// What the user asked for.
+/// The flags of the command.
 #[derive(Clone, Debug)]
 pub struct TextArgs {
     /// Folder of the files.
@@ -42,7 +42,7 @@ pub struct TextArgs {
     pub threads: Option<usize>,
 }
 
-/// What a finished export is, in its folder.
+/// Describes a finished export in its folder.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Finished {
@@ -70,7 +70,7 @@ struct FinishedFile {
 
 /// Name of that file below the folder: next to the lists, since readers take every file of a folder as data.
 const FINISHED: &str = ".moe-data/text-export.json";
-/// Changes whenever the same documents give other bytes.
+/// Changes whenever the same documents give different bytes.
 const VERSION: u32 = 1;
 
 /// Writes the texts, and returns the files.
@@ -80,7 +80,7 @@ const VERSION: u32 = 1;
 pub fn run(out: &Path, args: &TextArgs, printer: &Printer, stop: &Arc<AtomicBool>) -> Result<Vec<Exported>> {
     publish::finished_parts(out)?;
     let _lock = OutputLock::acquire(out)?;
-    // A build may have been at work until now.
+    // A build may have been running until now.
     let parts = publish::finished_parts(out)?;
     let ledger = Ledger::read(out)?;
     let work = out.join("work");
@@ -109,7 +109,7 @@ pub fn run(out: &Path, args: &TextArgs, printer: &Printer, stop: &Arc<AtomicBool
     let ending = args.format.ending(args.compression);
     let name = |file: &FilePlan| format!("{}.{ending}", file.name);
     let names: BTreeSet<String> = files.iter().map(name).chain([FINISHED.to_owned()]).collect();
-    // What a killed export of ours left.
+    // Remains of a killed export.
     listing.remove(|name| names.contains(name) && name != FINISHED)?;
     listing.claim(names)?;
     let watch = Watch::new(stop.clone(), printer.bar("export", n_bytes));
@@ -165,7 +165,7 @@ pub fn run(out: &Path, args: &TextArgs, printer: &Printer, stop: &Arc<AtomicBool
     Ok(written.into_iter().map(|(exported, _)| exported).collect())
 }
 
-/// Digest of the documents and of how they are written. Tables count by their places in the work folder, which hold the
+/// Digest of the documents and their output format. Tables count by their paths in the work folder, which contain the
 /// fingerprints of the tasks that made them.
 fn identity(parts: &Parts, args: &TextArgs) -> Hash {
     let parts_of = parts.parts.iter().map(|part| {
@@ -188,15 +188,15 @@ fn check_same(out: &Path, source: &str, what: &str, found: u64, expected: u64) -
     Err(Error::data(out, message))
 }
 
-/// What a folder is for an export.
+/// State of an export's folder.
 enum Target {
-    /// It holds the same one already.
+    /// It already holds this export.
     Done(Vec<Exported>),
-    /// It is empty, or holds what is left of the same or a killed one.
+    /// It is empty, or holds remains of this or a killed export.
     Free(Listing),
 }
 
-/// Refuses a folder with other things in it.
+/// Refuses a folder with other files in it.
 fn claim_folder(to: &Path, identity: Hash) -> Result<Target> {
     if to.exists() && !to.is_dir() {
         return Err(Error::Usage(format!("{} is not a folder", to.display())));

@@ -8,7 +8,7 @@ use moe_report::{Bar, Bars, Figure, Page, Section, number};
 use super::Judge;
 use crate::classifier::evaluate::{self, Scored};
 
-/// What marks the page as ours.
+/// Marks the page as ours.
 pub const GENERATOR: &str = "moe-data label";
 /// Buckets of scores, of as many documents each.
 const BUCKETS: usize = 10;

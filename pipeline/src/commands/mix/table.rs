@@ -1,4 +1,4 @@
-//! The table of `moe-data mix`: what the plan is worth, one column for each pool.
+//! The table of `moe-data mix`: what the plan is worth, one column per pool.
 
 use std::collections::BTreeMap;
 
@@ -103,10 +103,10 @@ fn column(w: &PoolTokens) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Passes that are told one by one.
+/// Passes listed one by one.
 const SHOWN_PASSES: usize = 8;
 
-/// The share of originals in each pass; of many passes the first ones, and between what the rest lies.
+/// The share of originals in each pass; for many passes, the first ones and the range of the rest.
 fn originals(shares: &[f64]) -> String {
     let percent = |share: &f64| format!("{:.1}", share * 100.0);
     let first: Vec<String> = shares.iter().take(SHOWN_PASSES).map(percent).collect();

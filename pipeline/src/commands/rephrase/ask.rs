@@ -1,4 +1,4 @@
-//! Asking: every chosen pair of document and style is a conversation; the client leads many of them at once.
+//! Asking: every chosen pair of document and style is a conversation; the client runs many of them at once.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -16,14 +16,14 @@ use crate::rephrase::choice::Selection;
 use crate::rephrase::job::{Job, Talk};
 use crate::rephrase::parents::Place;
 
-/// What the user asked for.
+/// The flags of the command.
 #[derive(Clone, Debug)]
 pub struct AskArgs {
-    /// What is asked.
+    /// What to ask.
     pub what: WhatArgs,
-    /// Who is asked.
+    /// The server to ask.
     pub server: ServerArgs,
-    /// Do this many documents, show them, and say what all would cost.
+    /// Run this many documents, show them, and estimate the cost of all.
     pub dry_run: Option<u64>,
     /// Print the ledger as JSON.
     pub json: bool,
@@ -32,7 +32,7 @@ pub struct AskArgs {
 /// Runs the command. `stop` is set when the user asks to stop.
 ///
 /// # Errors
-/// Everything in [`Error`]; answers that came before are kept.
+/// Everything in [`Error`]; earlier answers are kept.
 pub fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let out: &PathBuf = &args.what.out;
     let setup = Setup::new(&args.what)?;

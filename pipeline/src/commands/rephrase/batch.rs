@@ -1,4 +1,4 @@
-//! `moe-data rephrase export-batch` and `import-batch`: the same questions through files, for hosts that answer batches.
+//! `moe-data rephrase export-batch` and `import-batch`: the same questions as files, for hosts that answer batches.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::lock::OutputLock;
 use crate::printer::Printer;
 use crate::rephrase::parents::Place;
 
-/// Writes the questions that are open now. Chunks that need the answer to an earlier one come in a later round.
+/// Writes the currently open questions. Chunks that need the answer to an earlier one come in a later round.
 ///
 /// # Errors
 /// The build, the styles, the cache or the file cannot be used.
@@ -51,7 +51,7 @@ pub fn export(args: &WhatArgs, file: &Path, retry_poisoned: bool, printer: &Prin
     Ok(())
 }
 
-/// Reads answers into the cache, and judges everything.
+/// Reads answers into the cache and judges everything.
 ///
 /// # Errors
 /// Nothing was exported yet, or a file cannot be used.

@@ -1,4 +1,4 @@
-//! `--dry-run N`: a few documents for real, side by side with their sources, and what all of them would cost.
+//! `--dry-run N`: runs a few documents, shows them side by side with their sources, and estimates the cost of all.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,9 +13,9 @@ use crate::rephrase::assemble::Fate;
 use crate::rephrase::choice::Selection;
 use crate::watch::Watch;
 
-/// Characters of a text that are shown.
+/// Characters of a text to show.
 const SHOWN: usize = 600;
-/// Samples that are shown.
+/// Samples to show.
 const SAMPLES: usize = 6;
 
 /// Prints samples, what was accepted, and the projected cost.
@@ -66,7 +66,7 @@ pub(super) fn show(
     watch.finish();
     printer.data(&format!("{}\n", shown.join("\n")));
     let n_pairs: u64 = selection.chosen.iter().map(|chosen| chosen.styles.len() as u64).sum();
-    // All chosen documents in the proportion of the few.
+    // Scaled from the few to all chosen documents.
     let factor = n_chosen as f64 / selection.chosen.len().max(1) as f64;
     let answered = judged.max(1) as f64;
     let (prompt, written) = (prompt as f64 / answered, written as f64 / answered);

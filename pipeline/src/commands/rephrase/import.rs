@@ -1,4 +1,4 @@
-//! `moe-data rephrase import`: variants that another program wrote pass the same gates, into the same files.
+//! `moe-data rephrase import`: variants that another program wrote pass the same gates, and go into the same files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::rephrase::parents::Originals;
 use crate::rephrase::style::Style;
 use crate::watch::Watch;
 
-/// What the user asked for.
+/// The flags of the command.
 #[derive(Clone, Debug)]
 pub struct ImportArgs {
     /// Files of records.
@@ -99,7 +99,7 @@ pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     Ok(())
 }
 
-/// The style of a file, without its sentinel, which nobody may have asked for; or one with the default limits.
+/// The style of a file, without its sentinel, which may not have been asked for; or one with the default limits.
 fn style(folder: &Path, name: &str, printer: &Printer) -> Result<Style> {
     let path = folder.join(format!("{name}.toml"));
     let mut style = match path.exists() {

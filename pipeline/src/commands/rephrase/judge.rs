@@ -1,4 +1,4 @@
-//! Judging: from the cache to files, without asking anybody.
+//! Judging: from the cache to files, without a server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::rephrase::record::Ledger;
 use crate::rephrase::report::{Report, TITLE};
 use crate::watch::Watch;
 
-/// `moe-data rephrase validate`: judges the answers again, with the limits as they are now.
+/// `moe-data rephrase validate`: judges the answers again with the current limits.
 ///
 /// # Errors
 /// Nothing was asked yet, a template changed, or a file cannot be used.
@@ -38,7 +38,7 @@ pub fn validate(
     Ok(())
 }
 
-/// `moe-data rephrase report`: judges the answers again and writes a page that shows what came of it.
+/// `moe-data rephrase report`: judges the answers again and writes a page about the results.
 ///
 /// # Errors
 /// As [`validate`], or the page cannot be written.
@@ -86,7 +86,7 @@ pub(super) fn assemble(
     ledger
 }
 
-/// The selection beside its answers.
+/// The selection with its answers.
 pub(super) fn assembly<'a>(setup: &'a Setup, selection: &'a Selection, cache: &'a Cache) -> Assembly<'a> {
     Assembly {
         originals: &setup.originals,

@@ -1,4 +1,4 @@
-//! `moe-data rephrase`: asks a model for other texts of the documents that a build has kept, and judges what it answers.
+//! `moe-data rephrase`: asks a model to rephrase the documents that a build kept, and judges its answers.
 //!
 //! ```text
 //! build -> choose -> ask (cache) -> judge -> accepted-SOURCE.jsonl, rejected.jsonl, ledger.json -> next build
@@ -28,7 +28,7 @@ use crate::rephrase::record::Ledger;
 use crate::rephrase::settings::{self, Settings};
 use crate::rephrase::style::{self, Style};
 
-/// What decides which questions are asked.
+/// Decides which questions are asked.
 #[derive(Clone, Debug)]
 pub struct WhatArgs {
     /// Folder of the build.
@@ -51,7 +51,7 @@ pub struct WhatArgs {
     pub licence: Option<String>,
 }
 
-/// Folder of rephrasing in that of a build.
+/// Folder of rephrasing in a build's folder.
 fn folder(out: &Path) -> PathBuf {
     out.join("rephrase")
 }
@@ -61,7 +61,7 @@ fn cache_folder(out: &Path) -> PathBuf {
     folder(out).join("cache")
 }
 
-/// Everything that is known before anything is asked.
+/// Everything known before asking.
 struct Setup {
     originals: Originals,
     styles: Vec<Style>,
@@ -90,7 +90,7 @@ impl Setup {
         Ok(setup)
     }
 
-    /// As an earlier run left it, with the limits as they are now.
+    /// As an earlier run left it, with the current limits.
     fn read(out: &Path, styles_dir: Option<&Path>) -> Result<Setup> {
         let settings = Settings::read(&folder(out))?;
         let styles = settings.styles(styles_dir)?;
@@ -125,7 +125,7 @@ impl Setup {
     }
 }
 
-/// Opens the cache for reading; one that is not there is empty.
+/// Opens the cache for reading; a missing one is empty.
 fn read_cache(out: &Path, printer: &Printer) -> Result<Option<Cache>> {
     let folder = cache_folder(out);
     if !folder.exists() {
@@ -134,7 +134,7 @@ fn read_cache(out: &Path, printer: &Printer) -> Result<Option<Cache>> {
     Ok(Some(sound(Cache::open_read_only(&folder)?, printer)))
 }
 
-/// Says what was made and what comes next.
+/// Prints what was made and the next command.
 fn say(printer: &Printer, folder: &Path, ledger: &Ledger, json: bool) {
     if json {
         // A ledger is always JSON.
@@ -154,7 +154,7 @@ fn say(printer: &Printer, folder: &Path, ledger: &Ledger, json: bool) {
         printer.note("nothing was accepted; moe-data rephrase report shows why");
         return;
     }
-    // The report shows what a server was asked.
+    // The report shows what the server was asked.
     let look = if folder.join(settings::FILE).exists() { "moe-data rephrase report, then " } else { "" };
     printer.note(&format!(
         "next: {look}add to the recipe\n  [rephrase]\n  from = {:?}   # relative to the recipe\n  styles = [{}]\nand run moe-data build again",

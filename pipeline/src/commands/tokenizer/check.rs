@@ -1,4 +1,4 @@
-//! `moe-data tokenizer check FILE`: which engine encodes with a tokenizer, and what forces the slow one.
+//! `moe-data tokenizer check FILE`: which engine a tokenizer gets, and what forces the slow one.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -33,14 +33,14 @@ pub struct CheckArgs {
     pub json: bool,
 }
 
-/// Differences that are told.
+/// Differences to report.
 const SHOWN: usize = 5;
 
 /// Runs the command.
 ///
 /// # Errors
 /// The file is not a tokenizer, the texts cannot be read, or ([`Error::Check`]) an engine that passed the probe
-/// gives other ids than the reference for one of them.
+/// gives different ids from the reference for one of them.
 pub fn run(args: &CheckArgs, printer: &Printer) -> Result<()> {
     let start = Instant::now();
     let encoder = Encoder::load(&args.file, &args.usage.options())?;
@@ -131,7 +131,7 @@ pub fn run(args: &CheckArgs, printer: &Printer) -> Result<()> {
     }
 }
 
-/// What was compared.
+/// Statistics of the comparison.
 #[derive(Default)]
 struct Data {
     n_docs: u64,

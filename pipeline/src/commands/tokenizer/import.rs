@@ -1,4 +1,4 @@
-//! `moe-data tokenizer import FILE.tiktoken`: makes a `tokenizer.json` of tiktoken's ranks.
+//! `moe-data tokenizer import FILE.tiktoken`: makes a `tokenizer.json` from tiktoken's ranks.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub struct ImportArgs {
     /// How text is split: gpt2, cl100k, qwen2, o200k or deepseek
     #[arg(long, value_name = "NAME")]
     pub pattern: Family,
-    /// Special token, with its id if that is not the next free one: NAME or NAME=ID; may be repeated
+    /// Special token, with its id unless it is the next free one: NAME or NAME=ID; may be repeated
     #[arg(long, value_name = "TOKEN")]
     pub special: Vec<String>,
     /// tokenizer.json to write
@@ -35,7 +35,7 @@ pub struct ImportArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// The file is not one of ranks, ids collide, or the result would not have tiktoken's ids.
+/// The file does not hold ranks, ids collide, or the result would not give tiktoken's ids.
 pub fn run(args: &ImportArgs, printer: &Printer) -> Result<()> {
     refuse_existing(&args.output, args.force)?;
     let bytes = fs::read(&args.file).map_err(Error::io(&args.file, "read"))?;
@@ -48,7 +48,7 @@ pub fn run(args: &ImportArgs, printer: &Printer) -> Result<()> {
     let eod = specials.first().map(|(name, _)| name.clone());
     let engine = match Encoder::load(&args.output, &EncoderOptions { eod, ..EncoderOptions::default() }) {
         Ok(encoder) => format!("{} tokens; encoder: {}", encoder.vocab_size(), encoder.verdict()),
-        // It may still get its special tokens from elsewhere.
+        // It may still get its special tokens elsewhere.
         Err(_) => "no special token ends a document; name one with --special".to_owned(),
     };
     printer.note(&format!("wrote {}: {engine}", args.output.display()));
@@ -64,7 +64,7 @@ fn special(text: &str) -> (String, Option<u32>) {
     }
 }
 
-/// Refuses to replace a file without being asked to.
+/// Refuses to replace a file unless asked to.
 pub(super) fn refuse_existing(path: &std::path::Path, force: bool) -> Result<()> {
     if path.exists() && !force {
         return Err(Error::Usage(format!("{} is already there; give --force to replace it", path.display())));

@@ -17,21 +17,21 @@ use crate::tokenizer::{EncoderOptions, EngineChoice};
 /// The verbs of `moe-data tokenizer`.
 #[derive(Debug, Subcommand)]
 pub enum TokenizerVerb {
-    /// Say which engine encodes with a tokenizer file, and which piece of it forces the slow one
+    /// Show which engine encodes with a tokenizer file, and what forces the slow one
     #[command(before_long_help = "Examples:
   moe-data tokenizer check tokenizer.json
   moe-data tokenizer check tokenizer.json --data corpus/     # compare every document with the reference")]
     Check(check::CheckArgs),
-    /// Train a byte-level BPE on files, or on the documents that a build has kept
+    /// Train a byte-level BPE on files, or on the documents that a build kept
     #[command(before_long_help = "Examples:
   moe-data tokenizer train corpus/ --vocab-size 32000 --output tokenizer.json
   moe-data tokenizer train --out out/ --sample-bytes 200MB --output tokenizer.json")]
     Train(train::TrainArgs),
-    /// Make a tokenizer.json of a .tiktoken file
+    /// Make a tokenizer.json from a .tiktoken file
     #[command(before_long_help = "Examples:
   moe-data tokenizer import cl100k_base.tiktoken --pattern cl100k --special '<|endoftext|>=100257' --output tokenizer.json")]
     Import(import::ImportArgs),
-    /// Show bytes per token by source, unused tokens, the longest and the most used ones
+    /// Show bytes per token by source, unused tokens, and the longest and most used ones
     #[command(before_long_help = "Examples:
   moe-data tokenizer stats                                  # the shards of out/
   moe-data tokenizer stats --tokenizer tokenizer.json corpus/ --group language")]
@@ -41,7 +41,7 @@ pub enum TokenizerVerb {
 /// What special strings in text become.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum SpecialInText {
-    /// Characters like any others
+    /// Ordinary characters
     #[default]
     Text,
     /// Special tokens, except begin and end of document

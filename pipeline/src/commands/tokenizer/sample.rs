@@ -1,5 +1,5 @@
-//! A sample of texts to train on. Which texts are in it depends on the seed and on the texts alone, not on
-//! their order or on how files are split: each text has a random number, and the least ones are taken until
+//! A sample of texts to train on. Membership depends only on the seed and the texts, not on
+//! their order or on how files are split: each text has a random number, and the lowest are taken until
 //! the sample is full.
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Draws at most `n_bytes` of text, at least one text.
+    /// Draws at most `n_bytes` of text, but at least one text.
     ///
     /// # Errors
     /// The texts cannot be read.
@@ -53,14 +53,14 @@ impl Sample {
     }
 }
 
-/// The texts with the least numbers so far.
+/// The texts with the lowest numbers so far.
 struct Least {
     seed: u64,
     max_bytes: u64,
     n_bytes: u64,
     /// By number; equal texts count once.
     texts: BTreeMap<Number, String>,
-    /// Of the texts that were too much the least: nothing from there on is taken.
+    /// The lowest number that was too much: nothing from there on is taken.
     bound: Option<Number>,
 }
 
@@ -133,7 +133,7 @@ fn texts_of_build(out: &Path, take: &mut dyn FnMut(String)) -> Result<()> {
     Ok(())
 }
 
-/// The name of the end of document, which the manifest knows by its id.
+/// The name of the end-of-document token, which the manifest has by id.
 fn eod_name(path: &Path, id: u32) -> Result<String> {
     let tokenizer = tokenizers::Tokenizer::from_file(path)
         .map_err(|e| Error::Tokenizer { path: path.to_owned(), message: e.to_string() })?;
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_sample_ignores_order_and_repeats() {
-        // Texts of very different size: a large one in the middle must not let later ones in.
+        // Texts of very different sizes: a large one in the middle must not let later ones in.
         let texts: Vec<String> = (0..200).map(|i| format!("text {i:03}{}", "!".repeat(i % 7 * 20))).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let mut twice: Vec<&str> = texts.iter().rev().copied().collect();

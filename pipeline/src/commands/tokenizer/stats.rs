@@ -1,4 +1,4 @@
-//! `moe-data tokenizer stats`: what a tokenizer does with texts: bytes per token by group, the tokens that are
+//! `moe-data tokenizer stats`: what a tokenizer does with texts: bytes per token by group, tokens that are
 //! never used, the longest and the most frequent ones.
 
 use std::collections::BTreeMap;
@@ -29,7 +29,7 @@ pub struct StatsArgs {
     /// Field with the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub text: String,
-    /// Field by which texts are counted, such as their language [default: by file]
+    /// Field that groups the texts, such as their language [default: by file]
     #[arg(long, value_name = "NAME", requires = "tokenizer")]
     pub group: Option<String>,
     /// How the file is used.
@@ -49,7 +49,7 @@ pub struct StatsArgs {
 /// Counts over texts.
 #[derive(Default)]
 struct Stats {
-    /// Documents, bytes and tokens by group; the first is over all.
+    /// Documents, bytes and tokens by group; the first covers all.
     groups: BTreeMap<String, Group>,
     /// Uses by id.
     uses: Vec<u64>,
@@ -172,7 +172,7 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Ids of tokens that stand for text, by length or by uses, the greatest first and equal ones by id.
+    /// Ids of tokens that stand for text, by length or by uses, largest first, ties by id.
     fn list(&self, rank: impl Fn(u32) -> u64) -> Vec<u32> {
         let mut ids: Vec<u32> =
             (0..self.tokens.len() as u32).filter(|id| !self.token(*id).bytes.is_empty()).collect();

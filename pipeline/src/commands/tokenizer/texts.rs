@@ -19,7 +19,7 @@ pub struct TextArgs {
     pub group: Option<String>,
 }
 
-/// A text and its group, which is the file's name if the records have no field for it.
+/// A text and its group, which is the file name if the records have no group field.
 pub(super) struct Text {
     pub group: String,
     pub text: String,

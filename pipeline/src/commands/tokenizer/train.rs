@@ -27,13 +27,13 @@ pub struct TrainArgs {
     /// Field with the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub text: String,
-    /// Tokens wanted, the 256 bytes and the special tokens included
+    /// Size of the vocabulary, including the 256 bytes and the special tokens
     #[arg(long, value_name = "N", default_value_t = 32_000, value_parser = count::parse_u32)]
     pub vocab_size: u32,
     /// Text to train on
     #[arg(long, value_name = "SIZE", default_value = "64MB")]
     pub sample_bytes: ByteSize,
-    /// Which sample of the texts
+    /// Seed of the sample of texts
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Special token beside `<|endoftext|>`; may be repeated
