@@ -1,5 +1,5 @@
 //! What identifies a document and what it belongs to. All of it is a function of the recipe and
-//! the document alone, never of the file it lay in or the order it came in.
+//! the document alone, never of the file it was in or the order it came in.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use moe_shards::FamilyId;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-/// XXH3-64 of source name, NUL, id: the order that decides between equals.
+/// XXH3-64 of source name, NUL, id: the order that breaks ties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DocumentId(pub u64);
@@ -39,13 +39,13 @@ impl TextHash {
         TextHash(xxh3_128(text.as_bytes()))
     }
 
-    /// Name of a document that has none: `xxh3:` and the 32 hex digits of its text's hash.
+    /// Name of a document without one: `xxh3:` and the 32 hex digits of its text's hash.
     pub fn as_id(self) -> String {
         format!("xxh3:{:032x}", self.0)
     }
 }
 
-/// Family of a document that stands alone: the first 8 bytes, little-endian, of the BLAKE3 of its
+/// Family of a document on its own: the first 8 bytes, little-endian, of the BLAKE3 of its
 /// normalized text.
 pub fn family_of_text(text: &str) -> FamilyId {
     first_8(blake3::hash(text.as_bytes()))
@@ -103,7 +103,7 @@ pub struct Metadata<'a> {
     pub url: Option<&'a str>,
     /// JSON object of the fields that the recipe carries to exported texts; empty where there do not count.
     pub kept: &'a str,
-    /// Of a conversation what is marked in its text, as `Marks` of the module `chat` are written; else empty.
+    /// The marks of a conversation's text, as `Marks` of the module `chat` writes them; else empty.
     pub marks: &'a str,
 }
 
@@ -129,8 +129,8 @@ impl<'a> Metadata<'a> {
         self.tags.lines()
     }
 
-    /// Hash that orders documents that are equal in all but this, so that a tie never falls to the
-    /// order of the input: XXH3-64 of the parts, each after its length.
+    /// Hash that orders otherwise equal documents, so that a tie never depends on the
+    /// input order: XXH3-64 of the parts, each after its length.
     pub fn hash(&self) -> u64 {
         let mut bytes = Vec::new();
         let quality = self.quality.map(|q| [q]);
@@ -143,11 +143,11 @@ impl<'a> Metadata<'a> {
             score.as_ref().map(<[u8; 8]>::as_slice),
         ];
         for part in parts {
-            // Absent is another length than empty.
+            // Absent differs in length from empty.
             bytes.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             bytes.extend_from_slice(part.unwrap_or_default());
         }
-        // An absent address and absent fields count for nothing, as before there were any.
+        // An absent address and absent fields are left out, as before they existed.
         if let Some(url) = self.url {
             bytes.extend_from_slice(&(url.len() as u64).to_le_bytes());
             bytes.extend_from_slice(url.as_bytes());
@@ -163,7 +163,7 @@ impl<'a> Metadata<'a> {
 /// Documents and their bytes of text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
-    /// Documents, or records for what never became one.
+    /// Documents, or records that never became one.
     pub docs: u64,
     /// UTF-8 bytes of the texts as read; for records in quarantine, bytes of the record.
     pub bytes: u64,
@@ -175,7 +175,7 @@ impl Count {
         Count { docs: 1, bytes }
     }
 
-    /// What is left without `other`, a part of it.
+    /// The rest without `other`, which is part of it.
     pub fn minus(self, other: Count) -> Count {
         Count { docs: self.docs - other.docs, bytes: self.bytes - other.bytes }
     }

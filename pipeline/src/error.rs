@@ -20,13 +20,13 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Everything that is wrong with a recipe.
+    /// All problems of a recipe.
     #[error("{}", list(problems))]
     Recipe {
         /// In the order of the file's lines.
         problems: Vec<Problem>,
     },
-    /// Flags or folders that cannot be used as asked.
+    /// Flags or folders that cannot be used as given.
     #[error("{0}")]
     Usage(String),
     /// The machine refused something other than a file: threads, requests.
@@ -51,14 +51,14 @@ pub enum Error {
         bad: u64,
         /// Records read.
         read: u64,
-        /// What allows how many, in words.
+        /// The setting and its limit, in words.
         allowed: String,
         /// The first bad record of the most frequent cause, with its file.
         worst: String,
         /// Folder of the quarantine.
         quarantine: PathBuf,
     },
-    /// A file of the work folder, or an input that changed while it was read.
+    /// A damaged file of the work folder, or an input that changed while it was read.
     #[error("{}: {message}", path.display())]
     Data {
         /// File.
@@ -88,7 +88,7 @@ pub enum Error {
     /// A server of language models, or the cache of its completions.
     #[error(transparent)]
     Llm(moe_llm::Error),
-    /// A build goes on when other processes have done their part.
+    /// The build continues once other processes have done their part.
     #[error(
         "{n_waiting} of {n_tasks} tasks of `{stage}` are waiting{}\n  next: moe-data task run --out {} --array I/N for every I from 0 to N-1, then the same command again",
 failed_before(n_failed),
@@ -97,11 +97,11 @@ failed_before(n_failed),
     Waiting {
         /// Name of the stage.
         stage: &'static str,
-        /// Tasks that nobody has finished.
+        /// Unfinished tasks.
         n_waiting: usize,
         /// All tasks of the stage.
         n_tasks: usize,
-        /// Those waiting that have failed.
+        /// Waiting tasks that have failed.
         n_failed: usize,
         /// Folder of the build.
         out: PathBuf,
@@ -126,7 +126,7 @@ pub struct Problem {
     pub file: Option<PathBuf>,
     /// Line, from 1.
     pub line: Option<usize>,
-    /// Dotted key, such as `source.paths`; empty when the file as a whole is meant.
+    /// Dotted key, such as `source.paths`; empty for the file as a whole.
     pub key: String,
     /// What is wrong and what to do.
     pub message: String,
@@ -194,7 +194,7 @@ impl Error {
             Error::Llm(moe_llm::Error::Data { .. }) => 3,
             Error::Llm(moe_llm::Error::Connect { .. } | moe_llm::Error::Server { .. }) => 7,
             Error::Llm(_) | Error::Shards(moe_shards::Error::Missing { .. }) => 2,
-            // What keeps the library from writing comes in a box.
+            // I/O errors of the library come boxed.
             Error::Parquet { source: parquet::errors::ParquetError::External(source), .. } => {
                 source.downcast_ref().map_or(3, exit_code_of)
             }

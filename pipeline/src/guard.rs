@@ -1,5 +1,5 @@
-//! Calls into libraries that may panic on hostile input. The panic is caught and not reported: it is the
-//! record's or the document's fault, which goes to quarantine.
+//! Calls into libraries that may panic on hostile input. The panic is caught and not reported: the
+//! record or document is at fault, and goes to quarantine.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -9,7 +9,7 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `call` returns, or `None` when it panics.
+/// The result of `call`, or `None` if it panics.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -21,7 +21,7 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
         }));
     });
     let before = GUARDED.replace(true);
-    // What `call` borrowed is not looked at again after a panic.
+    // Data borrowed by `call` is not used after a panic.
     let result = panic::catch_unwind(AssertUnwindSafe(call));
     GUARDED.set(before);
     result.ok()

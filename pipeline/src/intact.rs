@@ -1,4 +1,4 @@
-//! Whether shards are as they were written: what commands check before they hand tokens on.
+//! Checks that shards are as they were written, before commands pass tokens on.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub fn open_all(out: &Path, manifest: &Manifest) -> Result<Vec<Shard>> {
 /// Reads the tokens of shards on all cores and compares them with their digests; `watch` advances by their bytes.
 ///
 /// # Errors
-/// The first damage that is found, with shard and, where that can be told, document; a request to stop.
+/// The first damage found, with shard and, if known, document; a request to stop.
 pub fn check<'a>(shards: impl IntoIterator<Item = &'a Shard>, watch: &Watch) -> Result<()> {
     let shards: Vec<&Shard> = shards.into_iter().collect();
     shards.into_par_iter().try_for_each(|shard| {

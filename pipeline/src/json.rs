@@ -4,7 +4,7 @@ use moe_shards::Hash;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// A value with sorted keys, indented by two spaces, ending in a line end.
+/// A value with sorted keys, two-space indentation, and a final line end.
 ///
 /// # Panics
 /// If a map of `value` has keys that are not strings, which is a bug of the caller.
@@ -27,7 +27,7 @@ fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             // `serde_json::Map` sorts or keeps the order of insertion depending on a feature that
-            // any crate of the build may switch on; inserting in order is right for both.
+            // any crate of the build may switch on; inserting in order works with both.
             let mut pairs: Vec<(String, Value)> = map.into_iter().collect();
             pairs.sort_by(|a, b| a.0.cmp(&b.0));
             Value::Object(pairs.into_iter().map(|(key, value)| (key, sorted(value))).collect::<Map<_, _>>())

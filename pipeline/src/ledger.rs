@@ -1,5 +1,5 @@
 //! `ledger.json`: where every record went. For each source, read = kept + dropped + quarantined
-//! in documents, and the same with the bytes cut from documents in bytes; they are counted in different places (the reader, the headers
+//! in documents, and the same with the bytes cut from documents in bytes; they are counted independently (by the reader, in the headers
 //! of the finished shards, the reports of the stages), so the check can fail.
 
 use std::collections::BTreeMap;
@@ -20,23 +20,23 @@ use crate::recipe::ByteSize;
 pub struct Ledger {
     /// Version of this file's schema.
     pub version: u32,
-    /// What encoded the text, once that is known. It decides how fast a build is, not its bytes.
+    /// What encoded the text, once known. It affects the speed of a build, not its bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder: Option<EncoderNote>,
     /// By name of the source.
     pub sources: BTreeMap<String, SourceLedger>,
-    /// What brute force over a sample says about fuzzy deduplication.
+    /// Brute-force estimate of fuzzy deduplication from a sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minhash_estimate: Option<Estimate>,
     /// Buckets of the classifier's score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualityNote>,
-    /// What was looked for of each benchmark and what was found; more is in `decontamination.json`.
+    /// What was searched and found for each benchmark; `decontamination.json` has details.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decontamination: Option<BTreeMap<String, BenchmarkSummary>>,
 }
 
-/// Buckets of the classifier's score, over all documents after decontamination.
+/// Buckets of the classifier's score, over all documents left by decontamination.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QualityNote {
@@ -67,21 +67,21 @@ pub struct SourceLedger {
     pub kept: Kept,
     /// Dropped documents, by reason.
     pub dropped: BTreeMap<String, Count>,
-    /// Text taken out of documents that stay, by method: how many documents lost some, and its bytes as read.
+    /// Text cut from kept documents, by method: how many documents lost some, and its bytes as read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cut: BTreeMap<String, Count>,
     /// Records that are not documents, by cause.
     pub quarantined: BTreeMap<String, Count>,
-    /// Tokens of the documents that stand for text which the vocabulary has no token for.
+    /// Tokens that stand for text without a token in the vocabulary.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unknown_tokens: u64,
-    /// Documents whose tokens do not give their text back: the tokenizer changes it, or knows no token for it.
+    /// Documents whose tokens do not give their text back: the tokenizer changes it, or has no token for it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub not_given_back: u64,
-    /// What lay among the files and was passed over without being read, or held no text, by what it is.
+    /// Files that were skipped unread or held no text, by kind.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub skipped_files: BTreeMap<String, u64>,
-    /// Documents whose encoding nobody named and that are not UTF-8, by what they were taken for.
+    /// Non-UTF-8 documents without a named encoding, by the guessed encoding.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub guessed_encodings: BTreeMap<String, u64>,
     /// Names that several documents share.
@@ -173,7 +173,7 @@ impl Ledger {
         for (name, source) in &self.sources {
             let mut sum = Count { docs: source.kept.docs, bytes: source.kept.bytes };
             source.dropped.values().chain(source.quarantined.values()).for_each(|count| sum += *count);
-            // These documents are among the kept and dropped ones; only their cut bytes are not.
+            // These documents are among the kept and dropped ones, but not their cut bytes.
             sum.bytes += source.cut.values().map(|count| count.bytes).sum::<u64>();
             if sum != source.read {
                 wrong.push(format!(
@@ -215,7 +215,7 @@ impl Ledger {
         }
     }
 
-    /// A table of the sources with the reasons below each, for people. `title` heads it.
+    /// A table of the sources with the reasons below each, for people. `title` is its heading.
     pub fn table(&self, title: &Path) -> String {
         let head = ["read", "kept", "text", "dropped", "bad", "tokens"];
         let row = |name: &str, cells: [String; 6]| {
@@ -264,7 +264,7 @@ impl Ledger {
         lines.join("\n")
     }
 
-    /// The table with all that is known of near-duplicates.
+    /// The table with all details of near-duplicates.
     pub fn full_table(&self, title: &Path) -> String {
         let estimate = self.minhash_estimate.iter().map(|estimate| format!("\nnear-duplicates: {estimate}"));
         self.table(title) + &estimate.collect::<String>()

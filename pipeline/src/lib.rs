@@ -12,7 +12,7 @@
 //! and the same input and recipe give the same bytes for any number of threads, any split of the
 //! input into files and any number of interruptions.
 
-// From the bottom up: a module imports only from the groups above its own.
+// From the bottom up: a module imports only from groups above its own.
 pub mod error;
 mod guard;
 pub mod intact;
@@ -69,10 +69,10 @@ pub mod commands;
 
 pub use error::{Error, Result};
 
-/// Version of everything that decides the bytes of a build. It is part of all fingerprints, so a
-/// program that would make other bytes does not continue the work of this one.
+/// Version of everything that decides the bytes of a build. It is part of every fingerprint, so a
+/// program that would make different bytes does not continue this one's work.
 pub const BUILD_VERSION: u32 = 3;
 
-/// Version of the files that stages leave for each other. It is part of the fingerprints of tasks, but not of the
+/// Version of the files that stages pass to each other. It is part of the fingerprints of tasks, but not of the
 /// identity of a data set: another version makes the same shards.
 pub const WORK_VERSION: u32 = 4;

@@ -1,8 +1,8 @@
-//! What we have written into a folder: `.moe-data/MAKER.json`, one list for each command that leaves files there. Only what such a
-//! list names is ever replaced or removed, `verify` holds the files against their digests, and a folder with the list of a build is
-//! never taken for input. The format is defined in `docs/listing-format.md`.
+//! The files we wrote to a folder: `.moe-data/MAKER.json`, one list for each command that leaves files there. Only files on such a
+//! list are ever replaced or removed, `verify` compares the files with their digests, and a folder with a build's list is
+//! never read as input. The format is defined in `docs/listing-format.md`.
 //!
-//! A list names a file before the file is touched, so that after a kill at any moment all that is ours is in it.
+//! A file is listed before it is touched, so the list is complete even after a kill.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::json;
 
-/// Folder of the lists, in the folder that they are about.
+/// Folder of the lists, in the folder they describe.
 pub const FOLDER: &str = ".moe-data";
 const FORMAT: &str = "moe-data-files";
 const VERSION: u32 = 1;
@@ -29,7 +29,7 @@ pub enum Maker {
     Mix,
     /// `export`, of shards and plans.
     Export,
-    /// `export`, of texts: these are input for any build.
+    /// `export`, of texts, which any build may read.
     Text,
     /// `rephrase`.
     Rephrase,
@@ -82,7 +82,7 @@ impl Entry {
 struct Stored {
     format: String,
     version: u32,
-    /// By place below the folder; null where the command is at work or was killed.
+    /// By path below the folder; null if the command is still running or was killed.
     files: BTreeMap<String, Option<Entry>>,
 }
 
@@ -92,7 +92,7 @@ pub struct Listing {
     folder: PathBuf,
     maker: Maker,
     files: BTreeMap<String, Option<Entry>>,
-    /// Names that the command at work writes.
+    /// Names that the running command writes.
     claimed: BTreeSet<String>,
 }
 
@@ -105,7 +105,7 @@ impl Listing {
     /// Reads a list; `None` when there is none.
     ///
     /// # Errors
-    /// It is not as it was written, newer, or names files elsewhere.
+    /// It was changed, is newer, or names files elsewhere.
     pub fn read(folder: &Path, maker: Maker) -> Result<Option<Listing>> {
         let path = Listing::path(folder, maker);
         let bytes = match fs::read(&path) {
@@ -164,10 +164,10 @@ impl Listing {
         &self.files
     }
 
-    /// Notes on the disk that these files are about to be written.
+    /// Records on disk that these files are about to be written.
     ///
     /// # Errors
-    /// One of them is there and not ours, or the disk refuses.
+    /// One of them exists and is not ours, or a write fails.
     pub fn claim(&mut self, names: impl IntoIterator<Item = String>) -> Result<()> {
         for name in names {
             self.check(&name)?;
@@ -177,7 +177,7 @@ impl Listing {
         self.write()
     }
 
-    /// Refuses a name under which something lies that is not ours.
+    /// Refuses the name of an existing file that is not ours.
     ///
     /// # Errors
     /// [`Error::Usage`] naming it.
@@ -195,7 +195,7 @@ impl Listing {
     /// Deletes our files that `is_wanted` refuses.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn remove(&mut self, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
         let unwanted: Vec<String> = self.files.keys().filter(|name| !is_wanted(name)).cloned().collect();
         for name in unwanted {
@@ -221,17 +221,17 @@ impl Listing {
     /// Writes a file and notes it.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn write_file(&mut self, name: &str, content: &[u8]) -> Result<()> {
         atomic::write_file(&self.folder.join(name), content)?;
         self.note(name, Entry::of(content));
         Ok(())
     }
 
-    /// Puts the list on the disk. Names that were claimed and not written leave it.
+    /// Writes the list, without names that were claimed but not written.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn finish(mut self) -> Result<()> {
         for name in std::mem::take(&mut self.claimed) {
             if !self.folder.join(&name).exists() {
@@ -251,7 +251,7 @@ impl Listing {
         json::canonical(&Stored { format: FORMAT.to_owned(), version: VERSION, files })
     }
 
-    /// What is wrong with the files of the list, except those that `is_known` says are checked elsewhere.
+    /// Problems of the files on the list, except those that `is_known` says are checked elsewhere.
     pub fn verify(&self, is_known: impl Fn(&str) -> bool) -> Verified {
         let mut verified = Verified::default();
         for (name, entry) in self.files.iter().filter(|(name, _)| !is_known(name)) {
@@ -295,7 +295,7 @@ pub fn is_output(folder: &Path) -> bool {
         || json("work/parts.json", ["version", "parts"])
 }
 
-/// Refuses to replace a single file that a flag names, unless `is_ours` knows its first 64 KiB or it is empty.
+/// Refuses to replace a file given by a flag, unless `is_ours` recognizes its first 64 KiB or it is empty.
 ///
 /// # Errors
 /// [`Error::Usage`] naming it, or it cannot be read.
@@ -314,7 +314,7 @@ pub fn check_single(path: &Path, is_ours: impl Fn(&str) -> bool) -> Result<()> {
     }
 }
 
-/// What holding files against their list found.
+/// Result of comparing files with their list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Files that were read.
@@ -344,7 +344,7 @@ mod tests {
 
         let mut listing = open(dir.path());
         listing.claim(["audit/a".to_owned(), "never".to_owned()]).unwrap();
-        // A kill here leaves the name, so that the next command may replace the file.
+        // A kill here leaves the name, so the next command may replace the file.
         assert!(open(dir.path()).has("audit/a"));
         listing.write_file("audit/a", b"x").unwrap();
         listing.finish().unwrap();
@@ -379,7 +379,7 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             fs::write(&path, &bytes).unwrap();
-            // Another digest, size or name is one that the files do not have.
+            // Any other digest, size or name does not match the files.
             let noticed = match Listing::read(dir.path(), Maker::Build) {
                 Err(e) => e.exit_code() == 3,
                 Ok(found) => !found.unwrap().verify(|_| false).problems.is_empty(),

@@ -8,14 +8,14 @@ use moe_shards::atomic;
 use crate::error::{Error, Result};
 use crate::listing;
 
-/// Held as long as a command writes to the folder; the system releases it when the process ends.
+/// Held while a command writes to the folder; the system releases it when the process ends.
 #[derive(Debug)]
 pub struct OutputLock {
     _file: File,
 }
 
 impl OutputLock {
-    /// Locks a folder, making it if needed, and removes the temporary files that killed commands left in it.
+    /// Locks a folder, creating it if needed, and removes temporary files left by killed commands.
     ///
     /// # Errors
     /// Another process holds it, or the folder cannot be written.

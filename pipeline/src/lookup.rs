@@ -1,4 +1,4 @@
-//! Documents of a build by what people call them: `NAME`, `SOURCE/NAME`, or `SHARD:NUMBER`, which is never ambiguous.
+//! Documents of a build by the names people use: `NAME`, `SOURCE/NAME`, or `SHARD:NUMBER`, which is never ambiguous.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The name that no other document has.
+    /// A name that no other document has.
     pub fn exact_name(&self) -> String {
         format!("{}:{}", self.shard_name, self.doc)
     }
@@ -51,7 +51,7 @@ pub fn find<'n>(
     manifest: &Manifest,
     names: impl IntoIterator<Item = &'n str>,
 ) -> Result<BTreeMap<&'n str, Vec<Place>>> {
-    // What to look for in each shard: names by themselves, after a source, and numbers.
+    // What to look for in each shard: bare names, names after a source, and numbers.
     let names: Vec<&str> = names.into_iter().collect();
     let mut found = BTreeMap::<&str, Vec<Place>>::new();
     for (number, info) in (0..).zip(&manifest.shards) {

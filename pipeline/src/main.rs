@@ -26,7 +26,7 @@ static ALLOCATOR: Allocator = Allocator::new(out_of_memory);
 /// Nothing here allocates.
 fn out_of_memory(n_bytes: usize) -> ! {
     let hint = "give it more, or use fewer --threads, less --memory, a smaller `limits.max_doc_bytes`";
-    // There is nobody left to tell when stderr is closed.
+    // Nobody is left to tell when stderr is closed.
     writeln!(io::stderr(), "error: out of memory: no {n_bytes} bytes more\n  hint: {hint}").ok();
     std::process::exit(5)
 }
@@ -49,16 +49,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Has signals that would end the program without a word become errors.
+/// Turns signals that would end the program silently into errors.
 fn listen() -> moe_data::Result<()> {
     moe_shards::exit_when_maps_are_lost()?;
-    // Beyond `ulimit -f` a write fails then.
+    // Writes beyond `ulimit -f` then fail.
     let listened = signal_hook::flag::register(SIGXFSZ, Arc::default());
     listened.map(drop).map_err(|e| Error::Machine(format!("cannot listen to signal {SIGXFSZ}: {e}")))
 }
 
 fn fail(error: &Error, printer: &Printer) -> ExitCode {
-    // Whoever closed the pipe, as `head` does, has what it wanted and needs no message.
+    // A reader that closed the pipe, such as `head`, needs no message.
     let is_closed = matches!(error, Error::Output(e) if e.kind() == ErrorKind::BrokenPipe);
     // Waiting tasks are not an error, and the build has reported them.
     if !is_closed && !matches!(error, Error::Waiting { .. }) {
@@ -67,10 +67,10 @@ fn fail(error: &Error, printer: &Printer) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-/// Help and version, which are output like any other, or what is wrong with the flags.
+/// Help and version, which are ordinary output, or what is wrong with the flags.
 fn say(answer: &clap::Error) -> ExitCode {
     if answer.use_stderr() {
-        // An argument may be a file name that the shell put there.
+        // An argument may be a file name expanded by the shell.
         Printer::new(Level::Quiet, Color::Auto).refused_flags(&answer.render().to_string());
         return ExitCode::from(2);
     }
@@ -118,11 +118,11 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
     }
 }
 
-/// How long a command may take to stop by itself after the first signal.
+/// How long a command may take to stop on its own after the first signal.
 const GRACE: Duration = Duration::from_millis(900);
 
-/// A flag that the first Ctrl-C sets; the second one ends the process at once. So does the first one after a moment,
-/// where a library is at work that cannot be interrupted: files appear whole or not at all, so no harm is done.
+/// A flag that the first Ctrl-C sets; a second one ends the process at once. So does the first after a moment,
+/// if a library is running that cannot be interrupted: files appear whole or not at all, so nothing is lost.
 fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

@@ -1,9 +1,9 @@
-//! The nearest right name for a wrong one, for error messages.
+//! The nearest valid name for a wrong one, for error messages.
 
-/// Bytes of the shortest name that is near a longer one that begins with it.
+/// Bytes of the shortest name that counts as near a longer one starting with it.
 const MIN_PREFIX: usize = 4;
 
-/// `did you mean ...?` when a name is near, else the names that are possible.
+/// `did you mean ...?` if a name is near, else all possible names.
 pub fn hint<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     match near(wrong, &names) {
@@ -13,7 +13,7 @@ pub fn hint<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String
     }
 }
 
-/// The name that is near a wrong one, if one is.
+/// The name nearest to a wrong one, if any is near.
 pub fn near<'a>(wrong: &str, names: &[&'a str]) -> Option<&'a str> {
     // A third of the letters may differ, but not all: `txt` is near `text`, `date` is not near `name`, nor `a` near `b`.
     let n_chars = wrong.chars().count();
@@ -36,7 +36,7 @@ mod tests {
         assert_eq!(hint("txt", names), "did you mean `text`?");
         assert_eq!(hint("faimly", names), "did you mean `family`?");
         assert_eq!(hint("gopher", names), "did you mean `gopher_quality`?");
-        // Neither half of the letters nor the first one alone makes a name near.
+        // Sharing half of the letters, or only the first, is not near.
         assert_eq!(hint("date", ["name", "rate"]), "did you mean `rate`?");
         assert_eq!(hint("date", ["name"]), "expected one of `name`");
         assert_eq!(hint("b", ["bible"]), "expected one of `bible`");

@@ -1,4 +1,4 @@
-//! One form for every text, before anything looks at it: Unicode NFC, `\n` line ends, no control
+//! One form for every text before anything else sees it: Unicode NFC, `\n` line ends, no control
 //! characters. Filters, hashes and the tokenizer all see this form.
 
 use std::borrow::Cow;
@@ -35,15 +35,15 @@ pub enum Unicode {
     None,
 }
 
-/// Brings a text into the one form.
+/// Normalizes a text.
 ///
 /// Everything that ends a line or a page becomes `\n`: `\r\n`, `\r`, vertical tab, form feed, the separators U+001C to
 /// U+001E, U+0085, U+2028 and U+2029. The unit separator U+001F becomes a blank. Other characters of category Cc are
-/// removed except tab and `\n`, and so are byte order marks at the start of a line, which joined files have.
+/// removed except tab and `\n`, and so are byte order marks at the start of a line, left by concatenated files.
 pub fn normalize(text: &str, config: NormalizeConfig) -> Cow<'_, str> {
     let text = text.trim_start_matches(BYTE_ORDER_MARK);
     let found = look(text);
-    // Composition comes last: a control character may stand between two characters that compose.
+    // Composition comes last: a control character may separate two characters that compose.
     let clean = if found.controls { Cow::Owned(strip_controls(text)) } else { Cow::Borrowed(text) };
     match config.unicode {
         Unicode::Nfc if found.may_compose && is_nfc_quick(clean.chars()) != IsNormalized::Yes => {
@@ -55,15 +55,15 @@ pub fn normalize(text: &str, config: NormalizeConfig) -> Cow<'_, str> {
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// What there may be to do for a text.
+/// What a text may need.
 struct Found {
     /// Controls other than tab and `\n`, line separators that are not controls, and byte order marks.
     controls: bool,
-    /// Characters that are not known to stay as they are in NFC.
+    /// Characters that NFC may change.
     may_compose: bool,
 }
 
-/// Looks at a text once; blocks of plain ASCII, most of most texts, are passed over without decoding.
+/// Scans a text once; blocks of plain ASCII, the bulk of most texts, are skipped without decoding.
 fn look(text: &str) -> Found {
     const BLOCK: usize = 32;
     let mut found = Found { controls: false, may_compose: false };
@@ -90,7 +90,7 @@ fn look(text: &str) -> Found {
     found
 }
 
-/// Whether a character is among those that a text may hold in any order and be in NFC: it does not
+/// Whether a character can stand anywhere in a text in NFC: it does not
 /// decompose, has combining class 0, and composes with nothing before it. Large ranges only.
 fn stays_in_nfc(c: char) -> bool {
     matches!(c,
@@ -104,7 +104,9 @@ fn strip_controls(text: &str) -> String {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            // The `\n` of `\r\n` comes next and is kept.
+            // The `
+` of `
+` comes next and is kept.
             '\r' if chars.peek() == Some(&'\n') => {}
             '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
                 clean.push('\n')
@@ -153,7 +155,7 @@ mod tests {
     fn marks_of_joined_files_are_removed() {
         check("one\n\u{feff}two\r\n\0\u{feff}\u{feff}three", "one\ntwo\nthree");
         check("\u{feff}\u{feff}a", "a");
-        // Inside a line it is a character that joins words.
+        // Inside a line it is a word joiner.
         check("a\u{feff}b", "a\u{feff}b");
     }
 

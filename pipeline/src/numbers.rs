@@ -4,7 +4,7 @@
 pub const COUNTS: [(&str, u64); 5] =
     [("K", 1_000), ("M", 1_000_000), ("B", 1_000_000_000), ("G", 1_000_000_000), ("T", 1_000_000_000_000)];
 
-/// `1.5G` by the units, of which the first that ends the text counts: without rounding, so decimals are allowed as far as the unit makes
+/// `1.5G` by the units, of which the first that ends the text counts; exact, so decimals are allowed as far as the unit makes
 /// them whole. `None` when it is not such a number, or above what TOML can hold.
 pub fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let ends_in = |unit: &str| {

@@ -29,10 +29,10 @@ use crate::recipe::inputs::{self, Found, InputFile, Skipped};
 use crate::recipe::{ORIGINAL, Recipe, TokenizerConfig, decode};
 use crate::rephrase::record;
 
-/// Names under which fastText gives out its model of languages.
+/// File names of fastText's language model.
 const LANGUAGE_MODELS: [&str; 2] = ["lid.176.ftz", "lid.176.bin"];
 
-/// The recipe that `moe-data build` reads when none is named.
+/// The default recipe of `moe-data build`.
 pub const DEFAULT_RECIPE: &str = "configs/build.toml";
 
 /// A build that is ready to start.
@@ -44,11 +44,11 @@ pub struct Prepared {
     pub origin: String,
     /// The files of each source, in the order of the sources.
     pub inputs: Vec<Vec<InputFile>>,
-    /// What lies among the files of each source and is passed over.
+    /// Files of each source that are skipped.
     pub skipped: Vec<Vec<Skipped>>,
     /// Fields of the first records of each source, where records have fields.
     pub first_fields: Vec<Option<BTreeSet<String>>>,
-    /// For each source the variants that rephrasing made of it, if there are any.
+    /// The variants of each source made by rephrasing, if any.
     pub rephrased: Vec<Option<InputFile>>,
     /// The tokenizer file, if the recipe names one.
     pub tokenizer: Option<InputFile>,
@@ -56,7 +56,7 @@ pub struct Prepared {
     pub benchmarks: Vec<Benchmark>,
     /// The other builds of `dedup.against`.
     pub against: Vec<EarlierBuild>,
-    /// What the user should know of it.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
     /// The recipe file, for messages.
     file: Option<PathBuf>,
@@ -67,7 +67,7 @@ pub struct Prepared {
 pub enum Goal {
     /// Shards, which need a tokenizer.
     Shards,
-    /// Curated text alone: what the recipe says of a tokenizer counts for nothing.
+    /// Curated text only: the recipe's tokenizer is ignored.
     Texts,
 }
 
@@ -142,7 +142,7 @@ impl Prepared {
         problems.extend(prepared.find_files(&base, &source_base));
         problems.extend(prepared.find_benchmarks(&base));
         problems.extend(prepared.find_builds(&base, against));
-        // Of a recipe with other sources than were meant it would say what is not so.
+        // With replaced sources its hint would be wrong.
         if is_whole {
             problems.extend(prepared.find_rephrased(&base));
             problems.extend(prepared.find_chat(&base, goal));
@@ -258,7 +258,7 @@ impl Prepared {
 
     fn find_files(&mut self, base: &Path, source_base: &Path) -> Vec<Problem> {
         let mut problems = Vec::new();
-        // A source without paths is told of already.
+        // A source without paths is already reported.
         for source in self.recipe.source.iter().filter(|source| !source.paths.is_empty()) {
             let key = format!("source.{}.paths", source.name);
             let found =
@@ -266,7 +266,7 @@ impl Prepared {
                     problems.extend(messages.into_iter().map(|message| self.problem(&key, message)));
                     Found::default()
                 });
-            // In a folder such a file is passed over; who names it means it.
+            // In a folder such a file is skipped; naming it means it.
             for path in &found.named {
                 match read::refusal(path, source.form(), self.recipe.limits.of_readers()) {
                     Ok(None) => {}
@@ -299,7 +299,7 @@ impl Prepared {
         problems
     }
 
-    /// Finds the files of the filters and builds each filter once, so that what is wrong with a file is known
+    /// Finds the files of the filters and builds each filter once, so that problems of a file are known
     /// before the work starts.
     fn find_filter_files(&mut self, base: &Path) -> Vec<Problem> {
         let mut wrong = Vec::new();
@@ -331,7 +331,7 @@ impl Prepared {
         Problem { file: self.file.clone(), line: None, key: key.to_owned(), message }
     }
 
-    /// Digest of everything the result depends on, with the identity of every file. Equal to that
+    /// Digest of everything the result depends on, including the identity of every file. If it equals that
     /// of a finished build, there is nothing to do.
     pub fn fingerprint(&self) -> Hash {
         json::digest(&json!({
@@ -346,7 +346,7 @@ impl Prepared {
         }))
     }
 
-    /// Digest of all that decides the bytes of the shards, see [`Recipe::identity`]; evaluation sets count by
+    /// Digest of everything that decides the bytes of the shards, see [`Recipe::identity`]; evaluation sets count by
     /// their content. `tokenizer` is the digest of the tokenizer's file, if the recipe names one.
     ///
     /// # Errors
@@ -354,7 +354,7 @@ impl Prepared {
     pub fn identity(&self, tokenizer: Option<Hash>) -> Result<Hash> {
         let identity = self.recipe.identity(tokenizer, &self.identities());
         let Recipe { decontaminate, quality, .. } = &self.recipe;
-        // What is absent counts for nothing, so that old identities stay.
+        // Absent values are left out, so that old identities stay.
         if decontaminate.is_none() && quality.is_none() {
             return Ok(identity);
         }
@@ -376,7 +376,7 @@ impl Prepared {
         Ok(json::digest(&json!({ "recipe": identity, "decontaminate": decontaminate, "quality": quality })))
     }
 
-    /// Makes sure that what tasks read whenever they need it is what it was at first; each task sees to its own input.
+    /// Checks that files read by many tasks have not changed; each task checks its own input.
     ///
     /// # Errors
     /// [`Error::Data`] naming a file that changed.
@@ -404,14 +404,14 @@ impl Prepared {
     }
 }
 
-/// fastText's model of languages, if it is next to the recipe and the filter of languages names no other.
+/// fastText's language model, if it is next to the recipe and the language filter names no other.
 fn language_model(config: &FilterConfig, base: &Path) -> Option<&'static str> {
     let is_open = config.name == filter::LANGUAGE
         && config.settings.get("model").is_none_or(serde_json::Value::is_null);
     LANGUAGE_MODELS.into_iter().find(|name| is_open && base.join(name).is_file())
 }
 
-/// A file that a filter reads. A folder or a pattern is none: it would name files that settings have no place for.
+/// A file that a filter reads. A folder or a pattern is not allowed: settings have room for one file only.
 fn rule_file(base: &Path, name: &str) -> std::result::Result<RuleFile, String> {
     let path = base.join(name);
     match fs::read(&path) {

@@ -1,5 +1,5 @@
-//! The only place that writes to the terminal: data to stdout, talk to stderr, progress bars on a
-//! terminal only. Color is for the words `error:` and `warning:` alone.
+//! The only place that writes to the terminal: data to stdout, messages to stderr, progress bars on a
+//! terminal only. Only the words `error:` and `warning:` are colored.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
@@ -47,7 +47,7 @@ impl Color {
     }
 }
 
-/// Why standard output, of which a process has one, took no more.
+/// Why standard output, one per process, failed.
 static REFUSED: OnceLock<io::ErrorKind> = OnceLock::new();
 
 /// A line without a label, which alone has a color.
@@ -70,8 +70,8 @@ impl Printer {
         Printer { level, bars: level > Level::Quiet && io::stderr().is_terminal(), color: color.is_used() }
     }
 
-    /// Data, to stdout, as text or JSON; what a terminal would obey or hide is escaped. What cannot be written ends the
-    /// output, not the work: [`Printer::finish`] tells of it.
+    /// Data for stdout, as text or JSON; characters that a terminal would obey or hide are escaped. A failed write ends the
+    /// output, not the work: [`Printer::finish`] reports it.
     pub fn data(&self, text: &str) {
         if REFUSED.get().is_some() {
             return;
@@ -82,7 +82,7 @@ impl Printer {
         }
     }
 
-    /// Ends a command that did its work.
+    /// Ends a command that succeeded.
     ///
     /// # Errors
     /// [`Error::Output`]: not everything that it printed could be written.
@@ -100,17 +100,17 @@ impl Printer {
         self.talk(Level::Verbose, PLAIN, text);
     }
 
-    /// An error, whatever the level.
+    /// An error, at every level.
     pub fn error(&self, text: &str) {
         self.talk(Level::Quiet, ("error: ", RED), text);
     }
 
-    /// What the parser of the command line says about flags that it refuses, whatever the level.
+    /// The flag parser's message about rejected flags, at every level.
     pub fn refused_flags(&self, text: &str) {
         self.talk(Level::Quiet, PLAIN, text.trim_end());
     }
 
-    /// Something the user should know though the work goes on.
+    /// Something the user should know while the work continues.
     pub fn warn(&self, text: &str) {
         self.talk(Level::Normal, ("warning: ", YELLOW), text);
     }
@@ -121,12 +121,12 @@ impl Printer {
                 true => format!("\u{1b}[{color}m{label}\u{1b}[0m"),
                 false => label.to_owned(),
             };
-            // There is nobody left to tell when stderr is closed.
+            // Nobody is left to tell when stderr is closed.
             writeln!(io::stderr(), "{label}{}", terminal::escape(text)).unwrap_or_default();
         }
     }
 
-    /// Progress through `total` bytes: a bar on a terminal, a line now and then elsewhere.
+    /// Progress through `total` bytes: a bar on a terminal, occasional lines elsewhere.
     pub fn bar(&self, name: &str, total: u64) -> Bar {
         Bar::new(self.place(), name, total, Unit::Bytes, held_bytes)
     }
@@ -136,7 +136,7 @@ impl Printer {
         self.work_bar(name, total, "samples")
     }
 
-    /// Progress through `total` things that are called `unit`, with a message after it.
+    /// Progress through `total` things called `unit`, with a message after it.
     pub fn work_bar(&self, name: &str, total: u64, unit: &'static str) -> Bar {
         Bar::new(self.place(), name, total, Unit::Things(unit), held_bytes)
     }
@@ -146,7 +146,7 @@ impl Printer {
         Bar::new(self.place(), name, 0, Unit::Unknown, held_bytes)
     }
 
-    /// A bar while data goes to standard output: nothing where that is a terminal, too.
+    /// A bar while data goes to standard output: hidden if that is a terminal too.
     pub fn bar_beside_data(&self, name: &str) -> Bar {
         match io::stdout().is_terminal() {
             true => Bar::hidden(),
@@ -163,7 +163,7 @@ impl Printer {
     }
 }
 
-/// There is nobody left to tell when stderr is closed.
+/// Nobody is left to tell when stderr is closed.
 fn say(line: &str) {
     writeln!(io::stderr(), "{}", terminal::escape(line)).unwrap_or_default();
 }

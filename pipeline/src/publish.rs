@@ -1,6 +1,6 @@
 //! From the work folder to the output folder. Results are linked, not copied, so both together
-//! take the space of one. What is there and not in the list of our files ([`listing`]) is left alone. `MANIFEST.json` goes first and comes back last: while it is there, all
-//! that it lists is there and belongs together, whenever the process is killed.
+//! take the space of one. Files not on our list ([`listing`]) are left alone. `MANIFEST.json` is removed first and written last: while it exists, everything
+//! that it lists is complete and consistent, whenever the process is killed.
 
 mod finished;
 
@@ -24,7 +24,7 @@ use crate::prepare::Prepared;
 use crate::tables::{self, entries, remove_file, remove_if_empty, remove_work, texts};
 use crate::tokenizer::EncoderOptions;
 
-/// Files of the work folder that a build shows, each with the name it gets.
+/// Files of the work folder that a build publishes, with their new names.
 #[derive(Clone, Debug, Default)]
 pub struct Results {
     /// Shards, sorted by name, with the folder they were made in.
@@ -37,7 +37,7 @@ pub struct Results {
     pub audits: Vec<(PathBuf, String)>,
     /// Quarantine files; those of the slices of one input file have one name and become one file.
     pub quarantines: Vec<(PathBuf, String)>,
-    /// What decontamination looked for and found.
+    /// Report of decontamination.
     pub decontamination: Option<Decontamination>,
     /// Files and folders that the next build can use.
     pub used: Vec<PathBuf>,
@@ -87,10 +87,10 @@ const FOLDERS: [&str; 4] = ["shards", "dedup", "audit", "quarantine"];
 /// Files of the output other than these folders and the manifest.
 const FILES: [&str; 5] = [Ledger::FILE, Decontamination::FILE, RECIPE_LOCK, tables::TOKENIZER, TOKEN_BYTES];
 
-/// Marks a folder as the output of builds, so that the next command knows it again.
+/// Marks a folder as the output of builds, so that the next command recognizes it.
 ///
 /// # Errors
-/// The list of our files is damaged, or the disk refuses.
+/// The list of our files is damaged, or a write fails.
 pub fn mark(out: &Path) -> Result<()> {
     match Listing::read(out, Maker::Build)? {
         Some(_) => Ok(()),
@@ -104,7 +104,7 @@ fn open(out: &Path) -> Result<Listing> {
     Listing::open(out, Maker::Build, earlier)
 }
 
-/// Places of the finished files of a build below its folder.
+/// Paths of a build's finished files below its folder.
 ///
 /// # Errors
 /// The list is missing or damaged.
@@ -114,7 +114,7 @@ pub fn files(out: &Path) -> Result<BTreeSet<String>> {
     Ok(listing.ok_or_else(missing)?.files().keys().cloned().collect())
 }
 
-/// Whether a build of a version without lists wrote the file at this place, by the names that it gave.
+/// Whether a version without lists wrote the file at this path, judging by its name.
 pub fn is_earlier(manifest: &Manifest, place: &str) -> bool {
     let Some((folder, name)) = place.split_once('/') else {
         return FILES.contains(&place) || place == Manifest::FILE;
@@ -140,14 +140,14 @@ fn is_earlier_report(folder: &str, stem: &str, kind: &str) -> bool {
     }
 }
 
-/// What a build of a version without lists left.
+/// Files left by a version without lists.
 fn earlier_files(out: &Path) -> Vec<String> {
     let mut files: Vec<String> =
         FILES.iter().chain([&Manifest::FILE]).map(|name| (*name).to_owned()).collect();
     // A build that failed has no manifest, and no shards.
     let manifest = Manifest::read(out).ok();
     for folder in FOLDERS {
-        // A folder that cannot be read holds nothing that we could replace.
+        // An unreadable folder holds nothing to replace.
         for path in entries(&out.join(folder)).unwrap_or_default() {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             let place = format!("{folder}/{name}");
@@ -166,10 +166,10 @@ fn earlier_files(out: &Path) -> Vec<String> {
 }
 
 /// Writes what explains a build: ledger, audit, quarantine. Done even when the build fails a check
-/// afterwards; the old manifest goes away, since it no longer belongs to them.
+/// afterward; the old manifest is removed, since it no longer matches.
 ///
 /// # Errors
-/// A file that is not ours is in the way, or the disk refuses.
+/// A file that is not ours is in the way, or a write fails.
 pub fn write_reports(out: &Path, prepared: &Prepared, results: &Results, ledger: &Ledger) -> Result<()> {
     let tokenizer = prepared.tokenizer.as_ref().map(|file| Hash::of_file(&file.path)).transpose()?;
     let lock = recipe_lock(out, prepared, prepared.identity(tokenizer)?)?;
@@ -189,7 +189,7 @@ pub fn write_reports(out: &Path, prepared: &Prepared, results: &Results, ledger:
         Some(report) => listing.write_file(Decontamination::FILE, &json::canonical(report))?,
         None => remove_ours(out, &mut listing, |name| name == Decontamination::FILE)?,
     }
-    // Also where the build fails after this: what it was made of belongs to the reports.
+    // Even if the build fails after this: its recipe belongs to the reports.
     listing.write_file(RECIPE_LOCK, lock.as_bytes())?;
     listing.write_file(Ledger::FILE, &json::canonical(ledger))?;
     listing.finish()
@@ -199,7 +199,7 @@ pub fn write_reports(out: &Path, prepared: &Prepared, results: &Results, ledger:
 pub fn manifest(prepared: &Prepared, build: Hash, tokenizer: TokenizerInfo, results: &Results) -> Manifest {
     let sources = prepared.recipe.source.iter().enumerate().map(|(i, source)| {
         let mut variants = prepared.variants(i);
-        // What deduplication put into a family has no name of its own.
+        // Documents that deduplication moved to a family have no variant name.
         let shards = results.shards.iter().filter(|(_, info)| usize::from(info.source) == i);
         let largest = shards.map(|(_, info)| usize::from(info.variant)).max().unwrap_or(0);
         variants.extend((variants.len()..=largest).map(|number| format!("near-duplicate-{number}")));
@@ -220,7 +220,7 @@ pub fn manifest(prepared: &Prepared, build: Hash, tokenizer: TokenizerInfo, resu
 /// Writes the data and, last, the manifest; then deletes work that no build needs any more.
 ///
 /// # Errors
-/// A file that is not ours is in the way, or the disk refuses.
+/// A file that is not ours is in the way, or a write fails.
 pub fn write_data(
     out: &Path,
     prepared: &Prepared,
@@ -278,7 +278,7 @@ pub fn write_data(
         }
         None => remove_ours(out, &mut listing, |name| [CHAT_TEMPLATE, TOKENIZER_CONFIG].contains(&name))?,
     }
-    // The list first: the manifest says that all the rest is there.
+    // The list comes first: the manifest asserts that everything else is there.
     listing.note(Manifest::FILE, Entry::of(&manifest.to_bytes()?));
     listing.finish()?;
     manifest.write(out)?;
@@ -288,7 +288,7 @@ pub fn write_data(
 /// Publishes a text-only build, which leaves only reports; shards of a killed build are removed.
 ///
 /// # Errors
-/// A file that is not ours is in the way, or the disk refuses.
+/// A file that is not ours is in the way, or a write fails.
 pub fn write_text(out: &Path, prepared: &Prepared, results: &Results) -> Result<()> {
     let mut listing = open(out)?;
     listing.claim([RECIPE_LOCK.to_owned()])?;
@@ -311,7 +311,7 @@ fn recipe_lock(out: &Path, prepared: &Prepared, build: Hash) -> Result<String> {
     Ok(format!("{head}\n# fingerprint, without the paths: {build}\n{recipe}"))
 }
 
-/// Refuses a folder with other things in it, and one in which something of others lies where a build writes.
+/// Refuses a folder with other files in it, and foreign files where a build writes.
 ///
 /// # Errors
 /// [`Error::Usage`] naming what is there, or the folder cannot be read.
@@ -336,14 +336,14 @@ pub fn check_folder(out: &Path) -> Result<()> {
     }
 }
 
-/// Deletes all that a build made, and nothing else.
+/// Deletes everything that a build made, and nothing else.
 ///
 /// # Errors
 /// The system refuses.
 pub fn remove_all(out: &Path) -> Result<()> {
     let mut listing = open(out)?;
     remove_file(&out.join(FINISHED))?;
-    // While the manifest is there, all that it lists is.
+    // While the manifest exists, so does everything it lists.
     remove_ours(out, &mut listing, |name| name == Manifest::FILE)?;
     listing.remove(|_| false)?;
     listing.finish()?;

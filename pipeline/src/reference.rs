@@ -1,5 +1,5 @@
-//! All keys of recipes and mixtures with their defaults and documentation. Both are those of the structs that the files are read into,
-//! so what is written here is what is read.
+//! All keys of recipes and mixtures with their defaults and documentation. Both come from the structs that the files are read into,
+//! so the documentation matches the parser.
 
 use serde_json::{Map, Value};
 
@@ -45,7 +45,7 @@ pub struct Section {
 pub struct Key {
     /// Its name.
     pub name: String,
-    /// Its value where the file has none; null when it is off or derived, as the documentation says.
+    /// Its default; null if it is off or derived, as the documentation says.
     pub default: Value,
     /// What it does.
     pub doc: String,
@@ -167,7 +167,7 @@ fn keys(docs: Docs, values: &Map<String, Value>) -> Vec<Key> {
     docs.iter().map(key).collect()
 }
 
-/// The keys that every filter has, which no struct holds as they are written.
+/// The keys that every filter has, which no struct holds as written.
 fn filter_section() -> Section {
     let key = |name: &str, default, doc: &str| Key { name: name.to_owned(), default, doc: doc.to_owned() };
     Section {
@@ -192,10 +192,10 @@ fn filter_section() -> Section {
     }
 }
 
-/// The keys that a name means: `mix.epochs`, a section with all its keys, or `epochs` wherever there is one.
+/// The keys that match a name: `mix.epochs`, a section with all its keys, or `epochs` in any section.
 ///
 /// # Errors
-/// There is none; the message names near ones.
+/// There is none; the message suggests similar ones.
 pub fn find(name: &str) -> Result<Vec<(Section, Key)>, String> {
     let all: Vec<(String, Section, Key)> = sections()
         .into_iter()

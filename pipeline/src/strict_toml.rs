@@ -19,7 +19,7 @@ pub type Fault = (&'static str, String);
 /// Keys with their documentation.
 pub type Docs = &'static [(&'static str, &'static str)];
 
-/// Makes a struct whose fields are keys as it stands, and keeps their documentation in `DOCS`, from which `moe-data config` has it.
+/// Defines a struct whose fields are keys, and stores their documentation in `DOCS` for `moe-data config`.
 macro_rules! documented {
     (
         $(#[$attribute:meta])*
@@ -46,7 +46,7 @@ pub trait Section: Serialize + serde::de::DeserializeOwned + Default {
         &[]
     }
 
-    /// Says what is wrong with the values.
+    /// Problems of the values.
     fn check(&self) -> Vec<Fault> {
         Vec::new()
     }
@@ -59,7 +59,7 @@ pub(crate) struct Decoder<'a> {
     problems: Vec<Problem>,
 }
 
-/// A table of the file: its values, and where its keys stand.
+/// A table of the file: its values, and the positions of its keys.
 pub(crate) struct Table<'a> {
     pub(crate) name: &'a str,
     line: usize,
@@ -79,7 +79,7 @@ impl<'a> Decoder<'a> {
         Decoder { text, file, problems: Vec::new() }
     }
 
-    /// Parses the file; tables other than `sections` are problems. `None` when it is not TOML.
+    /// Parses the file; tables other than `sections` are problems. `None` if it is not TOML.
     pub(crate) fn parse(&mut self, sections: &[&str]) -> Option<Spanned<DeTable<'a>>> {
         let tables = self.parse_any()?;
         for key in tables.get_ref().keys().filter(|key| !sections.contains(&key.get_ref().as_ref())) {
@@ -90,7 +90,7 @@ impl<'a> Decoder<'a> {
         Some(tables)
     }
 
-    /// Parses a file whose tables may have any name. `None` when it is not TOML.
+    /// Parses a file whose tables may have any name. `None` if it is not TOML.
     pub(crate) fn parse_any(&mut self) -> Option<Spanned<DeTable<'a>>> {
         let (tables, syntax) = DeTable::parse_recoverable(self.text);
         for error in &syntax {
@@ -136,7 +136,7 @@ impl<'a> Decoder<'a> {
         let faulty: Vec<String> = self.problems.iter().map(|p| p.key.clone()).collect();
         for (key, message) in T::check(&section) {
             let full = join(table.name, key);
-            // One problem a key: a value of the wrong type is not also "missing".
+            // One problem per key: a value of the wrong type is not also "missing".
             if !faulty.contains(&full) || table.values.get(key).is_none() {
                 self.problem(table.line_of(key), &full, message);
             }
@@ -171,7 +171,7 @@ impl<'a> Decoder<'a> {
         table.values.insert(last.to_owned(), serde_json::to_value(section).unwrap_or_default());
     }
 
-    /// `defaults` with the table's values in place; what does not fit becomes a problem.
+    /// `defaults` overridden by the table's values; anything that does not fit becomes a problem.
     pub(crate) fn values(
         &mut self,
         table: &Table<'_>,
@@ -267,7 +267,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// The message of the JSON library in our words: `invalid type: string "a", expected u32` names what was found and types of Rust.
+/// Rewords a message of the JSON library: `invalid type: string "a", expected u32` names Rust types.
 pub(crate) fn plain(message: &str) -> String {
     let found = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     let Some((found, expected)) = found.and_then(|rest| rest.rsplit_once(", expected ")) else {
@@ -301,7 +301,7 @@ pub(crate) fn join(section: &str, key: &str) -> String {
     if key.is_empty() { section.to_owned() } else { format!("{section}.{key}") }
 }
 
-/// Numbers that JSON lacks (infinities, dates) become text, which no numeric key accepts.
+/// Values that JSON lacks (infinities, dates) become text, which no numeric key accepts.
 fn to_json(value: &DeValue<'_>) -> Value {
     match value {
         DeValue::String(text) => Value::from(text.as_ref()),

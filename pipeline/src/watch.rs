@@ -7,7 +7,7 @@ use moe_report::progress::Bar;
 
 use crate::error::{Error, Result};
 
-/// Memory of a task where nobody set a limit.
+/// Default memory of a task.
 const TASK_MEMORY_BYTES: u64 = 256 << 20;
 
 /// Handed to every task; tasks call [`Watch::advance_by_document`] once per document.
@@ -24,22 +24,22 @@ impl Watch {
         Watch { stop, bar, memory_bytes: TASK_MEMORY_BYTES }
     }
 
-    /// A watch that nobody looks at and nobody stops.
+    /// A watch without a bar that never stops.
     pub fn idle() -> Watch {
         Watch::new(Arc::default(), Bar::hidden())
     }
 
-    /// The same with another limit of memory.
+    /// The same with another memory limit.
     pub fn with_memory(&self, memory_bytes: u64) -> Watch {
         Watch { memory_bytes, ..self.clone() }
     }
 
-    /// The same without the bar, for work that is counted in something else.
+    /// The same without the bar, for work counted in other units.
     pub fn without_bar(&self) -> Watch {
         Watch { bar: Bar::hidden(), ..self.clone() }
     }
 
-    /// Bytes of memory that a task may use for what it could as well leave on the disk. Results never depend on it.
+    /// Bytes of memory that a task may use for data it could also keep on disk. Results never depend on it.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes
     }
@@ -49,7 +49,7 @@ impl Watch {
         self.bar.finish_and_clear();
     }
 
-    /// Notes a document of so many bytes as done.
+    /// Counts a document of `bytes` bytes as done.
     ///
     /// # Errors
     /// As [`Watch::advance`].
@@ -58,7 +58,7 @@ impl Watch {
         self.advance(n_bytes)
     }
 
-    /// Notes `amount` of the stage's work (bytes) as done.
+    /// Counts `amount` of the stage's work (bytes) as done.
     ///
     /// # Errors
     /// [`Error::Interrupted`] when the user asked to stop.

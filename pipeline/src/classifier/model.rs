@@ -89,7 +89,7 @@ impl Model {
     /// Writes the file.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut file = AtomicFile::create(path)?;
         file.write(&self.encode())?;

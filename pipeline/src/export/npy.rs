@@ -21,7 +21,7 @@ impl NpyWriter {
     /// Starts a file: `kind` is NumPy's name of the type (`<u2`), `shape` the extents, outermost first.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn create(path: &Path, kind: Kind, shape: &[u64]) -> Result<NpyWriter> {
         let extents: Vec<String> = shape.iter().map(u64::to_string).collect();
         // Python's tuples of one have a comma.
@@ -40,7 +40,7 @@ impl NpyWriter {
     /// Appends values, already little-endian.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.missing_bytes = self.missing_bytes.wrapping_sub(bytes.len() as u64);
         self.file.write(bytes)
@@ -49,7 +49,7 @@ impl NpyWriter {
     /// Makes the file appear.
     ///
     /// # Errors
-    /// The disk refuses, or the values are not as many as the shape says.
+    /// A write fails, or the values are not as many as the shape says.
     pub fn finish(self) -> Result<Exported> {
         if self.missing_bytes != 0 {
             let message =

@@ -22,7 +22,7 @@ pub fn token_names(shard: &str) -> [String; 2] {
 /// Writes both files to the folder `to`.
 ///
 /// # Errors
-/// [`Error::Interrupted`], a damaged shard, or the disk refuses.
+/// [`Error::Interrupted`], a damaged shard, or a write fails.
 pub fn tokens(mdx: &Path, shard: &Shard, to: &Path, watch: &Watch) -> Result<[Exported; 2]> {
     let kind = match TokenWidth::for_vocab(shard.vocab_size()) {
         TokenWidth::U16 => Kind::U16,

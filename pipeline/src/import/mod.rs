@@ -138,7 +138,7 @@ impl Corpus {
     /// Ids of a document without the token that ends it.
     ///
     /// # Errors
-    /// It is too long, has an id that the tokenizer does not have, or the disk refuses.
+    /// It is too long, has an id that the tokenizer does not have, or a write fails.
     fn ids(&self, doc: usize, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
         let (start, end) = self.span(doc);
         let n_tokens = end - start;
@@ -298,7 +298,7 @@ const PIECE: u64 = 1 << 18;
 /// Reads all documents once: checks their ids and finds their families.
 ///
 /// # Errors
-/// An id that the tokenizer does not have, a document of more than 2^30 tokens or 2^32 - 1 bytes, or the disk refuses.
+/// An id that the tokenizer does not have, a document of more than 2^30 tokens or 2^32 - 1 bytes, or a write fails.
 pub fn read(corpora: &[Corpus], tokenizer: &Tokenizer, watch: &Watch) -> Result<Reading> {
     let mut reading = Reading::default();
     for (number, corpus) in corpora.iter().enumerate() {

@@ -43,7 +43,7 @@ const EMPTY: &str = "empty";
 /// Writes the shards and all that belongs to them to the empty folder `out`; the manifest comes last.
 ///
 /// # Errors
-/// The disk refuses; [`Error::Check`] when a document was lost.
+/// A write fails; [`Error::Check`] when a document was lost.
 pub fn write(mut imported: Imported<'_>, out: &Path, watch: &Watch) -> Result<Ledger> {
     let mut rows = std::mem::take(&mut imported.reading.rows);
     let Imported { reading, source, tokenizer, tokenizer_file, .. } = &imported;

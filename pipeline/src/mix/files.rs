@@ -45,7 +45,7 @@ pub(super) fn check(out: &Path) -> Result<()> {
 /// Puts the plan in place; says whether it was new.
 ///
 /// # Errors
-/// The disk refuses.
+/// A write fails.
 pub(super) fn install(out: &Path, lock: &PlanLock, resolved: &str, worth: &[PoolTokens]) -> Result<bool> {
     let mixture = format!("{HEADER}{resolved}");
     let worth = json::canonical(&WorthFile { plan: lock.id, pools: worth.to_vec() });
@@ -68,7 +68,7 @@ pub(super) fn install(out: &Path, lock: &PlanLock, resolved: &str, worth: &[Pool
 /// Brings the list up to the plan that is in place: a command that was killed after it wrote `plan.lock` has left that to us.
 ///
 /// # Errors
-/// A file of the plan is missing, or the disk refuses.
+/// A file of the plan is missing, or a write fails.
 pub(super) fn finish(out: &Path, lock: &PlanLock) -> Result<()> {
     let listing = open(out)?;
     let mut beside = Vec::new();

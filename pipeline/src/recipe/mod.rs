@@ -224,7 +224,7 @@ impl Recipe {
         }
     }
 
-    /// Digest of all that decides the bytes of the shards, and of nothing else: paths are left
+    /// Digest of everything that decides the bytes of the shards, and of nothing else: paths are left
     /// out, a tokenizer file counts by its content (`tokenizer`), other builds by their identities (`against`), and so do not the limit on bad
     /// records, the size of slices, the threads or the output folder.
     pub fn identity(&self, tokenizer: Option<Hash>, against: &[Hash]) -> Hash {

@@ -20,7 +20,7 @@ impl Heap {
     /// An empty one, in the folder and after the name of `path`.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn create(path: &Path) -> Result<Heap> {
         let (path, file) = atomic::create_temporary(path)?;
         Ok(Heap { path, file: BufWriter::new(file), n_bytes: 0 })
@@ -29,7 +29,7 @@ impl Heap {
     /// Appends bytes and returns where they begin.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn append(&mut self, bytes: &[u8]) -> Result<u64> {
         self.file.write_all(bytes).map_err(Error::io(&self.path, "write"))?;
         let start = self.n_bytes;
@@ -40,7 +40,7 @@ impl Heap {
     /// What was appended so far, for reading.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn blob(&mut self) -> Result<Blob> {
         self.file.flush().map_err(Error::io(&self.path, "write"))?;
         Blob::open(&self.path)

@@ -196,7 +196,7 @@ impl Candidates {
     /// Adds a text for the original `id`. The variant must have a style.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn add(&mut self, id: &str, style: &str, variant: &Variant) -> Result<()> {
         let start = self.texts.append(variant.text.as_bytes())?;
         self.rows.push(Candidate {

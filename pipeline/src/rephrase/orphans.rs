@@ -49,7 +49,7 @@ impl Stage for OrphansParams {
     type Inputs = OrphansInputs;
 
     /// # Errors
-    /// A table is damaged or the disk refuses.
+    /// A table is damaged or a write fails.
     fn run(&self, inputs: &OrphansInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let OrphansInputs { accepted, variants, originals } = inputs;
         let CutDocuments { documents, kept, removed, cuts } = variants;

@@ -90,7 +90,7 @@ impl Settings {
     /// Writes the settings of a folder.
     ///
     /// # Errors
-    /// A file that is not ours is in the way, or the disk refuses.
+    /// A file that is not ours is in the way, or a write fails.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let mut listing = listing(folder)?;
         listing.claim([FILE.to_owned()])?;

@@ -1,4 +1,4 @@
-//! `moe-data report --compare A B`: a page about two builds next to each other. Which documents changed their fate is found by
+//! `moe-data report --compare A B`: a page that compares two builds. Documents that changed their fate are found by
 //! sorting both within a limit of memory ([`changes`]), so builds may be of any size.
 
 use std::collections::BTreeMap;
@@ -17,9 +17,9 @@ use crate::plans::diff::{Diff, diff};
 use crate::provenance::changes::{Change, Changes, changes};
 use crate::watch::Watch;
 
-/// Changes that have a bar; the table has all of them.
+/// Changes with a bar; the table has all of them.
 const MAX_BARS: usize = 40;
-/// Documents of each change that are named.
+/// Documents to name for each change.
 const N_EXAMPLES: usize = 5;
 
 /// Makes the page of two output folders, A and B.
@@ -77,7 +77,7 @@ pub fn compare(folders: [&Path; 2], generator: &str, watch: &Watch) -> Result<Re
     Ok(Report { page, figures })
 }
 
-/// Documents by what became of them in A and in B.
+/// Documents by their fate in A and in B.
 fn moved(found: &Changes) -> Figure {
     let class = |change: &Change| match (change.before.as_str(), change.after.as_str()) {
         (_, "kept") => "keep",

@@ -1,4 +1,4 @@
-//! Clusters of duplicates by size, and how alike near-duplicates were.
+//! Clusters of duplicates by size, and how similar near-duplicates were.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,11 +17,11 @@ use crate::provenance::audit::{self, str_of};
 use crate::watch::Watch;
 
 const N_BINS: usize = 30;
-/// Clusters that are kept in memory.
+/// Clusters kept in memory.
 const MAX_CLUSTERS: usize = 1 << 20;
 /// Width of the bins of an estimate.
 const BIN_WIDTH: f64 = 0.05;
-/// Sizes of clusters that have a bar of their own; larger ones share bars by powers of two.
+/// Cluster sizes with a bar of their own; larger ones share bars by powers of two.
 const SINGLE: u64 = 3;
 
 pub(super) fn part(out: &Path, ledger: &Ledger, recipe: &Settings, watch: &Watch) -> Result<Part> {
@@ -64,7 +64,7 @@ pub(super) fn part(out: &Path, ledger: &Ledger, recipe: &Settings, watch: &Watch
     Ok(Part::new("duplicates", "Duplicates", "grid2", figures))
 }
 
-/// Removed documents of each cluster, by its hash: of all clusters, or of those whose hash ends in zeros where there are too many.
+/// Removed documents of each cluster, by its hash: of all clusters, or if there are too many, of those whose hash ends in zeros.
 #[derive(Default)]
 struct Clusters {
     sizes: HashMap<u64, u32>,
@@ -86,7 +86,7 @@ impl Clusters {
     }
 }
 
-/// How likely a pair of documents is compared, by how alike it is: what bands and rows promise, and what was measured on a sample.
+/// How likely a pair of documents is to be compared, by similarity: in theory, and measured on a sample.
 fn s_curve(estimate: Option<&Estimate>, recipe: &Settings) -> Option<Figure> {
     let of_recipe = |key: &str| recipe.get(&format!("dedup.minhash.{key}"))?.parse().ok();
     let (bands, rows) = match estimate {

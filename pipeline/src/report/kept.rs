@@ -11,9 +11,9 @@ use crate::error::Result;
 use crate::watch::Watch;
 
 const N_BINS: usize = 40;
-/// Languages that have a bar of their own.
+/// Languages with a bar of their own.
 const MAX_LANGUAGES: usize = 20;
-/// Documents whose lengths are looked at; more are thinned evenly.
+/// Most documents whose lengths are read; more are thinned evenly.
 const MAX_LENGTHS: u64 = 1_000_000;
 
 #[derive(Default)]

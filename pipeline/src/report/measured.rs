@@ -1,4 +1,4 @@
-//! What rules measured, and where their limits lie.
+//! What rules measured, and their limits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::tables::measures::Measures;
 use crate::tables::parts::{self, Parts};
 use crate::watch::Watch;
 
-/// Documents whose values are looked at; more are thinned evenly.
+/// Most documents whose values are read; more are thinned evenly.
 const MAX_ROWS: u64 = 200_000;
 const N_BINS: usize = 40;
-/// Values spread over more than this factor are drawn over their logarithms.
+/// Values spread over more than this factor are drawn on a logarithmic axis.
 const LOG_SPREAD: f64 = 1000.0;
 
 pub(super) fn part(out: &Path, watch: &Watch) -> Result<Part> {
@@ -33,7 +33,7 @@ pub(super) fn part(out: &Path, watch: &Watch) -> Result<Part> {
     Ok(Part::new("measured", "Measured values", "grid3", figures))
 }
 
-/// A limit as it is told from others: its reason, and the bits of its threshold.
+/// Key of a limit: its reason, and the bits of its threshold.
 type Rule = (String, Option<u64>, bool);
 
 struct Values {

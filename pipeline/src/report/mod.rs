@@ -1,5 +1,5 @@
 //! `moe-data report`: a page about a build and its plan. Counts come from the ledger and the indexes of the shards, measured values from
-//! a sample of the tables in the work folder, examples from the audit: no text is read but that of the examples, so the
+//! a sample of the tables in the work folder, examples from the audit: no text is read except that of the examples, so the
 //! time for a page grows with the number of documents and not with their length.
 
 pub mod compare;
@@ -118,7 +118,7 @@ pub fn report(out: &Path, generator: &str, watch: &Watch) -> Result<Report> {
     Ok(Report { page, figures })
 }
 
-/// The recipe of a build, every default filled in; what other programs made has none.
+/// The recipe of a build with all defaults filled in; imported data has none.
 fn recipe(out: &Path) -> Result<Settings> {
     let path = out.join(RECIPE_LOCK);
     if !path.exists() {
@@ -128,7 +128,7 @@ fn recipe(out: &Path) -> Result<Settings> {
     settings::flat(&text).map_err(|e| Error::data(&path, format!("is not valid TOML: {e}")))
 }
 
-/// Texts of documents by source and name; none where the work folder is gone.
+/// Texts of documents by source and name; none if the work folder is gone.
 fn texts(out: &Path, wanted: &BTreeSet<(String, String)>) -> Result<BTreeMap<(String, String), String>> {
     match out.join("work").join(parts::FILE).exists() {
         true => Build::open(out)?.texts(wanted),

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::mix::effective_tokens::{PoolTokens, WorthFile};
 use crate::watch::Watch;
 
-/// Stretches of the plan that are drawn.
+/// Stretches of the plan in a figure.
 const N_STRETCHES: u64 = 100;
 /// Colors of pools.
 const COLORS: [&str; 8] = ["f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7"];
@@ -34,7 +34,7 @@ pub(super) fn part(out: &Path, watch: &Watch) -> Result<(PlanLock, Part)> {
     Ok((lock, part))
 }
 
-/// What the plan is worth; nothing where an earlier version made it, or another plan is in its place.
+/// What the plan is worth; nothing if an earlier version made it, or it has been replaced.
 fn worth(out: &Path, lock: &PlanLock) -> Result<Vec<PoolTokens>> {
     let file = WorthFile::read(out)?.filter(|file| file.plan == lock.id);
     Ok(file.map(|file| file.pools).unwrap_or_default())
@@ -125,7 +125,7 @@ fn counts(plan: &Plan) -> Result<Counts> {
     let mut ends: Vec<u64> = (0..=N_STRETCHES.min(n))
         .map(|i| (u128::from(n) * u128::from(i) / u128::from(N_STRETCHES.min(n).max(1))) as u64)
         .collect();
-    // Phases begin at edges, since there shares change at once.
+    // Phases begin at edges, since shares jump there.
     ends.extend(plan.lock().phases.iter().map(|phase| phase.t_start));
     ends.sort_unstable();
     ends.dedup();
@@ -179,7 +179,7 @@ fn passes(plan: &Plan, counts: &Counts) -> Figure {
     lines.figure()
 }
 
-/// Passes that a number of bins of a pool makes; a pool that continues another one begins where that stopped.
+/// Number of passes after some bins of a pool; a pool that continues another begins where that stopped.
 fn passes_done(pool: &moe_shards::PoolLock, bins: u64) -> f64 {
     let mut left = bins;
     let mut done = f64::from(pool.first_pass());

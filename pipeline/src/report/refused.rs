@@ -16,7 +16,7 @@ use crate::watch::Watch;
 
 /// Examples of each reason.
 const N_EXAMPLES: usize = 3;
-/// Letters of an example that are shown.
+/// Letters of an example to show.
 const MAX_LETTERS: usize = 600;
 
 struct Example {
@@ -88,7 +88,7 @@ fn beginning(text: &str) -> String {
     }
 }
 
-/// Control characters and marks that turn the direction of text become visible.
+/// Makes control characters and direction marks visible.
 fn visible(text: &str) -> String {
     terminal::escape(text).into_owned()
 }

@@ -21,11 +21,11 @@ use crate::watch::Watch;
 /// Samples of each style and kind.
 const N_SAMPLES: usize = 3;
 const N_BINS: usize = 30;
-/// Lines between two looks at whether to stop.
+/// Lines between checks whether to stop.
 const LINES: usize = 1000;
 
-/// Where rephrasings of a build may lie: where its recipe took them from, and where `moe-data rephrase` leaves them.
-/// The first that is there counts.
+/// Where rephrasings of a build may be: where its recipe took them from, and where `moe-data rephrase` leaves them.
+/// The first that exists counts.
 fn folder(out: &Path, from: Option<PathBuf>) -> Option<PathBuf> {
     let folders = from.into_iter().chain([out.join("rephrase")]);
     folders.into_iter().find(|folder| folder.join(record::LEDGER).is_file())
@@ -193,7 +193,7 @@ fn spread(bins: Vec<[u64; 2]>, limits: Vec<Limit>) -> Figure {
     histogram.figure()
 }
 
-/// The limits of the styles, where they can still be read.
+/// The limits of the styles, if they can still be read.
 fn limit(folder: &Path) -> Vec<Limit> {
     // Imported texts were judged by built-in limits, and a folder of styles may be gone.
     let styles: Vec<Style> =

@@ -6,14 +6,14 @@ use regex::Regex;
 
 use super::characters::{BEFORE_STOP, LETTER, LOWER, PREFIX, QUOTE, SUFFIX, SYMBOL, UPPER, is};
 
-/// What is a word of its own after a digit at the end of a chunk. The glued `тбكم` is spaCy's.
+/// Units that split off after a digit at the end of a chunk. The joined `тбكم` is spaCy's.
 const UNITS: &str = "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph hPa \
     Pa mbar mb MB kb KB gb GB tb TB T G M K % км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч кПа Па \
     мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ тбكم كم² كم³ م م² م³ سم سم² سم³ مم مم² مم³ كم غرام جرام جم كغ ملغ كوب اكواب";
 /// Characters of the longest unit.
 const LONGEST_UNIT: usize = 5;
 
-/// Bytes of the prefix that is a word of its own; 0 without one.
+/// Bytes of the prefix that splits off; 0 without one.
 pub fn prefix_len(chunk: &str) -> usize {
     let mut chars = chunk.chars();
     let Some(first) = chars.next() else { return 0 };
@@ -35,7 +35,7 @@ fn dots_at_start(text: &str) -> usize {
     }
 }
 
-/// Bytes of the longest suffix that is a word of its own; 0 without one.
+/// Bytes of the longest suffix that splits off; 0 without one.
 pub fn suffix_len(chunk: &str) -> usize {
     let mut chars = chunk.chars().rev();
     let Some(last) = chars.next() else { return 0 };
@@ -134,7 +134,7 @@ fn infix_len(left: Option<char>, c: char, rest: &str) -> usize {
     }
 }
 
-/// spaCy's `URL_MATCH` for names, but for what its last label consists of, and for addresses of version 4.
+/// spaCy's `URL_MATCH` for names, except for the characters of the last label, and for IPv4 addresses.
 static URLS: LazyLock<Option<(Regex, Regex)>> = LazyLock::new(|| {
     const START: &str = r"^(?:[\w+\-.]{2,}://)?(?:\S+@)?";
     const END: &str = r"(?::\d{2,5})?(?:[/?#]\S*)?$";
@@ -148,9 +148,9 @@ static URLS: LazyLock<Option<(Regex, Regex)>> = LazyLock::new(|| {
     Some((Regex::new(&names).ok()?, Regex::new(&addresses).ok()?))
 });
 
-/// Whether a chunk is an address of the web, which is one word.
+/// Whether a chunk is a web address, which is one word.
 pub fn is_url(text: &str) -> bool {
-    // Nearly all chunks with an infix have no full stop before a letter or a digit.
+    // Nearly all chunks with an infix have no period before a letter or a digit.
     let Some((names, addresses)) = URLS.as_ref().filter(|_| text.contains('.')) else { return false };
     let is_name = names.captures(text).is_some_and(|found| found[1].chars().all(|c| is(c, LOWER)));
     is_name

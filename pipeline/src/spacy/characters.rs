@@ -1,4 +1,4 @@
-//! What spaCy's rules for marks ask about a character.
+//! Character classes of spaCy's punctuation rules.
 
 use std::sync::LazyLock;
 
@@ -8,15 +8,15 @@ pub const LOWER: u8 = 1;
 pub const UPPER: u8 = 2;
 /// A letter.
 pub const LETTER: u8 = 4;
-/// A symbol that is a word of its own everywhere, such as a dingbat.
+/// A symbol that always splits off, such as a dingbat.
 pub const SYMBOL: u8 = 8;
-/// A word of its own at the start of a chunk.
+/// Splits off at the start of a chunk.
 pub const PREFIX: u8 = 16;
-/// A word of its own at the end of a chunk.
+/// Splits off at the end of a chunk.
 pub const SUFFIX: u8 = 32;
-/// A quotation mark; the comma is among them.
+/// A quotation mark, or the comma.
 pub const QUOTE: u8 = 64;
-/// A full stop after it is a word of its own at the end of a chunk.
+/// A period after it splits off at the end of a chunk.
 pub const BEFORE_STOP: u8 = 128;
 
 /// Names of the bits in `characters.txt`, the first bit first.

@@ -21,20 +21,20 @@ pub fn english() -> &'static Tokenizer {
 /// Splits chunks between white space into words.
 #[derive(Debug)]
 pub struct Tokenizer {
-    /// By [`bucket`], so that few chunks are compared with any exception.
+    /// By [`bucket`], so that few chunks are compared with exceptions.
     buckets: Vec<Vec<Exception>>,
-    /// Bytes of the longest exception that is put together again.
+    /// Bytes of the longest exception that is reassembled.
     longest_joined: usize,
 }
 
-/// A chunk that is split in its own way.
+/// A chunk with a special split.
 #[derive(Debug)]
 struct Exception {
     whole: String,
     /// Where its words end.
     ends: Vec<usize>,
-    /// Where the words end that the rules for marks would make, if they would make several: where such words
-    /// are adjacent inside a chunk they become the exception's words.
+    /// Ends of the words that the punctuation rules would make, if several: where such words
+    /// are adjacent inside a chunk, they become the exception's words.
     joins: Option<Vec<usize>>,
 }
 
@@ -65,7 +65,7 @@ impl Tokenizer {
                 end
             });
             let ends = ends.collect();
-            // No exception is known yet, so this is what the rules for marks make of it.
+            // Without known exceptions, this is the result of the punctuation rules.
             let mut words = Vec::new();
             tokenizer.split(&whole, &mut |word| words.push(word.len()));
             let joins = (words.len() > 1).then(|| {
@@ -93,20 +93,20 @@ impl Tokenizer {
         self.buckets[bucket(chunk)].iter().find(|exception| exception.whole == chunk)
     }
 
-    /// Hands the words of a text to `each`, in order; white space is skipped.
+    /// Passes the words of a text to `each`, in order; white space is skipped.
     pub fn words<'t>(&self, text: &'t str, each: &mut impl FnMut(&'t str)) {
         for chunk in text.split(is_space).filter(|chunk| !chunk.is_empty()) {
             self.split(chunk, each);
         }
     }
 
-    /// Hands the words of a chunk without white space to `each`, in order. They are parts of it.
+    /// Passes the words of a chunk without white space to `each`, in order. They are parts of it.
     pub fn split<'t>(&self, chunk: &'t str, each: &mut impl FnMut(&'t str)) {
         if let Some(exception) = self.exception(chunk) {
             exception.cut(chunk, each);
             return;
         }
-        // Most chunks are letters alone, which no rule splits.
+        // Most chunks are only letters, which no rule splits.
         if chunk.bytes().all(|byte| byte.is_ascii_alphabetic()) {
             if !chunk.is_empty() {
                 each(chunk);
@@ -157,7 +157,7 @@ impl Tokenizer {
         suffixes.into_iter().rev().for_each(each);
     }
 
-    /// Puts the exceptions among the words of a chunk together, the longest first: `x-Mr.` ends in `Mr.`.
+    /// Reassembles the exceptions among the words of a chunk, longest first: `x-Mr.` ends in `Mr.`.
     fn join<'t>(&self, chunk: &'t str, words: &[&'t str], each: &mut impl FnMut(&'t str)) {
         let mut ends = Vec::with_capacity(words.len());
         let mut end = 0;
@@ -216,7 +216,7 @@ impl Exception {
     }
 }
 
-/// What is left of a chunk between its affixes: a URL, or words around infixes.
+/// The rest of a chunk between its affixes: a URL, or words around infixes.
 fn split_infixes<'t>(text: &'t str, each: &mut impl FnMut(&'t str)) {
     if text.is_empty() {
         return;

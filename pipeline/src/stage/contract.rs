@@ -11,17 +11,17 @@ use super::report::Report;
 use crate::error::Result;
 use crate::watch::Watch;
 
-/// A stage: its parameters, with what it is called, what it reads and what it does.
+/// A stage: its parameters, name, inputs and work.
 pub trait Stage: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
-    /// Its name, which is that of its folder in the work folder.
+    /// Its name, also that of its folder in the work folder.
     const NAME: &'static str;
 
     /// The files of earlier stages that it reads.
     type Inputs: Inputs;
 
-    /// Does a task, in its folder, which is empty. The same parameters and inputs give the same files.
+    /// Runs a task in its empty folder. The same parameters and inputs give the same files.
     ///
     /// # Errors
-    /// What it ran into; [`crate::Error::Interrupted`] when `watch` says so.
+    /// The failure; [`crate::Error::Interrupted`] when `watch` says so.
     fn run(&self, inputs: &Self::Inputs, folder: &Path, watch: &Watch) -> Result<Report>;
 }

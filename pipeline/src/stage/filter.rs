@@ -1,4 +1,4 @@
-//! Stage 3: verdicts of the rules over the documents of a part, from what was measured, and the sorted keys
+//! Stage 3: verdicts of the rules on the documents of a part, from their measurements, and the sorted keys
 //! of the kept ones for deduplication. No text is read.
 //!
 //! Writes `kept.rows`, `keys.rows`,
@@ -27,7 +27,7 @@ use crate::watch::Watch;
 pub struct FilterParams {
     /// Name of the source.
     pub source: String,
-    /// Its position in the recipe, which decides between duplicates.
+    /// Its position in the recipe, which breaks ties between duplicates.
     pub source_index: u16,
     /// The filters that apply to the source, in order.
     pub filters: Vec<FilterConfig>,
@@ -48,7 +48,7 @@ impl Stage for FilterParams {
     type Inputs = FilterInputs;
 
     /// # Errors
-    /// The part is damaged, there are too many tags, or the disk refuses.
+    /// The part is damaged, there are too many tags, or a write fails.
     fn run(&self, inputs: &FilterInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let FilterInputs { documents, measures } = inputs;
         let chain = Chain::new(&self.filters).map_err(Error::Usage)?;
@@ -67,7 +67,7 @@ impl Stage for FilterParams {
                         chain.judge(measures.row(row)?).map_err(broken)?
                     }
                 };
-                // Where texts were rewritten the documents hold the bytes that are left.
+                // Where texts were rewritten, the documents hold the remaining bytes.
                 let raw_bytes = u64::from(document.raw_bytes);
                 match verdict.dropped {
                     Some(rejection) => {

@@ -1,6 +1,6 @@
-//! Collects the tokens and ids of documents that lie scattered over the parts of a source: block by
-//! block of consecutive documents of a shard, opening each part once a block, on all threads. What
-//! is held at a time does not depend on the number of parts or of documents.
+//! Collects the tokens and ids of documents scattered over the parts of a source: block by
+//! block of consecutive documents of a shard, opening each part once per block, on all threads. Memory
+//! use does not depend on the number of parts or documents.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub(super) struct Block<'a> {
     parts: BTreeMap<usize, Part>,
 }
 
-/// What a block holds of one part, in the order of the block.
+/// A block's share of one part, in the order of the block.
 #[derive(Default)]
 struct Part {
     tokens: Vec<TokenId>,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 /// The files that a task reads: a path, an optional one, a list, or a struct of such that `inputs!` declares.
 pub trait Inputs: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
-    /// Shows each file, in the order that the task's fingerprint has.
+    /// Visits each file, in the order of the task's fingerprint.
     fn each<'a>(&'a self, see: &mut dyn FnMut(&'a Path));
 }
 
@@ -34,7 +34,7 @@ impl<I: Inputs> Inputs for Vec<I> {
     }
 }
 
-/// Declares the inputs of a stage. Their order is that of the fingerprint, so another one does the stage anew.
+/// Declares the inputs of a stage. Their order is part of the fingerprint, so changing it reruns the stage.
 macro_rules! inputs {
     ($(#[$doc:meta])* pub struct $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* }) => {
         $(#[$doc])*

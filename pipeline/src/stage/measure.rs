@@ -1,8 +1,8 @@
-//! Stage 2: what the rules measure of the documents of a part, and the texts that rewriting rules leave. It
+//! Stage 2: what the rules measure in the documents of a part, and the texts left by rewriting rules. It
 //! knows no threshold, so moving one does not read a text again.
 //!
 //! Writes `measures.rows`, and `documents.parquet` where a rule changed one:
-//! text, bytes as read and text hash are then those of what is left, and the language is that which was found.
+//! text, bytes as read and text hash then describe the rest, and the language is the detected one.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,7 @@ impl Stage for MeasureParams {
     type Inputs = MeasureInputs;
 
     /// # Errors
-    /// The part is damaged, a rule breaks its contract, or the disk refuses.
+    /// The part is damaged, a rule breaks its contract, or a write fails.
     fn run(&self, inputs: &MeasureInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let chain = Chain::measuring(&self.rules).map_err(Error::Usage)?;
         let mut measures = MeasuresWriter::create(&folder.join(MEASURES), chain.n_columns())?;
@@ -72,7 +72,7 @@ impl Stage for MeasureParams {
             }
         }
         measures.finish()?;
-        // A writer that is not finished leaves no file.
+        // An unfinished writer leaves no file.
         if let Some(writer) = rewritten.filter(|_| is_changed) {
             writer.finish()?;
         }

@@ -1,6 +1,6 @@
 //! The stages of a build. Each is a pure function of a [`Task`]: it reads the task's inputs,
 //! writes the task's folder and reports counts. Running it twice, or on two machines, gives the
-//! same bytes; a task whose report lies on the disk is not run again. This is all that an engine
+//! same bytes; a task whose report is on disk is not run again. This is all that an engine
 //! needs to know, and no text ever passes through one.
 //!
 //! ```text
@@ -76,11 +76,11 @@ registry! {
     Read(read::ReadParams);
     /// Accepted variants to documents.
     Rephrased(RephrasedParams);
-    /// Documents to what rules measure of them, and to rewritten ones.
+    /// Documents to measurements, and to rewritten documents.
     Measure(measure::MeasureParams);
-    /// What was measured to the documents kept, and their keys for deduplication.
+    /// Measurements to kept documents, and their keys for deduplication.
     Filter(filter::FilterParams);
-    /// A shard of another build to the tables by which its documents are found.
+    /// A shard of another build to lookup tables of its documents.
     AgainstKeys(EarlierKeys);
     /// Documents to band keys.
     Sketch(sketch::SketchParams);
@@ -92,7 +92,7 @@ registry! {
     Verify(verify::VerifyParams);
     /// Sampled documents to their shingles.
     Sample(SampleParams);
-    /// Documents to those that are like sampled ones.
+    /// Documents to those similar to sampled ones.
     Compare(CompareParams);
     /// Kept documents to their paragraphs.
     Paragraphs(paragraph::ParagraphParams);
@@ -112,7 +112,7 @@ registry! {
     ApplyCuts(apply::ApplyParams);
     /// Documents to those without evaluation text.
     Decontaminate(DecontaminateParams);
-    /// Variants to those whose originals are as they were.
+    /// Variants to those whose originals are unchanged.
     Parents(OrphansParams);
     /// Kept documents to a tokenizer.
     Train(train::TrainParams);

@@ -1,7 +1,7 @@
 //! Stage 1: a slice of an input file, or several small files, to normalized documents. Records that cannot be documents go to
-//! quarantine with their place; records of a kind that holds no document are counted among the dropped.
+//! quarantine with their place; records of kinds without documents are counted as dropped.
 //!
-//! Writes `documents.parquet` and `ids.rows`, and where there is anything to write `quarantine.jsonl` and `drops.parquet`.
+//! Writes `documents.parquet` and `ids.rows`, and, if not empty, `quarantine.jsonl` and `drops.parquet`.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -34,31 +34,31 @@ pub struct ReadParams {
     pub inputs: Vec<InputFile>,
     /// Which part of the file, if it is the only one.
     pub slice: Slice,
-    /// Its format, where the recipe says it.
+    /// Its format, if the recipe names it.
     pub format: Option<Format>,
-    /// Its encoding, where the recipe says it.
+    /// Its encoding, if the recipe names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding: Option<Charset>,
     /// Names of the fields.
     pub fields: FieldPaths,
-    /// How conversations become text, where the records are any.
+    /// How conversations become text, if the records are conversations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat: Option<ChatParams>,
     /// Values of the variant field.
     pub variants: Vec<String>,
     /// Normal form.
     pub normalize: NormalizeConfig,
-    /// What a record and a file may ask for.
+    /// Limits of a record and a file.
     pub limits: Limits,
-    /// Share of the texts that is passed on, per million, by hash of the text; all when absent.
+    /// Share of the texts to pass on, per million, by hash of the text; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<u32>,
-    /// Records that are read at most; the rest is left.
+    /// Most records to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
 }
 
-/// Whether a text is in a sample of so many per million; a larger sample holds every smaller one.
+/// Whether a text is in a sample of `ppm` per million; larger samples contain smaller ones.
 fn is_sampled(text: TextHash, per_million: u32) -> bool {
     (text.0 >> 64) * 1_000_000 < u128::from(per_million) << 64
 }
@@ -165,7 +165,7 @@ impl Reading<'_> {
     }
 }
 
-/// What is noted of a record that was skipped.
+/// Note about a skipped record.
 struct Left {
     id: String,
     document_id: DocumentId,
@@ -192,10 +192,10 @@ impl Left {
     }
 }
 
-/// Longest account of what is wrong with a conversation.
+/// Longest description of what is wrong with a conversation.
 const MAX_DETAIL_BYTES: usize = 300;
 
-/// Name of the stage in the audit of what it dropped.
+/// Name of the stage in its audit of dropped records.
 pub const STAGE: &str = "read";
 
 /// A shard has a bit for each tag, so a field with more distinct values ends the build at once.
@@ -271,7 +271,7 @@ fn accept(
 fn conversation(params: &ReadParams, chat: &Chat, raw: &Raw) -> std::result::Result<(String, Marks), Bad> {
     let normalized = |text: &str| match normalize(text, params.normalize) {
         Cow::Owned(text) => Some(text),
-        // What is borrowed may lack a byte order mark at its start.
+        // A borrowed text may lack a byte order mark at its start.
         Cow::Borrowed(same) => (same.len() < text.len()).then(|| same.to_owned()),
     };
     chat.document(&raw.text, &normalized).map_err(|Refusal { why, mut detail }| {

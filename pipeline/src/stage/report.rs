@@ -1,4 +1,4 @@
-//! What a task tells of what it did.
+//! A task's report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,13 +27,13 @@ pub struct Report {
     pub tags: BTreeSet<String>,
     /// Documents whose encoding was guessed, by encoding.
     pub guessed: BTreeMap<String, Tally>,
-    /// Files that hold no text, by what they are.
+    /// Files that hold no text, by kind.
     pub unreadable: BTreeMap<String, Tally>,
     /// Which fields with metadata any record had, as `FieldPaths::present` of the reader says.
     pub fields_seen: u8,
     /// Tokens with one end of document each, by variant.
     pub tokens: BTreeMap<u8, u64>,
-    /// Tokens that stand for text which the vocabulary has no token for.
+    /// Tokens that stand for text without a token in the vocabulary.
     #[serde(skip_serializing_if = "is_zero")]
     pub unknown_tokens: u64,
     /// Documents whose tokens do not give their text back.
@@ -46,7 +46,7 @@ pub struct Report {
     pub shard: Option<ShardInfo>,
 }
 
-/// How many, and one of them by name.
+/// Their number, and one of them by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// How many.
@@ -56,7 +56,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts one in a file, or in a member of it.
+    /// Counts one in a file or in a member of it.
     pub fn add(&mut self, member: Option<&str>, file: &str) {
         if self.n == 0 {
             self.example = member.map_or_else(|| file.to_owned(), |member| format!("{file}/{member}"));

@@ -1,5 +1,5 @@
 //! Stage 6: one shard, from all parts of a source: the documents of one variant whose families
-//! start with the same bits, in the order of the families. Where several documents are the same
+//! start with the same bits, in the order of the families. If several documents are the same
 //! variant of one family, the one with the lowest id is kept.
 //!
 //! Writes the shard and its table of texts, unless it would be empty.
@@ -23,7 +23,7 @@ use crate::tables::texts::{self, TextsWriter};
 use crate::tables::{DROPS, NAMES, STORED, TOKEN_ROWS, flagged};
 use crate::watch::Watch;
 
-/// Reason of a second document with the family and variant of another.
+/// Reason for a second document with the family and variant of another.
 pub const REASON: &str = "duplicate_variant";
 
 /// What belongs in the shard.
@@ -37,7 +37,7 @@ pub struct ShardParams {
     pub source_index: u16,
     /// Variant.
     pub variant: u8,
-    /// How many first bits of the family choose the shard.
+    /// Number of leading bits of the family that choose the shard.
     pub prefix_bits: u32,
     /// Those bits.
     pub prefix: u64,
@@ -52,7 +52,7 @@ pub struct ShardParams {
     /// Edges of the buckets of scores.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quality_edges: Vec<f64>,
-    /// Whether the tokens say which of them are trained, as those of conversations do.
+    /// Whether the tokens carry a training mask, as those of conversations do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub masked: bool,
 }
@@ -70,7 +70,7 @@ impl Stage for ShardParams {
     type Inputs = ShardInputs;
 
     /// # Errors
-    /// A part is damaged or the disk refuses.
+    /// A part is damaged or a write fails.
     fn run(&self, inputs: &ShardInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let mut rows = Vec::new();
         for (part, folder) in inputs.parts.iter().enumerate() {
@@ -173,7 +173,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    /// Of the documents that are kept: the first of each family.
+    /// Of the kept documents, the first of each family.
     fn new(folders: &[PathBuf], rows: &[(TokenRow, usize)]) -> Result<Numbers> {
         let parts: Vec<PartNames> =
             folders.iter().map(|folder| PartNames::read(&folder.join(NAMES))).collect::<Result<_>>()?;

@@ -1,4 +1,4 @@
-//! A task: one stage with its parameters and inputs, and the folder of what it makes.
+//! A task: one stage with its parameters and inputs, and the folder of its results.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct Call<S: Stage> {
     pub inputs: S::Inputs,
 }
 
-/// Parameters as a fingerprint has them.
+/// Parameters in the form used by the fingerprint.
 #[derive(Serialize)]
 #[serde(bound = "")]
 struct Named<'a, S: Stage> {
@@ -48,7 +48,7 @@ struct Named<'a, S: Stage> {
 }
 
 impl<S: Stage> Call<S> {
-    /// Of the versions of the program, the parameters and the inputs.
+    /// Digest of the program versions, the parameters and the inputs.
     pub(super) fn fingerprint(&self, version: (u32, u32), work: &Path) -> String {
         let mut places: Vec<&Path> = Vec::new();
         self.inputs.each(&mut |path| places.push(path.strip_prefix(work).unwrap_or(path)));
@@ -93,9 +93,9 @@ impl Task {
     }
 }
 
-/// Does a task, unless its report is there already.
+/// Runs a task, unless its report exists.
 ///
-/// The work is done in a folder of its own, which becomes the task's at the end: what a killed run leaves
+/// The work is done in a separate folder that becomes the task's at the end: what a killed run leaves
 /// behind cannot mix in, another process may do the same task at once, and a report means that all the
 /// rest is complete.
 ///

@@ -274,8 +274,8 @@ fn samples() -> Vec<(String, Task)> {
     ]
 }
 
-/// A work folder is found again by these names: a change of one means that every build does that stage anew. Where
-/// that is wanted, the versions of this crate say so, on which these names do not depend.
+/// Work folders are found by these names: changing one means that every build reruns that stage. If
+/// that is intended, change this crate's versions, which these names do not depend on.
 const FINGERPRINTS: &str = "
 read/318109046313d15f1672ea5c
 rephrased/5d2e08056e017209b81a62fd

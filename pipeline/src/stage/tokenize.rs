@@ -32,7 +32,7 @@ use crate::tables::{DROPS, IDS, NAMES, STORED, TOKEN_ROWS, TOKENS, flagged};
 use crate::tokenizer::{Encoder, EncoderOptions, MarkedIds, Vocabulary};
 use crate::watch::Watch;
 
-/// Reason for documents of which the tokenizer leaves nothing.
+/// Reason for documents without any tokens.
 pub const REASON: &str = "no_tokens";
 /// Reason for documents that the tokenizer cannot encode.
 pub const REFUSED: &str = "not_encodable";
@@ -51,12 +51,12 @@ pub struct TokenizeParams {
     pub has_scores: bool,
 }
 
-/// Text that one thread encodes before it looks for other work. Smaller batches stay with the
+/// Text that one thread encodes before it looks for more work. Smaller batches stay with the
 /// thread of the task.
 const CHUNK_BYTES: usize = 256 << 10;
 
 inputs! {
-    /// What is tokenized, and with what.
+    /// Input and settings of a task.
     pub struct TokenizeInputs {
         /// The part.
         part: PlacedDocuments,
@@ -74,7 +74,7 @@ impl Stage for TokenizeParams {
     type Inputs = TokenizeInputs;
 
     /// # Errors
-    /// The part or the tokenizer cannot be used, the disk refuses, or a document that is verified has other
+    /// The part or the tokenizer cannot be used, a write fails, or a document that is verified has other
     /// ids in the reference.
     fn run(&self, inputs: &TokenizeInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let TokenizeInputs { part, tokenizer, tags, scores } = inputs;
@@ -201,7 +201,7 @@ fn chunks<'c, 'd>(documents: &'c [(u32, Document<'d>)]) -> Vec<&'c [(u32, Docume
     chunks
 }
 
-/// What all documents of a part are encoded with.
+/// The encoder of a part's documents.
 struct Encode<'a> {
     encoder: &'a Encoder,
     vocabulary: Vocabulary,
@@ -220,14 +220,14 @@ struct Encoded {
 }
 
 struct EncodedDocument {
-    /// Bytes as read that are left of it.
+    /// Bytes as read that remain of it.
     left_bytes: u32,
     n_tokens: u32,
-    /// Its text as a zstd frame where the tokens do not give it back; else empty.
+    /// Its text as a zstd frame if the tokens do not give it back; else empty.
     stored: Vec<u8>,
     /// Tokens that stand for unknown text.
     n_unknown: u32,
-    /// Whether the tokens give back what is left of its text.
+    /// Whether the tokens give back the rest of its text.
     gives_back: bool,
     /// Why it cannot be encoded.
     refused: Option<String>,
@@ -240,13 +240,13 @@ impl Encode<'_> {
         for (row, document) in documents {
             let cuts = self.cuts.of(*row);
             let cut_bytes: u64 = cuts.raw_bytes(document.raw_bytes, document.text.len()).values().sum();
-            // What was cut is booked by the stage that cut it; this document is what is left.
+            // Cuts are recorded by the stage that made them; this document is the rest.
             let left_bytes = document.raw_bytes - cut_bytes as u32;
             let text = cuts.apply(document.text)?;
             let is_chat = !document.metadata.marks.is_empty();
             let mut trained = Vec::new();
             ids.clear();
-            // Of a conversation the template writes the begin.
+            // The template writes the begin token of a conversation.
             ids.extend(self.encoder.bos().filter(|_| !is_chat).map(|bos| bos.0));
             let n_boundaries = ids.len();
             let encoded_text = match is_chat {
@@ -255,7 +255,7 @@ impl Encode<'_> {
                     .map(|found| (ids, trained) = (found.ids, found.trained)),
                 false => self.encoder.encode_into(&text, &mut ids),
             };
-            // What the tokenizer cannot do with one document is no reason to end the build.
+            // One document that the tokenizer cannot handle does not end the build.
             let refused = match encoded_text {
                 Err(Error::Tokenizer { message, .. }) => Some(message),
                 other => other.map(|()| None)?,
@@ -360,7 +360,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Notes a document whose tokens are written.
+    /// Records a document whose tokens are written.
     fn append<'t>(
         &mut self,
         document: &Document<'t>,

@@ -1,4 +1,4 @@
-//! Stage 4, if the recipe asks for it: a tokenizer from a sample of the kept documents. The sample
+//! Stage 4, if the recipe asks for it: trains a tokenizer on a sample of the kept documents. The sample
 //! is chosen by document id, so it is the same for any order and any split of the input.
 //!
 //! Writes `tokenizer.json`.
@@ -48,10 +48,10 @@ impl Stage for TrainParams {
     type Inputs = TrainInputs;
 
     /// # Errors
-    /// A part is damaged, or the disk refuses.
+    /// A part is damaged, or a write fails.
     fn run(&self, inputs: &TrainInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let sample = Sample::choose(&inputs.parts, self.sample_bytes)?;
-        // The library wants an iterator that cannot fail, so a failure ends it and is kept here.
+        // The library wants an iterator that cannot fail, so an error ends it and is kept here.
         let failure = Mutex::new(None);
         let keep_failure = |e| {
             failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);

@@ -1,4 +1,4 @@
-//! Audit tables: one Parquet row for every document that was dropped, with the value that was
+//! Audit tables: one Parquet row for every dropped document, with the value that was
 //! measured and the limit it missed.
 
 use std::path::{Path, PathBuf};
@@ -23,15 +23,15 @@ pub struct Drop<'a> {
     pub stage: &'a str,
     /// Name of the reason, as in the ledger.
     pub reason: &'a str,
-    /// What was measured; NaN where nothing was.
+    /// The measured value; NaN if there is none.
     pub measured: f64,
-    /// The limit that it missed; NaN where there is none.
+    /// The limit that it missed; NaN if there is none.
     pub threshold: f64,
     /// Bytes of the text as read.
     pub raw_bytes: u64,
 }
 
-/// Collects the rows of `drops`; they are few enough to hold a batch in memory.
+/// Collects the rows of `drops`, few enough to hold a batch in memory.
 #[derive(Default)]
 pub struct Drops {
     n_rows: usize,
@@ -62,7 +62,7 @@ impl Drops {
     /// Writes the table; no file appears when nothing was dropped.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn write(mut self, path: &Path) -> Result<Option<PathBuf>> {
         if self.n_rows == 0 {
             return Ok(None);

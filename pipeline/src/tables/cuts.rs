@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 /// Which method made a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
-    /// The paragraph stands in other documents too.
+    /// The paragraph also occurs in other documents.
     Paragraph,
-    /// The bytes stand somewhere else too.
+    /// The bytes also occur elsewhere.
     Substring,
     /// The text is in an evaluation set.
     Contamination,
@@ -61,7 +61,7 @@ impl Cuts {
     /// Writes a list and returns its place in `work`.
     ///
     /// # Errors
-    /// The rows overlap or are out of order, which is a bug, or the disk refuses.
+    /// The rows overlap or are out of order, which is a bug, or a write fails.
     pub fn write(work: &Path, rows: &[CutRow]) -> Result<PathBuf> {
         let mut bytes = Vec::with_capacity(rows.len() * CutRow::BYTES);
         rows.iter().for_each(|row| row.put(&mut bytes));
@@ -87,7 +87,7 @@ impl Cuts {
         Ok(Cuts { path: path.to_owned(), rows })
     }
 
-    /// A list that is on no disk; rows must be sorted and without overlap.
+    /// A list in memory; rows must be sorted and must not overlap.
     pub fn of_rows(rows: Vec<CutRow>) -> Cuts {
         Cuts { path: PathBuf::new(), rows }
     }
@@ -97,7 +97,7 @@ impl Cuts {
         &self.rows
     }
 
-    /// The cuts of one document, which may be none.
+    /// The cuts of one document, possibly none.
     pub fn of(&self, row: u32) -> DocumentCuts<'_> {
         let start = self.rows.partition_point(|cut| cut.row < row);
         let n_rows = self.rows[start..].partition_point(|cut| cut.row == row);
@@ -123,7 +123,7 @@ impl<'a> DocumentCuts<'a> {
         self.rows
     }
 
-    /// What is left of a text, as stretches between the cuts, each with its first byte in the text.
+    /// The rest of a text, as stretches between the cuts, each with its offset in the text.
     /// Stretches of no bytes are left out.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl<'a> DocumentCuts<'a> {
         Ok(Cow::Owned(self.pieces(text)?.into_iter().map(|(_, piece)| piece).collect()))
     }
 
-    /// Bytes as read that each method cut: cuts are places in the normalized text, whose length may differ from
+    /// Bytes as read that each method cut: cuts are positions in the normalized text, whose length may differ from
     /// what was read, so a cut counts by its share, `raw_bytes * cut / text_bytes`, where the sum of
     /// cuts is rounded down, and the share of a later method is what is left of that sum. Where normalization
     /// changed nothing, these are the bytes of the cuts.
@@ -231,7 +231,7 @@ mod tests {
     fn cut_bytes_are_shares_of_the_bytes_as_read() {
         use Method::{Paragraph, Substring};
         let cuts = list(&[cut(0, 0, 10, Paragraph), cut(0, 20, 25, Substring)]);
-        // Nothing was changed by normalization: the bytes themselves.
+        // Normalization changed nothing: the bytes themselves.
         assert_eq!(cuts.of(0).raw_bytes(100, 100), [(Paragraph, 10), (Substring, 5)].into());
         // 107 bytes were read: 107 * 10 / 100 = 10, 107 * 15 / 100 = 16.
         assert_eq!(cuts.of(0).raw_bytes(107, 100), [(Paragraph, 10), (Substring, 6)].into());

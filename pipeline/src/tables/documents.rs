@@ -65,7 +65,7 @@ fn schema() -> Arc<Schema> {
         maybe("date", DataType::Utf8),
         maybe("score", DataType::Float64),
         maybe("url", DataType::Utf8),
-        // These two are absent in parts that earlier versions wrote.
+        // These two are absent in parts written by earlier versions.
         field("kept", DataType::Utf8),
         field("marks", DataType::Utf8),
         field("text", DataType::Utf8),
@@ -150,7 +150,7 @@ impl DocumentWriter {
     /// Appends a document.
     ///
     /// # Errors
-    /// The disk refuses, or the part has 2^32 - 1 documents already.
+    /// A write fails, or the part has 2^32 - 1 documents already.
     pub fn append(&mut self, document: &Document<'_>) -> Result<()> {
         self.n_rows = self.n_rows.checked_add(1).ok_or_else(|| {
             Error::data(&self.path, "a part holds at most 2^32 - 1 documents; split the input file")
@@ -206,7 +206,7 @@ impl DocumentWriter {
     /// Makes the part appear.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
         self.writer.into_inner().map_err(Error::parquet(&self.path))?.commit()
@@ -258,7 +258,7 @@ impl DocumentBatches {
         DocumentBatches::open_at(path, columns, 0)
     }
 
-    /// Opens a part at a row; what lies before it is not decoded.
+    /// Opens a part at a row, without decoding earlier ones.
     ///
     /// # Errors
     /// It is missing or damaged.

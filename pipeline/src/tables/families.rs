@@ -1,4 +1,4 @@
-//! Families and variants that deduplication gives to documents of a part (`action = "family"`), instead of those of their
+//! Families and variants that deduplication assigns to documents of a part (`action = "family"`), instead of those of their
 //! records. Lists are named by their content, so parts in which nothing changes keep their later work.
 
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ impl Families {
     /// Writes a list of ascending rows, and returns its place in `work`.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn write(work: &Path, rows: &[FamilyRow]) -> Result<PathBuf> {
         let mut bytes = Vec::with_capacity(rows.len() * FamilyRow::BYTES);
         rows.iter().for_each(|row| row.put(&mut bytes));
@@ -34,7 +34,7 @@ impl Families {
         Ok(Families(rows::read(path)?))
     }
 
-    /// The document with the family and variant that it was given, if any.
+    /// The document with its assigned family and variant, if any.
     pub fn place<'a>(&self, row: u32, document: Document<'a>) -> Document<'a> {
         match self.0.binary_search_by_key(&row, |given| given.row) {
             Ok(i) => Document { family: FamilyId(self.0[i].family), variant: self.0[i].variant, ..document },

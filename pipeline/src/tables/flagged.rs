@@ -1,13 +1,13 @@
-//! Token ids of conversations between tokenizing and sharding: two high bits of each, which no id has, say what is trained.
+//! Token ids of conversations between tokenizing and sharding: two high bits of each, which no id has, say which are trained.
 
 use moe_shards::TokenId;
 
 /// The token is trained.
 const TRAINED: u32 = 1 << 31;
-/// Of the last token of a document: the end of the document after it is trained.
+/// On the last token of a document: its end-of-document token is trained.
 const EOD_TRAINED: u32 = 1 << 30;
 
-/// Puts the flags of a document into its ids, which are below 2^30; there is one flag more, for the end of the document.
+/// Puts a document's flags into its ids, which are below 2^30; one more flag is for the end of the document.
 pub fn pack(ids: &mut [u32], trained: &[bool]) {
     for (id, _) in ids.iter_mut().zip(trained).filter(|(_, trained)| **trained) {
         *id |= TRAINED;

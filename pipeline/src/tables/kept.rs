@@ -1,5 +1,5 @@
-//! Documents that a build kept, as they are after every rule and cut: with the family that deduplication gave them, the quality
-//! of their score, the tags of filters, and what is left of their text.
+//! Documents that a build kept, after all rules and cuts: with the family from deduplication, the quality
+//! from their score, the tags from filters, and the rest of their text.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,11 +20,11 @@ use crate::error::Result;
 pub struct Kept<'a> {
     /// Its row in the part.
     pub row: u32,
-    /// The document, with its family; its text is the one before cuts.
+    /// The document with its family; its text is from before cuts.
     pub document: Document<'a>,
     /// What is cut from it.
     pub cuts: DocumentCuts<'a>,
-    /// Its quality, of the record or of the score.
+    /// Its quality, from the record or the score.
     pub quality: Option<u8>,
     /// The classifier's score that decides the quality, if there is one.
     pub score: Option<f64>,
@@ -44,7 +44,7 @@ impl<'a> Kept<'a> {
     pub fn left_bytes(&self) -> u32 {
         let Document { raw_bytes, text, .. } = self.document;
         let cut: u64 = self.cuts.raw_bytes(raw_bytes, text.len()).values().sum();
-        // What is cut is a share of the document.
+        // Cuts are a share of the document.
         raw_bytes - cut as u32
     }
 

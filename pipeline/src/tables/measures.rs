@@ -1,4 +1,4 @@
-//! `measures.rows`: what the rules of a source measured of each document of a part, as 64-bit floats.
+//! `measures.rows`: the rules' measurements of each document of a part, as 64-bit floats.
 //!
 //! ```text
 //! block    values, little-endian, row by row           1024 rows; only the last block is shorter
@@ -9,7 +9,7 @@
 //!          XXH3-64 of the trailer so far               u64
 //! ```
 //!
-//! The trailer fixes the length of the file to the byte, so that damage and truncation are errors.
+//! The trailer fixes the length of the file to the byte, so damage and truncation are detected.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -48,7 +48,7 @@ impl MeasuresWriter {
     /// Appends a row.
     ///
     /// # Errors
-    /// It is of another length than the others, or the disk refuses.
+    /// Its length differs from the others, or a write fails.
     pub fn push(&mut self, row: &[f64]) -> Result<()> {
         if row.len() != self.n_columns {
             let message =
@@ -71,7 +71,7 @@ impl MeasuresWriter {
     /// Makes the table appear.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn finish(mut self) -> Result<()> {
         if !self.block.is_empty() {
             self.end_block()?;
@@ -102,7 +102,7 @@ impl Measures {
     /// Opens a table.
     ///
     /// # Errors
-    /// It is missing, truncated or no table.
+    /// It is missing, truncated or not a table.
     pub fn open(path: &Path) -> Result<Measures> {
         let file = File::open(path).map_err(Error::io(path, "open"))?;
         let n_bytes = file.metadata().map_err(Error::io(path, "read"))?.len();

@@ -1,8 +1,8 @@
-//! Files that stages leave for each other under `out/work/`: documents as Parquet, and tables of
+//! Files that stages pass to each other under `out/work/`: documents as Parquet, and tables of
 //! fixed-size rows, sorted so that a later stage can read a range without an index.
 //!
 //! They are private to one build of this program ([`crate::BUILD_VERSION`] is part of their
-//! fingerprints) and may be deleted at any time: what is missing is made again.
+//! fingerprints) and may be deleted at any time: missing files are made again.
 
 pub mod attempt;
 pub mod audit;
@@ -36,9 +36,9 @@ pub const DOCUMENTS: &str = "documents.parquet";
 pub const DOCUMENT_IDS: &str = "ids.rows";
 /// Records of a part that are not documents.
 pub const QUARANTINE: &str = "quarantine.jsonl";
-/// What rules measured of the documents of a part.
+/// Measurements of the documents of a part.
 pub const MEASURES: &str = "measures.rows";
-/// Tags that filters gave to documents of a part, as bits.
+/// Tags from filters for documents of a part, as bits.
 pub const TAGS: &str = "tags.rows";
 /// The names of these bits.
 pub const TAG_NAMES: &str = "tags.json";
@@ -68,7 +68,7 @@ pub const CUT_AUDIT: &str = "cuts.parquet";
 pub const MATCHES: &str = "matches.jsonl";
 /// Audit of them.
 pub const CONTAMINATION_AUDIT: &str = "contamination.parquet";
-/// What decides which of a part's documents survive fuzzy deduplication.
+/// Ranks that decide which of a part's documents survive fuzzy deduplication.
 pub const SKETCHES: &str = "sketches.run";
 /// Band keys of a part's documents.
 pub const SKETCH_KEYS: &str = "keys.run";
@@ -80,7 +80,7 @@ pub const SHINGLES: &str = "shingles.u64";
 pub const VERDICTS: &str = "verdicts.run";
 /// Shingles and band keys of the sampled documents of a part.
 pub const SAMPLE: &str = "sample.run";
-/// Documents of a part that are like sampled ones.
+/// Documents of a part similar to sampled ones.
 pub const PAIRS: &str = "pairs.run";
 /// A tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -90,7 +90,7 @@ pub const TOKENS: &str = "tokens.u32";
 pub const IDS: &str = "ids.txt";
 /// Languages and tags of a part, numbered by first appearance.
 pub const NAMES: &str = "names.json";
-/// Texts of a part that their tokens do not give back, one zstd frame each.
+/// Texts of a part not given back by their tokens, one zstd frame each.
 pub const STORED: &str = "stored.zst";
 /// Where each document's tokens and id are, sorted by variant and family.
 pub const TOKEN_ROWS: &str = "tokens.rows";
@@ -105,7 +105,7 @@ pub const PREDICTION: &str = "prediction.json";
 /// Characters of the digests that name the folders of tasks.
 const DIGEST_CHARS: usize = 24;
 
-/// Makes an empty folder. Only for folders that are named by the digest of what is made in them.
+/// Makes an empty folder. Only for folders named by the digest of their contents.
 ///
 /// # Errors
 /// The operating system refuses.
@@ -117,8 +117,8 @@ pub fn clear_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io(folder, "create folder"))
 }
 
-/// Deletes what tasks left in a work folder, but for `used`: files and folders that are named by a digest, in the folders of the
-/// stages, and our own files next to these. Whatever else lies there stays.
+/// Deletes results of tasks in a work folder, except `used`: files and folders named by a digest, in the folders of the
+/// stages, and our own files next to them. Everything else stays.
 ///
 /// # Errors
 /// The operating system refuses.
@@ -135,7 +135,7 @@ pub fn clear_work(work: &Path, used: &BTreeSet<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Deletes all that we have left in a work folder, and the folder if nothing else is in it.
+/// Deletes everything of ours in a work folder, and the folder if it is then empty.
 ///
 /// # Errors
 /// The operating system refuses.
@@ -150,7 +150,7 @@ pub fn remove_work(work: &Path) -> Result<()> {
     remove_if_empty(work)
 }
 
-/// Deletes what a dry run has made in a work folder.
+/// Deletes the results of a dry run in a work folder.
 ///
 /// # Errors
 /// The operating system refuses.
@@ -176,7 +176,7 @@ fn is_digest(path: &Path) -> bool {
     stem.len() == DIGEST_CHARS && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Deletes a folder that nothing is in.
+/// Deletes an empty folder.
 ///
 /// # Errors
 /// The operating system refuses for another reason.
@@ -189,7 +189,7 @@ pub fn remove_if_empty(folder: &Path) -> Result<()> {
     }
 }
 
-/// What is in a folder, sorted; nothing if there is none.
+/// Entries of a folder, sorted; empty if it does not exist.
 ///
 /// # Errors
 /// The operating system refuses.
@@ -202,7 +202,7 @@ pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths.map_err(Error::io(folder, "read"))?.into_iter().collect())
 }
 
-/// An error of a file for a library that writes into it.
+/// A file error in the form of a library that writes to it.
 pub fn io_error(error: moe_shards::Error) -> io::Error {
     match error {
         // The kind decides the exit code.
@@ -226,7 +226,7 @@ impl Sink {
     /// Makes the file appear.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn commit(self) -> Result<()> {
         Ok(self.0.commit()?)
     }

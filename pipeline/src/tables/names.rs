@@ -1,5 +1,5 @@
 //! Numbers for the languages and tags of a part, in the order of their first appearance. The rows
-//! of a part hold numbers; the shard numbers them anew, over the parts it is made of.
+//! of a part hold numbers; the shard renumbers them over all its parts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,7 +34,7 @@ impl PartNames {
     /// Writes them.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn write(&self, path: &Path) -> Result<()> {
         Ok(atomic::write_file(path, &json::canonical(self))?)
     }

@@ -1,4 +1,4 @@
-//! `work/parts.json`: where each part came from and where its tables are, for commands that look at single documents.
+//! `work/parts.json`: where each part came from and where its tables are, for commands that inspect single documents.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::recipe::inputs::any_path;
 /// Name of the file in the work folder.
 pub const FILE: &str = "parts.json";
 const VERSION: u32 = 4;
-/// Oldest version that is read: parts were of one file each.
+/// Oldest readable version: each part was one file.
 const OLDEST: u32 = 3;
 
 /// All parts of a build.
@@ -35,10 +35,10 @@ pub struct Parts {
 pub struct PartPlace {
     /// Name of its source.
     pub source: String,
-    /// The input file, the first of several.
+    /// The input file, or the first of several.
     #[serde(with = "any_path")]
     pub file: PathBuf,
-    /// All of them, where there are several.
+    /// All of them, if there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileOfPart>,
     /// Which part of the file, in words; empty for the whole file.
@@ -59,10 +59,10 @@ pub struct PartPlace {
     pub cuts: PathBuf,
     /// The list of its documents that were put into other families.
     pub families: PathBuf,
-    /// Scores that decide the quality of its documents, where `[quality]` made them.
+    /// Scores that decide the quality of its documents, if `[quality]` made them.
     #[serde(default)]
     pub scores: Option<PathBuf>,
-    /// Folder of the tags that filters gave, where they gave any.
+    /// Folder of the tags from filters, if there are any.
     #[serde(default)]
     pub tags: Option<PathBuf>,
     /// Folder of its tokens; absent in a build of text alone.
@@ -96,7 +96,7 @@ impl PartPlace {
         (&self.file, row)
     }
 
-    /// Everything that is relative to the work folder.
+    /// All paths relative to the work folder.
     fn tables(&self) -> impl Iterator<Item = &Path> {
         let always = [&self.read, &self.documents, &self.kept, &self.removed, &self.cuts, &self.families];
         let sometimes = [&self.measures, &self.scores, &self.tags, &self.tokens];
@@ -104,7 +104,7 @@ impl PartPlace {
     }
 }
 
-/// A stage that a build does not have leaves an empty path.
+/// A stage that a build lacks leaves an empty path.
 fn is_inside(table: &Path) -> bool {
     table.as_os_str().is_empty() || table.to_str().is_some_and(file_names::is_below)
 }
@@ -152,7 +152,7 @@ impl Parts {
     /// Writes `work/parts.json`.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn write(&self, work: &Path) -> Result<()> {
         Ok(atomic::write_file(&work.join(FILE), &json::canonical(self))?)
     }

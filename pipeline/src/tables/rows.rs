@@ -50,7 +50,7 @@ macro_rules! row {
 pub(crate) use row;
 
 row! {
-    /// A document that passed the filters, for deduplication. Of rows with one key the least one
+    /// A document that passed the filters, for deduplication. Of rows with one key, the lowest
     /// survives: the earlier source, the original before its variants, then the lower document id;
     /// the fields after that only make the order total for documents that share an id.
     KeyRow {
@@ -141,7 +141,7 @@ row! {
         row: u32,
         /// First byte, at the start of a character.
         start: u32,
-        /// Byte after the last one.
+        /// Byte after the last.
         end: u32,
         /// [`crate::tables::cuts::Method`] that made the cut.
         method: u8,
@@ -192,7 +192,7 @@ row! {
 /// Writes a table.
 ///
 /// # Errors
-/// The disk refuses.
+/// A write fails.
 pub fn write<R: Row>(path: &Path, rows: &[R]) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
     let mut bytes = Vec::new();
@@ -250,10 +250,10 @@ impl<R: Row> Table<R> {
         self.len == 0
     }
 
-    /// Number of the first row of a sorted table for which `before` does not hold.
+    /// Number of the first row of a sorted table where `before` is false.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn bisect(&self, before: impl Fn(&R) -> bool) -> Result<u64> {
         let (mut low, mut high) = (0, self.len);
         let mut bytes = vec![0; R::BYTES];
@@ -270,7 +270,7 @@ impl<R: Row> Table<R> {
     /// Rows `start..end`.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn read(&self, start: u64, end: u64) -> Result<Vec<R>> {
         let n_rows = end.saturating_sub(start) as usize;
         let mut bytes = vec![0; n_rows * R::BYTES];
@@ -281,7 +281,7 @@ impl<R: Row> Table<R> {
     }
 }
 
-/// Reads tokens or text from anywhere in a file.
+/// Reads tokens or text at any offset of a file.
 #[derive(Debug)]
 pub struct Blob {
     path: PathBuf,
@@ -300,7 +300,7 @@ impl Blob {
     /// Fills `bytes` from `offset` on.
     ///
     /// # Errors
-    /// The file is shorter, or the disk refuses.
+    /// The file is shorter, or a write fails.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         self.file.read_exact_at(bytes, offset).map_err(Error::io(&self.path, "read"))
     }

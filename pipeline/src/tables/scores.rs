@@ -1,5 +1,5 @@
-//! Scores of the documents of a part that are left, in a file named by its content, so that a part with the same
-//! scores as before needs no new tokenization. And their quantiles over all parts.
+//! Scores of the remaining documents of a part, in a file named by its content, so that a part with the same
+//! scores as before is not tokenized again. And their quantiles over all parts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub fn from_bits(bits: u32) -> Option<f64> {
 /// Writes the scores of a part and returns their place in `work`.
 ///
 /// # Errors
-/// The disk refuses.
+/// A write fails.
 pub fn write(work: &Path, scores: &[ScoreRow]) -> Result<PathBuf> {
     let mut bytes = Vec::with_capacity(scores.len() * ScoreRow::BYTES);
     scores.iter().for_each(|score| score.put(&mut bytes));
@@ -50,7 +50,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<u32, u32>> {
     Ok(rows::read::<ScoreRow>(path)?.into_iter().map(|row| (row.row, row.score)).collect())
 }
 
-/// How much text has which score. Scores are told apart to one part in 2^15, which bounds the memory whatever the
+/// Distribution of text over scores. Scores are resolved to one part in 2^15, which bounds the memory whatever the
 /// number of documents.
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {

@@ -25,7 +25,7 @@ impl Table {
     /// columns.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn write(&mut self, columns: impl IntoIterator<Item = (&'static str, ArrayRef, bool)>) -> Result<()> {
         let path = &self.path;
         let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(Error::parquet(path))?;
@@ -42,7 +42,7 @@ impl Table {
     /// Makes the file appear; false when it has no rows.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn finish(self) -> Result<bool> {
         let Some(writer) = self.writer else { return Ok(false) };
         writer.into_inner().map_err(Error::parquet(&self.path))?.commit()?;

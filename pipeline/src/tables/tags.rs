@@ -1,5 +1,5 @@
-//! Tags that filters give to the documents of a part: `tags.rows` with a bit for each tag, and `tags.json`
-//! with their names. Neither is there where no document got one.
+//! Tags from filters for the documents of a part: `tags.rows` with a bit for each tag, and `tags.json`
+//! with their names. Neither exists if no document has one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,10 +19,10 @@ pub struct TagsWriter {
 }
 
 impl TagsWriter {
-    /// Notes the tags of a document; documents come in ascending order.
+    /// Records the tags of a document; documents come in ascending order.
     ///
     /// # Errors
-    /// All tags so far, if they are more than a data set can have.
+    /// All tags so far, if there are more than a data set can have.
     pub fn add(&mut self, row: u32, tags: &[String]) -> std::result::Result<(), Vec<String>> {
         let mut bits = 0u8;
         for tag in tags {
@@ -45,7 +45,7 @@ impl TagsWriter {
     /// Writes the tags into the folder of a task, if there are any.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn write(&self, folder: &Path) -> Result<()> {
         if self.rows.is_empty() {
             return Ok(());

@@ -1,6 +1,6 @@
-//! `dedup/NAME.texts`: what a later build has to know of the shard `NAME` in order not to take in its documents again. It holds the
-//! hash of every document's normalized text, and the text itself where the tokens of the shard do not give it back: because
-//! something was cut from it, or because the tokenizer loses something. The format is defined in `docs/dedup-format.md`.
+//! `dedup/NAME.texts`: what a later build needs to know about the shard `NAME` to leave out its documents. It holds the
+//! hash of every document's normalized text, and the text itself if the tokens of the shard do not give it back: because
+//! part of it was cut, or the tokenizer is lossy. The format is defined in `docs/dedup-format.md`.
 //!
 //! ```text
 //! blobs    the stored texts, one zstd frame each, in the order of their documents
@@ -27,13 +27,13 @@ pub const VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"MOETXT01";
 const TRAILER_BYTES: u64 = 88;
 const HASH_BYTES: u64 = 16;
-/// Bytes that are read at once where a file is read as a whole.
+/// Bytes to read at once when a whole file is read.
 const BLOCK_BYTES: u64 = 1 << 20;
 /// Level of zstd: the fastest that still halves text.
 const LEVEL: i32 = 3;
 
 row! {
-    /// A text that the shard's tokens do not give back.
+    /// A text not given back by the shard's tokens.
     StoredRow {
         /// Document of the shard.
         doc: u32,
@@ -49,7 +49,7 @@ row! {
 /// A text as a zstd frame.
 ///
 /// # Errors
-/// The library refuses; it does not in practice.
+/// The library refuses, which does not happen in practice.
 pub fn compress(text: &str) -> std::io::Result<Vec<u8>> {
     zstd::bulk::compress(text.as_bytes(), LEVEL)
 }
@@ -86,7 +86,7 @@ impl TextsWriter {
     /// Notes the next document of the shard; `stored` is its text as [`compress`] made it, with the bytes of the text.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn append(&mut self, hash: TextHash, stored: Option<(u32, &[u8])>) -> Result<()> {
         if let Some((text_bytes, frame)) = stored {
             // A shard has at most 2^32 - 1 documents, and a text is below 2^32 bytes.
@@ -103,7 +103,7 @@ impl TextsWriter {
     /// Makes the file appear; `bin` is the digest of the shard's tokens.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn finish(mut self, bin: Hash) -> Result<()> {
         self.file.write(&self.hashes)?;
         self.file.write(&self.rows)?;
@@ -230,7 +230,7 @@ impl Texts {
     /// Hash of a document's text.
     ///
     /// # Errors
-    /// There is no such document, or the disk refuses.
+    /// There is no such document, or a write fails.
     pub fn hash(&self, doc: u32) -> Result<TextHash> {
         if u64::from(doc) >= self.n_docs {
             return Err(Error::data(&self.path, format!("has no document {doc}, but {}", self.n_docs)));
@@ -260,7 +260,7 @@ impl Texts {
     /// Reads both tables and checks their checksum.
     ///
     /// # Errors
-    /// It does not match, or the disk refuses.
+    /// It does not match, or a write fails.
     pub fn verify_tables(&self) -> Result<()> {
         let mut hasher = Xxh3::new();
         let mut at = self.n_blob_bytes;
@@ -307,7 +307,7 @@ impl ReadableShard {
         Ok(ReadableShard { shard, texts, vocabulary: Vocabulary::read(tokenizer)?, ids: Vec::new() })
     }
 
-    /// The normalized text of a document, as it was before anything was cut, and its hash, by which it was checked.
+    /// The normalized text of a document before cuts, and its hash, which was verified.
     ///
     /// # Errors
     /// There is no such document, or what is read is not the text that was written.
@@ -398,7 +398,7 @@ mod tests {
         assert_eq!((texts.n_docs(), texts.n_stored(), texts.bin()), (3, 1, Hash::of(b"tokens")));
         assert_eq!(texts.hash(1).unwrap(), TextHash::of("a stored text, a stored text"));
         assert_eq!(texts.stored(1).unwrap().unwrap(), b"a stored text, a stored text");
-        // What is written today is the same, but for the frame, which may come out otherwise in another zstd.
+        // Today's output is the same, except for the frame, which may depend on the version of zstd.
         let dir = tempfile::tempdir().unwrap();
         write(&dir.path().join("a.texts"));
         let now = Texts::open(&dir.path().join("a.texts")).unwrap();

@@ -10,7 +10,7 @@
 //! - between a single line break after a visible character and a visible character: a break at the
 //!   end of punctuation belongs to it, one before white space to that, but after it always comes
 //!   an end;
-//! - between an ideograph or kana and a comma or full stop, for text without spaces: a run of
+//! - between an ideograph or kana and a comma or period, for text without spaces: a run of
 //!   letters ends at punctuation.
 //!
 //! NFC composes nothing across these places, as neither side of them combines.

@@ -257,7 +257,7 @@ impl Cache {
     /// nothing, if the request is answered already: the first answer stays.
     ///
     /// # Errors
-    /// The cache is open for reading only, or the disk refuses.
+    /// The cache is open for reading only, or a write fails.
     pub fn append(&mut self, key: &Key, completion: &Completion) -> Result<bool> {
         if self.contains(key) {
             return Ok(false);
@@ -284,7 +284,7 @@ impl Cache {
     /// Puts a request on the poison list. It stays there until it is answered.
     ///
     /// # Errors
-    /// The cache is open for reading only, or the disk refuses.
+    /// The cache is open for reading only, or a write fails.
     pub fn poison(&mut self, poisoned: Poisoned) -> Result<()> {
         let writer = self.writer.as_mut().ok_or_else(|| read_only(&self.dir))?;
         let object = serde_json::to_string(&poisoned).unwrap_or_else(|e| panic!("not a JSON value: {e}"));
@@ -307,7 +307,7 @@ impl Cache {
     /// Flushes if [`CacheOptions::fsync_after`] has passed since the last time and something is new.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn flush_if_due(&mut self) -> Result<()> {
         match &self.writer {
             Some(writer) if writer.due() => self.flush(),
@@ -318,7 +318,7 @@ impl Cache {
     /// Makes everything survive a power failure.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn flush(&mut self) -> Result<()> {
         if let Some(((_, plain), writer)) = self.growing.as_ref().zip(self.writer.as_mut()) {
             if writer.unsynced > 0 {
@@ -335,7 +335,7 @@ impl Cache {
     /// [`CacheOptions::segment_bytes`]; makes a cache smaller before it is shipped.
     ///
     /// # Errors
-    /// The cache is open for reading only, or the disk refuses; then the segment stays as it was.
+    /// The cache is open for reading only, or a write fails; then the segment stays as it was.
     pub fn seal(&mut self) -> Result<()> {
         self.flush()?;
         let Some(((number, plain), writer)) = self.growing.as_ref().zip(self.writer.as_mut()) else {

@@ -33,7 +33,7 @@ struct Published {
 /// shards that hold the others.
 ///
 /// # Errors
-/// The disk refuses, or a new shard cannot be read.
+/// A write fails, or a new shard cannot be read.
 pub(super) fn keep(out: &Path, results: &mut Results) -> Result<Vec<String>> {
     // A plan that cannot be read cannot be trained on.
     let Ok(lock) = PlanLock::read(out) else { return Ok(Vec::new()) };

@@ -69,7 +69,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Notes where every part came from and where its tables are, for commands that look at single documents.
+    /// Records where every part came from and where its tables are, for commands that inspect single documents.
     pub fn write_parts(&self, parts: &[Part]) -> Result<()> {
         let inside = |path: &Path| path.strip_prefix(&self.work).unwrap_or(path).to_owned();
         let places = parts.iter().map(|part| PartPlace {

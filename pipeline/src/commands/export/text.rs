@@ -76,7 +76,7 @@ const VERSION: u32 = 1;
 /// Writes the texts, and returns the files.
 ///
 /// # Errors
-/// The build is unfinished or its work folder is gone, the folder holds other things, or the disk refuses.
+/// The build is unfinished or its work folder is gone, the folder holds other things, or a write fails.
 pub fn run(out: &Path, args: &TextArgs, printer: &Printer, stop: &Arc<AtomicBool>) -> Result<Vec<Exported>> {
     publish::finished_parts(out)?;
     let _lock = OutputLock::acquire(out)?;

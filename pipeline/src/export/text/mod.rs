@@ -93,7 +93,7 @@ fn family_name(family: FamilyId) -> String {
 /// Writes one file to `path`, and returns it with the documents in it and their bytes as read.
 ///
 /// # Errors
-/// [`crate::Error::Interrupted`], a table is damaged, or the disk refuses.
+/// [`crate::Error::Interrupted`], a table is damaged, or a write fails.
 pub fn write(
     work: &Path,
     parts: &Parts,

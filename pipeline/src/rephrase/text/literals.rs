@@ -20,7 +20,7 @@ static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&parts.join("|")).unwrap_or_else(|e| panic!("{e}"))
 });
 
-/// Literal spans in the order of the text, without backticks and without a full stop at the end of a URL.
+/// Literal spans in the order of the text, without backticks and without a period at the end of a URL.
 pub fn literals(text: &str) -> Vec<&str> {
     LITERAL
         .find_iter(text)

@@ -11,7 +11,7 @@ pub struct Merge<R> {
     runs: Vec<RunReader<R>>,
     /// The next row of each run; `None` when it is exhausted.
     heads: Vec<Option<R>>,
-    /// `tree[0]` is the run with the least head; `tree[node]` is the run that lost at that node.
+    /// `tree[0]` is the run with the lowest head; `tree[node]` is the run that lost at that node.
     tree: Vec<usize>,
 }
 

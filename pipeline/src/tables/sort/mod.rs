@@ -31,11 +31,11 @@ use self::merge::Merge;
 use self::run::{BLOCK_BYTES, RunReader, RunWriter, block_len};
 pub use self::stream::{Group, Groups, Sorted};
 
-/// The least memory limit in bytes; a lower one is raised to it.
+/// The lowest memory limit in bytes; a lower one is raised to it.
 pub const MIN_MEMORY_BYTES: u64 = 1 << 20;
 /// Runs that are merged at once, at most: each is an open file.
 const MAX_FAN_IN: usize = 128;
-/// More of a run than this is not read at once.
+/// Most of a run that is read at once.
 const MAX_READ_BYTES: usize = 4 << 20;
 
 /// What a memory limit allows.
@@ -217,7 +217,7 @@ impl<R: Row + Copy + Send + 'static> Sorter<R> {
 }
 
 impl<R> Drop for Sorter<R> {
-    /// Waits for the threads of a sorter that is given up; their runs go with the next sorter in the folder.
+    /// Waits for the threads of an abandoned sorter; the next sorter in the folder removes their runs.
     fn drop(&mut self) {
         for worker in self.workers.drain(..) {
             drop(worker.join());

@@ -62,7 +62,7 @@ impl<R: Row + Copy> RunWriter<R, Sink> {
     /// Makes the run appear and returns its rows.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn commit(self) -> Result<u64> {
         let (sink, n_rows) = self.finish()?;
         sink.commit()?;
@@ -71,7 +71,7 @@ impl<R: Row + Copy> RunWriter<R, Sink> {
 }
 
 impl<R: Row + Copy> RunWriter<R, File> {
-    /// A run of this process alone, which nobody reads after a kill and which is not flushed.
+    /// A run used by this process only, so it is not flushed.
     pub(super) fn temporary(path: &Path) -> Result<RunWriter<R, File>> {
         Ok(RunWriter::new(path, File::create(path).map_err(Error::io(path, "create"))?))
     }
@@ -86,7 +86,7 @@ impl<R: Row + Copy, W: Write> RunWriter<R, W> {
     /// Appends a row.
     ///
     /// # Errors
-    /// The row is less than the one before it, or the disk refuses.
+    /// The row is lower than the one before it, or a write fails.
     pub fn push(&mut self, row: R) -> Result<()> {
         if self.last.as_ref().is_some_and(|last| *last > row) {
             let message = format!("row {} comes before the row that precedes it; this is a bug", self.n_rows);
@@ -201,7 +201,7 @@ impl<R: Row + Copy> RunReader<R> {
     /// The next row, or `None` after the last.
     ///
     /// # Errors
-    /// The disk refuses, a block is damaged, or a row is less than the one before it.
+    /// A write fails, a block is damaged, or a row is less than the one before it.
     pub fn next_row(&mut self) -> Result<Option<R>> {
         if self.next == self.block_end && !self.next_block()? {
             return Ok(None);

@@ -10,7 +10,7 @@ use crate::tables::rows::Row;
 use super::merge::Merge;
 use super::remove_folder;
 
-/// Batches that wait between the merging thread and the reader. With one in each one's hands they are four.
+/// Batches that wait between the merging thread and the reader. With one in use on each side there are four.
 const BATCHES_WAITING: usize = 2;
 
 /// Rows in ascending order. After an error there are no more.
@@ -37,7 +37,7 @@ impl<R: Row + Copy + Send + 'static> Sorted<R> {
             loop {
                 let batch = next_batch(&mut merge, batch_rows);
                 let is_last = batch.as_ref().map_or(true, Vec::is_empty);
-                // Nobody listens any more when the stream was dropped before its end.
+                // The stream may have been dropped before its end.
                 if sender.send(batch).is_err() || is_last {
                     return;
                 }
@@ -121,8 +121,8 @@ impl<R> Source<R> {
 }
 
 impl<R> Drop for Source<R> {
-    /// A stream that is given up before its end leaves no runs, and no error either: what could not
-    /// be removed goes with the next sorter in the folder.
+    /// A stream dropped early leaves no runs, and reports no error: what could not
+    /// be removed is removed by the next sorter in the folder.
     fn drop(&mut self) {
         self.batches = None;
         if let Some(thread) = self.thread.take() {
