@@ -104,9 +104,7 @@ fn strip_controls(text: &str) -> String {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            // The `
-` of `
-` comes next and is kept.
+            // The `\n` of `\r\n` comes next and is kept.
             '\r' if chars.peek() == Some(&'\n') => {}
             '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
                 clean.push('\n')

@@ -49,7 +49,7 @@ impl Watch {
         self.bar.finish_and_clear();
     }
 
-    /// Counts a document of `bytes` bytes as done.
+    /// Counts a document of `n_bytes` bytes as done.
     ///
     /// # Errors
     /// As [`Watch::advance`].

@@ -128,7 +128,7 @@ fn environment() -> Environment<'static> {
 }
 
 /// The template with a filter in place of its `generation` tags, and whether it has any: both are blocks, so
-/// white space around them is treated alike. Comments, expressions and raw text are passed over.
+/// white space around them is treated alike. Comments, expressions and raw text are skipped.
 fn with_filter(source: &str) -> (String, bool) {
     let tags = Regex::new(concat!(
         r"(?s)\{#.*?#\}|\{\{.*?\}\}|\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}",

@@ -21,7 +21,7 @@ documented! {
         pub domains: Vec<String>,
         /// Whole URLs.
         pub urls: Vec<String>,
-        /// Words of which none may stand in a URL between characters other than letters and digits.
+        /// Words of which none may be in a URL between characters other than letters and digits.
         pub hard_words: Vec<String>,
         /// Words of which a few may.
         pub soft_words: Vec<String>,

@@ -23,13 +23,13 @@ const FILE_MAGIC: &[u8] = b"ARROW1";
 const FILE_START_BYTES: usize = 8;
 const MAX_ALIGNMENT_BYTES: usize = 68;
 const CONTINUATION: [u8; 4] = [0xff; 4];
-/// The metadata of a message with thousands of columns are below this.
+/// Messages with thousands of columns have less metadata.
 const MAX_METADATA_BYTES: usize = 16 << 20;
-/// A batch has to be held as a whole.
+/// A batch must be held in memory whole.
 const MAX_BATCH_BYTES: u64 = 1 << 30;
 /// Rows turned into text at a time: texts of the longest allowed size still fit in memory.
 const SLICE_ROWS: usize = 256;
-/// Rows that a batch may have without any bytes for them: columns of nulls have none.
+/// Rows that a batch may have without any bytes, such as columns of nulls.
 const FREE_ROWS: u64 = 1 << 20;
 
 /// Whether a file that starts like this is Arrow IPC.
@@ -50,9 +50,9 @@ pub(super) struct ArrowReader {
     schema: Option<SchemaRef>,
     dictionaries: HashMap<i64, ArrayRef>,
     batch: Option<RecordBatch>,
-    /// What the rows of the batch that are left may be decoded to.
+    /// Bytes that the remaining rows of the batch may be decoded to.
     batch_bytes: u64,
-    /// Bytes of the texts of all dictionaries, each of which a batch may show once whatever its size.
+    /// Bytes of text in all dictionaries, each of which a batch may repeat once regardless of its size.
     dictionary_bytes: u64,
     /// Row in the batch after the last one in `columns`.
     sliced: usize,
@@ -121,7 +121,7 @@ impl ArrowReader {
         Ok(reader)
     }
 
-    /// The columns of a file, if they can be read.
+    /// The columns of a file, if readable.
     pub fn schema_of(stream: Stream, limits: Limits) -> Result<Option<SchemaRef>> {
         let mut reader = ArrowReader::new(stream, &FieldPaths::default(), limits);
         Ok(match reader.next_message()? {
@@ -130,7 +130,7 @@ impl ArrowReader {
         })
     }
 
-    /// Takes `n` bytes; fewer at the end of the stream or before damage, which is then returned.
+    /// Takes `n` bytes; fewer at the end of the stream or before damage, which the next call returns.
     fn take(&mut self, n: usize) -> Result<(MutableBuffer, Option<Cause>)> {
         let mut bytes = MutableBuffer::new(n.min(1 << 20));
         while bytes.len() < n {
@@ -146,7 +146,7 @@ impl ArrowReader {
         Ok((bytes, None))
     }
 
-    /// Reads what comes before the body of the next message, or the message where there is no body to read. What follows one
+    /// Reads what comes before the body of the next message, or the message where there is no body to read. Everything after one
     /// whose length is unknown is lost.
     fn next_head(&mut self) -> Result<std::result::Result<Head, Message>> {
         let bad = |cause| Ok(Err(Message::Bad(cause, 1, 0)));
@@ -166,7 +166,7 @@ impl ArrowReader {
         }
         self.done = true;
         let Ok(length) = <[u8; 4]>::try_from(prefix.as_slice()) else {
-            // The end mark is optional, and a stream may be cut between two messages without a trace.
+            // The end marker is optional, so a stream may be truncated between two messages unnoticed.
             return match damage {
                 Some(damage) if damage != Cause::TruncatedStream || !prefix.is_empty() => bad(damage),
                 _ if self.schema.is_none() => bad(Cause::CorruptArrow),
@@ -272,9 +272,9 @@ impl ArrowReader {
         batch.map_err(|_| Cause::CorruptArrow)
     }
 
-    /// The wanted columns of some rows, if they are not larger than what is left for the batch.
+    /// The wanted columns of some rows, if they fit into what is left for the batch.
     fn columns_of(&mut self, rows: &RecordBatch) -> std::result::Result<Columns, Cause> {
-        // A panic of the library here is damage that its own checks let pass.
+        // A panic of the library here is damage that its own checks missed.
         let n_bytes = guard::caught(|| expansion::decoded_bytes(rows)).ok_or(Cause::CorruptArrow)?;
         self.batch_bytes = self.batch_bytes.checked_sub(n_bytes).ok_or(Cause::TooMuchExpansion)?;
         guard::caught(|| Columns::of(rows, &self.fields)).ok_or(Cause::CorruptArrow)
@@ -309,7 +309,7 @@ impl ArrowReader {
     }
 }
 
-/// Size of a buffer when it is decompressed; at most the one it declares, `None` when that cannot be.
+/// Decompressed size of a buffer, at most the declared one; `None` if that is impossible.
 fn uncompressed_bytes(buffer: &[u8], codec: CompressionType) -> Option<u64> {
     let Some((declared, packed)) = buffer.split_first_chunk::<8>() else {
         return buffer.is_empty().then_some(0);
@@ -352,10 +352,10 @@ fn lz4_bytes(frame: &[u8]) -> Option<u64> {
     }
 }
 
-/// Rows that a message says it has, at least one.
+/// Declared rows of a message, at least one.
 fn rows_of(message: &ipc::Message<'_>) -> u64 {
     let rows = message.header_as_record_batch().and_then(|batch| u64::try_from(batch.length()).ok());
-    // No count of records may come from damaged bytes alone.
+    // Damaged bytes alone must not decide a count of records.
     rows.filter(|rows| *rows <= FREE_ROWS).unwrap_or(1).max(1)
 }
 
@@ -382,7 +382,7 @@ impl Reader for ArrowReader {
                             (self.columns, self.at) = (columns, 0);
                         }
                         Err(cause) => {
-                            // What has grown too much goes on doing so.
+                            // A stream that has grown too large keeps growing.
                             let n = if cause == Cause::TooMuchExpansion { left } else { n };
                             self.sliced += n;
                             let content = Err(Bad::new(cause, b""));

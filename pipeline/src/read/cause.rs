@@ -9,11 +9,11 @@ use super::FIRST_BYTES;
 pub struct Bad {
     /// Why.
     pub cause: Cause,
-    /// What exactly is wrong, where more is known than the cause says; else empty.
+    /// Details beyond the cause; may be empty.
     pub detail: String,
     /// Its name, where it has one.
     pub id: Option<String>,
-    /// The number that decided, such as the status of an HTTP response.
+    /// The deciding number, such as the status of an HTTP response.
     pub measured: Option<u32>,
     /// The first [`FIRST_BYTES`] bytes of the record.
     pub first_bytes: Vec<u8>,
@@ -69,23 +69,23 @@ pub enum Cause {
     TooLong,
     /// No text field.
     MissingText,
-    /// The text field holds something else than text.
+    /// The text field holds something other than text.
     TextNotAString,
     /// The text is empty, or nothing is left of it after normalization.
     EmptyText,
-    /// The messages of a conversation are not what they should be.
+    /// The messages of a conversation are malformed.
     BadMessages,
-    /// An answer of a conversation is without text.
+    /// An answer of a conversation has no text.
     EmptyAnswer,
     /// A conversation without an answer.
     NoAnswer,
     /// The chat template refuses the conversation, or does not say where its answers are.
     ChatTemplate,
-    /// No id field, though the recipe names one.
+    /// The id field of the recipe is missing.
     MissingId,
-    /// No family field, though the recipe names one.
+    /// The family field of the recipe is missing.
     MissingFamily,
-    /// No variant field, though the recipe names one.
+    /// The variant field of the recipe is missing.
     MissingVariant,
     /// A value of the variant field that the recipe does not list.
     UnknownVariant,
@@ -93,19 +93,19 @@ pub enum Cause {
     BadQuality,
     /// The language field holds no language code.
     BadLanguage,
-    /// The tags field holds something else than a text or a list of texts of up to 64 bytes.
+    /// The tags field holds something other than a text or a list of texts of up to 64 bytes.
     BadTags,
     /// The date field holds no ISO 8601 date.
     BadDate,
     /// The score field holds no finite number.
     BadScore,
-    /// The address field holds something else than text.
+    /// The address field holds something other than text.
     BadUrl,
-    /// The compressed stream ends too early; what came before it was read.
+    /// The compressed stream ends too early; everything before it was read.
     TruncatedStream,
-    /// The compressed stream is damaged; what came before it was read.
+    /// The compressed stream is damaged; everything before it was read.
     CorruptStream,
-    /// The file grows beyond `limits.max_expansion` as it is decoded; what came before was read.
+    /// The file grows beyond `limits.max_expansion` as it is decoded; everything before was read.
     TooMuchExpansion,
     /// The zstd stream needs more memory than `limits.max_window_bytes`.
     WindowTooLarge,
@@ -113,13 +113,13 @@ pub enum Cause {
     CorruptParquet,
     /// The Arrow stream or a batch of it cannot be decoded.
     CorruptArrow,
-    /// The archive (tar or zip) is damaged; what came before it was read.
+    /// The archive (tar or zip) is damaged; everything before it was read.
     CorruptArchive,
     /// The header of the WARC record is damaged, or its length is not that of the record.
     BadWarc,
     /// The HTTP message in the record is damaged.
     BadHttp,
-    /// The body is compressed in a way that we do not know.
+    /// The body's compression is unknown.
     UnknownEncoding,
     /// The text of the page cannot be extracted: it is too long or too deep, or the extractor failed.
     HtmlFailed,
@@ -131,11 +131,11 @@ pub enum Cause {
     WarcRequest,
     /// Skipped: a WARC record that describes another one.
     WarcMetadata,
-    /// Skipped: a page that had not changed since another visit.
+    /// Skipped: a page unchanged since an earlier visit.
     WarcRevisit,
     /// Skipped: a WARC record of any other type.
     WarcOther,
-    /// Skipped: something else than a web page.
+    /// Skipped: not a web page.
     NotHtml,
     /// Skipped: the server did not answer with success.
     HttpStatus,
@@ -194,7 +194,7 @@ impl Cause {
         }
     }
 
-    /// Whether nothing is wrong with the record: it is of a kind that holds no document. The ledger counts it
+    /// Whether the record is fine but of a kind without documents. The ledger counts it
     /// among the dropped.
     pub fn is_skipped(self) -> bool {
         matches!(

@@ -1,6 +1,6 @@
-//! Text in whatever encoding it came. For web pages the order of evidence is that of the HTML standard (section 13.2.3.2):
-//! byte order mark, `Content-Type`, `<meta>` anywhere in the head; without any, UTF-8 where it is valid, and what the
-//! detector of Firefox takes it for where it is not. Such guesses are counted.
+//! Text in any encoding. For web pages the order of evidence is that of the HTML standard (section 13.2.3.2):
+//! byte order mark, `Content-Type`, `<meta>` anywhere in the head; without any, UTF-8 where it is valid, and otherwise what the
+//! detector of Firefox guesses. Such guesses are counted.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,12 @@ use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// How far into a page its encoding is looked for. Browsers stop at 1,024 bytes and decode anew when they come to a later
+/// How far into a page to look for its encoding. Browsers stop at 1,024 bytes and start over when they meet a later
 /// one; scripts before it are longer than anything else in a head.
 const META_BYTES: usize = 512 << 10;
 /// What is enough to guess by.
 const GUESS_BYTES: usize = 1 << 20;
-/// UTF-8 with so many times more good than bad characters is damaged UTF-8 and no other encoding.
+/// UTF-8 with this many times more good than bad characters is damaged UTF-8, not another encoding.
 const GOOD_TO_BAD: usize = 10;
 
 /// An encoding by its name, as `encoding` in a recipe has it.
@@ -21,7 +21,7 @@ const GOOD_TO_BAD: usize = 10;
 pub struct Charset(pub(super) &'static Encoding);
 
 impl Charset {
-    /// The encoding that a label of the Encoding Standard means, such as `latin1`, `windows-1252`, `shift_jis` or `utf-16le`.
+    /// The encoding of a label in the Encoding Standard, such as `latin1`, `windows-1252`, `shift_jis` or `utf-16le`.
     pub fn of(label: &str) -> Option<Charset> {
         Encoding::for_label(label.trim().as_bytes()).map(Charset)
     }
@@ -50,15 +50,15 @@ impl<'de> Deserialize<'de> for Charset {
     }
 }
 
-/// A text, and the encoding where it was guessed.
+/// A text, and its encoding if guessed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Decoded<'b> {
     pub text: Cow<'b, str>,
     pub guessed: Option<&'static str>,
 }
 
-/// Decodes a page; `content_type` is the value of the HTTP header, `named` the encoding that the recipe names. What is wrong
-/// in its encoding becomes U+FFFD, as in browsers.
+/// Decodes a page; `content_type` is the value of the HTTP header, `named` the encoding in the recipe. Invalid
+/// sequences become U+FFFD, as in browsers.
 pub(super) fn decode<'b>(bytes: &'b [u8], content_type: &str, named: Option<Charset>) -> Decoded<'b> {
     if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
         return known(encoding, &bytes[mark..]);
@@ -71,13 +71,13 @@ pub(super) fn decode<'b>(bytes: &'b [u8], content_type: &str, named: Option<Char
     }
 }
 
-/// Decodes a text file; `None` where it is damaged UTF-8.
+/// Decodes a text file; `None` if it is damaged UTF-8.
 pub(super) fn text(bytes: &[u8], named: Option<Charset>) -> Option<Decoded<'_>> {
     if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
         return Some(known(encoding, &bytes[mark..]))
             .filter(|_| encoding != UTF_8 || is_utf8(&bytes[mark..]));
     }
-    // Zeros are valid in UTF-8, so they are looked at first.
+    // Zeros are valid in UTF-8, so they are checked first.
     if named.is_none()
         && let Some(encoding) = without_mark(bytes)
     {
@@ -102,7 +102,7 @@ fn is_utf8(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok()
 }
 
-/// What bytes that are not UTF-8 are most likely; `None` when they are damaged UTF-8.
+/// The most likely encoding of bytes that are not UTF-8; `None` if they are damaged UTF-8.
 fn guess(bytes: &[u8]) -> Option<&'static Encoding> {
     let bytes = &bytes[..bytes.len().min(GUESS_BYTES)];
     let chunks = bytes.utf8_chunks();
@@ -139,7 +139,7 @@ fn is_clean(encoding: &'static Encoding, start: &[u8]) -> bool {
     bad * 50 <= text.chars().count()
 }
 
-/// The encoding that a `<meta>` in the head names. Scripts, styles and comments are passed over.
+/// The encoding in a `<meta>` of the head. Scripts, styles and comments are skipped.
 fn in_meta(bytes: &[u8]) -> Option<&'static Encoding> {
     let head = bytes[..bytes.len().min(META_BYTES)].to_ascii_lowercase();
     let mut at = 0;
@@ -177,7 +177,7 @@ fn label_in(text: &[u8]) -> Option<&[u8]> {
     Some(&value[..end.unwrap_or(value.len())])
 }
 
-/// What to do about bytes that are not UTF-8.
+/// Advice about bytes that are not UTF-8.
 pub(super) fn advice(bytes: &[u8]) -> String {
     let at = std::str::from_utf8(bytes).map_or_else(|e| e.valid_up_to(), str::len);
     match guess(bytes) {
@@ -189,7 +189,7 @@ pub(super) fn advice(bytes: &[u8]) -> String {
     }
 }
 
-/// The text of bytes that are UTF-8 but for surrogates: pairs become the character that they mean, halves U+FFFD. `None`
+/// The text of bytes that are UTF-8 except for surrogates: pairs become their character, halves U+FFFD. `None`
 /// when anything else is wrong.
 pub(super) fn without_surrogates(bytes: &[u8]) -> Option<String> {
     let unit = |bytes: &[u8]| match bytes {
@@ -244,7 +244,7 @@ mod tests {
             "<META http-equiv=x content='text/html; charset=Shift_JIS'>テ",
         );
         check("<meta charset=utf-16>é".as_bytes(), "", "<meta charset=utf-16>é");
-        // The header wins over the page, the mark over both, and an unknown name counts for nothing.
+        // The header wins over the page, the mark over both, and unknown names are ignored.
         check(b"<meta charset=koi8-r>\xe9", "text/html; charset=latin1", "<meta charset=koi8-r>é");
         check(b"\xef\xbb\xbf\xc3\xa9", "text/html; charset=latin1", "é");
         check(b"\xff\xfea\0", "text/html; charset=latin1", "a");
@@ -259,7 +259,7 @@ mod tests {
         let page = [&page[..], b"\xf0"].concat();
         let decoded = decode(&page, "", None);
         assert!(decoded.text.ends_with('П') && decoded.guessed.is_none());
-        // What a page shows is not its head.
+        // The body of a page is not its head.
         let quoted = [&b"<html><body><pre><meta charset=koi8-r></pre> caf\xe9, na\xefve"[..]].concat();
         assert_eq!(decode(&quoted, "", None).guessed, Some("windows-1252"));
     }

@@ -13,7 +13,7 @@ const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
 /// What an xz decoder takes besides its window.
 const XZ_BYTES: u64 = 1 << 20;
-/// A gzip header with longer names is taken for damage.
+/// A gzip header with longer names is treated as damage.
 const MAX_HEADER_BYTES: usize = 1 << 16;
 /// CRC-32 and length, at the end of a member.
 const TRAILER_BYTES: usize = 8;
@@ -34,7 +34,7 @@ impl Packing {
     pub fn of(magic: &[u8]) -> Option<Packing> {
         match magic {
             _ if magic.starts_with(GZIP_MAGIC) => Some(Packing::Gzip),
-            // The second is a frame without data, which some programs write first.
+            // The second is a skippable frame, which some programs write first.
             _ if magic.starts_with(ZSTD_MAGIC) => Some(Packing::Zstd),
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Packing::Zstd),
             _ if is_bzip2(magic) => Some(Packing::Bzip2),
@@ -43,11 +43,11 @@ impl Packing {
         }
     }
 
-    /// Bytes that [`Packing::find_start`] looks at.
+    /// Bytes that [`Packing::find_start`] examines.
     pub const START_BYTES: usize = 10;
 
-    /// Where a frame may start: the first place whose [`Packing::START_BYTES`] look like the beginning of one. What is no
-    /// frame after all fails to decode.
+    /// Where a frame may start: the first position whose [`Packing::START_BYTES`] look like the beginning of one. False
+    /// matches fail to decode.
     pub fn find_start(self, bytes: &[u8]) -> Option<usize> {
         let is_start = |window: &[u8]| match self {
             // Deflate, no reserved flag, an `XFL` that RFC 1952 names, an operating system that it names.
@@ -67,13 +67,13 @@ impl Packing {
     }
 }
 
-/// A head with the size of its blocks, then a block, or the end of an empty stream.
+/// A header with the block size, then a block, or the end of an empty stream.
 fn is_bzip2(magic: &[u8]) -> bool {
     matches!(magic, [b'B', b'Z', b'h', b'1'..=b'9', rest @ ..]
         if rest.starts_with(b"1AY&SY") || rest.starts_with(b"\x17rE8P\x90"))
 }
 
-/// What one step of a decoder did.
+/// Result of one step of a decoder.
 pub(super) struct Step {
     /// Bytes of the input that were used.
     pub used: usize,
@@ -83,7 +83,7 @@ pub(super) struct Step {
     pub ended: bool,
 }
 
-/// A decoder of one frame after the other.
+/// A decoder of one frame after another.
 pub(super) enum Codec {
     Gzip(Box<Gunzip>),
     Zstd(Decoder<'static>),
@@ -179,7 +179,7 @@ impl Codec {
     }
 }
 
-/// A decoder of gzip members. The header is read by hand because the library that inflates does not say
+/// A decoder of gzip members. The header is parsed by hand because the inflating library does not say
 /// where a member ends.
 pub(super) struct Gunzip {
     part: Part,
@@ -241,7 +241,7 @@ impl Gunzip {
                 if self.held.len() < TRAILER_BYTES {
                     return step(used, 0, false);
                 }
-                // The length is that modulo 2^32, as `Crc` counts it.
+                // The length is modulo 2^32, as `Crc` counts it.
                 let expected = [self.crc.sum().to_le_bytes(), self.crc.amount().to_le_bytes()].concat();
                 if self.held != expected {
                     return Err(Cause::CorruptStream);

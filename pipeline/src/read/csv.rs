@@ -1,5 +1,5 @@
 //! CSV and TSV (RFC 4180): one record a row, the first row names the fields. Quoted fields may hold line ends. Memory is bounded:
-//! a row over the limit is measured and skipped, never held.
+//! a row over the limit is measured and skipped, never stored.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ pub(super) struct CsvReader {
     fields: FieldPaths,
     names: Option<Vec<String>>,
     seen: u8,
-    /// Whether the whole file may still turn out to have no record.
+    /// Whether the file has had no record so far.
     may_be_empty: bool,
 }
 
@@ -37,7 +37,7 @@ struct Rows {
     ended: bool,
 }
 
-/// A row, or what is there instead.
+/// A row, or what is wrong with it.
 struct Row {
     offset: u64,
     n_bytes: u64,
@@ -79,7 +79,7 @@ impl Rows {
                     self.row.resize(self.row.len() * 2, 0);
                 }
                 ReadRecordResult::OutputFull => {
-                    // Only the first bytes are kept; the rest is written over.
+                    // Only the first bytes are kept; the rest is overwritten.
                     cause = Some(Cause::TooLong);
                     made = FIRST_BYTES;
                 }
@@ -92,7 +92,7 @@ impl Rows {
                     if made as u64 > self.max_bytes {
                         cause = cause.or(Some(Cause::TooLong));
                     }
-                    // The file ends inside of quotes: what is in them may be many rows.
+                    // The file ends inside quotes, which may hold many rows.
                     if is_end && n_quotes % 2 == 1 {
                         cause = cause.or(Some(Cause::BadCsv));
                     }
@@ -126,7 +126,7 @@ impl Rows {
         &self.row[start..self.ends[i]]
     }
 
-    /// The first bytes of the row as they were understood, fields joined.
+    /// The first bytes of the parsed row, with fields joined.
     fn first_bytes(&self) -> Vec<u8> {
         let end = self.n_fields.checked_sub(1).map_or(0, |last| self.ends[last]);
         self.row[..end.min(FIRST_BYTES).min(self.row.len())].to_vec()
@@ -155,7 +155,7 @@ impl CsvReader {
         Ok(reader.names.unwrap_or_default().into_iter().collect())
     }
 
-    /// Reads the header; what is wrong with it is the first record.
+    /// Reads the header; an error in it becomes the first record.
     fn read_names(&mut self) -> Result<Option<Record>> {
         let Some(row) = self.rows.next_row()? else { return Ok(None) };
         let rows = &self.rows;

@@ -6,7 +6,7 @@ use arrow::compute::{cast, take};
 use arrow::datatypes::DataType;
 use serde_json::Value;
 
-/// The value at a dotted path; a key that itself holds dots is found first.
+/// The value at a dotted path; a key that itself contains dots is found first.
 pub(super) fn lookup<'v>(object: &'v mut Value, path: &str) -> Option<&'v mut Value> {
     if object.get(path).is_some() {
         return object.get_mut(path);
@@ -15,8 +15,8 @@ pub(super) fn lookup<'v>(object: &'v mut Value, path: &str) -> Option<&'v mut Va
     lookup(object.get_mut(head)?, rest)
 }
 
-/// The column at a dotted path; a column whose own name holds dots is found first. A value whose parent is null is
-/// null, whatever lies in its place.
+/// The column at a dotted path; a column whose own name contains dots is found first. A value with a null parent is
+/// null, whatever its own slot holds.
 pub(super) fn find(batch: &RecordBatch, path: &str) -> Option<ArrayRef> {
     if let Some(column) = batch.column_by_name(path) {
         return Some(column.clone());

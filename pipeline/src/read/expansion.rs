@@ -1,6 +1,6 @@
-//! What rows of Parquet and Arrow take once they are decoded. A few bytes of these formats can stand for any number of
-//! rows with any text, by dictionaries and run lengths as well as by compression, so what comes out is bounded by what
-//! the file holds, as for compressed streams.
+//! Decoded size of Parquet and Arrow rows. A few bytes of these formats can stand for any number of
+//! rows with any text, by dictionaries and run lengths as well as by compression, so the output is bounded by the size of
+//! the file, as for compressed streams.
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
@@ -12,18 +12,18 @@ use super::stream::FREE_EXPANSION_BYTES;
 
 /// What a row takes besides its values: without it, columns of nulls would have any number of rows.
 const ROW_BYTES: u64 = 64;
-/// Memory for the rows of a row group that are decoded at a time, where a dictionary may make a long text of each.
+/// Memory for the rows of a row group decoded at a time, since a dictionary may make each a long text.
 const BATCH_BYTES: u64 = 512 << 20;
-/// What a batch of Arrow may be decoded to, however small it is.
+/// Size that an Arrow batch may be decoded to, however small it is.
 pub(super) const FREE_BATCH_BYTES: u64 = 256 << 10;
 
-/// Bytes of the texts of some rows, and a little for each row.
+/// Bytes of text in some rows, plus a little for each row.
 pub(super) fn decoded_bytes(batch: &RecordBatch) -> u64 {
     let columns = batch.columns().iter().map(|column| array_bytes(column));
     columns.fold(batch.num_rows() as u64 * ROW_BYTES, u64::saturating_add)
 }
 
-/// Bytes of the texts of an array, as often as it shows them.
+/// Bytes of text in an array, counting repeats.
 pub(super) fn array_bytes(array: &dyn Array) -> u64 {
     match array.data_type() {
         DataType::Struct(_) => {
@@ -68,7 +68,7 @@ fn lengths(array: &dyn Array) -> Vec<u64> {
     }
 }
 
-/// What each row group of a Parquet file may be decoded to: its share of what the file may, so that it does not depend
+/// Size that each row group of a Parquet file may be decoded to: its share of the file's limit, so it does not depend
 /// on which row groups a task reads.
 pub(super) fn of_groups(metadata: &ParquetMetaData, file_bytes: u64, limits: Limits) -> Vec<u64> {
     let groups = metadata.row_groups();

@@ -1,4 +1,4 @@
-//! Which fields of a record become which part of a document.
+//! Maps the fields of a record to the parts of a document.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,7 +18,7 @@ pub struct FieldPaths {
     pub id_optional: bool,
     /// The text.
     pub text: String,
-    /// In the place of the text the fields that make a conversation; a record has some of them.
+    /// The fields that make a conversation, in place of the text; a record has some of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<Vec<String>>,
     /// The family.
@@ -27,7 +27,7 @@ pub struct FieldPaths {
     pub variant: Option<String>,
     /// The metadata.
     pub metadata: MetadataFields,
-    /// What is carried to exported texts.
+    /// Fields carried to exported texts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
 }
@@ -42,7 +42,7 @@ impl FieldPaths {
             .chain(self.keep.iter().map(String::as_str))
     }
 
-    /// Keys of an object under which the fields are: each name, and what stands before its first dot.
+    /// Keys of an object that hold the fields: each name, and its part before the first dot.
     pub(super) fn keys(&self) -> Vec<String> {
         let heads = self.names().flat_map(|name| [Some(name), name.split_once('.').map(|(head, _)| head)]);
         let mut keys: Vec<String> = heads.flatten().map(str::to_owned).collect();
@@ -57,14 +57,14 @@ impl FieldPaths {
         Wanted { keys: self.keys(), names, sources: self.conversation.clone().unwrap_or_default() }
     }
 
-    /// The fields with metadata that are there, whatever they hold: bit `i` is the `i`-th of [`MetadataFields::named`].
+    /// The metadata fields that are present, whatever they hold: bit `i` is the `i`-th of [`MetadataFields::named`].
     pub(super) fn present(&self, object: &mut Value) -> u8 {
         let fields = self.metadata.named().enumerate();
         fields.fold(0, |bits, (i, (_, field))| bits | u8::from(lookup(object, field).is_some()) << i)
     }
 
-    /// Takes the fields out of a JSON object. Numbers and booleans count as names, not as text; a number is the name
-    /// that it was written as, which `digits` knows by path.
+    /// Takes the fields out of a JSON object. Numbers and booleans count as names, not as text; a number becomes the name
+    /// as it was written, which `digits` has by path.
     pub(super) fn extract(&self, object: &mut Value, digits: &[(String, String)]) -> Result<Raw, Cause> {
         let raw = Raw {
             id: match self.name_field(object, digits, self.id.as_deref(), Cause::MissingId) {
@@ -74,7 +74,7 @@ impl FieldPaths {
             family: self.name_field(object, digits, self.family.as_deref(), Cause::MissingFamily)?,
             variant: self.name_field(object, digits, self.variant.as_deref(), Cause::MissingVariant)?,
             guessed: None,
-            // The text last: it is moved out, and another key may name the same field.
+            // The text comes last: it is moved out, and another key may name the same field.
             metadata: OwnedMetadata {
                 kept: kept::of_object(object, &self.keep),
                 ..self.metadata.extract(object)?

@@ -1,4 +1,4 @@
-//! Furniture that extractors leave in the text of a page: headings of lists of links, buttons, what stands below the last paragraph.
+//! Page furniture that extractors leave in a text: headings of link lists, buttons, everything below the last paragraph.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -15,14 +15,14 @@ const PHRASES: &str = "share this|share this article|read more|related|related t
     te puede interesar|leggi anche|condividi|commenti|pubblicità|lees meer|lees ook|reacties";
 static KNOWN: LazyLock<BTreeSet<&str>> = LazyLock::new(|| PHRASES.split('|').collect());
 
-/// A line of at least so many characters is a paragraph.
+/// A line of at least this many characters is a paragraph.
 const PARAGRAPH_CHARS: usize = 80;
-/// Below the last sentence no more than this share of the text is taken for furniture.
+/// At most this share of the text, below the last sentence, is treated as furniture.
 const MOST_OF_TEXT: f64 = 0.2;
 /// A text with less than this share in paragraphs has short lines of its own: verses, lists, tables.
 const LEAST_IN_PARAGRAPHS: f64 = 0.5;
 
-/// The text without lines of furniture, and without the short lines after its last sentence. A text that is nothing else stays as it is.
+/// The text without lines of furniture, and without the short lines after its last sentence. A text of nothing else is left unchanged.
 pub(super) fn removed(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !is_known(line)).collect();
     let lines = &lines[..lines.len() - n_behind_the_last_sentence(&lines)];
@@ -37,8 +37,8 @@ fn is_known(line: &str) -> bool {
     !words.is_empty() && words.len() < 60 && KNOWN.contains(words.to_lowercase().as_str())
 }
 
-/// Lines at the end that are short and end no sentence: names of tags, links to other pages, notices. None where they belong to a list that
-/// a colon announces, or are much of the text.
+/// Short lines at the end that do not end a sentence: tags, links to other pages, notices. None if they belong to a list that
+/// a colon announces, or make up much of the text.
 fn n_behind_the_last_sentence(lines: &[&str]) -> usize {
     let chars = |line: &&str| line.trim().chars().count();
     let total: usize = lines.iter().map(chars).sum();
@@ -82,7 +82,7 @@ mod tests {
         check("P\nP\n\nTags\nnews, mills\nHome", "P\nP");
         check("P\nP\nWhat you need:\nflour\nwater", "P\nP\nWhat you need:\nflour\nwater");
         check("P\nShe said so.\nJoe", "P\nShe said so.");
-        // Verses, and pages of which much stands after the last sentence.
+        // Verses, and pages with much text after the last sentence.
         check("Tiger tiger\nburning bright\nin the forests", "Tiger tiger\nburning bright\nin the forests");
         let names = (0..9).map(|i| format!("name of a person {i}")).collect::<Vec<_>>().join("\n");
         check(&format!("P\nP\n{names}"), &format!("P\nP\n{names}"));

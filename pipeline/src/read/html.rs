@@ -1,6 +1,6 @@
 //! The main text of a web page, without navigation and other furniture. The work is done by libraries that meet
-//! the worst pages of the web here, so what they are given is bounded, and a panic in them costs one document. Where the first finds much less
-//! than the second, or nothing, the second's text is taken; lines of furniture that either leaves are removed.
+//! the worst pages of the web here, so their input is bounded, and a panic in them costs one document. If the first finds much less
+//! than the second, or nothing, the second's text is used; lines of furniture left by either are removed.
 
 use dom_smoothie::{Config, Readability, TextMode};
 use rs_trafilatura::Options;
@@ -8,13 +8,13 @@ use rs_trafilatura::Options;
 use super::white_space::{self, Tag};
 use super::{Cause, furniture, guard};
 
-/// Longer pages are refused: the library takes time that grows faster than the page.
+/// Longer pages are refused: the library's time grows faster than the page.
 pub(super) const MAX_HTML_BYTES: usize = 2 << 20;
-/// Deeper pages are refused: the library goes into elements by recursion.
+/// Deeper pages are refused: the library recurses into elements.
 pub(super) const MAX_DEPTH: usize = 512;
-/// The first library's text is taken unless it is shorter than this share of the second's.
+/// The first library's text is used unless it is shorter than this share of the second's.
 const LEAST_OF_SECOND: f64 = 0.6;
-/// Stack for a page of that depth, many times what it takes; only what is used becomes memory.
+/// Stack for a page of that depth, with a large margin; only used pages take memory.
 const STACK_BYTES: usize = 64 << 20;
 
 /// The main text of a page.
@@ -32,7 +32,7 @@ pub(super) fn text(page: &str) -> Result<String, Cause> {
         let thread = std::thread::Builder::new().name("html".to_owned()).stack_size(STACK_BYTES);
         thread.spawn_scoped(scope, extract).ok().map(|thread| thread.join().ok().flatten())
     });
-    // Where the system has no thread to give, the stack at hand has to do.
+    // Without another thread, the current stack has to do.
     match on_large_stack.unwrap_or_else(extract) {
         Some(found) if found.trim().is_empty() => Err(Cause::EmptyText),
         Some(found) => Ok(white_space::tidy(&furniture::removed(&found))),
@@ -40,22 +40,22 @@ pub(super) fn text(page: &str) -> Result<String, Cause> {
     }
 }
 
-/// The first text, or the second where the first is missing or much shorter.
+/// The first text, or the second if the first is missing or much shorter.
 fn fuller(first: Option<String>, second: Option<String>) -> Option<String> {
     let len = |text: &Option<String>| text.as_ref().map_or(0, |text| text.trim().len()) as f64;
     let takes_second = second.is_some() && (first.is_none() || len(&first) < LEAST_OF_SECOND * len(&second));
     if takes_second { second } else { first }
 }
 
-/// The main text by the other library; `None` where it finds none.
+/// The main text according to the other library, if any.
 fn readable(page: &str) -> Option<String> {
     let config = Config { text_mode: TextMode::Formatted, ..Config::default() };
     let article = Readability::new(page, None, Some(config)).and_then(|mut reader| reader.parse());
     article.ok().map(|article| article.text_content.to_string())
 }
 
-/// About how deep the elements of a page are nested: tags that open less those that close. Void elements and
-/// those that end where another of their kind starts are left out, since pages rarely close them; whoever nests those too deeply still meets
+/// Approximate nesting depth of a page's elements: opening tags minus closing tags. Void elements and
+/// those that end where another of their kind starts are left out, since pages rarely close them; pages that nest those too deeply still meet
 /// the large stack.
 fn depth(page: &str) -> usize {
     const LEFT_OUT: [&str; 24] = [
@@ -63,7 +63,7 @@ fn depth(page: &str) -> usize {
         "track", "wbr", "p", "li", "td", "th", "tr", "dt", "dd", "option", "tbody", "thead",
     ];
     const RAW: [&str; 3] = ["script", "style", "textarea"];
-    /// Of the elements inside of these, `/>` is the end, as in XML.
+    /// Inside these, `/>` ends an element, as in XML.
     const FOREIGN: [&str; 2] = ["svg", "math"];
     let (mut depth, mut deepest, mut foreign, mut at) = (0usize, 0, 0usize, 0);
     while let Some(next) = memchr::memchr(b'<', &page.as_bytes()[at..]) {
@@ -74,7 +74,7 @@ fn depth(page: &str) -> usize {
         };
         let is_any = |names: &[&str]| names.contains(&tag.name.as_str());
         if !tag.is_end && is_any(&RAW) {
-            // What looks like tags inside is text, up to the end tag.
+            // Everything inside is text, up to the end tag.
             at = page.len().min(at + tag.content_end(&page[at..]) + 2);
             continue;
         }
@@ -166,7 +166,7 @@ mod tests {
                 SENTENCE.repeat(5),
                 close.repeat(MAX_DEPTH - 2)
             );
-            // Nothing overflows the stack; whether the text is found is the library's matter.
+            // The stack must not overflow; finding the text is up to the library.
             let result = text(&page);
             assert!(result.is_ok() || matches!(result, Err(Cause::EmptyText | Cause::HtmlFailed)), "{tag}");
         }

@@ -32,7 +32,7 @@ pub(super) fn first_bytes(path: &Path, n: u64) -> Result<Vec<u8>> {
     Ok(magic)
 }
 
-/// A file that is read at any place.
+/// A file read at arbitrary offsets.
 pub(super) enum RandomAccess {
     File(File),
     Object(ObjectFile),
@@ -54,7 +54,7 @@ impl RandomAccess {
         }
     }
 
-    /// What the library took for damage may be a store that failed.
+    /// What the library reported as damage may be a failing store.
     pub fn check(&self, path: &Path) -> Result<()> {
         match self {
             RandomAccess::Object(object) => object

@@ -1,4 +1,4 @@
-//! JSON lines: one object a line. Blank lines are nothing; every other line is a record.
+//! JSON lines: one object a line. Blank lines are skipped; every other line is a record.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use crate::error::Result;
 pub(super) struct JsonlReader {
     lines: Lines,
     objects: Objects,
-    /// Lines that start after this byte are not ours.
+    /// Lines that start after this byte belong to another slice.
     end: u64,
-    /// Whether the whole file may still turn out to have no record.
+    /// Whether the file has had no record so far.
     may_be_empty: bool,
 }
 
-/// Makes documents of JSON objects.
+/// Makes documents from JSON objects.
 pub(super) struct Objects {
     fields: FieldPaths,
     wanted: Wanted,
@@ -61,7 +61,7 @@ impl JsonlReader {
         max_doc_bytes: u64,
     ) -> Result<JsonlReader> {
         let lines = Lines::starting_in(path, start, end, max_doc_bytes)?;
-        // That a file holds nothing is said by its first slice alone.
+        // Only the first slice reports an empty file.
         Ok(JsonlReader { lines, objects: Objects::new(fields), end, may_be_empty: start == 0 })
     }
 

@@ -46,7 +46,7 @@ impl KeptColumns {
     }
 }
 
-/// Numbers and booleans as themselves, all else as text; `None` where Arrow has no text for it, such as a date out of range.
+/// Numbers and booleans as themselves, everything else as text; `None` if Arrow has no text for it, such as a date out of range.
 fn value(column: &ArrayRef, row: usize) -> Option<Value> {
     let text = array_value_to_string(column, row).ok()?;
     let kind = column.data_type();

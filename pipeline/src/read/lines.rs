@@ -1,4 +1,4 @@
-//! Lines of a stream in bounded memory: a line over the limit is measured and skipped, never held.
+//! Lines of a stream in bounded memory: a line over the limit is measured and skipped, never stored.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ pub(super) struct Lines {
     offset: u64,
     line: Vec<u8>,
     ended: bool,
-    /// The last line broke off; the next one is in another frame.
+    /// The last line broke off; the next is in another frame.
     broken: bool,
 }
 
-/// One line, or what is there instead.
+/// One line, or what is wrong with it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
     /// Of its first byte in the decompressed stream.
@@ -66,7 +66,7 @@ impl Lines {
         self.offset
     }
 
-    /// The bytes of the last line; of a line that is too long, the first few.
+    /// The bytes of the last line; only the first few if it is too long.
     pub fn bytes(&self) -> &[u8] {
         &self.line
     }
@@ -121,7 +121,7 @@ impl Lines {
                 break;
             }
         }
-        // Files that were joined have one in the middle.
+        // Concatenated files have one in the middle.
         while self.line.starts_with(BYTE_ORDER_MARK) {
             self.line.drain(..BYTE_ORDER_MARK.len());
         }

@@ -1,4 +1,4 @@
-//! Formats that hold no text we can read, known by their first bytes, and what to do about them. A file of such a format would
+//! Formats without readable text, recognized by their first bytes, and what to do about them. Such a file would
 //! otherwise become a document of header bytes.
 
 use super::charset;
@@ -20,7 +20,7 @@ const MODEL: &str = "weights of a model";
 const DATABASE: &str = "a database; export its texts as JSONL or Parquet";
 const TABLE: &str = "a table of a kind we do not read; convert it to Parquet, Arrow or JSONL";
 
-/// Magics at the start of a file that no text has.
+/// Magic bytes that no text starts with.
 const SURE: &[(&[u8], &str)] = &[
     (b"%PDF-", "a PDF document; extract its text first"),
     (b"{\\rtf", OFFICE),
@@ -69,7 +69,7 @@ const SURE: &[(&[u8], &str)] = &[
     (b"\xff\xfe\0\0", "text in UTF-32; convert it to UTF-8"),
 ];
 
-/// Magics that a text may start with: they count only where the rest is not text.
+/// Magic bytes that a text may start with: they count only if the rest is not text.
 const WITH_BINARY: &[(&[u8], &str)] = &[
     (b"GIF8", PICTURE),
     (b"BM", PICTURE),
@@ -84,7 +84,7 @@ const WITH_BINARY: &[(&[u8], &str)] = &[
     (b"070701", ARCHIVE),
 ];
 
-/// What a file is that starts with these bytes, and what to do; `None` when it may be text or a format that we read.
+/// What a file starting with these bytes is, and what to do; `None` if it may be text or a readable format.
 pub(super) fn refused(start: &[u8]) -> Option<&'static str> {
     if let Some((_, what)) = SURE.iter().find(|(magic, _)| start.starts_with(magic)) {
         return Some(what);
@@ -142,7 +142,7 @@ pub(super) fn is_zip(start: &[u8]) -> bool {
     start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06\0\0\0\0\0\0")
 }
 
-/// What a zip archive with these names is, if it is a document and no archive.
+/// What a zip archive with these names is, if it is a document rather than an archive.
 pub(super) fn document_of_zip<'n>(mut names: impl Iterator<Item = &'n str>) -> Option<&'static str> {
     names
         .any(|name| ["[Content_Types].xml", "mimetype", "META-INF/container.xml"].contains(&name))

@@ -60,7 +60,7 @@ impl MetadataFields {
         let mut field = |path: &Option<String>| match lookup(object, path.as_deref()?) {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) if text.is_empty() => None,
-            // Copied: two keys may name one field, such as a score and the bucket that it falls into.
+            // Copied, since two keys may name the same field, such as a score and its bucket.
             Some(value) => Some(value.clone()),
         };
         let number = |value: Option<Value>, cause| match value {
@@ -128,7 +128,7 @@ impl MetadataFields {
     }
 }
 
-/// The usual spelling of a language code (RFC 5646, section 2.1.1): `en`, `eng-Latn`, `pt-BR`.
+/// The usual form of a language code (RFC 5646, section 2.1.1): `en`, `eng-Latn`, `pt-BR`.
 /// `None` when it does not look like one: a language of two or three letters, then parts of up to
 /// eight letters or digits, between `-` or `_`.
 fn language_code(code: &str) -> Option<String> {
@@ -151,7 +151,7 @@ fn language_code(code: &str) -> Option<String> {
     Some(out)
 }
 
-/// Sorted tags without repeats, one a line: a tag has no line end.
+/// Sorted tags without repeats, one per line, since a tag has no line end.
 fn tag_list(mut tags: Vec<String>) -> Result<String, Cause> {
     let is_tag = |tag: &String| tag.len() <= MAX_TAG_BYTES && !tag.chars().any(char::is_control);
     tags.retain(|tag| !tag.is_empty());
@@ -164,7 +164,7 @@ fn tag_list(mut tags: Vec<String>) -> Result<String, Cause> {
 }
 
 /// Whether a text starts with an ISO 8601 date (`2024`, `2024-05`, `2024-05-17`) that ends there
-/// or goes on with a time. Such texts order like the times they name, within one zone.
+/// or continues with a time. Such texts sort like the times they name, within one zone.
 pub(super) fn is_date(text: &str) -> bool {
     let (date, time) = text.split_at(text.find(['T', ' ']).unwrap_or(text.len()));
     let digits = |part: &str, len, max| {
@@ -194,13 +194,13 @@ pub(super) struct MetadataColumns {
     url: Column<LargeStringArray>,
 }
 
-/// A column, or what is in its place.
+/// A column, or its substitute.
 #[derive(Default)]
 enum Column<A> {
     /// The file has none, or it is null throughout: unknown everywhere.
     #[default]
     Absent,
-    /// It is of a type that cannot hold the value: rows that are not null are bad.
+    /// Its type cannot hold the value: rows that are not null are bad.
     WrongType(ArrayRef),
     Good(A),
 }

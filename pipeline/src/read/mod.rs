@@ -82,12 +82,12 @@ pub enum Format {
     Tsv,
 }
 
-/// What is known of the files of a source before they are opened.
+/// What is known about a source's files before they are opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     /// The format; by content and name when absent.
     pub format: Option<Format>,
-    /// The encoding of text; UTF-8 or what can be found out when absent.
+    /// The encoding of text; detected when absent.
     pub encoding: Option<Charset>,
 }
 
@@ -97,14 +97,14 @@ impl From<Option<Format>> for Form {
     }
 }
 
-/// What one record, and one compressed file, may ask of a reader.
+/// Limits for one record and one compressed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Longest record, in bytes.
     pub max_doc_bytes: u64,
     /// How many times its bytes a file may be decoded to, from 64 MiB on.
     pub max_expansion: u64,
-    /// How far back a zstd stream may refer, in bytes: so much memory it takes.
+    /// How far back a zstd stream may refer, in bytes, which is also the memory it takes.
     pub max_window_bytes: u64,
 }
 
@@ -114,12 +114,12 @@ impl Default for Limits {
     }
 }
 
-/// What the offset of a record counts.
+/// Unit of a record's offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Bytes of the decompressed stream.
     Byte,
-    /// Bytes of the file as it lies there, compressed: the start of a gzip member.
+    /// Bytes of the compressed file: the start of a gzip member.
     FileByte,
     /// Rows.
     Row,
@@ -144,10 +144,10 @@ pub trait Reader {
     /// The operating system refused to read.
     fn next_record(&mut self) -> Result<Option<Record>>;
 
-    /// Bytes of the file (as it lies on the disk) that have been consumed.
+    /// Bytes of the file (as stored) consumed so far.
     fn consumed_bytes(&self) -> u64;
 
-    /// What the offsets of its records count.
+    /// Unit of its records' offsets.
     fn unit(&self) -> Unit {
         Unit::Byte
     }
@@ -157,20 +157,20 @@ pub trait Reader {
         None
     }
 
-    /// Which fields with metadata the records had so far, as `FieldPaths::present` says; all where that is not known.
+    /// Which fields with metadata the records had so far, as `FieldPaths::present` says; all if unknown.
     fn seen(&self) -> u8 {
         u8::MAX
     }
 }
 
-/// What a reader found at one place.
+/// What a reader found at one position.
 #[derive(Debug, PartialEq)]
 pub struct Record {
     /// Where it starts, in the unit of its reader.
     pub offset: u64,
     /// Bytes of the record: the line without its end, the text of a row or a file.
     pub n_bytes: u64,
-    /// 1, or more where an unreadable stretch is known to hold several.
+    /// 1, or more if an unreadable stretch is known to hold several.
     pub n_records: u64,
     /// The document, or why there is none.
     pub content: std::result::Result<Raw, Bad>,
@@ -183,12 +183,12 @@ impl Record {
     }
 }
 
-/// The fields of a document as they were read.
+/// The fields of a document as read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Raw {
-    /// Its name, when the recipe names a field for it or the format brings one.
+    /// Its name, if the recipe names a field for it or the format provides one.
     pub id: Option<String>,
-    /// Its text, not empty; of a conversation the JSON object of the fields that make it.
+    /// Its text, not empty; for a conversation, the JSON object of its fields.
     pub text: String,
     /// Value of the family field.
     pub family: Option<String>,
@@ -196,14 +196,14 @@ pub struct Raw {
     pub variant: Option<String>,
     /// Its metadata.
     pub metadata: OwnedMetadata,
-    /// Name of the encoding, where it was guessed.
+    /// Name of the encoding, if guessed.
     pub guessed: Option<&'static str>,
 }
 
 /// Opens a file, or a slice of it.
 ///
-/// The format is taken from the content unless `form` says it, with the name (`.txt`, `.jsonl`, `.csv`) deciding where
-/// the content could be several; all else is text. `name` is the id of a document that is a whole file.
+/// The format is detected from the contents unless `form` gives it, with the name (`.txt`, `.jsonl`, `.csv`) deciding where
+/// the contents are ambiguous; everything else is text. `name` is the id of a document that is a whole file.
 ///
 /// # Errors
 /// The file cannot be opened.
@@ -242,7 +242,7 @@ pub fn open(
     }
 }
 
-/// Why no text can be read of a file, for people: what it is and what to do. `None` where it can.
+/// Why a file has no readable text, for people: what it is and what to do. `None` if it has.
 ///
 /// # Errors
 /// The file cannot be opened.
@@ -258,7 +258,7 @@ pub fn refusal(path: &Path, form: impl Into<Form>, limits: Limits) -> Result<Opt
     })
 }
 
-/// A file, or a file in an archive, that is read from its start to its end.
+/// A file, or a file in an archive, read from start to end.
 struct Whole<'a> {
     /// As of [`open`].
     name: &'a str,
@@ -292,7 +292,7 @@ impl Whole<'_> {
             Format::Csv => Box::new(csv::CsvReader::new(stream, b',', fields, max_doc_bytes)),
             Format::Tsv => Box::new(csv::CsvReader::new(stream, b'\t', fields, max_doc_bytes)),
             Format::Html => text(stream, text::Kind::Html),
-            // Of a compressed file the end cannot be read first.
+            // The end of a compressed file cannot be read first.
             Format::Parquet => Box::new(text::Refused::new(name, n_bytes, magic::PACKED_PARQUET)),
             Format::Text => text(stream, text::Kind::Plain),
         }

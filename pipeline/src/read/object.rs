@@ -1,5 +1,5 @@
-//! One JSON object, read as leniently as its meaning allows: half surrogate pairs become U+FFFD, `NaN` and infinities in
-//! fields that nobody asked for are passed over, and raw control characters are kept for normalization. For everything
+//! One JSON object, parsed as leniently as its meaning allows: half surrogate pairs become U+FFFD, `NaN` and infinities in
+//! unused fields are skipped, and raw control characters are kept for normalization. For everything
 //! else the error says what is wrong and in which column.
 
 use std::borrow::Cow;
@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 use super::dotted::lookup;
 use super::{Cause, Fault, charset};
 
-/// Which parts of an object matter.
+/// The parts of an object to read.
 pub(super) struct Wanted {
-    /// Keys under which the fields are.
+    /// Keys that hold the fields.
     pub keys: Vec<String>,
     /// Dotted paths of the fields whose numbers are names, such as the id.
     pub names: Vec<String>,
-    /// Keys whose values are wanted as they were written.
+    /// Keys whose values are wanted verbatim.
     pub sources: Vec<String>,
 }
 
@@ -27,13 +27,13 @@ pub(super) struct Parsed {
     pub object: Value,
     /// Numbers at the paths of [`Wanted::names`] that are not 64-bit integers, as written.
     pub digits: Vec<(String, String)>,
-    /// The values of [`Wanted::sources`] that are there, as they were written.
+    /// The values of [`Wanted::sources`] that are present, verbatim.
     pub sources: Vec<(String, String)>,
-    /// What was read though JSON has no such thing, for the message if a field turns out bad.
+    /// Leniently accepted non-JSON, for the message if a field turns out bad.
     pub note: String,
 }
 
-/// The object in `line`, with all its keys or only the wanted ones; the values of others are passed over without being stored.
+/// The object in `line`, with all its keys or only the wanted ones; other values are skipped without being stored.
 pub(super) fn parse(line: &[u8], wanted: Option<&Wanted>) -> Result<Parsed, Fault> {
     let text = match std::str::from_utf8(line) {
         Ok(text) => Cow::Borrowed(text),
@@ -62,7 +62,7 @@ fn object(text: &str, wanted: Option<&Wanted>) -> serde_json::Result<Parsed> {
     deserializer.end()?;
     let mut digits = Vec::new();
     for name in wanted.into_iter().flat_map(|wanted| &wanted.names) {
-        // Integers come out as they went in; other numbers are rounded to 64 bits.
+        // Integers are exact; other numbers are rounded to 64 bits.
         if lookup(&mut object, name).is_some_and(|value| value.is_f64()) {
             digits.extend(source_of(text, name).map(|number| (name.clone(), number.to_owned())));
         }
@@ -72,7 +72,7 @@ fn object(text: &str, wanted: Option<&Wanted>) -> serde_json::Result<Parsed> {
     Ok(Parsed { object, digits, sources, note: String::new() })
 }
 
-/// The source of the value at a dotted path in an object that is known to be good; as everywhere, a key that itself holds dots is
+/// The source of the value at a dotted path in a valid object; as everywhere, a key that itself contains dots is
 /// found first.
 fn source_of<'t>(object: &'t str, path: &str) -> Option<&'t str> {
     if let Some(found) = member(object, path) {
@@ -97,7 +97,7 @@ fn member<'t>(object: &'t str, key: &str) -> Option<&'t str> {
     None
 }
 
-/// Length of the value at the start of good JSON.
+/// Length of the value at the start of valid JSON.
 fn value_bytes(text: &str) -> usize {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for (at, b) in text.bytes().enumerate() {
@@ -144,7 +144,7 @@ impl<'de> Visitor<'de> for Keys<'_> {
         let mut object = Map::new();
         while let Some(key) = access.next_key_seed(Key(self.0))? {
             match key {
-                // Which of the two is meant, nobody can tell.
+                // It is unclear which of the two is meant.
                 Some(key) if self.0.is_some() && object.contains_key(&key) => {
                     return Err(A::Error::custom(format!("the key `{key}` is there twice")));
                 }
@@ -184,16 +184,16 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// Numbers that programs write and JSON does not have. An object takes their place: no named field can be one.
+/// Numbers that programs write but JSON lacks. An object replaces them, since no named field can be one.
 const NOT_A_NUMBER: [(&str, &str); 3] =
     [("-Infinity", "{       }"), ("Infinity", "{      }"), ("NaN", "{ }")];
 
-/// A text in which what is clear but no JSON has been replaced.
+/// A text in which unambiguous non-JSON has been replaced.
 struct Mended {
     text: String,
     /// The first number that is none.
     note: String,
-    /// Places in `text` after which it is so many bytes longer than the original.
+    /// Positions in `text` after which it is this many bytes longer than the original.
     longer: Vec<(usize, usize)>,
 }
 
@@ -212,7 +212,7 @@ impl Mended {
                             mended.text.push_str("\\ufffd");
                             6
                         }
-                        // A whole pair is passed over at once, so that its second half is not looked at alone.
+                        // A whole pair is skipped at once, so that its second half is not seen alone.
                         false => {
                             let pair =
                                 if unit(rest).is_some_and(|unit| unit & 0xfc00 == 0xd800) { 12 } else { 1 };
@@ -256,7 +256,7 @@ impl Mended {
         mended
     }
 
-    /// Where in the original a byte of the text was.
+    /// Position in the original of a byte of the text.
     fn place(&self, at: usize) -> usize {
         let grown = self.longer.iter().rev().find(|(from, _)| *from <= at).map_or(0, |(_, grown)| *grown);
         at.saturating_sub(grown)

@@ -1,5 +1,5 @@
 //! Parquet: one record a row. Only the columns that the recipe names are decoded, one row group
-//! after the other: damage in one costs the rest of that one.
+//! after another: damage in one costs the rest of that one.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ struct Group {
     first_row: u64,
     end_row: u64,
     n_bytes: u64,
-    /// What it may be decoded to, less what was.
+    /// Bytes that may still be decoded.
     left_bytes: u64,
 }
 
@@ -50,7 +50,7 @@ enum State {
     /// The next row group has to be opened.
     Between,
     Reading(Box<Reading>),
-    /// Nothing can be read: the cause comes out once, with the size of the file.
+    /// Nothing can be read: the cause is reported once, with the size of the file.
     Broken(Cause, u64),
 }
 
@@ -76,7 +76,7 @@ impl ParquetReader {
         let n_rows = groups.last().map_or(0, |group| group.end_row);
         let state = match metadata {
             None if file_bytes > 0 => State::Broken(Cause::CorruptParquet, file_bytes),
-            // Of several slices the first one says that the file is empty.
+            // Only the first slice reports an empty file.
             _ if n_rows == 0 && !matches!(slice, Slice::RowGroups { start: 1.., .. }) => {
                 State::Broken(Cause::EmptyFile, file_bytes)
             }
@@ -129,7 +129,7 @@ impl ParquetReader {
         // A failing store does not mean damage.
         self.file.check(&self.path)?;
         let n_records = self.group.end_row.saturating_sub(self.row).max(1);
-        // Of a part of a row group the size is unknown.
+        // The size of part of a row group is unknown.
         let n_bytes = if self.row == self.group.first_row { self.group.n_bytes } else { 0 };
         let content = Err(Bad::new(cause, b""));
         let record = Record { offset: self.row, n_bytes, n_records, content };
@@ -154,7 +154,7 @@ pub(super) fn metadata_of(path: &Path, file: &RandomAccess) -> Result<Option<Arr
     Ok(metadata)
 }
 
-/// The row groups with their places, by the footer.
+/// The row groups with their positions, from the footer.
 fn groups_of(metadata: &ParquetMetaData, file_bytes: u64, limits: Limits) -> Vec<Group> {
     let mut first_row = 0u64;
     let allowed = expansion::of_groups(metadata, file_bytes, limits);

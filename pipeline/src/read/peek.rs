@@ -1,5 +1,5 @@
-//! A look at the first records of a source before any work, so that a wrong field name is a
-//! configuration error at once and not a million records in quarantine later.
+//! Looks at the first records of a source before any work, so that a wrong field name is a
+//! configuration error at once instead of a million records in quarantine later.
 
 use std::collections::BTreeSet;
 use std::path::Path;

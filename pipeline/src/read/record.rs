@@ -8,14 +8,14 @@ use serde_json::{Map, Value};
 use super::Cause;
 use super::dotted::{as_text, find, lookup};
 
-/// The object of values as they were written.
+/// The object of values, verbatim.
 pub(super) fn of_sources(sources: &[(String, String)]) -> String {
     let entries: Vec<String> =
         sources.iter().map(|(key, source)| format!("{}:{source}", Value::from(key.as_str()))).collect();
     format!("{{{}}}", entries.join(","))
 }
 
-/// The object of these fields of another one, as far as it has them.
+/// An object of those of these fields that another one has.
 pub(super) fn of_object(object: &mut Value, names: Option<&[String]>) -> Result<String, Cause> {
     let mut found = Map::new();
     for name in names.unwrap_or_default() {
@@ -48,7 +48,7 @@ impl ConversationColumns {
     }
 }
 
-/// A value as JSON; what JSON has no form for, such as a date, as text.
+/// A value as JSON; values that JSON lacks, such as dates, as text.
 fn json(column: &dyn Array, row: usize) -> String {
     if !column.is_valid(row) {
         return "null".to_owned();
@@ -75,7 +75,7 @@ fn json(column: &dyn Array, row: usize) -> String {
                 _ => array_value_to_string(column, row).unwrap_or_default(),
             };
             let is_plain = matches!(kind, DataType::Boolean) || kind.is_integer() || kind.is_floating();
-            // Of floats only finite ones are JSON.
+            // Only finite floats are JSON.
             match is_plain && serde_json::from_str::<Value>(&text).is_ok() {
                 true => text,
                 false => Value::from(text).to_string(),

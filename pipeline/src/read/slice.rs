@@ -36,7 +36,7 @@ pub struct Batches {
     pub start: u64,
     /// The byte after the last one.
     pub end: u64,
-    /// Row of the file that the first one begins with.
+    /// Row of the file at which the first one begins.
     pub first_row: u64,
 }
 

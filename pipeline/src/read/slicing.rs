@@ -34,7 +34,7 @@ pub fn cut(
     }
     if sniff::is_parquet(path, form.format)? {
         let file = input::RandomAccess::open(path)?;
-        // What is wrong with a file that cannot be read, the reader says.
+        // The reader reports what is wrong with an unreadable file.
         let Some(metadata) = parquet::metadata_of(path, &file)? else { return Ok(whole) };
         let row_groups = metadata.metadata().row_groups();
         let sizes: Vec<u64> = row_groups.iter().map(|group| group.compressed_size().max(0) as u64).collect();
@@ -49,7 +49,7 @@ pub fn cut(
     let sniff::Kind::Format(format) = kind else { return Ok(whole) };
     match format {
         _ if !stream.is_plain() => Ok(whole),
-        // In a store every head that is looked at is a request.
+        // In an object store, reading every header costs a request.
         Format::Arrow if !objects::is_url(path) => {
             let batches = batches::of_file(stream, n_bytes, limits)?.unwrap_or_default();
             let sizes: Vec<u64> = batches.iter().map(|batch| batch.end - batch.start).collect();
@@ -60,7 +60,7 @@ pub fn cut(
             Ok(if cut.len() > 1 { cut.into_iter().map(slice).collect() } else { whole })
         }
         Format::Jsonl => {
-            // Equal slices, so that the last is not a crumb.
+            // Equal slices, so that the last is not tiny.
             let n_slices = n_bytes.div_ceil(slice_bytes);
             let at = |i: u64| (u128::from(n_bytes) * u128::from(i) / u128::from(n_slices)) as u64;
             let slice = |i| (Slice::Bytes { start: at(i), end: at(i + 1) }, at(i + 1) - at(i));

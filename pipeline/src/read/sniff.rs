@@ -1,4 +1,4 @@
-//! The guess of a file's format, by what is in it; its name decides where the content could be several, and where damage
+//! Detects a file's format from its contents; its name decides if they are ambiguous, or if damage
 //! hides the start.
 
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) struct Sniffed {
 pub(super) enum Kind {
     Format(Format),
     Archive(Archive),
-    /// No text that can be read; what it is and what to do.
+    /// No readable text: what it is and what to do.
     Refused(&'static str),
 }
 
@@ -35,11 +35,11 @@ pub(super) enum Archive {
     Zip,
 }
 
-/// Finds out what a stream is that was just opened. `name` is that of the file.
+/// Detects the format of a newly opened stream. `name` is that of the file.
 pub(super) fn sniff(mut stream: Stream, name: &Path, form: Form) -> Result<Sniffed> {
     let start = stream.peek(magic::START_BYTES)?.unwrap_or_default();
     let by_name = of_name(name);
-    // A book about formats may start with the magic of one.
+    // A book about formats may start with magic bytes.
     let is_prose = by_name == Some(Format::Text) && magic::looks_like_text(start);
     let archive = match () {
         () if is_prose => None,
@@ -53,7 +53,7 @@ pub(super) fn sniff(mut stream: Stream, name: &Path, form: Form) -> Result<Sniff
     if let (false, Some(what)) = (is_prose, magic::refused(start)) {
         return Ok(Sniffed { kind: Kind::Refused(what), stream });
     }
-    // Pages and text files say or show their encoding themselves, and are held as a whole.
+    // Pages and text files reveal their encoding themselves, and are held whole.
     let wide = form.encoding.map(|named| named.0).filter(|e| *e != UTF_8).or_else(|| wide(start));
     let decoded = wide.map(|encoding| encoding.decode(start).0.into_owned());
     let text = decoded.as_deref().map_or(start, str::as_bytes);
@@ -63,7 +63,7 @@ pub(super) fn sniff(mut stream: Stream, name: &Path, form: Form) -> Result<Sniff
         None => of_content(text),
     };
     let format = match (format, by_name) {
-        // Prose may start like anything else, whereas an error page may be the first line of a JSONL file.
+        // Prose may start like anything, and an error page may be the first line of a JSONL file.
         (_, Some(Format::Text)) if form.format.is_none() && is_prose => Format::Text,
         (Some(format), _) => format,
         (None, Some(by_name)) => by_name,
@@ -96,7 +96,7 @@ fn is_lines(format: Format) -> bool {
     matches!(format, Format::Jsonl | Format::Json | Format::Csv | Format::Tsv)
 }
 
-/// UTF-16, which shows.
+/// UTF-16, which is recognizable.
 fn wide(start: &[u8]) -> Option<&'static Encoding> {
     let marked = Encoding::for_bom(start).map(|(encoding, _)| encoding).filter(|encoding| *encoding != UTF_8);
     marked.or_else(|| charset::without_mark(start))
@@ -130,7 +130,7 @@ fn of_name(path: &Path) -> Option<Format> {
     }
 }
 
-/// `{`, then a key or the end of the object: `{% templates %}` are text. An array of objects, and an object that goes on after its
+/// `{`, then a key or the end of the object: `{% templates %}` are text. An array of objects, and an object that continues after its
 /// first line, are not JSONL.
 fn of_json(start: &[u8]) -> Option<Format> {
     let text = start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start);

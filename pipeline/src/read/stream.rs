@@ -1,5 +1,5 @@
-//! A file as a stream of decompressed bytes, in UTF-8 where it is text in another encoding that is known. Damage of the
-//! compressed data is told apart from a failing disk, costs one frame (see [`Packing`]), and what a small file can grow to is
+//! A file as a stream of decompressed bytes, converted to UTF-8 if its encoding is known. Damage of the
+//! compressed data is distinguished from a failing disk, costs one frame (see [`Packing`]), and what a small file can grow to is
 //! bounded.
 
 use std::fmt;
@@ -28,16 +28,16 @@ pub(super) struct Stream {
     position: u64,
     /// The furthest such place; reading goes back after damage.
     furthest: u64,
-    /// Whether `raw` can be opened again at another place.
+    /// Whether `raw` can be reopened at another position.
     is_file: bool,
     packed: Option<Packed>,
     recoded: Option<Recoded>,
-    /// First bytes that were looked at before.
+    /// First bytes that were already examined.
     head: Vec<u8>,
     head_at: usize,
 }
 
-/// Damage of the bytes that a stream is made of, when another stream makes them.
+/// Damage of the underlying bytes, if they come from another stream.
 #[derive(Debug)]
 struct Damage(Cause);
 
@@ -49,7 +49,7 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
-/// The error by which a [`Read`] tells the stream above of damage.
+/// The error by which a [`Read`] reports damage to the stream above.
 pub(super) fn damage(cause: Cause) -> io::Error {
     io::Error::other(Damage(cause))
 }
@@ -79,7 +79,7 @@ struct Packed {
     codec: Codec,
     limits: Limits,
     out: Box<[u8]>,
-    /// The bytes of `out` that were not used yet.
+    /// The unused bytes of `out`.
     at: usize,
     end: usize,
     in_frame: bool,
@@ -99,7 +99,7 @@ impl Stream {
         Stream::plain_from(path, 0)?.unpacked(limits)
     }
 
-    /// The bytes of a file from a byte on, as they lie on the disk.
+    /// The raw bytes of a file from an offset on.
     pub fn plain_from(path: &Path, start: u64) -> Result<Stream> {
         let mut stream = Stream::of(path, open_at(path, start)?);
         (stream.start, stream.position, stream.furthest, stream.is_file) = (start, start, start, true);
@@ -124,7 +124,7 @@ impl Stream {
 
     /// The same, decompressed if its first bytes say so.
     pub fn unpacked(mut self, limits: Limits) -> Result<Stream> {
-        // What is damaged in the first bytes comes out when they are read.
+        // Damage in the first bytes is reported when they are read.
         let magic = fill_raw(&mut *self.raw, &self.path)?.unwrap_or_default();
         match Packing::of(magic) {
             Some(packing) => self.packed_as(packing, limits),
@@ -138,7 +138,7 @@ impl Stream {
         Ok(self)
     }
 
-    /// Whether places in the stream are places in a file.
+    /// Whether positions in the stream are positions in a file.
     pub fn is_plain(&self) -> bool {
         self.packed.is_none() && self.recoded.is_none()
     }
@@ -164,7 +164,7 @@ impl Stream {
         self.fill()
     }
 
-    /// At the start: takes the bytes for text in this encoding, unless a byte order mark says another, and makes UTF-8 of it.
+    /// At the start: treats the bytes as text in this encoding, unless a byte order mark names another, and converts it to UTF-8.
     pub fn recode(&mut self, encoding: &'static Encoding) {
         let pending = std::mem::take(&mut self.head).split_off(self.head_at);
         let decoder = encoding.new_decoder();
@@ -200,7 +200,7 @@ impl Stream {
                     out[made..made + n].copy_from_slice(&bytes[..n]);
                     n
                 }
-                // It stays until it is asked for again.
+                // It stays until the next call.
                 Ok(Err(_)) if made > 0 => break,
                 Ok(Err(cause)) => return Err(damage(cause)),
                 Err(Error::Io { source, .. }) => return Err(source),
@@ -296,7 +296,7 @@ impl Stream {
         }
     }
 
-    /// Passes over `n` bytes of a plain file, which has them.
+    /// Skips `n` bytes of a plain file, which must have them.
     pub fn skip(&mut self, n: u64) -> Result<()> {
         if n <= BLOCK_BYTES as u64 {
             let mut left = n as usize;
@@ -326,7 +326,7 @@ impl Stream {
         self.packed.as_ref().is_some_and(|packed| packed.is_first)
     }
 
-    /// After damage: goes to the next frame whose first bytes can be decoded and please `accept`. Says whether there is
+    /// After damage: goes to the next frame whose first bytes can be decoded and satisfy `accept`. Returns whether there is
     /// one.
     pub fn resume(&mut self, accept: impl Fn(&[u8]) -> bool) -> Result<bool> {
         loop {
@@ -371,16 +371,16 @@ impl Stream {
             if let Some(at) = packing.find_start(&held) {
                 return Ok(Some(held_start + at as u64));
             }
-            // A start may lie across two blocks.
+            // A start may span two blocks.
             let done = held.len().saturating_sub(Packing::START_BYTES - 1);
             held.drain(..done);
             held_start += done as u64;
         }
     }
 
-    /// Bytes of the file that have been used.
+    /// Bytes of the file used so far.
     pub fn consumed_bytes(&self) -> u64 {
-        // Of a plain file the bytes that were only looked at are still to come.
+        // In a plain file, bytes that were only peeked at are still to come.
         let ahead = if self.is_plain() { self.head.len() - self.head_at } else { 0 };
         self.furthest - self.start - ahead as u64
     }
@@ -399,7 +399,7 @@ fn fill_raw<'r>(
                     None => Err(Error::io(path, "read")(e)),
                 };
             }
-            // Asked a second time because the borrow checker does not see that the first answer is not kept.
+            // Called a second time because the borrow checker cannot see that the first result is not kept.
             Ok(_) => return raw.fill_buf().map(Ok).map_err(Error::io(path, "read")),
         }
     }
@@ -443,7 +443,7 @@ impl Packed {
                 self.ended = true;
                 return Ok(0);
             }
-            // Zeros between and after members are padding, as gzip and xz themselves have it.
+            // Zeros between and after members are padding, as in gzip and xz themselves.
             let padding = input.iter().take_while(|byte| **byte == 0).count();
             if padding > 0 && matches!(self.packing, Packing::Gzip | Packing::Xz) {
                 return Ok(padding);

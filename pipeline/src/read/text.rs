@@ -1,4 +1,4 @@
-//! Plain text, Markdown and web pages: one document a file, named after its place below the listed path. And files that hold no text.
+//! Plain text, Markdown and web pages: one document per file, named after its path below the listed one. Also files that hold no text.
 
 use super::stream::Stream;
 use super::{Bad, Cause, Charset, FIRST_BYTES, Fault, FieldPaths, Raw, Reader, Record, charset, html};
@@ -9,7 +9,7 @@ pub(super) struct TextReader {
     name: String,
     encoding: Option<Charset>,
     max_doc_bytes: u64,
-    /// A field that the recipe asks for and that a text file cannot have.
+    /// A field of the recipe that a text file cannot have.
     lacking: Option<Cause>,
     kind: Kind,
     done: bool,
@@ -93,7 +93,7 @@ impl Reader for TextReader {
     }
 }
 
-/// A file that holds no text: one record, which is skipped.
+/// A file that holds no text: one skipped record.
 pub(super) struct Refused {
     record: Option<Record>,
     n_bytes: u64,

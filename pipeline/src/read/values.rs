@@ -1,4 +1,4 @@
-//! JSON objects that are elements of an array, or follow each other without being one a line each: one record an object. They
+//! JSON objects that are elements of an array, or follow each other over several lines: one record per object. They
 //! are found by their brackets, so that an array of any length is read in bounded memory.
 
 use serde_json::Value;
@@ -19,11 +19,11 @@ pub(super) struct JsonReader {
     /// Damage that ended the value before.
     damage: Option<Cause>,
     ended: bool,
-    /// Whether the whole file may still turn out to have no record.
+    /// Whether the file has had no record so far.
     may_be_empty: bool,
 }
 
-/// Where in a value the scanner is.
+/// State of the scanner inside a value.
 #[derive(Default)]
 struct Scan {
     depth: u64,
@@ -32,7 +32,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// Looks at the next byte, and says whether the value ends with it.
+    /// Reads the next byte; returns whether the value ends with it.
     fn step(&mut self, b: u8) -> bool {
         if self.in_string {
             let ends = b == b'"' && !self.escaped;
@@ -95,7 +95,7 @@ impl JsonReader {
         }
     }
 
-    /// Reads the value that starts here, and says what is wrong with it.
+    /// Reads the value that starts here; returns what is wrong with it.
     fn read_value(&mut self) -> Result<Option<Fault>> {
         let (mut scan, mut fault) = (Scan::default(), None);
         self.value.clear();
@@ -113,7 +113,7 @@ impl JsonReader {
             };
             let mut ended = false;
             let end = bytes.iter().position(|b| {
-                // A number or a word ends before what separates it from the next value.
+                // A number or a word ends before the separator.
                 let is_bare = scan.depth == 0 && !scan.in_string && n_bytes > 0;
                 ended = is_bare && matches!(b, b',' | b']' | b'}' | b'\n' | b' ');
                 ended || scan.step(*b) || {

@@ -43,12 +43,12 @@ const BLOCKS: &[&str] = &[
     "tr",
     "ul",
 ];
-/// Elements that only separate words here: the extractor itself ends lines at them.
+/// Elements that only separate words here, since the extractor itself ends lines at them.
 const SEPARATORS: &[&str] = &["br", "li", "option", "td", "th"];
 /// Elements whose content stays as it is.
 const VERBATIM: &[&str] = &["pre", "textarea", "listing", "xmp", "script", "style"];
 
-/// How far quotes in a tag are followed; without a limit a page of open quotes would take the square of its length.
+/// How far quotes in a tag are followed; without a limit a page of open quotes would take quadratic time.
 const MAX_TAG_BYTES: usize = 4096;
 
 /// A tag at the start of a text that starts with `<`.
@@ -83,13 +83,13 @@ impl<'p> Tag<'p> {
             }
             false
         });
-        // Where quotes do not close or the tag is long, the first `>` has to do.
+        // If quotes do not close or the tag is long, the first `>` has to do.
         let end = end.or_else(|| memchr::memchr(b'>', bytes)).map_or(bytes.len(), |end| end + 1);
         let name = String::from_utf8_lossy(&rest[..n]).to_ascii_lowercase();
         Some(Tag { name, is_end, is_closed: bytes[..end].ends_with(b"/>"), source: &text[..end] })
     }
 
-    /// Bytes from the start of this tag to that of its end tag, for an element whose content is not looked at.
+    /// Bytes from the start of this tag to that of its end tag, for an element whose contents are skipped.
     pub fn content_end(&self, text: &str) -> usize {
         let (bytes, name) = (text.as_bytes(), self.name.as_bytes());
         let mut ends = memchr::memmem::find_iter(bytes, b"</");
@@ -99,7 +99,7 @@ impl<'p> Tag<'p> {
     }
 }
 
-/// What stands between two pieces of text, the weakest first.
+/// Separators between two pieces of text, weakest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Gap {
     None,
@@ -141,7 +141,7 @@ pub(super) fn collapse(page: &str) -> String {
                 () if is_any(SEPARATORS) => Gap::Blank,
                 () => Gap::None,
             };
-            // Inside an element a gap stands before its start tag and after its end tag, as in pages written by hand.
+            // Inside an element, a gap is before its start tag and after its end tag, as in hand-written pages.
             if own != Gap::None && !tag.is_end {
                 gap = gap.max(own);
             }
@@ -194,7 +194,7 @@ fn text(text: &str, gap: &mut Gap, out: &mut String) {
     }
 }
 
-/// What an extractor returned, without blanks at the ends of lines and without more than one empty line.
+/// An extractor's result, without trailing blanks and runs of empty lines.
 pub(super) fn tidy(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut n_empty = 0;

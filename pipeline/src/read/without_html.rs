@@ -1,8 +1,8 @@
-//! Web pages in a program that was built without the feature `html`.
+//! Web pages in a program built without the feature `html`.
 
 use super::Cause;
 
-/// Says that there is no text to be had.
+/// Reports that the text cannot be extracted.
 ///
 /// # Errors
 /// Always.

@@ -52,7 +52,7 @@ pub struct Found {
     pub named: BTreeSet<PathBuf>,
 }
 
-/// Something that lies among the files and is passed over.
+/// Something that lies among the files and is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Skipped {
     /// Its kind, as the ledger counts it.

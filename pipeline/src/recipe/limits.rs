@@ -16,7 +16,7 @@ documented! {
         /// How many times its bytes a file may be decoded to, once that is more than 64 MiB: compressed streams, and columns
         /// of Parquet and Arrow.
         pub max_expansion: u64,
-        /// How far back a zstd stream may refer: so much memory it takes. Files made with `--long=31` need 2GiB.
+        /// How far back a zstd stream may refer, which is also the memory it takes. Files made with `--long=31` need 2GiB.
         pub max_window_bytes: ByteSize,
         /// Share of bad records above which the build fails, 0 to 1.
         pub max_bad_fraction: f64,

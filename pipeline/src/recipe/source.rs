@@ -20,7 +20,7 @@ documented! {
         pub paths: Vec<String>,
         /// Patterns as in a `.gitignore`: of the files below the paths only those that match one are read.
         pub include: Vec<String>,
-        /// Patterns as in a `.gitignore`: files that match one are passed over. A file `.moeignore` has such lines for its folder.
+        /// Patterns as in a `.gitignore`: files that match one are skipped. A file `.moeignore` has such lines for its folder.
         pub exclude: Vec<String>,
         /// Whether the patterns of files `.gitignore` in the folders count as well. Off, since data often lies where git is told not to look.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -104,7 +104,7 @@ impl Default for SourceConfig {
 }
 
 impl SourceConfig {
-    /// What is known of the files before they are opened.
+    /// What is known about the files before they are opened.
     pub fn form(&self) -> Form {
         Form { format: self.format, encoding: self.encoding }
     }

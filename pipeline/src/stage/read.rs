@@ -58,7 +58,7 @@ pub struct ReadParams {
     pub limit: Option<u64>,
 }
 
-/// Whether a text is in a sample of `ppm` per million; larger samples contain smaller ones.
+/// Whether a text is in a sample of this many per million; larger samples contain smaller ones.
 fn is_sampled(text: TextHash, per_million: u32) -> bool {
     (text.0 >> 64) * 1_000_000 < u128::from(per_million) << 64
 }

@@ -21,7 +21,7 @@ const CUES: [&str; 15] = [
     "whatsapp",
     "hotline",
 ];
-/// Bytes before a number in which a cue may stand.
+/// Bytes before a number in which a cue may be.
 const CUE_BYTES: usize = 24;
 const MAX_GROUPS: usize = 6;
 

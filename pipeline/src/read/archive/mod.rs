@@ -43,7 +43,7 @@ enum Member {
         n_bytes: u64,
         stream: Box<Stream>,
     },
-    /// A file that cannot be read; what it is and what to do.
+    /// An unreadable file: what it is and what to do.
     Skipped {
         name: String,
         n_bytes: u64,
@@ -55,7 +55,7 @@ enum Member {
 }
 
 impl ArchiveReader {
-    /// An archive whose first bytes `stream` is.
+    /// Opens an archive at the start of `stream`.
     pub fn open(archive: Archive, path: &Path, stream: Stream, whole: &Whole<'_>) -> Result<Box<dyn Reader>> {
         let refused =
             |what| Ok(Box::new(text::Refused::new(whole.name, whole.n_bytes, what)) as Box<dyn Reader>);
@@ -118,7 +118,7 @@ impl ArchiveReader {
         }
     }
 
-    /// Notes the file under way, and returns its whole name.
+    /// Records the current file, and returns its full name.
     fn start(&mut self, name: String) -> String {
         self.is_empty = false;
         let full = format!("{}/{name}", self.name);
@@ -127,12 +127,12 @@ impl ArchiveReader {
     }
 }
 
-/// Names that a folder would not show, and what macOS adds.
+/// Hidden names, and files added by macOS.
 fn is_hidden(name: &str) -> bool {
     name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
 }
 
-/// A name without what leads out of a folder: it is an id and never a path.
+/// A name without parts that lead out of a folder: it is an id, never a path.
 fn clean_name(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
     let parts = name.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | ".."));
@@ -154,7 +154,7 @@ impl Reader for ArchiveReader {
                 self.current = None;
                 continue;
             };
-            // Files that are packed themselves, and those of a zip archive that share their bytes, grow beyond what each stream sees.
+            // Compressed members, and zip members that share bytes, grow beyond what each stream sees.
             self.made = self.made.saturating_add(record.n_bytes);
             let allowed = self.members.consumed_bytes().saturating_mul(self.limits.max_expansion);
             if self.made > allowed.max(FREE_EXPANSION_BYTES) && record.content.is_ok() {

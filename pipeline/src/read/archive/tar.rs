@@ -1,4 +1,4 @@
-//! Tar archives (POSIX.1-2001, and what GNU tar adds), read from front to back out of a stream, compressed or not.
+//! Tar archives (POSIX.1-2001 with GNU extensions), read from front to back as a stream, compressed or not.
 
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use super::{Member, Members, clean_name};
 use crate::error::Result;
 
 const BLOCK_BYTES: usize = 512;
-/// A header with a longer name, or more said about it, is taken for damage.
+/// A header with a longer name or more attributes is treated as damage.
 const MAX_EXTRA_BYTES: u64 = 1 << 20;
 
 pub(super) struct Tar {
@@ -21,16 +21,16 @@ pub(super) struct Tar {
     archive: Arc<Mutex<Position>>,
 }
 
-/// Where in the archive reading is; shared with the file under way.
+/// Position in the archive; shared with the current file.
 struct Position {
     stream: Stream,
     /// Bytes of the file under way.
     left: u64,
-    /// Bytes after it, up to the next block.
+    /// Padding after it, up to the next block.
     padding: u64,
     /// Bytes of the archive so far.
     offset: u64,
-    /// Whether the archive broke off inside of a file, of which the reader of the file tells.
+    /// Whether the archive broke off inside a file, which that file's reader reports.
     broken: bool,
 }
 
@@ -63,7 +63,7 @@ impl Position {
         Ok(Ok(bytes))
     }
 
-    /// Passes over the rest of the file under way.
+    /// Skips the rest of the current file.
     fn skip_file(&mut self) -> Result<std::result::Result<(), Cause>> {
         let mut left = std::mem::take(&mut self.left).saturating_add(std::mem::take(&mut self.padding));
         while left > 0 {
@@ -85,7 +85,7 @@ impl Position {
         (self.left, self.padding) = (n_bytes, (block - n_bytes % block) % block);
     }
 
-    /// The content of a header that belongs to the next one.
+    /// The contents of a header that describes the next one.
     fn extra(&mut self, n_bytes: u64) -> Result<std::result::Result<Vec<u8>, Cause>> {
         if n_bytes > MAX_EXTRA_BYTES {
             return Ok(Err(Cause::CorruptArchive));
@@ -112,7 +112,7 @@ impl Position {
             if block.is_empty() {
                 return Ok(Ok(None));
             }
-            // Two blocks of zeros are the end, after which another archive may follow.
+            // Two blocks of zeros are the end; another archive may follow.
             if block.iter().all(|b| *b == 0) {
                 continue;
             }
@@ -155,7 +155,7 @@ impl Position {
     }
 }
 
-/// A header that is not about another one.
+/// The next header that describes a member.
 struct Found {
     name: String,
     n_bytes: u64,
@@ -181,7 +181,7 @@ impl Members for Tar {
                     }
                     Ok(None) => return Ok(Member::End),
                     Ok(Some(found)) => {
-                        // What a link leads to is a file of its own, and no bytes follow.
+                        // A link has no bytes; its target is a member of its own.
                         if found.kind.is_symlink() || found.kind.is_hard_link() {
                             continue;
                         }
@@ -207,7 +207,7 @@ impl Members for Tar {
     }
 }
 
-/// The bytes of the file under way.
+/// The bytes of the current file.
 struct FileBytes {
     archive: Arc<Mutex<Position>>,
 }

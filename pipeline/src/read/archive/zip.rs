@@ -1,5 +1,5 @@
 //! Zip archives (APPNOTE 6.3.10, with its 64-bit sizes): the directory at the end says where the files are, and each is a
-//! stream of its own. Only the directory is understood here; the decoders are those of all other files.
+//! stream of its own. Only the directory is parsed here; the decoders are shared with other files.
 
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ const LOCATOR_BYTES: usize = 20;
 const END_64_BYTES: usize = 56;
 const ENTRY_BYTES: usize = 46;
 const HEADER_BYTES: usize = 30;
-/// A directory of millions of files is below this.
+/// Directories of millions of files are smaller.
 const MAX_DIRECTORY_BYTES: u64 = 1 << 30;
 
 pub(super) struct Zip {
@@ -48,7 +48,7 @@ struct Entry {
 }
 
 impl Zip {
-    /// Opens an archive; the inner error is what it is instead.
+    /// Opens an archive; the inner error says what it is instead.
     pub fn open(path: &Path, limits: Limits) -> Result<std::result::Result<Zip, &'static str>> {
         let file = RandomAccess::open(path)?;
         let n_bytes = file.n_bytes(path)?;
@@ -113,7 +113,7 @@ fn directory(file: &RandomAccess, file_bytes: u64) -> Option<Vec<Entry>> {
             file.get_bytes(at, END_64_BYTES).ok().filter(|record| record.starts_with(b"PK\x06\x06"))?;
         (n_bytes, offset, end) = (u64_at(&record, 40)?, u64_at(&record, 48)?, at);
     }
-    // A program may stand before the archive, to unpack it: then all places are too low by its size.
+    // A self-extracting program may precede the archive; then all offsets are too low by its size.
     let start = end.checked_sub(n_bytes).filter(|_| n_bytes <= MAX_DIRECTORY_BYTES)?;
     let before = start.checked_sub(offset)?;
     let bytes = file.get_bytes(start, n_bytes as usize).ok()?;
@@ -135,7 +135,7 @@ fn entry(bytes: &[u8], before: u64) -> Option<(Entry, usize)> {
     let extra = &bytes[ENTRY_BYTES + name..ENTRY_BYTES + name + extra];
     let wide = wide_fields(extra);
     let mut at = 0;
-    // Of these, in this order, those that do not fit into 32 bits stand in the extra field.
+    // Those that do not fit into 32 bits are in the extra field, in this order.
     let mut size = |value: u32| match value {
         u32::MAX => {
             at += 8;

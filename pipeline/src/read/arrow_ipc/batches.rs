@@ -1,5 +1,5 @@
-//! Where the batches of an Arrow file lie, so that several tasks can share them. Found by going through the heads of all
-//! messages, since a stream has no index, and that of a file does not say how many rows a batch has.
+//! Positions of the batches of an Arrow file, so that several tasks can share them. Found by walking the headers of all
+//! messages, since a stream has no index, and a file's index lacks the rows of a batch.
 
 use arrow::ipc;
 
@@ -9,8 +9,8 @@ use super::super::{FieldPaths, Limits};
 use super::{ArrowReader, FREE_ROWS, Message};
 use crate::error::Result;
 
-/// Each batch of a plain file; `None` where a reader that begins in the middle could give other records than one that reads all:
-/// where the file is damaged outside of the bodies of batches, and where dictionaries come between batches.
+/// Each batch of a plain file; `None` if a reader starting in the middle could give other records than one that reads everything:
+/// if the file is damaged outside the bodies of batches, or dictionaries come between batches.
 pub(in crate::read) fn of_file(
     stream: Stream,
     file_bytes: u64,
@@ -27,7 +27,7 @@ pub(in crate::read) fn of_file(
         };
         let Ok(message) = ipc::root_as_message(&head.metadata) else { return Ok(None) };
         let Some(batch) = message.header_as_record_batch() else {
-            // What cannot be decoded is a bad record, which a slice would not count.
+            // Undecodable parts are bad records, which a slice would not count.
             let is_read = batches.is_empty()
                 && matches!(reader.read_body(&head)?, Message::Schema(_) | Message::Dictionary);
             if is_read {
@@ -35,7 +35,7 @@ pub(in crate::read) fn of_file(
             }
             return Ok(None);
         };
-        // The length of a batch that turns out to be damaged is believed in these bounds only.
+        // The length of a damaged batch is trusted only within these bounds.
         let n_batch_rows = u64::try_from(batch.length()).ok().filter(|rows| (1..=FREE_ROWS).contains(rows));
         let end = reader.stream.consumed_bytes() + head.body_bytes;
         let (Some(n_batch_rows), true, true) = (n_batch_rows, end <= file_bytes, reader.schema.is_some())

@@ -125,7 +125,7 @@ fn what_is_cut_is_counted() {
         for (n, record) in good.iter().enumerate() {
             assert_eq!(**record, expected(n as u64), "cut at {cut}");
         }
-        // Between two messages a stream may be cut without a trace.
+        // Truncation between two messages is not noticeable.
         assert!(bad.len() <= 1, "cut at {cut}");
     }
     assert_eq!(causes(&records(b"")), [(0, 1, Cause::EmptyFile)]);
@@ -237,7 +237,7 @@ proptest! {
             let end = end.index(bytes.len());
             bytes.truncate(end);
         }
-        // A count of rows that is damaged can at most claim what needs no bytes.
+        // A damaged row count can at most claim rows without bytes.
         let whole = records(&bytes);
         prop_assert!(whole.len() as u64 <= 6 + 2 * FREE_ROWS);
         for slice_bytes in [1, 1200] {

@@ -115,7 +115,7 @@ proptest::proptest! {
     }
 }
 
-/// A struct whose children hold values where it is null itself, in a struct of which the same is true.
+/// A struct whose children hold values where it is null itself, inside another such struct.
 fn hidden() -> RecordBatch {
     let texts = |suffix: &str| {
         Arc::new(StringArray::from_iter_values((0..4).map(|i| format!("{i}{suffix}")))) as ArrayRef

@@ -52,7 +52,7 @@ fn members_and_frames_follow_each_other() {
 fn damage_costs_one_frame() {
     for pack in [gzip, zstd] {
         let (a, b, c) = (pack(b"first "), pack(b"second "), pack(b"third"));
-        // Of the header, so that nothing is decoded.
+        // In the header, so that nothing is decoded.
         let mut damaged = b.clone();
         damaged[3] ^= 0xff;
         let (text, damages) = read(&[&a[..], &damaged, &c].concat());

@@ -1,5 +1,5 @@
-//! ARC files, what crawls were kept in before WARC (Internet Archive, versions 1 and 2): a line with the address, the date and
-//! the length, then what the server sent. A record is read as the WARC record that it would be today.
+//! ARC files, the crawl format before WARC (Internet Archive, versions 1 and 2): a line with the address, the date and
+//! the length, then the server's response. A record is read as the equivalent WARC record.
 
 use super::super::stream::Stream;
 use super::super::{Bad, Cause, Fault, FieldPaths, Limits, Raw, Reader, Record};
@@ -25,7 +25,7 @@ pub(in crate::read) struct ArcReader {
 /// The header and the block of a record.
 type Found = (Header, Vec<u8>);
 
-/// The first bytes of what was taken and how many there were, or damage.
+/// The first bytes that were taken and their total number, or damage.
 type Taken = std::result::Result<(Vec<u8>, u64), Cause>;
 
 impl ArcReader {
@@ -97,7 +97,7 @@ impl ArcReader {
     }
 }
 
-/// The header that a line is: address, IP, date, type, in version 2 more, and the length.
+/// Parses a line as a header: address, IP, date, type, in version 2 more, and the length.
 fn header_of(line: &[u8]) -> Option<Header> {
     let line = String::from_utf8_lossy(line);
     let parts: Vec<&str> = line.split_ascii_whitespace().collect();

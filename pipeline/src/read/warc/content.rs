@@ -13,7 +13,7 @@ pub(super) const URL: &str = "url";
 const DATE: &str = "date";
 const HTML: [&str; 2] = ["text/html", "application/xhtml+xml"];
 
-/// The fields of a recipe; a document is named by its record where the recipe names no field, and by its address where the record
+/// The fields of a recipe; if it names no id field, a document is named by its record id, or by its address if the record
 /// lacks the field.
 pub(super) fn with_defaults(fields: &FieldPaths) -> FieldPaths {
     let mut fields = fields.clone();
@@ -21,7 +21,7 @@ pub(super) fn with_defaults(fields: &FieldPaths) -> FieldPaths {
     fields
 }
 
-/// The name of a record that holds no document.
+/// The name of a record without a document.
 pub(super) fn name(header: &Header, fields: &FieldPaths) -> Option<String> {
     let field = match fields.id.as_deref()? {
         URL => "WARC-Target-URI",
@@ -83,7 +83,7 @@ fn address(header: &Header) -> Option<&str> {
     header.get("WARC-Target-URI").map(|url| url.trim_start_matches('<').trim_end_matches('>'))
 }
 
-/// A text, and its encoding where that was guessed.
+/// A text, and its encoding if guessed.
 type Page = (String, Option<&'static str>);
 
 /// The text of a page.

@@ -3,7 +3,7 @@
 /// Longest header; real ones have some hundred bytes.
 pub(super) const MAX_HEADER_BYTES: usize = 1 << 16;
 
-/// Names of fields as ISO 28500 spells them; in files their case does not matter.
+/// Field names as in ISO 28500; in files, case does not matter.
 const NAMES: &[&str] = &[
     "WARC-Record-ID",
     "WARC-Type",
@@ -48,7 +48,7 @@ impl Header {
         }
         let mut header = Header::default();
         for line in lines.filter(|line| !line.is_empty()) {
-            // A line that starts with white space goes on with the field before (section 4, "folding").
+            // A line that starts with white space continues the field before (section 4, "folding").
             if line.starts_with([' ', '\t']) {
                 let (_, value) = header.fields.last_mut()?;
                 value.push(' ');
@@ -60,7 +60,7 @@ impl Header {
         }
         let mut lengths = header.fields.iter().filter(|(name, _)| name == "Content-Length").map(|(_, v)| v);
         let first = lengths.next()?;
-        // Two lengths that differ leave open where the record ends.
+        // Two different lengths make the end of the record unclear.
         let is_number = first.bytes().all(|b| b.is_ascii_digit()) && lengths.all(|length| length == first);
         let content_length = first.parse().ok().filter(|_| is_number)?;
         header.get("WARC-Type")?;

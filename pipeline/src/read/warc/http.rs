@@ -8,7 +8,7 @@ use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use super::super::Cause;
 use super::header::header_bytes;
 
-/// A response with its body as the server meant it.
+/// A response with its decoded body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Response {
     pub status: u16,
@@ -45,11 +45,11 @@ impl Response {
         self.headers.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
     }
 
-    /// The body without chunks and compression. Crawlers often undo them without changing the header, so a body that does not
-    /// look encoded is taken as it is.
+    /// The body without chunks and compression. Crawlers often undo both without changing the header, so a body that does not
+    /// look encoded is used as is.
     ///
     /// # Errors
-    /// The body is damaged, longer than `max_bytes`, or compressed in a way that we do not know.
+    /// The body is damaged, longer than `max_bytes`, or its compression is unknown.
     pub fn into_body(self, max_bytes: u64) -> Result<Vec<u8>, Cause> {
         let is_chunked = self.header("transfer-encoding").to_ascii_lowercase().contains("chunked");
         let encodings = self.header("content-encoding").to_ascii_lowercase();

@@ -20,9 +20,9 @@ use super::stream::Stream;
 use super::{Bad, Cause, FieldPaths, Limits, Reader, Record, Unit};
 use crate::error::Result;
 
-/// What stands after a record.
+/// Separator after a record.
 const BLANK_LINES: &[u8] = b"\r\n\r\n";
-/// By how much a length may be wrong.
+/// Most bytes by which a length may be wrong.
 const SLACK_BYTES: usize = 16;
 
 /// What a record may hold besides its document: the head of the HTTP message.
@@ -36,7 +36,7 @@ pub(super) struct WarcReader {
     file_bytes: u64,
     /// Whether records start where gzip members do: then a place is one in the file, as in the index of a crawl.
     by_frame: bool,
-    /// Whether the whole file may still turn out to have no record.
+    /// Whether the file has had no record so far.
     may_be_empty: bool,
 }
 
@@ -116,7 +116,7 @@ impl WarcReader {
             return Ok(self.record(start, cut as u64, Err(bad)));
         }
         if self.window.bytes().len() < end {
-            // The file ends, or another record was taken for a part of this one.
+            // The file ends, or another record was mistaken for part of this one.
             return match self.near_end(n, end)? {
                 Some((end, next)) => Ok(self.whole_record(start, &header, n..end, next)),
                 None => self.bad_record(start, Cause::BadWarc),
@@ -133,7 +133,7 @@ impl WarcReader {
             && frame == start.frame.start
             && rest.len() < MAGIC.len()
         {
-            // Its member breaks off after it: what was read of it cannot be trusted.
+            // Its member breaks off after it, so the bytes read cannot be trusted.
             return self.bad_record(start, Cause::CorruptStream);
         }
         if !is_exact && let Some((end, next)) = self.near_end(n, end)? {
@@ -155,8 +155,8 @@ impl WarcReader {
         self.record(start, n_bytes, content)
     }
 
-    /// Where a block that starts at `n` and by its length ends at `end` ends indeed, and where the next record starts, if the
-    /// length is wrong by a few bytes: between two blank lines and what is surely a record, or the end of the file.
+    /// The true end of a block that starts at `n` and should end at `end`, and the start of the next record, if the
+    /// length is wrong by a few bytes: between two blank lines and a clear record start, or the end of the file.
     fn near_end(&mut self, n: usize, end: usize) -> Result<Option<(usize, usize)>> {
         let least = (end + BLANK_LINES.len()).saturating_sub(SLACK_BYTES).max(n + BLANK_LINES.len());
         let most = end + BLANK_LINES.len() + SLACK_BYTES;
@@ -167,7 +167,7 @@ impl WarcReader {
         Ok(starts.map(|next| (next - BLANK_LINES.len(), next)))
     }
 
-    /// How many bytes of line ends follow the first `end` bytes; makes sure that what comes after them is held.
+    /// How many bytes of line ends follow the first `end` bytes; makes sure that the bytes after them are held.
     fn newlines_behind(&mut self, end: usize) -> Result<usize> {
         let mut n = 0;
         loop {
@@ -179,7 +179,7 @@ impl WarcReader {
         }
     }
 
-    /// Passes over a record that is too long to be held.
+    /// Skips a record that is too long to hold.
     fn skip_long(&mut self, start: Start, n: usize, length: u64) -> Result<Record> {
         let mut bad = Bad::new(Cause::TooLong, self.window.bytes());
         let is_plain = self.window.stream().is_plain();
@@ -189,7 +189,7 @@ impl WarcReader {
         self.window.consume(n);
         let mut left = length;
         while left > 0 && (self.window.ensure(MAGIC.len())? || !self.window.bytes().is_empty()) {
-            // In a compressed file the length cannot be checked before, and one that is wrong must not cost the records after.
+            // In a compressed file the length cannot be checked first, and a wrong one must not cost the following records.
             if self.window.is_at_frame() && self.window.bytes().starts_with(MAGIC) {
                 break;
             }
@@ -209,7 +209,7 @@ impl WarcReader {
         Ok(self.record(start, n_bytes, Err(bad)))
     }
 
-    /// Gives up what starts here, up to the next thing that looks like a record.
+    /// Gives up on what starts here, up to the next apparent record.
     fn bad_record(&mut self, start: Start, cause: Cause) -> Result<Record> {
         let mut bad = Bad::new(cause, self.window.bytes());
         self.window.ensure(1)?;
@@ -218,7 +218,7 @@ impl WarcReader {
                 self.window.consume(at);
                 break;
             }
-            // The magic may lie across two blocks, and the byte before it decides.
+            // The magic may span two blocks, and the byte before it decides.
             let done = self.window.bytes().len().saturating_sub(VERSION_LINE_BYTES + 1);
             self.window.consume(done);
             if self.window.more()? {
@@ -238,7 +238,7 @@ impl WarcReader {
                 }
                 _ => {
                     self.window.consume(rest);
-                    // Nothing follows: the last record is cut.
+                    // Nothing follows: the last record is truncated.
                     if cause == Cause::BadWarc && bad.first_bytes.starts_with(MAGIC) {
                         bad.cause = Cause::TruncatedStream;
                     }

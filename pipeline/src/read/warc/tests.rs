@@ -159,7 +159,7 @@ fn a_bad_record_costs_one_record() {
     }
 }
 
-/// A length that is wrong by the blank lines, or by a byte-order mark, lost the record.
+/// A length that was off by the blank lines, or by a byte order mark, lost the record.
 #[test]
 fn a_length_that_is_off_by_a_few_bytes_costs_nothing() {
     let (a, b, c) = (conversion(1), conversion(2), conversion(3));

@@ -1,5 +1,5 @@
-//! A stretch of a stream that is looked at before it is used, with the places where frames begin. A record of a
-//! WARC file can then be found wrong by what follows it, and be read again from after its first byte.
+//! A lookahead window on a stream, with the positions where frames begin. A record of a
+//! WARC file can then be found wrong by what follows it, and be read again from its second byte.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ use super::super::stream::Stream;
 use crate::error::Result;
 
 const CHUNK_BYTES: usize = 1 << 16;
-/// Used bytes are dropped when they are this many.
+/// Used bytes are dropped once there are this many.
 const COMPACT_BYTES: usize = 1 << 20;
 pub(super) const MAGIC: &[u8] = b"WARC/";
 /// The longest version line, its end included.
@@ -24,7 +24,7 @@ pub(super) struct Frame {
     pub start: u64,
 }
 
-/// What comes after the bytes of a window.
+/// What follows the bytes of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// More.
@@ -75,7 +75,7 @@ impl Window {
             return Ok(false);
         }
         let is_at_frame = {
-            // Damage stays until `resume`, so that the second `fill` below gives it again.
+            // Damage stays until `resume`, so the second `fill` below returns it again.
             self.stream.fill()?.ok();
             self.stream.is_at_frame()
         };
@@ -104,7 +104,7 @@ impl Window {
         Ok(true)
     }
 
-    /// Keeps the frame of the first byte and those after it.
+    /// Keeps the frame of the first byte and later ones.
     fn forget_frames(&mut self) {
         while self.frames.get(1).is_some_and(|next| next.offset <= self.offset) {
             self.frames.pop_front();
@@ -142,7 +142,7 @@ impl Window {
         self.frames.front().is_some_and(|frame| frame.offset == self.offset)
     }
 
-    /// Where after the first byte, but in its first `n`, a frame starts with a record.
+    /// Position after the first byte, within the first `n`, of a frame that starts with a record.
     pub fn record_frame_within(&self, n: usize) -> Option<usize> {
         let starts = self.frames.iter().map(|frame| frame.offset.saturating_sub(self.offset) as usize);
         starts.filter(|at| (1..n).contains(at)).find(|at| self.bytes()[*at..].starts_with(MAGIC))
@@ -155,7 +155,7 @@ impl Window {
         })
     }
 
-    /// Where after the first byte a record seems to start: a line that is nothing but the magic and a version, or a frame that
+    /// Position after the first byte where a record seems to start: a line of only the magic and a version, or a frame that
     /// starts with the magic.
     pub fn next_magic(&self) -> Option<usize> {
         let bytes = self.bytes();
@@ -175,7 +175,7 @@ impl Window {
         self.end == End::File && at == self.bytes().len()
     }
 
-    /// After damage: drops what is held and goes to the next frame that starts with a record.
+    /// After damage: drops the window and goes to the next frame that starts with a record.
     pub fn resume(&mut self) -> Result<()> {
         self.offset += self.bytes().len() as u64;
         self.held.clear();

@@ -1,4 +1,4 @@
-//! Goes through folders. What cannot be read is passed over with a note: a pipe, which would make the build wait forever, a
+//! Goes through folders. What cannot be read is skipped with a note: a pipe, which would make the build wait forever, a
 //! link that leads nowhere or round in a circle, a folder that is closed.
 
 use std::collections::BTreeSet;
