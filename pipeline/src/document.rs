@@ -99,7 +99,7 @@ pub struct Metadata<'a> {
     pub date: Option<&'a str>,
     /// A finite number; higher is better.
     pub score: Option<f64>,
-    /// Address that the document was found at.
+    /// URL of the document.
     pub url: Option<&'a str>,
     /// JSON object of the fields that the recipe carries to exported texts; empty where there do not count.
     pub kept: &'a str,

@@ -40,7 +40,7 @@ pub struct Ledger {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QualityNote {
-    /// Ascending scores; the bucket of a document is how many of them are at most its score.
+    /// Ascending scores; a document's bucket is the number of edges at most its score.
     pub edges: Vec<f64>,
     /// Documents of each bucket and their bytes as read.
     pub buckets: Vec<Count>,

@@ -20,7 +20,7 @@ pub type Built = Result<Rule, String>;
 pub struct Entry {
     /// Name in recipes.
     pub name: &'static str,
-    /// A few words on what it looks at.
+    /// A few words on what it measures.
     pub summary: &'static str,
     /// What a recipe may do with what it finds; the first one is the default.
     pub actions: &'static [Action],
@@ -187,7 +187,7 @@ impl FilterConfig {
     /// else.
     pub fn identity(&self) -> Value {
         let mut value = json!({ "name": self.name, "settings": self.with_digests() });
-        // The key is younger than other data sets, whose words were these.
+        // Older data sets lack the key and used these words.
         let is = |key: &str, wanted: &str| self.settings.get(key).is_some_and(|value| value == wanted);
         let has_own_words = self.settings.contains_key("definition") && !is("definition", "datatrove");
         if let Some(settings) =

@@ -196,7 +196,7 @@ pub struct Limit {
     pub reason: Reason,
     /// The threshold; without one the value is only noted.
     pub threshold: Option<f64>,
-    /// Whether the threshold is the least value that passes, or else the greatest.
+    /// Whether the threshold is the lowest passing value, or else the highest.
     pub is_least: bool,
 }
 
@@ -238,7 +238,7 @@ pub struct Measured {
     pub measured: f64,
     /// The limit, if there is one.
     pub threshold: Option<f64>,
-    /// Whether the threshold is the least value that passes, or else the greatest.
+    /// Whether the threshold is the lowest passing value, or else the highest.
     pub is_least: bool,
 }
 

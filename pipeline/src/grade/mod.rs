@@ -5,7 +5,7 @@
 //! files -> choice of documents -> rubric -> requests -> completions (cache) -> grades -> JSONL, agreement with other scores
 //! ```
 //!
-//! Like everything behind the cache, grades are a pure function of the texts, the rubric and the completions.
+//! Like everything after the cache, grades are a pure function of the texts, the rubric and the completions.
 
 pub mod agreement;
 pub mod documents;

@@ -1,4 +1,4 @@
-//! Rubrics: what a judge is told, in a strict TOML file each (`configs/rubrics/*.toml`).
+//! Rubrics: instructions for the judge, one strict TOML file each (`configs/rubrics/*.toml`).
 
 use std::fs;
 use std::path::Path;

@@ -31,13 +31,13 @@ pub fn without_file_scheme(path: &str) -> &str {
 pub struct Object {
     /// Its URL.
     pub url: String,
-    /// Its place below what was listed, with `/`.
+    /// Its path below what was listed, with `/`.
     pub name: String,
     /// Size.
     pub n_bytes: u64,
     /// Last change, in nanoseconds since 1970.
     pub changed_nanos: u128,
-    /// What the store says changes with the content.
+    /// The store's version of the content.
     pub etag: Option<String>,
     /// URL of the output of a build that it is part of.
     pub output: Option<String>,

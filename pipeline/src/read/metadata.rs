@@ -24,7 +24,7 @@ const MAX_DATE_BYTES: usize = 40;
 pub struct MetadataFields {
     /// Quality: a bucket, or a number that `quality_edges` turns into one.
     pub quality: Option<String>,
-    /// Ascending numbers; the bucket is how many of them are at most the field's value.
+    /// Ascending numbers; the bucket is the number of edges at most the field's value.
     pub quality_edges: Vec<f64>,
     /// Language code.
     pub language: Option<String>,
@@ -34,7 +34,7 @@ pub struct MetadataFields {
     pub date: Option<String>,
     /// Score, a finite number.
     pub score: Option<String>,
-    /// Address that the document was found at.
+    /// URL of the document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }

@@ -102,7 +102,7 @@ impl From<Option<Format>> for Form {
 pub struct Limits {
     /// Longest record, in bytes.
     pub max_doc_bytes: u64,
-    /// How many times its bytes a file may be decoded to, from 64 MiB on.
+    /// How many times its size a file may expand to, beyond 64 MiB.
     pub max_expansion: u64,
     /// How far back a zstd stream may refer, in bytes, which is also the memory it takes.
     pub max_window_bytes: u64,

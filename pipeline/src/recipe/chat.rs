@@ -19,7 +19,7 @@ pub enum ChatKind {
     Prompt,
     /// `instruction`, `input` and `output`.
     Instruction,
-    /// Any fields, which `chat_user` and `chat_assistant` make messages of.
+    /// Any fields, which `chat_user` and `chat_assistant` turn into messages.
     Fields,
 }
 
@@ -28,13 +28,13 @@ documented! {
     #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct ChatConfig {
-        /// A file with a Jinja template, relative to the recipe's folder, or `chatml`; that of the tokenizer when absent.
+        /// A file with a Jinja template, relative to the recipe's folder, or `chatml`; the tokenizer's when absent.
         pub template: Option<String>,
-        /// What `bos_token` is in the template; what `tokenizer_config.json` says when absent.
+        /// Value of `bos_token` in the template; that of `tokenizer_config.json` when absent.
         pub bos_token: Option<String>,
-        /// What `eos_token` is in the template; what `tokenizer_config.json` says when absent.
+        /// Value of `eos_token` in the template; that of `tokenizer_config.json` when absent.
         pub eos_token: Option<String>,
-        /// What `strftime_now` takes for today, as YYYY-MM-DD: a build does not depend on the day of its run.
+        /// The date for `strftime_now`, as YYYY-MM-DD, since a build must not depend on the day it runs.
         pub date: Option<String>,
     }
 }
@@ -53,7 +53,7 @@ impl Section for ChatConfig {
     }
 }
 
-/// The template of a build, once it is found, with what it is given.
+/// The template of a build, once found, with its variables.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChatTemplate {
     /// Its source.
@@ -67,7 +67,7 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// What decides the text of a conversation. The special tokens are those of the tokenizer, which counts by itself.
+    /// Everything that decides the text of a conversation. Special tokens belong to the tokenizer, which counts on its own.
     pub fn identity(&self, form: &Form) -> Value {
         json!(["chat", form, Hash::of(self.source.as_bytes()), self.variables, self.date])
     }

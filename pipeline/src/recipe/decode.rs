@@ -53,7 +53,7 @@ pub fn decode_without_tokenizer(text: &str, file: &Path) -> Result<Recipe> {
     whole(decode_as_far_without_tokenizer(text, file))
 }
 
-/// What of a recipe can be read, and everything that is wrong with the rest.
+/// The readable part of a recipe, and every problem of the rest.
 pub fn decode_as_far(text: &str, file: &Path) -> (Recipe, Vec<Problem>) {
     decode_with(text, file, |decoder| {
         decoder.problem(1, "tokenizer", "is missing; write a [tokenizer] section with `file` or `train`");
@@ -134,7 +134,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// An entry of `[[filter]]`, as far as it goes, with its rule.
+    /// An entry of `[[filter]]`, as far as readable, with its rule.
     pub(super) fn filter_entry(
         &mut self,
         mut table: Table<'_>,
@@ -180,7 +180,7 @@ impl Decoder<'_> {
         ))
     }
 
-    /// What an entry does with what its rule finds.
+    /// The action of an entry on its rule's findings.
     fn action(&mut self, table: &mut Table<'_>, entry: &filter::Entry) -> (Action, Option<String>) {
         let default = entry.actions.first().copied().unwrap_or_default();
         let action = match table.values.remove("action") {
@@ -270,7 +270,7 @@ impl Decoder<'_> {
             missing(self);
             return TokenizerConfig::default();
         };
-        // The section's own check wants to see whether `train` is there, and its good values.
+        // The section's own check needs to know whether `train` exists, and its valid values.
         let mut table = table;
         self.nested::<TrainConfig>(spans, &mut table, "tokenizer.train", "{ vocab_size = 4096 }");
         self.section(table)

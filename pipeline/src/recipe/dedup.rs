@@ -1,4 +1,4 @@
-//! `[dedup]`: which documents are removed because another one says the same. One table for each
+//! `[dedup]`: which documents are removed as duplicates. One table for each
 //! method; a method whose table is absent is switched off.
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ documented! {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct DedupConfig {
-        /// Whether of documents with equal normalized text only one is kept.
+        /// Whether to keep only one of several documents with equal normalized text.
         pub exact: bool,
         /// Output folders of other builds, relative to the recipe's folder: documents that they have are removed.
         pub against: Vec<String>,
@@ -44,16 +44,16 @@ impl Section for DedupConfig {
     }
 }
 
-/// What is wrong with other builds that nothing compares with.
+/// Problem of `against` without a method that uses it.
 pub const AGAINST_WITHOUT_METHOD: &str =
     "nothing would be compared: set `exact = true` or write [dedup.minhash]";
 
 documented! {
-    /// `[dedup.minhash]`: near-duplicates are proposed by MinHash and decided by comparing the texts.
+    /// `[dedup.minhash]`: near-duplicates are proposed by MinHash and confirmed by comparing the texts.
     #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct MinhashConfig {
-        /// What words, shingles and permutations are.
+        /// Definition of words, shingles and permutations.
         pub profile: Profile,
         /// Words of a shingle, 1 to 64.
         pub ngram: u32,
@@ -63,28 +63,28 @@ documented! {
         pub rows: u32,
         /// Seed of the permutations.
         pub seed: u64,
-        /// What makes a candidate a near-duplicate.
+        /// Test that makes a candidate a near-duplicate.
         pub verify: Verify,
-        /// What becomes of near-duplicates.
+        /// What happens to near-duplicates.
         pub action: Action,
         /// Which document of a cluster stays.
         pub keep: Keep,
-        /// Whether a document that is like a removed one is removed, too, however unlike the survivor it is.
+        /// Whether to also remove a document similar to a removed one but not to the survivor.
         pub transitive: bool,
         /// Two texts of one declared family with at least this Jaccard index are reported as copies of each other and count
         /// as one variant in the ledger; 0 to 1.
         pub variant_copy: f64,
-        /// Share of a source's documents above whose removal the build stops, 0 to 1.
+        /// The build stops if more than this share of a source's documents would be removed, 0 to 1.
         pub max_source_removed: f64,
-        /// Documents of a cluster above which the build stops.
+        /// The build stops if a cluster has more documents than this.
         pub max_cluster: u64,
-        /// Documents of the sample that is compared with all others by brute force, to estimate recall and precision; with 0
+        /// Documents in the sample that is compared with all others by brute force, to estimate recall and precision; with 0
         /// nothing is compared.
         pub estimate: u32,
     }
 }
 
-/// What makes a candidate a near-duplicate of a survivor.
+/// Test that makes a candidate a near-duplicate of a survivor.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verify {
@@ -92,11 +92,11 @@ pub enum Verify {
     Jaccard(f64),
     /// At least this share of its own shingles is in the survivor.
     Containment(f64),
-    /// Nothing more: candidates are taken for duplicates, transitively, as most tools do.
+    /// None: candidates count as duplicates, transitively, as in most tools.
     Off,
 }
 
-/// What becomes of the documents of a cluster that are not its survivor.
+/// What happens to the documents of a cluster other than its survivor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -111,7 +111,7 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
-    /// The one of the earlier source, then of the lower variant.
+    /// The one from the earlier source, then with the lower variant.
     First,
     /// The one with the most bytes of normalized text.
     Longest,
@@ -144,7 +144,7 @@ impl Default for MinhashConfig {
 }
 
 impl MinhashConfig {
-    /// What decides the keys of a text.
+    /// Everything that decides the keys of a text.
     pub fn sketch(&self) -> SketchConfig {
         let MinhashConfig { profile, ngram, bands, rows, seed, .. } = *self;
         SketchConfig { profile, ngram, bands, rows, seed }

@@ -1,4 +1,4 @@
-//! Finds the files that the paths of a recipe mean. The list is sorted, so that the order of the
+//! Finds the files at the paths of a recipe. The list is sorted, so that the order of the
 //! parts does not depend on the file system.
 
 pub mod any_path;
@@ -21,38 +21,38 @@ use crate::objects;
 /// A file to read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InputFile {
-    /// Absolute where the recipe's folder is; or the URL of an object.
+    /// Absolute if the recipe's folder is; or the URL of an object.
     #[serde(with = "any_path")]
     pub path: PathBuf,
-    /// Its place below the listed folder, with `/`: the id of a text file's document. Bytes that are not UTF-8 are
+    /// Its path below the listed folder, with `/`: the id of a text file's document. Bytes that are not UTF-8 are
     /// written as `\xE9`.
     pub name: String,
     /// Size on the disk.
     pub n_bytes: u64,
     /// Last change, in nanoseconds since 1970; with path and size, the identity of the file.
     pub changed_nanos: u128,
-    /// What an object store says changes with the content; part of the identity too.
+    /// The object store's version of the content; part of the identity too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// Where the content lay when the file was found; not part of the identity, since a copy has another.
+    /// Where the content was when the file was found; not part of the identity, since it differs for a copy.
     #[serde(skip)]
     pub place: Option<Place>,
 }
 
-/// Files to read, and what lies among them and is not read.
+/// Files to read, and entries among them that are not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The files.
     pub files: Vec<InputFile>,
-    /// How many files of ours were left out, by the folder of ours that they lie in.
+    /// Number of our own files left out, by their folder.
     pub left_out: BTreeMap<PathBuf, u64>,
-    /// What is there and cannot be read, sorted.
+    /// Unreadable entries, sorted.
     pub skipped: Vec<Skipped>,
-    /// Files that were named themselves, not by a folder or a pattern.
+    /// Files named directly, not by a folder or a pattern.
     pub named: BTreeSet<PathBuf>,
 }
 
-/// Something that lies among the files and is skipped.
+/// An entry among the files that is skipped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Skipped {
     /// Its kind, as the ledger counts it.
@@ -62,7 +62,7 @@ pub struct Skipped {
 }
 
 impl Found {
-    /// What was left out or passed over, for people.
+    /// What was left out or skipped, for people.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let skipped = self.skipped.chunk_by(|a, b| a.kind == b.kind).map(|same| {
             let more = if same.len() > 1 { format!(" and {} more", same.len() - 1) } else { String::new() };
@@ -87,27 +87,27 @@ impl Found {
 /// all files it matches. A URL (`s3://`, `gs://`, `az://`) means objects in the same way.
 ///
 /// # Errors
-/// One message for each path that leads nowhere.
+/// One message for each path that matches nothing.
 pub fn find(base: &Path, paths: &[String]) -> Result<Vec<InputFile>, Vec<String>> {
     search(base, paths, None).map(|found| found.files)
 }
 
-/// The same without what builds, caches of completions, exports and runs of `moe-train` have written.
+/// The same without the output of builds, completion caches, exports and `moe-train`.
 ///
 /// # Errors
-/// One message for each path that leads nowhere, or only to such files.
+/// One message for each path that matches nothing, or only such files.
 pub fn find_input(base: &Path, paths: &[String], choice: &Choice<'_>) -> Result<Found, Vec<String>> {
     search(base, paths, Some(choice))
 }
 
-/// Which of the files are read: patterns as in a `.gitignore`.
+/// Which files to read: patterns as in a `.gitignore`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Choice<'a> {
-    /// Only files that one of these covers; all when empty.
+    /// Only files that match one of these; all when empty.
     pub include: &'a [String],
-    /// But none that one of these covers.
+    /// Skip files that match one of these.
     pub exclude: &'a [String],
-    /// And none that a `.gitignore` in the folders covers.
+    /// Also skip files that a `.gitignore` in the folders covers.
     pub gitignore: bool,
 }
 
@@ -182,7 +182,7 @@ fn search(base: &Path, paths: &[String], choice: Option<&Choice<'_>>) -> Result<
     if wrong.is_empty() { Ok(found) } else { Err(wrong) }
 }
 
-/// Says how many objects of ours were left out.
+/// Prints how many of our objects were left out.
 fn find_objects(
     url: &str,
     is_input: bool,
@@ -290,7 +290,7 @@ mod tests {
         assert!(look(&["*.none"], &[]).unwrap_err()[0].contains("none of its 5 files is left"));
         assert!(look(&["a[b"], &[]).unwrap_err()[0].contains("no pattern"));
 
-        // Data often lies where git is told not to look, so its files count only where they are asked for.
+        // Data is often in git-ignored places, so .gitignore files count only on request.
         fs::write(dir.path().join(".gitignore"), "*.png\nsub/\na[b\n!a.txt\n").unwrap();
         assert_eq!(names(&look(&[], &[]).unwrap()).len(), 4);
         let choice = Choice { gitignore: true, ..Choice::default() };

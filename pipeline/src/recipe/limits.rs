@@ -1,4 +1,4 @@
-//! `[limits]`: what bad input may cost.
+//! `[limits]`: limits on bad input.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,14 +13,14 @@ documented! {
     pub struct LimitsConfig {
         /// Longest record: a line of JSONL, a text of Parquet, a page of WARC, a text file.
         pub max_doc_bytes: ByteSize,
-        /// How many times its bytes a file may be decoded to, once that is more than 64 MiB: compressed streams, and columns
+        /// How many times its size a file may expand to, beyond 64 MiB: compressed streams, and columns
         /// of Parquet and Arrow.
         pub max_expansion: u64,
         /// How far back a zstd stream may refer, which is also the memory it takes. Files made with `--long=31` need 2GiB.
         pub max_window_bytes: ByteSize,
-        /// Share of bad records above which the build fails, 0 to 1.
+        /// The build fails above this share of bad records, 0 to 1.
         pub max_bad_fraction: f64,
-        /// Files of plain JSONL and Parquet above this size are read by several tasks; changes no result.
+        /// Plain JSONL and Parquet files above this size are read by several tasks; does not affect results.
         pub slice_bytes: ByteSize,
     }
 }

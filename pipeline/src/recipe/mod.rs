@@ -40,11 +40,11 @@ use crate::tokenizer::{EOD, EncoderOptions, EngineChoice, SpecialInText, train};
 /// A whole recipe, with every default filled in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Recipe {
-    /// `[[source]]`, in order: an earlier source wins over a later one in deduplication.
+    /// `[[source]]`, in order: earlier sources win over later ones in deduplication.
     pub source: Vec<SourceConfig>,
     /// `[normalize]`.
     pub normalize: NormalizeConfig,
-    /// `[[filter]]`, in order: the first that drops a document names the reason.
+    /// `[[filter]]`, in order: the first to drop a document gives the reason.
     pub filter: Vec<FilterConfig>,
     /// `[dedup]`.
     pub dedup: DedupConfig,
@@ -62,12 +62,12 @@ pub struct Recipe {
     pub rephrase: Option<RephraseConfig>,
     /// `[chat]`.
     pub chat: Option<ChatConfig>,
-    /// The template of conversations, where a source has any, once it is found.
+    /// The chat template, if a source has conversations, once found.
     #[serde(skip)]
     pub chat_template: Option<ChatTemplate>,
 }
 
-/// Name of the only variant of a source that names none.
+/// Name of the variant of a source without variants.
 pub const ORIGINAL: &str = "original";
 
 documented! {
@@ -77,11 +77,11 @@ documented! {
     pub struct TokenizerConfig {
         /// A Hugging Face `tokenizer.json`, relative to the recipe's folder.
         pub file: Option<PathBuf>,
-        /// The end-of-document token, for a `file` from which it cannot be derived.
+        /// The end-of-document token, if it cannot be derived from `file`.
         pub eod: Option<String>,
         /// A special token that begins every document.
         pub bos: Option<String>,
-        /// What becomes of the strings of special tokens in text.
+        /// What happens to special-token strings in text.
         pub special_in_text: SpecialInText,
         /// Which engine may encode. The ids are the same.
         pub engine: EngineChoice,
@@ -93,7 +93,7 @@ documented! {
 }
 
 impl TokenizerConfig {
-    /// How to encode with the tokenizer of this section.
+    /// Encoding options of this section.
     pub fn encoder_options(&self) -> EncoderOptions {
         EncoderOptions {
             eod: match self.train {
@@ -182,7 +182,7 @@ documented! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct ShardConfig {
-        /// Wanted size of a `.bin` file; a source is cut into a power of two of shards to stay below it.
+        /// Target size of a `.bin` file; a source is cut into a power of two of shards to stay below it.
         pub target_bytes: ByteSize,
     }
 }
@@ -225,11 +225,11 @@ impl Recipe {
     }
 
     /// Digest of everything that decides the bytes of the shards, and of nothing else: paths are left
-    /// out, a tokenizer file counts by its content (`tokenizer`), other builds by their identities (`against`), and so do not the limit on bad
-    /// records, the size of slices, the threads or the output folder.
+    /// out, as are the limit on bad records, the size of slices, threads and the output folder;
+    /// a tokenizer file counts by its content (`tokenizer`), other builds by their identities (`against`).
     pub fn identity(&self, tokenizer: Option<Hash>, against: &[Hash]) -> Hash {
         let sources: Vec<Value> = self.source.iter().map(|source| self.identity_of(source)).collect();
-        // A method that is absent counts for nothing, so that a new method leaves old identities alone.
+        // An absent method is left out, so that a new method does not change old identities.
         let mut dedup = serde_json::to_value(&self.dedup).unwrap_or_default();
         if let Some(dedup) = dedup.as_object_mut() {
             let mut identities = against.to_vec();
@@ -237,11 +237,11 @@ impl Recipe {
             dedup.insert("against".to_owned(), json!(identities));
         }
         drop_absent(&mut dedup);
-        // The guards say when to stop, and the estimate how well it went, not what is made.
+        // The guards and the estimate do not affect the output.
         if let Some(minhash) = dedup.get_mut("minhash").and_then(Value::as_object_mut) {
             minhash
                 .retain(|key, _| !["max_source_removed", "max_cluster", "estimate"].contains(&key.as_str()));
-            // The key is younger than other data sets.
+            // Older data sets lack the key.
             if minhash.get("action").is_some_and(|action| action == "remove") {
                 minhash.remove("action");
             }
@@ -259,7 +259,7 @@ impl Recipe {
             "normalize": self.normalize,
             "filter": filters,
             "dedup": dedup,
-            // Which engine encodes, and what is verified, changes no id.
+            // The engine and the verification do not affect ids.
             "tokenizer": {
                 "file": tokenizer,
                 "eod": self.tokenizer.eod,
@@ -282,7 +282,7 @@ impl Recipe {
         json::digest(&identity)
     }
 
-    /// What decides how the records of a source become documents.
+    /// Everything that decides how the records of a source become documents.
     fn identity_of(&self, source: &SourceConfig) -> Value {
         let mut identity = source.identity();
         // Absent where there are no conversations, so that old identities stay.
@@ -292,8 +292,8 @@ impl Recipe {
         identity
     }
 
-    /// Digest of what the recipe says of one source, for its shards. What another source, deduplication against it, or text of an
-    /// evaluation set does to the documents shows in the documents; so a shard of which nothing changes keeps its
+    /// Digest of the recipe's settings of one source, for its shards. The effects of other sources, deduplication and
+    /// evaluation sets show in the documents themselves; so an unaffected shard keeps its
     /// bytes when a source is added, and plans that use it can be extended. `tokenizer` is the digest of the tokenizer.
     pub fn source_identity(&self, source: &SourceConfig, tokenizer: Hash) -> Hash {
         let filters = self.filter.iter().filter(|filter| filter.applies_to(&source.name));
@@ -321,7 +321,7 @@ impl Recipe {
         {
             recipe.remove("tokenizer");
         }
-        // A recipe without filters has no such key any more.
+        // A recipe without filters loses the key.
         for filter in value.get_mut("filter").and_then(Value::as_array_mut).into_iter().flatten() {
             filter.as_object_mut().and_then(|filter| filter.remove("files"));
             // In the file a filter's settings are next to its name.
@@ -333,7 +333,7 @@ impl Recipe {
     }
 }
 
-/// TOML has no null: a key without value is not written.
+/// TOML has no null, so null keys are not written.
 fn drop_absent(value: &mut Value) {
     match value {
         Value::Object(map) => {

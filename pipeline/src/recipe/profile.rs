@@ -1,4 +1,4 @@
-//! Profiles: lists of filters with the thresholds of published pipelines. They are data, in `profiles.toml`, and are read
+//! Profiles: lists of filters with the thresholds of published pipelines. They are data in `profiles.toml`, read
 //! with the same checks as a recipe.
 
 use std::path::Path;
@@ -36,11 +36,11 @@ pub struct ProfileFilter {
 }
 
 documented! {
-    /// `[filters]`: what holds for all `[[filter]]` entries.
+    /// `[filters]`: settings for all `[[filter]]` entries.
     #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct FiltersConfig {
-        /// The profile that the entries change or add to.
+        /// The profile that the entries modify.
         pub profile: Option<String>,
         /// Rules of the profile that are left out.
         pub without: Vec<String>,
@@ -56,7 +56,7 @@ impl Section for FiltersConfig {
 /// All profiles, in the order of the file.
 ///
 /// # Errors
-/// The file that the program was built with is wrong, which a test rules out.
+/// The built-in file is wrong, which a test rules out.
 pub fn all() -> Result<Vec<Profile>> {
     let mut decoder = Decoder::new(TEXT, Path::new(FILE));
     let mut profiles = Vec::new();
@@ -81,18 +81,18 @@ pub fn all() -> Result<Vec<Profile>> {
     decoder.finish(profiles)
 }
 
-/// An entry of a recipe: only what it says itself.
+/// An entry of a recipe, without defaults.
 pub(super) struct Override {
     pub name: String,
     pub sources: Vec<String>,
-    /// Action and tag, where the entry has either.
+    /// Action and tag, if the entry has either.
     pub action: Option<(crate::filter::Action, Option<String>)>,
     /// Its own keys.
     pub settings: crate::filter::Settings,
 }
 
 impl Override {
-    /// The entry over what it changes.
+    /// The entry applied to what it changes.
     pub fn over(&self, base: &FilterConfig) -> FilterConfig {
         let mut config = FilterConfig { sources: self.sources.clone(), ..base.clone() };
         if let Some((action, tag)) = &self.action {
@@ -172,7 +172,7 @@ struct Merge {
     all_sources: Vec<String>,
 }
 
-/// A filter with the sources that it is left with; only those of a profile can lose any.
+/// A filter with its remaining sources; only those of a profile can lose any.
 struct Merged {
     config: FilterConfig,
     /// `None` for an entry of the recipe.
@@ -186,8 +186,8 @@ impl Merge {
         Merge { filters: filters.collect(), all_sources }
     }
 
-    /// An entry changes the profile's first filter of its rule that still has all the entry's sources, for these; without
-    /// such a filter it is a new one after all others. Returns what it became.
+    /// An entry changes the profile's first filter of its rule that still has all the entry's sources, for those sources; without
+    /// such a filter it is appended. Returns the result.
     fn add(&mut self, entry: &Entry, changes: &Override) -> FilterConfig {
         let wanted = if changes.sources.is_empty() { &self.all_sources } else { &changes.sources };
         let place = self.filters.iter().position(|filter| {
@@ -294,7 +294,7 @@ mod tests {
             &format!("{profile}without = [\"gopher_repetition\"]\n{entry}9\n{entry}10\n"),
             &[(quality, &[], "min_words", "9"), (quality, &[], "min_words", "10")],
         );
-        // What the profile says of other keys stays.
+        // The profile's other keys stay.
         let recipe = decode(&format!("{HEAD}[filters]\nprofile = \"fineweb\"\n[[filter]]\nname = \"c4_quality\"\nmin_num_sentences = 1\n"), Path::new("r.toml")).unwrap();
         let c4 = recipe.filter.iter().find(|filter| filter.name == "c4_quality").unwrap();
         assert_eq!(

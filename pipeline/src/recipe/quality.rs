@@ -1,4 +1,4 @@
-//! `[quality]`: buckets of the classifier's score, for sources whose records name no quality themselves.
+//! `[quality]`: buckets of the classifier's score, for sources whose records have no quality.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,9 +9,9 @@ documented! {
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct QualityConfig {
-        /// Ascending scores; a document's bucket is how many of them are at most its score.
+        /// Ascending scores; a document's bucket is the number of edges at most its score.
         pub edges: Vec<f64>,
-        /// So many buckets with equal bytes of text, over all documents that are left; 20 are Dolma 3's vigintiles.
+        /// Number of buckets with equal bytes of text, over all remaining documents; 20 gives Dolma 3's vigintiles.
         pub buckets: Option<u32>,
     }
 }

@@ -8,14 +8,14 @@ use super::SourceConfig;
 use crate::strict_toml::{Docs, Fault, Section, documented};
 
 documented! {
-    /// `[rephrase]`. Without it a build has no such variants, whatever lies in its output folder: the recipe alone says
+    /// `[rephrase]`. Without it a build has no such variants, whatever its output folder holds: the recipe alone decides
     /// what is made.
     #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct RephraseConfig {
         /// Folder with `accepted-SOURCE.jsonl`, relative to the recipe's folder.
         pub from: PathBuf,
-        /// Names of the styles, in the order of the numbers of their variants. Append new ones: numbers of others stay.
+        /// Names of the styles, in the order of their variant numbers. Append new ones, so that existing numbers stay.
         pub styles: Vec<String>,
     }
 }

@@ -18,34 +18,34 @@ documented! {
         pub name: String,
         /// Files, folders or globs, relative to the recipe's folder.
         pub paths: Vec<String>,
-        /// Patterns as in a `.gitignore`: of the files below the paths only those that match one are read.
+        /// Patterns as in a `.gitignore`: only files below the paths that match one are read.
         pub include: Vec<String>,
-        /// Patterns as in a `.gitignore`: files that match one are skipped. A file `.moeignore` has such lines for its folder.
+        /// Patterns as in a `.gitignore`: files that match one are skipped. A `.moeignore` file has such lines for its folder.
         pub exclude: Vec<String>,
-        /// Whether the patterns of files `.gitignore` in the folders count as well. Off, since data often lies where git is told not to look.
+        /// Whether `.gitignore` files in the folders also count. Off by default, since data is often git-ignored.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         pub gitignore: bool,
-        /// Records that are read at most, in the order of the files' paths; for trying a recipe out.
+        /// Most records to read, in the order of the files' paths; for trying out a recipe.
         pub max_records: Option<u64>,
         /// Format of the files; by content when absent.
         pub format: Option<Format>,
-        /// Encoding of text, JSONL, CSV and web pages, such as `windows-1252`; UTF-8, or what the files say or show, when absent.
+        /// Encoding of text, JSONL, CSV and web pages, such as `windows-1252`; detected when absent.
         pub encoding: Option<Charset>,
-        /// Field with the document's name, dotted for nested ones; from the text's hash when absent.
+        /// Field with the document's name, dotted for nested ones; derived from the text's hash when absent.
         pub id: Option<String>,
-        /// Whether a record may lack that field; it is then named by its text's hash.
+        /// Whether a record may lack that field, and is then named by its text's hash.
         pub id_optional: bool,
         /// Field with the text.
         pub text: String,
         /// Records are conversations: `messages`, `prompt`, `instruction`, or `fields` with `chat_user` and `chat_assistant`.
         pub chat: Option<ChatKind>,
-        /// With `chat = "fields"`: a Jinja template that makes a system prompt of a record's fields; none when absent.
+        /// With `chat = "fields"`: a Jinja template that makes a system prompt from a record's fields; none when absent.
         pub chat_system: Option<String>,
-        /// With `chat = "fields"`: a Jinja template that makes the question of a record's fields.
+        /// With `chat = "fields"`: a Jinja template that makes the question from a record's fields.
         pub chat_user: Option<String>,
-        /// With `chat = "fields"`: a Jinja template that makes the answer of a record's fields.
+        /// With `chat = "fields"`: a Jinja template that makes the answer from a record's fields.
         pub chat_assistant: Option<String>,
-        /// Field whose value is shared by texts of the same thing; each document is its own family when absent.
+        /// Field whose value is shared by texts that say the same thing; when absent, each document is its own family.
         pub family: Option<String>,
         /// Field that says which text of the family this is.
         pub variant: Option<String>,
@@ -53,7 +53,7 @@ documented! {
         pub variants: Vec<String>,
         /// Field with the quality: a bucket from 0 to 255, or any number with `quality_edges`.
         pub quality: Option<String>,
-        /// Ascending numbers; the bucket is how many of them are at most the field's value.
+        /// Ascending numbers; the bucket is the number of edges at most the field's value.
         pub quality_edges: Vec<f64>,
         /// Field with the language code (`en`, `pt-BR`, `eng_Latn`).
         pub language: Option<String>,
@@ -63,9 +63,9 @@ documented! {
         pub date: Option<String>,
         /// Field with a score, a finite number; higher is better.
         pub score: Option<String>,
-        /// Field with the address that the document was found at.
+        /// Field with the URL of the document.
         pub url: Option<String>,
-        /// Other fields that exported texts have too, under the same names.
+        /// Other fields to carry to exported texts, under the same names.
         pub keep_fields: Vec<String>,
     }
 }
@@ -114,7 +114,7 @@ impl SourceConfig {
         Choice { include: &self.include, exclude: &self.exclude, gitignore: self.gitignore }
     }
 
-    /// What its records look like, if they are conversations.
+    /// Layout of its records, if they are conversations.
     pub fn chat_form(&self) -> Option<ChatForm> {
         Some(match self.chat? {
             ChatKind::Messages => ChatForm::Messages,
@@ -145,7 +145,7 @@ impl SourceConfig {
             id: self.id.clone(),
             id_optional: self.id_optional,
             text: self.text.clone(),
-            // A template that cannot be compiled is told of before anything is read.
+            // A template that does not compile is reported before anything is read.
             conversation: self.chat_form().map(|form| form.fields().unwrap_or_default()),
             family: self.family.clone(),
             variant: self.variant.clone(),
@@ -154,11 +154,11 @@ impl SourceConfig {
         }
     }
 
-    /// What decides how its records become documents.
+    /// Everything that decides how its records become documents.
     pub(super) fn identity(&self) -> Value {
         let SourceConfig { name, id, text, family, variant, variants, .. } = self;
         let mut identity = json!([name, id, text, family, variant, variants, self.metadata()]);
-        // Absent where it is not given, so that old identities stay.
+        // Absent if not given, so that old identities stay.
         if let (Some(encoding), Some(items)) = (self.encoding, identity.as_array_mut()) {
             items.push(json!(encoding));
         }
@@ -181,7 +181,7 @@ impl SourceConfig {
     }
 }
 
-/// Columns that exported texts have anyway.
+/// Columns that exported texts always have.
 const TEXT_COLUMNS: [&str; 11] =
     ["id", "text", "source", "family", "variant", "quality", "language", "tags", "score", "url", "date"];
 

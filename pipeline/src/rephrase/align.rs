@@ -1,8 +1,8 @@
-//! Sentences of two texts side by side, by the words they share.
+//! Aligns the sentences of two texts by the words they share.
 //!
 //! A monotone alignment in the manner of Gale and Church (1993), with shared content words in addition to lengths: groups of up to
-//! three sentences match, and a sentence may match nothing. What a gate asks is then local: is what this sentence says
-//! found in the sentences that stand at its place?
+//! three sentences match, and a sentence may match nothing. A gate's question is then local: is the content of this sentence
+//! found in the sentences aligned with it?
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,20 +11,20 @@ use super::text::{Text, stem};
 
 /// Sizes of matching groups, source first. The order decides ties.
 const GROUPS: [(usize, usize); 8] = [(1, 1), (1, 2), (2, 1), (1, 3), (3, 1), (2, 2), (1, 0), (0, 1)];
-/// Price of a content word by which the lengths of two groups differ.
+/// Cost per content word of difference in length between two groups.
 const LENGTH_PRICE: f64 = 0.1;
-/// Price of a content word in a sentence without match.
+/// Cost of a content word in an unmatched sentence.
 const SKIP_PRICE: f64 = 0.15;
-/// Products of sentences up to which texts are aligned; chunks are far smaller. Above it every sentence may match any.
+/// Largest product of sentence counts to align; chunks are far smaller. Above it, any sentence may match any other.
 const MAX_CELLS: usize = 1 << 20;
-/// What is expected of a sentence before others were seen: this share of its words is found ...
+/// Prior for a sentence: this share of its words is found ...
 const PRIOR_SHARE: f64 = 0.5;
-/// ... and this is how many words that belief is worth.
+/// ... and this many words is the weight of the prior.
 const PRIOR_WORDS: f64 = 8.0;
 /// Variance of the length of a passage in words, for each word of the other text: Gale and Church's 6.8 for characters, at five
 /// characters a word.
 const LENGTH_VARIANCE: f64 = 1.36;
-/// Words of equal length that are believed before any were seen.
+/// Weight, in words, of the prior of equal lengths.
 const PRIOR_LENGTH: f64 = 50.0;
 
 /// Content words of a text by sentence, as numbers that both texts share.
@@ -33,7 +33,7 @@ struct Side {
     classes: Vec<Vec<u32>>,
     /// Words of each sentence.
     lengths: Vec<f64>,
-    /// In how many sentences of this text a class is, by class.
+    /// Number of sentences of this text with each class.
     frequency: HashMap<u32, u32>,
 }
 
@@ -44,7 +44,7 @@ pub struct Coverage {
     pub sentence: usize,
     /// Its content words, those that several sentences share counted in parts.
     pub words: f64,
-    /// Those of them that are found at its place in the other text.
+    /// Those found at its place in the other text.
     pub found: f64,
     /// How surprising it is that so few are found, in nats: the Chernoff bound `words * KL(found / words || p)` on the
     /// probability of a binomial with the share `p` found of the text's other sentences. 0 where enough are found.
@@ -82,7 +82,7 @@ impl Alignment {
 /// Numbers the content words of both texts: forms of one word get one number.
 fn sides(source: &Text<'_>, answer: &Text<'_>) -> (Side, Side) {
     let mut numbers: HashMap<String, u32> = HashMap::new();
-    // Stems of the source by their first four letters, so that alike ones are found without comparing all.
+    // Stems of the source by their first four letters, so that similar ones are found without comparing all.
     let mut by_start: HashMap<String, Vec<(String, u32)>> = HashMap::new();
     let start_of = |stem: &str| stem.chars().take(4).collect::<String>();
     let mut next = 0u32;
@@ -121,7 +121,7 @@ fn sides(source: &Text<'_>, answer: &Text<'_>) -> (Side, Side) {
 }
 
 impl Side {
-    /// A word that many sentences have says little about one of them.
+    /// A word in many sentences says little about any of them.
     fn weight(&self, class: u32) -> f64 {
         self.frequency.get(&class).map_or(1.0, |n| 1.0 / f64::from(*n))
     }
@@ -166,7 +166,7 @@ fn groups(source: &Side, answer: &Side) -> Vec<(Range<usize>, Range<usize>)> {
     found
 }
 
-/// What a group of sentences is worth.
+/// Score of a group of sentences.
 fn gain(source: &Side, s: Range<usize>, answer: &Side, a: Range<usize>) -> f64 {
     let lengths = |side: &Side, range: &Range<usize>| -> f64 {
         side.classes[range.clone()].iter().map(|classes| classes.len() as f64).sum()

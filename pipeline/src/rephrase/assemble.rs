@@ -1,4 +1,4 @@
-//! From the cache to files: every chosen pair of document and style is followed through the cache, judged, and written as
+//! From the cache to files: every chosen pair of document and style is replayed from the cache, judged, and written as
 //! accepted or rejected, or counted as poisoned or waiting. The server is not asked; the result is a function of the build, the
 //! styles and the set of completions.
 
@@ -26,7 +26,7 @@ use crate::json;
 use crate::listing::{Entry, Listing};
 use crate::watch::Watch;
 
-/// Documents that are judged at once.
+/// Documents judged at once.
 const BATCH: usize = 64;
 
 /// What to assemble.
@@ -50,13 +50,13 @@ pub struct Assembly<'a> {
 pub enum Fate {
     /// It was judged.
     Judged(Box<Judged>),
-    /// The server gave it up, for this reason.
+    /// It was given up, for this reason.
     Poisoned(String),
     /// Some answer is missing.
     Waiting,
 }
 
-/// A pair of a document and a style with what became of it.
+/// A pair of a document and a style with its outcome.
 pub struct Outcome<'a> {
     /// The document.
     pub parent: Arc<Parent>,
@@ -122,7 +122,7 @@ impl Assembly<'_> {
                 .map(|style| (style.name().to_owned(), StyleLedger::default()))
                 .collect(),
         };
-        // Counted from the choice, so that a pair that is lost on the way is noticed.
+        // Counted from the choice, so that a lost pair is noticed.
         for style in self.selection.chosen.iter().flat_map(|chosen| &chosen.styles) {
             if let Some(entry) = self.styles.get(*style).and_then(|style| ledger.styles.get_mut(style.name()))
             {

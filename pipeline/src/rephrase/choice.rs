@@ -1,5 +1,5 @@
-//! Which documents are rephrased, and in which styles: a function of the seed and the documents, so that more documents
-//! later are the same ones and some more, wherever they lie.
+//! Which documents are rephrased, and in which styles: a function of the seed and the documents, so that a larger choice
+//! later extends a smaller one, wherever the documents are.
 
 use std::collections::BinaryHeap;
 
@@ -36,16 +36,16 @@ pub struct Chosen {
     pub styles: Vec<usize>,
 }
 
-/// What was chosen of what.
+/// The choice and its base.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// The chosen documents in the order of their places.
     pub chosen: Vec<Chosen>,
-    /// Originals that the build has kept.
+    /// Originals that the build kept.
     pub originals: u64,
-    /// Originals that at least one style is for.
+    /// Originals that at least one style fits.
     pub fitting: u64,
-    /// Pairs of an original and a style that would be asked for without `max_documents`.
+    /// Pairs of an original and a style without `max_documents`.
     pub fitting_pairs: u64,
 }
 
@@ -56,7 +56,7 @@ impl Choice<'_> {
     /// A file of the build is missing or damaged.
     pub fn choose(&self, originals: &Originals) -> Result<Selection> {
         let mut selection = Selection::default();
-        // The greatest rank on top, to be replaced by a lesser one.
+        // The highest rank on top, to be replaced by a lower one.
         let mut least: BinaryHeap<Chosen> = BinaryHeap::new();
         originals.for_each(|place, parent| {
             selection.originals += 1;
@@ -79,7 +79,7 @@ impl Choice<'_> {
         Ok(selection)
     }
 
-    /// Styles for a document: of those that it fits, the first few in an order that differs from document to document.
+    /// Styles for a document: the first few that fit, in an order that differs between documents.
     pub fn styles_of(&self, parent: &Parent) -> Vec<usize> {
         let n_words = parent.text.unicode_words().count() as u64;
         let fits = |style: &Style| style.uses.fits(&parent.source, parent.metadata.quality, n_words);

@@ -1,5 +1,5 @@
 //! Cutting a document into chunks that a model rewrites one by one. Chunks are whole paragraphs where these are short
-//! enough, else whole sentences, else words; they follow each other without gap or overlap, so that joined they are the document.
+//! enough, else whole sentences, else words; they neither overlap nor leave gaps, so joined they are the document.
 
 use std::ops::Range;
 
@@ -51,14 +51,14 @@ impl Section for ChunkConfig {
 }
 
 /// Tokens of a text, roughly, whatever the model: a third of its bytes beyond ASCII and a quarter of the others, rounded
-/// up. It depends on the text alone, so that another model asks about the same chunks.
+/// up. It depends on the text alone, so that every model gets the same chunks.
 pub fn tokens(text: &str) -> u64 {
     let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
     let others = text.len() as u64 - ascii;
     ascii.div_ceil(4) + others.div_ceil(3)
 }
 
-/// A piece of the document: what is asked about, with the white space after it that belongs to no answer.
+/// A piece of the document to rewrite, and the white space after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
     /// Bytes of the text that is rewritten.
@@ -77,7 +77,7 @@ pub fn chunks(text: &str, most_tokens: u64) -> Vec<Chunk> {
     let mut joined: Vec<Range<usize>> = Vec::new();
     for piece in pieces {
         match joined.last_mut() {
-            // Where nothing but space has been seen, the space goes with the first words.
+            // Leading white space goes with the first words.
             Some(last)
                 if tokens(text[last.start..piece.end].trim()) <= most_tokens
                     || text[last.clone()].trim().is_empty() =>
@@ -115,7 +115,7 @@ fn paragraphs(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// Cuts what is too long at sentences, then at words, then between characters.
+/// Cuts long pieces at sentences, then at words, then between characters.
 fn split(text: &str, range: Range<usize>, most: u64, out: &mut Vec<Range<usize>>) {
     if tokens(text[range.clone()].trim()) <= most {
         out.push(range);
@@ -153,7 +153,7 @@ fn split(text: &str, range: Range<usize>, most: u64, out: &mut Vec<Range<usize>>
     }
 }
 
-/// The stretch of a text around a chunk that a model gets to see: up to `most` tokens, as much after the chunk as before it, cut
+/// The excerpt around a chunk that a model sees: up to `most` tokens, as much after the chunk as before it, cut
 /// at white space.
 pub fn excerpt<'t>(text: &'t str, chunk: &Chunk, most: u64) -> &'t str {
     if tokens(text) <= most {
@@ -179,7 +179,7 @@ pub fn excerpt<'t>(text: &'t str, chunk: &Chunk, most: u64) -> &'t str {
     text[start..end].trim()
 }
 
-/// Puts the answers of all chunks together: each with the white space that stood after its chunk.
+/// Joins the answers of all chunks, each with the white space after its chunk.
 pub fn join(text: &str, chunks: &[Chunk], answers: &[String]) -> String {
     let mut joined = String::new();
     for (i, (chunk, answer)) in chunks.iter().zip(answers).enumerate() {

@@ -5,7 +5,7 @@ use crate::dedup::minhash::signature::{self, Profile, SketchConfig, Sketcher};
 /// Default limit of [`super::gates::VARIANT_RULE`].
 pub const DEFAULT_LIMIT: f64 = 0.7;
 
-/// Words of a shingle. Deduplication uses five, where a tenth of the words changed leaves half of the shingles.
+/// Words in a shingle. Deduplication uses five, with which changing a tenth of the words leaves half of the shingles.
 const NGRAM: u32 = 3;
 
 /// Sets of shingles of the texts of one family.

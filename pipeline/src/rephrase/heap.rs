@@ -1,4 +1,4 @@
-//! Bytes that are too many for memory, in a temporary file that goes with its owner.
+//! Data too large for memory, in a temporary file that is deleted with its owner.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -17,7 +17,7 @@ pub(super) struct Heap {
 }
 
 impl Heap {
-    /// An empty one, in the folder and after the name of `path`.
+    /// An empty one, in the folder of `path` and named after it.
     ///
     /// # Errors
     /// A write fails.
@@ -37,7 +37,7 @@ impl Heap {
         Ok(start)
     }
 
-    /// What was appended so far, for reading.
+    /// The appended data, for reading.
     ///
     /// # Errors
     /// A write fails.
@@ -54,7 +54,7 @@ impl Heap {
 
 impl Drop for Heap {
     fn drop(&mut self) {
-        // Best effort: the next command removes what stays behind.
+        // Best effort: the next command removes leftovers.
         fs::remove_file(&self.path).ok();
     }
 }

@@ -1,5 +1,5 @@
-//! Variants that another program wrote: records of an original's name, a style and a text are judged as answers of a server are, and
-//! what passes is written in the same files.
+//! Variants written by another program: records of an original's name, a style and a text are judged like a server's answers, and
+//! those that pass go into the same files.
 //!
 //! ```text
 //! records -> candidates (texts in a file, places in memory) -> beside their originals -> gates -> accepted | rejected
@@ -44,7 +44,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// The field with text. In datatrove's records that is the original.
+    /// The field with text. In datatrove's records it holds the original.
     pub fn text_field(self) -> &'static str {
         match self {
             Layout::Plain | Layout::Datatrove => "text",
@@ -52,7 +52,7 @@ impl Layout {
         }
     }
 
-    /// Other fields that [`Layout::variants`] looks at.
+    /// Other fields used by [`Layout::variants`].
     pub fn fields(self) -> Vec<String> {
         let names: &[&str] = match self {
             Layout::Plain => &["source", "style", "model"],
@@ -64,7 +64,7 @@ impl Layout {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    /// The variants of a record, none where nothing was generated: `text` is its text field, normalized, `kept` the object of the other
+    /// The variants of a record, none if nothing was generated: `text` is its text field, normalized, `kept` the object of the other
     /// ones.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl Layout {
         let read = |rollout: &Value| {
             let text = rollout.as_str().or_else(|| rollout.get("text")?.as_str());
             let text = text.ok_or("has a rollout without `text`")?;
-            // As the text field of other layouts is.
+            // Like the text field of other layouts.
             let text = normalize(text, NormalizeConfig::default()).into_owned();
             let finish_reason =
                 rollout.get("finish_reason").and_then(Value::as_str).unwrap_or("stop").to_owned();
@@ -117,7 +117,7 @@ impl Layout {
 /// A text that may become a variant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
-    /// Source of its original, where the record says it.
+    /// Source of its original, if the record says.
     pub source: Option<String>,
     /// Its style.
     pub style: Option<String>,
@@ -125,13 +125,13 @@ pub struct Variant {
     pub model: Option<String>,
     /// The text.
     pub text: String,
-    /// Why it ends, as servers say it.
+    /// Why it ends, in a server's words.
     pub finish_reason: String,
-    /// Tokens, where they were counted.
+    /// Tokens, if counted.
     pub usage: Usage,
 }
 
-/// Where a text lies, and what is known of it.
+/// Position of a text, and its properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Candidate {
     /// Hash of the original's name.
@@ -176,7 +176,7 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// None yet; texts go to a file in `folder`, which is made.
+    /// Starts empty; texts go to a file in `folder`, which is created.
     ///
     /// # Errors
     /// The folder holds what `moe-data rephrase` asked for, or cannot be written to.
@@ -285,7 +285,7 @@ impl Candidates {
         Ok(ledger)
     }
 
-    /// By original, then style, text and all else by name: numbers tell of the order of the files, which must not decide which of two
+    /// By original, then style, text and everything else by name: numbers reflect the order of the files, which must not decide which of two
     /// texts is taken.
     fn sort(&mut self) {
         let Candidates { rows, sources, styles, models, reasons, .. } = self;
@@ -314,7 +314,7 @@ impl Candidates {
                         parent.source, parent.id
                     )));
                 }
-                // A source with two documents of one name: the first one has it.
+                // If a source has two documents of one name, the first one gets them.
                 Some(_) => {}
                 None => {
                     taken[number] = Some(parent.source.clone());
@@ -328,12 +328,12 @@ impl Candidates {
 
 /// Originals whose variants are judged at once.
 const BATCH: usize = 64;
-/// Reason of a text that is for no kept original of the build.
+/// Reason for a text without a kept original in the build.
 pub const UNKNOWN: &str = "unknown_document";
 /// Reason for a text when another one of its original and style was already taken.
 pub const REPEATED: &str = "repeated";
 
-/// A style that has no file: its name and the default limits.
+/// A style without a file: its name and the default limits.
 pub fn plain_style(name: &str) -> Style {
     Style { style: Prompt { name: name.to_owned(), ..Prompt::default() }, ..Style::default() }
 }

@@ -24,7 +24,7 @@ pub struct Model {
     pub revision: String,
 }
 
-/// Bytes of the answer before that the next chunk is asked with; chunks are far smaller.
+/// Bytes of the previous answer to include in the next request; chunks are far smaller.
 const PREVIOUS_BYTES: usize = 64 << 10;
 
 /// A document to be rephrased in a style.
@@ -53,9 +53,9 @@ pub struct Answer {
 pub enum Replay {
     /// An answer for each chunk.
     Complete(Vec<Answer>),
-    /// Some chunk was not asked yet, or has no answer yet.
+    /// A chunk was not asked yet, or has no answer yet.
     Waiting,
-    /// Some chunk was given up, for this reason.
+    /// A chunk was given up, for this reason.
     Poisoned(String),
 }
 
@@ -120,7 +120,7 @@ impl<'a> Job<'a> {
         Step::Ask(request)
     }
 
-    /// Follows the conversation through the cache.
+    /// Replays the conversation from the cache.
     ///
     /// # Errors
     /// The cache is damaged.

@@ -9,7 +9,7 @@ use super::job::{Answer, Job};
 use super::prompt;
 use super::style::Style;
 
-/// Why a rephrased document is not taken.
+/// Why a rephrased document is rejected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The rule that it missed first.
@@ -18,24 +18,24 @@ pub struct Refusal {
     pub value: f64,
     /// The limit.
     pub limit: f64,
-    /// Chunk in which it did, from 0.
+    /// Its chunk, from 0.
     pub chunk: usize,
 }
 
-/// A rephrased document with what was measured.
+/// A rephrased document with its measurements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
-    /// All answers put together, without sentinels.
+    /// All answers joined, without sentinels.
     pub text: String,
-    /// For each chunk its source, its answer and what was measured.
+    /// For each chunk, its source, answer and measurements.
     pub chunks: Vec<JudgedChunk>,
-    /// What was measured on the whole.
+    /// Measurements of the whole.
     pub whole: Vec<Verdict>,
-    /// Why it is not taken, if it is not.
+    /// Why it is rejected, if it is.
     pub refusal: Option<Refusal>,
 }
 
-/// A chunk with what was measured.
+/// A chunk with its measurements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JudgedChunk {
     /// The text that was to be rephrased.
@@ -46,12 +46,12 @@ pub struct JudgedChunk {
     pub verdicts: Vec<Verdict>,
 }
 
-/// Bytes of an answer that are measured, at least ...
+/// Bytes of an answer to measure: at least this many ...
 const MEASURED_BYTES: usize = 64 << 10;
-/// ... and this many times its source. What is longer is not finished.
+/// ... and this many times its source. Longer answers are not finished.
 const MEASURED_TIMES: usize = 8;
 
-/// Judges the answers of a job. It is taken only when every chunk passes every gate.
+/// Judges the answers of a job. It is accepted only if every chunk passes every gate.
 pub fn judge(job: &Job<'_>, answers: &[Answer]) -> Judged {
     let style = job.style;
     let mut chunks = Vec::with_capacity(answers.len());
@@ -60,7 +60,7 @@ pub fn judge(job: &Job<'_>, answers: &[Answer]) -> Judged {
     for (number, (piece, answer)) in job.chunks.iter().zip(answers).enumerate() {
         let source = &job.parent.text[piece.body.clone()];
         let (text, has_sentinel) = prompt::strip(&answer.completion.text, &style.style.sentinel);
-        // Far beyond any limit of length, more text costs time and changes no verdict.
+        // Far beyond any length limit, more text costs time without changing a verdict.
         let measured = &text[..text.floor_char_boundary(MEASURED_BYTES.max(MEASURED_TIMES * source.len()))];
         let is_whole = measured.len() == text.len();
         let finish_reason = if is_whole { &answer.completion.finish_reason } else { moe_llm::TOO_LONG };

@@ -1,11 +1,11 @@
-//! Rephrasing: other texts of documents, written by a language model, that later passes show instead of the same text
-//! again. This module knows styles, chunks and gates; asking is `moe-llm`'s, the order of events `commands::rephrase`'s.
+//! Rephrasing: alternative texts of documents, written by a language model, that later passes show instead of the same text
+//! again. This module knows styles, chunks and gates; asking is up to `moe-llm`, the order of events to `commands::rephrase`.
 //!
 //! ```text
 //! kept documents -> choice of styles -> chunks -> prompts -> completions (cache) -> gates -> accepted | rejected
 //! ```
 //!
-//! Everything behind the cache is a pure function of it: limits may change without asking the server again.
+//! Everything after the cache is a pure function of it, so limits may change without asking the server again.
 
 pub mod orphans;
 pub mod stage;

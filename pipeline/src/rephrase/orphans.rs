@@ -1,4 +1,4 @@
-//! Variants whose original is no longer kept, or has another text than was rephrased, are dropped.
+//! Drops variants whose original is no longer kept, or whose text has changed since rephrasing.
 //!
 //! Writes `removed.rows` with what was removed before, and `drops.parquet` where there is any.
 
@@ -20,9 +20,9 @@ use crate::tables::rows::{self, RemovedRow};
 use crate::tables::{DROPS, REMOVED};
 use crate::watch::Watch;
 
-/// Reason of a variant whose original is not kept.
+/// Reason for a variant whose original is not kept.
 pub const DROPPED: &str = "parent_dropped";
-/// Reason of a variant whose original has another text.
+/// Reason for a variant whose original's text changed.
 pub const CHANGED: &str = "parent_changed";
 
 /// What to check.
@@ -84,7 +84,7 @@ impl Stage for OrphansParams {
                     Some(_) => CHANGED,
                     None => DROPPED,
                 };
-                // What was cut of it is booked already.
+                // Its cuts are already recorded.
                 let cut: u64 = cuts.of(row).raw_bytes(document.raw_bytes, document.text.len()).values().sum();
                 let count = Count::one(u64::from(document.raw_bytes) - cut);
                 *report.dropped.entry(reason.to_owned()).or_default() += count;
@@ -108,7 +108,7 @@ impl Stage for OrphansParams {
     }
 }
 
-/// Fills in the texts of the originals that a part has kept.
+/// Fills in the texts of a part's kept originals.
 fn find_texts(
     PlacedDocuments { documents, kept, removed, cuts, families }: &PlacedDocuments,
     texts: &mut HashMap<u64, Option<u128>>,
@@ -118,7 +118,7 @@ fn find_texts(
     // An original that deduplication moved to another family no longer counts.
     let families = Families::read(families)?;
     let mut survivors = rows::survivors(kept, removed)?.into_iter().peekable();
-    // Where nothing was cut the hash of the whole text is the text's.
+    // Without cuts, the hash of the whole text is the text's.
     let columns = if cuts.rows().is_empty() { Columns::Ids } else { Columns::All };
     for batch in DocumentBatches::open(documents, columns)? {
         for (row, document) in batch?.documents() {

@@ -1,4 +1,4 @@
-//! The documents that are rephrased: originals that a finished build has kept, with their text after all cuts.
+//! The documents to rephrase: originals that a finished build kept, with their text after all cuts.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -23,15 +23,15 @@ pub struct Parent {
     pub document_id: DocumentId,
     /// Its family.
     pub family: FamilyId,
-    /// Hash of `text`: a later build takes a variant up only where this is still the same.
+    /// Hash of `text`: a later build uses a variant only if this is unchanged.
     pub text_hash: TextHash,
     /// Its metadata.
     pub metadata: OwnedMetadata,
-    /// What is left of the text after all cuts.
+    /// The text after all cuts.
     pub text: String,
 }
 
-/// Where a document lies in a build. Order is the order of reading.
+/// Position of a document in a build. Order is the order of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Number of the part.
@@ -122,7 +122,7 @@ impl ParentsAt<'_> {
             self.reader = Some((place.part, PartReader::open(self.originals, part)?));
         }
         loop {
-            // Only wanted rows are in the queue, and places ascend.
+            // Only wanted rows are in the queue, and positions ascend.
             if let Some((row, parent)) = self.found.pop_front() {
                 if row == place.row {
                     return Ok(parent);
@@ -150,7 +150,7 @@ impl PartReader {
         Ok(PartReader(KeptReader::open(work, part, &originals.edges, Columns::All, survivors)?))
     }
 
-    /// Appends the originals of the next batch that are wanted; false at the end. Documents that deduplication put into other
+    /// Appends the originals of the next batch that are wanted; false at the end. Documents that deduplication moved to other
     /// families are no longer originals.
     fn next_batch(
         &mut self,

@@ -1,4 +1,4 @@
-//! The messages that ask for one chunk.
+//! The messages of the request for one chunk.
 
 use moe_shards::Hash;
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::chunk::{Chunk, Context, excerpt};
 use super::style::{Prompt, Style};
 use crate::json;
 
-/// Version of the words below; part of the template's digest.
+/// Version of the wording below; part of the template's digest.
 const VERSION: u32 = 1;
 
 impl Style {
@@ -64,13 +64,13 @@ pub fn messages(
     ]
 }
 
-/// Takes the sentinel and the marks of the passage off an answer. The flag says whether the sentinel was there, or none is asked for.
+/// Removes the sentinel and the passage's marks from an answer. The flag says whether the sentinel was present or is not required.
 pub fn strip<'a>(answer: &'a str, sentinel: &str) -> (&'a str, bool) {
     let answer = answer.trim();
     if sentinel.is_empty() {
         return (answer, true);
     }
-    // Models like to set the line in bold or as a heading, with or without its colon.
+    // Models like to format the line as bold or a heading, with or without its colon.
     let bare = answer.trim_start_matches(['*', '#', '"', ' ']);
     let (rest, has_sentinel) = match bare.strip_prefix(sentinel) {
         Some(rest) => (rest.trim_start_matches(['*', '"']), true),

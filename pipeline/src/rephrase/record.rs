@@ -1,4 +1,4 @@
-//! What rephrasing leaves behind: a line for each accepted variant, a line for each rejected one, and a ledger.
+//! Output of rephrasing: a line for each accepted variant, a line for each rejected one, and a ledger.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -37,7 +37,7 @@ pub struct Accepted {
     pub parent: String,
     /// Its id, 16 hexadecimal digits.
     pub parent_document: String,
-    /// XXH3-128 of its text when it was asked about, after all cuts; 32 hexadecimal digits.
+    /// XXH3-128 of its text, after all cuts, when the request was made; 32 hexadecimal digits.
     pub parent_text: String,
     /// Its family, 16 hexadecimal digits.
     pub family: String,
@@ -69,11 +69,11 @@ pub struct Accepted {
     pub revision: String,
     /// Models that answered, as the server names them.
     pub served_by: Vec<String>,
-    /// Digest of the style's template; zero where it is not known, as of a variant that was imported.
+    /// Digest of the style's template; zero if unknown, as for an imported variant.
     pub template: Hash,
-    /// How answers were drawn; the seed is different for each chunk and part of its key.
+    /// Sampling of the answers; the seed differs for each chunk and is part of its key.
     pub sampling: Sampling,
-    /// Keys of the completions, one for each chunk; of a variant that was imported, the digest of its normalized text.
+    /// Keys of the completions, one per chunk; for an imported variant, the digest of its normalized text.
     pub keys: Vec<Key>,
     /// The worst value of each rule.
     pub gates: BTreeMap<String, f64>,
@@ -100,7 +100,7 @@ pub struct Rejected {
     pub style: String,
     /// Why.
     pub refusal: Refusal,
-    /// The chunk of the original that was rejected first.
+    /// The first rejected chunk of the original.
     pub chunk: String,
     /// Its answer.
     pub answer: String,
@@ -126,7 +126,7 @@ impl Accepted {
 /// Reads a file of accepted variants, one after another.
 ///
 /// # Errors
-/// The file cannot be opened. A bad line is an error of its item: these files are ours, so nothing in them is skipped.
+/// The file cannot be opened. A bad line is an error item: these files are ours, so nothing in them is skipped.
 pub fn accepted(path: &Path) -> Result<impl Iterator<Item = Result<Accepted>> + use<>> {
     let file = File::open(path).map_err(Error::io(path, "open"))?;
     let path = path.to_owned();
@@ -162,8 +162,8 @@ pub fn accepted_files(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(found)
 }
 
-/// Refuses a file of accepted variants that is not as `rephrase` left it. One that is in no list was written by another program or an
-/// earlier version, and is taken as it is.
+/// Refuses a file of accepted variants that was changed after `rephrase` wrote it. An unlisted one was written by another program or an
+/// earlier version, and is used as is.
 ///
 /// # Errors
 /// [`Error::Data`] naming the file and what to do.
@@ -196,11 +196,11 @@ pub fn check_accepted(path: &Path) -> Result<()> {
 pub struct Ledger {
     /// [`VERSION`].
     pub version: u32,
-    /// Originals that the build has kept.
+    /// Originals that the build kept.
     pub originals: u64,
-    /// Those of them that were chosen.
+    /// The chosen ones among them.
     pub documents: u64,
-    /// Records of imported files that could not be read, or have no text of a variant.
+    /// Records of imported files that were unreadable or had no variant text.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unreadable: u64,
     /// By style.
@@ -215,7 +215,7 @@ fn is_zero(n: &u64) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StyleLedger {
-    /// Chosen; of an import, texts that came.
+    /// Chosen, or texts of an import.
     pub asked: u64,
     /// Accepted, as counted from the finished files.
     pub accepted: u64,

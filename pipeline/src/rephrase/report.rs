@@ -1,5 +1,5 @@
-//! A page for people: what passed and what did not, side by side with its source, and how the measured values lie to their
-//! limits. One file that needs nothing else, so that it can be sent around.
+//! A page for people: accepted and rejected answers side by side with their sources, and measured values next to their
+//! limits. A self-contained file that can be sent around.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use super::record::Ledger;
 
 /// Columns of a histogram.
 const BINS: usize = 30;
-/// Words of a text beyond which a sample is cut.
+/// Most words of a text in a sample.
 const MAX_WORDS: usize = 400;
 
-/// How the title of every page starts.
+/// Start of every page's title.
 pub const TITLE: &str = "Rephrasing with";
 const GENERATOR: &str = "moe-data rephrase report";
 
@@ -28,13 +28,13 @@ pub struct Report {
     n_samples: usize,
     /// By style: accepted and rejected samples.
     samples: BTreeMap<String, [Vec<Sample>; 2]>,
-    /// By style and rule: values, the limit, whether it is the least.
+    /// By style and rule: values, the limit, and whether it is a lower one.
     values: BTreeMap<String, BTreeMap<String, Values>>,
 }
 
 /// A text next to the one it was made from.
 pub(crate) struct Sample {
-    /// Ties and order: a hash of the document, so that samples do not depend on the order of documents.
+    /// Order of samples, by a hash of the document, so that it does not depend on the order of documents.
     pub(crate) rank: u64,
     /// The document.
     pub(crate) title: String,
@@ -110,7 +110,7 @@ impl Report {
     }
 }
 
-/// What became of the texts of each style, and the rules that refused them.
+/// Outcomes by style, and the rules that rejected texts.
 pub(crate) fn counts(ledger: &Ledger) -> Markup {
     let mut by_style = Table::new([
         "style",
@@ -185,7 +185,7 @@ pub(crate) fn rank(title: &str, style: &str) -> u64 {
     xxh3_64(format!("{title}\0{style}").as_bytes())
 }
 
-/// How the values of a rule are spread, with its limit.
+/// Distribution of a rule's values, with its limit.
 fn chart(id: &str, rule: &str, values: &Values) -> Markup {
     let mut histogram = Histogram::of(&values.values, std::slice::from_ref(&values.limit), BINS);
     histogram.id = id.replace('_', "-");
@@ -200,7 +200,7 @@ fn chart(id: &str, rule: &str, values: &Values) -> Markup {
     histogram.figure().html()
 }
 
-/// Source and answer with the words that only one of them has marked.
+/// Source and answer with the words unique to either marked.
 pub(crate) fn side_by_side(sample: &Sample, kind: &str) -> Markup {
     let source: Vec<&str> = sample.source.split_inclusive(char::is_whitespace).take(MAX_WORDS).collect();
     let answer: Vec<&str> = sample.answer.split_inclusive(char::is_whitespace).take(MAX_WORDS).collect();

@@ -1,4 +1,4 @@
-//! `settings.json`: what a run of `moe-data rephrase` was asked, so that its other verbs need not be told again.
+//! `settings.json`: settings of a run of `moe-data rephrase`, so that its other verbs need not repeat them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::listing::{Listing, Maker};
 pub const FILE: &str = "settings.json";
 const VERSION: u32 = 1;
 
-/// What decides the requests of a run, and how its results are marked.
+/// Everything that decides the requests of a run and labels its results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -103,10 +103,10 @@ impl Settings {
         Model { name: self.model.clone(), revision: self.revision.clone() }
     }
 
-    /// Reads the styles again, as they are now; from another folder than that they were asked with, if one is given.
+    /// Rereads the current styles, from `folder` if one is given.
     ///
     /// # Errors
-    /// A file is missing or wrong, or its template is another one than was asked with.
+    /// A file is missing or invalid, or its template has changed since asking.
     pub fn styles(&self, folder: Option<&Path>) -> Result<Vec<Style>> {
         let names: Vec<String> = self.templates.keys().cloned().collect();
         let styles = style::read_all(folder.unwrap_or(&self.styles_dir), &names)?;
@@ -136,7 +136,7 @@ impl Settings {
 /// It is damaged.
 pub fn listing(folder: &Path) -> Result<Listing> {
     let mut earlier = Vec::new();
-    // Versions without lists left settings, and then everything else of these names.
+    // Versions without lists left settings, and then everything else with these names.
     if Settings::read(folder).is_ok() {
         earlier.extend([FILE, record::LEDGER, record::REJECTED].map(str::to_owned));
         earlier.extend(record::accepted_files(folder)?.keys().map(|source| record::accepted_name(source)));

@@ -1,5 +1,5 @@
 //! Stage 1 for variants that `moe-data rephrase` accepted: a file of them to documents in the families of their originals. From here on
-//! they go the way of all documents: the same filters, deduplication and cuts.
+//! they are treated like all documents: the same filters, deduplication and cuts.
 //!
 //! Writes `documents.parquet`.
 
@@ -25,7 +25,7 @@ pub struct RephrasedParams {
     pub source: String,
     /// The file of accepted variants.
     pub input: InputFile,
-    /// Names of all variants of the source; the styles are among them.
+    /// Names of all variants of the source, including the styles.
     pub variants: Vec<String>,
     /// Normal form.
     pub normalize: NormalizeConfig,

@@ -1,7 +1,7 @@
-//! Styles: what a model is asked to do with a text, in one strict TOML file each (`configs/styles/*.toml`).
+//! Styles: what a model is asked to do with a text, one strict TOML file each (`configs/styles/*.toml`).
 //!
-//! The instruction, the sentinel, the sampling and the cutting into chunks decide what is asked, so they are the *template*, whose
-//! digest is part of every request's key. `[gates]` decides what is accepted and `[use]` which documents are asked about; both may change
+//! The instruction, sentinel, sampling and chunking decide the requests, so they are the *template*, whose
+//! digest is part of every request's key. `[gates]` decides what is accepted and `[use]` which documents are rephrased; both may change
 //! without any new request.
 
 use std::collections::BTreeMap;
@@ -28,21 +28,21 @@ pub struct Style {
     pub uses: Uses,
     /// `[gates]`.
     pub gates: Limits,
-    /// `[aliases]`: names that count as another one, in lower case: `jehovah = "lord"`.
+    /// `[aliases]`: names that stand for another, in lower case: `jehovah = "lord"`.
     pub aliases: BTreeMap<String, String>,
 }
 
-/// `[style]`: the words and how an answer is sampled.
+/// `[style]`: instructions and sampling.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Prompt {
-    /// `[a-z0-9-]+`, and the name of the file; the variant that it makes is called so.
+    /// `[a-z0-9-]+`, the name of the file and of the variant that it makes.
     pub name: String,
     /// A line for people.
     pub summary: String,
-    /// What the model is told, in its system message.
+    /// The system message of the model.
     pub instruction: String,
-    /// The line that the answer must start with; it is taken off.
+    /// The line that the answer must start with; it is removed.
     pub sentinel: String,
     /// Temperature, 0 to 2.
     pub temperature: f64,
@@ -50,7 +50,7 @@ pub struct Prompt {
     pub top_p: f64,
     /// Most tokens of an answer.
     pub max_tokens: u32,
-    /// Whether the answer says things in the order of the source.
+    /// Whether the answer keeps the order of the source.
     pub in_order: bool,
 }
 
@@ -102,13 +102,13 @@ impl Section for Prompt {
     }
 }
 
-/// `[use]`: which documents the style is for.
+/// `[use]`: the documents that the style fits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Uses {
     /// Sources; all when empty.
     pub sources: Vec<String>,
-    /// Least quality bucket; documents without one fit only when both bounds are left alone.
+    /// Lowest quality bucket; documents without one fit only if both bounds are at their defaults.
     pub min_quality: u8,
     /// Greatest quality bucket.
     pub max_quality: u8,
@@ -139,7 +139,7 @@ impl Section for Uses {
 }
 
 impl Uses {
-    /// Whether the style is for a document.
+    /// Whether the style fits a document.
     pub fn fits(&self, source: &str, quality: Option<u8>, n_words: u64) -> bool {
         let all_qualities = self.min_quality == 0 && self.max_quality == u8::MAX;
         (self.sources.is_empty() || self.sources.iter().any(|name| name == source))
@@ -183,7 +183,7 @@ impl Style {
         decoder.finish(style)
     }
 
-    /// Reads a style file; the style is called as the file is.
+    /// Reads a style file; the style has the file's name.
     ///
     /// # Errors
     /// As [`Style::decode`], or the file cannot be read.
@@ -210,7 +210,7 @@ impl Style {
 /// Reads the named styles of a folder, or all of them, sorted by name.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name without file, with the nearest; else as [`Style::read`].
+/// [`Error::Usage`] for a name without a file, with the nearest one; else as [`Style::read`].
 pub fn read_all(folder: &Path, names: &[String]) -> Result<Vec<Style>> {
     let entries = fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
     let mut paths: Vec<PathBuf> = Vec::new();

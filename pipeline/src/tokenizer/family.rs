@@ -228,7 +228,7 @@ fn byte_level(step: &Object<'_>, use_regex: bool) -> Result<(), Refusal> {
     step.only(&["type", "add_prefix_space", "trim_offsets", "use_regex"])?;
     step.is("type", &[Value::from("ByteLevel")])?;
     step.is("add_prefix_space", &[Value::from(false)])?;
-    // The key is younger than the first files and defaults to true.
+    // Older files lack the key, which defaults to true.
     match use_regex {
         true => step.is("use_regex", &[Value::from(true), Value::Null]),
         false => step.is("use_regex", &[Value::from(false)]),

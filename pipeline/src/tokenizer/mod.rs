@@ -45,7 +45,7 @@ use crate::error::{Error, Result};
 /// End of document of a tokenizer that is trained here.
 pub const EOD: &str = "<|endoftext|>";
 
-/// What becomes of the strings of special tokens in the text of a document.
+/// What happens to special-token strings in the text of a document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpecialInText {

@@ -38,7 +38,7 @@ pub enum TokenizerVerb {
     Stats(stats::StatsArgs),
 }
 
-/// What special strings in text become.
+/// What happens to special-token strings in text.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum SpecialInText {
     /// Ordinary characters
@@ -54,7 +54,7 @@ pub struct Use {
     /// End-of-document token, if it cannot be derived
     #[arg(long, value_name = "TOKEN")]
     pub eod: Option<String>,
-    /// What special strings in text become
+    /// What happens to special-token strings in text
     #[arg(long, value_enum, default_value_t)]
     pub special_in_text: SpecialInText,
     /// Use the reference engine

@@ -1,5 +1,5 @@
-//! Whether a file is still the one that was found. What writes to a file while it is read leaves documents of two contents, or none
-//! where there were some, and no reader can tell.
+//! Whether a file is still the one that was found. Writing to a file while it is read mixes two versions of its contents,
+//! and no reader can tell.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -11,44 +11,44 @@ use super::InputFile;
 use crate::error::{Error, Result};
 use crate::objects;
 
-/// Which content a path led to, and since when.
+/// Which content a path had, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Device and inode.
     inode: (u64, u64),
-    /// When the inode was changed last, in seconds and nanoseconds since 1970: unlike the time of change of the content, no
+    /// Last change of the inode, in seconds and nanoseconds since 1970: unlike the modification time, no
     /// program can set it.
     inode_changed: (i64, i64),
 }
 
 impl InputFile {
-    /// Runs what reads the file, and makes sure that the file was the same one all the time.
+    /// Runs a reader of the file, and checks that the file did not change meanwhile.
     ///
     /// # Errors
-    /// [`Error::Data`] when it was changed, replaced or removed meanwhile, or else since it was found; what `read` returns.
+    /// [`Error::Data`] when it was changed, replaced or removed since it was found; errors of `read`.
     pub fn unchanged<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
         let before = self.check_unchanged()?;
         match read() {
             Err(Error::Interrupted) => Err(Error::Interrupted),
-            // What looked like damage may have come of it.
+            // The change may look like damage.
             done => before.check_read().and(done),
         }
     }
 
-    /// The second half of [`InputFile::unchanged`], of the file as [`InputFile::check_unchanged`] returned it before it was read.
+    /// The second half of [`InputFile::unchanged`], on the value that [`InputFile::check_unchanged`] returned before reading.
     ///
     /// # Errors
-    /// [`Error::Data`] when it is another one.
+    /// [`Error::Data`] when it is a different file.
     pub fn check_read(&self) -> Result<()> {
         self.compare(true).map(drop)
     }
 
-    /// Compares the file with what was found at first, and returns it as it is now.
+    /// Compares the file with its first state, and returns its current one.
     ///
     /// # Errors
-    /// [`Error::Data`] when it is another one.
+    /// [`Error::Data`] when it is a different file.
     pub fn check_unchanged(&self) -> Result<InputFile> {
-        // Links to a file, and its rights, may change before it is read.
+        // The links and permissions of a file may change before it is read.
         self.compare(false)
     }
 
@@ -69,7 +69,7 @@ impl InputFile {
         if now.n_bytes != self.n_bytes {
             return changed(&format!("it had {} bytes and has {}", self.n_bytes, now.n_bytes));
         }
-        // Another machine, which has the file from a list of tasks, may number it otherwise.
+        // Another machine with the file from a list of tasks may number it differently.
         let has_moved = self.place.is_some() && inode(&now) != inode(self);
         if now.etag != self.etag || has_moved {
             return changed("another file has taken its place");
@@ -150,7 +150,7 @@ mod tests {
         for (how, change, is_same) in changes {
             fs::write(&path, "lines").unwrap();
             let file = find(dir.path(), &["a.jsonl".to_owned()]).unwrap().remove(0);
-            // Times of the file system have a tick of some milliseconds.
+            // File system times have a tick of a few milliseconds.
             std::thread::sleep(std::time::Duration::from_millis(20));
             let damage = || -> Result<()> { Err(Error::Usage("damaged".to_owned())) };
             let result = file.unchanged(|| {

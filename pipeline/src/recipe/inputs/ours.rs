@@ -1,4 +1,4 @@
-//! Tells what we wrote ourselves from input. An output folder often lies in the folder that is read, and the text in it is no text of
+//! Tells our own output from input. An output folder is often inside the folder that is read, and its text is not
 //! the user's: it would be read again, and every build would grow.
 
 use std::collections::BTreeMap;
@@ -14,14 +14,14 @@ use crate::listing::{self, Listing, Maker};
 pub(super) struct Ours {
     /// Device and inode of the files that this command prints to.
     printed: Vec<(u64, u64)>,
-    /// The outermost folder of ours around each folder, by its canonical path.
+    /// Our outermost folder around each folder, by its canonical path.
     around: BTreeMap<PathBuf, Option<PathBuf>>,
-    /// Lists of exports, which may lie among files of others.
+    /// Lists of exports, which may be among foreign files.
     exports: BTreeMap<PathBuf, Option<Listing>>,
 }
 
 impl Ours {
-    /// Nothing is known of folders yet.
+    /// Starts without any known folders.
     pub(super) fn new() -> Ours {
         // Systems without such names cannot tell.
         let printed = ["/dev/stdout", "/dev/stderr"].into_iter().filter_map(|name| fs::metadata(name).ok());
@@ -29,7 +29,7 @@ impl Ours {
         Ours { printed: printed.collect(), around: BTreeMap::new(), exports: BTreeMap::new() }
     }
 
-    /// The folder of ours that a file, given by its canonical path, lies in; the file itself if this command prints to it.
+    /// Our folder that contains a file, given by its canonical path; the file itself if this command prints to it.
     pub(super) fn folder_of(&mut self, file: &Path) -> Option<PathBuf> {
         let inode = fs::metadata(file).map(|data| (data.dev(), data.ino()));
         if inode.is_ok_and(|inode| self.printed.contains(&inode)) {
@@ -40,7 +40,7 @@ impl Ours {
             return Some(folder);
         }
         let export = self.exports.entry(parent.to_owned()).or_insert_with(|| {
-            // A list that is damaged names nothing.
+            // A damaged list names nothing.
             Listing::read(parent, Maker::Export).unwrap_or_default()
         });
         let name = file.file_name()?.to_str()?;
@@ -58,7 +58,7 @@ impl Ours {
     }
 }
 
-/// Whether all of a folder is ours: the output of a build, a cache of completions, a run of `moe-train`.
+/// Whether a folder is entirely ours: the output of a build, a cache of completions, a run of `moe-train`.
 fn is_ours(folder: &Path) -> bool {
     let is_cache = || starts_with(&folder.join("poisoned.jsonl"), br#"{"format":"moe-poison-list""#);
     let is_run = || {
@@ -70,7 +70,7 @@ fn is_ours(folder: &Path) -> bool {
 
 fn starts_with(path: &Path, start: &[u8]) -> bool {
     let mut found = vec![0; start.len()];
-    // Other kinds of files may have no end, or none who writes to them.
+    // Other kinds of files may never end, or have no writer.
     fs::metadata(path).is_ok_and(|data| data.is_file())
         && File::open(path).and_then(|mut file| file.read_exact(&mut found)).is_ok()
         && found == start

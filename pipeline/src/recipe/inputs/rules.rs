@@ -1,11 +1,11 @@
-//! Which files below a path are read: patterns as in a `.gitignore`, of a recipe, of flags, and of files `.moeignore`, or of
+//! Which files below a path are read: patterns as in a `.gitignore`, from a recipe, from flags, and from files `.moeignore` or
 //! `.gitignore` itself.
 
 use std::path::{Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
-/// Name of a file of patterns for the folder it lies in.
+/// Name of a file of patterns for its folder.
 const IGNORE_FILE: &str = ".moeignore";
 /// The same of git.
 const GIT_FILE: &str = ".gitignore";
@@ -16,7 +16,7 @@ const OPTIONS: MatchOptions = MatchOptions {
     require_literal_leading_dot: false,
 };
 
-/// Patterns, of which the last that matches counts.
+/// Patterns; the last match counts.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     rules: Vec<Rule>,
@@ -25,16 +25,16 @@ pub struct Rules {
 #[derive(Clone, Debug)]
 struct Rule {
     pattern: Pattern,
-    /// The folder that the pattern is of, with a `/` at the end.
+    /// The folder of the pattern, with a `/` at the end.
     base: String,
-    /// With a `/` inside, the pattern is of the whole place below the folder; else of a name at any depth.
+    /// With a `/` inside, the pattern matches the whole path below the folder; else a name at any depth.
     is_of_place: bool,
     is_of_folders: bool,
     takes_back: bool,
 }
 
 impl Rules {
-    /// Reads patterns; `base` is the folder that they are of: empty, or with a `/` at the end.
+    /// Reads patterns; `base` is their folder: empty, or with a `/` at the end.
     ///
     /// # Errors
     /// What is wrong with one of them.
@@ -55,7 +55,7 @@ impl Rules {
         Ok(())
     }
 
-    /// Reads the patterns of a folder, if it has any; `base` is its place. Those of git come first, so that ours may take back what they
+    /// Reads the patterns of a folder, if any; `base` is its path. Git's come first, so that ours may override what they
     /// leave out.
     pub(super) fn add_files(&mut self, folder: &Path, base: &str, with_git: bool) -> Result<(), String> {
         let of_git = if with_git { read(folder, GIT_FILE)? } else { None };
@@ -72,7 +72,7 @@ impl Rules {
         self.rules.is_empty()
     }
 
-    /// Whether the file at this place is covered, by itself or with a folder that it lies in.
+    /// Whether the file at this path is covered, directly or through one of its folders.
     pub fn covers(&self, place: &str) -> bool {
         let folders = place.match_indices('/').map(|(end, _)| (&place[..end], true));
         folders.chain([(place, false)]).any(|(place, is_folder)| self.matches(place, is_folder))

@@ -1,5 +1,5 @@
-//! Goes through folders. What cannot be read is skipped with a note: a pipe, which would make the build wait forever, a
-//! link that leads nowhere or round in a circle, a folder that is closed.
+//! Walks folders. Unreadable entries are skipped with a note: a pipe, which would block the build forever, a
+//! dangling or circular link, a folder without permission.
 
 use std::collections::BTreeSet;
 use std::fs::{self, FileType, Metadata};
@@ -17,7 +17,7 @@ pub(super) struct Walk {
     pub files: Vec<InputFile>,
     /// What was passed over.
     pub skipped: Vec<Skipped>,
-    /// The file, if the path is that of one.
+    /// The file, if the path is a file.
     pub named: Option<PathBuf>,
     /// Patterns of the folders' own files.
     pub rules: Rules,
@@ -27,12 +27,12 @@ pub(super) struct Walk {
     pub wrong: Vec<String>,
     /// Device and inode of the folders that were visited.
     seen: BTreeSet<(u64, u64)>,
-    /// Links to folders, which are visited last, so that what lies in a folder itself keeps its name.
+    /// Links to folders, which are visited last, so that a folder's own files keep their names.
     links: Vec<(PathBuf, String)>,
 }
 
 impl Walk {
-    /// A search that has found nothing yet.
+    /// An empty search.
     pub fn new(with_git: bool) -> Walk {
         Walk { with_git, ..Walk::default() }
     }
@@ -40,7 +40,7 @@ impl Walk {
     /// Searches.
     pub fn one(&mut self, path: &Path) -> Result<(), String> {
         let text = path.to_string_lossy();
-        // A file whose own name holds such a character is taken as it is.
+        // A file whose own name contains such a character is taken literally.
         if text.contains(['*', '?', '[']) && !path.exists() {
             let matches = glob::glob(&text).map_err(|e| format!("is not a pattern: {e}"))?;
             for found in matches {
@@ -60,7 +60,7 @@ impl Walk {
             _ => e.to_string(),
         })?;
         if data.is_dir() {
-            // The one folder that was asked for has to be there.
+            // The one requested folder must exist.
             fs::read_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
             self.folder(path, "", &data);
             while let Some((path, name)) = self.links.pop() {
@@ -136,7 +136,7 @@ impl Walk {
     }
 }
 
-/// What is neither a file nor a folder: reading it would wait, or never end.
+/// Neither a file nor a folder: reading it would block or never end.
 fn special(kind: FileType) -> Option<&'static str> {
     match () {
         () if kind.is_fifo() => Some("named pipe"),

@@ -1,5 +1,5 @@
-//! An answer that repeats its source is not a new text. Measured on words in lower case: the share of the answer's runs of
-//! eight words that the source has too, and the longest common run as a share of the answer.
+//! An answer that repeats its source is not a new text. Measured on lower-case words: the share of the answer's runs of
+//! eight words that are also in the source, and the longest common run as a share of the answer.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use crate::rephrase::text::Word;
 pub(super) const RULES: &[Rule] = &[
     Rule { name: "copied_8grams", limit: 0.6, is_least: false, measure: copied },
     // Having nothing to copy is fine: half of the faithful passages of the table share less than 4 % of their runs. A style that
-    // must stay close to its source may ask for more.
+    // must stay close to its source may raise the limit.
     Rule { name: "copied_8grams_least", limit: 0.0, is_least: true, measure: copied },
     Rule { name: "longest_copy", limit: 0.6, is_least: false, measure: longest },
 ];

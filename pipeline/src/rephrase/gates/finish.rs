@@ -1,4 +1,4 @@
-//! The model stopped by itself, and its answer starts with the sentinel of the style. A refusal or a preamble mostly lacks
+//! The model stopped on its own, and its answer starts with the style's sentinel. Refusals and preambles mostly lack
 //! the sentinel, so this is the cheapest gate (Nemotron-CC, arXiv 2412.02595, appendix, asks for such a line too).
 
 use super::Rule;

@@ -9,13 +9,13 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "same_language", limit: 1.0, is_least: true, measure: same_language },
 ];
 
-/// Share of letters that the histograms of both texts over scripts have in common.
+/// Overlap of the two texts' histograms of letters over scripts.
 fn same_scripts(pair: &Pair<'_>) -> Option<f64> {
     let (source, answer) = (histogram(pair.source.text)?, histogram(pair.answer.text)?);
     Some(source.iter().zip(answer).map(|(a, b)| a.min(b)).sum())
 }
 
-/// 1 where the detected languages are equal or the detection is unsure of one of them.
+/// 1 if the detected languages are equal or one detection is unsure.
 fn same_language(pair: &Pair<'_>) -> Option<f64> {
     let (source, answer) = (sure_language(pair.source.text)?, sure_language(pair.answer.text)?);
     Some(f64::from(u8::from(source == answer)))

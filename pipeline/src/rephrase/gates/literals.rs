@@ -1,4 +1,4 @@
-//! URLs, mail addresses and code stay as they stand.
+//! URLs, email addresses and code stay unchanged.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Share of the different literals in `of` that are among `by` or stand in the text without their marks.
+/// Share of the distinct literals in `of` that are in `by` or occur in its text without their marks.
 fn share(of: &[&str], by: &[&str], text: &str) -> Option<f64> {
     let of: BTreeSet<&str> = of.iter().copied().collect();
     let found = of.iter().filter(|literal| by.contains(literal) || text.contains(**literal)).count();

@@ -1,6 +1,6 @@
-//! Gates decide whether an answer is taken as another text of its source. A gate is one file here, with its rules and
-//! tests, and one line of [`REGISTRY`]. A rule measures one number and holds it against a limit; styles change limits and
-//! switch rules off by name. Measuring is pure, so limits may change without asking any model again.
+//! Gates decide whether an answer is accepted as another text of its source. A gate is one file here, with its rules and
+//! tests, and one line of [`REGISTRY`]. A rule measures one number and compares it with a limit; styles change limits and
+//! switch rules off by name. Measuring is pure, so limits may change without asking a model again.
 //!
 //! The default limits were chosen from the table in docs/benchmarks/rephrase.md: faithful rephrasings by people next to
 //! texts with planted faults.
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::align::Alignment;
 use super::text::Text;
 
-/// All gates, in the order in which they name the reason.
+/// All gates, in the order in which they give the reason.
 pub const REGISTRY: &[Gate] = &[
     Gate { name: "finish", summary: "the answer is complete and in the asked form", rules: finish::RULES },
     Gate { name: "preamble", summary: "no talk about the answer, no refusal", rules: preamble::RULES },
@@ -48,7 +48,7 @@ pub const VARIANT_RULE: &str = "variant_jaccard";
 pub struct Gate {
     /// Its name.
     pub name: &'static str,
-    /// A few words on what it looks at.
+    /// A few words on what it measures.
     pub summary: &'static str,
     /// What it measures.
     pub rules: &'static [Rule],
@@ -61,9 +61,9 @@ pub struct Rule {
     pub name: &'static str,
     /// The default limit.
     pub limit: f64,
-    /// Whether the limit is the least value that passes, or else the greatest.
+    /// Whether the limit is the lowest passing value, or else the highest.
     pub is_least: bool,
-    /// Measures a pair; `None` where there is nothing to measure, which passes.
+    /// Measures a pair; `None` if there is nothing to measure, which passes.
     pub measure: fn(&Pair<'_>) -> Option<f64>,
 }
 
@@ -73,19 +73,19 @@ pub struct Pair<'a> {
     pub source: Text<'a>,
     /// The answer without its sentinel.
     pub answer: Text<'a>,
-    /// Why the model stopped, as the server says it.
+    /// Why the model stopped, according to the server.
     pub finish_reason: &'a str,
     /// Whether the answer began with the sentinel.
     pub has_sentinel: bool,
-    /// Whether the style keeps the order of what is said.
+    /// Whether the style keeps the order of the source.
     pub in_order: bool,
-    /// Names that count as another one, in lower case, as `[aliases]` of a style gives them.
+    /// Names that stand for another, in lower case, from `[aliases]` of a style.
     pub aliases: &'a BTreeMap<String, String>,
     alignment: OnceLock<Alignment>,
 }
 
 impl<'a> Pair<'a> {
-    /// A pair of plain texts, complete and with sentinel.
+    /// A pair of plain texts, complete and with a sentinel.
     pub fn new(source: &'a str, answer: &'a str) -> Pair<'a> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         Pair {
@@ -99,7 +99,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// The same with how the answer ended and began.
+    /// The same with the ending and the beginning of the answer.
     pub fn with_finish(self, finish_reason: &'a str, has_sentinel: bool) -> Pair<'a> {
         Pair { finish_reason, has_sentinel, ..self }
     }
@@ -109,7 +109,7 @@ impl<'a> Pair<'a> {
         Pair { in_order, ..self }
     }
 
-    /// The same with names that count as one.
+    /// The same with aliases.
     pub fn with_aliases(self, aliases: &'a BTreeMap<String, String>) -> Pair<'a> {
         Pair { aliases, ..self }
     }
@@ -143,11 +143,11 @@ impl Default for Limits {
 pub struct Verdict {
     /// Name of the rule.
     pub rule: String,
-    /// What was measured; absent where there was nothing to measure.
+    /// The measured value; absent if there was nothing to measure.
     pub value: Option<f64>,
     /// The limit.
     pub limit: f64,
-    /// Whether the limit is the least value that passes.
+    /// Whether the limit is the lowest passing value.
     pub is_least: bool,
 }
 
@@ -166,7 +166,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
     REGISTRY.iter().flat_map(|gate| gate.rules)
 }
 
-/// Measures a pair by every rule that is not off, in the order of the registry.
+/// Measures a pair by every active rule, in the order of the registry.
 pub fn judge(pair: &Pair<'_>, limits: &Limits) -> Vec<Verdict> {
     let asked = rules().filter(|rule| !limits.off.contains(rule.name));
     asked
@@ -179,7 +179,7 @@ pub fn judge(pair: &Pair<'_>, limits: &Limits) -> Vec<Verdict> {
         .collect()
 }
 
-/// Six decimals: enough for every limit, and what is written is what was compared.
+/// Six decimals: enough for every limit, and the written value is the compared one.
 fn rounded(x: f64) -> f64 {
     (x * 1e6).round() / 1e6
 }

@@ -1,5 +1,5 @@
-//! Names that the answer lost, names that the source does not have, and names that took the place of others. A name counts as found where a
-//! word of the other text is alike (a common beginning, or one letter different in six), so that `Esaias` needs an alias for `Isaiah`, but
+//! Names that the answer lost, invented, or swapped for others. A name counts as found if a
+//! word of the other text is similar (a common beginning, or one letter different in six), so that `Esaias` needs an alias for `Isaiah`, but
 //! `Hanani's` needs none.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "names_replaced", limit: 0.0, is_least: false, measure: |pair| exchanged(pair, false) },
 ];
 
-/// Share of the different names of `of` that `by` has anywhere.
+/// Share of the distinct names of `of` that `by` has anywhere.
 fn share(pair: &Pair<'_>, of: &Text<'_>, by: &Text<'_>) -> Option<f64> {
     let names = counts(pair, of);
     let found =
@@ -33,9 +33,9 @@ fn share(pair: &Pair<'_>, of: &Text<'_>, by: &Text<'_>) -> Option<f64> {
     (!names.is_empty()).then(|| found as f64 / names.len() as f64)
 }
 
-/// Names that took the place of others: in every group of aligned sentences the lesser of the occurrences that are missing and
-/// of those that are too many, summed up; of the latter only names that the source has elsewhere, or only those that it does not
-/// have. A pronoun for a name only takes away, a name for a pronoun only adds.
+/// Names swapped for others: in every group of aligned sentences, the smaller of the numbers of missing and
+/// extra occurrences, summed up; extra names count only if the source has them elsewhere, or only if it does not
+/// have them. A pronoun for a name only removes, a name for a pronoun only adds.
 fn exchanged(pair: &Pair<'_>, known: bool) -> Option<f64> {
     if pair.source.names.is_empty() && pair.answer.names.is_empty() {
         return None;
@@ -62,7 +62,7 @@ fn words_of(text: &Text<'_>, sentences: &Range<usize>) -> Range<usize> {
     }
 }
 
-/// Names in `mine`, occurrence by occurrence, that `theirs` has no words for.
+/// Occurrences of names in `mine` without a matching word in `theirs`.
 fn excess(
     pair: &Pair<'_>,
     own: &Text<'_>,
@@ -129,7 +129,7 @@ mod tests {
         };
         check("There Moses talked to Aaron; and Moses was sad.", [1.0, 1.0, 0.0, 0.0]);
         check("There Joshua talked to Aaron; and Joshua was sad.", [0.5, 0.5, 0.0, 2.0]);
-        // Aaron in Moses' place: both are known, but one of each is missing and too many.
+        // Aaron in place of Moses: both are known, but one is missing and the other is extra.
         check("There Moses talked to Aaron; and Aaron was sad.", [1.0, 1.0, 1.0, 0.0]);
         // A pronoun, and a name for one, are not an exchange.
         check("There Moses talked to Aaron; and he was sad.", [1.0, 1.0, 0.0, 0.0]);

@@ -26,7 +26,7 @@ fn found(of: &Numbers, by: &Numbers) -> Option<f64> {
     recall(&of.values.iter().collect::<Vec<_>>(), &by)
 }
 
-/// Share of the occurrences in `of` that `by` has too, each value as often as it occurs.
+/// Share of the occurrences in `of` that are also in `by`, counted with multiplicity.
 fn recall<T: Ord>(of: &[T], by: &[T]) -> Option<f64> {
     let mut left: BTreeMap<&T, usize> = BTreeMap::new();
     by.iter().for_each(|value| *left.entry(value).or_default() += 1);

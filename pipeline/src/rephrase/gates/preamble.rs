@@ -1,4 +1,4 @@
-//! Talk about the answer instead of the answer: a preamble or a refusal at its start, notes at its end. What the source
+//! Talk about the answer instead of the answer: a preamble or a refusal at its start, notes at its end. Talk that the source
 //! itself starts or ends with does not count.
 
 use super::{Pair, Rule};
@@ -18,7 +18,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Characters at the start or the end that are looked at.
+/// Characters at the start or the end to examine.
 const LOOKED_AT: usize = 400;
 
 /// How preambles and refusals begin.
@@ -71,7 +71,7 @@ const START: &[&str] = &[
     "i have rewritten",
     "i've rewritten",
     "no problem",
-    // The frame of our own question, and talk about the passage.
+    // The frame of our own prompt, and talk about the passage.
     "passage to work on",
     "the passage to work on",
     "the original passage",
@@ -146,7 +146,7 @@ fn starts(text: &str, phrase: &str) -> bool {
     text.trim_start_matches(|c: char| !c.is_alphanumeric()).starts_with(phrase)
 }
 
-/// A line, or a sentence after an empty one: the start of the looked-at part may be the middle of a line.
+/// A line, or a sentence after an empty one: the examined part may start in the middle of a line.
 fn any_line(text: &str, phrase: &str) -> bool {
     text.lines().any(|line| line.trim_start().starts_with(phrase))
 }
@@ -167,7 +167,7 @@ mod tests {
         check("Dogs bark.", "Sure, here is the text: Dogs make noise.", [1.0, 0.0]);
         check("Dogs bark.", "**Here\u{2019}s** a text", [1.0, 0.0]);
         check("Dogs bark.", "I'm sorry, but I can't do that.", [1.0, 0.0]);
-        // What SmolLM2-135M-Instruct makes of the question's frame.
+        // SmolLM2-135M-Instruct's version of the prompt's frame.
         check("Dogs bark.", "The passage to work on:\nDogs make noise.", [1.0, 0.0]);
         check("Dogs bark.", "The original passage to work on is \"Dogs make noise.\"", [1.0, 0.0]);
         check("Dogs bark.", "Dogs make noise.\n\nNote: I changed a word.", [0.0, 1.0]);

@@ -1,4 +1,4 @@
-//! An answer that shares few words with its source speaks of something else.
+//! An answer that shares few words with its source is about something else.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::rephrase::text::Text;
 pub(super) const RULES: &[Rule] =
     &[Rule { name: "shared_words", limit: 0.25, is_least: true, measure: shared }];
 
-/// Share of the different content words of the answer that the source has, by stems.
+/// Share of the answer's distinct content words that the source has, by stems.
 fn shared(pair: &Pair<'_>) -> Option<f64> {
     let (source, answer) = (stems(&pair.source), stems(&pair.answer));
     (!answer.is_empty()).then(|| answer.intersection(&source).count() as f64 / answer.len() as f64)

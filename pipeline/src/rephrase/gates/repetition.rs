@@ -1,4 +1,4 @@
-//! Loops: a model that repeats itself. Both measures are held against the source, which may be a litany itself.
+//! Loops: a model that repeats itself. Both measures are compared with the source, which may itself be a litany.
 
 use std::collections::HashMap;
 
@@ -10,12 +10,12 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "compression", limit: 1.6, is_least: false, measure: compression },
 ];
 
-/// Words of a run that counts as repeated.
+/// Words in a run that counts as repeated.
 const RUN: usize = 6;
-/// Bytes below which compression says nothing.
+/// Fewest bytes for which compression is meaningful.
 const LEAST_BYTES: usize = 200;
 
-/// Share of the answer's words in runs of six that stand earlier in the answer, less the same share of the source.
+/// Share of the answer's words in runs of six that occur earlier in the answer, minus the same share of the source.
 fn repeated(pair: &Pair<'_>) -> Option<f64> {
     let more = repeated_share(&pair.answer.words)? - repeated_share(&pair.source.words).unwrap_or(0.0);
     Some(more.max(0.0))

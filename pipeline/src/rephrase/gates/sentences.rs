@@ -1,6 +1,6 @@
 //! Sentences of the source that the answer leaves out, and sentences that it adds. Sentences are aligned
 //! ([`crate::rephrase::align`]); the value is the surprise of the worst one, in nats: how improbable it is that so few of its content words
-//! are found at its place, given how many are found of the others, and that the other text is so short there. A loose rephrasing is thus held to a looser standard than a
+//! are found at its place, given how many of the others' are, and that the other text is so short there. A loose rephrasing is thus held to a looser standard than a
 //! close one.
 
 use super::Rule;
@@ -21,7 +21,7 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Weight of the evidence of lengths. A half catches most at the share of faithful passages that is lost, of 0, 1/2 and 1.
+/// Weight of the evidence of lengths. Of 0, 1/2 and 1, a half catches most at the same loss of faithful passages.
 const SHORTAGE: f64 = 0.5;
 
 fn worst(sentences: &[Coverage]) -> Option<f64> {

@@ -1,4 +1,4 @@
-//! Literal spans: URLs, addresses and code, which a rephrasing must keep as they stand.
+//! Literal spans: URLs, addresses and code, which a rephrasing must keep unchanged.
 
 use std::sync::LazyLock;
 
@@ -9,18 +9,18 @@ static LITERAL: LazyLock<Regex> = LazyLock::new(|| {
     let parts = [
         r"(?:https?|ftp)://[^\s<>`\x22')\]]+",
         r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+\.[A-Za-z0-9.-]*[A-Za-z0-9]",
-        // A quotation `like this' has its next mark after a space.
+        // In a quotation `like this' the next mark is after a space.
         r"``?[^`\s](?:[^`\n]{0,78}[^`\s])?``?",
         // A dash--like this one--begins no option.
         r"(?:^|[\s(])--[a-z][a-z0-9-]+\b",
         r"\b[A-Za-z0-9]+(?:(?:_+|::)[A-Za-z0-9]+)+(?:\(\))?",
         r"\b[A-Za-z_][A-Za-z0-9_.]*\(\)",
     ];
-    // The pattern is a constant, and a test compiles it.
+    // The pattern is a constant that a test compiles.
     Regex::new(&parts.join("|")).unwrap_or_else(|e| panic!("{e}"))
 });
 
-/// Literal spans in the order of the text, without backticks and without a period at the end of a URL.
+/// Literal spans in order, without backticks and without a period at the end of a URL.
 pub fn literals(text: &str) -> Vec<&str> {
     LITERAL
         .find_iter(text)

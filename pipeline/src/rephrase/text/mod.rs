@@ -1,4 +1,4 @@
-//! What the gates look at: a text as words, sentences, numbers, names and literal spans, found once.
+//! Input of the gates: a text as words, sentences, numbers, names and literal spans, computed once.
 
 mod literals;
 mod names;
@@ -22,11 +22,11 @@ pub struct Word {
     pub bytes: Range<usize>,
     /// In lower case.
     pub lower: String,
-    /// Without the commonest endings of English; other languages lose little by it.
+    /// Without the most common English endings; other languages lose little.
     pub stem: String,
     /// Whether it starts with a capital letter.
     pub is_capital: bool,
-    /// Whether it says something: not a stop word and not a single letter.
+    /// Whether it is a content word: neither a stop word nor a single letter.
     pub is_content: bool,
 }
 
@@ -41,9 +41,9 @@ pub struct Text<'t> {
     pub sentences: Vec<Range<usize>>,
     /// Its numbers, written as digits or as English words.
     pub numbers: Numbers,
-    /// Words that are names, as positions in `words`.
+    /// Positions of names in `words`.
     pub names: Vec<usize>,
-    /// URLs, addresses and code spans, as they stand.
+    /// URLs, addresses and code spans, verbatim.
     pub literals: Vec<&'t str>,
 }
 
@@ -78,7 +78,7 @@ impl<'t> Text<'t> {
     }
 }
 
-/// Two letters, or one of a script whose single characters are words.
+/// Two letters, or one of a script in which single characters are words.
 fn is_long(word: &str) -> bool {
     let mut chars = word.chars();
     match (chars.next(), chars.next()) {

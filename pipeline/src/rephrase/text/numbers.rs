@@ -1,5 +1,5 @@
 //! Numbers as values, so that `1,200`, `twelve hundred` and `one thousand two hundred` are the same. Words are English,
-//! older forms included (`threescore and ten`, `seven and twenty`). Written as words, one and two are mostly no numbers (`one of
+//! older forms included (`threescore and ten`, `seven and twenty`). Written as words, one and two are mostly not numbers (`one of
 //! them`, `the second time`, `the two` for `both`): they are kept apart and may be for a digit, but need not be found.
 
 use super::Word;
@@ -7,9 +7,9 @@ use super::Word;
 /// Numbers of a text in their order. Digits keep their fraction: `3.50` is not `3.5`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Values that another text of the same must have too.
+    /// Values that another text of the same content must have too.
     pub values: Vec<String>,
-    /// Ones and twos that are written as words.
+    /// Ones and twos written as words.
     pub small: Vec<String>,
 }
 
@@ -53,9 +53,9 @@ enum Part {
     Unit(u64),
     /// 20 to 90.
     Ten(u64),
-    /// `threescore` and `fourscore`, to which up to 19 is added.
+    /// `threescore` and `fourscore`, followed by up to 19.
     Scores(u64),
-    /// `score`, `hundred`, `thousand`, `million`: multiplies what stands before it.
+    /// `score`, `hundred`, `thousand`, `million`: multiplies the number before it.
     Scale(u64),
 }
 
@@ -112,7 +112,7 @@ fn spelled(text: &str, words: &[Word]) -> Option<(u64, usize)> {
         _ => {}
     }
     let mut used = usize::from(is_article);
-    // The least place that is still open: after `hundred` come tens and units, after a unit nothing but a scale.
+    // The next smaller place: after `hundred` come tens and units, after a unit only a scale.
     let mut open = u64::MAX;
     while let Some(word) = words.get(used) {
         let joins = used == 0 || is_joined(text, &words[used - 1], word);
@@ -157,7 +157,7 @@ fn spelled(text: &str, words: &[Word]) -> Option<(u64, usize)> {
     Some((total.saturating_add(group), used)).filter(|(_, n_words)| *n_words > 0)
 }
 
-/// Whether nothing but a space, a hyphen or a comma stands between two words.
+/// Whether only a space, a hyphen or a comma is between two words.
 fn is_joined(text: &str, a: &Word, b: &Word) -> bool {
     matches!(text[a.bytes.end..b.bytes.start].trim(), "" | "-" | "\u{2010}" | "\u{2011}")
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Word;
 
-/// Abbreviations after which a period ends nothing.
+/// Abbreviations whose period does not end a sentence.
 const ABBREVIATIONS: &[&str] =
     &["mr", "mrs", "ms", "dr", "st", "e.g", "i.e", "vs", "no", "fig", "prof", "gen", "cf", "jr", "sr"];
 
@@ -47,7 +47,7 @@ fn is_end(between: &str, before: &Word, after: &Word) -> bool {
     if between.contains(['!', '?']) || (line_ends > 0 && between.contains('.')) {
         return true;
     }
-    // A period ends a sentence where what follows begins with no small letter.
+    // A period ends a sentence unless a lower-case letter follows.
     between.contains('.')
         && !ABBREVIATIONS.contains(&before.lower.as_str())
         && !(before.is_capital && before.lower.chars().count() == 1)

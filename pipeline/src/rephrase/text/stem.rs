@@ -1,8 +1,8 @@
 //! Word forms of English: endings that are dropped so that two forms of a word compare equal, and the words that
-//! say nothing by themselves. Both serve comparisons of two texts only, so they are short and rough: a wrong stem is the
+//! carry no content. Both only serve to compare two texts, so they are short and rough: a wrong stem is the
 //! same wrong stem on both sides.
 
-/// Words without content, today's and yesterday's English, in order.
+/// Words without content, in modern and older English, sorted.
 #[rustfmt::skip]
 const STOP_WORDS: &[&str] = &[
     "a", "about", "above", "after", "again", "against", "all", "also", "although", "am", "among", "an",
@@ -25,12 +25,12 @@ const STOP_WORDS: &[&str] = &[
 const ENDINGS: &[&str] =
     &["ings", "eth", "est", "ing", "ies", "ied", "ers", "ed", "es", "er", "ly", "s", "e", "y"];
 
-/// Whether a word in lower case says nothing by itself.
+/// Whether a lower-case word has no content.
 pub fn is_stop_word(lower: &str) -> bool {
     STOP_WORDS.binary_search(&lower).is_ok()
 }
 
-/// A word in lower case without its ending.
+/// A lower-case word without its ending.
 pub fn stem(lower: &str) -> String {
     let word = lower.strip_suffix("'s").or_else(|| lower.strip_suffix('\'')).unwrap_or(lower);
     if !word.is_ascii() {
