@@ -104,7 +104,7 @@ pub struct Sampling {
 /// One request to a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
-    /// Name of the model, as the server knows it.
+    /// Name of the model on the server.
     pub model: String,
     /// Distinguishes models with the same name, such as by a commit or a quantization; given by the user, not
     /// sent.

@@ -8,7 +8,7 @@ use moe_data::grade::judge::ResponseFormat;
 
 use super::server::ServerFlags;
 
-/// How the server is told to answer in JSON.
+/// How to request JSON from the server.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum Format {
     /// In words only
@@ -44,13 +44,13 @@ pub struct Grade {
     /// Without --base-url only the cache is used
     #[command(flatten)]
     pub server: ServerFlags,
-    /// Name of the model, as the server knows it
+    /// Name of the model on the server
     #[arg(long, value_name = "NAME")]
     pub model: String,
     /// Distinguishes files of that name, such as a commit or a quantization; part of every key
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub revision: String,
-    /// How the server is told to answer in JSON
+    /// How to request JSON from the server
     #[arg(long, value_enum, default_value_t)]
     pub response_format: Format,
     /// Folder of the answers

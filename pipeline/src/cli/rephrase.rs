@@ -41,7 +41,7 @@ pub struct What {
     /// Folder of the build
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Name of the model, as the server knows it
+    /// Name of the model on the server
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Distinguishes files of that name, such as a commit or a quantization; part of every key

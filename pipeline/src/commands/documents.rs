@@ -26,7 +26,7 @@ pub(super) struct Document {
 /// Amount of text read ahead.
 const BATCH_BYTES: usize = 16 << 20;
 
-/// The files that paths name.
+/// The files at some paths.
 ///
 /// # Errors
 /// [`Error::Recipe`] with every path that matches nothing.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 9] = b"MMIDIDX\x00\x00";
 const VERSION: u64 = 1;
-/// Their codes of the token types.
+/// Megatron's codes of token types.
 const INT32: u8 = 4;
 const UINT16: u8 = 8;
 
@@ -25,7 +25,7 @@ const UINT16: u8 = 8;
 pub fn megatron(mdx: &Path, shard: &Shard) -> Result<Exported> {
     let path = mdx.with_extension("idx");
     let n_docs = u64::from(shard.n_docs());
-    // Two bytes are chosen below 65,500 tokens, by their rule; theirs of four bytes are signed.
+    // Two bytes below 65,500 tokens, as in Megatron, whose four-byte tokens are signed.
     let (code, width) = match moe_shards::TokenWidth::for_vocab(shard.vocab_size()) {
         moe_shards::TokenWidth::U16 => (UINT16, 2),
         moe_shards::TokenWidth::U32 => (INT32, 4),
@@ -40,7 +40,7 @@ pub fn megatron(mdx: &Path, shard: &Shard) -> Result<Exported> {
     file.write(&VERSION.to_le_bytes())?;
     file.write(&[code])?;
     file.write(&n_docs.to_le_bytes())?;
-    // Their documents are given by ends, and the 0 before the first counts.
+    // Megatron lists documents by their ends, including the 0 before the first.
     file.write(&(n_docs + 1).to_le_bytes())?;
     for doc in 0..shard.n_docs() {
         let (_, len) = shard.span(doc)?;
@@ -57,7 +57,7 @@ pub fn megatron(mdx: &Path, shard: &Shard) -> Result<Exported> {
     file.commit()
 }
 
-/// Whether a file is an index of Megatron-LM's.
+/// Whether a file is a Megatron-LM index.
 pub fn is_index(path: &Path) -> bool {
     let mut magic = [0; MAGIC.len()];
     File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC

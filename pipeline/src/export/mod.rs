@@ -1,4 +1,4 @@
-//! Shards and plans for programs that are not ours: Megatron-LM's index next to the same tokens,
+//! Shards and plans for other programs: Megatron-LM's index next to the same tokens,
 //! NumPy files, a plan as an index that Python reads with `numpy.load`, and the texts themselves. The layouts are in
 //! `docs/interop.md`.
 
@@ -32,7 +32,7 @@ pub struct Exported {
     pub blake3: Hash,
 }
 
-/// A file whose digest is taken while it is written.
+/// A file whose digest is computed while it is written.
 struct HashedFile {
     path: PathBuf,
     file: AtomicFile,

@@ -7,11 +7,11 @@ use std::path::Path;
 use super::{Exported, HashedFile};
 use crate::error::{Error, Result};
 
-/// Values start at this offset: a page, so that a mapped file is as aligned as a raw one.
+/// Offset of the values: a page, so that a mapped file is as aligned as a raw one.
 const HEADER_BYTES: usize = 4096;
 const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
 
-/// A `.npy` file under construction; it appears when all its values are there.
+/// A `.npy` file under construction; it appears once complete.
 pub(super) struct NpyWriter {
     file: HashedFile,
     missing_bytes: u64,
@@ -24,7 +24,7 @@ impl NpyWriter {
     /// A write fails.
     pub fn create(path: &Path, kind: Kind, shape: &[u64]) -> Result<NpyWriter> {
         let extents: Vec<String> = shape.iter().map(u64::to_string).collect();
-        // Python's tuples of one have a comma.
+        // Python writes one-element tuples with a comma.
         let comma = if shape.len() == 1 { "," } else { "" };
         let (name, width) = kind.name_and_bytes();
         let extents = extents.join(", ");
@@ -49,7 +49,7 @@ impl NpyWriter {
     /// Makes the file appear.
     ///
     /// # Errors
-    /// A write fails, or the values are not as many as the shape says.
+    /// A write fails, or the number of values differs from the shape.
     pub fn finish(self) -> Result<Exported> {
         if self.missing_bytes != 0 {
             let message =

@@ -1,6 +1,6 @@
 //! A plan for Python: which tokens of which shard make up sample `t`, as arrays. A reader maps the
-//! `.bin` files and these arrays and has every sample by its number, without state and without a copy
-//! of the tokens. `rows` adds the sequences themselves, for a look or a small run.
+//! `.bin` files and these arrays and gets any sample by its number, without state and without copying
+//! the tokens. `rows` adds the sequences themselves, for inspection or small runs.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use crate::watch::Watch;
 const SAMPLE_COLUMNS: [&str; 5] = ["pool", "pass", "bin", "seq_len", "first_piece"];
 /// Columns of `pieces.npy`; the last one only of plans with stitched families, where a segment may have several pieces.
 const PIECE_COLUMNS: [&str; 6] = ["shard", "token", "len", "start", "has_next", "segment"];
-/// What PyTorch's cross-entropy ignores by default.
+/// The default ignored label of PyTorch's cross-entropy.
 const NO_TARGET: i32 = -100;
 
 /// What to export.
@@ -42,7 +42,7 @@ pub fn plan_names(rows: bool) -> impl Iterator<Item = &'static str> {
 /// `segments.npy` to the folder `to`. `watch` advances by one a sample, twice.
 ///
 /// # Errors
-/// A range past the end of the plan, damaged files, rows of different lengths, a full disk.
+/// The range is past the end of the plan, files are damaged, rows differ in length, or the disk is full.
 pub fn plan(plan: &Plan, what: &PlanExport, to: &Path, watch: &Watch) -> Result<Vec<Exported>> {
     let Range { start, end } = what.range;
     if start >= end || end > plan.len() {

@@ -1,5 +1,5 @@
 //! A shard's tokens as NumPy files: `NAME.npy` with all tokens and `NAME.ends.npy` with the end of
-//! each document. A `.npy` file has its header in front, so the tokens are copied; without a copy
+//! each document. A `.npy` file starts with its header, so the tokens are copied; without a copy
 //! they are `numpy.memmap("NAME.bin", dtype="<u2")` (`"<u4"` from 65,500 tokens on).
 
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The rules of a source, one after another: [`Chain::measure`] fills a row of values for a document,
-//! [`Chain::judge`] holds such a row against the limits.
+//! [`Chain::judge`] compares such a row with the limits.
 //!
-//! A rule sees the text as the rewriting rules before it left it. A row has for each rule its values, and
+//! A rule sees the text left by earlier rewriting rules. A row has for each rule its values, and
 //! for a rule that cuts also the bytes taken out by each method and the bytes of text that it left.
 
 use moe_shards::Hash;
@@ -11,15 +11,15 @@ use super::entry::{self, FilterConfig, Settings};
 use super::{Action, Limit, Measured, Reason, Rejection, Rewriting, Rule, Scratch, Text};
 use crate::document::Metadata;
 
-/// Reason for documents of which a rewriting rule leaves nothing but white space.
+/// Reason for documents in which a rewriting rule leaves only white space.
 pub const NOTHING_LEFT: &str = "nothing_left";
 
-/// What of an entry of a recipe decides what is measured: thresholds are not in it.
+/// The part of a recipe's entry that decides what is measured, without thresholds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measuring {
     /// Name in the registry.
     pub name: String,
-    /// Its settings without thresholds, with files where they are on this machine.
+    /// Its settings without thresholds, with files' paths on this machine.
     pub settings: Settings,
     /// Digests of these files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -41,7 +41,7 @@ struct Step {
     limits: Vec<Limit>,
     /// Names of the columns of taken bytes; `None` for a rule that does not cut.
     methods: Option<Vec<Reason>>,
-    /// How many methods the rule has, also where it does not cut.
+    /// Number of the rule's methods, even if it does not cut.
     n_methods: usize,
 }
 
@@ -56,21 +56,21 @@ pub struct Verdict {
     pub cut: Vec<(Reason, u64)>,
 }
 
-/// A rule with all that it measured of a document.
+/// A rule with all its measurements of a document.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Looked {
     /// Name of the rule.
     pub filter: String,
-    /// What the recipe does with what it finds.
+    /// The recipe's action on its findings.
     pub action: Action,
     /// Its values.
     pub rules: Vec<Measured>,
-    /// Bytes as read that it took out, by method, where it took any.
+    /// Bytes that it took out, as read, by method, if any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<(Reason, u64)>,
 }
 
-/// Memory of [`Chain::measure`], and what it made of the last document.
+/// Working memory of [`Chain::measure`], with the results of the last document.
 #[derive(Default)]
 pub struct Workspace {
     scratch: Scratch,
@@ -88,24 +88,24 @@ impl Workspace {
         &self.values
     }
 
-    /// The text that is left, where it is another one than before.
+    /// The remaining text, if it changed.
     pub fn rewritten(&self) -> Option<&str> {
         self.is_changed.then_some(self.text.as_str())
     }
 
-    /// The language that a rule found.
+    /// The language found by a rule.
     pub fn language(&self) -> Option<&str> {
         self.language.as_deref()
     }
 
-    /// Bytes of the text as read that are left.
+    /// Remaining bytes of the text, as read.
     pub fn left_bytes(&self) -> u32 {
         self.left_bytes
     }
 }
 
 impl Measuring {
-    /// What of an entry decides what is measured.
+    /// The part of an entry that decides what is measured.
     pub fn of(config: &FilterConfig) -> Measuring {
         let thresholds = entry::find(&config.name).map_or(&[][..], |entry| entry.thresholds);
         let mut settings = config.with_paths();
@@ -130,7 +130,7 @@ impl Chain {
         Ok(Chain { steps: steps.collect::<Result<_, String>>()? })
     }
 
-    /// The same rules for measuring alone: they measure what those of [`Chain::new`] judge.
+    /// The same rules for measuring only: they measure what the rules of [`Chain::new`] judge.
     ///
     /// # Errors
     /// As [`Chain::new`].
@@ -142,7 +142,7 @@ impl Chain {
         Ok(Chain { steps: steps.collect::<Result<_, String>>()? })
     }
 
-    /// The limits of each rule, and the names of what it takes out.
+    /// The limits of each rule, and the names of its methods.
     pub fn limits(&self) -> impl Iterator<Item = (&[Limit], &[Reason])> {
         self.steps.iter().map(|step| (&step.limits[..], step.methods.as_deref().unwrap_or_default()))
     }
@@ -172,7 +172,7 @@ impl Chain {
     /// Measures a document of `raw_bytes` bytes as read into `work`.
     ///
     /// # Errors
-    /// A rule breaks its contract, which is a bug of the rule: another number of values than limits, or
+    /// A rule breaks its contract, which is a bug: the numbers of values and limits differ, or
     /// bytes neither kept nor taken.
     pub fn measure(
         &self,
@@ -203,7 +203,7 @@ impl Chain {
                 }
             }
             drop(seen);
-            // The rules that come now see what this one made.
+            // Later rules see the result of this one.
             if changes {
                 rewriting.swap(rewritten);
                 *is_changed = true;
@@ -216,10 +216,10 @@ impl Chain {
         }
     }
 
-    /// Holds a row against the limits: the first limit that is missed decides, rule by rule.
+    /// Compares a row with the limits: the first missed limit decides, rule by rule.
     ///
     /// # Errors
-    /// The row is not one of these rules.
+    /// The row does not come from these rules.
     pub fn judge(&self, row: &[f64]) -> Result<Verdict, String> {
         let columns = self.columns(row)?;
         let mut verdict = Verdict::default();
@@ -244,7 +244,7 @@ impl Chain {
         Ok(verdict)
     }
 
-    /// The row in words, for people: all rules, also those after the one that drops the document.
+    /// The row for people: all rules, even those after the one that drops the document.
     ///
     /// # Errors
     /// As [`Chain::judge`].
@@ -357,7 +357,7 @@ impl Step {
             .map(|(name, bytes)| (name.clone(), *bytes as u64))
     }
 
-    /// Why a document is dropped that the rule left without text.
+    /// Why a document left without text by the rule is dropped.
     fn nothing_left(&self, columns: &[f64]) -> Option<Rejection> {
         let left = columns.last()?;
         let limit = Limit::least(NOTHING_LEFT, 1.0);

@@ -1,5 +1,5 @@
-//! The score of a learned classifier, as a rule. The score is measured once; moving `min_score` judges again
-//! and measures nothing. `[quality]` of the recipe makes buckets of it.
+//! The score of a learned classifier, as a rule. The score is measured once; changing `min_score` reruns only the verdicts
+//! `[quality]` of the recipe turns scores into buckets.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,13 +33,13 @@ documented! {
     #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct ClassifierConfig {
-        /// A model of `classifier train`, or one of fastText.
+        /// A model from `classifier train`, or a fastText model.
         pub model: String,
         /// fastText label whose probability is the score; empty for a model of our own.
         pub label: String,
         /// What line ends become for a fastText model.
         pub newlines: Newlines,
-        /// The least score that passes, 0 to 1; 0 to have the score and drop nothing.
+        /// The lowest passing score, 0 to 1; 0 computes the score without dropping anything.
         pub min_score: f64,
     }
 }
@@ -67,7 +67,7 @@ struct Classifier {
 }
 
 fn build(settings: &Settings) -> Built {
-    // What decides the measuring comes without thresholds.
+    // Thresholds are not part of what decides the measurement.
     let config: ClassifierConfig =
         serde_json::from_value(Value::Object(settings.clone())).map_err(|e| e.to_string())?;
     let label = Some(config.label.as_str()).filter(|label| !label.is_empty());

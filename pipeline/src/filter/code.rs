@@ -14,22 +14,22 @@ documented! {
     pub struct Code {
         /// Most characters of a line.
         pub max_line_chars: u64,
-        /// Most characters of a line on average.
+        /// Most characters per line, on average.
         pub max_mean_line_chars: f64,
         /// Fewest letters and digits among the characters, as a fraction.
         pub min_alphanumeric: f64,
         /// Fewest letters among the characters, as a fraction.
         pub min_alphabetic: f64,
-        /// Words that say in the first lines that a file was generated, in any case.
+        /// Words in the first lines that mark a generated file, in any case.
         pub generated_marks: Vec<String>,
-        /// How many lines are searched for them.
+        /// Number of lines to search for them.
         pub generated_lines: u64,
         /// Drops files that begin with `<?xml version=` within 100 characters.
         pub drop_xml: bool,
     }
 }
 
-/// Keys of `code` that only decide.
+/// Keys of `code` that are thresholds.
 pub const THRESHOLDS: &[&str] =
     &["max_line_chars", "max_mean_line_chars", "min_alphanumeric", "min_alphabetic"];
 

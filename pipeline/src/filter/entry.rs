@@ -12,7 +12,7 @@ use crate::strict_toml::{Docs, Fault, Section, plain};
 /// Settings of a rule, by key.
 pub type Settings = Map<String, Value>;
 
-/// A rule, or what is wrong with its settings.
+/// A rule, or a problem of its settings.
 pub type Built = Result<Rule, String>;
 
 /// A line of the registry.
@@ -22,9 +22,9 @@ pub struct Entry {
     pub name: &'static str,
     /// A few words on what it measures.
     pub summary: &'static str,
-    /// What a recipe may do with what it finds; the first one is the default.
+    /// Allowed actions on its findings; the first one is the default.
     pub actions: &'static [Action],
-    /// Keys of the settings that values are held against; all others decide what is measured.
+    /// Keys of the settings that values are compared with; all others decide what is measured.
     pub thresholds: &'static [&'static str],
     /// Keys of the settings that name a file, or a list of files, relative to the recipe's folder. The rule
     /// is built with the paths resolved; the files' contents count for what is measured.
@@ -35,7 +35,7 @@ pub struct Entry {
     pub defaults: fn() -> Settings,
     /// Whether settings have the right types.
     pub accepts: fn(&Value) -> Result<(), String>,
-    /// What is wrong with the ranges of well-typed settings.
+    /// Range problems of well-typed settings.
     pub check: fn(&Settings) -> Vec<Fault>,
     /// The rule itself.
     pub build: fn(&Settings) -> Built,
@@ -53,7 +53,7 @@ impl Entry {
         })
     }
 
-    /// A rule that rewrites. `actions` are those that it supports, its default first.
+    /// A rule that rewrites. `actions` are the supported ones, the default first.
     pub const fn rewrite<T: Rewrite + Section + 'static>(
         name: &'static str,
         summary: &'static str,
@@ -108,13 +108,13 @@ pub struct FilterConfig {
     pub name: String,
     /// Sources it applies to; all when empty.
     pub sources: Vec<String>,
-    /// What becomes of what it finds.
+    /// Action on its findings.
     pub action: Action,
-    /// With [`Action::Tag`] the tag that a document gets; the reason when absent.
+    /// Tag for a document with [`Action::Tag`]; the reason when absent.
     pub tag: Option<String>,
     /// The rule's own keys, defaults filled in.
     pub settings: Settings,
-    /// The files that they name, in the order of the keys in the registry and of the lists.
+    /// The files they name, in the order of the registry's keys and of the lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<RuleFile>,
 }
@@ -154,12 +154,12 @@ impl FilterConfig {
         names.filter_map(|name| name.as_str().filter(|name| !name.is_empty()).map(str::to_owned)).collect()
     }
 
-    /// The settings with files where they are on this machine.
+    /// The settings with files' paths on this machine.
     pub fn with_paths(&self) -> Settings {
         self.with_files(|file| file.path.to_string_lossy().into_owned())
     }
 
-    /// The settings with digests in place of files, so that they are the same wherever the files lie.
+    /// The settings with digests in place of files, so they do not depend on the files' paths.
     pub fn with_digests(&self) -> Settings {
         self.with_files(|file| file.blake3.to_string())
     }
@@ -183,7 +183,7 @@ impl FilterConfig {
         settings
     }
 
-    /// What decides what it does to a document. What dropping is, and no tag, counts for nothing, as before there was anything
+    /// Everything that decides its effect on a document. Dropping and no tag are left out, as before there was anything
     /// else.
     pub fn identity(&self) -> Value {
         let mut value = json!({ "name": self.name, "settings": self.with_digests() });
@@ -235,7 +235,7 @@ mod tests {
         for entry in REGISTRY {
             let mut settings = (entry.defaults)();
             assert!(!settings.is_empty(), "{} has no settings", entry.name);
-            // Without its files a rule is not whole.
+            // Without its files a rule is incomplete.
             if entry.files.is_empty() {
                 assert!((entry.build)(&settings).is_ok(), "{}", entry.name);
                 assert_eq!((entry.check)(&settings), [], "{}", entry.name);

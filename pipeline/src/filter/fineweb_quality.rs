@@ -1,5 +1,5 @@
 //! The rules of FineWeb (Penedo et al. 2024, section 3.6), with the thresholds, the order and the reason names
-//! of datatrove's `FineWebQualityFilter`. Lines of white space alone do not count.
+//! of datatrove's `FineWebQualityFilter`. Lines of only white space do not count.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -8,7 +8,7 @@ use super::text::Split;
 use super::{Filter, Limit, Text};
 use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// The settings that values are held against.
+/// The settings that values are compared with.
 pub const THRESHOLDS: &[&str] =
     &["min_line_punct_ratio", "max_short_line_ratio", "max_char_dup_ratio", "max_list_ratio"];
 
@@ -17,11 +17,11 @@ documented! {
     #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct FinewebQuality {
-        /// How words are split: as spaCy does, or by UAX #29, where each ideograph is a word.
+        /// How to split words: like spaCy, or by UAX #29, where each ideograph is a word.
         pub words: Split,
-        /// Fewest lines that end in a mark that ends sentences, as a fraction.
+        /// Fewest lines that end in sentence-final punctuation, as a fraction.
         pub min_line_punct_ratio: f64,
-        /// Characters of the longest line that is short.
+        /// Most characters of a short line.
         pub short_line_chars: u64,
         /// Most of the lines that are short, as a fraction.
         pub max_short_line_ratio: f64,

@@ -1,6 +1,6 @@
 //! The document statistics of Gopher (Rae et al. 2021, appendix A.1.1), with the thresholds, the
-//! order and the reason names of datatrove's `GopherQualityFilter`. Programs that are in use count
-//! differently, so `definition` names one.
+//! order and the reason names of datatrove's `GopherQualityFilter`. Existing programs count
+//! differently, so `definition` selects one.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::words::Word;
 use super::{Definition, Filter, Limit, Text};
 use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// The settings that values are held against.
+/// The settings that values are compared with.
 pub const THRESHOLDS: &[&str] = &[
     "min_words",
     "max_words",
@@ -27,23 +27,23 @@ documented! {
     #[derive(Clone, Debug, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct GopherQuality {
-        /// Whose definition of the values is used.
+        /// Whose definition of the values to use.
         ///
         /// `datatrove`: words by `words`, of which those that are not punctuation alone are counted and
-        /// measured; `#` and ellipses count apart; lines start with `•` or `-` after white space; different stop words count, spelled as in the list.
+        /// measured; `#` and ellipses count apart; lines start with `•` or `-` after white space; distinct stop words count, spelled as in the list.
         /// `dclm`: counted words start with a letter or digit, all else is about words between white space; `#`, `...`, `. . .` and `…` count together; blank lines do not count; bullets are `●`, `•`, `*` and `-`;
         /// every stop word counts, in any case. `dolma`: words between white space; the median of their lengths; words that hold
         /// `#` or `…` count; bullets are `*` and `-`, and ellipses `…`, right at the edge of a line; every stop word counts, spelled as in the list.
         pub definition: Definition,
-        /// How `datatrove` splits words: as spaCy does, or by UAX #29, where each ideograph is a word. The others have their own split.
+        /// How `datatrove` splits words: like spaCy, or by UAX #29, where each ideograph is a word. The others have their own splits.
         pub words: Split,
         /// Fewest words.
         pub min_words: u64,
         /// Most words.
         pub max_words: u64,
-        /// Least mean (`dolma`: median) length of words, in characters.
+        /// Lowest mean (`dolma`: median) length of words, in characters.
         pub min_mean_word_chars: f64,
-        /// Greatest mean (`dolma`: median) length of words, in characters.
+        /// Highest mean (`dolma`: median) length of words, in characters.
         pub max_mean_word_chars: f64,
         /// Most `#` per word, and most ellipses per word; together for `dclm` and `dolma`.
         pub max_symbol_word_ratio: f64,
@@ -53,7 +53,7 @@ documented! {
         pub max_ellipsis_lines: f64,
         /// Fewest words with a letter among all words, punctuation included, as a fraction.
         pub min_alphabetic_words: f64,
-        /// Words that a text in a language has several of.
+        /// Words that any text in a language has several of.
         pub stop_words: Vec<String>,
         /// Fewest of them.
         pub min_stop_words: u32,
@@ -221,7 +221,7 @@ impl GopherQuality {
         self.stop_words.iter().map(String::len).max().unwrap_or(0)
     }
 
-    /// Hands the numbers of the stop words among `words` to `each`.
+    /// Passes the numbers of the stop words in `words` to `each`.
     fn each_stop_word(&self, text: &Text<'_>, words: &[Word], mut each: impl FnMut(usize)) {
         let longest = self.longest_stop_word();
         for word in words.iter().filter(|word| word.len as usize <= longest) {
@@ -248,7 +248,7 @@ fn lines(text: &str) -> impl Iterator<Item = &str> + Clone {
     text.split_terminator(separators)
 }
 
-/// Share of the lines for which `test` holds.
+/// Share of the lines that pass `test`.
 fn share<'t>(lines: impl Iterator<Item = &'t str>, test: impl Fn(&str) -> bool) -> f64 {
     let (mut hits, mut n) = (0u64, 0u64);
     for line in lines {

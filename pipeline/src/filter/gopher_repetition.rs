@@ -1,6 +1,6 @@
 //! The repetition rules of Gopher (Rae et al. 2021, appendix A.1.1, table A1), with the thresholds and the
-//! reason names of datatrove's `GopherRepetitionFilter`. What counts as repeated differs between the
-//! programs that are in use, so `definition` names one.
+//! reason names of datatrove's `GopherRepetitionFilter`. What counts as repeated differs between
+//! existing programs, so `definition` selects one.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::words::{Word, Words};
 use super::{Definition, Filter, Limit, Text};
 use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// The settings that values are held against.
+/// The settings that values are compared with.
 pub const THRESHOLDS: &[&str] = &[
     "max_dup_lines",
     "max_dup_line_chars",
@@ -20,10 +20,10 @@ pub const THRESHOLDS: &[&str] = &[
     "max_dup_ngram_chars",
 ];
 
-/// Lengths of the n-grams of which the most frequent one counts.
+/// Lengths of n-grams of which the most frequent counts.
 const TOP: [usize; 3] = [2, 3, 4];
 const TOP_REASONS: [&str; 3] = ["top_2_gram", "top_3_gram", "top_4_gram"];
-/// Lengths of the n-grams of which all repeated ones count.
+/// Lengths of n-grams of which all repeated ones count.
 const DUP: [usize; 6] = [5, 6, 7, 8, 9, 10];
 const DUP_REASONS: [&str; 6] = [
     "duplicated_5_n_grams",
@@ -39,15 +39,15 @@ documented! {
     #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct GopherRepetition {
-        /// Whose definition of a repetition is used.
+        /// Whose definition of a repetition to use.
         ///
         /// `datatrove`: copies of a line, paragraph or n-gram beyond the first count, n-grams of five and more words
-        /// are taken without overlap, and fractions are of all characters of the text. `dclm`: all copies count,
-        /// also the first; words that start with a letter or digit are the only ones, and fractions are of their
+        /// do not overlap, and fractions are of all characters of the text. `dclm`: all copies count,
+        /// including the first; only words that start with a letter or digit count, and fractions are of their
         /// characters; words inside any repeated n-gram count once. `dolma`: as `dclm`, with words between white space,
         /// n-grams that count as often as they occur, empty lines counted, and no paragraphs.
         pub definition: Definition,
-        /// How `datatrove` splits words: as spaCy does, or by UAX #29, where each ideograph is a word. The others have their own split.
+        /// How `datatrove` splits words: like spaCy, or by UAX #29, where each ideograph is a word. The others have their own splits.
         pub words: Split,
         /// Most of the lines that are repeated, as a fraction.
         pub max_dup_lines: f64,
@@ -107,7 +107,7 @@ impl Filter for GopherRepetition {
         let line_chars = Limit::most("dup_line_char_frac", self.max_dup_line_chars);
         let paragraphs = Limit::most("dup_para_frac", self.max_dup_paragraphs);
         let paragraph_chars = Limit::most("dup_para_char_frac", self.max_dup_paragraph_chars);
-        // In the order in which the program asks.
+        // In the order of the program's checks.
         let mut limits = match self.definition {
             Definition::Datatrove => vec![paragraphs, paragraph_chars, lines, line_chars],
             Definition::Dclm => vec![lines, paragraphs, line_chars, paragraph_chars],
@@ -233,7 +233,7 @@ fn dolma(text: &Text<'_>, counter: &mut Counter, grams: &mut Grams, values: &mut
     }
 }
 
-/// Makes `grams` of the words that are wanted.
+/// Makes `grams` from the wanted words.
 fn collect(text: &Text<'_>, words: &Words, wanted: impl Fn(&Word) -> bool, grams: &mut Grams) {
     grams.start();
     for (word, hash) in words.all().iter().zip(words.hashes(text.as_str())).filter(|(word, _)| wanted(word)) {
@@ -241,7 +241,7 @@ fn collect(text: &Text<'_>, words: &Words, wanted: impl Fn(&Word) -> bool, grams
     }
 }
 
-/// Counts all n-grams, and returns the most frequent one: of several the one that came first.
+/// Counts all n-grams, and returns the most frequent one, the first in case of ties.
 fn top_gram(grams: &Grams, counter: &mut Counter, n: usize) -> Option<super::ngrams::Entry> {
     counter.start(grams.n_words());
     for at in 0..(grams.n_words() + 1).saturating_sub(n) {
@@ -250,7 +250,7 @@ fn top_gram(grams: &Grams, counter: &mut Counter, n: usize) -> Option<super::ngr
     counter.entries().iter().copied().reduce(|top, entry| if entry.count > top.count { entry } else { top })
 }
 
-/// What is repeated among the lines or paragraphs of a text.
+/// Repetition among the lines or paragraphs of a text.
 #[derive(Default)]
 struct Repeated {
     /// Pieces, and their characters.
@@ -286,7 +286,7 @@ fn repeated(text: &Text<'_>, counter: &mut Counter, pieces: &mut dyn Iterator<It
         if before > 0 {
             found.n_extra += 1;
             found.extra_chars += chars;
-            // The second copy makes the first one a repeated one.
+            // The second copy makes the first one count as repeated.
             let n_new = if before == 1 { 2 } else { 1 };
             found.n_all += n_new;
             found.all_chars += chars * n_new;
@@ -372,7 +372,7 @@ mod tests {
         // Without spaces: 4 of 10 characters; nothing where nothing comes twice.
         assert_eq!(measure(Definition::Dclm, text)[4..7], [0.4, 0.0, 0.0]);
         assert_eq!(measure(Definition::Dolma, text)[2..5], [0.4, 0.4, 0.5]);
-        // Of two that come twice datatrove and dolma take the first, DCLM the longest.
+        // Of two that occur twice, datatrove and dolma take the first, DCLM the longest.
         let text = "a b cc dd a b cc dd";
         assert_eq!(measure(Definition::Datatrove, text)[4], 0.3158);
         assert_eq!(measure(Definition::Dclm, text)[4], 0.6667);
@@ -418,7 +418,7 @@ mod tests {
         check(&spread("aaaaaaa b", 10), Some("top_2_gram"));
         check(&spread("a b cccc", 10), Some("top_3_gram"));
         check(&spread("a b c dddd", 10), Some("top_4_gram"));
-        // A phrase of n words of which the last is long, twice, among as many others as datatrove still drops it for.
+        // A phrase of n words, the last one long, twice, among as many others as datatrove still drops.
         for (n, others) in [(5, 41), (6, 45), (7, 51), (8, 58), (9, 66), (10, 76)] {
             let short = (0..n - 1).map(|i| format!("{} ", char::from(b'a' + i as u8))).collect::<String>();
             let phrase = format!("{short}{} ", "l".repeat(40));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Filter, Limit, Text};
 use crate::strict_toml::{Docs, Fault, Section, documented};
 
-/// The settings that values are held against.
+/// The settings that values are compared with.
 pub const THRESHOLDS: &[&str] = &["min_chars", "max_chars"];
 
 documented! {

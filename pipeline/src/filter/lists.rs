@@ -1,5 +1,5 @@
-//! Lists that a user gives rules: text files, plain or gzip, one entry a line; blank lines and lines that begin with
-//! `#` are skipped. A list is read once a process, however many tasks use it.
+//! Lists that a user gives rules: text files, plain or gzip, one entry per line; blank lines and lines that begin with
+//! `#` are skipped. A list is read once per process, however many tasks use it.
 
 use std::fs;
 use std::io::Read;
@@ -17,7 +17,7 @@ pub struct List {
 }
 
 impl List {
-    /// The entries of text files, each as `form` writes it; entries that it writes as nothing are skipped.
+    /// The entries of text files, each in the form given by `form`; entries that become empty are skipped.
     ///
     /// # Errors
     /// A file that cannot be read or is not UTF-8, with its name and line.
@@ -88,7 +88,7 @@ fn read_text(path: &Path) -> Result<String, String> {
     })
 }
 
-/// Things made of files, by what they are made of; the files of a build do not change while it runs.
+/// Values made from files, by their inputs; the files of a build do not change while it runs.
 pub(super) struct Cache<T> {
     made: Mutex<Vec<(String, Arc<T>)>>,
 }
@@ -98,7 +98,7 @@ impl<T> Cache<T> {
         Cache { made: Mutex::new(Vec::new()) }
     }
 
-    /// What was made under `key`, or else what `make` makes. EarlierShards wait meanwhile: they want the same.
+    /// The value under `key`, made by `make` if missing. Other threads wait meanwhile, since they want the same.
     pub(super) fn get(
         &self,
         key: String,

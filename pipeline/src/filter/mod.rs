@@ -1,9 +1,9 @@
-//! Filters decide whether a document is kept, and rewriting rules what is left of its text. A rule is one
+//! Filters decide whether a document is kept; rewriting rules decide what remains of its text. A rule is one
 //! file here and one line of [`REGISTRY`]: its settings are a serde struct whose defaults are its known
 //! keys, so the recipe reader, the error messages and the lock file know it without further code.
 //!
-//! A rule only measures. What it measures is held against its limits later, by [`chain::Chain::judge`], from
-//! a table of values and without the text, so that a moved threshold measures nothing again.
+//! A rule only measures. The measured values are compared with its limits later, by [`chain::Chain::judge`], from
+//! a table of values and without the text, so that changing a threshold measures nothing again.
 
 pub mod chain;
 pub mod classifier;
@@ -37,7 +37,7 @@ use self::text::Split;
 pub use self::text::{Scratch, Text};
 use crate::strict_toml::Fault;
 
-/// Name of the rule that finds languages.
+/// Name of the rule that detects languages.
 pub const LANGUAGE: &str = "language";
 
 /// All rules, by name.
@@ -101,7 +101,7 @@ pub const REGISTRY: &[Entry] = &[
     classifier::ENTRY,
 ];
 
-/// Actions of rules that leave the text as it is.
+/// Actions of rules that do not change the text.
 const MEASURES: &[Action] = &[Action::Drop, Action::Tag];
 
 /// Actions of rules that rewrite texts.
@@ -110,27 +110,27 @@ const REWRITES: &[Action] = &[Action::Cut, Action::Drop, Action::Tag];
 /// Name of a reason in the ledger and the audit.
 pub type Reason = Cow<'static, str>;
 
-/// A rule that measures a text and leaves it as it is.
+/// A rule that measures a text without changing it.
 pub trait Filter: Send + Sync {
-    /// What it measures, in the order in which it decides. Reasons and their number do not depend on the
+    /// What it measures, in the order of the decisions. Reasons and their number do not depend on the
     /// settings that the registry lists as thresholds.
     fn limits(&self) -> Vec<Limit>;
 
-    /// Appends one value for each limit; the values do not depend on thresholds.
+    /// Appends one value per limit; values do not depend on thresholds.
     fn measure(&self, text: &Text<'_>, values: &mut Vec<f64>);
 }
 
-/// A rule that takes stretches out of a text, or puts others in their place, or finds its language.
+/// A rule that removes or replaces stretches of a text, or detects its language.
 pub trait Rewrite: Send + Sync {
     /// Names, in the ledger's `cut`, of what it takes out.
     fn methods(&self) -> Vec<Reason>;
 
-    /// As [`Filter::limits`]; what they drop or tag is the document. `action` is the recipe's: what is merely
+    /// As [`Filter::limits`]; they drop or tag the document. `action` is the recipe's: something merely
     /// taken out when the action is [`Action::Cut`] may be a reason to drop when it is [`Action::Drop`].
     fn limits(&self, action: Action) -> Vec<Limit>;
 
-    /// Hands every byte of the text to [`Rewriting::keep`] or [`Rewriting::take`], once, and one value for
-    /// each limit to [`Rewriting::value`]. Where the recipe's action is not [`Action::Cut`], only the values
+    /// Passes every byte of the text to [`Rewriting::keep`] or [`Rewriting::take`], once, and one value for
+    /// each limit to [`Rewriting::value`]. If the recipe's action is not [`Action::Cut`], only the values
     /// and [`Rewriting::language`] are used.
     fn rewrite(&self, text: &Text<'_>, out: &mut Rewriting);
 }
@@ -157,7 +157,7 @@ pub enum Definition {
 }
 
 impl Definition {
-    /// What is wrong with a choice of words: only one of the definitions has one.
+    /// Problem of a choice of words, which only one definition supports.
     fn split_fault(self, words: Split) -> Vec<Fault> {
         let is_wrong = self != Definition::Datatrove && words != Split::default();
         let message = || "is for definition = \"datatrove\"; the others have words of their own".to_owned();
@@ -165,7 +165,7 @@ impl Definition {
     }
 }
 
-/// What a recipe does with what a rule finds.
+/// A recipe's action on a rule's findings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -174,7 +174,7 @@ pub enum Action {
     Drop,
     /// Keeps the document and gives it a tag.
     Tag,
-    /// Takes out what the rule finds, and drops the document where a limit of the rule says so.
+    /// Takes out the findings, and drops the document if a limit of the rule says so.
     Cut,
 }
 
@@ -194,7 +194,7 @@ impl Action {
 pub struct Limit {
     /// Name of the reason to drop a document that misses the threshold.
     pub reason: Reason,
-    /// The threshold; without one the value is only noted.
+    /// The threshold; without one the value is only recorded.
     pub threshold: Option<f64>,
     /// Whether the threshold is the lowest passing value, or else the highest.
     pub is_least: bool,
@@ -206,7 +206,7 @@ impl Limit {
         Limit { reason: reason.into(), threshold: Some(threshold), is_least: true }
     }
 
-    /// The greatest value that passes.
+    /// The highest passing value.
     pub fn most(reason: &'static str, threshold: f64) -> Limit {
         Limit { reason: reason.into(), threshold: Some(threshold), is_least: false }
     }

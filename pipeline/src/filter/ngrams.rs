@@ -1,6 +1,6 @@
-//! Counts of n-grams of words and of other repeated pieces, in tables that the next text uses again.
+//! Counts of n-grams of words and of other repeated pieces, in tables that the next text reuses.
 //!
-//! Pieces are compared by 64-bit hashes: two different ones of a text are taken for one with a probability
+//! Pieces are compared by 64-bit hashes: two different ones in a text collide with a probability
 //! of about n^2 / 2^65, one in 10^11 for ten thousand of them.
 
 /// 2^61 - 1, a Mersenne prime.
@@ -18,12 +18,12 @@ pub struct Counter {
     entries: Vec<Entry>,
 }
 
-/// A key with what is known of it.
+/// A key with its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
     pub key: u64,
-    /// Number that the key came with first.
+    /// Number given with the key's first occurrence.
     pub first: u32,
     /// How often it came.
     pub count: u32,
@@ -38,7 +38,7 @@ impl Counter {
         self.entries.clear();
     }
 
-    /// Counts a key that has the number `at`, and says how often it had come before.
+    /// Counts a key that has the number `at`, and returns how often it occurred before.
     pub fn add(&mut self, key: u64, at: u32) -> u32 {
         let mask = self.slots.len() - 1;
         // The high bits of a product depend on all bits of the key.
@@ -82,7 +82,7 @@ impl Counter {
     }
 }
 
-/// Words as numbers, of which any n-gram has a hash and a length at once.
+/// Words as numbers, giving the hash and length of any n-gram in constant time.
 #[derive(Clone, Debug, Default)]
 pub struct Grams {
     /// Hash of each word.

@@ -1,6 +1,6 @@
-//! What a rewriting rule makes of a text.
+//! The result of a rewriting rule.
 
-/// Takes a text in pieces: each byte is kept or taken out, so that the ledger can account for all.
+/// Takes a text in pieces: each byte is kept or taken out, so that the ledger accounts for all.
 #[derive(Debug, Default)]
 pub struct Rewriting {
     text: String,
@@ -11,7 +11,7 @@ pub struct Rewriting {
 }
 
 impl Rewriting {
-    /// Keeps a piece of the text, after what is there.
+    /// Keeps the next piece of the text.
     pub fn keep(&mut self, piece: &str) {
         self.text.push_str(piece);
         self.n_kept += piece.len() as u64;
@@ -29,12 +29,12 @@ impl Rewriting {
         self.text.push_str(text);
     }
 
-    /// Notes the value of the next limit.
+    /// Records the value of the next limit.
     pub fn value(&mut self, value: f64) {
         self.values.push(value);
     }
 
-    /// Says in which language the text is; later rules and the shard know it then.
+    /// Sets the language of the text, for later rules and the shard.
     pub fn language(&mut self, code: &str) {
         self.language = Some(code.to_owned());
     }
@@ -54,7 +54,7 @@ impl Rewriting {
         self.language = None;
     }
 
-    /// The language that the rule found.
+    /// The detected language.
     pub(super) fn take_language(&mut self) -> Option<String> {
         self.language.take()
     }

@@ -1,14 +1,14 @@
-//! Counts sentences as spaCy's rule-based `sentencizer` does after its blank English tokenizer, which is what
-//! datatrove's C4 rules count with: a sentence ends with a token that is a single terminal mark, and the next one starts at
+//! Counts sentences as spaCy's rule-based `sentencizer` does after its blank English tokenizer, as
+//! datatrove's C4 rules do: a sentence ends with a token that is a single terminal mark, and the next one starts at
 //! the first token that is not punctuation.
 //!
-//! The words are those of [`crate::spacy`]; chunks without a terminal mark, nearly all, are only looked at for punctuation.
+//! The words are those of [`crate::spacy`]; chunks without a terminal mark, nearly all of them, are only checked for punctuation.
 
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use crate::spacy::{self, is_space};
 
-/// Number of sentences of a text; an empty text is one, as it is there.
+/// Number of sentences of a text; an empty text counts as one, as in spaCy.
 pub fn count(text: &str) -> usize {
     let mut counter = Counter { n: 1, ended: false };
     let mut rest = text;
@@ -80,7 +80,7 @@ const TERMINAL: &str = "!.?։؟۔܀܁܂߹।॥၊။።፧፨᙮᜵᜶᠃᠉᥄
 fn is_terminal(c: char) -> bool {
     match c.is_ascii() {
         true => matches!(c, '!' | '.' | '?'),
-        // Only punctuation can be one, and letters decide most often.
+        // Only punctuation can be one, and letters are most common.
         false => !c.is_alphanumeric() && TERMINAL.contains(c),
     }
 }
@@ -99,7 +99,7 @@ fn chunk(chunk: &str, counter: &mut Counter) {
 mod tests {
     use super::*;
 
-    /// Answers of spaCy 3.8, `spacy.blank("en")` with `sentencizer`.
+    /// Results of spaCy 3.8, `spacy.blank("en")` with `sentencizer`.
     #[test]
     fn sentences_are_counted_as_in_spacy() {
         for (text, expected) in [

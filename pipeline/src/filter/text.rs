@@ -1,5 +1,5 @@
-//! What rules look at: a text with what its record says, and its words, which are found once, when the
-//! first rule asks for them, in memory that the next text uses again.
+//! Input of rules: a text with its metadata, and its words, which are found once, when the
+//! first rule asks for them, in memory that the next text reuses.
 
 use std::cell::{OnceCell, RefCell};
 
@@ -9,7 +9,7 @@ use super::ngrams::{Counter, Grams};
 use super::words::Words;
 use crate::document::Metadata;
 
-/// A normalized text under judgment.
+/// A normalized text being judged.
 #[derive(Debug)]
 pub struct Text<'a> {
     text: &'a str,
@@ -35,7 +35,7 @@ pub enum Split {
     Whitespace,
 }
 
-/// Tables that rules fill and forget for each text.
+/// Tables that rules fill and clear for each text.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     /// Counts of keys.
@@ -44,7 +44,7 @@ pub struct Tables {
     pub grams: Grams,
 }
 
-/// Memory that outlives a text: one for all texts of a thread.
+/// Memory that outlives a text, shared by all texts of a thread.
 #[derive(Debug, Default)]
 pub struct Scratch {
     words: RefCell<Vec<Words>>,
@@ -52,15 +52,15 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A text of which nothing is known yet but what its record says.
+    /// A text with only its metadata.
     pub fn text<'a>(&'a self, text: &'a str, metadata: Metadata<'a>) -> Text<'a> {
         Text::with(text, metadata, Some(self))
     }
 
-    /// A text with words from elsewhere, to compare rules with those of other programs.
+    /// A text with given words, to compare rules with other programs.
     ///
     /// # Errors
-    /// A word is not in the text, after the one before it.
+    /// A word is not in the text after the previous one.
     pub fn text_with_words<'a, 'w>(
         &'a self,
         text: &'a str,
@@ -134,9 +134,9 @@ impl<'a> Text<'a> {
         })
     }
 
-    /// Tables to count in; what is in them is left from elsewhere.
+    /// Tables to count in, with leftover contents.
     pub fn with_tables<T>(&self, count: impl FnOnce(&mut Tables) -> T) -> T {
-        // A rule that asks for the tables inside the tables gets new ones.
+        // A nested request for the tables gets new ones.
         match self.scratch.map(|scratch| scratch.tables.try_borrow_mut()) {
             Some(Ok(mut tables)) => count(&mut tables),
             _ => count(&mut Tables::default()),

@@ -1,5 +1,5 @@
-//! Lists of domains, URLs and words in URLs, as FineWeb, RefinedWeb and DCLM drop pages by them (datatrove 0.10.1
-//! `URLFilter`; Penedo et al. 2023, appendix G.1). The lists are the user's; none comes with us.
+//! Lists of domains, URLs and words in URLs, used to drop pages in FineWeb, RefinedWeb and DCLM (datatrove 0.10.1
+//! `URLFilter`; Penedo et al. 2023, appendix G.1). The lists are the user's; we include none.
 
 use std::sync::Arc;
 
@@ -21,20 +21,20 @@ documented! {
         pub domains: Vec<String>,
         /// Whole URLs.
         pub urls: Vec<String>,
-        /// Words of which none may be in a URL between characters other than letters and digits.
+        /// Words, delimited by characters other than letters and digits, that no URL may contain.
         pub hard_words: Vec<String>,
-        /// Words of which a few may.
+        /// Words of which a URL may contain a few.
         pub soft_words: Vec<String>,
-        /// Texts that may not be in the letters and digits of a URL.
+        /// Strings that may not occur in the letters and digits of a URL.
         pub substrings: Vec<String>,
-        /// Most different soft words of a URL.
+        /// Most distinct soft words of a URL.
         pub max_soft_words: u64,
-        /// Drops documents without a URL: nothing can be said of them.
+        /// Drops documents without a URL, which cannot be judged.
         pub require_url: bool,
     }
 }
 
-/// Keys of `url_lists` that only decide.
+/// Keys of `url_lists` that are thresholds.
 pub const THRESHOLDS: &[&str] = &["max_soft_words"];
 
 /// Keys of `url_lists` that name files.
@@ -123,7 +123,7 @@ pub fn build(settings: &Settings) -> Built {
     })))
 }
 
-/// The letters and digits of ASCII, in lower case.
+/// ASCII letters and digits, in lower case.
 fn letters_and_digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
@@ -155,7 +155,7 @@ impl Filter for Rules {
 }
 
 impl Lists {
-    /// Numbers of entries that a URL hits, by kind.
+    /// Numbers of entries that match a URL, by kind.
     fn look(&self, url: &str) -> [f64; 6] {
         let flag = |hit: bool| f64::from(u8::from(hit));
         let (domain, subdomain) = match self.domains.is_empty() {
@@ -199,7 +199,7 @@ impl Lists {
     }
 }
 
-/// The host of a URL in lower case, also of one without scheme.
+/// The host of a URL in lower case, even without a scheme.
 fn host(url: &str) -> Option<String> {
     let parsed = Url::parse(url).ok().filter(Url::has_host);
     let parsed = parsed.or_else(|| Url::parse(&format!("http://{url}")).ok())?;
@@ -211,7 +211,7 @@ fn host(url: &str) -> Option<String> {
 }
 
 /// The part of a host that is registered: one label more than its public suffix. Suffixes that companies
-/// registered count as domains, as in tldextract: that of `me.blogspot.com` is `blogspot.com`. A host without known suffix,
+/// registered count as domains, as in tldextract: that of `me.blogspot.com` is `blogspot.com`. A host without a known suffix,
 /// such as an address, is its own.
 fn registered_domain(host: &str) -> &str {
     let mut inner = host;

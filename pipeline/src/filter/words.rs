@@ -1,8 +1,8 @@
 //! The words of a text, split once for all rules.
 //!
-//! Words of UAX #29 (`split_word_bounds`) are with punctuation and without white space, and with one change: a run
+//! Words of UAX #29 (`split_word_bounds`) include punctuation but not white space, with one change: a run
 //! of dots or of hyphens is one word. The rules of datatrove are defined on the words of spaCy's English
-//! tokenizer (`crate::spacy`); between white space and UAX #29 are the words of other programs.
+//! tokenizer (`crate::spacy`); other programs use white space or UAX #29.
 
 use std::cell::OnceCell;
 
@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::spacy;
 
-/// A word by its place in the text.
+/// A word by its position in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
     /// First byte. A normalized text has less than 2^32 of them.
@@ -30,7 +30,7 @@ pub struct Word {
 pub enum Kind {
     /// Nothing but [`is_punctuation`].
     Symbols,
-    /// Something else, such as a digit, but no letter.
+    /// Something else, such as a digit, but no letters.
     Other,
     /// A letter.
     Letters,
@@ -78,12 +78,12 @@ impl Words {
         self.n_by_kind[Kind::Letters as usize]
     }
 
-    /// Words that are not punctuation alone.
+    /// Words that are not only punctuation.
     pub fn n_non_symbol(&self) -> u64 {
         self.n_with_letter() + self.n_by_kind[Kind::Other as usize]
     }
 
-    /// Characters of the words that are not punctuation alone.
+    /// Characters of words that are not only punctuation.
     pub fn chars_non_symbol(&self) -> u64 {
         self.chars_by_kind[Kind::Letters as usize] + self.chars_by_kind[Kind::Other as usize]
     }
@@ -103,19 +103,19 @@ impl Words {
         self.hashes.take();
     }
 
-    /// Forgets the words and takes those of spaCy.
+    /// Replaces the words by those of spaCy.
     pub(super) fn split_as_spacy(&mut self, text: &str) {
         self.clear();
         spacy::english().words(text, &mut |word| self.push_part(text, word));
     }
 
-    /// Forgets the words and takes those of UAX #29.
+    /// Replaces the words by those of UAX #29.
     pub(super) fn split(&mut self, text: &str) {
         self.clear();
         let bytes = text.as_bytes();
         let mut at = 0;
         while at < bytes.len() {
-            // White space of ASCII ends a word on both sides, so what is between can be split alone.
+            // ASCII white space ends a word on both sides, so the text between can be split on its own.
             if is_ascii_space(bytes[at]) {
                 at += 1;
                 continue;
@@ -125,7 +125,7 @@ impl Words {
             if bytes[at..end].is_ascii() {
                 self.split_ascii(bytes, at, end);
             } else {
-                // With the space before it, to which a combining mark at the start belongs.
+                // With the space before it, since a combining mark at the start belongs to it.
                 let start = if at > 0 && matches!(bytes[at - 1], b' ' | b'\t') { at - 1 } else { at };
                 self.split_unicode(&text[start..end], start);
             }
@@ -133,7 +133,7 @@ impl Words {
         }
     }
 
-    /// Forgets the words and takes those between white space.
+    /// Replaces the words by those between white space.
     pub(super) fn split_at_spaces(&mut self, text: &str) {
         self.clear();
         text.split_whitespace().for_each(|word| self.push_part(text, word));
@@ -144,7 +144,7 @@ impl Words {
         self.push(word.as_ptr() as usize - text.as_ptr() as usize, word);
     }
 
-    /// Forgets the words and takes these, which are stretches of `text` in its order.
+    /// Replaces the words by these, which are stretches of `text` in order.
     pub fn set<'w>(&mut self, text: &str, words: impl IntoIterator<Item = &'w str>) -> Result<(), String> {
         self.clear();
         let mut from = 0;
@@ -204,7 +204,7 @@ impl Words {
 
     /// `offset` is where `text` starts in the whole text.
     fn split_unicode(&mut self, text: &str, offset: usize) {
-        // The dot or hyphen that the previous word was a run of; anything else ends the run.
+        // The dot or hyphen whose run the previous word was; anything else ends the run.
         let mut run: Option<char> = None;
         for (start, word) in text.split_word_bound_indices() {
             let mut chars = word.chars();
@@ -349,7 +349,7 @@ mod tests {
         words
     }
 
-    /// The definition, without the short cut for ASCII.
+    /// The definition, without the shortcut for ASCII.
     fn slow(text: &str) -> Words {
         let mut words = Words::default();
         words.split_unicode(text, 0);
@@ -374,7 +374,7 @@ mod tests {
         for word in ["#", "_", "…", "１", "«.»", "〈》", "\u{7f}"] {
             check(word, Kind::Symbols);
         }
-        // A Roman numeral is alphabetic but no letter.
+        // A Roman numeral is alphabetic but not a letter.
         for word in ["€", "12", "‘", "Ⅳ", "２", "😀", "ा"] {
             check(word, Kind::Other);
         }

@@ -1,10 +1,10 @@
-//! How far another score agrees with the grades, such as that of a classifier trained on them.
+//! Agreement of another score with the grades, such as that of a classifier trained on them.
 
 use serde::Serialize;
 
 use super::judge::MAX_SCORE;
 
-/// Grades from here on count as good, as in FineWeb-Edu (Penedo et al. 2024, section 4).
+/// Lowest grade that counts as good, as in FineWeb-Edu (Penedo et al. 2024, section 4).
 pub const GOOD: u8 = 3;
 
 /// Agreement of grades and scores over the documents that have both.
@@ -12,7 +12,7 @@ pub const GOOD: u8 = 3;
 pub struct Agreement {
     /// Documents with both.
     pub documents: usize,
-    /// Spearman's rank correlation, -1 to 1; `None` when all grades or all scores are equal.
+    /// Spearman's rank correlation, -1 to 1; `None` if all grades or all scores are equal.
     pub spearman: Option<f64>,
     /// Probability that the score of a good document is above that of another (area under the ROC curve); `None` when there are no
     /// good ones or no others.
@@ -34,7 +34,7 @@ impl Agreement {
             .map(|(_, rank)| *rank)
             .collect();
         let (n_good, n_other) = (good.len() as f64, (pairs.len() - good.len()) as f64);
-        // Mann and Whitney: the ranks of the good ones, less what they have among themselves.
+        // Mann and Whitney: the ranks of the good ones, minus their ranks among themselves.
         let above = good.iter().sum::<f64>() - n_good * (n_good + 1.0) / 2.0;
         let by_grade = (0..=MAX_SCORE).map(|grade| {
             let of_grade: Vec<f64> = pairs.iter().filter(|pair| pair.0 == grade).map(|pair| pair.1).collect();
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn ties_count_half() {
-        // Good: 0.5, 0.2. EarlierShards: 0.5, 0.1. Pairs won: 0.5 > 0.1, 0.2 > 0.1; tied: 0.5 = 0.5; lost: 0.2 < 0.5.
+        // Good: 0.5, 0.2. Others: 0.5, 0.1. Pairs won: 0.5 > 0.1, 0.2 > 0.1; tied: 0.5 = 0.5; lost: 0.2 < 0.5.
         let agreement = Agreement::of(&[(3, 0.5), (5, 0.2), (2, 0.5), (0, 0.1)]);
         assert_eq!(agreement.auc, Some(2.5 / 4.0));
     }

@@ -18,7 +18,7 @@ pub struct Document {
     pub id: String,
     /// Its text, normalized as a build with default settings does.
     pub text: String,
-    /// Other fields that were asked for, as a JSON object; empty where the record has none.
+    /// Other requested fields, as a JSON object; empty if the record has none.
     pub kept: String,
 }
 
@@ -30,7 +30,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Finds the files that paths name.
+    /// Finds the files at the given paths.
     ///
     /// # Errors
     /// [`Error::Recipe`] with every path that matches nothing.
@@ -57,8 +57,8 @@ impl Files {
         Documents { files: self, next_file: 0, reader: None, n_bad: 0, first_bad: None }
     }
 
-    /// Places of `n` documents, drawn by the hash of seed and text, so that neither the order nor the split of the files matters. A
-    /// larger `n` keeps those of a smaller one.
+    /// Places of `n` documents, drawn by a hash of seed and text, so that neither the order nor the split of the files matters. A
+    /// larger `n` includes the documents of a smaller one.
     ///
     /// # Errors
     /// A file cannot be read.

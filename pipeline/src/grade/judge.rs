@@ -1,4 +1,4 @@
-//! One text before the judge: what is asked, and what an answer means.
+//! One text to be graded: the request, and the meaning of an answer.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use crate::document::TextHash;
 use crate::error::Result;
 use crate::json;
 
-/// Version of what is asked; part of every key.
+/// Version of the requests; part of every key.
 const VERSION: &str = "grade-1";
 /// The greatest score.
 pub const MAX_SCORE: u8 = 5;
-/// Bytes of an unreadable answer that the judge is shown.
+/// Bytes of an unreadable answer to show to the judge.
 const WRONG_BYTES: usize = 16 << 10;
-/// What the judge is told about the form of an answer.
+/// Instructions on the form of an answer.
 const FORM: &str = "Answer with one JSON object and nothing else: {\"reason\": \"one short sentence\", \"score\": N}, where N is a whole number from 0 to 5.";
 
-/// How the server is told to answer in JSON.
+/// How to request JSON from the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResponseFormat {
-    /// In words only; for servers that know no `response_format`.
+    /// In words only, for servers without `response_format`.
     None,
     /// `{"type": "json_object"}`: any JSON.
     #[default]
@@ -32,14 +32,14 @@ pub enum ResponseFormat {
     JsonSchema,
 }
 
-/// Who judges, and by what.
+/// The judge and the rubric.
 #[derive(Clone, Debug)]
 pub struct Judge {
-    /// The model, as the server knows it.
+    /// Name of the model on the server.
     pub model: String,
     /// Its revision, as the user gives it.
     pub revision: String,
-    /// By what.
+    /// The rubric.
     pub rubric: Rubric,
     /// How to request JSON.
     pub format: ResponseFormat,
@@ -55,14 +55,14 @@ pub enum Grade {
         score: u8,
         /// The judge's words.
         reason: String,
-        /// Answers until one could be read.
+        /// Answers until a readable one.
         attempts: u32,
         /// Key of that answer.
         key: Key,
     },
     /// No answer could be read.
     Unreadable {
-        /// What was wrong with the last one.
+        /// Problem of the last answer.
         problem: String,
         /// Answers.
         attempts: u32,
@@ -131,7 +131,7 @@ impl Judge {
         let text = format!("{:032x}", text.0);
         let seed = json::digest(&json!([text, self.digest, attempt]));
         let seed = u32::from_le_bytes([seed.0[0], seed.0[1], seed.0[2], seed.0[3]]);
-        // Some servers take signed numbers only.
+        // Some servers only accept signed numbers.
         let seed = seed >> 1;
         let schema = json!({
             "type": "object",
@@ -170,7 +170,7 @@ impl Judge {
     }
 }
 
-/// One text before the judge: asks until an answer can be read or the attempts are used up.
+/// Grades one text: asks until an answer can be read or the attempts are used up.
 #[derive(Clone, Debug)]
 pub struct Hearing<'a> {
     judge: &'a Judge,
@@ -183,7 +183,7 @@ pub struct Hearing<'a> {
 }
 
 impl Hearing<'_> {
-    /// What came of it, when nothing more is asked.
+    /// The result, once nothing more is asked.
     pub fn grade(self) -> Grade {
         let attempts = self.asked;
         match (self.failed, self.scored, self.last) {
@@ -200,7 +200,7 @@ impl Conversation for Hearing<'_> {
         self.scored = previous.map(|completion| read(&completion.text));
         let wrong = match (&self.scored, previous) {
             (Some(Ok(_)), _) => return Step::Done,
-            // A model that says nothing would say nothing again.
+            // An empty answer would be empty again.
             (Some(Err(_)), Some(completion)) if completion.text.trim().is_empty() => return Step::Done,
             (Some(Err(problem)), Some(completion)) => {
                 let shown = completion.text.floor_char_boundary(WRONG_BYTES);
@@ -222,10 +222,10 @@ impl Conversation for Hearing<'_> {
     }
 }
 
-/// Score and reason of an answer. Words around the JSON object are forgiven, since small models cannot do without.
+/// Score and reason of an answer. Words around the JSON object are tolerated, since small models add them.
 ///
 /// # Errors
-/// What is wrong, in words for the judge.
+/// The problem, in words for the judge.
 pub fn read(answer: &str) -> std::result::Result<(u8, String), String> {
     let start = answer.find('{').ok_or("there is no JSON object")?;
     let mut values = serde_json::Deserializer::from_str(&answer[start..]).into_iter::<Value>();
@@ -313,7 +313,7 @@ mod tests {
         assert!(matches!(hearing.grade(), Grade::GivenUp { problem } if problem.contains('x')));
     }
 
-    /// What is asked is part of every key; a change here asks everything again and needs another `VERSION`.
+    /// Requests are part of every key; a change here repeats all of them and needs a new `VERSION`.
     #[test]
     fn requests_stay_what_they_are() {
         let judge = judge();
@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(request.messages[1].content, "The text:\n\na text");
         let named: Vec<&str> = request.context.keys().map(String::as_str).collect();
         assert_eq!(named, ["attempt", "rubric", "text", "version"]);
-        // The whole text counts, not only the part that is shown.
+        // The whole text counts, not only the shown part.
         let (long, longer) = ("word ".repeat(2000), "word ".repeat(2001));
         let (Step::Ask(a), Step::Ask(b)) = (judge.hear(&long).next(None), judge.hear(&longer).next(None))
         else {

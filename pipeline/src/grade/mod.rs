@@ -1,4 +1,4 @@
-//! Grading: a language model judges texts by a rubric, with scores from 0 to 5. Grades are labels for the training of a classifier, and a check
+//! Grading: a language model judges texts by a rubric, with scores from 0 to 5. Grades are labels for training a classifier, and a check
 //! of one.
 //!
 //! ```text

@@ -10,24 +10,24 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::strict_toml::{Decoder, Fault, Section};
 
-/// The rubric that is used when none is named.
+/// The default rubric.
 const DEFAULT: &str = include_str!("../../../configs/rubrics/educational.toml");
 
-/// `[rubric]`. Everything in it decides what is asked, so all of it is part of every request's key.
+/// `[rubric]`. Everything in it affects requests, so all of it is part of every request's key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rubric {
     /// What it is called.
     pub name: String,
-    /// What the judge is told, before the form of the answer, which is the program's.
+    /// Instructions for the judge; the program appends the form of the answer.
     pub instruction: String,
     /// Characters of a text to show, 100 to 200,000.
     pub max_chars: usize,
-    /// Tokens of an answer at most, 16 to 8,192.
+    /// Most tokens of an answer, 16 to 8,192.
     pub max_tokens: u32,
-    /// Temperature of sampling, 0 to 2.
+    /// Sampling temperature, 0 to 2.
     pub temperature: f64,
-    /// How often a judge is asked about one text, 1 to 10.
+    /// Most requests about one text, 1 to 10.
     pub attempts: u32,
 }
 
@@ -86,7 +86,7 @@ impl Rubric {
         decoder.finish(rubric)
     }
 
-    /// Reads a rubric's file, or the educational one if none is named.
+    /// Reads a rubric's file, or the educational one if none is given.
     ///
     /// # Errors
     /// As [`Rubric::decode`], or the file cannot be read.
@@ -105,7 +105,7 @@ impl Rubric {
         json::digest(self)
     }
 
-    /// The beginning of a text that a judge is shown, up to a space.
+    /// The beginning of a text to show to the judge, up to a space.
     pub fn excerpt<'a>(&self, text: &'a str) -> &'a str {
         match text.char_indices().nth(self.max_chars) {
             None => text,

@@ -1,5 +1,5 @@
-//! Tokenized corpora of other programs become shards: the ids stay as they are, and what families, counts and later
-//! deduplication need is made from the text that they stand for.
+//! Turns tokenized corpora of other programs into shards: the ids are unchanged, and the inputs of families, counts and later
+//! deduplication are made from their text.
 //!
 //! ```text
 //! files -> documents (spans of tokens) -> ids checked, text, family -> sorted by family, each family once -> shards, ledger, manifest
@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether a file is one that names a corpus.
+    /// Whether a file identifies a corpus.
     pub fn takes(self, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         match self {
@@ -81,7 +81,7 @@ impl Store {
 pub struct Corpus {
     /// The file that holds the tokens.
     path: PathBuf,
-    /// Its name, which begins the names of its documents; [`name`] makes it unique.
+    /// Its name, the prefix of its documents' names; [`name`] makes it unique.
     name: String,
     tokens: Blob,
     /// Bytes before the first token.
@@ -128,7 +128,7 @@ impl Corpus {
         (if doc == 0 { 0 } else { self.ends[doc - 1] }, self.ends[doc])
     }
 
-    /// Documents from `start` on that are read at once: one, or several of few tokens together.
+    /// Documents from `start` on to read at once: one, or several short ones.
     fn block(&self, start: usize) -> Range<usize> {
         let (first, _) = self.span(start);
         let fitting = self.ends.partition_point(|&end| end <= first + BLOCK_TOKENS);
@@ -176,10 +176,10 @@ impl Corpus {
     }
 }
 
-/// Gives files of the same name those of the folders above them too, as many as tell them apart.
+/// Prefixes files of the same name with as many of their folders as it takes to distinguish them.
 ///
 /// # Errors
-/// Two files cannot be told apart.
+/// Two files cannot be distinguished.
 pub fn name(corpora: &mut [Corpus]) -> Result<()> {
     let deepest = corpora.iter().map(|corpus| corpus.path.components().count()).max().unwrap_or(0);
     for n_parts in 2..=deepest {
@@ -205,7 +205,7 @@ pub fn name(corpora: &mut [Corpus]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a file that does not hold just these tokens.
+/// Refuses a file that does not hold exactly these tokens.
 fn check_size(path: &Path, head_bytes: u64, store: Store, n_tokens: u64) -> Result<()> {
     let found = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
     let expected = n_tokens.checked_mul(store.bytes() as u64).and_then(|n| n.checked_add(head_bytes));
@@ -220,15 +220,15 @@ fn check_size(path: &Path, head_bytes: u64, store: Store, n_tokens: u64) -> Resu
     Err(Error::data(path, message))
 }
 
-/// What is needed of the tokenizer.
+/// The required parts of the tokenizer.
 pub struct Tokenizer {
-    /// Tokens and the text that they stand for.
+    /// Tokens and their text.
     pub vocabulary: Vocabulary,
     /// Tokens in the vocabulary.
     pub vocab_size: u32,
     /// End of document.
     pub eod: u32,
-    /// Whether it puts a space before a text.
+    /// Whether it prepends a space to a text.
     adds_space: bool,
 }
 
@@ -236,13 +236,13 @@ impl Tokenizer {
     /// That of an encoder.
     pub fn of(encoder: &Encoder) -> Tokenizer {
         let vocabulary = encoder.vocabulary();
-        // One that refuses this text adds nothing to it.
+        // A tokenizer that refuses this text adds nothing.
         let adds_space = encoder.encode("a").is_ok_and(|ids| vocabulary.bytes(&ids).first() == Some(&b' '));
         let (vocab_size, eod) = (encoder.vocab_size(), encoder.eod().0);
         Tokenizer { vocabulary, vocab_size, eod, adds_space }
     }
 
-    /// The text that a build would have had, normalized, and whether the ids alone give it back; bytes that are not UTF-8 become
+    /// The text as a build would have it, normalized, and whether the ids alone give it back; invalid UTF-8 becomes
     /// replacement characters.
     fn text(&self, ids: &[u32]) -> (String, bool) {
         let bytes = self.vocabulary.bytes(ids);
@@ -273,7 +273,7 @@ pub struct Row {
     pub doc: u32,
     /// Bytes of its text.
     pub n_bytes: u32,
-    /// Tokens with the one that ends it.
+    /// Tokens, including the one that ends it.
     pub n_tokens: u32,
 }
 
@@ -282,17 +282,17 @@ pub struct Row {
 pub struct Reading {
     /// Documents that have text.
     pub rows: Vec<Row>,
-    /// Documents of which no text is left.
+    /// Documents without remaining text.
     pub empty: Count,
 }
 
-/// Most documents that are read at once.
+/// Most documents to read at once.
 const BLOCK: usize = 4096;
 /// Their tokens, unless it is one document: 12 bytes or so of memory for each.
 const BLOCK_TOKENS: u64 = 1 << 24;
 /// Most tokens of a document.
 const MAX_DOC_TOKENS: u64 = 1 << 30;
-/// Tokens of a document that are read at once.
+/// Tokens of a document to read at once.
 const PIECE: u64 = 1 << 18;
 
 /// Reads all documents once: checks their ids and finds their families.
@@ -337,12 +337,12 @@ pub fn read(corpora: &[Corpus], tokenizer: &Tokenizer, watch: &Watch) -> Result<
     Ok(reading)
 }
 
-/// Hash of a text, as tables of texts have it.
+/// Hash of a text, as in tables of texts.
 fn hash_of(text: &str) -> TextHash {
     TextHash::of(text)
 }
 
-/// A little-endian number at a place that the caller has checked.
+/// A little-endian number at a position checked by the caller.
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);

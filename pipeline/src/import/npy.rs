@@ -1,4 +1,4 @@
-//! A `.npy` file of one row of tokens. A document ends with the end-of-document token; what stands after the last of
+//! A `.npy` file of one row of tokens. A document ends with the end-of-document token; what follows the last of
 //! these is a document too.
 
 use std::fs::File;
@@ -11,7 +11,7 @@ use crate::tables::rows::Blob;
 use crate::watch::Watch;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
-/// Tokens that are looked at together.
+/// Tokens to examine at once.
 const BLOCK: u64 = 1 << 20;
 
 /// Opens a file and looks for the ends of its documents.

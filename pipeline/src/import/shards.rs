@@ -1,4 +1,4 @@
-//! Sorted documents to shards, with the files that a build leaves next to them.
+//! Writes sorted documents as shards, with the files that a build leaves next to them.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ use crate::tables;
 use crate::tables::texts::{self, TextsWriter};
 use crate::watch::Watch;
 
-/// What is imported, as what, and where to.
+/// What to import, in which form, and where to.
 pub struct Imported<'a> {
     /// The files.
     pub corpora: &'a [Corpus],
@@ -37,10 +37,10 @@ pub struct Imported<'a> {
     pub shard_bytes: u64,
 }
 
-/// Reason of a document without text.
+/// Reason for a document without text.
 const EMPTY: &str = "empty";
 
-/// Writes the shards and all that belongs to them to the empty folder `out`; the manifest comes last.
+/// Writes the shards and their files to the empty folder `out`; the manifest comes last.
 ///
 /// # Errors
 /// A write fails; [`Error::Check`] when a document was lost.

@@ -1,5 +1,5 @@
-//! How many trained tokens each pool gives to each phase. Weights share out the budget of a phase; no pool gives
-//! more than its passes hold. What a cap forbids is an error that says what is possible, or goes to the other pools in
+//! How many trained tokens each pool gives to each phase. Weights divide the budget of a phase; no pool gives
+//! more than its passes hold. Anything beyond a cap is an error that says what is possible, or goes to the other pools in
 //! proportion to their weights (water-filling: UniMax, arXiv 2304.09151, with weights).
 
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub struct Room {
     pub keys: &'static str,
 }
 
-/// A phase with what each pool gives to it.
+/// A phase with each pool's contribution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PhaseWish {
     /// Name.
@@ -43,14 +43,14 @@ pub struct Clip {
     pub asked: u64,
     /// Trained tokens that it gives.
     pub given: u64,
-    /// What it has no more than, in words.
+    /// Its cap, in words.
     pub cap: String,
 }
 
-/// The phases of a mixture. `room` gives what a pool can give; it is asked only where a number of tokens is.
+/// The phases of a mixture. `room` returns how much a pool can give; it is called only when a number of tokens is requested.
 ///
 /// # Errors
-/// Wishes that the caps forbid, all at once.
+/// All requests beyond the caps at once.
 pub fn share_out(
     mixture: &Mixture,
     proxy: Option<[u64; 2]>,
@@ -100,7 +100,7 @@ struct Budget {
     weights: Vec<f64>,
 }
 
-/// Each pool says how much of it is shown.
+/// Each pool gives its own amount.
 fn by_pool(
     mixture: &Mixture,
     scaled: impl Fn(u64) -> u64,
@@ -147,7 +147,7 @@ fn by_pool(
     Ok((vec![phase], clips))
 }
 
-/// Budgets are shared out by weights, phase after phase, from what the earlier phases left.
+/// Budgets are divided by weights, phase after phase, from what earlier phases left.
 fn by_weight(
     mixture: &Mixture,
     budgets: &[Budget],
@@ -161,7 +161,7 @@ fn by_weight(
         let given = fill(budget.tokens, &budget.weights, &left);
         let possible: u64 =
             left.iter().zip(&budget.weights).filter(|(_, w)| **w > 0.0).map(|(&n, _)| n).sum();
-        // Without redistribution the pools that are full are named below.
+        // Without redistribution, full pools are named below.
         if mixture.redistributes() && budget.tokens > possible {
             return Err(Error::Usage(format!(
                 "phase `{}` asks for {} trained tokens, its pools together have {possible} within their epochs{}: lower `{}`, or raise `max_epochs` (repeats are worth less: see the table)",
@@ -205,12 +205,12 @@ fn by_weight(
     Ok((phases, clips))
 }
 
-/// The error of wishes that a cap forbids; `remedy` is what clipping them would do.
+/// The error for requests beyond a cap; `remedy` is the effect of clipping them.
 pub(super) fn refused(problems: Vec<String>, remedy: &str) -> Error {
     Error::Usage(format!("{}\n  `mix.on_cap = \"redistribute\"` would {remedy}", problems.join("\n")))
 }
 
-/// Shares of `budget` in proportion to `weights`, each at most its `room`: what a full pool cannot take goes to the others.
+/// Shares of `budget` in proportion to `weights`, each at most its `room`: the excess of a full pool goes to the others.
 /// They sum to the budget, unless all pools are full.
 pub fn fill(budget: u64, weights: &[f64], room: &[u64]) -> Vec<u64> {
     let mut given = vec![0; weights.len()];
@@ -237,7 +237,7 @@ pub fn largest_remainder(total: u64, weights: &[f64]) -> Vec<u64> {
     let scaled: Vec<f64>;
     let mut weights = weights;
     if sum == f64::INFINITY {
-        // Each is finite; what is 2^-1000 of the largest is nothing.
+        // Each is finite; anything below 2^-1000 of the largest counts as zero.
         let largest = weights.iter().copied().fold(0.0, f64::max);
         scaled = weights.iter().map(|weight| weight / largest).collect();
         (weights, sum) = (&scaled, scaled.iter().sum());
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(largest_remainder(10, &[0.55, 0.25, 0.2]), [6, 2, 2]);
         assert_eq!(largest_remainder(7, &[2.0]), [7]);
         assert_eq!(largest_remainder(7, &[0.0, 1.0]), [0, 7]);
-        // Their sum is beyond the numbers of 64 bits: it took forever.
+        // Their sum exceeds 64 bits, which took forever.
         assert_eq!(largest_remainder(1 << 40, &[1e308, 1e308, 1.0]), [1 << 39, 1 << 39, 0]);
     }
 

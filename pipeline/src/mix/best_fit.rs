@@ -1,8 +1,8 @@
-//! Best-fit packing of one window: no document that fits into a sequence is ever cut (Ding et al.,
+//! Best-fit packing of one window: a document that fits into a sequence is never cut (Ding et al.,
 //! "Fewer Truncations Improve Language Modeling", arXiv 2404.10830, section 3).
 //!
 //! The paper splits long documents first and packs the tails like short documents. Here a long document
-//! may be cut anywhere, so its tokens fill what the short ones leave open; padding remains only
+//! may be cut anywhere, so its tokens fill the gaps of the short ones; padding remains only
 //! where a window runs out of long documents.
 
 use moe_shards::pack::{Bins, PackedPiece};
@@ -23,7 +23,7 @@ pub fn pack(docs: &[(u32, u32)], seq_len: u32, keys: OrderKeys) -> Bins {
     pack_pieces(docs.iter().map(|&(doc, len)| PackedPiece { doc, offset: 0, len }).collect(), seq_len, keys)
 }
 
-/// Packs pieces, the whole documents and what is left of others, in the same way: a piece that fits is not cut.
+/// Packs pieces, whole documents and remains of others, in the same way: a piece that fits is not cut.
 pub fn pack_pieces(pieces: Vec<PackedPiece>, seq_len: u32, keys: OrderKeys) -> Bins {
     let n_pieces = pieces.len();
     let (short, mut long): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|piece| piece.len <= seq_len);
@@ -61,7 +61,7 @@ fn by_falling<T: Copy + Default>(items: &[T], key: impl Fn(&T) -> u32, max: u32)
     sorted
 }
 
-/// Shortest piece that is cut off a long document to fill a gap. Shorter ones would teach nothing and
+/// Shortest piece to cut off a long document to fill a gap. Shorter ones would teach nothing and
 /// leave at most 1/512 of a sequence as padding.
 fn min_fragment(seq_len: u32) -> u32 {
     (seq_len / 512).max(2)
@@ -98,9 +98,9 @@ struct OpenBins {
     room: Vec<u32>,
     /// Pieces with their bins.
     placed: Vec<(u32, PackedPiece)>,
-    /// For each room the newest bin that has it; `occupied` has a bit for each room that some bin has.
+    /// For each room, the newest bin with it; `occupied` has a bit for each room of any bin.
     newest: Vec<u32>,
-    /// The next older bin of the same room.
+    /// The next older bin with the same room.
     older: Vec<u32>,
     occupied: Vec<u64>,
 }
@@ -137,7 +137,7 @@ impl OpenBins {
         self.occupied[room / 64] |= 1 << (room % 64);
     }
 
-    /// Smallest room of at least `len` that some bin has.
+    /// Smallest room of at least `len` in any bin.
     fn smallest_room(&self, len: u32) -> Option<usize> {
         let first = len as usize / 64;
         let mut word = self.occupied.get(first)? & (u64::MAX << (len % 64));
@@ -149,7 +149,7 @@ impl OpenBins {
         Some(i * 64 + word.trailing_zeros() as usize)
     }
 
-    /// Fills what is open, the widest gaps first: fewest cuts for the tokens placed.
+    /// Fills the gaps, widest first, for the fewest cuts.
     fn fill(&mut self, stream: &mut LongStream<'_>, min_fragment: u32) {
         let gaps: Vec<u32> =
             (0..self.room.len() as u32).filter(|&bin| self.room[bin as usize] >= min_fragment).collect();
@@ -171,7 +171,7 @@ impl OpenBins {
         }
     }
 
-    /// Bins fit 32 bits: a window of more would not fit into memory.
+    /// Bins fit in 32 bits: a window with more would not fit into memory.
     fn new_bin(&mut self) -> u32 {
         self.room.push(self.seq_len);
         self.older.push(NONE);

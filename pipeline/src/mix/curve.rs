@@ -1,6 +1,6 @@
 //! Upsampling by quality: how often each quality bucket of a pool is shown.
 //!
-//! Olmo 3 (arXiv 2512.13961) orders text by quality, discards the worst share `a`, and repeats the rest the more, the
+//! Olmo 3 (arXiv 2512.13961) orders text by quality, discards the worst share `a`, and repeats the rest the more the
 //! better it is, up to a largest factor. Here a text at place `x` of all tokens, 0 = worst, 1 = best, is shown
 //! `f(x) = M ((x - a) / (1 - a))^(q - 1)` times: `M` = `max_factor` at the very top, nothing below `a`. The integral is the
 //! mean number of passes `z = M (1 - a) / q`, which gives `q`. A bucket of the places `u..v` is shown the mean of
@@ -9,10 +9,10 @@
 
 use super::mixture::Curve;
 
-/// How often each bucket is shown so that all are shown `mean` times on average; `tokens` from the worst bucket to the
-/// best. `None` when that is more than the curve allows, [`most`].
+/// How often each bucket is shown so that all are shown `mean` times on average; `tokens` go from the worst bucket to the
+/// best. `None` if that is more than the curve allows, [`most`].
 pub fn factors(tokens: &[u64], curve: Curve, mean: f64) -> Option<Vec<f64>> {
-    // The slack forgives rounding when the wish is exactly what is possible.
+    // The slack allows for rounding when the request is exactly the limit.
     if mean > most(curve) * (1.0 + 1e-9) {
         return None;
     }
@@ -33,7 +33,7 @@ pub fn most(curve: Curve) -> f64 {
     curve.max_factor * (1.0 - curve.discard)
 }
 
-/// Which buckets lie wholly in the discarded share.
+/// Which buckets are entirely in the discarded share.
 pub fn discarded(tokens: &[u64], curve: Curve) -> Vec<bool> {
     let total = tokens.iter().sum::<u64>() as f64;
     let mut below = 0u64;

@@ -19,12 +19,12 @@ use crate::error::{Error, Result};
 
 /// Muennighoff et al., appendix A.
 const R_STAR: f64 = 15.387756;
-/// Muennighoff et al., section 3: parameters beyond this many for each unique token lose value.
+/// Muennighoff et al., section 3: parameters beyond this many per unique token lose value.
 const PARAMETERS_PER_TOKEN: f64 = 0.051;
-/// One part rephrased to two parts natural text is the best of the mixtures of arXiv 2510.01631.
+/// One part rephrased to two parts natural text is the best mixture in arXiv 2510.01631.
 const SYNTHETIC_SHARE: f64 = 1.0 / 3.0;
 
-/// The largest share that may be held out.
+/// The largest share to hold out.
 const MOST_HOLDOUT_PPM: u32 = 500_000;
 
 /// The table as a file next to its plan.
@@ -32,12 +32,12 @@ const MOST_HOLDOUT_PPM: u32 = 500_000;
 pub struct WorthFile {
     /// Identity of the plan.
     pub plan: Hash,
-    /// Its pools; none where an extension of the plan showed nothing new.
+    /// Its pools; none if an extension showed nothing new.
     pub pools: Vec<PoolTokens>,
 }
 
 impl WorthFile {
-    /// Reads the file of a folder; `None` where there is none, as in those of earlier versions.
+    /// Reads the file of a folder; `None` if it is missing, as in earlier versions.
     ///
     /// # Errors
     /// It is damaged, or another program's.
@@ -73,13 +73,13 @@ pub struct PoolTokens {
     pub families: u64,
     /// Held-out families.
     pub held_out_families: u64,
-    /// The least `mix.holdout`, per million, that would hold out a family.
+    /// The lowest `mix.holdout`, per million, that would hold out a family.
     pub least_holdout_ppm: Option<u32>,
     /// Families with more than one text.
     pub families_with_variants: u64,
-    /// Families without variant 0, whose first text stands in for it.
+    /// Families without variant 0, whose first text replaces it.
     pub families_without_original: u64,
-    /// Tokens of one sight of every family.
+    /// Tokens of showing every family once.
     pub unique_tokens: u64,
     /// Tokens of all texts of all families.
     pub unique_tokens_with_variants: u64,
@@ -91,7 +91,7 @@ pub struct PoolTokens {
     pub planned_original_tokens: u64,
     /// Tokens of the plan from texts that a model wrote.
     pub planned_synthetic_tokens: u64,
-    /// Passes, the last one perhaps in part; those before an extension included.
+    /// Passes, the last one perhaps partial; including those before an extension.
     pub passes: f64,
     /// D' when variants count as repeats.
     pub effective_tokens_if_repeats: f64,
@@ -111,7 +111,7 @@ pub struct PoolTokens {
     pub min_gap_samples: Option<u64>,
     /// The same as a share of a pass.
     pub min_gap_passes: Option<f64>,
-    /// A lower bound of the same in tokens of the whole plan, the other pools' included.
+    /// A lower bound of the same in tokens of the whole plan, including other pools.
     pub min_gap_tokens: Option<u64>,
     /// Windows of a pass.
     pub windows: u64,
@@ -126,13 +126,13 @@ pub struct PoolTokens {
 pub struct PlanTokens {
     /// Tokens with a target.
     pub planned_tokens: u64,
-    /// Tokens of one sight of every family.
+    /// Tokens of showing every family once.
     pub unique_tokens: u64,
     /// Share of the planned tokens that come from originals.
     pub original_share: f64,
     /// Share of the planned tokens that come from texts that a model wrote.
     pub synthetic_share: f64,
-    /// Parameters of the model, where they were given.
+    /// Parameters of the model, if given.
     pub parameters: Option<u64>,
 }
 
@@ -184,7 +184,7 @@ impl PlanTokens {
         if problems.is_empty() { Ok(()) } else { Err(Error::Usage(problems.join("\n"))) }
     }
 
-    /// What a reader of the table should worry about.
+    /// Warnings for readers of the table.
     pub fn warnings(&self, mixture: &Mixture) -> Vec<String> {
         let mut warnings = Vec::new();
         if mixture.mix.max_synthetic_share.is_none() && self.synthetic_share > SYNTHETIC_SHARE {
@@ -235,7 +235,7 @@ impl PoolTokens {
         let first = &builder.streams[0].lock;
         let passes_before = shown.passes_before;
         let passes = passes_before + shown.passes;
-        // Text that was shown before an extension is not fresh any more.
+        // Text shown before an extension is no longer fresh.
         let per_pass = if first.layout == Layout::Stitched { unique_all } else { unique };
         let before = passes_before * per_pass as f64;
         let worth =
@@ -275,7 +275,7 @@ impl PoolTokens {
         })
     }
 
-    /// What a reader of the table should worry about; `holdout` is the share of families that is to be held out.
+    /// Warnings for readers of the table; `holdout` is the share of families that is to be held out.
     pub fn warnings(&self, holdout: f64) -> Vec<String> {
         let mut warnings = Vec::new();
         warnings.extend(untrained(&self.pool, self.samples, self.planned_tokens));
@@ -293,7 +293,7 @@ impl PoolTokens {
                 self.pool, self.families_without_original
             ));
         }
-        // Who holds out nothing on purpose knows it.
+        // Holding out nothing on purpose needs no warning.
         if holdout > 0.0 && self.held_out_families == 0 && !self.pool.contains('@') {
             let remedy = match self.least_holdout_ppm.filter(|&ppm| ppm <= MOST_HOLDOUT_PPM) {
                 Some(ppm) => {
@@ -310,23 +310,23 @@ impl PoolTokens {
     }
 }
 
-/// Samples of which no token is trained, as of conversations whose answers lie in others.
+/// Samples without trained tokens, as in conversations whose answers are in other samples.
 fn untrained(pool: &str, samples: u64, trained: u64) -> Option<String> {
     (trained == 0 && samples > 0).then(|| {
         format!("{pool}: no token of its {samples} samples is trained, so they teach nothing: let the plan show more of it, or longer sequences")
     })
 }
 
-/// What phases take of a pool's passes.
+/// The phases' use of a pool's passes.
 #[derive(Default)]
 struct Shown {
     /// In passes, by their bins.
     passes_before: f64,
     passes: f64,
-    /// Bins of the passes that are laid out, and how many passes these are; the rest of a begun one is less.
+    /// Bins of the passes that are laid out, and the number of these passes; the last may be partial.
     bins: u64,
     full_passes: f64,
-    /// Counted in the bins that are shown, and in nothing else.
+    /// Counted only in bins that are shown.
     facts: PassFacts,
     positions: u64,
     /// Share of originals among the families that a pass shows.
@@ -359,7 +359,7 @@ impl Shown {
     }
 }
 
-/// Two sightings of a family lie at least as far apart as everything that comes between its window in one pass and the
+/// Two sightings of a family are at least as far apart as everything between its window in one pass and the
 /// same window in the next: in samples of the pool, and in tokens of the plan as a lower bound.
 fn min_gap(builder: &PoolBuilder, phases: &[PhaseLock]) -> Option<(u64, u64)> {
     // First and last sample of each window of each pass.

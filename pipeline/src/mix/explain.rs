@@ -1,4 +1,4 @@
-//! `moe-data explain T`: which text sample `T` is. The same lookup as the trainer's, told in words.
+//! `moe-data explain T`: shows the text of sample `T`, with the trainer's lookup.
 
 use std::path::Path;
 
@@ -59,7 +59,7 @@ pub struct ExplainedPiece {
     pub document_tokens: usize,
     /// The text of the part.
     pub text: String,
-    /// Its tokens by name, where the text does not show all of them: special and unknown ones, besides those that begin
+    /// Its tokens by name, if the text does not show all of them: special and unknown ones, besides those that begin
     /// and end a document.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<String>,
@@ -111,7 +111,7 @@ pub fn explain(out: &Path, t: u64) -> Result<Explanation> {
     })
 }
 
-/// The sample was checked while it was read, but indexes of old versions have no checksum of a document: then the whole shard
+/// The sample was checked while it was read, but indexes of old versions have no document checksums: then the whole shard
 /// is compared with its digest.
 fn check_old_shards(plan: &Plan, sample: &Sample) -> Result<()> {
     let shown = |shard: &&Shard| {
@@ -155,7 +155,7 @@ impl Names {
         self.tokenizer.decode(ids, true).map_err(|e| Error::Usage(format!("tokens cannot be decoded: {e}")))
     }
 
-    /// The names of all tokens, if some of them do not show in the text. A document may begin with a special token.
+    /// The names of all tokens, if some do not show in the text. A document may begin with a special token.
     fn if_hidden(&self, ids: &[u32], is_start: bool) -> Vec<String> {
         let added = self.tokenizer.get_added_tokens_decoder();
         let is_special = |id: &u32| added.get(id).is_some_and(|token| token.special);

@@ -1,5 +1,5 @@
 //! `moe-data mix --extend --from T`: the samples below `T` stay as they are, byte for byte; from `T` on the mixture decides.
-//! Pools go on where they stopped, in the middle of a pass if need be, so repeats count across the extension; new shards
+//! Pools continue where they stopped, even in the middle of a pass, so repeats count across the extension; new shards
 //! of a pool form a stream of their own; documents that are taken down become padding.
 
 use std::collections::BTreeSet;
@@ -21,12 +21,12 @@ use super::takedown::find_documents;
 use super::{MIXTURE_FILE, MixOptions, folder};
 use crate::error::{Error, Result};
 
-/// What an extension is asked to do.
+/// Settings of an extension.
 #[derive(Clone, Debug, Default)]
 pub struct Extension {
     /// First sample that may differ from the old plan's.
     pub from: u64,
-    /// Documents that are padding from there on, by the names they have in their sources; after `family:` a document with all other
+    /// Documents that become padding from there on, by their names in their sources; with the prefix `family:`, a document with all other
     /// texts of its family, or a family's id.
     pub takedown: Vec<String>,
     /// Whether the mixture decides what follows; otherwise the old phases stay, and only documents are taken down.
@@ -49,7 +49,7 @@ impl Extension {
     /// Opens the plan in `out` and finds where its pools stand at `from`.
     ///
     /// # Errors
-    /// No plan, one whose shards are gone or changed, a sample that it does not have, another seed.
+    /// There is no plan, its shards are missing or changed, it lacks the sample, or the seed differs.
     pub(super) fn open(
         &self,
         out: &Path,
@@ -103,8 +103,8 @@ impl Extension {
         format!("extend {old} from {} {} {takedown:?}", self.from, self.new_phases)
     }
 
-    /// The plan in `out`, if it is what this extension makes: its last extension has the same start and mixture over the same
-    /// shards, or, where documents are only taken down, none of them is shown from there on. To extend it once more would
+    /// The plan in `out`, if it is the result of this extension: its last extension has the same start and mixture over the same
+    /// shards, or, where documents are only taken down, none of them is shown from there on. Extending it again would
     /// give it another id, and runs that have read beyond the start could not go on.
     pub(super) fn already_made(
         &self,
@@ -146,7 +146,7 @@ impl Old {
         pools.chain(self.lock.phases.iter().map(|phase| phase.generation)).max().unwrap_or(0) + 1
     }
 
-    /// The old plan up to the extension, or all of it when no new phases follow.
+    /// The old plan up to the extension, or all of it if no new phases follow.
     pub(super) fn frozen(&self, manifest: Hash, new_phases: bool) -> Result<PlanLock> {
         let mut lock = self.lock.clone();
         lock.manifest = manifest;
@@ -177,7 +177,7 @@ impl Old {
         }
     }
 
-    /// A pool of the mixture: the streams of the old plan that bear its name, and its new shards.
+    /// A pool of the mixture: the streams of the old plan with its name, and its new shards.
     pub(super) fn continue_pool(
         &self,
         common: &Common<'_>,
@@ -236,7 +236,7 @@ impl Old {
         Ok(MixPool::of_parts(name, common.mixture.max_epochs(pool), parts))
     }
 
-    /// Goes on with a pool of the old plan where it stands.
+    /// Continues a pool of the old plan where it stopped.
     fn continue_line(
         &self,
         common: &Common<'_>,
@@ -302,7 +302,7 @@ impl Old {
     }
 }
 
-/// The mixture of the plan in `out`; `None` where it is not there or no program of this version reads it.
+/// The mixture of the plan in `out`; `None` if it is missing or this version cannot read it.
 fn planned_mixture(out: &Path) -> Option<Mixture> {
     let file = out.join(MIXTURE_FILE);
     let text = std::fs::read_to_string(&file).ok()?;

@@ -1,4 +1,4 @@
-//! Putting a plan in place: which of the files there are ours, and the list of them.
+//! Putting a plan in place: which of the existing files are ours, and their list.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::json;
 use crate::listing::{Entry, Listing, Maker};
 
-/// The files of a plan that have the same name in every folder.
+/// The files of a plan with the same name in every folder.
 const NAMES: [&str; 3] = [MIXTURE_FILE, WORTH_FILE, PlanLock::FILE];
 
 const HEADER: &str = "# The mixture of plan.lock, resolved by `moe-data mix`.\n";
@@ -36,13 +36,13 @@ fn open(out: &Path) -> Result<Listing> {
 /// Refuses to replace files that are not ours, before any work.
 ///
 /// # Errors
-/// [`Error::Usage`] naming one that is in the way.
+/// [`Error::Usage`] naming a conflicting one.
 pub(super) fn check(out: &Path) -> Result<()> {
     let listing = open(out)?;
     NAMES.into_iter().try_for_each(|name| listing.check(name))
 }
 
-/// Puts the plan in place; says whether it was new.
+/// Puts the plan in place; returns whether it was new.
 ///
 /// # Errors
 /// A write fails.
@@ -65,7 +65,7 @@ pub(super) fn install(out: &Path, lock: &PlanLock, resolved: &str, worth: &[Pool
     Ok(!is_old)
 }
 
-/// Brings the list up to the plan that is in place: a command that was killed after it wrote `plan.lock` has left that to us.
+/// Updates the list to the plan in place, in case a command was killed after writing `plan.lock`.
 ///
 /// # Errors
 /// A file of the plan is missing, or a write fails.
@@ -87,7 +87,7 @@ pub(super) fn finish(out: &Path, lock: &PlanLock) -> Result<()> {
     }
 }
 
-/// The files of a plan as a list has them.
+/// The files of a plan, as in a list.
 fn files(
     out: &Path,
     lock: &PlanLock,

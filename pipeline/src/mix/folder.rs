@@ -1,5 +1,5 @@
-//! The files of plans in the output folder of a build: which belong to the plan that is in place, and which are left from
-//! plans that are not, or that were never finished.
+//! The files of plans in the output folder of a build: which belong to the plan in place, and which are left from
+//! plans that are not, or were never finished.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,8 +20,8 @@ const FOLDER_VERSION: u32 = 1;
 /// Hexadecimal digits of a folder's name.
 const NAME_DIGITS: usize = 12;
 
-/// Folder of a plan, relative to the output folder: a folder of its own for each, so that an older plan's files stay whole
-/// until the new plan.lock is there. `extends` is what names an extension.
+/// Folder of a plan, relative to the output folder: one for each plan, so that an older plan's files stay intact
+/// until the new plan.lock exists. `extends` identifies an extension.
 pub(super) fn name(manifest: Hash, mixture: &str, proxy: Option<[u64; 2]>, extends: Option<&str>) -> String {
     let mut identity = format!("{FOLDER_VERSION}\n{manifest}\n{mixture}");
     if let Some([num, den]) = proxy {
@@ -48,7 +48,7 @@ pub(super) fn folders(lock: &PlanLock) -> BTreeSet<String> {
 }
 
 /// Refuses to replace another plan of the same shards, or one that cannot be read, before any work. A plan of other
-/// shards can no longer be used, so nothing is lost with it.
+/// shards can no longer be used, so nothing is lost.
 pub(super) fn refuse_other_plan(out: &Path, manifest: Hash, folder: &str) -> Result<()> {
     let path = out.join(PlanLock::FILE);
     if !path.exists() {
@@ -67,8 +67,8 @@ pub(super) fn refuse_other_plan(out: &Path, manifest: Hash, folder: &str) -> Res
     )))
 }
 
-/// Removes what plans have left that are not in place: replaced, killed, or refused on the way. Only files that `mix` itself
-/// names are touched, and folders only when they are empty then; with a plan.lock that cannot be read, nothing is.
+/// Removes remains of plans that were replaced, killed, or refused. Only files that `mix` itself
+/// names are touched, and folders only if they are then empty; with an unreadable plan.lock, nothing is.
 pub(super) fn clean(out: &Path) -> Result<()> {
     let dir = out.join(PLAN_DIR);
     let keep = match (out.join(PlanLock::FILE).exists(), PlanLock::read(out)) {
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(left, [plan.join("ba9876543210"), plan.join("thesis")]);
         assert_eq!(entries(&left[0]).unwrap(), [left[0].join("notes.txt")]);
         assert_eq!(entries(&left[1]).unwrap().len(), 1);
-        // A plan that cannot be read may need any of them.
+        // An unreadable plan may need any of them.
         fs::write(dir.path().join(PlanLock::FILE), "{").unwrap();
         fs::write(plan.join("ba9876543210/b-p000.pack"), "x").unwrap();
         clean(dir.path()).unwrap();

@@ -41,14 +41,14 @@ pub struct Common<'a> {
     pub manifest: &'a Manifest,
     /// Mixture.
     pub mixture: &'a Mixture,
-    /// Share of the families that a proxy keeps.
+    /// Share of the families kept by a proxy.
     pub proxy: Option<[u64; 2]>,
-    /// The extension that brings the pools, 0 = the first plan.
+    /// The extension that adds the pools, 0 = the first plan.
     pub generation: u32,
 }
 
 impl Common<'_> {
-    /// What the mixture says about a stream.
+    /// The mixture's settings of a stream.
     pub(super) fn wish(&self, pool: &PoolConfig, name: &str, selection: Option<Selection>) -> PoolWish {
         let mix = &self.mixture.mix;
         PoolWish {
@@ -83,10 +83,10 @@ impl Common<'_> {
         name.is_some_and(|name| pool.source.as_slice().contains(name))
     }
 
-    /// Starts a pool whose streams are new; `taken` are shards that are already in the plan.
+    /// Starts a pool with new streams; `taken` are shards already in the plan.
     ///
     /// # Errors
-    /// Damaged shards, a full disk, a curve over texts without quality.
+    /// Shards are damaged, the disk is full, or a curve applies to texts without quality.
     pub fn open(
         &self,
         pool: &PoolConfig,
@@ -153,7 +153,7 @@ impl Common<'_> {
         }
         if let Some((_, tokens)) = &mut mixed.curve {
             if let Some([num, den]) = self.proxy {
-                // A bucket has what the proxy leaves of it, which may be nothing; of the discarded ones only their size counts.
+                // A bucket has what the proxy leaves, possibly nothing; only the size of discarded ones counts.
                 let scaled =
                     |tokens: u64| (u128::from(tokens) * u128::from(num) / u128::from(den.max(1))) as u64;
                 tokens.values_mut().for_each(|tokens| *tokens = scaled(*tokens));
@@ -171,7 +171,7 @@ impl Common<'_> {
 }
 
 impl MixPool {
-    /// A pool of streams that go on and streams that are new.
+    /// A pool of continued and new streams.
     pub(super) fn of_parts(name: &str, max_passes: f64, parts: Vec<PoolBuilder>) -> MixPool {
         let max_uses_per_text = parts.first().and_then(|part| part.families.wish.max_uses_per_text);
         let name = name.to_owned();
@@ -212,7 +212,7 @@ impl MixPool {
         Ok(Room { pool: self.name.clone(), tokens, cap, keys })
     }
 
-    /// The largest budget, up to `most`, of which no bucket gets more than it has `left`.
+    /// The largest budget, up to `most`, that gives no bucket more than it has `left`.
     fn most_within(&self, curve: Curve, tokens: &BTreeMap<u8, u64>, left: &[u64], most: u64) -> u64 {
         let fits = |budget: u64| {
             let mean = budget as f64 / self.total.max(1) as f64;
@@ -233,7 +233,7 @@ impl MixPool {
         low
     }
 
-    /// How often each bucket that is kept is shown; `None` beyond what the curve allows.
+    /// How often each kept bucket is shown; `None` beyond what the curve allows.
     fn factors(&self, curve: Curve, tokens: &BTreeMap<u8, u64>, mean: f64) -> Option<Vec<f64>> {
         let sizes: Vec<u64> = tokens.values().copied().collect();
         let factors = match mean > 0.0 {
@@ -244,7 +244,7 @@ impl MixPool {
         Some(self.buckets.iter().map(|bucket| of_bucket[bucket]).collect())
     }
 
-    /// What the buckets that are kept get of a budget, relative to each other.
+    /// Relative shares of the kept buckets in a budget.
     fn weights(&self, tokens: &BTreeMap<u8, u64>, factors: &[f64]) -> Vec<f64> {
         self.buckets.iter().zip(factors).map(|(bucket, factor)| factor * tokens[bucket] as f64).collect()
     }
@@ -265,7 +265,7 @@ impl MixPool {
         Ok(sum)
     }
 
-    /// Splits what phases take from the pool over its parts: by phase and part.
+    /// Splits the phases' use of the pool over its parts, by phase and part.
     ///
     /// # Errors
     /// More than a curve allows, or a damaged shard.
@@ -334,7 +334,7 @@ impl MixPool {
         site: &Site<'_>,
         watch: &Watch,
     ) -> Result<Vec<Taken>> {
-        // A bucket may be repeated more often than its curve says, where passes over variants are short; but not without end.
+        // A bucket may be repeated more often than its curve says, where passes over variants are short; but not endlessly.
         let max_passes = if self.curve.is_some() { MAX_EPOCHS } else { self.max_passes.ceil() as u32 };
         let ask = Ask { phase, seq_len, max_passes };
         let parts = self.parts.iter_mut().zip(parts);
@@ -342,7 +342,7 @@ impl MixPool {
     }
 }
 
-/// Refuses a family that two pools of the mixture show: its repeats would be counted in neither.
+/// Refuses a family in two pools of the mixture, since neither would count its repeats.
 ///
 /// # Errors
 /// Two pools that share families, or streams of one name.

@@ -20,7 +20,7 @@ use crate::strict_toml::{Decoder, Docs, Fault, Section, documented};
 
 /// Tables that a mixture may have.
 const SECTIONS: [&str; 3] = ["mix", "pool", "phase"];
-/// A plan of more passes than this is a typing error.
+/// More passes than this in a plan are a typo.
 pub(super) const MAX_EPOCHS: u32 = 1000;
 /// Possible lengths of sequences.
 const SEQ_LENS: RangeInclusive<u32> = 2..=1 << 24;
@@ -38,14 +38,14 @@ pub struct Mixture {
     pub phase: Vec<PhaseConfig>,
 }
 
-/// What to do with a wish that a cap forbids.
+/// What to do with a request beyond a cap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnCap {
-    /// Say what is possible and how to allow it.
+    /// Fail, and say what is possible and how to allow it.
     #[default]
     Error,
-    /// Give what is possible, the rest to the other pools, and print what was clipped.
+    /// Clip it, give the rest to the other pools, and print what was clipped.
     Redistribute,
 }
 
@@ -54,7 +54,7 @@ documented! {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct MixConfig {
-        /// Passes over each family, at most; every pass shows each family once. 1.5 are one and half of a second.
+        /// Most passes over each family; every pass shows each family once. 1.5 means one and a half.
         #[serde(serialize_with = "whole_if_it_is")]
         pub epochs: f64,
         /// Tokens of a training sequence.
@@ -65,7 +65,7 @@ documented! {
         pub packing: Packing,
         /// `"each-once"` shows each text of a family once before any of them is shown again; without it `original_share` decides.
         pub variants: Option<Turns>,
-        /// `"stitched"` shows all texts of a family in every pass, one after another as one document, so that later texts attend to
+        /// `"stitched"` shows all texts of a family in every pass, joined as one document, so that later texts attend to
         /// earlier ones; `"separate"`, the default, one text as a document of its own.
         pub layout: Option<Layout>,
         /// How passes differ: `"gap"`, the default, keeps windows in place and shuffles the families in them; `"documents"` shuffles the
@@ -79,13 +79,13 @@ documented! {
         pub windows: u32,
         /// Trained tokens of the whole plan; needed when pools have weights and there are no phases.
         pub tokens: Option<Count>,
-        /// A family rests in the passes that would show one of its texts more often than this.
+        /// A family rests in passes that would show one of its texts more often than this.
         pub max_uses_per_text: Option<u32>,
         /// Most trained tokens of the plan that may come from texts written by a model, as a share.
         pub max_synthetic_share: Option<Share>,
         /// Fewest trained tokens of the plan that may come from originals, as a share.
         pub min_original_share: Option<Share>,
-        /// What to do with a wish that a cap forbids; `error` when absent.
+        /// What to do with a request beyond a cap; `error` when absent.
         pub on_cap: Option<OnCap>,
     }
 }
@@ -177,7 +177,7 @@ impl Mixture {
         decoder.finish(mixture)
     }
 
-    /// Puts flags in the place of the file's values.
+    /// Overrides the file's values with flags.
     ///
     /// # Errors
     /// [`Error::Recipe`] when a flag is out of range.
@@ -210,7 +210,7 @@ impl Mixture {
         by_curve.or(pool.max_epochs.map(f64::from)).unwrap_or(self.mix.epochs)
     }
 
-    /// What decides which text of a family of a pool a pass shows.
+    /// Rule for the text of a family that a pass of a pool shows.
     pub fn variants(&self, pool: &PoolConfig) -> Turns {
         pool.variants.or(self.mix.variants).unwrap_or_default()
     }
@@ -220,7 +220,7 @@ impl Mixture {
         pool.layout.or(self.mix.layout).unwrap_or_default()
     }
 
-    /// How the passes of a pool differ in their order.
+    /// How the order differs between passes of a pool.
     pub fn order(&self, pool: &PoolConfig) -> Order {
         pool.order.or(self.mix.order).unwrap_or_default()
     }
@@ -230,17 +230,17 @@ impl Mixture {
         pool.original_share.unwrap_or(self.mix.original_share)
     }
 
-    /// Uses of a text of a pool, at most.
+    /// Most uses of a text of a pool.
     pub fn max_uses_per_text(&self, pool: &PoolConfig) -> Option<u32> {
         pool.max_uses_per_text.or(self.mix.max_uses_per_text)
     }
 
-    /// Whether resting texts are an error where only `epochs` asks for them: `on_cap = "error"` is written out.
+    /// Whether resting texts are an error if only `epochs` asks for them: `on_cap = "error"` is explicit.
     pub fn is_strict(&self) -> bool {
         self.mix.on_cap == Some(OnCap::Error)
     }
 
-    /// Whether wishes beyond a cap are clipped.
+    /// Whether requests beyond a cap are clipped.
     pub fn redistributes(&self) -> bool {
         self.mix.on_cap == Some(OnCap::Redistribute)
     }

@@ -1,7 +1,7 @@
 //! `moe-data mix`: from shards and a mixture to `plan.lock`, the exact sequence of samples.
 //!
-//! The pools of the mixture are opened (`layout`, `pool`), phases share out their budgets (`amounts`, `curve`), passes
-//! are laid out and packed as far as they are needed (`stream`, `best_fit`), and the pools are interleaved by the rule of
+//! The pools of the mixture are opened (`layout`, `pool`), phases divide their budgets (`amounts`, `curve`), passes
+//! are laid out and packed as far as needed (`stream`, `best_fit`), and the pools are interleaved by the rule of
 //! `moe_shards::interleave`. The result is a pure function of the manifest and the mixture.
 
 pub mod amounts;
@@ -52,7 +52,7 @@ pub struct MixOptions {
     pub parameters: Option<u64>,
     /// Extend the plan that is there.
     pub extend: Option<Extension>,
-    /// Compare all tokens with their digests before, since nothing else here reads them; advances by their bytes.
+    /// Compares all tokens with their digests first, since nothing else here reads them; advances by their bytes.
     pub check: Option<Watch>,
 }
 
@@ -61,13 +61,13 @@ pub struct MixOptions {
 pub struct MixOutcome {
     /// The plan.
     pub lock: PlanLock,
-    /// What its pools are worth. Of an extension, the pools that go on.
+    /// What its pools are worth; for an extension, the continued pools.
     pub worth: Vec<PoolTokens>,
     /// What the whole is worth.
     pub plan: PlanTokens,
     /// Wishes that were cut down.
     pub clips: Vec<Clip>,
-    /// Whether a plan was written; not when it was there already, or on a dry run.
+    /// Whether a plan was written: false if it existed already, or on a dry run.
     pub written: bool,
 }
 
@@ -79,7 +79,7 @@ impl MixOutcome {
     }
 }
 
-/// Families that all passes of a mixture visit at most: the length of its progress bar.
+/// Most families visited by all passes of a mixture: the length of its progress bar.
 pub fn work(manifest: &Manifest, mixture: &Mixture) -> u64 {
     let originals = |sources: &[String]| -> u64 {
         let of_pool = |source: u16| {
@@ -96,7 +96,7 @@ pub fn work(manifest: &Manifest, mixture: &Mixture) -> u64 {
 /// Makes the plan of a resolved mixture over the build in `out`.
 ///
 /// # Errors
-/// Damaged shards, a wish that the caps forbid, another plan in the way, a full disk.
+/// Shards are damaged, a request exceeds the caps, another plan is in the way, or the disk is full.
 pub fn make_plan(
     out: &Path,
     manifest: &Manifest,
@@ -209,7 +209,7 @@ fn lay_out(
     Ok(MixOutcome { lock, worth, plan, clips, written: false })
 }
 
-/// Opens the pools and shares out the budgets.
+/// Opens the pools and divides the budgets.
 fn open_pools(
     common: &Common<'_>,
     old: Option<&extend::Old>,
@@ -230,7 +230,7 @@ fn open_pools(
 /// Bins of each stream in each phase.
 type Served = Vec<BTreeMap<u32, u64>>;
 
-/// Lets the pools serve the phases. What they turn out not to have is added to the `clips`, or an error.
+/// Lets the pools serve the phases. Any shortfall is added to the `clips`, or an error.
 fn serve(
     pools: &mut [MixPool],
     wishes: &[PhaseWish],
@@ -249,7 +249,7 @@ fn serve(
             let config = &mixture.pool[i];
             if let Some(max) = mixture.max_uses_per_text(config).filter(|_| given < asked) {
                 let cap = format!("`max_uses_per_text = {max}`");
-                // `epochs` is a ceiling, and resting below it is what `max_uses_per_text` is for; the others are wishes.
+                // `epochs` is a ceiling, and `max_uses_per_text` is meant to rest below it; the others are requests.
                 if config.repeat.is_some() || config.curve.is_some() || mixture.is_strict() {
                     problems.push(format!(
                         "pool `{}`: its passes ask for {asked} trained tokens, with {cap} its texts give {given}, and families rest: ask for less, raise `max_uses_per_text`, or add variants",
@@ -271,7 +271,7 @@ fn serve(
             let taken =
                 pool.serve(&parts[phase], wish.seq_len, &wish.name, next_number, &common.site, watch)?;
             let missing: u64 = taken.iter().map(|taken| taken.missing_tokens).sum();
-            // Where the lengths of sequences change, whole bins may hold a little less than was asked.
+            // If sequence lengths change, whole bins may hold a little less than requested.
             if missing > 2 * taken.len() as u64 * u64::from(wish.seq_len) {
                 let asked: u64 = parts[phase].iter().map(Amount::tokens).sum();
                 let (given, cap) = (asked - missing, "its passes".to_owned());

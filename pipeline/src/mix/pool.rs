@@ -21,10 +21,10 @@ use crate::error::Result;
 use crate::intact;
 use crate::watch::Watch;
 
-/// A window below this many sequences shuffles too little; small pools get fewer windows.
+/// Fewer sequences per window shuffle too little, so small pools get fewer windows.
 const MIN_BINS_PER_WINDOW: u64 = 32;
 
-/// What the mixture says about a pool.
+/// The mixture's settings of a pool.
 #[derive(Clone, Debug)]
 pub struct PoolWish {
     /// Name.
@@ -37,21 +37,21 @@ pub struct PoolWish {
     pub packing: Packing,
     /// Windows of a pass, for pools that are large enough.
     pub max_windows: u64,
-    /// What decides which text a pass shows.
+    /// Rule for the text that a pass shows.
     pub variants: Turns,
-    /// Share of originals, as a fraction, where that decides.
+    /// Share of originals, as a fraction, if it applies.
     pub original_share: [u64; 2],
     /// Whether a pass shows one text of a family or all.
     pub layout: Layout,
-    /// How the passes differ in their order.
+    /// How the order differs between passes.
     pub order: Order,
     /// Which families; `None` = all.
     pub selection: Option<Selection>,
-    /// A family rests in the passes that would show one of its texts more often.
+    /// A family rests in passes that would show one of its texts more often.
     pub max_uses_per_text: Option<u32>,
     /// Held-out families.
     pub holdout: Holdout,
-    /// Share of the families that a proxy keeps.
+    /// Share of the families kept by a proxy.
     pub proxy: Option<[u64; 2]>,
 }
 
@@ -75,7 +75,7 @@ impl Site<'_> {
     }
 }
 
-/// Opens the shards for which `wanted` holds, by name and source.
+/// Opens the shards that `wanted` accepts, by name and source.
 ///
 /// # Errors
 /// A damaged shard.
@@ -92,7 +92,7 @@ pub fn open_shards(
     Ok((Arc::new(PoolDocs::new(shards)?), refs))
 }
 
-/// The families of a pool, and what decides their passes.
+/// The families of a pool, and the settings of their passes.
 #[derive(Debug)]
 pub struct Families {
     pub(super) wish: PoolWish,
@@ -109,7 +109,7 @@ pub struct Families {
 }
 
 impl Families {
-    /// Finds the families of a pool. `windows` are those of the pool that it continues, else they are cut for sequences
+    /// Finds the families of a pool. `windows` are those of the continued pool, else they are cut for sequences
     /// of `seq_len`.
     ///
     /// # Errors
@@ -167,8 +167,8 @@ impl Families {
         Ok((lock, bins))
     }
 
-    /// Lays out a window of a pass in sequences of `seq_len` and counts its texts as shown. `rest` is what is left of
-    /// it where an earlier pool has begun it.
+    /// Lays out a window of a pass in sequences of `seq_len` and counts its texts as shown. `rest` is what remains of
+    /// it if an earlier pool has started it.
     pub(super) fn lay_window(
         &self,
         pass: u32,
@@ -223,7 +223,7 @@ impl Families {
         Ok(())
     }
 
-    /// Takes back that a piece was shown; `facts` are what is taken back.
+    /// Undoes the showing of a piece; `facts` are its properties.
     pub(super) fn uncount(&self, facts: &mut PassFacts, piece: PackedPiece) -> moe_shards::Result<()> {
         let len = self.docs.n_tokens(piece.doc)?;
         facts.add(&self.docs, piece)?;
@@ -233,7 +233,7 @@ impl Families {
         Ok(())
     }
 
-    /// Takes back that a document was shown.
+    /// Undoes the showing of a document.
     pub(super) fn unshow(&self, doc: u32) {
         self.uses[doc as usize].fetch_sub(1, Ordering::Relaxed);
     }
@@ -272,7 +272,7 @@ impl Families {
         Ok(tokens)
     }
 
-    /// Trained tokens of the texts whose turn it is in a pass and that rest, because they were shown often enough.
+    /// Trained tokens of the texts due in a pass that rest, because they were shown often enough.
     ///
     /// # Errors
     /// A damaged shard.
@@ -303,7 +303,7 @@ impl Families {
         (0..self.table.len()).map(tokens).sum()
     }
 
-    /// The least share of held-out families, per million, that would hold out one of these; `None` without families.
+    /// The lowest share of held-out families, per million, that would hold out one of these; `None` without families.
     pub fn least_holdout_ppm(&self) -> Option<u32> {
         (0..self.table.len()).map(|family| self.wish.holdout.least_ppm(self.table.id(family))).min()
     }
@@ -323,7 +323,7 @@ impl Families {
         self.table.n_without_original()
     }
 
-    /// Trained tokens of one sight of every family's first text, and of all texts.
+    /// Trained tokens of showing every family's first text once, and of all texts.
     ///
     /// # Errors
     /// A damaged shard.
@@ -370,7 +370,7 @@ impl Families {
         histogram
     }
 
-    /// Documents longer than a sequence, which are cut; a stitched family is one.
+    /// Documents longer than a sequence, which are cut; a stitched family counts as one.
     ///
     /// # Errors
     /// A damaged shard.
@@ -389,7 +389,7 @@ impl Families {
     }
 }
 
-/// What a stretch of a pass shows, counted piece by piece.
+/// Contents of a stretch of a pass, counted piece by piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PassFacts {
     /// Tokens in bins.
@@ -402,7 +402,7 @@ pub struct PassFacts {
     pub originals: u64,
     /// Trained tokens of originals.
     pub original_tokens: u64,
-    /// Trained tokens of texts that were made by a model.
+    /// Trained tokens of texts written by a model.
     pub synthetic_tokens: u64,
 }
 
@@ -464,7 +464,7 @@ fn cut_windows(docs: &PoolDocs, table: &FamilyTable, seq_len: u32, wish: &PoolWi
     for family in 0..table.len() {
         let texts = table.texts(family);
         let tokens: u64 = texts.iter().map(|&doc| Ok(u64::from(docs.n_tokens(doc)?))).sum::<Result<u64>>()?;
-        // Where a pass shows one text of the family count their mean.
+        // If a pass shows one text of the family, count their mean.
         total += if wish.layout == Layout::Stitched { tokens } else { tokens / texts.len() as u64 };
         ends.push(total);
     }

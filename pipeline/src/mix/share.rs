@@ -30,7 +30,7 @@ impl Share {
         (0.0..=1.0).contains(&self.value())
     }
 
-    /// As a reduced fraction. For a decimal the simplest fraction that no decimal of 64 bits tells from it: `0.3` is 3/10, and
+    /// As a reduced fraction. For a decimal, the simplest fraction with the same 64-bit value: `0.3` is 3/10, and
     /// `0.3333333333333333` is 1/3.
     pub fn fraction(self) -> [u64; 2] {
         match self {
@@ -56,7 +56,7 @@ fn reduced(num: u64, den: u64) -> [u64; 2] {
 /// The first convergent of the continued fraction of `value` that gives the same number of 64 bits, or the last one with a
 /// possible denominator.
 fn simplest(value: f64) -> [u64; 2] {
-    // `value` is `rest[0] / rest[1]`, exactly; what is smaller than 2^-60 is nothing.
+    // `value` is exactly `rest[0] / rest[1]`; anything below 2^-60 counts as zero.
     let scale = (1u128 << 113) as f64;
     let mut rest = [(value * scale) as u128, 1u128 << 113];
     let (mut before, mut last) = ([0u128, 1], [1u128, 0]);

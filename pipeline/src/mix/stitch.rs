@@ -1,4 +1,4 @@
-//! Stitched families for best-fit packing: the texts of a family are packed as one document, and named again afterward.
+//! Stitched families for best-fit packing: the texts of a family are packed as one document, and split into texts afterward.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use moe_shards::pack::{Bins, PackedPiece};
 use super::best_fit::{self, OrderKeys};
 use crate::error::{Error, Result};
 
-/// The families of a window of a pass, each as one document that is numbered by its place.
+/// The families of a window of a pass, each as one document numbered by its position.
 #[derive(Debug, Default)]
 pub(super) struct StitchedWindow {
     /// Texts as (document of the pool, tokens), family after family.
@@ -42,7 +42,7 @@ impl StitchedWindow {
         Ok(StitchedWindow { texts, starts })
     }
 
-    /// Packs the families, or of them only the pieces of their texts that are `rest`.
+    /// Packs the families, or only those pieces of their texts in `rest`.
     pub(super) fn pack(&self, rest: Option<&[PackedPiece]>, seq_len: u32, keys: OrderKeys) -> Bins {
         let whole = |family: usize| PackedPiece {
             doc: family as u32,
@@ -66,7 +66,7 @@ impl StitchedWindow {
         &self.texts[self.starts[family]..self.starts[family + 1]]
     }
 
-    /// Pieces of texts as pieces of families, neighbors as one.
+    /// Pieces of texts as pieces of families, with neighbors merged.
     fn stitch(&self, pieces: &[PackedPiece]) -> Vec<PackedPiece> {
         let mut places = BTreeMap::new();
         for family in 0..self.starts.len() - 1 {
@@ -96,7 +96,7 @@ impl StitchedWindow {
     }
 }
 
-/// Pieces by document and offset, neighbors as one.
+/// Pieces by document and offset, with neighbors merged.
 pub(super) fn joined(pieces: impl Iterator<Item = PackedPiece>) -> Vec<PackedPiece> {
     let mut sorted: Vec<PackedPiece> = pieces.collect();
     sorted.sort_unstable_by_key(|piece| (piece.doc, piece.offset));

@@ -1,5 +1,5 @@
 //! The stream of a pool: its passes laid out as far as phases ask for them. A phase with sequences of another length
-//! starts a new stream that takes up the pass exactly where the last one stopped.
+//! starts a new stream that continues the pass exactly where the last one stopped.
 
 use moe_shards::concat::ConcatWindow;
 use moe_shards::pack::{Bins, PackedPiece};
@@ -17,12 +17,12 @@ use crate::watch::Watch;
 pub enum Amount {
     /// Trained tokens.
     Tokens(u64),
-    /// So many passes in all, those before this plan or extension included.
+    /// This many passes in all, including those before this plan or extension.
     Passes(f64),
 }
 
 impl Amount {
-    /// Trained tokens, where the amount says them.
+    /// Trained tokens, if the amount gives them.
     pub fn tokens(&self) -> u64 {
         match *self {
             Amount::Tokens(tokens) => tokens,
@@ -38,7 +38,7 @@ pub struct Ask<'a> {
     pub phase: &'a str,
     /// Tokens of a sequence.
     pub seq_len: u32,
-    /// Passes of the pool, at most, over all phases.
+    /// Most passes of the pool over all phases.
     pub max_passes: u32,
 }
 
@@ -49,11 +49,11 @@ pub struct Taken {
     pub stream: u32,
     /// Bins.
     pub bins: u64,
-    /// Trained tokens that were asked for and that the pool does not have.
+    /// Requested trained tokens that the pool does not have.
     pub missing_tokens: u64,
 }
 
-/// What a stream leaves of the window that it is in.
+/// What a stream leaves of its current window.
 #[derive(Clone, Debug)]
 pub struct Rest {
     /// Window.
@@ -78,11 +78,11 @@ pub struct Stream {
     rest: Option<Rest>,
     /// Bins of the last pass, by window.
     last: Vec<Bins>,
-    /// What the passes show, in their order; of the last one, once the stream ends, only the bins that are taken.
+    /// Contents of the passes, in order; once the stream ends, only the used bins of the last one.
     pub passes: Vec<PassFacts>,
 }
 
-/// A pool with its streams, the last of which is the one that goes on.
+/// A pool with its streams; the last one is current.
 #[derive(Debug)]
 pub struct PoolBuilder {
     /// Its families.
@@ -97,7 +97,7 @@ pub struct PoolBuilder {
 pub struct Start {
     /// The stream that it continues.
     pub continues: Option<ContinuesLock>,
-    /// What that one left of its window.
+    /// What it left of its window.
     pub rest: Option<Rest>,
 }
 
@@ -163,7 +163,7 @@ impl PoolBuilder {
         Ok(())
     }
 
-    /// Bins that serve `amount` for a phase. Passes are laid out as they are needed; a new stream for other sequences gets the number `next_number`.
+    /// Bins that serve `amount` for a phase. Passes are laid out as needed; a new stream for other sequence lengths gets the number `next_number`.
     ///
     /// # Errors
     /// A damaged shard, a full disk, or a request to stop.
@@ -199,7 +199,7 @@ impl PoolBuilder {
                     self.add_pass(site, watch)?;
                 }
                 missing_tokens = asked.saturating_sub(self.current().trained());
-                // Where the lengths of sequences change, rounding to whole bins may leave a bin less than was asked.
+                // If sequence lengths change, rounding to whole bins may leave one bin less than requested.
                 bins_for(&self.current().lock.passes, asked).unwrap_or_else(|| self.current().n_bins())
             }
             Amount::Passes(passes) => {
@@ -214,7 +214,7 @@ impl PoolBuilder {
         Ok(Taken { stream: stream.number, bins: stream.used - before, missing_tokens })
     }
 
-    /// Trained tokens that it can still give in `max_passes` passes, those before this plan included.
+    /// Trained tokens that it can still give in `max_passes` passes, including those before this plan.
     ///
     /// # Errors
     /// A damaged shard.
@@ -237,8 +237,8 @@ impl PoolBuilder {
         Ok(left)
     }
 
-    /// Trained tokens of the passes until `passes` in all, those that are shown already left out: how many the texts have whose
-    /// turn it is, and how many of these do not rest (`max_uses_per_text`).
+    /// Trained tokens of the passes up to `passes` in all, without those already shown: how many the texts have that
+    /// are due, and how many of these do not rest (`max_uses_per_text`).
     ///
     /// # Errors
     /// A damaged shard.
@@ -272,14 +272,14 @@ impl PoolBuilder {
         stream.lock.first_pass() + stream.lock.passes.len() as u32
     }
 
-    /// Gives a stream of which nothing was taken yet another length of sequences.
+    /// Changes the sequence length of an unused stream.
     fn reopen(&mut self, seq_len: u32, site: &Site<'_>) -> Result<()> {
         let Some(Stream { number, lock, rest, .. }) = self.streams.pop() else { return Ok(()) };
         let start = Start { continues: lock.continues, rest };
         self.open_stream(lock.name, lock.shards, number, seq_len, start, site)
     }
 
-    /// Goes on in a new stream with sequences of another length.
+    /// Continues in a new stream with another sequence length.
     fn switch(&mut self, seq_len: u32, phase: &str, number: u32, site: &Site<'_>) -> Result<()> {
         self.forget_unshown()?;
         let stream = self.current();
@@ -336,7 +336,7 @@ impl PoolBuilder {
         Ok(())
     }
 
-    /// What the current stream leaves of the window that it is in; `None` at the end of a pass.
+    /// What the current stream leaves of its window; `None` at the end of a pass.
     fn rest(&self) -> Result<Option<Rest>> {
         let stream = self.current();
         let Some(pass) = stream.lock.passes.last() else { return Ok(stream.rest.clone()) };
@@ -363,7 +363,7 @@ impl PoolBuilder {
         Ok(ConcatWindow::of_documents(&shown, stream.lock.seq_len, key))
     }
 
-    /// Takes back the texts that were laid out in the last pass and are not shown, and what was counted of them. Call it once
+    /// Undoes the texts that were laid out in the last pass but are not shown, and their counts. Call it once
     /// a stream ends.
     ///
     /// # Errors
@@ -408,7 +408,7 @@ impl Stream {
         self.lock.passes.iter().map(|pass| pass.trained_tokens).sum()
     }
 
-    /// Bins until so many passes are shown, those that the stream continues included.
+    /// Bins until this many passes are shown, including those that the stream continues.
     fn bins_until(&self, passes: f64) -> u64 {
         let (mut bins, mut number) = (0, f64::from(self.lock.first_pass()));
         for (i, pass) in self.lock.passes.iter().enumerate() {
@@ -447,7 +447,7 @@ fn bins_for(passes: &[PassLock], target: u64) -> Option<u64> {
     (left == 0).then_some(bins)
 }
 
-/// Says that a plan cannot hold what was asked.
+/// Error for a plan that cannot hold the request.
 pub(super) fn too_many_pools(n: usize) -> Error {
     Error::Usage(format!(
         "{n} pools: at most {} are possible; use fewer or coarser quality buckets",

@@ -1,4 +1,4 @@
-//! Documents that a plan no longer shows: by name, or with all texts of their families; and what remains of these.
+//! Documents that a plan no longer shows, by name or with all texts of their families; and what remains of these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,23 +9,23 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::{intact, lookup};
 
-/// Before the name of a document, or the id of a family, all of whose texts are meant.
+/// Prefix of a document's name or a family's id that means all texts of the family.
 const FAMILY: &str = "family:";
 
-/// What a plan still shows of the families that it has taken texts out of.
+/// What a plan still shows of the families with removed texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Remains {
     /// Documents that are hidden.
     pub documents: u64,
     /// Families of these.
     pub families: u64,
-    /// Those that other texts remain of, and these texts.
+    /// Those with remaining texts, and these texts.
     pub families_with_texts: u64,
-    /// Texts of these families that are not hidden.
+    /// Visible texts of these families.
     pub texts: u64,
 }
 
-/// Counts what all takedowns of a plan leave of the families that they touch; `None` without any.
+/// Counts what all takedowns of a plan leave of the affected families; `None` without any.
 ///
 /// # Errors
 /// A shard is missing or damaged.
@@ -92,7 +92,7 @@ pub(super) fn find_documents<'n>(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    // A document may be called what a family is, so whole names come first.
+    // A document may have the name of a family, so whole names come first.
     let member = |name: &'n str| name.strip_prefix(FAMILY).map(str::trim);
     let names = wanted.iter().copied();
     let mut found = lookup::find(out, manifest, names.clone().chain(names.filter_map(member)))?;

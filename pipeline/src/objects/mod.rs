@@ -1,5 +1,5 @@
-//! Object stores: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage. A path that is a URL names an
-//! object; the rest of the program sees files that can be listed, read from any byte on, and written as a whole.
+//! Object stores: S3 and compatible stores, Google Cloud Storage, Azure Blob Storage. A path that is a URL names an
+//! object; the rest of the program sees files that can be listed, read at any offset, and written whole.
 
 #[cfg(feature = "cloud")]
 mod store;
@@ -39,7 +39,7 @@ pub struct Object {
     pub changed_nanos: u128,
     /// The store's version of the content.
     pub etag: Option<String>,
-    /// URL of the output of a build that it is part of.
+    /// URL of the build output that contains it.
     pub output: Option<String>,
 }
 

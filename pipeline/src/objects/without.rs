@@ -27,7 +27,7 @@ pub fn find(url: &str) -> std::result::Result<Vec<Object>, String> {
     Err(refused(url))
 }
 
-/// The object of a URL, as it is now.
+/// The current object of a URL.
 ///
 /// # Errors
 /// Always.

@@ -1,4 +1,4 @@
-//! `moe-data diff A B`: what changed between two plans, and from which sample on.
+//! `moe-data diff A B`: what changed between two plans, and from which sample.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 
-/// Samples that estimate the share of equal ones, where the plans are longer.
+/// Samples that estimate the share of equal ones in longer plans.
 pub const SAMPLES: u64 = 20_000;
 /// Key of the permutation that chooses them.
 const KEY: u64 = 1;
@@ -105,8 +105,8 @@ fn first_difference(a: &Plan, b: &Plan, range: std::ops::Range<u64>, watch: &Wat
     Ok(None)
 }
 
-/// Whether sample `t` is the same to a trainer: tokens, targets and segments. Where it came from is
-/// not compared, since another build may number its shards otherwise.
+/// Whether sample `t` is the same to a trainer: tokens, targets and segments. Its origin is
+/// not compared, since another build may number its shards differently.
 fn same(a: &Plan, b: &Plan, t: u64) -> Result<bool> {
     let (a, b): (Sample, Sample) = (a.sample(t)?, b.sample(t)?);
     Ok((&a.tokens, &a.targets, &a.loss_mask, &a.segments)
@@ -114,7 +114,7 @@ fn same(a: &Plan, b: &Plan, t: u64) -> Result<bool> {
 }
 
 /// Every value of the plans, by a dotted name; pools and phases by their own names. Digests and places of
-/// files follow from the rest and are left out, but for the data set and the chain.
+/// files follow from the rest and are left out, except for the data set and the chain.
 fn facts(lock: &PlanLock) -> Result<BTreeMap<String, String>> {
     let mut facts = BTreeMap::new();
     let mut value = serde_json::to_value(lock).map_err(|e| Error::Usage(e.to_string()))?;

@@ -1,4 +1,4 @@
-//! Questions to finished plans, answered through [`moe_shards::Plan`] alone, as a trainer would ask:
+//! Queries of finished plans, answered through [`moe_shards::Plan`] alone, like a trainer:
 //! where a document is shown, how two plans differ, and whether a plan keeps its promises.
 
 pub mod diff;
@@ -9,7 +9,7 @@ use moe_shards::{PassLock, Plan, PoolLock, SampleId, Shard};
 
 /// Position of a pass among those that the plan records of its pool.
 fn pass_index(pool: &PoolLock, pass: u32) -> usize {
-    // A pool that continues another one counts on from its passes.
+    // A pool that continues another one continues its count of passes.
     pass.saturating_sub(pool.first_pass()) as usize
 }
 

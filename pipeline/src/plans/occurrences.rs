@@ -17,7 +17,7 @@ use crate::intact;
 use crate::lookup::{self, Place};
 use crate::watch::Watch;
 
-/// Samples looked up between two looks at the clock.
+/// Samples looked up between checks of the clock.
 const BLOCK: u64 = 256;
 
 /// A document of the build, and where it is shown.
@@ -47,7 +47,7 @@ pub struct Occurrences {
     pub other_texts: u64,
     /// Sample from which it is taken down, and the texts of its family that are not.
     pub taken_down: Option<Takedown>,
-    /// Why no sample shows it, where none does.
+    /// Why no sample shows it, if none does.
     pub reason: Option<String>,
 }
 

@@ -21,10 +21,10 @@ use super::{shard_of, stream_position, window_of};
 use crate::error::Result;
 use crate::watch::Watch;
 
-/// Problems that are told; the rest is counted.
+/// Problems to report; the rest are counted.
 const MAX_TOLD: usize = 20;
 
-/// What was checked, and what is wrong.
+/// What was checked, and the problems.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Replay {
     /// Samples.
@@ -35,7 +35,7 @@ pub struct Replay {
     pub pieces: u64,
     /// Stored rows of counts that were recomputed.
     pub count_rows: u64,
-    /// What is wrong, the first of them.
+    /// The first problems.
     pub problems: Vec<String>,
     /// How many problems there are.
     pub n_problems: u64,
@@ -59,7 +59,7 @@ struct Seen {
 /// sample.
 ///
 /// # Errors
-/// [`crate::Error::Interrupted`]; what is wrong with the plan is in the result.
+/// [`crate::Error::Interrupted`]; problems of the plan are in the result.
 pub fn replay(plan: &Plan, n: u64, seed: u64, watch: &Watch) -> Result<Replay> {
     let n = n.min(plan.len());
     let order = Permutation::new(plan.len(), mix64(seed));

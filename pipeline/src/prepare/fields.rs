@@ -1,4 +1,4 @@
-//! Fields that a recipe names, held against those that records have.
+//! Compares the fields of a recipe with those of records.
 
 use std::collections::BTreeSet;
 
@@ -9,15 +9,15 @@ use crate::read::{Limits, peek};
 use crate::recipe::SourceConfig;
 use crate::recipe::inputs::InputFile;
 
-/// Files of a source that are looked into before the work starts.
+/// Files of a source to check before the work starts.
 const PEEK_FILES: usize = 8;
 
 impl Prepared {
-    /// Looks into the first files of each source for the fields that every record has to have. For
+    /// Checks the first files of each source for the fields that every record must have. For
     /// sources of `--input`, a field `id` is used when there is one.
     ///
     /// # Errors
-    /// [`Error::Recipe`] naming each field that no record has, with the nearest that they have.
+    /// [`Error::Recipe`] naming each field that no record has, with the nearest existing one.
     pub fn check_fields(&mut self) -> Result<()> {
         let mut problems = Vec::new();
         for (source, files) in self.recipe.source.iter().zip(&self.inputs) {
@@ -58,8 +58,8 @@ impl Prepared {
         if problems.is_empty() { Ok(()) } else { Err(Error::Recipe { problems }) }
     }
 
-    /// Says which of the fields that records may lack no record of a source had. `seen` is what
-    /// `FieldPaths` of the reader calls present, over all records.
+    /// Reports optional fields that no record of a source had. `seen` is what
+    /// the reader's `FieldPaths` calls present, over all records.
     pub fn missing_fields(&self, source: usize, seen: u8) -> Vec<Problem> {
         let Some(config) = self.recipe.source.get(source) else { return Vec::new() };
         let fields = config.fields();

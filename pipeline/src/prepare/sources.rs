@@ -1,4 +1,4 @@
-//! The sources that flags name in the place of a recipe's.
+//! Sources from flags instead of a recipe's.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::read::Limits;
 use crate::recipe::{SourceConfig, inputs};
 
-/// What flags say of the files and records that are read.
+/// Settings from flags for the files and records to read.
 #[derive(Clone, Debug, Default)]
 pub struct InputFilters {
     /// Patterns of the files of `--input`, see [`SourceConfig::include`].
@@ -16,7 +16,7 @@ pub struct InputFilters {
     pub exclude: Vec<String>,
     /// See [`SourceConfig::gitignore`].
     pub gitignore: bool,
-    /// Records of each source that are read at most.
+    /// Most records to read of each source.
     pub limit: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn sources_of(input: &[PathBuf], filters: &InputFilters) -> Result<Ve
             gitignore: filters.gitignore,
             ..SourceConfig::default()
         };
-        // What an unreadable path is, the search for its files says better.
+        // The search for files reports unreadable paths better.
         let files =
             inputs::find_input(Path::new(""), &source.paths, &source.choice()).unwrap_or_default().files;
         let names = first_field_names(&source, &files, Limits::default())?;

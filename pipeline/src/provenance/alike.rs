@@ -1,14 +1,14 @@
-//! Documents of one source with the same name. Audit tables know documents by source and name only, so what they say of
-//! one of several is told from the others by what it measured: bytes, and the text that was cut or found.
+//! Documents of one source with the same name. Audit tables know documents by source and name only, so rows about
+//! one of several are distinguished by their measurements: bytes, and the text that was cut or found.
 
 use super::Found;
 use super::audit::AuditRow;
 
-/// Whether a row of an audit table can be about this document and not only about one of the same name.
+/// Whether a row of an audit table can be about this document, not just one of the same name.
 pub(super) fn is_about(row: &AuditRow, document: &Found) -> bool {
     let number = |column: &str| row.get(column).and_then(serde_json::Value::as_u64);
     let text = |column: &str| row.get(column).and_then(serde_json::Value::as_str);
-    // What was cut out before a document was dropped is not counted in its row.
+    // Text cut before a document was dropped is not counted in its row.
     let as_read = number("raw_bytes").is_none_or(|bytes| bytes <= u64::from(document.raw_bytes));
     let normalized = number("removed_bytes").is_none_or(|bytes| bytes == document.text.len() as u64);
     let in_place = match (number("start"), text("text")) {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// A row by its columns.
 pub type AuditRow = Map<String, Value>;
 
-/// Calls `see` with each row of the tables whose names start with `prefix`, of which every column in `wanted` has its
+/// Calls `see` with each row of the tables whose names start with `prefix`, if every column in `wanted` has its
 /// value.
 ///
 /// # Errors
@@ -54,7 +54,7 @@ pub fn rows(out: &Path, prefix: &str, wanted: &[(&str, &str)]) -> Result<Vec<Aud
     Ok(rows)
 }
 
-/// Tables in order of their names; none where nothing was dropped.
+/// Tables in order of their names; none if nothing was dropped.
 fn tables(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
     if !folder.exists() {
         return Ok(Vec::new());

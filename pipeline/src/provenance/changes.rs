@@ -23,7 +23,7 @@ const MEMORY_BYTES: u64 = 256 << 20;
 const KEPT: &str = "kept";
 /// Fate of a document that a build did not read.
 const ABSENT: &str = "absent";
-/// Fates of a document that both keep, where its text differs, or what is left of it after cuts.
+/// Fates of a document kept by both, if its text differs, or the rest of it after cuts.
 const CHANGED: [&str; 2] = ["kept, other text", "kept, other cuts or tokens"];
 
 row! {
@@ -35,7 +35,7 @@ row! {
         side: u8,
         /// Number of the fate.
         fate: u16,
-        /// Hash of its normalized text; 0 where it is not known.
+        /// Hash of its normalized text; 0 if unknown.
         text: u128,
         /// Hash of its tokens; 0 where it has none.
         tokens: u64,
@@ -55,7 +55,7 @@ pub struct Changes {
     pub documents: [u64; 2],
     /// Documents of both builds with the same fate and text.
     pub unchanged: u64,
-    /// The others, by what became of them; the most frequent first.
+    /// The others, by pair of fates; most frequent first.
     pub changes: Vec<Change>,
 }
 
@@ -209,12 +209,12 @@ impl Collect {
     }
 }
 
-/// A folder that goes with the value.
+/// A folder deleted with the value.
 struct Temporary(PathBuf);
 
 impl Temporary {
     fn create() -> Result<Temporary> {
-        // What is there already is of others, or of a killed process of this number.
+        // An existing one is foreign, or from a killed process with this id.
         for n in 0.. {
             let folder = std::env::temp_dir().join(format!("moe-data-diff-{}-{n}", std::process::id()));
             match std::fs::create_dir(&folder) {
@@ -230,7 +230,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // Best effort: what stays behind is in the system's folder for such things.
+        // Best effort: leftovers are in the system's temporary folder.
         std::fs::remove_dir_all(&self.0).ok();
     }
 }

@@ -1,4 +1,4 @@
-//! Clusters of duplicates: a document that stayed with all that went because of it.
+//! Clusters of duplicates: a document that stayed and all that were removed because of it.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use crate::error::Result;
 /// A cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cluster {
-    /// What `--cluster` takes: the number of a cluster of near-duplicates, or `source/name` of what stayed.
+    /// Value of `--cluster`: the number of a cluster of near-duplicates, or `source/name` of the document that stayed.
     pub cluster: String,
-    /// `source/name` of what stayed; empty where nothing did.
+    /// `source/name` of the document that stayed; empty if none did.
     pub kept: String,
-    /// Documents that went, in the order of their names.
+    /// Removed documents, in the order of their names.
     pub removed: Vec<Member>,
 }
 
@@ -28,7 +28,7 @@ pub struct Member {
     pub id: String,
     /// How it was found.
     pub method: String,
-    /// Jaccard index with what stayed, where the two were compared.
+    /// Jaccard index with the document that stayed, if they were compared.
     pub jaccard: Option<f64>,
 }
 

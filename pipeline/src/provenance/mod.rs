@@ -29,10 +29,10 @@ use crate::tables::parts::{PartPlace, Parts};
 use crate::tables::rows;
 use crate::tables::texts::{self, Texts};
 
-/// Methods of the audit of duplicates by which nothing is removed.
+/// Methods in the duplicate audit that remove nothing.
 pub const STAYING: [&str; 3] = ["variant_copy", "family", "other_family"];
 
-/// Reason in the ledger of a row of the audit of duplicates by which a document was removed.
+/// Ledger reason of a row of the duplicate audit that removed a document.
 pub fn reason_of_duplicate(row: &AuditRow) -> &'static str {
     match (str_of(row, "method"), str_of(row, "against").is_empty()) {
         ("exact", true) => exact::REASON,
@@ -81,7 +81,7 @@ pub struct Found {
     /// What filters measured of it.
     #[serde(skip)]
     pub filters: Vec<Looked>,
-    /// The normalized text, as rewriting rules left it.
+    /// The normalized text after rewriting rules.
     #[serde(skip)]
     pub text: String,
 }
@@ -91,7 +91,7 @@ pub struct Found {
 pub struct DuplicateOf {
     /// The row of the audit table.
     pub audit: AuditRow,
-    /// How the texts differ, where the kept one is in the work folder.
+    /// How the texts differ, if the kept one is in the work folder.
     pub difference: Option<Difference>,
 }
 
@@ -115,13 +115,13 @@ pub struct Provenance {
     pub fate: String,
     /// The document.
     pub document: Found,
-    /// All that the filters measured of it, also those after the one that dropped it.
+    /// All its measurements, including filters after the one that dropped it.
     pub filters: Vec<Looked>,
     /// Rows of the audit tables of dropped documents.
     pub dropped: Vec<AuditRow>,
     /// What it was a duplicate of.
     pub duplicate_of: Vec<DuplicateOf>,
-    /// Documents that went because they are duplicates of this one.
+    /// Documents removed as duplicates of this one.
     pub stands_for: Vec<AuditRow>,
     /// What was cut from it.
     pub cuts: Vec<AuditRow>,
@@ -198,7 +198,7 @@ impl Build {
         Ok(found)
     }
 
-    /// What was measured of a document of a part.
+    /// Measurements of a document of a part.
     fn filters(&self, part: &PartPlace, row: u32) -> Result<Vec<Looked>> {
         let Some(measures) = &part.measures else { return Ok(Vec::new()) };
         let path = self.work.join(measures);
@@ -216,8 +216,8 @@ impl Build {
         Ok(self.texts(&BTreeSet::from([name.clone()]))?.remove(&name))
     }
 
-    /// Texts of documents by source and name, those that are in the work folder; of several with one name, the first. Goes once over all
-    /// names, and decodes no other texts than those of the rows around each document.
+    /// Texts of documents by source and name, if in the work folder; of several with one name, the first. Goes once over all
+    /// names, and decodes only the texts of the rows around each document.
     ///
     /// # Errors
     /// A part is missing or damaged.
@@ -257,7 +257,7 @@ impl Build {
         let own = [("source", source), ("id", id)];
         let shards = self.in_shards(source, &document)?;
         let is_about = |row: &AuditRow| document.alike == 0 || alike::is_about(row, &document);
-        // What removes a document is of another one of its name, if this one is in a shard.
+        // If this document is in a shard, the removal applies to another one of its name.
         let is_kept = document.alike > 0 && !shards.is_empty();
         let rows = |prefix: &str| -> Result<Vec<AuditRow>> {
             let mut rows = audit::rows(&self.out, prefix, &own)?;
@@ -273,7 +273,7 @@ impl Build {
             if !is_about(&row) || (is_kept && !STAYING.contains(&str_of(&row, "method"))) {
                 continue;
             }
-            // The texts of other builds lie elsewhere.
+            // The texts of other builds are elsewhere.
             let kept = match str_of(&row, "against") {
                 "" => self.text(str_of(&row, "kept_source"), str_of(&row, "kept"))?,
                 _ => None,

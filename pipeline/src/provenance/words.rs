@@ -2,9 +2,9 @@
 
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 
-/// Words of each text that are compared; the time grows with the differences.
+/// Words of each text to compare; the time grows with the differences.
 const MAX_WORDS: usize = 20_000;
-/// Words that are shown of a stretch.
+/// Words of a stretch to show.
 const MAX_SHOWN: usize = 12;
 /// Words around a difference.
 const CONTEXT: usize = 3;
@@ -14,9 +14,9 @@ const MAX_CHANGES: usize = 12;
 /// How two texts differ, from word to word.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Difference {
-    /// Words that only the removed text has.
+    /// Words only in the removed text.
     pub only_removed: usize,
-    /// Words that only the kept text has.
+    /// Words only in the kept text.
     pub only_kept: usize,
     /// Words of both.
     pub common: usize,
@@ -26,7 +26,7 @@ pub struct Difference {
     pub is_cut: bool,
 }
 
-/// Compares a removed text with the one that was kept.
+/// Compares a removed text with the kept one.
 pub fn difference(removed: &str, kept: &str) -> Difference {
     let old: Vec<&str> = removed.split_whitespace().take(MAX_WORDS).collect();
     let new: Vec<&str> = kept.split_whitespace().take(MAX_WORDS).collect();

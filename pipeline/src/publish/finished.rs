@@ -1,4 +1,4 @@
-//! `work/finished.json`: what the last finished build of a folder was.
+//! `work/finished.json`: describes the last finished build of a folder.
 
 use std::fs;
 use std::path::Path;
@@ -15,21 +15,21 @@ use crate::prepare::Prepared;
 use crate::tables::parts::{self, Parts};
 use crate::tables::{clear_work, remove_dry_run};
 
-/// Its place below the output folder.
+/// Its path below the output folder.
 pub(super) const FINISHED: &str = "work/finished.json";
 
-/// What the last finished build was, in the work folder.
+/// Description of the last finished build, in the work folder.
 #[derive(Serialize, Deserialize)]
 struct Finished {
     fingerprint: Hash,
-    /// Digest of the manifest; null for a build of text alone, which has none.
+    /// Digest of the manifest; null for a text-only build, which has none.
     manifest: Option<Hash>,
     /// Digest of `work/parts.json`; versions that exported no texts did not write it.
     #[serde(default)]
     parts: Option<Hash>,
 }
 
-/// Deletes work that no build needs any more, and notes that this one is finished.
+/// Deletes work that no build needs any more, and records that this one is finished.
 pub(super) fn finish(
     out: &Path,
     prepared: &Prepared,
@@ -61,7 +61,7 @@ pub fn is_finished(out: &Path, fingerprint: Hash) -> bool {
             Manifest::read(out).and_then(|manifest| manifest.hash()).is_ok_and(|hash| hash == expected)
         }
     };
-    // Of a version without lists: the files are linked once more, and the list is made.
+    // From a version without lists: the files are linked again, and the list is made.
     let Ok(Some(listing)) = Listing::read(out, Maker::Build) else { return false };
     let is_there = |(name, entry): (&String, &Option<Entry>)| {
         entry.is_some_and(|entry| fs::metadata(out.join(name)).is_ok_and(|data| data.len() == entry.bytes))
@@ -69,7 +69,7 @@ pub fn is_finished(out: &Path, fingerprint: Hash) -> bool {
     has_manifest && listing.files().iter().all(is_there) && Ledger::read(out).is_ok()
 }
 
-/// Whether the folder holds a finished build of text alone.
+/// Whether the folder holds a finished text-only build.
 pub fn is_text(out: &Path) -> bool {
     finished(out).is_some_and(|finished| finished.manifest.is_none())
 }
@@ -77,7 +77,7 @@ pub fn is_text(out: &Path) -> bool {
 /// Where the tables of a finished build are, for commands that read its texts.
 ///
 /// # Errors
-/// There is no finished build, or another one has begun since.
+/// There is no finished build, or another one has started since.
 pub fn finished_parts(out: &Path) -> Result<Parts> {
     let work = out.join("work");
     let usage = |message: &str| Error::Usage(format!("{} {message}", out.display()));

@@ -81,7 +81,7 @@ impl Found {
     }
 }
 
-/// The files that `paths` name, relative to `base`.
+/// The files at `paths`, relative to `base`.
 ///
 /// A file is taken as it is, a folder with all files below it except hidden ones, a pattern with
 /// all files it matches. A URL (`s3://`, `gs://`, `az://`) means objects in the same way.

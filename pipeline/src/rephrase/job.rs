@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 /// The server to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Model {
-    /// Its name, as the server knows it.
+    /// Its name on the server.
     pub name: String,
     /// Distinguishes files of one name.
     pub revision: String,
@@ -101,7 +101,7 @@ impl<'a> Job<'a> {
         hasher.update(self.style.name().as_bytes()).update(&[0]).update(&(number as u64).to_le_bytes());
         let mut bytes = [0; 4];
         hasher.finalize_xof().fill(&mut bytes);
-        // Some servers take the seed as a signed number.
+        // Some servers read the seed as a signed number.
         u32::from_le_bytes(bytes) >> 1
     }
 

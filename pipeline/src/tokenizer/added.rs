@@ -1,6 +1,6 @@
-//! Added tokens in text, as the reference finds them: first those that stand in the text as it is,
-//! then those that stand in the normalized text; of several at one place the longest. A match of a
-//! token that is to stay text hides shorter tokens inside it but makes no token.
+//! Added tokens in text, as the reference finds them: first those in the original text,
+//! then those in the normalized text; of several at one position, the longest. A match of a
+//! token that stays text hides shorter tokens inside it but makes no token.
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use tokenizers::AddedToken;
@@ -32,7 +32,7 @@ impl AddedTokens {
     /// `tokens` in the order of their ids. `is_matched` says which of them become tokens.
     ///
     /// # Errors
-    /// A token that is matched by rules that are not those above.
+    /// A token with matching rules other than those above.
     pub(super) fn new(
         tokens: &[(u32, AddedToken)],
         nfc: bool,
@@ -68,7 +68,7 @@ impl AddedTokens {
         Ok(AddedTokens { searches })
     }
 
-    /// Gives the pieces of a text to `take`, in order, as long as it returns true.
+    /// Passes the pieces of a text to `take`, in order, as long as it returns true.
     pub(super) fn split<'t>(&self, text: &'t str, take: &mut dyn FnMut(Piece<'t>) -> bool) -> bool {
         split(&self.searches, text, take)
     }

@@ -1,8 +1,8 @@
-//! Places where a text may be cut so that its parts have, one after another, exactly the tokens
+//! Positions where a text may be cut so that its parts together have exactly the tokens
 //! of the whole. Long documents are encoded in such parts, which bounds memory and keeps the fast
 //! engine from starting threads of its own (it does for texts of 64 KiB and more).
 //!
-//! A place is used only if in every [`Family`](super::family::Family) a split ends there whatever
+//! A position is used only if in every [`Family`](super::family::Family) a split ends there whatever
 //! comes before and after, and no look-ahead sees across it:
 //!
 //! - before a space that follows a visible character: no split holds a visible character and then a
@@ -17,11 +17,11 @@
 
 /// Bytes of text for the fast engine in one call, below its own limit for threads.
 pub(super) const PART_BYTES: usize = 48 << 10;
-/// The same where NFC may make three bytes of one.
+/// The same if NFC may turn one byte into three.
 pub(super) const NFC_PART_BYTES: usize = 16 << 10;
 
-/// Takes a part of at most `limit` bytes off the front of a text: the part and the rest. `None`
-/// if there is no place to cut.
+/// Splits a part of at most `limit` bytes off the front of a text: the part and the rest. `None`
+/// if there is no position to cut.
 pub(super) fn part(text: &str, limit: usize) -> Option<(&str, &str)> {
     if text.len() <= limit {
         return Some((text, ""));
@@ -52,7 +52,7 @@ fn after(text: &str, at: usize) -> Option<char> {
     text[at..].chars().next()
 }
 
-/// A character that no regular expression takes for white space, whatever its Unicode version.
+/// A character that no regular expression treats as white space, in any Unicode version.
 fn is_visible(c: char) -> bool {
     c.is_ascii_graphic() || (c >= '\u{a1}' && c.is_alphanumeric()) || is_stop(c)
 }

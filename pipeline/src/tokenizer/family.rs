@@ -1,5 +1,5 @@
 //! The allow-list of the fast engine: which pieces of a `tokenizer.json` it is known to encode
-//! with exactly the ids of the reference. Everything that is not listed here goes to the reference,
+//! with exactly the ids of the reference. Everything else goes to the reference,
 //! so a file with a new key or a changed regular expression is slow, never wrong.
 //!
 //! The fast engine recognizes more files than it encodes correctly (a `\p{N}{1,2}` in place of
@@ -96,12 +96,12 @@ impl Family {
     }
 }
 
-/// A piece of a file that the fast engine is not known to encode exactly.
+/// A piece of a file that the fast engine may not encode exactly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Place in the file, such as `model.dropout`.
     pub piece: String,
-    /// What is there and what would be accepted.
+    /// What was found and what would be accepted.
     pub message: String,
 }
 
@@ -133,7 +133,7 @@ pub struct Recognized {
 /// The first piece that is not allowed.
 pub fn recognize(file: &Value) -> Result<Recognized, Refusal> {
     let file = Object::of(file, "")?;
-    // What is not about ids is left to the reference (decoding) or not done at all: padding and
+    // Parts that do not affect ids are left to the reference (decoding) or ignored: padding and
     // truncation make no sense for training data, and boundaries are ours.
     let ignored = ["version", "truncation", "padding", "post_processor", "decoder", "added_tokens"];
     file.only(&[&ignored[..], &["normalizer", "pre_tokenizer", "model"]].concat())?;
@@ -235,7 +235,7 @@ fn byte_level(step: &Object<'_>, use_regex: bool) -> Result<(), Refusal> {
     }
 }
 
-/// An object of the file with its place in it.
+/// An object of the file with its path.
 struct Object<'v> {
     map: &'v Map<String, Value>,
     place: String,

@@ -1,5 +1,5 @@
-//! The fast engine: `fastokens` after our own handling of added tokens and long texts. It is given
-//! nothing but plain text of a known [`Family`](super::family::Family), in parts below the size at
+//! The fast engine: `fastokens`, with our own handling of added tokens and long texts. It gets
+//! only plain text of a known [`Family`](super::family::Family), in parts below the size at
 //! which it would use threads of its own.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub(super) struct Fast {
     part_bytes: usize,
 }
 
-/// The model without the added tokens after all others: the engine wants ids without gaps, and we find these
+/// The model without the added tokens after all others: the engine needs ids without gaps, and we find these
 /// tokens ourselves. (A name that is one word would be found in the vocabulary too; the probe holds them all.)
 fn without_last_added(model: &Value, tokens: &[(u32, AddedToken)]) -> Value {
     let mut model = model.clone();

@@ -1,4 +1,4 @@
-//! `.tiktoken` files to `tokenizer.json`. Such a file holds one token a line, its bytes in base64 and
+//! Converts `.tiktoken` files to `tokenizer.json`. Such a file holds one token per line, its bytes in base64 and
 //! its rank; the regular expression and the special tokens are not in it.
 //!
 //! tiktoken joins any two neighbors whose bytes together are a token, the lowest rank first, where a
@@ -20,8 +20,8 @@ struct Ranks {
     by_bytes: HashMap<Vec<u8>, u32>,
 }
 
-/// Converts the content of a `.tiktoken` file. `specials` are names with ids; where an id is absent, the
-/// next one after all others is taken. Returns the `tokenizer.json`.
+/// Converts the content of a `.tiktoken` file. `specials` are names with ids; if an id is absent, the
+/// next free one is used. Returns the `tokenizer.json`.
 ///
 /// # Errors
 /// The first bad line, ids that are taken twice, a vocabulary without some byte, or a string of the probe
@@ -107,7 +107,7 @@ impl Ranks {
                 }
             }
         }
-        // The library gives an added token that is not in here the next free id, whatever the file says.
+        // The library gives an added token missing here the next free id, regardless of the file.
         vocab.extend(specials.iter().map(|(special, id)| (special.clone(), Value::from(*id))));
         merges.sort_unstable();
         let merges: Vec<Value> = merges
@@ -167,7 +167,7 @@ impl Ranks {
         Ok(())
     }
 
-    /// Appends the ids of a word: neighbors are joined, the lowest rank first, of equals the leftmost.
+    /// Appends the ids of a word: neighbors are joined, the lowest rank first, the leftmost in case of ties.
     fn merge(&self, word: &[u8], ids: &mut Vec<u32>) {
         if let Some(id) = self.by_bytes.get(word) {
             ids.push(*id);
@@ -186,7 +186,7 @@ impl Ranks {
     }
 }
 
-/// The words that the file's splits make of a text, as they stand in it.
+/// The words that the file's splits make of a text, verbatim.
 fn words<'t>(tokenizer: &Tokenizer, text: &'t str) -> Result<Vec<&'t str>, String> {
     let mut pieces = PreTokenizedString::from(text);
     if let Some(splits) = tokenizer.get_pre_tokenizer() {

@@ -1,5 +1,5 @@
-//! What a `tokenizer.json` is refused for before anything is made of it: ids for which a vocabulary would not fit into
-//! memory, and regular expressions that take no end of time.
+//! Reasons to refuse a `tokenizer.json` before using it: ids so large that the vocabulary would not fit into
+//! memory, and regular expressions that take endless time.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 
 use crate::guard;
 
-/// Ids are below this; the largest published vocabulary has 1.2 million tokens. Tables by id have one place for each.
+/// Ids are below this; the largest published vocabulary has 1.2 million tokens. Tables by id have one entry for each.
 pub(super) const MAX_IDS: u64 = 1 << 22;
 
 /// Checks the ids of a parsed file.
@@ -54,15 +54,15 @@ pub(super) fn has_expressions(file: &Value) -> bool {
     }
 }
 
-/// What runs of characters consist of in [`check_time`].
+/// Contents of the runs of characters in [`check_time`].
 const RUNS: [&str; 9] = ["a", " ", "1", "\n", "-", "A", "ab ", "é", "漢"];
 /// Length of such a run.
 const RUN_CHARS: usize = 5_000;
 /// Time for all of them; expressions that look at each character a few times take milliseconds.
 const MOST_SECONDS: u64 = 20;
 
-/// Encodes runs of characters, on which expressions that backtrack take longest, and gives up after a while. Runs at
-/// which the library gives up by itself pass: so would a document, and it is dropped with this reason.
+/// Encodes runs of characters, the worst case of backtracking expressions, with a time limit. Runs at
+/// which the library itself gives up pass: it would give up on a document too, which is then dropped with this reason.
 ///
 /// # Errors
 /// It takes too long.
@@ -72,7 +72,7 @@ pub(super) fn check_time(tokenizer: &Tokenizer) -> Result<(), String> {
     thread::spawn(move || {
         for run in RUNS {
             let text = format!("{}!", run.repeat(RUN_CHARS / run.chars().count()));
-            // What it gives is of no interest here, only that it ends.
+            // The result does not matter here, only that it ends.
             let ended = guard::caught(|| tokenizer.encode_fast(text.as_str(), false).is_ok());
             if sender.send(ended).is_err() {
                 return;

@@ -1,5 +1,5 @@
-//! Conversations to ids. Special tokens are made where the template wrote them and nowhere else, and text is cut where an
-//! answer begins and ends, as it is when a model generates it: each token is trained or not, never in part. Apart from
+//! Encodes conversations. Special tokens are made only where the template wrote them, and text is cut where an
+//! answer begins and ends, as when a model generates it: each token is trained or not, never in part. Apart from
 //! that the ids are those of the whole text.
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -28,12 +28,12 @@ struct Marker {
 pub struct MarkedIds {
     /// Without the end of document.
     pub ids: Vec<u32>,
-    /// Whether each of them is trained, and last the end of document: it is where it is what ends the last answer.
+    /// Whether each of them is trained, and last the end-of-document token, which is if it ends the last answer.
     pub trained: Vec<bool>,
 }
 
 impl Encoder {
-    /// Says why conversations cannot be encoded, if they cannot.
+    /// Checks that conversations can be encoded.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] with the reason.
@@ -52,7 +52,7 @@ impl Encoder {
     }
 
     fn new_markers(&self) -> Result<Markers> {
-        // With these the first text of a piece would get what only the first one of a document has.
+        // With these, the first text of a piece would be treated like the first of a document.
         let vocabulary = self.vocabulary();
         for text in ["a", "A b", "\n"] {
             if vocabulary.bytes(&self.encode(text)?) != text.as_bytes() {
@@ -93,7 +93,7 @@ impl Encoder {
     /// The ids of a conversation. A template that writes the end of document last does not get it twice.
     ///
     /// # Errors
-    /// As [`Encoder::encode_into`]; also a tokenizer that [`Encoder::check_marked`] refuses.
+    /// As [`Encoder::encode_into`], or the tokenizer is one that [`Encoder::check_marked`] refuses.
     pub fn encode_marked(&self, text: &str, marks: &Marks) -> Result<MarkedIds> {
         debug_assert!(self.boundaries.is_empty(), "{:?} is refused with conversations", SpecialInText::Match);
         let markers = self.markers()?;
@@ -127,7 +127,7 @@ impl Encoder {
                 found.ids.pop();
                 found.trained.pop().unwrap_or_default()
             }
-            // An answer that no special token ends is ended by the document.
+            // An answer without a final special token ends with the document.
             false => {
                 let is_special = markers.tokens.iter().any(|marker| Some(marker.id) == last);
                 !is_special && found.trained.last().copied().unwrap_or_default()
@@ -162,7 +162,7 @@ impl Encoder {
     }
 }
 
-/// Whether the byte at this place is trained.
+/// Whether the byte at this position is trained.
 fn is_trained(marks: &Marks, at: usize) -> bool {
     let next = marks.trained.partition_point(|&(_, end)| end <= at);
     marks.trained.get(next).is_some_and(|&(start, _)| start <= at)

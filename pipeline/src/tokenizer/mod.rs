@@ -2,12 +2,12 @@
 //! end-of-document token and bytes per token are derived from the file, never typed in.
 //!
 //! An [`Encoder`] turns text into ids. The reference is the library `tokenizers`; a fast engine takes
-//! its place for files whose every piece is on the allow-list of [`family`], after both have given the
+//! its place for files made up of pieces on the allow-list of [`family`], after both have given the
 //! same ids for a probe of nasty strings (`probe.rs`). Which engine ran therefore never shows in the ids.
 //!
 //! Document boundaries never come from text: strings such as `<|endoftext|>` in it are
-//! encoded as the characters they are, and begin and end of a document are added by the caller from
-//! [`Encoder::bos`] and [`Encoder::eod`]. Where a model makes such a token of text all the same, the text is encoded
+//! encoded as ordinary characters, and the caller adds begin and end of a document from
+//! [`Encoder::bos`] and [`Encoder::eod`]. If a model makes such a token from text anyway, the text is encoded
 //! again by one that cannot (`spelled.rs`).
 
 mod added;
@@ -42,14 +42,14 @@ pub use self::reference::unknown_token;
 pub use self::vocabulary::{Token, Vocabulary};
 use crate::error::{Error, Result};
 
-/// End of document of a tokenizer that is trained here.
+/// End-of-document token of tokenizers trained here.
 pub const EOD: &str = "<|endoftext|>";
 
 /// What happens to special-token strings in the text of a document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SpecialInText {
-    /// They are characters like any others.
+    /// They stay ordinary characters.
     #[default]
     Text,
     /// They become the special tokens, except begin and end of document, which are never made from text.
@@ -60,7 +60,7 @@ pub enum SpecialInText {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineChoice {
-    /// The fast one where it is known to be exact, else the reference.
+    /// The fast one if known to be exact, else the reference.
     #[default]
     Auto,
     /// The reference only.
@@ -91,16 +91,16 @@ pub const REFERENCE: &str = "tokenizers";
 pub struct Verdict {
     /// [`FAST`] or [`REFERENCE`].
     pub engine: String,
-    /// Family of the splits, where it is known.
+    /// Family of the splits, if known.
     pub family: Option<Family>,
     /// Probe strings for which both engines gave the same ids.
     pub n_probes: usize,
-    /// What forced the reference: a piece of the file or a string.
+    /// The cause of using the reference: a piece of the file or a string.
     pub reason: Option<String>,
 }
 
 impl Verdict {
-    /// The reference, and what forced it.
+    /// The reference, and the cause.
     pub fn reference(reason: impl Into<String>) -> Verdict {
         Verdict { engine: REFERENCE.to_owned(), family: None, n_probes: 0, reason: Some(reason.into()) }
     }
@@ -124,7 +124,7 @@ struct Reserved {
     names: BTreeSet<String>,
     /// In ascending order.
     ids: Vec<u32>,
-    /// The one among them that stands for text without a token.
+    /// The one among them that represents unknown text.
     unknown: Option<u32>,
 }
 
@@ -150,17 +150,17 @@ pub struct Encoder {
     verdict: Verdict,
     eod: TokenId,
     bos: Option<TokenId>,
-    /// Strings that are never matched in text, if others are.
+    /// Strings never matched in text, even if others are.
     boundaries: Vec<String>,
     reserved: Reserved,
-    /// Finds special tokens in conversations; made when a first one comes.
+    /// Finds special tokens in conversations; made on first use.
     markers: OnceLock<std::result::Result<Markers, String>>,
     vocab_size: u32,
     n_by_reference: AtomicU64,
 }
 
 impl Encoder {
-    /// Loads a file and chooses the engine: about a second for a vocabulary of 128,000.
+    /// Loads a file and chooses the engine, which takes about a second for a vocabulary of 128,000.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] when the file is not a tokenizer, has no end-of-document token or more
@@ -229,7 +229,7 @@ impl Encoder {
         self.probe(probe.iter().map(String::as_str))
     }
 
-    /// Encodes texts with both engines and gives up the fast one at the first difference.
+    /// Encodes texts with both engines and drops the fast one at the first difference.
     ///
     /// # Errors
     /// The tokenizer refuses a text.
@@ -252,7 +252,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Where `ids` differ from those of the reference for a text, in words.
+    /// Describes where `ids` differ from those of the reference for a text.
     ///
     /// # Errors
     /// The reference refuses the text.
@@ -274,7 +274,7 @@ impl Encoder {
     /// for a text of any length, except where only the reference can encode it.
     ///
     /// # Errors
-    /// The tokenizer refuses the text, or gives a special token for it, however it is spelled. `ids` are as before then.
+    /// The tokenizer refuses the text, or makes a special token from it in any spelling. `ids` are then unchanged.
     pub fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         self.encode_by(text, ids, self.fast.as_ref())
     }
@@ -363,7 +363,7 @@ impl Encoder {
         self.bos
     }
 
-    /// What stands for text that the vocabulary has no token for, if anything does.
+    /// The token for unknown text, if any.
     pub fn unknown(&self) -> Option<TokenId> {
         self.reserved.unknown.map(TokenId)
     }
@@ -378,13 +378,13 @@ impl Encoder {
         self.reference.vocabulary()
     }
 
-    /// Whether it encodes any bytes and gives them back, so that texts can be read from their tokens.
+    /// Whether it round-trips any bytes, so that texts can be decoded from their tokens.
     pub fn is_byte_level(&self) -> bool {
         self.reference.is_byte_level()
     }
 }
 
-/// Place and length of the first of some strings in a text; the longest at that place.
+/// Position and length of the first of some strings in a text; the longest at that position.
 fn first_of(strings: &[String], text: &str) -> Option<(usize, usize)> {
     let found = strings.iter().filter_map(|string| text.find(string.as_str()).map(|at| (at, string.len())));
     found.min_by_key(|&(at, len)| (at, std::cmp::Reverse(len)))

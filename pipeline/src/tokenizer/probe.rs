@@ -4,7 +4,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Strings that a probe is made of.
+/// Building blocks of a probe.
 const ATOMS: [&str; 117] = [
     "the",
     "a",
@@ -174,7 +174,7 @@ fn random_bytes(random: &mut Random) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A sequence that is the same forever: the digests of a counter.
+/// A fixed sequence: the digests of a counter.
 struct Random {
     counter: u64,
 }

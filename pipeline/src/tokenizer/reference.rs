@@ -12,7 +12,7 @@ use super::{SpecialInText, limits, spelled};
 use crate::error::{self, Error};
 use crate::guard;
 
-/// Names under which published tokenizers hold their end of document, most specific first.
+/// Names of end-of-document tokens in published tokenizers, most specific first.
 const KNOWN_EOD: [&str; 6] =
     [super::EOD, "<|end_of_text|>", "<｜end▁of▁sentence｜>", "</s>", "<eos>", "[EOS]"];
 
@@ -20,12 +20,12 @@ const KNOWN_EOD: [&str; 6] =
 pub(super) struct Reference {
     /// Encodes special strings as text.
     as_text: Tokenizer,
-    /// Matches them, where that is wanted.
+    /// Matches them, if wanted.
     matching: Option<Tokenizer>,
-    /// Has no words that are to be spelled out; made when a text first needs it.
+    /// Lacks the words to spell out; made when a text first needs it.
     spelled: OnceLock<Result<Tokenizer, String>>,
     file: Vec<u8>,
-    /// What the model gives for text that it has no token for.
+    /// The model's token for unknown text.
     unknown: Option<(String, u32)>,
     /// Special tokens that only the post-processor mentions.
     other_specials: BTreeSet<String>,
@@ -60,7 +60,7 @@ impl Reference {
         limits::check_time(&self.as_text)
     }
 
-    /// Appends the ids of a text in which no word of `hidden` becomes a token. The first call decides which these are.
+    /// Appends the ids of a text in which no word of `hidden` becomes a token. The first call fixes `hidden`.
     pub(super) fn encode_spelled(
         &self,
         hidden: &BTreeSet<String>,
@@ -75,12 +75,12 @@ impl Reference {
         encode(made.as_ref().map_err(Clone::clone)?, text, ids)
     }
 
-    /// What stands for text without a token.
+    /// The token for unknown text.
     pub(super) fn unknown(&self) -> Option<&(String, u32)> {
         self.unknown.as_ref()
     }
 
-    /// Names and ids of all special tokens, also of those that only the post-processor knows.
+    /// Names and ids of all special tokens, including those that only the post-processor knows.
     pub(super) fn all_specials(&self) -> Vec<(String, u32)> {
         let mut all = self.specials();
         let others = self.other_specials.iter();
@@ -158,7 +158,7 @@ impl Reference {
     }
 }
 
-/// Name and id of what a tokenizer gives for text that it has no token for; `file` is the JSON that it was made from.
+/// Name and id of a tokenizer's token for unknown text; `file` is its JSON.
 pub fn unknown_token(tokenizer: &Tokenizer, file: &Value) -> Option<(String, u32)> {
     let name = match tokenizer.get_model() {
         ModelWrapper::BPE(model) => model.unk_token.clone(),
@@ -173,7 +173,7 @@ pub fn unknown_token(tokenizer: &Tokenizer, file: &Value) -> Option<(String, u32
 }
 
 fn encode(tokenizer: &Tokenizer, text: &str, ids: &mut Vec<u32>) -> Result<(), String> {
-    // A regular expression that gives up at a text panics.
+    // A regular expression that gives up on a text panics.
     let encoding = guard::caught(|| tokenizer.encode_fast(text, false).map_err(|e| e.to_string()));
     let failed =
         || Err("the library fails on this text, as where a regular expression has no end".to_owned());
@@ -196,7 +196,7 @@ fn listed(specials: &[&str]) -> String {
 }
 
 fn choose_eod<'a>(wanted: Option<&'a str>, specials: &[&'a str]) -> Result<&'a str, String> {
-    // Whether the file has it, the look-up says.
+    // The lookup says whether the file has it.
     if let Some(wanted) = wanted {
         return Ok(wanted);
     }

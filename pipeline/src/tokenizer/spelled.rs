@@ -1,6 +1,6 @@
-//! A tokenizer that cannot make special tokens of text. The library leaves special strings in text to the model, and a
-//! model other than byte-level BPE has them among its words: Unigram makes `</s>` of the characters `</s>`. Here these
-//! words have names that no text has, with the ids and scores they had, so the model spells them out.
+//! A tokenizer that cannot make special tokens from text. The library leaves special strings in text to the model, and a
+//! model other than byte-level BPE has them among its words: Unigram turns the characters `</s>` into `</s>`. Here these
+//! words get names that no text contains, with their ids and scores, so the model spells them out.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,13 @@ use tokenizers::Tokenizer;
 
 use crate::guard;
 
-/// No text holds it: the last character of private use, which has no meaning anywhere.
+/// Occurs in no text: the last private-use character, which has no meaning anywhere.
 const MARK: char = '\u{10fffd}';
 
 /// The tokenizer of a file without the words `hidden`. Other added tokens are matched as before.
 ///
 /// # Errors
-/// The library refuses what is left of the file.
+/// The library refuses the rest of the file.
 pub(super) fn spelled(file: &[u8], hidden: &BTreeSet<String>) -> Result<Tokenizer, String> {
     let mut file: Value = serde_json::from_slice(file).map_err(|e| e.to_string())?;
     let name = |word: &str| format!("{MARK}{word}{MARK}");

@@ -9,7 +9,7 @@ use super::*;
 
 const TOOL: &str = "<|tool|>";
 
-/// Text with much of what the families treat differently.
+/// Text with much that the families treat differently.
 fn texts() -> Vec<String> {
     let mut texts = probe::strings(&[EOD]);
     texts.push("The quick brown fox jumps over the lazy dog; 1234567 times, it's said. ".repeat(20));
@@ -92,7 +92,7 @@ fn a_file_that_is_no_tokenizer_is_named() {
     assert_eq!(error.exit_code(), 2);
 }
 
-/// Characters of every block, assigned or not, in surroundings that the regular expressions look at.
+/// Characters of every block, assigned or not, in contexts that the regular expressions examine.
 #[test]
 fn characters_of_every_block_are_split_alike() {
     let every = |c: &char| u32::from(*c) < 0x3100 || u32::from(*c) % 13 == 0;
@@ -119,14 +119,14 @@ fn texts_of_any_length_are_the_same() {
         "漢".repeat(30_000),
         "!".repeat(60_000),
     ];
-    // Of its own, since other tests count on the shared ones too.
+    // Its own encoder, since other tests also count on the shared ones.
     for encoder in FILES.iter().map(encoder) {
         let encoder = &encoder;
         let before = encoder.n_by_reference();
         for text in &cuttable {
             same(encoder, text);
         }
-        // The mixed one holds what o200k leaves to the reference.
+        // The mixed text has parts that o200k leaves to the reference.
         let n_left = u64::from(encoder.verdict().family == Some(Family::O200k));
         assert_eq!(encoder.n_by_reference() - before, n_left);
         let before = encoder.n_by_reference();

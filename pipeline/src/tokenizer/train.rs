@@ -12,7 +12,7 @@ use super::EOD;
 /// Checks the names of special tokens to train with, besides [`EOD`].
 ///
 /// # Errors
-/// What is wrong with the first bad one.
+/// Problem of the first bad one.
 pub fn check_specials(specials: &[String]) -> std::result::Result<(), String> {
     for (i, special) in specials.iter().enumerate() {
         if special.is_empty() {
@@ -24,7 +24,7 @@ pub fn check_specials(specials: &[String]) -> std::result::Result<(), String> {
         if specials[..i].contains(special) {
             return Err(format!("names `{special}` twice"));
         }
-        // It could not be told from a byte.
+        // It would be indistinguishable from a byte.
         if special.chars().count() == 1
             && ByteLevel::alphabet().contains(&special.chars().next().unwrap_or(' '))
         {
@@ -37,7 +37,7 @@ pub fn check_specials(specials: &[String]) -> std::result::Result<(), String> {
 }
 
 /// Longest word to train on, in bytes: longer ones are cut into pieces of this length. Text has no words of this length;
-/// what has (runs of one character, numbers, encoded data) would make training quadratic and teaches nothing.
+/// longer ones (runs of one character, numbers, encoded data) would make training quadratic and teach nothing.
 pub const MAX_WORD_BYTES: usize = 1024;
 
 /// The words of some texts and how often they occur, to train on.
@@ -50,8 +50,8 @@ pub struct Words {
 type Stretches = AHashMap<Box<str>, u64>;
 
 impl Words {
-    /// Counts the words of texts by the splits of GPT-2; those over [`MAX_WORD_BYTES`] are cut. All threads count, and what is
-    /// between blanks is split into words once, however often it occurs.
+    /// Counts the words of texts by the splits of GPT-2; those over [`MAX_WORD_BYTES`] are cut. All threads count, and text
+    /// between spaces is split into words once, however often it occurs.
     ///
     /// # Errors
     /// The library's message.
@@ -121,8 +121,8 @@ impl Words {
     }
 }
 
-/// A text cut before each blank between two characters that are not white space. No word of GPT-2's splits reaches over such a place,
-/// and none depends on what is after it, so the words of the stretches are those of the text.
+/// A text cut before each space between two characters that are not white space. No word of GPT-2's splits spans such a position,
+/// and none depends on the text after it, so the words of the stretches are those of the text.
 fn stretches(text: &str) -> impl Iterator<Item = &str> {
     let cuts = memchr::memchr_iter(b' ', text.as_bytes()).filter(|&at| {
         let before = text[..at].chars().next_back();
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn training_ignores_order_and_threads() {
-        // Hash maps of the library are seeded anew on every call, so repeats would show an
+        // The library's hash maps are reseeded on every call, so repeats would reveal an
         // order that comes from one of them.
         let expected = train(texts().into_iter(), 300, &[]).unwrap();
         for threads in [1, 2, 3, 1, 2, 3] {

@@ -1,10 +1,10 @@
-//! What the tokens of a vocabulary stand for: the bytes of each, and how many.
+//! Bytes of a vocabulary's tokens, and their number.
 
 use std::collections::{BTreeMap, HashMap};
 
 use tokenizers::AddedToken;
 
-/// The character by which a byte-level vocabulary writes each byte: itself where it is printable, else the next
+/// The character that represents each byte in a byte-level vocabulary: itself where it is printable, else the next
 /// character from U+0100 on (`bytes_to_unicode` of GPT-2).
 pub(super) fn symbols_of_bytes() -> [char; 256] {
     let is_printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
@@ -26,9 +26,9 @@ pub(super) fn symbols_of_bytes() -> [char; 256] {
 pub(super) struct Writing {
     /// In the symbols of bytes.
     pub byte_level: bool,
-    /// What stands before the pieces of a word other than the first, such as `##`.
+    /// Prefix of the pieces of a word other than the first, such as `##`.
     pub prefix: Option<String>,
-    /// What stands after the last piece of a word.
+    /// Suffix of the last piece of a word.
     pub suffix: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct Vocabulary {
 /// One entry of a vocabulary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Token {
-    /// The text's bytes that it stands for; none for a special token.
+    /// Its bytes of text; none for a special token.
     pub bytes: Vec<u8>,
     /// Its name in the file.
     pub name: String,
@@ -93,8 +93,8 @@ impl Vocabulary {
         &self.tokens
     }
 
-    /// UTF-8 bytes of text that each token stands for, by id: what bits per byte are computed
-    /// with. Special tokens and unused ids are 0, tokens of 65,535 bytes and more are 65,535.
+    /// UTF-8 bytes of text per token, by id, from which bits per byte are computed.
+    /// Special tokens and unused ids are 0, tokens of 65,535 bytes and more are 65,535.
     pub fn token_bytes(&self) -> Vec<u16> {
         self.tokens.iter().map(|token| u16::try_from(token.bytes.len()).unwrap_or(u16::MAX)).collect()
     }

@@ -164,7 +164,7 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Opens a cache for reading, as it is now. EarlierShards may read and one may write at the same time.
+    /// Opens a cache for reading, as it is now. Others may read and one may write at the same time.
     ///
     /// # Errors
     /// There is none, or a file is not of this format.

@@ -33,7 +33,7 @@ use crate::rephrase::style::{self, Style};
 pub struct WhatArgs {
     /// Folder of the build.
     pub out: PathBuf,
-    /// Name of the model, as the server knows it.
+    /// Name of the model on the server.
     pub model: String,
     /// Distinguishes files of that name.
     pub revision: String,

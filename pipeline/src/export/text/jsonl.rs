@@ -1,4 +1,4 @@
-//! JSON Lines: an object a document. Keys stand in one order, and all objects of an export have the same ones, null where
+//! JSON Lines: one object per document. Keys have a fixed order, and all objects of an export have the same ones, null where
 //! nothing is known.
 
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use super::{Columns, Record, RecordWriter, TextCompression, family_name};
 use crate::error::{Error, Result};
 use crate::export::{Exported, HashedFile};
 
-/// Levels of both libraries that are their defaults.
+/// Default levels of both libraries.
 const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 6;
 

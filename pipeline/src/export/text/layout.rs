@@ -55,7 +55,7 @@ struct Cutter {
     file_bytes: u64,
     /// Bytes of the documents so far.
     before: u64,
-    /// With how many times the size of a file lies before each.
+    /// Number of file sizes before each document.
     files: Vec<(u64, FilePlan)>,
 }
 

@@ -1,4 +1,4 @@
-//! The texts of kept documents as JSON Lines or Parquet, in the order of reading: what a build keeps after every rule and cut,
+//! The texts of kept documents as JSON Lines or Parquet, in the order of reading: everything that a build keeps after all rules and cuts,
 //! for trainers with a tokenizer of their own.
 //!
 //! ```text
@@ -51,7 +51,7 @@ pub enum TextCompression {
 }
 
 impl TextFormat {
-    /// How the names of the files end.
+    /// Extension of the files.
     pub fn ending(self, compression: TextCompression) -> &'static str {
         match (self, compression) {
             (TextFormat::Jsonl, TextCompression::Zstd) => "jsonl.zst",
@@ -85,7 +85,7 @@ trait RecordWriter {
     fn finish(self: Box<Self>) -> Result<Exported>;
 }
 
-/// A family as it is written: 16 hexadecimal digits, since numbers of 64 bits are not safe in JSON.
+/// A family in text form: 16 hexadecimal digits, since numbers of 64 bits are not safe in JSON.
 fn family_name(family: FamilyId) -> String {
     format!("{:016x}", family.0)
 }

@@ -1,4 +1,4 @@
-//! Parquet with the columns of the JSON lines. Those that are always there have no nulls.
+//! Parquet with the columns of the JSON lines. Required columns have no nulls.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Which documents of the parts are in the data set: those that deduplication left, without those of which the tokenizer made
-//! nothing, and of several documents with one family and variant the one that the shards have.
+//! Which documents of the parts are in the data set: those left by deduplication, except those without any
+//! tokens, and of several with the same family and variant, the one in the shards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::tables::parts::{PartPlace, Parts};
 use crate::tables::rows::{self, Table, TokenRow};
 use crate::watch::Watch;
 
-/// What any document of the data set says; what none says has no column.
+/// Metadata that any document has; the rest has no column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
     /// A quality bucket.
@@ -72,7 +72,7 @@ pub(super) fn kept_fields(kept: &str, id: &str) -> Result<Map<String, Value>> {
     })
 }
 
-/// A document whose family has another text of its variant.
+/// A document whose family has another text of the same variant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duplicate {
     /// Number of its part.
@@ -83,7 +83,7 @@ pub struct Duplicate {
     pub id: String,
     /// Its id.
     pub document_id: DocumentId,
-    /// Bytes as read that were left of it.
+    /// Remaining bytes, as read.
     pub left_bytes: u32,
 }
 
@@ -92,7 +92,7 @@ pub struct Duplicate {
 pub struct Selection {
     /// For each part the survivors of deduplication that are not in the data set, ascending.
     left_out: Vec<Vec<u32>>,
-    /// Those of them that another document of their family stands for, by part and row.
+    /// Those represented by another document of their family, by part and row.
     pub duplicates: Vec<Duplicate>,
     /// What any document says.
     pub columns: Columns,
@@ -223,7 +223,7 @@ fn reader(
     KeptReader::open(work, part, &parts.quality_edges, columns, rows)
 }
 
-/// A number that documents with one family and variant have in common.
+/// A number shared by documents with the same family and variant.
 fn slot(kept: &Kept<'_>) -> u64 {
     kept.document.family.0.rotate_left(u32::from(kept.document.variant))
 }

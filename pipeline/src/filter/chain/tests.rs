@@ -1,7 +1,7 @@
 use super::super::{Filter, Rewrite};
 use super::*;
 
-/// Measures the bytes and the letter `x`; the threshold is for the `x`.
+/// Measures bytes and `x` characters; the threshold applies to the latter.
 struct Letters(f64);
 
 impl Filter for Letters {

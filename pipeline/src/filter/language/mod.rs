@@ -1,5 +1,5 @@
 //! The language of a text, by one of two detectors: whatlang, which is built in, or a model file of fastText such as
-//! `lid.176.ftz`. A document whose record names no language gets the one that was found.
+//! `lid.176.ftz`. A document without a language in its record gets the detected one.
 
 mod iso;
 
@@ -20,19 +20,19 @@ documented! {
     pub struct Language {
         /// Languages to keep, as codes of ISO 639; any when empty.
         pub languages: Vec<String>,
-        /// Least confidence that a text is in one of them, from 0 to 1. The detectors mean different things by it, so each has its own where
-        /// none is given: 0.65 of whatlang, 0.4 of a model of fastText; see `docs/filters.md`.
+        /// Lowest confidence that a text is in one of them, from 0 to 1. Its meaning depends on the detector, so each has its own
+        /// default: 0.65 for whatlang, 0.4 for a fastText model; see `docs/filters.md`.
         pub min_confidence: Option<f64>,
-        /// A model file of fastText, which is then used instead of whatlang.
+        /// A fastText model file, used instead of whatlang.
         pub model: Option<String>,
-        /// What fastText sees in the place of the end of a line.
+        /// What fastText sees in place of a line end.
         pub newlines: Newlines,
-        /// How many characters of a text whatlang looks at.
+        /// Characters of a text that whatlang examines.
         pub max_chars: u64,
     }
 }
 
-/// Keys of `language` that only decide.
+/// Keys of `language` that are thresholds.
 pub const THRESHOLDS: &[&str] = &["min_confidence"];
 
 /// Keys of `language` that name files.
@@ -120,7 +120,7 @@ struct Guess {
 }
 
 impl Detector {
-    /// Of pieces of 200 characters both keep 98.8 % of the English ones and 1 % of others, see `docs/benchmarks/language.md`.
+    /// Of 200-character pieces, both keep 98.8 % of the English ones and 1 % of others, see `docs/benchmarks/language.md`.
     fn min_confidence(&self) -> f64 {
         match self {
             Detector::Whatlang { .. } => 0.65,
@@ -128,8 +128,8 @@ impl Detector {
         }
     }
 
-    /// The most likely language, and the confidence that the text is in one of `wanted` (in the likely one when that is
-    /// empty). `None` where no language was found, such as in a text without letters.
+    /// The most likely language, and the confidence that the text is in one of `wanted` (in the most likely one if that is
+    /// empty). `None` if no language was found, for example in a text without letters.
     fn detect(&self, text: &str, wanted: &[String]) -> Option<(Guess, f64)> {
         match self {
             Detector::Whatlang { max_chars } => {

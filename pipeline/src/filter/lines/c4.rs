@@ -2,7 +2,7 @@
 //! 0.10.1's `C4QualityFilter`: lines that are not prose are taken out, and a document with too few sentences left, with
 //! `lorem ipsum` or with a curly bracket is dropped.
 //!
-//! Also its `C4ParagraphFilter`, the rule of mC4 (Xue et al. 2021, section 3.1): some lines have to be long.
+//! Also its `C4ParagraphFilter`, the rule of mC4 (Xue et al. 2021, section 3.1): some lines must be long.
 
 use std::sync::LazyLock;
 
@@ -24,11 +24,11 @@ documented! {
         pub remove_citations: bool,
         /// Takes out lines that do not end in `.`, `?`, `!`, `"` or `'`, or that end in `...`.
         pub filter_no_terminal_punct: bool,
-        /// Fewest sentences of a document, after the lines are gone.
+        /// Fewest sentences of a document after lines were taken out.
         pub min_num_sentences: u64,
         /// Takes out lines with fewer words between white space.
         pub min_words_per_line: u64,
-        /// Takes out lines with a word of more characters.
+        /// Takes out lines with a longer word, in characters.
         pub max_word_length: u64,
         /// Drops documents with the words `lorem ipsum`.
         pub filter_lorem_ipsum: bool,
@@ -41,7 +41,7 @@ documented! {
     }
 }
 
-/// Keys of `c4_quality` that only decide.
+/// Keys of `c4_quality` that are thresholds.
 pub const QUALITY_THRESHOLDS: &[&str] = &["min_num_sentences"];
 
 impl Default for C4Quality {
@@ -73,7 +73,7 @@ impl Section for C4Quality {
     }
 }
 
-/// What a line is taken out for, in the order of [`METHODS`].
+/// Reasons to take out a line, in the order of [`METHODS`].
 #[derive(Clone, Copy)]
 enum Method {
     TooLongWord,
@@ -96,7 +96,7 @@ const METHODS: [&str; 7] = [
     "c4_white_space",
 ];
 
-/// What a kept or dropped line says, in the order of [`PHRASES`].
+/// Phrases found in a line, in the order of [`PHRASES`].
 const JAVASCRIPT: usize = 1;
 const PHRASES: [&str; 8] = [
     "lorem ipsum",
@@ -135,7 +135,7 @@ impl Phrases {
     }
 }
 
-/// Why a document goes as a whole.
+/// Why a whole document is dropped.
 #[derive(Clone, Copy, PartialEq)]
 enum Whole {
     LoremIpsum,
@@ -143,7 +143,7 @@ enum Whole {
 }
 
 impl C4Quality {
-    /// Sorts the lines of a text into pieces; the sentences that are left, or why the document goes.
+    /// Sorts the lines of a text into pieces; returns the remaining sentences, or why the document is dropped.
     fn sort<'t>(&self, text: &'t str, pieces: &mut Pieces<'t>) -> Result<u64, Whole> {
         let mut n_sentences = 0;
         let mut pending: Option<&'t str> = None;
@@ -152,7 +152,7 @@ impl C4Quality {
         for (line, end) in python_lines(text) {
             let fate = match whole {
                 None => self.look(line, &mut cleaned),
-                // The document goes; its lines stay as they are.
+                // The document is dropped; its lines stay.
                 Some(_) => Ok(()),
             };
             if let Err(Stop::Document(reason)) = fate {
@@ -180,7 +180,7 @@ impl C4Quality {
         whole.map_or(Ok(n_sentences), Err)
     }
 
-    /// Looks at a line; `cleaned` is afterwards what would be kept of it.
+    /// Examines a line; `cleaned` becomes the part to keep.
     fn look(&self, line: &str, cleaned: &mut String) -> Result<(), Stop> {
         let line = line.trim_matches(is_space);
         let mut n_words = 0;
@@ -245,7 +245,7 @@ enum Stop {
     Document(Whole),
 }
 
-/// Hands a line over in pieces, each with whether it is a citation: `[12]`, `[]`, `[edit]`, `[citation needed]`.
+/// Passes on a line in pieces, each with whether it is a citation: `[12]`, `[]`, `[edit]`, `[citation needed]`.
 fn without_citations<'t>(line: &'t str, mut each: impl FnMut(&'t str, bool)) {
     let mut rest = line;
     let mut from = 0;
@@ -285,7 +285,7 @@ impl Rewrite for C4Quality {
         ]
     }
 
-    /// A document that goes as a whole has no count of sentences: as many as no threshold asks for.
+    /// A document dropped as a whole has no sentence count; this exceeds any threshold.
     fn rewrite(&self, text: &Text<'_>, out: &mut Rewriting) {
         let mut pieces = Pieces::default();
         let found = self.sort(text.as_str(), &mut pieces);
@@ -303,12 +303,12 @@ documented! {
     pub struct C4Paragraphs {
         /// Fewest long lines.
         pub min_paragraphs: u64,
-        /// Characters from which a line is long.
+        /// Fewest characters of a long line.
         pub min_paragraph_len: u64,
     }
 }
 
-/// Keys of `c4_paragraphs` that only decide.
+/// Keys of `c4_paragraphs` that are thresholds.
 pub const PARAGRAPHS_THRESHOLDS: &[&str] = &["min_paragraphs"];
 
 impl Default for C4Paragraphs {
@@ -378,7 +378,7 @@ mod tests {
     fn documents_are_dropped_for_one_line() {
         check(C4Quality::default(), &format!("{PROSE}\nLorem ipsum dolor sit."), Err("lorem_ipsum"));
         check(C4Quality::default(), &format!("{PROSE}\nif (x) {{ y; }} and so on."), Err("curly_bracket"));
-        // A line that is taken out before is not looked at.
+        // A line already taken out is not examined.
         check(C4Quality::default(), &format!("{PROSE}\nif (x) {{"), Ok(PROSE));
         check(C4Quality::default(), "One two three. Four five six.", Err("too_few_sentences"));
         check(

@@ -1,5 +1,5 @@
 //! C4 drops pages with any word of a list (Raffel et al. 2020, section 2.2), as datatrove's `C4BadWordsFilter` does. The
-//! list is the user's; none comes with us.
+//! list is the user's; we include none.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ documented! {
     #[derive(Clone, Debug, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct C4Words {
-        /// Lists of words or phrases, one a line.
+        /// Lists of words or phrases, one per line.
         pub lists: Vec<String>,
-        /// A word counts only between characters that are neither letters nor digits; `false` for languages that are
-        /// written without blanks, such as Japanese, Thai and Chinese.
+        /// A word counts only between characters that are neither letters nor digits; `false` for languages
+        /// written without spaces, such as Japanese, Thai and Chinese.
         pub whole_words: bool,
         /// Most words of the list that a document may have.
         pub max_words: u64,
     }
 }
 
-/// Keys of `c4_words` that only decide.
+/// Keys of `c4_words` that are thresholds.
 pub const THRESHOLDS: &[&str] = &["max_words"];
 
 /// Keys of `c4_words` that name files.

@@ -1,4 +1,4 @@
-//! Line ends in a row, as DCLM and Dolma 3 bound them before their other rules.
+//! Consecutive line ends, limited as in DCLM and Dolma 3 before their other rules.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ documented! {
     #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Newlines {
-        /// Most line ends in a row; more become so many.
+        /// Most consecutive line ends; longer runs are shortened.
         pub max_consecutive: u64,
     }
 }

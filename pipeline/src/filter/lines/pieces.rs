@@ -1,4 +1,4 @@
-//! A text in pieces, each of which is kept or taken out; white space at the ends of what is kept goes last.
+//! A text in pieces, each kept or taken out; white space at the ends of the rest is removed last.
 
 use super::super::Rewriting;
 use crate::spacy::is_space;
@@ -33,7 +33,7 @@ impl<'t> Pieces<'t> {
         self.pieces.push((piece, Fate::Newline));
     }
 
-    /// Takes white space off both ends of what is kept.
+    /// Trims white space at both ends of the kept text.
     pub(super) fn trim(&mut self, method: usize) {
         let mut at = 0;
         while let Some(&(piece, fate)) = self.pieces.get(at) {
@@ -69,7 +69,7 @@ impl<'t> Pieces<'t> {
         }
     }
 
-    /// Hands all pieces over, the ends of lines that are not `\n` as `method`.
+    /// Passes on all pieces, line ends other than `\n` as `method`.
     pub(super) fn write(&self, method: usize, out: &mut Rewriting) {
         for &(piece, fate) in &self.pieces {
             match fate {
@@ -85,7 +85,7 @@ impl<'t> Pieces<'t> {
     }
 }
 
-/// Lines with their ends, where Python's `str.splitlines` has them: besides `\n` there are nine other ends.
+/// Lines with their ends, as in Python's `str.splitlines`, which knows nine ends besides `\n`.
 pub(super) fn python_lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = text;
     std::iter::from_fn(move || {

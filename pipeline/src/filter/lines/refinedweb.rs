@@ -2,7 +2,7 @@
 //! such as `3 likes`, single words, or buttons of a page are taken out, and a document that loses too many of its words is
 //! dropped.
 //!
-//! The paper gives no code. The order and the marks are those of DCLM (`baselines/mappers/modifiers.py` with
+//! The paper has no code. The order and the marks are those of DCLM (`baselines/mappers/modifiers.py` with
 //! `dclm_baseline_refinedweb.yaml`) or, with `tool = "datamap-rs"`, of Dolma 3 (`src/map_fxn.rs` with
 //! `configs/all_dressed/all_dressed_config.yaml`).
 
@@ -35,14 +35,14 @@ documented! {
         pub min_words_per_line: u64,
         /// Takes `items in cart`, `Read more...` at the end and `Sign-in` at the start out of short lines.
         pub buttons: bool,
-        /// Most words of a line that `buttons` looks at.
+        /// Most words of a line that `buttons` examines.
         pub max_button_line_words: u64,
-        /// Most of the words of a document that all this may take out, as a fraction.
+        /// Most of a document's words that all this may take out, as a fraction.
         pub max_words_removed: f64,
     }
 }
 
-/// Keys of `refinedweb_lines` that only decide.
+/// Keys of `refinedweb_lines` that are thresholds.
 pub const THRESHOLDS: &[&str] = &["max_words_removed"];
 
 /// Whose counting is used.
@@ -89,7 +89,7 @@ impl Section for RefinedwebLines {
     }
 }
 
-/// What a line is taken out for, in the order of [`METHODS`].
+/// Reasons to take out a line, in the order of [`METHODS`].
 #[derive(Clone, Copy)]
 enum Method {
     Uppercase,
@@ -109,7 +109,7 @@ const METHODS: [&str; 6] = [
     "refinedweb_white_space",
 ];
 
-/// A line in lower case that counts something.
+/// A lower-case line that counts something.
 static COUNTER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let things =
         "likes|shares|comments|retweets|reposts|quotes|bookmarks|upvotes|downvotes|downloads|views|followers";
@@ -119,7 +119,7 @@ static COUNTER: LazyLock<Option<Regex>> = LazyLock::new(|| {
 /// In both tools the dots of `Read more...` stand for any character.
 const BUTTONS: [&str; 3] = [r"items in cart", r"Read more...", r"Sign-in"];
 
-/// The buttons of a tool with what is put in their place.
+/// The buttons of a tool with their replacements.
 struct Buttons {
     any: Regex,
     each: Vec<(Regex, &'static str)>,
@@ -161,14 +161,14 @@ impl Buttons {
     }
 }
 
-/// The lines of a text on their way through the rules.
+/// The lines of a text while rules apply.
 struct Lines<'t, 'o> {
     lines: Vec<Cow<'t, str>>,
     out: &'o mut Rewriting,
 }
 
 impl<'t> Lines<'t, '_> {
-    /// Takes out the lines for which `test` holds.
+    /// Takes out the lines that pass `test`.
     fn drop_lines(&mut self, method: Method, test: impl Fn(&str) -> bool) {
         let mut n_left = self.lines.len();
         let out = &mut *self.out;
@@ -181,7 +181,7 @@ impl<'t> Lines<'t, '_> {
         });
     }
 
-    /// Takes white space off both ends of the text.
+    /// Trims white space at both ends of the text.
     fn trim(&mut self) {
         let is_blank = |line: &Cow<'_, str>| line.chars().all(is_space);
         let from = self.lines.iter().position(|line| !is_blank(line)).unwrap_or(self.lines.len());
@@ -204,7 +204,7 @@ impl<'t> Lines<'t, '_> {
         }
     }
 
-    /// Takes a button out of the lines that are short enough, and lines of which nothing is left.
+    /// Takes a button out of short lines, and lines that become empty.
     fn drop_button(&mut self, button: &Regex, by: &str, is_short: impl Fn(&str) -> bool) {
         let mut n_left = self.lines.len();
         let out = &mut *self.out;
@@ -217,7 +217,7 @@ impl<'t> Lines<'t, '_> {
             for found in button.find_iter(line) {
                 left.push_str(&line[end..found.start()]);
                 left.push_str(by);
-                // The blank that may be put in counts as one byte of the button, which has letters of ASCII.
+                // An inserted space counts as one byte of the button, which is ASCII.
                 let button = found.as_str();
                 let at = button.find(|c: char| c.is_ascii()).unwrap_or_default();
                 out.take(Method::Button as usize, &button[..at]);
@@ -244,7 +244,7 @@ fn part<'t>(line: &Cow<'t, str>, from: usize, to: usize) -> Cow<'t, str> {
     }
 }
 
-/// Notes a line that goes, with the line end that goes with it: all lines but one have one.
+/// Records a removed line with its line end, which all lines but one have.
 fn take_line(out: &mut Rewriting, method: Method, line: &str, n_left: &mut usize) {
     out.take(method as usize, line);
     if *n_left > 1 {
@@ -267,7 +267,7 @@ impl RefinedwebLines {
         self.share(n, line) > self.max_digits
     }
 
-    /// An empty line has a share of nothing.
+    /// An empty line has a share of zero.
     fn share(&self, n: usize, line: &str) -> f64 {
         let len = match self.tool {
             Tool::Dclm => line.chars().count(),
@@ -285,10 +285,10 @@ impl RefinedwebLines {
         }
     }
 
-    /// Words of a text as the share of removed ones counts them.
+    /// Words of a text, as counted for the share of removed ones.
     fn n_words<'l>(&self, lines: impl Iterator<Item = &'l str>) -> u64 {
         let n_words = |line: &'l str| match self.tool {
-            // fastText's words, which end at white space of ASCII, as far as they begin with a letter or digit.
+            // fastText's words, which end at ASCII white space, if they begin with a letter or digit.
             Tool::Dclm => line
                 .split([' ', '\t', '\r', '\u{b}', '\u{c}', '\0'])
                 .filter(|word| word.chars().next().is_some_and(char::is_alphanumeric))
@@ -340,7 +340,7 @@ impl Rewrite for RefinedwebLines {
         }
         pass(&mut lines, Method::TooFewWords, &|line| !self.has_words(line, self.min_words_per_line));
         if let Some(buttons) = Buttons::of(self.tool).filter(|_| self.buttons) {
-            // White space alone goes with the buttons, and is gone already when lines need words.
+            // Lines of white space go with the buttons, and are already gone if lines need words.
             if self.min_words_per_line == 0 || buttons.any.is_match(text) {
                 for (button, by) in &buttons.each {
                     lines.drop_button(button, by, |line| {
@@ -394,7 +394,7 @@ mod tests {
         dclm("AB c\nABC d\nand so on", "AB c\nand so on");
         dclm("12345\n1234 5\na b", "1234 5\na b");
         dclm("١٢٣\na b", "a b");
-        // Half of the characters is no more than half; in bytes the same line has a smaller share.
+        // Half of the characters is not more than half; in bytes the same line has a smaller share.
         dclm("ÉÀé à\nx y", "ÉÀé à\nx y");
         dclm("ÉÀÉ à\nx y", "x y");
         check(DATAMAP, "ÉÀÉ à\nx y", "ÉÀÉ à\nx y");

@@ -7,7 +7,7 @@ pub(super) fn find(text: &str, found: &mut Vec<Found>) {
     let bytes = text.as_bytes();
     for at in memchr::memchr_iter(b'@', bytes) {
         let start = bytes[..at].iter().rposition(|b| !is_local(*b)).map_or(0, |before| before + 1);
-        // Neither dots nor marks begin an address.
+        // Addresses do not begin with dots or marks.
         let start = start + bytes[start..at].iter().take_while(|b| !b.is_ascii_alphanumeric()).count();
         let is_whole = start < at
             && bytes[at - 1] != b'.'
@@ -33,14 +33,14 @@ fn is_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-')
 }
 
-/// Bytes of the host name at the start; what follows a last dot or hyphen is not part of it.
+/// Bytes of the host name at the start; a trailing dot or hyphen is not part of it.
 fn host(bytes: &[u8]) -> usize {
     let is_host = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
     let end = bytes.iter().position(|b| !is_host(b)).unwrap_or(bytes.len());
     bytes[..end].iter().rposition(u8::is_ascii_alphanumeric).map_or(0, |last| last + 1)
 }
 
-/// Whether a host name is one where mail may arrive: known to the public suffix list, and not reserved for examples
+/// Whether a host name can receive mail: known to the public suffix list, and not reserved for examples
 /// (RFC 2606, RFC 6761).
 fn is_address(host: &str) -> bool {
     let labels_fit = host.split('.').all(|label| {

@@ -95,7 +95,7 @@ const LENGTHS: &[(&[u8; 2], usize)] = &[
     (b"YE", 30),
 ];
 
-/// The number whose check digits are at `at`, as place and bytes: in one piece, or in groups of four between blanks.
+/// The number whose check digits are at `at`, as position and length in bytes: unbroken, or in groups of four between spaces.
 pub(super) fn at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let start = at.checked_sub(2)?;
     let country: &[u8; 2] = bytes.get(start..at)?.try_into().ok()?;
@@ -136,7 +136,7 @@ fn add(rest: u32, byte: u8) -> Option<u32> {
     }
 }
 
-/// Whether the table can be searched, and is of plausible lengths.
+/// Whether the table is sorted and its lengths plausible.
 #[cfg(test)]
 pub(super) fn is_sorted() -> bool {
     LENGTHS.windows(2).all(|pair| pair[0].0 < pair[1].0) && LENGTHS.iter().all(|(_, n)| (15..=34).contains(n))

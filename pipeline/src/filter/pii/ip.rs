@@ -1,4 +1,4 @@
-//! Public addresses of the internet protocol. Version numbers and numbers of sections look like addresses of version
+//! Public IP addresses. Version and section numbers look like addresses of version
 //! 4; an address here has a number of 30 or more somewhere, which all but 2 of 10,000 random ones have, and no word before
 //! it that says otherwise.
 
@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{before, is_word};
 
-/// The address that begins with the number at `at`, as place and bytes.
+/// The address that begins with the number at `at`, as position and length in bytes.
 pub(super) fn at(text: &str, at: usize) -> Option<(usize, usize)> {
     let bytes = text.as_bytes();
     // Most numbers stop here: an address has a dot or a colon after at most four characters.
@@ -48,7 +48,7 @@ fn version_4(text: &str, at: usize) -> Option<usize> {
     (is_address && !is_version(&text[..at])).then_some(end - at)
 }
 
-/// Words after which a number is that of a version or of a section.
+/// Words that announce a version or section number.
 const VERSIONS: &[&str] = &[
     "version",
     "versions",
@@ -116,14 +116,14 @@ const VERSIONS: &[&str] = &[
     "articolo",
     "artigo",
     "artigos",
-    // With the letter that stands for those beyond ASCII: artículo, sección, versión.
+    // With the placeholder for letters beyond ASCII: artículo, sección, versión.
     "artéculo",
     "artéculos",
     "seccién",
     "versién",
 ];
 
-/// Words of which one stands before `to 1.2.3.4` or `from 1.2.3.4` when it is a version.
+/// Words before `to 1.2.3.4` or `from 1.2.3.4` that mark a version.
 const CHANGES: [&str; 11] = [
     "update",
     "updated",
@@ -154,7 +154,7 @@ fn is_version(before: &str) -> bool {
             && !rest.ends_with(|c: char| c.is_alphanumeric() || "/.:-_".contains(c));
     }
     let line = before.rsplit('\n').next().unwrap_or_default();
-    // A point may belong to a word that is cut short: `Art. 5.1.2.34`.
+    // A period may belong to an abbreviation: `Art. 5.1.2.34`.
     let mut words = line.rsplit(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     let is_in = |word: &str, list: &[&str]| list.iter().any(|known| known.eq_ignore_ascii_case(word));
     let Some(last) = words.next() else { return false };
@@ -168,7 +168,7 @@ fn is_public_4(ip: Ipv4Addr) -> bool {
     let [a, b, c, _] = ip.octets();
     let is_reserved = matches!(
         (a, b, c),
-        // Not reserved, but in use by nobody in texts: the identifiers of X.500 and of the internet in ASN.1.
+        // Not reserved, but in texts always ASN.1 identifiers of X.500 and the internet.
         (2, 5, 29)
             | (1, 3, 6)
             | (0 | 10 | 127, _, _)
@@ -193,7 +193,7 @@ fn version_6(text: &str, at: usize) -> Option<usize> {
     }
     let is_part = |b: &u8| b.is_ascii_hexdigit() || *b == b':';
     let end = at + bytes[at..].iter().take(46).position(|b| !is_part(b)).unwrap_or(46.min(bytes.len() - at));
-    // A colon may follow an address in a sentence, but not a single one inside.
+    // A colon may follow an address in a sentence, but a single one is not part of it.
     let address =
         text[at..end].strip_suffix(':').filter(|rest| !rest.ends_with(':')).unwrap_or(&text[at..end]);
     let end = at + address.len();
@@ -206,7 +206,7 @@ fn version_6(text: &str, at: usize) -> Option<usize> {
     (n_groups >= 3 && is_public_6(ip)).then_some(address.len())
 }
 
-/// Whether an address of version 6 is global unicast and no documentation prefix (RFC 3849, RFC 9637).
+/// Whether an address of version 6 is global unicast and not a documentation prefix (RFC 3849, RFC 9637).
 fn is_public_6(ip: Ipv6Addr) -> bool {
     let [a, b, ..] = ip.segments();
     let is_documentation = (a == 0x2001 && b == 0x0db8) || (a == 0x3fff && b < 0x1000);

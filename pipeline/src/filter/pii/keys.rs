@@ -1,5 +1,5 @@
-//! Keys and tokens that a service documents the shape of, and private keys. Only the documented beginnings count: hashes
-//! and identifiers of the same length do not count.
+//! Keys and tokens of documented shapes, and private keys. Only the documented prefixes count: hashes
+//! and identifiers of the same length do not.
 
 use std::sync::LazyLock;
 
@@ -8,13 +8,13 @@ use regex::Regex;
 
 use super::{Found, Kind, before, is_word};
 
-/// Shapes from their fixed beginning on:
-/// access keys of AWS (IAM user guide, "unique identifiers"; base 32 after the prefix), its secret keys where their name
-/// stands before them, tokens of GitHub ("about authentication to GitHub", token formats), Slack ("token types", incoming
+/// Shapes, from their fixed prefixes on:
+/// access keys of AWS (IAM user guide, "unique identifiers"; base 32 after the prefix), its secret keys if their name
+/// precedes them, tokens of GitHub ("about authentication to GitHub", token formats), Slack ("token types", incoming
 /// webhooks) and Google (API keys, OAuth client secrets), JSON web tokens (RFC 7519: the base 64 of `{"` is `eyJ`), and
 /// private keys in PEM (RFC 7468) or OpenPGP armor (RFC 9580).
-/// Further those of OpenAI, Anthropic and OpenRouter (`sk-`), Stripe, Hugging Face, GitLab, npm, PyPI, SendGrid,
-/// DigitalOcean, Shopify, Databricks and Groq, as their documentation or their patterns for secret scanning have them.
+/// Also those of OpenAI, Anthropic and OpenRouter (`sk-`), Stripe, Hugging Face, GitLab, npm, PyPI, SendGrid,
+/// DigitalOcean, Shopify, Databricks and Groq, according to their documentation or secret-scanning patterns.
 const SHAPES: [(&str, &str); 30] = [
     ("AKIA", r"^AKIA[A-Z2-7]{16}"),
     ("ASIA", r"^ASIA[A-Z2-7]{16}"),
@@ -55,7 +55,7 @@ const SHAPES: [(&str, &str); 30] = [
 ];
 
 const PEM: &str = "-----BEGIN ";
-/// A private key is at most so long; RSA keys of 16,384 bits have 13,000 characters.
+/// Longest private key; RSA keys of 16,384 bits have 13,000 characters.
 const MAX_PEM_BYTES: usize = 64 << 10;
 
 struct Shapes {
@@ -95,7 +95,7 @@ fn token(text: &str, start: usize, shape: &Regex) -> Option<(usize, usize)> {
     let key = captures.name("key").or_else(|| captures.get(0))?;
     let (key, start, end) = (key.as_str(), start + key.start(), start + key.end());
     let ends = bytes.get(end).is_none_or(|b| !is_word(*b) && !matches!(b, b'/' | b'+'));
-    // Manuals write it into their keys.
+    // Manuals use it in sample keys.
     let is_example = key.contains("EXAMPLE");
     (ends && !is_example).then_some((start, end - start))
 }
@@ -114,6 +114,6 @@ fn private_key(text: &str, start: usize) -> Option<(usize, usize)> {
     let end = format!("-----END {label}-----");
     let at = rest[..window].find(&end)?;
     let body = &rest[PEM.len() + label.len() + "-----".len()..at];
-    // `...` between the two lines is how manuals write it.
+    // Manuals write `...` between the two lines.
     (body.bytes().filter(u8::is_ascii_alphanumeric).count() >= 32).then_some((start, at + end.len()))
 }

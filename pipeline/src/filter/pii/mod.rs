@@ -1,9 +1,9 @@
 //! Personal data in texts: e-mail addresses, public IP addresses, phone numbers, payment cards, bank accounts (IBAN), and
 //! keys. Each is replaced by a placeholder and counted by kind, or the document is dropped or tagged.
 //!
-//! Few texts have any, so a text is first searched for what each kind must have: an `@`, the fixed beginning of a key,
-//! or a number. Only there is looked closer. What is reserved for examples, such as `example.com` or `192.0.2.1`, is
-//! nobody's and stays.
+//! Few texts have any, so a text is first searched for what each kind must contain: an `@`, the fixed beginning of a key,
+//! or a number. Only those places are examined. Anything reserved for examples, such as `example.com` or `192.0.2.1`, is
+//! not personal and stays.
 
 mod email;
 mod iban;
@@ -61,16 +61,16 @@ documented! {
         pub iban: String,
         /// What a key becomes.
         pub key: String,
-        /// Where the document is dropped or tagged: most findings of a kind that it may have.
+        /// If the document is dropped or tagged: most findings of a kind that it may have.
         pub max_found: u64,
     }
 }
 
-/// Keys of `pii` that only decide.
+/// Keys of `pii` that are thresholds.
 pub const THRESHOLDS: &[&str] = &["max_found"];
 
 impl Default for Pii {
-    /// The placeholders of StarCoder (Li et al. 2023, section 4.3) where it has them.
+    /// The placeholders of StarCoder (Li et al. 2023, section 4.3), if it has them.
     fn default() -> Pii {
         Pii {
             kinds: KINDS.to_vec(),
@@ -109,7 +109,7 @@ impl Section for Pii {
         const KEYS: [&str; 6] = ["email", "ip", "phone", "card", "iban", "key"];
         for kind in KINDS {
             let placeholder = self.placeholder(kind);
-            // Else a second pass would find the placeholders.
+            // Otherwise a second pass would find the placeholders.
             if let Some(found) = find(placeholder, &KINDS).first() {
                 let name = KEYS[found.kind as usize];
                 wrong.push((
@@ -164,7 +164,7 @@ impl Rewrite for Pii {
     }
 }
 
-/// Personal data at a place of a text.
+/// Personal data at a position of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// First byte.
@@ -175,7 +175,7 @@ pub struct Found {
     pub kind: Kind,
 }
 
-/// All personal data of the given kinds in a text, in its order and without overlap: of two that overlap the one that
+/// All personal data of the given kinds in a text, in its order and without overlap: if two overlap, the one that
 /// begins first, then the longer one.
 pub fn find(text: &str, kinds: &[Kind]) -> Vec<Found> {
     let mut found = Vec::new();
@@ -203,7 +203,7 @@ pub fn find(text: &str, kinds: &[Kind]) -> Vec<Found> {
     found
 }
 
-/// Looks at every place where a number begins: all other kinds have one.
+/// Examines every position where a number begins, as all other kinds contain one.
 fn in_numbers(text: &str, kinds: &[Kind], found: &mut Vec<Found>) {
     let has = |kind| kinds.contains(&kind);
     let (ip, phone, card, iban) = (has(Kind::Ip), has(Kind::Phone), has(Kind::Card), has(Kind::Iban));
@@ -235,8 +235,8 @@ fn in_numbers(text: &str, kinds: &[Kind], found: &mut Vec<Found>) {
     }
 }
 
-/// Whether a byte is part of a word: a letter or digit of ASCII, `_`, or part of a letter beyond ASCII, since of
-/// other characters beyond it none is left ([`Plain`]).
+/// Whether a byte is part of a word: a letter or digit of ASCII, `_`, or part of a letter beyond ASCII, since no
+/// other characters beyond ASCII remain ([`Plain`]).
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }

@@ -1,9 +1,9 @@
-//! Phone numbers as countries write them for themselves: with the 0 that most of them dial first, or in any form after a
+//! Phone numbers in national form: with the 0 that most countries dial first, or in any form after a
 //! word such as `tel.`.
 
 use super::{before, is_word};
 
-/// Words after which a number is a phone number.
+/// Words that announce a phone number.
 const CUES: [&str; 15] = [
     "tel",
     "tél",
@@ -21,14 +21,14 @@ const CUES: [&str; 15] = [
     "whatsapp",
     "hotline",
 ];
-/// Bytes before a number in which a cue may be.
+/// Bytes before a number to search for a cue.
 const CUE_BYTES: usize = 24;
 const MAX_GROUPS: usize = 6;
 
-/// The number whose first digit is at `at`, with the parenthesis around its area, as place and bytes.
+/// The number whose first digit is at `at`, with the parenthesis around its area, as position and length in bytes.
 pub(super) fn phone(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let in_parentheses = || (before(bytes, at) == Some(b'(')).then(|| from(bytes, at, at - 1)).flatten();
-    // The parenthesis may be around more than the area.
+    // The parentheses may hold more than the area code.
     in_parentheses().or_else(|| from(bytes, at, at))
 }
 
@@ -78,7 +78,7 @@ fn from(bytes: &[u8], at: usize, start: usize) -> Option<(usize, usize)> {
     };
     let (groups, separators) = (&groups[..n_groups], &separators[..n_groups - 1]);
     let n_digits: usize = groups.iter().sum();
-    // After the area one separator all along; a single point is that of a decimal number.
+    // After the area code, one separator throughout; a single period is a decimal point.
     let is_even = separators.get(1..).is_none_or(|rest| rest.windows(2).all(|pair| pair[0] == pair[1]))
         && (!separators.contains(&b'.') || n_groups > 2 && separators.iter().all(|b| *b == b'.'));
     if !ends || !is_even {
@@ -99,7 +99,7 @@ fn from(bytes: &[u8], at: usize, start: usize) -> Option<(usize, usize)> {
     fits.then_some((start, end - start))
 }
 
-/// Whether the words just before say what the number is.
+/// Whether the preceding words say what the number is.
 fn has_cue(before: &[u8]) -> bool {
     let tail = &before[before.len().saturating_sub(CUE_BYTES)..];
     let tail = String::from_utf8_lossy(tail).to_lowercase();
@@ -110,7 +110,7 @@ fn has_cue(before: &[u8]) -> bool {
     CUES.contains(&word)
 }
 
-/// Three groups of which two are days and months, and one a year.
+/// Three groups that look like day, month and year.
 fn is_date(groups: &[usize], separators: &[u8]) -> bool {
     matches!(groups, [2, 2, 4] | [4, 2, 2] | [2, 2, 4, ..]) && separators.first() == separators.get(1)
 }

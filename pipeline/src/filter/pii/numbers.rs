@@ -2,7 +2,7 @@
 
 use super::{before, is_word, national};
 
-/// The phone number whose first digits are at `at`, as place and bytes: `+` with 8 to 15 digits (ITU-T E.164), or a number
+/// The phone number whose first digits are at `at`, as position and length in bytes: `+` with 8 to 15 digits (ITU-T E.164), or a number
 /// of the North American plan, `(212) 555-0123`, `212-555-0123` or `1.212.555.0123`, or as other countries write it. Digits
 /// without separators do not count, except after a word that announces one.
 pub(super) fn phone(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
@@ -44,9 +44,9 @@ fn international(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let n_digits: usize = groups.iter().sum();
     let ends = bytes.get(end).is_none_or(|b| !is_word(*b));
     let fits = match groups {
-        // As many digits as a subscriber with its country has.
+        // As many digits as a subscriber number with its country code.
         [_] => (10..=15).contains(&n_digits),
-        // A country, perhaps with an area; `+10000-01-01` is a date.
+        // A country code, perhaps with an area code; `+10000-01-01` is a date.
         [first, rest @ ..] => {
             let decimal = dots && (rest.len() < 2 || rest.contains(&1));
             *first <= 4 && (8..=15).contains(&n_digits) && !decimal
@@ -56,9 +56,9 @@ fn international(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     (ends && fits).then_some((start, end - start))
 }
 
-/// `at` is the first digit; `start` is it, or the parenthesis before it.
+/// `at` is the first digit; `start` is the same, or the parenthesis before it.
 fn north_american(bytes: &[u8], at: usize, start: usize) -> Option<(usize, usize)> {
-    // Digits that end at `from + n`, of which the first is 2 to 9.
+    // Digits that end at `from + n`, the first of them 2 to 9.
     let group = |from: usize, n: usize| {
         let digits = bytes.get(from..from + n)?;
         let whole =
@@ -100,7 +100,7 @@ fn north_american(bytes: &[u8], at: usize, start: usize) -> Option<(usize, usize
     }
     end = group(end, 3)?;
     let next = *bytes.get(end).filter(|b| matches!(b, b'-' | b'.' | b' '))?;
-    // Blanks alone separate columns of numbers.
+    // Only spaces separate columns of numbers.
     if separator.is_some_and(|separator| separator != next || next == b' ') {
         return None;
     }
@@ -113,8 +113,8 @@ fn north_american(bytes: &[u8], at: usize, start: usize) -> Option<(usize, usize
     ends.then_some((start, end - start))
 }
 
-/// The card number whose first digits are at `at`, as place and bytes: in one piece or in groups between single
-/// blanks or hyphens, of an issuer and its length (ISO/IEC 7812), with the right check digit (Luhn).
+/// The card number whose first digits are at `at`, as position and length in bytes: unbroken or in groups between single
+/// spaces or hyphens, of an issuer and its length (ISO/IEC 7812), with the right check digit (Luhn).
 pub(super) fn card(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     if before(bytes, at).is_some_and(|b| is_word(b) || matches!(b, b'.' | b'-' | b'+' | b'/' | b'#')) {
         return None;
@@ -178,7 +178,7 @@ fn is_in_table(bytes: &[u8], start: usize, end: usize) -> bool {
     is_number(before) || is_number(after)
 }
 
-/// Whether digits begin as an issuer's do and are as many as its cards have.
+/// Whether digits have an issuer's prefix and length.
 fn is_issued(digits: &[u8]) -> bool {
     let prefix = |n: usize| digits.iter().take(n).fold(0u32, |prefix, digit| prefix * 10 + u32::from(*digit));
     match digits.len() {
@@ -204,6 +204,6 @@ fn luhn(digits: &[u8]) -> bool {
             digit / 10 + digit % 10
         })
         .sum();
-    // The same digit all over is a placeholder.
+    // A repeated digit is a placeholder.
     sum.is_multiple_of(10) && digits.windows(2).any(|pair| pair[0] != pair[1])
 }

@@ -1,17 +1,17 @@
-//! A text in which the rules see nothing but ASCII and letters: a no-break space is a space, a full-width digit a digit,
+//! A text in which the rules see only ASCII and letters: a no-break space is a space, a full-width digit a digit,
 //! and a curly quote or an ideograph next to a number is not part of it.
 
 use std::borrow::Cow;
 
-/// What stands for a letter or digit beyond ASCII, which binds to its neighbors.
+/// Placeholder for a letter or digit beyond ASCII, which binds to its neighbors.
 const LETTER: char = 'é';
-/// What stands for anything else: nothing that a rule looks for.
+/// Placeholder for anything else, which no rule looks for.
 const OTHER: char = '\u{1}';
 
-/// A text and where its bytes were.
+/// A text and the original positions of its bytes.
 pub(super) struct Plain<'t> {
     pub text: Cow<'t, str>,
-    /// After each character that was changed: the place here, and in the text as it was.
+    /// After each changed character: the position here, and in the original text.
     places: Vec<(usize, usize)>,
 }
 
@@ -32,7 +32,7 @@ impl<'t> Plain<'t> {
         Plain { text: Cow::Owned(plain), places }
     }
 
-    /// Where a place between two characters is in the text as it was.
+    /// Original position of a boundary between two characters.
     pub fn original(&self, at: usize) -> usize {
         match self.places.partition_point(|(here, _)| *here <= at).checked_sub(1) {
             None => at,

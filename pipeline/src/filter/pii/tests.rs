@@ -365,7 +365,7 @@ proptest! {
         rewritten(&Pii::default(), &text);
     }
 
-    /// Words apart from each other are found whatever is next to them, and placeholders are never found.
+    /// Separate words are found whatever is next to them, and placeholders are never found.
     #[test]
     fn nothing_is_found_twice(words in prop::collection::vec(
         prop::sample::select(vec![

@@ -49,7 +49,7 @@ impl From<&str> for Names {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Curve {
-    /// Share of the tokens, the worst ones, that is left out, in [0, 1).
+    /// Share of the tokens, the worst ones, to leave out, in [0, 1).
     pub discard: f64,
     /// How often the very best tokens are shown, at least 1.
     pub max_factor: f64,
@@ -72,11 +72,11 @@ documented! {
         pub tag: Option<Vec<String>>,
         /// Share of the budget of a phase, relative to the other pools' weights.
         pub weight: Option<f64>,
-        /// Passes: 2.6 are two whole ones and 0.6 of a third.
+        /// Passes: 2.6 means two whole ones and 0.6 of a third.
         pub repeat: Option<f64>,
         /// Trained tokens.
         pub tokens: Option<Count>,
-        /// Passes at most, over all phases; `mix.epochs` when absent.
+        /// Most passes over all phases; `mix.epochs` when absent.
         pub max_epochs: Option<u32>,
         /// Upsampling by quality.
         pub curve: Option<Curve>,
@@ -102,7 +102,7 @@ impl PoolConfig {
         self.name.as_deref().unwrap_or_else(source)
     }
 
-    /// Its conditions; `None` when it takes everything.
+    /// Its conditions; `None` if it takes everything.
     pub fn selection(&self) -> Option<Selection> {
         let selection = Selection {
             quality: self.quality,
@@ -112,13 +112,13 @@ impl PoolConfig {
         (!selection.is_all()).then_some(selection)
     }
 
-    /// Whether it says itself how much of it is shown.
+    /// Whether it gives its own amount.
     pub fn has_amount(&self) -> bool {
         self.repeat.is_some() || self.tokens.is_some()
     }
 }
 
-/// What says which text a pass shows, where it shows all.
+/// Settings that choose one text, which conflict with showing all.
 pub(super) fn stitched_fault(
     layout: Option<Layout>,
     variants: Option<Turns>,
@@ -218,7 +218,7 @@ documented! {
         pub tokens: Count,
         /// Tokens of a sequence, instead of `mix.seq_len`.
         pub seq_len: Option<u32>,
-        /// Weight of each pool, instead of the pools' own; a pool that is not named is not shown.
+        /// Weight of each pool, instead of the pools' own; pools not listed are not shown.
         pub weights: Option<BTreeMap<String, f64>>,
     }
 }

@@ -12,8 +12,8 @@ impl Mixture {
     /// The mixture with one `[[pool]]` for each pool that will exist, checked against the build.
     ///
     /// # Errors
-    /// [`Error::Recipe`] with everything that does not fit: a source, language or tag that is not there (with the
-    /// nearest one), a name given twice, weights on some pools only, a budget without weights.
+    /// [`Error::Recipe`] with all mismatches: a missing source, language or tag (with the
+    /// nearest one), a duplicate name, weights on only some pools, a budget without weights.
     pub fn resolve(mut self, manifest: &Manifest, file: Option<&Path>) -> Result<Mixture> {
         if self.pool.is_empty() {
             let sources = manifest.sources.iter().map(|source| source.name.as_str());
@@ -89,7 +89,7 @@ impl Mixture {
         faults
     }
 
-    /// How much of each pool is shown is said in one way: by weights in a budget, or pool by pool.
+    /// Amounts are given in one way: by weights in a budget, or pool by pool.
     fn amount_faults(&self) -> Vec<(String, String)> {
         let mut faults = Vec::new();
         let mut fault = |key: &str, message: String| faults.push((key.to_owned(), message));

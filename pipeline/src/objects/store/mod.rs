@@ -1,7 +1,7 @@
 //! The object stores themselves, through the library `object_store`.
 //!
-//! Credentials and endpoints come from the environment, as the tools of the clouds read it. An object is read in blocks by
-//! range requests, each of which is tried again, and all on the condition that the object is still the same.
+//! Credentials and endpoints come from the environment, as for the clouds' own tools. An object is read in blocks by
+//! range requests, which are retried, and all require that the object has not changed.
 
 mod read;
 mod write;
@@ -34,11 +34,11 @@ struct Place {
     key: String,
 }
 
-/// Requests run here; whoever waits for one is a thread outside.
+/// Requests run here; threads outside wait for them.
 fn runtime() -> Result<&'static Runtime> {
     static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
-        // Fails when another part of the program has named one before, which is as good.
+        // Fails if another part of the program has set one before, which is fine.
         rustls::crypto::ring::default_provider().install_default().ok();
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -101,7 +101,7 @@ impl Place {
         }
     }
 
-    /// Objects by the outputs of builds that they lie in, as far as the listing shows these.
+    /// Objects by the build outputs that contain them, as far as the listing shows.
     fn objects(&self, listed: Vec<(ObjectMeta, String)>, all: &BTreeSet<String>) -> Vec<Object> {
         let is_output = |folder: &str| {
             let has = |name: &str| all.contains(&format!("{folder}{name}"));
@@ -125,10 +125,10 @@ impl Place {
 /// The list that marks the output of a build, see [`crate::listing`].
 const MARK: &str = ".moe-data/build.json";
 
-/// The object of a URL, as it is now.
+/// The current object of a URL.
 ///
 /// # Errors
-/// The store refuses, or there is none.
+/// The store refuses, or there is no such object.
 pub fn look(path: &Path) -> Result<Object> {
     let url = path.to_string_lossy().into_owned();
     let place = place(&url)?;

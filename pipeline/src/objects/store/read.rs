@@ -1,4 +1,4 @@
-//! Reading objects by ranges: from front to back with the next block on its way, or at random with a few blocks
+//! Reading objects by ranges: from front to back while the next block loads, or at random with a few cached blocks
 //! kept.
 
 use std::collections::VecDeque;
@@ -20,9 +20,9 @@ use crate::error::Result;
 
 /// Bytes of one request.
 const BLOCK_BYTES: u64 = 8 << 20;
-/// Blocks that random access keeps: the columns of a table are read side by side.
+/// Blocks cached for random access, since the columns of a table are read side by side.
 const KEPT_BLOCKS: usize = 6;
-/// Times that a range is asked for. The library repeats single requests; this repeats answers that broke off.
+/// Attempts to read a range. The library retries single requests; this retries answers that broke off.
 const TRIES: u32 = 5;
 
 /// An object, opened: the same content for as long as it is read.
@@ -38,7 +38,7 @@ struct Inner {
     n_bytes: u64,
     etag: Option<String>,
     kept: Mutex<VecDeque<(u64, Bytes)>>,
-    /// Why a block could not be read, since the libraries between do not tell this from damage.
+    /// Why a block could not be read, since the libraries in between do not distinguish this from damage.
     failure: Mutex<Option<String>>,
 }
 
@@ -85,7 +85,7 @@ impl ObjectFile {
         start..start.saturating_add(BLOCK_BYTES).min(self.inner.n_bytes)
     }
 
-    /// Bytes at a place, through the kept blocks.
+    /// Bytes at an offset, through the cached blocks.
     fn at(&self, start: u64, length: usize) -> io::Result<Bytes> {
         let end = start.checked_add(length as u64).filter(|end| *end <= self.inner.n_bytes);
         let end =
@@ -126,7 +126,7 @@ impl ObjectFile {
     }
 }
 
-/// Asks for a range until it comes whole.
+/// Requests a range until it arrives complete.
 async fn get(file: Arc<Inner>, range: Range<u64>) -> io::Result<Bytes> {
     let mut tries = 0;
     loop {
@@ -152,10 +152,10 @@ async fn get(file: Arc<Inner>, range: Range<u64>) -> io::Result<Bytes> {
     }
 }
 
-/// An object from front to back. The next block is on its way while one is used.
+/// An object from front to back. The next block loads while one is used.
 pub struct BlockReader {
     file: ObjectFile,
-    /// Of the first byte of `block` in the object.
+    /// Offset of the first byte of `block` in the object.
     position: u64,
     block: Bytes,
     next: Option<JoinHandle<io::Result<Bytes>>>,
@@ -233,7 +233,7 @@ pub struct ObjectCursor {
 impl Read for ObjectCursor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.file.inner.n_bytes.saturating_sub(self.position);
-        // No further than its block: what is after it may not be wanted.
+        // Only to the end of its block: the rest may not be needed.
         let in_block = BLOCK_BYTES - self.position % BLOCK_BYTES;
         let n = left.min(in_block).min(buffer.len() as u64) as usize;
         if n > 0 {

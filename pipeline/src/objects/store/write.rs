@@ -1,5 +1,5 @@
 //! Writing the finished files of a folder to an object store. The manifest goes first and comes back last, as in the folder
-//! itself: while it is there, all that it lists is there and belongs together. The list of our files says what may be replaced.
+//! itself: while it exists, everything that it lists is complete and consistent. The list of our files says what may be replaced.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,11 +20,11 @@ const PART_BYTES: usize = 16 << 20;
 const PARTS_IN_FLIGHT: usize = 4;
 
 /// Copies the `wanted` files of `folder` (places below it, with `/`) to the place of `url`, the list of them and the manifest only
-/// when all others are there. Objects of an earlier copy that are no longer wanted go away; others are neither replaced nor
-/// removed. `is_earlier` says of a version that left a manifest and no list what else is ours. Returns how many bytes were written.
+/// when all others exist. Unwanted objects of an earlier copy are removed; others are neither replaced nor
+/// removed. `is_earlier` identifies our files from a version that left a manifest but no list. Returns how many bytes were written.
 ///
 /// # Errors
-/// Something that is not ours is in the way, a file cannot be read, or the store refuses.
+/// A foreign object is in the way, a file cannot be read, or the store refuses.
 pub fn upload(
     folder: &Path,
     url: &str,
@@ -43,7 +43,7 @@ pub fn upload(
         return Err(Error::Usage(message));
     }
     let list = list_name();
-    // Whatever is ours is named before it is there, so that a copy that was broken off can be taken up.
+    // Our objects are listed before they exist, so that an interrupted copy can continue.
     let all = wanted.iter().chain(&ours).map(|name| (name.clone(), None)).collect();
     target.write(&list, Listing::bytes(&all))?;
     target.delete(Manifest::FILE)?;
@@ -138,7 +138,7 @@ impl Target<'_> {
     }
 }
 
-/// Writes one file; what exists under the key is replaced at the end, as a whole.
+/// Writes one file; an existing object under the key is replaced at the end, as a whole.
 async fn put(store: &dyn ObjectStore, key: &Key, path: &Path) -> Result<u64> {
     let refused = |e| io(key.as_ref(), "write")(e);
     let mut file = fs::File::open(path).map_err(Error::io(path, "open"))?;
