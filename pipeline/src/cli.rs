@@ -37,7 +37,7 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// Moves the global flags in front of the verb, so that they may appear anywhere: clap takes those
+/// Moves the global flags in front of the verb, so that they may appear anywhere: clap takes flags
 /// between two verbs (`rephrase -q validate`) for flags of the first verb, which do not go with the second.
 pub fn with_global_flags_first(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args = args.into_iter();

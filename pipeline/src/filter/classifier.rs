@@ -1,4 +1,4 @@
-//! The score of a learned classifier, as a rule. The score is measured once; changing `min_score` reruns only the verdicts
+//! The score of a learned classifier, as a rule. The score is measured once; changing `min_score` reruns only the verdicts.
 //! `[quality]` of the recipe turns scores into buckets.
 
 use std::path::Path;

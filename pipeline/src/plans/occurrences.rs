@@ -104,7 +104,7 @@ pub struct Answer {
 /// Looks for the documents that are called `id`, see [`lookup`]. `watch` advances by one a sample.
 ///
 /// # Errors
-/// There is not a document of this name, kept or dropped; no plan; damaged files.
+/// No document has this name, kept or dropped, there is no plan, or files are damaged.
 pub fn find(out: &Path, id: &str, watch: &Watch) -> Result<Answer> {
     let plan = Plan::open(out)?;
     let found = lookup::find(out, plan.manifest(), [id])?.remove(id).unwrap_or_default();

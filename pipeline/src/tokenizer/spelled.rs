@@ -1,5 +1,5 @@
 //! A tokenizer that cannot make special tokens from text. The library leaves special strings in text to the model, and a
-//! model other than byte-level BPE has them among its words: Unigram turns the characters `</s>` into `</s>`. Here these
+//! model other than byte-level BPE has them among its words: Unigram turns the characters `</s>` into that token. Here these
 //! words get names that no text contains, with their ids and scores, so the model spells them out.
 
 use std::collections::BTreeSet;

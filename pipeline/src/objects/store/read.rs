@@ -1,4 +1,4 @@
-//! Reading objects by ranges: from front to back while the next block loads, or at random with a few cached blocks
+//! Reading objects by ranges: from front to back while the next block loads, or at random with a few blocks
 //! kept.
 
 use std::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! Numbers as values, so that `1,200`, `twelve hundred` and `one thousand two hundred` are the same. Words are English,
 //! older forms included (`threescore and ten`, `seven and twenty`). Written as words, one and two are mostly not numbers (`one of
-//! them`, `the second time`, `the two` for `both`): they are kept apart and may be for a digit, but need not be found.
+//! them`, `the second time`, `the two` for `both`): they are kept apart and may stand for a digit, but need not be found.
 
 use super::Word;
 

@@ -1,5 +1,5 @@
 //! Where sentences end. A line end alone does not end one, since prose is often wrapped; an empty line, a list item or a
-//! heading is.
+//! heading does.
 
 use std::ops::Range;
 
