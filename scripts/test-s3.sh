@@ -104,7 +104,7 @@ fails() {
     fi
 }
 s3 put taken/shards/notes.bin
-fails "holds other things, such as .shards/notes.bin" build --recipe objects.toml --out s3://result/taken --work from-objects -q
+fails "holds other files, such as .shards/notes.bin" build --recipe objects.toml --out s3://result/taken --work from-objects -q
 "$binary" build --recipe objects.toml --out s3://result/run1 --work from-objects -q
 s3 put run1/shards/mine.bin
 s3 down

@@ -43,7 +43,7 @@ pub enum Error {
     Check(String),
     /// More records were bad than the recipe allows.
     #[error(
-        "{bad} of {read} records are bad, more than {allowed}: {worst}\n  hint: all are listed in {}; mend the input, or allow more and rerun, which continues from here",
+        "{bad} of {read} records are bad, more than {allowed}: {worst}\n  hint: all are listed in {}; fix the input, or allow more and rerun, which continues from here",
         quarantine.display()
     )]
     TooManyBad {

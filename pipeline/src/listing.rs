@@ -308,7 +308,7 @@ pub fn check_single(path: &Path, is_ours: impl Fn(&str) -> bool) -> Result<()> {
     match start.is_empty() || is_ours(&String::from_utf8_lossy(&start)) {
         true => Ok(()),
         false => Err(Error::Usage(format!(
-            "{} is already there, and this command did not write it; move it away or name another file",
+            "{} already exists, and this command did not write it; move it away or name another file",
             path.display()
         ))),
     }

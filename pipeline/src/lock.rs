@@ -30,7 +30,7 @@ impl OutputLock {
                 Ok(OutputLock { _file: file })
             }
             Err(TryLockError::WouldBlock) => Err(Error::Usage(format!(
-                "{}: another moe-data is at work here; wait for it or choose another --out",
+                "{}: another moe-data is running here; wait for it or choose another --out",
                 out.display()
             ))),
             Err(TryLockError::Error(e)) => Err(Error::io(&path, "lock")(e)),

@@ -283,9 +283,7 @@ impl Prepared {
         problems.extend(self.find_filter_files(base));
         if let Some(file) = &self.recipe.tokenizer.file {
             let found = match objects::is_url(file) {
-                true => {
-                    Err(vec!["names an object; copy the file, which has to be on this machine".to_owned()])
-                }
+                true => Err(vec!["names an object; copy the file to this machine first".to_owned()]),
                 false => inputs::find(base, &[file.to_string_lossy().into_owned()]),
             };
             match found {
@@ -307,7 +305,7 @@ impl Prepared {
             let key = format!("filter.{}", config.name);
             if let Some(model) = language_model(config, base) {
                 self.warnings.push(format!(
-                    "{key}: {model} lies beside the recipe and finds the languages, in the place of the built-in detector"
+                    "{key}: {model} is next to the recipe and replaces the built-in language detector"
                 ));
                 config.settings.insert("model".to_owned(), model.into());
             }

@@ -329,7 +329,7 @@ pub fn check_folder(out: &Path) -> Result<()> {
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match entries(out)?.iter().map(name).find(|name| name != ".lock" && name != listing::FOLDER) {
         Some(first) => Err(Error::Usage(format!(
-            "--out {} holds other things, such as `{first}`, and no build made the folder; choose an empty or new one",
+            "--out {} holds other files, such as `{first}`, and no build made the folder; choose an empty or new one",
             out.display()
         ))),
         None => Ok(()),

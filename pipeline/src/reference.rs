@@ -59,7 +59,7 @@ pub fn sections() -> Vec<Section> {
         section::<SourceConfig>(recipe(
             "source",
             "[[source]]",
-            "one named origin of documents; an earlier one wins over a later one in deduplication",
+            "one named origin of documents; earlier ones win over later ones in deduplication",
         )),
         section::<NormalizeConfig>(recipe("normalize", "[normalize]", "the normal form of texts")),
         section::<FiltersConfig>(recipe(
@@ -81,11 +81,7 @@ pub fn sections() -> Vec<Section> {
         }
     }));
     sections.extend([
-        section::<DedupConfig>(recipe(
-            "dedup",
-            "[dedup]",
-            "which documents go because another one says the same",
-        )),
+        section::<DedupConfig>(recipe("dedup", "[dedup]", "which documents are removed as duplicates")),
         section::<MinhashConfig>(recipe(
             "dedup.minhash",
             "[dedup.minhash]",
@@ -94,17 +90,17 @@ pub fn sections() -> Vec<Section> {
         section::<ParagraphConfig>(recipe(
             "dedup.paragraph",
             "[dedup.paragraph]",
-            "repeated paragraphs are cut; off without the table",
+            "cuts repeated paragraphs; off without the table",
         )),
         section::<SubstringConfig>(recipe(
             "dedup.substring",
             "[dedup.substring]",
-            "repeated stretches of bytes are cut; off without the table",
+            "cuts repeated stretches of bytes; off without the table",
         )),
         section::<DecontaminateConfig>(recipe(
             "decontaminate",
             "[decontaminate]",
-            "text of evaluation sets is taken out; off without the table",
+            "removes text of evaluation sets; off without the table",
         )),
         section::<BenchmarkConfig>(recipe(
             "decontaminate.benchmark",
@@ -123,14 +119,14 @@ pub fn sections() -> Vec<Section> {
             "a tokenizer that is trained on the kept documents",
         )),
         section::<ShardConfig>(recipe("shard", "[shard]", "the files of tokens")),
-        section::<LimitsConfig>(recipe("limits", "[limits]", "what records and files may ask for")),
+        section::<LimitsConfig>(recipe("limits", "[limits]", "limits of records and files")),
         section::<RephraseConfig>(recipe(
             "rephrase",
             "[rephrase]",
             "variants that `moe-data rephrase` made; off without the table",
         )),
         section::<ChatConfig>(recipe("chat", "[chat]", "how conversations are written, see docs/chat.md")),
-        section::<MixConfig>(mixture("mix", "[mix]", "what all pools have in common")),
+        section::<MixConfig>(mixture("mix", "[mix]", "settings shared by all pools")),
         section::<PoolConfig>(mixture(
             "pool",
             "[[pool]]",
@@ -181,12 +177,12 @@ fn filter_section() -> Section {
             key(
                 "action",
                 Value::Null,
-                "What becomes of what it finds: `drop`, `tag`, or `cut` for rules that rewrite; the rule's own when absent.",
+                "Action on its findings: `drop`, `tag`, or `cut` for rules that rewrite; the rule's default when absent.",
             ),
             key(
                 "tag",
                 Value::Null,
-                "With `action = \"tag\"` the tag that a document gets; the reason when absent.",
+                "With `action = \"tag\"`, the tag for the document; the reason when absent.",
             ),
         ],
     }

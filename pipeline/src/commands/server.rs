@@ -93,7 +93,7 @@ pub(super) fn lead<C: Conversation>(
     }
     if summary.given_up > 0 {
         printer.warn(&format!(
-            "{} requests were given up; poisoned.jsonl beside the cache has the reasons, --retry-poisoned asks again",
+            "{} requests were given up; poisoned.jsonl next to the cache has the reasons, --retry-poisoned asks again",
             summary.given_up
         ));
     }

@@ -60,7 +60,7 @@ pub fn status(out: &Path, as_json: bool, printer: &Printer) -> Result<()> {
     match status.standing {
         Standing::AtWork | Standing::Finished => Ok(()),
         Standing::Stopped | Standing::Abandoned => {
-            Err(Error::Check("the build is not finished, and nobody is at work on it".to_owned()))
+            Err(Error::Check("the build is not finished, and nothing is running".to_owned()))
         }
     }
 }

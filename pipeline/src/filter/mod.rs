@@ -55,7 +55,7 @@ pub const REGISTRY: &[Entry] = &[
     ),
     Entry::filter::<fineweb_quality::FinewebQuality>(
         "fineweb_quality",
-        "lines that are no sentences, short, repeated or a list",
+        "lines that are not sentences, are short, repeated or a list",
         fineweb_quality::THRESHOLDS,
     ),
     Entry::rewrite::<c4::C4Quality>(

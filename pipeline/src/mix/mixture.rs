@@ -50,7 +50,7 @@ pub enum OnCap {
 }
 
 documented! {
-    /// `[mix]`: what all pools have in common.
+    /// `[mix]`: settings shared by all pools.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct MixConfig {

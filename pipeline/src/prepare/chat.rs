@@ -124,8 +124,8 @@ impl Prepared {
             },
             None => of_tokenizer.template.clone().ok_or_else(|| {
                 let place = match tokenizer {
-                    Some(_) => format!("no `{TEMPLATE_FILE}` and no `chat_template` in a `{CONFIG_FILE}` lie beside the tokenizer"),
-                    None => "a tokenizer that is trained has none".to_owned(),
+                    Some(_) => format!("no `{TEMPLATE_FILE}` and no `chat_template` in a `{CONFIG_FILE}` is next to the tokenizer"),
+                    None => "a trained tokenizer has none".to_owned(),
                 };
                 let advice = format!("name a file with one, or \"{}\"", chat::CHATML);
                 ("chat.template", format!("is missing, and {place}; {advice}"))

@@ -66,7 +66,7 @@ impl Found {
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let skipped = self.skipped.chunk_by(|a, b| a.kind == b.kind).map(|same| {
             let more = if same.len() > 1 { format!(" and {} more", same.len() - 1) } else { String::new() };
-            format!("passed over a {}: {}{more}", same[0].kind, same[0].place)
+            format!("skipped a {}: {}{more}", same[0].kind, same[0].place)
         });
         let left_out = self.left_out.iter().map(|(folder, n)| {
             let (is_file, folder) = (folder.is_file(), folder.display());

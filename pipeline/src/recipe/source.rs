@@ -238,8 +238,7 @@ impl Section for SourceConfig {
             wrong.push(("variant", "needs `family`: a variant is one text of a family".to_owned()));
         }
         if self.variant.is_some() == self.variants.is_empty() {
-            let message =
-                "`variant` (the field) and `variants` (its values, the original first) come together";
+            let message = "`variant` (the field) and `variants` (its values, the original first) must be given together";
             wrong.push(("variants", message.to_owned()));
         }
         if self.variants.len() > MAX_VARIANTS {

@@ -40,7 +40,7 @@ pub fn compare(folders: [&Path; 2], generator: &str, watch: &Watch) -> Result<Re
     if !found.changes.is_empty() {
         let figure = moved(&found);
         let body = html! { (figure.html()) (examples(&found.changes, b)) };
-        sections.push(Section::new("changes", "Documents with another fate", body));
+        sections.push(Section::new("changes", "Documents with a different fate", body));
         figures.push(figure);
     }
     if let Some(figure) = reasons(&ledgers) {
@@ -60,7 +60,7 @@ pub fn compare(folders: [&Path; 2], generator: &str, watch: &Watch) -> Result<Re
         ("documents of A".to_owned(), number::count(found.documents[0])),
         ("documents of B".to_owned(), number::count(found.documents[1])),
         ("same fate and text".to_owned(), number::count(found.unchanged)),
-        ("another fate or text".to_owned(), number::count(n_changed)),
+        ("different fate or text".to_owned(), number::count(n_changed)),
         ("data set A".to_owned(), id_a.to_string()),
         ("data set B".to_owned(), id_b.to_string()),
     ];
@@ -114,7 +114,7 @@ fn examples(changes: &[Change], b: &Path) -> Markup {
     }
     html! {
         (table.html())
-        p { code { "moe-data why NAME --out " (b.display()) } " tells the story of one of them." }
+        p { code { "moe-data why NAME --out " (b.display()) } " shows the history of any of them." }
     }
 }
 

@@ -55,8 +55,8 @@ pub(super) fn part(out: &Path, ledger: &Ledger, recipe: &Settings, watch: &Watch
     if n_alike > 0 {
         let mut histogram = alike;
         histogram.id = "jaccard".to_owned();
-        histogram.title = "How alike removed near-duplicates are".to_owned();
-        histogram.note = "Jaccard index with what stayed, of the pairs that were compared.".to_owned();
+        histogram.title = "Similarity of removed near-duplicates".to_owned();
+        histogram.note = "Jaccard index with the surviving document, over the compared pairs.".to_owned();
         histogram.x_label = "Jaccard index".to_owned();
         histogram.unit = "documents".to_owned();
         figures.push(histogram.figure());

@@ -22,7 +22,7 @@ pub(super) fn part(ledger: &Ledger) -> Part {
     let mut of_documents = funnel(&all, |count| count.docs, all.kept.docs, "documents");
     of_documents.id = "funnel-documents".to_owned();
     of_documents.title = "Documents".to_owned();
-    of_documents.note = "Each bar hangs where the one above leaves the rest.".to_owned();
+    of_documents.note = "Each bar starts where the one above ends.".to_owned();
     figures.push(of_documents.figure());
     let mut of_bytes = funnel(&all, |count| count.bytes, all.kept.bytes, "bytes of text");
     of_bytes.id = "funnel-bytes".to_owned();

@@ -54,7 +54,7 @@ fn values(worth: &[PoolTokens]) -> Option<Figure> {
     let lines = Lines {
         id: "worth".to_owned(),
         title: "What each pass is worth".to_owned(),
-        note: "Of as many fresh tokens, by the data-constrained scaling law (arXiv 2305.16264). Whether a variant counts as a repeat or as new text is not known: both ends are drawn.".to_owned(),
+        note: "As a share of as many fresh tokens, by the data-constrained scaling law (arXiv 2305.16264). Whether a variant counts as a repeat or as new text is not known: both ends are drawn.".to_owned(),
         x: Axis::linear("pass"),
         y: Axis::linear("share of fresh tokens"),
         series,

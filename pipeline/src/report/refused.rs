@@ -62,7 +62,7 @@ pub(super) fn part(out: &Path, watch: &Watch) -> Result<Part> {
         shown.push((reason, examples.iter().map(with_text).collect::<Vec<_>>()));
     }
     part.more = html! {
-        p { "Chosen by a hash of their names. " code { "moe-data why ID" } " tells all that was measured of a document." }
+        p { "Chosen by a hash of their names. " code { "moe-data why ID" } " shows everything measured about a document." }
         @for (reason, examples) in &shown {
             h3 { (reason) }
             @for (example, text) in examples {

@@ -57,7 +57,7 @@ impl Encoder {
         for text in ["a", "A b", "\n"] {
             if vocabulary.bytes(&self.encode(text)?) != text.as_bytes() {
                 let message = format!(
-                    "does not give back the text {text:?}, such as by a blank that it puts before; conversations, which are encoded \
+                    "does not give back the text {text:?}, for example because it prepends a space; conversations, which are encoded \
                      piece by piece, need a tokenizer that does"
                 );
                 return Err(self.refused(message));

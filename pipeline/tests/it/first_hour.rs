@@ -32,7 +32,7 @@ fn an_id_in_one_file_is_not_asked_of_the_others() {
     let said = scratch.ok(&["build", "--input", "in", "--text-only"]).err;
     let source = scratch.ledger("out").sources["in"].clone();
     assert!(source.quarantined.is_empty(), "{source:?}");
-    assert!(said.contains("1 file was passed over, such as picture.png: a picture"), "{said}");
+    assert!(said.contains("1 file was skipped, such as picture.png: a picture"), "{said}");
     assert_eq!(source.read.docs, 43);
     // A recipe says so where it is meant, and a source without names has none that may be missing.
     let recipe = small_recipe("\"in/a.jsonl\"", "").replace("id = \"id\"\n", "id_optional = true\n");
@@ -71,7 +71,7 @@ fn flags_choose_files_of_a_folder_and_how_much_is_read() {
     };
     let (source, said) = build(&["--include", "*.jsonl", "--exclude", "old/"]);
     assert_eq!(source.read.docs, 50);
-    assert!(said.contains("passed over a file that `exclude`, .moeignore or .gitignore names: "), "{said}");
+    assert!(said.contains("skipped a file that `exclude`, .moeignore or .gitignore names: "), "{said}");
     assert_eq!(source.skipped_files.values().sum::<u64>(), 3);
     scratch.write("in/.gitignore", "old/\n");
     assert_eq!(build(&["--include", "*.jsonl"]).0.read.docs, 60);

@@ -46,7 +46,7 @@ fn a_folder_of_others_is_refused_and_left_alone() {
     }
     for more in [&[][..], &["--fresh"], &["--dry-run"]] {
         let said = scratch.fail(&[&["build", "--recipe", "r.toml", "--out", "home"], more].concat(), 2);
-        assert!(said.err.contains("holds other things, such as `audit`"), "{}", said.err);
+        assert!(said.err.contains("holds other files, such as `audit`"), "{}", said.err);
     }
     assert_eq!(files_below(&scratch.path("home")).len(), precious.len());
 
@@ -87,7 +87,7 @@ fn what_is_in_the_way_of_a_file_is_named_before_any_work() {
     fs::remove_file(scratch.path("out/MANIFEST.json")).unwrap();
     fs::remove_dir_all(scratch.path("out/work")).unwrap();
     let said = scratch.fail(&["build", "--recipe", "r.toml"], 2);
-    assert!(said.err.contains("holds other things"), "{}", said.err);
+    assert!(said.err.contains("holds other files"), "{}", said.err);
     assert_eq!(fs::read(scratch.path("out/ledger.json")).unwrap(), old);
 
     let scratch = built();

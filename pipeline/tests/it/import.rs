@@ -173,7 +173,7 @@ fn an_import_touches_nothing_of_one_that_runs_in_the_same_folder() {
     let lock = fs::File::create(scratch.path("d/.lock")).unwrap();
     lock.try_lock().unwrap();
     let said = scratch.fail(&import("--datatrove", "ds", "d"), 2);
-    assert!(said.err.contains("another moe-data is at work here"), "{}", said.err);
+    assert!(said.err.contains("another moe-data is running here"), "{}", said.err);
     assert!(shard.exists());
     drop(lock);
     scratch.ok(&import("--datatrove", "ds", "d"));

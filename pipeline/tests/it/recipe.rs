@@ -92,7 +92,7 @@ fn a_folder_with_other_things_is_left_alone() {
     scratch.write("r.toml", small_recipe("\"a.jsonl\"", ""));
     let precious = scratch.write("home/shards/mine", "x");
     let said = scratch.fail(&["build", "--recipe", "r.toml", "--out", "home"], 2);
-    assert!(said.err.contains("holds other things"), "{}", said.err);
+    assert!(said.err.contains("holds other files"), "{}", said.err);
     assert_eq!(fs::read(precious).unwrap(), b"x");
 }
 

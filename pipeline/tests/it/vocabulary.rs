@@ -99,7 +99,7 @@ fn a_tokenizer_is_trained_checked_and_measured() {
     let train = ["tokenizer", "train", "a.jsonl", "--vocab-size", "500", "--special", "<|begin|>"];
     scratch.ok(&train);
     let said = scratch.fail(&train, 2);
-    assert!(said.err.contains("tokenizer.json is already there; give --force"), "{}", said.err);
+    assert!(said.err.contains("tokenizer.json already exists; give --force"), "{}", said.err);
     let trained = fs::read(scratch.path("tokenizer.json")).unwrap();
     scratch.ok(&[&train[..], &["--force"]].concat());
     assert_eq!(fs::read(scratch.path("tokenizer.json")).unwrap(), trained);

@@ -300,7 +300,7 @@ impl Prediction {
         ));
         if !self.not_predicted.is_empty() {
             lines.push(format!(
-                "a sample does not show {}: fewer documents will be kept, and the build takes longer",
+                "a sample cannot predict {}: fewer documents will be kept, and the build takes longer",
                 self.not_predicted.join(", ")
             ));
         }

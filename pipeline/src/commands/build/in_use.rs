@@ -33,7 +33,7 @@ pub(super) fn warning(out: &Path, results: &Results) -> Option<String> {
     let runs = runs_of(Path::new(RUNS), &lock);
     let runs = match runs.is_empty() {
         true => String::new(),
-        false => format!("; of its runs it would strand {}", runs.join(", ")),
+        false => format!("; this would strand its runs {}", runs.join(", ")),
     };
     Some(format!(
         "plan {} of {} samples from {} shards that this build changes ({}{more}), so it can then be neither trained on nor extended{runs}\n  \

@@ -128,7 +128,7 @@ pub fn folder(args: &BuildArgs) -> Result<&Path> {
             args.out.display()
         ))),
         (false, Some(_)) => {
-            let message = "--work is for --out URL; a folder as --out holds the work as well";
+            let message = "--work only applies to --out URL; a folder given as --out also holds the work";
             Err(Error::Usage(message.to_owned()))
         }
     }
@@ -220,7 +220,7 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     run.shard(&parts, &tokenizer)?;
     for name in published::keep(&args.out, &mut run.results)? {
         printer.note(&format!(
-            "the plan in {} keeps its shards as they are; documents that they do not have are in {name}",
+            "the plan in {} keeps its shards as they are; new documents are in {name}",
             args.out.display()
         ));
     }
@@ -266,7 +266,7 @@ fn check_memory(memory: Option<ByteSize>, limits: &LimitsConfig, machine: Option
     match asked.into_iter().find_map(|(name, size)| Some((name, size.filter(|size| size.0 > machine.0)?))) {
         None => Ok(()),
         Some((name, size)) => Err(Error::Memory(format!(
-            "{name} is {size}, and this machine lets the program have {machine}; give less"
+            "{name} is {size}, but this machine allows the program {machine}; use less"
         ))),
     }
 }

@@ -79,7 +79,7 @@ impl Run<'_> {
                 let Tally { n, example } = tally;
                 let files = if *n == 1 { "file was".to_owned() } else { "files were".to_owned() };
                 self.printer
-                    .warn(&format!("source `{name}`: {n} {files} passed over, such as {example}: {what}"));
+                    .warn(&format!("source `{name}`: {n} {files} skipped, such as {example}: {what}"));
             }
             for (encoding, Tally { n, example }) in &note.guessed {
                 entry.guessed_encodings.insert(encoding.clone(), *n);

@@ -160,7 +160,7 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
             Some(calibration) => {
                 let Calibration { error_before: before, error_after: after, .. } = calibration;
                 let helps = after < before;
-                let said = if helps { "" } else { ": scores stay as they were learned" };
+                let said = if helps { "" } else { ": scores stay uncalibrated" };
                 printer.detail(&format!(
                     "  calibration error {before:.4} before, {after:.4} after, each half by the other{said}"
                 ));
@@ -169,7 +169,7 @@ pub fn run(args: &TrainArgs, printer: &Printer) -> Result<()> {
                 }
             }
             None => printer.note(
-                "scores are not calibrated: that takes 60 held-out documents of each kind, and scores that tell them apart; raise --held-out, or give more documents",
+                "scores are not calibrated: that takes 60 held-out documents of each kind, and scores that separate them; raise --held-out, or give more documents",
             ),
         }
     }
@@ -216,7 +216,7 @@ fn check(args: &TrainArgs) -> Result<()> {
         wrong.push(format!("--epochs is {epochs}; expected 1 to 1000"));
     }
     if !(learning_rate > 0.0 && learning_rate <= 100.0) {
-        wrong.push(format!("--learning-rate is {learning_rate}; expected above 0, to 100"));
+        wrong.push(format!("--learning-rate is {learning_rate}; expected more than 0, up to 100"));
     }
     if dim > 1000 {
         wrong.push(format!("--dim is {dim}; expected 0 to 1000"));
@@ -225,7 +225,7 @@ fn check(args: &TrainArgs) -> Result<()> {
         wrong.push(format!("--held-out is {}; expected 0 to 0.9", args.held_out));
     }
     if args.output.exists() && !args.force {
-        wrong.push(format!("{} is there already; replace it with --force", args.output.display()));
+        wrong.push(format!("{} already exists; replace it with --force", args.output.display()));
     }
     // Better now than after training.
     if let Some(folder) =

@@ -213,7 +213,7 @@ fn claim_folder(to: &Path, identity: Hash) -> Result<Target> {
         }
         return match tables::entries(to)?.iter().map(name).find(is_foreign) {
             Some(first) => Err(Error::Usage(format!(
-                "{} holds other things, such as `{first}`; choose an empty or new folder for the texts",
+                "{} holds other files, such as `{first}`; choose an empty or new folder for the texts",
                 to.display()
             ))),
             None => Ok(Target::Free(Listing::open(to, Maker::Text, [])?)),

@@ -67,7 +67,7 @@ fn special(text: &str) -> (String, Option<u32>) {
 /// Refuses to replace a file unless asked to.
 pub(super) fn refuse_existing(path: &std::path::Path, force: bool) -> Result<()> {
     if path.exists() && !force {
-        return Err(Error::Usage(format!("{} is already there; give --force to replace it", path.display())));
+        return Err(Error::Usage(format!("{} already exists; give --force to replace it", path.display())));
     }
     Ok(())
 }

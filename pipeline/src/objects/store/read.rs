@@ -89,7 +89,7 @@ impl ObjectFile {
     fn at(&self, start: u64, length: usize) -> io::Result<Bytes> {
         let end = start.checked_add(length as u64).filter(|end| *end <= self.inner.n_bytes);
         let end =
-            end.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "behind the end of the object"))?;
+            end.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "past the end of the object"))?;
         let mut out = BytesMut::with_capacity(length.min(BLOCK_BYTES as usize));
         let mut at = start;
         while at < end {

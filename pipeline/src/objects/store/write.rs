@@ -39,7 +39,7 @@ pub fn upload(
         false => there.iter().find(|name| wanted.contains(*name) && !ours.contains(*name)),
     };
     if let Some(foreign) = foreign {
-        let message = format!("{url} holds other things, such as `{foreign}`; choose an empty or new place");
+        let message = format!("{url} holds other files, such as `{foreign}`; choose an empty or new place");
         return Err(Error::Usage(message));
     }
     let list = list_name();

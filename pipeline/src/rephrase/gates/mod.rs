@@ -29,14 +29,14 @@ use super::text::Text;
 pub const REGISTRY: &[Gate] = &[
     Gate { name: "finish", summary: "the answer is complete and in the asked form", rules: finish::RULES },
     Gate { name: "preamble", summary: "no talk about the answer, no refusal", rules: preamble::RULES },
-    Gate { name: "length", summary: "words beside the source's", rules: length::RULES },
+    Gate { name: "length", summary: "words relative to the source", rules: length::RULES },
     Gate { name: "language", summary: "the language and scripts of the source", rules: language::RULES },
     Gate { name: "repetition", summary: "no loops", rules: repetition::RULES },
     Gate { name: "copied", summary: "not the source again", rules: copied::RULES },
-    Gate { name: "related", summary: "speaks of the same", rules: related::RULES },
+    Gate { name: "related", summary: "is about the same", rules: related::RULES },
     Gate { name: "numbers", summary: "the numbers of the source and no others", rules: numbers::RULES },
     Gate { name: "names", summary: "the names of the source and no others", rules: names::RULES },
-    Gate { name: "literals", summary: "URLs and code as they stand", rules: literals::RULES },
+    Gate { name: "literals", summary: "URLs and code unchanged", rules: literals::RULES },
     Gate { name: "sentences", summary: "nothing left out, nothing added", rules: sentences::RULES },
 ];
 
