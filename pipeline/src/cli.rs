@@ -2,20 +2,14 @@
 
 pub mod build;
 pub mod cluster;
-pub mod export;
-pub mod grade;
-pub mod import;
-pub mod label;
-pub mod rephrase;
-pub mod server;
 pub mod shell;
 
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use moe_data::commands::{
-    classifier, config, decontaminate, diff, dups, explain, filters, inspect, mix, report, tokenizer, verify,
-    where_is, why,
+    classifier, config, decontaminate, diff, dups, explain, export, filters, grade, import, inspect, label,
+    mix, rephrase, report, tokenizer, verify, where_is, why,
 };
 use moe_data::printer::Color;
 
@@ -112,18 +106,18 @@ pub enum Verb {
   moe-data rephrase --base-url http://127.0.0.1:8000/v1 --model M --styles plain,wikipedia --max-docs 10000
   moe-data rephrase validate                          # other limits in [gates]: judge again, ask nobody
   moe-data rephrase report -o report.html             # what passed and what did not, side by side")]
-    Rephrase(Box<rephrase::Rephrase>),
+    Rephrase(Box<rephrase::RephraseArgs>),
     /// Have a language model grade documents from 0 to 5 by a rubric
     #[command(before_long_help = "Examples:
   moe-data grade corpus/ --max-docs 2000 --base-url http://127.0.0.1:8000/v1 --model NAME --output grades.jsonl
   moe-data grade corpus/ --max-docs 2000 --model NAME --scores scores.jsonl   # from the cache, beside other scores")]
-    Grade(Box<grade::Grade>),
+    Grade(Box<grade::GradeArgs>),
     /// Label some documents as good or bad, and see how far profiles and a classifier agree with you
     #[command(before_long_help = "Examples:
   moe-data label corpus/ --n 100                       # asks for each document; add more at any time
   moe-data label --compare labels.jsonl                # the published profiles and length alone
   moe-data label --compare labels.jsonl --model quality.moecls")]
-    Label(label::Label),
+    Label(label::LabelArgs),
     /// Make the multi-epoch plan of a build and show what it is worth
     #[command(before_long_help = "Examples:
   moe-data mix --epochs 4                    # configs/mix.toml if it is there, else built-in defaults
@@ -179,13 +173,13 @@ pub enum Verb {
   moe-data export --plan-npy --range 0..1000 --rows # and the sequences themselves
   moe-data export --jsonl text/                     # the kept documents: text/NAME-00000.jsonl.zst
   moe-data export --parquet text/ --file-size 1GiB")]
-    Export(export::Export),
+    Export(export::ExportArgs),
     /// Make shards from tokens that other programs wrote: Megatron-LM, NumPy, datatrove
     #[command(before_long_help = "Examples:
   moe-data import --megatron data/pile_text_document --tokenizer tokenizer.json --out out/
   moe-data import --npy 'tokens/*.npy' --tokenizer tokenizer.json --source web
   moe-data import --datatrove tokenized/ --tokenizer tokenizer.json")]
-    Import(import::Import),
+    Import(import::ImportArgs),
     /// Show what is in an output folder, a shard or a ledger
     #[command(before_long_help = "Examples:
   moe-data inspect out/

@@ -11,8 +11,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use moe_data::Error;
 use moe_data::commands::{
-    build, classifier, config, decontaminate, diff, dups, explain, filters, inspect, label, mix, report,
-    tokenizer, verify, where_is, why,
+    build, classifier, config, decontaminate, diff, dups, explain, export, filters, grade, import, inspect,
+    label, mix, rephrase, report, tokenizer, verify, where_is, why,
 };
 use moe_data::printer::{Color, Level, Printer};
 use moe_shards::memory::Allocator;
@@ -88,13 +88,10 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
         Verb::Build(flags) => build::run(&(*flags).into(), printer, stop_on_signals()?),
         Verb::Task(verb) => run_task(verb, printer),
         Verb::Slurm(verb) => run_slurm(verb, printer),
-        Verb::Import(flags) => moe_data::commands::import::run(&flags.into(), printer, stop_on_signals()?),
-        Verb::Rephrase(flags) => run_rephrase(*flags, printer),
-        Verb::Label(flags) => match flags.into_args() {
-            cli::label::Labeling::Compare(args) => label::compare(&args, printer),
-            cli::label::Labeling::Ask(args) => label::run(&args, io::stdin().lock(), printer),
-        },
-        Verb::Grade(flags) => moe_data::commands::grade::run(&(*flags).into(), printer, stop_on_signals()?),
+        Verb::Import(args) => import::run(&args, printer, stop_on_signals()?),
+        Verb::Rephrase(args) => rephrase::run(&args, printer, stop_on_signals()?),
+        Verb::Label(args) => label::run(&args, io::stdin().lock(), printer),
+        Verb::Grade(args) => grade::run(&args, printer, stop_on_signals()?),
         Verb::Mix(args) => mix::run(&args, printer, stop_on_signals()?),
         Verb::Config(args) => config::run(&args, printer),
         Verb::Filters(args) => filters::run(&args, printer),
@@ -103,7 +100,7 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
         Verb::Explain(args) => explain::run(&args, printer),
         Verb::Where(args) => where_is::run(&args, printer, stop_on_signals()?),
         Verb::Diff(args) => diff::run(&args, printer, stop_on_signals()?),
-        Verb::Export(flags) => moe_data::commands::export::run(&flags.into(), printer, stop_on_signals()?),
+        Verb::Export(args) => export::run(&args, printer, stop_on_signals()?),
         Verb::Inspect(args) => inspect::run(&args, printer),
         Verb::Report(args) => report::run(&args, printer, stop_on_signals()?),
         Verb::Completions(flags) => {
@@ -184,64 +181,6 @@ fn build_args(words: &[String]) -> moe_data::Result<build::BuildArgs> {
         Ok(_) => Err(Error::Usage("these are not flags of moe-data build".to_owned())),
         Err(answer) => {
             Err(Error::Usage(answer.render().to_string().trim_start_matches("error: ").trim_end().to_owned()))
-        }
-    }
-}
-
-fn run_rephrase(flags: cli::rephrase::Rephrase, printer: &Printer) -> moe_data::Result<()> {
-    use cli::rephrase::RephraseVerb;
-    use moe_data::commands::rephrase;
-
-    match flags.verb {
-        Some(RephraseVerb::Validate(flags)) => rephrase::validate(
-            &flags.out,
-            flags.styles_dir.as_deref(),
-            flags.json,
-            printer,
-            stop_on_signals()?,
-        ),
-        Some(RephraseVerb::Report(flags)) => {
-            let styles_dir = flags.styles_dir.as_deref();
-            rephrase::report(
-                &flags.out,
-                &flags.output,
-                styles_dir,
-                flags.samples,
-                printer,
-                stop_on_signals()?,
-            )
-        }
-        Some(RephraseVerb::ExportBatch(flags)) => {
-            rephrase::export(&flags.what.into_args()?, &flags.file, flags.retry_poisoned, printer)
-        }
-        Some(RephraseVerb::ImportBatch(flags)) => {
-            let (out, answers, exported) = (&flags.out, &flags.answers, &flags.exported);
-            rephrase::import_batch(out, answers, exported, flags.json, printer, stop_on_signals()?)
-        }
-        Some(RephraseVerb::Import(flags)) => {
-            let args = rephrase::ImportArgs {
-                files: flags.files,
-                out: flags.out,
-                to: flags.to,
-                layout: flags.layout.into(),
-                style: flags.style,
-                model: flags.model,
-                styles_dir: flags.styles_dir,
-                licence: flags.licence,
-                json: flags.json,
-            };
-            rephrase::import(&args, printer, stop_on_signals()?)
-        }
-        None => {
-            let flags = flags.ask;
-            let missing = "--base-url is missing; name a server, or use one of validate, report, import, export-batch, import-batch";
-            let args = rephrase::AskArgs {
-                server: flags.server.into_args().ok_or_else(|| moe_data::Error::Usage(missing.to_owned()))?,
-                what: flags.what.into_args()?,
-                dry_run: flags.dry_run,
-                json: flags.json,
-            };
-            rephrase::ask(&args, printer, stop_on_signals()?)
         }
     }
 }

@@ -1,17 +1,18 @@
 //! `moe-data export`: shards, plans and texts for other programs.
 
-pub mod text;
+mod text;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_shards::{Manifest, Plan};
 use serde_json::json;
 
-use self::text::TextArgs;
 use crate::error::{Error, Result};
+use crate::export::text::{TextCompression, TextFormat};
 use crate::export::{self, Exported, PlanExport};
 use crate::intact;
 use crate::listing::{Entry, Listing, Maker};
@@ -20,26 +21,48 @@ use crate::printer::Printer;
 use crate::recipe::ByteSize;
 use crate::watch::Watch;
 
-/// The flags of the command.
-#[derive(Clone, Debug)]
+/// Flags of `export`.
+#[derive(Clone, Debug, Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["megatron", "npy", "plan_npy", "jsonl", "parquet"])))]
 pub struct ExportArgs {
-    /// Folder of the build.
-    pub out: PathBuf,
-    /// Folder of the NumPy files; `OUT/export` when absent.
-    pub to: Option<PathBuf>,
-    /// Megatron-LM's index beside each shard.
+    /// Write Megatron-LM's .idx next to each shard; the tokens are not copied
+    #[arg(long)]
     pub megatron: bool,
-    /// The tokens of each shard as NumPy files.
+    /// Write the tokens of each shard, and the ends of its documents, as .npy
+    #[arg(long)]
     pub npy: bool,
-    /// The plan as NumPy files.
+    /// Write which tokens make up each sample of the plan, as .npy
+    #[arg(long)]
     pub plan_npy: bool,
-    /// Samples of the plan; all when absent.
+    /// Write the texts of the kept documents, after all rules and cuts, to a folder as JSON Lines
+    #[arg(long, value_name = "DIR")]
+    pub jsonl: Option<PathBuf>,
+    /// Write the texts of the kept documents to a folder as Parquet
+    #[arg(long, value_name = "DIR")]
+    pub parquet: Option<PathBuf>,
+    /// Compression of the texts
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = TextCompression::Zstd)]
+    pub compression: TextCompression,
+    /// Text of a file, in bytes as read, at least 1KiB
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = parse_file_size)]
+    pub file_size: ByteSize,
+    /// Threads that write texts [default: one for each core]; the result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Samples of the plan, such as 0..1000 [default: all]
+    #[arg(long, value_name = "A..B", requires = "plan_npy", value_parser = parse_range)]
     pub range: Option<Range<u64>>,
-    /// The sequences of the plan too.
+    /// Write the sequences too: tokens, targets, segments
+    #[arg(long, requires = "plan_npy")]
     pub rows: bool,
-    /// The texts of the documents.
-    pub texts: Vec<TextArgs>,
-    /// Print as JSON.
+    /// Folder of the .npy files [default: OUT/export]
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// Folder of the build and its plan
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// List the files as JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -48,14 +71,14 @@ pub struct ExportArgs {
 /// # Errors
 /// The build or the plan is missing or damaged, the range is past the end, a file that is not ours is in the way, or a write fails.
 pub fn run(args: &ExportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
-    if let [first, second] = &args.texts[..]
-        && first.to == second.to
-    {
+    if args.jsonl.is_some() && args.jsonl == args.parquet {
         return Err(Error::Usage("--jsonl and --parquet need folders of their own".to_owned()));
     }
     let mut files: Vec<Exported> = Vec::new();
-    for wanted in &args.texts {
-        files.extend(text::run(&args.out, wanted, printer, &stop)?);
+    for (to, format) in [(&args.jsonl, TextFormat::Jsonl), (&args.parquet, TextFormat::Parquet)] {
+        if let Some(to) = to {
+            files.extend(text::run(args, to, format, printer, &stop)?);
+        }
     }
     if args.megatron || args.npy || args.plan_npy {
         files.extend(arrays(args, printer, stop)?);
@@ -177,13 +200,19 @@ fn claim(args: &ExportArgs, manifest: &Manifest, to: &Path) -> Result<Vec<(PathB
 }
 
 /// `A..B`: samples `A` to `B - 1`.
-///
-/// # Errors
-/// It does not have this form; the message says so.
-pub fn parse_range(text: &str) -> std::result::Result<Range<u64>, String> {
+fn parse_range(text: &str) -> std::result::Result<Range<u64>, String> {
     let parts = text.split_once("..").and_then(|(a, b)| Some(a.parse::<u64>().ok()?..b.parse::<u64>().ok()?));
     let range = parts.filter(|range| range.start < range.end);
     range.ok_or_else(|| "expected A..B with A below B, such as 0..1000".to_owned())
+}
+
+/// A size of at least 1 KiB: a smaller one would make a file of each document.
+fn parse_file_size(text: &str) -> std::result::Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    match size.0 {
+        0..1024 => Err(format!("{size} is too small; expected at least 1KiB")),
+        _ => Ok(size),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_llm::{Cache, Client};
 use moe_shards::atomic::AtomicFile;
 use serde_json::{Value, json};
@@ -21,38 +22,53 @@ use crate::grade::rubric::Rubric;
 use crate::listing;
 use crate::printer::Printer;
 
-/// The flags of the command.
-#[derive(Clone, Debug)]
+/// Flags of `grade`.
+#[derive(Clone, Debug, Args)]
 pub struct GradeArgs {
-    /// Files, folders or globs.
+    /// Files, folders or globs
+    #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Field with the text.
+    /// Field with the text
+    #[arg(long, value_name = "FIELD", default_value = "text")]
     pub text: String,
-    /// Field with the name of the document; file and offset when absent.
+    /// Field with the name of the document [default: file and offset]
+    #[arg(long, value_name = "FIELD")]
     pub id: Option<String>,
-    /// Documents at most, drawn by `seed`; all when absent.
+    /// Grade N documents, drawn by the hash of their texts [default: all]
+    #[arg(long, value_name = "N")]
     pub max_docs: Option<usize>,
-    /// Seed of the draw.
+    /// Seed of the draw
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// The rubric; the educational one when absent.
+    /// File that says what the scores mean [default: configs/rubrics/educational.toml]
+    #[arg(long, value_name = "FILE")]
     pub rubric: Option<PathBuf>,
-    /// The server to ask; without one, grades come from the cache only.
-    pub server: Option<ServerArgs>,
-    /// Name of the model.
+    /// Without --base-url only the cache is used
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Name of the model on the server
+    #[arg(long, value_name = "NAME")]
     pub model: String,
-    /// Its revision.
+    /// Distinguishes files of that name, such as a commit or a quantization; part of every key
+    #[arg(long, value_name = "TEXT", default_value = "")]
     pub revision: String,
-    /// How to request JSON.
-    pub format: ResponseFormat,
-    /// Folder of the cache.
+    /// How to request JSON from the server
+    #[arg(long, value_enum, default_value_t)]
+    pub response_format: ResponseFormat,
+    /// Folder of the answers
+    #[arg(long, value_name = "DIR", default_value = "out/grade/cache")]
     pub cache: PathBuf,
-    /// JSONL of `id` and `score` to compare with.
+    /// Compare with these scores: JSON lines with `id` and `score`, as `classifier apply` prints them
+    #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
-    /// File for the grades; stdout when absent.
+    /// File for the grades [default: stdout]
+    #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write the text of each document next to its grade.
+    /// Write the texts next to the grades
+    #[arg(long)]
     pub with_text: bool,
-    /// Print the summary as JSON on stdout.
+    /// Print the summary as JSON on stdout
+    #[arg(long, requires = "output")]
     pub json: bool,
 }
 
@@ -94,8 +110,9 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     let rubric = Rubric::read(args.rubric.as_deref())?;
     let scores = args.scores.as_deref().map(read_scores).transpose()?;
     let files = Files::find(&args.paths, &args.text, args.id.as_deref())?;
-    let judge = Judge::new(args.model.clone(), args.revision.clone(), rubric, args.format);
-    let client = args.server.as_ref().map(ServerArgs::client).transpose()?;
+    let judge = Judge::new(args.model.clone(), args.revision.clone(), rubric, args.response_format);
+    let server = args.server.base_url.as_deref();
+    let client = server.map(|url| args.server.client(url)).transpose()?;
     let cache = match &client {
         Some(_) => Cache::open(&args.cache)?,
         None => Cache::open_read_only(&args.cache)?,
@@ -104,9 +121,9 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     let chosen = args.max_docs.map(|n| files.choose(n, args.seed)).transpose()?;
     let draw = Draw { files, chosen };
 
-    if let (Some(server), Some(client)) = (&args.server, &client) {
+    if let (Some(url), Some(client)) = (server, &client) {
         let (model, rubric) = (&args.model, &judge.rubric.name);
-        printer.note(&format!("asking {model} at {} by the rubric `{rubric}`", server.base_url));
+        printer.note(&format!("asking {model} at {url} by the rubric `{rubric}`"));
         ask(&judge, &draw, client, &mut cache, printer, &stop)?;
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_shards::Manifest;
 use serde_json::json;
 
@@ -18,25 +19,47 @@ use crate::recipe::inputs::{self, InputFile};
 use crate::tokenizer::{Encoder, EncoderOptions};
 use crate::watch::Watch;
 
-/// The flags of the command.
-#[derive(Clone, Debug)]
+/// Flags of `import`.
+#[derive(Clone, Debug, Args)]
+#[command(group(clap::ArgGroup::new("kind").required(true).args(["megatron", "npy", "datatrove"])))]
 pub struct ImportArgs {
-    /// Kind of the files.
-    pub kind: Kind,
-    /// Files, folders and patterns.
-    pub paths: Vec<PathBuf>,
-    /// The tokenizer that made the tokens.
+    /// Megatron-LM's NAME.idx and NAME.bin; the name without ending, a folder, or a pattern
+    #[arg(long, value_name = "PREFIX", num_args = 1..)]
+    pub megatron: Vec<PathBuf>,
+    /// NumPy files with one row of tokens, in which documents end with the end-of-document token
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub npy: Vec<PathBuf>,
+    /// datatrove's NAME.ds, NAME.ds.index and NAME.ds.metadata
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub datatrove: Vec<PathBuf>,
+    /// The tokenizer that made the tokens, a tokenizer.json
+    #[arg(long, value_name = "FILE")]
     pub tokenizer: PathBuf,
-    /// Its end-of-document token, if the file does not say.
+    /// End-of-document token, if it cannot be derived from the file
+    #[arg(long, value_name = "TOKEN")]
     pub eod: Option<String>,
-    /// Name of the source.
+    /// Name of the source
+    #[arg(long, value_name = "NAME", default_value = "imported")]
     pub source: String,
-    /// Folder of the shards.
+    /// Folder of the shards, empty or new
+    #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Most bytes of a shard.
+    /// Largest size of a shard's tokens, in bytes
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub shard_bytes: ByteSize,
-    /// Print the ledger as JSON.
+    /// Print the ledger as JSON on stdout
+    #[arg(long)]
     pub json: bool,
+}
+
+impl ImportArgs {
+    fn kind(&self) -> (Kind, &[PathBuf]) {
+        match (self.megatron.is_empty(), self.npy.is_empty()) {
+            (false, _) => (Kind::Megatron, &self.megatron),
+            (_, false) => (Kind::Npy, &self.npy),
+            _ => (Kind::Datatrove, &self.datatrove),
+        }
+    }
 }
 
 /// Runs the command.
@@ -48,7 +71,8 @@ pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     if args.source.is_empty() || !args.source.bytes().all(allowed) {
         return Err(Error::Usage(format!("--source {:?} may hold only a-z, 0-9, `_` and `-`", args.source)));
     }
-    let files = files(args)?;
+    let (kind, paths) = args.kind();
+    let files = files(kind, paths)?;
     let options = EncoderOptions { eod: args.eod.clone(), ..EncoderOptions::default() };
     let encoder = Encoder::shared(&args.tokenizer, &options)?;
     let tokenizer_file = std::fs::read(&args.tokenizer).map_err(Error::io(&args.tokenizer, "read"))?;
@@ -60,7 +84,7 @@ pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
     check_folder(&args.out)?.clear()?;
     let bar = printer.work_bar("import", 0, "documents");
     let watch = Watch::new(stop, bar.clone());
-    let corpora = files.iter().map(|file| Corpus::open(args.kind, file, tokenizer.eod, &watch));
+    let corpora = files.iter().map(|file| Corpus::open(kind, file, tokenizer.eod, &watch));
     let mut corpora = corpora.collect::<Result<Vec<Corpus>>>()?;
     import::name(&mut corpora)?;
     // One pass to find the families, one to write.
@@ -93,23 +117,23 @@ pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Resul
 }
 
 /// The files of this kind at the paths.
-fn files(args: &ImportArgs) -> Result<Vec<InputFile>> {
+fn files(kind: Kind, paths: &[PathBuf]) -> Result<Vec<InputFile>> {
     let path = |path: &PathBuf| {
         let path = path.to_string_lossy().into_owned();
         // Megatron's own programs take the path without its extension.
-        match args.kind == Kind::Megatron && !Path::new(&path).is_dir() && !path.ends_with(".idx") {
+        match kind == Kind::Megatron && !Path::new(&path).is_dir() && !path.ends_with(".idx") {
             true => format!("{}.idx", path.strip_suffix(".bin").unwrap_or(&path)),
             false => path,
         }
     };
-    let paths: Vec<String> = args.paths.iter().map(path).collect();
+    let paths: Vec<String> = paths.iter().map(path).collect();
     let found = inputs::find(Path::new(""), &paths).map_err(|messages| {
         let problem = |message| Problem { file: None, line: None, key: String::new(), message };
         Error::Recipe { problems: messages.into_iter().map(problem).collect() }
     })?;
-    let files: Vec<InputFile> = found.into_iter().filter(|file| args.kind.takes(&file.path)).collect();
+    let files: Vec<InputFile> = found.into_iter().filter(|file| kind.takes(&file.path)).collect();
     if files.is_empty() {
-        let expected = match args.kind {
+        let expected = match kind {
             Kind::Megatron => "NAME.idx",
             Kind::Npy => "NAME.npy",
             Kind::Datatrove => "NAME.ds",

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use moe_report::Page;
 use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
@@ -20,41 +21,48 @@ use crate::filter::Chain;
 use crate::filter::chain::Workspace;
 use crate::grade::documents::{Document, Files};
 use crate::listing::check_single;
+use crate::mix::count;
 use crate::printer::Printer;
 use crate::recipe::profile;
 
 /// Characters of a text to show.
 const SHOWN_CHARS: usize = 1500;
 
-/// The flags of the command.
-#[derive(Clone, Debug)]
+/// Flags of `label`.
+#[derive(Clone, Debug, Args)]
 pub struct LabelArgs {
-    /// Files of documents.
+    /// Files, folders or globs
+    #[arg(required_unless_present = "compare", conflicts_with = "compare", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Field with the text.
+    /// Field with the text
+    #[arg(long, value_name = "FIELD", default_value = "text")]
     pub text: String,
-    /// Field with the name.
+    /// Field with the name of the document [default: file and offset]
+    #[arg(long, value_name = "FIELD")]
     pub id: Option<String>,
-    /// Number of documents to draw.
-    pub n: usize,
-    /// Seed of the draw.
+    /// Documents to draw, by the hash of their texts
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count::parse_u32)]
+    pub n: u32,
+    /// Seed of the draw
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// File of labels, to which answers are appended.
+    /// File of labels; answers are appended, and documents already in it are not asked about again
+    #[arg(short, long, value_name = "FILE", default_value = "labels.jsonl")]
     pub output: PathBuf,
-}
-
-/// The flags of the comparison.
-#[derive(Clone, Debug)]
-pub struct CompareArgs {
-    /// File of labels.
-    pub labels: PathBuf,
-    /// A classifier.
+    /// Compare the published profiles, length and a classifier with the labels of a file
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+    /// The classifier, from `moe-data classifier train` or fastText
+    #[arg(long, value_name = "FILE", requires = "compare")]
     pub model: Option<PathBuf>,
-    /// Label of a model of fastText.
+    /// Label of a model of fastText
+    #[arg(long, value_name = "LABEL", requires = "model")]
     pub label: Option<String>,
-    /// Page to write.
+    /// Write the comparison as a page too
+    #[arg(long, value_name = "FILE", requires = "compare")]
     pub page: Option<PathBuf>,
-    /// Print JSON.
+    /// Print the comparison as JSON on stdout
+    #[arg(long, requires = "compare")]
     pub json: bool,
 }
 
@@ -67,15 +75,24 @@ struct Label {
     text: String,
 }
 
-/// Shows documents and asks whether each is good; `answers` is standard input.
+/// Runs the command; `answers` is standard input.
 ///
 /// # Errors
-/// A file cannot be read, or the file of labels is not one or cannot be written.
+/// A file or the model cannot be read, the file of labels is not one or cannot be written, or the labels to compare with are all good
+/// or all bad.
 pub fn run(args: &LabelArgs, answers: impl BufRead, printer: &Printer) -> Result<()> {
+    match &args.compare {
+        Some(labels) => compare(args, labels, printer),
+        None => ask(args, answers, printer),
+    }
+}
+
+/// Shows documents and asks whether each is good.
+fn ask(args: &LabelArgs, answers: impl BufRead, printer: &Printer) -> Result<()> {
     let known: BTreeSet<Hash> =
         read(&args.output, true)?.iter().map(|label| Hash::of(label.text.as_bytes())).collect();
     let files = Files::find(&args.paths, &args.text, args.id.as_deref())?;
-    let chosen = files.choose(args.n, args.seed)?;
+    let chosen = files.choose(args.n as usize, args.seed)?;
     let mut documents: Vec<Document> = Vec::new();
     for (place, document) in files.documents().enumerate() {
         let document = document?;
@@ -152,16 +169,13 @@ struct Judge {
 }
 
 /// Compares profiles, length and a classifier with labels.
-///
-/// # Errors
-/// The labels or the model cannot be read, or there are no good or no bad documents.
-pub fn compare(args: &CompareArgs, printer: &Printer) -> Result<()> {
-    let labels = read(&args.labels, false)?;
+fn compare(args: &LabelArgs, file: &Path, printer: &Printer) -> Result<()> {
+    let labels = read(file, false)?;
     let n_good = labels.iter().filter(|label| label.good).count();
     if n_good == 0 || n_good == labels.len() {
         let message = format!(
             "{} has {n_good} good and {} bad documents; label some of both kinds",
-            args.labels.display(),
+            file.display(),
             labels.len() - n_good
         );
         return Err(Error::Usage(message));
@@ -201,7 +215,7 @@ pub fn compare(args: &CompareArgs, printer: &Printer) -> Result<()> {
         let scored = scores.iter().flatten().zip(&labels).map(|(score, label)| (*score, label.good));
         let scored: Vec<Scored> = scored.collect();
         check_single(path, |start| Page::is_by(start, page::GENERATOR))?;
-        let page = page::page(&args.labels, &judges, [n_good, labels.len() - n_good], &scored);
+        let page = page::page(file, &judges, [n_good, labels.len() - n_good], &scored);
         moe_shards::atomic::write_file(path, page.html().as_bytes())?;
         printer.note(&format!("page     {}", path.display()));
     }

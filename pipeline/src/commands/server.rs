@@ -4,24 +4,30 @@ use std::cell::RefCell;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use clap::Args;
 use moe_llm::{Cache, Client, ClientConfig, Conversation, Progress};
 use moe_report::progress::Bar;
 
 use crate::error::{Error, Result};
 use crate::printer::Printer;
 
-/// A server, and how to ask it.
-#[derive(Clone, Debug)]
+/// How a server is asked.
+#[derive(Clone, Debug, Args)]
 pub struct ServerArgs {
-    /// Address of the server, up to and without `/chat/completions`.
-    pub base_url: String,
-    /// Name of the environment variable with the API key.
+    /// Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Name of the environment variable that holds the API key
+    #[arg(long, value_name = "NAME")]
     pub api_key_env: Option<String>,
-    /// Most requests in flight.
+    /// Most requests in flight; the client finds how many the server handles best
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub concurrency: u32,
-    /// Seconds for one request.
-    pub deadline_secs: u64,
-    /// Ask given-up requests again.
+    /// Seconds for one request
+    #[arg(long, value_name = "SECS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    pub deadline: u64,
+    /// Ask again the questions that the server could not answer
+    #[arg(long)]
     pub retry_poisoned: bool,
 }
 
@@ -29,18 +35,18 @@ pub struct ServerArgs {
 const FIRST_CONCURRENCY: u32 = 8;
 
 impl ServerArgs {
-    /// A client for the server; nothing is sent yet.
+    /// A client for the server at this address; nothing is sent yet.
     ///
     /// # Errors
     /// A setting cannot be used, or the variable of the API key is not set.
-    pub(super) fn client(&self) -> Result<Client> {
+    pub(super) fn client(&self, base_url: &str) -> Result<Client> {
         Ok(Client::new(ClientConfig {
             api_key_env: self.api_key_env.clone(),
             concurrency: self.concurrency.min(FIRST_CONCURRENCY),
             max_concurrency: self.concurrency,
-            deadline: Duration::from_secs(self.deadline_secs),
+            deadline: Duration::from_secs(self.deadline),
             retry_poisoned: self.retry_poisoned,
-            ..ClientConfig::new(self.base_url.as_str())
+            ..ClientConfig::new(base_url)
         })?)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use moe_llm::{Cache, Completion, Conversation, Failure, Key, Message, Request, Sampling, Step};
 use moe_shards::Hash;
 use serde_json::{Value, json};
@@ -21,14 +22,14 @@ const WRONG_BYTES: usize = 16 << 10;
 const FORM: &str = "Answer with one JSON object and nothing else: {\"reason\": \"one short sentence\", \"score\": N}, where N is a whole number from 0 to 5.";
 
 /// How to request JSON from the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ResponseFormat {
-    /// In words only, for servers without `response_format`.
+    /// In words only
     None,
-    /// `{"type": "json_object"}`: any JSON.
+    /// Any JSON object
     #[default]
     JsonObject,
-    /// `{"type": "json_schema", ...}`: JSON with these members.
+    /// A JSON object with these members
     JsonSchema,
 }
 

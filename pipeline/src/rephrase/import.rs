@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use moe_llm::{Completion, Key, Sampling, Usage};
 use moe_shards::Hash;
 use rayon::prelude::*;
@@ -33,13 +34,13 @@ use crate::tables::rows::Blob;
 use crate::watch::Watch;
 
 /// Which program wrote the records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Layout {
-    /// `id`, `style`, `text`, `model`, and optionally `source`.
+    /// Fields id, style, text, model
     Plain,
-    /// `generation` and `model_name` of distilabel's `TextGeneration`, besides `id`, `style` and `source` of its input.
+    /// What distilabel's TextGeneration adds to id and style: generation, model_name
     Distilabel,
-    /// `metadata.rollout_results` of datatrove's `InferenceRunner`: a list of texts, or of objects with `text` and `finish_reason`.
+    /// datatrove's InferenceRunner: id, and metadata.rollout_results
     Datatrove,
 }
 

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::ExportArgs;
 use crate::document::Count;
 use crate::engine::LocalEngine;
 use crate::error::{Error, Result};
@@ -26,21 +27,6 @@ use crate::recipe::ByteSize;
 use crate::tables;
 use crate::tables::parts::Parts;
 use crate::watch::Watch;
-
-/// The flags of the command.
-#[derive(Clone, Debug)]
-pub struct TextArgs {
-    /// Folder of the files.
-    pub to: PathBuf,
-    /// Their format.
-    pub format: TextFormat,
-    /// Their compression.
-    pub compression: TextCompression,
-    /// Text of a file, in bytes as read.
-    pub file_size: ByteSize,
-    /// Threads; one for each core when absent.
-    pub threads: Option<usize>,
-}
 
 /// Describes a finished export in its folder.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -77,24 +63,32 @@ const VERSION: u32 = 1;
 ///
 /// # Errors
 /// The build is unfinished or its work folder is gone, the folder holds other things, or a write fails.
-pub fn run(out: &Path, args: &TextArgs, printer: &Printer, stop: &Arc<AtomicBool>) -> Result<Vec<Exported>> {
+pub(super) fn run(
+    args: &ExportArgs,
+    to: &Path,
+    format: TextFormat,
+    printer: &Printer,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<Exported>> {
+    let out = &args.out;
     publish::finished_parts(out)?;
     let _lock = OutputLock::acquire(out)?;
     // A build may have been running until now.
     let parts = publish::finished_parts(out)?;
     let ledger = Ledger::read(out)?;
     let work = out.join("work");
-    let identity = identity(&parts, args);
-    let mut listing = match claim_folder(&args.to, identity)? {
+    let identity = identity(&parts, args, format);
+    let mut listing = match claim_folder(to, identity)? {
         Target::Done(files) => {
-            printer.note(&format!("nothing changed: {} holds this export", args.to.display()));
+            printer.note(&format!("nothing changed: {} holds this export", to.display()));
             return Ok(files);
         }
         Target::Free(listing) => listing,
     };
-    let _to_lock = OutputLock::acquire(&args.to)?;
+    let _to_lock = OutputLock::acquire(to)?;
 
-    let threads = args.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
+    let threads =
+        args.threads.map(usize::from).or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let engine = LocalEngine::new(threads.unwrap_or(1))?;
     let n_bytes = ledger.sources.values().map(|source| source.kept.bytes).sum();
     let watch = Watch::new(stop.clone(), printer.bar("select", n_bytes));
@@ -106,7 +100,7 @@ pub fn run(out: &Path, args: &TextArgs, printer: &Printer, stop: &Arc<AtomicBool
         check_same(out, source, "documents", n_docs, entry.kept.docs)?;
     }
     let files = text::layout(&work, &parts, &selection, args.file_size.0)?;
-    let ending = args.format.ending(args.compression);
+    let ending = format.ending(args.compression);
     let name = |file: &FilePlan| format!("{}.{ending}", file.name);
     let names: BTreeSet<String> = files.iter().map(name).chain([FINISHED.to_owned()]).collect();
     // Remains of a killed export.
@@ -115,7 +109,7 @@ pub fn run(out: &Path, args: &TextArgs, printer: &Printer, stop: &Arc<AtomicBool
     let watch = Watch::new(stop.clone(), printer.bar("export", n_bytes));
     let written = engine.install(|| {
         let write = |file: &FilePlan| {
-            let (path, how) = (args.to.join(name(file)), (args.format, args.compression));
+            let (path, how) = (to.join(name(file)), (format, args.compression));
             text::write(&work, &parts, &selection, file, &path, how, &watch)
         };
         files.par_iter().map(write).collect::<Result<Vec<_>>>()
@@ -134,7 +128,7 @@ pub fn run(out: &Path, args: &TextArgs, printer: &Printer, stop: &Arc<AtomicBool
     let finished = Finished {
         version: VERSION,
         identity,
-        format: args.format,
+        format,
         compression: args.compression,
         file_size: args.file_size.0,
         sources,
@@ -156,24 +150,19 @@ pub fn run(out: &Path, args: &TextArgs, printer: &Printer, stop: &Arc<AtomicBool
         sum += *count;
         sum
     });
-    printer.note(&format!(
-        "{} documents, {} of text in {}",
-        sum.docs,
-        ByteSize(sum.bytes),
-        args.to.display()
-    ));
+    printer.note(&format!("{} documents, {} of text in {}", sum.docs, ByteSize(sum.bytes), to.display()));
     Ok(written.into_iter().map(|(exported, _)| exported).collect())
 }
 
 /// Digest of the documents and their output format. Tables count by their paths in the work folder, which contain the
 /// fingerprints of the tasks that made them.
-fn identity(parts: &Parts, args: &TextArgs) -> Hash {
+fn identity(parts: &Parts, args: &ExportArgs, format: TextFormat) -> Hash {
     let parts_of = parts.parts.iter().map(|part| {
         let tables = [&part.documents, &part.kept, &part.removed, &part.cuts, &part.families];
         json!([part.source, tables, part.scores, part.tags, part.tokens])
     });
     let parts_of: Vec<_> = parts_of.collect();
-    let how = json!([args.format, args.compression, args.file_size.0]);
+    let how = json!([format, args.compression, args.file_size.0]);
     json::digest(&json!([VERSION, parts_of, parts.quality_edges, how]))
 }
 

@@ -1,10 +1,10 @@
 //! Asking: every chosen pair of document and style is a conversation; the client runs many of them at once.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_llm::Cache;
 
 use super::{Setup, WhatArgs, cache_folder, dry_run, folder, judge, say};
@@ -16,16 +16,20 @@ use crate::rephrase::choice::Selection;
 use crate::rephrase::job::{Job, Talk};
 use crate::rephrase::parents::Place;
 
-/// The flags of the command.
-#[derive(Clone, Debug)]
+/// Flags of `rephrase`.
+#[derive(Clone, Debug, Args)]
 pub struct AskArgs {
-    /// What to ask.
+    /// What is asked
+    #[command(flatten)]
     pub what: WhatArgs,
-    /// The server to ask.
+    /// Who is asked
+    #[command(flatten)]
     pub server: ServerArgs,
-    /// Run this many documents, show them, and estimate the cost of all.
+    /// Run N documents, print them, and estimate the cost of all
+    #[arg(long, value_name = "N")]
     pub dry_run: Option<u64>,
-    /// Print the ledger as JSON.
+    /// Print the ledger as JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -33,11 +37,13 @@ pub struct AskArgs {
 ///
 /// # Errors
 /// Everything in [`Error`]; earlier answers are kept.
-pub fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
-    let out: &PathBuf = &args.what.out;
+pub(super) fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let missing = "--base-url is missing; name a server, or use one of validate, report, import, export-batch, import-batch";
+    let url = args.server.base_url.as_deref().ok_or_else(|| Error::Usage(missing.to_owned()))?;
+    let out = &args.what.out;
     let setup = Setup::new(&args.what)?;
     let _lock = OutputLock::acquire(out)?;
-    let client = args.server.client()?;
+    let client = args.server.client(url)?;
     let mut selection = setup.choose()?;
     let n_chosen = selection.chosen.len() as u64;
     if let Some(few) = args.dry_run {
@@ -47,9 +53,8 @@ pub fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     }
     let n_pairs: u64 = selection.chosen.iter().map(|chosen| chosen.styles.len() as u64).sum();
     printer.note(&format!(
-        "asking {} at {} for {n_pairs} variants of {} documents ({} of {} originals fit a style)",
-        args.what.model,
-        args.server.base_url,
+        "asking {} at {url} for {n_pairs} variants of {} documents ({} of {} originals fit a style)",
+        setup.model.name,
         selection.chosen.len(),
         selection.fitting,
         selection.originals

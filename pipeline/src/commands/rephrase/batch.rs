@@ -1,10 +1,11 @@
 //! `moe-data rephrase export-batch` and `import-batch`: the same questions as files, for hosts that answer batches.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_llm::{Cache, batch};
 
 use super::{Setup, WhatArgs, ask, cache_folder, folder, judge, say};
@@ -15,21 +16,53 @@ use crate::lock::OutputLock;
 use crate::printer::Printer;
 use crate::rephrase::parents::Place;
 
+/// Flags of `rephrase export-batch`.
+#[derive(Clone, Debug, Args)]
+pub struct ExportBatchArgs {
+    /// The file; further ones are FILE-00001 and so on, since hosts limit the size
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// What is asked
+    #[command(flatten)]
+    pub what: WhatArgs,
+    /// Export again the questions that the server could not answer
+    #[arg(long)]
+    pub retry_poisoned: bool,
+}
+
+/// Flags of `rephrase import-batch`.
+#[derive(Clone, Debug, Args)]
+pub struct ImportBatchArgs {
+    /// The answers, as the host returned them
+    #[arg(value_name = "ANSWERS")]
+    pub answers: PathBuf,
+    /// The exported file that they belong to
+    #[arg(long, value_name = "FILE")]
+    pub exported: PathBuf,
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Print the ledger as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Writes the currently open questions. Chunks that need the answer to an earlier one come in a later round.
 ///
 /// # Errors
 /// The build, the styles, the cache or the file cannot be used.
-pub fn export(args: &WhatArgs, file: &Path, retry_poisoned: bool, printer: &Printer) -> Result<()> {
+pub(super) fn export(args: &ExportBatchArgs, printer: &Printer) -> Result<()> {
+    let (file, out) = (&args.file, &args.what.out);
     listing::check_single(file, |start| start.starts_with("{\"custom_id\":\""))?;
-    let setup = Setup::new(args)?;
-    let _lock = OutputLock::acquire(&args.out)?;
+    let setup = Setup::new(&args.what)?;
+    let _lock = OutputLock::acquire(out)?;
     let selection = setup.choose()?;
-    let cache = sound(Cache::open(&cache_folder(&args.out))?, printer);
-    setup.settings.write(&folder(&args.out))?;
+    let cache = sound(Cache::open(&cache_folder(out))?, printer);
+    setup.settings.write(&folder(out))?;
     let places: Vec<Place> = selection.chosen.iter().map(|chosen| chosen.place).collect();
     let broken = RefCell::new(None);
     let talks = ask::talks(&setup, &selection, &places, &broken);
-    let exported = batch::export(talks, &cache, file, batch::ExportLimits::default(), retry_poisoned);
+    let exported = batch::export(talks, &cache, file, batch::ExportLimits::default(), args.retry_poisoned);
     if let Some(error) = broken.into_inner() {
         return Err(error);
     }
@@ -55,19 +88,13 @@ pub fn export(args: &WhatArgs, file: &Path, retry_poisoned: bool, printer: &Prin
 ///
 /// # Errors
 /// Nothing was exported yet, or a file cannot be used.
-pub fn import(
-    out: &Path,
-    answers: &Path,
-    exported: &Path,
-    json: bool,
-    printer: &Printer,
-    stop: Arc<AtomicBool>,
-) -> Result<()> {
+pub(super) fn import(args: &ImportBatchArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let out = &args.out;
     let setup = Setup::read(out, None)?;
     let _lock = OutputLock::acquire(out)?;
-    let keys = batch::exported_keys(exported)?;
+    let keys = batch::exported_keys(&args.exported)?;
     let mut cache = sound(Cache::open(&cache_folder(out))?, printer);
-    let imported = batch::import(answers, &keys, &mut cache)?;
+    let imported = batch::import(&args.answers, &keys, &mut cache)?;
     cache.flush()?;
     let sum = |counts: &std::collections::BTreeMap<String, u64>| counts.values().sum::<u64>();
     printer.note(&format!(
@@ -86,6 +113,6 @@ pub fn import(
     }
     let selection = setup.choose()?;
     let ledger = judge::assemble(&setup, &selection, &cache, out, printer, stop, |_| Ok(()))?;
-    say(printer, &folder(out), &ledger, json);
+    say(printer, &folder(out), &ledger, args.json);
     Ok(())
 }

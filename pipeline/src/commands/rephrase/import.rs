@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_shards::terminal::escape_line;
 
 use super::say;
@@ -17,26 +18,35 @@ use crate::rephrase::parents::Originals;
 use crate::rephrase::style::Style;
 use crate::watch::Watch;
 
-/// The flags of the command.
-#[derive(Clone, Debug)]
+/// Flags of `rephrase import`.
+#[derive(Clone, Debug, Args)]
 pub struct ImportArgs {
-    /// Files of records.
+    /// Files of records: JSON Lines, Parquet, Arrow, CSV, also compressed; folders and patterns
+    #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// Folder of the build.
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Folder for what passes.
+    /// Folder for what passes [default: OUT/rephrase-import]
+    #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
-    /// Which program wrote the records.
+    /// Which program wrote the records
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Layout::Plain)]
     pub layout: Layout,
-    /// Style of records without one.
+    /// Style of records without one
+    #[arg(long, value_name = "NAME")]
     pub style: Option<String>,
-    /// Model of records without one.
+    /// Model of records without one
+    #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
-    /// Folder of the style files.
+    /// Folder of the style files, whose limits apply; a style without a file has the default limits
+    #[arg(long, value_name = "DIR", default_value = "configs/styles")]
     pub styles_dir: PathBuf,
-    /// License of what the model wrote.
+    /// License of what the model wrote, stored with every variant
+    #[arg(long = "license", alias = "licence", value_name = "TEXT")]
     pub licence: Option<String>,
-    /// Print the ledger as JSON.
+    /// Print the ledger as JSON on stdout
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -44,7 +54,7 @@ pub struct ImportArgs {
 ///
 /// # Errors
 /// The build, a file or a style cannot be used; a record names no style.
-pub fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+pub(super) fn run(args: &ImportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let originals = Originals::open(&args.out)?;
     let fields = FieldPaths {
         text: args.layout.text_field().to_owned(),

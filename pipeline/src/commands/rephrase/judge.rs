@@ -1,9 +1,10 @@
 //! Judging: from the cache to files, without a server.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::Args;
 use moe_llm::Cache;
 use moe_shards::atomic;
 
@@ -18,23 +19,49 @@ use crate::rephrase::record::Ledger;
 use crate::rephrase::report::{Report, TITLE};
 use crate::watch::Watch;
 
+/// Flags of `rephrase validate`.
+#[derive(Clone, Debug, Args)]
+pub struct ValidateArgs {
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Folder of the style files [default: the one used for asking]
+    #[arg(long, value_name = "DIR")]
+    pub styles_dir: Option<PathBuf>,
+    /// Print the ledger as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `rephrase report`.
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Folder of the style files [default: the one used for asking]
+    #[arg(long, value_name = "DIR")]
+    pub styles_dir: Option<PathBuf>,
+    /// The page
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub output: PathBuf,
+    /// Samples of each style, accepted and rejected
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub samples: usize,
+}
+
 /// `moe-data rephrase validate`: judges the answers again with the current limits.
 ///
 /// # Errors
 /// Nothing was asked yet, a template changed, or a file cannot be used.
-pub fn validate(
-    out: &Path,
-    styles_dir: Option<&Path>,
-    json: bool,
-    printer: &Printer,
-    stop: Arc<AtomicBool>,
-) -> Result<()> {
-    let setup = Setup::read(out, styles_dir)?;
+pub(super) fn validate(args: &ValidateArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let out = &args.out;
+    let setup = Setup::read(out, args.styles_dir.as_deref())?;
     let _lock = OutputLock::acquire(out)?;
     let selection = setup.choose()?;
     let cache = open(out, printer)?;
     let ledger = assemble(&setup, &selection, &cache, out, printer, stop, |_| Ok(()))?;
-    say(printer, &folder(out), &ledger, json);
+    say(printer, &folder(out), &ledger, args.json);
     Ok(())
 }
 
@@ -42,20 +69,14 @@ pub fn validate(
 ///
 /// # Errors
 /// As [`validate`], or the page cannot be written.
-pub fn report(
-    out: &Path,
-    page: &Path,
-    styles_dir: Option<&Path>,
-    n_samples: usize,
-    printer: &Printer,
-    stop: Arc<AtomicBool>,
-) -> Result<()> {
+pub(super) fn report(args: &ReportArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let (out, page) = (&args.out, &args.output);
     listing::check_single(page, |start| start.contains(TITLE))?;
-    let setup = Setup::read(out, styles_dir)?;
+    let setup = Setup::read(out, args.styles_dir.as_deref())?;
     let _lock = OutputLock::acquire(out)?;
     let selection = setup.choose()?;
     let cache = open(out, printer)?;
-    let mut report = Report::new(n_samples);
+    let mut report = Report::new(args.samples);
     let ledger = assemble(&setup, &selection, &cache, out, printer, stop, |outcome| {
         report.see(outcome);
         Ok(())

@@ -11,15 +11,19 @@ mod import;
 mod judge;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use clap::{Args, Subcommand};
 use moe_llm::Cache;
 
-pub use self::ask::{AskArgs, run as ask};
-pub use self::batch::{export, import as import_batch};
-pub use self::import::{ImportArgs, run as import};
-pub use self::judge::{report, validate};
+pub use self::ask::AskArgs;
+pub use self::batch::{ExportBatchArgs, ImportBatchArgs};
+pub use self::import::ImportArgs;
+pub use self::judge::{ReportArgs, ValidateArgs};
 use crate::commands::server::sound;
 use crate::error::{Error, Result};
+use crate::mix::count;
 use crate::printer::Printer;
 use crate::rephrase::choice::{Choice, Selection};
 use crate::rephrase::job::Model;
@@ -28,27 +32,78 @@ use crate::rephrase::record::Ledger;
 use crate::rephrase::settings::{self, Settings};
 use crate::rephrase::style::{self, Style};
 
-/// Decides which questions are asked.
-#[derive(Clone, Debug)]
+/// Flags of `rephrase` itself, and its other verbs.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct RephraseArgs {
+    /// Verbs that do not ask a server
+    #[command(subcommand)]
+    pub verb: Option<RephraseVerb>,
+    /// What is asked, and whom
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// The other verbs.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RephraseVerb {
+    /// Judge the answers again with the current limits of the style files, without a server
+    Validate(ValidateArgs),
+    /// Write a page with samples side by side, counts, and histograms of what the gates measured
+    Report(ReportArgs),
+    /// Judge variants that another program wrote and keep those that pass
+    Import(ImportArgs),
+    /// Write the open questions as a batch file (JSON lines) instead of asking a server
+    ExportBatch(ExportBatchArgs),
+    /// Read the answers of a batch, and judge them
+    ImportBatch(ImportBatchArgs),
+}
+
+/// What to ask.
+#[derive(Clone, Debug, Args)]
 pub struct WhatArgs {
-    /// Folder of the build.
+    /// Folder of the build
+    #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Name of the model on the server.
-    pub model: String,
-    /// Distinguishes files of that name.
+    /// Name of the model on the server
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Distinguishes files of that name, such as a commit or a quantization; part of every key
+    #[arg(long, value_name = "TEXT", default_value = "")]
     pub revision: String,
-    /// Names of styles; all of the folder when empty.
+    /// Styles, separated by commas [default: all in the folder]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub styles: Vec<String>,
-    /// Folder of the style files.
+    /// Folder of the style files
+    #[arg(long, value_name = "DIR", default_value = "configs/styles")]
     pub styles_dir: PathBuf,
-    /// Most styles of a document.
-    pub per_document: usize,
-    /// Most documents.
+    /// Most styles of a document
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub per_doc: usize,
+    /// Most documents [default: all]; a larger number later keeps these and adds more
+    #[arg(long, value_name = "N", value_parser = count::parse_u64)]
     pub max_docs: Option<u64>,
-    /// Seed of the choice.
+    /// Seed of the choice
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// License of what the model writes.
+    /// License of what the model writes, stored with every variant
+    #[arg(long = "license", alias = "licence", value_name = "TEXT")]
     pub licence: Option<String>,
+}
+
+/// Runs the command or one of its verbs. `stop` is set when the user asks to stop.
+///
+/// # Errors
+/// Everything in [`Error`]; earlier answers are kept.
+pub fn run(args: &RephraseArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    match &args.verb {
+        Some(RephraseVerb::Validate(args)) => judge::validate(args, printer, stop),
+        Some(RephraseVerb::Report(args)) => judge::report(args, printer, stop),
+        Some(RephraseVerb::Import(args)) => import::run(args, printer, stop),
+        Some(RephraseVerb::ExportBatch(args)) => batch::export(args, printer),
+        Some(RephraseVerb::ImportBatch(args)) => batch::import(args, printer, stop),
+        None => ask::run(&args.ask, printer, stop),
+    }
 }
 
 /// Folder of rephrasing in a build's folder.
@@ -72,15 +127,18 @@ struct Setup {
 impl Setup {
     /// Reads the build and the styles.
     fn new(args: &WhatArgs) -> Result<Setup> {
+        let missing =
+            || Error::Usage("--model is missing; give the name of the model on the server".to_owned());
+        let name = args.model.clone().ok_or_else(missing)?;
         let originals = Originals::open(&args.out)?;
         let styles = style::read_all(&args.styles_dir, &args.styles)?;
-        let model = Model { name: args.model.clone(), revision: args.revision.clone() };
-        if args.per_document == 0 {
+        let model = Model { name, revision: args.revision.clone() };
+        if args.per_doc == 0 {
             return Err(Error::Usage("--per-doc is 0; expected at least 1".to_owned()));
         }
         let choice = Choice {
             styles: &styles,
-            per_document: args.per_document,
+            per_document: args.per_doc,
             max_documents: args.max_docs,
             seed: args.seed,
         };

@@ -18,6 +18,7 @@ pub use self::select::{Columns, Duplicate, Selection};
 use std::borrow::Cow;
 use std::path::Path;
 
+use clap::ValueEnum;
 use moe_shards::FamilyId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -41,12 +42,12 @@ pub enum TextFormat {
 }
 
 /// How the files are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum TextCompression {
-    /// Zstandard, level 3.
+    /// Zstandard
     Zstd,
-    /// Gzip, level 6.
+    /// Gzip
     Gzip,
 }
 
