@@ -141,7 +141,7 @@ impl Printer {
         Bar::new(self.place(), name, total, Unit::Things(unit), held_bytes)
     }
 
-    /// Work of which nobody knows how progress.
+    /// Work of unknown length.
     pub fn wait(&self, name: &str) -> Bar {
         Bar::new(self.place(), name, 0, Unit::Unknown, held_bytes)
     }

@@ -1,4 +1,4 @@
-//! What a running task shares with the world: a request to stop, and how progress.
+//! What a running task shares with the outside: a request to stop, and its progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
