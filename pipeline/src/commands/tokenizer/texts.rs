@@ -26,7 +26,7 @@ pub(super) struct Text {
 }
 
 impl TextArgs {
-    /// Hands all texts to `take`, some megabytes at a time, and returns how many records were no documents. `bar` shows how progress.
+    /// Passes all texts to `take`, a few megabytes at a time, and returns how many records were not documents. `bar` shows the progress.
     ///
     /// # Errors
     /// A file cannot be read, no record is a document, or the error of `take`.
