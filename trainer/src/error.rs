@@ -65,8 +65,8 @@ impl Error {
         }
     }
 
-    /// For `map_err`: an I/O error with its action and path.
-    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    /// For `map_err`: an I/O error with its path and action.
+    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }

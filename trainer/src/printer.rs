@@ -86,7 +86,7 @@ impl Printer {
         let mut stdout = std::io::stdout().lock();
         match writeln!(stdout, "{}", terminal::escape(text.as_ref())).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(Error::io("write", Path::new("standard output"))(error))
+                Err(Error::io(Path::new("standard output"), "write")(error))
             }
             _ => Ok(()),
         }

@@ -51,8 +51,8 @@ pub fn has_begun(run: &Path) -> Result<bool> {
     if !run.is_dir() {
         return Ok(run.exists());
     }
-    for entry in std::fs::read_dir(run).map_err(Error::io("read", run))? {
-        let entry = entry.map_err(Error::io("read", run))?;
+    for entry in std::fs::read_dir(run).map_err(Error::io(run, "read"))? {
+        let entry = entry.map_err(Error::io(run, "read"))?;
         let name = entry.file_name();
         let is_of_a_start = match name.to_str().map(retain::whole_name) {
             Some(".lock" | "config.lock.toml") => true,

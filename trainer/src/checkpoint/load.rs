@@ -47,13 +47,13 @@ pub fn load(path: &Path) -> Result<Loaded> {
     let has_average = verify(path).map_err(|error| with_previous(error, path))?;
     let state = read_state(path)?;
     let config_path = path.join(CONFIG);
-    let text = std::fs::read_to_string(&config_path).map_err(Error::io("read", &config_path))?;
+    let text = std::fs::read_to_string(&config_path).map_err(Error::io(&config_path, "read"))?;
     let (mut values, mut problems) = (Values::default(), Vec::new());
     values.read_toml(&text, &config_path.display().to_string(), &mut problems);
     let config = RunConfig::new(values, problems)?;
     check_state(&path.join(STATE), &state, &config)?;
     let tokenizer_path = path.join(TOKENIZER);
-    let tokenizer = std::fs::read(&tokenizer_path).map_err(Error::io("read", &tokenizer_path))?;
+    let tokenizer = std::fs::read(&tokenizer_path).map_err(Error::io(&tokenizer_path, "read"))?;
     let chat = chat_files(path)?;
     Ok(Loaded { path: path.to_path_buf(), state, config, tokenizer, chat, has_average })
 }
@@ -183,7 +183,7 @@ fn check_state(path: &Path, state: &StateFile, config: &RunConfig) -> Result<()>
 /// [`Error::Checkpoint`] when it is damaged or newer than this program.
 pub fn read_state(path: &Path) -> Result<StateFile> {
     let path = path.join(STATE);
-    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
     let damaged = |error| Error::checkpoint(&path, format!("is damaged: {error}"));
     let value: serde_json::Value = serde_json::from_str(&text).map_err(damaged)?;
     // The version first: a later one may have other fields.

@@ -137,7 +137,7 @@ pub fn write_parent(run: &Path, parent: &Value) -> Result<()> {
 pub fn forget_parent(run: &Path) -> Result<()> {
     let path = run.join(PARENT);
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path, "remove")(error)),
         _ => Ok(()),
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn tidy(parent: &Path) -> Result<()> {
         if successor.exists() {
             remove_if_there(&path)?;
         } else {
-            std::fs::rename(&path, &successor).map_err(Error::io("rename", &path))?;
+            std::fs::rename(&path, &successor).map_err(Error::io(&path, "rename"))?;
         }
     }
     Ok(())
@@ -68,7 +68,7 @@ pub(super) fn keep_newest(parent: &Path, step: u64, keep: usize) -> Result<()> {
 /// Removes a folder that may not exist.
 pub(super) fn remove_if_there(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(error)),
         _ => Ok(()),
     }
 }
@@ -76,8 +76,8 @@ pub(super) fn remove_if_there(path: &Path) -> Result<()> {
 /// Names and paths in a folder, by name.
 fn entries(parent: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(parent).map_err(Error::io("read", parent))? {
-        let entry = entry.map_err(Error::io("read", parent))?;
+    for entry in std::fs::read_dir(parent).map_err(Error::io(parent, "read"))? {
+        let entry = entry.map_err(Error::io(parent, "read"))?;
         found.extend(entry.file_name().into_string().ok().map(|name| (name, entry.path())));
     }
     found.sort();

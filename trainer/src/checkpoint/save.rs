@@ -42,10 +42,10 @@ pub fn save(run: &Path, state: &TrainState, with: Circumstances) -> Result<PathB
     let parent = checkpoints_dir(run);
     let name = checkpoint_name(state.step);
     let target = parent.join(&name);
-    std::fs::create_dir_all(&parent).map_err(Error::io("create", &parent))?;
+    std::fs::create_dir_all(&parent).map_err(Error::io(&parent, "create"))?;
     retain::tidy(&parent)?;
     let temp = parent.join(format!("{}{name}", retain::UNFINISHED));
-    std::fs::create_dir(&temp).map_err(Error::io("create", &temp))?;
+    std::fs::create_dir(&temp).map_err(Error::io(&temp, "create"))?;
 
     let all = parameters::parameters(&state.model);
     let state_file = StateFile {
@@ -92,13 +92,13 @@ pub fn save(run: &Path, state: &TrainState, with: Circumstances) -> Result<PathB
     // A checkpoint of the same step exists when a run was resumed from an earlier one.
     let replaced = parent.join(format!("{}{name}", retain::REPLACED));
     if target.exists() {
-        std::fs::rename(&target, &replaced).map_err(Error::io("rename", &target))?;
+        std::fs::rename(&target, &replaced).map_err(Error::io(&target, "rename"))?;
     }
     if retain::list(&parent)?.is_empty() {
         // Before the first checkpoint appears, so that it is never without a name.
         write_latest(run, &name)?;
     }
-    std::fs::rename(&temp, &target).map_err(Error::io("rename", &temp))?;
+    std::fs::rename(&temp, &target).map_err(Error::io(&temp, "rename"))?;
     atomic::sync_dir(&parent)?;
     write_latest(run, &name)?;
     retain::remove_if_there(&replaced)?;

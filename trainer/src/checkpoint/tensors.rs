@@ -240,19 +240,19 @@ impl TensorFile {
     /// When it cannot be read or is not such a file.
     pub fn open_any(path: &Path) -> Result<Self> {
         let refused = |problem: String| Error::checkpoint(path, format!("is damaged: {problem}"));
-        let mut file = File::open(path).map_err(Error::io("open", path))?;
-        let size = file.metadata().map_err(Error::io("read", path))?.len();
+        let mut file = File::open(path).map_err(Error::io(path, "open"))?;
+        let size = file.metadata().map_err(Error::io(path, "read"))?.len();
         let mut length = [0; 8];
         if size < 8 {
             return Err(refused(format!("expected at least 8 bytes, found {size}")));
         }
-        file.read_exact(&mut length).map_err(Error::io("read", path))?;
+        file.read_exact(&mut length).map_err(Error::io(path, "read"))?;
         let length = u64::from_le_bytes(length);
         if length > MAX_HEADER.min(size - 8) {
             return Err(refused(format!("its header has {length} bytes, but the file has {size}")));
         }
         let mut header = vec![0; length as usize];
-        file.read_exact(&mut header).map_err(Error::io("read", path))?;
+        file.read_exact(&mut header).map_err(Error::io(path, "read"))?;
         let entries: BTreeMap<String, serde_json::Value> =
             serde_json::from_slice(&header).map_err(|error| refused(format!("header: {error}")))?;
 
@@ -338,12 +338,12 @@ impl TensorFile {
             return Err(Error::checkpoint(&self.path, format!("tensor {name} is missing")));
         };
         let (n, of_one) = (place.shape.iter().product(), place.number.n_bytes());
-        self.file.seek(SeekFrom::Start(place.start)).map_err(Error::io("read", &self.path))?;
+        self.file.seek(SeekFrom::Start(place.start)).map_err(Error::io(&self.path, "read"))?;
         let mut values = Vec::with_capacity(n);
         let mut bytes = vec![0; of_one * CHUNK.min(n)];
         while values.len() < n {
             let bytes = &mut bytes[..of_one * CHUNK.min(n - values.len())];
-            self.file.read_exact(bytes).map_err(Error::io("read", &self.path))?;
+            self.file.read_exact(bytes).map_err(Error::io(&self.path, "read"))?;
             values.extend(place.number.decode(bytes));
         }
         Ok(values)

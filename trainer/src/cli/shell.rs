@@ -48,7 +48,7 @@ impl ManArgs {
         };
         let mut page = Vec::new();
         let written = clap_mangen::Man::new(found.clone()).render(&mut page);
-        written.map_err(Error::io("write", std::path::Path::new("the page")))?;
+        written.map_err(Error::io(std::path::Path::new("the page"), "write"))?;
         Ok(String::from_utf8_lossy(&page).into_owned())
     }
 }

@@ -118,7 +118,7 @@ fn attention(args: &BenchArgs, printer: &mut Printer) -> Result<u8> {
 /// The measurement of one kind at one length.
 fn in_a_process(args: &BenchArgs, kind: &str, tokens: usize) -> Result<Vec<Measured>> {
     let program = Path::new("this program");
-    let mut command = Command::new(std::env::current_exe().map_err(Error::io("find", program))?);
+    let mut command = Command::new(std::env::current_exe().map_err(Error::io(program, "find"))?);
     command.args(["--quiet", "bench", "--attention", "--json", "--kind", kind]);
     command.args(["--lengths", &tokens.to_string(), "--device", &args.device.to_string()]);
     if let Some(config) = &args.source.config {
@@ -129,7 +129,7 @@ fn in_a_process(args: &BenchArgs, kind: &str, tokens: usize) -> Result<Vec<Measu
     }
     command.args(args.source.set.iter().flat_map(|assignment| ["--set", assignment]));
     let output =
-        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(Error::io("run", program))?;
+        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(Error::io(program, "run"))?;
     let failed =
         |what: String| Error::Device(format!("{kind} over {tokens} tokens could not be measured: {what}"));
     if !output.status.success() {

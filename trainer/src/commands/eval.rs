@@ -213,7 +213,7 @@ fn append(path: &Path, sweep: &Sweep) -> Result<()> {
     let line = serde_json::to_string(sweep).map_err(|error| Error::Data(error.to_string()))?;
     let file = OpenOptions::new().create(true).append(true).open(path);
     let written = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-    written.map_err(Error::io("write", path))
+    written.map_err(Error::io(path, "write"))
 }
 
 fn describe(mean: &Mean) -> Value {

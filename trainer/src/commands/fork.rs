@@ -65,11 +65,11 @@ impl Fork<'_> {
     /// When the folder already has a run, or cannot be written to.
     pub(super) fn begin(&self, loaded: &Loaded) -> Result<File> {
         refuse(self.dir, self.parent)?;
-        std::fs::create_dir_all(self.dir).map_err(Error::io("create", self.dir))?;
+        std::fs::create_dir_all(self.dir).map_err(Error::io(self.dir, "create"))?;
         let lock = lock(self.dir)?;
         let state = &loaded.state;
         let parent = json!({
-            "run": std::path::absolute(self.parent).map_err(Error::io("find", self.parent))?,
+            "run": std::path::absolute(self.parent).map_err(Error::io(self.parent, "find"))?,
             "step": state.step,
             "t": state.t,
             "plan_id": state.plan_id,
@@ -123,7 +123,7 @@ pub(super) fn refuse(dir: &Path, parent: &Path) -> Result<()> {
 pub(super) fn refuse_inside(flag: &str, dir: &Path, parent: &Path) -> Result<()> {
     let absolute = |path: &Path| {
         // A path that does not exist yet is resolved from its nearest existing parent folder.
-        let path = std::path::absolute(path).map_err(Error::io("find", path))?;
+        let path = std::path::absolute(path).map_err(Error::io(path, "find"))?;
         let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
         let rest = |above: &Path| path.strip_prefix(above).unwrap_or(Path::new("")).to_path_buf();
         Ok::<_, Error>(there.map_or_else(|| path.clone(), |(above, real)| real.join(rest(above))))

@@ -32,7 +32,7 @@ pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Res
     // A saved run has in steps what may have been given as a fraction or in tokens.
     ScheduleSettings::LENGTHS.iter().for_each(|(_, steps)| source.values.unset(steps));
     if let Some(path) = &args.source.config {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
         source.values.read_toml(&text, &path.display().to_string(), &mut source.problems);
     }
     for assignment in &args.source.set {
@@ -70,7 +70,7 @@ pub(super) fn provenance(loaded: &Loaded, kind: &str, differences: Vec<String>) 
     let state = &loaded.state;
     Ok(json!({
         "kind": kind,
-        "checkpoint": std::path::absolute(&loaded.path).map_err(Error::io("find", &loaded.path))?,
+        "checkpoint": std::path::absolute(&loaded.path).map_err(Error::io(&loaded.path, "find"))?,
         "step": state.step,
         "t": state.t,
         "plan_id": state.plan_id,

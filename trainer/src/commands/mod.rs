@@ -83,12 +83,12 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
 /// ends, however it ends.
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(".lock");
-    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    let file = File::create(&path).map_err(Error::io(&path, "create"))?;
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
-            Err(std::fs::TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+            Err(std::fs::TryLockError::Error(error)) => return Err(Error::io(&path, "lock")(error)),
         }
     }
     Err(Error::Usage(format!(

@@ -86,7 +86,7 @@ fn read(dir: &Path, name: &str, printer: &Printer) -> Result<RunLog> {
     run.sweeps = Sweep::read(&dir.join(SWEEPS))?;
     run.alarms = AlarmLine::read(&dir.join(ALARMS))?;
     let lock = dir.join("config.lock.toml");
-    let text = std::fs::read_to_string(&lock).map_err(Error::io("read", &lock))?;
+    let text = std::fs::read_to_string(&lock).map_err(Error::io(&lock, "read"))?;
     run.config = settings::flat(&text)
         .map_err(|error| Error::Data(format!("{}: is not valid TOML: {error}", lock.display())))?;
     if !checkpoint::checkpoints_dir(dir).join("latest").is_file() {
@@ -130,8 +130,8 @@ fn check_ours(path: &Path, is_ours: impl Fn(&[u8]) -> bool) -> Result<()> {
     let mut start = Vec::new();
     match std::fs::File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io("read", path)(error)),
-        Ok(file) => file.take(4096).read_to_end(&mut start).map_err(Error::io("read", path))?,
+        Err(error) => return Err(Error::io(path, "read")(error)),
+        Ok(file) => file.take(4096).read_to_end(&mut start).map_err(Error::io(path, "read"))?,
     };
     match is_ours(&start) {
         true => Ok(()),
@@ -144,7 +144,7 @@ fn check_ours(path: &Path, is_ours: impl Fn(&[u8]) -> bool) -> Result<()> {
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
     }
     Ok(moe_shards::atomic::write_file(path, bytes)?)
 }

@@ -79,7 +79,7 @@ pub(super) fn read(source: &ConfigSource) -> Result<Source> {
 /// Reads a file.
 pub(super) fn of_file(path: &Path) -> Result<Source> {
     let mut source = Source::new(Values::default());
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     source.values.read_toml(&text, &path.display().to_string(), &mut source.problems);
     source.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     source.origin = format!("configuration {}", path.display());

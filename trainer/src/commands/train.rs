@@ -71,7 +71,7 @@ pub(super) fn begin(
     let optimizer = Optimizer::new(config.groups.clone(), &model);
     let state = TrainState::new(model, optimizer);
     // Everything that can fail comes before the folder is created.
-    std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
     let _lock = lock(dir)?;
     refuse_begun(dir)?;
     match parent {

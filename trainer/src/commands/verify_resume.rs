@@ -41,7 +41,7 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
             work.display()
         )));
     }
-    std::fs::create_dir_all(work).map_err(Error::io("create", work))?;
+    std::fs::create_dir_all(work).map_err(Error::io(work, "create"))?;
     let file = work.join("config.toml");
     moe_shards::atomic::write_file(&file, config.values.to_toml(false).as_bytes())?;
 
@@ -58,7 +58,7 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
     }
     let done = checkpoint::load(&checkpoint::resolve(&straight, None)?)?.state.step;
     if done < steps {
-        std::fs::remove_dir_all(work).map_err(Error::io("remove", work))?;
+        std::fs::remove_dir_all(work).map_err(Error::io(work, "remove"))?;
         return Err(Error::Usage(format!("--steps {steps}: the run has only {done} steps; give fewer")));
     }
     printer.say(format!("{steps} steps, killed (SIGKILL) after step {half}"));
@@ -99,14 +99,14 @@ pub(super) fn run(args: VerifyResumeArgs, printer: &mut Printer) -> Result<u8> {
         );
         return Err(Error::checkpoint(work, problem));
     }
-    std::fs::remove_dir_all(work).map_err(Error::io("remove", work))?;
+    std::fs::remove_dir_all(work).map_err(Error::io(work, "remove"))?;
     printer.say("exact: the run that was killed and resumed equals the uninterrupted run, bit for bit");
     Ok(0)
 }
 
 /// This program, quiet.
 fn program() -> Result<Command> {
-    let path = std::env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
+    let path = std::env::current_exe().map_err(Error::io(Path::new("this program"), "find"))?;
     let mut command = Command::new(path);
     command.arg("--quiet").stdin(Stdio::null()).stdout(Stdio::null());
     Ok(command)
@@ -120,7 +120,7 @@ fn code_of(status: ExitStatus) -> u8 {
 /// Runs a command to its end, or kills it when a folder appears. Returns its exit code if it failed, after it
 /// has said why; a signal to this program ends it too.
 fn run_child(command: &mut Command, until: Option<&Path>, stop: &AtomicBool) -> Result<Option<u8>> {
-    let io = |action| Error::io(action, Path::new("moe-train"));
+    let io = |action| Error::io(Path::new("moe-train"), action);
     let mut child = command.spawn().map_err(io("run"))?;
     loop {
         let is_there = until.is_some_and(Path::is_dir);
@@ -141,7 +141,7 @@ fn run_child(command: &mut Command, until: Option<&Path>, stop: &AtomicBool) -> 
 
 /// Removes the unfinished runs; the run that failed has said why.
 fn give_up(work: &Path, code: u8) -> Result<u8> {
-    std::fs::remove_dir_all(work).map_err(Error::io("remove", work))?;
+    std::fs::remove_dir_all(work).map_err(Error::io(work, "remove"))?;
     Ok(code)
 }
 
@@ -180,7 +180,7 @@ impl End {
 
 /// The metrics of a run without measured times.
 fn lines_without_clock(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     let mut lines = String::new();
     for line in text.lines() {
         let damaged = |error| Error::Data(format!("{}: a line is not JSON: {error}", path.display()));

@@ -51,7 +51,7 @@ pub fn chat_files(dir: &Path) -> Result<Vec<ChatFile>> {
     let read = |name: &'static str| match std::fs::read(dir.join(name)) {
         Ok(bytes) => Some(Ok((name, bytes))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => Some(Err(Error::io("read", &dir.join(name))(error))),
+        Err(error) => Some(Err(Error::io(&dir.join(name), "read")(error))),
     };
     CHAT_FILES.into_iter().filter_map(read).collect()
 }
@@ -71,7 +71,7 @@ impl Corpus {
         let plan = Plan::open(dir)?;
         let info = plan.manifest().tokenizer.clone();
         let path = dir.join(&info.file);
-        let tokenizer = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let tokenizer = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
         let found = Hash::of(&tokenizer);
         if found != info.blake3 {
             return Err(Error::Data(format!(

@@ -142,8 +142,8 @@ fn head(mapped: &Mapped, number: Number) -> TensorHead {
 }
 
 fn make_empty(dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-    match std::fs::read_dir(dir).map_err(Error::io("read", dir))?.next() {
+    std::fs::create_dir_all(dir).map_err(Error::io(dir, "create"))?;
+    match std::fs::read_dir(dir).map_err(Error::io(dir, "read"))?.next() {
         None => Ok(()),
         Some(_) => Err(Error::Usage(format!("{}: is not empty; name an empty or new folder", dir.display()))),
     }

@@ -90,7 +90,7 @@ impl Folder {
     /// When it cannot be read.
     pub fn tokenizer(&self) -> Result<Vec<u8>> {
         let path = self.dir.join("tokenizer.json");
-        std::fs::read(&path).map_err(Error::io("read", &path))
+        std::fs::read(&path).map_err(Error::io(&path, "read"))
     }
 
     /// The model of a configuration of [`Folder::config`], with the first rows of the vocabulary if it has
@@ -188,7 +188,7 @@ fn names(dir: &Path) -> Result<Vec<String>> {
 }
 
 fn json(path: &Path) -> Result<Json> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     serde_json::from_str(&text).map_err(|error| Error::checkpoint(path, format!("is damaged: {error}")))
 }
 

@@ -23,14 +23,14 @@ impl MetricsFile {
     /// When the file cannot be read or written.
     pub fn open(path: &Path, step: u64) -> Result<Self> {
         if path.exists() {
-            let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+            let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
             let kept: String = text.split_inclusive('\n').filter(|line| is_kept(line, step)).collect();
             if kept != text {
                 moe_shards::atomic::write_file(path, kept.as_bytes())?;
             }
         }
         let file =
-            OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("open", path))?;
+            OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path, "open"))?;
         Ok(Self { path: path.to_path_buf(), file })
     }
 
@@ -41,7 +41,7 @@ impl MetricsFile {
     pub fn append(&mut self, record: Map<String, Value>) -> Result<()> {
         let mut line = Value::Object(record).to_string();
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(Error::io("write", &self.path))
+        self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path, "write"))
     }
 
     /// Flushes the lines to disk.
@@ -49,7 +49,7 @@ impl MetricsFile {
     /// # Errors
     /// When the file cannot be flushed.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(Error::io("flush", &self.path))
+        self.file.sync_data().map_err(Error::io(&self.path, "flush"))
     }
 }
 

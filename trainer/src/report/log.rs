@@ -74,7 +74,7 @@ impl AlarmLine {
 fn whole_lines<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text.map_err(Error::io("read", path))?,
+        text => text.map_err(Error::io(path, "read"))?,
     };
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let lines = whole.lines().enumerate().filter(|(_, line)| !line.is_empty());
@@ -245,13 +245,13 @@ impl RunLog {
     /// # Errors
     /// [`Error::Data`] naming a line that is not one of our records; an empty file; the file cannot be read.
     pub fn read(name: &str, path: &Path) -> Result<RunLog> {
-        let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+        let file = std::fs::File::open(path).map_err(Error::io(path, "read"))?;
         let mut run = RunLog::new(name);
         let mut reader = BufReader::new(file);
         let mut line = Vec::new();
         for n in 1u64.. {
             line.clear();
-            reader.read_until(b'\n', &mut line).map_err(Error::io("read", path))?;
+            reader.read_until(b'\n', &mut line).map_err(Error::io(path, "read"))?;
             if line.last() != Some(&b'\n') {
                 break;
             }

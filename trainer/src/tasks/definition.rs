@@ -195,7 +195,7 @@ impl Source {
             Some((name, text)) => ((*text).to_string(), format!("task {name}")),
             None if is_file => {
                 let path = Path::new(which);
-                (std::fs::read_to_string(path).map_err(Error::io("read", path))?, which.to_string())
+                (std::fs::read_to_string(path).map_err(Error::io(path, "read"))?, which.to_string())
             }
             None => {
                 let word = which.split_once('=').map_or(which, |(word, _)| word);

@@ -51,7 +51,7 @@ impl<'a> Documents<'a> {
     pub fn open(dir: &'a Path) -> Result<Self> {
         let manifest = Manifest::read(dir)?;
         let path = dir.join(&manifest.tokenizer.file);
-        let file = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let file = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
         let tokenizer =
             tokenizer(&file).map_err(|problem| Error::Data(format!("{}: {problem}", path.display())))?;
         Ok(Self { dir, manifest, tokenizer })

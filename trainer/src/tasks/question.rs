@@ -116,7 +116,7 @@ impl Questions {
 
 /// File and line of each record, with links in the file's name resolved.
 fn places(files: &[PathBuf], records: &[Record]) -> Result<Vec<(PathBuf, usize)>> {
-    let real = files.iter().map(|path| path.canonicalize().map_err(Error::io("find", path)));
+    let real = files.iter().map(|path| path.canonicalize().map_err(Error::io(path, "find")));
     let real = real.collect::<Result<Vec<_>>>()?;
     Ok(records.iter().map(|record| (real[record.file].clone(), record.line)).collect())
 }

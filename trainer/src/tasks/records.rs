@@ -82,7 +82,7 @@ impl<'a> Lines<'a> {
                 path.display()
             )));
         }
-        let file = File::open(path).map_err(Error::io("read", path))?;
+        let file = File::open(path).map_err(Error::io(path, "read"))?;
         let is_compressed = name.ends_with(".gz");
         let reader: Box<dyn Read> =
             if is_compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
@@ -98,7 +98,7 @@ impl<'a> Lines<'a> {
             let read = reader.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', buffer);
             read.map_err(|error| match *is_compressed {
                 true => at(path, *n, &format!("the compressed file is truncated or damaged: {error}")),
-                false => Error::io("read", path)(error),
+                false => Error::io(path, "read")(error),
             })?;
             if buffer.is_empty() {
                 return Ok(None);

@@ -132,7 +132,7 @@ impl Follower {
                 self.n_steps = config.get("run.steps").and_then(|steps| steps.parse().ok());
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("read", &lock)(error)),
+            Err(error) => return Err(Error::io(&lock, "read")(error)),
         }
         if self.log.seq_len.is_none() {
             // A run that has just begun has no checkpoint, and one may be replaced while it is read; the next
@@ -169,12 +169,12 @@ impl Follower {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(Error::io("open", &path)(error)),
+            Err(error) => return Err(Error::io(&path, "open")(error)),
         };
         match file.try_lock_shared() {
             Ok(()) => Ok(false),
             Err(std::fs::TryLockError::WouldBlock) => Ok(true),
-            Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+            Err(std::fs::TryLockError::Error(error)) => Err(Error::io(&path, "lock")(error)),
         }
     }
 }
@@ -214,11 +214,11 @@ impl Tail {
         let now = match std::fs::metadata(&self.path) {
             Ok(metadata) => Some(metadata),
             Err(e) if e.kind() == ErrorKind::NotFound => None,
-            Err(e) => return Err(Error::io("look at", &self.path)(e)),
+            Err(e) => return Err(Error::io(&self.path, "look at")(e)),
         };
         let had = self.file.is_some();
         if let Some(file) = &self.file {
-            let held = file.metadata().map_err(Error::io("look at", &self.path))?;
+            let held = file.metadata().map_err(Error::io(&self.path, "look at"))?;
             // While a file is open, its inode number is not reused, so a replacement has another one.
             let is_same = now.as_ref().is_some_and(|now| is_same(&held, now) && now.len() >= self.offset);
             if !is_same {
@@ -232,13 +232,13 @@ impl Tail {
             match File::open(&self.path) {
                 Ok(file) => self.file = Some(file),
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
-                Err(e) => return Err(Error::io("open", &self.path)(e)),
+                Err(e) => return Err(Error::io(&self.path, "open")(e)),
             }
         }
         let mut bytes = Vec::new();
         if let Some(file) = &mut self.file {
-            file.seek(SeekFrom::Start(self.offset)).map_err(Error::io("read", &self.path))?;
-            file.read_to_end(&mut bytes).map_err(Error::io("read", &self.path))?;
+            file.seek(SeekFrom::Start(self.offset)).map_err(Error::io(&self.path, "read"))?;
+            file.read_to_end(&mut bytes).map_err(Error::io(&self.path, "read"))?;
             // The rest is a line that is being written, or that a kill has cut off.
             bytes.truncate(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
             self.offset += bytes.len() as u64;

@@ -63,7 +63,7 @@ impl Screen {
         }
         // From the upper left corner, each line cleared after its end, then the rest of the screen.
         let text = format!("\u{1b}[H{}\u{1b}[K\u{1b}[J", lines.join("\u{1b}[K\r\n"));
-        terminal::draw(text.as_bytes()).map_err(Error::io("draw on", Path::new("the terminal")))?;
+        terminal::draw(text.as_bytes()).map_err(Error::io(Path::new("the terminal"), "draw on"))?;
         (self.shown, self.drawn) = (lines, Some(Instant::now()));
         Ok(())
     }
