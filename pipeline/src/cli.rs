@@ -2,16 +2,16 @@
 
 pub mod build;
 pub mod cluster;
-pub mod shell;
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+use moe_cli::shell;
+use moe_cli::terminal::Color;
 use moe_data::commands::{
     classifier, config, decontaminate, diff, dups, explain, export, filters, grade, import, inspect, label,
     mix, rephrase, report, tokenizer, verify, where_is, why,
 };
-use moe_data::printer::Color;
 
 /// Raw text to curated, deduplicated, tokenized, memory-mapped shards and a multi-epoch plan.
 #[derive(Debug, Parser)]
@@ -25,7 +25,7 @@ pub struct Cli {
     pub verbose: bool,
     /// When to color labels of messages
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    pub color: When,
+    pub color: Color,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
@@ -49,27 +49,6 @@ pub fn with_global_flags_first(args: impl IntoIterator<Item = OsString>) -> Vec<
     }
     first.extend(others);
     first
-}
-
-/// When to use color.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum When {
-    /// On a terminal, unless NO_COLOR is set.
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-impl From<When> for Color {
-    fn from(when: When) -> Color {
-        match when {
-            When::Auto => Color::Auto,
-            When::Always => Color::Always,
-            When::Never => Color::Never,
-        }
-    }
 }
 
 /// The verbs.
@@ -201,12 +180,12 @@ pub enum Verb {
     #[command(before_long_help = "Examples:
   moe-data completions bash > ~/.local/share/bash-completion/completions/moe-data
   moe-data completions zsh > ~/.zfunc/_moe-data")]
-    Completions(shell::Completions),
+    Completions(shell::CompletionsArgs),
     /// Print a page of the manual
     #[command(before_long_help = "Examples:
   moe-data man build | man -l -
   moe-data man > ~/.local/share/man/man1/moe-data.1")]
-    Man(shell::Man),
+    Man(shell::ManArgs),
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ pub mod intact;
 mod json;
 pub mod listing;
 pub mod lookup;
-mod nearest;
 mod numbers;
 pub mod printer;
 pub mod strict_toml;

@@ -1,8 +1,9 @@
 //! One process at a time per output folder.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::Path;
 
+use moe_cli::lock;
 use moe_shards::atomic;
 
 use crate::error::{Error, Result};
@@ -21,19 +22,15 @@ impl OutputLock {
     /// Another process holds it, or the folder cannot be written.
     pub fn acquire(out: &Path) -> Result<OutputLock> {
         fs::create_dir_all(out).map_err(Error::io(out, "create folder"))?;
-        let path = out.join(".lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(Error::io(&path, "open"))?;
-        match file.try_lock() {
-            Ok(()) => {
+        match lock::acquire(out).map_err(Error::io(&out.join(lock::FILE), "lock"))? {
+            Some(file) => {
                 remove_leftovers(out)?;
                 Ok(OutputLock { _file: file })
             }
-            Err(TryLockError::WouldBlock) => Err(Error::Usage(format!(
+            None => Err(Error::Usage(format!(
                 "{}: another moe-data is running here; wait for it or choose another --out",
                 out.display()
             ))),
-            Err(TryLockError::Error(e)) => Err(Error::io(&path, "lock")(e)),
         }
     }
 }

@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use moe_cli::signals;
+use moe_cli::terminal::Color;
 use moe_data::Error;
 use moe_data::commands::{
     build, classifier, config, decontaminate, diff, dups, explain, export, filters, grade, import, inspect,
     label, mix, rephrase, report, tokenizer, verify, where_is, why,
 };
-use moe_data::printer::{Color, Level, Printer};
+use moe_data::printer::{Level, Printer};
 use moe_shards::memory::Allocator;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::SIGXFSZ;
 
 use crate::cli::{Cli, Verb};
 
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         (false, true) => Level::Verbose,
         (false, false) => Level::Normal,
     };
-    let printer = Printer::new(level, cli.color.into());
+    let printer = Printer::new(level, cli.color);
     let outcome = listen().and_then(|()| run(cli.verb, &printer));
     match outcome.and_then(|()| printer.finish()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,12 +105,12 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
         Verb::Export(args) => export::run(&args, printer, stop_on_signals()?),
         Verb::Inspect(args) => inspect::run(&args, printer),
         Verb::Report(args) => report::run(&args, printer, stop_on_signals()?),
-        Verb::Completions(flags) => {
-            printer.data(&flags.script(Cli::command()));
+        Verb::Completions(args) => {
+            printer.data(&args.script(Cli::command()));
             Ok(())
         }
-        Verb::Man(flags) => {
-            printer.data(&flags.page(Cli::command())?);
+        Verb::Man(args) => {
+            printer.data(&args.page(Cli::command()).map_err(Error::Usage)?);
             Ok(())
         }
         Verb::Verify(args) => verify::run(&args, printer, stop_on_signals()?),
@@ -121,13 +123,7 @@ const GRACE: Duration = Duration::from_millis(900);
 /// A flag that the first Ctrl-C sets; a second one ends the process at once. So does the first after a moment,
 /// if a library is running that cannot be interrupted: files appear whole or not at all, so nothing is lost.
 fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        let exit_if_set = signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone());
-        exit_if_set
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|e| moe_data::Error::Machine(format!("cannot listen to signal {signal}: {e}")))?;
-    }
+    let stop = signals::stop_flag().map_err(|e| Error::Machine(e.to_string()))?;
     let asked = stop.clone();
     std::thread::spawn(move || {
         while !asked.load(Ordering::Relaxed) {

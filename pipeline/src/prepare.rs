@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use moe_cli::nearest;
 use moe_shards::Hash;
 use serde_json::json;
 
@@ -20,7 +21,6 @@ use crate::dedup::earlier::EarlierBuild;
 use crate::error::{Error, Problem, Result};
 use crate::filter::{self, Chain, FilterConfig, RuleFile};
 use crate::json;
-use crate::nearest;
 use crate::normalize::Unicode;
 use crate::objects;
 use crate::read;

@@ -1,13 +1,13 @@
 //! The only place that writes to the terminal: data to stdout, messages to stderr, progress bars on a
 //! terminal only. Only the words `error:` and `warning:` are colored.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use moe_cli::terminal::{self, Color, Label};
 use moe_report::progress::{Bar, Place, Unit};
 use moe_shards::memory::held_bytes;
-use moe_shards::terminal;
 
 use crate::error::{Error, Result};
 
@@ -22,62 +22,28 @@ pub enum Level {
     Verbose,
 }
 
-/// When to use color.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Color {
-    /// On a terminal, unless `NO_COLOR` is set.
-    #[default]
-    Auto,
-    /// Whatever stderr is.
-    Always,
-    /// Never.
-    Never,
-}
-
-impl Color {
-    fn is_used(self) -> bool {
-        match self {
-            Color::Auto => {
-                io::stderr().is_terminal()
-                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            }
-            Color::Always => true,
-            Color::Never => false,
-        }
-    }
-}
-
 /// Why standard output, one per process, failed.
 static REFUSED: OnceLock<io::ErrorKind> = OnceLock::new();
-
-/// A line without a label, which alone has a color.
-const PLAIN: (&str, &str) = ("", "");
-/// Colors of labels.
-const RED: &str = "31";
-const YELLOW: &str = "33";
 
 /// Writes to the terminal.
 #[derive(Clone, Copy, Debug)]
 pub struct Printer {
     level: Level,
-    bars: bool,
-    color: bool,
+    has_color: bool,
 }
 
 impl Printer {
     /// A printer; bars appear when stderr is a terminal and the level is not quiet.
     pub fn new(level: Level, color: Color) -> Printer {
-        Printer { level, bars: level > Level::Quiet && io::stderr().is_terminal(), color: color.is_used() }
+        Printer { level, has_color: color.is_on() }
     }
 
     /// Data for stdout, as text or JSON; characters that a terminal would obey or hide are escaped. A failed write ends the
     /// output, not the work: [`Printer::finish`] reports it.
     pub fn data(&self, text: &str) {
-        if REFUSED.get().is_some() {
-            return;
-        }
-        let mut out = io::stdout().lock();
-        if let Err(e) = out.write_all(terminal::escape(text).as_bytes()).and_then(|()| out.flush()) {
+        if REFUSED.get().is_none()
+            && let Err(e) = terminal::write_data(text)
+        {
             REFUSED.get_or_init(|| e.kind());
         }
     }
@@ -92,37 +58,34 @@ impl Printer {
 
     /// Talk, to stderr.
     pub fn note(&self, text: &str) {
-        self.talk(Level::Normal, PLAIN, text);
+        self.talk(Level::Normal, None, text);
     }
 
     /// Talk that only `-v` shows.
     pub fn detail(&self, text: &str) {
-        self.talk(Level::Verbose, PLAIN, text);
+        self.talk(Level::Verbose, None, text);
     }
 
     /// An error, at every level.
     pub fn error(&self, text: &str) {
-        self.talk(Level::Quiet, ("error: ", RED), text);
+        self.talk(Level::Quiet, Some(Label::Error), text);
     }
 
     /// The flag parser's message about rejected flags, at every level.
     pub fn refused_flags(&self, text: &str) {
-        self.talk(Level::Quiet, PLAIN, text.trim_end());
+        self.talk(Level::Quiet, None, text.trim_end());
     }
 
     /// Something the user should know while the work continues.
     pub fn warn(&self, text: &str) {
-        self.talk(Level::Normal, ("warning: ", YELLOW), text);
+        self.talk(Level::Normal, Some(Label::Warning), text);
     }
 
-    fn talk(&self, level: Level, (label, color): (&str, &str), text: &str) {
-        if self.level >= level {
-            let label = match self.color && !color.is_empty() {
-                true => format!("\u{1b}[{color}m{label}\u{1b}[0m"),
-                false => label.to_owned(),
-            };
-            // Nobody is left to tell when stderr is closed.
-            writeln!(io::stderr(), "{label}{}", terminal::escape(text)).unwrap_or_default();
+    fn talk(&self, level: Level, label: Option<Label>, text: &str) {
+        match label {
+            _ if self.level < level => {}
+            Some(label) => terminal::say_labeled(label, self.has_color, text),
+            None => terminal::say(text),
         }
     }
 
@@ -155,17 +118,8 @@ impl Printer {
     }
 
     fn place(&self) -> Place {
-        match (self.level, self.bars) {
-            (Level::Quiet, _) => Place::Nowhere,
-            (_, true) => Place::Terminal,
-            (_, false) => Place::Lines(say),
-        }
+        terminal::progress(self.level == Level::Quiet)
     }
-}
-
-/// Nobody is left to tell when stderr is closed.
-fn say(line: &str) {
-    writeln!(io::stderr(), "{}", terminal::escape(line)).unwrap_or_default();
 }
 
 /// Times a stage and prints its line.

@@ -1,13 +1,13 @@
 //! All keys of recipes and mixtures with their defaults and documentation. Both come from the structs that the files are read into,
 //! so the documentation matches the parser.
 
+use moe_cli::nearest;
 use serde_json::{Map, Value};
 
 use crate::decontaminate::config::{BenchmarkConfig, DecontaminateConfig};
 use crate::dedup::cuts::config::{ParagraphConfig, SubstringConfig};
 use crate::filter::REGISTRY;
 use crate::mix::mixture::{MixConfig, PhaseConfig, PoolConfig};
-use crate::nearest;
 use crate::normalize::NormalizeConfig;
 use crate::recipe::profile::FiltersConfig;
 use crate::recipe::{

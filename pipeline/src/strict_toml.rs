@@ -4,13 +4,13 @@
 
 use std::path::Path;
 
+use moe_cli::nearest;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, Problem, Result};
-use crate::nearest;
 use crate::numbers::{COUNTS, with_unit};
 
 /// A key with what is wrong with its value.

@@ -76,7 +76,7 @@ impl FastTextModel {
     pub fn label(&self, name: &str) -> Result<usize> {
         let full = format!("__label__{name}");
         self.labels.iter().position(|label| label == name || *label == full).ok_or_else(|| {
-            let hint = crate::nearest::hint(name, self.labels.iter().map(String::as_str));
+            let hint = moe_cli::nearest::hint(name, self.labels.iter().map(String::as_str));
             Error::Usage(format!("{} has no label `{name}`; {hint}", self.path.display()))
         })
     }

@@ -1,12 +1,12 @@
 //! `moe-data filters`: the rules, and the profiles with all their limits.
 
 use clap::Args;
+use moe_cli::nearest;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::filter::{Action, Chain, FilterConfig, Limit, REGISTRY, Settings};
-use crate::nearest;
 use crate::printer::Printer;
 use crate::recipe::profile::{self, Profile, ProfileFilter};
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use moe_cli::nearest;
+
 use super::Prepared;
 use crate::error::{Error, Problem, Result};
-use crate::nearest;
 use crate::read::{Limits, peek};
 use crate::recipe::SourceConfig;
 use crate::recipe::inputs::InputFile;

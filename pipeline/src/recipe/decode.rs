@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use moe_cli::nearest;
 use serde_json::Value;
 use toml::de::DeTable;
 
@@ -18,7 +19,6 @@ use crate::decontaminate::config::{BenchmarkConfig, DecontaminateConfig};
 use crate::dedup::cuts::config::{ParagraphConfig, SubstringConfig};
 use crate::error::{Error, Problem, Result};
 use crate::filter::{self, Action};
-use crate::nearest;
 use crate::read::MAX_TAG_BYTES;
 use crate::strict_toml::{Decoder, Table};
 

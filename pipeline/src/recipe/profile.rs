@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
+use moe_cli::nearest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::SourceConfig;
 use crate::error::Result;
 use crate::filter::{Entry, FilterConfig};
-use crate::nearest;
 use crate::strict_toml::{Decoder, Docs, Section, Table, documented, join};
 
 const TEXT: &str = include_str!("profiles.toml");

@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
+use moe_cli::nearest;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{Count, DocumentId, Metadata, TextHash};
 use crate::error::{Error, Result};
-use crate::nearest;
 use crate::normalize::{NormalizeConfig, normalize};
 use crate::recipe::inputs::InputFile;
 use crate::rephrase::record::{self, Accepted};

@@ -224,7 +224,7 @@ pub fn read_all(folder: &Path, names: &[String]) -> Result<Vec<Style>> {
     let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let known: Vec<String> = paths.iter().map(|path| stem(path)).collect();
     if let Some(name) = names.iter().find(|name| !known.contains(name)) {
-        let hint = crate::nearest::hint(name, known.iter().map(String::as_str));
+        let hint = moe_cli::nearest::hint(name, known.iter().map(String::as_str));
         return Err(Error::Usage(format!("{} has no style `{name}`; {hint}", folder.display())));
     }
     let wanted = paths.iter().filter(|path| names.is_empty() || names.contains(&stem(path)));
@@ -268,7 +268,7 @@ fn accepts(values: &Value) -> std::result::Result<(), String> {
             let name = name.as_str().ok_or_else(|| format!("expected the name of a rule, found {name}"))?;
             let known: Vec<String> = Limits::default().limits.into_keys().collect();
             if !known.iter().any(|rule| rule == name) {
-                let hint = crate::nearest::hint(name, known.iter().map(String::as_str));
+                let hint = moe_cli::nearest::hint(name, known.iter().map(String::as_str));
                 return Err(format!("unknown rule `{name}`; {hint}"));
             }
         }

@@ -161,7 +161,7 @@ impl Setup {
         let sources = self.originals.sources();
         for style in &self.styles {
             if let Some(other) = style.uses.sources.iter().find(|name| !sources.contains(name)) {
-                let hint = crate::nearest::hint(other, sources.iter().map(String::as_str));
+                let hint = moe_cli::nearest::hint(other, sources.iter().map(String::as_str));
                 let message = format!("style `{}`: the build has no source `{other}`; {hint}", style.name());
                 return Err(Error::Usage(message));
             }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use moe_cli::nearest;
 use moe_shards::Manifest;
 
 use super::{Mixture, PoolConfig};
 use crate::error::{Error, Problem, Result};
-use crate::nearest;
 
 impl Mixture {
     /// The mixture with one `[[pool]]` for each pool that will exist, checked against the build.

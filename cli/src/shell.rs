@@ -2,51 +2,50 @@
 
 use clap::{Args, Command};
 use clap_complete::Shell;
-use moe_data::{Error, Result};
 
 /// Flags of `completions`.
 #[derive(Debug, Args)]
-pub struct Completions {
+pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
     pub shell: Shell,
 }
 
-impl Completions {
-    /// The script.
-    pub fn script(&self, mut command: Command) -> String {
-        let (name, mut script) = (command.get_name().to_owned(), Vec::new());
-        clap_complete::generate(self.shell, &mut command, name, &mut script);
+impl CompletionsArgs {
+    /// The script for a program.
+    pub fn script(&self, mut program: Command) -> String {
+        let (name, mut script) = (program.get_name().to_owned(), Vec::new());
+        clap_complete::generate(self.shell, &mut program, name, &mut script);
         String::from_utf8_lossy(&script).into_owned()
     }
 }
 
 /// Flags of `man`.
 #[derive(Debug, Args)]
-pub struct Man {
-    /// Verb, and verb of that one, such as `tokenizer train` [default: the program]
+pub struct ManArgs {
+    /// Verb, followed by its own verb if it has any [default: the program]
     #[arg(value_name = "VERB")]
     pub verbs: Vec<String>,
 }
 
-impl Man {
-    /// The page.
+impl ManArgs {
+    /// The page about a program or one of its verbs.
     ///
     /// # Errors
     /// There is no such verb.
-    pub fn page(&self, mut command: Command) -> Result<String> {
-        command.build();
-        let mut found = &command;
+    pub fn page(&self, mut program: Command) -> Result<String, String> {
+        program.build();
+        let mut found = &program;
         for verb in &self.verbs {
             found = found.find_subcommand(verb).ok_or_else(|| {
                 let names: Vec<&str> = found.get_subcommands().map(Command::get_name).collect();
                 let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-                Error::Usage(format!("{} has no verb `{verb}`; there are: {known}", found.get_name()))
+                format!("{} has no verb `{verb}`; there are: {known}", found.get_name())
             })?;
         }
         let mut page = Vec::new();
         let written = clap_mangen::Man::new(found.clone()).render(&mut page);
-        written.map_err(Error::Output)?;
+        written.map_err(|e| format!("cannot write the page: {e}"))?;
         Ok(String::from_utf8_lossy(&page).into_owned())
     }
 }
