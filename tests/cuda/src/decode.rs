@@ -4,7 +4,7 @@ use crate::arithmetic::{map1, map2, one, three, two};
 use crate::convert::conversion;
 use crate::float::{bits, f32_of, from_bf16, from_f16, to_bf16, to_f16};
 use crate::matrix;
-use crate::program::{Operand, Statement, width};
+use crate::statement::{Operand, Statement, space, width};
 use crate::warp::{Action, Effect, LANES, Space, Warp, lanes};
 
 /// # Errors
@@ -201,22 +201,6 @@ fn convert(parts: &[&str], of: &[Operand]) -> Option<Effect> {
         }
         _ => map1(to, register(of, 1)?, conversion(&parts[1..])?),
     }
-}
-
-/// The address space that the parts of an opcode name.
-pub(crate) fn space(parts: &[&str]) -> Space {
-    parts[1..]
-        .iter()
-        .find_map(|part| {
-            Some(match part.split("::").next()? {
-                "global" | "const" => Space::Global,
-                "shared" => Space::Shared,
-                "local" => Space::Local,
-                "param" => Space::Param,
-                _ => return None,
-            })
-        })
-        .unwrap_or(Space::Generic)
 }
 
 /// The bytes that vectors of this many elements have to be aligned to are those of the whole vector.

@@ -1,10 +1,7 @@
 //! Where lanes that diverge at a branch reconverge: at its immediate post-dominator, the first statement that
 //! all paths to the end have in common.
 
-use crate::warp::{Action, Step};
-
-/// The end of the program, which is also where paths reconverge that only share the end.
-pub(crate) const END: usize = usize::MAX;
+use crate::warp::{Action, END, Step};
 
 /// For every statement, where its paths reconverge. (Cooper, Harvey, Kennedy: A Simple, Fast Dominance
 /// Algorithm, on the reversed graph of statements.)

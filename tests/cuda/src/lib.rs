@@ -26,6 +26,7 @@ mod launch;
 mod matrix;
 mod memory;
 mod program;
+mod statement;
 mod warp;
 
 pub use launch::{Failure, Grid, launch};

@@ -3,9 +3,8 @@
 //! Fragments of `mma`, `ldmatrix` and `stmatrix` have the layouts of the manual. Those of `wmma`, which it
 //! leaves unspecified, go row by row over lanes and registers.
 
-use crate::decode::space;
 use crate::float::{bits, f32_of, from_bf16, from_f16, from_tf32};
-use crate::program::Operand;
+use crate::statement::{Operand, space};
 use crate::warp::{Effect, LANES, Space, Warp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

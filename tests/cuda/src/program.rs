@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::decode::decode;
 use crate::flow::meetings;
 use crate::memory::{LOCAL, Memory, PARAM, SHARED};
+use crate::statement::{Operand, Statement, width};
 use crate::warp::Step;
 
 /// A kernel of a module, ready to run.
@@ -34,43 +35,6 @@ pub(crate) enum Special {
     Block(usize),
     Blocks(usize),
     Lane,
-}
-
-/// An operand of a statement.
-#[derive(Clone, Debug)]
-pub(crate) enum Operand {
-    Register(usize),
-    Registers(Vec<usize>),
-    /// Base register and offset in bytes.
-    Address(usize, i64),
-    /// `d|p`, two results.
-    Pair(usize, usize),
-    Label(usize),
-}
-
-impl Operand {
-    pub(crate) fn register(&self) -> Option<usize> {
-        match self {
-            Self::Register(register) => Some(*register),
-            _ => None,
-        }
-    }
-
-    /// One register, or those in braces.
-    pub(crate) fn registers(&self) -> Option<Vec<usize>> {
-        match self {
-            Self::Register(register) => Some(vec![*register]),
-            Self::Registers(registers) => Some(registers.clone()),
-            _ => None,
-        }
-    }
-}
-
-/// A statement, before it becomes a step.
-pub(crate) struct Statement {
-    /// `ld.global.nc.b32` as its parts.
-    pub opcode: Vec<String>,
-    pub operands: Vec<Operand>,
 }
 
 /// The kernels of a module by name.
@@ -184,12 +148,6 @@ fn place(end: &mut usize, bytes: usize, align: usize) -> u64 {
     let at = end.next_multiple_of(align);
     *end = at + bytes;
     at as u64
-}
-
-/// Bytes of a type such as `.b32`.
-pub(crate) fn width(word: &str) -> Option<usize> {
-    let digits = word.strip_prefix('.').unwrap_or(word).strip_prefix(['b', 'u', 's', 'f'])?;
-    digits.parse::<usize>().ok().filter(|bits| bits % 8 == 0).map(|bits| bits / 8)
 }
 
 /// The bits of a literal.

@@ -3,9 +3,10 @@
 //! Lanes that diverge at a branch execute one path after the other up to where the paths reconverge
 //! ([`crate::flow`]), as GPUs did before Volta and as compilers still arrange it.
 
-use crate::flow::END;
 use crate::memory::{LOCAL, Memory, PARAM, SHARED, SPACES, read, write};
 
+/// The end of the program, which is also where paths reconverge that only share the end.
+pub(crate) const END: usize = usize::MAX;
 pub(crate) const LANES: usize = 32;
 /// One value for each lane.
 pub(crate) type Lanes = [u64; LANES];
