@@ -1,19 +1,18 @@
 //! The command line: types only.
 
 mod models;
-mod shell;
 mod tasks;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use moe_cli::shell::{CompletionsArgs, ManArgs};
 
 use crate::device::DeviceChoice;
 use crate::model::config::AttentionConfig;
 use crate::run::AlarmKind;
 
 pub use models::{ExportArgs, ExportNumber, Format, ImportArgs, UpcycleArgs};
-pub use shell::{CompletionsArgs, ManArgs};
 pub use tasks::TaskArgs;
 
 /// Trains mixture-of-experts language models on the shards and plans of moe-data.

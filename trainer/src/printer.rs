@@ -1,16 +1,17 @@
 //! The only writer to the terminal: data goes to stdout, messages to stderr.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use moe_cli::terminal::{self, Color, Label};
 use moe_report::number;
-use moe_report::progress::{Bar, Place, Unit};
+use moe_report::progress::{Bar, Unit};
 use moe_shards::memory::held_bytes;
-use moe_shards::terminal;
+use moe_shards::terminal::escape;
 
 use crate::error::{Error, Result};
 use crate::run::{Alarm, Observer, Progress, Validation};
@@ -42,9 +43,7 @@ pub struct Printer {
 impl Printer {
     /// A printer with this verbosity. Color needs a terminal and no `NO_COLOR`.
     pub fn new(verbosity: Verbosity) -> Self {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let color = std::io::stderr().is_terminal() && !no_color;
-        Self { verbosity, color, bar: None, ui: None, started: None }
+        Self { verbosity, color: Color::Auto.is_on(), bar: None, ui: None, started: None }
     }
 
     /// Whether a terminal may have colors.
@@ -57,11 +56,10 @@ impl Printer {
         if self.verbosity == Verbosity::Quiet {
             return;
         }
-        let line = terminal::escape(line.as_ref());
         match (&self.ui, &self.bar) {
-            (Some(ui), _) => ui.say(&line),
-            (None, Some(bar)) => bar.println(line),
-            (None, None) => to_stream(&mut std::io::stderr(), &line),
+            (Some(ui), _) => ui.say(&escape(line.as_ref())),
+            (None, Some(bar)) => bar.println(escape(line.as_ref())),
+            (None, None) => terminal::say(line.as_ref()),
         }
     }
 
@@ -72,8 +70,7 @@ impl Printer {
 
     /// Reports an error, regardless of verbosity.
     pub fn error(&self, message: impl AsRef<str>) {
-        let label = if self.color { "\u{1b}[31merror:\u{1b}[0m" } else { "error:" };
-        to_stream(&mut std::io::stderr(), &format!("{label} {}", terminal::escape(message.as_ref())));
+        terminal::say_labeled(Label::Error, self.color, message.as_ref());
     }
 
     /// Writes data to stdout, as text or JSON; characters that a terminal would interpret or hide are
@@ -83,8 +80,7 @@ impl Printer {
     /// When it cannot be written, as on a full disk: output for another program must not be silently
     /// truncated.
     pub fn data(&self, text: impl AsRef<str>) -> Result<()> {
-        let mut stdout = std::io::stdout().lock();
-        match writeln!(stdout, "{}", terminal::escape(text.as_ref())).and_then(|()| stdout.flush()) {
+        match terminal::write_data(&format!("{}\n", text.as_ref())) {
             Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
                 Err(Error::io(Path::new("standard output"), "write")(error))
             }
@@ -105,11 +101,7 @@ impl Printer {
     /// Progress of work other than steps, through `total` items called `unit`: a bar on a terminal, a line
     /// now and then elsewhere.
     pub fn work(&self, name: &str, total: u64, unit: Unit) -> Bar {
-        let place = match (self.verbosity, std::io::stderr().is_terminal()) {
-            (Verbosity::Quiet, _) => Place::Nowhere,
-            (_, true) => Place::Terminal,
-            (_, false) => Place::Lines(|line| to_stream(&mut std::io::stderr(), &terminal::escape(line))),
-        };
+        let place = terminal::progress(self.verbosity == Verbosity::Quiet);
         Bar::new(place, name, total, unit, held_bytes)
     }
 
@@ -218,13 +210,6 @@ pub fn short_duration(duration: Duration) -> String {
         (0, 0, s) => format!("{s}s"),
         (0, m, s) => format!("{m}m{s:02}s"),
         (h, m, _) => format!("{h}h{m:02}m"),
-    }
-}
-
-/// Writes a message line. If that fails, nobody can be told.
-fn to_stream(stream: &mut dyn Write, line: &str) {
-    if writeln!(stream, "{line}").and_then(|()| stream.flush()).is_err() {
-        // Nothing can be written to a stream that is closed.
     }
 }
 

@@ -22,7 +22,7 @@ const SHARDS: &[&str] = &[
     "plan",
 ];
 const PIPELINE: &[&str] = &[
-    "error watch nearest numbers json lock printer guard listing intact lookup",
+    "error watch numbers json lock printer guard listing intact lookup",
     "strict_toml",
     "document objects",
     "classifier | decontaminate | spacy | chat",
@@ -69,14 +69,25 @@ const REPORT: &[&str] = &[
     "page | tensorboard | progress",
 ];
 
+const CLI: &[&str] = &["lock | nearest | shell | signals | terminal"];
+
 const KERNELS: &[&str] = &[
     "launch reduce",
     "norm | swiglu | rotary | attention | routing | cross_entropy | adamw",
     "grouped | rows | embedding",
 ];
 
-const CUDA: &[&str] =
-    &["float", "convert memory", "warp flow", "arithmetic matrix decode program", "launch", "driver"];
+const CUDA: &[&str] = &[
+    "float",
+    "convert memory",
+    "warp",
+    "flow statement",
+    "arithmetic matrix",
+    "decode",
+    "program",
+    "launch",
+    "driver",
+];
 
 pub fn rust_files(dir: &Path) -> Vec<PathBuf> {
     files_of(dir, "rs")
@@ -101,7 +112,7 @@ fn files_of(dir: &Path, kind: &str) -> Vec<PathBuf> {
 }
 
 fn all_files() -> Vec<PathBuf> {
-    ["shards", "report", "pipeline", "trainer", "tests", "python/src"]
+    ["shards", "report", "cli", "pipeline", "trainer", "tests", "python/src"]
         .iter()
         .flat_map(|dir| rust_files(&repo().join(dir)))
         .collect()
@@ -124,6 +135,7 @@ fn imports_point_one_way() {
     for (name, table) in [
         ("shards", SHARDS),
         ("report", REPORT),
+        ("cli", CLI),
         ("pipeline/llm", LLM),
         ("pipeline", PIPELINE),
         ("trainer/kernels", KERNELS),
@@ -155,8 +167,16 @@ fn imports_point_one_way() {
 /// Nor do files of one layer or of one module import each other.
 #[test]
 fn files_do_not_import_in_circles() {
-    for name in ["shards", "report", "pipeline/llm", "pipeline", "trainer/kernels"] {
-        let circles = Crate::read(&repo().join(name).join("src")).circles();
+    // The parts of a model know the model that they are parts of.
+    let is_allowed = |name: &str, circle: &String| {
+        name == "trainer"
+            && circle.split(", ").all(|file| file.starts_with("model::") || file.starts_with("ops::cpu::"))
+    };
+    for name in
+        ["shards", "report", "cli", "pipeline/llm", "pipeline", "trainer/kernels", "trainer", "tests/cuda"]
+    {
+        let mut circles = Crate::read(&repo().join(name).join("src")).circles();
+        circles.retain(|circle| !is_allowed(name, circle));
         assert!(circles.is_empty(), "{name}: files import each other in circles:\n{}", circles.join("\n"));
     }
 }
@@ -164,8 +184,9 @@ fn files_do_not_import_in_circles() {
 #[test]
 fn crates_know_only_what_they_may() {
     for (name, forbidden) in [
-        ("shards", &["moe-report", "moe-data", "moe-llm", "moe-train"][..]),
-        ("report", &["moe-shards", "moe-data", "moe-llm", "moe-train"]),
+        ("shards", &["moe-report", "moe-cli", "moe-data", "moe-llm", "moe-train"][..]),
+        ("report", &["moe-shards", "moe-cli", "moe-data", "moe-llm", "moe-train"]),
+        ("cli", &["moe-data", "moe-llm", "moe-train"]),
         ("pipeline/llm", &["moe-data", "moe-train"]),
         ("pipeline", &["moe-train"]),
         ("trainer/kernels", &["moe-shards", "moe-data", "moe-llm", "moe-train"]),

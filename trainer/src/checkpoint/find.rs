@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use moe_shards::atomic;
 
-use super::load::verify;
+use super::verify::verify;
 use super::{LATEST, MANIFEST, PARENT, checkpoints_dir, retain};
 use crate::error::{Error, Result};
 

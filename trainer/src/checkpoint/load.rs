@@ -3,15 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use moe_shards::Hash;
 
 use super::find::{file_name, newest_whole};
 use super::tensors::TensorFile;
-use super::{
-    AVERAGE, CONFIG, FilesManifest, MANIFEST, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION, retain,
-};
+use super::verify::verify;
+use super::{AVERAGE, CONFIG, MODEL, OPTIM, STATE, StateFile, TOKENIZER, VERSION, retain};
 use crate::config::{RunConfig, Values};
-use crate::data::{CHAT_FILES, ChatFile, DataDigest, chat_files};
+use crate::data::{ChatFile, DataDigest, chat_files};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -91,13 +89,21 @@ pub fn load_model(loaded: &Loaded, device: &Device) -> Result<Model> {
 ///
 /// # Errors
 /// [`Error::Checkpoint`] when it has none; and as [`load_model`].
-pub fn load_average(loaded: &Loaded, device: &Device) -> Result<Model> {
+fn load_average(loaded: &Loaded, device: &Device) -> Result<Model> {
     if !loaded.has_average {
         let problem = "has no moving average of weights, which `run.ema_decay` makes";
         return Err(Error::checkpoint(&loaded.path, problem));
     }
     let model = load_model(loaded, device)?;
     Ok(read_average(loaded, &model, device)?.model(&model))
+}
+
+/// The model of a checkpoint, or with the moving average of its weights.
+///
+/// # Errors
+/// As [`load_average`] and [`load_model`].
+pub fn load_weights(loaded: &Loaded, is_average: bool, device: &Device) -> Result<Model> {
+    if is_average { load_average(loaded, device) } else { load_model(loaded, device) }
 }
 
 fn read_average(loaded: &Loaded, model: &Model, device: &Device) -> Result<Average> {
@@ -197,41 +203,6 @@ pub fn read_state(path: &Path) -> Result<StateFile> {
         ));
     }
     serde_json::from_value(value).map_err(damaged)
-}
-
-/// Compares each file with the manifest, and says whether one of them is a moving average of the weights.
-pub(super) fn verify(path: &Path) -> Result<bool> {
-    let manifest_path = path.join(MANIFEST);
-    let text = std::fs::read_to_string(&manifest_path)
-        .map_err(|error| Error::checkpoint(&manifest_path, format!("cannot be read: {error}")))?;
-    let manifest: FilesManifest = serde_json::from_str(&text)
-        .map_err(|error| Error::checkpoint(&manifest_path, format!("is damaged: {error}")))?;
-    let is_listed = |name: &&str| manifest.files.iter().any(|entry| entry.name == **name);
-    let known = [MODEL, OPTIM, STATE, CONFIG, TOKENIZER];
-    if let Some(missing) = known.iter().find(|name| !is_listed(name)) {
-        return Err(Error::checkpoint(&manifest_path, format!("is damaged: {missing} is not in it")));
-    }
-    let is_known = |name: &str| known.contains(&name) || name == AVERAGE || CHAT_FILES.contains(&name);
-    for entry in manifest.files.iter().filter(|entry| is_known(&entry.name)) {
-        let file = path.join(&entry.name);
-        let refused = |problem: String| Err(Error::checkpoint(&file, problem));
-        let found = match std::fs::metadata(&file) {
-            Ok(metadata) => metadata.len(),
-            Err(error) => return refused(format!("cannot be read: {error}")),
-        };
-        if found != entry.bytes {
-            return refused(format!("is damaged: expected {} bytes, found {found}", entry.bytes));
-        }
-        let found = Hash::of_file(&file)?;
-        if found != entry.blake3 {
-            return refused(format!(
-                "is damaged: expected blake3 {}, found {}",
-                entry.blake3.short(),
-                found.short()
-            ));
-        }
-    }
-    Ok(is_listed(&AVERAGE))
 }
 
 /// Adds the newest intact earlier checkpoint to an error.

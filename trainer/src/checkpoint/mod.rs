@@ -19,6 +19,7 @@ mod load;
 mod retain;
 mod save;
 mod tensors;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,7 @@ use crate::error::{Error, Result};
 use crate::train::{Position, Spikes};
 
 pub use find::{has_begun, later_than, resolve, run_of, tidy};
-pub use load::{Loaded, load, load_average, load_model, read_state};
+pub use load::{Loaded, load, load_model, load_weights, read_state};
 pub use save::{Circumstances, save, write_latest};
 pub use tensors::{Number, TensorFile, TensorHead, TensorWriter, parameter_hash};
 

@@ -55,7 +55,7 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
     }
     let chosen = device::open(args.device)?;
     printer.say(format!("device {}", chosen.reason));
-    let model = weights(&loaded, args.ema, &chosen.device)?;
+    let model = checkpoint::load_weights(&loaded, args.ema, &chosen.device)?;
     let n_samples = args.samples.unwrap_or(u64::MAX);
     let validator = Validator::new(&corpus, n_samples, loaded.config.data.samples_per_pass())?.ok_or_else(|| {
         Error::Data(format!(
@@ -108,14 +108,6 @@ pub(super) fn run(args: EvalArgs, printer: &mut Printer) -> Result<u8> {
         }
     }
     Ok(0)
-}
-
-/// The model of a checkpoint, or the moving average of its weights.
-pub(super) fn weights(loaded: &Loaded, ema: bool, device: &Device) -> Result<Model> {
-    match ema {
-        true => checkpoint::load_average(loaded, device),
-        false => checkpoint::load_model(loaded, device),
-    }
 }
 
 /// How even the load of a router is, and where the tokens of each source go.

@@ -7,7 +7,7 @@ use std::path::Path;
 use moe_shards::Hash;
 use serde_json::json;
 
-use super::lock;
+use super::lock_run;
 use crate::checkpoint::{self, Loaded};
 use crate::config::{Change, RunConfig};
 use crate::error::{Error, Result};
@@ -66,7 +66,7 @@ impl Fork<'_> {
     pub(super) fn begin(&self, loaded: &Loaded) -> Result<File> {
         refuse(self.dir, self.parent)?;
         std::fs::create_dir_all(self.dir).map_err(Error::io(self.dir, "create"))?;
-        let lock = lock(self.dir)?;
+        let lock = lock_run(self.dir)?;
         let state = &loaded.state;
         let parent = json!({
             "run": std::path::absolute(self.parent).map_err(Error::io(self.parent, "find"))?,

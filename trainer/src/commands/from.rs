@@ -6,9 +6,9 @@ use std::path::Path;
 use moe_shards::Hash;
 use serde_json::{Value, json};
 
+use super::begin::{Start, begin};
 use super::fork;
 use super::source::Source;
-use super::train::{Start, begin};
 use crate::checkpoint::{self, Loaded};
 use crate::cli::TrainArgs;
 use crate::config::RunConfig;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::begin::{Start, begin};
 use super::source;
-use super::train::{Start, begin};
 use crate::cli::{EndArgs, ImportArgs};
 use crate::error::{Error, Result};
 use crate::export::{Folder, same_tokens};

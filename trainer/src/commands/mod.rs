@@ -1,5 +1,6 @@
 //! One file for each verb; each returns the program's exit code.
 
+mod begin;
 mod bench;
 mod config;
 mod eval;
@@ -28,6 +29,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use clap::CommandFactory;
+use moe_cli::lock;
+use moe_cli::signals::{self, INTERRUPTED};
 use serde_json::json;
 
 use crate::cli::{Cli, EndArgs, Verb};
@@ -41,8 +45,6 @@ use crate::tasks::question::Changes;
 use crate::tasks::{Reader, Suite};
 use crate::train::TrainState;
 
-/// Exit code of a run that a signal stopped, after saving.
-const INTERRUPTED: u8 = 130;
 /// Exit code of a run that diverged or was stopped by an alarm.
 const ALARMED: u8 = 6;
 /// How often to retry a lock that another process holds: `watch` takes it for a moment.
@@ -73,22 +75,19 @@ pub fn run(cli: Cli, printer: &mut Printer) -> Result<u8> {
         Some(Verb::Plan(args)) => plan::run(args, printer),
         Some(Verb::Report(args)) => report::run(args, printer),
         Some(Verb::Watch(args)) => watch::run(args, printer),
-        Some(Verb::Completions(args)) => printer.data(args.script()).map(|()| 0),
-        Some(Verb::Man(args)) => printer.data(args.page()?).map(|()| 0),
+        Some(Verb::Completions(args)) => printer.data(args.script(Cli::command())).map(|()| 0),
+        Some(Verb::Man(args)) => printer.data(args.page(Cli::command()).map_err(Error::Usage)?).map(|()| 0),
         Some(Verb::VerifyResume(args)) => verify_resume::run(args, printer),
     }
 }
 
 /// Keeps a second process out of a run's folder while it is alive; the system releases it when the process
 /// ends, however it ends.
-fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join(".lock");
-    let file = File::create(&path).map_err(Error::io(&path, "create"))?;
+fn lock_run(dir: &Path) -> Result<File> {
     for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
-            Err(std::fs::TryLockError::Error(error)) => return Err(Error::io(&path, "lock")(error)),
+        match lock::acquire(dir).map_err(Error::io(&dir.join(lock::FILE), "lock"))? {
+            Some(file) => return Ok(file),
+            None => std::thread::sleep(Duration::from_millis(20)),
         }
     }
     Err(Error::Usage(format!(
@@ -99,14 +98,7 @@ fn lock(dir: &Path) -> Result<File> {
 
 /// A flag that SIGINT and SIGTERM set; the second of them ends the process at once.
 fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The order matters: the first signal finds the flag unset, and the second one set.
-        signal_hook::flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|error| Error::Usage(format!("cannot listen for signal {signal}: {error}")))?;
-    }
-    Ok(stop)
+    signals::stop_flag().map_err(|error| Error::Usage(error.to_string()))
 }
 
 /// The validation set of a run; none if the plan holds nothing out, with a message.

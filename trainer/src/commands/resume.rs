@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use moe_shards::PlanLock;
 
 use super::fork::{self, Fork};
-use super::{Begun, lock, memory, source, suite, train_and_report, validator};
+use super::{Begun, lock_run, memory, source, suite, train_and_report, validator};
 use crate::checkpoint::{self, Loaded};
 use crate::cli::ResumeArgs;
 use crate::config::value::Value;
@@ -38,7 +38,7 @@ pub(super) fn run(args: ResumeArgs, printer: &mut Printer) -> Result<u8> {
             fork::refuse(dir, parent)?;
             None
         }
-        None => Some(lock(&args.run)?),
+        None => Some(lock_run(&args.run)?),
     };
     if args.fork.is_none() {
         checkpoint::tidy(&args.run)?;

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::eval::weights;
 use crate::checkpoint;
 use crate::cli::SampleArgs;
 use crate::device;
@@ -33,7 +32,7 @@ pub(super) fn run(args: SampleArgs, printer: &mut Printer) -> Result<u8> {
     let prompts = args.prompt.iter().map(encode).collect::<Result<Vec<_>>>()?;
     let chosen = device::open(args.device)?;
     printer.say(format!("device {}; step {}", chosen.reason, loaded.state.step));
-    let model = weights(&loaded, args.ema, &chosen.device)?;
+    let model = checkpoint::load_weights(&loaded, args.ema, &chosen.device)?;
     let (eod, context) = (loaded.state.eod, loaded.state.seq_len);
     let reading = match loaded.config.model(loaded.state.vocab_size, context).sees_later_tokens() {
         None => Reading::Once,

@@ -5,8 +5,7 @@ use std::time::Instant;
 use moe_shards::atomic::AtomicFile;
 use serde_json::{Map, Value, json};
 
-use super::eval::weights;
-use crate::checkpoint::Loaded;
+use crate::checkpoint::{self, Loaded};
 use crate::cli::EvalArgs;
 use crate::device;
 use crate::error::{Error, Result};
@@ -34,7 +33,7 @@ pub(super) fn run(args: &EvalArgs, loaded: &Loaded, printer: &Printer) -> Result
     let documents = args.shards.as_deref().map(Documents::open).transpose()?;
     let chosen = device::open(args.device)?;
     printer.say(format!("device {}; step {}", chosen.reason, state.step));
-    let model = weights(loaded, args.ema, &chosen.device)?;
+    let model = checkpoint::load_weights(loaded, args.ema, &chosen.device)?;
     let pass_tokens = match loaded.config.model(state.vocab_size, state.seq_len).sees_later_tokens() {
         None => args.tasks.pass_tokens,
         Some(reason) => {

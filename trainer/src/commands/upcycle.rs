@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::begin::{Start, begin};
 use super::from::{provenance, same_tokenizer};
 use super::source::Source;
-use super::train::{Start, begin};
 use crate::checkpoint;
 use crate::cli::{EndArgs, UpcycleArgs};
 use crate::config::RunConfig;

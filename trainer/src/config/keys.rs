@@ -3,6 +3,8 @@
 
 use std::sync::LazyLock;
 
+use moe_cli::nearest::near;
+
 use super::RunSettings;
 use crate::data::DataSettings;
 use crate::model::attention::PatternSettings;
@@ -109,17 +111,15 @@ pub fn is_of_schedule(name: &str) -> bool {
     name.starts_with("schedule.") || ["run.steps", "optim.lr"].contains(&name)
 }
 
-/// The key whose name is most like `name`, if any is close.
+/// The key whose name, or the last part of it, is near `name`, if any is.
 pub fn nearest(name: &str) -> Option<&'static Key> {
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_string();
-    let likeness = |key: &Key| {
-        strsim::jaro_winkler(key.name, name).max(0.98 * strsim::jaro_winkler(&last(key.name), &last(name)))
-    };
-    KEYS.iter()
-        .map(|key| (likeness(key), key))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, key)| key)
+    let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
+    let names: Vec<&str> = KEYS.iter().map(|key| key.name).collect();
+    let parts: Vec<&str> = names.iter().map(|name| last(name)).collect();
+    near(name, &names).and_then(find).or_else(|| {
+        let part = near(name.rsplit('.').next()?, &parts)?;
+        KEYS.iter().find(|key| last(key.name) == part)
+    })
 }
 
 #[cfg(test)]

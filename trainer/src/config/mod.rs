@@ -5,6 +5,7 @@
 
 mod groups;
 pub mod keys;
+mod movement;
 mod parse;
 mod preset;
 mod run;
@@ -23,7 +24,8 @@ use crate::train::{Position, SkipConfig, StepConfig};
 
 pub use crate::settings::value;
 use crate::settings::value::Value;
-pub use groups::{GROUP, GROUP_DOC, Movement};
+pub use groups::{GROUP, GROUP_DOC};
+pub use movement::Movement;
 pub use parse::{Change, Values};
 pub use preset::{PRESETS, Preset};
 pub use run::RunSettings;
@@ -206,7 +208,7 @@ impl RunConfig {
             batches,
             precision,
             model,
-            groups: groups::groups(&values, problems)?,
+            groups: movement::groups(&values, problems)?,
             optim: settings::read(&values)?,
             schedule: settings::read(&values)?,
             values,

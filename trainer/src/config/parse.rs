@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use moe_cli::nearest::near;
+
 use super::groups::{self, GROUP, GroupValues};
 use super::keys::{self, KEYS, Key};
 use crate::model::attention::pattern;
@@ -249,9 +251,10 @@ fn is_section(name: &str) -> bool {
 
 fn unknown_section(name: &str) -> String {
     let sections = KEYS.iter().filter_map(|key| key.name.rsplit_once('.')).map(|(section, _)| section);
-    let near =
-        sections.max_by(|a, b| strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name)));
-    format!("unknown section [{name}]; did you mean [{}]?", near.unwrap_or_default())
+    match near(name, &sections.collect::<Vec<&str>>()) {
+        Some(near) => format!("unknown section [{name}]; did you mean [{near}]?"),
+        None => format!("unknown section [{name}]; `moe-train config` lists all keys"),
+    }
 }
 
 /// The groups as a list of TOML.

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use moe_cli::nearest::near;
+
 use crate::device::DeviceChoice;
 
 /// A value of a key.
@@ -95,7 +97,7 @@ impl Kind {
             (Self::Bool, Value::Bool(_)) | (Self::Path, Value::Text(_)) => Ok(value.clone()),
             (Self::Choice(words), Value::Text(word)) => match words.contains(&word.as_ref()) {
                 true => Ok(value.clone()),
-                false => match nearest(words, word) {
+                false => match near(word, words) {
                     Some(near) => Err(format!("expected {self}, found {value}; did you mean \"{near}\"?")),
                     None => expected(),
                 },
@@ -111,16 +113,6 @@ impl Kind {
             _ => expected(),
         }
     }
-}
-
-/// The word that is most like another, if any is close.
-pub fn nearest<'a>(words: &[&'a str], word: &str) -> Option<&'a str> {
-    words
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(candidate, word), *candidate))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }
 
 impl fmt::Display for Kind {

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use moe_cli::lock;
 use moe_report::settings;
 
 use crate::checkpoint;
@@ -165,17 +166,7 @@ impl Follower {
 
     /// Whether a process holds the run. This takes the lock for a moment; a process that starts retries.
     fn is_locked(&self) -> Result<bool> {
-        let path = self.dir.join(".lock");
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(Error::io(&path, "open")(error)),
-        };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(true),
-            Err(std::fs::TryLockError::Error(error)) => Err(Error::io(&path, "lock")(error)),
-        }
+        lock::is_held(&self.dir).map_err(Error::io(&self.dir.join(lock::FILE), "lock"))
     }
 }
 

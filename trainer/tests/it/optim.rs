@@ -182,13 +182,13 @@ fn a_moving_average_is_evaluated_saved_and_resumed_bit_for_bit() {
     assert_eq!(plain.parameter_hash, loaded.state.parameter_hash, "nothing is trained from it");
     let corpus = corpus();
     let validator = Validator::new(&corpus, 64, 4).expect("samples").expect("validation");
-    let average = checkpoint::load_average(&loaded, &Device::flex()).expect("an average");
+    let average = checkpoint::load_weights(&loaded, true, &Device::flex()).expect("an average");
     let found = validator.run(&average, &corpus).expect("on the host").losses.all.nats();
     let last = metrics(&run).pop().expect("lines");
     assert_eq!(last["validation/ema/ce"].as_f64(), found);
     assert_ne!(last["validation/ema/ce"], last["validation/ce"]);
     let none = checkpoint::load(&plain.checkpoint).expect("whole");
-    let error = checkpoint::load_average(&none, &Device::flex()).expect_err("none").to_string();
+    let error = checkpoint::load_weights(&none, true, &Device::flex()).expect_err("none").to_string();
     assert!(error.contains("run.ema_decay"), "{error}");
 }
 
