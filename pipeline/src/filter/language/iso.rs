@@ -12,7 +12,7 @@ static TWO_LETTERS: LazyLock<BTreeMap<&str, &str>> =
 /// The code of a language as it is compared and stored: `eng`, `en-GB` and `eng_Latn` are all `en`.
 pub(super) fn code(text: &str) -> String {
     let language = text.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
-    TWO_LETTERS.get(&*language).map(|two| (*two).to_owned()).unwrap_or(language)
+    TWO_LETTERS.get(&*language).map_or(language, |two| (*two).to_owned())
 }
 
 #[cfg(test)]
