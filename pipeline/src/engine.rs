@@ -28,7 +28,7 @@ pub struct LocalEngine {
     memory_bytes: u64,
 }
 
-/// Memory of an engine for which nobody set a limit.
+/// Default memory of an engine.
 const MEMORY_BYTES: u64 = 1 << 30;
 /// The least limit.
 const MIN_MEMORY_BYTES: u64 = 1 << 20;
@@ -50,7 +50,7 @@ impl LocalEngine {
         LocalEngine { memory_bytes: memory_bytes.max(MIN_MEMORY_BYTES), ..self }
     }
 
-    /// Runs what uses the threads by itself.
+    /// Runs a function that uses the threads itself.
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.pool.install(work)
     }

@@ -1,4 +1,4 @@
-//! Why a task failed, in a file beside the folder of its results, `DIGEST.failed`; it goes when the task succeeds.
+//! Why a task failed, in a file next to the folder of its results, `DIGEST.failed`, which is removed when the task succeeds.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Failure {
         task.output.with_extension("failed")
     }
 
-    /// What is noted of a task.
+    /// The note about a task.
     ///
     /// # Errors
     /// The note cannot be read.
@@ -51,7 +51,7 @@ impl Failure {
     /// Notes another failure.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn note(task: &Task, error: &Error, log: Option<PathBuf>) -> Result<()> {
         let n_before = Failure::read(task)?.map_or(0, |failure| failure.n_tries);
         let failure = Failure {

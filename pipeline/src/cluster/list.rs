@@ -23,7 +23,7 @@ const VERSION: u32 = 1;
 pub struct Head {
     /// Version of the format.
     pub version: u32,
-    /// Version of the program, and of what its tasks make: `0.1.0 (3, 4)`. Tasks of another one are not run.
+    /// Version of the program and of its tasks' results: `0.1.0 (3, 4)`. Tasks of another version are not run.
     pub program: String,
     /// Name of the stage.
     pub stage: String,
@@ -48,7 +48,7 @@ pub struct TaskList {
     pub tasks: Vec<Task>,
 }
 
-/// What lists of this program say.
+/// Version in the lists of this program.
 fn program() -> String {
     format!("{} ({}, {})", env!("CARGO_PKG_VERSION"), crate::BUILD_VERSION, crate::WORK_VERSION)
 }
@@ -57,7 +57,7 @@ fn path_of(out: &Path) -> PathBuf {
     out.join("work").join(TASKS)
 }
 
-/// Writes the list of a build. Large tasks come first, so that none of them starts when all others end.
+/// Writes the list of a build. Large tasks come first, so that none starts when all others have ended.
 pub(super) fn write(out: &Path, stage: &str, n_tasks: usize, waiting: &[&Task]) -> Result<()> {
     let path = path_of(out);
     let mut waiting = waiting.to_vec();

@@ -1,6 +1,6 @@
-//! One build on many machines, without a server: the tasks of a stage that nobody has done are written to a list in the work
-//! folder, any number of processes do their shares of it (`moe-data task run --array i/n`), and the build goes on. What runs
-//! these processes is an array of Slurm ([`slurm`]), an indexed job of Kubernetes, or a loop in a shell.
+//! One build on many machines, without a server: the unfinished tasks of a stage are written to a list in the work
+//! folder, any number of processes do their shares of it (`moe-data task run --array i/n`), and the build continues. These processes
+//! are run by an array of Slurm ([`slurm`]), an indexed job of Kubernetes, or a loop in a shell.
 //!
 //! Processes share nothing but the file system. Tasks are the ones of a build on one machine, so the bytes are the same.
 
@@ -38,7 +38,7 @@ impl BuildEngine {
         BuildEngine { local, planned: None }
     }
 
-    /// Leaves the tasks to others, and does here what is between stages. [`Engine::map`] ends in [`Error::Waiting`] where tasks are
+    /// Leaves the tasks to others, and does the work between stages here. [`Engine::map`] ends in [`Error::Waiting`] if tasks are
     /// not done.
     pub fn planning(local: LocalEngine, out: &Path) -> BuildEngine {
         BuildEngine { local, planned: Some(out.to_owned()) }

@@ -36,7 +36,7 @@ pub struct Conditions {
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Does a share, and returns the name of the stage and the number of tasks; `None` when nothing is waiting. A task that fails does
-/// not keep the others from being done; its error is noted beside its folder and printed.
+/// not keep the others from being done; its error is noted next to its folder and printed.
 ///
 /// # Errors
 /// [`Error::Interrupted`], the list cannot be used, or [`Error::Tasks`] when any task failed.
@@ -103,7 +103,7 @@ fn run_one(task: &Task, log: Option<PathBuf>, watch: &Watch) -> Result<()> {
         Ok(_) => Failure::forget(task),
         Err(Error::Interrupted) => Err(Error::Interrupted),
         Err(error) => {
-            // Another process may have done meanwhile what failed here.
+            // Another process may have finished meanwhile what failed here.
             if task.finished()?.is_none() {
                 Failure::note(task, &error, log)?;
             }

@@ -1,4 +1,4 @@
-//! How far the waiting tasks of a build are.
+//! Progress of the waiting tasks of a build.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::stage::Task;
 use crate::tables::attempt;
 
-/// How far the stage is whose tasks are, or were, waiting.
+/// Progress of the stage whose tasks are, or were, waiting.
 #[derive(Clone, Debug, Serialize)]
 pub struct Progress {
     /// Name of the stage.
@@ -49,7 +49,7 @@ impl FailedTask {
 }
 
 impl Progress {
-    /// Looks at every task in the list of a build. `None` when there is no list.
+    /// Checks every task in the list of a build. `None` if there is no list.
     ///
     /// # Errors
     /// The list, a report or a note of a failure cannot be read.
@@ -79,7 +79,7 @@ impl Progress {
         Ok(Some(progress))
     }
 
-    /// The same when no process is at work: what has been started and is not done was killed.
+    /// The same if no process is running: started but unfinished tasks were killed.
     pub fn with_nobody_at_work(self) -> Progress {
         Progress { running: 0, waiting: self.waiting + self.running, ..self }
     }

@@ -26,9 +26,9 @@ pub struct Match {
     /// Its id.
     #[serde(skip)]
     pub document_id: u64,
-    /// First byte in the normalised text.
+    /// First byte in the normalized text.
     pub start: u32,
-    /// Byte behind the last one.
+    /// Byte after the last.
     pub end: u32,
     /// Words of the evaluation text that were found.
     pub n_words: u32,
@@ -74,7 +74,7 @@ impl ContaminationAudit {
     /// Appends a row.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn push(&mut self, found: &Match) -> Result<()> {
         let texts = [&found.source, &found.id, &found.benchmark, &found.field, &found.text];
         self.texts.iter_mut().zip(texts).for_each(|(column, text)| column.append_value(text));
@@ -115,7 +115,7 @@ impl ContaminationAudit {
     /// Makes the table appear.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn finish(mut self) -> Result<()> {
         if self.n_rows > 0 {
             self.flush()?;

@@ -26,7 +26,7 @@ documented! {
     pub struct DecontaminateConfig {
         /// An evaluation text with fewer words must be found whole; longer ones by their share.
         pub ngram: u32,
-        /// Share of the weight of an evaluation text that makes a match.
+        /// Share of an evaluation text's weight that counts as a match.
         pub threshold: f64,
         /// Words in a row that may differ inside a match.
         pub max_misses: u32,
@@ -133,7 +133,7 @@ documented! {
         pub paths: Vec<String>,
         /// Fields that are looked for, each as a text of its own; dotted for nested ones.
         pub fields: Vec<String>,
-        /// What values start with that is no part of the text, such as `Question: `.
+        /// Prefix of values that is not part of the text, such as `Question: `.
         pub prefix: String,
     }
 }

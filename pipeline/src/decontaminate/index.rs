@@ -1,5 +1,5 @@
-//! The index of the evaluation texts: their words, how much each word tells, and where every
-//! seed (a run of [`SEED_WORDS`] words) stands.
+//! The index of the evaluation texts: their words, the weight of each word, and where every
+//! seed (a run of [`SEED_WORDS`] words) occurs.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::Settings;
 use super::words::Words;
 
-/// Words of a seed: a match starts where so many words of a document are those of an evaluation text.
+/// Words of a seed: a match starts where this many consecutive words of a document and an evaluation text are equal.
 pub const SEED_WORDS: usize = 5;
 
 /// A seed in more places than this starts no match, unless its text has no rarer one: it is boilerplate.
@@ -32,7 +32,7 @@ pub struct EvalText {
     pub record: u64,
     /// Position of the field among those of its benchmark.
     pub field: u16,
-    /// Other texts with the same words, which this one stands for.
+    /// Other texts with the same words, represented by this one.
     pub n_copies: u64,
     /// Weight of all its words.
     weight: u64,
@@ -40,7 +40,7 @@ pub struct EvalText {
     end: u32,
 }
 
-/// What became of the texts of one benchmark.
+/// Fate of the texts of one benchmark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BenchmarkCounts {
     /// Texts that were added.
@@ -75,7 +75,7 @@ impl IndexBuilder {
         }
     }
 
-    /// Adds a text; `None` when it is too short, else the text that stands for it.
+    /// Adds a text; `None` if it is too short, else the text that represents it.
     pub fn add(&mut self, benchmark: u16, record: u64, field: u16, text: &str) -> Option<TextId> {
         if self.counts.len() <= usize::from(benchmark) {
             self.counts.resize(usize::from(benchmark) + 1, BenchmarkCounts::default());
@@ -146,7 +146,7 @@ struct Posting {
     position: u32,
 }
 
-/// The seeds by which texts are found, sorted.
+/// The seeds that find texts, sorted.
 fn postings(words: &[u64], texts: &[EvalText], ngram: u32) -> Vec<Posting> {
     let mut all = Vec::with_capacity(words.len());
     for (id, text) in texts.iter().enumerate() {
@@ -192,7 +192,7 @@ pub(super) fn for_each_seed(words: &[u64], mut see: impl FnMut(usize, u64)) {
 }
 
 /// A table from seeds to places. Most seeds of a document are in no evaluation text; a bit map of sixteen bits a
-/// seed says so with one look into the cache.
+/// seed shows that with one cache access.
 #[derive(Clone, Debug)]
 struct Seeds {
     filter: Vec<u64>,
@@ -276,7 +276,7 @@ impl Index {
         &self.texts
     }
 
-    /// What became of the texts of each benchmark.
+    /// Fate of the texts of each benchmark.
     pub fn counts(&self) -> &[BenchmarkCounts] {
         &self.counts
     }

@@ -20,7 +20,7 @@ pub struct Benchmark {
     pub files: Vec<InputFile>,
     /// The fields that are looked for.
     pub fields: Vec<String>,
-    /// What is taken off the start of values.
+    /// Prefix to remove from values.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prefix: String,
 }
@@ -30,7 +30,7 @@ pub struct Benchmark {
 pub struct Loaded {
     /// The index.
     pub index: Index,
-    /// For each benchmark, the texts of which canaries are made.
+    /// For each benchmark, the texts used for canaries.
     pub canaries: Vec<Vec<(TextId, String)>>,
     /// Records of each benchmark.
     pub n_records: Vec<u64>,
@@ -103,7 +103,7 @@ pub fn load(benchmarks: &[Benchmark], settings: &Settings) -> Result<Loaded> {
     Ok(Loaded { index: builder.finish(), canaries, n_records })
 }
 
-/// Calls `take` with the normalised text of each record, which may be empty.
+/// Calls `take` with the normalized text of each record, which may be empty.
 fn for_each_text(file: &InputFile, field: &str, take: impl FnMut(String)) -> Result<()> {
     file.unchanged(|| read_texts(file, field, take))
 }

@@ -33,7 +33,7 @@ pub use self::scan::{Found, Scanner};
 pub struct Settings {
     /// An evaluation text with fewer words must be found whole; longer ones by their share.
     pub ngram: u32,
-    /// Share of the weight of an evaluation text that makes a match, 0 to 1.
+    /// Share of an evaluation text's weight that counts as a match, 0 to 1.
     pub threshold: f64,
     /// Words in a row that may differ inside a match.
     pub max_misses: u32,

@@ -1,4 +1,4 @@
-//! `decontamination.json`: what was looked for, how well looking works, and what was found, by benchmark; and
+//! `decontamination.json`: what was searched for, how well the search works, and what was found, by benchmark; and
 //! the short form of it in the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,7 +106,7 @@ impl Decontamination {
         self.benchmarks.iter().map(|(name, report)| (name.clone(), report.summary.clone())).collect()
     }
 
-    /// Canaries of which too few were found, in words.
+    /// Canaries with too few found, in words.
     pub fn missed(&self) -> Vec<String> {
         let mut missed = Vec::new();
         for (name, report) in &self.benchmarks {

@@ -11,7 +11,7 @@ pub struct Found {
     pub text: TextId,
     /// First byte in the document.
     pub start: u32,
-    /// Byte behind the last one.
+    /// Byte after the last.
     pub end: u32,
     /// Words of the evaluation text that were found.
     pub n_words: u32,
@@ -40,19 +40,19 @@ pub struct Scanner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Hit {
     text: TextId,
-    /// Word of the document less word of the text: equal for words that stand side by side.
+    /// Position in the document minus position in the text: equal for aligned words.
     diagonal: i64,
     /// Word of the text.
     position: u32,
 }
 
-/// A stretch of both texts, word beside word.
+/// A stretch of both texts, aligned word by word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Segment {
     /// Words of the document.
     start: usize,
     end: usize,
-    /// First word of the text, and the one behind the last.
+    /// First word of the text, and the one after the last.
     text_start: usize,
     text_end: usize,
 }
@@ -116,7 +116,7 @@ impl Scanner {
                 continue;
             }
             let word = (hit.diagonal + i64::from(hit.position)) as usize;
-            // Two seeds of one hash are told apart here.
+            // Two seeds with one hash are distinguished here.
             if document.get(word..word + SEED_WORDS) != text.get(position..position + SEED_WORDS) {
                 continue;
             }
@@ -128,7 +128,7 @@ impl Scanner {
             self.segments.retain(|segment| segment.text_end - segment.text_start == text.len());
         }
         self.segments.sort_unstable();
-        // Behind an inserted word the next segment has grown back to it, so that the gap is what differs.
+        // After an inserted word the next segment has grown back to it, so that the gap is what differs.
         let reach = max_misses;
         self.chains.clear();
         for i in 0..self.segments.len() {
@@ -172,7 +172,7 @@ impl Scanner {
         }
     }
 
-    /// Adds up the stretches in a window of the document, whatever stands between them and in whatever order they
+    /// Adds up the stretches in a window of the document, whatever is between them and in whatever order they
     /// are: a text with an advertisement in its middle, or with its sentences shuffled.
     fn gather(&mut self, index: &Index, id: TextId, found: &mut Vec<Found>) {
         let window = index.words(id).len() * WINDOW_TIMES + WINDOW_WORDS;
@@ -220,7 +220,7 @@ impl Scanner {
     }
 }
 
-/// Grows a seed in both directions, not below word `floor` of the text. A match goes on behind words that differ if
+/// Grows a seed in both directions, not below word `floor` of the text. A match continues after words that differ if
 /// two words in a row are equal again, or the last one of the text is.
 fn grow(
     document: &[u64],
@@ -239,7 +239,7 @@ fn grow(
     Segment { start: word - left, end: word + right, text_start: position - left, text_end: position + right }
 }
 
-/// How far words go on being equal, from `start` to at most `n`; `to_end` says that word `n - 1` is the outermost of the text.
+/// How far words stay equal, from `start` to at most `n`; `to_end` says that word `n - 1` is the outermost of the text.
 fn reach(start: usize, n: usize, to_end: bool, max_misses: usize, is_same: impl Fn(usize) -> bool) -> usize {
     let (mut end, mut misses) = (start, 0);
     for i in start..n {
@@ -301,7 +301,7 @@ mod tests {
         // Three words in a row may differ.
         let three = LONG.replace("foxtrot golf hotel", "x y z");
         assert_eq!(found(&three), [(0, three.clone(), 11, 11.0 / 14.0)]);
-        // Behind four another stretch begins; the two add up, if they are enough.
+        // After four another stretch begins; the two add up, if they are enough.
         let four = LONG.replace("foxtrot golf hotel india", "x y z a");
         assert_eq!(found(&four), [(0, four.clone(), 10, 10.0 / 14.0)]);
         assert_eq!(found(&LONG.replace("foxtrot golf hotel india juliet", "x y z a b")), []);
@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_span_does_not_reach_over_lonely_equal_words() {
-        // `november` two words behind a chain that broke at `kilo` is the last word of the text and joins, `lima` does not.
+        // `november` two words after a chain that broke at `kilo` is the last word of the text and joins, `lima` does not.
         let document = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo x lima x x x x";
         let all = found(document);
         assert_eq!(all[0].1, "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo");

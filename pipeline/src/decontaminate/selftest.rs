@@ -1,6 +1,6 @@
-//! The self-test of decontamination: canaries made of the evaluation texts themselves go through the same code as
+//! The self-test of decontamination: canaries made from the evaluation texts themselves go through the same code as
 //! documents, and the share that is found is reported. A scan that finds nothing can
-//! then be told from a corpus that holds nothing.
+//! then be distinguished from a corpus that holds nothing.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -49,7 +49,7 @@ pub struct Recall {
 }
 
 impl Recall {
-    /// Found by planted; 1 where there is none to find.
+    /// Found divided by planted; 1 if there is none to find.
     pub fn share(self) -> f64 {
         if self.planted == 0 { 1.0 } else { self.found as f64 / self.planted as f64 }
     }

@@ -1,4 +1,4 @@
-//! Looks for text of evaluation sets in the documents of a part, behind deduplication.
+//! Looks for text of evaluation sets in the documents of a part, after deduplication.
 //!
 //! The files of the benchmarks are among the parameters. Writes `removed.rows` and `cuts.rows` with what earlier stages removed and cut, `matches.jsonl`, and audit tables where there
 //! is something to say. With the action to tag, it writes the tags of the part with its own among them.
@@ -25,7 +25,7 @@ use crate::tables::tags::{Tags, TagsWriter, too_many_tags};
 use crate::tables::{CONTAMINATION_AUDIT, CUTS, DROPS, MATCHES, REMOVED};
 use crate::watch::Watch;
 
-/// Reason of a document that is dropped for what it holds.
+/// Reason to drop a document for its contents.
 pub const REASON: &str = "contaminated";
 
 /// What to look for.
@@ -60,7 +60,7 @@ impl Stage for DecontaminateParams {
     type Inputs = DecontaminateInputs;
 
     /// # Errors
-    /// A table is damaged, an evaluation set cannot be read, or the disk refuses.
+    /// A table is damaged, an evaluation set cannot be read, or a write fails.
     fn run(&self, inputs: &DecontaminateInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let CutDocuments { documents, kept, removed, cuts } = &inputs.part;
         let loaded = load::shared(&self.benchmarks, &self.settings)?;
@@ -233,7 +233,7 @@ fn union(found: &[Found]) -> Vec<(u32, u32)> {
     joined
 }
 
-/// From a span of what cuts left to stretches of the document, one for each of its `pieces` that the span touches.
+/// From a span of the text left by cuts to stretches of the document, one for each of its `pieces` that the span touches.
 fn in_document(pieces: &[(u32, &str)], start: u32, end: u32) -> Vec<(u32, u32)> {
     let mut stretches = Vec::new();
     let mut before = 0;

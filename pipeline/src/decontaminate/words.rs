@@ -1,6 +1,6 @@
 //! Words as decontamination compares them: runs of letters and digits without their case. Punctuation, white space and line
 //! breaks only separate, so a text that was wrapped anew has the same words. Characters count in their form of compatibility
-//! (NFKC), and character references of HTML as what they stand for. In writing without spaces each character is a word.
+//! (NFKC), and HTML character references as the characters they represent. In writing without spaces each character is a word.
 
 use std::ops::Range;
 
@@ -31,11 +31,11 @@ const ASCII: [u8; 128] = {
 const START: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// What a character beyond ASCII is to a word.
+/// Role of a character beyond ASCII in a word.
 enum Kind {
     Part,
     Alone,
-    /// Invisible, such as a soft hyphen: the word goes on.
+    /// Invisible, such as a soft hyphen: the word continues.
     Ignored,
     Separator,
 }
@@ -103,7 +103,7 @@ impl Words {
             }
             if byte == b'&' {
                 let next = at + entity(&text[at..]).map_or(1, str::len);
-                // What is no reference stays as it is.
+                // Anything else stays unchanged.
                 let decoded = html_escape::decode_html_entities(&text[at..next]);
                 if decoded.len() == next - at {
                     self.end(word.take(), at);
@@ -127,9 +127,9 @@ impl Words {
         self.end(word, bytes.len());
     }
 
-    /// Adds a character that stands for some bytes of the text.
+    /// Adds a character that represents some bytes of the text.
     fn take(&mut self, c: char, place: Range<usize>, word: &mut Option<(usize, u64)>) {
-        // One character of the text may stand for several here: then a word ends with it, not before it.
+        // One character of the text may be for several here: then a word ends with it, not before it.
         let end = |word: &(usize, u64)| if word.0 == place.start { place.end } else { place.start };
         match kind(c) {
             Kind::Part => {
@@ -161,7 +161,7 @@ impl Words {
         &self.hashes
     }
 
-    /// First byte of each word and the byte behind it.
+    /// First byte of each word and the byte after it.
     pub fn places(&self) -> &[(u32, u32)] {
         &self.places
     }
@@ -212,7 +212,7 @@ mod tests {
             "caf&eacute; AT&amp;T costs &#49;&#x32; of file x2 it&#39;s",
             "caf\u{e9} \u{ff21}\u{ff34} T costs \u{ff11}\u{ff12} of \u{fb01}le x\u{b2} it&rsquo;s",
         ] {
-            // The text with a combining mark is not composed here, as the normalised ones of a build are.
+            // The text with a combining mark is not composed here, as the normalized ones of a build are.
             assert_eq!(hashes(text)[1..], plain[1..], "{text}");
         }
         assert_eq!(words("R&D; a &amp; b&nosuch; &#;"), ["R", "D", "a", "b", "nosuch"]);

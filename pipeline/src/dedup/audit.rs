@@ -28,7 +28,7 @@ pub struct NearDuplicate<'a> {
     pub method: &'a str,
     /// Jaccard index of the two sets of shingles; absent when they were not compared.
     pub jaccard: Option<f64>,
-    /// Bytes of its normalised text, where fuzzy deduplication removed it.
+    /// Bytes of its normalized text, where fuzzy deduplication removed it.
     pub removed_bytes: Option<u32>,
     /// Bytes of the other's.
     pub kept_bytes: Option<u32>,
@@ -64,7 +64,7 @@ impl NearDuplicates {
     /// Appends a row.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn append(&mut self, row: &NearDuplicate<'_>) -> Result<()> {
         let values = [row.removed, row.removed_source, row.kept, row.kept_source, row.method];
         self.text.iter_mut().zip(values).for_each(|(column, value)| column.append_value(value));
@@ -96,7 +96,7 @@ impl NearDuplicates {
     /// Makes the table appear; false when it has no rows.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn finish(mut self) -> Result<bool> {
         if self.n_rows > 0 {
             self.flush()?;

@@ -1,4 +1,4 @@
-//! Other builds whose documents are not to be taken in again (`dedup.against`). Deduplication treats each of their shards as a
+//! Other builds whose documents are left out (`dedup.against`). Deduplication treats each of their shards as a
 //! part whose documents survive before all of this build's, and never go.
 
 pub mod stage;
@@ -24,7 +24,7 @@ pub struct EarlierBuild {
     pub name: String,
     /// Its folder.
     pub folder: PathBuf,
-    /// Digest of its manifest and of what it keeps of its texts.
+    /// Digest of its manifest and of its stored texts.
     pub identity: Hash,
     /// `normalize.unicode` of its recipe, if that can be read.
     pub unicode: Option<String>,
@@ -55,7 +55,7 @@ impl EarlierBuild {
     /// Opens the output folder of a build and looks at the heads of its files.
     ///
     /// # Errors
-    /// What is wrong with it, and what to do, in words.
+    /// The problem and the remedy, in words.
     pub fn open(folder: &Path, name: &str) -> Result<EarlierBuild, String> {
         if !folder.is_dir() {
             return Err(format!("`{name}` is no folder ({})", folder.display()));
@@ -132,7 +132,7 @@ impl EarlierShard {
         EarlierShardInputs { mdx, texts, tokenizer }
     }
 
-    /// The task that makes the tables by which its documents are found.
+    /// The task that makes the lookup tables of its documents.
     pub fn keys_task(&self, work: &Path, i: usize, sketch: Option<SketchConfig>) -> Task {
         let params = EarlierParams { sketch, ..self.params.clone() };
         Task::new(work, i, self.n_bytes, EarlierKeys(params), self.inputs())

@@ -26,9 +26,9 @@ use crate::tables::rows::{RemovedRow, Row};
 pub struct PartReport {
     /// The removal list, relative to `work`: what this and all earlier methods removed.
     pub list: PathBuf,
-    /// Documents that this method removed in favour of others of this build.
+    /// Documents that this method removed in favor of others of this build.
     pub removed: Count,
-    /// Documents that it removed in favour of documents of other builds.
+    /// Documents that it removed in favor of documents of other builds.
     #[serde(default)]
     pub in_against: Count,
     /// List of the latter, relative to `work`, where fuzzy deduplication found any.
@@ -42,7 +42,7 @@ pub struct PartReport {
 /// Writes a removal list of ascending rows, and returns its place in `work`.
 ///
 /// # Errors
-/// The disk refuses.
+/// A write fails.
 pub fn write_list(work: &Path, rows: &[u32]) -> Result<PathBuf> {
     let mut bytes = Vec::with_capacity(rows.len() * RemovedRow::BYTES);
     rows.iter().for_each(|&row| RemovedRow { row }.put(&mut bytes));
@@ -51,8 +51,8 @@ pub fn write_list(work: &Path, rows: &[u32]) -> Result<PathBuf> {
     Ok(place)
 }
 
-/// The files of a step in a stage's folder: `make` makes them, unless the note beside them says that they are complete. So a
-/// build that goes on behind tasks does not repeat what came before these.
+/// The files of a step in a stage's folder: `make` makes them, unless the note next to them says that they are complete. So a
+/// build that continues after tasks does not repeat earlier steps.
 fn once(note: &Path, make: impl FnOnce() -> Result<Vec<PathBuf>>) -> Result<Vec<PathBuf>> {
     let folder = note.parent().unwrap_or(Path::new(""));
     match std::fs::read(note) {

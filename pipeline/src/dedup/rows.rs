@@ -10,23 +10,23 @@ row! {
         row: u32,
         /// Variant.
         variant: u8,
-        /// 1 when the document's family is declared by its record, 0 when it stands alone.
+        /// 1 when the document's family is declared by its record, 0 if it has no declared family.
         has_family: u8,
         /// Document id.
         document_id: u64,
-        /// XXH3-128 of the normalised text.
+        /// XXH3-128 of the normalized text.
         text_hash: u128,
         /// Bytes of the text as read.
         raw_bytes: u32,
-        /// Bytes of the normalised text.
+        /// Bytes of the normalized text.
         n_bytes: u32,
         /// First 32 bytes of the date, big-endian, filled up with zeros; 0 when there is none.
         date_high: u128,
         /// The last 16 of them.
         date_low: u128,
-        /// Score as a number that orders in the same way, from 1; 0 when there is none.
+        /// Score as a number in the same order, from 1; 0 when there is none.
         score: u64,
-        /// Hash of all that is known beside the text.
+        /// Hash of the metadata.
         metadata_hash: u64,
     }
 }
@@ -79,17 +79,17 @@ row! {
     OrderRow {
         /// 0 for a document of another build, which survives before all of this one's; else 1.
         is_own: u8,
-        /// What the recipe's `keep` orders by; the lower survives.
+        /// Sort key of the recipe's `keep`; the lower survives.
         rule_high: u128,
         /// More of it.
         rule_low: u128,
         /// Document id.
         document_id: u64,
-        /// XXH3-128 of the normalised text; for documents that share an id.
+        /// XXH3-128 of the normalized text; for documents that share an id.
         text_hash: u128,
         /// Bytes of the text as read; the same.
         raw_bytes: u32,
-        /// Hash of all that is known beside the text; the same.
+        /// Hash of the metadata; the same.
         metadata_hash: u64,
         /// Number of the part.
         part: u32,
@@ -112,7 +112,7 @@ row! {
 
 row! {
     /// A document that shares a band with another one, with what is needed to compare and to name it. Sorted, all
-    /// candidates of one connected set stand together in the order in which they survive.
+    /// candidates of one connected set are adjacent, in the order in which they survive.
     CandidateRow {
         /// Lowest rank of the connected set.
         root: u64,
@@ -122,7 +122,7 @@ row! {
         part: u32,
         /// Row in the part's documents.
         row: u32,
-        /// Bytes of the normalised text.
+        /// Bytes of the normalized text.
         n_bytes: u32,
         /// Bytes of the text as read.
         raw_bytes: u32,
@@ -146,7 +146,7 @@ row! {
 }
 
 row! {
-    /// What was found about a document. Sorted, the verdicts about one survivor stand together.
+    /// What was found about a document. Sorted, the verdicts about one survivor are adjacent.
     VerdictRow {
         /// Rank of the survivor.
         kept_rank: u64,
@@ -166,7 +166,7 @@ row! {
         part: u32,
         /// Its row.
         row: u32,
-        /// Bytes of its normalised text.
+        /// Bytes of its normalized text.
         n_bytes: u32,
         /// Bytes of its text as read.
         raw_bytes: u32,
@@ -180,7 +180,7 @@ row! {
         kept_part: u32,
         /// Its row.
         kept_row: u32,
-        /// Bytes of its normalised text.
+        /// Bytes of its normalized text.
         kept_n_bytes: u32,
         /// Bytes of its text as read.
         kept_raw_bytes: u32,
@@ -204,7 +204,7 @@ row! {
         part: u32,
         /// Row in the part's documents.
         row: u32,
-        /// 1 when another build has what is kept instead of it.
+        /// 1 if the document kept instead of it is in another build.
         in_against: u8,
     }
 }
@@ -272,7 +272,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The verdict behind a number.
+    /// The verdict after a number.
     pub fn of_number(number: u8) -> Option<Verdict> {
         [Verdict::NearDuplicate, Verdict::VariantCopy].into_iter().find(|verdict| *verdict as u8 == number)
     }

@@ -8,7 +8,7 @@ use moe_shards::ScratchNumbers;
 
 use crate::error::Result;
 
-/// Set in a root that has members beside itself.
+/// Set in a root that has members besides itself.
 const HAS_MEMBERS: u64 = 1 << 63;
 
 /// Sets of the numbers `0..len`.
@@ -91,7 +91,7 @@ mod tests {
             let mut shuffled: Vec<(u64, u64)> = edges.iter().map(|(a, b)| (*b, *a)).collect();
             shuffled.sort_by_key(|(a, b)| (a ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b);
             prop_assert_eq!(roots("b", &shuffled), expected.clone());
-            // By the definition: spread the least number along the edges until nothing changes.
+            // By the definition: spread the lowest number along the edges until nothing changes.
             let mut least: Vec<u64> = (0..40).collect();
             for _ in 0..40 {
                 for (a, b) in &edges {

@@ -1,4 +1,4 @@
-//! What a driver job does: as much of the build as can be done without tasks, then the next array and the next driver.
+//! What a driver job does: as much of the build as possible without tasks, then the next array and the next driver.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use crate::error::{Error, Result};
 use crate::printer::Printer;
 use crate::stage::Task;
 
-/// When a driver starts behind an array that seems to have done nothing: NFS may show the files of other machines a minute late.
+/// When a driver starts after an array that seems to have done nothing: NFS may show the files of other machines a minute late.
 const LATER: &str = "--begin=now+70seconds";
 /// Failed tasks that a message names.
 const MAX_NAMED: usize = 3;
 
-/// Goes on with a build that was submitted. `build` runs `moe-data build` with these words behind it.
+/// Goes on with a build that was submitted. `build` runs `moe-data build` with these words after it.
 ///
 /// # Errors
 /// What the build ran into, Slurm refuses, or tasks failed too often; `status` shows the reason.
@@ -54,7 +54,7 @@ fn stop(out: &Path, mut state: State, error: Error) -> Result<()> {
     Err(error)
 }
 
-/// Whether other jobs go on with the build: this one may have been killed and started again behind its last act. Submits the
+/// Whether other jobs go on with the build: this one may have been killed and started again after its last act. Submits the
 /// driver that it had no time to submit.
 fn has_successor(out: &Path, state: &mut State, own: Option<&str>) -> Result<Option<String>> {
     let jobs = queue::jobs(&job_name(out))?;
@@ -66,7 +66,7 @@ fn has_successor(out: &Path, state: &mut State, own: Option<&str>) -> Result<Opt
         }
         return Ok(Some(format!("array {} is not done; the driver behind it goes on", element.array)));
     }
-    // Of two drivers the one that was submitted last goes on.
+    // Of two drivers, the one submitted last continues.
     Ok(match driver {
         Some(job) if state.driver.as_deref() == Some(&job.id[..]) => Some(format!("job {} goes on", job.id)),
         _ => None,
@@ -136,7 +136,7 @@ fn submit_round(
     Ok(())
 }
 
-/// Submits the next driver; `is_late` where the file system may not yet have shown what was done.
+/// Submits the next driver; `is_late` if the file system may not show finished work yet.
 fn submit_driver(out: &Path, state: &mut State, array: &str, is_late: bool) -> Result<String> {
     let mut options = vec![format!("--dependency=afterany:{array}")];
     options.extend(is_late.then(|| LATER.to_owned()));

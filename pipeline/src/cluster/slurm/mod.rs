@@ -1,6 +1,6 @@
 //! A build as arrays of Slurm. A driver job plans the tasks of a stage, submits an array that does them and the next driver job
-//! behind it, and ends; so the build goes on by itself, whatever number of stages it has, and no process waits. What it needs to
-//! know lies in `work/slurm/` of the output folder: `state.json`, the two scripts, and the logs.
+//! after it, and ends; so the build continues on its own through any number of stages, and no process waits. Its state
+//! is in `work/slurm/` of the output folder: `state.json`, the two scripts, and the logs.
 
 mod drive;
 mod queue;
@@ -40,7 +40,7 @@ struct State {
     version: u32,
     /// Folder in which the build was submitted; relative paths start from there.
     folder: PathBuf,
-    /// Words behind `moe-data build`.
+    /// Arguments after `moe-data build`.
     build: Vec<String>,
     settings: Settings,
     /// The driver job that is to go on.
@@ -108,7 +108,7 @@ impl State {
 pub struct Submission<'a> {
     /// Folder on a file system of all nodes in which the build works: `--work`, or `--out` where that is a folder.
     pub out: &'a Path,
-    /// Words behind `moe-data build`.
+    /// Arguments after `moe-data build`.
     pub build: &'a [String],
     /// `--memory` of the build.
     pub memory: Option<u64>,
@@ -181,7 +181,7 @@ fn absolute(out: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Refuses to start what is under way.
+/// Refuses to start a build that is already running.
 fn refuse_twice(out: &Path) -> Result<()> {
     let name = settings::job_name(out);
     match queue::jobs(&name)?.first() {

@@ -1,4 +1,4 @@
-//! What Slurm is asked and told, through its own programs.
+//! Queries and commands to Slurm, through its own programs.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -16,7 +16,7 @@ pub struct Job {
     pub array: String,
     /// Number in the array; absent for a driver.
     pub index: Option<u32>,
-    /// As Slurm says it: `PENDING`, `RUNNING`.
+    /// In Slurm's words: `PENDING`, `RUNNING`.
     pub state: String,
     /// Where it runs; empty while it does not.
     pub node: String,
@@ -74,7 +74,7 @@ fn parse(text: &str) -> Vec<Job> {
     text.lines().filter_map(job).collect()
 }
 
-/// Submits a script with arguments of `sbatch` before it and its own behind it; returns the number of the job.
+/// Submits a script with arguments of `sbatch` before it and its own after it; returns the number of the job.
 ///
 /// # Errors
 /// `sbatch` cannot be run, or refuses.

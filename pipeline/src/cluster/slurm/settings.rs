@@ -1,4 +1,4 @@
-//! What the user asked for, and the scripts and numbers that follow from it.
+//! The flags of the command, and the scripts and numbers that follow from it.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub struct Settings {
     pub max_array: u32,
     /// Tasks of a job; chosen by the number of tasks when absent.
     pub tasks_per_job: Option<u32>,
-    /// Tries of a task before the build stops.
+    /// Attempts at a task before the build stops.
     pub max_tries: u32,
 }
 
@@ -40,7 +40,7 @@ pub struct Settings {
 const WAVES: usize = 4;
 
 impl Settings {
-    /// Elements of the array for so many tasks. A stage that is tried again has one task in each, as far as arrays go, so that one
+    /// Elements of the array for this many tasks. A stage that is tried again has one task in each, as far as arrays go, so that one
     /// that kills its job keeps no other from being done.
     pub fn jobs(&self, n_tasks: usize, is_again: bool) -> usize {
         let wanted = match (is_again, self.tasks_per_job) {

@@ -1,4 +1,4 @@
-//! How a build stands that was submitted.
+//! The status of a submitted build.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::{Job, Outcome, State, absolute, logs, queue};
 use crate::cluster::Progress;
 use crate::error::Result;
 
-/// How a build stands.
+/// The status of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
@@ -19,7 +19,7 @@ pub enum Standing {
     Finished,
     /// A reason says why.
     Stopped,
-    /// No job of it is in the queue, and none said why: they were cancelled, or a driver was killed.
+    /// No job of it is in the queue, and none said why: they were canceled, or a driver was killed.
     Abandoned,
 }
 
@@ -38,13 +38,13 @@ pub struct LoggedJob {
 pub struct Status {
     /// Output folder.
     pub out: PathBuf,
-    /// How it stands.
+    /// Its status.
     pub standing: Standing,
     /// Why it stopped.
     pub reason: Option<String>,
     /// Arrays submitted so far.
     pub rounds: usize,
-    /// How far the present stage is; absent before the first one and when the build is finished.
+    /// Progress of the current stage; absent before the first one and when the build is finished.
     pub progress: Option<Progress>,
     /// Jobs in the queue.
     pub jobs: Vec<LoggedJob>,

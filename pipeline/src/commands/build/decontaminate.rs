@@ -1,4 +1,4 @@
-//! Decontamination in a build: the self-test before any work, the search behind deduplication, the report.
+//! Decontamination in a build: the self-test before any work, the search after deduplication, the report.
 
 use super::part::Part;
 use super::run::Run;

@@ -1,5 +1,5 @@
-//! The deduplication step of a build: the methods that the recipe switches on, one after the other. Each
-//! replaces the removal lists of the parts by longer ones; what it removed is booked under its reason.
+//! The deduplication step of a build: the methods that the recipe switches on, one after another. Each
+//! replaces the removal lists of the parts by longer ones; removals are recorded under its reason.
 
 use super::part::Part;
 use super::run::Run;
@@ -18,7 +18,7 @@ use crate::tables::families::Families;
 use crate::watch::Watch;
 
 impl Run<'_> {
-    /// `with_near` says whether near-duplicates are looked for, if the recipe asks for that.
+    /// `with_near`: whether to look for near-duplicates, if the recipe asks for it.
     pub fn dedup(&mut self, parts: &mut [Part], with_near: bool) -> Result<()> {
         let nothing = dedup::write_list(&self.work, &[])?;
         let no_families = Families::write(&self.work, &[])?;
@@ -40,7 +40,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads what other builds have.
+    /// Reads the documents of other builds.
     fn read_others(&mut self, shards: &[EarlierShard], sketch: Option<SketchConfig>) -> Result<Vec<Task>> {
         if shards.is_empty() {
             return Ok(Vec::new());
@@ -131,7 +131,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Replaces the removal lists and moves what is new in them from the kept to the dropped. The reasons are for what
+    /// Replaces the removal lists and moves new entries from the kept to the dropped. The reasons are for what
     /// this build has otherwise, and for what another one has.
     fn book(&mut self, parts: &mut [Part], reports: &[PartReport], reasons: [&str; 2]) -> [Count; 2] {
         let mut sums = [Count::default(); 2];

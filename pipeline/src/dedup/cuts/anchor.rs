@@ -1,6 +1,6 @@
 //! Anchors bring equal windows together without any text leaving its part. A window is `min_bytes` consecutive
-//! bytes. Its anchor is the least hash of the shorter k-grams in it, so equal windows have equal
-//! anchors, and neighbours mostly share theirs: a text of n bytes is a few segments of windows with one anchor
+//! bytes. Its anchor is the lowest hash of the shorter k-grams in it, so equal windows have equal
+//! anchors, and neighbors mostly share theirs: a text of n bytes is a few segments of windows with one anchor
 //! each (the minimizers of Roberts et al. 2004, in segments like the super-k-mers of KMC 2). A segment whose
 //! anchor is in no other segment holds no window twice; on most text that is nearly all of it, and
 //! only the rest is compared byte by byte.
@@ -39,13 +39,13 @@ pub struct Segment {
     pub key: u64,
     /// First byte of the first window.
     pub start: usize,
-    /// Byte behind the last window.
+    /// Byte after the last window.
     pub end: usize,
-    /// Whether the anchor stands at two places, so that windows of the segment may equal each other.
+    /// Whether the anchor occurs at two positions, so that windows of the segment may be equal.
     pub repeats: bool,
 }
 
-/// Bytes of the k-grams that anchors are chosen from. Long ones are rare where the text is no duplicate;
+/// Bytes of the k-grams that anchors are chosen from. Long ones are rare in text without duplicates;
 /// short ones make longer segments.
 fn gram_bytes(min_bytes: usize) -> usize {
     (min_bytes / 4).clamp(8, 64)
@@ -56,9 +56,9 @@ pub fn segments(text: &[u8], min_bytes: usize) -> Vec<Segment> {
     let k = gram_bytes(min_bytes);
     let grams_in_window = min_bytes - k + 1;
     let mut segments: Vec<Segment> = Vec::new();
-    // Place of the segment's anchor, to see it stand twice.
+    // Position of the segment's anchor, to notice a second occurrence.
     let mut anchor_at = 0;
-    // Ascending hashes of the window's k-grams that can still become least, equal ones included.
+    // Ascending hashes of the window's k-grams that can still become the lowest, including equal ones.
     let mut least: VecDeque<(usize, u64)> = VecDeque::new();
     for (at, hash) in gram_hashes(text, k) {
         while least.back().is_some_and(|&(_, last)| last > hash) {
@@ -88,7 +88,7 @@ pub fn segments(text: &[u8], min_bytes: usize) -> Vec<Segment> {
 /// Odd, so that no byte of a k-gram is lost modulo 2^64: the multiplier of PCG-64.
 const BASE: u64 = 6_364_136_223_846_793_005;
 
-/// A rolling hash of each k-gram, mixed so that the least is a random one.
+/// A rolling hash of each k-gram, mixed so that the lowest is a random one.
 pub(super) fn gram_hashes(text: &[u8], k: usize) -> impl Iterator<Item = (usize, u64)> {
     let top = (1..k).fold(1u64, |power, _| power.wrapping_mul(BASE));
     let mut hash = 0u64;
@@ -131,7 +131,7 @@ impl Stage for Anchors {
     /// Collects the anchors of a part.
     ///
     /// # Errors
-    /// The part is damaged or the disk refuses.
+    /// The part is damaged or a write fails.
     fn run(&self, inputs: &PlacedDocuments, folder: &Path, watch: &Watch) -> Result<Report> {
         let mut sorter = Sorter::new(&sort_folder(folder, "anchors"), self.0.memory_bytes, watch)?;
         for_each_left(inputs, watch, |row, document, cuts| {
@@ -165,7 +165,7 @@ impl Stage for SharedAnchors {
     /// Finds the anchors of more than one segment.
     ///
     /// # Errors
-    /// A run is damaged or the disk refuses.
+    /// A run is damaged or a write fails.
     fn run(&self, inputs: &SharedAnchorsInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let mut sorter =
             Sorter::<AnchorRow>::new(&sort_folder(folder, "anchors"), self.0.memory_bytes, watch)?;
@@ -230,7 +230,7 @@ mod tests {
             for places in anchors.values().filter(|places| places.len() > 1) {
                 let segment = found[places[0]];
                 prop_assert!(places.iter().all(|&i| found[i].key == segment.key));
-                // A window that stands twice in one segment is never taken for a single one.
+                // A window that occurs twice in one segment is never taken for a single one.
                 prop_assert!(places.iter().any(|&i| i != places[0]) || segment.repeats);
             }
         }

@@ -1,5 +1,5 @@
 //! Applies the marks of one method to a part: joins them, moves the ends of substrings to words, drops documents
-//! of which too little is left.
+//! with too little left.
 //!
 //! A document that holds the one copy of something is not dropped for being short, so that no text
 //! goes out of the corpus because of a cut.
@@ -26,7 +26,7 @@ use crate::tables::rows::{self, CutRow, RemovedRow};
 use crate::tables::{CUT_AUDIT, CUTS, DROPS, REMOVED};
 use crate::watch::Watch;
 
-/// Reason of a document of which cuts leave too little.
+/// Reason for a document with too little left after cuts.
 pub const REASON: &str = "too_little_left";
 
 /// What to apply.
@@ -38,7 +38,7 @@ pub struct ApplyParams {
     pub sources: Vec<String>,
     /// Number of the method in [`Method::ALL`].
     pub method: u8,
-    /// For substrings, the least bytes of a match; absent where marks are cut as they are.
+    /// For substrings, the fewest bytes of a match; absent if marks are cut unchanged.
     pub min_bytes: Option<u32>,
     /// Fewest characters of a document, white space at its ends left out.
     pub min_chars_left: u64,
@@ -61,7 +61,7 @@ impl Stage for ApplyParams {
     type Inputs = ApplyInputs;
 
     /// # Errors
-    /// A table is damaged or the disk refuses.
+    /// A table is damaged or a write fails.
     fn run(&self, inputs: &ApplyInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let ApplyInputs { part, marks, documents: all_documents } = inputs;
         let PlacedDocuments { documents, removed, cuts, .. } = part;
@@ -94,7 +94,7 @@ impl Stage for ApplyParams {
                 for stretch in mine {
                     let place = stretch.start as usize..stretch.end as usize;
                     let place = match self.min_bytes {
-                        // What is shorter than a match is the rest of one that overlaps its own copy.
+                        // Anything shorter than a match is the rest of one that overlaps its own copy.
                         Some(min_bytes) if place.len() < min_bytes as usize => to_words(text, place, 0),
                         Some(min_bytes) => to_words(text, place, min_bytes as usize / 4),
                         None => place,
@@ -115,7 +115,7 @@ impl Stage for ApplyParams {
                 let left = list.of(row).apply(text)?;
                 let left = left.trim();
                 let n_chars = left.chars().count() as u64;
-                // What an earlier method cut is booked already; this is the rest.
+                // Cuts of earlier methods are already recorded; this is the rest.
                 let count = Count::one(u64::from(document.raw_bytes) - booked);
                 let is_short = n_chars < self.min_chars_left && holders.binary_search(&row).is_err();
                 if left.is_empty() || is_short {
@@ -167,7 +167,7 @@ impl Stage for ApplyParams {
     }
 }
 
-/// What is cut as one: a mark, or marks that touch or overlap.
+/// A cut: a mark, or marks that touch or overlap.
 #[derive(Debug, PartialEq, Eq)]
 struct Stretch<'a> {
     row: u32,

@@ -18,9 +18,9 @@ pub struct Cut<'a> {
     pub id: &'a str,
     /// Its id.
     pub document_id: DocumentId,
-    /// First byte in the normalised text.
+    /// First byte in the normalized text.
     pub start: u32,
-    /// Byte behind the last one.
+    /// Byte after the last.
     pub end: u32,
     /// Method, as in the ledger.
     pub method: &'a str,
@@ -28,7 +28,7 @@ pub struct Cut<'a> {
     pub kept_source: &'a str,
     /// Its name there.
     pub kept: &'a str,
-    /// First byte of the copy in that document's normalised text.
+    /// First byte of the copy in that document's normalized text.
     pub kept_start: u32,
     /// What was cut.
     pub text: &'a str,
@@ -63,7 +63,7 @@ impl CutAudit {
     /// Appends a row.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn push(&mut self, cut: &Cut<'_>) -> Result<()> {
         let sample: String = cut.text.chars().take(SAMPLE_CHARS).collect();
         let texts = [cut.source, cut.id, cut.method, cut.kept_source, cut.kept, &sample];
@@ -100,7 +100,7 @@ impl CutAudit {
     /// Makes the table appear.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn finish(mut self) -> Result<()> {
         if self.n_rows > 0 {
             self.flush()?;

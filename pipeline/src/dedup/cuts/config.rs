@@ -1,4 +1,4 @@
-//! `[dedup.paragraph]` and `[dedup.substring]`: text that is cut out of documents because it stands in other
+//! `[dedup.paragraph]` and `[dedup.substring]`: text that is cut from documents because it occurs in other
 //! places too, and `dedup.against`.
 
 use serde::{Deserialize, Serialize};
@@ -81,7 +81,7 @@ impl Section for ParagraphConfig {
 }
 
 documented! {
-    /// `[dedup.substring]`: bytes that stand twice, found with suffix arrays.
+    /// `[dedup.substring]`: repeated bytes, found by comparing windows.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct SubstringConfig {

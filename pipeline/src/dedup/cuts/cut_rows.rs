@@ -1,10 +1,10 @@
 //! Rows of the stages that find repeated text inside documents. Each starts with what its table is sorted by;
-//! places in a text are bytes of the normalised text.
+//! places in a text are bytes of the normalized text.
 
 use crate::tables::rows::{Row, row};
 
 row! {
-    /// A paragraph of a document that is still in. Of paragraphs with one key the least row is the copy that stays:
+    /// A paragraph of a document that is still kept. Of paragraphs with one key, the lowest row is the copy that stays:
     /// the earlier source, the original before its variants, the lower document id, the first in the text.
     ParagraphRow {
         /// XXH3-128 of the simplified paragraph.
@@ -23,7 +23,7 @@ row! {
         row: u32,
         /// First byte.
         start: u32,
-        /// Byte behind the last one.
+        /// Byte after the last.
         end: u32,
         /// What counts as one document: the family where one is declared, else the document's id.
         group: u64,
@@ -39,7 +39,7 @@ row! {
         row: u32,
         /// First byte.
         start: u32,
-        /// Byte behind the last one.
+        /// Byte after the last.
         end: u32,
         /// Part of the copy that stays.
         kept_part: u32,
@@ -69,7 +69,7 @@ row! {
         row: u32,
         /// First byte of the first window.
         start: u32,
-        /// Byte behind the last window.
+        /// Byte after the last window.
         end: u32,
         /// 2 where windows of the segment may equal each other, else 1.
         copies: u8,

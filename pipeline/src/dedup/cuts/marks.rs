@@ -51,7 +51,7 @@ impl Writer {
     /// Notes what is to be cut.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn mark(&mut self, row: MarkRow) -> Result<()> {
         self.marks.push(row)
     }
@@ -59,7 +59,7 @@ impl Writer {
     /// Notes a document that holds the copy that stays.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn hold(&mut self, row: HolderRow) -> Result<()> {
         self.holders.push(row)
     }
@@ -67,7 +67,7 @@ impl Writer {
     /// Writes both files of the task.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn finish(self, folder: &Path) -> Result<()> {
         write_all(self.marks.finish()?, &folder.join(MARKS))?;
         write_all(self.holders.finish()?, &folder.join(HOLDERS))
@@ -100,7 +100,7 @@ impl Stage for MarksParams {
     type Inputs = MarksInputs;
 
     /// # Errors
-    /// A run is damaged or the disk refuses.
+    /// A run is damaged or a write fails.
     fn run(&self, inputs: &MarksInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         self.split::<MarkRow>(inputs, folder, MARKS, watch, |row| row.part)?;
         self.split::<HolderRow>(inputs, folder, HOLDERS, watch, |row| row.part)?;

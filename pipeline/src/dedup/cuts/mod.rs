@@ -1,4 +1,4 @@
-//! Stages that find text which stands in several places, and cut it out of all but one.
+//! Stages that find text in several places, and cut it from all but one.
 //!
 //! ```text
 //! paragraphs(part) ----------------------------------------> paragraph_matches \
@@ -32,7 +32,7 @@ use crate::tables::families::Families;
 use crate::tables::rows;
 use crate::watch::Watch;
 
-/// What the collecting stages know of a part.
+/// What the collecting stages know about a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartParams {
     /// Its number.

@@ -1,5 +1,5 @@
 //! Repeated paragraphs. Two paragraphs are the same when their simplified forms are: lower case, white space
-//! collapsed to single spaces, none at the ends. Their XXH3-128 stands for them.
+//! collapsed to single spaces, none at the ends. They are compared by their XXH3-128.
 //!
 //! `paragraphs` writes the sorted `paragraphs.run` of a part; `paragraph_matches` merges those of all
 //! parts and writes `marks.run` and `holders.run`.
@@ -53,7 +53,7 @@ impl Stage for ParagraphParams {
     /// Collects the paragraphs of a part.
     ///
     /// # Errors
-    /// The part is damaged or the disk refuses.
+    /// The part is damaged or a write fails.
     fn run(&self, inputs: &PlacedDocuments, folder: &Path, watch: &Watch) -> Result<Report> {
         let mut sorter = Sorter::new(&sort_folder(folder, "paragraphs"), self.memory_bytes, watch)?;
         let mut simple = String::new();
@@ -138,7 +138,7 @@ impl Stage for ParagraphMatchParams {
     /// Finds the paragraphs that enough documents share.
     ///
     /// # Errors
-    /// A run is damaged or the disk refuses.
+    /// A run is damaged or a write fails.
     fn run(&self, inputs: &ParagraphMatchInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         // Three sorts share the memory: this one is read while the other two are filled.
         let mut sorter =
@@ -186,7 +186,7 @@ impl Copies {
     }
 
     /// The first document keeps its first copy, and so does each document of its family: they are other texts
-    /// of the same thing, of which training shows one at a time.
+    /// of the same thing, and training shows one at a time.
     fn see(&mut self, row: &ParagraphRow, out: &mut marks::Writer) -> Result<()> {
         let in_last = self.last_kept.is_some_and(|kept| (kept.part, kept.row) == (row.part, row.row));
         if self.keep == KeepCopy::First && row.group == self.first.group && !in_last {

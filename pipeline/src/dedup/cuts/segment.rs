@@ -49,7 +49,7 @@ impl Stage for SegmentParams {
     type Inputs = SegmentInputs;
 
     /// # Errors
-    /// The part is damaged or the disk refuses.
+    /// The part is damaged or a write fails.
     fn run(&self, inputs: &SegmentInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let SegmentInputs { part, anchors, shared } = inputs;
         let mut chosen = choose(

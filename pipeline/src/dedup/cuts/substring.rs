@@ -40,7 +40,7 @@ const BYTES_PER_BYTE: u64 = 10;
 const MAX_GROUP_BYTES: u64 = u32::MAX as u64 - 1;
 /// Hash and place of a window.
 const HASHED_BYTES: u64 = 16;
-/// The bar moves by so many bytes.
+/// The bar moves by this many bytes.
 const BAR_BYTES: u64 = 1 << 18;
 
 inputs! {
@@ -56,7 +56,7 @@ impl Stage for SubstringParams {
     type Inputs = SubstringInputs;
 
     /// # Errors
-    /// A run is damaged, the disk refuses, or one anchor has more text than the memory holds.
+    /// A run is damaged, a write fails, or one anchor has more text than the memory holds.
     fn run(&self, inputs: &SubstringInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let quarter = self.memory_bytes / 4;
         let mut sorter = Sorter::<SegmentRow>::new(&sort_folder(folder, "segments"), quarter, watch)?;
@@ -105,7 +105,7 @@ fn too_large(folder: &Path, n_bytes: u64, memory_bytes: u64) -> Error {
 #[derive(Default)]
 struct Group {
     rows: Vec<SegmentRow>,
-    /// All segments, one after the other.
+    /// All segments, one after another.
     text: Vec<u8>,
     /// First byte of each segment in `text`.
     starts: Vec<u32>,
@@ -228,7 +228,7 @@ impl Group {
     }
 
     /// Decides over equal windows. The first one stays, and in each other document of its family the
-    /// first one there: they are other texts of the same thing, of which training shows one at a time.
+    /// first one there: they are other texts of the same thing, and training shows one at a time.
     fn settle(&mut self, group: &mut Vec<Window>) {
         if group.len() > 1 {
             group.sort_unstable();
@@ -261,7 +261,7 @@ impl Group {
                 let kept = &self.rows[holder];
                 let kept_start = kept.start + (first - self.starts[holder]);
                 let at = row.start + inside;
-                // A window that overlaps its own first copy loses only what lies behind that copy.
+                // A window that overlaps its own first copy loses only what lies after that copy.
                 let same = (kept.part, kept.row) == (row.part, row.row);
                 let start = if same { at.max(kept_start + length) } else { at };
                 let mark = MarkRow {
@@ -289,7 +289,7 @@ impl Group {
     }
 }
 
-/// Whether `next` goes on where `last` is: in the copy too, or over the same bytes.
+/// Whether `next` continues `last`: in the copy too, or over the same bytes.
 fn joins(last: &MarkRow, next: &MarkRow) -> bool {
     let same_copy = (last.kept_part, last.kept_row) == (next.kept_part, next.kept_row);
     let parallel = i64::from(next.start) - i64::from(next.kept_start)

@@ -294,7 +294,7 @@ proptest! {
         let repeated: Vec<_> = windows(pieces, BYTES).into_iter().filter(|(_, n)| *n > 1).collect();
         prop_assert!(repeated.is_empty(), "{repeated:?}");
 
-        // Only what stood twice is cut: what is left and what stood twice make the whole text.
+        // Only repeated text is cut: the rest and the repeated text make up the whole.
         let before = windows(texts.iter().cloned(), BYTES);
         let (mut n_left, mut n_dropped) = (0, 0);
         for (text, outcome) in texts.iter().zip(&outcomes) {

@@ -1,4 +1,4 @@
-//! What deduplication has to know of a shard of another build (`dedup.against`): [`EarlierKeys`] makes the same tables of it that the
+//! What deduplication needs to know about a shard of another build (`dedup.against`): [`EarlierKeys`] makes the same tables of it that the
 //! filter and [`crate::dedup::minhash::sketch`] make of a part, and [`EarlierCandidates`] those that [`crate::dedup::minhash::candidate_shingles`] makes. The texts are read from the
 //! shard's tokens and its table of texts ([`crate::tables::texts`]), and each is checked by its hash. The row of a document is its
 //! number in the shard.
@@ -42,7 +42,7 @@ pub struct EarlierParams {
     pub with_shingles: bool,
 }
 
-/// A shard of another build to the tables by which its documents are found.
+/// A shard of another build to lookup tables of its documents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EarlierKeys(pub EarlierParams);
 
@@ -79,7 +79,7 @@ impl Stage for EarlierKeys {
     /// Writes `keys.rows` and, for near-duplicates, `sketches.run` and `keys.run`.
     ///
     /// # Errors
-    /// The other build is damaged or the disk refuses.
+    /// The other build is damaged or a write fails.
     fn run(&self, inputs: &EarlierShardInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let mut shard = ReadableShard::open(&inputs.mdx, &inputs.texts, &inputs.tokenizer)?;
         let mut sorter = Sorter::new(&folder.join("sort"), watch.memory_bytes() / 2, watch)?;
@@ -144,7 +144,7 @@ impl Stage for EarlierCandidates {
     /// Writes `members.run`, `shingles.u64` and `ids.txt`.
     ///
     /// # Errors
-    /// The other build is damaged or the disk refuses.
+    /// The other build is damaged or a write fails.
     fn run(&self, inputs: &EarlierCandidatesInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let EarlierCandidatesInputs { shard: EarlierShardInputs { mdx, texts, tokenizer }, clustered } =
             inputs;
@@ -153,7 +153,7 @@ impl Stage for EarlierCandidates {
         let mut clustered = RunReader::<ClusteredRow>::open(clustered, 0)?;
         let mut writer = CandidateWriter::create(folder, sketch, self.0.with_shingles, false, watch)?;
         let mut next = clustered.next_row()?;
-        // A shard of which nothing is a candidate is not opened.
+        // A shard without candidates is not opened.
         if next.is_some() {
             let mut shard = ReadableShard::open(mdx, texts, tokenizer)?;
             while let Some(wanted) = next {

@@ -30,7 +30,7 @@ pub(super) struct Edge {
 /// Keys take this many times their bytes on the disk while they are sorted in memory.
 const KEY_EXPANSION: u64 = 4;
 
-/// Finds equal keys over sorted tables of [`KeyRow`]. For each group the least row survives,
+/// Finds equal keys over sorted tables of [`KeyRow`]. For each group, the lowest row survives,
 /// ties going to the first table; `each` gets one edge for each of the others. Edges come in
 /// ascending order of key and row.
 pub(super) fn find(

@@ -1,4 +1,4 @@
-//! Exact deduplication: of documents with equal normalised text one stays. Groups of equal
+//! Exact deduplication: of documents with equal normalized text one stays. Groups of equal
 //! keys (`edges`) become one removal list a part and one audit table. What lies between is sorted within the memory limit.
 
 mod edges;
@@ -70,7 +70,7 @@ pub fn folder(work: &Path, parts: &[Part], others: EarlierShards<'_>) -> PathBuf
 /// Runs the stage, unless its report is there already.
 ///
 /// # Errors
-/// [`Error::Interrupted`], a damaged part, or the disk refuses.
+/// [`Error::Interrupted`], a damaged part, or a write fails.
 pub fn run(
     work: &Path,
     parts: &[Part],
@@ -105,7 +105,7 @@ fn ask(
     let mut asked = Sorter::new(&folder.join("asked"), engine.memory_bytes() / 2, watch)?;
     let mut edge = 0;
     edges::find(keys, engine, watch, &mut |found: Edge| {
-        // What other builds have twice is no concern of this one.
+        // Duplicates within other builds do not matter here.
         if found.removed.run as usize >= n_parts {
             return Ok(());
         }
@@ -198,7 +198,7 @@ impl Stage<'_> {
         Ok((reports, named.finish()?))
     }
 
-    /// Writes the audit: for each duplicate its own row of `named`, and behind it that of what is kept.
+    /// Writes the audit: for each duplicate its own row of `named`, and after it that of what is kept.
     fn audit(&self, mut named: Sorted<NamedRow>) -> Result<bool> {
         let path = self.folder.join(IDS);
         let ids = Blob::open(&path)?;

@@ -47,7 +47,7 @@ impl Stage for CandidateShinglesParams {
     type Inputs = CandidateShinglesInputs;
 
     /// # Errors
-    /// The part is damaged or the disk refuses.
+    /// The part is damaged or a write fails.
     fn run(&self, inputs: &CandidateShinglesInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let CandidateShinglesInputs { documents, clustered } = inputs;
         let mut clustered = RunReader::<ClusteredRow>::open(clustered, 0)?;

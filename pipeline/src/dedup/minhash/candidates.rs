@@ -18,7 +18,7 @@ use crate::tables::sort::run::{RunReader, RunWriter};
 use crate::tables::{MEMBERS, SKETCH_KEYS, SKETCHES};
 use crate::watch::Watch;
 
-/// Members that a verification task gets, at least; connected sets are never cut.
+/// Fewest members of a verification task; connected sets are never cut.
 const CHUNK_MEMBERS: u64 = 4096;
 /// Bytes of a run of band keys that are read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -38,7 +38,7 @@ impl Ranks {
 }
 
 /// Writes for each part the list of its documents that share a band with another one; returns their places. The
-/// sketches behind those of the parts are of other builds: their documents are listed where the bands connect them
+/// sketches after those of the parts are of other builds: their documents are listed where the bands connect them
 /// with a document of a part.
 pub(super) fn find(
     folder: &Path,

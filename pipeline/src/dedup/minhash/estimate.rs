@@ -25,14 +25,14 @@ use crate::tables::{PAIRS, SAMPLE, SKETCHES};
 use crate::watch::Watch;
 
 const FILE: &str = "estimate.json";
-/// Jaccard index from which documents count as alike where the recipe names none.
+/// Jaccard index from which documents count as similar if the recipe has none.
 const THRESHOLD: f64 = 0.7;
 
 /// Estimates, unless the result is there already. Returns it with the folders that the next build can use; `None` when the
 /// recipe asks for no sample.
 ///
 /// # Errors
-/// [`Error::Interrupted`], a damaged file, or the disk refuses.
+/// [`Error::Interrupted`], a damaged file, or a write fails.
 pub fn run(
     work: &Path,
     parts: &[Part],
@@ -134,7 +134,7 @@ fn choose(sketches: &[Task], config: &MinhashConfig, watch: &Watch) -> Result<(V
         let mut rows = RunReader::<SketchRow>::open(&task.file(SKETCHES), 0)?;
         while let Some(row) = rows.next_row()? {
             n_documents += 1;
-            // After the id, what tells documents with one id apart.
+            // After the id, a distinction between documents with one id.
             let order =
                 (rank(row.document_id, config.seed), row.document_id, row.text_hash, row.metadata_hash);
             least.push((order, part, row.row));

@@ -86,9 +86,9 @@ pub struct MinhashReport {
 pub struct SourceReport {
     /// Documents that were looked at.
     pub documents: u64,
-    /// Those that were removed in favour of others of this build.
+    /// Those that were removed in favor of others of this build.
     pub removed: u64,
-    /// Those that were removed in favour of documents of other builds.
+    /// Those that were removed in favor of documents of other builds.
     #[serde(default)]
     pub in_against: u64,
     /// Documents of a declared family that are not its original, and that stay.
@@ -125,7 +125,7 @@ fn sketch_tasks(work: &Path, parts: &[Part], config: &MinhashConfig) -> Vec<Task
 /// the next build can use.
 ///
 /// # Errors
-/// [`Error::Interrupted`], a guard, a damaged file, or the disk refuses.
+/// [`Error::Interrupted`], a guard, a damaged file, or a write fails.
 pub fn run(
     work: &Path,
     parts: &[Part],
@@ -135,7 +135,7 @@ pub fn run(
     watch: &Watch,
 ) -> Result<(MinhashReport, PathBuf, Vec<PathBuf>)> {
     let mut sketches = sketch_tasks(work, parts, config);
-    // Tasks and tables of other builds' shards stand behind those of the parts, everywhere.
+    // Tasks and tables of other builds' shards always come after those of the parts.
     sketches.extend_from_slice(others.keys);
     let folder = folder(work, config, &sketches);
     let report_path = folder.join(REPORT);
@@ -231,7 +231,7 @@ fn guard(report: &MinhashReport, config: &MinhashConfig, folder: &Path) -> Resul
     )))
 }
 
-/// The number by which `keep` orders: the lower survives.
+/// The sort key of `keep`: the lower survives.
 fn rule(keep: Keep, source_index: u16, row: &crate::dedup::rows::SketchRow) -> (u128, u128) {
     match keep {
         Keep::First | Keep::None => (u128::from(source_index) << 8 | u128::from(row.variant), 0),

@@ -1,4 +1,4 @@
-//! From verdicts to what the build goes on with: lists of what is removed and of what joins another family for each part,
+//! From verdicts to the input of the next stages: lists of what is removed and of what joins another family for each part,
 //! the audit table, and counts.
 
 use std::collections::BTreeMap;
@@ -123,7 +123,7 @@ impl Outcome<'_> {
         }
     }
 
-    /// What becomes of a document, when `n_joined` others have joined the survivor's family before it.
+    /// Fate of a document when `n_joined` others have joined the survivor's family before it.
     fn fate(&self, row: &VerdictRow, n_joined: u32) -> Fate {
         if Verdict::of_number(row.verdict) != Some(Verdict::NearDuplicate) {
             return Fate::VariantCopy;
@@ -136,7 +136,7 @@ impl Outcome<'_> {
             return Fate::StaysApart;
         }
         let n_declared = if row.kept_has_family == 1 { kept.n_variants } else { 1 };
-        // A variant is one byte; what has no number left is removed.
+        // A variant is one byte; documents beyond the last number are removed.
         u8::try_from(n_declared + n_joined).map_or(Fate::Removed, Fate::Joins)
     }
 
@@ -185,7 +185,7 @@ impl Outcome<'_> {
         })
     }
 
-    /// The same for the survivor of a cluster of which none is kept.
+    /// The same for the survivor of a cluster without kept documents.
     fn note_survivor(
         &self,
         row: &VerdictRow,
@@ -259,7 +259,7 @@ impl Outcome<'_> {
     }
 }
 
-/// What becomes of a document that is like another one.
+/// Fate of a document similar to another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Removed,

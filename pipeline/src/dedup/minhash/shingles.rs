@@ -1,5 +1,5 @@
-//! Sets of shingles on the disk, one behind the other: ascending little-endian u64. The table that
-//! says where a set lies holds its XXH3-64, which is checked whenever the set is read.
+//! Sets of shingles on the disk, one after another: ascending little-endian u64. The table that
+//! locates a set holds its XXH3-64, which is checked whenever the set is read.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ impl ShingleWriter {
     /// Appends an ascending set.
     ///
     /// # Errors
-    /// The disk refuses, or the set has 2^32 shingles.
+    /// A write fails, or the set has 2^32 shingles.
     pub fn append(&mut self, set: &[u64]) -> Result<Extent> {
         let n_shingles = u32::try_from(set.len())
             .map_err(|_| Error::data(&self.path, "a document has more than 2^32 - 1 shingles"))?;
@@ -56,7 +56,7 @@ impl ShingleWriter {
     /// Makes the file appear.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// A write fails.
     pub fn finish(self) -> Result<()> {
         Ok(self.file.commit()?)
     }

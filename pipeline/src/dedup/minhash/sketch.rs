@@ -33,7 +33,7 @@ impl Stage for SketchParams {
     type Inputs = Survivors;
 
     /// # Errors
-    /// The part is damaged or the disk refuses.
+    /// The part is damaged or a write fails.
     fn run(&self, inputs: &Survivors, folder: &Path, watch: &Watch) -> Result<Report> {
         let Survivors { documents, kept, removed } = inputs;
         let mut survivors = rows::survivors(kept, removed)?.into_iter().map(|row| row.row).peekable();

@@ -2,7 +2,7 @@
 //! sets of shingles with those of survivors.
 //!
 //! Writes `verdicts.run`. The rule is in `docs/dedup.md`: within a connected set documents are taken in the order of
-//! their ranks; one that is like an earlier survivor is removed in favour of the first such, any other survives.
+//! their ranks; one that is like an earlier survivor is removed in favor of the first such, any other survives.
 //!
 //! Survivors are held in memory as a block of bounded size. When it is full, documents that neither match it nor fit wait
 //! for the next pass, which starts with the first of them. As every document meets all earlier survivors in
@@ -31,17 +31,17 @@ use crate::watch::Watch;
 /// How to decide.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VerifyParams {
-    /// What makes a near-duplicate; without it, sharing a band does.
+    /// Test for near-duplicates; without it, sharing a band is enough.
     pub similarity: Option<Similarity>,
     /// Whether a removed document removes others in turn.
     pub transitive: bool,
     /// Jaccard index from which a variant is a copy of another of its family.
     pub variant_copy: f64,
-    /// Parts of this build; the parts behind them are shards of other builds, whose documents always stay.
+    /// Parts of this build; the parts after them are shards of other builds, whose documents always stay.
     pub n_parts: u32,
 }
 
-/// A measure of two sets of shingles with its least value.
+/// A measure of two sets of shingles with its lowest accepted value.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Similarity {
@@ -76,7 +76,7 @@ impl Stage for VerifyParams {
     type Inputs = VerifyInputs;
 
     /// # Errors
-    /// A file of an earlier task is damaged or the disk refuses.
+    /// A file of an earlier task is damaged or a write fails.
     fn run(&self, inputs: &VerifyInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let VerifyInputs { members, folders } = inputs;
         let mut sorter = Sorter::new(&folder.join("sort"), watch.memory_bytes() / 2, watch)?;
@@ -142,7 +142,7 @@ impl Deciding<'_, '_> {
             verdicts.push(row);
             false
         })?;
-        // What was removed is no variant any more.
+        // Removed documents are no longer variants.
         let removed: Vec<u64> =
             verdicts.iter().filter(|v| v.verdict == Verdict::NearDuplicate as u8).map(|v| v.rank).collect();
         let removed: std::collections::BTreeSet<u64> = removed.into_iter().collect();
@@ -198,7 +198,7 @@ impl Deciding<'_, '_> {
                 if !stays(row, &mut block, &candidate) {
                     continue;
                 }
-                // The first one always fits, so every pass gets further. Behind one that waits all wait, small ones
+                // The first one always fits, so every pass gets further. After one that waits all wait, small ones
                 // too: they are to meet it.
                 let fits = block.is_empty() || block.n_bytes() + block.cost(&set) <= self.block_bytes;
                 if fits && later.is_empty() {

@@ -3,7 +3,7 @@
 //!
 //! A [`Sample`] is an inverted index over the shingles of the sampled texts, so the Jaccard index of a text with
 //! every sampled one costs one look-up a shingle and is exact. An [`Estimate`] sets the share of candidates at each
-//! similarity beside the S-curve `1 - (1 - J^rows)^bands` that theory promises.
+//! similarity next to the S-curve `1 - (1 - J^rows)^bands` that theory promises.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -20,7 +20,7 @@ pub use self::table::{Bin, Estimate};
 /// probability of less than 1.4e-7.
 pub const FLOOR: f64 = 0.1;
 
-/// Place of a document in the seeded order that samples are taken from: the sample is the documents with the least ranks.
+/// Place of a document in the seeded order that samples are taken from: the sample is the documents with the lowest ranks.
 pub fn rank(document_id: u64, seed: u64) -> u64 {
     xxh3_64_with_seed(&document_id.to_le_bytes(), seed)
 }
@@ -95,7 +95,7 @@ impl Sample {
         self.documents.len()
     }
 
-    /// Whether there are none.
+    /// Whether there do not count.
     pub fn is_empty(&self) -> bool {
         self.documents.is_empty()
     }

@@ -71,7 +71,7 @@ impl Stage for SampleParams {
     /// Writes `sample.run`.
     ///
     /// # Errors
-    /// The part is damaged or the disk refuses.
+    /// The part is damaged or a write fails.
     fn run(&self, inputs: &SampleInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let SampleInputs { documents, chosen } = inputs;
         let mut chosen = rows::read::<RemovedRow>(chosen)?.into_iter().map(|row| row.row).peekable();
@@ -136,7 +136,7 @@ impl Stage for CompareParams {
     /// Writes `pairs.run`.
     ///
     /// # Errors
-    /// A part is damaged or the disk refuses.
+    /// A part is damaged or a write fails.
     fn run(&self, inputs: &CompareInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let CompareInputs { part: Survivors { documents, kept, removed }, samples } = inputs;
         let mut sample = Sample::default();

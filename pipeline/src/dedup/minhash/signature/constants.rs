@@ -1,6 +1,6 @@
 //! The 112 permutations of datatrove: `RandomState(1).randint(1, 2^61 - 1, uint64, 112)` of NumPy, then
 //! `randint(0, 2^61 - 1, uint64, 112)` from the same stream. The Mersenne Twister and NumPy's rejection of values are
-//! not worth a second implementation; `scripts/compare/run.sh signatures` compares what comes of them.
+//! not worth a second implementation; `scripts/compare/run.sh signatures` compares the results.
 
 /// Factors.
 pub(super) const A: [u64; 112] = [

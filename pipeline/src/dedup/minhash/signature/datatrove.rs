@@ -77,7 +77,7 @@ impl Datatrove {
         }
     }
 
-    /// The least value under each permutation, for at least one shingle.
+    /// The lowest value under each permutation, for at least one shingle.
     pub fn signature(&mut self, shingles: &[u64]) -> &[u64] {
         self.xs.clear();
         self.xs.extend_from_slice(shingles);

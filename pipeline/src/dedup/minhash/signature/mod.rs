@@ -1,7 +1,7 @@
 //! MinHash: which documents are likely to share most of their word n-grams (Broder, "On the resemblance and
 //! containment of documents", 1997), as pure functions of a text.
 //!
-//! A text becomes words, every `ngram` consecutive words become a shingle (a 64-bit hash), and the least values
+//! A text becomes words, every `ngram` consecutive words become a shingle (a 64-bit hash), and the lowest values
 //! of the shingles under `bands * rows` permutations are the signature. Two texts agree in one value with a
 //! probability equal to the Jaccard index of their sets of shingles. The values of a band are
 //! hashed to its key; documents that share a key are candidates, with probability `1 - (1 - J^rows)^bands`
@@ -33,7 +33,7 @@ pub enum Profile {
     FinewebV1,
 }
 
-/// What decides the keys of a text.
+/// Everything that decides the keys of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SketchConfig {
     /// Words, shingles and permutations.

@@ -66,7 +66,7 @@ impl Native {
         }));
     }
 
-    /// The least value under each permutation, for at least one shingle.
+    /// The lowest value under each permutation, for at least one shingle.
     pub fn signature(&mut self, shingles: &[u64]) -> &[u32] {
         self.xs.clear();
         self.xs.extend(shingles.iter().map(|hash| (hash >> 32) as u32));

@@ -65,7 +65,7 @@ fn texts_below_the_shingle_length_have_no_keys() {
     }
 }
 
-/// A text of `n` words of which those below `shared` are in every text.
+/// A text of `n` words; those below `shared` are in every text.
 fn text(n: usize, shared: usize, which: u64) -> String {
     let word = |i: usize| if i < shared { format!("w{i}") } else { format!("x{which}y{i}") };
     (0..n).map(word).collect::<Vec<_>>().join(" ")

@@ -28,7 +28,7 @@ impl Frequencies {
     }
 }
 
-/// What is asked of two documents.
+/// Question about two documents.
 #[derive(Clone, Copy)]
 pub(super) struct Rule {
     similarity: Option<Similarity>,

@@ -24,7 +24,7 @@ pub struct Bin {
     pub candidates: u64,
     /// Candidates that the S-curve promises.
     pub expected: f64,
-    /// Pairs of which both documents were kept.
+    /// Pairs with both documents kept.
     pub both_kept: u64,
 }
 
