@@ -52,7 +52,7 @@ mod tests {
     fn marks_belong_to_one_text() {
         let marks = Marks { n_bytes: 9, trained: vec![(2, 4), (4, 9)], plain: vec![(0, 1)] };
         assert_eq!(Marks::of(&marks.to_text(), 9), Ok(marks.clone()));
-        assert!(Marks::of(&marks.to_text(), 8).unwrap_err().contains("a text of 9 bytes, it has 8"));
+        assert!(Marks::of(&marks.to_text(), 8).unwrap_err().contains("a text of 9 bytes, but it has 8"));
         let outside = Marks { trained: vec![(2, 10)], ..marks };
         assert!(Marks::of(&outside.to_text(), 9).is_err());
         assert!(Marks::of("{", 9).unwrap_err().contains("damaged"));

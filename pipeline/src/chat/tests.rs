@@ -424,7 +424,7 @@ fn templates_have_limits() {
     assert!(refusal.detail.contains("takes more than 10000000 steps"), "{}", refusal.detail);
     let deep = "{% set ns = namespace(x=1) %}{% for i in range(300) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x | tojson }}";
     let refusal = document_of(deep, &talk).unwrap_err();
-    assert!(refusal.detail.contains("nested more than 256 deep"), "{}", refusal.detail);
+    assert!(refusal.detail.contains("nested more than 256 levels deep"), "{}", refusal.detail);
     let params = ChatParams { template: " ".repeat((1 << 20) + 1), ..params(&golden(), "chatml") };
     assert!(Chat::new(&params).unwrap_err().contains("the limit is 1048576"));
     // A comment marks nothing.

@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(kinds, [EXCLUDED, NOT_INCLUDED, NOT_INCLUDED]);
         assert_eq!(names(&look(&[], &["*.tmp", "sub/"]).unwrap()), ["a.txt", "c.png"]);
         assert!(look(&["*.none"], &[]).unwrap_err()[0].contains("none of its 5 files is left"));
-        assert!(look(&["a[b"], &[]).unwrap_err()[0].contains("no pattern"));
+        assert!(look(&["a[b"], &[]).unwrap_err()[0].contains("not a pattern"));
 
         // Data is often in git-ignored places, so .gitignore files count only on request.
         fs::write(dir.path().join(".gitignore"), "*.png\nsub/\na[b\n!a.txt\n").unwrap();

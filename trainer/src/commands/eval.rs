@@ -4,7 +4,6 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use burn::tensor::Device;
 use moe_report::progress::Unit;
 use moe_shards::Hash;
 use serde_json::{Map, Value, json};

@@ -181,6 +181,7 @@ impl RunConfig {
 mod tests {
     use super::*;
     use crate::config::keys::KEYS;
+    use crate::settings::Key;
 
     const TWO: &str = "[optim]\nlr = 0.01\n\n[[optim.group]]\nnames = [\"blocks.*.feed_forward.experts.*\"]\nrule = \"muon\"\n\
                        lr = 1\nmomentum = 0.9\n\n[[optim.group]]\nnames = [\"*.router.*\", \"embedding\"]\nfrozen = true\n";

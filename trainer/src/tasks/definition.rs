@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use moe_cli::nearest::near;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::settings::value::nearest;
 
 /// Definitions that are part of the program, by name; the same files are in `configs/tasks/`.
 pub const BUILT_IN: &[(&str, &str)] = &[
@@ -199,7 +199,7 @@ impl Source {
             }
             None => {
                 let word = which.split_once('=').map_or(which, |(word, _)| word);
-                let near = nearest(&names, word).map(|near| format!("; did you mean {near}?"));
+                let near = near(word, &names).map(|near| format!("; did you mean {near}?"));
                 return Err(Error::Usage(format!(
                     "{spec}: expected FILE.toml or NAME=FILE, with one of the names {}{}",
                     names.join(", "),
