@@ -59,8 +59,8 @@ pub enum Verb {
   moe-data build                                     # configs/build.toml to out/
   moe-data build --input corpus/ --out corpus-out/   # no recipe: built-in defaults
   moe-data build --against old/out                   # without the documents of an earlier build
-  moe-data build --text-only && moe-data export --jsonl text/   # curation alone, without tokens
-  moe-data build --recipe my.toml --dry-run          # check it, and predict from 1 % what would come of it")]
+  moe-data build --text-only && moe-data export --jsonl text/   # curation only, without tokens
+  moe-data build --recipe my.toml --dry-run          # check it, and predict the result from 1 %")]
     Build(Box<build::Build>),
     /// Run a share of the tasks that a build left for other processes, or see their progress
     #[command(subcommand)]
@@ -81,15 +81,15 @@ pub enum Verb {
     Decontaminate(decontaminate::DecontaminateArgs),
     /// Ask a model to rephrase the kept documents, and judge its answers
     #[command(before_long_help = "Examples:
-  moe-data rephrase --base-url http://127.0.0.1:8000/v1 --model M --dry-run 20   # samples, and what all would cost
+  moe-data rephrase --base-url http://127.0.0.1:8000/v1 --model M --dry-run 20   # samples, and the cost of all
   moe-data rephrase --base-url http://127.0.0.1:8000/v1 --model M --styles plain,wikipedia --max-docs 10000
-  moe-data rephrase validate                          # other limits in [gates]: judge again, ask nobody
-  moe-data rephrase report -o report.html             # what passed and what did not, side by side")]
+  moe-data rephrase validate                          # after changing limits in [gates]: judge again, without a server
+  moe-data rephrase report -o report.html             # accepted and rejected answers, side by side")]
     Rephrase(Box<rephrase::RephraseArgs>),
     /// Have a language model grade documents from 0 to 5 by a rubric
     #[command(before_long_help = "Examples:
   moe-data grade corpus/ --max-docs 2000 --base-url http://127.0.0.1:8000/v1 --model NAME --output grades.jsonl
-  moe-data grade corpus/ --max-docs 2000 --model NAME --scores scores.jsonl   # from the cache, beside other scores")]
+  moe-data grade corpus/ --max-docs 2000 --model NAME --scores scores.jsonl   # from the cache, compared with other scores")]
     Grade(Box<grade::GradeArgs>),
     /// Label some documents as good or bad, and see how far profiles and a classifier agree with you
     #[command(before_long_help = "Examples:
@@ -99,7 +99,7 @@ pub enum Verb {
     Label(label::LabelArgs),
     /// Make the multi-epoch plan of a build and show what it is worth
     #[command(before_long_help = "Examples:
-  moe-data mix --epochs 4                    # configs/mix.toml if it is there, else built-in defaults
+  moe-data mix --epochs 4                    # configs/mix.toml if it exists, else built-in defaults
   moe-data mix --epochs 4 --seq-len 2048
   moe-data mix --mixture my.toml --dry-run   # print the table, write nothing
   moe-data mix --mixture my.toml --proxy 1/16 --out proxy/   # a small plan with the same repetition
@@ -146,7 +146,7 @@ pub enum Verb {
     Diff(diff::DiffArgs),
     /// Write shards, plans and curated text for other programs: Megatron-LM, NumPy, PyTorch, Hugging Face
     #[command(before_long_help = "Examples:
-  moe-data export --megatron                        # out/shards/NAME.idx beside the same NAME.bin
+  moe-data export --megatron                        # out/shards/NAME.idx next to the same NAME.bin
   moe-data export --npy                             # out/export/NAME.npy, a copy of the tokens
   moe-data export --plan-npy                        # out/export/{plan.json,samples.npy,pieces.npy}
   moe-data export --plan-npy --range 0..1000 --rows # and the sequences themselves

@@ -109,5 +109,5 @@ fn a_second_process_is_refused() {
     scratch.write("r.toml", small_recipe("\"a.jsonl\"", ""));
     let _held = moe_data::lock::OutputLock::acquire(&scratch.path("out")).unwrap();
     let said = scratch.fail(&["build", "--recipe", "r.toml"], 2);
-    assert!(said.err.contains("another moe-data is at work"), "{}", said.err);
+    assert!(said.err.contains("another moe-data is running"), "{}", said.err);
 }
