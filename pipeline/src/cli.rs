@@ -68,6 +68,11 @@ pub enum Verb {
     /// Run a build on Slurm: arrays of jobs on many nodes, with the same bytes as on one machine
     #[command(subcommand)]
     Slurm(cluster::SlurmVerb),
+    /// Do tasks for moe-data build --engine ballista, on this or another machine, until the build ends
+    #[command(before_long_help = "Examples:
+  moe-data build --engine ballista & moe-data executor --scheduler 127.0.0.1:50050
+  moe-data executor --scheduler node7:50050 --listen 0.0.0.0 --vcores 16 --memory 64GiB --work-dir /nvme")]
+    Executor(cluster::Executor),
     /// Train, import, check and measure tokenizers
     #[command(subcommand)]
     Tokenizer(tokenizer::TokenizerVerb),

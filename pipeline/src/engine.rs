@@ -1,5 +1,5 @@
-//! Where tasks run. An engine only places tasks; it never sees a text and knows no stage, so a
-//! distributed one needs nothing but the methods of [`Engine`].
+//! Where tasks run, and where equal keys are found. An engine never sees a text and knows no stage, so a distributed one needs
+//! nothing but the methods of [`Engine`].
 
 use rayon::prelude::*;
 
@@ -15,11 +15,50 @@ pub trait Engine {
     /// The error of one of the failed tasks; finished tasks stay finished.
     fn map(&self, tasks: &[Task], watch: &Watch) -> Result<Vec<Report>>;
 
+    /// Calls `each` with every pair of rows that have a key in common, as [`Keyed`] says.
+    ///
+    /// # Errors
+    /// That of `each`, [`crate::Error::Interrupted`], or what finding them ran into.
+    fn pairs(&self, rows: &dyn Keyed, watch: &Watch, each: &mut dyn FnMut(Pair) -> Result<()>) -> Result<()>;
+
     /// Threads of this machine for a step that sees rows of all parts.
     fn pool(&self) -> &rayon::ThreadPool;
 
     /// Bytes of memory for one step that sees rows of all parts.
     fn memory_bytes(&self) -> u64;
+}
+
+/// Rows of all parts with keys. Of the rows with one key, the first makes a pair with each other one.
+pub trait Keyed {
+    /// Whether pairs come in ascending order of keys, and for one key in that of its rows. Otherwise they come in any order, and
+    /// rows with several keys in common may be paired once or several times.
+    fn in_order(&self) -> bool;
+
+    /// Finds the pairs on this machine, within the memory of the engine.
+    ///
+    /// # Errors
+    /// That of `each`, [`crate::Error::Interrupted`], or the disk refuses.
+    fn pairs_here(
+        &self,
+        engine: &dyn Engine,
+        watch: &Watch,
+        each: &mut dyn FnMut(Pair) -> Result<()>,
+    ) -> Result<()>;
+
+    /// Tasks that write the rows into tables of keys ([`crate::tables::keys`]), for engines that find the pairs elsewhere.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    fn tables(&self) -> Result<Vec<Task>>;
+}
+
+/// Two rows with a key in common, by what they are known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pair {
+    /// The first row of the key.
+    pub first: u64,
+    /// Another one.
+    pub other: u64,
 }
 
 /// All cores of this machine.
@@ -65,6 +104,10 @@ impl Engine for LocalEngine {
     fn map(&self, tasks: &[Task], watch: &Watch) -> Result<Vec<Report>> {
         let watch = watch.with_memory(self.memory_bytes / self.pool.current_num_threads() as u64);
         self.pool.install(|| tasks.par_iter().map(|task| stage::run(task, &watch)).collect())
+    }
+
+    fn pairs(&self, rows: &dyn Keyed, watch: &Watch, each: &mut dyn FnMut(Pair) -> Result<()>) -> Result<()> {
+        rows.pairs_here(self, watch, each)
     }
 
     fn pool(&self) -> &rayon::ThreadPool {

@@ -90,6 +90,9 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
         Verb::Build(flags) => build::run(&(*flags).into(), printer, stop_on_signals()?),
         Verb::Task(verb) => run_task(verb, printer),
         Verb::Slurm(verb) => run_slurm(verb, printer),
+        Verb::Executor(flags) => {
+            moe_data::commands::executor::run(&flags.into(), printer, stop_on_signals()?)
+        }
         Verb::Import(args) => import::run(&args, printer, stop_on_signals()?),
         Verb::Rephrase(args) => rephrase::run(&args, printer, stop_on_signals()?),
         Verb::Label(args) => label::run(&args, io::stdin().lock(), printer),

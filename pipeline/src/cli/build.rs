@@ -1,9 +1,11 @@
 //! Flags of `build`: types only.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Args;
-use moe_data::commands::build::BuildArgs;
+use clap::{Args, ValueEnum};
+use moe_data::commands::build::{BuildArgs, EngineArgs};
 use moe_data::mix::count;
 use moe_data::prepare::InputFilters;
 use moe_data::recipe::ByteSize;
@@ -59,6 +61,16 @@ pub struct Build {
     /// done, go on
     #[arg(long, visible_alias = "collect", conflicts_with_all = ["dry_run", "fresh"])]
     pub plan_tasks: bool,
+    /// Who does the tasks of the build: this process, or executors of Apache Ballista, which are moe-data executor
+    #[arg(long, value_name = "ENGINE", value_enum, default_value_t = Engine::Local, conflicts_with_all = ["dry_run", "plan_tasks"])]
+    pub engine: Engine,
+    /// Where executors find this build; only on a network that you trust: whoever reaches the port can have executors run tasks
+    /// [default: 127.0.0.1:50050]
+    #[arg(long, value_name = "IP:PORT", requires = "engine")]
+    pub listen: Option<SocketAddr>,
+    /// How long an executor may be silent before others do its tasks; busy ones speak every 5 seconds [default: 20]
+    #[arg(long, value_name = "SECONDS", requires = "engine", value_parser = clap::value_parser!(u64).range(8..))]
+    pub executor_timeout: Option<u64>,
     /// Stop before the tokenizer: curated text only, for moe-data export --jsonl or --parquet
     #[arg(long, conflicts_with_all = ["dry_run", "verify_every"])]
     pub text_only: bool,
@@ -72,6 +84,19 @@ pub struct Build {
     #[arg(long)]
     pub json: bool,
 }
+
+/// Who does the tasks of a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// This process.
+    Local,
+    /// Executors of Apache Ballista.
+    Ballista,
+}
+
+/// Where executors look for a build.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50050);
+const EXECUTOR_TIMEOUT_SECONDS: u64 = 20;
 
 impl From<Build> for BuildArgs {
     fn from(flags: Build) -> BuildArgs {
@@ -93,6 +118,15 @@ impl From<Build> for BuildArgs {
             work: flags.work,
             verify_every: flags.verify_every,
             plan_tasks: flags.plan_tasks,
+            engine: match flags.engine {
+                Engine::Local => EngineArgs::Local,
+                Engine::Ballista => EngineArgs::Ballista {
+                    listen: flags.listen.unwrap_or(LISTEN),
+                    executor_timeout: Duration::from_secs(
+                        flags.executor_timeout.unwrap_or(EXECUTOR_TIMEOUT_SECONDS),
+                    ),
+                },
+            },
             text_only: flags.text_only,
             dry_run: flags.dry_run,
             sample: flags.sample,

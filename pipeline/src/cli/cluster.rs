@@ -1,10 +1,13 @@
-//! Flags of `task` and `slurm`: types only.
+//! Flags of `task`, `slurm` and `executor`: types only.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use moe_data::cluster::Conditions;
 use moe_data::cluster::slurm::Settings;
+use moe_data::commands::executor::ExecutorArgs;
 use moe_data::commands::task::TaskArgs;
 use moe_data::recipe::ByteSize;
 
@@ -187,6 +190,52 @@ pub struct Retry {
     /// Folder of the build: its --out, or its --work if it has one
     #[arg(value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
+}
+
+/// Flags of `executor`.
+#[derive(Debug, Args)]
+pub struct Executor {
+    /// Where the build is: host and port of its --listen
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
+    pub scheduler: (String, u16),
+    /// Tasks at once [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub vcores: Option<u16>,
+    /// Folder on a fast disk of this machine for rows on their way between executors [default: that for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub work_dir: Option<PathBuf>,
+    /// Memory for what tasks could as well leave on the disk, at least 14MB for each [default: 1GiB]; the result does not depend on it
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// Address of this machine at which the build and other executors fetch rows: 0.0.0.0 for all of them, and only on a network
+    /// that you trust
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub listen: IpAddr,
+    /// How long to wait for a build that does not answer, at the start and at the end
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub patience: u64,
+}
+
+impl From<Executor> for ExecutorArgs {
+    fn from(flags: Executor) -> ExecutorArgs {
+        ExecutorArgs {
+            scheduler: flags.scheduler,
+            listen: flags.listen,
+            vcores: flags.vcores.map(usize::from),
+            memory: flags.memory,
+            work_dir: flags.work_dir,
+            patience: Duration::from_secs(flags.patience),
+        }
+    }
+}
+
+/// `HOST:PORT`.
+fn parse_address(text: &str) -> Result<(String, u16), String> {
+    let parsed = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    match parsed {
+        Some((host, port)) if !host.is_empty() => Ok((host.to_owned(), port)),
+        _ => Err(format!("`{text}` is no address; expected HOST:PORT, such as node7:50050")),
+    }
 }
 
 /// `I/N` or `N`.

@@ -49,7 +49,7 @@ pub struct TaskList {
 }
 
 /// Version in the lists of this program.
-fn program() -> String {
+pub(super) fn program() -> String {
     format!("{} ({}, {})", env!("CARGO_PKG_VERSION"), crate::BUILD_VERSION, crate::WORK_VERSION)
 }
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod decontaminate;
 mod documents;
 pub mod dups;
+pub mod executor;
 pub mod explain;
 pub mod grade;
 pub mod import;

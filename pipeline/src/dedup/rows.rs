@@ -99,6 +99,14 @@ row! {
 }
 
 row! {
+    /// The rank of a document that was sketched, in the order of the part.
+    RankRow {
+        /// Rank.
+        rank: u64,
+    }
+}
+
+row! {
     /// A document that shares a band with another one, in the order of the part.
     ClusteredRow {
         /// Row in the part's documents.

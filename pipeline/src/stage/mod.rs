@@ -30,6 +30,8 @@ pub use self::task::{Call, Task, run};
 use crate::decontaminate::stage::DecontaminateParams;
 use crate::dedup::cuts::{anchor, apply, marks, paragraph, segment, substring};
 use crate::dedup::earlier::stage::{EarlierCandidates, EarlierKeys};
+use crate::dedup::exact::keys::ExactKeys;
+use crate::dedup::minhash::band_keys::BandKeys;
 use crate::dedup::minhash::estimate::stage::{CompareParams, SampleParams};
 use crate::dedup::minhash::{candidate_shingles, sketch, verify};
 use crate::error::Result;
@@ -82,8 +84,12 @@ registry! {
     Filter(filter::FilterParams);
     /// A shard of another build to lookup tables of its documents.
     AgainstKeys(EarlierKeys);
+    /// Keys to a table for a distributed engine.
+    ExactKeys(ExactKeys);
     /// Documents to band keys.
     Sketch(sketch::SketchParams);
+    /// Band keys to a table for a distributed engine.
+    BandKeys(BandKeys);
     /// Candidates to sets of shingles.
     Members(candidate_shingles::CandidateShinglesParams);
     /// Candidates among the documents of another build to sets of shingles.

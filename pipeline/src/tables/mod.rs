@@ -11,6 +11,7 @@ pub mod documents;
 pub mod families;
 pub mod flagged;
 pub mod kept;
+pub mod keys;
 pub mod measures;
 pub mod names;
 pub mod parts;
@@ -46,6 +47,8 @@ pub const TAG_NAMES: &str = "tags.json";
 pub const KEPT: &str = "kept.rows";
 /// Keys of those documents, sorted.
 pub const KEYS: &str = "keys.rows";
+/// Keys of a part's documents for a distributed engine.
+pub const KEY_TABLE: &str = "keys.parquet";
 /// Audit of the documents that a task dropped.
 pub const DROPS: &str = "drops.parquet";
 /// Audit of the duplicates.

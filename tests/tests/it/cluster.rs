@@ -270,3 +270,14 @@ fn a_list_that_is_not_of_this_program_and_folder_is_refused() {
     succeed("moe-data", elsewhere.path(), &["task", "run", "--array", "0/1", "--out", out.to_str().unwrap()]);
     assert_eq!(plan(dir.path()).unwrap()["stage"], "measure");
 }
+
+#[test]
+fn a_program_without_executors_says_how_to_get_one_with_them() {
+    let dir = corpus();
+    for args in [&["build", "--engine", "ballista"][..], &["executor", "--scheduler", "127.0.0.1:1"]] {
+        let said = fail("moe-data", dir.path(), args, 2);
+        assert!(said.contains("--features cluster"), "{said}");
+    }
+    let said = fail("moe-data", dir.path(), &["executor", "--scheduler", "here"], 2);
+    assert!(said.contains("expected HOST:PORT"), "{said}");
+}

@@ -102,7 +102,7 @@ pub(super) fn run(
         // Leftovers of another dry run would be counted as this one's.
         remove_dry_run(&work)?;
         let start = Instant::now();
-        let mut run = Run::new(prepared, &folder, BuildEngine::here(engine()?), printer, stop.clone())?;
+        let mut run = Run::new(prepared, &folder, BuildEngine::Here(engine()?), printer, stop.clone())?;
         run.sample = Some(per_million);
         let parts = run.read()?;
         let n: u64 = parts.iter().map(|part| part.left.docs).sum();

@@ -17,16 +17,19 @@ mod run;
 mod sources;
 mod text;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use moe_shards::memory::machine_bytes;
 use serde_json::json;
 
 use self::run::Run;
 use crate::cluster::{self, BuildEngine};
+#[cfg(not(feature = "cluster"))]
+use crate::commands::executor;
 use crate::dedup::earlier::EarlierShard;
 use crate::engine::LocalEngine;
 use crate::error::{Error, Result};
@@ -65,6 +68,8 @@ pub struct BuildArgs {
     pub verify_every: Option<u64>,
     /// Leave the tasks to other processes.
     pub plan_tasks: bool,
+    /// Who does the tasks that are not left.
+    pub engine: EngineArgs,
     /// Stop before the tokenizer.
     pub text_only: bool,
     /// Print the plan, and predict the result from a sample.
@@ -73,6 +78,20 @@ pub struct BuildArgs {
     pub sample: f64,
     /// Print a summary as JSON.
     pub json: bool,
+}
+
+/// Who does the tasks of a build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineArgs {
+    /// This process.
+    Local,
+    /// Executors of Apache Ballista that find this process.
+    Ballista {
+        /// Where they find it.
+        listen: SocketAddr,
+        /// How long one of them may be silent before others do its tasks.
+        executor_timeout: Duration,
+    },
 }
 
 /// Runs the command. `stop` is set when the user asks to stop.
@@ -187,12 +206,15 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
     }
     prepared.check_fields()?;
 
-    let engine = match args.plan_tasks {
-        true => BuildEngine::planning(engine(args)?, &args.out),
-        false => BuildEngine::here(engine(args)?),
+    let engine = build_engine(args)?;
+    let whom = match &engine {
+        #[cfg(feature = "cluster")]
+        BuildEngine::Ballista(engine) => {
+            format!("executors; start some: moe-data executor --scheduler {}", engine.address())
+        }
+        engine => format!("{} threads", engine.threads()),
     };
-    let threads = engine.threads();
-    printer.note(&format!("building {} from {} with {threads} threads", args.out.display(), prepared.origin));
+    printer.note(&format!("building {} from {} with {whom}", args.out.display(), prepared.origin));
     let mut run = Run::new(&prepared, &args.out, engine, printer, stop)?;
     run.decontamination_self_test()?;
     let mut parts = run.read()?;
@@ -243,6 +265,21 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
         printer.note(&table);
     }
     Ok(())
+}
+
+fn build_engine(args: &BuildArgs) -> Result<BuildEngine> {
+    let local = engine(args)?;
+    match args.engine {
+        _ if args.plan_tasks => Ok(BuildEngine::Planned { local, out: args.out.clone() }),
+        EngineArgs::Local => Ok(BuildEngine::Here(local)),
+        #[cfg(feature = "cluster")]
+        EngineArgs::Ballista { listen, executor_timeout } => {
+            let engine = cluster::BallistaEngine::listen(local, &args.out, listen, executor_timeout)?;
+            Ok(BuildEngine::Ballista(Box::new(engine)))
+        }
+        #[cfg(not(feature = "cluster"))]
+        EngineArgs::Ballista { .. } => Err(executor::absent()),
+    }
 }
 
 fn engine(args: &BuildArgs) -> Result<LocalEngine> {

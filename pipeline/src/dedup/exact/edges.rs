@@ -1,11 +1,13 @@
 //! Equal keys over the sorted tables of all parts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::engine::Engine;
+use super::keys::{self, ExactKeys};
+use crate::engine::{Engine, Keyed, Pair};
 use crate::error::Result;
+use crate::stage::Task;
 use crate::tables::rows::{KeyRow, Row, Table};
 use crate::watch::Watch;
 
@@ -18,44 +20,69 @@ pub(super) struct Place {
     pub row: u32,
 }
 
-/// A duplicate and what is kept instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Edge {
-    /// The duplicate.
-    pub removed: Place,
-    /// The survivor.
-    pub kept: Place,
+impl Place {
+    /// The place of a row that engines know by its id.
+    pub fn of_id(id: u64) -> Place {
+        Place { run: (id >> 32) as u32, row: id as u32 }
+    }
+
+    fn id(self) -> u64 {
+        keys::id(self.run, self.row)
+    }
 }
 
 /// Keys take this many times their bytes on the disk while they are sorted in memory.
 const KEY_EXPANSION: u64 = 4;
 
-/// Finds equal keys over sorted tables of [`KeyRow`]. For each group, the lowest row survives,
-/// ties going to the first table; `each` gets one edge for each of the others. Edges come in
-/// ascending order of key and row.
-pub(super) fn find(
-    runs: &[PathBuf],
-    engine: &dyn Engine,
-    watch: &Watch,
-    each: &mut dyn FnMut(Edge) -> Result<()>,
-) -> Result<()> {
-    let tables =
-        runs.iter().map(|path| Ok(Table::<KeyRow>::open(path)?.len())).collect::<Result<Vec<u64>>>()?;
-    let n_bytes: u64 = tables.iter().sum::<u64>() * KeyRow::BYTES as u64;
-    // The other half of the memory is for what `each` does.
-    let n_ranges = (n_bytes * KEY_EXPANSION / (engine.memory_bytes() / 2) + 1).next_power_of_two();
-    let bits = n_ranges.trailing_zeros();
-    for range in 0..n_ranges {
-        watch.advance(0)?;
-        let edges = engine.pool().install(|| edges_of_range(runs, bits, u128::from(range)))?;
-        edges.into_iter().try_for_each(&mut *each)?;
-    }
-    Ok(())
+/// Sorted tables of [`KeyRow`]. The first row of a key is the lowest one, ties going to the first table; it survives.
+pub(super) struct Keys<'a> {
+    /// The work folder.
+    pub work: &'a Path,
+    /// The tables.
+    pub runs: &'a [PathBuf],
 }
 
-/// Edges among the keys whose first `bits` bits are `range`: that part of every table is sorted in
+impl Keyed for Keys<'_> {
+    fn in_order(&self) -> bool {
+        true
+    }
+
+    fn pairs_here(
+        &self,
+        engine: &dyn Engine,
+        watch: &Watch,
+        each: &mut dyn FnMut(Pair) -> Result<()>,
+    ) -> Result<()> {
+        let n_bytes = self.bytes()?.iter().sum::<u64>();
+        // The other half of the memory is for what `each` does.
+        let n_ranges = (n_bytes * KEY_EXPANSION / (engine.memory_bytes() / 2) + 1).next_power_of_two();
+        let bits = n_ranges.trailing_zeros();
+        for range in 0..n_ranges {
+            watch.advance(0)?;
+            let pairs = engine.pool().install(|| pairs_of_range(self.runs, bits, u128::from(range)))?;
+            pairs.into_iter().try_for_each(&mut *each)?;
+        }
+        Ok(())
+    }
+
+    fn tables(&self) -> Result<Vec<Task>> {
+        let task = |(run, (path, weight)): (usize, (&PathBuf, u64))| {
+            Task::new(self.work, run, weight, ExactKeys { run: run as u32 }, path.clone())
+        };
+        Ok(self.runs.iter().zip(self.bytes()?).enumerate().map(task).collect())
+    }
+}
+
+impl Keys<'_> {
+    /// Bytes of each table.
+    fn bytes(&self) -> Result<Vec<u64>> {
+        self.runs.iter().map(|path| Ok(Table::<KeyRow>::open(path)?.len() * KeyRow::BYTES as u64)).collect()
+    }
+}
+
+/// Pairs among the keys whose first `bits` bits are `range`: that part of every table is sorted in
 /// memory, so the number of open files does not grow with the number of parts.
-fn edges_of_range(runs: &[PathBuf], bits: u32, range: u128) -> Result<Vec<Edge>> {
+fn pairs_of_range(runs: &[PathBuf], bits: u32, range: u128) -> Result<Vec<Pair>> {
     let parts = runs.par_iter().enumerate().map(|(run, path)| {
         let table = Table::<KeyRow>::open(path)?;
         let prefix = |key: u128| key.checked_shr(u128::BITS - bits).unwrap_or(0);
@@ -65,20 +92,20 @@ fn edges_of_range(runs: &[PathBuf], bits: u32, range: u128) -> Result<Vec<Edge>>
     });
     let mut rows = parts.collect::<Result<Vec<_>>>()?.concat();
     rows.par_sort_unstable();
-    let mut edges = Vec::new();
+    let mut pairs = Vec::new();
     for group in rows.chunk_by(|a, b| a.0.key == b.0.key) {
-        let place = |(row, run): &(KeyRow, u32)| Place { run: *run, row: row.row };
-        let kept = place(&group[0]);
-        edges.extend(group[1..].iter().map(|member| Edge { removed: place(member), kept }));
+        let id = |(row, run): &(KeyRow, u32)| Place { run: *run, row: row.row }.id();
+        let first = id(&group[0]);
+        pairs.extend(group[1..].iter().map(|member| Pair { first, other: id(member) }));
     }
-    Ok(edges)
+    Ok(pairs)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::LocalEngine;
-    use crate::tables::rows;
+    use crate::tables::{KEY_TABLE, keys, rows};
 
     fn key(key: u128, source: u16, document_id: u64, row: u32) -> KeyRow {
         KeyRow { key, source, variant: 0, document_id, family: 0, raw_bytes: 10 + row, metadata_hash: 0, row }
@@ -92,20 +119,25 @@ mod tests {
         rows::write(&a, &[key(5, 0, 9, 0), key(7, 0, 1, 1), key(top, 1, 1, 2)]).unwrap();
         rows::write(&b, &[key(5, 0, 8, 0), key(5, 1, 1, 1), key(top, 0, 4, 2)]).unwrap();
         let engine = LocalEngine::new(2).unwrap();
-        let mut edges = Vec::new();
-        let mut each = |edge| {
-            edges.push(edge);
+        let runs = [a, b];
+        let mut pairs = Vec::new();
+        let mut each = |pair| {
+            pairs.push(pair);
             Ok(())
         };
-        find(&[a.clone(), b.clone()], &engine, &Watch::idle(), &mut each).unwrap();
-        let place = |run, row| Place { run, row };
-        let edge = |removed: Place, kept| Edge { removed, kept };
-        let expected =
-            [edge(place(0, 0), place(1, 0)), edge(place(1, 1), place(1, 0)), edge(place(0, 2), place(1, 2))];
-        assert_eq!(edges, expected);
-        // Cut into ranges, the same edges come out in the same order.
-        let cut: Vec<Edge> =
-            (0..8).flat_map(|range| edges_of_range(&[a.clone(), b.clone()], 3, range).unwrap()).collect();
+        engine.pairs(&Keys { work: dir.path(), runs: &runs }, &Watch::idle(), &mut each).unwrap();
+        let id = |run, row| Place { run, row }.id();
+        let pair = |other, first| Pair { first, other };
+        let expected = [pair(id(0, 0), id(1, 0)), pair(id(1, 1), id(1, 0)), pair(id(0, 2), id(1, 2))];
+        assert_eq!(pairs, expected);
+        assert_eq!(Place::of_id(pairs[0].first), Place { run: 1, row: 0 });
+        // Cut into ranges, the same pairs come out in the same order.
+        let cut: Vec<Pair> = (0..8).flat_map(|range| pairs_of_range(&runs, 3, range).unwrap()).collect();
         assert_eq!(cut, expected);
+        // And so they do from the tables of other engines.
+        let tasks = Keys { work: dir.path(), runs: &runs }.tables().unwrap();
+        engine.map(&tasks, &Watch::idle()).unwrap();
+        let tables: Vec<PathBuf> = tasks.iter().map(|task| task.file(KEY_TABLE)).collect();
+        assert_eq!(keys::tests::pairs(&tables), expected);
     }
 }

@@ -2,6 +2,7 @@
 //! keys (`edges`) become one removal list a part and one audit table. What lies between is sorted within the memory limit.
 
 mod edges;
+pub mod keys;
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +11,13 @@ use moe_shards::{Shard, atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use self::edges::Edge;
+use self::edges::{Keys, Place};
 use super::audit::{NearDuplicate, NearDuplicates};
 use super::earlier::EarlierShards;
 use super::rows::{NameRow, NamedRow};
 use super::{PartReport, write_list};
 use crate::document::Count;
-use crate::engine::Engine;
+use crate::engine::{Engine, Pair};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::tables::documents::{Columns, DocumentBatches};
@@ -86,7 +87,8 @@ pub fn run(
             .map_err(|e| Error::data(&report_path, format!("{e}; delete this file and rerun")));
     }
     clear_folder(&folder)?;
-    let asked = ask(&folder, &keys(parts, others), parts.len(), engine, watch)?;
+    let runs = keys(parts, others);
+    let asked = ask(&folder, &Keys { work, runs: &runs }, parts.len(), engine, watch)?;
     let stage = Stage { work, folder: &folder, parts, others, engine, watch };
     let (reports, named) = stage.name(asked)?;
     let report = DedupReport { parts: reports, has_audit: stage.audit(named)? };
@@ -97,21 +99,22 @@ pub fn run(
 /// Two rows for each duplicate of this build: itself, and what is kept instead of it, in the order of their places.
 fn ask(
     folder: &Path,
-    keys: &[PathBuf],
+    keys: &Keys<'_>,
     n_parts: usize,
     engine: &dyn Engine,
     watch: &Watch,
 ) -> Result<Sorted<NameRow>> {
     let mut asked = Sorter::new(&folder.join("asked"), engine.memory_bytes() / 2, watch)?;
     let mut edge = 0;
-    edges::find(keys, engine, watch, &mut |found: Edge| {
+    engine.pairs(keys, watch, &mut |Pair { first, other }| {
+        let [kept, removed] = [first, other].map(Place::of_id);
         // Duplicates within other builds do not matter here.
-        if found.removed.run as usize >= n_parts {
+        if removed.run as usize >= n_parts {
             return Ok(());
         }
-        let is_against = found.kept.run as usize >= n_parts;
-        let roles = [(found.removed, if is_against { NameRow::IN_AGAINST } else { NameRow::REMOVED })];
-        for (place, role) in roles.into_iter().chain([(found.kept, NameRow::KEPT)]) {
+        let is_against = kept.run as usize >= n_parts;
+        let roles = [(removed, if is_against { NameRow::IN_AGAINST } else { NameRow::REMOVED })];
+        for (place, role) in roles.into_iter().chain([(kept, NameRow::KEPT)]) {
             asked.push(NameRow { part: place.run, row: place.row, edge, role })?;
         }
         edge += 1;

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use moe_shards::ScratchNumbers;
 
+use super::band_keys::{BandKeys, BandKeysInputs};
 use super::{Part, rule};
-use crate::dedup::rows::{CandidateRow, ClusteredRow, OrderRow, SketchKeyRow, SketchRow};
+use crate::dedup::rows::{CandidateRow, ClusteredRow, OrderRow, RankRow, SketchKeyRow, SketchRow};
 use crate::dedup::union_find::UnionFind;
-use crate::engine::Engine;
+use crate::engine::{Engine, Keyed, Pair};
 use crate::error::Result;
 use crate::recipe::dedup::Keep;
 use crate::stage::Task;
-use crate::tables::rows::BandRow;
+use crate::tables::rows::{self, BandRow, Row};
 use crate::tables::sort::Sorter;
 use crate::tables::sort::run::{RunReader, RunWriter};
 use crate::tables::{MEMBERS, SKETCH_KEYS, SKETCHES};
@@ -35,12 +36,18 @@ impl Ranks {
     fn of(&self, part: usize, index: u32) -> u64 {
         self.ranks.get(self.first[part] + u64::from(index))
     }
+
+    /// Ranks of all documents of a part.
+    fn of_part(&self, part: usize) -> Vec<RankRow> {
+        (self.first[part]..self.first[part + 1]).map(|i| RankRow { rank: self.ranks.get(i) }).collect()
+    }
 }
 
 /// Writes for each part the list of its documents that share a band with another one; returns their places. The
 /// sketches after those of the parts are of other builds: their documents are listed where the bands connect them
 /// with a document of a part.
 pub(super) fn find(
+    work: &Path,
     folder: &Path,
     parts: &[Part],
     sketches: &[Task],
@@ -52,7 +59,10 @@ pub(super) fn find(
     let n_documents = ranks.first.last().copied().unwrap_or(0);
     let mut sets = UnionFind::new(&folder.join("links.tmp"), n_documents)?;
     let keys: Vec<PathBuf> = sketches.iter().map(|task| task.file(SKETCH_KEYS)).collect();
-    connect(&keys, &ranks, &mut sets, &folder.join("bands"), engine, watch)?;
+    engine.pairs(&Bands { work, folder, keys: &keys, ranks: &ranks }, watch, &mut |pair| {
+        sets.union(pair.first, pair.other);
+        Ok(())
+    })?;
     let own_sets = match sketches.len() > parts.len() {
         true => Some(own_sets(parts.len(), sketches, &ranks, &mut sets, watch)?),
         false => None,
@@ -78,33 +88,57 @@ pub(super) fn find(
     Ok(places)
 }
 
-/// Connects documents with a band key in common: of each group the lowest rank with every other one. `keys` are sorted
-/// runs of [`SketchKeyRow`]s, one a part; `folder` is for files on the way.
-fn connect(
-    keys: &[PathBuf],
-    ranks: &Ranks,
-    sets: &mut UnionFind,
-    folder: &Path,
-    engine: &dyn Engine,
-    watch: &Watch,
-) -> Result<()> {
-    let memory = engine.memory_bytes();
-    let mut sorter: Sorter<BandRow> = engine.pool().install(|| Sorter::new(folder, memory, watch))?;
-    for (part, run) in keys.iter().enumerate() {
-        let mut keys = RunReader::<SketchKeyRow>::open(run, READ_BYTES)?;
-        while let Some(row) = keys.next_row()? {
-            sorter.push(BandRow { key: row.key, document: ranks.of(part, row.index) })?;
-        }
-        watch.advance(0)?;
+/// The band keys of all documents, which are known by their ranks. Of each group, the lowest rank makes a pair with each other one.
+struct Bands<'a> {
+    /// The work folder.
+    work: &'a Path,
+    /// Where files on the way may be.
+    folder: &'a Path,
+    /// Sorted runs of [`SketchKeyRow`]s, one a part.
+    keys: &'a [PathBuf],
+    ranks: &'a Ranks,
+}
+
+impl Keyed for Bands<'_> {
+    fn in_order(&self) -> bool {
+        false
     }
-    let mut groups = sorter.finish()?.groups(|row| row.key);
-    while let Some(mut group) = groups.next_group()? {
-        let Some(first) = group.next_row()? else { continue };
-        while let Some(other) = group.next_row()? {
-            sets.union(first.document, other.document);
+
+    fn pairs_here(
+        &self,
+        engine: &dyn Engine,
+        watch: &Watch,
+        each: &mut dyn FnMut(Pair) -> Result<()>,
+    ) -> Result<()> {
+        let (folder, memory) = (self.folder.join("bands"), engine.memory_bytes());
+        let mut sorter: Sorter<BandRow> = engine.pool().install(|| Sorter::new(&folder, memory, watch))?;
+        for (part, run) in self.keys.iter().enumerate() {
+            let mut keys = RunReader::<SketchKeyRow>::open(run, READ_BYTES)?;
+            while let Some(row) = keys.next_row()? {
+                sorter.push(BandRow { key: row.key, document: self.ranks.of(part, row.index) })?;
+            }
+            watch.advance(0)?;
         }
+        let mut groups = sorter.finish()?.groups(|row| row.key);
+        while let Some(mut group) = groups.next_group()? {
+            let Some(first) = group.next_row()? else { continue };
+            while let Some(other) = group.next_row()? {
+                each(Pair { first: first.document, other: other.document })?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn tables(&self) -> Result<Vec<Task>> {
+        let task = |(part, keys): (usize, &PathBuf)| {
+            let ranks = self.folder.join(format!("ranks-{part:05}.rows"));
+            rows::write(&ranks, &self.ranks.of_part(part))?;
+            let weight = RunReader::<SketchKeyRow>::open(keys, 0)?.len() * SketchKeyRow::BYTES as u64;
+            let inputs = BandKeysInputs { keys: keys.clone(), ranks };
+            Ok(Task::new(self.work, part, weight, BandKeys {}, inputs))
+        };
+        self.keys.iter().enumerate().map(task).collect()
+    }
 }
 
 /// A bit for each rank.
@@ -220,4 +254,41 @@ pub(super) fn chunks(
         writer.commit()?;
     }
     Ok(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::LocalEngine;
+    use crate::tables::{KEY_TABLE, keys};
+
+    #[test]
+    fn bands_pair_the_lowest_rank_here_and_in_tables() {
+        let dir = tempfile::tempdir().unwrap();
+        let work = dir.path();
+        let runs = [[(0, 5), (0, 7), (1, 7)], [(0, 5), (0, 9), (1, 5)]].map(|rows| {
+            let path = work.join(format!("{rows:?}.run"));
+            let mut run = RunWriter::create(&path).unwrap();
+            rows.into_iter().for_each(|(index, key)| run.push(SketchKeyRow { index, key }).unwrap());
+            run.commit().unwrap();
+            path
+        });
+        let mut ranks = ScratchNumbers::create(&work.join("ranks.tmp"), 4).unwrap();
+        [2, 0, 3, 1].into_iter().enumerate().for_each(|(i, rank)| ranks.set(i as u64, rank));
+        let ranks = Ranks { ranks, first: vec![0, 2, 4] };
+        let bands = Bands { work, folder: work, keys: &runs, ranks: &ranks };
+        let engine = LocalEngine::new(1).unwrap();
+        let mut found = Vec::new();
+        let mut each = |pair| {
+            found.push(pair);
+            Ok(())
+        };
+        engine.pairs(&bands, &Watch::idle(), &mut each).unwrap();
+        let pair = |first, other| Pair { first, other };
+        assert_eq!(found, [pair(1, 2), pair(1, 3), pair(0, 2)]);
+        let tasks = bands.tables().unwrap();
+        engine.map(&tasks, &Watch::idle()).unwrap();
+        let tables: Vec<PathBuf> = tasks.iter().map(|task| task.file(KEY_TABLE)).collect();
+        assert_eq!(keys::tests::pairs(&tables), found);
+    }
 }

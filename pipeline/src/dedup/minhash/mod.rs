@@ -8,6 +8,7 @@
 //!
 //! What is between the tasks sorts fixed-size rows within the memory limit; no text passes through it.
 
+pub mod band_keys;
 pub mod candidate_shingles;
 mod candidates;
 pub mod estimate;
@@ -151,7 +152,7 @@ pub fn run(
     engine.map(&sketches, watch)?;
     let clustered = once(&folder.join(CLUSTERED), || {
         clear_folder(&folder)?;
-        candidates::find(&folder, parts, &sketches, config.keep, engine, watch)
+        candidates::find(work, &folder, parts, &sketches, config.keep, engine, watch)
     })?;
 
     let with_shingles = config.verify != Verify::Off;

@@ -1,0 +1,123 @@
+//! An executor: a process that works for a driver until that is gone.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ballista_core::registry::BallistaFunctionRegistry;
+use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
+use tokio::time::{sleep, timeout};
+
+use crate::driver::MAX_MESSAGE_BYTES;
+use crate::error::Error;
+use crate::tasks::{self, TaskFn};
+
+/// The least memory for each core: a sort reserves 10 MiB for what it does once it has spilled.
+pub const MIN_MEMORY_BYTES: u64 = 14_000_000;
+
+/// What an executor has, and for whom.
+pub struct ExecutorConfig {
+    /// Host of the driver.
+    pub driver_host: String,
+    /// Its port.
+    pub driver_port: u16,
+    /// The address of this machine at which others fetch what is in `work_dir`.
+    pub listen: IpAddr,
+    /// Tasks at once.
+    pub n_cores: usize,
+    /// Memory for rows that are sorted, of all tasks together; at least [`MIN_MEMORY_BYTES`] for each.
+    pub memory_bytes: u64,
+    /// An empty folder on a disk of this machine.
+    pub work_dir: PathBuf,
+    /// How long to wait for a driver that does not answer.
+    pub patience: Duration,
+    /// Does a task.
+    pub run: TaskFn,
+}
+
+impl fmt::Debug for ExecutorConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecutorConfig").field("driver_host", &self.driver_host).finish_non_exhaustive()
+    }
+}
+
+/// How often an executor looks whether its driver is there.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Works for a driver until it is gone, or the process gets SIGTERM or SIGINT. `started` is told where other executors find this one.
+///
+/// # Errors
+/// [`Error::NoDriver`] where none ever came, or the executor cannot start.
+pub fn execute(config: &ExecutorConfig, started: impl FnOnce(SocketAddr)) -> Result<(), Error> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| Error::Failed(format!("cannot start threads: {e}")))?;
+    let [flight, grpc] = [free_address(config.listen)?, free_address(config.listen)?];
+    let mut registry = BallistaFunctionRegistry::default();
+    let function = tasks::function(config.run.clone());
+    registry.scalar_functions.insert(tasks::FUNCTION.to_owned(), Arc::new(function));
+    let process = ExecutorProcessConfig {
+        bind_host: host(config.listen),
+        // Otherwise the driver takes the address that it sees.
+        external_host: config.listen.is_loopback().then(|| host(config.listen)),
+        port: flight.port(),
+        grpc_port: grpc.port(),
+        scheduler_host: config.driver_host.clone(),
+        scheduler_port: config.driver_port,
+        // The end of patience comes first.
+        scheduler_connect_timeout_seconds: u16::MAX,
+        vcores: config.n_cores,
+        work_dir: Some(config.work_dir.display().to_string()),
+        memory_pool_size: Some(config.memory_bytes),
+        grpc_max_decoding_message_size: MAX_MESSAGE_BYTES,
+        grpc_max_encoding_message_size: MAX_MESSAGE_BYTES,
+        executor_heartbeat_interval_seconds: 2,
+        override_function_registry: Some(Arc::new(registry)),
+        ..ExecutorProcessConfig::default()
+    };
+    started(flight);
+    let address = format!("{}:{}", config.driver_host, config.driver_port);
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            ended = start_executor_process(Arc::new(process)) => {
+                ended.map_err(|e| Error::Failed(format!("the executor ended: {e}")))
+            }
+            was_there = until_gone(&address, config.patience) => match was_there {
+                true => Ok(()),
+                false => Err(Error::NoDriver { address: address.clone(), seconds: config.patience.as_secs() }),
+            },
+        }
+    });
+    // A task that is still at work would keep the process from ending.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Returns when nobody has listened at `address` for as long as `patience`, and whether anybody ever did.
+async fn until_gone(address: &str, patience: Duration) -> bool {
+    let (mut was_there, mut last) = (false, Instant::now());
+    while last.elapsed() < patience {
+        if let Ok(Ok(_)) = timeout(LOOK, TcpStream::connect(address)).await {
+            (was_there, last) = (true, Instant::now());
+        }
+        sleep(LOOK).await;
+    }
+    was_there
+}
+
+/// A port that nobody has. Ballista wants to know it before it listens.
+fn free_address(host: IpAddr) -> Result<SocketAddr, Error> {
+    let address = SocketAddr::new(host, 0);
+    let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
+    bound.map_err(|source| Error::Listen { address, source })
+}
+
+fn host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
