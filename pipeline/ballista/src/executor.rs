@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ballista_core::registry::BallistaFunctionRegistry;
@@ -35,6 +36,8 @@ pub struct ExecutorConfig {
     pub work_dir: PathBuf,
     /// How long to wait for a driver that does not answer.
     pub patience: Duration,
+    /// Ends the executor soon after it is set.
+    pub stop: Arc<AtomicBool>,
     /// Does a task.
     pub run: TaskFn,
 }
@@ -48,7 +51,10 @@ impl fmt::Debug for ExecutorConfig {
 /// How often an executor looks whether its driver is there.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Works for a driver until it is gone, or the process gets SIGTERM or SIGINT. `started` is told where other executors find this one.
+/// How long a driver has to hear that an executor ends.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Works for a driver until it is gone, or until it is to stop. `started` is told where other executors find this one.
 ///
 /// # Errors
 /// [`Error::NoDriver`] where none ever came, or the executor cannot start.
@@ -85,6 +91,7 @@ pub fn execute(config: &ExecutorConfig, started: impl FnOnce(SocketAddr)) -> Res
             ended = start_executor_process(Arc::new(process)) => {
                 ended.map_err(|e| Error::Failed(format!("the executor ended: {e}")))
             }
+            () = until_stopped(&config.stop) => Ok(()),
             was_there = until_gone(&address, config.patience) => match was_there {
                 true => Ok(()),
                 false => Err(Error::NoDriver { address: address.clone(), seconds: config.patience.as_secs() }),
@@ -106,6 +113,14 @@ async fn until_gone(address: &str, patience: Duration) -> bool {
         sleep(LOOK).await;
     }
     was_there
+}
+
+/// Returns when the executor is to stop. Ballista listens to the same signals and tells the driver, but then waits for tasks.
+async fn until_stopped(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        sleep(FAREWELL / 10).await;
+    }
+    sleep(FAREWELL).await;
 }
 
 /// A port that nobody has. Ballista wants to know it before it listens.

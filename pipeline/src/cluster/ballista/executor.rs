@@ -72,6 +72,7 @@ pub fn execute(
         memory_bytes: worker.engine.memory_bytes(),
         work_dir: work_dir.0.clone(),
         patience: executor.patience,
+        stop: stop.clone(),
         run: Arc::new(move |order| worker.run(order)),
     };
     let outcome = moe_ballista::execute(&config, |address| {
@@ -145,7 +146,7 @@ impl Worker {
         });
         let error = match outcome {
             Ok(report) => {
-                self.printer.detail(&format!("  {name} is done"));
+                self.printer.detail(&format!("  {name} is done: {}", task.output.display()));
                 Failure::forget(task).map_err(|e| TaskError::Passing(e.to_string()))?;
                 return serde_json::to_string(&report).map_err(|e| TaskError::Lasting(e.to_string()));
             }
