@@ -60,8 +60,9 @@ enum Outcome {
     Done,
     /// The caller wants it to.
     Stopped,
-    /// An executor was lost, and with it rows that others wait for. Ballista 55 would have them made again, but now and then leaves the
-    /// job standing still, when an executor is killed while others fetch from it. What came before the query is not repeated.
+    /// An executor has left the list, and with it may be rows that others wait for: the query starts again, and nothing before it is
+    /// repeated. Ballista has lost rows made again by itself; but when an executor stood still before it was killed, the job did, too,
+    /// and this has not been seen to help there.
     Lost,
 }
 
