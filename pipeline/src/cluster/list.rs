@@ -138,7 +138,7 @@ impl TaskList {
         let mut line = String::new();
         file.read_line(&mut line).map_err(Error::io(&path, "read"))?;
         let version: Version = serde_json::from_str(&line)
-            .map_err(|e| Error::data(&path, format!("is no list of tasks: {e}; {again}")))?;
+            .map_err(|e| Error::data(&path, format!("is not a list of tasks: {e}; {again}")))?;
         if version.version != VERSION || version.program != program() {
             return Err(Error::Usage(format!(
                 "{}: was written by version {} of the program, and this is {}; use one program on all machines, or run the build again with this one",
@@ -256,7 +256,7 @@ mod tests {
         };
         check(&whole.replacen("\"weight\":1", "\"weight\":7", 1), 3, "digest");
         check(whole.trim_end().rsplit_once('\n').unwrap().0, 3, "digest");
-        check("x", 3, "is no list of tasks");
+        check("x", 3, "is not a list of tasks");
         check(&whole.replacen(&program(), "0.0.1 (1, 1)", 1), 2, "was written by version 0.0.1 (1, 1)");
         check(&whole.replacen("\"out\":\"", "\"out\":\"/elsewhere", 1), 2, "in the folder where it is now");
         remove(dir.path()).unwrap();

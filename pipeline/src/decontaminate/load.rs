@@ -118,7 +118,7 @@ fn read_texts(file: &InputFile, field: &str, mut take: impl FnMut(String)) -> Re
             Err(bad) if bad.cause == read::Cause::EmptyText => take(String::new()),
             Err(bad) => {
                 let message = format!(
-                    "the record at {} is no evaluation text in the field `{field}`: {}; mend it, or name another field",
+                    "the record at {} has no evaluation text in the field `{field}`: {}; fix it, or name another field",
                     record.offset,
                     bad.cause.name()
                 );

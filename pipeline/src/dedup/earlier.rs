@@ -58,10 +58,11 @@ impl EarlierBuild {
     /// The problem and the remedy, in words.
     pub fn open(folder: &Path, name: &str) -> Result<EarlierBuild, String> {
         if !folder.is_dir() {
-            return Err(format!("`{name}` is no folder ({})", folder.display()));
+            return Err(format!("`{name}` is not a folder ({})", folder.display()));
         }
         if !folder.join(Manifest::FILE).exists() {
-            let message = "is no finished build: it has no MANIFEST.json; name the --out folder of a build";
+            let message =
+                "is not a finished build: it has no MANIFEST.json; name the --out folder of a build";
             return Err(format!("`{name}` {message}"));
         }
         let words = |e: &dyn std::fmt::Display| format!("`{name}`: {e}");

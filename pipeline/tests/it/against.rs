@@ -239,8 +239,8 @@ fn all_builds_that_cannot_be_compared_are_named() {
     scratch.write("r.toml", format!("{recipe}[dedup]\nagainst = [\"none\", \"bare\", \"old\", \"./old\"]\n"));
     let said = scratch.fail(&["build", "--recipe", "r.toml", "--out", "x"], 2);
     for part in [
-        "`dedup.against`: `none` is no folder",
-        "`bare` is no finished build: it has no MANIFEST.json",
+        "`dedup.against`: `none` is not a folder",
+        "`bare` is not a finished build: it has no MANIFEST.json",
         "`./old` is named twice",
     ] {
         assert!(said.err.contains(part), "{part}: {}", said.err);

@@ -303,7 +303,7 @@ fn what_cannot_work_is_reported_before_any_request() {
     let said = scratch.fail(&["rephrase"], 2);
     assert!(said.err.contains("--base-url"), "{}", said.err);
     let said = scratch.fail(&args(&server, &["--out", "nowhere"]), 2);
-    assert!(said.err.contains("is no finished build"), "{}", said.err);
+    assert!(said.err.contains("is not a finished build"), "{}", said.err);
     assert_eq!(server.asked(), 0);
 }
 
