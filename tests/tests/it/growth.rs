@@ -99,7 +99,7 @@ fn data_that_is_added_leaves_the_past_of_a_run_as_it_was_sample_for_sample() {
     fs::write(dir.join("more.jsonl"), documents("a", 100..110) + &documents("a", 0..5)).unwrap();
     recipe(dir, "r.toml", &[("b", "b.jsonl"), ("a", "a.jsonl"), ("a-more", "more.jsonl")], file);
     let said = build(dir);
-    assert!(said.contains("documents that they do not have are in a-v0-00000-g1"), "{said}");
+    assert!(said.contains("new documents are in a-v0-00000-g1"), "{said}");
     assert!(!said.contains("that this build changes"), "{said}");
     let now = shards(dir, "a-v0-00000.");
     assert_eq!(now, bytes);
