@@ -37,7 +37,7 @@ pub(crate) fn absent() -> crate::Error {
 /// Does tasks until the driver is gone.
 ///
 /// # Errors
-/// [`Error::Interrupted`], too little memory, no driver, or a program without executors.
+/// [`crate::error::Error::Interrupted`], too little memory, no driver, or a program without executors.
 #[cfg(feature = "cluster")]
 pub fn run(args: &ExecutorArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     use crate::cluster;
