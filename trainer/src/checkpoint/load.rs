@@ -101,7 +101,7 @@ fn load_average(loaded: &Loaded, device: &Device) -> Result<Model> {
 /// The model of a checkpoint, or with the moving average of its weights.
 ///
 /// # Errors
-/// As [`load_average`] and [`load_model`].
+/// The folder has no such checkpoint, or one that is damaged or of another model: as [`load_model`].
 pub fn load_weights(loaded: &Loaded, is_average: bool, device: &Device) -> Result<Model> {
     if is_average { load_average(loaded, device) } else { load_model(loaded, device) }
 }
