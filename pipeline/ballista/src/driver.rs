@@ -1,6 +1,5 @@
 //! The driver's side: Ballista's scheduler, and one job after the other.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,21 +49,8 @@ pub struct Driver {
 pub(crate) const MAX_MESSAGE_BYTES: u32 = 256 << 20;
 /// How often a caller is asked whether to go on.
 const TICK: Duration = Duration::from_millis(200);
-/// How often a query is started.
-const MAX_STARTS: usize = 10;
 /// How long jobs wait for executors when the last one is lost.
 const WITHOUT_EXECUTORS: Duration = Duration::from_secs(180);
-
-/// What became of a job.
-enum Outcome {
-    Done,
-    /// The caller wants it to.
-    Stopped,
-    /// An executor has left the list, and with it may be rows that others wait for: the query starts again, and nothing before it is
-    /// repeated. Ballista has lost rows made again by itself; but when an executor stood still before it was killed, the job did, too,
-    /// and this has not been seen to help there.
-    Lost,
-}
 
 /// Sessions as scheduler and driver have them.
 fn state(config: SessionConfig) -> datafusion::error::Result<SessionState> {
@@ -140,7 +126,7 @@ impl Driver {
     /// The cores of all executors, once there are any.
     fn wait_for_executors(&self, go_on: &mut dyn FnMut() -> bool) -> Result<usize, Error> {
         loop {
-            let n_cores: usize = self.block_on(self.executors())?.values().sum();
+            let n_cores = self.block_on(self.n_cores())?;
             if n_cores > 0 {
                 return Ok(n_cores);
             }
@@ -160,36 +146,21 @@ impl Driver {
         go_on: &mut dyn FnMut() -> bool,
         each: &mut dyn FnMut(&RecordBatch) -> Result<(), E>,
     ) -> Result<(), E> {
-        for _ in 0..MAX_STARTS {
-            let options =
-                ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
-            let table = ListingTableConfig::new_with_multi_paths(urls.clone())
-                .with_listing_options(options)
-                .with_schema(schema.clone());
-            let table = Arc::new(ListingTable::try_new(table).map_err(Error::from)?);
-            match self.block_on(self.attempt(config.clone(), (name, table), query, go_on, each))? {
-                Outcome::Done => return Ok(()),
-                Outcome::Stopped => {
-                    self.block_on(self.cancel_all());
-                    return Err(Error::Stopped.into());
-                }
-                Outcome::Lost => self.block_on(self.cancel_all()),
-            }
-        }
-        let message = format!("the executors were lost {MAX_STARTS} times in the middle of a query");
-        Err(Error::Failed(message).into())
+        let options = ListingOptions::new(Arc::new(ParquetFormat::default())).with_file_extension(".parquet");
+        let table =
+            ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema);
+        let table = Arc::new(ListingTable::try_new(table).map_err(Error::from)?);
+        self.block_on(self.query(config, (name, table), query, go_on, each))
     }
 
-    async fn attempt<E: From<Error>>(
+    async fn query<E: From<Error>>(
         &self,
         config: SessionConfig,
         (name, table): (&str, Arc<ListingTable>),
         query: &str,
         go_on: &mut dyn FnMut() -> bool,
         each: &mut dyn FnMut(&RecordBatch) -> Result<(), E>,
-    ) -> Result<Outcome, E> {
-        // Tasks leave nothing with executors, and go to others when one is lost.
-        let with_rows = name == pairs::TABLE;
+    ) -> Result<(), E> {
         let failed = |e: DataFusionError| E::from(Error::from(e));
         let scheduler = format!("df://{}", SocketAddr::new(local(self.address.ip()), self.address.port()));
         let context = state(config).map_err(failed)?;
@@ -199,32 +170,24 @@ impl Driver {
         context.register_table(name, table).map_err(failed)?;
         let frame = context.sql(query).await.map_err(failed)?;
         let mut batches = frame.execute_stream().await.map_err(failed)?;
-        let mut at_work = HashMap::new();
         loop {
-            // Batches come when all is done, so a query that has given some is never started again.
             match tokio::time::timeout(TICK, batches.next()).await {
-                Ok(None) => return Ok(Outcome::Done),
+                Ok(None) => return Ok(()),
                 Ok(Some(batch)) => each(&batch.map_err(failed)?)?,
-                Err(_) if with_rows => {
-                    let alive = self.executors().await?;
-                    if at_work.keys().any(|executor| !alive.contains_key(executor)) {
-                        return Ok(Outcome::Lost);
-                    }
-                    at_work = alive;
-                }
                 Err(_) => {}
             }
             if !go_on() {
-                return Ok(Outcome::Stopped);
+                self.cancel_all().await;
+                return Err(Error::Stopped.into());
             }
         }
     }
 
-    /// The executors that are alive.
-    async fn executors(&self) -> Result<HashMap<String, usize>, Error> {
+    /// The cores of the executors that are alive.
+    async fn n_cores(&self) -> Result<usize, Error> {
         let executors = self.scheduler.state.executor_manager.get_executors_state().await;
         let executors = executors.map_err(|e| Error::Failed(e.to_string()))?;
-        Ok(executors.into_iter().map(|(data, ..)| (data.id, data.specification.vcores as usize)).collect())
+        Ok(executors.into_iter().map(|(data, ..)| data.specification.vcores as usize).sum())
     }
 
     /// Best effort: whatever is still running does no harm.
