@@ -66,3 +66,16 @@ debian() {
 
 # The packages with which datatrove 0.10.1 runs the rules and signatures that are compared.
 datatrove=(datatrove==0.10.1 spacy==3.8.18 'xxhash<4' orjson nltk)
+
+# datasets_in_parts FOLDER: the texts of the quickstart in a new folder, as three files each that have some documents in common.
+datasets_in_parts() {
+    mkdir "$1"
+    python3 - "$repo/datasets" "$1" <<'PY'
+import gzip, sys
+for name in ("bible_kjv_web", "django_docs_two_versions"):
+    lines = gzip.open(f"{sys.argv[1]}/{name}.jsonl.gz", "rt").read().splitlines()
+    for part in range(3):
+        with open(f"{sys.argv[2]}/{name}.{part}.jsonl", "w") as file:
+            file.write("\n".join(lines[part::3] + lines[:3]) + "\n")
+PY
+}

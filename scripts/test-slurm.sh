@@ -138,17 +138,7 @@ done
 step "Slurm with two nodes is up"
 
 # Every kind of task: texts in several files, fuzzy deduplication that compares, cuts, a trained tokenizer.
-mkdir data
-cp "$repo"/datasets/*.jsonl.gz data/
-python3 - <<'PY'
-import gzip
-for name in ("bible_kjv_web", "django_docs_two_versions"):
-    lines = gzip.open(f"data/{name}.jsonl.gz", "rt").read().splitlines()
-    for part in range(3):
-        with open(f"data/{name}.{part}.jsonl", "w") as file:
-            file.write("\n".join(lines[part::3] + lines[:3]) + "\n")
-PY
-rm data/*.gz
+datasets_in_parts data
 cat > recipe.toml <<'TOML'
 [[source]]
 name = "bible"
