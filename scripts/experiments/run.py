@@ -56,7 +56,7 @@ def make_corpus(plan, name, programs, work):
 def make_data(plan, arm, programs, work):
     """The folder of an arm's shards and plan, and that of its corpus; both are made once."""
     say = lambda key: arm.get(key, plan.get(key))
-    base, name = REPO, say("corpus")
+    base, name = REPO, arm.get("corpus")
     if name:
         base = make_corpus(plan, name, programs, work)
     identity = hashlib.sha256(json.dumps([name and base.name, say("recipe"), say("mixture"), say("epochs")]).encode()).hexdigest()[:12]
