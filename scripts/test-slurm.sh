@@ -4,15 +4,9 @@
 # Debian, and run in a folder of their own, without systemd. Ends with the seconds that each step took.
 #
 #   bash scripts/test-slurm.sh [MOE_DATA_BINARY]
-set -euo pipefail
-cd "$(dirname "$0")/.."
-repo=$PWD
-binary=${1:-}
-if [ -z "$binary" ]; then
-    cargo build --quiet --release --package moe-data
-    binary=${CARGO_TARGET_DIR:-target}/release/moe-data
-fi
-binary=$(realpath "$binary")
+. "$(dirname "$0")/lib.sh"
+cd "$repo"
+binary=$(program moe-data "${1:-}")
 
 sudo=
 [ "$(id -u)" = 0 ] || sudo=sudo
