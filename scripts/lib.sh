@@ -61,7 +61,7 @@ debian() {
     local sudo
     sudo=$([ "$(id -u)" = 0 ] || echo sudo)
     $sudo apt-get update -qq
-    $sudo apt-get install -y -qq --no-install-recommends "$@" > /dev/null
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@" > /dev/null
 }
 
 # The packages with which datatrove 0.10.1 runs the rules and signatures that are compared.

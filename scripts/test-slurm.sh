@@ -1,21 +1,17 @@
 #!/usr/bin/env bash
 # A build on a Slurm of two nodes, which are processes of this machine, compared byte for byte with a build without Slurm: arrays
-# that submit each other, a node that dies in the middle of a task, tasks that fail and are tried again. Slurm and munge come from
-# Debian, and run in a folder of their own, without systemd. Ends with the seconds that each step took.
+# that submit each other, a node that dies in the middle of a task, a job that is preempted, a job whose time limit ends, tasks that fail
+# and are tried again. Slurm and munge come from Debian, and run in a folder of their own, without systemd. Ends with the seconds that
+# each step took.
 #
 #   bash scripts/test-slurm.sh [MOE_DATA_BINARY]
 . "$(dirname "$0")/lib.sh"
 cd "$repo"
 binary=$(program moe-data "${1:-}")
 
-sudo=
-[ "$(id -u)" = 0 ] || sudo=sudo
+[ "$(id -u)" = 0 ] || { echo "nodes of Slurm need root to start jobs; run this as root"; exit 1; }
 is_here() { command -v slurmctld && command -v slurmd && command -v sbatch && command -v munged; }
-if ! is_here > /dev/null; then
-    $sudo apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge > /dev/null
-fi
-[ -z "$sudo" ] || { echo "nodes of Slurm need root to start jobs; run this as root"; exit 1; }
+is_here > /dev/null || debian slurmctld slurmd slurm-client munge
 
 scratch=$(mktemp -d /var/tmp/moe-slurm.XXXXXX)
 export SLURM_CONF=$scratch/slurm.conf
@@ -111,7 +107,10 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 NodeName=n1 NodeHostname=$host NodeAddr=127.0.0.1 Port=$port2 CPUs=1 RealMemory=1000
 NodeName=n2 NodeHostname=$host NodeAddr=127.0.0.1 Port=$port3 CPUs=1 RealMemory=1000
-PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=n1,n2 MaxTime=INFINITE State=UP PriorityTier=2
 CONF
 head -c 1024 /dev/urandom > munge/key
 chmod 600 munge/key
@@ -125,10 +124,10 @@ pids[controller]=$!
 start_node n1
 start_node n2
 for _ in $(seq 200); do
-    [ "$(sinfo -h -N -o %t 2> /dev/null | tr '\n' ' ')" = "idle idle " ] && break
+    [ "$(sinfo -h -N -p test -o %t 2> /dev/null | tr '\n' ' ')" = "idle idle " ] && break
     sleep 0.1
 done
-[ "$(sinfo -h -N -o %t | tr '\n' ' ')" = "idle idle " ]
+[ "$(sinfo -h -N -p test -o %t | tr '\n' ' ')" = "idle idle " ]
 step "Slurm with two nodes is up"
 
 # Every kind of task: texts in several files, fuzzy deduplication that compares, cuts, a trained tokenizer.
@@ -211,6 +210,21 @@ same "$ours"
 requeued=$(grep -c "due to node failure" log/slurmctld.log)
 [ "$requeued" -ge 1 ]
 step "the same bytes as on one machine, with $requeued jobs that Slurm ran again"
+
+# A job of others with a higher priority takes the node; later, the time limit of a job ends in the middle of a task.
+"$binary" slurm submit recipe.toml --out preempted --nodes 2 --max-array 5 --tasks-per-job 2 --time 1:00:00 -q -- --strict
+folder=$(stop_at_task preempted)
+sbatch --quiet --partition=urgent --nodelist=n2 --output=/dev/null --wrap 'sleep 1'
+for _ in $(seq 300); do grep -q "preempted JobId=" log/slurmctld.log && break; sleep 0.1; done
+grep -q "preempted JobId=" log/slurmctld.log
+step "a more urgent job took node n2 from a task of $(basename "$(dirname "$(dirname "$folder")")")"
+folder=$(stop_at_task preempted)
+job=$(squeue --noheader --nodelist=n2 --format=%A)
+scontrol update "JobId=$job" EndTime=now
+wait_for preempted finished
+grep -q "Time limit exhausted for JobId=" log/slurmctld.log
+same preempted
+step "the same bytes after that, and after the time limit of a job ended in a task of $(basename "$(dirname "$(dirname "$folder")")")"
 
 # A task that cannot be done: where its attempts should be is a file.
 status=0
