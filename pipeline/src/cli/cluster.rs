@@ -45,6 +45,9 @@ pub struct Run {
     /// File that holds the output of this process, which the reason of a failed task then names
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
+    /// Print a summary as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 impl From<Run> for TaskArgs {
@@ -55,6 +58,7 @@ impl From<Run> for TaskArgs {
             threads: flags.threads.map(usize::from),
             memory: flags.memory,
             conditions: Conditions { list: flags.list, log: flags.log },
+            json: flags.json,
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct TaskArgs {
     pub memory: Option<ByteSize>,
     /// Options of the share.
     pub conditions: Conditions,
+    /// Whether to print a summary as JSON.
+    pub json: bool,
 }
 
 /// Runs a share of the waiting tasks.
@@ -42,6 +44,11 @@ pub fn run(args: &TaskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<
     };
     let done = cluster::run(&args.out, share, &engine, &args.conditions, printer, stop)?;
     let Share { index, of } = share;
+    if args.json {
+        let (stage, n_tasks) = done.as_ref().map_or((None, 0), |(stage, n)| (Some(stage), *n));
+        printer
+            .data(&format!("{}\n", json!({"stage": stage, "tasks": n_tasks, "share": index, "shares": of})));
+    }
     printer.note(&match done {
         Some((stage, n_tasks)) => format!("share {index} of {of}: {n_tasks} tasks of `{stage}` are done"),
         None => format!(

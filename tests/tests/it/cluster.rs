@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use e2e::{command, digests, fail, kill_after, succeed};
 use moe_shards::Hash;
 use moe_shards::permute::mix64;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::determinism::project;
 
@@ -267,7 +267,10 @@ fn a_list_that_is_not_of_this_program_and_folder_is_refused() {
     // From another folder the tasks still find their input.
     let elsewhere = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    succeed("moe-data", elsewhere.path(), &["task", "run", "--array", "0/1", "--out", out.to_str().unwrap()]);
+    let args = ["task", "run", "--array", "0/1", "--json", "--out", out.to_str().unwrap()];
+    let said: Value = serde_json::from_str(&succeed("moe-data", elsewhere.path(), &args)).unwrap();
+    let n_tasks = whole.lines().count() - 1;
+    assert_eq!(said, json!({"stage": "read", "tasks": n_tasks, "share": 0, "shares": 1}));
     assert_eq!(plan(dir.path()).unwrap()["stage"], "measure");
 }
 

@@ -87,10 +87,14 @@ impl State {
             }
             bytes => bytes.map_err(Error::io(&path, "read"))?,
         };
-        let state: State = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::data(&path, format!("{e}; submit the build again")))?;
-        match state.version {
-            VERSION => Ok(state),
+        let damaged = |e: serde_json::Error| Error::data(&path, format!("{e}; submit the build again"));
+        // What every version has.
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        match serde_json::from_slice::<Version>(&bytes).map_err(damaged)?.version {
+            VERSION => serde_json::from_slice(&bytes).map_err(damaged),
             other => Err(Error::Usage(format!(
                 "{}: has version {other}, and this program reads {VERSION}; submit the build again",
                 path.display()
@@ -191,5 +195,22 @@ fn refuse_twice(out: &Path) -> Result<()> {
             out.display(),
             job.id
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_a_newer_program_is_refused_by_its_version_whatever_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder(dir.path())).unwrap();
+        std::fs::write(State::path(dir.path()), format!("{{\"version\": {}}}", VERSION + 1)).unwrap();
+        let error = State::read(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("has version {}, and this program reads {VERSION}", VERSION + 1)),
+            "{error}"
+        );
     }
 }
