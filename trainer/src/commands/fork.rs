@@ -116,6 +116,14 @@ pub(super) fn refuse(dir: &Path, parent: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What must not change: the run that a path to it or to one of its checkpoints names, or else the path.
+pub(super) fn folder_of(parent: &Path) -> &Path {
+    // A checkpoint may be outside of a run.
+    let of_checkpoint =
+        checkpoint::run_of(parent).filter(|run| parent.starts_with(checkpoint::checkpoints_dir(run)));
+    of_checkpoint.filter(|run| !run.as_os_str().is_empty()).unwrap_or(parent)
+}
+
 /// Refuses a folder inside the parent run, naming the flag.
 ///
 /// # Errors

@@ -20,11 +20,7 @@ use crate::printer::Printer;
 
 pub(super) fn run(args: &TrainArgs, parent: &Path, printer: &mut Printer) -> Result<u8> {
     let dir = args.run.clone().unwrap_or_default();
-    // A checkpoint may be outside of a run.
-    let of_checkpoint =
-        checkpoint::run_of(parent).filter(|run| parent.starts_with(checkpoint::checkpoints_dir(run)));
-    let left = of_checkpoint.filter(|run| !run.as_os_str().is_empty()).unwrap_or(parent);
-    fork::refuse_inside("--run", &dir, left)?;
+    fork::refuse_inside("--run", &dir, fork::folder_of(parent))?;
     let loaded = checkpoint::load(&checkpoint::resolve(parent, None)?)?;
     let mut source = Source::new(loaded.config.values.clone());
     // As many as the plan has samples for, unless given.

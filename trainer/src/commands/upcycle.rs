@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::begin::{Start, begin};
+use super::fork;
 use super::from::{provenance, same_tokenizer};
 use super::source::Source;
 use crate::checkpoint;
@@ -14,6 +15,7 @@ use crate::printer::Printer;
 use crate::upcycle::Upcycling;
 
 pub(super) fn run(args: UpcycleArgs, printer: &mut Printer) -> Result<u8> {
+    fork::refuse_inside("--run", &args.run, fork::folder_of(&args.path))?;
     let loaded = checkpoint::load(&checkpoint::resolve(&args.path, None)?)?;
     let dense_geometry = loaded.config.model(loaded.state.vocab_size, loaded.state.seq_len);
     let g = args.granularity;

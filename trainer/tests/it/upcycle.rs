@@ -90,6 +90,8 @@ fn a_dense_run_becomes_a_mixture_and_can_be_trained() {
         );
     }
     assert!(!world.path("runs/moe").exists());
+    let inside = world.run(&["upcycle", "runs/dense", "--experts", "4", "--run", "runs/dense/moe"]);
+    assert!(stderr(&inside).contains("is inside the original run"), "{}", stderr(&inside));
     let made = upcycle(&["--granularity", "2"]);
     assert!(stderr(&made).contains("logits differ from the dense model's by at most"));
     assert_eq!(json(&made)["step"], 0);
