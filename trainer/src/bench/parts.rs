@@ -8,7 +8,6 @@ use crate::model::attention::AttentionConfig;
 use crate::model::context::{BatchCounts, Context, Pass};
 use crate::model::init::Init;
 use crate::model::moe::MoeLayer;
-use crate::model::rope::Ropes;
 use crate::model::size::size;
 use crate::model::transfer::Multipliers;
 use crate::objective::{Targets, cross_entropy};
@@ -93,7 +92,7 @@ impl<'a> Bench<'a> {
         let batch = batch(samples, config.seq_len, config.vocab_size, 0);
         let autodiff = setup.device.clone().autodiff();
         let input = batch.input(0..samples, &autodiff);
-        let ctx = Context::new(&input, Pass::EVAL, BatchCounts::of(&input.valid), &Ropes::of(config));
+        let ctx = Context::new(&input, Pass::EVAL, BatchCounts::of(&input.valid), &config.ropes());
         let micro_batches = setup.batch.div_ceil(samples);
         Self { setup, ctx, targets: batch.targets, mask: batch.loss_mask, autodiff, micro_batches }
     }

@@ -8,7 +8,6 @@ use super::groups::{GroupValues, moments_of, own_keys, short};
 use super::parse::Values;
 use crate::error::{Error, Result};
 use crate::model::parameters::{self, Parameter};
-use crate::model::transfer::Transfer;
 use crate::optim::rule::{self, Entry};
 use crate::optim::{Group, Groups, Moments};
 use crate::settings;
@@ -113,7 +112,7 @@ impl RunConfig {
     pub fn movements(&self) -> Vec<Movement> {
         let given: Vec<&GroupValues> = self.values.groups().iter().collect();
         let model = self.model(1, 1);
-        let transfer = Transfer::of(&model);
+        let transfer = model.transfer();
         let movement = |parameter: Parameter| {
             let (index, pattern) = self.groups.find(&parameter.name);
             let group = self.groups.of(&parameter.name);

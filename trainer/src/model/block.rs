@@ -12,7 +12,6 @@ use super::init::Init;
 use super::moe::{MoeLayer, MoeRecord};
 use super::norm::RmsNorm;
 use super::scaled;
-use super::transfer::Transfer;
 
 /// A pre-norm transformer block.
 #[derive(Module, Debug)]
@@ -57,7 +56,7 @@ impl Block {
         let name = format!("blocks.{layer}");
         // The residual stream adds two outputs per block; scaling them keeps its variance from growing with
         // depth.
-        let transfer = Transfer::of(config);
+        let transfer = config.transfer();
         let out_scale = transfer.residual_init(config.n_layers);
         let ffn = format!("{name}.feed_forward");
         let feed_forward = if config.is_moe(layer) {

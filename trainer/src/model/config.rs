@@ -7,7 +7,9 @@ pub use crate::ops::Compute;
 
 use super::attention::Place;
 use super::moe::{Activation, MoeSettings};
+use super::rope::Ropes;
 use super::settings::ModelSettings;
+use super::transfer::{Shape, Transfer};
 
 /// A decoder-only language model.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,6 +151,25 @@ impl ModelConfig {
             stretch: self.attention.stretch(),
             ..Place::new(self.d_model, self.norm_eps, out_scale)
         }
+    }
+
+    /// The rotary tables of its blocks.
+    pub fn ropes(&self) -> Ropes {
+        let of_layer = |layer| self.attention(layer).rotary(self.d_model);
+        Ropes::new(self.seq_len, (0..self.n_layers).filter_map(of_layer), self.attention.stretch())
+    }
+
+    /// The multipliers of its parametrization.
+    pub fn transfer(&self) -> Transfer {
+        let MoeConfig { top_k, n_shared, expert_ffn, .. } = self.moe;
+        let shape = Shape {
+            d_model: self.d_model,
+            n_layers: self.n_layers,
+            dense_ffn: self.dense_ffn,
+            active_ffn: (top_k + n_shared).saturating_mul(expert_ffn),
+            top_k,
+        };
+        Transfer::new(&self.parametrization, shape)
     }
 
     /// Why a token's output depends on later tokens, or on how many there are; none if it does not.

@@ -15,6 +15,7 @@ mod input;
 pub mod memory;
 pub mod moe;
 pub mod norm;
+mod parameter;
 pub mod parameters;
 pub mod record;
 pub mod rope;
@@ -70,7 +71,7 @@ impl Model {
     /// A model with initial values from `seed`, on `device`.
     pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
         let init = Init::new(seed, config.init_std, device);
-        Self::with(config, &init.under(Transfer::of(config)))
+        Self::with(config, &init.under(config.transfer()))
     }
 
     /// A model whose values are to be replaced, on `device`.
@@ -90,9 +91,9 @@ impl Model {
             blocks: (0..config.n_layers).map(|layer| Block::new(config, layer, init)).collect(),
             norm: RmsNorm::new(width, config.norm_eps, init.device()),
             head: (!config.tie_embeddings).then(|| init.normal("head", [width, vocab], 1.0)),
-            ropes: Ropes::of(config),
+            ropes: config.ropes(),
             compute: config.compute,
-            transfer: Transfer::of(config),
+            transfer: config.transfer(),
         }
     }
 

@@ -12,7 +12,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use serde::{Deserialize, Serialize};
 
-use super::ModelConfig;
 use crate::settings;
 use crate::settings::value::Kind;
 use crate::settings::{MANY, float, int};
@@ -167,12 +166,6 @@ impl Ropes {
             }
         }
         Self(ropes)
-    }
-
-    /// The tables of a model.
-    pub fn of(config: &ModelConfig) -> Self {
-        let of_layer = |layer| config.attention(layer).rotary(config.d_model);
-        Self::new(config.seq_len, (0..config.n_layers).filter_map(of_layer), config.attention.stretch())
     }
 
     /// The rows of tokens at some positions, each below the number of positions of the tables.

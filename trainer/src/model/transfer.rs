@@ -7,8 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::ModelConfig;
-use super::parameters::Parameter;
+use super::parameter::Parameter;
 use crate::settings;
 use crate::settings::{Key, Section, Values, WIDE, int};
 
@@ -131,6 +130,21 @@ pub struct Transfer {
     head_dim: f64,
 }
 
+/// What multipliers depend on in a model.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Blocks.
+    pub n_layers: usize,
+    /// Hidden width of dense feed-forwards.
+    pub dense_ffn: usize,
+    /// Total hidden width of the experts that a token visits, shared ones included.
+    pub active_ffn: usize,
+    /// Routed experts that a token visits.
+    pub top_k: usize,
+}
+
 /// The role of a parameter in a parametrization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -170,19 +184,17 @@ impl Default for Transfer {
 }
 
 impl Transfer {
-    /// The multipliers of a model.
-    pub fn of(config: &ModelConfig) -> Self {
-        let Parametrization { kind, width, depth } = &config.parametrization;
+    /// The multipliers of a model of this shape.
+    pub fn new(parametrization: &Parametrization, shape: Shape) -> Self {
+        let Parametrization { kind, width, depth } = parametrization;
         let ratio = |of: usize, base: usize| of as f64 / base.max(1) as f64;
-        let moe = &config.moe;
-        let active = (moe.top_k + moe.n_shared).saturating_mul(moe.expert_ffn);
         Self {
             kind: *kind,
-            width: ratio(config.d_model, width.d_model),
-            depth: ratio(config.n_layers, depth.layers),
-            dense: ratio(config.dense_ffn, depth.ffn),
-            experts: ratio(active, depth.ffn),
-            top_k: moe.top_k as f64,
+            width: ratio(shape.d_model, width.d_model),
+            depth: ratio(shape.n_layers, depth.layers),
+            dense: ratio(shape.dense_ffn, depth.ffn),
+            experts: ratio(shape.active_ffn, depth.ffn),
+            top_k: shape.top_k as f64,
             head_dim: width.head_dim.unwrap_or(1) as f64,
         }
     }
@@ -324,7 +336,7 @@ mod tests {
         for assignment in std::iter::once(kind.as_str()).chain(shape).chain(base.iter().copied()) {
             values.read_assignment(assignment, &mut problems);
         }
-        Transfer::of(&RunConfig::new(values, problems).expect("valid").model(100, 8))
+        RunConfig::new(values, problems).expect("valid").model(100, 8).transfer()
     }
 
     const NAMES: [(&str, usize); 7] = [

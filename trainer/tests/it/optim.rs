@@ -5,9 +5,7 @@ use burn::tensor::{Device, Tensor};
 use moe_train::checkpoint;
 use moe_train::config::RunConfig;
 use moe_train::model::parameters::{Parameter, outline, parameters};
-use moe_train::model::transfer::{
-    Multipliers, Parametrization, ParametrizationKind, StepKind, Transfer, WidthBase,
-};
+use moe_train::model::transfer::{Multipliers, Parametrization, ParametrizationKind, StepKind, WidthBase};
 use moe_train::model::{Model, ModelConfig};
 use moe_train::ops::plainly;
 use moe_train::optim::{
@@ -393,7 +391,7 @@ fn the_parametrization_of_complete_p_has_the_factors_of_its_authors() {
         let (width, depth) = (ratio("width_ratio"), ratio("depth_ratio"));
         let mut config = sized(ParametrizationKind::Complete, 16 * width);
         (config.n_layers, config.n_dense_layers) = (2 * depth, 2 * depth);
-        let transfer = Transfer::of(&config);
+        let transfer = config.transfer();
         let of = |name: &str, dimensions: usize| {
             let value = Tensor::zeros([1], &Device::flex());
             let parameter =

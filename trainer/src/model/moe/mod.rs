@@ -34,7 +34,6 @@ use super::feed_forward::SwiGlu;
 use super::init::Init;
 use super::record::{Merge, Named};
 use super::scaled;
-use super::transfer::Transfer;
 use crate::ops::linear::linear;
 use crate::ops::routing::{count, sort_by_expert};
 use crate::ops::row_functions::logistic;
@@ -96,7 +95,7 @@ impl MoeLayer {
                 .then(|| init.normal(&format!("{name}.shared_gate"), [config.d_model, 1], 1.0)),
             layer,
             top_k: moe.top_k,
-            routed: Transfer::of(config).routed(),
+            routed: config.transfer().routed(),
             balance: moe.balance.clone(),
             capacity: moe.capacity.clone(),
             name: name.to_string(),

@@ -6,6 +6,7 @@
 mod packed;
 mod product;
 mod scratch;
+mod view;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -13,8 +14,9 @@ use pulp::Arch;
 
 pub use moe_shards::memory::unwritten;
 pub use packed::{ALIGNED, Packed, Panels};
-pub use product::{View, product, rows, task_rows};
+pub use product::{product, rows, task_rows};
 pub use scratch::Scratch;
+pub use view::View;
 
 /// Name of this arithmetic, which checkpoints record. Any change to the bits of a step on the CPU changes it.
 pub const ARITHMETIC: &str = "cpu-1";

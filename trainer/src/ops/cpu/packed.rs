@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::product::copy;
+use super::view::copy;
 use super::{Scratch, View, arch, vectorized};
 
 /// Vectors of a row of a panel.

@@ -10,7 +10,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::packed::VECTORS;
-use super::{Packed, Panels, Scratch};
+use super::view::copy;
+use super::{Packed, Panels, Scratch, View};
 
 /// Terms of a sum that are added one after the other.
 const BLOCK: usize = 256;
@@ -18,34 +19,6 @@ const BLOCK: usize = 256;
 const TALLEST: usize = 12;
 /// Multiplications up to which one thread computes a product alone.
 const SERIAL: usize = 1 << 18;
-
-/// A matrix inside a slice: its value in row i and column j is at `i * row + j * column`.
-#[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    /// The slice.
-    pub values: &'a [f32],
-    /// Distance between rows.
-    pub row: usize,
-    /// Distance between columns.
-    pub column: usize,
-}
-
-impl<'a> View<'a> {
-    /// Rows of `stride` values.
-    pub fn rows(values: &'a [f32], stride: usize) -> Self {
-        Self { values, row: stride, column: 1 }
-    }
-
-    /// The transposed matrix.
-    pub fn transposed(self) -> Self {
-        Self { row: self.column, column: self.row, ..self }
-    }
-
-    /// The same without the rows before this one.
-    pub fn from_row(self, row: usize) -> Self {
-        Self { values: &self.values[(row * self.row).min(self.values.len())..], ..self }
-    }
-}
 
 /// `out = a b`, or `out += a b` if it `adds`, by this thread; `out` has the requested rows of `a`.
 pub fn rows<'a>(a: View, b: impl Into<Panels<'a>>, out: &mut [f32], adds: bool) {
@@ -175,14 +148,6 @@ fn gather(a: View, n: usize, tall: usize, columns: Range<usize>, to: &mut [f32])
                 }
             });
         }
-    }
-}
-
-/// Copies the first `N` values, without a call.
-#[inline(always)]
-pub(super) fn copy<const N: usize>(from: &[f32], to: &mut [f32]) {
-    if let (Some(from), Some(to)) = (from.first_chunk::<N>(), to.first_chunk_mut::<N>()) {
-        *to = *from;
     }
 }
 
