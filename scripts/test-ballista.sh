@@ -157,7 +157,7 @@ step "the same bytes after an executor died in a task of $(basename "$(dirname "
 
 start_executor three
 start_build lost
-until is_in_query three; do sleep 0.01; done
+stop_when three is_in_query three
 end three KILL
 rm -r rows-three
 finish_build

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ballista::prelude::{SessionConfigExt, SessionContextExt};
-use ballista_core::config::BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK;
+use ballista_core::config::{BALLISTA_ADAPTIVE_PLANNER_ENABLED, BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK};
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
+use crate::cores::CountedCores;
 use crate::error::Error;
 use crate::{pairs, tasks};
 
@@ -238,6 +239,8 @@ async fn listen(
     });
     let started = async {
         let cluster = BallistaCluster::new_from_config(&settings).await?;
+        let cores = CountedCores::new(cluster.cluster_state());
+        let cluster = BallistaCluster::new(Arc::new(cores), cluster.job_state());
         create_scheduler::<LogicalPlanNode, PhysicalPlanNode>(cluster, settings.clone()).await
     };
     let scheduler = started.await.map_err(|e| Error::Failed(e.to_string()))?;
@@ -260,6 +263,8 @@ fn config(name: &str, n_partitions: usize) -> SessionConfig {
         .with_collect_statistics(false)
         .with_ballista_job_name(name)
         .with_ballista_grpc_client_max_message_size(MAX_MESSAGE_BYTES as usize)
+        // Adaptive plans do not survive the loss of an executor with rows of a stage that was finished.
+        .set_str(BALLISTA_ADAPTIVE_PLANNER_ENABLED, "false")
         // What is lost with an executor is then one partition for each of its cores.
         .set_str(BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, "1")
 }

@@ -6,6 +6,8 @@
 //! task four times that fails for a reason that may pass. So tasks must be idempotent.
 
 #[cfg(feature = "engine")]
+mod cores;
+#[cfg(feature = "engine")]
 mod driver;
 #[cfg(feature = "engine")]
 mod error;
