@@ -45,7 +45,7 @@ const PIPELINE: &[&str] = &[
     "commands",
     "cli",
 ];
-const BALLISTA: &[&str] = &["error", "tasks pairs", "driver", "executor"];
+const BALLISTA: &[&str] = &["error", "tasks pairs cores", "driver", "executor"];
 const LLM: &[&str] = &["error json", "completion request", "cache", "client", "batch"];
 const TRAINER: &[&str] = &[
     "error random exact",

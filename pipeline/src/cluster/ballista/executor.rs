@@ -112,8 +112,13 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Best effort: tasks that are given up may still write.
-        std::fs::remove_dir_all(&self.0).ok();
+        // Best effort: tasks that are given up may still write, and Ballista may be removing rows of finished jobs.
+        for _ in 0..10 {
+            match std::fs::remove_dir_all(&self.0) {
+                Err(e) if e.kind() != ErrorKind::NotFound => std::thread::sleep(Duration::from_millis(50)),
+                _ => return,
+            }
+        }
     }
 }
 
