@@ -100,6 +100,7 @@ is_at_task() { compgen -G "$1/work/*/*.tries/*-${pids[$2]}-*" > /dev/null; }
 is_in_query() {
     local rows job
     for rows in rows-"$1"/*/*/0/*; do
+        [ -e "$rows" ] || continue
         job=$(basename "$(dirname "$(dirname "$rows")")")
         ! compgen -G "rows-*/*/$job/1" > /dev/null || return 0
     done
