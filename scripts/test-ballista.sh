@@ -95,14 +95,14 @@ stop_when() {
 }
 # Whether an executor is at a task: folders of attempts are called HOST-PID-N.
 is_at_task() { compgen -G "$1/work/*/*.tries/*-${pids[$2]}-*" > /dev/null; }
-# Whether an executor has rows of the first step of a query whose second one has begun: a job has a folder JOB/STEP, and only queries have
+# Whether an executor has rows of the first step of a query whose second one has begun: a job has a folder JOB/STEP, from 1, and only queries have
 # two steps.
 is_in_query() {
     local rows job
-    for rows in rows-"$1"/*/*/0/*; do
+    for rows in rows-"$1"/*/*/1/*; do
         [ -e "$rows" ] || continue
         job=$(basename "$(dirname "$(dirname "$rows")")")
-        ! compgen -G "rows-*/*/$job/1" > /dev/null || return 0
+        ! compgen -G "rows-*/*/$job/2" > /dev/null || return 0
     done
     return 1
 }
