@@ -23,27 +23,14 @@ cleanup() {
 }
 trap cleanup EXIT
 cd "$work"
-cat > recipe.toml <<TOML
-[[source]]
-name = "pages"
-paths = ["$folder/corpus-$size/*.jsonl"]
-id = "id"
-[[filter]]
-name = "gopher_quality"
-[dedup.minhash]
-estimate = 0
-[tokenizer]
-train = { vocab_size = 4096, sample_bytes = "4MB" }
-[limits]
-slice_bytes = "16MB"
-TOML
+sed "s|CORPUS|$folder/corpus-$size|" "$here/scale.toml" > recipe.toml
 port=$(python3 -c '
 import socket
 with socket.socket() as s:
     s.bind(("127.0.0.1", 0))
     print(s.getsockname()[1])')
 
-# row NAME FLAGS...: a build into OUT, its seconds, and the CPU seconds of the build and of its executors.
+# CPU time of all executors so far, in ticks of the clock.
 used() {
     local pid total=0
     for pid in "${executors[@]}"; do
@@ -51,6 +38,7 @@ used() {
     done
     echo "$total"
 }
+# row NAME FLAGS...: a build, its seconds, and the CPU seconds of the build and of its executors.
 row() {
     local name=$1 before
     shift

@@ -7,13 +7,14 @@
 A round is one `moe-data build --collect`, the driver, and one `moe-data task run`, a node with one thread. Bytes in memory are what the kernel
 gave the process without a file behind it (`RssAnon`, sampled 50 times a second); pages of mapped files, which it can take back, are counted apart.
 """
-import json, os, pathlib, shutil, subprocess, sys, time
+import json, os, pathlib, subprocess, sys, tempfile, time
 
 # What a machine of the model has: 16 cores for tasks, of which each takes as long as here.
 CORES_PER_NODE = 16
 BANDS = 14
 # `--memory`, which bounds sorts: so little that they reach it with the smallest corpus, so that what still grows has no bound.
 MEMORY = "4MiB"
+RECIPE = pathlib.Path(__file__).with_suffix(".toml")
 # Bytes of a row of MinHash in the shuffle of executors: the key of a band and a rank.
 ROW = 16
 
@@ -47,22 +48,8 @@ def size(folder):
 
 
 def build(program, corpus, folder):
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     recipe = folder / "recipe.toml"
-    recipe.write_text(f"""[[source]]
-name = "pages"
-paths = ["{corpus}/*.jsonl"]
-id = "id"
-[[filter]]
-name = "gopher_quality"
-[dedup.minhash]
-estimate = 0
-[tokenizer]
-train = {{ vocab_size = 4096, sample_bytes = "4MB" }}
-[limits]
-slice_bytes = "16MB"
-""")
+    recipe.write_text(RECIPE.read_text().replace("CORPUS", str(corpus)))
     out = folder / "out"
     stage, drivers, tasks = "start", {}, {}
     while True:
@@ -83,7 +70,6 @@ slice_bytes = "16MB"
         if path.name != "work":
             one = size(path) if path.is_dir() else {"bytes": path.stat().st_size, "files": 1}
             folders["output"] = {key: folders["output"][key] + one[key] for key in one}
-    shutil.rmtree(folder)
     return {"documents": truth["docs"], "bytes": truth["bytes"], "drivers": drivers, "tasks": tasks, "folders": folders}
 
 
@@ -152,7 +138,8 @@ def main():
             runs = []
             for corpus in map(pathlib.Path, corpora):
                 print(corpus.name, file=sys.stderr)
-                runs.append(build(program, corpus.resolve(), pathlib.Path(out).resolve().parent / "scale-build"))
+                with tempfile.TemporaryDirectory(dir=pathlib.Path(out).resolve().parent) as folder:
+                    runs.append(build(program, corpus.resolve(), pathlib.Path(folder)))
                 pathlib.Path(out).write_text(json.dumps(runs, indent=1) + "\n")
         case ["tables", out]:
             tables(json.loads(pathlib.Path(out).read_text()))
