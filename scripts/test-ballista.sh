@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # Builds on executors of Apache Ballista, which are processes of this machine, compared byte for byte with a build without them: with one
 # executor and with two, one of which is killed while it does a task, or killed with its rows while keys are compared; a driver that is
-# killed; a task that always fails; executors with very little memory; processes that are told to end. Ends with the seconds that
-# each step took.
+# killed; an executor that stands still for longer than it may; a task that always fails; executors with very little memory; processes that are
+# told to end. Ends with the seconds that each step took.
 #
-#   bash scripts/test-ballista.sh [MOE_DATA_BINARY]     a program with the feature `cluster`; compiled if none is given
+#   bash scripts/test-ballista.sh [MOE_DATA_BINARY]     a program with the feature `cluster`; without one, it is compiled, and the feature's unit
+#                                                       tests are run first
 . "$(dirname "$0")/lib.sh"
 cd "$repo"
 if [ -n "${1:-}" ]; then
     binary=$(realpath "$1")
 else
-    cargo build --quiet --profile cluster --package moe-data --features cluster
-    binary=$target/cluster/moe-data
+    cluster=(--quiet --profile cluster-test --package moe-data --package moe-ballista --features moe-data/cluster)
+    cargo test "${cluster[@]}" --lib -- cores cluster::
+    # With an example, so that all crates have the features that they had for the tests above.
+    cargo build "${cluster[@]}" --bin moe-data --example signatures
+    binary=$target/cluster-test/moe-data
 fi
 
 work=$(mktemp -d /var/tmp/moe-ballista.XXXXXX)
@@ -44,7 +48,7 @@ with socket.socket() as s:
 start_executor() {
     local name=$1
     shift
-    "$binary" -v executor --scheduler "127.0.0.1:$port" --vcores 1 --memory "${memory:-64MB}" --patience 120 --work-dir "$work/rows-$name" \
+    "$binary" -v executor --scheduler "127.0.0.1:$port" --vcores "${vcores:-1}" --memory "${memory:-64MB}" --patience 120 --work-dir "$work/rows-$name" \
         "$@" 2>> "log/$name" &
     pids[$name]=$!
 }
@@ -156,14 +160,24 @@ finish_build
 same killed
 step "the same bytes after an executor died in a task of $(basename "$(dirname "$(dirname "$task")")")"
 
-start_executor three
+vcores=2 start_executor three
 start_build lost
 stop_when three is_in_query three
 end three KILL
 rm -r rows-three
 finish_build
 same lost
-step "the same bytes after an executor died with its rows in a query"
+step "the same bytes after an executor that did two tasks at a time died with its rows in a query"
+
+# Others do what it has in hand, and what it does afterwards harms nothing.
+vcores=2 start_executor still
+start_build waited
+stop_when still is_at_task waited still
+finish_build
+same waited
+kill -CONT "${pids[still]}"
+end still KILL
+step "the same bytes while an executor stood still in a task"
 
 start_executor four
 is_partly_done() { [ "$(compgen -G "again/work/*/*/report.json" | wc -l)" -ge 12 ]; }
@@ -239,8 +253,12 @@ slice_bytes = "4MB"
 TOML
 "$binary" build --recipe recipe.toml --out many -q --threads 2 --text-only
 step "build of many documents without executors"
+# Whether rows that do not fit are on the disk.
+is_spilled() { [ -n "$(find rows-small rows-smaller -path '*/datafusion-*' -type f -print -quit 2> /dev/null)" ]; }
 for name in small smaller; do memory=14MB start_executor $name; done
 start_build many-small --text-only
+stop_when driver is_spilled
+kill -CONT "${pids[driver]}"
 finish_build
 diff -r -x work -x .lock many many-small
 step "the same with 14 MB of memory for each executor, less than a partition of the band keys"

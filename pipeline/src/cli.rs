@@ -1,16 +1,13 @@
 //! The command line: types only.
 
-pub mod build;
-pub mod cluster;
-
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 use moe_cli::shell;
 use moe_cli::terminal::Color;
 use moe_data::commands::{
-    classifier, config, decontaminate, diff, dups, explain, export, filters, grade, import, inspect, label,
-    mix, rephrase, report, tokenizer, verify, where_is, why,
+    build, classifier, config, decontaminate, diff, dups, executor, explain, export, filters, grade, import,
+    inspect, label, mix, rephrase, report, slurm, task, tokenizer, verify, where_is, why,
 };
 
 /// Raw text to curated, deduplicated, tokenized, memory-mapped shards and a multi-epoch plan.
@@ -61,18 +58,18 @@ pub enum Verb {
   moe-data build --against old/out                   # without the documents of an earlier build
   moe-data build --text-only && moe-data export --jsonl text/   # curation only, without tokens
   moe-data build --recipe my.toml --dry-run          # check it, and predict the result from 1 %")]
-    Build(Box<build::Build>),
+    Build(Box<build::BuildArgs>),
     /// Run a share of the tasks that a build left for other processes, or see their progress
     #[command(subcommand)]
-    Task(cluster::TaskVerb),
+    Task(task::TaskVerb),
     /// Run a build on Slurm: arrays of jobs on many nodes, with the same bytes as on one machine
     #[command(subcommand)]
-    Slurm(cluster::SlurmVerb),
+    Slurm(slurm::SlurmVerb),
     /// Do tasks for moe-data build --engine ballista, on this or another machine, until the build ends
     #[command(before_long_help = "Examples:
   moe-data build --engine ballista & moe-data executor --scheduler 127.0.0.1:50050
   moe-data executor --scheduler node7:50050 --listen 0.0.0.0 --vcores 16 --memory 64GiB --work-dir /nvme")]
-    Executor(cluster::Executor),
+    Executor(executor::ExecutorArgs),
     /// Train, import, check and measure tokenizers
     #[command(subcommand)]
     Tokenizer(tokenizer::TokenizerVerb),

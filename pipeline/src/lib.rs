@@ -74,4 +74,4 @@ pub const BUILD_VERSION: u32 = 3;
 
 /// Version of the files that stages pass to each other. It is part of the fingerprints of tasks, but not of the
 /// identity of a data set: another version makes the same shards.
-pub const WORK_VERSION: u32 = 4;
+pub const WORK_VERSION: u32 = 5;

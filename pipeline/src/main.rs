@@ -13,8 +13,8 @@ use moe_cli::signals;
 use moe_cli::terminal::Color;
 use moe_data::Error;
 use moe_data::commands::{
-    build, classifier, config, decontaminate, diff, dups, explain, export, filters, grade, import, inspect,
-    label, mix, rephrase, report, tokenizer, verify, where_is, why,
+    build, classifier, config, decontaminate, diff, dups, executor, explain, export, filters, grade, import,
+    inspect, label, mix, rephrase, report, slurm, task, tokenizer, verify, where_is, why,
 };
 use moe_data::printer::{Level, Printer};
 use moe_shards::memory::Allocator;
@@ -87,12 +87,10 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
         Verb::Tokenizer(verb) => tokenizer::run(&verb, printer),
         Verb::Decontaminate(args) => decontaminate::run(&args, printer),
         Verb::Classifier(verb) => classifier::run(&verb, printer),
-        Verb::Build(flags) => build::run(&(*flags).into(), printer, stop_on_signals()?),
-        Verb::Task(verb) => run_task(verb, printer),
-        Verb::Slurm(verb) => run_slurm(verb, printer),
-        Verb::Executor(flags) => {
-            moe_data::commands::executor::run(&flags.into(), printer, stop_on_signals()?)
-        }
+        Verb::Build(args) => build::run(&args, printer, stop_on_signals()?),
+        Verb::Task(verb) => task::run(&verb, printer, stop_on_signals()?),
+        Verb::Slurm(verb) => slurm::run(&verb, printer, stop_on_signals()?),
+        Verb::Executor(args) => executor::run(&args, printer, stop_within(GRACE_OF_EXECUTORS)?),
         Verb::Import(args) => import::run(&args, printer, stop_on_signals()?),
         Verb::Rephrase(args) => rephrase::run(&args, printer, stop_on_signals()?),
         Verb::Label(args) => label::run(&args, io::stdin().lock(), printer),
@@ -123,63 +121,26 @@ fn run(verb: Verb, printer: &Printer) -> moe_data::Result<()> {
 /// How long a command may take to stop on its own after the first signal.
 const GRACE: Duration = Duration::from_millis(900);
 
+/// An executor takes leave of its build, and removes the rows that it has.
+const GRACE_OF_EXECUTORS: Duration = Duration::from_secs(20);
+
+fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
+    stop_within(GRACE)
+}
+
 /// A flag that the first Ctrl-C sets; a second one ends the process at once. So does the first after a moment,
 /// if a library is running that cannot be interrupted: files appear whole or not at all, so nothing is lost.
-fn stop_on_signals() -> moe_data::Result<Arc<AtomicBool>> {
+fn stop_within(grace: Duration) -> moe_data::Result<Arc<AtomicBool>> {
     let stop = signals::stop_flag().map_err(|e| Error::Machine(e.to_string()))?;
     let asked = stop.clone();
     std::thread::spawn(move || {
         while !asked.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(50));
         }
-        std::thread::sleep(GRACE);
+        std::thread::sleep(grace);
         let error = moe_data::Error::Interrupted;
         Printer::new(Level::Quiet, Color::Auto).error(&error.to_string());
         signal_hook::low_level::exit(i32::from(error.exit_code()));
     });
     Ok(stop)
-}
-
-fn run_task(verb: cli::cluster::TaskVerb, printer: &Printer) -> moe_data::Result<()> {
-    use cli::cluster::TaskVerb;
-    use moe_data::commands::task;
-
-    match verb {
-        TaskVerb::Run(flags) => task::run(&flags.into(), printer, stop_on_signals()?),
-        TaskVerb::Status(flags) => task::status(&flags.out, flags.json, printer),
-    }
-}
-
-fn run_slurm(verb: cli::cluster::SlurmVerb, printer: &Printer) -> moe_data::Result<()> {
-    use cli::cluster::SlurmVerb;
-    use moe_data::commands::slurm;
-
-    match verb {
-        SlurmVerb::Submit(flags) => {
-            let words = flags.words();
-            let build = build_args(&words)?;
-            let dry_run = flags.dry_run;
-            slurm::submit(&slurm::SubmitArgs { words, build, settings: (*flags).into(), dry_run }, printer)
-        }
-        SlurmVerb::Status(flags) => slurm::status(&flags.out, flags.json, printer),
-        SlurmVerb::Retry(flags) => slurm::retry(&flags.out, printer),
-        SlurmVerb::Drive(flags) => {
-            let stop = stop_on_signals()?;
-            moe_data::cluster::slurm::drive(&flags.out, printer, |words| {
-                build::run(&build_args(words)?, printer, stop)
-            })
-        }
-    }
-}
-
-/// Parses the arguments after `moe-data build`.
-fn build_args(words: &[String]) -> moe_data::Result<build::BuildArgs> {
-    let words = ["moe-data", "build"].into_iter().chain(words.iter().map(String::as_str));
-    match Cli::try_parse_from(words).map(|cli| cli.verb) {
-        Ok(Verb::Build(flags)) => Ok((*flags).into()),
-        Ok(_) => Err(Error::Usage("these are not flags of moe-data build".to_owned())),
-        Err(answer) => {
-            Err(Error::Usage(answer.render().to_string().trim_start_matches("error: ").trim_end().to_owned()))
-        }
-    }
 }

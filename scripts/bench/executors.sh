@@ -18,7 +18,10 @@ size=${SIZE:-400000}
 work=$(mktemp -d "$folder/executors.XXXXXX")
 executors=()
 cleanup() {
-    for pid in "${executors[@]}"; do kill -KILL "$pid" 2> /dev/null || true; done
+    for pid in "${executors[@]}"; do
+        kill -KILL "$pid" 2> /dev/null || true
+        wait "$pid" 2> /dev/null || true
+    done
     rm -rf "$work"
 }
 trap cleanup EXIT

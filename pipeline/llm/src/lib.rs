@@ -51,7 +51,7 @@ mod client;
 
 pub mod batch;
 
-pub use cache::{Cache, CacheOptions, Opened, Poisoned, SetDigest, Verified};
+pub use cache::{Cache, CacheOptions, Opened, Poisoned, SetDigest, Taken, Verified};
 pub use client::{Client, ClientConfig, Conversation, Failure, Progress, Step, Summary};
 pub use completion::{Completion, MAX_TEXT_BYTES, TOO_LONG, Usage};
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use clap::Args;
 use rayon::prelude::*;
 
 use super::{Failure, TaskList};
@@ -24,11 +25,13 @@ pub struct Share {
 }
 
 /// How a share is done.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Conditions {
-    /// Digest of the list, or a part of it, where the share is one of a certain list.
+    /// Digest of the list that this share is of: another list is refused, after two minutes in which the file system may show it
+    #[arg(long, value_name = "DIGEST")]
     pub list: Option<String>,
-    /// The file that holds the output of this process, for messages.
+    /// File that holds the output of this process, which the reason of a failed task then names
+    #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 }
 

@@ -13,7 +13,9 @@ use moe_llm::{Cache, Client};
 use moe_shards::atomic::AtomicFile;
 use serde_json::{Value, json};
 
-use crate::commands::server::{ServerArgs, lead, sound};
+use crate::cluster::Share;
+use crate::commands::server::{ServerArgs, lead, sound, take_shares, warn_of_shares};
+use crate::commands::share::{Array, share_of};
 use crate::error::{Error, Result};
 use crate::grade::agreement::{Agreement, GOOD};
 use crate::grade::documents::{Document, Files};
@@ -58,6 +60,13 @@ pub struct GradeArgs {
     /// Folder of the answers
     #[arg(long, value_name = "DIR", default_value = "out/grade/cache")]
     pub cache: PathBuf,
+    /// Ask about a share of the documents only, such as 3/16, counted from 0, at the same time as other processes ask about the other
+    /// shares; a missing number is that of the array of Slurm or of the indexed job of Kubernetes. Then grade with --collect
+    #[arg(long, value_name = "[I/]N", requires = "base_url", conflicts_with_all = ["collect", "scores", "output", "with_text"])]
+    pub array: Option<Array>,
+    /// Take the answers of the shares that --array asked into the cache first
+    #[arg(long)]
+    pub collect: bool,
     /// Compare with these scores: JSON lines with `id` and `score`, as `classifier apply` prints them
     #[arg(long, value_name = "FILE")]
     pub scores: Option<PathBuf>,
@@ -113,18 +122,22 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     let judge = Judge::new(args.model.clone(), args.revision.clone(), rubric, args.response_format);
     let server = args.server.base_url.as_deref();
     let client = server.map(|url| args.server.client(url)).transpose()?;
-    let cache = match &client {
-        Some(_) => Cache::open(&args.cache)?,
-        None => Cache::open_read_only(&args.cache)?,
-    };
-    let mut cache = sound(cache, printer);
+    let share = args.array.map(|array| share_of(Some(array))).transpose()?;
     let chosen = args.max_docs.map(|n| files.choose(n, args.seed)).transpose()?;
-    let draw = Draw { files, chosen };
+    let draw = Draw { files, chosen, share };
+    let mut cache = open_cache(args, share, printer)?;
 
     if let (Some(url), Some(client)) = (server, &client) {
         let (model, rubric) = (&args.model, &judge.rubric.name);
-        printer.note(&format!("asking {model} at {url} by the rubric `{rubric}`"));
+        let which = share.map_or_else(String::new, |Share { index, of }| format!("share {index} of {of}: "));
+        printer.note(&format!("{which}asking {model} at {url} by the rubric `{rubric}`"));
         ask(&judge, &draw, client, &mut cache, printer, &stop)?;
+    }
+    if share.is_some() {
+        printer.note(
+            "next: when all shares are done, the same with --collect instead of --array and --base-url",
+        );
+        return Ok(());
     }
 
     // A separate pass, so that the grades are a function of the cache, in the order of the files.
@@ -166,16 +179,40 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     }
 }
 
+/// The cache, or that of a share.
+fn open_cache(args: &GradeArgs, share: Option<Share>, printer: &Printer) -> Result<Cache> {
+    let cache = match (share, &args.server.base_url) {
+        (Some(Share { index, of }), _) => Cache::open_share(&args.cache, index, of)?,
+        (None, _) if args.collect => {
+            let shares = Cache::shares(&args.cache)?;
+            let mut cache = Cache::open(&args.cache)?;
+            take_shares(&mut cache, &shares, printer, |_| Ok(()))?;
+            cache
+        }
+        (None, server) => {
+            warn_of_shares(&args.cache, printer)?;
+            match server {
+                Some(_) => Cache::open(&args.cache)?,
+                None => Cache::open_read_only(&args.cache)?,
+            }
+        }
+    };
+    Ok(sound(cache, printer))
+}
+
 /// Documents of files, all or some.
 struct Draw {
     files: Files,
     /// Positions of the drawn documents; all when absent.
     chosen: Option<BTreeSet<usize>>,
+    /// Of these, every so manieth.
+    share: Option<Share>,
 }
 
 impl Draw {
     fn has(&self, place: usize) -> bool {
-        self.chosen.as_ref().is_none_or(|chosen| chosen.contains(&place))
+        let is_in_share = self.share.is_none_or(|share| place % share.of == share.index);
+        is_in_share && self.chosen.as_ref().is_none_or(|chosen| chosen.contains(&place))
     }
 
     fn each(&self, printer: &Printer, mut see: impl FnMut(Document) -> Result<()>) -> Result<()> {
@@ -219,7 +256,9 @@ fn ask(
             }
         },
     );
-    let bar = printer.work_bar("grade", draw.chosen.as_ref().map_or(0, BTreeSet::len) as u64, "documents");
+    let n_chosen = draw.chosen.as_ref().map_or(0, BTreeSet::len);
+    let n_asked = draw.share.map_or(n_chosen, |share| n_chosen.div_ceil(share.of));
+    let bar = printer.work_bar("grade", n_asked as u64, "documents");
     if draw.chosen.is_none() {
         bar.unset_length();
     }

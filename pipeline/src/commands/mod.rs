@@ -22,8 +22,26 @@ mod profile;
 pub mod rephrase;
 pub mod report;
 pub mod server;
+pub mod share;
 pub mod slurm;
 pub mod task;
 pub mod tokenizer;
 pub mod verify;
 pub mod why;
+
+use crate::engine::LocalEngine;
+use crate::error::Result;
+use crate::recipe::ByteSize;
+
+/// This machine as an engine: threads, one for each core unless given, and memory for what could also be on disk.
+///
+/// # Errors
+/// Too little memory, or the threads cannot be started.
+fn engine(threads: Option<u16>, memory: Option<ByteSize>) -> Result<LocalEngine> {
+    let n_cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let engine = LocalEngine::new(threads.map_or_else(n_cores, usize::from))?;
+    Ok(match memory {
+        Some(memory) => engine.with_memory(memory.0),
+        None => engine,
+    })
+}

@@ -1,6 +1,7 @@
 //! Shared by the verbs that ask a language model: the client, its progress, and its results.
 
 use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -117,4 +118,45 @@ pub(super) fn sound(cache: Cache, printer: &Printer) -> Cache {
         ));
     }
     cache
+}
+
+/// Takes over the answers of shares, which their folders lose; `release` removes what else the caller put there.
+///
+/// # Errors
+/// A share is still being asked, or a file cannot be used.
+pub(super) fn take_shares(
+    cache: &mut Cache,
+    shares: &[PathBuf],
+    printer: &Printer,
+    release: impl Fn(&Path) -> Result<()>,
+) -> Result<()> {
+    // All of them first, so that none is taken while another is being written.
+    let opened: Vec<Cache> =
+        shares.iter().map(|share| Ok(sound(Cache::open(share)?, printer))).collect::<Result<_>>()?;
+    let (mut n_new, mut n_poisoned) = (0, 0);
+    for share in opened {
+        let taken = cache.take(&share)?;
+        n_new += taken.completions;
+        n_poisoned += taken.poisoned;
+        release(share.dir())?;
+        share.delete()?;
+    }
+    printer.note(&format!("{n_new} answers of {} shares, {n_poisoned} requests given up", shares.len()));
+    Ok(())
+}
+
+/// Warns about answers that are not taken over yet, and would be asked again.
+///
+/// # Errors
+/// The folder of the cache cannot be listed.
+pub(super) fn warn_of_shares(cache: &Path, printer: &Printer) -> Result<()> {
+    let shares = Cache::shares(cache)?;
+    if let Some(first) = shares.first() {
+        let n = shares.len();
+        printer.warn(&format!(
+            "the answers of {n} shares, such as {}, are not collected yet and count as not there",
+            first.display()
+        ));
+    }
+    Ok(())
 }

@@ -4,44 +4,80 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::share::{self, Array};
 use crate::cluster::{self, Conditions, Progress, Share};
-use crate::engine::LocalEngine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::printer::Printer;
 use crate::recipe::ByteSize;
 
+/// The verbs of `task`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TaskVerb {
+    /// Run a share of the waiting tasks; finished ones are left alone
+    #[command(before_long_help = "Examples:
+  moe-data build --plan-tasks; moe-data task run --array 0/2 & moe-data task run --array 1/2 & wait
+  moe-data task run --out /shared/out --array 16     # share number $JOB_COMPLETION_INDEX or $SLURM_ARRAY_TASK_ID of 16")]
+    Run(TaskArgs),
+    /// Show how many tasks are done, running, waiting and failed, and why
+    Status(StatusArgs),
+}
+
 /// Flags of `task run`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Args)]
 pub struct TaskArgs {
-    /// Folder of the build.
+    /// Folder of the build: its --out, or its --work if it has one
+    #[arg(long, visible_alias = "work", value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Position of the share, if given, and the number of shares.
-    pub array: Option<(Option<usize>, usize)>,
-    /// Threads; one for each core when absent.
-    pub threads: Option<usize>,
-    /// Memory for data that tasks could also keep on disk; [`LocalEngine`]'s own default when absent.
+    /// Which share of how many, such as 3/16, from 0; a missing number is that of the array of Slurm or of the indexed job of
+    /// Kubernetes that this runs in
+    #[arg(long, value_name = "[I/]N")]
+    pub array: Option<Array>,
+    /// Tasks at once [default: one for each core]; the result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Memory for data that tasks could also keep on disk, at least 1MiB [default: 1GiB]; the result does not depend on it
+    #[arg(long, value_name = "SIZE")]
     pub memory: Option<ByteSize>,
-    /// Options of the share.
+    /// Which list the share is of, and where its output goes
+    #[command(flatten)]
     pub conditions: Conditions,
-    /// Whether to print a summary as JSON.
+    /// Print a summary as JSON on stdout
+    #[arg(long)]
     pub json: bool,
+}
+
+/// Flags of `task status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Folder of the build: its --out, or its --work if it has one
+    #[arg(long, visible_alias = "work", value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Print JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs one of the verbs. `stop` is set when the user asks to stop.
+///
+/// # Errors
+/// Those of the verb.
+pub fn run(verb: &TaskVerb, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    match verb {
+        TaskVerb::Run(args) => run_share(args, printer, stop),
+        TaskVerb::Status(args) => status(&args.out, args.json, printer),
+    }
 }
 
 /// Runs a share of the waiting tasks.
 ///
 /// # Errors
 /// [`Error::Tasks`] when any of them failed, [`Error::Interrupted`], or the share is unknown.
-pub fn run(args: &TaskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
-    let share = share(args.array, |name| std::env::var(name).ok())?;
-    let threads =
-        args.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-    let engine = LocalEngine::new(threads)?;
-    let engine = match args.memory {
-        Some(memory) => engine.with_memory(memory.0),
-        None => engine,
-    };
+fn run_share(args: &TaskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+    let share = share::share_of(args.array)?;
+    let engine = super::engine(args.threads, args.memory)?;
     let done = cluster::run(&args.out, share, &engine, &args.conditions, printer, stop)?;
     let Share { index, of } = share;
     if args.json {
@@ -59,46 +95,11 @@ pub fn run(args: &TaskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<
     Ok(())
 }
 
-/// The given share, or that of this array element.
-fn share(array: Option<(Option<usize>, usize)>, variable: impl Fn(&str) -> Option<String>) -> Result<Share> {
-    let number = |name: &str| match variable(name) {
-        None => Ok(None),
-        Some(text) => text.parse::<usize>().map(Some).map_err(|_| {
-            Error::Usage(format!("{name} is `{text}`, and should be a number; give --array I/N"))
-        }),
-    };
-    let index = || -> Result<usize> {
-        let found = match number("SLURM_ARRAY_TASK_ID")? {
-            None => number("JOB_COMPLETION_INDEX")?,
-            found => found,
-        };
-        let missing = "no number of a share: give --array I/N, or run this in an array of Slurm or an indexed job of Kubernetes";
-        found.ok_or_else(|| Error::Usage(missing.to_owned()))
-    };
-    let (index, of) = match array {
-        Some((Some(index), of)) => (index, of),
-        Some((None, of)) => (index()?, of),
-        None => {
-            let index = index()?;
-            let missing = "no number of shares: give it with --array N";
-            let of = number("SLURM_ARRAY_TASK_COUNT")?.ok_or_else(|| Error::Usage(missing.to_owned()))?;
-            (index, of)
-        }
-    };
-    match index < of {
-        true => Ok(Share { index, of }),
-        false => Err(Error::Usage(format!(
-            "there is no share {index} of {of}: shares count from 0 to {}; give --array I/N",
-            of.saturating_sub(1)
-        ))),
-    }
-}
-
 /// Prints the progress of the waiting tasks.
 ///
 /// # Errors
 /// The list of tasks cannot be used, or a report cannot be read.
-pub fn status(out: &Path, as_json: bool, printer: &Printer) -> Result<()> {
+fn status(out: &Path, as_json: bool, printer: &Printer) -> Result<()> {
     let progress = Progress::read(out)?;
     if as_json {
         printer.data(&format!("{}\n", json!(progress)));
@@ -109,34 +110,4 @@ pub fn status(out: &Path, as_json: bool, printer: &Printer) -> Result<()> {
         None => format!("no tasks are waiting in {}\n", out.display()),
     });
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_come_from_flags_slurm_or_kubernetes() {
-        let slurm = [("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_ARRAY_TASK_COUNT", "8")];
-        let kubernetes = [("JOB_COMPLETION_INDEX", "2")];
-        let check = |array,
-                     variables: &[(&str, &str)],
-                     expected: std::result::Result<(usize, usize), &str>| {
-            let variable =
-                |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
-            match (share(array, variable), expected) {
-                (Ok(Share { index, of }), expected) => assert_eq!(Ok((index, of)), expected),
-                (Err(error), Err(message)) => assert!(error.to_string().contains(message), "{error}"),
-                (Err(error), Ok(_)) => panic!("{error}"),
-            }
-        };
-        check(Some((Some(1), 4)), &slurm, Ok((1, 4)));
-        check(Some((None, 4)), &slurm, Ok((3, 4)));
-        check(None, &slurm, Ok((3, 8)));
-        check(Some((None, 4)), &kubernetes, Ok((2, 4)));
-        check(None, &kubernetes, Err("no number of shares"));
-        check(None, &[], Err("no number of a share"));
-        check(Some((Some(4), 4)), &[], Err("count from 0 to 3"));
-        check(None, &[("SLURM_ARRAY_TASK_ID", "x")], Err("SLURM_ARRAY_TASK_ID is `x`"));
-    }
 }

@@ -2,22 +2,37 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use super::fields::first_field_names;
 use crate::error::{Error, Result};
+use crate::mix::count;
 use crate::read::Limits;
 use crate::recipe::{SourceConfig, inputs};
 
 /// Settings from flags for the files and records to read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct InputFilters {
-    /// Patterns of the files of `--input`, see [`SourceConfig::include`].
+    /// Read only the files of --input that match this pattern, as in a .gitignore; may be repeated
+    #[arg(long, value_name = "PATTERN", requires = "input")]
     pub include: Vec<String>,
-    /// See [`SourceConfig::exclude`].
+    /// Skip files of --input that match this pattern, as in a .gitignore; may be repeated
+    #[arg(long, value_name = "PATTERN", requires = "input")]
     pub exclude: Vec<String>,
-    /// See [`SourceConfig::gitignore`].
+    /// Skip files of --input that a .gitignore in its folders covers
+    #[arg(long, requires = "input")]
     pub gitignore: bool,
-    /// Most records to read of each source.
+    /// Read at most N records of each source, such as 10K, to try out a recipe
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
     pub limit: Option<u64>,
+}
+
+/// A count above 0.
+fn parse_limit(text: &str) -> std::result::Result<u64, String> {
+    match count::parse_u64(text)? {
+        0 => Err("expected 1 record or more".to_owned()),
+        n => Ok(n),
+    }
 }
 
 /// One source for each path, named after its stem.

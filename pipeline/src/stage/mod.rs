@@ -28,7 +28,7 @@ pub use self::inputs::Inputs;
 pub use self::report::{Report, Tally};
 pub use self::task::{Call, Task, run};
 use crate::decontaminate::stage::DecontaminateParams;
-use crate::dedup::cuts::{anchor, apply, marks, paragraph, segment, substring};
+use crate::dedup::cuts::{anchor, apply, paragraph, segment, substring};
 use crate::dedup::earlier::stage::{EarlierCandidates, EarlierKeys};
 use crate::dedup::exact::keys::ExactKeys;
 use crate::dedup::minhash::band_keys::BandKeys;
@@ -112,8 +112,6 @@ registry! {
     Segments(segment::SegmentParams);
     /// Segments of all parts to marks.
     SubstringMatches(substring::SubstringParams);
-    /// Marks to marks by part.
-    Marks(marks::MarksParams);
     /// Marks to cuts.
     ApplyCuts(apply::ApplyParams);
     /// Documents to those without evaluation text.

@@ -21,6 +21,7 @@ use crate::read::{FieldPaths, Limits, Slice};
 use crate::recipe::dedup::MinhashConfig;
 use crate::recipe::inputs::InputFile;
 use crate::rephrase::orphans::OrphansInputs;
+use crate::tables::sort::range::KeyRange;
 use crate::tokenizer::EncoderOptions;
 
 fn task(work: &Path, vocab_size: u32, input: &str) -> Task {
@@ -163,9 +164,14 @@ fn samples() -> Vec<(String, Task)> {
     };
     let paragraph =
         paragraph::ParagraphParams { part, split: Split::Line, min_chars: 80, memory_bytes: 1 << 20 };
-    let paragraph_match =
-        paragraph::ParagraphMatchParams { min_documents: 3, keep: KeepCopy::First, memory_bytes: 1 << 20 };
-    let substring = substring::SubstringParams { bucket: 2, min_bytes: 200, memory_bytes: 1 << 20 };
+    let range = KeyRange::all(1).nth(2).unwrap();
+    let paragraph_match = paragraph::ParagraphMatchParams {
+        min_documents: 3,
+        keep: KeepCopy::First,
+        range,
+        memory_bytes: 1 << 20,
+    };
+    let substring = substring::SubstringParams { range, min_bytes: 200, memory_bytes: 1 << 20 };
     let apply = apply::ApplyParams {
         part: 3,
         sources: vec![source()],
@@ -215,25 +221,25 @@ fn samples() -> Vec<(String, Task)> {
             paragraph_match,
             paragraph::ParagraphMatchInputs { paragraphs: paths(&["paragraphs1", "paragraphs2"]) },
         ),
-        sample(anchor::Anchors(anchors.clone()), placed("")),
+        sample(anchor::Anchors(anchors), placed("")),
         sample(
-            anchor::SharedAnchors(anchors),
+            anchor::SharedAnchors { range, memory_bytes: 1 << 20 },
             anchor::SharedAnchorsInputs { anchors: paths(&["anchors1", "anchors2"]) },
         ),
         sample(
             segment::SegmentParams { part },
-            segment::SegmentInputs { part: placed(""), anchors: path("anchors"), shared: path("shared") },
+            segment::SegmentInputs {
+                part: placed(""),
+                anchors: path("anchors"),
+                shared: paths(&["shared1", "shared2"]),
+            },
         ),
         sample(substring, substring::SubstringInputs { segments: paths(&["segments1", "segments2"]) }),
-        sample(
-            marks::MarksParams { memory_bytes: 1 << 20 },
-            marks::MarksInputs { matches: paths(&["matches1", "matches2"]) },
-        ),
         sample(
             apply,
             apply::ApplyInputs {
                 part: placed(""),
-                marks: path("marks"),
+                matches: paths(&["matches1", "matches2"]),
                 documents: paths(&["documents", "documents2"]),
             },
         ),
@@ -283,13 +289,12 @@ parents/ce18b507c7de5685bd9a5cba
 measure/d1fa5d4335da7c8ba5aaece5
 filter/ff8dff2ff90996cce6b8a669
 paragraphs/d2951cecec15bbaf519387a6
-paragraph_matches/68a2271feb1fb2f36f2b4b8b
+paragraph_matches/7bf148d821fb65b304366797
 anchors/78a41178b4759bc64e1b5117
-shared_anchors/d99de26475f457ec6e5cba21
-segments/9e5a63bcaf584015efc9592f
-substring_matches/1067048071292d90299a9d22
-marks/cbdf4501ff886873d7c3797c
-apply_cuts/b7fed42cacc636f91f101922
+shared_anchors/8a24a9b90b9587f243c578fa
+segments/6665db331155f2096cf96e2c
+substring_matches/5500fd7966435ec065b3cb90
+apply_cuts/ea7549fe2e6093bd346bf706
 decontaminate/0642e3524d557a15cf817e97
 sketch/2a0750afe021e290a95a4b78
 members/31080840a43eaed25236e928

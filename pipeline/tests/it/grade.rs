@@ -133,6 +133,27 @@ fn a_draw_grows_and_asks_only_for_what_is_new() {
 }
 
 #[test]
+fn shares_that_are_asked_at_once_give_the_grades_of_one_process() {
+    let (scratch, server) = (Scratch::new(), Server::start());
+    corpus(&scratch);
+    let base = ["grade", "corpus.jsonl", "--id", "id", "--model", "judge"];
+    let url = ["--base-url", server.url.as_str()];
+    let expected = scratch.ok(&[&base[..], &url, &["--cache", "single"]].concat()).out;
+    let n_questions = server.asked.load(Relaxed);
+    for share in ["0/2", "1/2", "0/2"] {
+        let said = scratch.ok(&[&base[..], &url, &["--array", share]].concat());
+        assert_eq!(said.out, "", "a share has no grades to print");
+    }
+    assert_eq!(server.asked.load(Relaxed), 2 * n_questions);
+    let said = scratch.fail(&base, 1);
+    assert!(said.err.contains("answers of 2 shares"), "{}", said.err);
+    let said = scratch.ok(&[&base[..], &["--collect"]].concat());
+    assert_eq!(said.out, expected);
+    assert_eq!(scratch.ok(&base).out, expected);
+    assert_eq!(server.asked.load(Relaxed), 2 * n_questions);
+}
+
+#[test]
 fn wrong_usage_is_reported_before_any_request() {
     let (scratch, server) = (Scratch::new(), Server::start());
     corpus(&scratch);

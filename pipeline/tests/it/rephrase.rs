@@ -265,6 +265,48 @@ fn batches_give_what_a_server_gives() {
 }
 
 #[test]
+fn shares_that_are_asked_at_once_give_what_one_process_gives() {
+    let scratch = built(24);
+    let server = Server::start(Duration::ZERO);
+    scratch.ok(&args(&server, &["--license", "CC0"]));
+    let (expected, n_questions) = (made(&scratch), server.asked());
+    fs::remove_dir_all(scratch.path("out/rephrase")).unwrap();
+    let ask = &|share: &str| drop(scratch.ok(&args(&server, &["--license", "CC0", "--array", share])));
+
+    let said = scratch.fail(&["rephrase", "collect"], 2);
+    assert!(said.err.contains("no shares to collect"), "{}", said.err);
+    thread::scope(|scope| {
+        for share in ["0/3", "1/3", "2/3"] {
+            scope.spawn(move || ask(share));
+        }
+    });
+    assert_eq!(server.asked(), 2 * n_questions);
+    ask("1/3");
+    assert_eq!(server.asked(), 2 * n_questions);
+    assert!(!scratch.path("out/rephrase/ledger.json").exists());
+    scratch.ok(&["rephrase", "collect"]);
+    assert_eq!(made(&scratch), expected);
+    assert!(!scratch.path("out/rephrase/cache/shares").exists());
+    let said = scratch.fail(&["rephrase", "collect"], 2);
+    assert!(said.err.contains("no shares to collect"), "{}", said.err);
+
+    // Nothing is asked twice, by other shares or by a single process; answers that are not collected are mentioned.
+    ask("1/2");
+    assert_eq!(server.asked(), 2 * n_questions);
+    let said = scratch.ok(&["rephrase", "validate"]);
+    assert!(said.err.contains("answers of 1 shares") && said.err.contains("1-of-2"), "{}", said.err);
+    scratch.ok(&args(&server, &["--license", "CC0"]));
+    assert_eq!((server.asked(), made(&scratch)), (2 * n_questions, expected));
+
+    // All shares have the same settings, which the collected answers are judged with.
+    scratch.ok(&args(&server, &["--array", "0/2"]));
+    let said = scratch.fail(&["rephrase", "collect"], 2);
+    assert!(said.err.contains("0-of-2") && said.err.contains("different settings"), "{}", said.err);
+    let said = scratch.fail(&args(&server, &["--array", "2/2"]), 2);
+    assert!(said.err.contains("shares count from 0 to 1"), "{}", said.err);
+}
+
+#[test]
 fn fifty_kills_leave_the_same_accepted_set() {
     let scratch = built(30);
     let server = Server::start(Duration::from_millis(8));

@@ -2,13 +2,14 @@
 //!
 //! A cache is a folder: sealed segments, one segment that is written to, and the poison list.
 //! `docs/completion-cache-format.md` specifies them. One process writes, any number read. Nothing in a cache
-//! is ever deleted or changed.
+//! is ever deleted or changed. Several processes write to caches of their own, which one takes over ([`Cache::take`]).
 
 mod digest;
 mod line;
 mod open;
 mod plain;
 mod sealed;
+mod shares;
 mod verify;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -24,6 +25,7 @@ pub use self::digest::SetDigest;
 use self::open::{lock, segments};
 use self::plain::Plain;
 use self::sealed::Sealed;
+pub use self::shares::Taken;
 pub use self::verify::Verified;
 use crate::completion::Completion;
 use crate::error::{Error, Result};
@@ -103,6 +105,8 @@ pub struct Cache {
     opened: Opened,
     writer: Option<Writer>,
     frames: Mutex<VecDeque<Frame>>,
+    /// The whole cache, below that of a share: its answers count as well.
+    base: Option<Box<Cache>>,
 }
 
 /// A frame that was read: number of its segment, its number there, its bytes.
@@ -203,7 +207,7 @@ impl Cache {
 
     /// Whether a request is answered, without reading the answer.
     pub fn contains(&self, key: &Key) -> bool {
-        self.index.contains_key(&half(key))
+        self.knows(&half(key))
     }
 
     /// The completion of a request.
@@ -211,7 +215,9 @@ impl Cache {
     /// # Errors
     /// Its file cannot be read, or its line is not as it was written.
     pub fn get(&self, key: &Key) -> Result<Option<Completion>> {
-        let Some(&place) = self.index.get(&half(key)) else { return Ok(None) };
+        let Some(&place) = self.index.get(&half(key)) else {
+            return self.base.as_ref().map_or(Ok(None), |base| base.get(key));
+        };
         let (path, line) = self.line(place)?;
         match line::completion(&line) {
             Some((found, completion)) => Ok((found == *key).then_some(completion)),
@@ -296,7 +302,8 @@ impl Cache {
 
     /// Why a request was given up, if it was and has no answer.
     pub fn poisoned(&self, key: &Key) -> Option<&Poisoned> {
-        self.poisoned.get(key)
+        let below = || self.base.as_ref().filter(|_| !self.contains(key))?.poisoned(key);
+        self.poisoned.get(key).or_else(below)
     }
 
     /// All requests that were given up, by key.

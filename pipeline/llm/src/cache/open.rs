@@ -42,6 +42,7 @@ impl Cache {
             opened: Opened::default(),
             writer: None,
             frames: Mutex::default(),
+            base: None,
         };
         let plain = segments(dir, ".jsonl")?;
         for (number, path) in segments(dir, ".jsonl.zst")? {

@@ -1,5 +1,6 @@
 //! The executor's side.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use moe_ballista::{ExecutorConfig, MIN_MEMORY_BYTES, TaskError};
+use moe_cli::lock;
 use moe_report::progress::Bar;
 
 use super::order::Order;
@@ -70,7 +72,7 @@ pub fn execute(
         listen: executor.listen,
         n_cores,
         memory_bytes: worker.engine.memory_bytes(),
-        work_dir: work_dir.0.clone(),
+        work_dir: work_dir.folder.clone(),
         patience: executor.patience,
         stop: stop.clone(),
         run: Arc::new(move |order| worker.run(order)),
@@ -92,17 +94,32 @@ pub fn execute(
     }
 }
 
-/// A folder of this process, which goes with it.
-struct Scratch(PathBuf);
+/// Beginning of the names of executors' folders.
+const SCRATCH: &str = "moe-executor-";
+
+/// A folder of this process, which goes with it. It is locked, so that what a killed process left can be told from what another one uses.
+struct Scratch {
+    folder: PathBuf,
+    _lock: File,
+}
 
 impl Scratch {
     fn create(parent: &Path) -> Result<Scratch> {
         std::fs::create_dir_all(parent).map_err(Error::io(parent, "create folder"))?;
+        remove_abandoned(parent)?;
         let mut n = 0;
         loop {
-            let folder = parent.join(format!("moe-executor-{}-{n}", std::process::id()));
+            let folder = parent.join(format!("{SCRATCH}{}-{n}", std::process::id()));
             match std::fs::create_dir(&folder) {
-                Ok(()) => return Ok(Scratch(folder)),
+                // Between the two steps another executor may have found the folder without its lock, and removed it.
+                Ok(()) => match lock::acquire(&folder) {
+                    Ok(Some(lock)) if folder.join(lock::FILE).exists() => {
+                        return Ok(Scratch { folder, _lock: lock });
+                    }
+                    Ok(_) => n += 1,
+                    Err(e) if e.kind() == ErrorKind::NotFound => n += 1,
+                    Err(e) => return Err(Error::io(&folder, "lock")(e)),
+                },
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => n += 1,
                 Err(e) => return Err(Error::io(&folder, "create folder")(e)),
             }
@@ -110,11 +127,24 @@ impl Scratch {
     }
 }
 
+/// Removes the folders of executors that were killed. Rows of a large build fill disks.
+fn remove_abandoned(parent: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(parent).map_err(Error::io(parent, "list"))? {
+        let folder = entry.map_err(Error::io(parent, "list"))?.path();
+        let is_ours = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SCRATCH));
+        // Others may be removing it, too.
+        if is_ours && folder.join(lock::FILE).exists() && matches!(lock::acquire(&folder), Ok(Some(_))) {
+            std::fs::remove_dir_all(&folder).ok();
+        }
+    }
+    Ok(())
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         // Best effort: tasks that are given up may still write, and Ballista may be removing rows of finished jobs.
         for _ in 0..10 {
-            match std::fs::remove_dir_all(&self.0) {
+            match std::fs::remove_dir_all(&self.folder) {
                 Err(e) if e.kind() != ErrorKind::NotFound => std::thread::sleep(Duration::from_millis(50)),
                 _ => return,
             }
@@ -242,10 +272,28 @@ mod tests {
     fn the_folder_of_an_executor_goes_with_it() {
         let dir = tempfile::tempdir().unwrap();
         let [a, b] = [0, 1].map(|_| Scratch::create(dir.path()).unwrap());
-        assert_ne!(a.0, b.0);
-        std::fs::write(a.0.join("x"), "x").unwrap();
-        let path = a.0.clone();
+        assert_ne!(a.folder, b.folder);
+        std::fs::write(a.folder.join("x"), "x").unwrap();
+        let path = a.folder.clone();
         drop(a);
-        assert!(!path.exists() && b.0.exists());
+        assert!(!path.exists() && b.folder.exists());
+    }
+
+    #[test]
+    fn rows_of_a_killed_executor_go_with_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let alive = Scratch::create(dir.path()).unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for (name, is_locked) in [("moe-executor-1-0", true), ("moe-executor-notes", false), ("other", true)]
+        {
+            std::fs::create_dir(path(name)).unwrap();
+            std::fs::write(path(name).join("rows"), "x").unwrap();
+            if is_locked {
+                std::fs::write(path(name).join(lock::FILE), "").unwrap();
+            }
+        }
+        let _next = Scratch::create(dir.path()).unwrap();
+        assert!(!path("moe-executor-1-0").exists());
+        assert!(alive.folder.exists() && path("moe-executor-notes").exists() && path("other").exists());
     }
 }

@@ -1,38 +1,50 @@
-//! The flags of the command, and the scripts and numbers that follow from it.
+//! Flags for the resources of jobs, and the scripts and numbers that follow from it.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use moe_shards::Hash;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// Resources of the jobs, and how tasks are dealt to them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Jobs of an array that run at once.
+    /// Jobs of an array that run at once; one per node if --cpus is a whole node
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub nodes: u32,
-    /// Processors of a job, and threads.
+    /// Processors of a job, and the tasks it runs at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=u16::MAX.into()))]
     pub cpus: u32,
-    /// Memory of a job, as `sbatch --mem` takes it.
+    /// Memory of a job, as sbatch takes it
+    #[arg(long, value_name = "SIZE")]
     pub mem: Option<String>,
-    /// Time limit of a job, as `sbatch --time` takes it.
+    /// Time limit of a job, as sbatch takes it; the next array does what is left
+    #[arg(long, value_name = "TIME")]
     pub time: Option<String>,
-    /// Partition.
+    /// Partition
+    #[arg(long, value_name = "NAME")]
     pub partition: Option<String>,
-    /// Account.
+    /// Account
+    #[arg(long, value_name = "NAME")]
     pub account: Option<String>,
-    /// More arguments of `sbatch`, for all jobs.
+    /// Another argument of sbatch, such as --sbatch=--exclude=n7; may be repeated
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub sbatch: Vec<String>,
-    /// More of them for the driver alone.
+    /// The same for driver jobs only, which run the steps that see all documents: --driver-sbatch=--mem=500G
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub driver_sbatch: Vec<String>,
-    /// Jobs of an array, at most.
+    /// Jobs of an array, at most; MaxArraySize of the cluster is one more
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_array: u32,
-    /// Tasks of a job; chosen by the number of tasks when absent.
+    /// Tasks of a job [default: four jobs for each of --nodes, and a task for each processor]; more where arrays are too small
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub tasks_per_job: Option<u32>,
-    /// Attempts at a task before the build stops.
+    /// Attempts at a task before the build stops
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tries: u32,
 }
 

@@ -6,7 +6,7 @@ use super::part::Part;
 use super::run::Run;
 use crate::dedup;
 use crate::dedup::cuts::config::{ParagraphConfig, SubstringConfig};
-use crate::dedup::cuts::{PartParams, anchor, apply, marks, paragraph, segment, substring};
+use crate::dedup::cuts::{PartParams, anchor, apply, paragraph, segment, substring};
 use crate::document::Count;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -19,6 +19,7 @@ use crate::stage::{Call, Job, Report, Stage, Task};
 use crate::tables;
 use crate::tables::cuts::{Cuts, Method};
 use crate::tables::rows::{self, CutRow, RemovedRow};
+use crate::tables::sort::range::KeyRange;
 
 impl Run<'_> {
     /// Gives every part an empty list of cuts.
@@ -81,13 +82,13 @@ impl Run<'_> {
         };
         let tasks = self.part_tasks(parts, collect, |_, part| part);
         let inputs = paragraph::ParagraphMatchInputs { paragraphs: self.folders("paragraph", tasks)? };
-        let params = paragraph::ParagraphMatchParams {
-            min_documents: config.min_documents,
-            keep: config.keep,
-            memory_bytes: self.engine.memory_bytes(),
-        };
-        let task = Task::new(&self.work, 0, 0, params, inputs);
-        let matches = self.folders("paragraph", vec![task])?;
+        let tasks = KeyRange::all(parts.len()).map(|range| {
+            let (min_documents, keep) = (config.min_documents, config.keep);
+            let params = paragraph::ParagraphMatchParams { min_documents, keep, range, memory_bytes };
+            Task::new(&self.work, range.index(), 0, params, inputs.clone())
+        });
+        let tasks = tasks.collect();
+        let matches = self.folders("paragraph", tasks)?;
         self.apply(parts, line, matches, Method::Paragraph, None, config.min_chars_left)
     }
 
@@ -98,27 +99,31 @@ impl Run<'_> {
         let collect = |_| anchor::Anchors(anchor::AnchorParams { min_bytes, memory_bytes });
         let tasks = self.part_tasks(parts, collect, |_, part| part);
         let anchors = self.folders("substring", tasks)?;
-        let params = anchor::AnchorParams { min_bytes, memory_bytes: self.engine.memory_bytes() };
-        let weight = bytes_of(anchors.iter().map(|folder| folder.join(tables::ANCHORS)))?;
+        // Keys are hashes, so ranges of them are of about equal size.
+        let ranges = KeyRange::all(parts.len());
+        let n_ranges = ranges.len() as u64;
+        let weight = bytes_of(anchors.iter().map(|folder| folder.join(tables::ANCHORS)))? / n_ranges;
         let inputs = anchor::SharedAnchorsInputs { anchors: anchors.clone() };
-        let task = Task::new(&self.work, 0, weight, anchor::SharedAnchors(params), inputs);
-        let shared = task.output.clone();
-        self.map("substring", vec![task])?;
+        let tasks = ranges.map(|range| {
+            let params = anchor::SharedAnchors { range, memory_bytes };
+            Task::new(&self.work, range.index(), weight, params, inputs.clone())
+        });
+        let tasks = tasks.collect();
+        let shared = self.folders("substring", tasks)?;
         let gather = |part| segment::SegmentParams { part };
         let tasks = self.part_tasks(parts, gather, |i, part| {
             let (anchors, shared) = (anchors[i].clone(), shared.clone());
             segment::SegmentInputs { part, anchors, shared }
         });
         let segments = self.folders("substring", tasks)?;
-        // Anchors are assigned by a hash, so buckets are of about equal size.
-        let n_bytes = bytes_of(segments.iter().map(|folder| folder.join(tables::SEGMENT_BYTES)))?;
-        let tasks = (0..segment::BUCKETS).map(|bucket| {
-            let params = substring::SubstringParams { bucket, min_bytes, memory_bytes };
-            let weight = n_bytes / segment::BUCKETS;
-            let inputs = substring::SubstringInputs { segments: segments.clone() };
-            Task::new(&self.work, bucket as usize, weight, params, inputs)
+        let weight = bytes_of(segments.iter().map(|folder| folder.join(tables::SEGMENT_BYTES)))? / n_ranges;
+        let inputs = substring::SubstringInputs { segments };
+        let tasks = KeyRange::all(parts.len()).map(|range| {
+            let params = substring::SubstringParams { range, min_bytes, memory_bytes };
+            Task::new(&self.work, range.index(), weight, params, inputs.clone())
         });
-        let matches = self.folders("substring", tasks.collect())?;
+        let tasks = tasks.collect();
+        let matches = self.folders("substring", tasks)?;
         self.apply(parts, line, matches, Method::Substring, Some(min_bytes), config.min_chars_left)
     }
 
@@ -132,10 +137,6 @@ impl Run<'_> {
         min_bytes: Option<u32>,
         min_chars_left: u64,
     ) -> Result<()> {
-        let params = marks::MarksParams { memory_bytes: self.engine.memory_bytes() };
-        let task = Task::new(&self.work, 0, 0, params, marks::MarksInputs { matches });
-        let marks = task.output.clone();
-        self.map(method.name(), vec![task])?;
         let documents: Vec<PathBuf> = parts.iter().map(|part| part.documents.clone()).collect();
         let sources: Vec<String> = parts.iter().map(|part| self.source_name(part)).collect();
         let apply = |part: PartParams| {
@@ -143,8 +144,8 @@ impl Run<'_> {
             apply::ApplyParams { part, sources, method, min_bytes, min_chars_left }
         };
         let tasks = self.part_tasks(parts, apply, |_, part| {
-            let (marks, documents) = (marks.clone(), documents.clone());
-            apply::ApplyInputs { part, marks, documents }
+            let (matches, documents) = (matches.clone(), documents.clone());
+            apply::ApplyInputs { part, matches, documents }
         });
         let (mut n_cut, mut n_dropped) = (Count::default(), 0);
         for (part, (task, report)) in parts.iter_mut().zip(self.map(method.name(), tasks)?) {

@@ -1,6 +1,7 @@
 //! `moe-data build`: the only place that knows the order of the stages. The input of each stage
 //! and the handling of its reports are in [`run`].
 
+mod args;
 mod batches;
 mod cuts;
 mod decontaminate;
@@ -17,82 +18,29 @@ mod run;
 mod sources;
 mod text;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use moe_shards::memory::machine_bytes;
 use serde_json::json;
 
+pub use self::args::{BuildArgs, EngineName};
 use self::run::Run;
 use crate::cluster::{self, BuildEngine};
+use crate::commands::engine;
 #[cfg(not(feature = "cluster"))]
 use crate::commands::executor;
 use crate::dedup::earlier::EarlierShard;
-use crate::engine::LocalEngine;
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::lock::OutputLock;
 use crate::objects;
-use crate::prepare::{Goal, InputFilters, Prepared};
+use crate::prepare::{Goal, Prepared};
 use crate::printer::Printer;
 use crate::publish;
 use crate::recipe::{ByteSize, LimitsConfig};
-
-/// The flags of the command.
-#[derive(Clone, Debug)]
-pub struct BuildArgs {
-    /// Recipe file.
-    pub recipe: Option<PathBuf>,
-    /// Sources to read instead of the recipe's.
-    pub input: Vec<PathBuf>,
-    /// Which files and how many records are read.
-    pub filters: InputFilters,
-    /// Output folders of other builds, in addition to the recipe's: documents that they have are removed.
-    pub against: Vec<PathBuf>,
-    /// Output folder, or a URL in an object store.
-    pub out: PathBuf,
-    /// The folder on this machine in which output for a URL is made.
-    pub work: Option<PathBuf>,
-    /// Threads; one for each core when absent.
-    pub threads: Option<usize>,
-    /// Memory of deduplication, in bytes; [`LocalEngine`]'s own default when absent.
-    pub memory: Option<ByteSize>,
-    /// Fail on any bad record.
-    pub strict: bool,
-    /// Discard earlier work.
-    pub fresh: bool,
-    /// The reference also encodes one in this many documents; the recipe's value when absent.
-    pub verify_every: Option<u64>,
-    /// Leave the tasks to other processes.
-    pub plan_tasks: bool,
-    /// Who does the tasks that are not left.
-    pub engine: EngineArgs,
-    /// Stop before the tokenizer.
-    pub text_only: bool,
-    /// Print the plan, and predict the result from a sample.
-    pub dry_run: bool,
-    /// Share of the texts that a dry run looks at, above 0, up to 1.
-    pub sample: f64,
-    /// Print a summary as JSON.
-    pub json: bool,
-}
-
-/// Who does the tasks of a build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineArgs {
-    /// This process.
-    Local,
-    /// Executors of Apache Ballista that find this process.
-    Ballista {
-        /// Where they find it.
-        listen: SocketAddr,
-        /// How long one of them may be silent before others do its tasks.
-        executor_timeout: Duration,
-    },
-}
 
 /// Runs the command. `stop` is set when the user asks to stop.
 ///
@@ -116,7 +64,7 @@ fn build_and_copy(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) ->
     if args.text_only {
         text::check_folder(args)?;
     }
-    let folder = folder(args)?;
+    let folder = args.folder()?;
     if args.work.is_none() {
         return build(args, printer, stop);
     }
@@ -134,25 +82,6 @@ fn build_and_copy(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) ->
     Ok(())
 }
 
-/// The folder in which a build makes its output.
-///
-/// # Errors
-/// [`Error::Usage`]: a URL without a folder, or an unexpected folder.
-pub fn folder(args: &BuildArgs) -> Result<&Path> {
-    match (objects::is_url(&args.out), &args.work) {
-        (false, None) => Ok(&args.out),
-        (true, Some(folder)) => Ok(folder),
-        (true, None) => Err(Error::Usage(format!(
-            "--out {} needs --work DIR: a folder on this machine, in which the output is made",
-            args.out.display()
-        ))),
-        (false, Some(_)) => {
-            let message = "--work only applies to --out URL; a folder given as --out also holds the work";
-            Err(Error::Usage(message.to_owned()))
-        }
-    }
-}
-
 /// Refuses what can be refused before any work, and marks the folder as one of builds, so that notes about a build
 /// can be put there before it starts.
 ///
@@ -162,7 +91,7 @@ pub fn check(args: &BuildArgs, printer: &Printer) -> Result<()> {
     if args.text_only {
         text::check_folder(args)?;
     }
-    let args = &BuildArgs { out: folder(args)?.to_owned(), work: None, ..args.clone() };
+    let args = &BuildArgs { out: args.folder()?.to_owned(), work: None, ..args.clone() };
     prepare(args, printer)?;
     let _lock = OutputLock::acquire(&args.out)?;
     publish::mark(&args.out)
@@ -268,28 +197,18 @@ fn build(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<(
 }
 
 fn build_engine(args: &BuildArgs) -> Result<BuildEngine> {
-    let local = engine(args)?;
+    let local = engine(args.threads, args.memory)?;
     match args.engine {
         _ if args.plan_tasks => Ok(BuildEngine::Planned { local, out: args.out.clone() }),
-        EngineArgs::Local => Ok(BuildEngine::Here(local)),
+        EngineName::Local => Ok(BuildEngine::Here(local)),
         #[cfg(feature = "cluster")]
-        EngineArgs::Ballista { listen, executor_timeout } => {
-            let engine = cluster::BallistaEngine::listen(local, &args.out, listen, executor_timeout)?;
+        EngineName::Ballista => {
+            let engine = cluster::BallistaEngine::listen(local, &args.out, args.address(), args.silence())?;
             Ok(BuildEngine::Ballista(Box::new(engine)))
         }
         #[cfg(not(feature = "cluster"))]
-        EngineArgs::Ballista { .. } => Err(executor::absent()),
+        EngineName::Ballista => Err(executor::absent()),
     }
-}
-
-fn engine(args: &BuildArgs) -> Result<LocalEngine> {
-    let threads =
-        args.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
-    let engine = LocalEngine::new(threads)?;
-    Ok(match args.memory {
-        Some(memory) => engine.with_memory(memory.0),
-        None => engine,
-    })
 }
 
 /// Refuses limits that this machine cannot keep, before any work.
@@ -319,7 +238,8 @@ fn dry_run(
     let described = describe(&args.out, prepared);
     let _lock = OutputLock::acquire(&args.out)?;
     publish::mark(&args.out)?;
-    let predicted = forecast::run(&args.out, prepared, args.sample, || engine(args), printer, stop)?;
+    let predicted =
+        forecast::run(&args.out, prepared, args.sample, || engine(args.threads, args.memory), printer, stop)?;
     match args.json {
         true => printer.data(&format!("{}\n", json!(predicted))),
         false => printer.data(&format!("{described}\n{}", predicted.table())),

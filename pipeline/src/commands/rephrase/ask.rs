@@ -7,8 +7,9 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use moe_llm::Cache;
 
-use super::{Setup, WhatArgs, cache_folder, dry_run, folder, judge, say};
-use crate::commands::server::{ServerArgs, lead, sound};
+use super::{Setup, WhatArgs, cache_folder, dry_run, folder, judge, say, share};
+use crate::commands::server::{ServerArgs, lead, sound, warn_of_shares};
+use crate::commands::share::{Array, share_of};
 use crate::error::{Error, Result};
 use crate::lock::OutputLock;
 use crate::printer::Printer;
@@ -28,6 +29,10 @@ pub struct AskArgs {
     /// Run N documents, print them, and estimate the cost of all
     #[arg(long, value_name = "N")]
     pub dry_run: Option<u64>,
+    /// Ask a share of the documents only, such as 3/16, counted from 0, at the same time as other processes ask the other shares; a
+    /// missing number is that of the array of Slurm or of the indexed job of Kubernetes. Then run moe-data rephrase collect
+    #[arg(long, value_name = "[I/]N", conflicts_with_all = ["dry_run", "json"])]
+    pub array: Option<Array>,
     /// Print the ledger as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -38,12 +43,15 @@ pub struct AskArgs {
 /// # Errors
 /// Everything in [`Error`]; earlier answers are kept.
 pub(super) fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
-    let missing = "--base-url is missing; name a server, or use one of validate, report, import, export-batch, import-batch";
+    let missing = "--base-url is missing; name a server, or use one of validate, report, import, collect, export-batch, import-batch";
     let url = args.server.base_url.as_deref().ok_or_else(|| Error::Usage(missing.to_owned()))?;
     let out = &args.what.out;
     let setup = Setup::new(&args.what)?;
-    let _lock = OutputLock::acquire(out)?;
     let client = args.server.client(url)?;
+    if args.array.is_some() {
+        return share::ask(args, share_of(args.array)?, &setup, &client, printer, &stop);
+    }
+    let _lock = OutputLock::acquire(out)?;
     let mut selection = setup.choose()?;
     let n_chosen = selection.chosen.len() as u64;
     if let Some(few) = args.dry_run {
@@ -59,6 +67,7 @@ pub(super) fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> R
         selection.fitting,
         selection.originals
     ));
+    warn_of_shares(&cache_folder(out), printer)?;
     let mut cache = sound(Cache::open(&cache_folder(out))?, printer);
     if args.dry_run.is_none() {
         setup.settings.write(&folder(out))?;

@@ -9,6 +9,7 @@ use moe_llm::Cache;
 use moe_shards::atomic;
 
 use super::{Setup, cache_folder, folder, read_cache, say};
+use crate::commands::server::warn_of_shares;
 use crate::error::{Error, Result};
 use crate::listing;
 use crate::lock::OutputLock;
@@ -123,5 +124,6 @@ fn open(out: &Path, printer: &Printer) -> Result<Cache> {
     let missing = || {
         Error::Usage(format!("{} does not exist; run moe-data rephrase first", cache_folder(out).display()))
     };
+    warn_of_shares(&cache_folder(out), printer)?;
     read_cache(out, printer)?.ok_or_else(missing)
 }

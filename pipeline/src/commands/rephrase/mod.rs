@@ -9,6 +9,7 @@ mod batch;
 mod dry_run;
 mod import;
 mod judge;
+mod share;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use self::ask::AskArgs;
 pub use self::batch::{ExportBatchArgs, ImportBatchArgs};
 pub use self::import::ImportArgs;
 pub use self::judge::{ReportArgs, ValidateArgs};
+pub use self::share::CollectArgs;
 use crate::commands::server::sound;
 use crate::error::{Error, Result};
 use crate::mix::count;
@@ -53,6 +55,8 @@ pub enum RephraseVerb {
     Report(ReportArgs),
     /// Judge variants that another program wrote and keep those that pass
     Import(ImportArgs),
+    /// Take the answers of the shares that --array asked together, and judge them
+    Collect(CollectArgs),
     /// Write the open questions as a batch file (JSON lines) instead of asking a server
     ExportBatch(ExportBatchArgs),
     /// Read the answers of a batch, and judge them
@@ -100,6 +104,7 @@ pub fn run(args: &RephraseArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Res
         Some(RephraseVerb::Validate(args)) => judge::validate(args, printer, stop),
         Some(RephraseVerb::Report(args)) => judge::report(args, printer, stop),
         Some(RephraseVerb::Import(args)) => import::run(args, printer, stop),
+        Some(RephraseVerb::Collect(args)) => share::collect(args, printer, stop),
         Some(RephraseVerb::ExportBatch(args)) => batch::export(args, printer),
         Some(RephraseVerb::ImportBatch(args)) => batch::import(args, printer, stop),
         None => ask::run(&args.ask, printer, stop),

@@ -3,9 +3,9 @@
 //! anchors, and neighbors mostly share theirs: a text of n bytes is a few segments of windows with one anchor
 //! each (the minimizers of Roberts et al. 2004, in segments like the super-k-mers of KMC 2). A segment whose
 //! anchor is in no other segment holds no window twice; on most text that is nearly all of it, and
-//! only the rest is compared byte by byte.
+//! only the rest is compared byte by byte. The lowest of many hashes is a low number, so rows have a hash of it, by which work is dealt out evenly.
 //!
-//! `anchors` writes `anchors.run` of a part; `shared_anchors` merges those of all parts and writes `shared.run`.
+//! `anchors` writes `anchors.run` of a part; `shared_anchors` merges a range of the keys of all parts and writes `shared.run`.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,12 @@ use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
 use crate::tables::rows::Row;
 use crate::tables::sort::Sorter;
+use crate::tables::sort::range::KeyRange;
 use crate::tables::sort::run::RunWriter;
 use crate::tables::{ANCHORS, SHARED};
 use crate::watch::Watch;
 
-/// Settings of both stages.
+/// Settings of the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnchorParams {
     /// Bytes of a window.
@@ -114,7 +115,12 @@ pub struct Anchors(pub AnchorParams);
 
 /// Anchors of all parts to those that are shared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SharedAnchors(pub AnchorParams);
+pub struct SharedAnchors {
+    /// Those that are counted.
+    pub range: KeyRange,
+    /// Memory for sorting.
+    pub memory_bytes: u64,
+}
 
 inputs! {
     /// Where shared anchors are looked for.
@@ -138,7 +144,7 @@ impl Stage for Anchors {
             for (first, piece) in cuts.pieces(document.text)? {
                 for segment in segments(piece.as_bytes(), self.0.min_bytes as usize) {
                     sorter.push(AnchorRow {
-                        key: segment.key,
+                        key: mix(!segment.key),
                         row,
                         start: first + segment.start as u32,
                         end: first + segment.end as u32,
@@ -167,9 +173,9 @@ impl Stage for SharedAnchors {
     /// # Errors
     /// A run is damaged or a write fails.
     fn run(&self, inputs: &SharedAnchorsInputs, folder: &Path, watch: &Watch) -> Result<Report> {
-        let mut sorter =
-            Sorter::<AnchorRow>::new(&sort_folder(folder, "anchors"), self.0.memory_bytes, watch)?;
-        inputs.anchors.iter().for_each(|folder| sorter.add_run(&folder.join(ANCHORS)));
+        let mut sorter = Sorter::<AnchorRow>::new(&sort_folder(folder, "anchors"), self.memory_bytes, watch)?;
+        let (runs, range) = (inputs.anchors.iter().map(|folder| folder.join(ANCHORS)), self.range);
+        sorter.add_ranges(runs, move |row| range.side(row.key));
         let mut groups = sorter.finish()?.groups(|row| row.key);
         let mut run = RunWriter::create(&folder.join(SHARED))?;
         while let Some(mut group) = groups.next_group()? {

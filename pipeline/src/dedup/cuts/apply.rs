@@ -49,8 +49,8 @@ inputs! {
     pub struct ApplyInputs {
         /// The part.
         part: PlacedDocuments,
-        /// The folder of the marks.
-        marks: PathBuf,
+        /// The folders of all marks.
+        matches: Vec<PathBuf>,
         /// The documents of all parts, for their names.
         documents: Vec<PathBuf>,
     }
@@ -63,13 +63,13 @@ impl Stage for ApplyParams {
     /// # Errors
     /// A table is damaged or a write fails.
     fn run(&self, inputs: &ApplyInputs, folder: &Path, watch: &Watch) -> Result<Report> {
-        let ApplyInputs { part, marks, documents: all_documents } = inputs;
+        let ApplyInputs { part, matches, documents: all_documents } = inputs;
         let PlacedDocuments { documents, removed, cuts, .. } = part;
         let unknown = || Error::data(folder, "has a method or a part that is not there");
         let method = *Method::ALL.get(usize::from(self.method)).ok_or_else(unknown)?;
         let source = self.sources.get(self.part as usize).ok_or_else(unknown)?;
-        let holders = marks::holders_of_part(marks, self.part)?;
-        let marks = marks::of_part(marks, self.part)?;
+        let holders = marks::holders_of_part(matches, self.part)?;
+        let marks = marks::of_part(matches, self.part)?;
         let names = Names::find(&marks, all_documents, watch)?;
         let stretches = stretches(&marks, method == Method::Substring);
         let earlier = Cuts::read(cuts)?;

@@ -1,12 +1,13 @@
 //! Stages that find text in several places, and cut it from all but one.
 //!
 //! ```text
-//! paragraphs(part) ----------------------------------------> paragraph_matches \
-//! anchors(part) -> shared_anchors -> segments(part, bucket) -> substring_matches -> marks -> apply_cuts(part)
+//! paragraphs(part) --------------------------------------> paragraph_matches(range) \
+//! anchors(part) -> shared_anchors(range) -> segments(part) -> substring_matches(range) -> apply_cuts(part)
 //! ```
 //!
 //! Paragraphs go first; substrings are looked for in what they leave. Both end in marks (what to cut, and
-//! where the copy that stays is), which are sorted by part and applied to each part alone.
+//! where the copy that stays is), which are sorted by part and applied to each part alone. What compares all parts does so for a range of
+//! keys, in as many tasks as there are ranges.
 
 pub mod anchor;
 pub mod apply;

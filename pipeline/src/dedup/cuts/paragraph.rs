@@ -1,7 +1,7 @@
 //! Repeated paragraphs. Two paragraphs are the same when their simplified forms are: lower case, white space
 //! collapsed to single spaces, none at the ends. They are compared by their XXH3-128.
 //!
-//! `paragraphs` writes the sorted `paragraphs.run` of a part; `paragraph_matches` merges those of all
+//! `paragraphs` writes the sorted `paragraphs.run` of a part; `paragraph_matches` merges a range of the keys of all
 //! parts and writes `marks.run` and `holders.run`.
 
 use std::collections::BTreeSet;
@@ -19,6 +19,7 @@ use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
 use crate::tables::PARAGRAPHS;
 use crate::tables::sort::Sorter;
+use crate::tables::sort::range::KeyRange;
 use crate::tables::sort::run::RunWriter;
 use crate::watch::Watch;
 
@@ -42,6 +43,8 @@ pub struct ParagraphMatchParams {
     pub min_documents: u32,
     /// Which copy stays.
     pub keep: KeepCopy,
+    /// Those with which keys are compared.
+    pub range: KeyRange,
     /// Memory for sorting.
     pub memory_bytes: u64,
 }
@@ -143,7 +146,8 @@ impl Stage for ParagraphMatchParams {
         // Three sorts share the memory: this one is read while the other two are filled.
         let mut sorter =
             Sorter::<ParagraphRow>::new(&sort_folder(folder, "paragraphs"), self.memory_bytes / 2, watch)?;
-        inputs.paragraphs.iter().for_each(|folder| sorter.add_run(&folder.join(PARAGRAPHS)));
+        let (runs, range) = (inputs.paragraphs.iter().map(|folder| folder.join(PARAGRAPHS)), self.range);
+        sorter.add_ranges(runs, move |row| range.side((row.key >> 64) as u64));
         let mut out = marks::Writer::new(folder, self.memory_bytes / 2, watch)?;
         let mut groups = sorter.finish()?.groups(|row| row.key);
         let mut held: Vec<ParagraphRow> = Vec::new();

@@ -1,5 +1,5 @@
-//! Gathers the segments of a part whose anchors are shared: their bytes in `segments.bytes`, and for each bucket
-//! of anchors the sorted `segments-N.run` that says where they are and what they belong to.
+//! Gathers the segments of a part whose anchors are shared: their bytes in `segments.bytes`, and the sorted `segments.run` that says where
+//! they are and what they belong to.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use moe_shards::atomic::AtomicFile;
 use serde::{Deserialize, Serialize};
 
 use super::cut_rows::{AnchorRow, SegmentRow, SharedRow};
-use super::{PartParams, anchor, for_each_left};
+use super::{PartParams, for_each_left};
 use crate::error::{Error, Result};
 use crate::stage::inputs::{PlacedDocuments, inputs};
 use crate::stage::{Report, Stage};
@@ -22,13 +22,8 @@ pub struct SegmentParams {
     pub part: PartParams,
 }
 
-/// The anchors are dealt out to this many buckets, which are compared independently.
-pub const BUCKETS: u64 = 16;
-
-/// File of a bucket.
-pub fn bucket_file(bucket: u64) -> String {
-    format!("segments-{bucket:02}.run")
-}
+/// The sorted segments of a part.
+pub const SEGMENTS: &str = "segments.run";
 
 const READ_BYTES: usize = 1 << 20;
 
@@ -39,8 +34,8 @@ inputs! {
         part: PlacedDocuments,
         /// The folder of its anchors.
         anchors: PathBuf,
-        /// The folder of the anchors that are shared.
-        shared: PathBuf,
+        /// The folders of the anchors that are shared, in the order of their ranges.
+        shared: Vec<PathBuf>,
     }
 }
 
@@ -52,15 +47,12 @@ impl Stage for SegmentParams {
     /// The part is damaged or a write fails.
     fn run(&self, inputs: &SegmentInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let SegmentInputs { part, anchors, shared } = inputs;
-        let mut chosen = choose(
-            RunReader::open(&anchors.join(ANCHORS), READ_BYTES)?,
-            RunReader::open(&shared.join(SHARED), READ_BYTES)?,
-        )?;
+        let mut chosen = choose(RunReader::open(&anchors.join(ANCHORS), READ_BYTES)?, shared)?;
         chosen.sort_unstable_by_key(|segment| (segment.row, segment.start));
         let mut chosen = chosen.into_iter().peekable();
         let mut bytes = AtomicFile::create(&folder.join(SEGMENT_BYTES))?;
         let mut offset = 0;
-        let mut buckets: Vec<Vec<SegmentRow>> = vec![Vec::new(); BUCKETS as usize];
+        let mut rows = Vec::new();
         for_each_left(part, watch, |row, document, _| {
             while let Some(segment) = chosen.next_if(|segment| segment.row == row) {
                 let place = segment.start as usize..segment.end as usize;
@@ -69,7 +61,7 @@ impl Stage for SegmentParams {
                     Error::data(anchors, "does not belong to its part; delete this folder and rerun")
                 })?;
                 bytes.write(text)?;
-                buckets[(anchor::mix(!segment.key) % BUCKETS) as usize].push(SegmentRow {
+                rows.push(SegmentRow {
                     key: segment.key,
                     source: self.part.source,
                     variant: document.variant,
@@ -87,26 +79,27 @@ impl Stage for SegmentParams {
             Ok(())
         })?;
         bytes.commit()?;
-        for (bucket, mut rows) in buckets.into_iter().enumerate() {
-            rows.sort_unstable();
-            let mut run = RunWriter::create(&folder.join(bucket_file(bucket as u64)))?;
-            rows.into_iter().try_for_each(|row| run.push(row))?;
-            run.commit()?;
-        }
+        rows.sort_unstable();
+        let mut run = RunWriter::create(&folder.join(SEGMENTS))?;
+        rows.into_iter().try_for_each(|row| run.push(row))?;
+        run.commit()?;
         Ok(Report::default())
     }
 }
 
-/// Segments whose anchors are shared; both runs are sorted by anchor.
-fn choose(mut anchors: RunReader<AnchorRow>, mut shared: RunReader<SharedRow>) -> Result<Vec<AnchorRow>> {
+/// Segments whose anchors are shared; all runs are sorted by anchor, and the ranges of shared anchors ascend.
+fn choose(mut anchors: RunReader<AnchorRow>, shared: &[PathBuf]) -> Result<Vec<AnchorRow>> {
     let mut chosen = Vec::new();
-    let mut next = shared.next_row()?;
-    while let Some(row) = anchors.next_row()? {
-        while next.is_some_and(|shared| shared.key < row.key) {
-            next = shared.next_row()?;
-        }
-        if next.is_some_and(|shared| shared.key == row.key) {
-            chosen.push(row);
+    let mut row = anchors.next_row()?;
+    for folder in shared {
+        let mut shared = RunReader::<SharedRow>::open(&folder.join(SHARED), READ_BYTES)?;
+        while let Some(SharedRow { key }) = shared.next_row()? {
+            while let Some(anchor) = row.filter(|anchor| anchor.key <= key) {
+                if anchor.key == key {
+                    chosen.push(anchor);
+                }
+                row = anchors.next_row()?;
+            }
         }
     }
     Ok(chosen)

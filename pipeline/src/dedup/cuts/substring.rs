@@ -1,5 +1,5 @@
-//! Exact repeated substrings of one bucket of anchors. Windows with one anchor are all in one bucket, so nothing is lost
-//! between buckets, parts or batches, and buckets are compared on all cores.
+//! Exact repeated substrings of a range of anchors. Windows with one anchor are all in one range, so nothing is lost
+//! between ranges, parts or batches, and ranges are compared on all cores.
 //!
 //! Equal windows have equal anchors, so segments are compared group by group, a group being the segments with one anchor. Its windows
 //! are sorted by a hash, and those with equal hashes compared byte by byte: of equal windows the first in the order of documents
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::cut_rows::{HolderRow, MarkRow, SegmentRow};
-use super::segment::bucket_file;
+use super::segment::SEGMENTS;
 use super::{anchor, marks, sort_folder};
 use crate::error::{Error, Result};
 use crate::stage::inputs::inputs;
@@ -21,13 +21,14 @@ use crate::stage::{Report, Stage};
 use crate::tables::SEGMENT_BYTES;
 use crate::tables::rows::Blob;
 use crate::tables::sort::Sorter;
+use crate::tables::sort::range::KeyRange;
 use crate::watch::Watch;
 
 /// What to compare.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SubstringParams {
-    /// Which bucket.
-    pub bucket: u64,
+    /// Which anchors.
+    pub range: KeyRange,
     /// Bytes of a window.
     pub min_bytes: u32,
     /// Memory for a group and for sorting.
@@ -60,7 +61,8 @@ impl Stage for SubstringParams {
     fn run(&self, inputs: &SubstringInputs, folder: &Path, watch: &Watch) -> Result<Report> {
         let quarter = self.memory_bytes / 4;
         let mut sorter = Sorter::<SegmentRow>::new(&sort_folder(folder, "segments"), quarter, watch)?;
-        inputs.segments.iter().for_each(|folder| sorter.add_run(&folder.join(bucket_file(self.bucket))));
+        let (runs, range) = (inputs.segments.iter().map(|folder| folder.join(SEGMENTS)), self.range);
+        sorter.add_ranges(runs, move |row| range.side(row.key));
         let blobs = inputs
             .segments
             .iter()

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::config::{KeepCopy, ParagraphConfig, Split};
-use super::{PartParams, anchor, apply, marks, paragraph, segment, substring};
+use super::{PartParams, anchor, apply, paragraph, segment, substring};
 use crate::document::{DocumentId, Metadata, TextHash, family_of_text};
 use crate::stage::inputs::PlacedDocuments;
 use crate::stage::{self, Report, Task};
 use crate::tables::cuts::{Cuts, Method};
 use crate::tables::documents::{Document, DocumentWriter};
 use crate::tables::rows::{self, CutRow, FamilyRow, KeptRow, RemovedRow};
+use crate::tables::sort::range::KeyRange;
 use crate::tables::{CUTS, REMOVED};
 use crate::watch::Watch;
 
@@ -86,8 +87,11 @@ fn run(texts: &[Text<'_>], n_parts: usize, asked: Asked, min_chars_left: u64) ->
             });
             let inputs = paragraph::ParagraphMatchInputs { paragraphs: do_all(tasks.collect()) };
             let (min_documents, keep) = (config.min_documents, config.keep);
-            let params = paragraph::ParagraphMatchParams { min_documents, keep, memory_bytes };
-            (do_all(vec![Task::new(work, 0, 0, params, inputs)]), Method::Paragraph, None)
+            let tasks = KeyRange::all(n_parts).map(|range| {
+                let params = paragraph::ParagraphMatchParams { min_documents, keep, range, memory_bytes };
+                Task::new(work, range.index(), 0, params, inputs.clone())
+            });
+            (do_all(tasks.collect()), Method::Paragraph, None)
         }
         Asked::Substrings(min_bytes) => {
             let params = anchor::AnchorParams { min_bytes, memory_bytes };
@@ -97,31 +101,33 @@ fn run(texts: &[Text<'_>], n_parts: usize, asked: Asked, min_chars_left: u64) ->
                 .map(|(i, part)| Task::new(work, i, 0, anchor::Anchors(params.clone()), part.clone()));
             let anchors = do_all(tasks.collect());
             let inputs = anchor::SharedAnchorsInputs { anchors: anchors.clone() };
-            let shared = do_all(vec![Task::new(work, 0, 0, anchor::SharedAnchors(params.clone()), inputs)]);
+            let tasks = KeyRange::all(n_parts).map(|range| {
+                let params = anchor::SharedAnchors { range, memory_bytes };
+                Task::new(work, range.index(), 0, params, inputs.clone())
+            });
+            let shared = do_all(tasks.collect());
             let tasks = parts.iter().enumerate().map(|(i, part)| {
-                let (anchors, shared) = (anchors[i].clone(), shared[0].clone());
+                let (anchors, shared) = (anchors[i].clone(), shared.clone());
                 let inputs = segment::SegmentInputs { part: part.clone(), anchors, shared };
                 Task::new(work, i, 0, segment::SegmentParams { part: number(i) }, inputs)
             });
             let segments = do_all(tasks.collect());
-            let tasks = (0..segment::BUCKETS).map(|bucket| {
-                let params = substring::SubstringParams { bucket, min_bytes, memory_bytes };
+            let tasks = KeyRange::all(n_parts).map(|range| {
+                let params = substring::SubstringParams { range, min_bytes, memory_bytes };
                 let inputs = substring::SubstringInputs { segments: segments.clone() };
-                Task::new(work, bucket as usize, 0, params, inputs)
+                Task::new(work, range.index(), 0, params, inputs)
             });
             (do_all(tasks.collect()), Method::Substring, Some(min_bytes))
         }
     };
-    let params = marks::MarksParams { memory_bytes };
-    let marks = do_all(vec![Task::new(work, 0, 0, params, marks::MarksInputs { matches })]);
     let sources = vec!["s".to_owned(); n_parts];
     let mut outcomes = vec![None; texts.len()];
     let mut sum = Report::default();
     let tasks = parts.iter().enumerate().map(|(i, part)| {
         let (sources, method) = (sources.clone(), method.number());
         let params = apply::ApplyParams { part: i as u32, sources, method, min_bytes, min_chars_left };
-        let (marks, documents) = (marks[0].clone(), documents.clone());
-        Task::new(work, i, 0, params, apply::ApplyInputs { part: part.clone(), marks, documents })
+        let (matches, documents) = (matches.clone(), documents.clone());
+        Task::new(work, i, 0, params, apply::ApplyInputs { part: part.clone(), matches, documents })
     });
     let folders = do_all(tasks.collect());
     for (part, folder) in folders.iter().enumerate() {

@@ -11,13 +11,16 @@
 //! fastest where several chunks are sorted at once.
 
 pub mod merge;
+pub mod range;
 pub mod run;
 mod stream;
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::fs;
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rayon::slice::ParallelSliceMut;
@@ -74,10 +77,14 @@ impl Limits {
 }
 
 /// A run and whether it is ours to remove.
-struct Run {
+struct Run<R> {
     path: PathBuf,
     temporary: bool,
+    /// Which of its rows, as for [`RunReader::open_range`]; all of them when absent.
+    side: Option<Side<R>>,
 }
+
+type Side<R> = Arc<dyn Fn(&R) -> Ordering + Send + Sync>;
 
 /// A thread that sorts and writes a chunk; it returns the chunk, empty, to be filled again.
 type Worker<R> = JoinHandle<Result<Vec<R>>>;
@@ -89,7 +96,7 @@ pub struct Sorter<R> {
     watch: Watch,
     chunk: Vec<R>,
     workers: VecDeque<Worker<R>>,
-    runs: VecDeque<Run>,
+    runs: VecDeque<Run<R>>,
     n_files: usize,
 }
 
@@ -132,7 +139,18 @@ impl<R: Row + Copy + Send + 'static> Sorter<R> {
 
     /// Takes a run that [`RunWriter::commit`] made; it is read at the end and left in place.
     pub fn add_run(&mut self, path: &Path) {
-        self.runs.push_back(Run { path: path.to_owned(), temporary: false });
+        self.runs.push_back(Run { path: path.to_owned(), temporary: false, side: None });
+    }
+
+    /// Takes some rows of such runs: those that `side` finds equal, see [`RunReader::open_range`].
+    pub fn add_ranges(
+        &mut self,
+        paths: impl IntoIterator<Item = PathBuf>,
+        side: impl Fn(&R) -> Ordering + Send + Sync + 'static,
+    ) {
+        let side: Side<R> = Arc::new(side);
+        let runs = paths.into_iter().map(|path| Run { path, temporary: false, side: Some(side.clone()) });
+        self.runs.extend(runs);
     }
 
     /// All rows in ascending order.
@@ -160,7 +178,7 @@ impl<R: Row + Copy + Send + 'static> Sorter<R> {
             let merged = self.merge_to_run(runs)?;
             self.runs.push_back(merged);
         }
-        let runs: Vec<Run> = self.runs.drain(..).collect();
+        let runs: Vec<Run<R>> = self.runs.drain(..).collect();
         let merge = Merge::new(open(&runs, self.limits.read_bytes)?)?;
         Sorted::merging(merge, self.limits.batch_rows, mem::take(&mut self.folder))
     }
@@ -180,7 +198,7 @@ impl<R: Row + Copy + Send + 'static> Sorter<R> {
         let empty = empty.unwrap_or_else(|| Vec::with_capacity(self.limits.chunk_rows));
         let mut chunk = mem::replace(&mut self.chunk, empty);
         let path = self.next_path();
-        self.runs.push_back(Run { path: path.clone(), temporary: true });
+        self.runs.push_back(Run { path: path.clone(), temporary: true, side: None });
         let work = move || {
             chunk.sort_unstable();
             let mut run = RunWriter::temporary(&path)?;
@@ -195,7 +213,7 @@ impl<R: Row + Copy + Send + 'static> Sorter<R> {
     }
 
     /// Merges runs into one and removes those that are ours.
-    fn merge_to_run(&mut self, runs: Vec<Run>) -> Result<Run> {
+    fn merge_to_run(&mut self, runs: Vec<Run<R>>) -> Result<Run<R>> {
         let path = self.next_path();
         let mut merge: Merge<R> = Merge::new(open(&runs, self.limits.read_bytes)?)?;
         let mut merged = RunWriter::temporary(&path)?;
@@ -212,7 +230,7 @@ impl<R: Row + Copy + Send + 'static> Sorter<R> {
         for run in runs.iter().filter(|run| run.temporary) {
             fs::remove_file(&run.path).map_err(Error::io(&run.path, "remove"))?;
         }
-        Ok(Run { path, temporary: true })
+        Ok(Run { path, temporary: true, side: None })
     }
 }
 
@@ -232,9 +250,13 @@ fn join<R>(worker: Worker<R>) -> Result<Vec<R>> {
     }
 }
 
-fn open<R: Row + Copy>(runs: &[Run], read_bytes: usize) -> Result<Vec<RunReader<R>>> {
+fn open<R: Row + Copy>(runs: &[Run<R>], read_bytes: usize) -> Result<Vec<RunReader<R>>> {
     let buffer_bytes = (read_bytes / runs.len().max(1)).min(MAX_READ_BYTES);
-    runs.iter().map(|run| RunReader::open(&run.path, buffer_bytes)).collect()
+    let open = |run: &Run<R>| match &run.side {
+        None => RunReader::open(&run.path, buffer_bytes),
+        Some(side) => RunReader::open_range(&run.path, buffer_bytes, &**side),
+    };
+    runs.iter().map(open).collect()
 }
 
 fn remove_folder(folder: &Path) -> Result<()> {

@@ -14,6 +14,7 @@
 //! checksums, and that rows ascend, so a truncated, damaged or unsorted run is an error and never
 //! a missed duplicate.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -131,8 +132,10 @@ pub struct RunReader<R> {
     path: PathBuf,
     file: File,
     n_rows: u64,
-    /// Rows returned so far.
+    /// Number of the next row.
     n_read: u64,
+    /// Number of the row at which reading ends.
+    end: u64,
     /// Place in the file of the first byte after `buffer`.
     offset: u64,
     /// Whole blocks.
@@ -179,6 +182,7 @@ impl<R: Row + Copy> RunReader<R> {
             file,
             n_rows,
             n_read: 0,
+            end: n_rows,
             offset: 0,
             buffer: Vec::new(),
             next: 0,
@@ -188,14 +192,64 @@ impl<R: Row + Copy> RunReader<R> {
         })
     }
 
-    /// Rows in the run.
-    pub fn len(&self) -> u64 {
-        self.n_rows
+    /// Opens a run as [`RunReader::open`] does, to read only the rows that `side` finds equal: it says whether a row comes before them, is
+    /// one of them, or comes after them. Little else is read, and what is read is checked.
+    ///
+    /// # Errors
+    /// As [`RunReader::open`] and [`RunReader::next_row`].
+    pub fn open_range(
+        path: &Path,
+        buffer_bytes: usize,
+        side: impl Fn(&R) -> Ordering,
+    ) -> Result<RunReader<R>> {
+        let mut run = RunReader::open(path, buffer_bytes)?;
+        let start = run.partition_point(|row| side(row).is_lt())?;
+        run.end = run.partition_point(|row| side(row).is_le())?.max(start);
+        if start < run.end {
+            // From the beginning of its block.
+            let n_before = start % block_rows::<R>() as u64;
+            run.n_read = start - n_before;
+            run.offset = run.n_read / block_rows::<R>() as u64 * block_len::<R>() as u64;
+            run.next_block()?;
+            run.next += n_before as usize * R::BYTES;
+        }
+        run.n_read = start;
+        Ok(run)
     }
 
-    /// Whether there do not count.
+    /// Number of rows, all of them at the start, of which `is_before` is true.
+    fn partition_point(&self, is_before: impl Fn(&R) -> bool) -> Result<u64> {
+        let block_rows = block_rows::<R>() as u64;
+        let (mut low, mut high) = (0, self.n_rows.div_ceil(block_rows));
+        // Rows of blocks before `low` are counted in `point` as far as they are before; those from `high` on are not.
+        let mut point = 0;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let n_rows = block_rows.min(self.n_rows - middle * block_rows) as usize;
+            let mut block = vec![0; n_rows * R::BYTES + HASH_BYTES];
+            let offset = middle * block_len::<R>() as u64;
+            self.file.read_exact_at(&mut block, offset).map_err(Error::io(&self.path, "read"))?;
+            let rows = self.checked(&block, offset)?;
+            let n_before = rows.chunks_exact(R::BYTES).take_while(|row| is_before(&R::get(row))).count();
+            match n_before {
+                0 => high = middle,
+                n => {
+                    point = middle * block_rows + n as u64;
+                    low = if n == n_rows { middle + 1 } else { high };
+                }
+            }
+        }
+        Ok(point)
+    }
+
+    /// Rows to be read.
+    pub fn len(&self) -> u64 {
+        self.end - self.n_read
+    }
+
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.n_rows == 0
+        self.len() == 0
     }
 
     /// The next row, or `None` after the last.
@@ -203,7 +257,7 @@ impl<R: Row + Copy> RunReader<R> {
     /// # Errors
     /// A write fails, a block is damaged, or a row is less than the one before it.
     pub fn next_row(&mut self) -> Result<Option<R>> {
-        if self.next == self.block_end && !self.next_block()? {
+        if self.n_read == self.end || self.next == self.block_end && !self.next_block()? {
             return Ok(None);
         }
         let row = R::get(&self.buffer[self.next..self.next + R::BYTES]);
@@ -225,18 +279,27 @@ impl<R: Row + Copy> RunReader<R> {
         let start = if self.block_end == 0 { 0 } else { self.block_end + HASH_BYTES };
         let start = if start == self.buffer.len() { self.fill(rows_left)? } else { start };
         let n_bytes = rows_left.min(block_rows::<R>() as u64) as usize * R::BYTES;
-        let (rows, hash) = self.buffer[start..start + n_bytes + HASH_BYTES].split_at(n_bytes);
-        if xxh3_64(rows).to_le_bytes() != *hash {
-            let from = self.offset - (self.buffer.len() - start) as u64;
-            let to = from + n_bytes as u64;
-            return Err(damaged(&self.path, format!("bytes {from}..{to} do not match their checksum")));
-        }
+        let place = self.offset - (self.buffer.len() - start) as u64;
+        self.checked(&self.buffer[start..start + n_bytes + HASH_BYTES], place)?;
         (self.next, self.block_end) = (start, start + n_bytes);
         Ok(true)
     }
 
+    /// The rows of a block that is at `offset` of the file.
+    fn checked<'a>(&self, block: &'a [u8], offset: u64) -> Result<&'a [u8]> {
+        let (rows, hash) = block.split_at(block.len() - HASH_BYTES);
+        if xxh3_64(rows).to_le_bytes() != *hash {
+            let to = offset + rows.len() as u64;
+            return Err(damaged(&self.path, format!("bytes {offset}..{to} do not match their checksum")));
+        }
+        Ok(rows)
+    }
+
     /// Reads the next blocks into the buffer; returns their start in it.
     fn fill(&mut self, rows_left: u64) -> Result<usize> {
+        // As many as it takes to reach the end.
+        let wanted = (self.end - self.n_read).next_multiple_of(block_rows::<R>() as u64);
+        let rows_left = rows_left.min(wanted);
         let blocks_left = rows_left.div_ceil(block_rows::<R>() as u64);
         let bytes_left = rows_left * R::BYTES as u64 + blocks_left * HASH_BYTES as u64;
         self.buffer.resize(bytes_left.min(self.buffer_bytes as u64) as usize, 0);
@@ -288,6 +351,53 @@ mod tests {
             for buffer_bytes in [0, 70_000, 140_000, 1 << 20] {
                 assert_eq!(read(&path, buffer_bytes).unwrap(), expected);
             }
+        }
+    }
+
+    #[test]
+    fn a_range_has_the_rows_that_it_asks_for_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        for n_rows in [0, 1, 4096, 4097, 20_000] {
+            // Each key twice.
+            let mut run = RunWriter::create(&path).unwrap();
+            (0..n_rows).for_each(|i| run.push(BandRow { key: i / 2, document: i }).unwrap());
+            run.commit().unwrap();
+            for (from, to) in [
+                (0, 0),
+                (0, 1),
+                (7, 7),
+                (2048, 2049),
+                (2047, 5000),
+                (9999, 10_000),
+                (0, 20_000),
+                (30_000, 30_001),
+            ] {
+                let side = |row: &BandRow| match row.key {
+                    key if key < from => Ordering::Less,
+                    key if key < to => Ordering::Equal,
+                    _ => Ordering::Greater,
+                };
+                for buffer_bytes in [0, 1 << 20] {
+                    let mut run = RunReader::open_range(&path, buffer_bytes, side).unwrap();
+                    let expected: Vec<u64> = (0..n_rows).filter(|i| (from..to).contains(&(i / 2))).collect();
+                    assert_eq!((run.len(), run.is_empty()), (expected.len() as u64, expected.is_empty()));
+                    let mut found = Vec::new();
+                    while let Some(row) = run.next_row().unwrap() {
+                        found.push(row.document);
+                    }
+                    assert_eq!(found, expected, "{from}..{to} of {n_rows}");
+                }
+            }
+        }
+        // Damage that the search meets, and damage in what is read.
+        let good = std::fs::read(&path).unwrap();
+        for (at, key) in [(2 * 65_544 + 9, 6000), (9, 10)] {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            let error = RunReader::open_range(&path, 0, |row: &BandRow| row.key.cmp(&key)).unwrap_err();
+            assert!(error.to_string().contains("do not match their checksum"), "{error}");
         }
     }
 

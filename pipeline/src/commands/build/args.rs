@@ -1,18 +1,23 @@
-//! Flags of `build`: types only.
+//! Flags of `moe-data build`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+#[cfg(feature = "cluster")]
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+#[cfg(feature = "cluster")]
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use moe_data::commands::build::{BuildArgs, EngineArgs};
-use moe_data::mix::count;
-use moe_data::prepare::InputFilters;
-use moe_data::recipe::ByteSize;
+use clap::{Args, Parser, ValueEnum};
+
+use crate::error::{Error, Result};
+use crate::objects;
+use crate::prepare::InputFilters;
+use crate::recipe::ByteSize;
 
 /// Flags of `build`.
-#[derive(Debug, Args)]
-pub struct Build {
+#[derive(Clone, Debug, Args)]
+pub struct BuildArgs {
     /// Recipe file [default: configs/build.toml]
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
@@ -20,18 +25,9 @@ pub struct Build {
     /// source named after its stem
     #[arg(long, value_name = "PATH")]
     pub input: Vec<PathBuf>,
-    /// Read only the files of --input that match this pattern, as in a .gitignore; may be repeated
-    #[arg(long, value_name = "PATTERN", requires = "input")]
-    pub include: Vec<String>,
-    /// Skip files of --input that match this pattern, as in a .gitignore; may be repeated
-    #[arg(long, value_name = "PATTERN", requires = "input")]
-    pub exclude: Vec<String>,
-    /// Skip files of --input that a .gitignore in its folders covers
-    #[arg(long, requires = "input")]
-    pub gitignore: bool,
-    /// Read at most N records of each source, such as 10K, to try out a recipe
-    #[arg(long, value_name = "N", value_parser = parse_limit)]
-    pub limit: Option<u64>,
+    /// Which files and records are read
+    #[command(flatten)]
+    pub filters: InputFilters,
     /// Output folder of another build, whose documents are left out; may be repeated
     #[arg(long, value_name = "DIR")]
     pub against: Vec<PathBuf>,
@@ -62,8 +58,8 @@ pub struct Build {
     #[arg(long, visible_alias = "collect", conflicts_with_all = ["dry_run", "fresh"])]
     pub plan_tasks: bool,
     /// Who does the tasks of the build: this process, or executors of Apache Ballista, which are moe-data executor
-    #[arg(long, value_name = "ENGINE", value_enum, default_value_t = Engine::Local, conflicts_with_all = ["dry_run", "plan_tasks"])]
-    pub engine: Engine,
+    #[arg(long, value_name = "ENGINE", value_enum, default_value_t = EngineName::Local, conflicts_with_all = ["dry_run", "plan_tasks"])]
+    pub engine: EngineName,
     /// Where executors find this build; only on a network that you trust: whoever reaches the port can have executors run tasks
     /// [default: 127.0.0.1:50050]
     #[arg(long, value_name = "IP:PORT", requires = "engine")]
@@ -87,67 +83,90 @@ pub struct Build {
 
 /// Who does the tasks of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Engine {
+pub enum EngineName {
     /// This process.
     Local,
     /// Executors of Apache Ballista.
     Ballista,
 }
 
-/// Where executors look for a build.
+/// Where executors look for a build that does not say.
+#[cfg(feature = "cluster")]
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50050);
+#[cfg(feature = "cluster")]
 const EXECUTOR_TIMEOUT_SECONDS: u64 = 20;
 
-impl From<Build> for BuildArgs {
-    fn from(flags: Build) -> BuildArgs {
-        BuildArgs {
-            recipe: flags.recipe,
-            input: flags.input,
-            filters: InputFilters {
-                include: flags.include,
-                exclude: flags.exclude,
-                gitignore: flags.gitignore,
-                limit: flags.limit,
-            },
-            against: flags.against,
-            out: flags.out,
-            threads: flags.threads.map(usize::from),
-            memory: flags.memory,
-            strict: flags.strict,
-            fresh: flags.fresh,
-            work: flags.work,
-            verify_every: flags.verify_every,
-            plan_tasks: flags.plan_tasks,
-            engine: match flags.engine {
-                Engine::Local => EngineArgs::Local,
-                Engine::Ballista => EngineArgs::Ballista {
-                    listen: flags.listen.unwrap_or(LISTEN),
-                    executor_timeout: Duration::from_secs(
-                        flags.executor_timeout.unwrap_or(EXECUTOR_TIMEOUT_SECONDS),
-                    ),
-                },
-            },
-            text_only: flags.text_only,
-            dry_run: flags.dry_run,
-            sample: flags.sample,
-            json: flags.json,
+impl BuildArgs {
+    /// The flags that these words are, without `moe-data build` in front.
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: they are not flags of `build`.
+    pub fn parse(words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<BuildArgs> {
+        #[derive(Parser)]
+        #[command(bin_name = "moe-data build", no_binary_name = true)]
+        struct Build {
+            #[command(flatten)]
+            args: BuildArgs,
+        }
+        let words = words.into_iter().map(Into::into);
+        Build::try_parse_from(words).map(|build| build.args).map_err(|answer| {
+            Error::Usage(answer.render().to_string().trim_start_matches("error: ").trim_end().to_owned())
+        })
+    }
+
+    /// The folder in which the output is made.
+    ///
+    /// # Errors
+    /// [`Error::Usage`]: a URL without a folder, or an unexpected folder.
+    pub fn folder(&self) -> Result<&Path> {
+        match (objects::is_url(&self.out), &self.work) {
+            (false, None) => Ok(&self.out),
+            (true, Some(folder)) => Ok(folder),
+            (true, None) => Err(Error::Usage(format!(
+                "--out {} needs --work DIR: a folder on this machine, in which the output is made",
+                self.out.display()
+            ))),
+            (false, Some(_)) => {
+                let message = "--work only applies to --out URL; a folder given as --out also holds the work";
+                Err(Error::Usage(message.to_owned()))
+            }
         }
     }
-}
 
-/// A count above 0.
-fn parse_limit(text: &str) -> Result<u64, String> {
-    match count::parse_u64(text)? {
-        0 => Err("expected 1 record or more".to_owned()),
-        n => Ok(n),
+    /// Where executors find the build.
+    #[cfg(feature = "cluster")]
+    pub(super) fn address(&self) -> SocketAddr {
+        self.listen.unwrap_or(LISTEN)
+    }
+
+    /// How long an executor may be silent before others do its tasks.
+    #[cfg(feature = "cluster")]
+    pub(super) fn silence(&self) -> Duration {
+        Duration::from_secs(self.executor_timeout.unwrap_or(EXECUTOR_TIMEOUT_SECONDS))
     }
 }
 
 /// A number above 0, up to 1.
-fn parse_share(text: &str) -> Result<f64, String> {
+fn parse_share(text: &str) -> std::result::Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| format!("`{text}` is not a number such as 0.01"))?;
     match share > 0.0 && share <= 1.0 {
         true => Ok(share),
         false => Err(format!("{share} is out of range; expected more than 0, up to 1")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_flags_of_a_build_and_nothing_else() {
+        let args = BuildArgs::parse(["--plan-tasks", "--out", "o", "--threads", "2"]).unwrap();
+        assert_eq!((args.plan_tasks, args.threads, args.out), (true, Some(2), PathBuf::from("o")));
+        let refused = |words: &[&str]| BuildArgs::parse(words).unwrap_err().to_string();
+        assert!(refused(&["--thread", "2"]).starts_with("unexpected argument '--thread'"));
+        assert!(refused(&["--sample", "2"]).contains("out of range"));
+        assert!(refused(&["--listen", "127.0.0.1:1"]).contains("--engine"));
+        assert!(refused(&["--limit", "0", "--input", "x"]).contains("expected 1 record or more"));
     }
 }
