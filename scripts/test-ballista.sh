@@ -187,13 +187,16 @@ stop_when driver is_partly_done
 end driver KILL
 # What an executor has begun it brings to an end, without a driver.
 while compgen -G "again/work/*/*.tries" > /dev/null; do sleep 0.1; done
+# Longer than Ballista's own executors wait.
+sleep 15
 n_done=$(compgen -G "again/work/*/*/report.json" | wc -l)
 start_build again
 finish_build
 same again
 done_twice=$(for name in one four; do tail -n "+$(($(cat log/$name.before) + 1))" log/$name; done | grep "is done" | sort | uniq -d)
 [ -z "$done_twice" ] || { echo "done twice: $done_twice"; exit 1; }
-step "the same bytes after the driver died with $n_done tasks done, which were not repeated"
+for name in one four; do grep -q "^  task .* is done: again/" <(tail -n "+$(($(cat log/$name.before) + 1))" log/$name); done
+step "the same bytes after the driver died with $n_done tasks done, which were not repeated, by executors that waited for it"
 
 # A task that cannot be done: where its attempts should be is a file.
 status=0
@@ -218,8 +221,8 @@ step "a task that cannot be done is named with its cause; without the cause, the
 
 for name in one four; do
     end $name TERM
-    [ "$ended" = 130 ]
-    [ -z "$(ls rows-$name)" ]
+    [ "$ended" = 130 ] || { echo "executor $name: exit code $ended"; exit 1; }
+    [ -z "$(ls rows-$name)" ] || { find "rows-$name" | head -n 40; exit 1; }
 done
 said=$(wc -l < log/driver)
 start_build interrupted

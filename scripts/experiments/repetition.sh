@@ -6,3 +6,5 @@
 programs
 cd "$repo"
 python3 scripts/experiments/run.py docs/experiments/repetition.toml --programs "$programs" "$@"
+# Only when nothing is made elsewhere, or made smaller.
+[[ " $* " == *" --scale "* || " $* " == *" --steps "* || " $* " == *" --dry-run "* ]] || python3 scripts/experiments/worth.py docs/experiments/repetition.toml
