@@ -3,12 +3,14 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ballista_core::registry::BallistaFunctionRegistry;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
+use ballista_executor::executor_server::TERMINATING;
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
@@ -61,11 +63,55 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub fn execute(config: &ExecutorConfig, started: impl FnOnce(SocketAddr)) -> Result<(), Error> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| Error::Failed(format!("cannot start threads: {e}")))?;
-    let [flight, grpc] = [free_address(config.listen)?, free_address(config.listen)?];
     let mut registry = BallistaFunctionRegistry::default();
     let function = tasks::function(config.run.clone());
     registry.scalar_functions.insert(tasks::FUNCTION.to_owned(), Arc::new(function));
-    let process = ExecutorProcessConfig {
+    let outcome = runtime.block_on(work(config, Arc::new(registry), started));
+    // A task that is still at work would keep the process from ending.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Ballista ends an executor that its driver gave up, as after a long stop, and one whose driver did not answer five times in a row. Another
+/// one then takes its place, until patience ends.
+async fn work(
+    config: &ExecutorConfig,
+    registry: Arc<BallistaFunctionRegistry>,
+    started: impl FnOnce(SocketAddr),
+) -> Result<(), Error> {
+    let address = format!("{}:{}", config.driver_host, config.driver_port);
+    let mut started = Some(started);
+    let mut gone = pin!(until_gone(&address, config.patience));
+    loop {
+        let addresses = [free_address(config.listen)?, free_address(config.listen)?];
+        if let Some(started) = started.take() {
+            started(addresses[0]);
+        }
+        tokio::select! {
+            ended = start_executor_process(Arc::new(process(config, addresses, registry.clone()))) => match ended {
+                Err(e) => return Err(Error::Failed(format!("the executor ended: {e}"))),
+                Ok(()) if config.stop.load(Ordering::Relaxed) => return Ok(()),
+                Ok(()) => {}
+            },
+            () = until_stopped(&config.stop) => return Ok(()),
+            was_there = &mut gone => return match was_there {
+                true => Ok(()),
+                false => Err(Error::NoDriver { address: address.clone(), seconds: config.patience.as_secs() }),
+            },
+        }
+        // Of the process, not of the executor that ended.
+        TERMINATING.store(false, Ordering::Release);
+        sleep(LOOK).await;
+    }
+}
+
+/// An executor of Ballista, with an id of its own.
+fn process(
+    config: &ExecutorConfig,
+    [flight, grpc]: [SocketAddr; 2],
+    registry: Arc<BallistaFunctionRegistry>,
+) -> ExecutorProcessConfig {
+    ExecutorProcessConfig {
         bind_host: host(config.listen),
         // Otherwise the driver takes the address that it sees.
         external_host: config.listen.is_loopback().then(|| host(config.listen)),
@@ -81,26 +127,9 @@ pub fn execute(config: &ExecutorConfig, started: impl FnOnce(SocketAddr)) -> Res
         grpc_max_decoding_message_size: MAX_MESSAGE_BYTES,
         grpc_max_encoding_message_size: MAX_MESSAGE_BYTES,
         executor_heartbeat_interval_seconds: 2,
-        override_function_registry: Some(Arc::new(registry)),
+        override_function_registry: Some(registry),
         ..ExecutorProcessConfig::default()
-    };
-    started(flight);
-    let address = format!("{}:{}", config.driver_host, config.driver_port);
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            ended = start_executor_process(Arc::new(process)) => {
-                ended.map_err(|e| Error::Failed(format!("the executor ended: {e}")))
-            }
-            () = until_stopped(&config.stop) => Ok(()),
-            was_there = until_gone(&address, config.patience) => match was_there {
-                true => Ok(()),
-                false => Err(Error::NoDriver { address: address.clone(), seconds: config.patience.as_secs() }),
-            },
-        }
-    });
-    // A task that is still at work would keep the process from ending.
-    runtime.shutdown_background();
-    outcome
+    }
 }
 
 /// Returns when nobody has listened at `address` for as long as `patience`, and whether anybody ever did.

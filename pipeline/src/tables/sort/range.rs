@@ -13,15 +13,15 @@ pub struct KeyRange {
     bits: u32,
 }
 
-/// Ranges of each part: small corpora have few parts, and as many cores.
-const PER_PART: usize = 4;
-/// More ranges would read too little of each run.
-const MAX_BITS: u32 = 10;
+/// Small corpora have few parts, and a machine has several cores.
+const MIN_RANGES: usize = 4;
+/// More would read too little of each run.
+const MAX_RANGES: usize = 1024;
 
 impl KeyRange {
-    /// The ranges for a corpus of so many parts, in ascending order: four for each part, or a few more, up to 1,024.
+    /// The ranges for a corpus of so many parts, in ascending order: about as many.
     pub fn all(n_parts: usize) -> impl ExactSizeIterator<Item = KeyRange> {
-        let bits = (n_parts.max(1) * PER_PART).next_power_of_two().ilog2().min(MAX_BITS);
+        let bits = n_parts.clamp(MIN_RANGES, MAX_RANGES).next_power_of_two().ilog2();
         (0..1 << bits).map(move |index| KeyRange { index, bits })
     }
 
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn every_key_is_in_one_range_and_ranges_ascend() {
-        for (n_parts, n_ranges) in [(0, 4), (1, 4), (3, 16), (16, 64), (255, 1024), (1 << 20, 1024)] {
+        for (n_parts, n_ranges) in [(0, 4), (1, 4), (5, 8), (16, 16), (1000, 1024), (1 << 20, 1024)] {
             let ranges: Vec<KeyRange> = KeyRange::all(n_parts).collect();
             assert_eq!(ranges.len(), n_ranges);
             for key in [0, 1, u64::MAX / 3, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX] {
