@@ -26,7 +26,7 @@ pub struct ExecutorArgs {
     #[arg(long, value_name = "DIR")]
     pub work_dir: Option<PathBuf>,
     /// Memory for what tasks could as well leave on the disk, at least 14MB for each [default: 1GiB]; the result does not depend on it
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = super::parse_memory)]
     pub memory: Option<ByteSize>,
     /// Address of this machine at which the build and other executors fetch rows: 0.0.0.0 for all of them, and only on a network
     /// that you trust

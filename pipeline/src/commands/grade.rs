@@ -12,9 +12,10 @@ use clap::Args;
 use moe_llm::{Cache, Client};
 use moe_shards::atomic::AtomicFile;
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::cluster::Share;
-use crate::commands::server::{ServerArgs, lead, sound, take_shares, warn_of_shares};
+use crate::commands::server::{ServerArgs, lead, remove_shares, sound, take_shares, warn_of_shares};
 use crate::commands::share::{Array, share_of};
 use crate::error::{Error, Result};
 use crate::grade::agreement::{Agreement, GOOD};
@@ -124,14 +125,14 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
     let client = server.map(|url| args.server.client(url)).transpose()?;
     let share = args.array.map(|array| share_of(Some(array))).transpose()?;
     let chosen = args.max_docs.map(|n| files.choose(n, args.seed)).transpose()?;
-    let draw = Draw { files, chosen, share };
+    let draw = Draw { files, chosen };
     let mut cache = open_cache(args, share, printer)?;
 
     if let (Some(url), Some(client)) = (server, &client) {
         let (model, rubric) = (&args.model, &judge.rubric.name);
         let which = share.map_or_else(String::new, |Share { index, of }| format!("share {index} of {of}: "));
         printer.note(&format!("{which}asking {model} at {url} by the rubric `{rubric}`"));
-        ask(&judge, &draw, client, &mut cache, printer, &stop)?;
+        ask(&judge, &draw, share, client, &mut cache, printer, &stop)?;
     }
     if share.is_some() {
         printer.note(
@@ -183,14 +184,19 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
 fn open_cache(args: &GradeArgs, share: Option<Share>, printer: &Printer) -> Result<Cache> {
     let cache = match (share, &args.server.base_url) {
         (Some(Share { index, of }), _) => Cache::open_share(&args.cache, index, of)?,
-        (None, _) if args.collect => {
-            let shares = Cache::shares(&args.cache)?;
+        (None, _) if args.collect && !Cache::shares(&args.cache)?.is_empty() => {
             let mut cache = Cache::open(&args.cache)?;
-            take_shares(&mut cache, &shares, printer, |_| Ok(()))?;
+            let taken = take_shares(&mut cache, &args.cache, printer)?;
+            // The cache has everything now.
+            remove_shares(taken, None, printer)?;
+            Cache::clear_shares(&args.cache, None)?;
             cache
         }
         (None, server) => {
-            warn_of_shares(&args.cache, printer)?;
+            if args.collect {
+                printer.note(&format!("{}: there are no shares to collect", args.cache.display()));
+            }
+            warn_of_shares(&args.cache, None, printer)?;
             match server {
                 Some(_) => Cache::open(&args.cache)?,
                 None => Cache::open_read_only(&args.cache)?,
@@ -205,14 +211,11 @@ struct Draw {
     files: Files,
     /// Positions of the drawn documents; all when absent.
     chosen: Option<BTreeSet<usize>>,
-    /// Of these, every so manieth.
-    share: Option<Share>,
 }
 
 impl Draw {
     fn has(&self, place: usize) -> bool {
-        let is_in_share = self.share.is_none_or(|share| place % share.of == share.index);
-        is_in_share && self.chosen.as_ref().is_none_or(|chosen| chosen.contains(&place))
+        self.chosen.as_ref().is_none_or(|chosen| chosen.contains(&place))
     }
 
     fn each(&self, printer: &Printer, mut see: impl FnMut(Document) -> Result<()>) -> Result<()> {
@@ -240,24 +243,34 @@ impl Draw {
 fn ask(
     judge: &Judge,
     draw: &Draw,
+    share: Option<Share>,
     client: &Client,
     cache: &mut Cache,
     printer: &Printer,
     stop: &AtomicBool,
 ) -> Result<()> {
     let broken = RefCell::new(None);
+    // By the text, so that equal texts are asked about once.
+    let is_in_share = |text: &str| {
+        share.is_none_or(|share| xxh3_64(text.as_bytes()) % share.of as u64 == share.index as u64)
+    };
+    let is_asked = |place: usize, document: &Result<Document>| match document {
+        Ok(document) => draw.has(place) && is_in_share(&document.text),
+        Err(_) => true,
+    };
     let documents = draw.files.documents().enumerate();
-    let hearings = documents.filter(|(place, document)| document.is_err() || draw.has(*place)).map_while(
-        |(_, document)| match document {
-            Ok(document) => Some(judge.hear(&document.text)),
-            Err(error) => {
-                broken.replace(Some(error));
-                None
+    let hearings =
+        documents.filter(|(place, document)| is_asked(*place, document)).map_while(|(_, document)| {
+            match document {
+                Ok(document) => Some(judge.hear(&document.text)),
+                Err(error) => {
+                    broken.replace(Some(error));
+                    None
+                }
             }
-        },
-    );
+        });
     let n_chosen = draw.chosen.as_ref().map_or(0, BTreeSet::len);
-    let n_asked = draw.share.map_or(n_chosen, |share| n_chosen.div_ceil(share.of));
+    let n_asked = share.map_or(n_chosen, |share| n_chosen.div_ceil(share.of));
     let bar = printer.work_bar("grade", n_asked as u64, "documents");
     if draw.chosen.is_none() {
         bar.unset_length();

@@ -32,6 +32,17 @@ pub mod why;
 use crate::engine::LocalEngine;
 use crate::error::Result;
 use crate::recipe::ByteSize;
+use crate::tables::sort::MIN_MEMORY_BYTES;
+
+/// A value of `--memory`.
+fn parse_memory(text: &str) -> std::result::Result<ByteSize, String> {
+    match text.parse::<ByteSize>().map_err(|e| e.to_string())? {
+        memory if memory.0 < MIN_MEMORY_BYTES => {
+            Err(format!("{memory} is too little; expected 1MiB or more"))
+        }
+        memory => Ok(memory),
+    }
+}
 
 /// This machine as an engine: threads, one for each core unless given, and memory for what could also be on disk.
 ///

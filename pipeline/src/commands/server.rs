@@ -1,7 +1,8 @@
 //! Shared by the verbs that ask a language model: the client, its progress, and its results.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -120,37 +121,58 @@ pub(super) fn sound(cache: Cache, printer: &Printer) -> Cache {
     cache
 }
 
-/// Takes over the answers of shares, which their folders lose; `release` removes what else the caller put there.
+/// Takes over the answers of the shares of the cache in `dir`, and returns those of which nothing else is left to take.
 ///
 /// # Errors
 /// A share is still being asked, or a file cannot be used.
-pub(super) fn take_shares(
-    cache: &mut Cache,
-    shares: &[PathBuf],
-    printer: &Printer,
-    release: impl Fn(&Path) -> Result<()>,
-) -> Result<()> {
+pub(super) fn take_shares(cache: &mut Cache, dir: &Path, printer: &Printer) -> Result<Vec<Cache>> {
     // All of them first, so that none is taken while another is being written.
-    let opened: Vec<Cache> =
+    let shares = Cache::shares(dir)?;
+    let shares: Vec<Cache> =
         shares.iter().map(|share| Ok(sound(Cache::open(share)?, printer))).collect::<Result<_>>()?;
-    let (mut n_new, mut n_poisoned) = (0, 0);
-    for share in opened {
-        let taken = cache.take(&share)?;
+    let (mut n_new, mut n_poisoned, mut n_shares) = (0, 0, BTreeMap::<usize, BTreeSet<usize>>::new());
+    for share in &shares {
+        let taken = cache.take(share)?;
         n_new += taken.completions;
         n_poisoned += taken.poisoned;
-        release(share.dir())?;
-        share.delete()?;
+        if let Some((index, of)) = Cache::share_of(share.dir()) {
+            n_shares.entry(of).or_default().insert(index);
+        }
     }
-    printer.note(&format!("{n_new} answers of {} shares, {n_poisoned} requests given up", shares.len()));
+    printer.note(&format!("answers taken over: {n_new}, requests given up: {n_poisoned}"));
+    for (of, found) in n_shares {
+        let missing: Vec<String> =
+            (0..of).filter(|index| !found.contains(index)).map(|index| index.to_string()).collect();
+        if !missing.is_empty() {
+            printer
+                .warn(&format!("of {of} shares, these have no answers to take over: {}", missing.join(", ")));
+        }
+    }
+    Ok(shares)
+}
+
+/// Removes shares that were taken over, and their file `settings`. Those with damage stay, so that it can be mended.
+///
+/// # Errors
+/// A file cannot be removed.
+pub(super) fn remove_shares(shares: Vec<Cache>, settings: Option<&str>, printer: &Printer) -> Result<()> {
+    for share in shares {
+        if share.opened().damaged_lines > 0 {
+            printer.warn(&format!("{} stays, because of its damage", share.dir().display()));
+            continue;
+        }
+        share.delete(settings)?;
+    }
     Ok(())
 }
 
-/// Warns about answers that are not taken over yet, and would be asked again.
+/// Warns about answers that are not taken over yet, and would be asked again: those of other numbers of shares than `of`.
 ///
 /// # Errors
 /// The folder of the cache cannot be listed.
-pub(super) fn warn_of_shares(cache: &Path, printer: &Printer) -> Result<()> {
-    let shares = Cache::shares(cache)?;
+pub(super) fn warn_of_shares(cache: &Path, of: Option<usize>, printer: &Printer) -> Result<()> {
+    let mut shares = Cache::shares(cache)?;
+    shares.retain(|share| Cache::share_of(share).map(|(_, of)| of) != of);
     if let Some(first) = shares.first() {
         let n = shares.len();
         printer.warn(&format!(

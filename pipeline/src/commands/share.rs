@@ -21,6 +21,7 @@ impl FromStr for Array {
             Some((index, of)) => number(index).zip(number(of)).map(|(index, of)| (Some(index), of)),
             None => number(text).map(|of| (None, of)),
         };
+        let parsed = parsed.filter(|&(_, of)| of > 0);
         parsed.map(|(index, of)| Array { index, of }).ok_or_else(|| {
             format!("`{text}` is not a share; expected I/N, such as 0/16, or the number of shares")
         })

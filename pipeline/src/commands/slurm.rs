@@ -114,6 +114,7 @@ fn submit(args: &SubmitArgs, printer: &Printer) -> Result<()> {
         ));
     }
     let out = build.folder()?;
+    build::check(&build, printer)?;
     let memory = build.memory.map(|memory| memory.0);
     let submission = Submission { out, build: &words, memory, settings: &args.settings };
     if args.dry_run {
@@ -121,7 +122,7 @@ fn submit(args: &SubmitArgs, printer: &Printer) -> Result<()> {
         printer.data(&format!("{driver}\n{tasks}"));
         return Ok(());
     }
-    build::check(&build, printer)?;
+    build::mark(&build)?;
     let id = submission.submit()?;
     let out = out.display();
     printer.note(&format!("submitted: driver job {id}\nnext: moe-data slurm status {out}"));

@@ -39,7 +39,7 @@ pub struct TaskArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// Memory for data that tasks could also keep on disk, at least 1MiB [default: 1GiB]; the result does not depend on it
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = super::parse_memory)]
     pub memory: Option<ByteSize>,
     /// Which list the share is of, and where its output goes
     #[command(flatten)]

@@ -284,24 +284,52 @@ fn shares_that_are_asked_at_once_give_what_one_process_gives() {
     ask("1/3");
     assert_eq!(server.asked(), 2 * n_questions);
     assert!(!scratch.path("out/rephrase/ledger.json").exists());
+    fs::write(scratch.path("out/rephrase/settings.json"), "{\"mine\":1}").unwrap();
+    scratch.fail(&["rephrase", "collect"], 2);
+    fs::remove_file(scratch.path("out/rephrase/settings.json")).unwrap();
     scratch.ok(&["rephrase", "collect"]);
     assert_eq!(made(&scratch), expected);
     assert!(!scratch.path("out/rephrase/cache/shares").exists());
     let said = scratch.fail(&["rephrase", "collect"], 2);
     assert!(said.err.contains("no shares to collect"), "{}", said.err);
 
+    // What cannot work is refused before anything is taken.
+    ask("0/2");
+    ask("1/2");
+    let shares = scratch.path("out/rephrase/cache/shares");
+    fs::rename(scratch.path("styles"), scratch.path("moved")).unwrap();
+    scratch.fail(&["rephrase", "collect"], 2);
+    assert_eq!(fs::read_dir(&shares).unwrap().count(), 2);
+    scratch.ok(&["rephrase", "collect", "--styles-dir", "moved"]);
+    fs::rename(scratch.path("moved"), scratch.path("styles")).unwrap();
+    assert!(!shares.exists());
+    assert_eq!(made(&scratch), expected);
+
+    // A damaged share is taken as far as it is whole, and stays.
+    ask("0/1");
+    let segment = shares.join("0-of-1/completions-00000.jsonl");
+    let whole = fs::read(&segment).unwrap();
+    fs::write(&segment, [&whole[..], b"{\"check\":\"damaged\"}\n"].concat()).unwrap();
+    let said = scratch.ok(&["rephrase", "collect"]);
+    assert!(said.err.contains("0-of-1 stays, because of its damage"), "{}", said.err);
+    fs::write(&segment, whole).unwrap();
+    scratch.ok(&["rephrase", "collect"]);
+    assert!(!shares.exists());
+
     // Nothing is asked twice, by other shares or by a single process; answers that are not collected are mentioned.
     ask("1/2");
     assert_eq!(server.asked(), 2 * n_questions);
+    let said = scratch.ok(&args(&server, &["--license", "CC0", "--array", "0/3"]));
+    assert!(said.err.contains("1-of-2") && said.err.contains("not collected yet"), "{}", said.err);
     let said = scratch.ok(&["rephrase", "validate"]);
-    assert!(said.err.contains("answers of 1 shares") && said.err.contains("1-of-2"), "{}", said.err);
+    assert!(said.err.contains("answers of 2 shares") && said.err.contains("1-of-2"), "{}", said.err);
     scratch.ok(&args(&server, &["--license", "CC0"]));
     assert_eq!((server.asked(), made(&scratch)), (2 * n_questions, expected));
 
     // All shares have the same settings, which the collected answers are judged with.
     scratch.ok(&args(&server, &["--array", "0/2"]));
     let said = scratch.fail(&["rephrase", "collect"], 2);
-    assert!(said.err.contains("0-of-2") && said.err.contains("different settings"), "{}", said.err);
+    assert!(said.err.contains("0-of-2") && said.err.contains("different settings (licence)"), "{}", said.err);
     let said = scratch.fail(&args(&server, &["--array", "2/2"]), 2);
     assert!(said.err.contains("shares count from 0 to 1"), "{}", said.err);
 }

@@ -35,6 +35,7 @@ use crate::request::Key;
 const HEADER: &str = r#"{"format":"moe-completion-cache","version":1}"#;
 const POISON_HEADER: &str = r#"{"format":"moe-poison-list","version":1}"#;
 const POISON_FILE: &str = "poisoned.jsonl";
+const LOCK_FILE: &str = ".lock";
 /// Decompressed frames that are kept: completions are mostly read in about the order in which they came.
 const FRAMES: usize = 16;
 

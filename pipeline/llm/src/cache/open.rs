@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use super::line;
 use super::plain::{Lines, Plain};
 use super::sealed::Sealed;
-use super::{Cache, HEADER, Opened, POISON_FILE, POISON_HEADER, Place, Poisoned};
+use super::{Cache, HEADER, LOCK_FILE, Opened, POISON_FILE, POISON_HEADER, Place, Poisoned};
 use crate::error::{Error, Result};
 use crate::request::Key;
 
@@ -117,7 +117,7 @@ pub(super) fn segments(dir: &Path, ending: &str) -> Result<Vec<(u32, PathBuf)>> 
 
 /// Locks a cache for writing; the system releases it when the process ends.
 pub(super) fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join(".lock");
+    let path = dir.join(LOCK_FILE);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(Error::io(&path, "open"))?;
     match file.try_lock() {

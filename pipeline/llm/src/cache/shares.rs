@@ -1,9 +1,10 @@
 //! Caches of processes that ask at the same time, each a share, and how they become one.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{Cache, POISON_FILE, segments};
+use super::{Cache, LOCK_FILE, POISON_FILE, lock, segments};
 use crate::error::{Error, Result};
 
 /// Folder, in that of a cache, of the caches of its shares.
@@ -21,13 +22,30 @@ pub struct Taken {
 }
 
 impl Cache {
-    /// Opens for writing the cache of share `index` of `of`, in a folder within `dir`. It also answers what the cache in `dir` knows,
-    /// which is only read.
+    /// The folder of the cache of share `index` of `of`, within that of the cache in `dir`; made if it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn share_folder(dir: &Path, index: usize, of: usize) -> Result<PathBuf> {
+        let folder = dir.join(FOLDER).join(format!("{index}-of-{of}"));
+        fs::create_dir_all(&folder).map_err(Error::io(&folder, "create folder"))?;
+        Ok(folder)
+    }
+
+    /// Number of a share, and of shares, by the name of its folder.
+    pub fn share_of(folder: &Path) -> Option<(usize, usize)> {
+        let number =
+            |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?;
+        let (index, of) = folder.file_name()?.to_str()?.split_once("-of-")?;
+        Some((number(index)?, number(of)?))
+    }
+
+    /// Opens for writing the cache of share `index` of `of`. It also answers what the cache in `dir` knows, which is only read.
     ///
     /// # Errors
     /// As [`Cache::open`].
     pub fn open_share(dir: &Path, index: usize, of: usize) -> Result<Cache> {
-        let mut share = Cache::open(&dir.join(FOLDER).join(format!("{index}-of-{of}")))?;
+        let mut share = Cache::open(&Cache::share_folder(dir, index, of)?)?;
         if Cache::is_at(dir) {
             share.base = Some(Box::new(Cache::open_read_only(dir)?));
         }
@@ -46,11 +64,11 @@ impl Cache {
         let mut found = Vec::new();
         for entry in fs::read_dir(&folder).map_err(Error::io(&folder, "list"))? {
             let path = entry.map_err(Error::io(&folder, "list"))?.path();
-            if share_of(&path).is_some() && Cache::is_at(&path) {
+            if Cache::share_of(&path).is_some() && Cache::is_at(&path) {
                 found.push(path);
             }
         }
-        found.sort_by_key(|path| share_of(path).map(|(index, of)| (of, index)));
+        found.sort_by_key(|path| Cache::share_of(path).map(|(index, of)| (of, index)));
         Ok(found)
     }
 
@@ -79,29 +97,62 @@ impl Cache {
         Ok(taken)
     }
 
-    /// Deletes the files of this cache, which is open for writing, and its folder if nothing else is there.
+    /// Deletes the files of this share, which is open for writing, then its file `settings`, and its folder if nothing else is there. A share
+    /// remains one until its answers are gone.
     ///
     /// # Errors
     /// It is open for reading only, or a file cannot be deleted.
-    pub fn delete(self) -> Result<()> {
+    pub fn delete(self, settings: Option<&str>) -> Result<()> {
         let dir = self.dir.clone();
         if self.writer.is_none() {
             return Err(super::read_only(&dir));
         }
         let mut files = segments(&dir, ".jsonl.zst")?;
         files.extend(segments(&dir, ".jsonl")?);
-        for path in files.into_iter().map(|(_, path)| path).chain([dir.join(POISON_FILE), dir.join(".lock")])
-        {
+        let segments = files.into_iter().map(|(_, path)| path);
+        for path in [dir.join(POISON_FILE)].into_iter().chain(segments) {
             fs::remove_file(&path).map_err(Error::io(&path, "remove"))?;
         }
-        drop(self);
-        // Fails where a file of somebody else is left.
-        fs::remove_dir(&dir).ok();
+        clear(&dir, settings)?;
         if let Some(folder) = dir.parent() {
             fs::remove_dir(folder).ok();
         }
         Ok(())
     }
+
+    /// Removes what deleting a share left when it was killed.
+    ///
+    /// # Errors
+    /// A folder cannot be listed, or a file cannot be deleted.
+    pub fn clear_shares(dir: &Path, settings: Option<&str>) -> Result<()> {
+        let folder = dir.join(FOLDER);
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&folder).map_err(Error::io(&folder, "list"))? {
+            let path = entry.map_err(Error::io(&folder, "list"))?.path();
+            // One that is about to be asked has no lock yet, or is locked.
+            let is_left = Cache::share_of(&path).is_some() && path.join(LOCK_FILE).exists();
+            if is_left && !Cache::is_at(&path) && lock(&path).is_ok() && !Cache::is_at(&path) {
+                clear(&path, settings)?;
+            }
+        }
+        fs::remove_dir(&folder).ok();
+        Ok(())
+    }
+}
+
+/// Removes the small files of a share, and its folder unless it has others.
+fn clear(folder: &Path, settings: Option<&str>) -> Result<()> {
+    for name in [POISON_FILE, LOCK_FILE].into_iter().chain(settings) {
+        let path = folder.join(name);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&path, "remove")(e)),
+            _ => {}
+        }
+    }
+    fs::remove_dir(folder).ok();
+    Ok(())
 }
 
 impl Cache {
@@ -109,12 +160,6 @@ impl Cache {
     pub(super) fn knows(&self, key: &[u8; 16]) -> bool {
         self.index.contains_key(key) || self.base.as_ref().is_some_and(|base| base.knows(key))
     }
-}
-
-/// Index and number of shares, from the name of a folder.
-pub(super) fn share_of(path: &Path) -> Option<(usize, usize)> {
-    let (index, of) = path.file_name()?.to_str()?.split_once("-of-")?;
-    Some((index.parse().ok()?, of.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -169,7 +214,7 @@ mod tests {
             let share = Cache::open(&folder).unwrap();
             taken.push(whole.take(&share).unwrap());
             assert_eq!(whole.take(&share).unwrap().completions, 0);
-            share.delete().unwrap();
+            share.delete(Some("settings")).unwrap();
         }
         let counts = |completions, known, poisoned| Taken { completions, known, poisoned };
         assert_eq!(taken, [counts(2, 0, 1), counts(1, 0, 0)]);
@@ -192,10 +237,18 @@ mod tests {
         assert!(refused.contains("another process writes"), "{refused}");
         drop(share);
         let readable = Cache::open_read_only(&folder).unwrap();
-        assert!(readable.delete().is_err());
+        assert!(readable.delete(Some("settings")).is_err());
         fs::write(folder.join("notes"), "mine").unwrap();
-        Cache::open(&folder).unwrap().delete().unwrap();
+        Cache::open(&folder).unwrap().delete(Some("settings")).unwrap();
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         assert!(Cache::shares(dir).unwrap().is_empty());
+
+        // What a kill leaves at the end.
+        let other = Cache::share_folder(dir, 1, 2).unwrap();
+        for name in [LOCK_FILE, "settings"] {
+            fs::write(other.join(name), "").unwrap();
+        }
+        Cache::clear_shares(dir, Some("settings")).unwrap();
+        assert!(!other.exists() && folder.join("notes").exists());
     }
 }

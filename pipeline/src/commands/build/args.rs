@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
+use crate::commands::parse_memory;
 use crate::error::{Error, Result};
 use crate::objects;
 use crate::prepare::InputFilters;
@@ -41,7 +42,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// Memory for deduplication, at least 1MiB [default: 1GiB]; the result does not depend on it
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     pub memory: Option<ByteSize>,
     /// Fail on any bad record, regardless of limits.max_bad_fraction
     #[arg(long)]
@@ -103,7 +104,7 @@ impl BuildArgs {
     /// [`Error::Usage`]: they are not flags of `build`.
     pub fn parse(words: impl IntoIterator<Item = impl Into<OsString>>) -> Result<BuildArgs> {
         #[derive(Parser)]
-        #[command(bin_name = "moe-data build", no_binary_name = true)]
+        #[command(bin_name = "moe-data build", no_binary_name = true, disable_help_flag = true)]
         struct Build {
             #[command(flatten)]
             args: BuildArgs,
@@ -168,5 +169,7 @@ mod tests {
         assert!(refused(&["--sample", "2"]).contains("out of range"));
         assert!(refused(&["--listen", "127.0.0.1:1"]).contains("--engine"));
         assert!(refused(&["--limit", "0", "--input", "x"]).contains("expected 1 record or more"));
+        assert!(refused(&["--help"]).starts_with("unexpected argument '--help'"));
+        assert!(refused(&["--memory", "1KB"]).contains("expected 1MiB or more"));
     }
 }

@@ -82,8 +82,7 @@ fn build_and_copy(args: &BuildArgs, printer: &Printer, stop: Arc<AtomicBool>) ->
     Ok(())
 }
 
-/// Refuses what can be refused before any work, and marks the folder as one of builds, so that notes about a build
-/// can be put there before it starts.
+/// Refuses what can be refused before any work.
 ///
 /// # Errors
 /// A recipe or a folder that cannot be used.
@@ -92,9 +91,17 @@ pub fn check(args: &BuildArgs, printer: &Printer) -> Result<()> {
         text::check_folder(args)?;
     }
     let args = &BuildArgs { out: args.folder()?.to_owned(), work: None, ..args.clone() };
-    prepare(args, printer)?;
-    let _lock = OutputLock::acquire(&args.out)?;
-    publish::mark(&args.out)
+    prepare(args, printer).map(drop)
+}
+
+/// Marks the folder as one of builds, so that notes about a build can be put there before it starts.
+///
+/// # Errors
+/// The folder cannot be used, or a build is at work there.
+pub fn mark(args: &BuildArgs) -> Result<()> {
+    let folder = args.folder()?;
+    let _lock = OutputLock::acquire(folder)?;
+    publish::mark(folder)
 }
 
 /// Refuses what can be refused before any work.

@@ -7,14 +7,12 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use moe_llm::Cache;
 
-use super::{Setup, WhatArgs, cache_folder, dry_run, folder, judge, say, share};
+use super::{Setup, WhatArgs, cache_folder, dry_run, folder, judge, say, share, talks};
 use crate::commands::server::{ServerArgs, lead, sound, warn_of_shares};
 use crate::commands::share::{Array, share_of};
 use crate::error::{Error, Result};
 use crate::lock::OutputLock;
 use crate::printer::Printer;
-use crate::rephrase::choice::Selection;
-use crate::rephrase::job::{Job, Talk};
 use crate::rephrase::parents::Place;
 
 /// Flags of `rephrase`.
@@ -49,7 +47,7 @@ pub(super) fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> R
     let setup = Setup::new(&args.what)?;
     let client = args.server.client(url)?;
     if args.array.is_some() {
-        return share::ask(args, share_of(args.array)?, &setup, &client, printer, &stop);
+        return share::ask(out, share_of(args.array)?, &setup, &client, printer, &stop);
     }
     let _lock = OutputLock::acquire(out)?;
     let mut selection = setup.choose()?;
@@ -67,7 +65,7 @@ pub(super) fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> R
         selection.fitting,
         selection.originals
     ));
-    warn_of_shares(&cache_folder(out), printer)?;
+    warn_of_shares(&cache_folder(out), None, printer)?;
     let mut cache = sound(Cache::open(&cache_folder(out))?, printer);
     if args.dry_run.is_none() {
         setup.settings.write(&folder(out))?;
@@ -83,24 +81,4 @@ pub(super) fn run(args: &AskArgs, printer: &Printer, stop: Arc<AtomicBool>) -> R
     let ledger = judge::assemble(&setup, &selection, &cache, out, printer, stop, |_| Ok(()))?;
     say(printer, &folder(out), &ledger, args.json);
     Ok(())
-}
-
-/// The conversations of a selection, in the order of the documents' places.
-pub(super) fn talks<'a>(
-    setup: &'a Setup,
-    selection: &'a Selection,
-    places: &'a [Place],
-    broken: &'a RefCell<Option<Error>>,
-) -> impl Iterator<Item = Talk<'a>> {
-    let parents = setup.originals.at(places).map_while(|parent| match parent {
-        Ok(parent) => Some(Arc::new(parent)),
-        Err(error) => {
-            broken.replace(Some(error));
-            None
-        }
-    });
-    parents.zip(&selection.chosen).flat_map(move |(parent, chosen)| {
-        let styles = chosen.styles.iter().filter_map(|&i| setup.styles.get(i));
-        styles.map(move |style| Job::new(&setup.model, style, parent.clone()).into_talk())
-    })
 }

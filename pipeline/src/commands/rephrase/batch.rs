@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use moe_llm::{Cache, batch};
 
-use super::{Setup, WhatArgs, ask, cache_folder, folder, judge, say};
-use crate::commands::server::sound;
+use super::{Setup, WhatArgs, cache_folder, folder, judge, say, talks};
+use crate::commands::server::{sound, warn_of_shares};
 use crate::error::Result;
 use crate::listing;
 use crate::lock::OutputLock;
@@ -57,11 +57,12 @@ pub(super) fn export(args: &ExportBatchArgs, printer: &Printer) -> Result<()> {
     let setup = Setup::new(&args.what)?;
     let _lock = OutputLock::acquire(out)?;
     let selection = setup.choose()?;
+    warn_of_shares(&cache_folder(out), None, printer)?;
     let cache = sound(Cache::open(&cache_folder(out))?, printer);
     setup.settings.write(&folder(out))?;
     let places: Vec<Place> = selection.chosen.iter().map(|chosen| chosen.place).collect();
     let broken = RefCell::new(None);
-    let talks = ask::talks(&setup, &selection, &places, &broken);
+    let talks = talks(&setup, &selection, &places, &broken);
     let exported = batch::export(talks, &cache, file, batch::ExportLimits::default(), args.retry_poisoned);
     if let Some(error) = broken.into_inner() {
         return Err(error);

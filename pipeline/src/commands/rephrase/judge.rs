@@ -20,9 +20,9 @@ use crate::rephrase::record::Ledger;
 use crate::rephrase::report::{Report, TITLE};
 use crate::watch::Watch;
 
-/// Flags of `rephrase validate`.
+/// Flags of `rephrase validate` and `rephrase collect`.
 #[derive(Clone, Debug, Args)]
-pub struct ValidateArgs {
+pub struct JudgeArgs {
     /// Folder of the build
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
@@ -55,7 +55,7 @@ pub struct ReportArgs {
 ///
 /// # Errors
 /// Nothing was asked yet, a template changed, or a file cannot be used.
-pub(super) fn validate(args: &ValidateArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+pub(super) fn validate(args: &JudgeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let out = &args.out;
     let setup = Setup::read(out, args.styles_dir.as_deref())?;
     let _lock = OutputLock::acquire(out)?;
@@ -124,6 +124,6 @@ fn open(out: &Path, printer: &Printer) -> Result<Cache> {
     let missing = || {
         Error::Usage(format!("{} does not exist; run moe-data rephrase first", cache_folder(out).display()))
     };
-    warn_of_shares(&cache_folder(out), printer)?;
+    warn_of_shares(&cache_folder(out), None, printer)?;
     read_cache(out, printer)?.ok_or_else(missing)
 }

@@ -11,6 +11,7 @@ mod import;
 mod judge;
 mod share;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,15 +22,14 @@ use moe_llm::Cache;
 pub use self::ask::AskArgs;
 pub use self::batch::{ExportBatchArgs, ImportBatchArgs};
 pub use self::import::ImportArgs;
-pub use self::judge::{ReportArgs, ValidateArgs};
-pub use self::share::CollectArgs;
+pub use self::judge::{JudgeArgs, ReportArgs};
 use crate::commands::server::sound;
 use crate::error::{Error, Result};
 use crate::mix::count;
 use crate::printer::Printer;
 use crate::rephrase::choice::{Choice, Selection};
-use crate::rephrase::job::Model;
-use crate::rephrase::parents::Originals;
+use crate::rephrase::job::{Job, Model, Talk};
+use crate::rephrase::parents::{Originals, Place};
 use crate::rephrase::record::Ledger;
 use crate::rephrase::settings::{self, Settings};
 use crate::rephrase::style::{self, Style};
@@ -50,13 +50,13 @@ pub struct RephraseArgs {
 #[derive(Clone, Debug, Subcommand)]
 pub enum RephraseVerb {
     /// Judge the answers again with the current limits of the style files, without a server
-    Validate(ValidateArgs),
+    Validate(JudgeArgs),
     /// Write a page with samples side by side, counts, and histograms of what the gates measured
     Report(ReportArgs),
     /// Judge variants that another program wrote and keep those that pass
     Import(ImportArgs),
     /// Take the answers of the shares that --array asked together, and judge them
-    Collect(CollectArgs),
+    Collect(JudgeArgs),
     /// Write the open questions as a batch file (JSON lines) instead of asking a server
     ExportBatch(ExportBatchArgs),
     /// Read the answers of a batch, and judge them
@@ -155,7 +155,11 @@ impl Setup {
 
     /// As an earlier run left it, with the current limits.
     fn read(out: &Path, styles_dir: Option<&Path>) -> Result<Setup> {
-        let settings = Settings::read(&folder(out))?;
+        Setup::of(Settings::read(&folder(out))?, out, styles_dir)
+    }
+
+    /// As settings say, with the current limits.
+    fn of(settings: Settings, out: &Path, styles_dir: Option<&Path>) -> Result<Setup> {
         let styles = settings.styles(styles_dir)?;
         let setup = Setup { originals: Originals::open(out)?, model: settings.model(), styles, settings };
         setup.check_sources()?;
@@ -186,6 +190,26 @@ impl Setup {
         }
         Ok(selection)
     }
+}
+
+/// The conversations of a selection, in the order of the documents' places.
+fn talks<'a>(
+    setup: &'a Setup,
+    selection: &'a Selection,
+    places: &'a [Place],
+    broken: &'a RefCell<Option<Error>>,
+) -> impl Iterator<Item = Talk<'a>> {
+    let parents = setup.originals.at(places).map_while(|parent| match parent {
+        Ok(parent) => Some(Arc::new(parent)),
+        Err(error) => {
+            broken.replace(Some(error));
+            None
+        }
+    });
+    parents.zip(&selection.chosen).flat_map(move |(parent, chosen)| {
+        let styles = chosen.styles.iter().filter_map(|&i| setup.styles.get(i));
+        styles.map(move |style| Job::new(&setup.model, style, parent.clone()).into_talk())
+    })
 }
 
 /// Opens the cache for reading; a missing one is empty.

@@ -2,19 +2,18 @@
 //! together. So many processes can ask many servers at the same time.
 
 use std::cell::RefCell;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::Args;
 use moe_llm::{Cache, Client};
 use moe_shards::atomic;
+use serde_json::json;
 
-use super::ask::{AskArgs, talks};
-use super::{Setup, cache_folder, folder, judge, say};
+use super::judge::{self, JudgeArgs};
+use super::{Setup, cache_folder, folder, say, talks};
 use crate::cluster::Share;
-use crate::commands::server::{lead, sound, take_shares};
+use crate::commands::server::{lead, remove_shares, sound, take_shares, warn_of_shares};
 use crate::error::{Error, Result};
 use crate::json;
 use crate::lock::OutputLock;
@@ -22,24 +21,13 @@ use crate::printer::Printer;
 use crate::rephrase::parents::Place;
 use crate::rephrase::settings::{self, Settings};
 
-/// Flags of `rephrase collect`.
-#[derive(Clone, Debug, Args)]
-pub struct CollectArgs {
-    /// Folder of the build
-    #[arg(long, value_name = "DIR", default_value = "out")]
-    pub out: PathBuf,
-    /// Print the ledger as JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Asks the documents of a share: those whose ids leave its number when divided by the number of shares, so that a larger choice later
 /// leaves documents in their shares.
 ///
 /// # Errors
 /// Everything in [`Error`]; earlier answers are kept.
 pub(super) fn ask(
-    args: &AskArgs,
+    out: &Path,
     share: Share,
     setup: &Setup,
     client: &Client,
@@ -56,53 +44,68 @@ pub(super) fn ask(
         setup.model.name,
         selection.chosen.len(),
     ));
-    let mut cache = sound(Cache::open_share(&cache_folder(&args.what.out), index, of)?, printer);
-    atomic::write_file(&cache.dir().join(settings::FILE), &json::canonical(&setup.settings))?;
+    let caches = cache_folder(out);
+    warn_of_shares(&caches, Some(of), printer)?;
+    let settings = Cache::share_folder(&caches, index, of)?.join(settings::FILE);
+    // First, so that no answers are there without them.
+    atomic::write_file(&settings, &json::canonical(&setup.settings))?;
+    let mut cache = sound(Cache::open_share(&caches, index, of)?, printer);
     let places: Vec<Place> = selection.chosen.iter().map(|chosen| chosen.place).collect();
     let broken = RefCell::new(None);
     let talks = talks(setup, &selection, &places, &broken);
     let bar = printer.work_bar("rephrase", n_pairs, "variants");
     lead(client, talks, &broken, &mut cache, &bar, printer, stop)?;
-    let out = args.what.out.display();
+    let out = out.display();
     printer.note(&format!("next: when all shares are done, moe-data rephrase collect --out {out}"));
     Ok(())
 }
 
-/// Takes the answers of all shares over, and judges them.
+/// Takes the answers of all shares over, judges them, and removes the shares: at the end, so that nothing is lost whenever it is killed.
 ///
 /// # Errors
 /// There are no shares, one of them is still being asked, or they were asked with different settings.
-pub(super) fn collect(args: &CollectArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
+pub(super) fn collect(args: &JudgeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result<()> {
     let out = &args.out;
     let caches = cache_folder(out);
     let shares = Cache::shares(&caches)?;
-    let Some(first) = shares.first() else {
-        let message = "there are no shares to collect; moe-data rephrase --array I/N asks one";
+    let Some(settings) = common_settings(&shares)? else {
+        let message = "there are no shares to collect; moe-data rephrase --array I/N asks one, and moe-data rephrase validate judges what was collected";
         return Err(Error::Usage(format!("{}: {message}", caches.display())));
     };
+    let setup = Setup::of(settings, out, args.styles_dir.as_deref())?;
     let _lock = OutputLock::acquire(out)?;
-    let settings = Settings::read(first)?;
-    for share in &shares {
-        if Settings::read(share)? != settings {
-            return Err(Error::Usage(format!(
-                "{} and {} were asked with different settings (their {} show which); expected the same flags for all shares: \
-                 ask one of them again, or remove its folder",
-                first.display(),
-                share.display(),
-                settings::FILE
-            )));
-        }
-    }
-    let mut cache = Cache::open(&caches)?;
-    take_shares(&mut cache, &shares, printer, |share| remove(&share.join(settings::FILE)))?;
-    settings.write(&folder(out))?;
-    let setup = Setup::read(out, None)?;
     let selection = setup.choose()?;
-    let ledger = judge::assemble(&setup, &selection, &sound(cache, printer), out, printer, stop, |_| Ok(()))?;
+    setup.settings.write(&folder(out))?;
+    let mut cache = sound(Cache::open(&caches)?, printer);
+    let taken = take_shares(&mut cache, &caches, printer)?;
+    let ledger = judge::assemble(&setup, &selection, &cache, out, printer, stop, |_| Ok(()))?;
+    remove_shares(taken, Some(settings::FILE), printer)?;
+    Cache::clear_shares(&caches, Some(settings::FILE))?;
     say(printer, &folder(out), &ledger, args.json);
     Ok(())
 }
 
-fn remove(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(Error::io(path, "remove"))
+/// The settings that all shares were asked with; none without shares.
+fn common_settings(shares: &[PathBuf]) -> Result<Option<Settings>> {
+    let Some((first, others)) = shares.split_first() else { return Ok(None) };
+    let settings = Settings::read(first)?;
+    for share in others {
+        // The same styles may be in another folder.
+        let mut other = Settings::read(share)?;
+        other.styles_dir.clone_from(&settings.styles_dir);
+        if other != settings {
+            let [expected, found] = [&settings, &other].map(|settings| json!(settings));
+            let fields = expected.as_object().into_iter().flatten();
+            let differ =
+                fields.filter(|(name, value)| found[*name] != **value).map(|(name, _)| name.as_str());
+            return Err(Error::Usage(format!(
+                "{} and {} were asked with different settings ({}); expected the same flags for all shares: ask one of them again, or \
+                 remove its folder",
+                first.display(),
+                share.display(),
+                differ.collect::<Vec<_>>().join(", ")
+            )));
+        }
+    }
+    Ok(Some(settings))
 }
