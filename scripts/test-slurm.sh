@@ -219,7 +219,8 @@ for _ in $(seq 300); do grep -q "preempted JobId=" log/slurmctld.log && break; s
 grep -q "preempted JobId=" log/slurmctld.log
 step "a more urgent job took node n2 from a task of $(basename "$(dirname "$(dirname "$folder")")")"
 folder=$(stop_at_task preempted)
-job=$(squeue --noheader --nodelist=n2 --format=%A)
+# As in 57_4: the number of an array is also that of its last element, and then means all of them.
+job=$(squeue --noheader --nodelist=n2 --format=%i)
 scontrol update "JobId=$job" EndTime=now
 wait_for preempted finished
 grep -q "Time limit exhausted for JobId=" log/slurmctld.log
