@@ -183,7 +183,10 @@ pub fn run(args: &GradeArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Result
 /// The cache, or that of a share.
 fn open_cache(args: &GradeArgs, share: Option<Share>, printer: &Printer) -> Result<Cache> {
     let cache = match (share, &args.server.base_url) {
-        (Some(Share { index, of }), _) => Cache::open_share(&args.cache, index, of)?,
+        (Some(Share { index, of }), _) => {
+            warn_of_shares(&args.cache, Some(of), printer)?;
+            Cache::open_share(&args.cache, index, of)?
+        }
         (None, _) if args.collect && !Cache::shares(&args.cache)?.is_empty() => {
             let mut cache = Cache::open(&args.cache)?;
             let taken = take_shares(&mut cache, &args.cache, printer)?;
