@@ -326,6 +326,16 @@ fn shares_that_are_asked_at_once_give_what_one_process_gives() {
     scratch.ok(&args(&server, &["--license", "CC0"]));
     assert_eq!((server.asked(), made(&scratch)), (2 * n_questions, expected));
 
+    // A process that is refused leaves the settings of the one that asks.
+    let settings = shares.join("1-of-2/settings.json");
+    let before = fs::read(&settings).unwrap();
+    let lock = fs::File::options().write(true).open(shares.join("1-of-2/.lock")).unwrap();
+    lock.lock().unwrap();
+    let said = scratch.fail(&args(&server, &["--array", "1/2"]), 2);
+    assert!(said.err.contains("another process writes to this cache"), "{}", said.err);
+    assert_eq!(fs::read(&settings).unwrap(), before);
+    drop(lock);
+
     // All shares have the same settings, which the collected answers are judged with.
     scratch.ok(&args(&server, &["--array", "0/2"]));
     let said = scratch.fail(&["rephrase", "collect"], 2);

@@ -47,9 +47,13 @@ pub(super) fn ask(
     let caches = cache_folder(out);
     warn_of_shares(&caches, Some(of), printer)?;
     let settings = Cache::share_folder(&caches, index, of)?.join(settings::FILE);
-    // First, so that no answers are there without them.
-    atomic::write_file(&settings, &json::canonical(&setup.settings))?;
+    let write_settings = || atomic::write_file(&settings, &json::canonical(&setup.settings));
+    // First, so that no answers are there without them; but not over those of another process that asks this share.
+    if !settings.exists() {
+        write_settings()?;
+    }
     let mut cache = sound(Cache::open_share(&caches, index, of)?, printer);
+    write_settings()?;
     let places: Vec<Place> = selection.chosen.iter().map(|chosen| chosen.place).collect();
     let broken = RefCell::new(None);
     let talks = talks(setup, &selection, &places, &broken);
