@@ -12,12 +12,17 @@ Data is `recipe`, `mixture` and `epochs` of the whole experiment, or those of an
 made by that script of this folder with --out; `recipe`, `mixture` and `tasks` are then files of what it makes. `tasks` are answered by every
 trained model; a metric with `task` and `number` (and `group`) is a number of one of them. An arm whose plan has more padding has `steps` of its own, to
 train on as many tokens. Without `capacities` no capacity is tried.
+
+`[start]` is a run of each seed that arms continue: with `start = ["--from"]` from its weights, with `start = ["upcycle", "--experts", "8"]` as what
+that command makes of it. Their receipts have its hash, the loss before the first step, and the loss on the held-out documents of `[start]` after the last.
 """
-import argparse, concurrent.futures, hashlib, json, math, os, pathlib, platform, shutil, subprocess, sys, time, tomllib
+import argparse, concurrent.futures, hashlib, json, math, os, pathlib, platform, shutil, subprocess, sys, threading, time, tomllib
 
 from tables import fail, figure, metric, tables
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
+# Arms of one seed wait for the run that they continue.
+MAKING_STARTS = threading.Lock()
 BEGIN, END = "<!-- tables: made by scripts/experiments/run.py -->", "<!-- end of tables -->"
 
 
@@ -68,20 +73,62 @@ def make_data(plan, arm, programs, work):
     return data, base
 
 
+def flags_of(settings):
+    return [flag for setting in settings for flag in ("--set", setting)]
+
+
+def base_of(plan):
+    return ["--config", REPO / plan["config"]] if "config" in plan else ["--preset", plan["preset"]]
+
+
+def make_start(plan, digest, seed, programs, work):
+    """The run of a seed that arms continue, made once, and the folder of its data."""
+    start, trainer = plan["start"], programs / "moe-train"
+    folder = work / "runs" / f"{plan['name']}-{digest[:8]}-start-{seed}"
+    with MAKING_STARTS:
+        data, _ = make_data(plan, start, programs, work)
+        if (folder / "checkpoints" / "latest").exists():
+            run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            settings = flags_of(plan.get("set", []) + start.get("set", []) + [f"run.seed={seed}"])
+            run([trainer, "-q", "--shards", data, *base_of(plan), "--steps", start["steps"], "--device", "cpu", "--run", folder, *settings])
+    return folder, data
+
+
+def begin_run(plan, arm, parent, command, settings, steps, programs, data, folder):
+    """Begins a run of an arm, and returns the loss before its first step, if it continues another run."""
+    trainer = programs / "moe-train"
+    flags, how = flags_of(settings), arm.get("start")
+    loss = lambda path: json.loads(run([trainer, "-q", "eval", path, "--shards", data, "--device", "cpu", "--json"]))["all"]["ce"]
+    if how is None:
+        run([*command, *base_of(plan), "--steps", steps, "--run", folder, *flags])
+        return None
+    if how == ["--from"]:
+        run([*command, "--from", parent, "--steps", steps, "--run", folder, *flags])
+        return loss(parent)
+    run([trainer, "-q", *how, parent, "--shards", data, "--steps", steps, "--device", "cpu", "--run", folder, *flags])
+    before = loss(folder)
+    run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
+    return before
+
+
 def make_run(plan, digest, arm, seed, steps, programs, work, data, base_folder):
     """Trains, evaluates, and returns the receipt and the folder of the run, which may go once the receipt is written."""
-    base = ["--config", REPO / plan["config"]] if "config" in plan else ["--preset", plan["preset"]]
     folder, trainer = work / "runs" / f"{plan['name']}-{digest[:8]}-{arm['name']}-{seed}-{steps}", programs / "moe-train"
     settings = plan.get("set", []) + arm["set"] + [f"run.seed={seed}", "run.save_every=100", f"run.eval_every={steps}"]
-    flags = [flag for setting in settings for flag in ("--set", setting)]
-    started, is_resumed = time.monotonic(), (folder / "checkpoints" / "latest").exists()
+    parent, start_data = make_start(plan, digest, seed, programs, work) if "start" in arm else (None, None)
+    started, before = time.monotonic(), None
+    # The loss before the first step is measured once, so a run that continues another one begins anew after a kill.
+    is_resumed = parent is None and (folder / "checkpoints" / "latest").exists()
     if is_resumed:
         run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
     else:
         if folder.exists():
             # Killed before its first checkpoint: the trainer starts no run in a folder with metrics.
             shutil.rmtree(folder)
-        run([trainer, "-q", "--shards", data, *base, "--steps", steps, "--device", "cpu", "--run", folder, *flags])
+        command = [trainer, "-q", "--shards", data, "--device", "cpu"]
+        before = begin_run(plan, arm, parent, command, settings, steps, programs, data, folder)
     seconds = time.monotonic() - started
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = {kind: [line for line in lines if line["step"] == steps and f"{kind}/ce" in line] for kind in ("train", "validation")}
@@ -101,6 +148,12 @@ def make_run(plan, digest, arm, seed, steps, programs, work, data, base_folder):
         "train": {key: value for key, value in last["train"][-1].items() if not key.startswith("perf/")},
         "validation": last["validation"][-1] if last["validation"] else {}, "capacities": sweep, "tasks": answers,
     }
+    if parent is not None:
+        origin = json.loads(run([trainer, "inspect", parent, "--json"]))["state"]
+        found = evaluate("--shards", start_data)["all"]
+        receipt["start"] = {
+            "steps": origin["step"], "plan": origin["plan_id"], "parameters": origin["parameter_hash"], "loss_before": before, "loss_on_its_data": found["ce"],
+        }
     return receipt, folder
 
 

@@ -14,6 +14,9 @@ def metric(receipt, each):
     if "task" in each:
         answered = receipt["tasks"][each["task"]]
         return (answered["groups"][each["group"]] if "group" in each else answered)[each["number"]]
+    if "start" in each:
+        # None: an arm that continues no other run.
+        return receipt["start"][each["start"]] if "start" in receipt else math.nan
     layers = [value for key, value in validation.items() if key.startswith("validation/router/") and key.endswith("/" + {"maxvio": "maxvio", "effective": "e_eff"}.get(name, "?"))]
     if name == "loss":
         return validation["validation/ce"]
@@ -22,6 +25,10 @@ def metric(receipt, each):
     if not layers:
         fail(f"receipts have no metric {name!r}")
     return sum(layers) / len(layers)
+
+
+def shown(value, digits):
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def interval(values):
@@ -61,6 +68,8 @@ def tables(plan, digest, receipts):
         if arm == controls[arm]:
             return "0"
         mean, half = interval(differences(arm, name))
+        if math.isnan(mean):
+            return "-"
         if math.isnan(half):
             return f"{mean:+.3f}"
         text = f"{mean:+.3f} ± {half:.3f}"
@@ -68,7 +77,7 @@ def tables(plan, digest, receipts):
 
     out.append("Means over seeds that every arm has:")
     values = {(arm, name): [metric(receipts[arm, seed], metrics[name]) for seed in seeds] for arm in arms for name in names}
-    out.append(grid(["arm", *names], [[f"`{arm}`", *(f"{interval(values[arm, name])[0]:.3f}" for name in names)] for arm in arms]))
+    out.append(grid(["arm", *names], [[f"`{arm}`", *(shown(interval(values[arm, name])[0], 3) for name in names)] for arm in arms]))
     rows = [[f"`{arm}`", str(len(pairs[arm])), *(told(arm, name) for name in names)] for arm in arms]
     said = "mean and 95 % interval, bold where it excludes 0; one pair has no interval."
     if len(set(controls.values())) == 1:
@@ -90,7 +99,7 @@ def tables(plan, digest, receipts):
     for each in plan["metric"]:
         out.append(f"`{each['name']}`: {each['what']}. Expected: {each['expected']}.")
         begun = [seed for seed in plan["seeds"] if any((arm, seed) in receipts for arm in arms)]
-        cell = lambda arm, seed: f"{metric(receipts[arm, seed], each):.4f}" if (arm, seed) in receipts else ""
+        cell = lambda arm, seed: shown(metric(receipts[arm, seed], each), 4) if (arm, seed) in receipts else ""
         out.append(grid(["arm", *(f"seed {seed}" for seed in begun)], [[f"`{arm}`", *(cell(arm, seed) for seed in begun)] for arm in arms]))
     return "\n\n".join(out)
 

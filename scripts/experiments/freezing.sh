@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# docs/experiments/freezing.md: five choices of what is frozen, five seeds each, twenty minutes of one core.
+# Runs with a receipt are not repeated. PROGRAMS=FOLDER takes moe-data and moe-train from there instead of compiling; other arguments go to
+# run.py: --table, --seeds 2, --steps 100, --work DIR.
+. "$(dirname "$0")/../lib.sh"
+programs
+cd "$repo"
+python3 scripts/experiments/run.py docs/experiments/freezing.toml --programs "$programs" "$@"
