@@ -49,6 +49,15 @@ pub enum Error {
 /// Result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl From<moe_ops::DeviceFailed> for Error {
+    fn from(error: moe_ops::DeviceFailed) -> Self {
+        Self::Device(format!(
+            "the device could not compute the step; nothing of this step is kept.\n{}",
+            error.0
+        ))
+    }
+}
+
 impl Error {
     /// Exit code of the program: 2 configuration or usage, 3 data, 4 checkpoint, 5 device
     /// or memory, 6 diverged, 7 the machine.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! plan -> data (batches) -> model -> objective -> optim   train: one step of these
-//!                           ops                          run: steps, validations, checkpoints
+//!                           ops (a crate)                run: steps, validations, checkpoints
 //!                           tasks: how well a model answers questions
 //!                           checkpoint, metrics, export: the only writers of files
 //! ```
@@ -21,10 +21,8 @@ pub mod generate;
 pub mod metrics;
 pub mod model;
 pub mod objective;
-pub mod ops;
 pub mod optim;
 pub mod printer;
-pub mod random;
 pub mod report;
 pub mod run;
 pub mod settings;
@@ -34,3 +32,5 @@ pub mod upcycle;
 pub mod watch;
 
 pub use error::{Error, Result};
+pub use moe_ops::random;
+pub use moe_ops::{self as ops, gradient_of_two};

@@ -75,7 +75,7 @@ fn logits(model: &Model, seq_len: usize, vocab: usize) -> Result<Vec<f32>> {
     let input = Input::new(&tokens, &positions, &segments, [2, n], &model.device());
     let hidden = model.forward(&input, &model.eval_context(&input)).hidden;
     let logits = matmul(cast_f32(hidden), model.head());
-    read(logits.reshape([2 * n * vocab]))
+    Ok(read(logits.reshape([2 * n * vocab]))?)
 }
 
 /// The most likely token.

@@ -75,11 +75,11 @@ pub fn token_losses(hidden: Tensor<2>, head: Tensor<2>, targets: Targets) -> Res
     let hidden = hidden.without_autodiff();
     let head = cast_like(head.without_autodiff(), &hidden);
     if Form::of(&hidden) == Form::Cpu {
-        return read(head_cross_entropy(hidden, head, targets, None).losses);
+        return Ok(read(head_cross_entropy(hidden, head, targets, None).losses)?);
     }
     let losses = chunks(hidden, &head, targets)
         .map(|(chunk, targets)| head_cross_entropy(chunk, head.clone(), targets, None).losses);
-    read(Tensor::cat(losses.collect(), 0))
+    Ok(read(Tensor::cat(losses.collect(), 0))?)
 }
 
 /// For each token, how many vocabulary entries have a higher logit than the target; meaningless where the

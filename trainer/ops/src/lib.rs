@@ -5,7 +5,7 @@
 //! for the CPU, as loops over rows, and one for GPUs, a kernel in `moe-kernels`, which also has the plain
 //! form of such an operation. Tests compare every fast form with the plain one.
 //!
-//! This folder decides which form computes a tensor; nothing above it knows. All results are independent of
+//! This crate decides which form computes a tensor; nothing above it knows. All results are independent of
 //! the number of threads: rows are computed separately, and sums over rows are made in blocks of fixed size.
 
 pub mod adamw;
@@ -21,6 +21,7 @@ pub mod linear;
 pub mod matmul;
 pub mod native_sparse;
 pub mod newton_schulz;
+pub mod random;
 pub mod rms_norm;
 pub mod rotary;
 pub mod routing;
@@ -33,8 +34,6 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Device, FloatDType, Tensor};
-
-use crate::error::{Error, Result};
 
 /// Type of activations and products. Parameters, their gradients and moments, the router, softmax,
 /// norms and the loss are always f32.
@@ -145,19 +144,19 @@ pub fn is_cpu(device: &Device) -> bool {
 /// # Errors
 /// If the device reports an error: that a kernel could not be compiled or launched is reported when values
 /// that depend on it are read.
-pub fn read(tensor: Tensor<1>) -> Result<Vec<f32>> {
+pub fn read(tensor: Tensor<1>) -> Result<Vec<f32>, DeviceFailed> {
     READS.set(READS.get() + 1);
     let start = Instant::now();
     let data = tensor.try_into_data();
     WAITED.set(WAITED.get() + start.elapsed());
-    let data = data.map_err(|error| {
-        Error::Device(format!(
-            "the device could not compute the step; nothing of this step is kept.\n{error}"
-        ))
-    })?;
+    let data = data.map_err(|error| DeviceFailed(error.to_string()))?;
     // Cannot fail: everything that is read is f32 by construction.
     Ok(data.try_into_vec().expect("f32 values"))
 }
+
+/// The device could not compile or launch a kernel; its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceFailed(pub String);
 
 /// How often this thread has called [`read`].
 pub fn reads() -> u64 {

@@ -223,7 +223,7 @@ fn store<S: Simd, const M: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::cpu::{Vectors, use_vectors};
+    use crate::cpu::{Vectors, use_vectors};
     use crate::random::Stream;
 
     fn noise(name: &str, n: usize) -> Vec<f32> {

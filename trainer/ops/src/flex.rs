@@ -222,7 +222,7 @@ macro_rules! gradient_of_two {
                 _: burn::backend::tensor::FloatTensor<Self>,
                 $(_: $type),*
             ) -> (burn::backend::tensor::FloatTensor<Self>, burn::backend::tensor::FloatTensor<Self>) {
-                $crate::ops::flex::first_order_only()
+                $crate::flex::first_order_only()
             }
         }
     };
