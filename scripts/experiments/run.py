@@ -14,15 +14,17 @@ trained model; a metric with `task` and `number` (and `group`) is a number of on
 train on as many tokens. Without `capacities` no capacity is tried.
 
 `[start]` is a run of each seed that arms continue: with `start = ["--from"]` from its weights, with `start = ["upcycle", "--experts", "8"]` as what
-that command makes of it. Their receipts have its hash, the loss before the first step, and the loss on the held-out documents of `[start]` after the last.
+that command makes of it. Receipts of such arms record the hash of its parameters, the loss before the first step, and the loss on the held-out
+documents of `[start]` after the last. Its time is in nobody's `seconds`.
 """
-import argparse, concurrent.futures, hashlib, json, math, os, pathlib, platform, shutil, subprocess, sys, threading, time, tomllib
+import argparse, collections, concurrent.futures, hashlib, json, math, os, pathlib, platform, shutil, subprocess, sys, threading, time, tomllib
 
 from tables import fail, figure, metric, tables
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 # Arms of one seed wait for the run that they continue.
-MAKING_STARTS = threading.Lock()
+MAKING_STARTS = collections.defaultdict(threading.Lock)
+STARTS = {}
 BEGIN, END = "<!-- tables: made by scripts/experiments/run.py -->", "<!-- end of tables -->"
 
 
@@ -85,32 +87,45 @@ def make_start(plan, digest, seed, programs, work):
     """The run of a seed that arms continue, made once, and the folder of its data."""
     start, trainer = plan["start"], programs / "moe-train"
     folder = work / "runs" / f"{plan['name']}-{digest[:8]}-start-{seed}"
-    with MAKING_STARTS:
-        data, _ = make_data(plan, start, programs, work)
-        if (folder / "checkpoints" / "latest").exists():
-            run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            settings = flags_of(plan.get("set", []) + start.get("set", []) + [f"run.seed={seed}"])
-            run([trainer, "-q", "--shards", data, *base_of(plan), "--steps", start["steps"], "--device", "cpu", "--run", folder, *settings])
-    return folder, data
+    with MAKING_STARTS[seed]:
+        if seed not in STARTS:
+            data, _ = make_data(plan, start, programs, work)
+            if (folder / "checkpoints" / "latest").exists():
+                run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+                settings = flags_of(plan.get("set", []) + start.get("set", []) + [f"run.seed={seed}"])
+                run([trainer, "-q", "--shards", data, *base_of(plan), "--steps", start["steps"], "--device", "cpu", "--run", folder, *settings])
+            STARTS[seed] = folder, data
+    return STARTS[seed]
 
 
-def begin_run(plan, arm, parent, command, settings, steps, programs, data, folder):
-    """Begins a run of an arm, and returns the loss before its first step, if it continues another run."""
-    trainer = programs / "moe-train"
-    flags, how = flags_of(settings), arm.get("start")
+def before_of(folder):
+    """The file with the loss of a run before its first step, which is measured before it is trained."""
+    return folder.with_name(folder.name + ".before")
+
+
+def train(plan, arm, parent, settings, steps, programs, data, folder):
+    """Trains a run of an arm, from where it was killed; the loss before the first step, if it continues another run, and whether it was killed."""
+    trainer, flags, how = programs / "moe-train", flags_of(settings), arm.get("start")
     loss = lambda path: json.loads(run([trainer, "-q", "eval", path, "--shards", data, "--device", "cpu", "--json"]))["all"]["ce"]
+    before, is_upcycled = before_of(folder), how is not None and how != ["--from"]
+    is_resumed = (folder / "checkpoints" / "latest").exists() and (before.exists() or not is_upcycled)
+    if not is_resumed:
+        if folder.exists():
+            # Killed before its first checkpoint: the trainer starts no run in a folder with metrics.
+            shutil.rmtree(folder)
+        if is_upcycled:
+            run([trainer, "-q", *how, parent, "--shards", data, "--steps", steps, "--device", "cpu", "--run", folder, *flags])
+            write(before, str(loss(folder)))
+        else:
+            origin = base_of(plan) if how is None else ["--from", parent]
+            run([trainer, "-q", "--shards", data, *origin, "--steps", steps, "--device", "cpu", "--run", folder, *flags])
+    if is_resumed or is_upcycled:
+        run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
     if how is None:
-        run([*command, *base_of(plan), "--steps", steps, "--run", folder, *flags])
-        return None
-    if how == ["--from"]:
-        run([*command, "--from", parent, "--steps", steps, "--run", folder, *flags])
-        return loss(parent)
-    run([trainer, "-q", *how, parent, "--shards", data, "--steps", steps, "--device", "cpu", "--run", folder, *flags])
-    before = loss(folder)
-    run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
-    return before
+        return None, is_resumed
+    return float(before.read_text()) if is_upcycled else loss(parent), is_resumed
 
 
 def make_run(plan, digest, arm, seed, steps, programs, work, data, base_folder):
@@ -118,17 +133,8 @@ def make_run(plan, digest, arm, seed, steps, programs, work, data, base_folder):
     folder, trainer = work / "runs" / f"{plan['name']}-{digest[:8]}-{arm['name']}-{seed}-{steps}", programs / "moe-train"
     settings = plan.get("set", []) + arm["set"] + [f"run.seed={seed}", "run.save_every=100", f"run.eval_every={steps}"]
     parent, start_data = make_start(plan, digest, seed, programs, work) if "start" in arm else (None, None)
-    started, before = time.monotonic(), None
-    # The loss before the first step is measured once, so a run that continues another one begins anew after a kill.
-    is_resumed = parent is None and (folder / "checkpoints" / "latest").exists()
-    if is_resumed:
-        run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
-    else:
-        if folder.exists():
-            # Killed before its first checkpoint: the trainer starts no run in a folder with metrics.
-            shutil.rmtree(folder)
-        command = [trainer, "-q", "--shards", data, "--device", "cpu"]
-        before = begin_run(plan, arm, parent, command, settings, steps, programs, data, folder)
+    started = time.monotonic()
+    before, is_resumed = train(plan, arm, parent, settings, steps, programs, data, folder)
     seconds = time.monotonic() - started
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = {kind: [line for line in lines if line["step"] == steps and f"{kind}/ce" in line] for kind in ("train", "validation")}
@@ -168,6 +174,8 @@ def scaled(plan, by):
     """The experiment for a machine that is `by` times as fast: what `[scale]` names, times `by`."""
     if "scale" not in plan:
         fail(f"--scale: {plan['name']} does not say what grows: it has no [scale]")
+    if "start" in plan:
+        fail(f"--scale: {plan['name']} has a [start], which does not grow")
     larger, names = dict(plan), plan["scale"]
     times = lambda key, value: str(int(value) * by) if key in names.get("make", []) else value
     if "steps" in plan:
@@ -195,6 +203,19 @@ def read_receipts(folder, digest, steps_of):
             fail(f"{path} is of a run of {receipt['steps']} steps, expected {expected}; move it away, or give --steps")
         receipts[receipt["arm"], receipt["seed"]] = receipt
     return receipts
+
+
+def check(plan):
+    """Refuses mistakes about `[start]` before anything runs."""
+    for arm in plan["arm"]:
+        how = arm.get("start")
+        if how is not None and how != ["--from"] and not (isinstance(how, list) and how[:1] == ["upcycle"]):
+            fail(f"arm {arm['name']}: start = {how!r}, expected [\"--from\"] or [\"upcycle\", ...]")
+        if how is not None and "steps" not in plan.get("start", {}):
+            fail(f"arm {arm['name']} has a start, but there is no [start] with steps")
+    for each in plan["metric"]:
+        if each.get("start", "loss_before") not in ("loss_before", "loss_on_its_data"):
+            fail(f"metric {each['name']}: start = {each['start']!r}, expected \"loss_before\" or \"loss_on_its_data\"")
 
 
 def say_how_long(plan, wanted, receipts, jobs):
@@ -225,6 +246,7 @@ def main():
     args = parser.parse_args()
     text = args.plan.read_bytes()
     plan, digest = tomllib.loads(text.decode()), hashlib.sha256(text).hexdigest()
+    check(plan)
     page, folder, work = args.plan.parent / plan["page"], args.plan.parent / plan["name"], args.work
     if args.scale != 1:
         plan, work = scaled(plan, args.scale), args.work / f"x{args.scale}"
@@ -244,6 +266,8 @@ def main():
         return say_how_long(plan, wanted, receipts, args.jobs)
     if not args.table:
         data, problem = {arm["name"]: make_data(plan, arm, args.programs, work) for arm, _ in wanted}, None
+        if any("start" in arm for arm, _ in wanted):
+            make_data(plan, plan["start"], args.programs, work)
         with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
             begun = [pool.submit(make_run, plan, digest, arm, seed, steps_of(arm["name"]), args.programs, work, *data[arm["name"]]) for arm, seed in wanted]
             for number, done in enumerate(concurrent.futures.as_completed(begun), 1):
@@ -258,6 +282,7 @@ def main():
                 arm, seed = receipt["arm"], receipt["seed"]
                 write(folder / f"{arm}-{seed}.json", json.dumps(receipt, indent=1) + "\n")
                 shutil.rmtree(run_folder)
+                before_of(run_folder).unlink(missing_ok=True)
                 receipts[arm, seed] = receipt
                 print(f"{number}/{len(wanted)} {arm} seed {seed}: {plan['metric'][0]['name']} {metric(receipt, plan['metric'][0]):.4f}, {receipt['seconds']:.0f} s", flush=True)
         if problem:

@@ -15,7 +15,7 @@ def metric(receipt, each):
         answered = receipt["tasks"][each["task"]]
         return (answered["groups"][each["group"]] if "group" in each else answered)[each["number"]]
     if "start" in each:
-        # None: an arm that continues no other run.
+        # NaN, which tables show as "-": the arm continues no other run.
         return receipt["start"][each["start"]] if "start" in receipt else math.nan
     layers = [value for key, value in validation.items() if key.startswith("validation/router/") and key.endswith("/" + {"maxvio": "maxvio", "effective": "e_eff"}.get(name, "?"))]
     if name == "loss":
@@ -52,6 +52,9 @@ def tables(plan, digest, receipts):
     seeds = [seed for seed in plan["seeds"] if all((arm, seed) in receipts for arm in arms)]
     if not seeds:
         fail("no seed has a receipt for every arm yet")
+    for seed in seeds:
+        if len({receipts[arm, seed]["start"]["parameters"] for arm in arms if "start" in receipts[arm, seed]}) > 1:
+            fail(f"the arms of seed {seed} continue different runs: move their receipts away, and run them again")
     steps = sorted({receipt["steps"] for receipt in receipts.values()})
     plans = sorted({receipts[arm, seed]["plan"][:12] for arm in arms for seed in seeds})
     out = [f"Preregistration `{digest[:16]}`, {', '.join(map(str, steps))} steps, seeds {', '.join(map(str, seeds))}, {'plan' if len(plans) == 1 else 'plans'} {', '.join(f'`{plan}`' for plan in plans)}."]
@@ -120,6 +123,7 @@ def figure(plan, receipts):
     rows = []
     for arm in plan["arm"]:
         values = [wanted.get("times", 1) * metric(receipts[arm["name"], seed], each) for seed in plan["seeds"] if (arm["name"], seed) in receipts]
+        values = [value for value in values if not math.isnan(value)]
         if values:
             rows.append((arm.get("label", arm["name"]), values, *interval(values)))
     ends = [end for _, values, middle, half in rows for end in (*values, middle - (half if half == half else 0), middle + (half if half == half else 0))]
