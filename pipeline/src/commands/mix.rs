@@ -195,7 +195,8 @@ fn report(
         ));
     }
     let holdout = mixture.mix.holdout;
-    let warnings = outcome.worth.iter().flat_map(|worth| PoolTokens::warnings(worth, holdout));
+    let ratio = outcome.plan.parameters_per_token();
+    let warnings = outcome.worth.iter().flat_map(|worth| PoolTokens::warnings(worth, holdout, ratio));
     for warning in warnings.chain(outcome.plan.warnings(mixture)) {
         printer.warn(&warning);
     }
