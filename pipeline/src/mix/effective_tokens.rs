@@ -202,12 +202,10 @@ impl PlanTokens {
                 self.synthetic_share * 100.0
             ));
         }
-        if let Some(ratio) = self.parameters_per_token() {
-            if ratio > PARAMETERS_PER_TOKEN {
-                warnings.push(format!(
-                    "{ratio:.3} parameters for each unique token (N/U): beyond {PARAMETERS_PER_TOKEN} more parameters lose value (arXiv 2305.16264), and larger models overfit repeats sooner (arXiv 2605.01640): add text or raise the weight decay"
-                ));
-            }
+        if let Some(ratio) = self.parameters_per_token().filter(|&ratio| ratio > PARAMETERS_PER_TOKEN) {
+            warnings.push(format!(
+                "{ratio:.3} parameters for each unique token (N/U): beyond {PARAMETERS_PER_TOKEN} more parameters lose value (arXiv 2305.16264), and larger models overfit repeats sooner (arXiv 2605.01640): add text"
+            ));
         }
         warnings
     }
