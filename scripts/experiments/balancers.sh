@@ -5,4 +5,4 @@
 . "$(dirname "$0")/../lib.sh"
 programs
 cd "$repo"
-python3 scripts/experiments/run.py docs/experiments/balancers.toml --programs "$programs" "$@"
+python3 scripts/experiments/run.py docs/experiments/balancers.toml --programs "$programs" --figure maxvio "$@"

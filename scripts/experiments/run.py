@@ -241,6 +241,7 @@ def main():
     parser.add_argument("--only", nargs="+", metavar="ARM", help="run only these arms")
     parser.add_argument("--scale", type=int, default=1, metavar="N", help="a larger experiment, by the [scale] of the preregistration; receipts and page in the work folder")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; RAYON_NUM_THREADS=1 gives each one thread")
+    parser.add_argument("--figure", metavar="METRIC", help="also draw this metric, for a preregistration without [figure]")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and how long it takes")
     parser.add_argument("--table", action="store_true", help="run nothing")
     args = parser.parse_args()
@@ -294,6 +295,11 @@ def main():
     if not found:
         fail(f"{page} has no lines {BEGIN!r} and {END!r}")
     write(page, before + BEGIN + "\n\n" + tables(plan, digest, receipts) + "\n\n" + END + after)
+    if args.figure:
+        what = next((each["what"] for each in plan["metric"] if each["name"] == args.figure), None)
+        if what is None:
+            fail(f"--figure {args.figure}: no such metric, there are {', '.join(each['name'] for each in plan['metric'])}")
+        plan["figure"] = {"metric": args.figure, "title": before.partition("\n")[0].lstrip("# "), "axis": what}
     if "figure" in plan:
         write(page.with_suffix(".svg"), figure(plan, receipts))
 
