@@ -299,7 +299,7 @@ def main():
         what = next((each["what"] for each in plan["metric"] if each["name"] == args.figure), None)
         if what is None:
             fail(f"--figure {args.figure}: no such metric, there are {', '.join(each['name'] for each in plan['metric'])}")
-        plan["figure"] = {"metric": args.figure, "title": before.partition("\n")[0].lstrip("# "), "axis": what}
+        plan["figure"] = {"metric": args.figure, "title": before.partition("\n")[0].lstrip("# "), "axis": what.partition(";")[0]}
     if "figure" in plan:
         write(page.with_suffix(".svg"), figure(plan, receipts))
 
