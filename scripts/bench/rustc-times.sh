@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Seconds of CPU time that each crate takes to compile, in user mode and in the kernel, as lines of the file RUSTC_TIMES:
 #
-#   RUSTC_WRAPPER=$PWD/scripts/bench/rustc-times.sh RUSTC_TIMES=/tmp/times cargo test --workspace --no-run
-#   sort -rnk2 /tmp/times | head
+#   RUSTC_WRAPPER=$PWD/scripts/bench/rustc-times.sh RUSTC_TIMES=$PWD/target/times cargo test --workspace --no-run
+#   sort -rnk2 target/times | head
 name=
 previous=
 for word in "$@"; do

@@ -75,31 +75,6 @@ def make_data(plan, arm, programs, work):
     return data, base
 
 
-def flags_of(settings):
-    return [flag for setting in settings for flag in ("--set", setting)]
-
-
-def base_of(plan):
-    return ["--config", REPO / plan["config"]] if "config" in plan else ["--preset", plan["preset"]]
-
-
-def make_start(plan, digest, seed, programs, work):
-    """The run of a seed that arms continue, made once, and the folder of its data."""
-    start, trainer = plan["start"], programs / "moe-train"
-    folder = work / "runs" / f"{plan['name']}-{digest[:8]}-start-{seed}"
-    with MAKING_STARTS[seed]:
-        if seed not in STARTS:
-            data, _ = make_data(plan, start, programs, work)
-            if (folder / "checkpoints" / "latest").exists():
-                run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
-                settings = flags_of(plan.get("set", []) + start.get("set", []) + [f"run.seed={seed}"])
-                run([trainer, "-q", "--shards", data, *base_of(plan), "--steps", start["steps"], "--device", "cpu", "--run", folder, *settings])
-            STARTS[seed] = folder, data
-    return STARTS[seed]
-
-
 def before_of(folder):
     """The file with the loss of a run before its first step, which is measured before it is trained."""
     return folder.with_name(folder.name + ".before")
@@ -107,7 +82,8 @@ def before_of(folder):
 
 def train(plan, arm, parent, settings, steps, programs, data, folder):
     """Trains a run of an arm, from where it was killed; the loss before the first step, if it continues another run, and whether it was killed."""
-    trainer, flags, how = programs / "moe-train", flags_of(settings), arm.get("start")
+    trainer, how = programs / "moe-train", arm.get("start")
+    flags = [flag for setting in settings for flag in ("--set", setting)]
     loss = lambda path: json.loads(run([trainer, "-q", "eval", path, "--shards", data, "--device", "cpu", "--json"]))["all"]["ce"]
     before, is_upcycled = before_of(folder), how is not None and how != ["--from"]
     is_resumed = (folder / "checkpoints" / "latest").exists() and (before.exists() or not is_upcycled)
@@ -119,13 +95,27 @@ def train(plan, arm, parent, settings, steps, programs, data, folder):
             run([trainer, "-q", *how, parent, "--shards", data, "--steps", steps, "--device", "cpu", "--run", folder, *flags])
             write(before, str(loss(folder)))
         else:
-            origin = base_of(plan) if how is None else ["--from", parent]
+            base = ["--config", REPO / plan["config"]] if "config" in plan else ["--preset", plan["preset"]]
+            origin = base if how is None else ["--from", parent]
             run([trainer, "-q", "--shards", data, *origin, "--steps", steps, "--device", "cpu", "--run", folder, *flags])
     if is_resumed or is_upcycled:
         run([trainer, "-q", "resume", folder, "--shards", data, "--device", "cpu"])
     if how is None:
         return None, is_resumed
     return float(before.read_text()) if is_upcycled else loss(parent), is_resumed
+
+
+def make_start(plan, digest, seed, programs, work):
+    """The run of a seed that arms continue, made once, and the folder of its data."""
+    start = plan["start"]
+    folder = work / "runs" / f"{plan['name']}-{digest[:8]}-start-{seed}"
+    with MAKING_STARTS[seed]:
+        if seed not in STARTS:
+            data, _ = make_data(plan, start, programs, work)
+            settings = plan.get("set", []) + start.get("set", []) + [f"run.seed={seed}"]
+            train(plan, {}, None, settings, start["steps"], programs, data, folder)
+            STARTS[seed] = folder, data
+    return STARTS[seed]
 
 
 def make_run(plan, digest, arm, seed, steps, programs, work, data, base_folder):

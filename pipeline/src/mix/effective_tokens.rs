@@ -3,7 +3,8 @@
 //! Repetition is priced with the data-constrained scaling law of Muennighoff et al. (arXiv 2305.16264,
 //! equation 5 and appendix A): `D' = U + U R* (1 - exp(-R / R*))` with `R = D / U - 1` repeats and
 //! `R* = 15.387756`. For small models that are far larger than their text warrants it held up to four passes and
-//! promised too much for eight and sixteen (`docs/experiments/repetition.md`). Whether a rephrasing counts as a repeat or as new text is unknown, so both ends are printed.
+//! promised too much for eight and sixteen (`docs/experiments/repetition.md`). Whether a rephrasing counts as a
+//! repeat or as new text is unknown, so both ends are printed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
