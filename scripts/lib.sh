@@ -29,7 +29,9 @@ release() {
 
 # program NAME [PATH]: the path of moe-data or moe-train: the given one, or that of a release build.
 program() {
-    if [ -n "${2:-}" ]; then realpath "$(command -v "$2")"; else release "$1" --bin "$1"; fi
+    [ -n "${2:-}" ] || { release "$1" --bin "$1"; return; }
+    command -v "$2" > /dev/null || { echo "$2: no such program; compile it first" >&2; return 1; }
+    realpath "$(command -v "$2")"
 }
 
 # Sets `programs` to the folder of moe-data and moe-train: PROGRAMS, or that of a release build.
@@ -40,6 +42,11 @@ programs() {
         cargo build --release --manifest-path "$repo/Cargo.toml" --package moe-data --package moe-train
         programs=$target/release
     fi
+}
+
+# gpu_features LIST: features of moe-train, separated by commas, in the form that cargo takes with any packages.
+gpu_features() {
+    sed 's#[^,]\+#moe-train/&#g' <<< "$1"
 }
 
 # example NAME [PACKAGE=moe-data]: the path of an example.

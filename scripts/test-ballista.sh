@@ -12,9 +12,10 @@ if [ -n "${1:-}" ]; then
     binary=$(realpath "$1")
 else
     cluster=(--quiet --profile cluster-test --package moe-data --package moe-ballista --features moe-data/cluster)
-    cargo test "${cluster[@]}" --lib -- cores cluster::
+    # Nice, since much else is compiled and tested at the same time in .ci/run.
+    nice cargo test "${cluster[@]}" --lib -- cores cluster::
     # With an example, so that all crates have the features that they had for the tests above.
-    cargo build "${cluster[@]}" --bin moe-data --example signatures
+    nice cargo build "${cluster[@]}" --bin moe-data --example signatures
     binary=$target/cluster-test/moe-data
 fi
 

@@ -5,19 +5,24 @@
 #   scripts/test-cuda-kernels.sh [FEATURES]     default cuda
 #
 # Needs LLVM (scripts/setup-llvm.sh). libdevice.10.bc comes from the toolkit in CUDA_PATH, or from NVIDIA's package by pip.
+# PACKAGES is that of test-gpu-kernels.sh.
 # REGISTERS=FILE writes what NVIDIA's assembler makes of the tensor-core kernels there (scripts/gpu/registers.py).
 # TRAIN=FILE, a moe-train with the feature `cuda`, is run by the emulator instead of the tests, with what follows FEATURES as its arguments.
 . "$(dirname "$0")/lib.sh"
 cd "$repo"
-features=${1:-cuda}
+features=$(gpu_features "${1:-cuda}")
+packages=(${PACKAGES:---package moe-kernels --package moe-train})
 shift || true
 scratch
 
 # Built before CUDA_PATH is set, since build scripts ask for it.
 cargo build --package cuda-emulator
-cargo test --package moe-kernels --package moe-train --features "$features" --no-run --test main --test it
-tests=$(cargo test --quiet --package moe-kernels --package moe-train --features "$features" --no-run --test main --test it --message-format=json |
-    python3 -c 'import json, sys; [print(m["executable"]) for m in map(json.loads, sys.stdin) if m.get("executable") and m["profile"]["test"]]')
+cargo test "${packages[@]}" --features "$features" --no-run --test main --test it
+tests=$(cargo test --quiet "${packages[@]}" --features "$features" --no-run --test main --test it --message-format=json | python3 -c '
+import json, sys
+for message in map(json.loads, sys.stdin):
+    if message.get("executable") and message["profile"]["test"] and "/trainer/" in message["manifest_path"]:
+        print(message["executable"])')
 kernels=$(grep "/main-" <<< "$tests")
 steps=$(grep "/it-" <<< "$tests")
 
