@@ -21,7 +21,8 @@ cargo test "${packages[@]}" --features "$features" --no-run --test main --test i
 tests=$(cargo test --quiet "${packages[@]}" --features "$features" --no-run --test main --test it --message-format=json | python3 -c '
 import json, sys
 for message in map(json.loads, sys.stdin):
-    if message.get("executable") and message["profile"]["test"] and "/trainer/" in message["manifest_path"]:
+    is_ours = message.get("manifest_path", "").endswith(("/trainer/Cargo.toml", "/trainer/kernels/Cargo.toml"))
+    if is_ours and message.get("executable") and message["profile"]["test"]:
         print(message["executable"])')
 kernels=$(grep "/main-" <<< "$tests")
 steps=$(grep "/it-" <<< "$tests")
