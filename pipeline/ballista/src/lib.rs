@@ -1,5 +1,5 @@
-//! Apache Ballista as a place for work: a [`Driver`], which is Ballista's scheduler within this process, and executors
-//! ([`execute`]), which are processes anywhere. Executors do two things: opaque tasks, a text in and a text out, and the search
+//! Apache Ballista as a place for work: a `Driver`, which is Ballista's scheduler within this process, and executors
+//! (`execute`), which are processes anywhere. Executors do two things: opaque tasks, a text in and a text out, and the search
 //! for equal keys in tables of numbers. Nothing here knows what tasks do or what keys stand for.
 //!
 //! Ballista gives a task to another executor when one is lost, does the part of a shuffle again whose files are lost, and tries a

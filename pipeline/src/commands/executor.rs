@@ -65,7 +65,7 @@ pub fn run(args: &ExecutorArgs, printer: &Printer, stop: Arc<AtomicBool>) -> Res
 /// Says how to get a program with executors.
 ///
 /// # Errors
-/// [`Error::Usage`].
+/// [`crate::Error::Usage`].
 #[cfg(not(feature = "cluster"))]
 pub fn run(_: &ExecutorArgs, _: &Printer, _: Arc<AtomicBool>) -> Result<()> {
     Err(absent())
