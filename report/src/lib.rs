@@ -20,6 +20,7 @@ mod scale;
 pub mod settings;
 pub mod shares;
 pub mod tensorboard;
+pub mod words;
 
 pub use self::bars::{Bar, Bars};
 pub use self::figure::{Cell, Figure, Table};

@@ -210,12 +210,17 @@ fn host(url: &str) -> Option<String> {
     }
 }
 
+/// The public suffix of a host. The list is code, which is generated wherever it is called: so it is called only here.
+pub(super) fn public_suffix(host: &str) -> Option<psl::Suffix<'_>> {
+    psl::suffix(host.as_bytes())
+}
+
 /// The part of a host that is registered: one label more than its public suffix. Suffixes that companies
 /// registered count as domains, as in tldextract: that of `me.blogspot.com` is `blogspot.com`. A host without a known suffix,
 /// such as an address, is its own.
 fn registered_domain(host: &str) -> &str {
     let mut inner = host;
-    while let Some(suffix) = psl::suffix(inner.as_bytes()).filter(|suffix| suffix.is_known()) {
+    while let Some(suffix) = public_suffix(inner).filter(psl::Suffix::is_known) {
         let suffix_start = host.len() - suffix.as_bytes().len();
         if suffix.typ() != Some(Type::Private) {
             let before = host[..suffix_start].trim_end_matches('.');

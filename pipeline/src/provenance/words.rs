@@ -1,6 +1,6 @@
 //! The words in which two texts differ.
 
-use similar::{Algorithm, DiffTag, capture_diff_slices};
+use moe_report::words::changes;
 
 /// Words of each text to compare; the time grows with the differences.
 const MAX_WORDS: usize = 20_000;
@@ -34,15 +34,14 @@ pub fn difference(removed: &str, kept: &str) -> Difference {
     let mut found = Difference { only_removed: 0, only_kept: 0, common: 0, text: String::new(), is_cut };
     let mut shown: Vec<String> = Vec::new();
     let mut n_changes = 0;
-    let changes = capture_diff_slices(Algorithm::Myers, &old, &new);
-    let n_ops = changes.len();
-    for (i, change) in changes.iter().enumerate() {
-        let (tag, old_range, new_range) = change.as_tag_tuple();
-        let (mine, theirs) = (&old[old_range], &new[new_range]);
-        if tag == DiffTag::Equal {
+    let changes = changes(&old, &new);
+    let n_stretches = changes.len();
+    for (i, change) in changes.into_iter().enumerate() {
+        let (mine, theirs) = (&old[change.old], &new[change.new]);
+        if change.is_equal {
             found.common += mine.len();
             if n_changes < MAX_CHANGES {
-                shown.push(around(mine, i > 0, i + 1 < n_ops));
+                shown.push(around(mine, i > 0, i + 1 < n_stretches));
             }
             continue;
         }

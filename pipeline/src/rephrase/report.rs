@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
+use moe_report::words::changes;
 use moe_report::{Histogram, Limit, Page, Section, Table, number};
 use moe_shards::terminal::escape;
-use similar::{Algorithm, DiffTag, capture_diff_slices};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::assemble::{Fate, Outcome};
@@ -200,17 +200,20 @@ fn chart(id: &str, rule: &str, values: &Values) -> Markup {
     histogram.figure().html()
 }
 
+fn words(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}
+
 /// Source and answer with the words unique to either marked.
 pub(crate) fn side_by_side(sample: &Sample, kind: &str) -> Markup {
     let source: Vec<&str> = sample.source.split_inclusive(char::is_whitespace).take(MAX_WORDS).collect();
     let answer: Vec<&str> = sample.answer.split_inclusive(char::is_whitespace).take(MAX_WORDS).collect();
     let plain = |words: &[&str]| words.iter().map(|word| word.trim_end().to_lowercase()).collect::<Vec<_>>();
-    let changes = capture_diff_slices(Algorithm::Myers, &plain(&source), &plain(&answer));
-    let parts: Vec<(bool, String, String)> = (changes.iter())
+    let (old, new) = (plain(&source), plain(&answer));
+    let parts: Vec<(bool, String, String)> = (changes(&words(&old), &words(&new)).into_iter())
         .map(|change| {
-            let (tag, old, new) = change.as_tag_tuple();
             let visible = |words: &[&str]| escape(&words.concat()).into_owned();
-            (tag == DiffTag::Equal, visible(&source[old]), visible(&answer[new]))
+            (change.is_equal, visible(&source[change.old]), visible(&answer[change.new]))
         })
         .collect();
     html! {

@@ -2,6 +2,7 @@
 //! that `icon@2x.png` and `x@app.route` do not count.
 
 use super::{Found, Kind};
+use crate::filter::urls::public_suffix;
 
 pub(super) fn find(text: &str, found: &mut Vec<Found>) {
     let bytes = text.as_bytes();
@@ -51,8 +52,11 @@ fn is_address(host: &str) -> bool {
         return false;
     }
     let host = host.to_ascii_lowercase();
-    let Some(domain) = psl::domain(host.as_bytes()) else { return false };
-    let is_example = matches!(domain.as_bytes(), b"example.com" | b"example.net" | b"example.org")
+    let suffix = public_suffix(&host).filter(psl::Suffix::is_known);
+    let is_registered = suffix.is_some_and(|suffix| suffix.as_bytes().len() < host.len());
+    let is_below =
+        |name: &str| host.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'));
+    let is_example = ["example.com", "example.net", "example.org"].into_iter().any(is_below)
         || matches!(host.rsplit('.').next(), Some("example" | "test" | "invalid" | "localhost" | "local"));
-    domain.suffix().is_known() && !is_example
+    is_registered && !is_example
 }
