@@ -1,5 +1,7 @@
 //! Counts of n-grams of words and of other repeated pieces, in tables that the next text reuses.
 //!
+//! What is called for every word is `#[inline]`, since a release has no link-time optimization that would inline it into the rules.
+//!
 //! Pieces are compared by 64-bit hashes: two different ones in a text collide with a probability
 //! of about n^2 / 2^65, one in 10^11 for ten thousand of them.
 
@@ -39,6 +41,7 @@ impl Counter {
     }
 
     /// Counts a key that has the number `at`, and returns how often it occurred before.
+    #[inline]
     pub fn add(&mut self, key: u64, at: u32) -> u32 {
         let mask = self.slots.len() - 1;
         // The high bits of a product depend on all bits of the key.
@@ -63,6 +66,7 @@ impl Counter {
     }
 
     /// How often a key came.
+    #[inline]
     pub fn count(&self, key: u64) -> u32 {
         let mask = self.slots.len() - 1;
         let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
@@ -77,6 +81,7 @@ impl Counter {
     }
 
     /// All keys, in the order of their first appearance.
+    #[inline]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -111,6 +116,7 @@ impl Grams {
     }
 
     /// Appends a word of `n_chars` characters with its hash.
+    #[inline]
     pub fn push(&mut self, word: &str, n_chars: u32, hash: u64) {
         self.words.push(hash);
         // Byte by byte from the word alone, so that the words of a text are hashed side by side; a NUL counts too.
@@ -123,16 +129,19 @@ impl Grams {
     }
 
     /// Words.
+    #[inline]
     pub fn n_words(&self) -> usize {
         self.words.len()
     }
 
     /// Characters of the `n` words from number `at` on, without spaces.
+    #[inline]
     pub fn chars(&self, at: usize, n: usize) -> u64 {
         u64::from(self.chars[at + n] - self.chars[at])
     }
 
     /// Hash of the sequence of `n` words from number `at` on.
+    #[inline]
     pub fn sequence(&self, at: usize, n: usize) -> u64 {
         self.words[at..at + n]
             .iter()
@@ -140,6 +149,7 @@ impl Grams {
     }
 
     /// Hash of the characters of the `n` words from number `at` on, wherever words end among them.
+    #[inline]
     pub fn joined(&self, at: usize, n: usize) -> u64 {
         let power = self.power((self.bytes[at + n] - self.bytes[at]) as usize);
         let before = multiply(self.prefixes[at], power);
@@ -162,6 +172,7 @@ fn multiply(a: u64, b: u64) -> u64 {
 }
 
 /// `a * b + c` modulo [`PRIME`], for `a`, `b` and `c` below it.
+#[inline]
 fn multiply_add(a: u64, b: u64, c: u64) -> u64 {
     let product = u128::from(a) * u128::from(b) + u128::from(c);
     let folded = (product as u64 & PRIME) + (product >> 61) as u64;

@@ -47,6 +47,7 @@ pub struct Words {
 
 impl Word {
     /// The word in its text.
+    #[inline]
     pub fn of<'t>(&self, text: &'t str) -> &'t str {
         text.get(self.start as usize..(self.start + self.len) as usize).unwrap_or_default()
     }
@@ -54,6 +55,7 @@ impl Word {
 
 impl Words {
     /// All words, punctuation included.
+    #[inline]
     pub fn all(&self) -> &[Word] {
         &self.words
     }

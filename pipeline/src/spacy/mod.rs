@@ -49,6 +49,7 @@ fn bucket(chunk: &str) -> usize {
 }
 
 /// White space as Python's `str.isspace` sees it.
+#[inline]
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }

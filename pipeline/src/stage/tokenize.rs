@@ -271,11 +271,11 @@ impl Encode<'_> {
             if refused.is_some() || ids.len() == n_boundaries {
                 ids.clear();
             }
-            let same = ids.is_empty() || self.gives_back(&ids, &text, false);
+            let same = ids.is_empty() || self.vocabulary.spells(&ids, text.as_bytes());
             // Most models that are not byte-level begin a text with a space; a conversation is read with its special tokens.
             let gives_back = same
                 || is_chat && self.gives_back_conversation(&ids, &text)
-                || !self.is_byte_level && self.gives_back(&ids, &format!(" {text}"), false);
+                || !self.is_byte_level && self.vocabulary.spells(&ids, format!(" {text}").as_bytes());
             let n_unknown = ids.iter().filter(|id| Some(**id) == self.unknown).count() as u32;
             flagged::pack(&mut ids, &trained);
             let start = encoded.tokens.len();
@@ -315,16 +315,16 @@ impl Encode<'_> {
     fn gives_back_conversation(&self, ids: &[u32], text: &str) -> bool {
         let eod = self.vocabulary.tokens().get(self.encoder.eod().0 as usize);
         let before_eod = eod.and_then(|eod| text.strip_suffix(&*eod.name));
-        self.gives_back(ids, text, true) || before_eod.is_some_and(|text| self.gives_back(ids, text, true))
+        self.names_give_back(ids, text) || before_eod.is_some_and(|text| self.names_give_back(ids, text))
     }
 
-    /// Whether the tokens of a document are those of its whole text, byte by byte; with `named` a special token is its name.
-    fn gives_back(&self, ids: &[u32], text: &str, named: bool) -> bool {
+    /// Whether the tokens of a document are those of its whole text, byte by byte, where a special token is its name.
+    fn names_give_back(&self, ids: &[u32], text: &str) -> bool {
         let mut rest = text.as_bytes();
         let tokens = self.vocabulary.tokens();
         let all_fit = ids.iter().all(|id| {
             let token = tokens.get(*id as usize);
-            let bytes = token.map(|token| match named && token.is_special {
+            let bytes = token.map(|token| match token.is_special {
                 true => token.name.as_bytes(),
                 false => &token.bytes,
             });

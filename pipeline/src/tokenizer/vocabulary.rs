@@ -51,6 +51,37 @@ impl Writing {
 pub struct Vocabulary {
     /// For each id its token; empty for ids without one.
     tokens: Vec<Token>,
+    /// For each id how its bytes begin.
+    heads: Vec<Head>,
+}
+
+/// How the bytes of a token begin, in one place with those of all others: most tokens of a text are shorter.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    /// Its first eight bytes, little-endian; zeros after its end.
+    first: u64,
+    n_bytes: u32,
+}
+
+/// For each number of bytes, which bits of eight bytes they are.
+const MASKS: [u64; 9] = [
+    0,
+    0xff,
+    0xffff,
+    0xff_ffff,
+    0xffff_ffff,
+    0xff_ffff_ffff,
+    0xffff_ffff_ffff,
+    0xff_ffff_ffff_ffff,
+    u64::MAX,
+];
+
+impl Head {
+    fn of(bytes: &[u8]) -> Head {
+        let mut first = [0; 8];
+        first.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+        Head { first: u64::from_le_bytes(first), n_bytes: bytes.len() as u32 }
+    }
 }
 
 /// One entry of a vocabulary.
@@ -85,7 +116,8 @@ impl Vocabulary {
                 *place = Token { bytes, name, is_special };
             }
         }
-        Vocabulary { tokens }
+        let heads = tokens.iter().map(|token| Head::of(&token.bytes)).collect();
+        Vocabulary { tokens, heads }
     }
 
     /// All tokens, by id.
@@ -103,6 +135,24 @@ impl Vocabulary {
     pub fn bytes(&self, ids: &[u32]) -> Vec<u8> {
         let tokens = ids.iter().filter_map(|id| self.tokens.get(*id as usize));
         tokens.flat_map(|token| token.bytes.iter().copied()).collect()
+    }
+
+    /// Whether ids stand for exactly these bytes: that [`Vocabulary::bytes`] are these, and no id is outside the vocabulary.
+    pub fn spells(&self, ids: &[u32], bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        for id in ids {
+            let Some(head) = self.heads.get(*id as usize) else { return false };
+            let n_bytes = head.n_bytes as usize;
+            let fits = match (MASKS.get(n_bytes), rest.first_chunk()) {
+                (Some(mask), Some(word)) => u64::from_le_bytes(*word) & mask == head.first,
+                _ => rest.starts_with(&self.tokens[*id as usize].bytes),
+            };
+            if !fits {
+                return false;
+            }
+            rest = &rest[n_bytes..];
+        }
+        rest.is_empty()
     }
 
     /// The text of ids; special tokens leave nothing. `None` if the bytes are not UTF-8 or an id is
@@ -150,6 +200,26 @@ mod tests {
         assert_eq!(vocabulary.tokens()[1].bytes, [0xc3]);
         assert_eq!(vocabulary.text(&[0, 2, 4]).as_deref(), Some(" theab"));
         assert_eq!((vocabulary.text(&[1]), vocabulary.text(&[5])), (None, None));
+        let long =
+            HashMap::from([("abcdefgh".to_owned(), 0), ("abcdefghi".to_owned(), 1), ("a".to_owned(), 2)]);
+        let long = Vocabulary::new(long, &BTreeMap::new(), 4, &Writing::default());
+        let spelled: [(&[u32], &str); 5] = [
+            (&[0, 2], "abcdefgha"),
+            (&[2, 1, 2], "aabcdefghia"),
+            (&[2, 2, 2, 0], "aaaabcdefgh"),
+            // An id without a token stands for nothing.
+            (&[3, 2], "a"),
+            (&[], ""),
+        ];
+        for (ids, text) in spelled {
+            assert!(long.spells(ids, text.as_bytes()), "{text}");
+            assert_eq!(long.bytes(ids), text.as_bytes());
+        }
+        let others: [(&[u32], &str); 5] =
+            [(&[0], "abcdefgi"), (&[1], "abcdefgh"), (&[2], "aa"), (&[2, 2], "a"), (&[4], "")];
+        for (ids, text) in others {
+            assert!(!long.spells(ids, text.as_bytes()), "{text}");
+        }
         let words = HashMap::from([("##ing".to_owned(), 0), ("go</w>".to_owned(), 1)]);
         let writing =
             Writing { prefix: Some("##".into()), suffix: Some("</w>".into()), ..Writing::default() };

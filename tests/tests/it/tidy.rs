@@ -67,7 +67,7 @@ const REPORT: &[&str] = &[
     "number scale",
     "figure",
     "lines | heat | bars | histogram | shares | settings",
-    "page | tensorboard | progress",
+    "page | tensorboard | progress | words",
 ];
 
 const CLI: &[&str] = &["lock | nearest | shell | signals | terminal"];
