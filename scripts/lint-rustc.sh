@@ -3,23 +3,32 @@
 #
 #   RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/lint-rustc.sh LINTED=DIR cargo test --workspace
 #
-# They need only the metadata of other crates, which is there then. `cargo clippy` and `cargo doc` would first check every dependency with its features
-# for that. DIR gets an empty file for each crate and its features, so that a build in another profile does not do it again.
+# Both need only the metadata of dependencies, which a build makes anyway; `cargo clippy` and `cargo doc` would first check every dependency again.
+# DIR, a new folder, gets an empty file for each crate and its features, so that a build in another profile does not do it again.
 set -euo pipefail
 "$@"
 # Cargo also asks which compiler this is.
 [ -n "${CARGO_CRATE_NAME-}" ] || exit 0
 
-tools=$(dirname "$1")
+tools=$(dirname "$(command -v "$1")")
 shift
-type="" features=()
-# Those of both tools, and those of clippy alone.
-both=() clippy=()
+# Arguments of both tools, those of clippy alone, and what tells this crate from others.
+both=() clippy=() key=("$CARGO_MANIFEST_DIR")
+is_library=
 while [ $# -gt 0 ]; do
     case $1 in
-        --crate-type) type=$2 both+=("$1" "$2") && shift ;;
-        --cfg) features+=("$2") both+=("$1" "$2") && shift ;;
-        --test) type=test clippy+=("$1") ;;
+        --crate-type)
+            case $2 in lib | rlib | dylib | cdylib | staticlib | proc-macro) is_library=yes ;; esac
+            both+=("$1" "$2") && shift
+            ;;
+        --cfg) both+=("$1" "$2") key+=("$2") && shift ;;
+        --test) clippy+=("$1") key+=("$1") ;;
+        *.rs) both+=("$1") key+=("$1") ;;
+        -C)
+            # Each would discard what the others keep there.
+            case $2 in incremental=*) ;; *) both+=("$1" "$2") ;; esac
+            shift
+            ;;
         # A file that cargo does not know of would be taken for one that it waits for.
         --json=*) both+=("${1/artifacts,/}") ;;
         --emit=*) ;;
@@ -28,12 +37,10 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-linted=${LINTED:?names a folder}/$(printf '%s\n' "${CARGO_MANIFEST_DIR-}" "$CARGO_CRATE_NAME" "$type" "${features[@]}" | sha256sum | cut -c 1-16)
+linted=${LINTED:?names a folder}/$(printf '%s\n' "${key[@]}" | sha256sum | cut -c 1-16)
 [ ! -e "$linted" ] || exit 0
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 "$tools/clippy-driver" "${both[@]}" "${clippy[@]}" --emit=metadata --out-dir "$scratch" -D warnings
-case $type in
-    lib | cdylib) "$tools/rustdoc" "${both[@]}" --out-dir "$scratch/doc" -D warnings ;;
-esac
+[ -z "$is_library" ] || "$tools/rustdoc" "${both[@]}" --out-dir "$scratch/doc" -D warnings
 touch "$linted"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Seconds of CPU time of the programs as different profiles compile them, in turns, since machines get slower and faster:
+"""Seconds of CPU time, in user mode, of the programs as different profiles compile them, in turns, since machines get slower and faster:
 
     programs.py --data DIR [--rounds N] [--only NAME,...] BEFORE AFTER...
 
@@ -21,17 +21,20 @@ parser.add_argument("--rounds", type=int, default=5)
 parser.add_argument("--only", default="rules,tokens,pages,parquet,export,train")
 parser.add_argument("programs", type=pathlib.Path, nargs="+")
 args = parser.parse_args()
+names = args.only.split(",")
+if unknown := set(names) - {"rules", "tokens", "pages", "parquet", "export", "train"}:
+    parser.error(f"--only: no workload is called {', '.join(sorted(unknown))}")
 programs = [folder.resolve() for folder in args.programs]
 data = args.data.resolve()
 
 
 def recipe(paths, rest, tokenizer=True):
     source = f'[[source]]\nname = "all"\npaths = ["{paths}"]\n' + ("" if paths.endswith(".warc.gz") else 'id = "id"\n')
-    return source + rest + (f'[tokenizer]\nfile = "first/tokenizer.json"\n' if tokenizer else "")
+    return source + rest + ('[tokenizer]\nfile = "first/tokenizer.json"\n' if tokenizer else "")
 
 
-names = ["length", "language", "gopher_quality", "gopher_repetition", "fineweb_quality", "c4_quality"]
-rules = "".join(f'[[filter]]\nname = "{name}"\n' for name in names)
+rule_names = ["length", "language", "gopher_quality", "gopher_repetition", "fineweb_quality", "c4_quality"]
+rules = "".join(f'[[filter]]\nname = "{name}"\n' for name in rule_names)
 dedup = "[dedup]\nexact = true\n[dedup.minhash]\nmax_source_removed = 1.0\n[dedup.paragraph]\n[dedup.substring]\n"
 length = '[[filter]]\nname = "length"\n'
 recipes = {
@@ -74,8 +77,8 @@ with tempfile.TemporaryDirectory() as work:
         pathlib.Path(f"{name}.toml").write_text(text)
     run(programs[0], ["moe-data", "build", "--recipe", "first.toml", "--out", "first", "-q"])
     run(programs[0], ["moe-data", "export", "--out", "first", "--parquet", "text", "-q"])
-    print("| | " + " | ".join(folder.name for folder in programs) + " |\n| --- |" + " ---: |" * len(programs))
-    for name in args.only.split(","):
+    print("| | " + " | ".join(str(folder) for folder in args.programs) + " |\n| --- |" + " ---: |" * len(programs))
+    for name in names:
         spent = [[] for _ in programs]
         for number in range(args.rounds):
             order = range(len(programs))
