@@ -1,6 +1,6 @@
 //! Counts of n-grams of words and of other repeated pieces, in tables that the next text reuses.
 //!
-//! What is called for every word is `#[inline]`, since a release has no link-time optimization that would inline it into the rules.
+//! What is called for every word is `#[inline]`, so that rules inline it wherever they are compiled.
 //!
 //! Pieces are compared by 64-bit hashes: two different ones in a text collide with a probability
 //! of about n^2 / 2^65, one in 10^11 for ten thousand of them.
