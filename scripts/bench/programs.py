@@ -15,14 +15,23 @@ every program once. Prints the median and the least of all rounds, and how much 
 """
 import argparse, os, pathlib, resource, shutil, statistics, subprocess, sys, tempfile
 
+commands = {
+    "rules": (1, ["moe-data", "build", "--recipe", "rules.toml", "--out", "out", "--text-only", "-q"]),
+    "tokens": (3, ["moe-data", "build", "--recipe", "tokens.toml", "--out", "out", "-q"]),
+    "pages": (3, ["moe-data", "build", "--recipe", "pages.toml", "--out", "out", "-q"]),
+    "parquet": (3, ["moe-data", "build", "--recipe", "parquet.toml", "--out", "out", "-q"]),
+    "export": (3, ["moe-data", "export", "--out", "first", "--parquet", "out", "-q"]),
+    "train": (1, ["moe-train", "bench", "--preset", "tiny", "--seq-len", "256", "--only-steps"]),
+}
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--data", type=pathlib.Path, required=True)
 parser.add_argument("--rounds", type=int, default=5)
-parser.add_argument("--only", default="rules,tokens,pages,parquet,export,train")
+parser.add_argument("--only", default=",".join(commands))
 parser.add_argument("programs", type=pathlib.Path, nargs="+")
 args = parser.parse_args()
 names = args.only.split(",")
-if unknown := set(names) - {"rules", "tokens", "pages", "parquet", "export", "train"}:
+if unknown := set(names) - set(commands):
     parser.error(f"--only: no workload is called {', '.join(sorted(unknown))}")
 programs = [folder.resolve() for folder in args.programs]
 data = args.data.resolve()
@@ -43,14 +52,6 @@ recipes = {
     "tokens": recipe(f"{data}/*.jsonl.gz", length),
     "pages": recipe(f"{data}/*.warc.gz", length),
     "parquet": recipe("text/*.parquet", length),
-}
-commands = {
-    "rules": (1, ["moe-data", "build", "--recipe", "rules.toml", "--out", "out", "--text-only", "-q"]),
-    "tokens": (3, ["moe-data", "build", "--recipe", "tokens.toml", "--out", "out", "-q"]),
-    "pages": (3, ["moe-data", "build", "--recipe", "pages.toml", "--out", "out", "-q"]),
-    "parquet": (3, ["moe-data", "build", "--recipe", "parquet.toml", "--out", "out", "-q"]),
-    "export": (3, ["moe-data", "export", "--out", "first", "--parquet", "out", "-q"]),
-    "train": (1, ["moe-train", "bench", "--preset", "tiny", "--seq-len", "256", "--only-steps"]),
 }
 
 
