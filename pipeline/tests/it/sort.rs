@@ -53,11 +53,12 @@ fn peak_memory_follows_the_limit() {
         return child(&arguments);
     }
     let nothing = peak_of_child(1 << 20, 0);
-    // 96 MB of rows. Beyond the limit there are the stacks of two threads and the allocator's own.
+    // 96 MB of rows. Beyond the limit there are the stacks of two threads, the allocator's own, and the pages of the program that were read: 2 to
+    // 3 MB, as the page cache has it.
     let n_rows = 6_000_000;
     for memory in [4u64 << 20, 16 << 20, 48 << 20] {
         let peak = peak_of_child(memory, n_rows);
-        assert!(peak < nothing + memory + (3 << 20), "limit {memory}: {peak} bytes, {nothing} without rows");
+        assert!(peak < nothing + memory + (6 << 20), "limit {memory}: {peak} bytes, {nothing} without rows");
         // The limit is used, too.
         assert!(peak > nothing + memory / 2, "limit {memory}: {peak} bytes, {nothing} without rows");
     }
