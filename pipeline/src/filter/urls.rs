@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
-use psl::Type;
+use moe_domains::registered_domain;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
@@ -210,30 +210,6 @@ fn host(url: &str) -> Option<String> {
     }
 }
 
-/// The public suffix of a host. The list is code, which is generated wherever it is called: so it is called only here.
-pub(super) fn public_suffix(host: &str) -> Option<psl::Suffix<'_>> {
-    psl::suffix(host.as_bytes())
-}
-
-/// The part of a host that is registered: one label more than its public suffix. Suffixes that companies
-/// registered count as domains, as in tldextract: that of `me.blogspot.com` is `blogspot.com`. A host without a known suffix,
-/// such as an address, is its own.
-fn registered_domain(host: &str) -> &str {
-    let mut inner = host;
-    while let Some(suffix) = public_suffix(inner).filter(psl::Suffix::is_known) {
-        let suffix_start = host.len() - suffix.as_bytes().len();
-        if suffix.typ() != Some(Type::Private) {
-            let before = host[..suffix_start].trim_end_matches('.');
-            return &host[before.rfind('.').map_or(0, |dot| dot + 1)..];
-        }
-        match host[suffix_start..].split_once('.') {
-            Some((_, outer)) => inner = outer,
-            None => break,
-        }
-    }
-    host
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,22 +223,6 @@ mod tests {
             hard_words: List::of(&["casino"]),
             soft_words: List::of(&["cam", "escort", "live"]),
             substrings: Some(AhoCorasick::new(["freemovies"]).unwrap()),
-        }
-    }
-
-    #[test]
-    fn registered_domains() {
-        for (host, expected) in [
-            ("a.b.spam.com", "spam.com"),
-            ("www.bbc.co.uk", "bbc.co.uk"),
-            ("me.blogspot.com", "blogspot.com"),
-            ("x.me.github.io", "github.io"),
-            ("spam.com", "spam.com"),
-            ("10.0.0.1", "10.0.0.1"),
-            ("intranet", "intranet"),
-            ("co.uk", "co.uk"),
-        ] {
-            assert_eq!(registered_domain(host), expected, "{host}");
         }
     }
 

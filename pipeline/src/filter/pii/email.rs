@@ -1,8 +1,9 @@
 //! E-mail addresses: the usual characters of RFC 5321's local part, `@`, and a host name under a known public suffix, so
 //! that `icon@2x.png` and `x@app.route` do not count.
 
+use moe_domains::public_suffix;
+
 use super::{Found, Kind};
-use crate::filter::urls::public_suffix;
 
 pub(super) fn find(text: &str, found: &mut Vec<Found>) {
     let bytes = text.as_bytes();
@@ -52,8 +53,7 @@ fn is_address(host: &str) -> bool {
         return false;
     }
     let host = host.to_ascii_lowercase();
-    let suffix = public_suffix(&host).filter(psl::Suffix::is_known);
-    let is_registered = suffix.is_some_and(|suffix| suffix.as_bytes().len() < host.len());
+    let is_registered = public_suffix(&host).is_some_and(|suffix| suffix.len() < host.len());
     let is_below =
         |name: &str| host.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'));
     let is_example = ["example.com", "example.net", "example.org"].into_iter().any(is_below)
