@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::iter;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -75,7 +76,17 @@ struct Sampled {
 #[derive(Default)]
 pub struct Sample {
     documents: Vec<Sampled>,
-    postings: HashMap<u64, Vec<u32>, BuildHasherDefault<Identity>>,
+    /// The last posting of each shingle, in `postings`.
+    last: HashMap<u64, usize, BuildHasherDefault<Identity>>,
+    /// Most shingles are in one document, so lists of documents would be an allocation for each.
+    postings: Vec<Posting>,
+}
+
+/// A document that has a shingle.
+struct Posting {
+    place: u32,
+    /// That of another one.
+    previous: Option<usize>,
 }
 
 impl Sample {
@@ -86,8 +97,18 @@ impl Sample {
             return;
         }
         let place = self.documents.len() as u32;
-        set.iter().for_each(|shingle| self.postings.entry(*shingle).or_default().push(place));
+        for shingle in set {
+            let previous = self.last.insert(*shingle, self.postings.len());
+            self.postings.push(Posting { place, previous });
+        }
         self.documents.push(Sampled { number, n_shingles: set.len() as u32, keys });
+    }
+
+    /// Places of the documents that have a shingle.
+    fn with(&self, shingle: u64) -> impl Iterator<Item = u32> {
+        let at = |posting: usize| &self.postings[posting];
+        let last = self.last.get(&shingle).copied().map(at);
+        iter::successors(last, move |posting| posting.previous.map(at)).map(|posting| posting.place)
     }
 
     /// Documents in the sample that have shingles.
@@ -122,10 +143,10 @@ impl<'a> Comparer<'a> {
     pub fn compare(&mut self, number: u64, text: &str, pairs: &mut Vec<Pair>) {
         let set = self.sketcher.set(text);
         let n_shingles = set.len() as u32;
-        for place in set.iter().filter_map(|shingle| self.sample.postings.get(shingle)).flatten() {
-            let overlap = &mut self.overlaps[*place as usize];
+        for place in set.iter().flat_map(|shingle| self.sample.with(*shingle)) {
+            let overlap = &mut self.overlaps[place as usize];
             if *overlap == 0 {
-                self.touched.push(*place);
+                self.touched.push(place);
             }
             *overlap += 1;
         }
