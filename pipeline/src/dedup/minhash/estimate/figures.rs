@@ -85,7 +85,7 @@ pub struct Sample {
 /// A document that has a shingle.
 struct Posting {
     place: u32,
-    /// That of another one.
+    /// The posting of the same shingle before this one, of another document.
     previous: Option<usize>,
 }
 
