@@ -23,10 +23,14 @@ fn peak_memory(work: impl FnOnce()) -> u64 {
         let (working, end) = mpsc::channel::<()>();
         let peak = scope.spawn(move || {
             let mut peak = 0;
-            while end.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
+            // Also once after the end of work that takes less than a millisecond.
+            loop {
+                let is_working = end.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout);
                 peak = peak.max(anonymous_memory());
+                if !is_working {
+                    return peak;
+                }
             }
-            peak
         });
         work();
         drop(working);
